@@ -1,0 +1,157 @@
+"""`llem.run` against the same loop written by hand, interleaved trial by trial in one process on a real GPU.
+
+Both run the same architecture with the same batches of the same lengths. Trials of `llem.run` (launcher inline) take
+turns with windows of the hand-written loop, which runs with llem's monitor off and reads the bare energy counter once
+before and once after. The order within a pair alternates. Reported are the ratios llem / by hand, as paired log-ratio
+t-intervals:
+
+    throughput   what llem's wrapping costs in speed
+    energy       per output token, what the monitor costs in energy
+
+    python benchmarks/pytorch_overhead.py OUT_DIR --batch 32 [--trials 8] [--model shape:llama-3.1-8b] [--set KEY=VALUE]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import time
+from pathlib import Path
+from typing import Any
+
+import attrs
+import pynvml
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM
+
+import llem
+from llem.config.load import parse_assignment
+from llem.models.resolve import resolve_model
+from llem.results.statistics import mean, paired_ratio
+from llem.results.store import Store
+
+INPUT, OUTPUT = 128, 128
+
+
+class ByHand:
+    """The loop a user would write: build the batch, generate, take the tokens to the host."""
+
+    def __init__(self, model: str, batch: int) -> None:
+        spec = resolve_model(model)
+        config = dict(spec.config or {})
+        torch.manual_seed(1)
+        with torch.device("cuda"):
+            self.model = AutoModelForCausalLM.from_config(
+                AutoConfig.for_model(config.pop("model_type"), **config), dtype=torch.bfloat16
+            ).eval()
+        self.model.generation_config.eos_token_id = None
+        self.vocab, self.batch, self.rng = self.model.config.vocab_size, batch, random.Random(2)
+        self.handle = pynvml.nvmlDeviceGetHandleByIndex(0)
+
+    def prompts(self) -> list[list[int]]:
+        return [[self.rng.randrange(3, self.vocab) for _ in range(INPUT)] for _ in range(self.batch)]
+
+    @torch.inference_mode()
+    def one(self, ids: list[list[int]]) -> int:
+        tensor = torch.tensor(ids, device="cuda")
+        out = self.model.generate(
+            tensor,
+            attention_mask=torch.ones_like(tensor),
+            max_new_tokens=OUTPUT,
+            min_new_tokens=OUTPUT,
+            do_sample=False,
+            pad_token_id=0,
+        )
+        return sum(len(row) for row in out[:, INPUT:].tolist())
+
+    def window(self, batches: int) -> dict[str, float]:
+        """`batches` batches; prompts are drawn before, as llem draws them before its window."""
+        work = [self.prompts() for _ in range(batches)]
+        torch.cuda.synchronize()
+        joules = pynvml.nvmlDeviceGetTotalEnergyConsumption(self.handle) / 1000
+        start = time.perf_counter()
+        tokens = sum(self.one(ids) for ids in work)
+        torch.cuda.synchronize()
+        seconds = time.perf_counter() - start
+        joules = pynvml.nvmlDeviceGetTotalEnergyConsumption(self.handle) / 1000 - joules
+        return {"tokens_per_s": tokens / seconds, "joules_per_token": joules / tokens, "seconds": seconds}
+
+
+class Interleaver:
+    """Runs a hand-written window after every even trial and before every odd one."""
+
+    def __init__(self, hand: ByHand) -> None:
+        self.hand, self.windows, self.batches = hand, [], 1
+
+    def __call__(self, event: Any) -> None:
+        kind = event["event"]
+        if kind == "calibrated":
+            self.batches = event["batches"]
+        odd = event.get("trial", 0) % 2 == 1
+        before = kind == "phase" and event["phase"] == "trial" and odd
+        after = kind == "trial" and not odd
+        if before or after:
+            self.windows.append(self.hand.window(self.batches))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--batch", type=int, required=True)
+    parser.add_argument("--trials", type=int, default=8)
+    parser.add_argument("--model", default="shape:llama-3.1-8b")
+    parser.add_argument("--set", dest="assignments", action="append", default=[])
+    args = parser.parse_args()
+    pynvml.nvmlInit()
+    hand = ByHand(args.model, args.batch)
+    hand.window(1)
+    turns = Interleaver(hand)
+    folder = args.out / f"batch-{args.batch}"
+    settings = dict(parse_assignment(text) for text in args.assignments)
+    result = llem.run(
+        model=args.model,
+        backend="pytorch",
+        workload={"kind": "synthetic", "input_tokens": INPUT, "output_tokens": OUTPUT},
+        load={"batch_size": args.batch},
+        preset="standard",
+        trials=args.trials,
+        max_trials=args.trials,
+        out=folder,
+        launcher="inline",
+        on_event=turns,
+        **settings,
+    )
+    report(args, result, turns.windows, folder)
+
+
+def report(args: argparse.Namespace, result: Any, windows: list[dict[str, float]], folder: Path) -> None:
+    trials = Store.open(folder).trials(result.id)
+    speed = [trial.output_tokens / trial.duration_s for trial in trials]
+    energy = [trial.energies[0].energy_j / trial.output_tokens for trial in trials]
+    hand_speed = [window["tokens_per_s"] for window in windows]
+    hand_energy = [window["joules_per_token"] for window in windows]
+    summary = {
+        "batch": args.batch,
+        "device": result.effective.get("device"),
+        "trials": len(trials),
+        "window_s": mean([trial.duration_s for trial in trials]),
+        "llem_tokens_per_s": mean(speed),
+        "hand_tokens_per_s": mean(hand_speed),
+        "throughput_ratio": attrs.asdict(paired_ratio(speed, hand_speed)),
+        "llem_joules_per_token": mean(energy),
+        "hand_joules_per_token": mean(hand_energy),
+        "energy_ratio": attrs.asdict(paired_ratio(energy, hand_energy)),
+        "counter_over_integrated": [t.energies[0].energy_j / t.energies[0].cross_energy_j for t in trials],
+        "utilisation_percent": [list(t.health.values())[0].get("utilisation_percent") for t in trials],
+        "budget_share": [t.energies[0].budget.bound_j / t.energies[0].energy_j for t in trials],
+        "findings": [f"{found.code}: {found.message}" for found in result.findings],
+        "hand_windows": windows,
+    }
+    (args.out / f"overhead-batch-{args.batch}.json").write_text(json.dumps(summary, indent=2) + "\n")
+    brief = {key: value for key, value in summary.items() if key != "hand_windows"}
+    print(json.dumps(brief, indent=1))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,3 @@
+"""CodeCarbon as an energy meter of llem."""
+
+__version__ = "0.1.0"

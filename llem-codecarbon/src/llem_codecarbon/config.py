@@ -1,0 +1,28 @@
+"""Settings of the meter `codecarbon`."""
+
+from __future__ import annotations
+
+import attrs
+
+from llem.config.fields import at_least, option
+
+__all__ = ["CodeCarbonOptions"]
+
+
+@attrs.frozen(kw_only=True)
+class CodeCarbonOptions:
+    """The section `codecarbon` of `meter_options`. Both figures replace a guess of CodeCarbon's, and stay modelled."""
+
+    cpu_power_w: float | None = option(
+        None,
+        help="Power of the whole CPU at full load, for the model; null takes RAPL where it is readable, else the TDP "
+        "in CodeCarbon's table. When set, RAPL is not used.",
+        unit="W",
+        validator=at_least(0),
+    )
+    ram_power_w: float | None = option(
+        None,
+        help="Power of all memory; null takes CodeCarbon's guess of 5 W per module, modules guessed from the size.",
+        unit="W",
+        validator=at_least(0),
+    )

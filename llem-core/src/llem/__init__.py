@@ -1,0 +1,63 @@
+"""llem: which deployment configuration? Energy, compute, time and quality of LLM inference, with an error bar."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from llem.api import load_results, run
+    from llem.config.models import Experiment
+    from llem.errors import ConfigError, ExperimentFailed, LlemError, MachineError, StoreError
+    from llem.findings import Finding
+    from llem.plugins import Reference, hookimpl
+    from llem.results.models import Quantity, Result
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "ConfigError",
+    "Experiment",
+    "ExperimentFailed",
+    "Finding",
+    "LlemError",
+    "MachineError",
+    "Quantity",
+    "Reference",
+    "Result",
+    "StoreError",
+    "__version__",
+    "hookimpl",
+    "load_results",
+    "run",
+]
+
+#: Where each public name lives. They are imported when first used: `llem --help` and every plugin's `hooks` module
+#: import this package, and must stay fast.
+_HOMES = {
+    "ConfigError": "llem.errors",
+    "Experiment": "llem.config.models",
+    "ExperimentFailed": "llem.errors",
+    "Finding": "llem.findings",
+    "LlemError": "llem.errors",
+    "MachineError": "llem.errors",
+    "Quantity": "llem.results.models",
+    "Reference": "llem.plugins",
+    "Result": "llem.results.models",
+    "StoreError": "llem.errors",
+    "hookimpl": "llem.plugins",
+    "load_results": "llem.api",
+    "run": "llem.api",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(_HOMES[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

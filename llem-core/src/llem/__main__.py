@@ -1,0 +1,6 @@
+"""`python -m llem` is `llem`."""
+
+from llem.cli import main
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,88 @@
+"""A backend without a model: it repeats the prompt. For tests, documentation and dry runs of a study."""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+import attrs
+
+from llem.backends.base import Backend, Completion, Engine, MemoryReading, Placement, Request
+from llem.config.fields import at_least, option
+from llem.config.models import Experiment, Sampling
+from llem.findings import Finding
+from llem.models.spec import Architecture, ModelSpec
+
+__all__ = ["EchoBackend", "EchoEngine", "EchoOptions"]
+
+
+@attrs.frozen(kw_only=True)
+class EchoOptions:
+    """Section `echo`."""
+
+    token_seconds: float = option(
+        0.0, help="Wait this long before each token of a batch.", unit="s", validator=at_least(0)
+    )
+
+
+class EchoEngine(Engine):
+    """Answers each request with its own prompt, over and over, to the asked length.
+
+    It computes nothing, so dtype, device and sampling have no effect on it; `effective_config` says so.
+    """
+
+    def __init__(self, options: EchoOptions) -> None:
+        self.options = options
+
+    def generate(
+        self, requests: Sequence[Request], sampling: Sampling, *, token_times: bool = False
+    ) -> Sequence[Completion]:
+        times = self._step(max((request.output_tokens for request in requests), default=0))
+        return [
+            Completion(
+                index=request.index,
+                token_ids=tuple(itertools.islice(itertools.cycle(request.token_ids), request.output_tokens)),
+                finish_reason="length",
+                token_times_ns=times[: request.output_tokens] if token_times else None,
+            )
+            for request in requests
+        ]
+
+    def _step(self, steps: int) -> tuple[int, ...]:
+        """Wait as a batch would that makes one token per request and step; the end of each step, monotonic ns."""
+        times = []
+        for _ in range(steps):
+            if self.options.token_seconds:
+                time.sleep(self.options.token_seconds)
+            times.append(time.monotonic_ns())
+        return tuple(times)
+
+    def effective_config(self) -> Mapping[str, Any]:
+        return {**attrs.asdict(self.options), "dtype": None, "device": None, "sampling": None}
+
+    def architecture(self) -> Architecture | None:
+        return None
+
+    def memory(self) -> MemoryReading:
+        return MemoryReading(None, covers="nothing: there is no model", reason="not_supported")
+
+    def close(self) -> None:
+        return None
+
+
+class EchoBackend(Backend):
+    """The adapter of `EchoEngine`. Loads nothing, whatever the model."""
+
+    name: ClassVar[str] = "echo"
+    options: EchoOptions
+
+    def __init__(self, options: EchoOptions | None = None) -> None:
+        super().__init__(options or EchoOptions())
+
+    def check(self, experiment: Experiment, model: ModelSpec) -> Sequence[Finding]:
+        return []
+
+    def load(self, experiment: Experiment, model: ModelSpec, placement: Placement) -> Engine:
+        return EchoEngine(self.options)

@@ -1,0 +1,63 @@
+"""What comes with the core, entering by the same door as everything else."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from llem.plugins.reference import Reference, hookimpl
+
+__all__ = ["llem_backends", "llem_launchers", "llem_meters", "llem_workloads"]
+
+
+@hookimpl
+def llem_backends() -> Sequence[Reference]:
+    return [
+        Reference(
+            "echo",
+            "llem.backends.echo:EchoBackend",
+            config="llem.backends.echo:EchoOptions",
+            summary="Gives the prompt back; no model, no engine. For tests, examples and trying a plugin.",
+            status="a fake: its figures mean nothing",
+            capabilities={"token_times": "supported", "stream": "unsupported", "loglikelihood": "unsupported"},
+        )
+    ]
+
+
+@hookimpl
+def llem_meters() -> Sequence[Reference]:
+    return [
+        Reference("nvml", "llem.meters.nvml:NvmlMeter", summary="NVIDIA GPUs: energy counter and instantaneous power."),
+        Reference("rapl", "llem.meters.rapl:RaplMeter", summary="CPU packages and memory: RAPL energy counters."),
+    ]
+
+
+@hookimpl
+def llem_workloads() -> Sequence[Reference]:
+    return [
+        Reference(
+            "synthetic",
+            "llem.workloads.synthetic:SyntheticWorkload",
+            config="llem.workloads.synthetic:SyntheticOptions",
+            summary="Random token ids of given lengths.",
+        ),
+        Reference(
+            "file",
+            "llem.workloads.files:FileWorkload",
+            config="llem.workloads.files:FileOptions",
+            summary="Prompts from a JSONL or text file.",
+        ),
+        Reference(
+            "prompts",
+            "llem.workloads.builtin_prompts:BuiltinWorkload",
+            config="llem.workloads.builtin_prompts:BuiltinOptions",
+            summary="A built-in set of English prompts.",
+        ),
+    ]
+
+
+@hookimpl
+def llem_launchers() -> Sequence[Reference]:
+    return [
+        Reference("process", "llem.launchers.process:ProcessLauncher", summary="A fresh process on this machine."),
+        Reference("inline", "llem.launchers.inline:InlineLauncher", summary="This process; for debugging."),
+    ]

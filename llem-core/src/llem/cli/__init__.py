@@ -1,0 +1,44 @@
+"""The command line. Each command lives in a module of its own and imports what it needs when it is called."""
+
+from __future__ import annotations
+
+import click
+
+from llem import __version__
+from llem.cli.config import config as config_group
+from llem.cli.doctor import doctor as doctor_command
+from llem.cli.plugins import plugins as plugins_command
+from llem.cli.root import Root, verbose_option
+from llem.cli.run import run as run_command
+from llem.cli.show import show as show_command
+from llem.cli.verify import verify as verify_command
+from llem.cli.worker import worker as worker_command
+
+__all__ = ["cli", "main"]
+
+
+@click.group(cls=Root, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, "-V", "--version", prog_name="llem")
+@verbose_option
+def cli(verbose: bool) -> None:
+    """Which deployment configuration? Energy, compute, time and quality of LLM inference, with an error bar.
+
+    Begin with `llem run`: it measures a tiny model with random weights on whatever is installed here.
+    """
+
+
+for _command in (
+    run_command,
+    show_command,
+    verify_command,
+    config_group,
+    plugins_command,
+    doctor_command,
+    worker_command,
+):
+    cli.add_command(_command)
+
+
+def main() -> None:
+    """Entry point of the `llem` script."""
+    cli()

@@ -1,0 +1,135 @@
+"""The root group: commands that plugins add, and the one place where an error becomes a message and an exit code."""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+import traceback
+from typing import Any, NoReturn
+
+import click
+
+# llem.errors and the plugins are imported where they are used: `llem --help` need not wait for attrs.
+
+__all__ = ["BUG", "EXIT_CODES", "INTERRUPTED", "OUTPUT_CLOSED", "Root", "verbose_option"]
+
+BUG = 70
+INTERRUPTED = 130
+OUTPUT_CLOSED = 141
+
+#: What `llem` ends with. The reference page is made from this.
+EXIT_CODES = {
+    0: "Done.",
+    1: "Some experiments failed, or their results are invalid.",
+    2: "The user's mistake: usage, configuration, a plugin that is not installed, a folder that is no store.",
+    3: "The machine's state: no GPU, no permission, a disk that is full, a plugin that is installed and broken.",
+    BUG: "A bug in llem or in a plugin; the traceback is shown.",
+    INTERRUPTED: "Interrupted by Ctrl-C.",
+    OUTPUT_CLOSED: "Whatever read the output went away.",
+}
+
+#: Key in click's shared `meta`, so that `llem -v run` and `llem run -v` mean the same.
+VERBOSE = "llem.verbose"
+
+#: What the machine, not llem, is to blame for when the operating system refuses.
+MACHINE_ERRNOS = {
+    errno.ENOSPC: "free some space, or choose another folder with `-o`",
+    errno.EDQUOT: "free some of your quota, or choose another folder with `-o`",
+    errno.EROFS: "choose a folder that can be written with `-o`",
+    errno.EACCES: "choose a folder that you may write, or ask for the permission",
+    errno.EPERM: "choose a folder that you may write, or ask for the permission",
+}
+
+
+def _remember_verbose(ctx: click.Context, _: click.Parameter, value: bool) -> bool:
+    if value:
+        ctx.meta[VERBOSE] = True
+    return bool(ctx.meta.get(VERBOSE))
+
+
+#: `-v`: more detail, and the traceback below an error. The command gets it as the argument `verbose`.
+verbose_option = click.option(
+    "-v", "--verbose", is_flag=True, callback=_remember_verbose, help="Say more; show tracebacks of errors."
+)
+
+
+class Root(click.Group):
+    """A group whose own commands are known at once and whose plugins are asked for the rest."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted({*super().list_commands(ctx), *self._plugin_commands()})
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        # Our own first: a plugin cannot replace a command, and `llem run` need not look for plugins to be found.
+        return super().get_command(ctx, cmd_name) or self._plugin_commands().get(cmd_name)
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        from llem.errors import nearest
+
+        name = click.utils.make_str(args[0])
+        if self.get_command(ctx, name) is None and not name.startswith("-"):
+            near = nearest(name, self.list_commands(ctx))
+            hint = f"did you mean {near!r}?" if near else f"commands: {', '.join(self.list_commands(ctx))}"
+            raise click.UsageError(f"no such command {name!r}; {hint}", ctx)
+        return super().resolve_command(ctx, args)
+
+    def _plugin_commands(self) -> dict[str, click.Command]:
+        from llem.plugins.registry import registry
+
+        return registry().commands()
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            result = super().invoke(ctx)
+            sys.stdout.flush()  # here, where a closed pipe is still handled, and not at the interpreter's exit
+            return result
+        except (click.ClickException, click.exceptions.Exit):
+            raise
+        except (KeyboardInterrupt, click.Abort) as error:
+            _fail(ctx, error, INTERRUPTED, "interrupted")
+        except BrokenPipeError:
+            # Nobody reads any more; the interpreter's own flush at exit must not complain about it either.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise click.exceptions.Exit(OUTPUT_CLOSED) from None
+        except Exception as error:
+            _explain(ctx, error)
+
+
+def _explain(ctx: click.Context, error: Exception) -> NoReturn:
+    from llem.errors import LlemError
+
+    if isinstance(error, LlemError):
+        _fail(ctx, error, error.exit_code, str(error))
+    if isinstance(error, OSError) and error.errno in MACHINE_ERRNOS:
+        _fail(ctx, error, 3, f"{_os_message(error)}\n  {MACHINE_ERRNOS[error.errno]}")
+    _bug(error)
+
+
+def _os_message(error: OSError) -> str:
+    reason = (error.strerror or str(error)).lower()
+    return f"{reason}: {error.filename}" if error.filename else reason
+
+
+def _fail(ctx: click.Context, error: BaseException, code: int, message: str) -> NoReturn:
+    if ctx.meta.get(VERBOSE):
+        traceback.print_exception(error)
+    _say(message)
+    raise click.exceptions.Exit(code) from None
+
+
+def _bug(error: Exception) -> NoReturn:
+    traceback.print_exception(error)
+    _say(
+        "this is a bug in llem or in one of its plugins\n"
+        "  please report it with the traceback above and the output of `llem doctor --json`"
+    )
+    raise click.exceptions.Exit(BUG) from None
+
+
+def _say(message: str) -> None:
+    # click leaves colours out by itself where stderr is not a terminal
+    colour = False if os.environ.get("NO_COLOR") else None
+    click.echo(f"{click.style('error:', fg='red', bold=True)} {message}", err=True, color=colour)

@@ -1,0 +1,34 @@
+"""`llem verify`: compute every stored number again from the raw rows."""
+
+from __future__ import annotations
+
+import click
+
+__all__ = ["verify"]
+
+
+@click.command()
+@click.argument("folder", metavar="DIR", type=click.Path())
+@click.pass_context
+def verify(ctx: click.Context, folder: str) -> None:
+    """Recompute all energies, counts and results in DIR from their raw rows, and compare them exactly.
+
+    Ends with 1 when a stored number differs from what its rows give.
+    """
+    from llem.results.store import Store
+    from llem.results.verify import verify as find_differences
+
+    store = Store.open(folder)
+    differences = find_differences(store)
+    for difference in differences:
+        click.echo(str(difference))
+    names = store.experiment_ids()
+    trials = sum(len(store.trials(name)) for name in names)
+    experiments_word = "experiment" if len(names) == 1 else "experiments"
+    trials_word = "trial" if trials == 1 else "trials"
+    counted = f"{len(names)} {experiments_word}, {trials} {trials_word} recomputed"
+    if differences:
+        word = "difference" if len(differences) == 1 else "differences"
+        click.echo(f"{counted}, {len(differences)} {word}")
+        ctx.exit(1)
+    click.echo(f"{counted}, identical")

@@ -1,0 +1,1 @@
+"""What the user asked for: strict models, loading with provenance, schema, identity."""

@@ -1,0 +1,248 @@
+"""From plain values to attrs objects and back: strictly, and with every fault found.
+
+No value is coerced except a whole number to a float: `"false"` is not false, 2.9 and `"3"` are not integers, true is
+not 1, NaN and infinity are not numbers. Stock cattrs hooks coerce, so every type a setting may have is given its own
+hook here, and any other type is refused.
+"""
+
+from __future__ import annotations
+
+import types
+import typing
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal, TypeVar
+
+import attrs
+import cattrs
+
+from llem.config.scalars import SCALARS, Faults, closest, structure_float, structure_literal, wrong
+from llem.config.words import choices, got, quoted
+from llem.errors import ConfigError, Problem
+
+__all__ = ["default_of", "kinds_of", "settings", "structure", "structure_all", "unstructure"]
+
+T = TypeVar("T")
+
+
+def structure(cls: type[T], raw: Any, path: str = "", *, source: str = "") -> T:
+    """The object that `raw` describes.
+
+    Args:
+        cls: an attrs class.
+        path: what stands before the path of every problem.
+        source: where the values come from, for the message: "file study.yaml".
+
+    Raises:
+        ConfigError: with every problem, not only the first.
+    """
+    value, problems = structure_all(cls, raw, path)
+    if problems or value is None:
+        raise ConfigError(f"invalid {cls.__name__}" + (f" from {source}" if source else ""), problems=problems)
+    return value
+
+
+def structure_all(cls: type[T], raw: Any, path: str = "") -> tuple[T | None, tuple[Problem, ...]]:
+    """As `structure`, but the problems are returned, for callers that gather them from several places."""
+    try:
+        return _converter.structure(raw, cls), ()
+    except Faults as faults:
+        return None, tuple(faults.below(path))
+
+
+def unstructure(value: Any) -> Any:
+    """JSON values: objects and mappings to dicts, tuples to lists. Nothing is dropped, not even None."""
+    return _converter.unstructure(value)
+
+
+def settings(cls: Any) -> tuple[attrs.Attribute[Any], ...]:
+    """The fields a user may set, with annotations resolved to types."""
+    attrs.resolve_types(cls)
+    return tuple(field for field in attrs.fields(cls) if field.init)
+
+
+def default_of(field: attrs.Attribute[Any]) -> Any:
+    """A field's default value, or attrs.NOTHING where there is none, or none without an object to compute it from."""
+    default: Any = field.default
+    if not hasattr(default, "takes_self"):
+        return default
+    return attrs.NOTHING if default.takes_self else default.factory()
+
+
+def kinds_of(cls: Any) -> tuple[str, ...]:
+    """What `kind` may be for a class, read off its field `kind: Literal[…]`; empty when there is none."""
+    return next((typing.get_args(field.type) for field in settings(cls) if field.name == "kind"), ())
+
+
+def _any(raw: Any, _: Any) -> Any:
+    """A value handed on to an engine as it is. It is stored and hashed, so it must be made of JSON values."""
+    if raw is None or isinstance(raw, (bool, int, str)):
+        return raw
+    if isinstance(raw, float):
+        return structure_float(raw, float)
+    if isinstance(raw, Mapping):
+        return _mapping(raw, Mapping[str, Any])
+    if isinstance(raw, (list, tuple)):
+        return _elements(raw, [Any] * len(raw))
+    raise Faults(Problem("", f"must be a JSON value, got {got(raw)}"))
+
+
+def _mapping(raw: Any, kind: Any) -> dict[str, Any]:
+    if not isinstance(raw, Mapping):
+        raise wrong(kind, raw)
+    _, inner = typing.get_args(kind) or (str, Any)
+    problems = [Problem("", f"keys must be text, got {got(key)}") for key in raw if not isinstance(key, str)]
+    values = {}
+    for key, item in raw.items():
+        try:
+            values[key] = _converter.structure(item, inner)
+        except Faults as faults:
+            problems += faults.below(str(key))
+    if problems:
+        raise Faults(*problems)
+    return values
+
+
+def _sequence(raw: Any, kind: Any) -> Any:
+    if isinstance(raw, str) or not isinstance(raw, (list, tuple)):
+        raise wrong(kind, raw, f"write [{raw}]" if isinstance(raw, (str, int, float)) else "")
+    origin, inner = typing.get_origin(kind) or kind, typing.get_args(kind) or (Any, ...)
+    if origin is list:
+        return _elements(raw, [inner[0]] * len(raw))
+    if origin is tuple and inner[-1] is not ...:
+        if len(raw) != len(inner):
+            raise Faults(Problem("", f"must have {len(inner)} entries, got {len(raw)}"))
+        return tuple(_elements(raw, inner))
+    return tuple(_elements(raw, [inner[0]] * len(raw)))
+
+
+def _elements(raw: Sequence[Any], kinds: Sequence[Any]) -> list[Any]:
+    values: list[Any] = []
+    problems: list[Problem] = []
+    for index, (item, kind) in enumerate(zip(raw, kinds, strict=True)):
+        try:
+            values.append(_converter.structure(item, kind))
+        except Faults as faults:
+            problems += faults.below(f"[{index}]")
+    if problems:
+        raise Faults(*problems)
+    return values
+
+
+def _union(raw: Any, kind: Any) -> Any:
+    members = typing.get_args(kind)
+    if raw is None and type(None) in members:
+        return None
+    sections = [member for member in members if attrs.has(member)]
+    if sections and isinstance(raw, Mapping):
+        return _converter.structure(raw, sections[0] if len(sections) == 1 else _tagged(raw, sections))
+    if type(raw) in members:  # 1 stays an integer where integers are allowed too
+        return _converter.structure(raw, type(raw))
+    hint = ""
+    for member in members:
+        if member is type(None) or member in sections:
+            continue
+        try:
+            return _converter.structure(raw, member)
+        except Faults as faults:
+            if any(problem.path for problem in faults.problems):
+                raise  # the shape fits and something inside does not: say what
+            hint = hint or faults.problems[0].hint
+    raise wrong(kind, raw, hint)
+
+
+def _tagged(raw: Mapping[Any, Any], sections: Sequence[Any]) -> Any:
+    """The one of several classes that `kind` names. cattrs itself reports an unknown tag as a missing field."""
+    known = {kind: cls for cls in sections for kind in kinds_of(cls)}
+    if "kind" not in raw:
+        raise Faults(Problem("kind", "is missing", f"{choices(tuple(known))}"))
+    kind = raw["kind"]
+    if isinstance(kind, str) and kind in known:
+        return known[kind]
+    raise Faults(Problem("kind", f"must be {choices(tuple(known))}, got {got(kind)}", closest(kind, tuple(known))))
+
+
+def _section(raw: Any, cls: Any) -> Any:
+    if not isinstance(raw, Mapping):
+        raise wrong(cls, raw, "give its settings, or leave the line out" if raw is None else "")
+    fields = settings(cls)
+    problems = _unknown(raw, [field.name for field in fields])
+    values: dict[str, Any] = {}
+    for field in fields:
+        if field.name in raw:
+            try:
+                values[field.name] = _converter.structure(raw[field.name], Any if field.type is None else field.type)
+            except Faults as faults:
+                problems += faults.below(field.name)
+        elif field.default is attrs.NOTHING:
+            problems.append(Problem(field.name, "is missing", field.metadata.get("help", "")))
+    problems += _invalid(cls, fields, values)
+    if problems:
+        raise Faults(*problems)
+    try:
+        return cls(**{field.alias or field.name: values[field.name] for field in fields if field.name in values})
+    except (ValueError, TypeError) as error:  # a rule over several fields, in `__attrs_post_init__`
+        raise Faults(Problem("", _text(error))) from error
+
+
+def _unknown(raw: Mapping[Any, Any], known: Sequence[str]) -> list[Problem]:
+    return [
+        Problem(str(name), "unknown field", closest(name, known) or f"known: {quoted(known)}")
+        for name in raw
+        if name not in known
+    ]
+
+
+def _invalid(cls: Any, fields: Sequence[attrs.Attribute[Any]], values: Mapping[str, Any]) -> list[Problem]:
+    """What the validators say, one by one: attrs itself stops at the first and does not name the field."""
+    partial = object.__new__(cls)  # validators may look at their neighbours
+    for field in fields:
+        if field.name in values:
+            object.__setattr__(partial, field.name, values[field.name])
+        elif (default := default_of(field)) is not attrs.NOTHING:
+            object.__setattr__(partial, field.name, default)
+    problems = []
+    for field in fields:
+        if field.name not in values or field.validator is None:
+            continue
+        try:
+            field.validator(partial, field, values[field.name])
+        except (ValueError, TypeError) as error:
+            problems.append(Problem(field.name, _text(error)))
+        except AttributeError:
+            # It looks at a neighbour that is itself missing or wrong, which is reported; with a complete object it is a
+            # defect of the class.
+            if all(hasattr(partial, other.name) for other in fields):
+                raise
+    return problems
+
+
+def _text(error: Exception) -> str:
+    return str(error.args[0]) if error.args else type(error).__name__
+
+
+def _unsupported(_: Any, kind: Any) -> Any:
+    raise TypeError(f"a setting cannot have the type {kind!r}")
+
+
+def _make() -> cattrs.Converter:
+    """The later of two matching hooks wins, so the refusal of everything comes first."""
+    converter = cattrs.Converter(unstruct_collection_overrides={tuple: list})
+    sequences = (tuple, list, Sequence)
+    mappings = (dict, Mapping)
+    hooks: list[tuple[Callable[[Any], bool], Callable[[Any, Any], Any]]] = [
+        (lambda kind: True, _unsupported),
+        (lambda kind: kind is Any or kind is object, _any),
+        (lambda kind: typing.get_origin(kind) is Literal, structure_literal),
+        (lambda kind: (typing.get_origin(kind) or kind) in sequences, _sequence),
+        (lambda kind: (typing.get_origin(kind) or kind) in mappings, _mapping),
+        (lambda kind: typing.get_origin(kind) in (typing.Union, types.UnionType), _union),
+        (attrs.has, _section),
+    ]
+    for predicate, hook in hooks:
+        converter.register_structure_hook_func(predicate, hook)
+    for scalar, scalar_hook in SCALARS:
+        converter.register_structure_hook(scalar, scalar_hook)  # cattrs asks these before any predicate
+    return converter
+
+
+_converter = _make()

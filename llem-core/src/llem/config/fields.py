@@ -1,0 +1,65 @@
+"""The one way to declare a documented setting; the schema and the reference pages read what it stores."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import attrs
+
+__all__ = ["Bounds", "at_least", "between", "option"]
+
+
+def option(
+    default: Any = attrs.NOTHING,
+    *,
+    help: str,
+    unit: str = "",
+    factory: Callable[[], Any] | None = None,
+    validator: Any = None,
+    file: bool = False,
+) -> Any:
+    """An attrs field with its help text and unit. `None` as default means: the engine's own default.
+
+    Args:
+        file: the value names a local file or folder. What it contains, not its name, belongs to an experiment's
+            identity; see `llem.config.identity`.
+    """
+    metadata = {"help": help, "unit": unit, "file": file}
+    if factory is not None:
+        return attrs.field(factory=factory, metadata=metadata, validator=validator)
+    return attrs.field(default=default, metadata=metadata, validator=validator)
+
+
+@attrs.frozen
+class Bounds:
+    """Validator: a number within [low, high], None for an open end; None as value passes.
+
+    An object rather than a closure, because the schema reads the bounds off it.
+    """
+
+    low: float | None = None
+    high: float | None = None
+
+    def __call__(self, _: Any, attribute: Any, value: Any) -> None:
+        """Raise ValueError when the value is outside. Written so that NaN, which compares false, is outside."""
+        if value is None:
+            return
+        inside = (self.low is None or value >= self.low) and (self.high is None or value <= self.high)
+        if not inside:
+            raise ValueError(f"must be {self}, got {value}")
+
+    def __str__(self) -> str:
+        if self.high is None:
+            return f"at least {self.low}"
+        return f"at most {self.high}" if self.low is None else f"between {self.low} and {self.high}"
+
+
+def at_least(low: float) -> Bounds:
+    """Validator: a number not below `low`; None passes."""
+    return Bounds(low=low)
+
+
+def between(low: float, high: float) -> Bounds:
+    """Validator: a number within [low, high]; None passes."""
+    return Bounds(low, high)

@@ -1,0 +1,113 @@
+"""One function that names an experiment: what changes execution changes the id, nothing else does.
+
+In:  the model's content, the backend and its settings, dtype, device, number of GPUs, workload, load, sampling,
+     warm-up, baseline, window length, token times, whether code of the model may run.
+Out: names and paths, the preset (its values are in), how often it is repeated and when it stops, which GPUs of a kind,
+     and the meters, which read and do not act.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+import attrs
+
+from llem.config.models import Experiment
+
+__all__ = ["EXECUTION", "NOT_EXECUTION", "THROUGH_MODEL", "experiment_id", "file_settings"]
+
+#: Fields of Experiment that enter the id as they are; `gpus` enters as a number.
+EXECUTION = (
+    "backend",
+    "baseline",
+    "device",
+    "dtype",
+    "gpus",
+    "load",
+    "options",
+    "sampling",
+    "token_times",
+    "trust_remote_code",
+    "warmup",
+    "window_s",
+    "workload",
+)
+#: Fields that enter through the fingerprint of the model they lead to.
+THROUGH_MODEL = ("model", "revision", "weights_seed")
+#: Fields that do not.
+NOT_EXECUTION = ("max_trials", "meter_options", "meters", "preset", "restarts", "target_half_width", "trials")
+
+#: Floats up to here hold every whole number exactly.
+_EXACT = 2**53
+
+
+class Fingerprinted(Protocol):
+    """What is needed of a `llem.models.spec.ModelSpec`; a protocol, because models stand above config."""
+
+    @property
+    def fingerprint(self) -> str:
+        """What names the model's content on any machine."""
+
+
+def experiment_id(experiment: Experiment, model: Fingerprinted, contents: Mapping[str, str] | None = None) -> str:
+    """The first 16 hexadecimal digits of the SHA-256 of the canonical JSON of all that changes execution.
+
+    Settings that are None are left out, so that a new optional setting leaves the ids of older experiments as they are.
+    1 and 1.0 are the same number.
+
+    Args:
+        contents: hash of the content of files, by the paths that `file_settings` gives; it stands for the name.
+    """
+    parts = {name: getattr(experiment, name) for name in EXECUTION}
+    parts["gpus"] = _gpu_count(experiment)
+    payload = {
+        "model": model.fingerprint,
+        **{name: _canonical(part, name, contents or {}) for name, part in parts.items() if part is not None},
+    }
+    text = json.dumps(payload, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def file_settings(experiment: Experiment) -> Mapping[str, str]:
+    """Settings whose value names a local file: path (`workload.path`, `options.adapter`) to that name."""
+    found: dict[str, str] = {}
+    for name in EXECUTION:
+        _find_files(getattr(experiment, name), name, found)
+    return found
+
+
+def _find_files(value: Any, path: str, found: dict[str, str]) -> None:
+    if not attrs.has(type(value)):
+        return
+    for field in attrs.fields(type(value)):
+        inner, below = getattr(value, field.name), f"{path}.{field.name}"
+        if field.metadata.get("file") and isinstance(inner, str):
+            found[below] = inner
+        _find_files(inner, below, found)
+
+
+def _gpu_count(experiment: Experiment) -> int:
+    """Which GPUs are used is the machine's matter; null means the first one."""
+    if experiment.device == "cpu":
+        return 0
+    return 1 if experiment.gpus is None else len(experiment.gpus)
+
+
+def _canonical(value: Any, path: str, contents: Mapping[str, str]) -> Any:
+    """JSON values with one spelling for each meaning. In free mappings None stays: it is not the same as absence."""
+    if path in contents:
+        return f"content {contents[path]}{os.path.splitext(str(value))[1].lower()}"  # the suffix decides the format
+    if attrs.has(type(value)):
+        fields = ((field.name, getattr(value, field.name)) for field in attrs.fields(type(value)))
+        return {name: _canonical(inner, f"{path}.{name}", contents) for name, inner in fields if inner is not None}
+    if isinstance(value, Mapping):
+        return {str(key): _canonical(inner, f"{path}.{key}", contents) for key, inner in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_canonical(inner, f"{path}[{index}]", contents) for index, inner in enumerate(value)]
+    if isinstance(value, float) and value.is_integer() and abs(value) <= _EXACT:
+        return int(value)
+    return value

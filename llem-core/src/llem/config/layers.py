@@ -1,0 +1,86 @@
+"""Settings from several places laid over each other, each value remembering where it came from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, TypeAlias
+
+import attrs
+
+from llem.config.converter import unstructure
+
+__all__ = ["Layer", "Leaf", "Tree", "leaves", "overlay", "plain"]
+
+
+@attrs.frozen
+class Layer:
+    """Settings from one place.
+
+    Attributes:
+        source: as it shall be shown: "flag", "file study.yaml", "python", "preset quick".
+        values: nested mappings; keys at the top may be dotted paths (`load.batch_size`). attrs objects count as
+            mappings of all their fields.
+    """
+
+    source: str
+    values: Mapping[str, Any]
+
+
+@attrs.frozen
+class Leaf:
+    """One value and its source. Lists are leaves: a later list replaces an earlier one."""
+
+    value: Any
+    source: str
+
+
+Tree: TypeAlias = dict[Any, Any]  # of Leaf and Tree; keys are what the user wrote, which need not be text
+
+
+def overlay(tree: Tree, layer: Layer) -> None:
+    """Lay a layer over a tree, in place.
+
+    Mappings are merged key by key, everything else replaces what was there. A section that states another `kind` than
+    the one below it replaces that section, since its settings belong to another class.
+    """
+    for key, value in layer.values.items():
+        steps = str(key).split(".") if isinstance(key, str) else [key]
+        for step in reversed(steps[1:]):
+            value = {step: value}
+        _put(tree, steps[0], value, layer.source)
+
+
+def _put(tree: Tree, key: Any, value: Any, source: str) -> None:
+    if attrs.has(type(value)):
+        value = unstructure(value)
+    if not isinstance(value, Mapping):
+        tree[key] = Leaf(value, source)
+        return
+    below = tree.get(key)
+    if not isinstance(below, dict) or _other_kind(below, value):
+        if not value:
+            tree[key] = Leaf({}, source)
+            return
+        below = tree[key] = {}
+    for inner, inner_value in value.items():
+        _put(below, inner, inner_value, source)
+
+
+def _other_kind(below: Tree, above: Mapping[Any, Any]) -> bool:
+    kind = below.get("kind")
+    return "kind" in above and isinstance(kind, Leaf) and kind.value != above["kind"]
+
+
+def plain(tree: Any) -> Any:
+    """The values alone."""
+    return tree.value if isinstance(tree, Leaf) else {key: plain(below) for key, below in tree.items()}
+
+
+def leaves(tree: Mapping[Any, Any], above: str = "") -> Iterator[tuple[str, Any]]:
+    """Dotted path and value of everything that is not a mapping; an empty mapping counts as a value."""
+    for key, value in tree.items():
+        path = f"{above}.{key}" if above else str(key)
+        if isinstance(value, Mapping) and value:
+            yield from leaves(value, path)
+        else:
+            yield path, value

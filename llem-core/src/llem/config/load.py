@@ -1,0 +1,222 @@
+"""From layers of settings to one Experiment, with the source of every value."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import attrs
+
+from llem.config.converter import structure_all
+from llem.config.document import experiment_values, to_document
+from llem.config.layers import Layer, Leaf, Tree, leaves, overlay, plain
+from llem.config.models import DEFAULT_METERS, DEFAULT_WORKLOAD, PRESETS, Experiment
+from llem.config.sections import config_class, plugin_fields
+from llem.config.text import parse_assignment, read_yaml
+from llem.config.words import got
+from llem.errors import ConfigError, Problem, UnknownPlugin, nearest
+from llem.plugins.registry import KNOWN_PACKAGES, Registry
+
+__all__ = ["Layer", "Resolved", "experiment_values", "parse_assignment", "read_yaml", "resolve", "to_document"]
+
+#: The backend that only plays at inference; never chosen unless named.
+ECHO = "echo"
+#: What a user may write at the top. Sections of plugins come beside these.
+FIELDS = tuple(f.name for f in attrs.fields(Experiment) if f.name not in ("options", "meter_options"))
+LATER_LOADS = ("closed", "open")
+
+
+@attrs.frozen
+class Resolved:
+    """An experiment with every default filled in.
+
+    Attributes:
+        experiment: complete.
+        sources: dotted path of each leaf of `to_document(experiment)` to where its value came from: the source of a
+            layer, "preset NAME", "default", "only backend installed" or "derived from trials".
+    """
+
+    experiment: Experiment
+    sources: Mapping[str, str]
+
+
+def resolve(layers: Sequence[Layer], registry: Registry) -> Resolved:
+    """Lay the layers over each other, later ones above, on top of the preset that they name.
+
+    Raises:
+        ConfigError: with every problem found, each with its path, and its layer where there are several.
+        UnknownPlugin: a backend, meter or workload that is not installed, or no backend at all.
+        BrokenPlugin: a plugin's config class cannot be used.
+    """
+    tree, preset = _merged(layers)
+    sources = {path: leaf.source for path, leaf in leaves(tree)}
+    values = plain(tree)
+    if values.get("backend") is None:
+        if typos := _misspelt_backend(values, registry):  # else the next line would complain about something else
+            raise _error(typos, sources, layers)
+        values["backend"] = _only_backend(registry)
+        sources["backend"] = "only backend installed"
+    experiment, problems = _build(values, registry)
+    if experiment is not None and experiment.max_trials < experiment.trials:
+        if sources.get("max_trials") in (None, preset):
+            experiment = attrs.evolve(experiment, max_trials=experiment.trials)
+            sources["max_trials"] = "derived from trials"
+        else:
+            about = f"is {experiment.max_trials}, below trials ({experiment.trials})"
+            problems.append(Problem("max_trials", about, "raise max_trials, or lower trials"))
+    if experiment is None or problems:
+        raise _error(problems, sources, layers)
+    paths = (path for path, _ in leaves(to_document(experiment)))
+    return Resolved(experiment, {path: sources.get(path, "default") for path in paths})
+
+
+def _merged(layers: Sequence[Layer]) -> tuple[Tree, str]:
+    """All layers upon the preset they name, and its source. An unknown preset sets nothing; it is reported later."""
+    asked: Tree = {}
+    for layer in layers:
+        overlay(asked, layer)
+    leaf = asked.get("preset", Leaf(attrs.fields(Experiment).preset.default, "default"))
+    name = leaf.value if isinstance(leaf, Leaf) and isinstance(leaf.value, str) else ""
+    preset = Layer(f"preset {name}", PRESETS.get(name, {}))
+    tree: Tree = {}
+    for layer in (preset, *layers):
+        overlay(tree, layer)
+    return tree, preset.source
+
+
+def _misspelt_backend(values: Mapping[Any, Any], registry: Registry) -> list[Problem]:
+    problems = _unexpected(values, None, _meter_names(values, registry), registry)
+    return [problem for problem in problems if nearest(problem.path, FIELDS) == "backend"]
+
+
+def _only_backend(registry: Registry) -> str:
+    names = [name for name in registry.names("backend") if name != ECHO]
+    if len(names) == 1:
+        return names[0]
+    if not names:
+        raise UnknownPlugin("no inference backend is installed", "pip install llem-pytorch")
+    raise ConfigError(
+        "several backends are installed, and none is chosen",
+        f"set `backend` to one of: {', '.join(names)}",
+        problems=(Problem("backend", "is missing"),),
+    )
+
+
+def _build(values: dict[Any, Any], registry: Registry) -> tuple[Experiment | None, list[Problem]]:
+    """The experiment, or None, and every problem."""
+    problems: list[Problem] = []
+    backend = values["backend"] if isinstance(values["backend"], str) else None
+    meters = _meter_names(values, registry)
+    options = _section("backend", backend, values.get(backend), registry, problems) if backend else None
+    found = {name: _section("meter", name, values.get(name), registry, problems) for name in meters or ()}
+    workload = _workload(values.get("workload"), registry, problems)
+    _refuse_later_loads(values, problems)
+    problems += _unexpected(values, backend, meters, registry)
+    own = {key: value for key, value in values.items() if key in FIELDS and key != "workload"}
+    experiment, more = structure_all(Experiment, own)
+    problems += more
+    if meters is not None and len(set(meters)) < len(meters):
+        problems.append(Problem("meters", "names a meter twice"))
+    if experiment is None:
+        return None, problems
+    meter_options = {name: section for name, section in found.items() if section is not None}
+    return attrs.evolve(experiment, workload=workload, options=options, meter_options=meter_options), problems
+
+
+def _meter_names(values: Mapping[Any, Any], registry: Registry) -> list[str] | None:
+    """The meters that may have a section; None where `meters` is malformed, which is reported with the other fields."""
+    asked = values.get("meters")
+    if asked is None:
+        return [name for name in DEFAULT_METERS if name in registry.names("meter")]
+    wellformed = isinstance(asked, (list, tuple)) and all(isinstance(name, str) for name in asked)
+    return list(asked) if wellformed else None
+
+
+def _section(kind: Any, name: str, raw: Any, registry: Registry, problems: list[Problem]) -> Any:
+    """A plugin's section as its config class; all defaults where it is not there."""
+    cls = config_class(registry, kind, name)
+    if cls is None:
+        if raw:
+            problems.append(Problem(name, f"{kind} {name!r} has no settings", "remove this section"))
+        return None
+    section, more = structure_all(cls, {} if raw is None else raw, name)
+    problems += more
+    return section
+
+
+def _workload(raw: Any, registry: Registry, problems: list[Problem]) -> Any:
+    raw = {} if raw is None else raw
+    if not isinstance(raw, Mapping):
+        problems.append(Problem("workload", f"must be a section, got {got(raw)}", "such as {kind: synthetic}"))
+        return None
+    kind = raw.get("kind", DEFAULT_WORKLOAD)
+    if not isinstance(kind, str):
+        problems.append(Problem("workload.kind", f"must be text, got {got(kind)}"))
+        return None
+    section, more = structure_all(config_class(registry, "workload", kind), {"kind": kind, **raw}, "workload")
+    problems += more
+    return section
+
+
+def _refuse_later_loads(values: dict[Any, Any], problems: list[Problem]) -> None:
+    load = values.get("load")
+    if isinstance(load, Mapping) and load.get("kind") in LATER_LOADS:
+        message = f"this version knows offline load only, not {load['kind']!r}"
+        problems.append(Problem("load.kind", message, "use {kind: offline, batch_size: N}"))
+        del values["load"]  # its other fields belong to that load
+
+
+def _unexpected(
+    values: Mapping[Any, Any], backend: str | None, meters: Iterable[str] | None, registry: Registry
+) -> list[Problem]:
+    """Top-level names that are no field, and sections of plugins that this experiment does not use."""
+    backends, known_meters = registry.names("backend"), registry.names("meter")
+    problems = []
+    for key in values:
+        if key in FIELDS or key == backend or (meters is not None and key in meters):
+            continue
+        if key in backends:
+            message = f"is the section of backend {key!r}, but the backend is {backend!r}"
+            problems.append(Problem(key, message, f"remove it, or set `backend: {key}`"))
+        elif key in known_meters:
+            if meters is not None:
+                message = f"is the section of meter {key!r}, which is not in `meters`"
+                problems.append(Problem(key, message, f"remove it, or set `meters: [{', '.join((*meters, key))}]`"))
+        else:
+            problems.append(_unknown(str(key), backend, (*FIELDS, *backends, *known_meters), registry))
+    return problems
+
+
+def _unknown(key: str, backend: str | None, known: Sequence[str], registry: Registry) -> Problem:
+    if key in KNOWN_PACKAGES:
+        hint = f"remove it, or pip install {KNOWN_PACKAGES[key]}"
+        return Problem(key, "is the section of a plugin that is not installed", hint)
+    if near := nearest(key, known):
+        return Problem(key, "unknown field", f"did you mean {near!r}?")
+    fields = plugin_fields(registry, "backend", backend) if backend else ()
+    if near := nearest(key, fields):
+        return Problem(key, "unknown field", f"did you mean '{backend}.{near}'?")
+    return Problem(key, "unknown field", f"known: {', '.join(known)}")
+
+
+def _error(problems: Sequence[Problem], sources: Mapping[str, str], layers: Sequence[Layer]) -> ConfigError:
+    origins = {problem: _origin(problem.path, sources) for problem in problems}
+    named = list(dict.fromkeys(origin for origin in origins.values() if origin))
+    if len(named) > 1:
+        problems = [attrs.evolve(p, message=f"{p.message} [{origins[p]}]") if origins[p] else p for p in problems]
+    places = named or [layer.source for layer in layers]
+    message = "invalid configuration" + (f" from {', '.join(places)}" if places else "")
+    return ConfigError(message, problems=tuple(problems))
+
+
+def _origin(path: str, sources: Mapping[str, str]) -> str | None:
+    """The layer that set what stands at a path: the value itself, else something in it, else what it stands in."""
+    path = path.partition("[")[0]
+    while path:
+        if path in sources:
+            return sources[path]
+        inside = next((source for leaf, source in sources.items() if leaf.startswith(f"{path}.")), None)
+        if inside:
+            return inside
+        path = path.rpartition(".")[0]
+    return None

@@ -1,0 +1,146 @@
+"""The Experiment: one fixed configuration, as frozen data. Nothing here reads files, the machine or the environment."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import attrs
+
+from llem.config.fields import at_least, between, option
+
+__all__ = [
+    "DEFAULT_METERS",
+    "DEFAULT_WORKLOAD",
+    "PRESETS",
+    "Baseline",
+    "Experiment",
+    "OfflineLoad",
+    "Preset",
+    "Sampling",
+    "Warmup",
+]
+
+Preset = Literal["quick", "standard", "publication"]
+Dtype = Literal["auto", "float32", "float16", "bfloat16"]
+Device = Literal["auto", "cpu", "cuda"]
+
+
+@attrs.frozen(kw_only=True)
+class OfflineLoad:
+    """Batches back to back: the next starts when the last has ended."""
+
+    kind: Literal["offline"] = option("offline", help="How requests arrive.")
+    batch_size: int = option(1, help="Requests per batch.", validator=at_least(1))
+
+
+@attrs.frozen(kw_only=True)
+class Sampling:
+    """How the next token is chosen."""
+
+    temperature: float = option(0.0, help="0 is greedy: the most likely token.", validator=at_least(0))
+    top_k: int | None = option(None, help="Choose among the k most likely tokens.", validator=at_least(1))
+    top_p: float | None = option(None, help="Choose among tokens of this total probability.", validator=between(0, 1))
+    min_p: float | None = option(
+        None, help="Drop tokens less likely than this share of the most likely one.", validator=between(0, 1)
+    )
+    repetition_penalty: float | None = option(None, help="Above 1 discourages repetition.", validator=at_least(0))
+    seed: int = option(0, help="Seed of sampling.")
+    ignore_eos: bool = option(
+        True, help="Go on to the asked number of tokens, so that every configuration does the same work."
+    )
+
+
+@attrs.frozen(kw_only=True)
+class Warmup:
+    """Work done before anything is measured, in a fixed amount: full-length batches, then a loaded thermal warm-up."""
+
+    batches: int = option(2, help="Full-length batches first (compilation, graphs, caches).", validator=at_least(0))
+    seconds: float = option(
+        30.0,
+        help="Then the same load for at least this long, so that temperature settles.",
+        unit="s",
+        validator=at_least(0),
+    )
+
+
+@attrs.frozen(kw_only=True)
+class Baseline:
+    """Idle power of the same process with the engine resident, for net energy."""
+
+    seconds: float = option(
+        30.0, help="Length of the idle measurement; 0 measures none.", unit="s", validator=at_least(0)
+    )
+    discard_seconds: float = option(
+        10.0, help="Left out at its beginning, while power settles.", unit="s", validator=at_least(0)
+    )
+
+
+@attrs.frozen(kw_only=True)
+class Experiment:
+    """One fixed configuration: what runs, on what, and how it is measured."""
+
+    model: str = option(
+        "shape:tiny",
+        help="A Hugging Face id, a folder, or `shape:NAME` (an architecture with seeded random weights).",
+    )
+    revision: str | None = option(None, help="Branch, tag or commit of a Hugging Face model.")
+    weights_seed: int = option(0, help="Seed of the random weights of a `shape:` model.")
+    trust_remote_code: bool = option(False, help="Allow code that comes with the model to run. Off unless set here.")
+    backend: str = option(help="The inference engine: a name from `llem plugins`.")
+    dtype: Dtype = option("bfloat16", help="Number format of weights and activations; `auto` takes the model's own.")
+    device: Device = option("auto", help="`auto` is CUDA where a GPU is visible, else the CPU; the result says which.")
+    gpus: tuple[int | str, ...] | None = option(
+        None, help="GPUs to use, by index or UUID; null takes the first that is visible."
+    )
+    workload: Any = option(None, help="Which requests: a section whose `kind` names a workload.")
+    load: OfflineLoad = option(factory=OfflineLoad, help="How the requests arrive.")
+    sampling: Sampling = option(factory=Sampling, help="How tokens are chosen.")
+    warmup: Warmup = option(factory=Warmup, help="Work before the first window.")
+    baseline: Baseline = option(factory=Baseline, help="Idle measurement for net energy.")
+    meters: tuple[str, ...] | None = option(
+        None,
+        help="Meters by name, the first that covers a domain is the one reported. Null: what is built in and "
+        "present (nvml, rapl). A meter named here that cannot measure is an error.",
+    )
+    preset: Preset = option("standard", help="Defaults for the measurement: quick, standard or publication.")
+    window_s: float = option(10.0, help="Least length of a measured window.", unit="s", validator=at_least(0.1))
+    trials: int = option(5, help="Trials at least.", validator=at_least(1))
+    max_trials: int = option(10, help="Trials at most, while the interval is too wide.", validator=at_least(1))
+    target_half_width: float = option(
+        0.01, help="Stop adding trials when the 95 % interval's half-width is below this share.", validator=at_least(0)
+    )
+    restarts: int = option(1, help="Engine processes the trials are spread over.", validator=at_least(1))
+    token_times: bool = option(
+        False, help="Record the time of every token (TTFT, TPOT, ITL); slows the engine, which a finding says."
+    )
+    options: Any = option(None, help="The backend's own section, named after it.")
+    meter_options: Mapping[str, Any] = option(factory=dict, help="Sections of meters, each named after its meter.")
+
+
+#: Meters of `meters: null`, each used where it is present. A fixed list: installing a package never changes it.
+DEFAULT_METERS = ("nvml", "rapl")
+
+#: The workload where the `workload` section names no `kind`.
+DEFAULT_WORKLOAD = "synthetic"
+
+#: What each preset sets where the user sets nothing. Sources: methodology, recommended protocol.
+PRESETS: Mapping[str, Mapping[str, Any]] = {
+    "quick": {
+        "window_s": 5.0,
+        "trials": 1,
+        "max_trials": 1,
+        "warmup.batches": 1,
+        "warmup.seconds": 3.0,
+        "baseline.seconds": 5.0,
+        "baseline.discard_seconds": 2.0,
+    },
+    "standard": {"window_s": 10.0, "trials": 5, "max_trials": 10},
+    "publication": {
+        "window_s": 60.0,
+        "trials": 10,
+        "max_trials": 20,
+        "warmup.seconds": 120.0,
+        "restarts": 2,
+    },
+}

@@ -1,0 +1,49 @@
+"""The user's own configuration: only what varies by machine, never what is measured."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+import attrs
+
+from llem.config.converter import structure
+from llem.config.fields import option
+from llem.config.text import read_yaml
+
+__all__ = ["VARIABLE", "UserConfig", "load_user_config", "user_config_path"]
+
+#: Environment variable that names another file.
+VARIABLE = "LLEM_CONFIG"
+
+
+@attrs.frozen(kw_only=True)
+class UserConfig:
+    """What varies by machine."""
+
+    results_dir: str = option("llem-results", help="Folder for results where `-o` names none.")
+    gpus: tuple[int | str, ...] | None = option(
+        None, help="GPUs to use where the study names none, by index or UUID; null takes the first that is visible."
+    )
+
+
+def user_config_path(environ: Mapping[str, str] = os.environ) -> Path:
+    """The file that LLEM_CONFIG names, else `config.yaml` in the platform's folder for user configuration."""
+    if named := environ.get(VARIABLE):
+        return Path(named).expanduser()
+    import platformdirs
+
+    return Path(platformdirs.user_config_dir("llem")) / "config.yaml"
+
+
+def load_user_config(environ: Mapping[str, str] = os.environ) -> UserConfig:
+    """The user's configuration; all defaults where there is no file.
+
+    Raises:
+        ConfigError: the file is invalid, or LLEM_CONFIG names one that is not there.
+    """
+    path = user_config_path(environ)
+    if VARIABLE not in environ and not path.exists():
+        return UserConfig()
+    return structure(UserConfig, read_yaml(path, may_be_empty=True), source=f"the user configuration {path}")

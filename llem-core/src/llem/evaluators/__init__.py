@@ -1,0 +1,1 @@
+"""Evaluators: quality, scored on the loaded engine."""

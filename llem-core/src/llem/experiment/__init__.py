@@ -1,0 +1,1 @@
+"""One configuration, measured: the procedure and its phases, and the worker that runs it."""

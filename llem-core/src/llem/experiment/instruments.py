@@ -1,0 +1,146 @@
+"""All meters of one experiment, begun and ended together."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Mapping, Sequence
+
+
+import attrs
+
+from llem.config.converter import unstructure
+from llem.config.models import DEFAULT_METERS, Experiment
+from llem.errors import MachineError
+from llem.findings import Finding, finding
+from llem.meters.base import Domain, WindowMeter
+from llem.meters.readings import EnergyReading
+from llem.meters.sampler import Sampler
+from llem.meters.trace import TraceRow
+from llem.meters.window import energy_readings
+from llem.plugins.registry import Registry
+
+__all__ = ["Instruments"]
+
+
+@attrs.define
+class Instruments:
+    """Counter and power meters in a process of their own, window meters in this one. Close it in a `finally`.
+
+    Attributes:
+        domains: (meter, domain) of everything that can be read, in the order of the experiment's meters.
+        findings: built-in meters that are not usable here, and why.
+    """
+
+    names: tuple[str, ...]
+    domains: list[tuple[str, Domain]] = attrs.field(factory=list)
+    findings: list[Finding] = attrs.field(factory=list)
+    _sampler: Sampler | None = None
+    _windows: list[tuple[str, WindowMeter, Sequence[Domain]]] = attrs.field(factory=list)
+    _window_joules: dict[str, Mapping[str, float | None]] = attrs.field(factory=dict)
+
+    @classmethod
+    def open(
+        cls, experiment: Experiment, registry: Registry, gpu_uuids: Sequence[str], events_fd: int | None
+    ) -> Instruments:
+        """Open every meter. A meter that the user named and that cannot measure is an error; a built-in one that was
+        only tried is a finding.
+
+        Raises:
+            MachineError: a named meter has nothing to read, or no permission.
+        """
+        named = experiment.meters is not None
+        names = DEFAULT_METERS if experiment.meters is None else experiment.meters
+        self = cls(names=tuple(names))
+        try:
+            self._open(experiment, registry, gpu_uuids, events_fd, named)
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    def _open(
+        self, experiment: Experiment, registry: Registry, gpu_uuids: Sequence[str], events_fd: int | None, named: bool
+    ) -> None:
+        sampled = []
+        for name in self.names:
+            meter_class = registry.load("meter", name)
+            options = experiment.meter_options.get(name)
+            if issubclass(meter_class, WindowMeter):
+                self._open_window(meter_class(options, gpu_uuids))
+                continue
+            reference = registry.reference("meter", name)
+            raw = None if options is None else unstructure(options)
+            sampled.append({"name": name, "target": reference.target, "config": reference.config, "options": raw})
+        if sampled or gpu_uuids:
+            self._sampler = Sampler(sampled, gpu_uuids, events_fd)
+            for name, error in self._sampler.failed.items():
+                if named:
+                    raise error
+                self.findings.append(_unusable(name, error))
+            self.domains += self._sampler.domains
+        self.domains.sort(key=lambda pair: self.names.index(pair[0]))
+
+    def _open_window(self, meter: WindowMeter) -> None:
+        self._windows.append((meter.name, meter, ()))
+        domains = list(meter.open())
+        self._windows[-1] = (meter.name, meter, domains)
+        self.domains += [(meter.name, domain) for domain in domains]
+
+    @property
+    def sampled(self) -> list[tuple[str, Domain]]:
+        """The domains whose energy is computed from a trace."""
+        return [(meter, domain) for meter, domain in self.domains if domain.method != "window"]
+
+    def begin(self) -> None:
+        """Start the trace. Comes before the lead-in, so that ticks are found before the window opens."""
+        if self._sampler is not None:
+            self._sampler.begin()
+
+    def window_begin(self) -> None:
+        """Begin the window meters; the work follows at once."""
+        for _, meter, _ in self._windows:
+            meter.begin()
+
+    def window_end(self) -> None:
+        """End them, in reverse order."""
+        for name, meter, _ in reversed(self._windows):
+            self._window_joules[name] = meter.end()
+
+    def end(self, t0_ns: int, t1_ns: int) -> tuple[tuple[EnergyReading, ...], list[TraceRow], list[Finding]]:
+        """Stop the trace. Energies of [t0, t1] in the order of `domains`, the trace, and what went wrong."""
+        rows: list[TraceRow] = []
+        errors: list[tuple[str, str, str]] = []
+        if self._sampler is not None:
+            rows, errors = self._sampler.end()
+        readings = {
+            (reading.meter, reading.domain): reading for reading in energy_readings(rows, self.sampled, t0_ns, t1_ns)
+        }
+        for name, _, domains in self._windows:
+            for domain in domains:
+                readings[name, domain.name] = _window_reading(name, domain, self._window_joules.get(name, {}))
+        findings = [
+            finding("meter_failed", f"{meter} failed on {domain}: {message}", meter=meter, domain=domain)
+            for meter, domain, message in errors
+        ]
+        return tuple(readings[meter, domain.name] for meter, domain in self.domains), rows, findings
+
+    def close(self) -> None:
+        """Let every device go."""
+        with contextlib.ExitStack() as stack:
+            for _, meter, _ in self._windows:
+                stack.callback(meter.close)
+            if self._sampler is not None:
+                stack.callback(self._sampler.close)
+
+
+def _window_reading(name: str, domain: Domain, joules: Mapping[str, float | None]) -> EnergyReading:
+    value = joules.get(domain.name)
+    reason = "meter_failed" if value is None else None
+    return EnergyReading(name, domain.name, domain.scope, domain.kind, domain.instrument, value, reason=reason)
+
+
+def _unusable(name: str, error: MachineError) -> Finding:
+    code = "meter_permission" if error.code == "permission" else "meter_unavailable"
+    return finding(code, f"{name}: {error.message}", meter=name, hint=error.hint)
+
+

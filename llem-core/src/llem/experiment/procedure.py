@@ -1,0 +1,164 @@
+"""The procedure of one experiment: a visible tuple of small steps."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+
+from llem.config.models import Experiment
+from llem.devices.nvml import Nvml
+from llem.errors import ConfigError, Problem
+from llem.experiment.environment import environment_facts
+from llem.experiment.instruments import Instruments
+from llem.experiment.phases import baseline, calibrate, warm_up
+from llem.experiment.session import Session
+from llem.experiment.tenants import Tenants
+from llem.experiment.trial import run_trial
+from llem.findings import Finding
+from llem.models.spec import ModelSpec
+from llem.models.tokenizer import load_tokenizer
+from llem.plugins.registry import Registry
+from llem.results.models import Trial
+from llem.results.statistics import relative_half_width
+
+__all__ = ["STEPS", "check_backend", "run_procedure"]
+
+Step = Callable[[Session], None]
+
+
+def check_backend(experiment: Experiment, model: ModelSpec, registry: Registry) -> Sequence[Finding]:
+    """Ask the backend whether it takes this configuration. Raises ConfigError listing what it refuses."""
+    backend = registry.load("backend", experiment.backend)(experiment.options)
+    found = backend.check(experiment, model)
+    refused = [one for one in found if one.severity == "error"]
+    if refused:
+        problems = tuple(Problem(str(one.evidence.get("field", experiment.backend)), one.message) for one in refused)
+        raise ConfigError(f"the {experiment.backend} backend refuses this configuration", problems=problems)
+    return [one for one in found if one.severity != "error"]
+
+
+def check(session: Session) -> None:
+    """What the backend says before anything is loaded."""
+    session.findings += check_backend(session.experiment, session.model, session.registry)
+    session.backend = session.registry.load("backend", session.experiment.backend)(session.experiment.options)
+
+
+def open_instruments(session: Session) -> None:
+    """Open the meters first: a missing permission should cost a second, not the loading of a model."""
+    uuids = session.placement.gpu_uuids
+    if uuids:
+        session.nvml = Nvml.open()
+        session.tenants = Tenants.on(session.nvml, uuids)
+    session.instruments = Instruments.open(session.experiment, session.registry, uuids, session.events_fd)
+    session.findings += session.instruments.findings
+
+
+def load(session: Session) -> None:
+    """Load the engine, and make the workload ready with the model's tokenizer."""
+    experiment, model = session.experiment, session.model
+    session.phase("load")
+    start = time.monotonic()
+    if session.backend is None:
+        check(session)
+    assert session.backend is not None
+    session.engine = session.backend.load(experiment, model, session.placement)
+    session.load_s = time.monotonic() - start
+    if session.tenants is not None:
+        session.tenants.engine_loaded()
+    workload_class = session.registry.load("workload", experiment.workload.kind)
+    trusted = experiment.trust_remote_code
+    tokenizer = load_tokenizer(model, trust_remote_code=trusted) if workload_class.needs_tokenizer else None
+    session.workload = workload_class(experiment.workload, tokenizer, _vocabulary(session))
+
+
+def _vocabulary(session: Session) -> int:
+    architecture = session.live_engine.architecture()
+    if architecture is not None:
+        return architecture.vocab_size
+    config = session.model.config or {}
+    text = config.get("text_config", {})
+    return int(config.get("vocab_size") or text.get("vocab_size") or 256)
+
+
+def record(session: Session) -> None:
+    """Store what the engine says it runs, and where."""
+    facts = environment_facts(session.registry, session.nvml, session.placement.gpu_uuids)
+    environment = session.store.write_environment(facts)
+    engine = {**session.facts(), "environment": environment}
+    session.store.write_engine(session.order.experiment_id, engine)
+
+
+def baseline_before(session: Session) -> None:
+    """Idle, engine resident, before the warm-up."""
+    baseline(session, "before")
+
+
+def trials(session: Session) -> None:
+    """Trials until there are enough and the interval is narrow enough, each written as it ends."""
+    order = session.order
+    values: list[float] = []
+    for number in range(order.max_trials):
+        session.check_stop()
+        index = order.first_trial + number
+        session.phase("trial", session.batch_s * (session.batches + 2 * session.lead_batches), trial=index)
+        trial, rows, requests = run_trial(session, index)
+        session.store.write_trial(trial, rows, requests)
+        values.append(_headline(trial))
+        session.emit(_trial_event(trial))
+        wide = relative_half_width(values)
+        narrow = wide is not None and wide <= session.experiment.target_half_width
+        if number + 1 >= order.trials and (narrow or order.trials == 1):
+            return
+
+
+def _headline(trial: Trial) -> float:
+    """What the interval is narrowed on: energy per output token by the first reading, or time where there is none."""
+    joules = next((one.energy_j for one in trial.energies if one.energy_j is not None), None)
+    return (trial.duration_s if joules is None else joules) / max(trial.output_tokens, 1)
+
+
+def _trial_event(trial: Trial) -> dict[str, object]:
+    joules = next((one.energy_j for one in trial.energies if one.energy_j is not None), None)
+    return {
+        "event": "trial",
+        "trial": trial.index,
+        "output_tokens_per_s": trial.output_tokens / trial.duration_s,
+        "energy_per_output_token_j": None if joules is None else joules / max(trial.output_tokens, 1),
+        "duration_s": trial.duration_s,
+    }
+
+
+def baseline_after(session: Session) -> None:
+    """Idle again, so that drift of the baseline shows."""
+    baseline(session, "after")
+
+
+STEPS: tuple[Step, ...] = (
+    check,
+    open_instruments,
+    load,
+    record,
+    baseline_before,
+    warm_up,
+    calibrate,
+    trials,
+    baseline_after,
+)
+
+
+def run_procedure(session: Session) -> None:
+    """All steps in order; engine and meters are let go whatever happens."""
+    try:
+        for step in STEPS:
+            step(session)
+    finally:
+        try:
+            if session.engine is not None:
+                session.engine.close()
+        finally:
+            try:
+                if session.instruments is not None:
+                    session.instruments.close()
+            finally:
+                if session.nvml is not None:
+                    session.nvml.close()

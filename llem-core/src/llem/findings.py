@@ -1,0 +1,183 @@
+"""Findings: coded reasons why a number is invalid or doubtful, and reasons why a number is absent.
+
+The two catalogues below are the whole vocabulary; the reference pages are generated from them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import attrs
+
+__all__ = ["FINDINGS", "REASONS", "Finding", "FindingKind", "Severity", "finding"]
+
+Severity = Literal["error", "warning", "info"]
+
+
+@attrs.frozen
+class FindingKind:
+    """What a finding code means: `severity` error makes the result invalid, warning makes it not publishable."""
+
+    severity: Severity
+    meaning: str
+    remedy: str
+
+
+FINDINGS: Mapping[str, FindingKind] = {
+    "backend_check": FindingKind(
+        "error",
+        "The backend refuses this configuration before anything is loaded.",
+        "Change the parameter that the message names.",
+    ),
+    "foreign_process": FindingKind(
+        "error",
+        "Another process computed on the measured GPU, so its energy is in the reading.",
+        "Stop the other process, or choose another GPU with `gpus`.",
+    ),
+    "throttled": FindingKind(
+        "error",
+        "The GPU slowed down for heat, hardware protection or a power brake during a window.",
+        "Improve cooling or power supply and measure again.",
+    ),
+    "power_capped": FindingKind(
+        "info",
+        "The GPU's software power cap was active during a window, as is usual at full load.",
+        "Nothing to do: it is recorded because the limit is part of the configuration.",
+    ),
+    "meters_disagree": FindingKind(
+        "warning",
+        "The energy counter and the integrated instantaneous power differ by more than 2 %.",
+        "Lengthen the window; look at the power trace.",
+    ),
+    "energy_suspect": FindingKind(
+        "error",
+        "The energy counter and the integrated instantaneous power differ by more than 5 %.",
+        "Do not use this energy; check the driver, MIG and other tenants.",
+    ),
+    "no_steady_state": FindingKind(
+        "warning",
+        "Power or speed drifts within a window by more than 0.5 % (p < 0.01).",
+        "Lengthen the warm-up.",
+    ),
+    "host_bound": FindingKind(
+        "warning",
+        "The GPU waits for the host: it is idle for a large part of the window, or steps take several times what the "
+        "hardware needs. Speed and energy then vary with the host, not with the configuration.",
+        "Use a larger batch, CUDA graphs (torch.compile) or an engine with less host work.",
+    ),
+    "token_count_mismatch": FindingKind(
+        "error",
+        "The engine returned another number of output tokens than asked for with end-of-sequence ignored.",
+        "Report it to the backend's authors; per-token figures are not comparable.",
+    ),
+    "single_trial": FindingKind(
+        "info",
+        "There is one trial, so there is no interval from repetition.",
+        "Use `preset: standard` or set `trials` to 5 or more.",
+    ),
+    "not_publishable_preset": FindingKind(
+        "info",
+        "The preset `quick` is for trying things out; its result is marked not publishable.",
+        "Use `preset: standard` or `publication`.",
+    ),
+    "interval_wide": FindingKind(
+        "warning",
+        "The interval is still wider than the target after the last allowed trial.",
+        "Raise `max_trials` or `window_s`, or find what varies.",
+    ),
+    "idle_drift": FindingKind(
+        "warning",
+        "The idle power before and after the trials differs by more than 3 %, so net energy is doubtful.",
+        "Let the GPU settle; use gross energy.",
+    ),
+    "meter_unavailable": FindingKind(
+        "info",
+        "A built-in meter is not usable on this machine; the message says why.",
+        "See `llem doctor`.",
+    ),
+    "short_window": FindingKind(
+        "warning",
+        "A window is shorter than 5 s, so the counter's edges weigh heavily in its error bound.",
+        "Raise `window_s`.",
+    ),
+    "mig": FindingKind(
+        "error",
+        "MIG is on: the counter covers the whole GPU, not the slice that ran the experiment.",
+        "Use a GPU without MIG; a slice's energy cannot be measured.",
+    ),
+    "counter_stuck": FindingKind(
+        "error",
+        "The energy counter did not advance during a window.",
+        "Check the driver; use another meter.",
+    ),
+    "counter_reset": FindingKind(
+        "error",
+        "The energy counter went backwards during a window (driver reloaded).",
+        "Measure again.",
+    ),
+    "sample_gap": FindingKind(
+        "warning",
+        "The meter gave no new reading for more than three of its periods within a window.",
+        "Reduce load on the host; the gap's share is in the error budget.",
+    ),
+    "token_times_on": FindingKind(
+        "info",
+        "Token times were recorded, which makes the engine wait for the device at every step and slows it.",
+        "Measure energy and speed with `token_times: false`.",
+    ),
+    "plugin_observer_failed": FindingKind(
+        "info",
+        "A plugin's observer raised an error; the measurement is not affected.",
+        "Report it to the plugin's authors.",
+    ),
+    "meter_failed": FindingKind(
+        "error",
+        "A meter stopped giving readings during a window.",
+        "See the message; its energy is None with the reason `meter_failed`.",
+    ),
+    "meter_permission": FindingKind(
+        "info",
+        "A built-in meter is present and may not be read by this user.",
+        "See `llem doctor` for the command that grants it.",
+    ),
+}
+
+REASONS: Mapping[str, str] = {
+    "no_meter": "No meter covers this quantity on this machine.",
+    "no_baseline": "No idle baseline was measured, so nothing can be subtracted.",
+    "no_gpu": "The experiment used no GPU.",
+    "not_requested": "The measurement is opt-in and was not asked for.",
+    "not_supported": "The engine does not report it.",
+    "peak_unknown": "The peak rate of this device is not in llem's table.",
+    "architecture_unknown": "The model's architecture is not known, so operations cannot be counted.",
+    "one_output_token": "A request with one output token has no time per further output token.",
+    "no_trials": "No trial ended.",
+    "meter_failed": "The meter failed during the window; the finding says how.",
+    "counter_missing": "The device has no energy counter.",
+    "counter_stuck": "The energy counter stood still during the window.",
+    "counter_reset": "The energy counter went backwards during the window.",
+    "permission": "The reading needs a permission this user does not have.",
+}
+
+
+@attrs.frozen
+class Finding:
+    """One coded remark on a result.
+
+    Attributes:
+        code: a key of `FINDINGS`.
+        severity: error (result invalid), warning (not publishable) or info.
+        message: what was seen, with figures.
+        evidence: the figures themselves, JSON values only.
+    """
+
+    code: str
+    severity: Severity
+    message: str
+    evidence: Mapping[str, Any] = attrs.field(factory=dict)
+
+
+def finding(code: str, message: str, **evidence: Any) -> Finding:
+    """A finding with the severity its code has in the catalogue. Raises KeyError for a code that is not in it."""
+    return Finding(code, FINDINGS[code].severity, message, evidence)

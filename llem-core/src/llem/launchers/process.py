@@ -1,0 +1,59 @@
+"""The worker as a fresh process on this machine, in a process group of its own, with its log in the store."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+from llem.experiment.events import Emit
+from llem.launchers.base import Launcher
+
+__all__ = ["ProcessLauncher"]
+
+#: How long a killed process may take to be gone.
+GRACE_S = 10.0
+
+
+class ProcessLauncher(Launcher):
+    """`python -m llem worker ORDER`; events come over its standard output, everything else goes to log.txt."""
+
+    name = "process"
+
+    def launch(self, order: Path, emit: Emit, stop: threading.Event) -> int:
+        log_path = order.parent / "log.txt"
+        command = [sys.executable, "-m", "llem", "worker", str(order)]
+        with log_path.open("ab") as log:
+            process = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log, start_new_session=True
+            )
+        watcher = threading.Thread(target=_stop_when_told, args=(process, stop), daemon=True)
+        watcher.start()
+        try:
+            assert process.stdout is not None
+            for line in process.stdout:  # blocks: the parent sleeps while the worker measures
+                emit(json.loads(line))
+            return process.wait()
+        finally:
+            _end_group(process)
+
+
+def _stop_when_told(process: subprocess.Popen[bytes], stop: threading.Event) -> None:
+    stop.wait()
+    if process.poll() is None:
+        with contextlib.suppress(ProcessLookupError):
+            process.send_signal(signal.SIGTERM)
+
+
+def _end_group(process: subprocess.Popen[bytes]) -> None:
+    """Nothing of the worker outlives the call: what is left of its group is killed."""
+    if process.stdout is not None:
+        process.stdout.close()
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait(timeout=GRACE_S)

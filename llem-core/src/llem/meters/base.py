@@ -1,0 +1,100 @@
+"""What a meter implements. One of three kinds, by what it can do:
+
+    counter   cumulative joules (NVML, RAPL): llem finds the ticks and reads a window off them
+    power     watts now: llem integrates
+    window    a library that measures between begin and end (Zeus, CodeCarbon)
+
+Counter and power meters are read in a process of their own, so that reading never takes the engine's time.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, Literal
+
+import attrs
+
+__all__ = ["CounterMeter", "Domain", "Meter", "PowerMeter", "Scope", "WindowMeter"]
+
+Scope = Literal["gpu", "cpu", "dram", "node"]
+
+
+@attrs.frozen
+class Domain:
+    """One thing whose energy is read.
+
+    Attributes:
+        name: `gpu:<uuid>`, `cpu:<n>`, `dram:<n>`, `node`.
+        scope: what the figure covers.
+        kind: "measured" by a sensor, or "modelled" from assumptions; the two are never summed.
+        instrument: where the figure comes from, in words.
+        method: how the meter comes by it: "counter", "power" or "window", as the meter's kind.
+        period_s: nominal time between two updates of the reading; None for window meters.
+        sensor_relative: stated relative uncertainty of the sensor's calibration; None when nobody states one.
+        power_limit_w: no more than this can flow, where known; used to bound what happens between two updates.
+    """
+
+    name: str
+    scope: Scope
+    kind: Literal["measured", "modelled"]
+    instrument: str
+    method: Literal["counter", "power", "window"] = "counter"
+    period_s: float | None = None
+    sensor_relative: float | None = None
+    power_limit_w: float | None = None
+
+
+class Meter(ABC):
+    """Base of all meters. Constructing one must be cheap and touch no device; `open` does.
+
+    Args:
+        options: the meter's own section of the configuration, or None.
+        gpu_uuids: the GPUs of the experiment; a meter reads these GPUs and no others.
+    """
+
+    name: ClassVar[str]
+
+    def __init__(self, options: Any = None, gpu_uuids: Sequence[str] = ()) -> None:
+        self.options = options
+        self.gpu_uuids = tuple(gpu_uuids)
+
+    @abstractmethod
+    def open(self) -> Sequence[Domain]:
+        """Reach the device and say what can be read. Raises MachineError when nothing can, with what to do."""
+
+    def close(self) -> None:
+        """Let the device go. Called in a `finally`, also after a failed `open`."""
+        return None
+
+
+class CounterMeter(Meter):
+    """Cumulative joules per domain, and watts as a second instrument where the device has them."""
+
+    @abstractmethod
+    def read_counter(self, domain: str) -> float:
+        """Joules since some fixed moment. Raises MachineError when the reading fails."""
+
+    def read_power(self, domain: str) -> float | None:
+        """Watts now, from another sensor path than the counter; None where there is none."""
+        return None
+
+
+class PowerMeter(Meter):
+    """Watts per domain."""
+
+    @abstractmethod
+    def read_power(self, domain: str) -> float:
+        """Watts now. Raises MachineError when the reading fails."""
+
+
+class WindowMeter(Meter):
+    """A library that measures between two calls, in the worker's process."""
+
+    @abstractmethod
+    def begin(self) -> None:
+        """Begin a window. What takes long belongs in `open`."""
+
+    @abstractmethod
+    def end(self) -> Mapping[str, float | None]:
+        """End it: joules by domain name; None for a domain that gave no reading, never 0."""

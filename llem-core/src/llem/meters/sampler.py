@@ -1,0 +1,205 @@
+"""Reading instruments in a process of their own, so that the engine's process never pays for it.
+
+The child is `python -m llem.meters.sampler`; JSON lines go to its standard input and come from its standard output:
+
+    {"meters": […], "health": [uuid, …], "events_fd": n}     first line; answered by {"domains": …, "failed": …}
+    begin                                                    start reading
+    end                                                      stop; answered by {"rows": …, "errors": …}
+    (end of input)                                           leave
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import queue
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from typing import IO, Any
+
+import attrs
+
+from llem.errors import LlemError, MachineError
+from llem.meters.base import Domain, Meter
+from llem.meters.trace import TraceRow
+
+__all__ = ["Sampler", "SamplerError", "main"]
+
+Opened = list[tuple[str, Domain]]
+
+
+@attrs.frozen
+class SamplerError(MachineError):
+    """The sampling process ended."""
+
+
+class Sampler:
+    """The parent's side: start, begin, end, close. Close it in a `finally`.
+
+    `domains` lists what can be read, as (meter, Domain); `failed` has the error of each meter that would not open.
+
+    Args:
+        meters: per meter {"name", "target", "config", "options"}, as a `Reference` names them.
+        gpu_uuids: GPUs to read.
+        events_fd: a file descriptor on which the child writes a line with the watts each second; None for none.
+    """
+
+    def __init__(
+        self, meters: Sequence[Mapping[str, Any]], gpu_uuids: Sequence[str], events_fd: int | None = None
+    ) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "llem.meters.sampler"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            pass_fds=() if events_fd is None else (events_fd,),
+        )
+        try:
+            spec = {"meters": list(meters), "gpu_uuids": list(gpu_uuids), "events_fd": events_fd}
+            self._send(json.dumps(spec))
+            answer = self._receive()
+            self.domains: Opened = [(name, Domain(**domain)) for name, domain in answer["domains"]]
+            self.failed = {name: MachineError(**error) for name, error in answer["failed"]}
+        except BaseException:
+            self.close()
+            raise
+
+    def begin(self) -> None:
+        """Start reading; what was read before is forgotten."""
+        self._send("begin")
+
+    def end(self) -> tuple[list[TraceRow], list[tuple[str, str, str]]]:
+        """Stop reading. The rows since `begin`, and (meter, domain, message) of instruments that failed."""
+        self._send("end")
+        answer = self._receive()
+        return [TraceRow(*row) for row in answer["rows"]], [tuple(error) for error in answer["errors"]]
+
+    def close(self) -> None:
+        """End the child. Safe to call twice."""
+        if self._process.stdin is not None and not self._process.stdin.closed:
+            with contextlib.suppress(BrokenPipeError):
+                self._process.stdin.close()
+        try:
+            self._process.wait(timeout=5)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        if self._process.stdout is not None:
+            self._process.stdout.close()
+
+    @property
+    def pid(self) -> int:
+        """Of the child, so that it is not taken for a stranger on the GPU."""
+        return self._process.pid
+
+    def _send(self, line: str) -> None:
+        assert self._process.stdin is not None
+        try:
+            self._process.stdin.write(line + "\n")
+            self._process.stdin.flush()
+        except BrokenPipeError as error:
+            raise SamplerError("the process that reads the meters has ended", "see the worker's log") from error
+
+    def _receive(self) -> dict[str, Any]:
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
+        if not line:
+            raise SamplerError("the process that reads the meters has ended", "see the worker's log")
+        answer: dict[str, Any] = json.loads(line)
+        return answer
+
+
+def _meter(entry: Mapping[str, Any], gpu_uuids: Sequence[str]) -> Meter:
+    from llem.config.converter import structure
+    from llem.plugins.reference import resolve
+
+    config = resolve(entry["config"]) if entry["config"] else None
+    options = structure(config, entry["options"] or {}, path=entry["name"]) if config else None
+    made: Meter = resolve(entry["target"])(options, gpu_uuids)
+    return made
+
+
+def _answer(data: Mapping[str, Any]) -> None:
+    print(json.dumps(data), flush=True)
+
+
+def _commands(lines: IO[str]) -> queue.Queue[str]:
+    """Lines of standard input as a queue, ended by "": a thread waits for them so that the reader need not look."""
+    found: queue.Queue[str] = queue.Queue()
+
+    def pump() -> None:
+        for line in lines:
+            found.put(line.strip())
+        found.put("")
+
+    threading.Thread(target=pump, daemon=True).start()
+    return found
+
+
+def main() -> None:
+    """The child: open the meters, then read between `begin` and `end` until the input ends."""
+    # the terminal's Ctrl-C reaches the whole group; only the parent decides when to stop reading
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    spec = json.loads(sys.stdin.readline())
+    opened: list[tuple[Meter, Sequence[Domain]]] = []
+    failed = []
+    try:
+        for entry in spec["meters"]:
+            meter = _meter(entry, spec["gpu_uuids"])
+            opened.append((meter, ()))
+            try:
+                opened[-1] = (meter, list(meter.open()))
+            except LlemError as error:
+                failed.append((meter.name, {"message": error.message, "hint": error.hint, "code": error.code}))
+        domains = [(meter.name, attrs.asdict(domain)) for meter, listed in opened for domain in listed]
+        _answer({"domains": domains, "failed": failed})
+        _serve(opened, spec)
+    finally:
+        for meter, _ in opened:
+            meter.close()
+
+
+def _serve(opened: Sequence[tuple[Meter, Sequence[Domain]]], spec: Mapping[str, Any]) -> None:
+    from llem.devices.nvml import Nvml
+    from llem.meters.sampling import Sampling
+
+    nvml = Nvml.open() if spec["gpu_uuids"] else None
+    commands = _commands(sys.stdin)
+    try:
+        while commands.get() == "begin":
+            sampling = Sampling(opened, time.monotonic_ns)
+            for uuid in spec["gpu_uuids"] if nvml else ():
+                sampling.add_health(nvml, uuid)  # type: ignore[arg-type]
+            if not _read_until_end(sampling, commands, spec["events_fd"]):
+                return
+            rows, errors = sampling.take()
+            _answer({"rows": [attrs.astuple(row) for row in rows], "errors": errors})
+    finally:
+        if nvml is not None:
+            nvml.close()
+
+
+def _read_until_end(sampling: Any, commands: queue.Queue[str], events_fd: int | None) -> bool:
+    """Read until `end` (True) or the end of input (False)."""
+    told_ns = time.monotonic_ns()
+    while True:
+        due_ns = sampling.step()
+        now_ns = time.monotonic_ns()
+        if events_fd is not None and now_ns - told_ns > 1_000_000_000:
+            told_ns = now_ns
+            line = json.dumps({"event": "power", "watts": sampling.watts()}) + "\n"
+            os.write(events_fd, line.encode())  # below PIPE_BUF, so it is one piece among the worker's own lines
+        try:
+            command = commands.get(timeout=max(due_ns - now_ns, 0) / 1e9)
+        except queue.Empty:
+            continue
+        return command == "end"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,233 @@
+"""The arithmetic of a window: from ticks and samples to joules with an error budget. Pure.
+
+A counter is known at its ticks only (every 100 ms on Hopper). A window's edges are read off by linear interpolation
+between the ticks around them; what may then still be wrong is bounded from what was seen:
+
+    tick     what power may have done between the two ticks around each edge, given the least and greatest power seen
+             near the window; the time a tick is known to (one read of the counter); and the sensor's delay, which
+             cancels when power after the window's end is what it was after its beginning
+    gap      updates that did not come (integrated power only: a counter loses nothing in a gap)
+    repeat   scatter of the reading's own updates: 95 % half-width of their mean, times the duration
+    sensor   the sensor's stated calibration uncertainty
+
+Sources: update periods, delays and averaging windows of NVIDIA sensors from Yang, Adámek, Armour, SC'24.
+"""
+
+from __future__ import annotations
+
+import bisect
+import math
+import statistics
+from collections.abc import Sequence
+from typing import Any
+
+import attrs
+
+from llem.meters.base import Domain
+from llem.meters.readings import EnergyReading, ErrorBudget
+from llem.meters.trace import TraceRow, series
+
+__all__ = ["Ticks", "counter_energy", "energy_readings", "power_energy"]
+
+#: Delays of NVIDIA's power sensors were 23 to 311 ms on H100 (Yang et al., table of results).
+SENSOR_DELAY_S = 0.3
+#: A gap is an update later than this many periods.
+GAP_PERIODS = 3.0
+#: A counter that has not moved for this many periods stands still.
+STUCK_PERIODS = 5.0
+
+
+@attrs.frozen
+class Ticks:
+    """A counter's ticks: times in seconds from the first, how well each is known, and joules since the first."""
+
+    times: tuple[float, ...]
+    uncertain: tuple[float, ...]
+    joules: tuple[float, ...]
+    origin_ns: int
+
+    @classmethod
+    def of(cls, rows: Sequence[TraceRow]) -> Ticks:
+        """Ticks from counter rows; a tick's time is the middle of the span in which it happened."""
+        origin, first = rows[0].t_ns, rows[0].value
+        times = tuple(((row.t_from_ns - origin) + (row.t_ns - origin)) / 2e9 for row in rows)
+        uncertain = tuple((row.t_ns - row.t_from_ns) / 2e9 for row in rows)
+        return cls(times, uncertain, tuple(row.value - first for row in rows), origin)
+
+    def slope(self, i: int) -> float:
+        """Mean power between tick i and tick i + 1, in watts."""
+        return (self.joules[i + 1] - self.joules[i]) / (self.times[i + 1] - self.times[i])
+
+    def interval(self, t: float) -> int:
+        """Index of the tick that begins the interval holding t; the outermost interval for t outside."""
+        return min(max(bisect.bisect_right(self.times, t) - 1, 0), len(self.times) - 2)
+
+    def at(self, t: float) -> float:
+        """Joules at t, linear between ticks and beyond the outermost."""
+        i = self.interval(t)
+        return self.joules[i] + self.slope(i) * (t - self.times[i])
+
+    def edge_bound(self, t: float, low: float, high: float) -> float:
+        """Bound in joules on the error of `at(t)` when power stays within [low, high] watts.
+
+        Within an interval of length d and mean power p, x after its beginning, the true energy lies above the line
+        by at most min((high - p) x, (p - low) (d - x)), and below it by the mirror image.
+        """
+        i = self.interval(t)
+        p, x, d = self.slope(i), t - self.times[i], self.times[i + 1] - self.times[i]
+        up, down = max(high - p, 0.0), max(p - low, 0.0)
+        if 0 <= x <= d:
+            shape = max(min(up * x, down * (d - x)), min(down * x, up * (d - x)))
+            timing = p * (self.uncertain[i] * (1 - x / d) + self.uncertain[i + 1] * x / d)
+            return shape + timing
+        outside = -x if x < 0 else x - d
+        return max(up, down) * outside + p * max(self.uncertain[i], self.uncertain[i + 1])
+
+
+def counter_energy(
+    rows: Sequence[TraceRow], power: Sequence[TraceRow], t0_ns: int, t1_ns: int
+) -> tuple[float, ErrorBudget, float, int] | None:
+    """Joules in [t0, t1] off a counter, its budget (without sensor), the update period in s, and the updates within.
+
+    None when fewer than three ticks are known.
+    """
+    if len(rows) < 3:
+        return None
+    ticks = Ticks.of(rows)
+    t0, t1 = (t0_ns - ticks.origin_ns) / 1e9, (t1_ns - ticks.origin_ns) / 1e9
+    near = [i for i in range(len(rows) - 1) if _near(ticks.times[i], ticks.times[i + 1], t0, t1)]
+    near = near or [ticks.interval(t0), ticks.interval(t1)]
+    seen = [ticks.slope(i) for i in near]
+    seen += [row.value for row in power if _near(*[(row.t_ns - ticks.origin_ns) / 1e9] * 2, t0, t1)]
+    low, high = min(seen), max(seen)
+    inside = [i for i in near if ticks.times[i] >= t0 and ticks.times[i + 1] <= t1]
+    period = statistics.median(ticks.times[i + 1] - ticks.times[i] for i in range(len(rows) - 1))
+    edges = ticks.edge_bound(t0, low, high) + ticks.edge_bound(t1, low, high)
+    budget = ErrorBudget(
+        tick_j=edges + _delay(ticks, t0, t1, low, high),
+        gap_j=0.0,
+        repeat_j=_half_width([ticks.slope(i) for i in inside], low, high) * (t1 - t0),
+    )
+    return ticks.at(t1) - ticks.at(t0), budget, period, len(inside)
+
+
+def _near(begin: float, end: float, t0: float, t1: float) -> bool:
+    return end >= t0 - SENSOR_DELAY_S and begin <= t1 + SENSOR_DELAY_S
+
+
+def _delay(ticks: Ticks, t0: float, t1: float, low: float, high: float) -> float:
+    """What a sensor that lags by up to `SENSOR_DELAY_S` shifts across the edges: gained at one, lost at the other.
+
+    A reading that lags by d shows at t + d what was true at t, so the window's truth is the reading from t0 + d to
+    t1 + d. Where the trace ends before that, power may have been anything that was seen.
+    """
+    if t1 + SENSOR_DELAY_S > ticks.times[-1] + ticks.times[-1] - ticks.times[-2]:
+        return (high - low) * SENSOR_DELAY_S
+    straight = ticks.at(t1) - ticks.at(t0)
+    delays = (SENSOR_DELAY_S * share / 6 for share in range(1, 7))
+    return max(abs(ticks.at(t1 + delay) - ticks.at(t0 + delay) - straight) for delay in delays)
+
+
+def _half_width(watts: Sequence[float], low: float, high: float) -> float:
+    """95 % half-width of the mean of updates, in watts; the whole range where there are too few."""
+    if len(watts) < 3:
+        return high - low
+    return _t975(len(watts) - 1) * statistics.stdev(watts) / math.sqrt(len(watts))
+
+
+def _t975(freedom: int) -> float:
+    from scipy.special import stdtrit
+
+    return float(stdtrit(freedom, 0.975))
+
+
+def power_energy(
+    rows: Sequence[TraceRow], t0_ns: int, t1_ns: int, period_s: float
+) -> tuple[float, ErrorBudget, int] | None:
+    """Joules in [t0, t1] by the trapezoid over power samples, its budget, and the samples within.
+
+    None when fewer than two samples are known. Beyond the outermost sample its value is held, and the budget says so.
+    """
+    if len(rows) < 2:
+        return None
+    times = [(row.t_ns - t0_ns) / 1e9 for row in rows]
+    watts = [row.value for row in rows]
+    end = (t1_ns - t0_ns) / 1e9
+    inner = [(t, w) for t, w in zip(times, watts, strict=True) if 0 < t < end]
+    points = [(0.0, _held(times, watts, 0.0)), *inner, (end, _held(times, watts, end))]
+    joules = sum((t2 - t1) * (w1 + w2) / 2 for (t1, w1), (t2, w2) in zip(points, points[1:], strict=False))
+    seen = [w for t, w in zip(times, watts, strict=True) if -SENSOR_DELAY_S <= t <= end + SENSOR_DELAY_S] or watts
+    low, high = min(seen), max(seen)
+    waits = [t2 - t1 for (t1, _), (t2, _) in zip(points, points[1:], strict=False)]
+    gaps = sum(wait for wait in waits if wait > GAP_PERIODS * period_s)
+    budget = ErrorBudget(
+        tick_j=(high - low) * (period_s + SENSOR_DELAY_S),
+        gap_j=(high - low) / 2 * gaps,
+        repeat_j=_half_width([w for _, w in inner], low, high) * end,
+    )
+    return joules, budget, len(inner)
+
+
+def _held(times: Sequence[float], watts: Sequence[float], t: float) -> float:
+    """Linear between samples, held beyond the outermost."""
+    i = bisect.bisect_right(times, t) - 1
+    if i < 0:
+        return watts[0]
+    if i >= len(times) - 1:
+        return watts[-1]
+    share = (t - times[i]) / (times[i + 1] - times[i])
+    return watts[i] + (watts[i + 1] - watts[i]) * share
+
+
+def energy_readings(
+    rows: Sequence[TraceRow], domains: Sequence[tuple[str, Domain]], t0_ns: int, t1_ns: int
+) -> tuple[EnergyReading, ...]:
+    """The energies of a window in the given domains (pairs of meter name and domain), from the trace alone."""
+    return tuple(_reading(rows, meter, domain, t0_ns, t1_ns) for meter, domain in domains)
+
+
+def _reading(rows: Sequence[TraceRow], meter: str, domain: Domain, t0_ns: int, t1_ns: int) -> EnergyReading:
+    period = domain.period_s or 0.1
+    power = series(rows, meter, domain.name, "power_w")
+    integrated = power_energy(power, t0_ns, t1_ns, period)
+    if domain.method == "power":
+        if integrated is None:
+            return _reading_of(meter, domain, None, reason="meter_failed")
+        joules, budget, updates = integrated
+        return _reading_of(meter, domain, joules, budget=budget, period_s=period, updates=updates)
+    counter = series(rows, meter, domain.name, "counter_j")
+    fault = _counter_fault(counter, t0_ns, t1_ns, period)
+    counted = None if fault else counter_energy(counter, power, t0_ns, t1_ns)
+    if counted is None:
+        return _reading_of(meter, domain, None, reason=fault or "meter_failed")
+    joules, budget, period, updates = counted
+    cross = None if integrated is None else integrated[0]
+    return _reading_of(
+        meter, domain, joules, budget=budget, period_s=period, updates=updates, cross_energy_j=cross
+    )
+
+
+def _counter_fault(rows: Sequence[TraceRow], t0_ns: int, t1_ns: int, period_s: float) -> str | None:
+    """Why a counter gives no energy: it stood still at the window's end, or went backwards."""
+    if any(b.value < a.value for a, b in zip(rows, rows[1:], strict=False)):
+        return "counter_reset"
+    patience_ns = round(STUCK_PERIODS * max(period_s, 0.02) * 1e9)
+    if not rows or t1_ns - rows[-1].t_ns > patience_ns:
+        return "counter_stuck"
+    return None
+
+
+def _reading_of(meter: str, domain: Domain, joules: float | None, **rest: Any) -> EnergyReading:
+    budget: ErrorBudget | None = rest.pop("budget", None)
+    if budget is not None and joules is not None and domain.sensor_relative is not None:
+        budget = attrs.evolve(budget, sensor_j=domain.sensor_relative * abs(joules))
+    return EnergyReading(
+        meter=meter,
+        domain=domain.name,
+        scope=domain.scope,
+        kind=domain.kind,
+        instrument=domain.instrument,
+        energy_j=joules,
+        budget=budget,
+        **rest,
+    )

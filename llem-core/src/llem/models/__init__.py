@@ -1,0 +1,1 @@
+"""Models: Hugging Face ids, folders, and `shape:` architectures with seeded random weights."""

@@ -1,0 +1,110 @@
+"""From the name a user wrote to a `ModelSpec`. Reads a folder where one is meant; never the network."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from llem.errors import ConfigError, nearest
+from llem.models.shapes import SHAPES
+from llem.models.spec import ModelSpec
+
+__all__ = ["resolve_model"]
+
+SHAPE_PREFIX = "shape:"
+WEIGHT_SUFFIXES = (".safetensors", ".bin", ".pt", ".pth", ".gguf")
+FORMS = "a model is `shape:NAME`, a folder with a config.json, or a Hugging Face id such as `org/name`"
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9_][\w.-]*)?", re.ASCII)
+
+
+def resolve_model(name: str, *, revision: str | None = None, seed: int = 0) -> ModelSpec:
+    """What `name` stands for.
+
+    In this order: `shape:NAME`; a folder that exists; a Hugging Face id. The fingerprint names the model's content:
+    for a shape its configuration and seed, for a folder its config.json and the names and sizes of its weight files
+    (contents are not read: they are tens of gigabytes), for an id the id and revision.
+
+    Args:
+        name: as written in the configuration.
+        revision: branch, tag or commit, for an id only.
+        seed: of a shape's random weights; other models have no use for it and their spec holds 0.
+
+    Raises:
+        ConfigError: an unknown shape, a folder that is not there or holds no model, a malformed id, or a revision
+            where there are no revisions.
+    """
+    if name.startswith(SHAPE_PREFIX):
+        _refuse_revision(revision, name)
+        return _from_shape(name, seed)
+    folder = Path(os.path.expanduser(name)) if name else Path()
+    if name and folder.is_dir():
+        _refuse_revision(revision, name)
+        return _from_folder(name, folder)
+    if _looks_like_path(name):
+        raise ConfigError(f"model {name!r}: folder not found", FORMS, code="model_not_found")
+    if not _HUB_ID.fullmatch(name) or ".." in name or "--" in name:
+        raise ConfigError(f"model {name!r} is not a valid name", FORMS, code="model_not_found")
+    fingerprint = f"hub:{name}@{revision or 'main'}"
+    return ModelSpec(name=name, source="hub", weights="real", fingerprint=fingerprint, revision=revision)
+
+
+def _from_shape(name: str, seed: int) -> ModelSpec:
+    wanted = name.removeprefix(SHAPE_PREFIX)
+    shape = SHAPES.get(wanted)
+    if shape is None:
+        near = nearest(wanted, SHAPES)
+        guess = f"did you mean {SHAPE_PREFIX}{near}? " if near else ""
+        raise ConfigError(f"unknown shape {wanted!r}", f"{guess}known: {', '.join(SHAPES)}", code="model_not_found")
+    config = shape.kwargs()
+    content = json.dumps({"config": config, "seed": seed}, sort_keys=True, separators=(",", ":"))
+    fingerprint = f"shape:{_sha256(content.encode())}"
+    return ModelSpec(name=name, source="shape", weights="random", fingerprint=fingerprint, config=config, seed=seed)
+
+
+def _from_folder(name: str, folder: Path) -> ModelSpec:
+    path = folder / "config.json"
+    if not path.is_file():
+        raise ConfigError(f"model folder {name!r} has no config.json", FORMS, code="model_not_found")
+    raw = path.read_bytes()
+    weights = sorted((f.name, f.stat().st_size) for f in folder.iterdir() if f.suffix in WEIGHT_SUFFIXES)
+    digest = _sha256(raw + b"\0" + json.dumps(weights, separators=(",", ":")).encode())
+    return ModelSpec(
+        name=name,
+        source="folder",
+        weights="real",
+        fingerprint=f"folder:{digest}",
+        path=str(folder.resolve()),
+        config=_parse_config(name, raw),
+    )
+
+
+def _parse_config(name: str, raw: bytes) -> Mapping[str, Any]:
+    hint = "it should be the config.json that was saved with the model, an object with `model_type`"
+    try:
+        config = json.loads(raw)
+    except ValueError as error:  # also bytes that are not UTF-8
+        raise ConfigError(f"{name}/config.json is not JSON: {error}", hint, code="model_not_found") from error
+    if not isinstance(config, dict) or not isinstance(config.get("model_type"), str):
+        raise ConfigError(f"{name}/config.json has no model_type", hint, code="model_not_found")
+    return config
+
+
+def _refuse_revision(revision: str | None, name: str) -> None:
+    if revision is not None:
+        raise ConfigError(
+            f"revision {revision!r} does not apply to {name!r}",
+            "only models named by a Hugging Face id have revisions; remove `revision`",
+        )
+
+
+def _looks_like_path(name: str) -> bool:
+    return name.startswith((".", "/", "~")) or "\\" in name or name.count("/") > 1 or name.endswith("/")
+
+
+def _sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()

@@ -1,0 +1,150 @@
+"""Text to token ids: bytes for `shape:` models, the model's own tokenizer for real ones."""
+
+from __future__ import annotations
+
+from typing import Any, NoReturn, Protocol
+
+from llem.errors import ConfigError, MachineError
+from llem.models.spec import ModelSpec
+
+__all__ = ["ByteTokenizer", "HubTokenizer", "Tokenizer", "load_tokenizer"]
+
+#: Some templates state the date and take it under this name; a fixed one keeps prompts the same from day to day.
+CHAT_DATE = "26 Jul 2024"
+
+
+class Tokenizer(Protocol):
+    """Text to token ids."""
+
+    @property
+    def vocab_size(self) -> int:
+        """Ids run from 0 to this number, exclusive."""
+
+    @property
+    def chat_template(self) -> str | None:
+        """The template `encode_chat` applies, for the record; None where there is none."""
+
+    def encode(self, text: str) -> list[int]:
+        """Token ids of a plain prompt, as the model's tokenizer makes them by default.
+
+        That includes the special tokens it adds by itself (for most models a beginning-of-sequence token), because
+        this is what the model is given in use.
+        """
+
+    def encode_chat(self, user: str) -> list[int]:
+        """Token ids of one user message in the model's chat template, up to where the answer begins.
+
+        Raises ConfigError where there is no template.
+        """
+
+
+class ByteTokenizer:
+    """UTF-8 bytes as ids 0 to 255: needs no download and no training, and adds no special tokens.
+
+    Args:
+        vocab_size: of the model, at least 256. Ids from 256 on are never produced.
+    """
+
+    def __init__(self, vocab_size: int) -> None:
+        if vocab_size < 256:
+            raise ConfigError(
+                f"a vocabulary of {vocab_size} is too small for text as bytes", "it must hold at least 256 ids"
+            )
+        self._vocab_size = vocab_size
+
+    @property
+    def vocab_size(self) -> int:
+        return self._vocab_size
+
+    @property
+    def chat_template(self) -> str | None:
+        return None
+
+    def encode(self, text: str) -> list[int]:
+        return list(text.encode("utf-8"))
+
+    def encode_chat(self, user: str) -> list[int]:
+        raise ConfigError(
+            "`shape:` models have no chat template", "set `chat: false` in the workload, or use a real model"
+        )
+
+
+class HubTokenizer:
+    """A Hugging Face tokenizer, of a folder or of the Hub."""
+
+    def __init__(self, tokenizer: Any, name: str) -> None:
+        self._tokenizer = tokenizer
+        self._name = name
+
+    @property
+    def vocab_size(self) -> int:
+        return len(self._tokenizer)  # with added tokens, which `vocab_size` of the wrapped tokenizer leaves out
+
+    @property
+    def chat_template(self) -> str | None:
+        template = self._tokenizer.chat_template
+        return template if isinstance(template, str) else None
+
+    def encode(self, text: str) -> list[int]:
+        return [int(token) for token in self._tokenizer.encode(text)]
+
+    def encode_chat(self, user: str) -> list[int]:
+        if not self._tokenizer.chat_template:
+            raise ConfigError(
+                f"the tokenizer of {self._name!r} has no chat template",
+                "set `chat: false` in the workload, or use the instruction-tuned model",
+            )
+        messages = [{"role": "user", "content": user}]
+        ids = self._tokenizer.apply_chat_template(
+            messages,
+            add_generation_prompt=True,
+            tokenize=True,
+            return_dict=False,  # from transformers 5 on the default is a mapping with an attention mask
+            date_string=CHAT_DATE,
+        )
+        return [int(token) for token in ids]
+
+
+def load_tokenizer(spec: ModelSpec, *, trust_remote_code: bool = False) -> Tokenizer:
+    """The tokenizer that belongs to a model. For a Hub id this may download.
+
+    Raises:
+        MachineError: transformers is not installed.
+        ConfigError: the tokenizer's files are missing, unreadable or cannot be reached.
+    """
+    if spec.source == "shape":
+        assert spec.config is not None
+        return ByteTokenizer(int(spec.config["vocab_size"]))
+    try:
+        from transformers import AutoTokenizer
+    except ImportError as error:
+        raise MachineError(
+            f"the tokenizer of {spec.name!r} needs transformers, which is not installed",
+            "pip install transformers, or install a backend that brings it (pip install llem-pytorch)",
+            code="requirement_missing",
+        ) from error
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(  # type: ignore[no-untyped-call, unused-ignore]
+            spec.path or spec.name, revision=spec.revision or "main", trust_remote_code=trust_remote_code
+        )
+    except (OSError, ValueError, ImportError) as error:
+        _explain(spec, error)
+    return HubTokenizer(tokenizer, spec.name)
+
+
+def _explain(spec: ModelSpec, error: Exception) -> NoReturn:
+    reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    if "trust_remote_code" in str(error):
+        hint = "it comes with code of its own: read that code, then set `trust_remote_code: true` to let it run"
+    elif isinstance(error, ImportError):
+        hint = "install what the message names"
+    elif spec.source == "folder":
+        hint = "the folder must hold the tokenizer's files (tokenizer.json, tokenizer_config.json)"
+    else:
+        hint = (
+            "check the id and the revision, and log in if the model is gated; without a network, "
+            "download the model beforehand and name its folder"
+        )
+    raise ConfigError(
+        f"the tokenizer of {spec.name!r} cannot be loaded: {reason}", hint, code="tokenizer_unavailable"
+    ) from error

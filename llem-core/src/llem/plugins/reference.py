@@ -1,0 +1,84 @@
+"""What a plugin tells about each thing it provides, without importing it."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import pluggy
+
+__all__ = ["NAME", "Reference", "Support", "hookimpl", "resolve"]
+
+NAME = "llem"
+hookimpl = pluggy.HookimplMarker(NAME)
+Support = Literal["supported", "unsupported", "unknown"]
+
+
+class Reference:
+    """A lazy pointer to a backend, meter, evaluator, launcher or workload.
+
+    Plain class rather than attrs, because `llem --help` reads references and must not import attrs.
+
+    Args:
+        name: what a user writes in the configuration.
+        target: `"module:Class"`, imported only when it is used.
+        config: `"module:Class"` of the attrs class that types this plugin's own section; must import light.
+        requires: modules that must be importable before `target` is imported.
+        summary: one line for `llem plugins`.
+        install: what to type when a requirement is missing.
+        capabilities: name to supported, unsupported or unknown. What is not named is unknown.
+        status: a caveat shown beside the name, for example that it has not run on the real library.
+    """
+
+    __slots__ = ("capabilities", "config", "install", "name", "requires", "status", "summary", "target")
+
+    def __init__(
+        self,
+        name: str,
+        target: str,
+        *,
+        config: str | None = None,
+        requires: tuple[str, ...] = (),
+        summary: str = "",
+        install: str = "",
+        capabilities: Mapping[str, Support] | None = None,
+        status: str = "",
+    ) -> None:
+        self.name = name
+        self.target = target
+        self.config = config
+        self.requires = requires
+        self.summary = summary
+        self.install = install
+        self.capabilities: Mapping[str, Support] = dict(capabilities or {})
+        self.status = status
+
+    def __repr__(self) -> str:
+        return f"Reference({self.name!r}, {self.target!r})"
+
+    def missing(self) -> tuple[str, ...]:
+        """Required modules that this environment cannot find."""
+        return tuple(module for module in self.requires if not _is_there(module))
+
+    def load(self) -> Any:
+        """Import the target. Raises whatever its import raises."""
+        return resolve(self.target)
+
+    def load_config(self) -> Any:
+        """Import the config class, or None where the plugin takes no settings."""
+        return None if self.config is None else resolve(self.config)
+
+
+def _is_there(module: str) -> bool:
+    try:
+        return importlib.util.find_spec(module) is not None
+    except ModuleNotFoundError:  # the package above it is not there
+        return False
+
+
+def resolve(target: str) -> Any:
+    """The object behind `"module:name"`."""
+    module, _, name = target.partition(":")
+    return getattr(importlib.import_module(module), name)

@@ -1,0 +1,1 @@
+"""What is shown of results and of the machine. Reads, never measures."""

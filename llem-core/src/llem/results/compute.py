@@ -1,0 +1,85 @@
+"""One Result from what is stored of one experiment. Pure and deterministic: the same input gives the same bits."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from llem.findings import Finding
+from llem.meters.trace import TraceRow
+from llem.results.checks import check_all, merge
+from llem.results.energies import domain_metrics
+from llem.results.metrics import compute_metrics
+from llem.results.models import BaselineReading, RequestRow, Result, Trial
+from llem.results.setup import Setup, setup_of
+from llem.results.work import window_work
+
+__all__ = ["PUBLISHABLE_TRIALS", "compute_result"]
+
+PUBLISHABLE_TRIALS = 5
+
+
+def compute_result(
+    experiment: Mapping[str, Any],
+    engines: Sequence[Mapping[str, Any]],
+    trials: Sequence[Trial],
+    baselines: Sequence[BaselineReading],
+    requests: Mapping[int, Sequence[RequestRow]],
+    outcomes: Sequence[Mapping[str, Any]],
+    traces: Mapping[int, Sequence[TraceRow]] | None,
+) -> Result:
+    """The Result of one experiment.
+
+    Args:
+        experiment: the document experiment.json.
+        engines: engine-<restart>.json of every engine process that loaded, by restart.
+        trials: by index.
+        baselines: idle measurements.
+        requests, traces: rows by trial index.
+        outcomes: outcome-<restart>.json of every engine process that ended, by restart.
+    """
+    setup = setup_of(experiment, engines)
+    rows = [requests.get(trial.index, ()) for trial in trials]
+    works = [window_work(setup.architecture, r) if setup.architecture else None for r in rows]
+    metrics = compute_metrics(setup, trials, baselines, rows, works)
+    told = [_finding(raw) for document in (*engines, *outcomes) for raw in document.get("findings", ())]
+    findings = merge(trials, [*told, *check_all(setup, trials, baselines, works, metrics, traces)])
+    outcome, error = _outcome(setup, outcomes)
+    severities = {found.severity for found in findings}
+    valid = outcome == "done" and bool(trials) and "error" not in severities
+    engine: Mapping[str, Any] = engines[0] if engines else {}
+    return Result(
+        id=experiment["id"],
+        outcome=outcome,
+        config=experiment["config"],
+        sources=experiment.get("sources", {}),
+        effective=engine.get("effective", {}),
+        environment=engine.get("environment", ""),
+        weights=experiment["model"]["weights"],
+        trials=len(trials),
+        metrics=metrics,
+        domains=domain_metrics(trials, baselines),
+        findings=findings,
+        valid=valid,
+        publishable=valid and _publishable(setup, trials, severities),
+        error=error,
+    )
+
+
+def _publishable(setup: Setup, trials: Sequence[Trial], severities: set[str]) -> bool:
+    return "warning" not in severities and setup.preset != "quick" and len(trials) >= PUBLISHABLE_TRIALS
+
+
+def _finding(raw: Mapping[str, Any]) -> Finding:
+    return Finding(raw["code"], raw["severity"], raw["message"], raw.get("evidence", {}))
+
+
+def _outcome(setup: Setup, outcomes: Sequence[Mapping[str, Any]]) -> tuple[str, str | None]:
+    """"done" when as many engine processes ended well as were asked for; else what happened to the last that did not."""
+    done = sum(1 for outcome in outcomes if outcome["outcome"] == "done")
+    if done >= setup.restarts:
+        return "done", None
+    failed = [outcome for outcome in outcomes if outcome["outcome"] != "done"]
+    if failed:
+        return failed[-1]["outcome"], failed[-1].get("error")
+    return "interrupted", f"{done} of {setup.restarts} engine processes ended"

@@ -1,0 +1,98 @@
+"""Is a window in steady state? A straight line through ten sub-windows of speed and of power."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import attrs
+
+from llem.findings import Finding, finding
+from llem.meters.trace import TraceRow, series
+from llem.results.energies import headline
+from llem.results.models import Trial
+from llem.results.statistics import holm, mean, trend
+
+__all__ = ["Drift", "power_drift", "speed_drift", "steady_state"]
+
+PARTS = 10
+#: Change over the window as a share of the mean, and the level, both from the protocol.
+SHARE, LEVEL = 0.005, 0.01
+
+
+@attrs.frozen
+class Drift:
+    """A fitted change over one window: `share` of the mean, from its beginning to its end."""
+
+    what: str
+    trial: int
+    share: float
+    p_value: float
+
+
+def _fit(what: str, trial: int, values: Sequence[float]) -> Drift | None:
+    centre = mean(values)
+    if centre == 0:
+        return None
+    line = trend(values)
+    return Drift(what, trial, line.slope * len(values) / centre, line.p_value)
+
+
+def speed_drift(trial: Trial) -> Drift | None:
+    """Drift of the duration of batches, in ten groups; None for fewer than ten batches."""
+    n = len(trial.batch_s)
+    if n < PARTS:
+        return None
+    parts = [trial.batch_s[i * n // PARTS : (i + 1) * n // PARTS] for i in range(PARTS)]
+    return _fit("time per batch", trial.index, [mean(part) for part in parts])
+
+
+def power_drift(trial: Trial, rows: Sequence[TraceRow], meter: str, domain: str) -> Drift | None:
+    """Drift of power in one domain; None where a tenth of the window has no sample.
+
+    Samples of power where the meter has them, else the mean power between the counter's ticks.
+    """
+    samples = [(row.t_ns, row.value) for row in series(rows, meter, domain, "power_w")]
+    if not samples:
+        ticks = series(rows, meter, domain, "counter_j")
+        samples = [
+            ((a.t_ns + b.t_ns) // 2, (b.value - a.value) / (b.t_ns - a.t_ns) * 1e9)
+            for a, b in zip(ticks, ticks[1:], strict=False)
+            if b.t_ns > a.t_ns
+        ]
+    length = trial.t1_ns - trial.t0_ns
+    parts: list[list[float]] = [[] for _ in range(PARTS)]
+    for at, watts in samples:
+        if trial.t0_ns <= at < trial.t1_ns:
+            parts[(at - trial.t0_ns) * PARTS // length].append(watts)
+    if not all(parts):
+        return None
+    return _fit(f"power of {domain}", trial.index, [mean(part) for part in parts])
+
+
+def steady_state(trials: Sequence[Trial], traces: Mapping[int, Sequence[TraceRow]] | None) -> list[Finding]:
+    """`no_steady_state` for every series that drifts. The level is held over all windows together (Holm)."""
+    chosen = headline(trials)
+    drifts = [drift for trial in trials if (drift := speed_drift(trial)) is not None]
+    for trial in trials if chosen and traces else ():
+        for meter, domain in chosen.keys if chosen else ():
+            drift = power_drift(trial, (traces or {}).get(trial.index, ()), meter, domain)
+            if drift is not None:
+                drifts.append(drift)
+    adjusted = holm([drift.p_value for drift in drifts])
+    bad: dict[str, list[Drift]] = {}
+    for drift, p_value in zip(drifts, adjusted, strict=True):
+        if abs(drift.share) > SHARE and p_value < LEVEL:
+            bad.setdefault(drift.what, []).append(attrs.evolve(drift, p_value=p_value))
+    return [_report(what, found) for what, found in bad.items()]
+
+
+def _report(what: str, found: Sequence[Drift]) -> Finding:
+    worst = max(found, key=lambda drift: abs(drift.share))
+    return finding(
+        "no_steady_state",
+        f"{what} changes by {worst.share:+.2%} within a window (trial {worst.trial}; {len(found)} windows drift)",
+        what=what,
+        share=worst.share,
+        p_value=worst.p_value,
+        trials=[drift.trial for drift in found],
+    )

@@ -1,0 +1,126 @@
+"""Every named metric of an experiment, from its trials. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from llem.results.aggregate import Value, absent, exact, quantity
+from llem.results.energies import Headline, gross, headline, net
+from llem.results.latency import latency_metrics
+from llem.results.models import BaselineReading, Quantity, RequestRow, Trial
+from llem.results.setup import Setup
+from llem.results.work import Ceiling, WindowWork
+
+__all__ = ["compute_metrics"]
+
+
+def compute_metrics(
+    setup: Setup,
+    trials: Sequence[Trial],
+    baselines: Sequence[BaselineReading],
+    rows: Sequence[Sequence[RequestRow]],
+    works: Sequence[WindowWork | None],
+) -> dict[str, Quantity]:
+    """All metrics by name. `rows` and `works` are per trial, in the order of `trials`."""
+    found = _energy_metrics(trials, baselines)
+    found |= _speed_metrics(trials)
+    found |= latency_metrics(rows, asked=setup.token_times)
+    found["prefill_energy_j"] = absent("J", "not_requested")
+    found["decode_energy_j"] = absent("J", "not_requested")
+    found |= _utilisation_metrics(setup, trials, works)
+    found["peak_memory_bytes"] = _peak_memory(trials)
+    return found
+
+
+def _per(value: Value, count: float) -> Value:
+    """`value` divided by a count; None where there was nothing to divide by."""
+    if count == 0:
+        return Value(None, reason=value.reason or "not_supported")
+    return value.scaled(1 / count)
+
+
+def _energy_metrics(trials: Sequence[Trial], baselines: Sequence[BaselineReading]) -> dict[str, Quantity]:
+    chosen = headline(trials)
+    names = {
+        "energy_j": "J",
+        "energy_net_j": "J",
+        "energy_per_output_token_j": "J",
+        "energy_per_token_j": "J",
+        "energy_per_request_j": "J",
+        "power_w": "W",
+    }
+    if chosen is None:
+        reason = "no_meter" if trials else "no_trials"
+        return {name: absent(unit, reason) for name, unit in names.items()}
+    energies = [gross(trial, chosen.keys) for trial in trials]
+    counts: dict[str, Callable[[Trial], float]] = {
+        "energy_per_output_token_j": lambda trial: trial.output_tokens,
+        "energy_per_token_j": lambda trial: trial.input_tokens + trial.output_tokens,
+        "energy_per_request_j": lambda trial: trial.requests,
+        "power_w": lambda trial: trial.duration_s,
+    }
+    values = {
+        "energy_j": energies,
+        "energy_net_j": [net(trial, baselines, chosen.keys) for trial in trials],
+        **{
+            name: [_per(energy, count(trial)) for energy, trial in zip(energies, trials, strict=True)]
+            for name, count in counts.items()
+        },
+    }
+    return {name: _labelled(values[name], unit, chosen) for name, unit in names.items()}
+
+
+def _labelled(values: Sequence[Value], unit: str, chosen: Headline) -> Quantity:
+    return quantity(values, unit, scope=chosen.scope, kind=chosen.kind)
+
+
+def _speed_metrics(trials: Sequence[Trial]) -> dict[str, Quantity]:
+    return {
+        "output_tokens_per_s": quantity([Value(t.output_tokens / t.duration_s) for t in trials], "token/s"),
+        "requests_per_s": quantity([Value(t.requests / t.duration_s) for t in trials], "request/s"),
+        "duration_s": quantity([Value(t.duration_s) for t in trials], "s"),
+    }
+
+
+def _utilisation_metrics(
+    setup: Setup, trials: Sequence[Trial], works: Sequence[WindowWork | None]
+) -> dict[str, Quantity]:
+    """Operations per token, and the shares of the peak rates reached over the window, prefill and decode together."""
+    known = [work for work in works if work is not None]
+    if not trials or len(known) < len(trials):
+        reason = "no_trials" if not trials else "architecture_unknown"
+        return {"flops_per_token": absent("FLOP", reason), "mfu": absent("", reason), "mbu": absent("", reason)}
+    rates = [work.flops_per_token for work in known]
+    counted = len(set(rates)) == 1
+    found = {
+        "flops_per_token": exact(rates[0], "FLOP", len(rates)) if counted else quantity([Value(r) for r in rates], "FLOP")
+    }
+    ceiling = setup.ceiling
+    if ceiling is None:
+        reason = setup.ceiling_reason or "peak_unknown"
+        return {**found, "mfu": absent("", reason), "mbu": absent("", reason)}
+    pairs = list(zip(known, trials, strict=True))
+    return {
+        **found,
+        "mfu": quantity([Value(_mfu(work, trial, ceiling)) for work, trial in pairs], ""),
+        "mbu": quantity([Value(_mbu(work, trial, ceiling)) for work, trial in pairs], ""),
+    }
+
+
+def _mfu(work: WindowWork, trial: Trial, ceiling: Ceiling) -> float:
+    return work.flops / trial.duration_s / ceiling.flops
+
+
+def _mbu(work: WindowWork, trial: Trial, ceiling: Ceiling) -> float:
+    return work.least_bytes / trial.duration_s / ceiling.bytes_per_s
+
+
+def _peak_memory(trials: Sequence[Trial]) -> Quantity:
+    """The greatest peak of all trials: what must fit."""
+    if not trials:
+        return absent("B", "no_trials")
+    peaks = [trial.peak_memory_bytes for trial in trials if trial.peak_memory_bytes is not None]
+    if len(peaks) < len(trials):
+        missing = next(trial for trial in trials if trial.peak_memory_bytes is None)
+        return absent("B", missing.memory_reason or "not_supported")
+    return exact(float(max(peaks)), "B", len(peaks))

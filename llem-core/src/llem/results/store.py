@@ -1,0 +1,196 @@
+"""The result folder. Raw trials are the truth; nothing in it is ever overwritten, except what is computed from it.
+
+    study.json                     the study as asked and as resolved
+    environments/<hash>.json       machine, GPUs, driver, packages
+    experiments/<id>/              experiment.json · engine-<restart>.json · baseline-<restart>-<phase>.json
+                                   trial-<n>.json · trial-<n>.power.csv.gz · trial-<n>.requests.csv.gz
+                                   outcome-<restart>.json · result.json
+    workers/<n>/                   what each worker process was told and said
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from llem.errors import StoreError, nearest
+from llem.meters.trace import TraceRow
+from llem.results.files import machine_errors, read_json, write, write_json
+from llem.results.models import SCHEMA_VERSION, BaselineReading, RequestRow, Result, Trial
+from llem.results.serial import digest, dump, load
+from llem.results.tables import read_requests, read_trace, requests_bytes, trace_bytes
+
+__all__ = ["Store"]
+
+HASH_LENGTH = 16
+
+
+def _versioned(data: Mapping[str, Any]) -> dict[str, Any]:
+    return {"schema_version": SCHEMA_VERSION, **data}
+
+
+class Store:
+    """One result folder. Make it with `create`, find it with `open`; several processes may write different files."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @classmethod
+    def create(cls, path: str | Path, study: Mapping[str, Any]) -> Store:
+        """Make the folder and its study.json. Raises StoreError (store_exists) for a folder that holds anything."""
+        folder = Path(path)
+        with machine_errors(folder):
+            if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+                hint = "choose another folder with `-o`, or continue this one with `--resume`"
+                raise StoreError(f"{folder} is there already and not an empty folder", hint, "store_exists")
+            folder.mkdir(parents=True, exist_ok=True)
+        write_json(folder / "study.json", _versioned(study))
+        return cls(folder)
+
+    @classmethod
+    def open(cls, path: str | Path) -> Store:
+        """Find a store. Raises StoreError: store_missing, store_corrupt, store_too_old, store_too_new."""
+        folder = Path(path)
+        if not (folder / "study.json").is_file():
+            what = f"{folder} holds no study.json" if folder.is_dir() else f"there is no folder {folder}"
+            raise StoreError(what, "name the folder that `llem run -o` wrote", "store_missing")
+        store = cls(folder)
+        store.study()
+        return store
+
+    # the study and its environments
+
+    def study(self) -> dict[str, Any]:
+        """The study document."""
+        return read_json(self.path / "study.json")
+
+    def write_environment(self, facts: Mapping[str, Any]) -> str:
+        """Store what is known of the machine; the same facts give the same hash and are stored once."""
+        document = _versioned(facts)
+        name = digest(document)[:HASH_LENGTH]
+        path = self.path / "environments" / f"{name}.json"
+        if not path.exists():
+            write_json(path, document, replace=True)
+        return name
+
+    def read_environment(self, name: str) -> dict[str, Any]:
+        """The facts stored under a hash."""
+        return read_json(self.path / "environments" / f"{name}.json")
+
+    # one experiment
+
+    def folder(self, experiment_id: str) -> Path:
+        return self.path / "experiments" / experiment_id
+
+    def experiment_ids(self) -> tuple[str, ...]:
+        """Experiments that have begun, sorted."""
+        return tuple(sorted(path.parent.name for path in self.path.glob("experiments/*/experiment.json")))
+
+    def find(self, prefix: str) -> str:
+        """The one experiment whose id begins with `prefix`. Raises StoreError when there is none, or more than one."""
+        known = self.experiment_ids()
+        found = [name for name in known if name.startswith(prefix)]
+        if prefix in known:
+            return prefix
+        if len(found) == 1:
+            return found[0]
+        if found:
+            raise StoreError(f"{prefix!r} begins {len(found)} ids: {', '.join(found)}", "write more of it", "id_ambiguous")
+        near = nearest(prefix, known)
+        hint = f"did you mean {near}?" if near else f"there {'is' if len(known) == 1 else 'are'}: {', '.join(known) or 'none'}"
+        raise StoreError(f"no experiment {prefix!r} in {self.path}", hint, "id_unknown")
+
+    def write_experiment(self, experiment_id: str, document: Mapping[str, Any]) -> None:
+        write_json(self.folder(experiment_id) / "experiment.json", _versioned(document))
+
+    def read_experiment(self, experiment_id: str) -> dict[str, Any]:
+        return read_json(self.folder(experiment_id) / "experiment.json")
+
+    def write_engine(self, experiment_id: str, document: Mapping[str, Any]) -> None:
+        """Store what one engine process (`document["restart"]`) says it runs with."""
+        write_json(self.folder(experiment_id) / f"engine-{document['restart']}.json", _versioned(document))
+
+    def engines(self, experiment_id: str) -> tuple[dict[str, Any], ...]:
+        """Engine documents by restart."""
+        return tuple(read_json(path) for path in self._numbered(experiment_id, r"engine-(\d+)\.json"))
+
+    def write_outcome(self, experiment_id: str, document: Mapping[str, Any]) -> None:
+        """Store how one engine process (`document["restart"]`) ended."""
+        write_json(self.folder(experiment_id) / f"outcome-{document['restart']}.json", _versioned(document))
+
+    def outcomes(self, experiment_id: str) -> tuple[dict[str, Any], ...]:
+        """Outcome documents by restart."""
+        return tuple(read_json(path) for path in self._numbered(experiment_id, r"outcome-(\d+)\.json"))
+
+    # baselines and trials: rows first, the document last, so that a document never lacks its rows
+
+    def write_baseline(self, experiment_id: str, baseline: BaselineReading, rows: Iterable[TraceRow]) -> None:
+        path = self.folder(experiment_id) / f"baseline-{baseline.restart}-{baseline.phase}.json"
+        self._refuse(path)
+        write(path.with_suffix(".power.csv.gz"), trace_bytes(rows), replace=True)
+        write_json(path, dump(baseline))
+
+    def baselines(self, experiment_id: str) -> tuple[BaselineReading, ...]:
+        """Baselines by restart, before the trials and after."""
+        paths = self._numbered(experiment_id, r"baseline-(\d+)-(?:before|after)\.json")
+        found = [load(read_json(path), BaselineReading, str(path)) for path in paths]
+        return tuple(sorted(found, key=lambda baseline: (baseline.restart, baseline.phase != "before")))
+
+    def baseline_trace(self, experiment_id: str, restart: int, phase: str) -> tuple[TraceRow, ...]:
+        return read_trace(self.folder(experiment_id) / f"baseline-{restart}-{phase}.power.csv.gz")
+
+    def write_trial(self, trial: Trial, rows: Iterable[TraceRow], requests: Iterable[RequestRow]) -> None:
+        """Store a trial and its rows. Rows left by a worker that died before it wrote the trial are replaced."""
+        path = self.folder(trial.experiment_id) / f"trial-{trial.index}.json"
+        self._refuse(path)
+        write(path.with_suffix(".power.csv.gz"), trace_bytes(rows), replace=True)
+        write(path.with_suffix(".requests.csv.gz"), requests_bytes(requests), replace=True)
+        write_json(path, dump(trial))
+
+    def trials(self, experiment_id: str) -> tuple[Trial, ...]:
+        """Trials by index."""
+        paths = self._numbered(experiment_id, r"trial-(\d+)\.json")
+        return tuple(load(read_json(path), Trial, str(path)) for path in paths)
+
+    def trace(self, experiment_id: str, index: int) -> tuple[TraceRow, ...]:
+        return read_trace(self.folder(experiment_id) / f"trial-{index}.power.csv.gz")
+
+    def requests(self, experiment_id: str, index: int) -> tuple[RequestRow, ...]:
+        return read_requests(self.folder(experiment_id) / f"trial-{index}.requests.csv.gz")
+
+    # what is computed
+
+    def write_result(self, result: Result, *, replace: bool = False) -> None:
+        """Store a Result; `replace` after more trials have come, since it can always be computed again."""
+        write_json(self.folder(result.id) / "result.json", dump(result), replace=replace)
+
+    def read_result(self, experiment_id: str) -> Result | None:
+        """The stored Result; None when the experiment has not ended."""
+        path = self.folder(experiment_id) / "result.json"
+        return load(read_json(path), Result, str(path)) if path.exists() else None
+
+    def worker_dir(self, number: int) -> Path:
+        """The folder of one worker, made when it is not there."""
+        path = self.path / "workers" / str(number)
+        with machine_errors(path):
+            path.mkdir(parents=True, exist_ok=True)
+        return path
+
+    def documents(self) -> Sequence[Path]:
+        """Every JSON document of the store that carries a digest, sorted."""
+        found = [self.path / "study.json"]
+        for pattern in ("environments/*.json", "experiments/*/*.json"):
+            found += [path for path in self.path.glob(pattern) if not path.name.startswith(".")]
+        return sorted(found)
+
+    def _refuse(self, path: Path) -> None:
+        if path.exists():
+            raise StoreError(f"{path} is there already and is never overwritten", "use the next number", "store_exists")
+
+    def _numbered(self, experiment_id: str, pattern: str) -> list[Path]:
+        """Files of an experiment whose name matches, by the number in it."""
+        folder = self.folder(experiment_id)
+        matched = [(re.fullmatch(pattern, path.name), path) for path in sorted(folder.glob("*.json"))]
+        return [path for number, path in sorted((int(match[1]), path) for match, path in matched if match)]

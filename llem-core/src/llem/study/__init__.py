@@ -1,0 +1,1 @@
+"""A set of experiments, run one after the other, each into the store."""

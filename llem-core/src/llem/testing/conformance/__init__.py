@@ -1,0 +1,24 @@
+"""Suites that a plugin's own tests inherit, so that its author learns what llem relies on before a user does.
+
+    from llem.testing.conformance import MeterConformance
+    from llem_mine.hooks import llem_meters
+
+    class TestMine(MeterConformance):
+        hooks = "llem_mine.hooks"
+
+        def reference(self):
+            return llem_meters()[0]
+
+Every other input is a fixture of scope class with a default; override it with another fixture of that scope. A check
+that does not hold for a plugin is a question to llem's authors before it is a method to override.
+"""
+
+import pytest
+
+# without this a failed check would not show the values it compared
+pytest.register_assert_rewrite(*(f"{__name__}.{module}" for module in ("plugin", "backend", "meter")))
+
+from llem.testing.conformance.backend import BackendConformance  # noqa: E402
+from llem.testing.conformance.meter import MeterConformance  # noqa: E402
+
+__all__ = ["BackendConformance", "MeterConformance"]

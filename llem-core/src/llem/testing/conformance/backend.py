@@ -1,0 +1,190 @@
+"""What llem relies on in a backend and its engine."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import attrs
+import pytest
+
+from llem.backends.base import Backend, Completion, Engine, Placement, Request
+from llem.config.models import Experiment, Sampling
+from llem.errors import LlemError
+from llem.findings import FINDINGS, REASONS
+from llem.models.resolve import resolve_model
+from llem.models.spec import ModelSpec
+from llem.testing.conformance.plugin import PluginConformance
+
+__all__ = ["BackendConformance"]
+
+GREEDY = Sampling(temperature=0.0, ignore_eos=True)
+#: Prompt and output lengths of one batch: none alike, so that padding on either side shows.
+MIXED = ((3, 9), (17, 4), (1, 6), (8, 1))
+
+
+class BackendConformance(PluginConformance):
+    """Inherit, and return the backend's reference. Runs `shape:tiny` in float32 on the CPU unless fixtures differ."""
+
+    @pytest.fixture(scope="class")
+    def experiment(self, options: Any) -> Experiment:
+        """A configuration that the backend accepts."""
+        return Experiment(
+            model="shape:tiny", backend=self.reference().name, dtype="float32", device="cpu", options=options
+        )
+
+    @pytest.fixture(scope="class")
+    def model(self, experiment: Experiment) -> ModelSpec:
+        """Its model."""
+        return resolve_model(experiment.model, revision=experiment.revision, seed=experiment.weights_seed)
+
+    @pytest.fixture(scope="class")
+    def vocab_size(self, model: ModelSpec) -> int:
+        """Token ids run from 0 to this number, exclusive."""
+        return int((model.config or {})["vocab_size"])
+
+    @pytest.fixture(scope="class")
+    def placement(self) -> Placement:
+        """Where to run."""
+        return Placement("cpu")
+
+    @pytest.fixture(scope="class")
+    def backend(self, options: Any) -> Backend:
+        """The backend under test."""
+        made: Backend = self.reference().load()(options)
+        return made
+
+    @pytest.fixture(scope="class")
+    def engine(
+        self, backend: Backend, experiment: Experiment, model: ModelSpec, placement: Placement
+    ) -> Iterator[Engine]:
+        """One loaded engine for all checks."""
+        engine = backend.load(experiment, model, placement)
+        yield engine
+        engine.close()
+
+    @pytest.fixture(scope="class")
+    def requests(self, vocab_size: int) -> Sequence[Request]:
+        """A batch of unlike lengths, with indices that do not start at 0."""
+        lengths = enumerate(MIXED, start=40)
+        return [Request(i, tuple((31 * i + 7 * j) % vocab_size for j in range(n)), m) for i, (n, m) in lengths]
+
+    def test_check_reports_findings(self, backend: Backend, experiment: Experiment, model: ModelSpec) -> None:
+        """A configuration that runs has no finding of severity error, and each finding has a known code."""
+        found = backend.check(experiment, model)
+        assert all(finding.code in FINDINGS for finding in found)
+        assert [finding for finding in found if finding.severity == "error"] == []
+
+    def test_check_loads_nothing(self, backend: Backend, experiment: Experiment, model: ModelSpec) -> None:
+        """Checking needs no weights: a model whose folder is gone is checked as well."""
+        gone = attrs.evolve(model, source="folder", path="/nonexistent/model", weights="real")
+        assert isinstance(list(backend.check(experiment, gone)), list)
+
+    def test_load_gives_an_engine(self, engine: Engine) -> None:
+        """What `load` returns is an Engine."""
+        assert isinstance(engine, Engine)
+
+    def test_completions_come_in_order(self, engine: Engine, requests: Sequence[Request]) -> None:
+        """Completions stand in the order of the requests, in whatever order the engine ran them."""
+        backwards = list(reversed(requests))
+        assert [done.index for done in engine.generate(backwards, GREEDY)] == [each.index for each in backwards]
+
+    def test_counts_are_exact(self, engine: Engine, requests: Sequence[Request]) -> None:
+        """With ignore_eos each completion has its own request's number of tokens: no prompt, no padding, no less."""
+        counts = [len(done.token_ids) for done in engine.generate(requests, GREEDY)]
+        assert counts == [request.output_tokens for request in requests]
+
+    def test_batch_of_one(self, engine: Engine, requests: Sequence[Request]) -> None:
+        """One request alone is a batch."""
+        done = engine.generate(requests[:1], GREEDY)
+        assert [len(each.token_ids) for each in done] == [requests[0].output_tokens]
+
+    def test_tokens_are_of_the_vocabulary(self, engine: Engine, requests: Sequence[Request], vocab_size: int) -> None:
+        """Every token is an id of the model's: no padding marks, no tensors."""
+        tokens = [token for done in engine.generate(requests, GREEDY) for token in done.token_ids]
+        assert all(type(token) is int and 0 <= token < vocab_size for token in tokens)
+
+    def test_greedy_is_repeatable(self, engine: Engine, requests: Sequence[Request]) -> None:
+        """Temperature 0 gives the same tokens twice."""
+        assert _tokens(engine.generate(requests, GREEDY)) == _tokens(engine.generate(requests, GREEDY))
+
+    def test_batch_does_not_leak(self, engine: Engine, requests: Sequence[Request]) -> None:
+        """A prompt's first token is the same alone and padded in a batch."""
+        together = [done.token_ids[0] for done in engine.generate(requests, GREEDY)]
+        alone = [engine.generate([request], GREEDY)[0].token_ids[0] for request in requests]
+        assert together == alone
+
+    def test_end_of_sequence_may_stop(self, engine: Engine, requests: Sequence[Request]) -> None:
+        """Without ignore_eos a completion may be shorter, never longer, and says why it ended."""
+        found = engine.generate(requests, attrs.evolve(GREEDY, ignore_eos=False))
+        for done, request in zip(found, requests, strict=True):
+            assert len(done.token_ids) <= request.output_tokens
+            full = len(done.token_ids) == request.output_tokens
+            assert done.finish_reason in (("length", "stop") if full else ("stop",))
+
+    def test_token_times(self, engine: Engine, requests: Sequence[Request]) -> None:
+        """Times come when asked for and declared, one per token, in order and within the call; else there are none."""
+        unasked = [done.token_times_ns for done in engine.generate(requests, GREEDY)]
+        assert unasked == [None] * len(requests), "times were not asked for"
+        if self.reference().capabilities.get("token_times") != "supported":
+            _refused_or_none(engine, requests)
+            return
+        before = time.monotonic_ns()
+        found = engine.generate(requests, GREEDY, token_times=True)
+        after = time.monotonic_ns()
+        for done in found:
+            times = done.token_times_ns or ()
+            assert len(times) == len(done.token_ids), "not one time per token"
+            assert list(times) == sorted(times), "times go backwards"
+            assert all(before <= at <= after for at in times), "not time.monotonic_ns() within the call"
+
+    def test_effective_config(self, engine: Engine) -> None:
+        """What the engine runs with can be stored as it is, and names its dtype."""
+        effective = dict(engine.effective_config())
+        stored = json.loads(json.dumps(effective, allow_nan=False))
+        assert stored == effective, "JSON values only: no tuples, no keys but text"
+        assert "dtype" in effective
+
+    def test_architecture(self, engine: Engine, vocab_size: int) -> None:
+        """Sizes are unknown as a whole, or positive and consistent."""
+        sizes = engine.architecture()
+        if sizes is None:
+            return
+        assert all(value > 0 for value in attrs.astuple(sizes)), sizes
+        assert sizes.active_parameters <= sizes.parameters
+        assert sizes.heads % sizes.kv_heads == 0
+        assert sizes.vocab_size == vocab_size
+
+    def test_memory(self, engine: Engine, requests: Sequence[Request]) -> None:
+        """Peak memory is a number of bytes, or None with a reason; never 0. It says what it covers."""
+        engine.reset_memory()
+        engine.generate(requests, GREEDY)
+        reading = engine.memory()
+        assert reading.covers, "covers is empty"
+        if reading.peak_bytes is None:
+            assert reading.reason in REASONS, f"reason {reading.reason!r} is not in llem.findings.REASONS"
+        else:
+            assert reading.peak_bytes > 0
+
+    def test_close_twice(
+        self, backend: Backend, experiment: Experiment, model: ModelSpec, placement: Placement
+    ) -> None:
+        """Closing twice does no harm: an error path may do it."""
+        engine = backend.load(experiment, model, placement)
+        engine.close()
+        engine.close()
+
+
+def _tokens(found: Sequence[Completion]) -> list[tuple[int, ...]]:
+    return [done.token_ids for done in found]
+
+
+def _refused_or_none(engine: Engine, requests: Sequence[Request]) -> None:
+    """Token times that are not declared are refused with an llem error, or left out; never made up."""
+    try:
+        found = engine.generate(requests, GREEDY, token_times=True)
+    except LlemError:
+        return
+    assert all(done.token_times_ns is None for done in found), "token times come undeclared: declare `token_times`"

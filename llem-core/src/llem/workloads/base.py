@@ -1,0 +1,36 @@
+"""What a workload implements: an endless, seeded sequence of requests."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+from llem.backends.base import Request
+from llem.models.tokenizer import Tokenizer
+
+__all__ = ["Tokenizer", "Workload"]
+
+
+class Workload(ABC):
+    """A source of requests. Constructed with its own section, the tokenizer and the model's vocabulary size.
+
+    The same section, tokenizer and indices give the same requests on every machine and engine.
+    """
+
+    kind: ClassVar[str]
+    #: False where no text is read, so that no tokenizer need be loaded.
+    needs_tokenizer: ClassVar[bool] = True
+
+    def __init__(self, options: Any, tokenizer: Tokenizer | None, vocab_size: int) -> None:
+        self.options = options
+        self.tokenizer = tokenizer
+        self.vocab_size = vocab_size
+
+    @abstractmethod
+    def requests(self, start: int, count: int) -> Sequence[Request]:
+        """Requests `start` … `start + count - 1` of the sequence. Raises ConfigError for unusable input."""
+
+    def describe(self) -> Mapping[str, Any]:
+        """What to record beside the result: file hash, number of prompts, chat template; JSON values only."""
+        return {}

@@ -1,0 +1,120 @@
+"""Prompts from a file of the user's: JSON Lines, or plain text with one prompt a line."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+import attrs
+
+from llem.config.fields import option
+from llem.errors import ConfigError
+from llem.workloads.prompts import PromptOptions, PromptSet, PromptWorkload
+
+__all__ = ["FIELDS", "FileOptions", "FileWorkload", "parse_prompts"]
+
+#: Fields in which a JSON line's prompt is looked for, in this order.
+FIELDS = ("prompt", "text", "instruction", "input", "question")
+JSON_SUFFIXES = (".jsonl", ".ndjson")
+SUFFIXES = (*JSON_SUFFIXES, ".txt")
+
+
+@attrs.frozen(kw_only=True)
+class FileOptions(PromptOptions):
+    """Section `workload` with `kind: file`."""
+
+    kind: Literal["file"] = option("file", help="Prompts from a file.")
+    path: str = option(help="A .jsonl file (one JSON object a line) or a .txt file (one prompt a line).")
+    field: str | None = option(
+        None, help="Field that holds the prompt in a .jsonl file; null takes the first of " + ", ".join(FIELDS) + "."
+    )
+
+
+class FileWorkload(PromptWorkload):
+    """Prompts from a file."""
+
+    kind: ClassVar[str] = "file"
+    options: FileOptions
+
+    def read(self) -> PromptSet:
+        path = Path(os.path.expanduser(self.options.path))
+        try:
+            content = path.read_bytes()
+        except OSError as error:
+            raise ConfigError(
+                f"prompt file {self.options.path!r} cannot be read: {error.strerror}",
+                "a path that is not absolute starts from the folder llem is run in",
+                code="prompts_unreadable",
+            ) from error
+        return parse_prompts(path.name, content, self.options.field)
+
+
+def parse_prompts(name: str, content: bytes, field: str | None = None) -> PromptSet:
+    """The prompts in a file's bytes; blank lines are skipped.
+
+    Args:
+        name: of the file; its suffix decides the format.
+        content: UTF-8.
+        field: where a JSON line holds its prompt; None looks into `FIELDS`.
+
+    Raises:
+        ConfigError: `file:line` and what is wrong there, an unknown suffix, or no prompt at all.
+    """
+    suffix = os.path.splitext(name)[1].lower()
+    if suffix not in SUFFIXES:
+        raise _error(f"{name}: unknown kind of prompt file", f"the name must end in {', '.join(SUFFIXES)}")
+    if field is not None and suffix not in JSON_SUFFIXES:
+        raise _error(f"{name}: a text file has no field {field!r}", "remove `field`, or use a .jsonl file")
+    prompts, places = [], []
+    for place, line in _lines(name, content):
+        prompts.append(_from_json(place, line, field) if suffix in JSON_SUFFIXES else line)
+        places.append(place)
+    if not prompts:
+        raise _error(f"{name}: no prompts", "one prompt a line is expected")
+    return PromptSet(name, hashlib.sha256(content).hexdigest(), tuple(prompts), tuple(places))
+
+
+def _lines(name: str, content: bytes) -> Iterator[tuple[str, str]]:
+    """Lines that are not blank, without surrounding white space, each with its place.
+
+    Splits at line feeds alone: JSON strings may hold other characters that `str.splitlines` takes for line ends.
+    """
+    for number, raw in enumerate(content.removeprefix(b"\xef\xbb\xbf").split(b"\n"), start=1):
+        place = f"{name}:{number}"
+        try:
+            line = raw.decode("utf-8").strip()
+        except UnicodeDecodeError as error:
+            raise _error(f"{place}: not UTF-8 ({error.reason})", "save the file as UTF-8") from error
+        if line:
+            yield place, line
+
+
+def _from_json(place: str, line: str, field: str | None) -> str:
+    try:
+        record = json.loads(line)
+    except ValueError as error:
+        raise _error(f"{place}: not JSON ({error})", "each line must be one complete JSON object") from error
+    if not isinstance(record, dict):
+        raise _error(f"{place}: not a JSON object", 'each line must look like {"prompt": "…"}')
+    key = next((name for name in ((field,) if field else FIELDS) if name in record), None)
+    keys = ", ".join(sorted(map(str, record))) or "none"
+    if key is None:
+        wanted = repr(field) if field else f"any of {', '.join(FIELDS)}"
+        raise _error(f"{place}: no field {wanted}; fields here: {keys}", "name the prompt's field with `field`")
+    return _text(place, key, record[key])
+
+
+def _text(place: str, key: str, value: Any) -> str:
+    if not isinstance(value, str):
+        raise _error(f"{place}: field {key!r} holds {type(value).__name__}, not text", "prompts are JSON strings")
+    if not value.strip():
+        raise _error(f"{place}: field {key!r} is empty", "remove the line, or name another field with `field`")
+    return value
+
+
+def _error(message: str, hint: str) -> ConfigError:
+    return ConfigError(message, hint, code="prompts_unreadable")

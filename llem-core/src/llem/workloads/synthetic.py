@@ -1,0 +1,68 @@
+"""Random token ids of chosen lengths: work of a known amount, with no text, tokenizer or licence involved."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, Literal
+
+import attrs
+
+from llem.backends.base import Request
+from llem.config.fields import option
+from llem.errors import ConfigError
+from llem.models.tokenizer import Tokenizer
+from llem.workloads.base import Workload
+from llem.workloads.lengths import Length, positive, sample
+
+__all__ = ["SyntheticOptions", "SyntheticWorkload"]
+
+#: Ids below this are padding, beginning, end or unknown in most vocabularies of the sentencepiece family.
+FIRST_ID = 3
+
+
+@attrs.frozen(kw_only=True)
+class SyntheticOptions:
+    """Section `workload` with `kind: synthetic`."""
+
+    kind: Literal["synthetic"] = option("synthetic", help="Random token ids of chosen lengths.")
+    input_tokens: Length = option(128, help="Length of a prompt.", unit="tokens", validator=positive)
+    output_tokens: Length = option(128, help="Tokens to generate for it.", unit="tokens", validator=positive)
+    seed: int = option(0, help="Seed of lengths and token ids.")
+
+
+class SyntheticWorkload(Workload):
+    """Ids uniform over [3, vocabulary size), every request different, so that no prefix cache can help.
+
+    Request i depends on the seed and i alone. Its input length, ids and output length come from three separate
+    streams: another output length leaves the prompts as they are, and a longer prompt begins with the shorter one.
+    Vocabularies that keep special tokens elsewhere may see one in a prompt; engines compute them like any other.
+    """
+
+    kind: ClassVar[str] = "synthetic"
+    needs_tokenizer: ClassVar[bool] = False
+    options: SyntheticOptions
+
+    def __init__(self, options: SyntheticOptions, tokenizer: Tokenizer | None, vocab_size: int) -> None:
+        if vocab_size <= FIRST_ID:
+            raise ConfigError(
+                f"a vocabulary of {vocab_size} is too small for synthetic prompts",
+                f"it must hold more than {FIRST_ID} ids",
+            )
+        super().__init__(options, tokenizer, vocab_size)
+
+    def requests(self, start: int, count: int) -> Sequence[Request]:
+        return [self._request(index) for index in range(start, start + count)]
+
+    def _request(self, index: int) -> Request:
+        length = sample(self.options.input_tokens, self._stream(index, "input"))
+        draw, span = self._stream(index, "ids").random, self.vocab_size - FIRST_ID
+        token_ids = tuple([FIRST_ID + int(draw() * span) for _ in range(length)])
+        output_tokens = sample(self.options.output_tokens, self._stream(index, "output"))
+        return Request(index=index, token_ids=token_ids, output_tokens=output_tokens)
+
+    def _stream(self, index: int, purpose: str) -> random.Random:
+        return random.Random(f"synthetic/{self.options.seed}/{index}/{purpose}")
+
+    def describe(self) -> Mapping[str, Any]:
+        return {"kind": self.kind, "first_id": FIRST_ID, "vocab_size": self.vocab_size}

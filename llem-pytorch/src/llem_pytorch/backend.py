@@ -1,0 +1,62 @@
+"""The backend `pytorch`. Light to import: torch and transformers are imported by `load`, never by `check`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import attrs
+
+from llem.backends.base import Backend, Placement
+from llem.config.models import Experiment
+from llem.errors import ConfigError, Problem
+from llem.findings import Finding
+from llem.models.spec import ModelSpec
+from llem_pytorch.checks import contradictions
+from llem_pytorch.config import PyTorchOptions
+
+if TYPE_CHECKING:
+    from llem_pytorch.engine import PyTorchEngine
+
+__all__ = ["PyTorchBackend"]
+
+
+class PyTorchBackend(Backend):
+    """Checks a configuration and loads it."""
+
+    name = "pytorch"
+
+    def __init__(self, options: Any = None) -> None:
+        super().__init__(PyTorchOptions() if options is None else options)
+
+    def check(self, experiment: Experiment, model: ModelSpec) -> Sequence[Finding]:
+        """Contradictions and missing packages, all of them, as findings `backend_check`."""
+        return contradictions(self.options, experiment, model)
+
+    def load(self, experiment: Experiment, model: ModelSpec, placement: Placement) -> PyTorchEngine:
+        """Load the model and set what is process-wide (threads, float32 precision) until the engine is closed.
+
+        Raises:
+            ConfigError: the model or adapter is not there or does not fit, or an option does not suit the device.
+            MachineError: no CUDA, or a package that the options need is missing.
+            ExperimentFailed: out of memory (`code` "oom").
+        """
+        # "auto" is decided by now: check what hung on it
+        placed = attrs.evolve(experiment, device="cuda" if placement.device == "cuda" else "cpu")
+        refusals = contradictions(self.options, placed, model)
+        if refusals:
+            raise ConfigError(
+                f"backend pytorch cannot run this on {placement.device}",
+                problems=tuple(Problem("", refusal.message) for refusal in refusals),
+            )
+        from llem_pytorch.engine import PyTorchEngine
+        from llem_pytorch.loading import load_model
+        from llem_pytorch.process import ProcessSettings
+
+        settings = ProcessSettings.apply(self.options)
+        try:
+            loaded = load_model(experiment, self.options, model, placement)
+            return PyTorchEngine(loaded, self.options, experiment.sampling, settings)
+        except BaseException:
+            settings.restore()
+            raise

@@ -1,0 +1,75 @@
+"""What torch and transformers raise, as errors that say what to do."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from safetensors import SafetensorError
+
+from llem.errors import ConfigError, ExperimentFailed, LlemError, MachineError
+
+__all__ = ["load_failures", "memory_failures"]
+
+OUT_OF_MEMORY = ("out of memory", "not enough memory", "can't allocate memory", "cublas_status_alloc_failed")
+UNREACHABLE = ("couldn't connect", "offline", "connection", "timed out")
+
+
+@contextmanager
+def memory_failures(what: str) -> Iterator[None]:
+    """Turn every form in which memory runs out into ExperimentFailed with the code "oom".
+
+    Beside its own exception torch raises RuntimeError for the CPU allocator and for cuBLAS.
+    """
+    try:
+        yield
+    except LlemError:
+        raise
+    except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
+        told = isinstance(error, torch.OutOfMemoryError | MemoryError)
+        if not told and not any(sign in str(error).lower() for sign in OUT_OF_MEMORY):
+            raise
+        raise ExperimentFailed(
+            f"out of memory while {what}: {_first_line(error)}",
+            "use a smaller load.batch_size, fewer tokens, a smaller dtype or quantisation, or more GPUs",
+            code="oom",
+        ) from error
+
+
+@contextmanager
+def load_failures(what: str) -> Iterator[None]:
+    """Turn what loading raises for a mistake of the user into ConfigError or MachineError.
+
+    Args:
+        what: "model 'name'" or "adapter 'name'".
+    """
+    try:
+        yield
+    except ImportError as error:
+        raise MachineError(
+            f"cannot load {what}: {_first_line(error)}",
+            "install the package that the message names, or choose another option",
+            code="requirement_missing",
+        ) from error
+    except OSError as error:
+        if any(sign in str(error).lower() for sign in UNREACHABLE):
+            raise MachineError(
+                f"cannot fetch {what}: {_first_line(error)}",
+                "check the network, or name a folder that holds the files",
+            ) from error
+        raise ConfigError(
+            f"cannot load {what}: {_first_line(error)}",
+            "check the name and the revision, log in where the model is gated, or name a folder with config.json "
+            "and weights",
+        ) from error
+    except (ValueError, KeyError, SafetensorError) as error:
+        raise ConfigError(
+            f"cannot load {what}: {_first_line(error)}",
+            "the files are damaged, or the architecture or an option does not fit; the message says which",
+        ) from error
+
+
+def _first_line(error: BaseException) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__

@@ -1,0 +1,51 @@
+"""What this package gives to llem; imports nothing heavy."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from importlib import metadata
+from typing import Any
+
+from llem.plugins import Reference, hookimpl
+
+__all__ = ["llem_backends", "llem_environment"]
+
+DISTRIBUTIONS = ("torch", "transformers", "accelerate", "bitsandbytes", "peft")
+
+
+@hookimpl
+def llem_backends() -> Sequence[Reference]:
+    """The backend `pytorch`."""
+    return [
+        Reference(
+            "pytorch",
+            "llem_pytorch.backend:PyTorchBackend",
+            config="llem_pytorch.config:PyTorchOptions",
+            requires=("torch", "transformers", "accelerate"),
+            summary="Hugging Face models through PyTorch and transformers, on CPU and CUDA.",
+            install="pip install llem-pytorch",
+            capabilities={
+                "generate": "supported",
+                "token_times": "supported",
+                "memory": "supported",
+                "stream": "unsupported",
+                "loglikelihood": "unsupported",
+            },
+        )
+    ]
+
+
+@hookimpl
+def llem_environment() -> Mapping[str, Any]:
+    """Versions of what computes. CUDA's is known only where torch is imported already; importing it is not our call."""
+    facts: dict[str, Any] = {}
+    for name in DISTRIBUTIONS:
+        try:
+            facts[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    torch = sys.modules.get("torch")
+    if torch is not None:
+        facts["torch_cuda"] = torch.version.cuda
+    return {"pytorch": facts} if facts else {}

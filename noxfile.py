@@ -1,0 +1,148 @@
+"""Sessions: `nox` runs all that continuous integration runs, `nox -l` lists them.
+
+`nox -s 'tests(core)' -- -k door` runs some tests of one package.
+
+Each session has a virtual environment of its own with no more than it needs, so that a forgotten requirement is seen.
+pip's own configuration (PIP_INDEX_URL, PIP_FIND_LINKS, …) is honoured.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import nox
+
+nox.needs_version = ">=2024.10.9"
+nox.options.default_venv_backend = "venv"
+nox.options.reuse_venv = "yes"
+nox.options.stop_on_first_error = False
+nox.options.sessions = ["lint", "typing", "tests", "minimums", "docs", "build", "demo"]
+
+ROOT = Path(__file__).parent
+CPU = ("-c", "constraints/cpu.txt")
+CORE = "./llem-core[testing]"
+PLUGINS = ("pytorch", "codecarbon", "zeus")
+TEST_TOOLS = ("pytest-timeout",)
+
+#: What is installed to test each package: it and the core, with the optional parts that its tests cover.
+UNDER_TEST = {
+    "core": [CORE],
+    "pytorch": [CORE, "./llem-pytorch[lora]"],
+    "codecarbon": [CORE, "./llem-codecarbon"],
+    "zeus": [CORE, "./llem-zeus"],
+}
+
+
+def _editable(*packages: str) -> list[str]:
+    """Arguments for one pip call: siblings that are not published yet resolve only together."""
+    return [argument for package in packages for argument in ("-e", package)]
+
+
+@nox.session
+@nox.parametrize("package", [nox.param(name, id=name) for name in UNDER_TEST])
+def tests(session: nox.Session, package: str) -> None:
+    """Run the tests of one package in an environment that has nothing but it and the core."""
+    session.install(*CPU, *_editable(*UNDER_TEST[package]), *TEST_TOOLS)
+    session.run("pytest", f"tests/{package}", *session.posargs)
+
+
+@nox.session
+def minimums(session: nox.Session) -> None:
+    """Run the core's tests with the lowest versions that its pyproject allows."""
+    session.install("-c", "constraints/minimum.txt", *_editable(CORE), *TEST_TOOLS)
+    session.run("pytest", "tests/core", *session.posargs)
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Check style and formatting; `nox -s lint -- --fix` mends what can be mended."""
+    session.install(*CPU, "ruff")
+    if "--fix" in session.posargs:
+        session.run("ruff", "check", "--fix", ".")
+        session.run("ruff", "format", ".")
+        return
+    session.run("ruff", "check", ".")
+    session.run("ruff", "format", "--check", ".")
+
+
+@nox.session
+def typing(session: nox.Session) -> None:
+    """Check types: strictly for the core, without the engines' own types for the plugins."""
+    session.install(*CPU, "mypy", "types-PyYAML", "types-psutil", *_editable(CORE))
+    session.run("mypy", *session.posargs)
+
+
+@nox.session
+def docs(session: nox.Session) -> None:
+    """Check that the generated pages are current and build the site; `-- --write` generates them anew."""
+    session.install(*CPU, *_editable(CORE), "mkdocs-material", *TEST_TOOLS)
+    # Settings and names of the plugins are documented too; their `config` and `hooks` modules need no engine.
+    session.install("--no-deps", *_editable(*(f"./llem-{package}" for package in PLUGINS)))
+    if "--write" in session.posargs:
+        session.run("python", "docs/generate.py")
+        return
+    session.run("python", "docs/generate.py", "--check")
+    session.run("pytest", "tests/docs", *session.posargs)
+    session.run("mkdocs", "build", "--strict", "--quiet", "--site-dir", str(Path(session.create_tmp()) / "site"))
+
+
+@nox.session
+def build(session: nox.Session) -> None:
+    """Build every wheel, then install each alone into a fresh environment and import it."""
+    session.install(*CPU, "build", "hatchling")
+    dist = ROOT / "dist"
+    shutil.rmtree(dist, ignore_errors=True)
+    for package in ("core", *PLUGINS):
+        session.run("python", "-m", "build", "--no-isolation", "--outdir", str(dist), f"llem-{package}", silent=True)
+    for package in ("core", *PLUGINS):
+        module = "llem" if package == "core" else f"llem_{package}"
+        environment = Path(session.create_tmp()) / f"alone-{package}"
+        session.run("python", "-m", "venv", "--clear", str(environment))
+        python = str(environment / ("Scripts" if session.platform == "win32" else "bin") / "python")
+        wheel = next(dist.glob(f"llem_{package}-*.whl"))
+        session.run(python, "-m", "pip", "install", "-q", *CPU, "--find-links", str(dist), str(wheel), external=True)
+        session.run(python, "-c", f"import {module}; print({module}.__name__, 'imports')", external=True)
+        if package == "core":
+            names = {row["name"].lower() for row in json.loads(_pip_list(session, python))}
+            engines = names & {"torch", "transformers", "vllm", "tensorrt-llm", "zeus", "codecarbon", "pandas"}
+            if engines:
+                session.error(f"llem-core alone brings {', '.join(sorted(engines))}")
+        shutil.rmtree(environment)
+
+
+def _pip_list(session: nox.Session, python: str) -> str:
+    output = session.run(python, "-m", "pip", "list", "--format", "json", external=True, silent=True)
+    assert isinstance(output, str)
+    return output[output.index("[") :]
+
+
+@nox.session(reuse_venv=False)
+def demo(session: nox.Session) -> None:
+    """Do what the README tells a newcomer to do, word for word, in a fresh environment, and look at the result."""
+    for command in _readme_commands("demo"):
+        session.run("bash", "-euo", "pipefail", "-c", command, external=True)
+    store = _newest(ROOT / "llem-results")
+    shown = session.run("llem", "show", str(store), "--json", silent=True)
+    assert isinstance(shown, str)
+    results = json.loads(shown)
+    first = results[0] if isinstance(results, list) else results
+    energy = first["metrics"]["energy_j"]
+    if energy["value"] is None and not energy["reason"]:
+        session.error("energy_j is null without a reason")
+    if energy["value"] is not None and energy["kind"] not in ("modelled", "measured"):
+        session.error(f"energy_j does not say whether it is measured or modelled: {energy}")
+    session.run("llem", "verify", str(store))
+
+
+def _readme_commands(mark: str) -> list[str]:
+    """The shell commands of README.md between `<!-- begin MARK -->` and `<!-- end MARK -->`."""
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    section = text.split(f"<!-- begin {mark} -->")[1].split(f"<!-- end {mark} -->")[0]
+    blocks = [block.split("```")[0] for block in section.split("```sh\n")[1:]]
+    return [block.strip() for block in blocks]
+
+
+def _newest(folder: Path) -> Path:
+    return max((path for path in folder.iterdir() if path.is_dir()), key=lambda path: path.stat().st_mtime)

@@ -1,0 +1,217 @@
+"""A store made by hand: a synthetic counter of known power, requests of known length, and idle baselines."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from types import SimpleNamespace
+
+import attrs
+import pytest
+
+from llem.meters.base import Domain
+from llem.meters.trace import TraceRow
+from llem.meters.window import energy_readings
+from llem.models.spec import Architecture
+from llem.results.models import BaselineReading, EnergyReading, RequestRow, Trial
+from llem.results.store import Store
+
+S = 1_000_000_000
+GPU = "gpu:GPU-0a1b2c3d-0000-1111-2222-333344445555"
+
+#: Llama-3.1-8B's shape: sizes that hand calculations are known for.
+ARCHITECTURE = Architecture(
+    parameters=8_030_261_248,
+    active_parameters=7_504_924_672,
+    layers=32,
+    heads=32,
+    kv_heads=8,
+    head_dim=128,
+    hidden_size=4096,
+    vocab_size=128_256,
+    weight_bytes=16_060_522_496,
+    kv_bytes_per_token=131_072,
+)
+NVML = (
+    "nvml",
+    Domain(
+        GPU,
+        "gpu",
+        "measured",
+        "NVML total energy counter",
+        method="counter",
+        period_s=0.1,
+        sensor_relative=0.05,
+        power_limit_w=700.0,
+    ),
+)
+
+
+def trace(watts, t0, t1, *, meter="nvml", domain=GPU, integrated=None, rise=0.0):
+    """Counter ticks and power samples every 0.1 s from 0.5 s before the window to 0.5 s after it.
+
+    `rise` watts are added over the length of the window, linearly.
+    """
+    rows, joules, step = [], 1000.0, S // 10
+    for t in range(t0 - S // 2, t1 + S // 2 + 1, step):
+        now = watts + rise * (t - t0) / (t1 - t0)
+        rows.append(TraceRow(meter, domain, "counter_j", t - 1_000_000, t, joules))
+        rows.append(TraceRow(meter, domain, "power_w", t - 1_000_000, t, now if integrated is None else integrated))
+        joules += now * 0.1
+    return tuple(rows)
+
+
+def request_rows(index, t0, t1, *, batches=4, batch_size=2, inputs=128, outputs=64, token_times=False, first=0):
+    """Requests of batches back to back; every token of a batch comes at equal distances."""
+    rows, length = [], (t1 - t0) // batches
+    for batch in range(batches):
+        start, end = t0 + batch * length, t0 + (batch + 1) * length
+        times = tuple(start + (k + 1) * length // outputs for k in range(outputs)) if token_times else None
+        rows += [
+            RequestRow(first + batch * batch_size + i, batch, inputs, outputs, start, end, times)
+            for i in range(batch_size)
+        ]
+    return tuple(rows)
+
+
+def make_trial(
+    index,
+    rows,
+    requests,
+    t0,
+    t1,
+    *,
+    restart=0,
+    domains=(NVML,),
+    extra=(),
+    experiment_id="exp-one",
+    health=None,
+    findings=(),
+    peak=17_000_000_000,
+):
+    """A trial whose energies and counts are what its rows give."""
+    batches = sorted({row.batch for row in requests})
+    spans = [[row for row in requests if row.batch == batch] for batch in batches]
+    return Trial(
+        experiment_id=experiment_id,
+        index=index,
+        restart=restart,
+        started_at="2026-11-24T10:00:00Z",
+        t0_ns=t0,
+        t1_ns=t1,
+        batches=len(batches),
+        requests=len(requests),
+        input_tokens=sum(row.input_tokens for row in requests),
+        output_tokens=sum(row.output_tokens for row in requests),
+        expected_output_tokens=sum(row.output_tokens for row in requests),
+        batch_s=tuple((span[0].end_ns - span[0].start_ns) / S for span in spans),
+        first_index=min(row.index for row in requests),
+        energies=(*energy_readings(rows, domains, t0, t1), *extra),
+        peak_memory_bytes=peak,
+        memory_covers="allocated by the engine",
+        memory_reason=None if peak is not None else "not_supported",
+        output_digest=hashlib.sha256(str(index).encode()).hexdigest(),
+        health=health if health is not None else {GPU: {"utilisation_percent": {"mean": 99.0}, "power_limit_w": 700.0}},
+        findings=tuple(findings),
+    )
+
+
+def modelled(domain, joules, scope):
+    """A reading of a library that models."""
+    return EnergyReading("codecarbon", domain, scope, "modelled", "CodeCarbon", joules)
+
+
+def baseline(watts, *, restart=0, phase="before", seconds=20):
+    """Idle at a steady power, and the rows it was read from."""
+    t0, t1 = 10 * S, (10 + seconds) * S
+    rows = trace(watts, t0, t1)
+    return BaselineReading(restart, phase, t0, t1, energy_readings(rows, (NVML,), t0, t1)), rows
+
+
+def experiment_document(experiment_id="exp-one", **config):
+    """experiment.json of a standard experiment."""
+    resolved = {
+        "model": "shape:llama-3.1-8b",
+        "backend": "echo",
+        "dtype": "bfloat16",
+        "preset": "standard",
+        "load": {"kind": "offline", "batch_size": 2},
+        "sampling": {"ignore_eos": True},
+        "restarts": 1,
+        "token_times": False,
+        "target_half_width": 0.01,
+        **config,
+    }
+    model = {"name": resolved["model"], "source": "shape", "weights": "random", "fingerprint": "f", "seed": 0}
+    return {"id": experiment_id, "config": resolved, "sources": {"dtype": "default"}, "model": model}
+
+
+def engine_document(restart=0, *, cuda=True, architecture=ARCHITECTURE, domains=(NVML,), **more):
+    """engine-<restart>.json on an H200, or on a CPU."""
+    device = {"device": "cuda", "gpus": [GPU[4:]], "names": ["NVIDIA H200"]} if cuda else {"device": "cpu"}
+    return {
+        "restart": restart,
+        "effective": {"dtype": "bfloat16"},
+        "architecture": attrs.asdict(architecture) if architecture else None,
+        "environment": "abc",
+        "device": {"gpus": [], "names": [], **device},
+        "load_s": 1.5,
+        "domains": [{"meter": meter, **attrs.asdict(domain)} for meter, domain in domains],
+        "findings": [],
+        "workload": {},
+        **more,
+    }
+
+
+def outcome_document(restart=0, outcome="done", error=None, findings=()):
+    """outcome-<restart>.json."""
+    return {"restart": restart, "outcome": outcome, "error": error, "findings": list(findings)}
+
+
+def window(index, seconds=10):
+    """Begin and end of window `index`, far enough apart for its margins."""
+    t0 = (1000 + index * (seconds + 5)) * S
+    return t0, t0 + seconds * S
+
+
+WATTS = (600.0, 601.0, 599.0, 600.5, 599.5)
+
+
+def fill(store, experiment_id="exp-one", *, restarts=1, token_times=False, per_restart=5):
+    """A whole experiment on one GPU: trials at about 600 W, 123 W idle, CodeCarbon's modelled CPU and RAM beside."""
+    document = experiment_document(experiment_id, restarts=restarts, token_times=token_times)
+    store.write_experiment(experiment_id, document)
+    for restart in range(restarts):
+        library = ("codecarbon", Domain("cpu:0", "cpu", "modelled", "CodeCarbon", method="window"))
+        store.write_engine(experiment_id, engine_document(restart, domains=(NVML, library)))
+        for phase in ("before", "after"):
+            store.write_baseline(experiment_id, *baseline(123.0 + restart, restart=restart, phase=phase))
+        for i in range(per_restart):
+            index = restart * per_restart + i
+            t0, t1 = window(index)
+            rows = trace(WATTS[i % len(WATTS)] + restart, t0, t1)
+            requests = request_rows(index, t0, t1, token_times=token_times, first=index * 8)
+            extra = (modelled("cpu:0", 425.0 + i, "cpu"), modelled("dram", 100.0, "dram"))
+            trial = make_trial(
+                index, rows, requests, t0, t1, restart=restart, extra=extra, experiment_id=experiment_id
+            )
+            store.write_trial(trial, rows, requests)
+        store.write_outcome(experiment_id, outcome_document(restart))
+    from llem.results.verify import recompute
+
+    store.write_result(recompute(store, experiment_id))
+
+
+@pytest.fixture
+def make():
+    """The builders of this file."""
+    return SimpleNamespace(**{name: value for name, value in globals().items() if not name.startswith("_")})
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    """A store with one finished experiment on a GPU, five trials."""
+    made = Store.create(tmp_path / "out", {"name": "by hand"})
+    made.write_environment({"machine": "test"})
+    fill(made)
+    return made

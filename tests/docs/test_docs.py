@@ -1,0 +1,126 @@
+"""The documentation names all there is, and what it shows runs."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+import sys
+from pathlib import Path
+
+import attrs
+import click
+import pytest
+
+from llem.cli import cli
+from llem.config.models import Experiment
+from llem.findings import FINDINGS, REASONS
+from llem.plugins.specs import Hooks
+
+REPOSITORY = Path(__file__).parents[2]
+DOCS = REPOSITORY / "docs"
+PAGES = sorted(
+    [
+        *DOCS.rglob("*.md"),
+        REPOSITORY / "README.md",
+        REPOSITORY / "CONTRIBUTING.md",
+        *REPOSITORY.glob("llem-*/README.md"),
+    ]
+)
+PYTHON = re.compile(r"^```python[^\n]*\n(.*?)^```", re.M | re.S)
+WITH_PYTHON = [page for page in PAGES if PYTHON.search(page.read_text(encoding="utf-8"))]
+
+
+def _reference(name: str) -> str:
+    return (DOCS / "reference" / name).read_text(encoding="utf-8")
+
+
+def _commands(path: str, command: click.Command) -> list[str]:
+    if command.hidden:
+        return []
+    inner = command.commands.items() if isinstance(command, click.Group) else ()
+    return [path, *(found for name, child in inner for found in _commands(f"{path} {name}", child))]
+
+
+def test_generated_pages_are_current(capsys):
+    """The reference pages are what the code would write now; where not, the command that writes them is named."""
+    spec = importlib.util.spec_from_file_location("docs_generate", DOCS / "generate.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+
+    assert module.main(["--check"]) == 0, capsys.readouterr().err
+
+
+@pytest.mark.parametrize("hook", sorted(name for name in vars(Hooks) if name.startswith("llem_")))
+def test_hook_is_documented(hook):
+    """Each hook has a heading and its signature on the page of hooks."""
+    assert f"## `{hook}`" in _reference("hooks.md")
+    assert f"\n{hook}(" in _reference("hooks.md")
+
+
+@pytest.mark.parametrize("code", sorted({*FINDINGS, *REASONS}))
+def test_code_is_documented(code):
+    """Each finding code and each reason code has a row."""
+    assert f"| `{code}` |" in _reference("findings.md")
+
+
+@pytest.mark.parametrize("command", _commands("llem", cli))
+def test_command_is_documented(command):
+    """Each command has a heading."""
+    assert f"## `{command}`\n" in _reference("commands.md")
+
+
+@pytest.mark.parametrize("field", [field.name for field in attrs.fields(Experiment) if "option" not in field.name])
+def test_setting_is_documented(field):
+    """Each field of an experiment, or those of the section it is, has a row."""
+    assert re.search(rf"^\| `{field}[`.]", _reference("settings.md"), re.M)
+
+
+@pytest.mark.parametrize("page", WITH_PYTHON, ids=[str(page.relative_to(REPOSITORY)) for page in WITH_PYTHON])
+def test_python_on_page_runs(page, isolated_llem, monkeypatch):
+    """The Python blocks of a page run, one after the other, as one program."""
+    text = page.read_text(encoding="utf-8")
+    name = "documented_" + page.stem.replace("-", "_")
+    module = type(sys)(name)  # a real module, for attrs resolves annotations by a class's module
+    monkeypatch.setitem(sys.modules, name, module)
+    for block in PYTHON.finditer(text):
+        line = text[: block.start(1)].count("\n")
+        exec(compile("\n" * line + block.group(1), str(page), "exec"), module.__dict__)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=[str(page.relative_to(REPOSITORY)) for page in PAGES])
+def test_llem_commands_on_page_exist(page):
+    """Each `llem COMMAND` in a shell block is a command, with options that it has."""
+    text = page.read_text(encoding="utf-8")
+    for block in re.findall(r"^```sh[^\n]*\n(.*?)^```", text, re.M | re.S):
+        for line in re.findall(r"(?:^|&& )llem ([^&|>#\n]*)", block, re.M):
+            words = line.split()
+            command: click.Command | None = cli
+            while words and isinstance(command, click.Group) and not words[0].startswith("-"):
+                command = command.commands.get(words.pop(0))
+                assert command is not None, f"no command: llem {line}"
+            assert command is not None
+            known = {option for parameter in command.params for option in parameter.opts} | {"--help", "--version"}
+            asked = {word.split("=")[0] for word in words if re.fullmatch(r"--?[a-z][\w-]*(=.*)?", word)}
+            assert asked <= known, f"llem {line}: {asked - known}"
+
+
+def test_readme_commands_are_what_continuous_integration_runs():
+    """The README's test command stands in `.ci/run`, and its first command is marked for the session `demo`."""
+    readme = (REPOSITORY / "README.md").read_text(encoding="utf-8")
+    demo = readme.split("<!-- begin demo -->")[1].split("<!-- end demo -->")[0]
+    tests = readme.split("<!-- begin tests -->")[1].split("<!-- end tests -->")[0]
+    command = re.findall(r"```sh\n(.*?)\n```", tests, re.S)[0]
+
+    assert "llem run" in demo
+    assert command in (REPOSITORY / ".ci" / "run").read_text(encoding="utf-8")
+    assert '_readme_commands("demo")' in (REPOSITORY / "noxfile.py").read_text(encoding="utf-8")
+
+
+def test_each_package_is_in_the_readme():
+    """The README's table has every package."""
+    readme = (REPOSITORY / "README.md").read_text(encoding="utf-8")
+
+    for project in REPOSITORY.glob("llem-*/pyproject.toml"):
+        assert f"| `{project.parent.name}` |" in readme

@@ -1,0 +1,80 @@
+"""A tiny llama on the CPU: loads in milliseconds, so every test runs the real engine."""
+
+from __future__ import annotations
+
+import gc
+import os
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from llem.backends.base import Placement, Request
+from llem.config.models import Experiment
+from llem.models.spec import ModelSpec
+from llem_pytorch.backend import PyTorchBackend
+from llem_pytorch.config import PyTorchOptions
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+gc.freeze()  # closing an engine collects garbage; what torch and transformers made at import is none
+
+TINY = {
+    "model_type": "llama",
+    "hidden_size": 64,
+    "intermediate_size": 128,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "vocab_size": 512,
+    "max_position_embeddings": 256,
+}
+
+
+@pytest.fixture
+def tiny() -> Callable[..., ModelSpec]:
+    """Make a shape, its configuration changed by keywords."""
+
+    def make(seed: int = 0, **changes: Any) -> ModelSpec:
+        return ModelSpec("shape:tiny", "shape", "random", "tiny", config={**TINY, **changes}, seed=seed)
+
+    return make
+
+
+@pytest.fixture
+def experiment() -> Callable[..., Experiment]:
+    """Make an experiment; `options` are keywords of PyTorchOptions."""
+
+    def make(options: dict[str, Any] | None = None, **changes: Any) -> Experiment:
+        given = {"dtype": "float32", "device": "cpu", **changes}
+        return Experiment(backend="pytorch", options=PyTorchOptions(**(options or {})), **given)
+
+    return make
+
+
+@pytest.fixture
+def load(tiny: Any, experiment: Any) -> Iterator[Callable[..., Any]]:
+    """Load an engine; every one is closed at the end."""
+    engines = []
+
+    def make(options: dict[str, Any] | None = None, spec: ModelSpec | None = None, **changes: Any) -> Any:
+        asked = experiment(options, **changes)
+        engine = PyTorchBackend(asked.options).load(asked, spec or tiny(), Placement("cpu"))
+        engines.append(engine)
+        return engine
+
+    yield make
+    for engine in engines:
+        engine.close()
+
+
+@pytest.fixture
+def requests_of() -> Callable[..., list[Request]]:
+    """Requests from (prompt length, output tokens) pairs; prompts differ from each other."""
+
+    def make(*sizes: tuple[int, int]) -> list[Request]:
+        return [
+            Request(index, tuple((7 + 31 * index + 13 * place) % 500 + 5 for place in range(length)), output)
+            for index, (length, output) in enumerate(sizes)
+        ]
+
+    return make
