@@ -9,6 +9,7 @@ pip's own configuration (PIP_INDEX_URL, PIP_FIND_LINKS, …) is honoured.
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -24,7 +25,7 @@ ROOT = Path(__file__).parent
 CPU = ("-c", "constraints/cpu.txt")
 CORE = "./llem-core[testing]"
 PLUGINS = ("pytorch", "codecarbon", "zeus")
-TEST_TOOLS = ("pytest-timeout",)
+TEST_TOOLS = ("pytest-timeout", "jsonschema")
 
 #: What is installed to test each package: it and the core, with the optional parts that its tests cover.
 UNDER_TEST = {
@@ -50,9 +51,9 @@ def tests(session: nox.Session, package: str) -> None:
 
 @nox.session
 def minimums(session: nox.Session) -> None:
-    """Run the core's tests with the lowest versions that its pyproject allows."""
-    session.install("-c", "constraints/minimum.txt", *_editable(CORE), *TEST_TOOLS)
-    session.run("pytest", "tests/core", *session.posargs)
+    """Run the tests of what needs no engine with the lowest versions that the pyprojects allow."""
+    session.install("-c", "constraints/minimum.txt", *_editable(CORE, "./llem-codecarbon", "./llem-zeus"), *TEST_TOOLS)
+    session.run("pytest", "tests/core", "tests/codecarbon", "tests/zeus", *session.posargs)
 
 
 @nox.session
@@ -100,7 +101,7 @@ def build(session: nox.Session) -> None:
         module = "llem" if package == "core" else f"llem_{package}"
         environment = Path(session.create_tmp()) / f"alone-{package}"
         session.run("python", "-m", "venv", "--clear", str(environment))
-        python = str(environment / ("Scripts" if session.platform == "win32" else "bin") / "python")
+        python = str(environment / ("Scripts" if os.name == "nt" else "bin") / "python")
         wheel = next(dist.glob(f"llem_{package}-*.whl"))
         session.run(python, "-m", "pip", "install", "-q", *CPU, "--find-links", str(dist), str(wheel), external=True)
         session.run(python, "-c", f"import {module}; print({module}.__name__, 'imports')", external=True)
@@ -122,7 +123,7 @@ def _pip_list(session: nox.Session, python: str) -> str:
 def demo(session: nox.Session) -> None:
     """Do what the README tells a newcomer to do, word for word, in a fresh environment, and look at the result."""
     for command in _readme_commands("demo"):
-        session.run("bash", "-euo", "pipefail", "-c", command, external=True)
+        session.run("bash", "-euo", "pipefail", "-c", command, external=True, env={"PIP_QUIET": "1"})
     store = _newest(ROOT / "llem-results")
     shown = session.run("llem", "show", str(store), "--json", silent=True)
     assert isinstance(shown, str)

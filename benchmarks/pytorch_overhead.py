@@ -143,7 +143,7 @@ def report(args: argparse.Namespace, result: Any, windows: list[dict[str, float]
         "hand_joules_per_token": mean(hand_energy),
         "energy_ratio": attrs.asdict(paired_ratio(energy, hand_energy)),
         "counter_over_integrated": [t.energies[0].energy_j / t.energies[0].cross_energy_j for t in trials],
-        "utilisation_percent": [list(t.health.values())[0].get("utilisation_percent") for t in trials],
+        "utilisation_percent": [next(iter(t.health.values())).get("utilisation_percent") for t in trials],
         "budget_share": [t.energies[0].budget.bound_j / t.energies[0].energy_j for t in trials],
         "findings": [f"{found.code}: {found.message}" for found in result.findings],
         "hand_windows": windows,

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import itertools
 import json
 import random
 import statistics
@@ -136,7 +137,7 @@ def report(out, gpu_name, windows, bare, rows, domains, seconds) -> None:  # typ
         writer.writerows(table)
     ticks = series(rows, "nvml", domains[0][1].name, "counter_j")
     spans = [(row.t_ns - row.t_from_ns) / 1e6 for row in ticks]
-    gaps = [(b.t_ns - a.t_ns) / 1e6 for a, b in zip(ticks, ticks[1:], strict=False)]
+    gaps = [(b.t_ns - a.t_ns) / 1e6 for a, b in itertools.pairwise(ticks)]
     summary = {
         "gpu": gpu_name,
         "reference_s": (t1 - t0) / 1e9,

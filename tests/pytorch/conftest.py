@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import os
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -15,8 +15,10 @@ from llem.models.spec import ModelSpec
 from llem_pytorch.backend import PyTorchBackend
 from llem_pytorch.config import PyTorchOptions
 
-os.environ.setdefault("HF_HUB_OFFLINE", "1")
-gc.freeze()  # closing an engine collects garbage; what torch and transformers made at import is none
+if TYPE_CHECKING:
+    from llem_pytorch.engine import PyTorchEngine
+
+os.environ["HF_HUB_OFFLINE"] = "1"  # before anything imports transformers: no test may reach the network
 
 TINY = {
     "model_type": "llama",
@@ -28,6 +30,12 @@ TINY = {
     "vocab_size": 512,
     "max_position_embeddings": 256,
 }
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _few_objects_to_collect() -> None:
+    """Closing an engine collects garbage, which is slow over all that torch and transformers made at import."""
+    gc.freeze()
 
 
 @pytest.fixture
@@ -52,11 +60,11 @@ def experiment() -> Callable[..., Experiment]:
 
 
 @pytest.fixture
-def load(tiny: Any, experiment: Any) -> Iterator[Callable[..., Any]]:
+def load(tiny: Any, experiment: Any) -> Iterator[Callable[..., PyTorchEngine]]:
     """Load an engine; every one is closed at the end."""
     engines = []
 
-    def make(options: dict[str, Any] | None = None, spec: ModelSpec | None = None, **changes: Any) -> Any:
+    def make(options: dict[str, Any] | None = None, spec: ModelSpec | None = None, **changes: Any) -> PyTorchEngine:
         asked = experiment(options, **changes)
         engine = PyTorchBackend(asked.options).load(asked, spec or tiny(), Placement("cpu"))
         engines.append(engine)

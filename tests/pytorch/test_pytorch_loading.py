@@ -7,13 +7,15 @@ import sys
 
 import pytest
 import torch
+from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig
 
 from llem.backends.base import Placement
 from llem.config.models import Sampling
 from llem.errors import ConfigError, LlemError, MachineError
+from llem.models.shapes import SHAPES, parameter_count
 from llem.models.spec import ModelSpec
+from llem_pytorch.architecture import architecture_of
 from llem_pytorch.backend import PyTorchBackend
-from llem_pytorch.generation import GenerationConfig
 
 GREEDY = Sampling()
 # peft asks transformers for an attribute by its old name
@@ -197,3 +199,14 @@ def test_light_modules_import_no_engine():
         "assert not heavy, heavy\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize("name", SHAPES)
+def test_architecture_of_every_shape(name):
+    """Counting a real model's parameters gives what the shape's formula gives; no weights are made."""
+    config = SHAPES[name].kwargs()
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(AutoConfig.for_model(**config), dtype=torch.bfloat16)
+    found = architecture_of(model)
+    assert found.parameters == parameter_count(config)
+    assert found.weight_bytes == 2 * found.parameters

@@ -56,9 +56,7 @@ def run(
     ready = prepare(study, layers, out)
     made = registry().load("launcher", launcher)()
     with stop_on_interrupt() as stop:
-        return run_planned(
-            ready.planned, ready.folder, made, registry(), name=ready.name, emit=on_event, stop=stop
-        )
+        return run_planned(ready.planned, ready.folder, made, registry(), name=ready.name, emit=on_event, stop=stop)
 
 
 def prepare(study: str | Path | None, layers: Sequence[Layer], out: str | Path | None) -> Ready:

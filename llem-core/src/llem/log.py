@@ -12,7 +12,7 @@ def to_stderr(level: int = logging.INFO) -> None:
     """Send llem's and other libraries' log lines to standard error, with UTC times."""
     import structlog
 
-    processors = [
+    processors: list[structlog.types.Processor] = [
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         structlog.processors.format_exc_info,

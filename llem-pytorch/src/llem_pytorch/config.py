@@ -82,6 +82,6 @@ class PyTorchOptions:
     )
 
     # adapter
-    adapter: str | None = option(None, help="LoRA adapter: a folder or a Hugging Face id.")
+    adapter: str | None = option(None, help="LoRA adapter: a folder or a Hugging Face id.", file="or id")
     adapter_revision: str | None = option(None, help="Branch, tag or commit of the adapter.")
     merge_adapter: bool | None = option(None, help="Merge the adapter into the weights before anything runs.")

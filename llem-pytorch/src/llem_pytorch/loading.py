@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -52,7 +53,7 @@ def _random(experiment: Experiment, options: PyTorchOptions, spec: ModelSpec, pl
     are made on the CPU, since one device may not hold them. The generators of CPU and CUDA differ, so the same seed
     gives other weights on each; weights of one device are reproducible.
     """
-    config = dict(spec.config or {})
+    config = copy.deepcopy(dict(spec.config or {}))  # configuration classes change what they are given
     dtype = _shape_dtype(experiment.dtype, config)
     redistribute = options.device_map is not None or options.load_in_4bit or options.load_in_8bit
     device = "cpu" if options.device_map is not None else placement.device
@@ -66,7 +67,7 @@ def _random(experiment: Experiment, options: PyTorchOptions, spec: ModelSpec, pl
         return model
     return type(model).from_pretrained(
         None,
-        config=AutoConfig.for_model(**config),
+        config=AutoConfig.for_model(**copy.deepcopy(dict(spec.config or {}))),
         state_dict=model.state_dict(),
         dtype=dtype,
         **attention,

@@ -192,9 +192,7 @@ def fill(store, experiment_id="exp-one", *, restarts=1, token_times=False, per_r
             rows = trace(WATTS[i % len(WATTS)] + restart, t0, t1)
             requests = request_rows(index, t0, t1, token_times=token_times, first=index * 8)
             extra = (modelled("cpu:0", 425.0 + i, "cpu"), modelled("dram", 100.0, "dram"))
-            trial = make_trial(
-                index, rows, requests, t0, t1, restart=restart, extra=extra, experiment_id=experiment_id
-            )
+            trial = make_trial(index, rows, requests, t0, t1, restart=restart, extra=extra, experiment_id=experiment_id)
             store.write_trial(trial, rows, requests)
         store.write_outcome(experiment_id, outcome_document(restart))
     from llem.results.verify import recompute

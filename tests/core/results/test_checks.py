@@ -107,7 +107,8 @@ def test_interval_wide(study):
 
 
 @pytest.mark.parametrize(
-    ("integrated", "code"), [(595.0, None), (615.0, "meters_disagree"), (585.0, "meters_disagree"), (660.0, "energy_suspect")]
+    ("integrated", "code"),
+    [(595.0, None), (615.0, "meters_disagree"), (585.0, "meters_disagree"), (660.0, "energy_suspect")],
 )
 def test_cross_meter(make, integrated, code):
     """2 % between the two instruments is doubtful, 5 % makes the result invalid, less is neither."""
@@ -161,7 +162,7 @@ def test_idle_drift(study):
 
 def test_idle_drift_is_per_restart(study):
     """Two engine processes may idle at different power: only before and after of one are compared."""
-    study.baselines += [study.make.baseline(140.0, restart=1)[0], study.make.baseline(140.0, restart=1, phase="after")[0]]
+    study.baselines += [study.make.baseline(140.0, restart=1, phase=phase)[0] for phase in ("before", "after")]
     assert "idle_drift" not in study.codes()
 
 
@@ -177,7 +178,7 @@ def test_host_bound_by_utilisation(make):
 
 
 def test_host_bound_by_slow_steps(make):
-    """Batch 1 in plain PyTorch: steps of 39 ms where 3.1 would do, at a quarter of the limit, whatever NVML calls busy."""
+    """Batch 1 in plain PyTorch: steps of 39 ms where 3.1 would do, at a quarter of the limit."""
     study = Study(make, 0)
     for i in range(5):
         study.add(i, 174.0, batches=2, batch_size=1, outputs=128)

@@ -123,7 +123,9 @@ def test_corrupt_json_names_file_and_position(store):
     assert caught.value.code == "store_corrupt"
 
 
-@pytest.mark.parametrize("content", [b"[]", b"\xff\xfe", b'{"a": 1}', b'{"schema_version": "1"}', b'{"schema_version": NaN}'])
+@pytest.mark.parametrize(
+    "content", [b"[]", b"\xff\xfe", b'{"a": 1}', b'{"schema_version": "1"}', b'{"schema_version": NaN}']
+)
 def test_documents_that_are_none(store, content):
     """Whatever else a document may be, it is an error with a code and never a traceback."""
     (store.path / "study.json").write_bytes(content)
@@ -137,10 +139,11 @@ def test_damaged_rows_are_named(store):
     path = store.folder("exp-one") / "trial-0.power.csv.gz"
     whole = path.read_bytes()
     path.write_bytes(whole[:-20])
-    with pytest.raises(StoreError, match="trial-0.power.csv.gz: damaged"):
+    with pytest.raises(StoreError, match=r"trial-0\.power\.csv\.gz: damaged"):
         store.trace("exp-one", 0)
     lines = gzip.decompress(whole).decode().splitlines()
-    for bad, message in (("a,b", "2 columns"), ("m,d,counter_j,1,x,2.0", "invalid literal"), ("m,d,volts,1,2,3", "volts")):
+    broken = {"a,b": "2 columns", "m,d,counter_j,1,x,2.0": "invalid literal", "m,d,volts,1,2,3": "volts"}
+    for bad, message in broken.items():
         path.write_bytes(gzip.compress("\n".join([*lines[:3], bad, *lines[4:], ""]).encode()))
         with pytest.raises(StoreError, match=f"line 4: .*{message}"):
             store.trace("exp-one", 0)

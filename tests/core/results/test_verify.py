@@ -29,6 +29,14 @@ def edit(path, change):
     write_json(path, data, replace=True)
 
 
+def differences_or_code(path):
+    """What verifying finds, or the code of the refusal."""
+    try:
+        return verify(Store.open(path))
+    except StoreError as error:
+        return error.code
+
+
 def rewrite(path, pattern, replacement, count=1):
     """Change a compressed table and compress it anew, with a checksum that fits."""
     text = gzip.decompress(path.read_bytes()).decode()
@@ -62,11 +70,11 @@ def test_result_survives_the_file(store):
     assert dump(store.read_result("exp-one")) == dump(recompute(store, "exp-one"))
 
 
-def test_changed_energy_is_named(store):
+def test_changed_energy_is_named(store, make):
     """An energy that is not what the trace gives is named by file and path, with both values."""
     edit(store.folder("exp-one") / "trial-3.json", lambda data: data["energies"][0].update(energy_j=5000.0))
     found = {(d.file, d.path): d for d in verify(store)}
-    difference = found["experiments/exp-one/trial-3.json", f"energies.nvml.{'gpu:GPU-0a1b2c3d-0000-1111-2222-333344445555'}.energy_j"]
+    difference = found["experiments/exp-one/trial-3.json", f"energies.nvml.{make.GPU}.energy_j"]
     assert difference.stored == 5000.0
     assert difference.recomputed == pytest.approx(6005.0, rel=1e-3)
     assert ("experiments/exp-one/result.json", "metrics.energy_j.value") in found
@@ -146,12 +154,7 @@ def test_any_changed_digit_shows(store, tmp_path, data):
     place = data.draw(st.sampled_from(places), label="place")
     other = data.draw(st.sampled_from([d for d in "123456789" if d != text[place]]), label="digit")
     (copy / path).write_text(text[:place] + other + text[place + 1 :])
-    try:
-        differences = verify(Store.open(copy))
-    except StoreError as error:
-        assert error.code in ("store_corrupt", "store_too_new")
-    else:
-        assert differences
+    assert differences_or_code(copy) not in ([], "store_missing")
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -167,13 +170,10 @@ def test_any_changed_byte_of_rows_shows(store, tmp_path, data):
     place = data.draw(st.integers(0, len(raw) - 1), label="place")
     raw[place] ^= 1 << data.draw(st.integers(0, 7), label="bit")
     (copy / path).write_bytes(raw)
-    try:
-        verify(Store.open(copy))
-        same = gzip.decompress(bytes(raw)) == gzip.decompress((store.path / path).read_bytes())
-    except StoreError as error:
-        assert error.code == "store_corrupt"
-    else:
-        assert same
+    found = differences_or_code(copy)
+    if found != "store_corrupt":
+        assert found == []
+        assert gzip.decompress(bytes(raw)) == gzip.decompress((store.path / path).read_bytes())
 
 
 def test_command_says_identical(store):

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
 
 from llem.cli.root import verbose_option
+
+if TYPE_CHECKING:
+    from llem.results.models import Result
 
 __all__ = ["run"]
 
@@ -50,9 +55,7 @@ def run(
             stop_on_interrupt() as stop,
             progress(ready.planned.trials, quiet=quiet or as_json, verbose=verbose) as emit,
         ):
-            result = run_planned(
-                ready.planned, ready.folder, made, registry(), name=ready.name, emit=emit, stop=stop
-            )
+            result = run_planned(ready.planned, ready.folder, made, registry(), name=ready.name, emit=emit, stop=stop)
     except LlemError as error:
         if ready.folder.exists() and error.code != "store_exists":
             click.echo(f"what was measured is in {ready.folder}", err=True)
@@ -66,7 +69,7 @@ def run(
         raise SystemExit(1)
 
 
-def show_result(result: object, as_json: bool) -> None:
+def show_result(result: Result, as_json: bool) -> None:
     """Print a Result on standard output."""
     from llem.reports.console import render_result
     from llem.results.serial import dump

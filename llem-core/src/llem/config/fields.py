@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import attrs
 
@@ -17,12 +17,13 @@ def option(
     unit: str = "",
     factory: Callable[[], Any] | None = None,
     validator: Any = None,
-    file: bool = False,
+    file: bool | Literal["or id"] = False,
 ) -> Any:
     """An attrs field with its help text and unit. `None` as default means: the engine's own default.
 
     Args:
-        file: the value names a local file or folder. What it contains, not its name, belongs to an experiment's
+        file: the value names a local file or folder ("or id": or the name of something
+            that is no file). What it contains, not its name, belongs to an experiment's
             identity; see `llem.config.identity`.
     """
     metadata = {"help": help, "unit": unit, "file": file}

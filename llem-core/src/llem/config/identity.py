@@ -85,7 +85,8 @@ def _find_files(value: Any, path: str, found: dict[str, str]) -> None:
         return
     for field in attrs.fields(type(value)):
         inner, below = getattr(value, field.name), f"{path}.{field.name}"
-        if field.metadata.get("file") and isinstance(inner, str):
+        kind = field.metadata.get("file")
+        if isinstance(inner, str) and (kind is True or (kind == "or id" and os.path.exists(inner))):
             found[below] = inner
         _find_files(inner, below, found)
 

@@ -1,4 +1,4 @@
-"""NVML, narrowed to what llem reads. GPUs are named by UUID, never by a position that another process may count anew."""
+"""NVML, narrowed to what llem reads. GPUs are named by UUID, never by a position that others may count anew."""
 
 from __future__ import annotations
 
@@ -52,17 +52,16 @@ class Nvml:
     @classmethod
     def open(cls, library: Any = None) -> Nvml:
         """Initialise NVML. Raises MachineError (code no_gpu) where there is no driver or no permission."""
-        if library is None:
-            import pynvml as library
+        chosen = _pynvml() if library is None else library
         try:
-            library.nvmlInit()
-        except library.NVMLError as error:
+            chosen.nvmlInit()
+        except chosen.NVMLError as error:
             raise MachineError(
                 f"no NVIDIA GPU can be reached: {error}",
                 "install the NVIDIA driver, or give the container access to the GPU; `llem doctor` shows what is there",
                 code="no_gpu",
             ) from error
-        return cls(library)
+        return cls(chosen)
 
     def close(self) -> None:
         """Let NVML go; never raises, because it runs in a `finally`."""
@@ -93,12 +92,14 @@ class Nvml:
             try:
                 self._handles[uuid] = self._nvml.nvmlDeviceGetHandleByUUID(uuid)
             except self._nvml.NVMLError as error:
-                raise MachineError(f"no GPU with UUID {uuid}: {error}", "see `llem doctor`", code="gpu_missing") from error
+                message = f"no GPU with UUID {uuid}: {error}"
+                raise MachineError(message, "see `llem doctor`", code="gpu_missing") from error
         return self._handles[uuid]
 
     def energy_j(self, uuid: str) -> float:
         """Joules since the driver was loaded (total energy counter, Volta and newer)."""
-        return self._read(uuid, "energy counter", self._nvml.nvmlDeviceGetTotalEnergyConsumption) / 1000
+        millijoules: int = self._read(uuid, "energy counter", self._nvml.nvmlDeviceGetTotalEnergyConsumption)
+        return millijoules / 1000
 
     def power_instant_w(self, uuid: str) -> float | None:
         """Instantaneous watts (field 186), None where this GPU or driver has no such reading."""
@@ -175,6 +176,12 @@ class Nvml:
             return function(handle)
         except self._nvml.NVMLError:
             return None
+
+
+def _pynvml() -> Any:
+    import pynvml
+
+    return pynvml
 
 
 def _text(value: str | bytes) -> str:

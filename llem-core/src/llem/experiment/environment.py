@@ -1,4 +1,4 @@
-"""Facts stored with each result: the machine, its GPUs, the versions that matter. No secrets, no environment variables."""
+"""Facts stored with each result: the machine, its GPUs, the versions that matter. No secrets, no variables."""
 
 from __future__ import annotations
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Mapping, Sequence
 
-
 import attrs
 
 from llem.config.converter import unstructure
@@ -142,5 +141,3 @@ def _window_reading(name: str, domain: Domain, joules: Mapping[str, float | None
 def _unusable(name: str, error: MachineError) -> Finding:
     code = "meter_permission" if error.code == "permission" else "meter_unavailable"
     return finding(code, f"{name}: {error.message}", meter=name, hint=error.hint)
-
-

@@ -18,6 +18,7 @@ from llem.findings import Finding
 from llem.models.spec import ModelSpec
 from llem.models.tokenizer import load_tokenizer
 from llem.plugins.registry import Registry
+from llem.results.energies import output_energy
 from llem.results.models import Trial
 from llem.results.statistics import relative_half_width
 
@@ -96,34 +97,33 @@ def baseline_before(session: Session) -> None:
 def trials(session: Session) -> None:
     """Trials until there are enough and the interval is narrow enough, each written as it ends."""
     order = session.order
-    values: list[float] = []
+    done: list[Trial] = []
     for number in range(order.max_trials):
         session.check_stop()
         index = order.first_trial + number
         session.phase("trial", session.batch_s * (session.batches + 2 * session.lead_batches), trial=index)
         trial, rows, requests = run_trial(session, index)
         session.store.write_trial(trial, rows, requests)
-        values.append(_headline(trial))
+        done.append(trial)
         session.emit(_trial_event(trial))
-        wide = relative_half_width(values)
-        narrow = wide is not None and wide <= session.experiment.target_half_width
-        if number + 1 >= order.trials and (narrow or order.trials == 1):
+        if number + 1 >= order.trials and _narrow(done, session.experiment.target_half_width):
             return
 
 
-def _headline(trial: Trial) -> float:
-    """What the interval is narrowed on: energy per output token by the first reading, or time where there is none."""
-    joules = next((one.energy_j for one in trial.energies if one.energy_j is not None), None)
-    return (trial.duration_s if joules is None else joules) / max(trial.output_tokens, 1)
+def _narrow(done: Sequence[Trial], target: float) -> bool:
+    """Whether the headline's interval is as narrow as asked for: energy per output token, or time without energy."""
+    values = output_energy(done) or [trial.duration_s / max(trial.output_tokens, 1) for trial in done]
+    width = relative_half_width(values)
+    return width is not None and width <= target
 
 
 def _trial_event(trial: Trial) -> dict[str, object]:
-    joules = next((one.energy_j for one in trial.energies if one.energy_j is not None), None)
+    energy = output_energy([trial])
     return {
         "event": "trial",
         "trial": trial.index,
         "output_tokens_per_s": trial.output_tokens / trial.duration_s,
-        "energy_per_output_token_j": None if joules is None else joules / max(trial.output_tokens, 1),
+        "energy_per_output_token_j": energy[0] if energy else None,
         "duration_s": trial.duration_s,
     }
 

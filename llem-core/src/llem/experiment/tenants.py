@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 
 from llem.devices.nvml import Nvml
@@ -12,13 +13,14 @@ __all__ = ["Tenants"]
 class Tenants:
     """Tells strangers on the GPUs from ourselves without relying on process ids being ours to see.
 
-    In a container NVML shows the host's process ids, so "mine" is what appeared while the engine loaded.
+    In a container NVML shows the host's process ids, so "mine" is what appeared while the engine loaded, and this
+    process, which a program that calls llem may have used on the GPU before.
     """
 
     def __init__(self, pids: Callable[[], set[int]]) -> None:
         self._pids = pids
         self._before = pids()
-        self._own: set[int] = set()
+        self._own = {os.getpid()}
 
     @classmethod
     def on(cls, nvml: Nvml, uuids: Sequence[str]) -> Tenants:
@@ -27,7 +29,7 @@ class Tenants:
 
     def engine_loaded(self) -> None:
         """What is there now and was not before is the engine."""
-        self._own = self._pids() - self._before
+        self._own |= self._pids() - self._before
 
     def strangers(self) -> tuple[int, ...]:
         """Process ids on the GPUs that are not the engine's."""

@@ -12,8 +12,9 @@ import hashlib
 import random
 import struct
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from typing import Any
 
 from llem.experiment.session import Batch, Session
 from llem.findings import Finding, finding
@@ -96,11 +97,11 @@ def _digest(batches: Sequence[Batch]) -> str:
     return found.hexdigest()
 
 
-def _conduct(session: Session, health: dict[str, dict[str, object]]) -> list[Finding]:
+def _conduct(session: Session, health: Mapping[str, Mapping[str, Any]]) -> list[Finding]:
     """What the machine did during the trial that it should not have done."""
     found = []
     for name, seen in health.items():
-        reasons = list(seen.get("throttle", []))  # type: ignore[call-overload]
+        reasons = list(seen.get("throttle", ()))
         slowed = [reason for reason in reasons if reason in THROTTLED]
         if slowed:
             found.append(finding("throttled", f"{name} slowed down: {', '.join(slowed)}", domain=name, reasons=slowed))

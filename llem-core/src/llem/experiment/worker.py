@@ -27,7 +27,8 @@ __all__ = ["work"]
 def work(order: WorkOrder, registry: Registry, emit: Emit, stop: threading.Event, events_fd: int | None = None) -> str:
     """Carry out an order; the outcome, which is also stored and emitted. Never raises for what can go wrong in it."""
     store = Store.open(Path(order.store))
-    outcome, error = "done", None
+    outcome = "done"
+    error: Mapping[str, Any] | None = None
     try:
         run_procedure(_session(order, store, registry, emit, stop, events_fd))
     except MemoryError as caught:
@@ -42,7 +43,7 @@ def work(order: WorkOrder, registry: Registry, emit: Emit, stop: threading.Event
     except Exception as caught:  # an engine may raise anything; the log has the traceback, the outcome the message
         outcome, error = "crash", _error(caught, "see the worker's log", "crash", 1)
         traceback.print_exc()
-    document = {
+    document: dict[str, Any] = {
         "restart": order.restart,
         "outcome": outcome,
         "error": None if error is None else error["message"],

@@ -30,7 +30,8 @@ class NvmlMeter(CounterMeter):
     def open(self) -> Sequence[Domain]:
         """One domain per GPU. Raises MachineError: no GPU, MIG on, or no energy counter."""
         if not self.gpu_uuids:
-            raise MachineError("the experiment uses no GPU, so nvml has nothing to read", "use `device: cuda`", "no_gpu")
+            message = "the experiment uses no GPU, so nvml has nothing to read"
+            raise MachineError(message, "use `device: cuda`", "no_gpu")
         self._nvml = Nvml.open(self._library)
         slices = {gpu.uuid for gpu in self._nvml.gpus() if gpu.mig}
         for uuid in self.gpu_uuids:

@@ -1,4 +1,4 @@
-"""The loop that reads every instrument when it is due. The clock and the waiting are given, so tests bring their own."""
+"""The loop that reads every instrument when it is due. The clock is given, so that tests bring their own."""
 
 from __future__ import annotations
 

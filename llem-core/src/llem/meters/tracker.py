@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import statistics
 from collections import deque
 
@@ -62,7 +63,7 @@ class CounterTracker:
         if len(self._ticks) < 3:
             return None
         ticks = list(self._ticks)
-        return round(statistics.median(b - a for a, b in zip(ticks, ticks[1:], strict=False)))
+        return round(statistics.median(b - a for a, b in itertools.pairwise(ticks)))
 
     def due_ns(self, now_ns: int) -> int:
         """When to read next."""

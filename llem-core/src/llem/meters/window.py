@@ -16,6 +16,7 @@ Sources: update periods, delays and averaging windows of NVIDIA sensors from Yan
 from __future__ import annotations
 
 import bisect
+import itertools
 import math
 import statistics
 from collections.abc import Sequence
@@ -98,7 +99,8 @@ def counter_energy(
     near = [i for i in range(len(rows) - 1) if _near(ticks.times[i], ticks.times[i + 1], t0, t1)]
     near = near or [ticks.interval(t0), ticks.interval(t1)]
     seen = [ticks.slope(i) for i in near]
-    seen += [row.value for row in power if _near(*[(row.t_ns - ticks.origin_ns) / 1e9] * 2, t0, t1)]
+    moments = [((row.t_ns - ticks.origin_ns) / 1e9, row.value) for row in power]
+    seen += [watts for t, watts in moments if _near(t, t, t0, t1)]
     low, high = min(seen), max(seen)
     inside = [i for i in near if ticks.times[i] >= t0 and ticks.times[i + 1] <= t1]
     period = statistics.median(ticks.times[i + 1] - ticks.times[i] for i in range(len(rows) - 1))
@@ -129,10 +131,16 @@ def _delay(ticks: Ticks, t0: float, t1: float, low: float, high: float) -> float
 
 
 def _half_width(watts: Sequence[float], low: float, high: float) -> float:
-    """95 % half-width of the mean of updates, in watts; the whole range where there are too few."""
+    """95 % half-width of the mean of updates, in watts; the whole range where there are too few.
+
+    The scatter is taken from successive differences (von Neumann), so that the load's own slow course, such as prefill
+    followed by decode, does not count as noise of the reading.
+    """
     if len(watts) < 3:
         return high - low
-    return _t975(len(watts) - 1) * statistics.stdev(watts) / math.sqrt(len(watts))
+    steps = [b - a for a, b in itertools.pairwise(watts)]
+    scatter = math.sqrt(sum(step * step for step in steps) / (2 * len(steps)))
+    return _t975(len(watts) - 1) * scatter / math.sqrt(len(watts))
 
 
 def _t975(freedom: int) -> float:
@@ -155,10 +163,10 @@ def power_energy(
     end = (t1_ns - t0_ns) / 1e9
     inner = [(t, w) for t, w in zip(times, watts, strict=True) if 0 < t < end]
     points = [(0.0, _held(times, watts, 0.0)), *inner, (end, _held(times, watts, end))]
-    joules = sum((t2 - t1) * (w1 + w2) / 2 for (t1, w1), (t2, w2) in zip(points, points[1:], strict=False))
+    joules = sum((t2 - t1) * (w1 + w2) / 2 for (t1, w1), (t2, w2) in itertools.pairwise(points))
     seen = [w for t, w in zip(times, watts, strict=True) if -SENSOR_DELAY_S <= t <= end + SENSOR_DELAY_S] or watts
     low, high = min(seen), max(seen)
-    waits = [t2 - t1 for (t1, _), (t2, _) in zip(points, points[1:], strict=False)]
+    waits = [t2 - t1 for (t1, _), (t2, _) in itertools.pairwise(points)]
     gaps = sum(wait for wait in waits if wait > GAP_PERIODS * period_s)
     budget = ErrorBudget(
         tick_j=(high - low) * (period_s + SENSOR_DELAY_S),
@@ -202,14 +210,12 @@ def _reading(rows: Sequence[TraceRow], meter: str, domain: Domain, t0_ns: int, t
         return _reading_of(meter, domain, None, reason=fault or "meter_failed")
     joules, budget, period, updates = counted
     cross = None if integrated is None else integrated[0]
-    return _reading_of(
-        meter, domain, joules, budget=budget, period_s=period, updates=updates, cross_energy_j=cross
-    )
+    return _reading_of(meter, domain, joules, budget=budget, period_s=period, updates=updates, cross_energy_j=cross)
 
 
 def _counter_fault(rows: Sequence[TraceRow], t0_ns: int, t1_ns: int, period_s: float) -> str | None:
     """Why a counter gives no energy: it stood still at the window's end, or went backwards."""
-    if any(b.value < a.value for a, b in zip(rows, rows[1:], strict=False)):
+    if any(b.value < a.value for a, b in itertools.pairwise(rows)):
         return "counter_reset"
     patience_ns = round(STUCK_PERIODS * max(period_s, 0.02) * 1e9)
     if not rows or t1_ns - rows[-1].t_ns > patience_ns:

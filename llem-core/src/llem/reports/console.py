@@ -14,55 +14,72 @@ if TYPE_CHECKING:
 
 __all__ = ["figure", "render_result", "render_results"]
 
-#: What is printed, in this order; the rest is in `--json`. Latencies only where they were measured.
+#: What is printed, in this order; the rest is in `--json`.
 ROWS: tuple[tuple[str, str], ...] = (
     ("energy_per_output_token_j", "energy per output token"),
-    ("energy_per_token_j", "energy per token, in and out"),
+    ("energy_per_token_j", "energy per token in + out"),
     ("energy_per_request_j", "energy per request"),
-    ("energy_j", "energy of a window, gross"),
-    ("energy_net_j", "energy of a window, net of idle"),
+    ("energy_j", "window energy, gross"),
+    ("energy_net_j", "window energy, net of idle"),
     ("power_w", "power"),
     ("output_tokens_per_s", "output tokens"),
     ("requests_per_s", "requests"),
-    ("duration_s", "duration of a window"),
+    ("duration_s", "window duration"),
     ("ttft_s", "time to first token"),
     ("ttft_p99_s", "time to first token, p99"),
     ("tpot_s", "time per further token"),
     ("itl_chunk_p99_s", "gap between tokens, p99"),
     ("e2el_s", "time per request"),
     ("e2el_p99_s", "time per request, p99"),
-    ("mfu", "share of peak operations (MFU)"),
-    ("mbu", "share of peak bandwidth (MBU)"),
+    ("mfu", "share of peak FLOP/s"),
+    ("mbu", "share of peak bandwidth"),
     ("peak_memory_bytes", "peak memory"),
 )
+#: Reasons that need no line of their own: nobody expects the number.
 QUIET = frozenset({"not_requested", "no_gpu"})
 STYLES: Mapping[str, str] = {"error": "bold red", "warning": "yellow", "info": "dim"}
-BYTES = (("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10))
+#: Units shown larger or smaller: from this value on, divided by this.
+SCALES: Mapping[str, tuple[tuple[str, float], ...]] = {
+    "B": (("GiB", 2.0**30), ("MiB", 2.0**20), ("KiB", 2.0**10), ("B", 1.0)),
+    "s": (("s", 0.5), ("ms", 1e-3), ("µs", 1e-6)),
+    "J": (("J", 1e-3), ("mJ", 1e-6), ("µJ", 1e-9)),
+}
+DIVISORS: Mapping[str, float] = {"s": 1.0, "J": 1.0, "ms": 1e-3, "mJ": 1e-3, "µs": 1e-6, "µJ": 1e-6}
 
 
-def _digits(value: float, half: float | None) -> str:
-    """`value` to the last digit that its half-width leaves meaning: two of the half-width's own, six at most."""
+def _scaled(value: float, unit: str) -> tuple[str, float]:
+    """The unit to show `value` in, and what to divide it by."""
+    for name, least in SCALES.get(unit, ()):
+        if abs(value) >= least:
+            return name, DIVISORS.get(name, least)
+    return unit, 1.0
+
+
+def _decimals(value: float, half: float | None) -> int:
+    """Decimals that carry meaning: two digits of the half-width (of the value at least), or four of the value alone."""
     if value == 0 or not math.isfinite(value):
-        return f"{value:g}"
+        return 0
     top = math.floor(math.log10(abs(value)))
-    last = top - 3 if not half else math.floor(math.log10(half)) - 1
-    last = min(max(last, top - 5), top)
-    if not -5 <= top <= 6:
-        return f"{value:.{top - last}e}"
-    return f"{round(value, -last):,.{max(0, -last)}f}"
+    last = min(math.floor(math.log10(half)), top) - 1 if half else top - 3
+    return max(0, -max(last, top - 5))
+
+
+def _number(value: float, half: float | None = None) -> str:
+    if value and not 1e-6 <= abs(value) < 1e9:
+        return f"{value:.3e}"
+    return f"{value:,.{_decimals(value, half)}f}"
 
 
 def figure(quantity: Quantity) -> str:
     """Value ± half-width and unit, or a dash with the reason."""
     if quantity.value is None:
         return f"– ({quantity.reason})"
-    if quantity.unit == "B":
-        name, size = next(((n, s) for n, s in BYTES if quantity.value >= s), ("B", 1))
-        return f"{quantity.value / size:.4g} {name}"
+    unit, divisor = _scaled(quantity.value, quantity.unit)
+    value = quantity.value / divisor
     if quantity.low is None or quantity.high is None:
-        return f"{_digits(quantity.value, None)} {quantity.unit}".rstrip()
-    half = (quantity.high - quantity.low) / 2
-    return f"{_digits(quantity.value, half)} ± {half:.2g} {quantity.unit}".rstrip()
+        return f"{_number(value)} {unit}".rstrip()
+    half = (quantity.high - quantity.low) / 2 / divisor
+    return f"{_number(value, half)} ± {_two(half)} {unit}".rstrip()
 
 
 def _basis(quantity: Quantity) -> str:
@@ -98,17 +115,28 @@ def render_result(result: Result, console: Console | None = None) -> None:
     _head(result, out)
     if result.error:
         out.print(f"  {result.error}", style="red", markup=False)
-    table = _grid("", "", "")
-    for name, label in ROWS:
-        quantity = result.metrics.get(name)
-        if quantity is not None and not (quantity.value is None and quantity.reason in QUIET):
-            style = "bold" if name == ROWS[0][0] else ""
-            table.add_row(label, _plain(figure(quantity)), _plain(_basis(quantity)), style=style)
-    out.print(table)
+    _metrics(result, out)
     if result.domains:
         out.print()
-        out.print(_domains(result.domains))
+        _domains(result.domains, out)
     _findings(result, out)
+
+
+def _metrics(result: Result, out: Console) -> None:
+    """The metrics as rows. A reason is told once: what is missing for the same reason is left to `--json`."""
+    table = _grid("", "", "")
+    for column in table.columns[:2]:
+        column.no_wrap = True
+    told: set[str | None] = set(QUIET)
+    for name, label in ROWS:
+        quantity = result.metrics.get(name)
+        if quantity is None or (quantity.value is None and quantity.reason in told):
+            continue
+        if quantity.value is None:
+            told.add(quantity.reason)
+        style = "bold" if name == ROWS[0][0] else ""
+        table.add_row(label, _plain(figure(quantity)), _plain(_basis(quantity)), style=style)
+    out.print(table)
 
 
 def _plain(text: str) -> Any:
@@ -138,31 +166,38 @@ def _short(domain: str) -> str:
     return f"{scope}:{rest[:12]}" if rest else scope
 
 
-def _budget(domain: DomainMetrics) -> str:
-    if domain.budget is None:
-        return "no error bound stated"
-    parts = {"tick": domain.budget.tick_j, "gap": domain.budget.gap_j, "repeat": domain.budget.repeat_j}
-    text = "± J: " + " · ".join(f"{name} {joules:.2g}" for name, joules in parts.items())
-    sensor = domain.budget.sensor_j
-    return text + (" · sensor not stated" if sensor is None else f" · sensor {sensor:.2g}")
+def _two(value: float) -> str:
+    """Two significant digits, never in powers of ten."""
+    if value == 0 or not math.isfinite(value):
+        return f"{value:g}"
+    last = 1 - math.floor(math.log10(abs(value)))
+    return f"{round(value, last):,.{max(0, last)}f}"
 
 
-def _domains(domains: Sequence[DomainMetrics]) -> Any:
+def _domains(domains: Sequence[DomainMetrics], out: Console) -> None:
     table = _grid("domain", "gross J", "net J", "W", "idle W", "by")
     for domain in domains:
         quantities = (domain.energy_j, domain.energy_net_j, domain.power_w, domain.idle_power_w)
         table.add_row(
             _plain(_short(domain.domain)),
-            *[_plain("–" if q.value is None else _digits(q.value, None)) for q in quantities],
+            *[_plain("–" if q.value is None else _number(q.value)) for q in quantities],
             _plain(f"{domain.meter} ({domain.kind})"),
         )
-        table.add_row("", _plain(_note(domain)), style="dim")
-    return table
+    out.print(table)
+    for domain in domains:
+        if domain.budget is not None:
+            out.print(_plain(f"{_short(domain.domain)} gross, error: {_note(domain)}"), style="dim")
 
 
 def _note(domain: DomainMetrics) -> str:
+    """The error budget in joules, and how the two instruments compare."""
+    budget = domain.budget
+    if budget is None:
+        return "not stated"
+    parts = {"tick": budget.tick_j, "gap": budget.gap_j, "repeat": budget.repeat_j, "sensor": budget.sensor_j}
+    words = [f"{name} {'not stated' if joules is None else _two(joules)}" for name, joules in parts.items()]
     cross = domain.cross_ratio.value
-    return _budget(domain) + (f" · counter/integrated {cross:.4f}" if cross is not None else "")
+    return ", ".join(words) + " J" + (f"; counter/integrated {cross:.4f}" if cross is not None else "")
 
 
 def _findings(result: Result, out: Console) -> None:
@@ -174,10 +209,10 @@ def _findings(result: Result, out: Console) -> None:
     out.print()
     for found in result.findings:
         out.print(Text.assemble((f"{found.severity} ", STYLES[found.severity]), (found.code, "bold")))
-        out.print(Padding(Text(found.message), (0, 0, 0, 2)))
+        out.print(Padding(Text(found.message), (0, 0, 0, 2), expand=False))
         remedy = FINDINGS[found.code].remedy if found.code in FINDINGS else ""
         if remedy and found.severity != "info":
-            out.print(Padding(Text(f"→ {remedy}", style="dim"), (0, 0, 0, 2)))
+            out.print(Padding(Text(f"→ {remedy}", style="dim"), (0, 0, 0, 2), expand=False))
 
 
 def render_results(results: Sequence[Result], console: Console | None = None) -> None:
@@ -202,6 +237,9 @@ def render_results(results: Sequence[Result], console: Console | None = None) ->
 
 def _bare(quantity: Quantity | None) -> str:
     """The figure without its unit, for a column that names it."""
-    if quantity is None:
-        return "–"
-    return figure(quantity).removesuffix(f" {quantity.unit}") if quantity.unit else figure(quantity)
+    if quantity is None or quantity.value is None:
+        return "–" if quantity is None else f"– ({quantity.reason})"
+    if quantity.low is None or quantity.high is None:
+        return _number(quantity.value)
+    half = (quantity.high - quantity.low) / 2
+    return f"{_number(quantity.value, half)} ± {_two(half)}"

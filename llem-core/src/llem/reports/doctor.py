@@ -224,7 +224,8 @@ def _docker(probes: Probes) -> Iterator[Check]:
         yield Check("docker", "missing", "no `docker` program", "install Docker, if you want to run in containers")
     elif docker.server is None:
         denied = "permission denied" in docker.error.lower()
-        fix = "sudo usermod -aG docker $USER, then log in again" if denied else "start it: sudo systemctl start docker"
+        start = "start it (sudo systemctl start docker), or give this container the host's Docker socket"
+        fix = "sudo usermod -aG docker $USER, then log in again" if denied else start
         yield Check("docker", "missing", f"the daemon cannot be reached: {docker.error}", fix)
     elif docker.engine != "docker":
         fix = "install Docker itself: through this socket exit codes are lost and `--gpus` is ignored"
@@ -261,7 +262,7 @@ def _plugins(probes: Probes) -> Iterator[Check]:
                 fix = reference.install or f"pip install {' '.join(missing)}"
                 yield Check(name, "missing", f"needs {', '.join(missing)}, which is not installed", fix)
             else:
-                yield Check(name, "ok", f"{plugin.distribution} {plugin.version}")
+                yield Check(name, "ok", f"installed, {plugin.distribution} {plugin.version}")
     if all(plugin.name == "builtin" for _, plugin in known.entries("backend")):
         fix = "pip install llem-pytorch, or another backend"
         yield Check("backends", "missing", "none is installed that runs a real model", fix)

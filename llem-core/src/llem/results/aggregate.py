@@ -37,9 +37,7 @@ def exact(value: float, unit: str, n: int) -> Quantity:
     return Quantity(value, unit, n=n, method="exact")
 
 
-def quantity(
-    values: Sequence[Value], unit: str, *, scope: str | None = None, kind: str | None = None
-) -> Quantity:
+def quantity(values: Sequence[Value], unit: str, *, scope: str | None = None, kind: str | None = None) -> Quantity:
     """Mean over trials with its Student-t interval; for one trial the instrument's bound, where there is one.
 
     A trial without a value makes the whole quantity None with that trial's reason: a mean over the trials that

@@ -88,9 +88,8 @@ def _idle(trials: Sequence[Trial], baselines: Sequence[BaselineReading]) -> Iter
             watts = reading.energy_j / baseline.duration_s
             if abs(watts / before - 1) > IDLE_DRIFT:
                 message = f"{reading.domain}: idle power was {before:.1f} W before the trials and {watts:.1f} W after"
-                yield finding(
-                    "idle_drift", message, domain=reading.domain, restart=baseline.restart, before_w=before, after_w=watts
-                )
+                where = {"domain": reading.domain, "restart": baseline.restart}
+                yield finding("idle_drift", message, **where, before_w=before, after_w=watts)
 
 
 def _host(setup: Setup, trials: Sequence[Trial], works: Sequence[WindowWork | None]) -> Iterable[Finding]:
@@ -171,10 +170,9 @@ def _bounds(setup: Setup, trials: Sequence[Trial], metrics: Mapping[str, Quantit
                 continue
             watts = reading.energy_j / trial.duration_s
             if watts > limit * LIMIT_MARGIN:
-                message = f"{reading.domain}: {watts:.0f} W on average, above the power limit of {limit:.0f} W{_in([trial])}"
-                yield finding(
-                    "energy_suspect", message, domain=reading.domain, power_w=watts, power_limit_w=limit, trials=[trial.index]
-                )
+                message = f"{reading.domain}: {watts:.0f} W on average, above its limit of {limit:.0f} W{_in([trial])}"
+                evidence = {"power_w": watts, "power_limit_w": limit, "trials": [trial.index]}
+                yield finding("energy_suspect", message, domain=reading.domain, **evidence)
     for name in ("mfu", "mbu"):
         share = metrics[name].value
         if share is not None and share > 1:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from llem.findings import Finding
@@ -66,7 +66,7 @@ def compute_result(
     )
 
 
-def _publishable(setup: Setup, trials: Sequence[Trial], severities: set[str]) -> bool:
+def _publishable(setup: Setup, trials: Sequence[Trial], severities: Collection[str]) -> bool:
     return "warning" not in severities and setup.preset != "quick" and len(trials) >= PUBLISHABLE_TRIALS
 
 
@@ -75,7 +75,7 @@ def _finding(raw: Mapping[str, Any]) -> Finding:
 
 
 def _outcome(setup: Setup, outcomes: Sequence[Mapping[str, Any]]) -> tuple[str, str | None]:
-    """"done" when as many engine processes ended well as were asked for; else what happened to the last that did not."""
+    """`done` when as many engine processes ended well as were asked for; else how the last that did not ended."""
     done = sum(1 for outcome in outcomes if outcome["outcome"] == "done")
     if done >= setup.restarts:
         return "done", None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 
 import attrs
 
@@ -56,7 +57,7 @@ def power_drift(trial: Trial, rows: Sequence[TraceRow], meter: str, domain: str)
         ticks = series(rows, meter, domain, "counter_j")
         samples = [
             ((a.t_ns + b.t_ns) // 2, (b.value - a.value) / (b.t_ns - a.t_ns) * 1e9)
-            for a, b in zip(ticks, ticks[1:], strict=False)
+            for a, b in pairwise(ticks)
             if b.t_ns > a.t_ns
         ]
     length = trial.t1_ns - trial.t0_ns

@@ -11,6 +11,7 @@ Percentiles are observed values over all requests of all trials; their intervals
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from itertools import pairwise
 
 from llem.results.aggregate import Value, absent, quantity
 from llem.results.models import Quantity, RequestRow
@@ -33,7 +34,7 @@ def _tpot(row: RequestRow) -> list[float]:
 
 def _gaps(row: RequestRow) -> list[float]:
     times = row.token_times_ns or ()
-    return [(later - earlier) / NS for earlier, later in zip(times, times[1:], strict=False)]
+    return [(later - earlier) / NS for earlier, later in pairwise(times)]
 
 
 def _e2el(row: RequestRow) -> list[float]:

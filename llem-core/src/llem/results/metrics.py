@@ -91,10 +91,10 @@ def _utilisation_metrics(
         reason = "no_trials" if not trials else "architecture_unknown"
         return {"flops_per_token": absent("FLOP", reason), "mfu": absent("", reason), "mbu": absent("", reason)}
     rates = [work.flops_per_token for work in known]
-    counted = len(set(rates)) == 1
-    found = {
-        "flops_per_token": exact(rates[0], "FLOP", len(rates)) if counted else quantity([Value(r) for r in rates], "FLOP")
-    }
+    if len(set(rates)) == 1:
+        found = {"flops_per_token": exact(rates[0], "FLOP", len(rates))}
+    else:
+        found = {"flops_per_token": quantity([Value(rate) for rate in rates], "FLOP")}
     ceiling = setup.ceiling
     if ceiling is None:
         reason = setup.ceiling_reason or "peak_unknown"

@@ -70,7 +70,7 @@ def _ceiling(engine: Mapping[str, Any], dtype: str) -> tuple[Ceiling | None, str
     names = device.get("names", [])
     if device.get("device") != "cuda" or not names:
         return None, "no_gpu"
-    peaks = [peak_of(name) for name in names]
+    peaks = [peak_of(name or "") for name in names]
     if peaks[0] is None or any(peak != peaks[0] for peak in peaks):
         return None, "peak_unknown"
     ceiling = Ceiling.of(peaks[0], dtype, len(names))

@@ -107,9 +107,7 @@ def log_interval(values: Sequence[float], confidence: float = CONFIDENCE) -> Int
         p_value = 1.0 if on_log.value == 0 else 0.0
     else:
         p_value = _two_sided(on_log.value / error, len(logs) - 1)
-    return Interval(
-        math.exp(on_log.value), math.exp(on_log.low), math.exp(on_log.high), len(logs), confidence, p_value
-    )
+    return Interval(math.exp(on_log.value), math.exp(on_log.low), math.exp(on_log.high), len(logs), confidence, p_value)
 
 
 def paired_ratio(first: Sequence[float], second: Sequence[float], confidence: float = CONFIDENCE) -> Interval:
@@ -247,5 +245,6 @@ def bootstrap_quantiles(
     for q in quantiles:
         need = np.ceil(q * below[:, -1] - 1e-9)
         estimates = edges[(below < need[:, None]).sum(axis=1)]
-        found.append(_percentile_interval(float(quantile(ordered, q)), estimates, len(blocks)))
+        point = float(ordered[max(0, _rank(q, n) - 1)])
+        found.append(_percentile_interval(point, estimates, len(blocks)))
     return tuple(found)

@@ -1,11 +1,11 @@
 """The result folder. Raw trials are the truth; nothing in it is ever overwritten, except what is computed from it.
 
-    study.json                     the study as asked and as resolved
-    environments/<hash>.json       machine, GPUs, driver, packages
-    experiments/<id>/              experiment.json · engine-<restart>.json · baseline-<restart>-<phase>.json
-                                   trial-<n>.json · trial-<n>.power.csv.gz · trial-<n>.requests.csv.gz
-                                   outcome-<restart>.json · result.json
-    workers/<n>/                   what each worker process was told and said
+study.json                     the study as asked and as resolved
+environments/<hash>.json       machine, GPUs, driver, packages
+experiments/<id>/              experiment.json · engine-<restart>.json · baseline-<restart>-<phase>.json
+                               trial-<n>.json · trial-<n>.power.csv.gz · trial-<n>.requests.csv.gz
+                               outcome-<restart>.json · result.json
+workers/<n>/                   what each worker process was told and said
 """
 
 from __future__ import annotations
@@ -97,9 +97,10 @@ class Store:
         if len(found) == 1:
             return found[0]
         if found:
-            raise StoreError(f"{prefix!r} begins {len(found)} ids: {', '.join(found)}", "write more of it", "id_ambiguous")
+            what = f"{prefix!r} begins {len(found)} ids: {', '.join(found)}"
+            raise StoreError(what, "write more of it", "id_ambiguous")
         near = nearest(prefix, known)
-        hint = f"did you mean {near}?" if near else f"there {'is' if len(known) == 1 else 'are'}: {', '.join(known) or 'none'}"
+        hint = f"did you mean {near}?" if near else f"known: {', '.join(known) or 'none'}"
         raise StoreError(f"no experiment {prefix!r} in {self.path}", hint, "id_unknown")
 
     def write_experiment(self, experiment_id: str, document: Mapping[str, Any]) -> None:

@@ -42,7 +42,7 @@ def requests_bytes(rows: Iterable[RequestRow]) -> bytes:
 
 
 def _request_line(row: RequestRow) -> str:
-    times = "" if row.token_times_ns is None else ";".join(map(str, row.token_times_ns)) + ";"
+    times = "" if row.token_times_ns is None else ";".join(map(str, row.token_times_ns)) + ";"  # () is ";"
     numbers = (row.index, row.batch, row.input_tokens, row.output_tokens, row.start_ns, row.end_ns)
     return ",".join([*map(str, numbers), times])
 
@@ -72,14 +72,21 @@ def read_trace(path: Path) -> tuple[TraceRow, ...]:
     return tuple(rows)
 
 
+def _token_times(cell: str) -> tuple[int, ...] | None:
+    if not cell:
+        return None
+    if not cell.endswith(";"):
+        raise ValueError(f"token times end with a semicolon: {cell[-20:]!r}")
+    return tuple(map(int, cell[:-1].split(";"))) if cell != ";" else ()
+
+
 def read_requests(path: Path) -> tuple[RequestRow, ...]:
     """Rows of stored requests. Raises StoreError (store_corrupt) naming file and line."""
     rows = []
     for number, (*numbers, times) in enumerate(_lines(path, REQUESTS), start=2):
         try:
             index, batch, inputs, outputs, start, end = map(int, numbers)
-            tokens = tuple(map(int, times.split(";")[:-1])) if times else None
-            rows.append(RequestRow(index, batch, inputs, outputs, start, end, tokens))
+            rows.append(RequestRow(index, batch, inputs, outputs, start, end, _token_times(times)))
         except ValueError as error:
             raise corrupt(path, f"line {number}: {error}") from error
     return tuple(rows)

@@ -18,12 +18,12 @@ from llem.experiment.order import WorkOrder
 from llem.findings import finding
 from llem.launchers.base import Launcher
 from llem.plugins.registry import Registry
-from llem.results.compute import compute_result
 from llem.results.models import Result
 from llem.results.store import Store
+from llem.results.verify import recompute
 from llem.study.preflight import Planned
 
-__all__ = ["default_folder", "result_of", "run_planned", "stop_on_interrupt"]
+__all__ = ["default_folder", "run_planned", "stop_on_interrupt"]
 
 
 def default_folder(results_dir: str, name: str) -> Path:
@@ -59,7 +59,7 @@ def run_planned(
     notify(registry, "llem_experiment_started", experiment=planned.document, store=str(store.path))
     try:
         error = _run_workers(planned, store, launcher, emit, stop)
-        result = result_of(store, planned.id)
+        result = recompute(store, planned.id)
         store.write_result(result)
         facts = {"id": result.id, "outcome": result.outcome, "valid": result.valid, "error": result.error}
         document = dict(planned.document)
@@ -118,20 +118,6 @@ def _shares(planned: Planned) -> Sequence[tuple[int, int]]:
 def _worker_error(error: Mapping[str, Any]) -> LlemError:
     kinds: dict[int, Callable[..., LlemError]] = {1: ExperimentFailed, 2: ConfigError, 3: MachineError}
     return kinds[error["exit_code"]](error["message"], error["hint"], error["code"])
-
-
-def result_of(store: Store, experiment_id: str) -> Result:
-    """Compute a result from what is stored."""
-    trials = store.trials(experiment_id)
-    return compute_result(
-        store.read_experiment(experiment_id),
-        store.engines(experiment_id),
-        trials,
-        store.baselines(experiment_id),
-        {trial.index: store.requests(experiment_id, trial.index) for trial in trials},
-        store.outcomes(experiment_id),
-        {trial.index: store.trace(experiment_id, trial.index) for trial in trials},
-    )
 
 
 def notify(registry: Registry, hook: str, **arguments: Any) -> None:

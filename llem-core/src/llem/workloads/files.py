@@ -28,7 +28,7 @@ class FileOptions(PromptOptions):
     """Section `workload` with `kind: file`."""
 
     kind: Literal["file"] = option("file", help="Prompts from a file.")
-    path: str = option(help="A .jsonl file (one JSON object a line) or a .txt file (one prompt a line).")
+    path: str = option(help="A .jsonl file (one JSON object a line) or a .txt file (one prompt a line).", file=True)
     field: str | None = option(
         None, help="Field that holds the prompt in a .jsonl file; null takes the first of " + ", ".join(FIELDS) + "."
     )

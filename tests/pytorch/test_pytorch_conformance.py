@@ -1,0 +1,16 @@
+"""The suite that every backend passes."""
+
+from __future__ import annotations
+
+from llem.plugins import Reference
+from llem.testing.conformance import BackendConformance
+from llem_pytorch.hooks import llem_backends
+
+
+class TestPyTorch(BackendConformance):
+    """The backend `pytorch` on `shape:tiny`."""
+
+    hooks = "llem_pytorch.hooks"
+
+    def reference(self) -> Reference:
+        return llem_backends()[0]
