@@ -8,7 +8,7 @@ t-intervals:
     throughput   what llem's wrapping costs in speed
     energy       per output token, what the monitor costs in energy
 
-    python benchmarks/pytorch_overhead.py OUT_DIR --batch 32 [--trials 8] [--model shape:llama-3.1-8b] [--set KEY=VALUE]
+    python benchmarks/pytorch_overhead.py OUT_DIR --batch 32 [--trials 8] [--cache static] [--set KEY=VALUE]
 """
 
 from __future__ import annotations
@@ -23,34 +23,35 @@ from typing import Any
 import attrs
 import pynvml
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM
 
 import llem
 from llem.config.load import parse_assignment
-from llem.models.resolve import resolve_model
 from llem.results.statistics import mean, paired_ratio
 from llem.results.store import Store
+from llem_pytorch.backend import PyTorchBackend
 
-INPUT, OUTPUT = 128, 128
+INPUT = 128
 
 
 class ByHand:
-    """The loop a user would write: build the batch, generate, take the tokens to the host."""
+    """The loop a user would write: build the batch, generate, take the tokens to the host.
 
-    def __init__(self, model: str, batch: int) -> None:
-        spec = resolve_model(model)
-        config = dict(spec.config or {})
-        torch.manual_seed(1)
-        with torch.device("cuda"):
-            self.model = AutoModelForCausalLM.from_config(
-                AutoConfig.for_model(config.pop("model_type"), **config), dtype=torch.bfloat16
-            ).eval()
-        self.model.generation_config.eos_token_id = None
-        self.vocab, self.batch, self.rng = self.model.config.vocab_size, batch, random.Random(2)
+    It uses the model object that llem has loaded (same weights, same compiled graphs) and nothing else of llem.
+    """
+
+    def __init__(self, batch: int, output: int, cache: str | None) -> None:
+        self.model: Any = None
+        self.batch, self.output, self.rng = batch, output, random.Random(2)
+        self.extra = {} if cache is None else {"cache_implementation": cache}
         self.handle = pynvml.nvmlDeviceGetHandleByIndex(0)
 
+    def adopt(self, engine: Any) -> None:
+        """Take the loaded model out of llem's engine."""
+        self.model = next(value for value in vars(engine).values() if isinstance(value, torch.nn.Module))
+
     def prompts(self) -> list[list[int]]:
-        return [[self.rng.randrange(3, self.vocab) for _ in range(INPUT)] for _ in range(self.batch)]
+        vocabulary = self.model.config.vocab_size
+        return [[self.rng.randrange(3, vocabulary) for _ in range(INPUT)] for _ in range(self.batch)]
 
     @torch.inference_mode()
     def one(self, ids: list[list[int]]) -> int:
@@ -58,10 +59,11 @@ class ByHand:
         out = self.model.generate(
             tensor,
             attention_mask=torch.ones_like(tensor),
-            max_new_tokens=OUTPUT,
-            min_new_tokens=OUTPUT,
+            max_new_tokens=self.output,
+            min_new_tokens=self.output,
             do_sample=False,
             pad_token_id=0,
+            **self.extra,
         )
         return sum(len(row) for row in out[:, INPUT:].tolist())
 
@@ -93,6 +95,9 @@ class Interleaver:
         after = kind == "trial" and not odd
         if before or after:
             self.windows.append(self.hand.window(self.batches))
+            print("by hand", self.windows[-1], flush=True)
+        if kind == "trial":
+            print("llem   ", event, flush=True)
 
 
 def main() -> None:
@@ -101,18 +106,30 @@ def main() -> None:
     parser.add_argument("--batch", type=int, required=True)
     parser.add_argument("--trials", type=int, default=8)
     parser.add_argument("--model", default="shape:llama-3.1-8b")
+    parser.add_argument("--output", type=int, default=128, help="output tokens per request")
+    parser.add_argument("--cache", help="cache_implementation of both, e.g. static: decoding in CUDA graphs")
     parser.add_argument("--set", dest="assignments", action="append", default=[])
     args = parser.parse_args()
     pynvml.nvmlInit()
-    hand = ByHand(args.model, args.batch)
-    hand.window(1)
+    hand = ByHand(args.batch, args.output, args.cache)
+    load = PyTorchBackend.load
+
+    def load_and_share(self: PyTorchBackend, *arguments: Any) -> Any:
+        engine = load(self, *arguments)
+        hand.adopt(engine)
+        return engine
+
+    PyTorchBackend.load = load_and_share
     turns = Interleaver(hand)
-    folder = args.out / f"batch-{args.batch}"
+    name = f"batch-{args.batch}" + (f"-{args.cache}" if args.cache else "")
+    folder = args.out / name
     settings = dict(parse_assignment(text) for text in args.assignments)
+    if args.cache is not None:
+        settings["pytorch.cache_implementation"] = args.cache
     result = llem.run(
         model=args.model,
         backend="pytorch",
-        workload={"kind": "synthetic", "input_tokens": INPUT, "output_tokens": OUTPUT},
+        workload={"kind": "synthetic", "input_tokens": INPUT, "output_tokens": args.output},
         load={"batch_size": args.batch},
         preset="standard",
         trials=args.trials,
@@ -122,10 +139,10 @@ def main() -> None:
         on_event=turns,
         **settings,
     )
-    report(args, result, turns.windows, folder)
+    report(args, result, turns.windows, folder, name)
 
 
-def report(args: argparse.Namespace, result: Any, windows: list[dict[str, float]], folder: Path) -> None:
+def report(args: argparse.Namespace, result: Any, windows: list[dict[str, float]], folder: Path, name: str) -> None:
     trials = Store.open(folder).trials(result.id)
     speed = [trial.output_tokens / trial.duration_s for trial in trials]
     energy = [trial.energies[0].energy_j / trial.output_tokens for trial in trials]
@@ -133,22 +150,25 @@ def report(args: argparse.Namespace, result: Any, windows: list[dict[str, float]
     hand_energy = [window["joules_per_token"] for window in windows]
     summary = {
         "batch": args.batch,
+        "cache": args.cache,
+        "input_tokens": INPUT,
+        "output_tokens": args.output,
         "device": result.effective.get("device"),
         "trials": len(trials),
         "window_s": mean([trial.duration_s for trial in trials]),
         "llem_tokens_per_s": mean(speed),
         "hand_tokens_per_s": mean(hand_speed),
-        "throughput_ratio": attrs.asdict(paired_ratio(speed, hand_speed)),
+        "throughput_ratio": attrs.asdict(paired_ratio(hand_speed, speed)),
         "llem_joules_per_token": mean(energy),
         "hand_joules_per_token": mean(hand_energy),
-        "energy_ratio": attrs.asdict(paired_ratio(energy, hand_energy)),
+        "energy_ratio": attrs.asdict(paired_ratio(hand_energy, energy)),
         "counter_over_integrated": [t.energies[0].energy_j / t.energies[0].cross_energy_j for t in trials],
         "utilisation_percent": [next(iter(t.health.values())).get("utilisation_percent") for t in trials],
         "budget_share": [t.energies[0].budget.bound_j / t.energies[0].energy_j for t in trials],
         "findings": [f"{found.code}: {found.message}" for found in result.findings],
         "hand_windows": windows,
     }
-    (args.out / f"overhead-batch-{args.batch}.json").write_text(json.dumps(summary, indent=2) + "\n")
+    (args.out / f"overhead-{name}.json").write_text(json.dumps(summary, indent=2) + "\n")
     brief = {key: value for key, value in summary.items() if key != "hand_windows"}
     print(json.dumps(brief, indent=1))
 

@@ -202,3 +202,41 @@ def test_edge_bound_is_a_bound_for_any_power_in_range(watts: list[float], share:
     t = share * times[-1]
 
     assert abs(ticks.at(t) - load.joules(t)) <= ticks.edge_bound(t, 0.0, 700.0) + 1e-6
+
+
+def record_thinned(gpu: FakeGpu, t0: float, length: float):
+    """As a trial reads: every tick around the edges, every tenth within; recorded from 1 s before to 1 s after."""
+    clock = FakeClock(round((t0 - 1) * S))
+    meter = NvmlMeter(None, [gpu.uuid], library=FakeNvml(clock, [gpu]))
+    domains = list(meter.open())
+    sampling = Sampling([(meter, domains)], clock)
+    for until, then in ((t0, sampling.thin), (t0 + length, sampling.dense), (t0 + length + 1, lambda: None)):
+        while clock.now_ns < round(until * S):
+            clock.advance(min(sampling.step(), round(until * S)) - clock.now_ns)
+        then()
+    return sampling.take()[0], domains[0]
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 10**6), st.floats(2.0, 3.0), st.floats(0.6, 14.0), st.floats(0.0, 0.3))
+def test_a_thinned_window_is_as_good(seed: int, t0: float, length: float, delay: float) -> None:
+    """Looking for every tenth tick within the window leaves the bound true and a 5 s window within 0.5 %."""
+    gpu = FakeGpu(noisy(seed), delay_s=delay)
+    rows, domain = record_thinned(gpu, t0, length)
+    found, truth = reading(gpu, rows, domain, t0, t0 + length)
+    assert found.energy_j is not None
+    assert found.budget is not None
+
+    assert abs(found.energy_j - truth) <= found.budget.bound_j
+    assert found.period_s == pytest.approx(0.1, rel=0.05)
+    if length >= 5:
+        assert found.energy_j == pytest.approx(truth, rel=0.005)
+
+
+def test_thinning_spares_reads_within_the_window() -> None:
+    """In a 12 s window the counter's ticks seen are a fifth or less of those that came."""
+    gpu = FakeGpu(noisy(11))
+    rows, domain = record_thinned(gpu, 3.0, 12.0)
+    inside = [row for row in series(rows, "nvml", domain.name, "counter_j") if 3 * S <= row.t_ns <= 15 * S]
+
+    assert 12 <= len(inside) <= 24

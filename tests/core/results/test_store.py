@@ -71,7 +71,7 @@ def test_create_refuses_a_folder_with_something_in_it(tmp_path):
         with pytest.raises(StoreError, match="is there already") as caught:
             Store.create(path, {})
         assert caught.value.code == "store_exists"
-        assert "--resume" in caught.value.hint
+        assert "another folder with `-o`" in caught.value.hint
 
 
 def test_nothing_is_overwritten(store, make):

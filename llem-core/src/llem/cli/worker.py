@@ -36,9 +36,9 @@ def worker(order: str) -> None:
 
         def emit(event: object) -> None:
             line = json.dumps(event) + "\n"
+            os.write(events_fd, line.encode())  # first: a full disk must not keep the parent from hearing of it
             kept.write(line)
             kept.flush()
-            os.write(events_fd, line.encode())
 
         outcome = work(WorkOrder.read(path), registry(), emit, stop, events_fd)
     raise SystemExit(0 if outcome == "done" else 1)

@@ -29,12 +29,15 @@ THROTTLE_BITS: Mapping[int, str] = {
 
 @attrs.frozen
 class Gpu:
-    """One GPU as NVML describes it; `mig` tells whether MIG mode is on."""
+    """One GPU as NVML describes it; `mig` tells whether MIG mode is on.
+
+    `memory_bytes` is None where the GPU has no memory of its own (it shares the host's).
+    """
 
     index: int
     uuid: str
     name: str
-    memory_bytes: int
+    memory_bytes: int | None
     mig: bool
 
 
@@ -72,11 +75,14 @@ class Nvml:
         """Every GPU this process may see, in NVML's order."""
         found = []
         for index in range(self._nvml.nvmlDeviceGetCount()):
-            handle = self._nvml.nvmlDeviceGetHandleByIndex(index)
+            try:
+                handle = self._nvml.nvmlDeviceGetHandleByIndex(index)
+            except self._nvml.NVMLError:  # fallen off the bus, or withheld from this container: not ours to use
+                continue
             uuid = _text(self._nvml.nvmlDeviceGetUUID(handle))
             self._handles[uuid] = handle
             name = _text(self._nvml.nvmlDeviceGetName(handle))
-            memory = int(self._nvml.nvmlDeviceGetMemoryInfo(handle).total)
+            memory = self._optional(uuid, lambda handle: int(self._nvml.nvmlDeviceGetMemoryInfo(handle).total))
             found.append(Gpu(index, uuid, name, memory, self._mig(handle)))
         return tuple(found)
 

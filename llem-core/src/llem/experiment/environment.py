@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib.metadata
+import json
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -11,13 +13,20 @@ import attrs
 from llem import __version__
 from llem.devices.host import probe_host
 from llem.devices.nvml import Nvml
+from llem.plugins.discovery import LoadFailure
 from llem.plugins.registry import Registry
 
 __all__ = ["environment_facts"]
 
+#: The name at the beginning of a requirement, which extras, versions and markers follow.
+NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?")
+
 
 def environment_facts(registry: Registry, nvml: Nvml | None, gpu_uuids: Sequence[str]) -> Mapping[str, Any]:
-    """Everything that is the same for two runs on one machine in one state; nothing that changes by the minute."""
+    """Everything that is the same for two runs on one machine in one state; nothing that changes by the minute.
+
+    A plugin whose facts cannot be had or stored is added to `registry.failures`, and none replaces a fact of ours.
+    """
     plugins = {plugin.distribution: plugin.version for plugin in registry.found.plugins}
     facts: dict[str, Any] = {
         "llem": __version__,
@@ -27,8 +36,13 @@ def environment_facts(registry: Registry, nvml: Nvml | None, gpu_uuids: Sequence
         "gpus": [nvml.facts(uuid) for uuid in gpu_uuids] if nvml else [],
         "packages": _versions(plugins),
     }
-    for extra in registry.found.pm.hook.llem_environment():
-        facts.update(extra)
+    for plugin, extra in registry.ask("llem_environment"):
+        try:
+            json.dumps(dict(extra), allow_nan=False)
+        except (TypeError, ValueError) as error:
+            registry.failures.append(LoadFailure(plugin, "call", error))
+            continue
+        facts.update({name: value for name, value in extra.items() if name not in facts})
     return facts
 
 
@@ -36,8 +50,11 @@ def _versions(distributions: Mapping[str, str]) -> dict[str, str]:
     """Versions of what the plugins directly require, where it is installed."""
     names = set()
     for distribution in distributions:
-        for requirement in importlib.metadata.requires(distribution) or ():
-            names.add(requirement.split(";")[0].split("[")[0].split(" ")[0].rstrip("<>=!~0123456789., "))
+        try:
+            requirements = importlib.metadata.requires(distribution) or ()
+        except importlib.metadata.PackageNotFoundError:  # run from its source, without having been installed
+            continue
+        names |= {match[0] for requirement in requirements if (match := NAME.match(requirement))}
     found = {}
     for name in sorted(names):
         try:

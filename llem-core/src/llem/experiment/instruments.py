@@ -97,6 +97,8 @@ class Instruments:
 
     def window_begin(self) -> None:
         """Begin the window meters; the work follows at once."""
+        if self._sampler is not None:
+            self._sampler.thin()
         for _, meter, _ in self._windows:
             meter.begin()
 
@@ -104,6 +106,8 @@ class Instruments:
         """End them, in reverse order."""
         for name, meter, _ in reversed(self._windows):
             self._window_joules[name] = meter.end()
+        if self._sampler is not None:
+            self._sampler.dense()
 
     def end(self, t0_ns: int, t1_ns: int) -> tuple[tuple[EnergyReading, ...], list[TraceRow], list[Finding]]:
         """Stop the trace. Energies of [t0, t1] in the order of `domains`, the trace, and what went wrong."""

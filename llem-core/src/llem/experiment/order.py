@@ -9,6 +9,8 @@ from typing import Any
 
 import attrs
 
+from llem.results.files import machine_errors
+
 __all__ = ["WorkOrder"]
 
 
@@ -40,5 +42,6 @@ class WorkOrder:
         return cls(**data)
 
     def write(self, path: Path) -> None:
-        """To a JSON file."""
-        path.write_text(json.dumps(attrs.asdict(self), indent=2) + "\n", encoding="utf-8")
+        """To a JSON file. Raises MachineError for a full disk or a missing permission."""
+        with machine_errors(path):
+            path.write_text(json.dumps(attrs.asdict(self), indent=2) + "\n", encoding="utf-8")

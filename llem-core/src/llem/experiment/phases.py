@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import statistics
 import time
 from typing import Literal
 
@@ -50,7 +49,7 @@ def warm_up(session: Session) -> None:
     """A fixed warm-up: full-length batches for compilation and caches, then the same load until it has lasted long.
 
     Fixed and not "until stable", so that two configurations are warmed alike; what drifts nevertheless is found
-    afterwards (`no_steady_state`). Leaves the median batch time of the last batches for calibration.
+    afterwards (`no_steady_state`). Leaves the least time of the last batches for calibration.
     """
     wanted = session.experiment.warmup
     session.phase("warm-up", wanted.seconds, batches=wanted.batches)
@@ -61,7 +60,8 @@ def warm_up(session: Session) -> None:
     thermal: list[float] = []
     while time.monotonic() < until:
         thermal.append(_timed(session))
-    session.batch_s = statistics.median(thermal[-20:] or times[-1:])
+    # the fastest of the last ones: a window must not come out shorter than asked for
+    session.batch_s = min(thermal[-20:] or times[-1:])
 
 
 def _timed(session: Session) -> float:

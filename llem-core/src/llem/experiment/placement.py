@@ -8,9 +8,11 @@ from collections.abc import MutableMapping, Sequence
 from llem.backends.base import Placement
 from llem.config.models import Experiment
 from llem.devices.nvml import Gpu, Nvml
-from llem.errors import MachineError
+from llem.errors import ConfigError, MachineError
 
-__all__ = ["choose", "place", "restrict"]
+__all__ = ["VISIBLE_DEVICES", "choose", "place", "restrict"]
+
+VISIBLE_DEVICES = "CUDA_VISIBLE_DEVICES"
 
 
 def place(experiment: Experiment) -> Placement:
@@ -24,7 +26,7 @@ def place(experiment: Experiment) -> Placement:
             return Placement("cpu")
         raise
     try:
-        return choose(experiment, nvml.gpus(), os.environ.get("CUDA_VISIBLE_DEVICES"))
+        return choose(experiment, nvml.gpus(), os.environ.get(VISIBLE_DEVICES))
     finally:
         nvml.close()
 
@@ -36,7 +38,10 @@ def choose(experiment: Experiment, gpus: Sequence[Gpu], visible: str | None) -> 
         raise MachineError("`device` is cpu, yet `gpus` names GPUs", hint, code="gpu_unused")
     allowed = _visible(gpus, visible)
     if experiment.gpus:
-        return Placement("cuda", tuple(_find(wanted, gpus, allowed).uuid for wanted in experiment.gpus))
+        uuids = tuple(_find(wanted, gpus, allowed).uuid for wanted in experiment.gpus)
+        if len(set(uuids)) < len(uuids):  # its energy would be counted twice
+            raise ConfigError("`gpus` names a GPU twice", f"named: {', '.join(map(str, experiment.gpus))}")
+        return Placement("cuda", uuids)
     if allowed:
         return Placement("cuda", (allowed[0].uuid,))
     if experiment.device == "auto":
@@ -70,4 +75,4 @@ def _find(wanted: int | str, gpus: Sequence[Gpu], allowed: Sequence[Gpu]) -> Gpu
 
 def restrict(placement: Placement, environment: MutableMapping[str, str]) -> None:
     """Let this process see the chosen GPUs alone, by UUID. Must run before the engine's library starts CUDA."""
-    environment["CUDA_VISIBLE_DEVICES"] = ",".join(placement.gpu_uuids)
+    environment[VISIBLE_DEVICES] = ",".join(placement.gpu_uuids)

@@ -14,7 +14,7 @@ from llem.experiment.phases import baseline, calibrate, warm_up
 from llem.experiment.session import Session
 from llem.experiment.tenants import Tenants
 from llem.experiment.trial import run_trial
-from llem.findings import Finding
+from llem.findings import Finding, finding
 from llem.models.spec import ModelSpec
 from llem.models.tokenizer import load_tokenizer
 from llem.plugins.registry import Registry
@@ -83,7 +83,11 @@ def _vocabulary(session: Session) -> int:
 
 def record(session: Session) -> None:
     """Store what the engine says it runs, and where."""
+    known = len(session.registry.failures)
     facts = environment_facts(session.registry, session.nvml, session.placement.gpu_uuids)
+    for failure in session.registry.failures[known:]:
+        message = f"llem_environment of {failure.distribution}: {failure.error}"
+        session.findings.append(finding("plugin_observer_failed", message))
     environment = session.store.write_environment(facts)
     engine = {**session.facts(), "environment": environment}
     session.store.write_engine(session.order.experiment_id, engine)

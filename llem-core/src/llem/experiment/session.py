@@ -61,7 +61,7 @@ class Session:
     engine: Engine | None = None  # load
     load_s: float | None = None  # load
     workload: Workload | None = None  # load
-    batch_s: float = 0.0  # warm_up: median time of one batch
+    batch_s: float = 0.0  # warm_up: time of one batch, the least of the last ones
     batches: int = 1  # calibrate: batches per window
     lead_batches: int = 0  # calibrate: batches before and after a window
     cursor: int = 0  # next request of the workload's sequence

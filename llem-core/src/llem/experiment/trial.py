@@ -8,6 +8,7 @@ counter's period nor the sensor's delay moves energy over them.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import random
 import struct
@@ -16,6 +17,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
+from llem.errors import MachineError
 from llem.experiment.session import Batch, Session
 from llem.findings import Finding, finding
 from llem.meters.trace import TraceRow, health_summary
@@ -57,7 +59,8 @@ def run_trial(session: Session, index: int) -> tuple[Trial, list[TraceRow], list
         ended = True
     finally:
         if not ended:  # the trace is of no use, but the reader must stop reading
-            instruments.end(0, 1)
+            with contextlib.suppress(MachineError):  # what ended the trial is what shall be told
+                instruments.end(0, 1)
     energies, rows, findings = instruments.end(t0, t1)
     memory = engine.memory()
     health = health_summary(rows, t0, t1)

@@ -76,7 +76,8 @@ def _session(
 
 
 def _error(error: BaseException, hint: str, code: str, exit_code: int) -> Mapping[str, Any]:
-    message = error.message if isinstance(error, LlemError) else f"{type(error).__name__}: {error}"
+    kind = type(error).__name__
+    message = error.message if isinstance(error, LlemError) else f"{kind}: {error}" if str(error) else kind
     problems = [str(problem) for problem in getattr(error, "problems", ())]
     return {"message": "\n  ".join([message, *problems]), "hint": hint, "code": code, "exit_code": exit_code}
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from pathlib import Path
 
 from llem.experiment.events import Emit
 from llem.experiment.order import WorkOrder
+from llem.experiment.placement import VISIBLE_DEVICES
 from llem.experiment.worker import work
 from llem.launchers.base import Launcher
 from llem.plugins.registry import registry
@@ -20,4 +22,11 @@ class InlineLauncher(Launcher):
     name = "inline"
 
     def launch(self, order: Path, emit: Emit, stop: threading.Event) -> int:
-        return 0 if work(WorkOrder.read(order), registry(), emit, stop) == "done" else 1
+        before = os.environ.get(VISIBLE_DEVICES)
+        try:
+            return 0 if work(WorkOrder.read(order), registry(), emit, stop) == "done" else 1
+        finally:  # the worker lets its process see the experiment's GPUs alone; the caller's next may want others
+            if before is None:
+                os.environ.pop(VISIBLE_DEVICES, None)
+            else:
+                os.environ[VISIBLE_DEVICES] = before

@@ -18,6 +18,8 @@ __all__ = ["ProcessLauncher"]
 
 #: How long a killed process may take to be gone.
 GRACE_S = 10.0
+#: How often the watching thread looks whether the worker is still there.
+WATCH_S = 1.0
 
 
 class ProcessLauncher(Launcher):
@@ -27,7 +29,8 @@ class ProcessLauncher(Launcher):
 
     def launch(self, order: Path, emit: Emit, stop: threading.Event) -> int:
         log_path = order.parent / "log.txt"
-        command = [sys.executable, "-m", "llem", "worker", str(order)]
+        # -P: as with the script `llem`, a module in the current folder must not stand in for one that is installed
+        command = [sys.executable, "-P", "-m", "llem", "worker", str(order)]
         with log_path.open("ab") as log:
             process = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log, start_new_session=True
@@ -44,7 +47,9 @@ class ProcessLauncher(Launcher):
 
 
 def _stop_when_told(process: subprocess.Popen[bytes], stop: threading.Event) -> None:
-    stop.wait()
+    while not stop.wait(WATCH_S):
+        if process.poll() is not None:  # without this the thread would outlive the worker
+            return
     if process.poll() is None:
         with contextlib.suppress(ProcessLookupError):
             process.send_signal(signal.SIGTERM)

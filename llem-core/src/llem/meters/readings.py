@@ -41,7 +41,7 @@ class EnergyReading:
         energy_j: gross joules, or None with a `reason`.
         budget: error budget; None where the meter is a library that states none.
         period_s: update period seen in this window (median), counter and power meters only.
-        updates: updates of the reading within the window.
+        updates: updates of the reading that were seen within the window (of a slow counter every tenth is looked for).
         cross_energy_j: the same window by the second instrument (integrated instantaneous power).
         reason: a code of `llem.findings.REASONS` when energy_j is None.
     """

@@ -4,6 +4,7 @@ The child is `python -m llem.meters.sampler`; JSON lines go to its standard inpu
 
     {"meters": […], "health": [uuid, …], "events_fd": n}     first line; answered by {"domains": …, "failed": …}
     begin                                                    start reading
+    thin, dense                                              a window opens, has closed
     end                                                      stop; answered by {"rows": …, "errors": …}
     (end of input)                                           leave
 """
@@ -19,7 +20,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import IO, Any
 
 import attrs
@@ -31,6 +32,7 @@ from llem.meters.trace import TraceRow
 __all__ = ["Sampler", "SamplerError", "main"]
 
 Opened = list[tuple[str, Domain]]
+Answer = Callable[[Mapping[str, Any]], None]
 
 
 @attrs.frozen
@@ -53,7 +55,7 @@ class Sampler:
         self, meters: Sequence[Mapping[str, Any]], gpu_uuids: Sequence[str], events_fd: int | None = None
     ) -> None:
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "llem.meters.sampler"],
+            [sys.executable, "-P", "-m", "llem.meters.sampler"],  # -P: no module of the current folder
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -72,6 +74,14 @@ class Sampler:
     def begin(self) -> None:
         """Start reading; what was read before is forgotten."""
         self._send("begin")
+
+    def thin(self) -> None:
+        """A window opens: counters are read less often once its edge is known."""
+        self._send("thin")
+
+    def dense(self) -> None:
+        """The window has closed: every tick is looked for again."""
+        self._send("dense")
 
     def end(self) -> tuple[list[TraceRow], list[tuple[str, str, str]]]:
         """Stop reading. The rows since `begin`, and (meter, domain, message) of instruments that failed."""
@@ -124,8 +134,17 @@ def _meter(entry: Mapping[str, Any], gpu_uuids: Sequence[str]) -> Meter:
     return made
 
 
-def _answer(data: Mapping[str, Any]) -> None:
-    print(json.dumps(data), flush=True)
+def _answers() -> Answer:
+    """Standard output as the pipe for answers alone: what a meter's library prints goes to standard error instead."""
+    sys.stdout.flush()
+    pipe = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+
+    def answer(data: Mapping[str, Any]) -> None:
+        pipe.write(json.dumps(data) + "\n")
+        pipe.flush()
+
+    return answer
 
 
 def _commands(lines: IO[str]) -> queue.Queue[str]:
@@ -145,6 +164,7 @@ def main() -> None:
     """The child: open the meters, then read between `begin` and `end` until the input ends."""
     # the terminal's Ctrl-C reaches the whole group; only the parent decides when to stop reading
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    answer = _answers()
     spec = json.loads(sys.stdin.readline())
     opened: list[tuple[Meter, Sequence[Domain]]] = []
     failed = []
@@ -157,14 +177,14 @@ def main() -> None:
             except LlemError as error:
                 failed.append((meter.name, {"message": error.message, "hint": error.hint, "code": error.code}))
         domains = [(meter.name, attrs.asdict(domain)) for meter, listed in opened for domain in listed]
-        _answer({"domains": domains, "failed": failed})
-        _serve(opened, spec)
+        answer({"domains": domains, "failed": failed})
+        _serve(opened, spec, answer)
     finally:
         for meter, _ in opened:
             meter.close()
 
 
-def _serve(opened: Sequence[tuple[Meter, Sequence[Domain]]], spec: Mapping[str, Any]) -> None:
+def _serve(opened: Sequence[tuple[Meter, Sequence[Domain]]], spec: Mapping[str, Any], answer: Answer) -> None:
     from llem.devices.nvml import Nvml
     from llem.meters.sampling import Sampling
 
@@ -178,7 +198,7 @@ def _serve(opened: Sequence[tuple[Meter, Sequence[Domain]]], spec: Mapping[str, 
             if not _read_until_end(sampling, commands, spec["events_fd"]):
                 return
             rows, errors = sampling.take()
-            _answer({"rows": [attrs.astuple(row) for row in rows], "errors": errors})
+            answer({"rows": [attrs.astuple(row) for row in rows], "errors": errors})
     finally:
         if nvml is not None:
             nvml.close()
@@ -198,7 +218,12 @@ def _read_until_end(sampling: Any, commands: queue.Queue[str], events_fd: int | 
             command = commands.get(timeout=max(due_ns - now_ns, 0) / 1e9)
         except queue.Empty:
             continue
-        return command == "end"
+        if command == "thin":
+            sampling.thin()
+        elif command == "dense":
+            sampling.dense()
+        else:
+            return command == "end"
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from llem.meters.tracker import CounterTracker, SampleTracker
 __all__ = ["POWER_PACE_S", "Sampling"]
 
 POWER_PACE_S = 0.02
-HEALTH_PACE_S = 0.5
+HEALTH_PACE_S = 1.0
 
 Tracker = CounterTracker | SampleTracker
 Read = Callable[[], float | None]
@@ -85,6 +85,18 @@ class Sampling:
         row = tracker.update(before, self._clock_ns(), value)
         if row is not None:
             self.rows.append(row)
+
+    def thin(self) -> None:
+        """A window opens: read counters less often once its edge is well known."""
+        for tracker, _ in self._instruments:
+            if isinstance(tracker, CounterTracker):
+                tracker.thin()
+
+    def dense(self) -> None:
+        """The window has closed: find every tick again."""
+        for tracker, _ in self._instruments:
+            if isinstance(tracker, CounterTracker):
+                tracker.dense()
 
     def watts(self) -> dict[str, float]:
         """Latest power by domain, for the live display."""

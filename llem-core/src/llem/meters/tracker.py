@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import statistics
 from collections import deque
 
@@ -11,14 +10,21 @@ from llem.meters.trace import ReadingName, TraceRow
 __all__ = ["CounterTracker", "SampleTracker"]
 
 MS = 1_000_000
+#: Ticks looked for one by one after a window's beginning: longer than the sensor's delay (0.3 s at 100 ms).
+EDGE_TICKS = 5
+#: Within a window every so many ticks one is looked for.
+THIN = 10
+#: After so many periods without a tick the rhythm is lost.
+LOST = 3
 
 
 class CounterTracker:
     """Finds the ticks of a counter with as few reads as it takes.
 
-    One read of the NVML counter costs milliseconds under load, so once the rhythm is known the tracker sleeps through
-    most of a period and reads closely only where the next tick is due. A counter that moves faster than it is read
-    (RAPL) is read at a steady pace instead.
+    One read of the NVML counter costs milliseconds under load and holds up whoever launches kernels meanwhile. So once
+    the rhythm is known the tracker sleeps through most of a period and reads closely only where the next tick is due;
+    and within a window, away from its edges, it looks for every tenth tick only (`thin`). A counter that moves faster
+    than it is read (RAPL) is read at a steady pace instead.
 
     Args:
         period_s: nominal update period; the real one is learnt.
@@ -37,8 +43,18 @@ class CounterTracker:
         self._value: float | None = None
         self._last_read_ns = 0
         self._read_end_ns = 0
-        self._ticks: deque[int] = deque(maxlen=9)
+        self._tick_ns: int | None = None
+        self._spans: deque[int] = deque(maxlen=9)
         self._cost_ns = 0
+        self._thin_in: int | None = None
+
+    def thin(self, after: int = EDGE_TICKS) -> None:
+        """Look for every tick `after` times more, then for every `THIN`th."""
+        self._thin_in = after
+
+    def dense(self) -> None:
+        """Look for every tick again, from the next one on."""
+        self._thin_in = None
 
     def update(self, before_ns: int, after_ns: int, value: float) -> TraceRow | None:
         """Take a read that began and ended at these times. A row where the value is new, else None."""
@@ -49,36 +65,47 @@ class CounterTracker:
         self._cost_ns = after_ns - before_ns
         if self.fast and (changed or first):
             return self._row(before_ns - self._nominal_ns, after_ns, value)
-        if not changed:
-            return None
-        self._ticks.append((since + after_ns) // 2)
+        period = self.period_ns
+        if not changed or (period is not None and after_ns - since > period):
+            return None  # after a longer sleep the value is new without saying since when; the next tick will
+        self._note((since + after_ns) // 2)
         return self._row(since, after_ns, value)
+
+    def _note(self, tick_ns: int) -> None:
+        if self._tick_ns is not None and self._stride == 1:
+            self._spans.append(tick_ns - self._tick_ns)
+        self._tick_ns = tick_ns
+        if self._thin_in:
+            self._thin_in -= 1
 
     def _row(self, t_from_ns: int, t_ns: int, value: float) -> TraceRow:
         return TraceRow(self.meter, self.domain, "counter_j", t_from_ns, t_ns, value)
 
     @property
+    def _stride(self) -> int:
+        return THIN if self._thin_in == 0 else 1
+
+    @property
     def period_ns(self) -> int | None:
         """The update period learnt so far, or None before three ticks."""
-        if len(self._ticks) < 3:
-            return None
-        ticks = list(self._ticks)
-        return round(statistics.median(b - a for a, b in itertools.pairwise(ticks)))
+        return round(statistics.median(self._spans)) if len(self._spans) >= 2 else None
 
     def due_ns(self, now_ns: int) -> int:
         """When to read next."""
         if self.fast:
             return self._last_read_ns + self._fast_pace_ns
-        period = self.period_ns
-        if period is not None:
-            expected = self._ticks[-1] + period
-            # a tenth of a period early: ticks come up to 3 % early, and one that falls into the sleep is known to a
-            # tenth of a period only
-            wake = expected - period // 10 - self._cost_ns
-            if now_ns < wake:
-                return wake
-            if now_ns > expected + period:  # lost: search anew, but gently
-                return self._read_end_ns + period // 20
+        period, last = self.period_ns, self._tick_ns
+        if period is None or last is None:
+            return self._read_end_ns + self._pace_ns
+        # a tenth of a period early: ticks come up to 3 % early, and one that falls into the sleep is known to a tenth
+        # of a period only
+        early = period // 10 + self._cost_ns
+        passed = max((now_ns - last) // period, 0)
+        expected = last + period * max(self._stride, passed)
+        if now_ns < expected - early:
+            return expected - early
+        if self._read_end_ns - last > LOST * period * self._stride:  # search anew, but gently
+            return self._read_end_ns + period // 20
         return self._read_end_ns + self._pace_ns
 
 

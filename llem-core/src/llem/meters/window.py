@@ -86,11 +86,11 @@ class Ticks:
 
 
 def counter_energy(
-    rows: Sequence[TraceRow], power: Sequence[TraceRow], t0_ns: int, t1_ns: int
+    rows: Sequence[TraceRow], power: Sequence[TraceRow], t0_ns: int, t1_ns: int, nominal_s: float = 0.1
 ) -> tuple[float, ErrorBudget, float, int] | None:
-    """Joules in [t0, t1] off a counter, its budget (without sensor), the update period in s, and the updates within.
+    """Joules in [t0, t1] off a counter, its budget (without sensor), the update period in s, and the ticks used within.
 
-    None when fewer than three ticks are known.
+    `nominal_s` is the period the meter states. None when fewer than three ticks are known.
     """
     if len(rows) < 3:
         return None
@@ -103,7 +103,9 @@ def counter_energy(
     seen += [watts for t, watts in moments if _near(t, t, t0, t1)]
     low, high = min(seen), max(seen)
     inside = [i for i in near if ticks.times[i] >= t0 and ticks.times[i + 1] <= t1]
-    period = statistics.median(ticks.times[i + 1] - ticks.times[i] for i in range(len(rows) - 1))
+    spans = [b - a for a, b in itertools.pairwise(ticks.times)]
+    # within a window not every tick is looked for, so the period is that of the close ones
+    period = statistics.median([span for span in spans if span < 1.5 * nominal_s] or spans)
     edges = ticks.edge_bound(t0, low, high) + ticks.edge_bound(t1, low, high)
     budget = ErrorBudget(
         tick_j=edges + _delay(ticks, t0, t1, low, high),
@@ -166,11 +168,14 @@ def power_energy(
     joules = sum((t2 - t1) * (w1 + w2) / 2 for (t1, w1), (t2, w2) in itertools.pairwise(points))
     seen = [w for t, w in zip(times, watts, strict=True) if -SENSOR_DELAY_S <= t <= end + SENSOR_DELAY_S] or watts
     low, high = min(seen), max(seen)
-    waits = [t2 - t1 for (t1, _), (t2, _) in itertools.pairwise(points)]
-    gaps = sum(wait for wait in waits if wait > GAP_PERIODS * period_s)
+    gaps = [
+        (t2 - t1) * max(high - (w1 + w2) / 2, (w1 + w2) / 2 - low)  # anything seen may have been there all the while
+        for (t1, w1), (t2, w2) in itertools.pairwise(points)
+        if t2 - t1 > GAP_PERIODS * period_s
+    ]
     budget = ErrorBudget(
         tick_j=(high - low) * (period_s + SENSOR_DELAY_S),
-        gap_j=(high - low) / 2 * gaps,
+        gap_j=sum(gaps),
         repeat_j=_half_width([w for _, w in inner], low, high) * end,
     )
     return joules, budget, len(inner)
@@ -205,7 +210,7 @@ def _reading(rows: Sequence[TraceRow], meter: str, domain: Domain, t0_ns: int, t
         return _reading_of(meter, domain, joules, budget=budget, period_s=period, updates=updates)
     counter = series(rows, meter, domain.name, "counter_j")
     fault = _counter_fault(counter, t0_ns, t1_ns, period)
-    counted = None if fault else counter_energy(counter, power, t0_ns, t1_ns)
+    counted = None if fault else counter_energy(counter, power, t0_ns, t1_ns, period)
     if counted is None:
         return _reading_of(meter, domain, None, reason=fault or "meter_failed")
     joules, budget, period, updates = counted

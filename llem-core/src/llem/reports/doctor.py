@@ -126,7 +126,8 @@ def _gpus(probes: Probes) -> Iterator[Check]:
 def _gpu(gpu: Gpu, nvml: Nvml) -> Check:
     limit = nvml.power_limit_w(gpu.uuid)
     limits = "" if limit is None else f", power limit {limit:.0f} W"
-    detail = f"{gpu.name}, {gpu.memory_bytes / 2**30:.0f} GiB{limits}, {gpu.uuid}"
+    memory = "memory shared with the host" if gpu.memory_bytes is None else f"{gpu.memory_bytes / 2**30:.0f} GiB"
+    detail = f"{gpu.name}, {memory}{limits}, {gpu.uuid}"
     if gpu.mig:
         fix = "use a GPU without MIG, or ask the administrator to turn it off: a slice's energy cannot be measured"
         return Check(f"gpu {gpu.index}", "warning", f"{detail}; MIG is on", fix)

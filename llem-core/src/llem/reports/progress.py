@@ -27,6 +27,7 @@ class Estimate:
         self.tokens_per_s: float | None = None
         self._phase_s: float | None = None
         self._since = 0.0
+        self._running = False  # a trial
         self._trial_s: float | None = None
         self._after_s = 0.0
 
@@ -35,12 +36,14 @@ class Estimate:
         kind = event.get("event")
         if kind == "phase":
             self.phase, self._phase_s, self._since = str(event["phase"]), event.get("seconds"), now
+            self._running = self.phase == "trial"
         elif kind == "power":
             self.watts = sum(event["watts"].values()) if event["watts"] else None
         elif kind == "calibrated":
             self._trial_s, self._after_s = event["trial_s"], event["after_s"]
         elif kind == "trial":
             self.done += 1
+            self._running = False
             self.tokens_per_s = event["output_tokens_per_s"]
 
     def left_s(self, now: float) -> float | None:
@@ -48,10 +51,9 @@ class Estimate:
         phase_left = max((self._phase_s or 0.0) - (now - self._since), 0.0)
         if self._trial_s is None:
             return None
-        if self.phase == "baseline after":
+        further = max(self.trials - self.done - self._running, 0)
+        if self.phase == "baseline after" and not further:
             return phase_left
-        running = 1 if self.phase == "trial" else 0
-        further = max(self.trials - self.done - running, 0)
         return phase_left + further * self._trial_s + self._after_s
 
     def line(self, now: float) -> str:

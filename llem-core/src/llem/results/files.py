@@ -38,7 +38,7 @@ def machine_errors(path: Path) -> Iterator[None]:
 
 def _refusal(path: Path, error: OSError) -> LlemError:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        hint = "free some space and go on with `--resume`; what was stored before is intact"
+        hint = "free some space and run again into another folder; what was stored before is intact"
         return MachineError(f"no space left to write {path}", hint, "disk_full")
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         return MachineError(f"no permission for {path}", "choose a folder that you may write, with `-o`", "permission")

@@ -43,7 +43,7 @@ class Store:
         folder = Path(path)
         with machine_errors(folder):
             if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-                hint = "choose another folder with `-o`, or continue this one with `--resume`"
+                hint = "choose another folder with `-o`"
                 raise StoreError(f"{folder} is there already and not an empty folder", hint, "store_exists")
             folder.mkdir(parents=True, exist_ok=True)
         write_json(folder / "study.json", _versioned(study))

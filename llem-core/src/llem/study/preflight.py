@@ -9,11 +9,13 @@ from typing import Any
 
 import attrs
 
+from llem.backends.base import Placement
 from llem.config.identity import experiment_id, file_settings
 from llem.config.load import Resolved, to_document
 from llem.errors import ConfigError, Problem
 from llem.experiment.placement import place
 from llem.experiment.procedure import check_backend
+from llem.meters.base import Meter, WindowMeter
 from llem.models.resolve import resolve_model
 from llem.models.spec import ModelSpec
 from llem.plugins.registry import Registry
@@ -33,20 +35,20 @@ class Planned:
 
 
 def plan_experiment(resolved: Resolved, registry: Registry) -> Planned:
-    """Check the model, the backend, the devices and the meters' names.
+    """Check the model, the backend, the devices and the meters that the user named.
 
     Raises:
         ConfigError: no such model, or the backend refuses the configuration.
         UnknownPlugin, BrokenPlugin: a meter or backend that cannot be used.
-        MachineError: a required module or GPU is not there.
+        MachineError: a required module or GPU is not there, or a named meter cannot be read.
     """
     experiment = resolved.experiment
     model = resolve_model(experiment.model, revision=experiment.revision, seed=experiment.weights_seed)
     check_backend(experiment, model, registry)
     registry.load("workload", experiment.workload.kind)
+    placement = place(experiment)
     for name in experiment.meters or ():
-        registry.load("meter", name)
-    place(experiment)
+        _try_meter(registry.load("meter", name), experiment.meter_options.get(name), placement)
     hashes = {path: _content_hash(path, name) for path, name in file_settings(experiment).items()}
     identity = experiment_id(experiment, model, hashes)
     document = {
@@ -56,6 +58,18 @@ def plan_experiment(resolved: Resolved, registry: Registry) -> Planned:
         "model": _model_document(model),
     }
     return Planned(identity, document, experiment.trials, experiment.max_trials, experiment.restarts)
+
+
+def _try_meter(meter_class: type[Meter], options: Any, placement: Placement) -> None:
+    """Open and close a meter that the user named. A library that measures by itself may take seconds to open, and does
+    so in the worker alone."""
+    if issubclass(meter_class, WindowMeter):
+        return
+    meter = meter_class(options, placement.gpu_uuids)
+    try:
+        meter.open()
+    finally:
+        meter.close()
 
 
 def _model_document(model: ModelSpec) -> Mapping[str, Any]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import re
 import signal
 import sys
 import threading
@@ -27,8 +29,11 @@ __all__ = ["default_folder", "run_planned", "stop_on_interrupt"]
 
 
 def default_folder(results_dir: str, name: str) -> Path:
-    """A new folder's name under the results folder: the study's name and the UTC time."""
-    return Path(results_dir) / f"{name}-{datetime.now(UTC):%Y%m%dT%H%M%SZ}"
+    """A new folder's name under the results folder: study's name, UTC time, and a number where that is taken."""
+    safe = re.sub(r"[^\w.-]+", "-", name).strip(".-") or "llem"
+    first = Path(results_dir) / f"{safe}-{datetime.now(UTC):%Y%m%dT%H%M%SZ}"
+    further = (first.with_name(f"{first.name}-{number}") for number in itertools.count(2))
+    return next(path for path in itertools.chain([first], further) if not path.exists())
 
 
 def run_planned(
@@ -78,6 +83,9 @@ def _run_workers(
     first = 0
     for restart, (trials, most) in enumerate(_shares(planned)):
         order = WorkOrder(str(store.path), planned.id, restart, restart, first, trials, most)
+        if stop.is_set():
+            store.write_outcome(planned.id, _ending(restart, "interrupted", "stopped by the user"))
+            return _interrupted("stopped by the user", store)
         path = store.worker_dir(restart) / "order.json"
         order.write(path)
         seen: dict[str, Any] = {}
@@ -93,7 +101,10 @@ def _run_workers(
         except KeyboardInterrupt:
             if not seen:
                 store.write_outcome(planned.id, _ending(restart, "interrupted", "killed by the user"))
-            return ExperimentFailed("killed by the user", f"what was measured is in {store.path}", "interrupted")
+            return _interrupted("killed by the user", store)
+        if not seen and stop.is_set():  # told to stop before it could listen
+            store.write_outcome(planned.id, _ending(restart, "interrupted", "stopped by the user"))
+            return _interrupted("stopped by the user", store)
         if not seen:  # it died without a word: killed, or a crash below Python
             error = f"the worker ended with status {status} and no outcome"
             store.write_outcome(planned.id, _ending(restart, "crash", error))
@@ -104,15 +115,22 @@ def _run_workers(
     return None
 
 
+def _interrupted(message: str, store: Store) -> LlemError:
+    return ExperimentFailed(message, f"what was measured is in {store.path}", "interrupted")
+
+
 def _ending(restart: int, outcome: str, error: str) -> Mapping[str, Any]:
     return {"restart": restart, "outcome": outcome, "error": error, "code": outcome, "findings": []}
 
 
 def _shares(planned: Planned) -> Sequence[tuple[int, int]]:
     """Trials (least, most) of each engine process, spread evenly and never none."""
-    n = planned.restarts
-    least, most = -(-planned.trials // n), -(-planned.max_trials // n)
-    return [(max(least, 1), max(most, 1))] * n
+    return list(zip(*(_spread(count, planned.restarts) for count in (planned.trials, planned.max_trials)), strict=True))
+
+
+def _spread(count: int, parts: int) -> list[int]:
+    each, more = divmod(count, parts)
+    return [max(each + (part < more), 1) for part in range(parts)]
 
 
 def _worker_error(error: Mapping[str, Any]) -> LlemError:

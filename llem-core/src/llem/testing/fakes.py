@@ -1,16 +1,23 @@
-"""Fakes with a known truth: a clock that a test moves, and an NVML whose true energy is known at every moment."""
+"""Fakes with a known truth: a clock that a test moves, an NVML whose true energy is known at every moment, and meters
+of a steady power for what runs in processes of its own and in real time.
+"""
 
 from __future__ import annotations
 
 import bisect
 import random
+import time
 from collections.abc import Callable, Sequence
 from types import SimpleNamespace
 from typing import Any
 
 import attrs
 
-__all__ = ["FakeClock", "FakeGpu", "FakeNvml", "Load"]
+from llem.config.fields import at_least, option
+from llem.errors import MachineError
+from llem.meters.base import CounterMeter, Domain
+
+__all__ = ["FailingMeter", "FakeClock", "FakeGpu", "FakeNvml", "Load", "SteadyMeter", "SteadyOptions"]
 
 
 class FakeClock:
@@ -181,3 +188,53 @@ class FakeNvml:
 
     def _unsupported(self, *_: Any) -> Any:
         raise self.NVMLError("Not Supported")
+
+
+@attrs.frozen(kw_only=True)
+class SteadyOptions:
+    """The section of a `SteadyMeter` or `FailingMeter`."""
+
+    watts: float = option(40.0, help="The true power.", unit="W", validator=at_least(0))
+    period_s: float = option(0.05, help="Time between two updates of the counter.", unit="s", validator=at_least(0.001))
+    reads: int = option(20, help="A `FailingMeter` reads its counter this often, and then no more.")
+
+
+class SteadyMeter(CounterMeter):
+    """A counter of steady power in real time: between t0 and t1 the true energy is `watts` * (t1 - t0).
+
+    It counts from the zero of the monotonic clock in every process, so that a test knows what a child process reads.
+    A plugin provides it by `Reference("steady", "llem.testing.fakes:SteadyMeter", config=
+    "llem.testing.fakes:SteadyOptions")`.
+    """
+
+    name = "steady"
+
+    def __init__(self, options: SteadyOptions | None = None, gpu_uuids: Sequence[str] = ()) -> None:
+        super().__init__(options or SteadyOptions(), gpu_uuids)
+
+    def open(self) -> Sequence[Domain]:
+        return [Domain("node", "node", "measured", "a fake of steady power", period_s=self.options.period_s)]
+
+    def read_counter(self, domain: str) -> float:
+        """Joules at the last tick; ticks are whole periods of the monotonic clock."""
+        period_ns = round(self.options.period_s * 1e9)
+        return float(time.monotonic_ns() // period_ns * period_ns / 1e9 * self.options.watts)
+
+    def read_power(self, domain: str) -> float | None:
+        return float(self.options.watts)
+
+
+class FailingMeter(SteadyMeter):
+    """A counter that fails after some reads, as one does whose driver goes away."""
+
+    name = "failing"
+
+    def __init__(self, options: SteadyOptions | None = None, gpu_uuids: Sequence[str] = ()) -> None:
+        super().__init__(options, gpu_uuids)
+        self._reads = 0
+
+    def read_counter(self, domain: str) -> float:
+        self._reads += 1
+        if self._reads > self.options.reads:
+            raise MachineError(f"{domain} gives no more readings", "this fake fails on purpose", "meter_failed")
+        return super().read_counter(domain)

@@ -1,0 +1,141 @@
+"""Ctrl-C on a real `llem run`: the first ends after the trial, the second at once, and nothing runs on."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+import llem
+from llem.results.store import Store
+from llem.results.verify import verify
+
+
+@pytest.fixture
+def start(tmp_path: Path, lab) -> Iterator[Callable[..., subprocess.Popen[str]]]:
+    """Start `llem run` with a backend and a meter that are plugins, into the folder `out`."""
+    started: list[subprocess.Popen[str]] = []
+
+    def _start(*arguments: str, window_s: float) -> subprocess.Popen[str]:
+        command = [sys.executable, "-m", "llem", "run", "-b", "lab", "-o", str(tmp_path / "out"), "--preset=quick"]
+        settings = ["device=cpu", "meters=[steady]", "warmup.seconds=0", "baseline.seconds=0", "trials=500"]
+        settings += ["workload.input_tokens=8", "workload.output_tokens=8", f"window_s={window_s}"]
+        command += [f"--set={setting}" for setting in settings]
+        started.append(
+            subprocess.Popen(
+                [*command, *arguments],
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+                cwd=tmp_path,
+                start_new_session=True,  # as a shell does: a process group of its own
+            )
+        )
+        return started[-1]
+
+    yield _start
+    for process in started:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+
+
+def wait_for_event(out: Path, kind: str, **fields: object) -> None:
+    """Until the worker has told of this."""
+    until = time.monotonic() + 60
+    while time.monotonic() < until:
+        path = out / "workers" / "0" / "events.jsonl"
+        lines = path.read_text().splitlines() if path.exists() else []
+        events = [json.loads(line) for line in lines if line.endswith("}")]
+        if any(event["event"] == kind and fields.items() <= event.items() for event in events):
+            return
+        time.sleep(0.02)
+    raise AssertionError(f"no {kind} in time")
+
+
+def family(process: subprocess.Popen[str]) -> list[psutil.Process]:
+    """The command, its worker and the process that reads the meters."""
+    parent = psutil.Process(process.pid)
+    found = [parent, *parent.children(recursive=True)]
+    assert len(found) == 3
+    return found
+
+
+def assert_gone(processes: list[psutil.Process]) -> None:
+    """None of them runs any more."""
+    _, alive = psutil.wait_procs(processes, timeout=10)
+    assert [one for one in alive if one.is_running() and one.status() != psutil.STATUS_ZOMBIE] == []
+
+
+def test_the_first_interrupt_ends_after_the_trial(start, tmp_path: Path) -> None:
+    """The trial that runs is finished and kept, the outcome is `interrupted`, the exit code 130."""
+    process = start(window_s=0.3)
+    wait_for_event(tmp_path / "out", "trial", trial=0)
+    running = family(process)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    store = Store.open(tmp_path / "out")
+    [result] = llem.load_results(tmp_path / "out").values()
+
+    assert (process.returncode, out) == (130, "")
+    assert "stopping after this trial; press Ctrl-C again to stop at once" in err
+    assert err.splitlines()[-2:] == [f"what was measured is in {tmp_path / 'out'}", "error: interrupted"]
+    assert "Traceback" not in err
+    assert_gone(running)
+    assert (result.outcome, result.error) == ("interrupted", "stopped by the user")
+    assert 1 <= result.trials < 500
+    assert len({trial.batches for trial in store.trials(result.id)}) == 1  # the last is no shorter than the others
+    assert result.metrics["energy_j"].value is not None
+    assert [outcome["outcome"] for outcome in store.outcomes(result.id)] == ["interrupted"]
+    assert verify(store) == []
+
+
+def test_the_second_interrupt_ends_at_once(start, tmp_path: Path) -> None:
+    """A trial of many minutes is not waited for; what is left of the worker is killed, and the outcome recorded."""
+    process = start(window_s=900.0)
+    wait_for_event(tmp_path / "out", "phase", phase="trial")
+    running = family(process)
+    process.send_signal(signal.SIGINT)
+    line = ""
+    while "stopping" not in line:
+        line = process.stderr.readline()
+    assert all(one.is_running() for one in running)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    [result] = llem.load_results(tmp_path / "out").values()
+
+    assert (process.returncode, out) == (130, "")
+    assert err.splitlines()[-1] == "error: interrupted"
+    assert "Traceback" not in err
+    assert_gone(running)
+    assert (result.outcome, result.error, result.trials) == ("interrupted", "killed by the user", 0)
+    assert verify(Store.open(tmp_path / "out")) == []
+
+
+def test_a_worker_that_is_killed_ends_the_command_with_1(start, tmp_path: Path) -> None:
+    """By the system's out-of-memory killer, say: one message that names the log, and the meters' reader is gone too."""
+    process = start(window_s=0.3)
+    wait_for_event(tmp_path / "out", "trial", trial=0)
+    running = family(process)
+    running[1].kill()
+    _, err = process.communicate(timeout=60)
+    [result] = llem.load_results(tmp_path / "out").values()
+
+    assert process.returncode == 1
+    assert err.splitlines()[-2:] == [
+        "error: the worker ended with status -9 and no outcome",
+        f"  see {tmp_path / 'out' / 'workers' / '0' / 'log.txt'}",
+    ]
+    assert_gone(running)
+    assert result.outcome == "crash"
+    assert result.trials >= 1
+    assert result.metrics["energy_j"].value is not None
+    assert verify(Store.open(tmp_path / "out")) == []

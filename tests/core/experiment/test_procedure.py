@@ -1,0 +1,323 @@
+"""The steps of an experiment one by one, with an engine whose batches take a known time."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from pathlib import Path
+from types import SimpleNamespace
+
+import attrs
+import pytest
+
+from llem.config.load import Layer, resolve
+from llem.errors import ConfigError, ExperimentFailed, LlemError, MachineError
+from llem.experiment import procedure
+from llem.experiment.events import silent
+from llem.experiment.instruments import Instruments
+from llem.experiment.order import WorkOrder
+from llem.experiment.phases import baseline, calibrate, warm_up
+from llem.experiment.procedure import STEPS, check_backend, run_procedure
+from llem.experiment.session import Session
+from llem.experiment.tenants import Tenants
+from llem.experiment.trial import LEAD_S, _conduct, run_trial
+from llem.experiment.worker import _session
+from llem.findings import Finding, finding
+from llem.meters.base import Domain
+from llem.models.resolve import resolve_model
+from llem.plugins.registry import registry
+from llem.results.store import Store
+from llem.study.preflight import plan_experiment
+
+
+@pytest.fixture
+def session(tmp_path: Path, lab, monkeypatch):
+    """A session of the plugin's backend, ready for its first step; closed whatever happens."""
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")  # so that it is what it was afterwards
+    made: list[Session] = []
+
+    def _make(**settings) -> Session:
+        planned = plan_experiment(resolve([Layer("test", {**lab, **settings})], registry()), registry())
+        store = Store.create(tmp_path / f"store-{len(made)}", {"name": "test", "experiments": [planned.id]})
+        store.write_experiment(planned.id, planned.document)
+        order = WorkOrder(str(store.path), planned.id, 0, 0, 0, planned.trials, planned.max_trials)
+        made.append(_session(order, store, registry(), silent, threading.Event(), None))
+        return made[-1]
+
+    yield _make
+    for one in made:
+        if one.instruments is not None:
+            one.instruments.close()
+
+
+def through(session: Session, last: str) -> Session:
+    """Take every step up to this one."""
+    for step in STEPS:
+        step(session)
+        if step.__name__ == last:
+            break
+    return session
+
+
+def test_the_steps_in_order() -> None:
+    """The procedure as it can be read; the engine is loaded after everything that is cheap to find wrong."""
+    assert [step.__name__ for step in STEPS] == [
+        "check",
+        "open_instruments",
+        "load",
+        "record",
+        "baseline_before",
+        "warm_up",
+        "calibrate",
+        "trials",
+        "baseline_after",
+    ]
+
+
+def test_calibration_fills_the_window_and_leads_only_where_something_is_read(session) -> None:
+    """The number of batches is the window over a batch, rounded up; leads last as long as the sensor's delay."""
+    read, blind = session(meters=["steady"]), session(meters=["watch"])
+    for one in (read, blind):
+        through(one, "open_instruments")
+        one.batch_s = 0.07
+        calibrate(one)
+
+    assert (read.batches, read.lead_batches) == (3, 8)
+    assert (blind.batches, blind.lead_batches) == (3, 0)
+    assert read.lead_batches * 0.07 >= LEAD_S
+
+
+def test_a_batch_longer_than_the_window_is_one_batch(session) -> None:
+    """At least one is measured, and one leads in and out."""
+    one = through(session(meters=["steady"]), "open_instruments")
+    one.batch_s = 30.0
+    calibrate(one)
+
+    assert (one.batches, one.lead_batches) == (1, 1)
+
+
+def test_warm_up_is_a_number_of_batches_and_then_a_time(session) -> None:
+    """Both are fixed by the configuration; calibration gets the median time of a batch."""
+    few = through(session(warmup={"batches": 3, "seconds": 0.0}), "baseline_before")
+    warm_up(few)
+    long = through(session(warmup={"batches": 0, "seconds": 0.15}), "baseline_before")
+    begun = time.monotonic()
+    warm_up(long)
+
+    assert few.cursor == few.live_engine.batches == 3
+    assert time.monotonic() - begun >= 0.15
+    assert long.live_engine.batches >= 2  # one for calibration, and at least one for warmth
+    assert few.batch_s >= 0.008
+
+
+def test_a_trial_counts_the_window_alone(session) -> None:
+    """Lead batches are the same work and appear in no number; requests go on where the warm-up ended."""
+    one = through(session(meters=["steady"], load={"batch_size": 2}), "calibrate")
+    before, made = one.cursor, one.live_engine.batches
+    trial, rows, requests = run_trial(one, 0)
+
+    assert one.live_engine.batches - made == one.batches + 2 * one.lead_batches
+    assert trial.batches == len(trial.batch_s) == one.batches
+    assert trial.requests == len(requests) == 2 * one.batches
+    assert trial.first_index == requests[0].index == before + 2 * one.lead_batches
+    assert [row.index for row in requests] == list(range(trial.first_index, trial.first_index + trial.requests))
+    assert all(trial.t0_ns <= row.start_ns < row.end_ns <= trial.t1_ns for row in requests)
+    assert rows[0].t_ns < trial.t0_ns < trial.t1_ns < rows[-1].t_ns
+    assert one.cursor == before + 2 * (one.batches + 2 * one.lead_batches)
+
+
+def test_the_digest_is_of_the_output(session) -> None:
+    """Two engines that make the same of the same requests agree; other requests give another digest."""
+    digests = []
+    for _ in range(2):
+        one = through(session(meters=["watch"]), "load")
+        one.batches = 3
+        digests.append([run_trial(one, index)[0].output_digest for index in range(2)])
+
+    assert digests[0] == digests[1]
+    assert digests[0][0] != digests[0][1]
+
+
+def test_a_trial_that_fails_leaves_the_meters_ready(session) -> None:
+    """The reader stops reading, so that the next window can begin."""
+    one = through(session(meters=["steady"]), "calibrate")
+    one.live_engine.lab = attrs.evolve(one.live_engine.lab, fail_in="generate", after=0)
+    with pytest.raises(RuntimeError, match="device lost"):
+        run_trial(one, 0)
+    one.live_engine.lab = attrs.evolve(one.live_engine.lab, fail_in=None)
+    trial, _, _ = run_trial(one, 1)
+
+    assert trial.energies[0].energy_j is not None
+
+
+def test_the_engines_error_is_told_though_the_meters_are_gone_too(session) -> None:
+    """Where both fail, what ended the trial is the engine's failure."""
+    one = through(session(meters=["steady"]), "calibrate")
+    one.live_engine.lab = attrs.evolve(one.live_engine.lab, fail_in="generate", error="memory")
+    os.kill(one.live_instruments._sampler.pid, signal.SIGSTOP)  # so that `begin` is taken, and nothing answered
+    threading.Timer(0.3, os.kill, (one.live_instruments._sampler.pid, signal.SIGKILL)).start()
+    with pytest.raises(MemoryError):
+        run_trial(one, 0)
+
+
+def test_baseline_discards_its_beginning(session) -> None:
+    """What is kept is what lies after the part in which power settles; afterwards half of it."""
+    one = through(session(meters=["watch"], baseline={"seconds": 1.2, "discard_seconds": 0.2}), "load")
+    begun = time.monotonic_ns()
+    for phase in ("before", "after"):
+        baseline(one, phase)
+    before, after = one.store.baselines(one.order.experiment_id)
+
+    assert before.t0_ns - begun >= 0.2e9
+    assert before.duration_s == pytest.approx(1.0, abs=0.3)
+    assert after.duration_s == pytest.approx(0.5, abs=0.3)
+    assert before.readings[0].energy_j == pytest.approx(30.0 * before.duration_s, rel=0.05)
+
+
+def test_no_baseline_without_meters_or_when_none_is_wanted(session) -> None:
+    """Nothing is waited for that nobody would read."""
+    for settings in ({"meters": []}, {"meters": ["watch"], "baseline": {"seconds": 0.0}}):
+        one = through(session(**{"baseline": {"seconds": 60.0}, **settings}), "load")
+        baseline(one, "before")
+
+        assert one.store.baselines(one.order.experiment_id) == ()
+
+
+def test_a_wish_to_stop_ends_the_baseline(session) -> None:
+    """A minute of idleness is not waited for, and no half of it is stored."""
+    one = through(session(meters=["steady"], baseline={"seconds": 60.0}), "load")
+    threading.Timer(0.2, one.stop.set).start()
+    with pytest.raises(ExperimentFailed) as caught:
+        baseline(one, "before")
+
+    assert caught.value.code == "interrupted"
+    assert one.store.baselines(one.order.experiment_id) == ()
+
+
+def test_what_is_used_before_its_step_is_a_bug(session) -> None:
+    """And says so, instead of an attribute error deep in the engine."""
+    one = session()
+    for use in (lambda: one.live_engine, lambda: one.live_instruments, lambda: one.next_batches(1)):
+        with pytest.raises(LlemError) as caught:
+            use()
+        assert caught.value.code == "bug"
+
+
+@pytest.mark.parametrize("fails", [None, "load", "record", "trials"])
+def test_engine_and_meters_are_let_go_whatever_happens(session, monkeypatch, fails: str | None) -> None:
+    """Each closed once, in whatever step the procedure ended."""
+    one = session(meters=["steady"])
+    closed = []
+    steps = []
+    for step in STEPS:
+        if step.__name__ == fails:
+            steps.append(lambda _: (_ for _ in ()).throw(OSError("pulled the plug")))
+        else:
+            steps.append(step)
+    monkeypatch.setattr(procedure, "STEPS", tuple(steps))
+    monkeypatch.setattr(Instruments, "close", lambda self, close=Instruments.close: (closed.append("m"), close(self)))
+    monkeypatch.setattr("llem_lab.LabEngine.close", lambda self: closed.append("e"))
+    if fails:
+        with pytest.raises(OSError, match="pulled the plug"):
+            run_procedure(one)
+    else:
+        run_procedure(one)
+
+    assert closed == (["m"] if fails == "load" else ["e", "m"])
+
+
+def test_what_a_backend_refuses_is_a_configuration_error(monkeypatch, lab) -> None:
+    """Every refusal with the field that it is about; what it only remarks on is passed on."""
+    import llem_lab
+
+    said = [
+        finding("backend_check", "no such kernel", field="lab.kernel"),
+        Finding("backend_check", "warning", "this is slow"),
+        finding("backend_check", "too many"),
+    ]
+    monkeypatch.setattr(llem_lab.LabBackend, "check", lambda self, experiment, model: said)
+    experiment = resolve([Layer("test", lab)], registry()).experiment
+    model = resolve_model("shape:tiny")
+    with pytest.raises(ConfigError) as caught:
+        check_backend(experiment, model, registry())
+    assert str(caught.value) == (
+        "the lab backend refuses this configuration\n  lab.kernel: no such kernel\n  lab: too many"
+    )
+
+    del said[2], said[0]
+    assert [one.message for one in check_backend(experiment, model, registry())] == ["this is slow"]
+
+
+def test_throttling_and_strangers_are_findings_of_the_trial() -> None:
+    """A slowed GPU and a foreign process make the result invalid, the power cap alone does not."""
+    pids = {901}
+    tenants = Tenants(lambda: set(pids))
+    pids |= {7, 12}
+    watched = SimpleNamespace(tenants=tenants)
+    health = {
+        "gpu:A": {"throttle": ["sw_power_cap", "hw_thermal_slowdown", "hw_power_brake"]},
+        "gpu:B": {"throttle": ["sw_power_cap"]},
+        "gpu:C": {},
+    }
+    found = _conduct(watched, health)  # type: ignore[arg-type]
+
+    assert [(one.code, one.severity, one.message) for one in found] == [
+        ("throttled", "error", "gpu:A slowed down: hw_thermal_slowdown, hw_power_brake"),
+        ("power_capped", "info", "gpu:A ran at its power limit"),
+        ("power_capped", "info", "gpu:B ran at its power limit"),
+        ("foreign_process", "error", "3 other process(es) on the GPU: 7, 12, 901"),
+    ]
+    assert _conduct(SimpleNamespace(tenants=None), {}) == []  # type: ignore[arg-type]
+
+
+def test_a_library_that_gives_no_reading_is_none_with_a_reason(session, monkeypatch) -> None:
+    """None for a domain, or the domain left out: never 0."""
+    import llem_lab
+
+    domains = [Domain(f"cpu:{n}", "cpu", "modelled", "a stop watch", method="window") for n in range(3)]
+    monkeypatch.setattr(llem_lab.WatchMeter, "open", lambda self: domains)
+    monkeypatch.setattr(llem_lab.WatchMeter, "end", lambda self: {"cpu:0": 5.0, "cpu:1": None})
+    one = through(session(meters=["watch"]), "open_instruments")
+    instruments = one.live_instruments
+    instruments.begin()
+    instruments.window_begin()
+    instruments.window_end()
+    readings, rows, findings = instruments.end(0, 1)
+
+    assert [(r.domain, r.energy_j, r.reason) for r in readings] == [
+        ("cpu:0", 5.0, None),
+        ("cpu:1", None, "meter_failed"),
+        ("cpu:2", None, "meter_failed"),
+    ]
+    assert (rows, findings) == ([], [])
+
+
+def test_meters_opened_before_one_that_fails_are_closed(session, monkeypatch) -> None:
+    """No library is left running because the next meter is not there."""
+    import llem_lab
+
+    closed = []
+    monkeypatch.setattr(llem_lab.WatchMeter, "close", lambda self: closed.append("watch"))
+    monkeypatch.setattr("llem.study.preflight._try_meter", lambda *_: None)
+    one = session(meters=["watch", "absent"])
+    with pytest.raises(MachineError, match="no power meter answers"):
+        through(one, "open_instruments")
+
+    assert closed == ["watch"]
+
+
+def test_an_order_survives_its_file(tmp_path: Path) -> None:
+    """What a launcher writes is what the worker reads."""
+    order = WorkOrder("/some/store", "abc", 1, 2, 10, 5, 8)
+    order.write(tmp_path / "order.json")
+
+    assert WorkOrder.read(tmp_path / "order.json") == order
+
+
+def test_an_order_that_cannot_be_written_is_the_machines_state(tmp_path: Path) -> None:
+    """An error of llem with a hint, not of the operating system."""
+    (tmp_path / "order.json").mkdir()
+    with pytest.raises(MachineError):
+        WorkOrder("/some/store", "abc", 0, 0, 0, 1, 1).write(tmp_path / "order.json")

@@ -1,0 +1,151 @@
+"""Running a worker: its events, its status, and that nothing of it stays."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import threading
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from llem.launchers import process as process_module
+from llem.launchers.process import ProcessLauncher
+
+
+@pytest.fixture
+def script(tmp_path: Path, monkeypatch) -> Path:
+    """Where to put a program that runs in the worker's place: the launcher starts it as its interpreter."""
+    program = tmp_path / "program.py"
+    started = tmp_path / "python"
+    started.write_text(f'#!/bin/sh\nexec "{sys.executable}" "{program}" "$@"\n')
+    started.chmod(0o755)
+    monkeypatch.setattr(process_module.sys, "executable", str(started))
+    return program
+
+
+def order(tmp_path: Path) -> Path:
+    """Where an order would lie."""
+    path = tmp_path / "worker" / "order.json"
+    path.parent.mkdir(exist_ok=True)
+    path.write_text("{}")
+    return path
+
+
+def ended(pid: int) -> bool:
+    """Whether a process is gone, or dead and only not collected by its new parent."""
+    until = time.monotonic() + 10
+    while time.monotonic() < until:
+        if not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE:
+            return True
+        time.sleep(0.02)
+    return False
+
+
+def test_events_come_in_order_and_the_rest_goes_to_the_log(tmp_path: Path, script: Path) -> None:
+    """Each line of standard output is an event; standard error is kept; the exit status is returned."""
+    script.write_text(
+        "import json, sys\nprint('noise', file=sys.stderr)\n"
+        "for n in range(3): print(json.dumps({'event': 'trial', 'n': n}), flush=True)\n"
+        "print(json.dumps({'event': 'told', 'arguments': sys.argv[1:]}))\nsys.exit(5)\n"
+    )
+    seen: list = []
+    path = order(tmp_path)
+    status = ProcessLauncher().launch(path, seen.append, threading.Event())
+
+    assert status == 5
+    assert [event["n"] for event in seen[:3]] == [0, 1, 2]
+    assert seen[3]["arguments"][-2:] == ["worker", str(path)]
+    assert (path.parent / "log.txt").read_text() == "noise\n"
+
+
+def test_a_worker_is_asked_to_stop_and_may_finish(tmp_path: Path, script: Path) -> None:
+    """`stop` becomes SIGTERM once; what the worker says afterwards still arrives, and its status too."""
+    script.write_text(
+        "import json, signal, sys, threading\nstop = threading.Event()\n"
+        "signal.signal(signal.SIGTERM, lambda *_: stop.set())\n"
+        "print(json.dumps({'event': 'ready'}), flush=True)\nstop.wait(20)\n"
+        "print(json.dumps({'event': 'outcome'}), flush=True)\nsys.exit(3)\n"
+    )
+    seen: list = []
+    stop = threading.Event()
+
+    def told(event) -> None:
+        seen.append(event["event"])
+        if event["event"] == "ready":
+            stop.set()
+
+    assert ProcessLauncher().launch(order(tmp_path), told, stop) == 3
+    assert seen == ["ready", "outcome"]
+
+
+@pytest.mark.parametrize("how", ["ends", "raises"])
+def test_nothing_of_the_worker_outlives_the_call(tmp_path: Path, script: Path, how: str) -> None:
+    """Children that it left behind are ended with it, whether it ended or the caller gave up on it."""
+    script.write_text(
+        "import json, subprocess, sys, time\n"
+        "quiet = {'stdout': subprocess.DEVNULL}\n"
+        "child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)'], **quiet)\n"
+        "print(json.dumps({'child': child.pid}), flush=True)\n"
+        f"time.sleep({0 if how == 'ends' else 60})\n"
+    )
+    seen: list = []
+
+    def told(event) -> None:
+        seen.append(event["child"])
+        if how == "raises":
+            raise KeyboardInterrupt
+
+    if how == "raises":
+        with pytest.raises(KeyboardInterrupt):
+            ProcessLauncher().launch(order(tmp_path), told, threading.Event())
+    else:
+        assert ProcessLauncher().launch(order(tmp_path), told, threading.Event()) == 0
+
+    assert ended(seen[0])
+    assert [child for child in psutil.Process().children() if child.status() != psutil.STATUS_ZOMBIE] == []
+
+
+def test_a_worker_that_is_killed_gives_its_signal(tmp_path: Path, script: Path) -> None:
+    """As Python tells it: minus the signal's number."""
+    script.write_text("import os, signal; os.kill(os.getpid(), signal.SIGKILL)")
+
+    assert ProcessLauncher().launch(order(tmp_path), print, threading.Event()) == -signal.SIGKILL
+
+
+def test_the_worker_is_out_of_the_terminals_reach(tmp_path: Path, script: Path) -> None:
+    """It leads a process group of its own, so that Ctrl-C does not reach it past its parent."""
+    script.write_text("import json, os; print(json.dumps({'group': os.getpgid(0), 'pid': os.getpid()}))")
+    seen: list = []
+    ProcessLauncher().launch(order(tmp_path), seen.append, threading.Event())
+
+    assert seen[0]["group"] == seen[0]["pid"] != os.getpgid(0)
+
+
+def test_no_thread_stays_behind(tmp_path: Path, script: Path, monkeypatch) -> None:
+    """What waits for the user's wish to stop ends with the worker: a study has hundreds of workers."""
+    monkeypatch.setattr(process_module, "WATCH_S", 0.05)
+    script.write_text("")
+    before = threading.active_count()
+    for _ in range(3):
+        ProcessLauncher().launch(order(tmp_path), print, threading.Event())
+    until = time.monotonic() + 5
+    while threading.active_count() > before and time.monotonic() < until:
+        time.sleep(0.01)
+
+    assert threading.active_count() == before
+
+
+def test_a_second_worker_adds_to_the_log(tmp_path: Path, script: Path) -> None:
+    """A log is never cut."""
+    script.write_text("import sys; print('line', file=sys.stderr)")
+    path = order(tmp_path)
+    for _ in range(2):
+        ProcessLauncher().launch(path, print, threading.Event())
+
+    assert (path.parent / "log.txt").read_text() == "line\nline\n"
+    assert json.loads(path.read_text()) == {}

@@ -1,0 +1,142 @@
+"""Progress: what is known of a run from its events, and how little is shown where nobody looks."""
+
+from __future__ import annotations
+
+import pytest
+
+from llem.reports.progress import Estimate, progress
+
+TRIAL = {
+    "event": "trial",
+    "trial": 0,
+    "output_tokens_per_s": 911.789,
+    "energy_per_output_token_j": 0.04387,
+    "duration_s": 10.0,
+}
+
+
+def phase(name: str, seconds: float | None = None) -> dict:
+    """A phase begins."""
+    return {"event": "phase", "phase": name, "seconds": seconds}
+
+
+def calibrated(trial_s: float = 12.0, after_s: float = 20.0) -> dict:
+    """Calibration is over."""
+    return {"event": "calibrated", "batch_s": 0.1, "batches": 100, "trial_s": trial_s, "after_s": after_s}
+
+
+def test_a_run_line_by_line() -> None:
+    """Phase, watts, tokens per second and time left, as they become known."""
+    estimate = Estimate(3)
+    steps = [
+        (0.0, phase("load"), "load"),
+        (5.0, phase("baseline before", 30.0), "baseline before"),
+        (10.0, {"event": "power", "watts": {"gpu:A": 70.2, "gpu:B": 60.2}}, "baseline before · 130 W"),
+        (35.0, phase("warm-up", 30.0), "warm-up · 130 W"),
+        (65.0, calibrated(), "warm-up · 130 W · about 0:56 left"),
+        (65.0, phase("trial", 12.0), "trial 1 of 3 · 130 W · about 0:56 left"),
+        (71.0, {"event": "power", "watts": {"gpu:A": 650.0}}, "trial 1 of 3 · 650 W · about 0:50 left"),
+        (77.0, TRIAL, "trial 2 of 3 · 650 W · 911.8 tok/s · about 0:44 left"),
+        (77.0, phase("trial", 12.0), "trial 2 of 3 · 650 W · 911.8 tok/s · about 0:44 left"),
+        (89.0, {**TRIAL, "output_tokens_per_s": 1234567.0}, None),
+        (89.0, phase("trial", 12.0), "trial 3 of 3 · 650 W · 1.235e+06 tok/s · about 0:32 left"),
+        (101.0, TRIAL, None),
+        (101.0, phase("baseline after", 20.0), "baseline after · 650 W · 911.8 tok/s · about 0:20 left"),
+        (121.0, {"event": "outcome", "outcome": "done"}, "baseline after · 650 W · 911.8 tok/s · about 0:00 left"),
+    ]
+    for now, event, line in steps:
+        estimate.update(event, now)
+        if line is not None:
+            assert estimate.line(now) == line
+
+
+def test_time_left_is_unknown_until_a_batch_was_timed() -> None:
+    """A guess would be worse than nothing."""
+    estimate = Estimate(5)
+    estimate.update(phase("baseline before", 30.0), 0.0)
+
+    assert estimate.left_s(10.0) is None
+
+
+def test_time_left_never_grows_below_zero_when_a_phase_takes_longer() -> None:
+    """A phase that outlasts its estimate counts as about to end."""
+    estimate = Estimate(1)
+    estimate.update(calibrated(12.0, 0.0), 0.0)
+    estimate.update(phase("trial", 12.0), 0.0)
+
+    assert [estimate.left_s(now) for now in (0.0, 5.0, 12.0, 100.0)] == [12.0, 7.0, 0.0, 0.0]
+
+
+def test_further_engine_processes_count() -> None:
+    """The baseline after the first process's trials is not the end when others are still to come."""
+    estimate = Estimate(4)
+    estimate.update(calibrated(10.0, 5.0), 0.0)
+    for _ in range(2):
+        estimate.update(phase("trial", 10.0), 0.0)
+        estimate.update(TRIAL, 10.0)
+    estimate.update(phase("baseline after", 5.0), 10.0)
+
+    assert estimate.left_s(10.0) == 5.0 + 2 * 10.0 + 5.0
+
+
+def test_more_trials_than_the_least_are_counted_on() -> None:
+    """While the interval is too wide trials go on, and the line does not say `trial 6 of 5`."""
+    estimate = Estimate(1)
+    estimate.update(calibrated(), 0.0)
+    for _ in range(2):
+        estimate.update(phase("trial", 12.0), 0.0)
+        estimate.update(TRIAL, 0.0)
+    estimate.update(phase("trial", 12.0), 0.0)
+
+    assert estimate.line(0.0).startswith("trial 3 of 3")
+
+
+@pytest.mark.parametrize("watts", [{}, {"node": 0.0}])
+def test_no_power_is_not_zero_watts(watts: dict) -> None:
+    """Without a meter nothing is said of power; a meter that reads 0 W says so."""
+    estimate = Estimate(1)
+    estimate.update({"event": "power", "watts": watts}, 0.0)
+
+    assert ("W" in estimate.line(0.0)) is bool(watts)
+
+
+EVENTS = [phase("load"), phase("warm-up"), calibrated(), phase("trial", 12.0), TRIAL, phase("baseline after", 1.0)]
+
+
+@pytest.mark.parametrize(
+    ("verbose", "lines"),
+    [
+        (False, ["load", "warm-up", "trial 1: 911.8 tok/s · 0.04387 J/output token"]),
+        (True, ["load", "warm-up", "trial 1 of 1 · about 0:32 left", "trial 1: 911.8 tok/s · 0.04387 J/output token"]),
+    ],
+)
+def test_off_a_terminal_there_are_plain_lines(capsys, monkeypatch, verbose: bool, lines: list[str]) -> None:
+    """One line per phase and trial on standard error, no control characters, nothing on standard output."""
+    monkeypatch.setenv("COLUMNS", "120")
+    with progress(1, quiet=False, verbose=verbose) as emit:
+        for event in EVENTS:
+            emit(event)
+    captured = capsys.readouterr()
+
+    assert captured.out == ""
+    assert captured.err.splitlines()[: len(lines)] == lines
+    assert captured.err.splitlines()[-1].startswith("baseline after · 911.8 tok/s · about 0:0")
+    assert len(captured.err.splitlines()) == len(lines) + 1
+    assert "\x1b" not in captured.err
+
+
+def test_a_trial_without_energy_says_nothing_of_it(capsys) -> None:
+    """No meter, no joules."""
+    with progress(1, quiet=False) as emit:
+        emit({**TRIAL, "energy_per_output_token_j": None})
+
+    assert capsys.readouterr().err == "trial 1: 911.8 tok/s\n"
+
+
+def test_quiet_shows_nothing(capsys) -> None:
+    """Neither here nor there."""
+    with progress(1, quiet=True) as emit:
+        for event in EVENTS:
+            emit(event)
+
+    assert capsys.readouterr() == ("", "")
