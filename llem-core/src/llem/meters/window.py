@@ -31,7 +31,8 @@ from llem.meters.trace import TraceRow, series
 __all__ = ["Ticks", "counter_energy", "energy_readings", "power_energy"]
 
 #: Delays of NVIDIA's power sensors were 23 to 311 ms on H100 (Yang et al., table of results).
-SENSOR_DELAY_S = 0.3
+SENSOR_DELAY_S = 0.32
+DELAY_STEPS = 16
 #: A gap is an update later than this many periods.
 GAP_PERIODS = 3.0
 #: A counter that has not moved for this many periods stands still.
@@ -79,10 +80,10 @@ class Ticks:
         up, down = max(high - p, 0.0), max(p - low, 0.0)
         if 0 <= x <= d:
             shape = max(min(up * x, down * (d - x)), min(down * x, up * (d - x)))
-            timing = p * (self.uncertain[i] * (1 - x / d) + self.uncertain[i + 1] * x / d)
+            timing = high * (self.uncertain[i] * (1 - x / d) + self.uncertain[i + 1] * x / d)
             return shape + timing
         outside = -x if x < 0 else x - d
-        return max(up, down) * outside + p * max(self.uncertain[i], self.uncertain[i + 1])
+        return max(up, down) * outside + high * max(self.uncertain[i], self.uncertain[i + 1])
 
 
 def counter_energy(
@@ -101,16 +102,17 @@ def counter_energy(
     seen = [ticks.slope(i) for i in near]
     moments = [((row.t_ns - ticks.origin_ns) / 1e9, row.value) for row in power]
     seen += [watts for t, watts in moments if _near(t, t, t0, t1)]
+    samples = [watts for t, watts in moments if t0 <= t <= t1]
     low, high = min(seen), max(seen)
     inside = [i for i in near if ticks.times[i] >= t0 and ticks.times[i + 1] <= t1]
     spans = [b - a for a, b in itertools.pairwise(ticks.times)]
     # within a window not every tick is looked for, so the period is that of the close ones
     period = statistics.median([span for span in spans if span < 1.5 * nominal_s] or spans)
-    edges = ticks.edge_bound(t0, low, high) + ticks.edge_bound(t1, low, high)
     budget = ErrorBudget(
-        tick_j=edges + _delay(ticks, t0, t1, low, high),
+        tick_j=_edges(ticks, t0, t1, low, high),
         gap_j=0.0,
-        repeat_j=_half_width([ticks.slope(i) for i in inside], low, high) * (t1 - t0),
+        # by the second instrument where there is one: within a window not every tick of the counter is looked for
+        repeat_j=_half_width(samples if len(samples) >= 3 else [ticks.slope(i) for i in inside], low, high) * (t1 - t0),
     )
     return ticks.at(t1) - ticks.at(t0), budget, period, len(inside)
 
@@ -119,17 +121,22 @@ def _near(begin: float, end: float, t0: float, t1: float) -> bool:
     return end >= t0 - SENSOR_DELAY_S and begin <= t1 + SENSOR_DELAY_S
 
 
-def _delay(ticks: Ticks, t0: float, t1: float, low: float, high: float) -> float:
-    """What a sensor that lags by up to `SENSOR_DELAY_S` shifts across the edges: gained at one, lost at the other.
+def _edges(ticks: Ticks, t0: float, t1: float, low: float, high: float) -> float:
+    """Bound in joules on what the two edges may hide, for a sensor that lags by anything up to `SENSOR_DELAY_S`.
 
     A reading that lags by d shows at t + d what was true at t, so the window's truth is the reading from t0 + d to
-    t1 + d. Where the trace ends before that, power may have been anything that was seen.
+    t1 + d, edges as uncertain there as here. Where the trace ends before that, power may have been anything seen.
     """
+    at_once = ticks.edge_bound(t0, low, high) + ticks.edge_bound(t1, low, high)
     if t1 + SENSOR_DELAY_S > ticks.times[-1] + ticks.times[-1] - ticks.times[-2]:
-        return (high - low) * SENSOR_DELAY_S
+        return at_once + (high - low) * SENSOR_DELAY_S
     straight = ticks.at(t1) - ticks.at(t0)
-    delays = (SENSOR_DELAY_S * share / 6 for share in range(1, 7))
-    return max(abs(ticks.at(t1 + delay) - ticks.at(t0 + delay) - straight) for delay in delays)
+    worst = at_once
+    for step in range(1, DELAY_STEPS + 1):
+        a, b = (t + SENSOR_DELAY_S * step / DELAY_STEPS for t in (t0, t1))
+        shift = abs(ticks.at(b) - ticks.at(a) - straight)
+        worst = max(worst, shift + ticks.edge_bound(a, low, high) + ticks.edge_bound(b, low, high))
+    return worst
 
 
 def _half_width(watts: Sequence[float], low: float, high: float) -> float:
