@@ -118,7 +118,7 @@ FINDINGS: Mapping[str, FindingKind] = {
     ),
     "sample_gap": FindingKind(
         "warning",
-        "The meter gave no new reading for more than three of its periods within a window.",
+        "A power meter gave no new reading for more than three of its periods within a window.",
         "Reduce load on the host; the gap's share is in the error budget.",
     ),
     "token_times_on": FindingKind(

@@ -98,6 +98,22 @@ def test_short_window(make):
     assert not study.result().publishable
 
 
+def test_token_times_are_said_to_slow(study):
+    """Recording token times is remarked upon, and does not make the result doubtful."""
+    study.experiment["config"]["token_times"] = True
+
+    assert study.found("token_times_on").severity == "info"
+
+
+def test_a_gap_in_a_power_meter_is_a_warning(study):
+    """What a gap may hide is told, with the trial."""
+    reading = study.trials[1].energies[0]
+    gappy = attrs.evolve(reading, budget=attrs.evolve(reading.budget, gap_j=12.5))
+    study.change(1, energies=(gappy, *study.trials[1].energies[1:]))
+
+    assert study.found("sample_gap").evidence == {"gap_j": 12.5, "trials": [1]}
+
+
 def test_interval_wide(study):
     """An interval wider than the target is said with both figures."""
     study.experiment["config"]["target_half_width"] = 0.001

@@ -48,6 +48,8 @@ def check_all(
 def _design(setup: Setup, trials: Sequence[Trial]) -> Iterable[Finding]:
     if setup.preset == "quick":
         yield finding("not_publishable_preset", "measured with the preset `quick`")
+    if setup.token_times:
+        yield finding("token_times_on", "the time of every token was recorded, which slows the engine")
     if len(trials) == 1:
         yield finding("single_trial", "one trial, so the interval is the instrument's error bound where there is one")
     short = [trial for trial in trials if trial.duration_s < SHORT_WINDOW_S]
@@ -67,6 +69,11 @@ def _design(setup: Setup, trials: Sequence[Trial]) -> Iterable[Finding]:
 
 
 def _meters(trials: Sequence[Trial], baselines: Sequence[BaselineReading]) -> Iterable[Finding]:
+    gappy = [trial for trial in trials if any(one.budget and one.budget.gap_j > 0 for one in trial.energies)]
+    if gappy:
+        worst = max(one.budget.gap_j for trial in gappy for one in trial.energies if one.budget)
+        message = f"updates of a meter did not come{_in(gappy)}, which may hide up to {worst:.3g} J"
+        yield finding("sample_gap", message, gap_j=worst, trials=_indices(gappy))
     for domain in domain_metrics(trials, baselines):
         ratio = domain.cross_ratio.value
         if ratio is None or abs(ratio - 1) <= DISAGREE:
