@@ -8,6 +8,9 @@ t-intervals:
     throughput   what llem's wrapping costs in speed
     energy       per output token, what the monitor costs in energy
 
+A host that drifts within a run (see figures/) calls for many short pairs rather than few long ones:
+`--trials 30 --set window_s=2.5`.
+
     python benchmarks/pytorch_overhead.py OUT_DIR --batch 32 [--trials 8] [--cache static] [--set KEY=VALUE]
 """
 
