@@ -97,17 +97,17 @@ class Instruments:
 
     def window_begin(self) -> None:
         """Begin the window meters; the work follows at once."""
-        if self._sampler is not None:
-            self._sampler.thin()
         for _, meter, _ in self._windows:
             meter.begin()
+        if self._sampler is not None:
+            self._sampler.thin()
 
     def window_end(self) -> None:
-        """End them, in reverse order."""
-        for name, meter, _ in reversed(self._windows):
-            self._window_joules[name] = meter.end()
+        """End the window meters, in reverse order; every tick counts again from here on."""
         if self._sampler is not None:
             self._sampler.dense()
+        for name, meter, _ in reversed(self._windows):
+            self._window_joules[name] = meter.end()
 
     def end(self, t0_ns: int, t1_ns: int) -> tuple[tuple[EnergyReading, ...], list[TraceRow], list[Finding]]:
         """Stop the trace. Energies of [t0, t1] in the order of `domains`, the trace, and what went wrong."""
