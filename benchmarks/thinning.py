@@ -10,12 +10,11 @@ from __future__ import annotations
 import json
 import sys
 
-import attrs
 from windows import thinned
 
-from llem.meters.base import Domain
 from llem.meters.window import energy_readings
 from llem.results.store import Store
+from llem.results.verify import sampled_domains
 
 
 def main() -> None:
@@ -23,12 +22,7 @@ def main() -> None:
     found = []
     for experiment_id in store.experiment_ids():
         [engine, *_] = store.engines(experiment_id)
-        names = {field.name for field in attrs.fields(Domain)}
-        domains = [
-            (entry["meter"], Domain(**{name: value for name, value in entry.items() if name in names}))
-            for entry in engine["domains"]
-            if entry["method"] == "counter"
-        ]
+        domains = sampled_domains(engine)
         for trial in store.trials(experiment_id):
             rows = list(store.trace(experiment_id, trial.index))
             every = energy_readings(rows, domains, trial.t0_ns, trial.t1_ns)

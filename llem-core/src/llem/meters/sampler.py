@@ -2,7 +2,7 @@
 
 The child is `python -m llem.meters.sampler`; JSON lines go to its standard input and come from its standard output:
 
-    {"meters": […], "health": [uuid, …], "events_fd": n}     first line; answered by {"domains": …, "failed": …}
+    {"meters": […], "gpu_uuids": […], "events_fd": n}        first line; answered by {"domains": …, "failed": …}
     begin                                                    start reading
     thin, dense                                              a window opens, has closed
     end                                                      stop; answered by {"rows": …, "errors": …}

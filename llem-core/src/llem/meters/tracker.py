@@ -10,7 +10,7 @@ from llem.meters.trace import ReadingName, TraceRow
 __all__ = ["CounterTracker", "SampleTracker"]
 
 MS = 1_000_000
-#: Ticks looked for one by one after a window's beginning: longer than the sensor's delay (0.3 s at 100 ms).
+#: Ticks looked for one by one after a window's beginning: longer than the sensor's delay (0.32 s at 100 ms).
 EDGE_TICKS = 5
 #: Within a window every so many ticks one is looked for.
 THIN = 10

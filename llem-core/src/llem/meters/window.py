@@ -127,16 +127,16 @@ def _edges(ticks: Ticks, t0: float, t1: float, low: float, high: float) -> float
     A reading that lags by d shows at t + d what was true at t, so the window's truth is the reading from t0 + d to
     t1 + d, edges as uncertain there as here. Where the trace ends before that, power may have been anything seen.
     """
-    at_once = ticks.edge_bound(t0, low, high) + ticks.edge_bound(t1, low, high)
-    if t1 + SENSOR_DELAY_S > ticks.times[-1] + ticks.times[-1] - ticks.times[-2]:
-        return at_once + (high - low) * SENSOR_DELAY_S
     straight = ticks.at(t1) - ticks.at(t0)
-    worst = at_once
-    for step in range(1, DELAY_STEPS + 1):
-        a, b = (t + SENSOR_DELAY_S * step / DELAY_STEPS for t in (t0, t1))
+
+    def hidden(delay: float) -> float:
+        a, b = t0 + delay, t1 + delay
         shift = abs(ticks.at(b) - ticks.at(a) - straight)
-        worst = max(worst, shift + ticks.edge_bound(a, low, high) + ticks.edge_bound(b, low, high))
-    return worst
+        return shift + ticks.edge_bound(a, low, high) + ticks.edge_bound(b, low, high)
+
+    if t1 + SENSOR_DELAY_S > ticks.times[-1] + ticks.times[-1] - ticks.times[-2]:
+        return hidden(0.0) + (high - low) * SENSOR_DELAY_S
+    return max(hidden(SENSOR_DELAY_S * step / DELAY_STEPS) for step in range(DELAY_STEPS + 1))
 
 
 def _half_width(watts: Sequence[float], low: float, high: float) -> float:

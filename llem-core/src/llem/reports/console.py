@@ -75,11 +75,15 @@ def figure(quantity: Quantity) -> str:
     if quantity.value is None:
         return f"– ({quantity.reason})"
     unit, divisor = _scaled(quantity.value, quantity.unit)
-    value = quantity.value / divisor
+    return f"{_amount(quantity, quantity.value, divisor)} {unit}".rstrip()
+
+
+def _amount(quantity: Quantity, value: float, divisor: float = 1.0) -> str:
+    """Value ± half-width, both divided, without the unit."""
     if quantity.low is None or quantity.high is None:
-        return f"{_number(value)} {unit}".rstrip()
+        return _number(value / divisor)
     half = (quantity.high - quantity.low) / 2 / divisor
-    return f"{_number(value, half)} ± {_two(half)} {unit}".rstrip()
+    return f"{_number(value / divisor, half)} ± {_two(half)}"
 
 
 def _basis(quantity: Quantity) -> str:
@@ -239,7 +243,4 @@ def _bare(quantity: Quantity | None) -> str:
     """The figure without its unit, for a column that names it."""
     if quantity is None or quantity.value is None:
         return "–" if quantity is None else f"– ({quantity.reason})"
-    if quantity.low is None or quantity.high is None:
-        return _number(quantity.value)
-    half = (quantity.high - quantity.low) / 2
-    return f"{_number(quantity.value, half)} ± {_two(half)}"
+    return _amount(quantity, quantity.value)

@@ -106,21 +106,23 @@ def write_json(path: Path, data: Mapping[str, Any], *, replace: bool = False) ->
     write(path, text.encode(), replace=replace)
 
 
-def _document(path: Path) -> dict[str, Any]:
+def _document(path: Path) -> tuple[str, dict[str, Any]]:
+    """The text as it lies there, and what it says."""
     with machine_errors(path):
         raw = path.read_bytes()
     try:
-        data = parse(raw.decode())
+        text = raw.decode()
+        data = parse(text)
     except ValueError as error:  # JSONDecodeError and UnicodeDecodeError, both with the position
         raise corrupt(path, f"not JSON: {error}") from error
     if not isinstance(data, dict):
         raise corrupt(path, "not a JSON object")
-    return data
+    return text, data
 
 
 def read_json(path: Path) -> dict[str, Any]:
     """A document in the present version, without its digest (`llem verify` compares that)."""
-    data = _document(path)
+    _, data = _document(path)
     data.pop(DIGEST, None)
     return upgrade(data, str(path))
 
@@ -131,9 +133,8 @@ def stored_digest(path: Path) -> tuple[Any, str]:
     A changed last digit of a number can leave the number as it was: then the text is not the one that was written, and
     what is given in place of the digest says so.
     """
-    data = _document(path)
-    with machine_errors(path):
-        written = path.read_bytes().decode() == to_text(data)
+    text, data = _document(path)
+    written = text == to_text(data)
     stored = data.pop(DIGEST, None)
     return stored, digest(data) if written else "of a text that was changed without changing its values"
 

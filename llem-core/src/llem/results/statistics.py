@@ -233,7 +233,8 @@ def bootstrap_quantiles(
     values = np.concatenate([np.asarray(block, dtype=np.float64) for block in blocks])
     owner = np.repeat(np.arange(len(blocks)), [len(block) for block in blocks])
     order = np.argsort(values, kind="stable")
-    ordered, n = values[order], len(values)
+    n = len(values)
+    ordered: Any = values[order]
     bins = min(n, MAX_BINS)
     place = np.arange(n) * bins // n
     counts = np.zeros((len(blocks), bins))
@@ -245,6 +246,5 @@ def bootstrap_quantiles(
     for q in quantiles:
         need = np.ceil(q * below[:, -1] - 1e-9)
         estimates = edges[(below < need[:, None]).sum(axis=1)]
-        point = float(ordered[max(0, _rank(q, n) - 1)])
-        found.append(_percentile_interval(point, estimates, len(blocks)))
+        found.append(_percentile_interval(float(quantile(ordered, q)), estimates, len(blocks)))
     return tuple(found)

@@ -16,7 +16,7 @@ from llem.results.models import EnergyReading, RequestRow, Result, Trial
 from llem.results.serial import dump
 from llem.results.store import Store
 
-__all__ = ["Difference", "recompute", "verify"]
+__all__ = ["Difference", "recompute", "sampled_domains", "verify"]
 
 
 @attrs.frozen
@@ -60,7 +60,7 @@ def verify(store: Store) -> list[Difference]:
 
 def _experiment(store: Store, experiment_id: str) -> Iterator[Difference]:
     folder = f"experiments/{experiment_id}"
-    domains = {engine["restart"]: _domains(engine) for engine in store.engines(experiment_id)}
+    domains = {engine["restart"]: sampled_domains(engine) for engine in store.engines(experiment_id)}
     for baseline in store.baselines(experiment_id):
         rows = store.baseline_trace(experiment_id, baseline.restart, baseline.phase)
         again = _energies(rows, domains.get(baseline.restart, ()), baseline.t0_ns, baseline.t1_ns)
@@ -77,7 +77,7 @@ def _experiment(store: Store, experiment_id: str) -> Iterator[Difference]:
         yield from _compare(f"{folder}/result.json", "", dump(stored), dump(recompute(store, experiment_id)))
 
 
-def _domains(engine: Mapping[str, Any]) -> tuple[tuple[str, Domain], ...]:
+def sampled_domains(engine: Mapping[str, Any]) -> tuple[tuple[str, Domain], ...]:
     """Domains that are read from the trace; a library that measures a window by itself leaves no rows."""
     known = [field.name for field in attrs.fields(Domain)]
     found = []

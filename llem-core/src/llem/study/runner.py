@@ -83,9 +83,9 @@ def _run_workers(
     first = 0
     for restart, (trials, most) in enumerate(_shares(planned)):
         order = WorkOrder(str(store.path), planned.id, restart, restart, first, trials, most)
+        kept = f"what was measured is in {store.path}"
         if stop.is_set():
-            store.write_outcome(planned.id, _ending(restart, "interrupted", "stopped by the user"))
-            return _interrupted("stopped by the user", store)
+            return _ended(planned, store, restart, "interrupted", "stopped by the user", kept)
         path = store.worker_dir(restart) / "order.json"
         order.write(path)
         seen: dict[str, Any] = {}
@@ -99,28 +99,25 @@ def _run_workers(
         try:
             status = launcher.launch(path, watch, stop)
         except KeyboardInterrupt:
-            if not seen:
-                store.write_outcome(planned.id, _ending(restart, "interrupted", "killed by the user"))
-            return _interrupted("killed by the user", store)
+            if seen:
+                return ExperimentFailed("killed by the user", kept, "interrupted")
+            return _ended(planned, store, restart, "interrupted", "killed by the user", kept)
         if not seen and stop.is_set():  # told to stop before it could listen
-            store.write_outcome(planned.id, _ending(restart, "interrupted", "stopped by the user"))
-            return _interrupted("stopped by the user", store)
+            return _ended(planned, store, restart, "interrupted", "stopped by the user", kept)
         if not seen:  # it died without a word: killed, or a crash below Python
             error = f"the worker ended with status {status} and no outcome"
-            store.write_outcome(planned.id, _ending(restart, "crash", error))
-            return ExperimentFailed(error, f"see {path.parent / 'log.txt'}", "crash")
+            return _ended(planned, store, restart, "crash", error, f"see {path.parent / 'log.txt'}")
         if seen["outcome"] != "done":
             return _worker_error(seen["error"])
         first += most
     return None
 
 
-def _interrupted(message: str, store: Store) -> LlemError:
-    return ExperimentFailed(message, f"what was measured is in {store.path}", "interrupted")
-
-
-def _ending(restart: int, outcome: str, error: str) -> Mapping[str, Any]:
-    return {"restart": restart, "outcome": outcome, "error": error, "code": outcome, "findings": []}
+def _ended(planned: Planned, store: Store, restart: int, code: str, message: str, hint: str) -> LlemError:
+    """Store the outcome of a worker that could not tell it itself; the error that says the same."""
+    outcome = {"restart": restart, "outcome": code, "error": message, "code": code, "findings": []}
+    store.write_outcome(planned.id, outcome)
+    return ExperimentFailed(message, hint, code)
 
 
 def _shares(planned: Planned) -> Sequence[tuple[int, int]]:
