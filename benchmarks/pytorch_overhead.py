@@ -2,8 +2,9 @@
 
 Both run the same architecture with the same batches of the same lengths. Trials of `llem.run` (launcher inline) take
 turns with windows of the hand-written loop, which runs with llem's monitor off and reads the bare energy counter once
-before and once after. The order within a pair alternates. Reported are the ratios llem / by hand, as paired log-ratio
-t-intervals:
+before and once after. One batch of the same work runs right before each of its windows, as in llem's: the counter lags
+by up to 0.1 s, and after a pause would count idle power into the window. The order within a pair alternates. Reported
+are the ratios llem / by hand, as paired log-ratio t-intervals:
 
     throughput   what llem's wrapping costs in speed
     energy       per output token, what the monitor costs in energy
@@ -72,7 +73,8 @@ class ByHand:
 
     def window(self, batches: int) -> dict[str, float]:
         """`batches` batches; prompts are drawn before, as llem draws them before its window."""
-        work = [self.prompts() for _ in range(batches)]
+        lead_in, *work = [self.prompts() for _ in range(batches + 1)]
+        self.one(lead_in)
         torch.cuda.synchronize()
         joules = pynvml.nvmlDeviceGetTotalEnergyConsumption(self.handle) / 1000
         start = time.perf_counter()
