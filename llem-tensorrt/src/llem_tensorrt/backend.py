@@ -1,0 +1,59 @@
+"""The adapter that llem constructs. Imports neither torch nor tensorrt_llm until something is loaded."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import attrs
+
+from llem.backends.base import Backend, Placement
+from llem.config.models import Experiment
+from llem.errors import ConfigError, MachineError, Problem
+from llem.findings import Finding
+from llem.models.spec import ModelSpec
+from llem_tensorrt.checks import contradictions
+from llem_tensorrt.config import TensorRTOptions
+
+if TYPE_CHECKING:
+    from llem_tensorrt.engine import TensorRTEngine
+
+__all__ = ["TensorRTBackend"]
+
+
+class TensorRTBackend(Backend):
+    """Checks a configuration and loads it. Not yet run on the real library."""
+
+    name = "tensorrt"
+
+    def __init__(self, options: Any = None) -> None:
+        super().__init__(TensorRTOptions() if options is None else options)
+
+    def check(self, experiment: Experiment, model: ModelSpec) -> Sequence[Finding]:
+        """Contradictions, and names in `extra` that are wrong, all of them, as findings `backend_check`."""
+        return contradictions(self.options, experiment, model)
+
+    def load(self, experiment: Experiment, model: ModelSpec, placement: Placement) -> TensorRTEngine:
+        """Load the model.
+
+        Raises:
+            ConfigError: an option is wrong, or unknown to the installed version; the model or adapter is not there.
+            MachineError: no CUDA, or a package is missing.
+            ExperimentFailed: out of memory (`code` "oom").
+        """
+        if placement.device != "cuda":
+            raise MachineError(
+                "TensorRT-LLM runs on NVIDIA GPUs only, and there is none to use",
+                "check the driver with `llem doctor`, or use another backend",
+            )
+        placed = attrs.evolve(experiment, device="cuda")
+        refusals = contradictions(self.options, placed, model)
+        if refusals:
+            raise ConfigError(
+                "backend tensorrt cannot run this",
+                problems=tuple(Problem("", refusal.message) for refusal in refusals),
+            )
+        from llem_tensorrt.engine import TensorRTEngine
+        from llem_tensorrt.loading import load_model
+
+        return TensorRTEngine(load_model(placed, self.options, model), self.options, placed.sampling)

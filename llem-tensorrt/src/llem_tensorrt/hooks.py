@@ -1,0 +1,57 @@
+"""What this package gives to llem; imports nothing heavy."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from importlib import metadata
+from typing import Any
+
+from llem.plugins import Reference, hookimpl
+
+__all__ = ["STATUS", "llem_backends", "llem_environment"]
+
+#: Shown beside the name wherever plugins are listed.
+STATUS = "not yet run on the real library: tested against a stand-in that enforces its documented signatures"
+
+DISTRIBUTIONS = ("tensorrt-llm", "tensorrt", "torch", "transformers", "nvidia-modelopt", "mpi4py", "flashinfer-python")
+
+
+@hookimpl
+def llem_backends() -> Sequence[Reference]:
+    """The backend `tensorrt`."""
+    return [
+        Reference(
+            "tensorrt",
+            "llem_tensorrt.backend:TensorRTBackend",
+            config="llem_tensorrt.config:TensorRTOptions",
+            requires=("tensorrt_llm",),
+            summary="Hugging Face models through TensorRT-LLM's LLM API, on CUDA.",
+            install="install TensorRT-LLM 1.0 to 1.2 by NVIDIA's guide, then: pip install llem-tensorrt",
+            capabilities={
+                "generate": "supported",
+                "token_times": "supported",
+                "stream": "supported",
+                "loglikelihood": "supported",
+                "memory": "unsupported",
+            },
+            status=STATUS,
+        )
+    ]
+
+
+@hookimpl
+def llem_environment() -> Mapping[str, Any]:
+    """Versions of what computes. CUDA's is known only where torch is imported already; importing it is not our call."""
+    facts: dict[str, Any] = {}
+    for name in DISTRIBUTIONS:
+        try:
+            facts[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    if "tensorrt-llm" not in facts:
+        return {}
+    torch = sys.modules.get("torch")
+    if torch is not None:
+        facts["torch_cuda"] = torch.version.cuda
+    return {"tensorrt": facts}
