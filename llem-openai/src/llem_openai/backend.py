@@ -1,0 +1,154 @@
+"""The backend `openai`. Light to import: aiohttp is imported by `load`, never by `check`."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Any
+
+from llem.backends.base import Backend, Placement
+from llem.config.models import Experiment
+from llem.errors import MachineError
+from llem.findings import Finding
+from llem.models.spec import ModelSpec
+from llem_openai.address import Address
+from llem_openai.checks import findings, sends_text
+from llem_openai.config import READY_TIMEOUT_S, OpenAIOptions, argv
+
+if TYPE_CHECKING:
+    from llem_openai.engine import OpenAIEngine
+    from llem_openai.server import Site
+
+__all__ = ["OpenAIBackend"]
+
+
+class OpenAIBackend(Backend):
+    """Checks a configuration, and starts or finds the server."""
+
+    name = "openai"
+    options: OpenAIOptions
+
+    def __init__(self, options: Any = None) -> None:
+        super().__init__(OpenAIOptions() if options is None else options)
+
+    def check(self, experiment: Experiment, model: ModelSpec) -> Sequence[Finding]:
+        """What the endpoint cannot honour, all of it, as findings `backend_check`; a warning where text is sent."""
+        return findings(self.options, experiment)
+
+    def load(self, experiment: Experiment, model: ModelSpec, placement: Placement) -> OpenAIEngine:
+        """Start the server or find it, and find out with one request how it speaks.
+
+        Raises:
+            ConfigError: it refuses the request, or does not have the model.
+            MachineError: nothing answers, its processes cannot be seen, or it computes on other GPUs than are measured.
+            ExperimentFailed: it ended or did not get ready (with the end of its output), or tells no usage.
+        """
+        from llem_openai.client import Client
+        from llem_openai.engine import OpenAIEngine, probe
+        from llem_openai.failures import fatal
+        from llem_openai.locality import family, gpu_processes, misplaced
+        from llem_openai.server import Site
+
+        options, key = self.options, self._key()
+        decode = _decoder(experiment, model) if sends_text(options) else None
+        address = Address.of(options.base_url)
+        path = "chat/completions" if options.endpoint == "chat" else "completions"
+        with fatal(), ExitStack() as held:
+            site = Site(address.root, address.base, key)
+            before = gpu_processes()
+            roots = self._server(address, site, key, held)
+            entry = site.model(options.served_model)
+            client = Client(address.base, path, key, options.timeout_s)
+            runner = held.enter_context(asyncio.Runner())
+            held.callback(client.close)
+            dialect = runner.run(probe(client, options, experiment.sampling, str(entry["id"])))
+            # after the first request: some servers load the model for it
+            after, pids = gpu_processes(), family(roots)
+            reason = misplaced(before if options.command else after, after, pids, placement.gpu_uuids)
+            if reason is not None:
+                raise MachineError(reason, _place_hint(options), code="gpu_misplaced")
+            return OpenAIEngine(
+                client,
+                runner,
+                options,
+                experiment.sampling,
+                model=str(entry["id"]),
+                dialect=dialect,
+                decode=decode,
+                facts=self._facts(site, entry, pids, roots, key),
+                pids=pids,
+                held=held.pop_all(),
+            )
+
+    def _key(self) -> str | None:
+        name = self.options.api_key_env
+        if name is None:
+            return None
+        key = os.environ.get(name)
+        if not key:
+            raise MachineError(
+                f"the environment variable {name} of openai.api_key_env is not set", "export it where llem is started"
+            )
+        return key
+
+    def _server(self, address: Address, site: Site, key: str | None, held: ExitStack) -> Collection[int]:
+        """Where all processes of the server begin: the one that we start, or those that listen."""
+        from llem_openai.locality import listeners
+        from llem_openai.server import Started
+
+        command = argv(self.options.command)
+        if not command:
+            if not site.answers():
+                raise MachineError(
+                    f"nothing answers at {address.base}", "start the server, or let llem start it with openai.command"
+                )
+            reason = site.not_ready()
+            if reason is not None:
+                raise MachineError(f"the server is not ready: {reason}", "wait until it has loaded its model")
+            return listeners(address.port)
+        if site.answers():
+            raise MachineError(
+                f"a server answers at {address.base} already, and it is not the one of openai.command",
+                "stop it, leave openai.command out to measure it, or use another port",
+            )
+        started = Started(command, key)
+        held.callback(started.close)
+        site.wait(started, self.options.ready_timeout_s or READY_TIMEOUT_S)
+        return (started.pid,)
+
+    def _facts(
+        self, site: Site, entry: Mapping[str, Any], pids: Collection[int], roots: Collection[int], key: str | None
+    ) -> Mapping[str, Any]:
+        """What the server tells and how it was started, as JSON values without secrets."""
+        from llem_openai.facts import command_lines, scalars, server_facts, without_secrets
+
+        facts = {
+            "base_url": self.options.base_url,
+            "endpoint": self.options.endpoint,
+            "served_model": entry["id"],
+            "model": scalars(entry),
+            "server": server_facts(site),
+            "command": without_secrets(argv(self.options.command)) or None,
+            "processes": [] if self.options.command else command_lines(roots),
+            "pids": sorted(pids),
+        }
+        text = json.dumps(facts)
+        return json.loads(text.replace(json.dumps(key)[1:-1], "***") if key else text)  # type: ignore[no-any-return]
+
+
+def _decoder(experiment: Experiment, model: ModelSpec) -> Callable[[Sequence[int]], str]:
+    from llem.models.tokenizer import load_tokenizer
+
+    return load_tokenizer(model, trust_remote_code=experiment.trust_remote_code).decode
+
+
+def _place_hint(options: OpenAIOptions) -> str:
+    if options.command:
+        return "the command gets CUDA_VISIBLE_DEVICES from `gpus` and `device`: let it use just those"
+    return (
+        "name the server's GPUs in `gpus`, or set `device: cpu` where it uses none; where it runs in another container "
+        "its processes cannot be told: start it with openai.command"
+    )

@@ -1,0 +1,130 @@
+"""Configurations that this backend refuses, before anything is started or sent.
+
+Each rule is a small generator of messages; a message names the parameter, what is wrong and what would be right.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+
+import attrs
+
+from llem.config.models import Experiment
+from llem.findings import Finding, finding
+from llem_openai.address import Address, elsewhere
+from llem_openai.config import OpenAIOptions, argv
+
+__all__ = ["findings", "sends_text"]
+
+#: Parameter and what is wrong with it.
+Refusal = tuple[str, str]
+
+COUNTED = "it would change what is counted: one request is one prompt and one answer"
+#: Fields of a request that are not for `extra_body`, and what to do instead.
+OWNED: Mapping[str, str] = {
+    "model": "set openai.served_model",
+    "prompt": "prompts are the workload's",
+    "messages": "prompts are the workload's",
+    "max_tokens": "set the workload's output_tokens",
+    "max_completion_tokens": "set the workload's output_tokens",
+    "ignore_eos": "set sampling.ignore_eos",
+    "min_tokens": "set sampling.ignore_eos",
+    "temperature": "set sampling.temperature",
+    "top_k": "set sampling.top_k",
+    "top_p": "set sampling.top_p",
+    "min_p": "set sampling.min_p",
+    "repetition_penalty": "set sampling.repetition_penalty",
+    "seed": "set sampling.seed",
+    "stream": "it follows from the load",
+    "stream_options": "llem asks for the usage by which it counts",
+    "return_token_ids": "set openai.return_token_ids",
+    "n": COUNTED,
+    "best_of": COUNTED,
+    "use_beam_search": COUNTED,
+    "echo": COUNTED,
+}
+
+
+def sends_text(options: OpenAIOptions) -> bool:
+    """Whether prompts go out as text."""
+    return options.endpoint == "chat" or options.prompt == "text"
+
+
+def findings(options: OpenAIOptions, experiment: Experiment) -> Sequence[Finding]:
+    """Every reason to refuse this configuration, and what is doubtful about it."""
+    refusals = [
+        *_address(options),
+        *_server(options, experiment),
+        *_not_ours(experiment),
+        *_requests(options, experiment),
+        *_sampling(options, experiment),
+    ]
+    found = [finding("backend_check", f"{path}: {message}", parameter=path) for path, message in refusals]
+    if sends_text(options):
+        message = "prompts are sent as text, so the server's prompt tokens may differ from the workload's"
+        found.append(finding("prompt_as_text", message))
+    return found
+
+
+def _address(options: OpenAIOptions) -> Iterator[Refusal]:
+    path = "openai.base_url"
+    try:
+        address = Address.of(options.base_url)
+    except ValueError as error:
+        yield path, str(error)
+        return
+    reason = elsewhere(address.host)
+    if reason is not None:
+        yield (
+            path,
+            f"{reason}; the energy of another machine's GPU cannot be measured from here: run llem on that machine, "
+            "with a loopback address",
+        )
+
+
+def _server(options: OpenAIOptions, experiment: Experiment) -> Iterator[Refusal]:
+    path, words = "openai.command", argv(options.command)
+    if not words:
+        if options.ready_timeout_s is not None:
+            yield "openai.ready_timeout_s", "has no effect without command: nothing is started"
+        if experiment.restarts > 1:
+            yield "restarts", f"is {experiment.restarts}, and a server that runs already is not restarted; give command"
+        return
+    if shutil.which(words[0]) is None:
+        yield path, f"there is no program {words[0]!r}; give its full path, or activate its environment"
+    if any("--api-key" in word for word in words):
+        yield path, "results store the command: give the server its key by an environment variable (vLLM: VLLM_API_KEY)"
+
+
+def _not_ours(experiment: Experiment) -> Iterator[Refusal]:
+    """Settings of the experiment that are the server's own affair."""
+    if experiment.dtype != "auto":
+        yield (
+            "dtype",
+            f"is {experiment.dtype}, and no endpoint takes or tells a number format: set `dtype: auto`, and choose the "
+            "format where the server is started",
+        )
+    if experiment.weights_seed != attrs.fields(Experiment).weights_seed.default:
+        yield "weights_seed", "the server made or loaded its weights by itself; leave weights_seed out"
+
+
+def _requests(options: OpenAIOptions, experiment: Experiment) -> Iterator[Refusal]:
+    if options.endpoint == "chat" and options.prompt == "token_ids":
+        yield "openai.prompt", "chat takes text only; set `prompt: text`, or `endpoint: completions`"
+    if sends_text(options) and getattr(experiment.workload, "chat", False):
+        yield "workload.chat", "the chat template cannot be sent as text; leave it to `openai.endpoint: chat`"
+    for name in options.extra_body:
+        if name in OWNED:
+            yield f"openai.extra_body.{name}", f"is not for extra_body; {OWNED[name]}"
+
+
+def _sampling(options: OpenAIOptions, experiment: Experiment) -> Iterator[Refusal]:
+    sampling, fields = experiment.sampling, options.ignore_eos_fields
+    if sampling.ignore_eos and not fields:
+        yield "openai.ignore_eos_fields", "is empty, so the server would not learn of `sampling.ignore_eos: true`"
+    if not sampling.ignore_eos and fields != attrs.fields(OpenAIOptions).ignore_eos_fields.default:
+        yield "openai.ignore_eos_fields", "has no effect with `sampling.ignore_eos: false`"
+    for name in ("top_k", "top_p", "min_p"):
+        if sampling.temperature == 0 and getattr(sampling, name) is not None:
+            yield f"sampling.{name}", "has no effect at temperature 0 (greedy); leave it out or raise temperature"

@@ -1,0 +1,90 @@
+"""The section `openai:` of an experiment."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import attrs
+
+from llem.config.fields import at_least, option
+
+__all__ = ["READY_TIMEOUT_S", "OpenAIOptions", "argv"]
+
+Endpoint = Literal["completions", "chat"]
+Prompt = Literal["token_ids", "text"]
+LengthField = Literal["ignore_eos", "min_tokens"]
+
+READY_TIMEOUT_S = 600.0
+
+
+def argv(command: tuple[str, ...] | str | None) -> tuple[str, ...]:
+    """The command as its arguments. Raises ValueError for quotes that do not close."""
+    return tuple(shlex.split(command) if isinstance(command, str) else command or ())
+
+
+def _a_command(_: Any, attribute: Any, value: Any) -> None:
+    if value is None:
+        return
+    try:
+        words = argv(value)
+    except ValueError as error:
+        raise ValueError(f"cannot be split into arguments: {error}; close the quote, or give a list") from error
+    if not words:
+        raise ValueError("is empty; give the program and its arguments, or leave it out for a server that runs already")
+
+
+def _a_variable(_: Any, attribute: Any, value: str | None) -> None:
+    if value is not None and not value.isidentifier():
+        raise ValueError("must be the name of an environment variable, not the key itself")
+
+
+@attrs.frozen(kw_only=True)
+class OpenAIOptions:
+    """The server, and how it is asked. Every setting is used or refused, never ignored."""
+
+    # the server
+    base_url: str = option(
+        "http://127.0.0.1:8000/v1", help="Where the server answers; it must be this machine, whose energy is measured."
+    )
+    command: tuple[str, ...] | str | None = option(
+        None,
+        help="Starts the server; a list of arguments, or text that is split as a shell would. It is ended with the "
+        "engine. Null: the server runs already, and is left running.",
+        validator=_a_command,
+    )
+    ready_timeout_s: float | None = option(
+        None, help="How long the command may take until it serves; null is 600.", unit="s", validator=at_least(0.1)
+    )
+    served_model: str | None = option(
+        None, help="The model's name at the server; null takes the only one that it lists."
+    )
+    api_key_env: str | None = option(
+        None,
+        help="Name of the environment variable that holds the server's key. The key itself is stored nowhere.",
+        validator=_a_variable,
+    )
+
+    # requests
+    endpoint: Endpoint = option("completions", help="Which interface of the server is used.")
+    prompt: Prompt | None = option(
+        None,
+        help="Send the workload's token ids, or their text. Null: token ids to completions, text to chat, which takes "
+        "nothing else.",
+    )
+    return_token_ids: bool = option(
+        False, help="Ask for the generated token ids too (vLLM), so that outputs can be compared between engines."
+    )
+    ignore_eos_fields: tuple[LengthField, ...] = option(
+        ("ignore_eos", "min_tokens"),
+        help="Fields by which the server is told of `sampling.ignore_eos`; leave out the one that it does not know.",
+    )
+    extra_body: Mapping[str, Any] = option(
+        factory=dict, help="Further fields of each request, as this server understands them."
+    )
+
+    # the client
+    timeout_s: float = option(
+        600.0, help="Longest silence of the server while it answers a request.", unit="s", validator=at_least(0.1)
+    )

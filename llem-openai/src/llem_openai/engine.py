@@ -1,0 +1,217 @@
+"""The server as an engine: batches and streams of requests, and what is known of it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
+from contextlib import ExitStack, aclosing
+from typing import Any
+
+import attrs
+
+from llem.backends.base import Chunk, Completion, Engine, MemoryReading, Request
+from llem.config.models import Sampling
+from llem.errors import ConfigError, ExperimentFailed
+from llem.models.spec import Architecture
+from llem_openai.body import CONTINUOUS, FINAL, request_body
+from llem_openai.checks import sends_text
+from llem_openai.client import Client
+from llem_openai.config import OpenAIOptions
+from llem_openai.counting import Tally, TokenCounts, counted, detect, metrics
+from llem_openai.failures import fatal
+
+__all__ = ["Dialect", "OpenAIEngine", "probe"]
+
+#: Tokens of the request by which the server's ways are found out, and its prompt.
+PROBE_TOKENS = 8
+PROBE = Request(index=0, token_ids=tuple(range(3, 11)), output_tokens=PROBE_TOKENS)
+PROBE_TEXT = "Once upon a time"
+
+
+@attrs.frozen
+class Dialect:
+    """What this server takes, as a request has shown: stream options, and how tokens of a stream are counted."""
+
+    stream_options: Mapping[str, bool]
+    token_counts: TokenCounts
+
+
+async def probe(client: Client, options: OpenAIOptions, sampling: Sampling, model: str) -> Dialect:
+    """Send one short request of the very kind that will be measured, and see what comes back.
+
+    Raises ConfigError for what the server refuses, ExperimentFailed where tokens cannot be counted.
+    """
+    text = PROBE_TEXT if sends_text(options) else None
+    for stream_options in (CONTINUOUS, FINAL):
+        body = request_body(options, sampling, PROBE, model=model, text=text, stream_options=stream_options)
+        try:
+            async with aclosing(client.events(body)) as events:
+                timed = [one async for one in events]
+        except ConfigError:
+            if stream_options is FINAL:
+                raise
+            continue  # some servers refuse options that they do not know
+        dialect = Dialect(stream_options, detect([event for _, event in timed]))
+        _check(options, timed, dialect, text is None)
+        return dialect
+    raise AssertionError("the loop returns or raises")
+
+
+def _check(
+    options: OpenAIOptions, timed: Sequence[tuple[int, Mapping[str, Any]]], dialect: Dialect, exact_prompt: bool
+) -> None:
+    """The probe's answer can be counted, and has token ids where they were asked for."""
+    if options.return_token_ids and not any(
+        choice.get("token_ids") for _, event in timed for choice in event.get("choices") or ()
+    ):
+        raise ConfigError("the server gives no token ids", "set `openai.return_token_ids: false`")
+    tally = Tally(dialect.token_counts, PROBE, exact_prompt=exact_prompt, token_ids=options.return_token_ids)
+    for time_ns, event in timed:
+        tally.chunk(event, time_ns)
+    tally.last()
+
+
+class OpenAIEngine(Engine):
+    """Speaks to a server that is ready.
+
+    Args:
+        client: to the endpoint.
+        runner: owns the event loop of `generate`.
+        model: the model's name at the server.
+        decode: token ids to text, where prompts are sent as text.
+        facts: what else `effective_config` tells; JSON values.
+        pids: of the server.
+        held: lets go of the rest (the server, if we started it), last.
+    """
+
+    def __init__(
+        self,
+        client: Client,
+        runner: asyncio.Runner,
+        options: OpenAIOptions,
+        sampling: Sampling,
+        model: str,
+        dialect: Dialect,
+        decode: Callable[[Sequence[int]], str] | None,
+        facts: Mapping[str, Any],
+        pids: Collection[int],
+        held: ExitStack,
+    ) -> None:
+        self._client, self._runner = client, runner
+        self._options, self._sampling = options, sampling
+        self._model, self._dialect, self._decode = model, dialect, decode
+        self._facts, self._pids, self._held = facts, pids, held
+
+    def generate(
+        self, requests: Sequence[Request], sampling: Sampling, *, token_times: bool = False
+    ) -> Sequence[Completion]:
+        """All requests at once. They are streamed where token times are asked for, else answered whole.
+
+        Raises:
+            ConfigError: the server refuses a request.
+            ExperimentFailed: it fails, is silent, or what it tells cannot be counted.
+        """
+        one = self._streamed if token_times else self._whole
+        with fatal():
+            return self._runner.run(_all([one(request, sampling) for request in requests]))
+
+    def _body(self, request: Request, sampling: Sampling, *, stream: bool) -> dict[str, Any]:
+        text = None if self._decode is None else self._decode(request.token_ids)
+        options = dict(self._dialect.stream_options) if stream else None
+        return request_body(self._options, sampling, request, model=self._model, text=text, stream_options=options)
+
+    async def _whole(self, request: Request, sampling: Sampling) -> Completion:
+        answer = await self._client.answer(self._body(request, sampling, stream=False))
+        exact, usage = self._decode is None, answer.get("usage")
+        total = counted(usage, request, exact_prompt=exact)
+        choice = (answer.get("choices") or [{}])[0]
+        ids = tuple(choice.get("token_ids") or ()) if self._options.return_token_ids else None
+        if ids is not None and len(ids) != total:
+            raise ExperimentFailed(
+                f"request {request.index}: the server gives {len(ids)} token ids and counts {total}",
+                "report it to its authors",
+                code="invalid",
+            )
+        return Completion(
+            request.index,
+            ids,
+            choice.get("finish_reason") or "unknown",
+            engine_metrics=metrics(usage or {}, answer.get("metrics"), exact_prompt=exact),
+            token_count=total if ids is None else None,
+        )
+
+    async def _streamed(self, request: Request, sampling: Sampling) -> Completion:
+        chunks = [chunk async for chunk in self.stream(request, sampling)]
+        ids = [token for chunk in chunks for token in chunk.token_ids or ()]
+        known = self._options.return_token_ids
+        return Completion(
+            request.index,
+            tuple(ids) if known else None,
+            chunks[-1].finish_reason or "unknown",
+            token_times_ns=tuple(chunk.time_ns for chunk in chunks for _ in range(chunk.tokens)),
+            engine_metrics=chunks[-1].engine_metrics,
+            token_count=None if known else sum(chunk.tokens for chunk in chunks),
+        )
+
+    async def stream(self, request: Request, sampling: Sampling) -> AsyncIterator[Chunk]:
+        """One request among others; see `llem.backends.base.Engine.stream`.
+
+        Raises:
+            ConfigError, ExperimentFailed: as `generate`.
+            RequestFailed: the server failed with this request.
+        """
+        tally = Tally(
+            self._dialect.token_counts,
+            request,
+            exact_prompt=self._decode is None,
+            token_ids=self._options.return_token_ids,
+        )
+        async with aclosing(self._client.events(self._body(request, sampling, stream=True))) as events:
+            async for time_ns, event in events:
+                chunk = tally.chunk(event, time_ns)
+                if chunk is not None:
+                    yield chunk
+        yield tally.last()
+
+    def effective_config(self) -> Mapping[str, Any]:
+        """What the server tells, how it was started, and what is sent with each request. `dtype` is not told."""
+        sent = request_body(self._options, self._sampling, PROBE, model=self._model, text=None)
+        for name in ("prompt", "messages", "max_tokens", "min_tokens", "seed"):
+            sent.pop(name, None)
+        found = {
+            "dtype": None,
+            **self._facts,
+            "request": sent,
+            "ignore_eos_fields": list(self._options.ignore_eos_fields) if self._sampling.ignore_eos else [],
+            "prompt": "token_ids" if self._decode is None else "text",
+            "token_counts": self._dialect.token_counts,
+            "stream_options": dict(self._dialect.stream_options),
+        }
+        return json.loads(json.dumps(found))  # type: ignore[no-any-return]
+
+    def architecture(self) -> Architecture | None:
+        """None: what the server has loaded, and in which formats, is not known here, whatever `model` says."""
+        return None
+
+    def memory(self) -> MemoryReading:
+        """Not known: it is the server's."""
+        return MemoryReading(None, covers="nothing: the server does not tell its memory", reason="not_supported")
+
+    def pids(self) -> Collection[int]:
+        """The server's processes."""
+        return self._pids
+
+    def close(self) -> None:
+        """Close the connections; end the server if llem started it. May be called twice."""
+        self._held.close()
+
+
+async def _all(coroutines: Sequence[Any]) -> list[Completion]:
+    """The results in order; the first failure ends the others, so that none goes on unseen."""
+    try:
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(each) for each in coroutines]
+    except BaseExceptionGroup as failures:
+        raise failures.exceptions[0] from None
+    return [task.result() for task in tasks]

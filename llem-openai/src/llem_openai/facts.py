@@ -1,0 +1,78 @@
+"""What the server tells of itself, and how it was started. No secrets, whatever it tells."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+import psutil
+
+from llem_openai.server import Site
+
+__all__ = ["command_lines", "scalars", "server_facts", "without_secrets"]
+
+#: Where servers tell what they run with: vLLM, SGLang, llama.cpp, TGI.
+PAGES = ("version", "get_server_info", "server_info", "props", "info")
+SECRET = re.compile(r"(?:^|[_\-.])(?:key|token|secret|password|passwd|credentials?|authorization)$", re.IGNORECASE)
+LONGEST = 300
+HIDDEN = "***"
+
+
+def server_facts(site: Site) -> dict[str, Any]:
+    """Name by its header, and the single figures and words of its own pages."""
+    found: dict[str, Any] = {}
+    for page in PAGES:
+        response = site.get(f"{site.root}/{page}")
+        if response is None or response.status != 200:
+            continue
+        if response.server:
+            found["server"] = response.server
+        try:
+            told = response.json()
+        except ValueError:  # a page for people
+            continue
+        if isinstance(told, Mapping):
+            found[page] = scalars(told)
+    return found
+
+
+def scalars(told: Mapping[str, Any]) -> dict[str, Any]:
+    """What is no structure, no essay and no secret."""
+    return {str(name): value for name, value in told.items() if _plain(value) and not SECRET.search(str(name))}
+
+
+def _plain(value: Any) -> bool:
+    if isinstance(value, float):
+        return math.isfinite(value)  # no JSON value otherwise, though servers write it
+    if isinstance(value, str):
+        return len(value) <= LONGEST
+    return value is None or isinstance(value, (bool, int))
+
+
+def without_secrets(words: Sequence[str]) -> list[str]:
+    """Arguments with the values of those hidden that are named as secrets are: `--api-key X`, `HF_TOKEN=X`."""
+    found: list[str] = []
+    hide = False
+    for word in words:
+        name, equals, _ = word.partition("=")
+        if hide:
+            found.append(HIDDEN)
+        elif equals and SECRET.search(name):
+            found.append(f"{name}={HIDDEN}")
+        else:
+            found.append(word)
+        hide = not hide and not equals and word.startswith("-") and SECRET.search(word) is not None
+    return found
+
+
+def command_lines(pids: Collection[int]) -> list[list[str]]:
+    """How the processes were started, as far as it may be read."""
+    found = []
+    for pid in sorted(pids):
+        try:
+            found.append(without_secrets(psutil.Process(pid).cmdline()))
+        except psutil.Error:  # ended meanwhile, or another user's
+            continue
+    return found
