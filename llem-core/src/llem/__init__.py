@@ -6,7 +6,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from llem.api import load_results, run
+    from llem.api import load_results, load_study, run, run_study
     from llem.config.models import Experiment
     from llem.errors import ConfigError, ExperimentFailed, LlemError, MachineError, StoreError
     from llem.findings import Finding
@@ -29,7 +29,9 @@ __all__ = [
     "__version__",
     "hookimpl",
     "load_results",
+    "load_study",
     "run",
+    "run_study",
 ]
 
 #: Where each public name lives. They are imported when first used: `llem --help` and every plugin's `hooks` module
@@ -47,7 +49,9 @@ _HOMES = {
     "StoreError": "llem.errors",
     "hookimpl": "llem.plugins",
     "load_results": "llem.api",
+    "load_study": "llem.api",
     "run": "llem.api",
+    "run_study": "llem.api",
 }
 
 

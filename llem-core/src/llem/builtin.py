@@ -18,7 +18,7 @@ def llem_backends() -> Sequence[Reference]:
             config="llem.backends.echo:EchoOptions",
             summary="Gives the prompt back; no model, no engine. For tests, examples and trying a plugin.",
             status="a fake: its figures mean nothing",
-            capabilities={"token_times": "supported", "stream": "unsupported", "loglikelihood": "unsupported"},
+            capabilities={"token_times": "supported", "stream": "supported", "loglikelihood": "supported"},
         )
     ]
 
@@ -51,6 +51,12 @@ def llem_workloads() -> Sequence[Reference]:
             "llem.workloads.builtin_prompts:BuiltinWorkload",
             config="llem.workloads.builtin_prompts:BuiltinOptions",
             summary="A built-in set of English prompts.",
+        ),
+        Reference(
+            "trace",
+            "llem.workloads.trace:TraceWorkload",
+            config="llem.workloads.trace:TraceOptions",
+            summary="Random token ids of lengths from a CSV trace.",
         ),
     ]
 

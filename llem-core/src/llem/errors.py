@@ -53,15 +53,21 @@ class LlemError(Exception):
 
 @attrs.frozen
 class Problem:
-    """One thing wrong in a configuration: the path to the value, what is wrong, what would be right."""
+    """One thing wrong in a configuration: the path to the value, what is wrong, what would be right, who set it."""
 
     path: str
     message: str
     hint: str = ""
+    source: str = ""
 
     def __str__(self) -> str:
+        return self.told()
+
+    def told(self, *, with_source: bool = False) -> str:
+        """The problem on one line."""
         where = f"{self.path}: " if self.path else ""
-        return f"{where}{self.message}" + (f" ({self.hint})" if self.hint else "")
+        source = f" [{self.source}]" if with_source and self.source else ""
+        return f"{where}{self.message}{source}" + (f" ({self.hint})" if self.hint else "")
 
 
 @attrs.frozen
@@ -72,7 +78,8 @@ class ConfigError(LlemError):
     problems: tuple[Problem, ...] = ()
 
     def __str__(self) -> str:
-        lines = [self.message, *(f"  {problem}" for problem in self.problems)]
+        several = len({problem.source for problem in self.problems if problem.source}) > 1
+        lines = [self.message, *(f"  {problem.told(with_source=several)}" for problem in self.problems)]
         return "\n".join([*lines, f"  {self.hint}"] if self.hint else lines)
 
 

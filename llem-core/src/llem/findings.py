@@ -71,6 +71,12 @@ FINDINGS: Mapping[str, FindingKind] = {
         "The engine returned another number of output tokens than asked for with end-of-sequence ignored.",
         "Report it to the backend's authors; per-token figures are not comparable.",
     ),
+    "prompt_as_text": FindingKind(
+        "warning",
+        "Prompts went to the engine as text, which it cuts into tokens by itself: their number may differ from the "
+        "workload's, which is what results count.",
+        "Send token ids, where the engine takes them.",
+    ),
     "single_trial": FindingKind(
         "info",
         "There is one trial, so there is no interval from repetition.",
@@ -141,6 +147,40 @@ FINDINGS: Mapping[str, FindingKind] = {
         "A built-in meter is present and may not be read by this user.",
         "See `llem doctor` for the command that grants it.",
     ),
+    "over_saturated": FindingKind(
+        "warning",
+        "An open load brings more than the engine can bear: requests in flight rise within a window, and over 5 % of "
+        "the arrivals are left over. Latencies then depend on the length of the window, and no steady state exists.",
+        "Lower `load.request_rate`, or set `load.capacity_share` below 1.",
+    ),
+    "client_lag": FindingKind(
+        "warning",
+        "Requests of an open load were sent late: the p99 lag exceeds 5 ms and 1 % of the median time to first token. "
+        "Latencies count from the scheduled time, so part of them is the client's own.",
+        "Lower the rate, or give the load generator a processor of its own.",
+    ),
+    "few_completions": FindingKind(
+        "warning",
+        "Fewer than 200 requests were completed in all windows together: a p99 then rests on the two slowest of them, "
+        "and the bootstrap knows nothing beyond the slowest.",
+        "Raise `window_s` or `trials`.",
+    ),
+    "requests_failed": FindingKind(
+        "error",
+        "Requests failed within a window, so the engine did not do the work that the load describes.",
+        "See the worker's log; lower the load, or mend what fails.",
+    ),
+    "requests_unfinished": FindingKind(
+        "info",
+        "Requests that had begun had not ended some time after the window and were aborted. Their tokens within the "
+        "window count; they are in no latency, which makes latencies look better than they are.",
+        "Lower the load, or lengthen the window, when they are more than a few.",
+    ),
+    "slo_missed": FindingKind(
+        "info",
+        "A smaller share of the requests kept every limit of the service level objective than it asks for.",
+        "Lower the load, or choose another configuration; `goodput_requests_per_s` counts those that kept them.",
+    ),
 }
 
 REASONS: Mapping[str, str] = {
@@ -157,6 +197,10 @@ REASONS: Mapping[str, str] = {
     "counter_missing": "The device has no energy counter.",
     "counter_stuck": "The energy counter stood still during the window.",
     "counter_reset": "The energy counter went backwards during the window.",
+    "offline_load": "The load is batches back to back: no request arrives by itself.",
+    "closed_load": "The load is closed: a client sends when it was answered, so there is no schedule.",
+    "no_completions": "No request ended, or no token came, within the window.",
+    "none_good": "No request kept every limit of the service level objective.",
     "permission": "The reading needs a permission this user does not have.",
 }
 

@@ -132,7 +132,10 @@ def test_wrong_types_are_refused(field, value, message):
             {"length": {"kind": "lefd"}},
             "length.kind: must be one of 'left', 'right', got the text 'lefd' (did you mean 'left'?)",
         ),
-        ({"length": {"kind": "left", "width": 1}}, "length.width: unknown field (known: 'kind', 'low', 'high')"),
+        (
+            {"length": {"kind": "left", "width": 1}},
+            "length.width: is a setting of kind 'right', and this is of kind 'left' (remove it, or change `kind`)",
+        ),
     ],
 )
 def test_faults_inside_have_their_path(raw, message):

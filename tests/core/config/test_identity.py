@@ -34,6 +34,7 @@ CHANGES = {
     "warmup": ({"warmup.batches": 3}, True),
     "baseline": ({"baseline.seconds": 31}, True),
     "meters": ({"meters": ["nvml"]}, False),
+    "slo": ({"slo.ttft_s": 0.5}, False),
     "preset": ({"preset": "quick"}, None),  # by its values: see below
     "window_s": ({"window_s": 11}, True),
     "trials": ({"trials": 6}, False),
@@ -96,6 +97,23 @@ def test_the_model_counts_by_its_fingerprint(name):
     """Another content is another experiment; another name or folder with the same content is not."""
     assert name(model=attrs.evolve(MODEL, name="x", path="/y", seed=3)) == name()
     assert name(model=attrs.evolve(MODEL, fingerprint="beef")) != name()
+
+
+def test_loads_count_by_kind_and_settings(name):
+    """Every kind and every setting of a load is another experiment; an offline load's id is what it always was."""
+    loads = [
+        {"kind": "offline"},
+        {"kind": "closed"},
+        {"kind": "closed", "ramp_s": 1},
+        {"kind": "open", "request_rate": 1},
+        {"kind": "open", "request_rate": 1, "seed": 1},
+        {"kind": "open", "request_rate": 1, "burstiness": 0.5},
+        {"kind": "open", "capacity_share": 1},
+    ]
+    ids = [name({"load": load}) for load in loads]
+
+    assert len(set(ids)) == len(loads)
+    assert ids[0] == name()
 
 
 def test_gpus_count_by_number(name):
@@ -181,6 +199,7 @@ settings = st.fixed_dictionaries(
         "load.batch_size": st.integers(1, 9),
         "sampling.temperature": st.floats(0, 2),
         "window_s": st.floats(1, 1e9),
+        "load.kind": st.just("offline"),
         "gpus": st.none() | st.lists(st.integers(0, 7), min_size=1, max_size=2),
         "echo.extra": st.dictionaries(
             st.text(max_size=3), st.none() | st.integers() | st.floats(-1e9, 1e9), max_size=3

@@ -10,8 +10,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llem.config.load import Layer, experiment_values, resolve, to_document
-from llem.config.models import PRESETS, Baseline, Experiment, OfflineLoad, Sampling, Warmup
+from llem.config.load import Layer, resolve, to_document
+from llem.config.models import (
+    PRESETS,
+    SLO_PRESETS,
+    Baseline,
+    ClosedLoad,
+    Experiment,
+    OfflineLoad,
+    OpenLoad,
+    Sampling,
+    Slo,
+    Warmup,
+)
 from llem.errors import BrokenPlugin, ConfigError, LlemError, UnknownPlugin
 
 
@@ -136,6 +147,24 @@ def test_another_kind_replaces_a_section(registry):
     assert (other.kind, other.path) == ("file", "p")
 
 
+def test_a_load_of_another_kind_in_whatever_order(registry):
+    """Two flags make one load whichever comes first, and what a file said of the other kind is gone."""
+    file = Layer("file a.yaml", {"backend": "echo", "load": {"kind": "offline", "batch_size": 8}})
+    flags = [Layer("flag --set", {"load.kind": "closed"}), Layer("flag --set", {"load.concurrency": 3})]
+
+    for order in (flags, flags[::-1]):
+        resolved = resolve([file, *order], registry)
+        assert resolved.experiment.load == ClosedLoad(concurrency=3)
+        assert resolved.sources["load.ramp_s"] == "default"
+
+
+def test_limits_of_a_preset_and_above_it():
+    """A limit that is given stands in the place of the preset's; what neither states is not judged."""
+    slo = Slo(preset="mlperf-llama-3.1-8b-interactive", tpot_s=0.05)
+
+    assert slo.limits() == {"ttft_s": 0.5, "tpot_s": 0.05}
+
+
 def test_objects_count_as_sections(build):
     """In Python a section may be given as an object."""
     assert build(backend="echo", load=OfflineLoad(batch_size=4)).experiment.load.batch_size == 4
@@ -217,9 +246,45 @@ class TestBackendChoice:
         ),
         ({"workload": {"path": "x"}}, "workload.path: unknown field (known: 'kind', 'input_tokens', 'seed')"),
         (
-            {"load": {"kind": "closed", "concurrency": 3}},
-            "load.kind: this version knows offline load only, not 'closed' (use {kind: offline, batch_size: N})",
+            {"load": {"kind": "closde", "concurrency": 3}},
+            "load.kind: must be one of 'offline', 'closed', 'open', got the text 'closde' (did you mean 'closed'?)",
         ),
+        (
+            {"load": {"kind": "closed", "request_rate": 3}},
+            "load.request_rate: is a setting of kind 'open', and this is of kind 'closed' "
+            "(remove it, or change `kind`)",
+        ),
+        (
+            {"load": {"concurrency": 3}},
+            "load.concurrency: is a setting of kind 'closed', and this is of kind 'offline' "
+            "(remove it, or change `kind`)",
+        ),
+        (
+            {"load": {"kind": "closed", "concurency": 3}},
+            "load.concurency: unknown field (did you mean 'concurrency'?)",
+        ),
+        ({"load": {"kind": "open"}}, "load: give exactly one of request_rate and capacity_share, not neither"),
+        (
+            {"load": {"kind": "open", "request_rate": 1, "capacity_share": 0.5}},
+            "load: give exactly one of request_rate and capacity_share, not both",
+        ),
+        (
+            {"load": {"kind": "open", "request_rate": 1, "probe_concurrency": 8}},
+            "load: probe_concurrency and probe_seconds belong to capacity_share; no probe is needed here",
+        ),
+        (
+            {"load": {"kind": "open", "capacity_share": 1.6}},
+            "load.capacity_share: must be between 0.01 and 1.5, got 1.6",
+        ),
+        (
+            {"token_times": True, "load": {"kind": "closed"}},
+            "token_times: is for offline loads; with a load of kind 'closed' every request has its times (remove it)",
+        ),
+        (
+            {"slo": {"preset": "mlperf-llama-3.1-8b-interactiv"}},
+            "slo.preset: no preset 'mlperf-llama-3.1-8b-interactiv'; did you mean 'mlperf-llama-3.1-8b-interactive'?",
+        ),
+        ({"slo": {}}, "slo: states no limit; give preset, ttft_s, tpot_s or e2el_s"),
         ({"dtype": "bf16"}, None),
         ({"trust_remote_code": "false"}, None),
         ({"preset": "quik"}, None),
@@ -280,47 +345,6 @@ def test_unusable_config_class_breaks_only_itself(careless, values):
         resolve([Layer("x", values)], careless)
 
 
-class TestStudyFile:
-    def test_plain_experiment(self):
-        """A file without `base` is the experiment itself."""
-        assert experiment_values({"model": "m", "trials": 3}, "a.yaml") == {"model": "m", "trials": 3}
-
-    def test_base_and_trials(self):
-        """A study's base is the experiment, with the study's trials."""
-        document = {"name": "s", "base": {"model": "m"}, "trials": 3}
-
-        assert experiment_values(document, "a.yaml") == {"model": "m", "trials": 3}
-
-    @pytest.mark.parametrize("key", ["axes", "zip", "experiments", "exclude", "order", "quality", "include"])
-    def test_what_comes_later(self, key):
-        """Fields of studies with several experiments are refused for now, in so many words."""
-        with pytest.raises(ConfigError, match="this version runs one experiment per call") as caught:
-            experiment_values({"base": {}, key: {}}, "a.yaml")
-
-        assert [problem.path for problem in caught.value.problems] == [key]
-        assert "file a.yaml" in str(caught.value)
-
-    @pytest.mark.parametrize(
-        ("document", "message"),
-        [
-            ({"name": "s", "axs": {}}, "axs: unknown field of a study (did you mean 'axes'?)"),
-            (
-                {"base": {}, "model": "m"},
-                "model: unknown field of a study (settings of the experiment go under `base`)",
-            ),
-            ({"base": 3}, "base: must be a section, got the number 3"),
-            ({"base": {}, "name": 3}, "name: must be text, got the number 3"),
-            ({"base": {"trials": 1}, "trials": 2}, "trials: stands both here and under `base` (keep one of the two)"),
-        ],
-    )
-    def test_bad_studies(self, document, message):
-        """What no study has is refused at its path."""
-        with pytest.raises(ConfigError) as caught:
-            experiment_values(document, "a.yaml")
-
-        assert [str(problem) for problem in caught.value.problems] == [message]
-
-
 numbers = st.floats(0, 1e6, allow_nan=False)
 optional_share = st.none() | st.floats(0, 1)
 
@@ -355,7 +379,17 @@ def experiments(draw, registry):
             st.builds(workload["synthetic"], input_tokens=st.integers(1), seed=st.integers())
             | st.builds(workload["file"], path=st.text(max_size=5))
         ),
-        load=OfflineLoad(batch_size=draw(st.integers(1))),
+        load=draw(
+            st.builds(OfflineLoad, batch_size=st.integers(1))
+            | st.builds(ClosedLoad, concurrency=st.integers(1), ramp_s=numbers)
+            | st.builds(OpenLoad, request_rate=st.floats(0.001, 1e4), burstiness=st.floats(0.01, 9), seed=st.integers())
+            | st.builds(OpenLoad, capacity_share=st.floats(0.01, 1.5), probe_concurrency=st.integers(1))
+        ),
+        slo=draw(
+            st.none()
+            | st.builds(Slo, preset=st.sampled_from(list(SLO_PRESETS)), tpot_s=st.none() | numbers)
+            | st.builds(Slo, e2el_s=numbers, percentile=st.floats(0, 1))
+        ),
         sampling=Sampling(
             temperature=draw(numbers), top_k=draw(st.none() | st.integers(1)), top_p=draw(optional_share)
         ),
@@ -368,7 +402,7 @@ def experiments(draw, registry):
         max_trials=draw(st.integers(trials, 99)),
         target_half_width=draw(numbers),
         restarts=draw(st.integers(1, 9)),
-        token_times=draw(st.booleans()),
+        token_times=False,  # true is for offline loads alone
         options=draw(options[backend]),
         meter_options={"codecarbon": carbon(country="SE")} if "codecarbon" in (meters or ()) else {},
     )

@@ -40,6 +40,11 @@ GOOD: list[dict[str, Any]] = [
     {"workload": {"kind": "file", "path": "x"}},
     {"gpus": [0, "GPU-1"], "meters": ["codecarbon"], "codecarbon": {"country": "SE"}},
     {"preset": "quick", "sampling": {"top_p": 0.5}},
+    {"load": {"batch_size": 4}},
+    {"load": {"kind": "closed"}},
+    {"load": {"kind": "open", "request_rate": 4, "burstiness": 0.5}},
+    {"slo": {"preset": "mlperf-deepseek-r1-interactive"}},
+    {"slo": None},
 ]
 BAD: list[dict[str, Any]] = [
     {"modle": "x"},
@@ -57,7 +62,10 @@ BAD: list[dict[str, Any]] = [
     {"workload": {"input_tokens": "3"}},
     {"workload": {"input_tokens": {"low": 1, "high": 2}}},
     {"load": {"batch_size": 0}},
-    {"load": {"kind": "closed"}},
+    {"load": {"concurrency": 4}},
+    {"load": {"kind": "closed", "batch_size": 4}},
+    {"load": {"kind": "opne", "request_rate": 4}},
+    {"slo": {"ttft": 1}},
     {"trust_remote_code": "false"},
     {"trials": 2.9},
     {"sampling": {"top_p": 2}},
@@ -135,6 +143,16 @@ def test_reference_table_lists_everything():
         "| `sampling.temperature` | number, at least 0 | `0.0` |  | 0 is greedy: the most likely token. |",
     ]
     assert len(lines) == 4 + len(attrs.fields(Sampling))
+
+
+def test_reference_table_lists_every_kind_of_a_section():
+    """The settings of each kind have their rows, which say to which kind they belong."""
+    table = reference_table(Experiment)
+
+    assert "| `load.concurrency` | integer, at least 1 | `1` |  | With kind 'closed': Number of clients" in table
+    assert "| `load.batch_size` | integer, at least 1 | `1` |  | With kind 'offline': Requests per batch. |" in table
+    assert "`load.kind`" not in table
+    assert "| `slo.ttft_s` |" in table
 
 
 @pytest.mark.parametrize("cls", [Experiment, UserConfig])

@@ -22,7 +22,7 @@ from llem.experiment.phases import baseline, calibrate, warm_up
 from llem.experiment.procedure import STEPS, check_backend, run_procedure
 from llem.experiment.session import Session
 from llem.experiment.tenants import Tenants
-from llem.experiment.trial import LEAD_S, _conduct, run_trial
+from llem.experiment.trial import LEAD_S, _conduct, digest
 from llem.experiment.worker import _session
 from llem.findings import Finding, finding
 from llem.meters.base import Domain
@@ -81,21 +81,21 @@ def test_calibration_fills_the_window_and_leads_only_where_something_is_read(ses
     read, blind = session(meters=["steady"]), session(meters=["watch"])
     for one in (read, blind):
         through(one, "open_instruments")
-        one.batch_s = 0.07
+        one.work.batch_s = 0.07
         calibrate(one)
 
-    assert (read.batches, read.lead_batches) == (3, 8)
-    assert (blind.batches, blind.lead_batches) == (3, 0)
-    assert read.lead_batches * 0.07 >= LEAD_S
+    assert (read.work.batches, read.work.lead_batches) == (3, 8)
+    assert (blind.work.batches, blind.work.lead_batches) == (3, 0)
+    assert read.work.lead_batches * 0.07 >= LEAD_S
 
 
 def test_a_batch_longer_than_the_window_is_one_batch(session) -> None:
     """At least one is measured, and one leads in and out."""
     one = through(session(meters=["steady"]), "open_instruments")
-    one.batch_s = 30.0
+    one.work.batch_s = 30.0
     calibrate(one)
 
-    assert (one.batches, one.lead_batches) == (1, 1)
+    assert (one.work.batches, one.work.lead_batches) == (1, 1)
 
 
 def test_warm_up_is_a_number_of_batches_and_then_a_time(session) -> None:
@@ -109,23 +109,23 @@ def test_warm_up_is_a_number_of_batches_and_then_a_time(session) -> None:
     assert few.cursor == few.live_engine.batches == 3
     assert time.monotonic() - begun >= 0.15
     assert long.live_engine.batches >= 2  # one for calibration, and at least one for warmth
-    assert few.batch_s >= 0.008
+    assert few.work.batch_s >= 0.008
 
 
 def test_a_trial_counts_the_window_alone(session) -> None:
     """Lead batches are the same work and appear in no number; requests go on where the warm-up ended."""
     one = through(session(meters=["steady"], load={"batch_size": 2}), "calibrate")
-    before, made = one.cursor, one.live_engine.batches
-    trial, rows, requests = run_trial(one, 0)
+    before, made, work = one.cursor, one.live_engine.batches, one.work
+    trial, rows, requests = work.trial(0)
 
-    assert one.live_engine.batches - made == one.batches + 2 * one.lead_batches
-    assert trial.batches == len(trial.batch_s) == one.batches
-    assert trial.requests == len(requests) == 2 * one.batches
-    assert trial.first_index == requests[0].index == before + 2 * one.lead_batches
+    assert one.live_engine.batches - made == work.batches + 2 * work.lead_batches
+    assert trial.batches == len(trial.batch_s) == work.batches
+    assert trial.requests == len(requests) == 2 * work.batches
+    assert trial.first_index == requests[0].index == before + 2 * work.lead_batches
     assert [row.index for row in requests] == list(range(trial.first_index, trial.first_index + trial.requests))
     assert all(trial.t0_ns <= row.start_ns < row.end_ns <= trial.t1_ns for row in requests)
     assert rows[0].t_ns < trial.t0_ns < trial.t1_ns < rows[-1].t_ns
-    assert one.cursor == before + 2 * (one.batches + 2 * one.lead_batches)
+    assert one.cursor == before + 2 * (work.batches + 2 * work.lead_batches)
 
 
 def test_the_digest_is_of_the_output(session) -> None:
@@ -133,11 +133,16 @@ def test_the_digest_is_of_the_output(session) -> None:
     digests = []
     for _ in range(2):
         one = through(session(meters=["watch"]), "load")
-        one.batches = 3
-        digests.append([run_trial(one, index)[0].output_digest for index in range(2)])
+        one.work.batches = 3
+        digests.append([one.work.trial(index)[0].output_digest for index in range(2)])
 
     assert digests[0] == digests[1]
     assert digests[0][0] != digests[0][1]
+
+
+def test_there_is_no_digest_of_what_is_not_known() -> None:
+    """An engine that tells numbers of tokens only is not said to have made the same as another such engine."""
+    assert digest([(1, 2), None]) == ""
 
 
 def test_a_trial_that_fails_leaves_the_meters_ready(session) -> None:
@@ -145,9 +150,9 @@ def test_a_trial_that_fails_leaves_the_meters_ready(session) -> None:
     one = through(session(meters=["steady"]), "calibrate")
     one.live_engine.lab = attrs.evolve(one.live_engine.lab, fail_in="generate", after=0)
     with pytest.raises(RuntimeError, match="device lost"):
-        run_trial(one, 0)
+        one.work.trial(0)
     one.live_engine.lab = attrs.evolve(one.live_engine.lab, fail_in=None)
-    trial, _, _ = run_trial(one, 1)
+    trial, _, _ = one.work.trial(1)
 
     assert trial.energies[0].energy_j is not None
 
@@ -159,7 +164,7 @@ def test_the_engines_error_is_told_though_the_meters_are_gone_too(session) -> No
     os.kill(one.live_instruments._sampler.pid, signal.SIGSTOP)  # so that `begin` is taken, and nothing answered
     threading.Timer(0.3, os.kill, (one.live_instruments._sampler.pid, signal.SIGKILL)).start()
     with pytest.raises(MemoryError):
-        run_trial(one, 0)
+        one.work.trial(0)
 
 
 def test_baseline_discards_its_beginning(session) -> None:
@@ -199,7 +204,12 @@ def test_a_wish_to_stop_ends_the_baseline(session) -> None:
 def test_what_is_used_before_its_step_is_a_bug(session) -> None:
     """And says so, instead of an attribute error deep in the engine."""
     one = session()
-    for use in (lambda: one.live_engine, lambda: one.live_instruments, lambda: one.next_batches(1)):
+    for use in (
+        lambda: one.live_engine,
+        lambda: one.live_instruments,
+        lambda: one.live_work,
+        lambda: one.next_requests(1),
+    ):
         with pytest.raises(LlemError) as caught:
             use()
         assert caught.value.code == "bug"

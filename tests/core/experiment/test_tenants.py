@@ -41,6 +41,14 @@ def test_whoever_was_there_before_is_a_stranger() -> None:
     assert tenants.strangers() == ()
 
 
+def test_what_the_engine_names_is_no_stranger() -> None:
+    """A server that ran before it was measured; others that ran before stay strangers."""
+    tenants = Tenants(Pids(500, 501, 77))
+    tenants.engine_loaded({500, 501})
+
+    assert tenants.strangers() == (77,)
+
+
 def test_whoever_comes_later_is_a_stranger() -> None:
     """Sorted, all of them, and only while they are there."""
     pids = Pids()

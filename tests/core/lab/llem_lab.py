@@ -10,6 +10,7 @@ from typing import Literal
 
 import attrs
 
+from llem.backends.base import Chunk
 from llem.backends.echo import EchoBackend, EchoEngine, EchoOptions
 from llem.config.fields import option
 from llem.errors import ExperimentFailed, MachineError
@@ -19,12 +20,14 @@ from llem.testing.fakes import SteadyMeter
 
 @attrs.frozen(kw_only=True)
 class LabOptions:
-    """Section `lab`: fail at the load, or at the first batch after `after` batches."""
+    """Section `lab`: fail at the load, or after so many batches or streamed requests."""
 
     token_seconds: float = option(0.001, help="As of echo.")
-    fail_in: Literal["load", "generate"] | None = option(None, help="Where to fail.")
+    fail_in: Literal["load", "generate", "stream"] | None = option(None, help="Where to fail.")
     error: Literal["memory", "runtime", "oom", "kill", "exit"] = option("runtime", help="How to fail.")
-    after: int = option(0, help="Batches before the failure.")
+    after: int = option(0, help="Batches, or streamed requests, before the failure.")
+    every: int = option(1, help="Of the streamed requests after that, each so many-th fails, at its second token.")
+    chunk: int = option(1, help="Tokens of a streamed chunk; the last of a request may be smaller, or empty.")
     adapter: str | None = option(None, help="A folder, or a name on a hub.", file="or id")
 
 
@@ -48,7 +51,7 @@ class LabEngine(EchoEngine):
 
     def __init__(self, lab: LabOptions) -> None:
         super().__init__(EchoOptions(token_seconds=lab.token_seconds))
-        self.lab, self.batches = lab, 0
+        self.lab, self.batches, self.streamed, self.in_flight = lab, 0, 0, 0
 
     def generate(self, requests, sampling, *, token_times=False):
         print("an engine prints as it pleases")
@@ -56,6 +59,24 @@ class LabEngine(EchoEngine):
         if self.lab.fail_in == "generate" and self.batches > self.lab.after:
             fail(self.lab.error)
         return super().generate(requests, sampling, token_times=token_times)
+
+    async def stream(self, request, sampling):
+        self.streamed += 1
+        number = self.streamed - self.lab.after
+        fails = self.lab.fail_in == "stream" and number > 0 and number % self.lab.every == 0
+        tokens = ()
+        self.in_flight += 1
+        try:
+            async for chunk in super().stream(request, sampling):
+                tokens += chunk.token_ids
+                if fails and len(tokens) == min(2, request.output_tokens):
+                    fail(self.lab.error)
+                if len(tokens) % self.lab.chunk == 0:
+                    yield Chunk(self.lab.chunk, chunk.time_ns, tokens[-self.lab.chunk :])
+            rest = len(tokens) % self.lab.chunk
+            yield Chunk(rest, time.monotonic_ns(), tokens[len(tokens) - rest :], "length", {"queued_s": 0.5})
+        finally:
+            self.in_flight -= 1
 
     def close(self) -> None:
         LabEngine.closed += 1
@@ -73,6 +94,12 @@ class LabBackend(EchoBackend):
         if self.options.fail_in == "load":
             fail(self.options.error)
         return LabEngine(self.options)
+
+
+class MuteBackend(LabBackend):
+    """A backend that declares no stream."""
+
+    name = "mute"
 
 
 class WatchMeter(WindowMeter):

@@ -7,7 +7,16 @@ from llem.plugins import Reference, hookimpl
 
 @hookimpl
 def llem_backends():
-    return [Reference("lab", "llem_lab:LabBackend", config="llem_lab:LabOptions", summary="Fails when told.")]
+    return [
+        Reference(
+            "lab",
+            "llem_lab:LabBackend",
+            config="llem_lab:LabOptions",
+            summary="Fails when told.",
+            capabilities={"stream": "supported"},
+        ),
+        Reference("mute", "llem_lab:MuteBackend", config="llem_lab:LabOptions", summary="Does not stream."),
+    ]
 
 
 @hookimpl

@@ -44,6 +44,14 @@ def save_tokenizer(folder: Path, template: str | None) -> ModelSpec:
 def test_bytes_round_trip(text: str) -> None:
     """Ids are the UTF-8 bytes of the text and nothing else."""
     assert bytes(ByteTokenizer(512).encode(text)).decode() == text
+    assert ByteTokenizer(512).decode(ByteTokenizer(512).encode(text)) == text
+
+
+def test_ids_beyond_bytes_have_no_text() -> None:
+    """Half a character is marked as one; what no text gives cannot be turned into text."""
+    assert ByteTokenizer(512).decode([0xC3]) == "\ufffd"
+    with pytest.raises(ConfigError, match="token 300 of a `shape:` model stands for no text"):
+        ByteTokenizer(512).decode([97, 300])
 
 
 def test_byte_vocabulary_must_hold_all_bytes() -> None:
@@ -68,6 +76,11 @@ def test_plain_prompt_gets_the_special_tokens_the_model_expects(tmp_path: Path) 
     tokenizer = load_tokenizer(save_tokenizer(tmp_path, TEMPLATE))
     assert tokenizer.encode("hello world") == [1, 6, 7]
     assert tokenizer.vocab_size == len(WORDS)
+
+
+def test_text_of_ids_is_without_special_tokens(tmp_path: Path) -> None:
+    """Whoever takes the text adds its own <s>."""
+    assert load_tokenizer(save_tokenizer(tmp_path, TEMPLATE)).decode([1, 6, 7]) == "hello world"
 
 
 def test_chat_is_a_plain_list_up_to_the_answer(tmp_path: Path) -> None:

@@ -140,3 +140,29 @@ def test_quiet_shows_nothing(capsys) -> None:
             emit(event)
 
     assert capsys.readouterr() == ("", "")
+
+
+def test_each_experiment_of_a_study_begins_anew(capsys, monkeypatch) -> None:
+    """Which of how many, its own trials, and how it ended."""
+    monkeypatch.setenv("COLUMNS", "120")
+    ended = {"event": "result", "id": "abc", "outcome": "done", "valid": True, "error": None}
+    with progress(0, quiet=False) as emit:
+        for number in (1, 2):
+            emit({"event": "experiment", "number": number, "of": 2, "id": "abc", "trials": 1})
+            for event in EVENTS[:5]:
+                emit(event)
+        emit(ended)
+        emit({**ended, "valid": False})
+        emit({**ended, "outcome": "oom", "valid": False, "error": "[too] large"})
+
+    assert capsys.readouterr().err.splitlines() == [
+        "experiment 1 of 2 · load",
+        "experiment 1 of 2 · warm-up",
+        "trial 1: 911.8 tok/s · 0.04387 J/output token",
+        "experiment 2 of 2 · load",
+        "experiment 2 of 2 · warm-up",
+        "trial 1: 911.8 tok/s · 0.04387 J/output token",
+        "abc done",
+        "abc done: not valid",
+        "abc oom: [too] large",
+    ]

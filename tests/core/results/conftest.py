@@ -13,7 +13,8 @@ from llem.meters.base import Domain
 from llem.meters.trace import TraceRow
 from llem.meters.window import energy_readings
 from llem.models.spec import Architecture
-from llem.results.models import BaselineReading, EnergyReading, RequestRow, Trial
+from llem.results.compute import compute_result
+from llem.results.models import BaselineReading, EnergyReading, RequestRow, ServingFacts, Trial
 from llem.results.store import Store
 
 S = 1_000_000_000
@@ -114,6 +115,115 @@ def make_trial(
         health=health if health is not None else {GPU: {"utilisation_percent": {"mean": 99.0}, "power_limit_w": 700.0}},
         findings=tuple(findings),
     )
+
+
+def served_row(index, arrival, *, ttft, tpot, inputs=128, outputs=64, lag=0, kind="open", chunk=1, **more):
+    """A request whose tokens come at equal distances, `chunk` at a time; all times in nanoseconds."""
+    counts = [1, *[chunk] * ((outputs - 1) // chunk), *([(outputs - 1) % chunk] if (outputs - 1) % chunk else [])]
+    done, times = 0, []
+    for count in counts:
+        done += count
+        times.append(arrival + ttft + (done - 1) * tpot)
+    return RequestRow(
+        index, 0, inputs, outputs, arrival + lag, times[-1], tuple(times),
+        scheduled_ns=arrival if kind == "open" else None, chunk_tokens=tuple(counts),
+        **{"finish_reason": "length", **more},
+    )  # fmt: skip
+
+
+def served_rows(t0, t1, *, rate=10, before=3, first=0, **shape):
+    """Requests at equal distances from `before` seconds ahead of the window to its end, those alone that touch it."""
+    shape = {"ttft": S // 20, "tpot": S // 100, **shape}
+    arrivals = range(t0 - before * S, t1, S // rate)
+    rows = [served_row(first + i, arrival, **shape) for i, arrival in enumerate(arrivals)]
+    return tuple(row for row in rows if row.end_ns >= t0)
+
+
+def served_trial(index, rows, requests, t0, t1, *, rate=10.0, kind="open", expected=None, unfinished=0, **more):
+    """A serving trial whose facts are counted from its rows, one by one."""
+    offline = make_trial(index, rows, requests, t0, t1, **more)
+    ended = [row for row in requests if t0 <= row.end_ns < t1]
+    good = [row for row in ended if row.finish_reason not in ("error", "unfinished")]
+    chunks = [
+        (row, number, at, count)
+        for row in requests
+        for number, (at, count) in enumerate(zip(row.token_times_ns or (), row.chunk_tokens or (), strict=True))
+        if t0 <= at < t1
+    ]
+    tokens = sum(count for *_, count in chunks)
+    lags = sorted((row.start_ns - row.scheduled_ns) / S for row in requests if row.scheduled_ns is not None)
+
+    def flight(at):
+        return float(sum(row.start_ns <= at < row.end_ns for row in requests))
+
+    made = sum(row.output_tokens for row in good)
+    facts = ServingFacts(
+        kind=kind,
+        concurrency=None if kind == "open" else 8,
+        request_rate=rate if kind == "open" else None,
+        seed=index,
+        sent=sum(t0 <= row.start_ns < t1 for row in requests),
+        completed=len(good),
+        failed=sum(row.finish_reason == "error" for row in ended),
+        unfinished=unfinished,
+        lag_p50_s=lags[len(lags) // 2] if lags else None,
+        lag_p99_s=lags[-1] if lags else None,
+        lag_max_s=lags[-1] if lags else None,
+        in_flight_mean=sum(min(row.end_ns, t1) - max(row.start_ns, t0) for row in requests) / (t1 - t0),
+        in_flight_start=flight(t0),
+        in_flight_end=flight(t1),
+        completed_output_tokens=made,
+        completed_expected_tokens=made if expected is None else expected,
+    )
+    return attrs.evolve(
+        offline,
+        batches=0,
+        batch_s=(),
+        requests=len(ended),
+        input_tokens=sum(row.input_tokens for row, number, *_ in chunks if number == 0),
+        output_tokens=tokens,
+        expected_output_tokens=tokens,
+        serving=facts,
+    )
+
+
+class Served:
+    """A serving experiment whose parts a test changes before it computes the result."""
+
+    def __init__(self, make, count=1, *, seconds=10, kind="open", engine=None, watts=600.0, **shape):
+        self.make = make
+        load = {"kind": "open", "request_rate": 10.0} if kind == "open" else {"kind": "closed", "concurrency": 8}
+        self.experiment = make.experiment_document(load=load, slo=None)
+        self.engines = [engine or make.engine_document()]
+        self.trials, self.traces, self.requests = [], {}, {}
+        for index in range(count):
+            t0, t1 = make.window(index, seconds)
+            rows = make.served_rows(t0, t1, kind=kind, first=index * 1000, **shape)
+            self.put(index, rows, kind=kind, seconds=seconds, watts=watts)
+
+    def put(self, index, rows, *, kind="open", seconds=10, watts=600.0, **more):
+        """Trial `index` of these rows, instead of the one that was there."""
+        t0, t1 = self.make.window(index, seconds)
+        self.requests[index], self.traces[index] = tuple(rows), self.make.trace(watts, t0, t1)
+        health = {self.make.GPU: {"utilisation_percent": {"mean": 99.0}, "power_limit_w": 700.0}}
+        trial = self.make.served_trial(
+            index, self.traces[index], self.requests[index], t0, t1, kind=kind, health=health, **more
+        )
+        self.trials = [*self.trials[:index], trial, *self.trials[index + 1 :]]
+
+    def result(self):
+        return compute_result(
+            self.experiment, self.engines, self.trials, [], self.requests, [self.make.outcome_document()], self.traces
+        )
+
+    def metrics(self):
+        return self.result().metrics
+
+    def codes(self):
+        return {found.code for found in self.result().findings}
+
+    def found(self, code):
+        return next(found for found in self.result().findings if found.code == code)
 
 
 def modelled(domain, joules, scope):

@@ -12,11 +12,16 @@ from llem.results.metrics import compute_metrics
 from llem.results.setup import setup_of
 from llem.results.work import window_work
 
-LATENCIES = [f"{name}{end}_s" for name in ("ttft", "tpot", "itl_chunk", "e2el") for end in ("", "_p50", "_p90", "_p99")]
+LATENCIES = [
+    f"{name}{end}_s" for name in ("ttft", "tpot", "itl_chunk", "e2el") for end in ("", "_p50", "_p90", "_p95", "_p99")
+]
 NAMES = {
     *("energy_j", "energy_net_j", "energy_per_output_token_j", "energy_per_token_j", "energy_per_request_j", "power_w"),
     *("output_tokens_per_s", "requests_per_s", "duration_s", "prefill_energy_j", "decode_energy_j"),
     *("flops_per_token", "mfu", "mbu", "peak_memory_bytes"),
+    *("request_rate", "in_flight_mean", "lag_p99_s", "capacity_requests_per_s", "capacity_share"),
+    *("goodput_requests_per_s", "slo_attainment", "energy_per_good_request_j"),
+    *("energy_per_request_p50_j", "energy_per_request_p99_j", "queued_s", "queued_p99_s"),
     *LATENCIES,
 }
 
@@ -38,7 +43,7 @@ class Case:
     def metrics(self):
         known = self.setup.architecture
         works = [window_work(known, rows) if known else None for rows in self.rows]
-        return compute_metrics(self.setup, self.trials, self.baselines, self.rows, works)
+        return compute_metrics(self.setup, self.trials, self.baselines, self.rows, works, [None] * len(works))
 
 
 def test_every_promised_name_is_there(make):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gzip
+
 import attrs
 import pytest
 from hypothesis import given
@@ -33,9 +35,14 @@ readings = st.builds(
     st.none() | names,
 )
 trace_rows = st.builds(TraceRow, names, names, st.sampled_from(["counter_j", "power_w"]), whole, whole, finite)
+wholes = st.none() | st.lists(whole, max_size=5).map(tuple)
 request_rows = st.builds(
-    RequestRow, whole, whole, whole, whole, whole, whole, st.none() | st.lists(whole, max_size=5).map(tuple)
-)
+    RequestRow, whole, whole, whole, whole, whole, whole, wholes,
+    scheduled_ns=st.none() | whole,
+    chunk_tokens=wholes,
+    finish_reason=st.none() | st.sampled_from(["length", "stop", "error"]),
+    engine_metrics=st.none() | st.dictionaries(names, finite, max_size=3),
+)  # fmt: skip
 
 
 @given(readings)
@@ -59,6 +66,22 @@ def test_requests_round_trip(tmp_path_factory, rows):
     path = tmp_path_factory.mktemp("r") / "requests.csv.gz"
     path.write_bytes(requests_bytes(rows))
     assert read_requests(path) == rows
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        {"finish_reason": "a,b"},
+        {"finish_reason": ""},
+        {"engine_metrics": {"a=b": 1.0}},
+        {"engine_metrics": {"a;b": 1.0}},
+        {"engine_metrics": {"a": float("nan")}},
+    ],
+)
+def test_requests_that_cannot_be_stored(bad):
+    """A separator in a word is refused when it is written, not met when it is read."""
+    with pytest.raises(ValueError, match="cannot be stored"):
+        requests_bytes([attrs.evolve(RequestRow(0, 0, 1, 1, 0, 1), **bad)])
 
 
 def test_bytes_do_not_carry_the_time():

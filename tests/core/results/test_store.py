@@ -27,7 +27,7 @@ def test_every_document_is_versioned(store):
     """Each JSON file carries schema_version."""
     assert len(store.documents()) == 13
     for path in store.documents():
-        assert json.loads(path.read_text())["schema_version"] == 1, path
+        assert json.loads(path.read_text())["schema_version"] == 2, path
 
 
 def test_round_trip(store, make):
@@ -155,11 +155,11 @@ def test_damaged_rows_are_named(store):
 def test_too_new_and_too_old_are_two_errors(store):
     """A newer file says upgrade; an older one without a step says which version reads it."""
     path = store.path / "study.json"
-    path.write_text('{"schema_version": 2}')
+    path.write_text('{"schema_version": 3}')
     with pytest.raises(StoreError, match="newer llem") as caught:
         Store.open(store.path)
     assert (caught.value.code, caught.value.hint) == ("store_too_new", "upgrade llem-core")
-    path.write_text('{"schema_version": 0}')
+    path.write_text('{"schema_version": 1}')
     with pytest.raises(StoreError, match="too old to read") as caught:
         Store.open(store.path)
     assert caught.value.code == "store_too_old"

@@ -17,7 +17,7 @@ from llem.launchers.inline import InlineLauncher
 from llem.plugins.registry import registry
 from llem.results.store import Store
 from llem.study.preflight import Planned, plan_experiment
-from llem.study.runner import _shares, default_folder, run_planned, stop_on_interrupt
+from llem.study.runner import Ran, _shares, default_folder, run_all, run_planned, stop_on_interrupt
 
 
 @pytest.fixture
@@ -33,7 +33,7 @@ def plan(short):
 def run(planned: Planned, out: Path, launcher: Launcher, stop: threading.Event | None = None, emit=silent):
     """The production path below the command line."""
     stop = stop or threading.Event()
-    return run_planned(planned, out, launcher, registry(), name="test", emit=emit, stop=stop)
+    return run_planned(planned, out, launcher, registry(), study={"name": "test"}, emit=emit, stop=stop)
 
 
 @pytest.mark.parametrize(
@@ -232,3 +232,68 @@ def test_in_another_thread_signals_are_left_alone() -> None:
     thread.join()
 
     assert found == [False]
+
+
+# several experiments
+
+
+def run_several(planned: list[Planned], out: Path, launcher: Launcher, stop=None, emit=silent) -> Ran:
+    """As a study runs them."""
+    study = {"name": "test", "experiments": [one.id for one in planned]}
+    return run_all(planned, out, launcher, registry(), study=study, emit=emit, stop=stop or threading.Event())
+
+
+def test_experiments_of_a_study_have_workers_of_their_own(plan, tmp_path: Path) -> None:
+    """Folders of workers are numbered through; each experiment's engine processes from 0."""
+    several = [plan(trials=2, max_trials=2, restarts=2, sampling={"seed": seed}) for seed in (1, 2)]
+    events: list[dict] = []
+    ran = run_several(several, tmp_path / "out", InlineLauncher(), emit=events.append)
+    store = Store.open(tmp_path / "out")
+
+    assert [result.id for result in ran.results] == [one.id for one in several]
+    assert (ran.errors, ran.interrupted) == ({}, None)
+    assert sorted(path.name for path in (tmp_path / "out" / "workers").iterdir()) == ["0", "1", "2", "3"]
+    assert [[trial.restart for trial in store.trials(one.id)] for one in several] == [[0, 1], [0, 1]]
+    marks = [event for event in events if event["event"] in ("experiment", "result")]
+    assert [(mark["event"], mark["id"]) for mark in marks] == [
+        (kind, one.id) for one in several for kind in ("experiment", "result")
+    ]
+    assert [(mark["number"], mark["of"]) for mark in marks if mark["event"] == "experiment"] == [(1, 2), (2, 2)]
+
+
+def test_a_study_goes_on_after_a_worker_that_failed(plan, tmp_path: Path) -> None:
+    """Each failure is an outcome and an error by id."""
+    several = [plan(sampling={"seed": seed}) for seed in (1, 2)]
+    ran = run_several(several, tmp_path / "out", Silent(-11))
+
+    assert [result.outcome for result in ran.results] == ["crash", "crash"]
+    assert set(ran.errors) == {one.id for one in several}
+
+
+@pytest.mark.parametrize(
+    "launcher", [StopsAfterwards(), Silent(-15, stops=True), Interrupted()], ids=lambda one: one.name
+)
+def test_a_wish_to_stop_leaves_the_rest_of_a_study_undone(plan, tmp_path: Path, launcher: Launcher) -> None:
+    """After the first experiment, whether it ended or not; what did not begin has no folder."""
+    several = [plan(sampling={"seed": seed}) for seed in (1, 2, 3)]
+    ran = run_several(several, tmp_path / "out", launcher)
+
+    assert [result.id for result in ran.results] == [several[0].id]
+    assert ran.interrupted is not None
+    assert ran.interrupted.code == "interrupted"
+    assert Store.open(tmp_path / "out").experiment_ids() == (several[0].id,)
+
+
+def test_a_store_that_cannot_be_written_ends_the_study(plan, tmp_path: Path) -> None:
+    """There is no sense in measuring what cannot be kept."""
+
+    class Occupies(Silent):
+        def launch(self, order, emit, stop):
+            (tmp_path / "out" / "experiments" / several[1].id).write_text("in the way")
+            return super().launch(order, emit, stop)
+
+    several = [plan(sampling={"seed": seed}) for seed in (1, 2)]
+    with pytest.raises(LlemError):
+        run_several(several, tmp_path / "out", Occupies(0))
+
+    assert Store.open(tmp_path / "out").experiment_ids() == (several[0].id,)

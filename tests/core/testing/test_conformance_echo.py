@@ -1,13 +1,13 @@
-"""The backend suite passes for a backend that is right."""
+"""The suites of backends pass for a backend that is right."""
 
 from __future__ import annotations
 
 from llem.builtin import llem_backends
 from llem.plugins import Reference
-from llem.testing.conformance import BackendConformance
+from llem.testing.conformance import BackendConformance, LikelihoodConformance, StreamConformance
 
 
-class TestEcho(BackendConformance):
+class TestEcho(StreamConformance, LikelihoodConformance, BackendConformance):
     """The built-in backend that repeats the prompt."""
 
     hooks = "llem.builtin"

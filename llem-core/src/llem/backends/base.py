@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from typing import Any, ClassVar
 
 import attrs
@@ -12,7 +12,17 @@ from llem.config.models import Experiment, Sampling
 from llem.findings import Finding
 from llem.models.spec import Architecture, ModelSpec
 
-__all__ = ["Backend", "Completion", "Engine", "MemoryReading", "Placement", "Request"]
+__all__ = [
+    "Backend",
+    "Chunk",
+    "Completion",
+    "Engine",
+    "Likelihood",
+    "MemoryReading",
+    "Placement",
+    "Request",
+    "Scored",
+]
 
 
 @attrs.frozen
@@ -36,15 +46,64 @@ class Completion:
 
     Attributes:
         index: of the request.
-        token_ids: the generated tokens alone: no prompt, no padding.
+        token_ids: the generated tokens alone: no prompt, no padding; None where the engine tells their number only.
         finish_reason: "length" or "stop".
         token_times_ns: monotonic time of each token, when asked for and the engine has them.
+        engine_metrics: what the engine itself says about the request (`queued_s`, `prefill_s`, `decode_s`,
+            `cached_tokens`, …), where it keeps such figures.
+        token_count: how many tokens, where `token_ids` is None.
     """
 
     index: int
-    token_ids: tuple[int, ...]
+    token_ids: tuple[int, ...] | None
     finish_reason: str = "length"
     token_times_ns: tuple[int, ...] | None = None
+    engine_metrics: Mapping[str, float] | None = None
+    token_count: int | None = None
+
+    def __attrs_post_init__(self) -> None:
+        if (self.token_ids is None) == (self.token_count is None):
+            raise ValueError("give the generated tokens, or their number where there are none to give")
+
+    @property
+    def tokens(self) -> int:
+        """How many tokens were generated."""
+        return len(self.token_ids) if self.token_ids is not None else self.token_count or 0
+
+
+@attrs.frozen
+class Chunk:
+    """Output of one request that reached the host at one moment.
+
+    Attributes:
+        tokens: how many tokens it brings, by the engine's own count; 0 in a last chunk that only ends the request.
+        time_ns: monotonic time at which it arrived.
+        token_ids: the tokens; None where the engine tells their number only (an endpoint that sends text).
+        finish_reason: "length", "stop", … in the last chunk, None before.
+        engine_metrics: in the last chunk, as in `Completion`.
+    """
+
+    tokens: int
+    time_ns: int
+    token_ids: tuple[int, ...] | None = None
+    finish_reason: str | None = None
+    engine_metrics: Mapping[str, float] | None = None
+
+
+@attrs.frozen
+class Scored:
+    """A context and a continuation, as token ids, whose likelihood is asked for. The context is not empty."""
+
+    context: tuple[int, ...]
+    continuation: tuple[int, ...]
+
+
+@attrs.frozen
+class Likelihood:
+    """Natural logarithm of the continuation's probability given its context, and whether greedy decoding gives it."""
+
+    logprob: float
+    greedy: bool
 
 
 @attrs.frozen
@@ -80,6 +139,18 @@ class Engine(ABC):
         when the batch does not fit.
         """
 
+    def stream(self, request: Request, sampling: Sampling) -> AsyncIterator[Chunk]:
+        """Run one request among others in flight, and yield its tokens as they come. Capability `stream`.
+
+        An asynchronous generator, called by the load generator from one event loop that lives as long as the engine.
+        Closing the generator early aborts the request.
+        """
+        raise NotImplementedError(f"{type(self).__name__} does not stream")
+
+    def loglikelihood(self, requests: Sequence[Scored]) -> Sequence[Likelihood]:
+        """Likelihoods in the order of the requests. Capability `loglikelihood`."""
+        raise NotImplementedError(f"{type(self).__name__} gives no likelihoods")
+
     @abstractmethod
     def effective_config(self) -> Mapping[str, Any]:
         """What the engine really runs with, read back from it; JSON values only."""
@@ -95,6 +166,13 @@ class Engine(ABC):
     def reset_memory(self) -> None:
         """Start peak memory anew, where the engine can. The default does nothing."""
         return None
+
+    def pids(self) -> Collection[int]:
+        """Processes of the engine that may have been there before it was loaded: those of a server that was running.
+
+        On a GPU they are no strangers. What starts while the engine loads is known without this.
+        """
+        return ()
 
     @abstractmethod
     def close(self) -> None:

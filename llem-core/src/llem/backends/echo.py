@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
+import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from typing import Any, ClassVar
 
 import attrs
 
-from llem.backends.base import Backend, Completion, Engine, MemoryReading, Placement, Request
+from llem.backends.base import (
+    Backend,
+    Chunk,
+    Completion,
+    Engine,
+    Likelihood,
+    MemoryReading,
+    Placement,
+    Request,
+    Scored,
+)
 from llem.config.fields import at_least, option
 from llem.config.models import Experiment, Sampling
 from llem.findings import Finding
@@ -17,13 +29,19 @@ from llem.models.spec import Architecture, ModelSpec
 
 __all__ = ["EchoBackend", "EchoEngine", "EchoOptions"]
 
+#: Probabilities of the token that the echo gives next, and of each other one in a vocabulary of 65,537.
+EXPECTED, OTHER = 0.5, 0.5 / 65_536
+
 
 @attrs.frozen(kw_only=True)
 class EchoOptions:
     """Section `echo`."""
 
     token_seconds: float = option(
-        0.0, help="Wait this long before each token of a batch.", unit="s", validator=at_least(0)
+        0.0,
+        help="Wait this long before each token of a batch, and of each request of a serving load by itself.",
+        unit="s",
+        validator=at_least(0),
     )
 
 
@@ -43,12 +61,23 @@ class EchoEngine(Engine):
         return [
             Completion(
                 index=request.index,
-                token_ids=tuple(itertools.islice(itertools.cycle(request.token_ids), request.output_tokens)),
+                token_ids=tuple(_echo(request)),
                 finish_reason="length",
                 token_times_ns=times[: request.output_tokens] if token_times else None,
             )
             for request in requests
         ]
+
+    async def stream(self, request: Request, sampling: Sampling) -> AsyncIterator[Chunk]:
+        """As many requests at once as are sent: each waits by itself, as if no other were there."""
+        for number, token in enumerate(_echo(request), start=1):
+            await asyncio.sleep(self.options.token_seconds)
+            reason = "length" if number == request.output_tokens else None
+            yield Chunk(1, time.monotonic_ns(), (token,), reason)
+
+    def loglikelihood(self, requests: Sequence[Scored]) -> Sequence[Likelihood]:
+        """As if the token that the echo would give had the probability 1/2, and all others shared the rest."""
+        return [_likelihood(request) for request in requests]
 
     def _step(self, steps: int) -> tuple[int, ...]:
         """Wait as a batch would that makes one token per request and step; the end of each step, monotonic ns."""
@@ -70,6 +99,17 @@ class EchoEngine(Engine):
 
     def close(self) -> None:
         return None
+
+
+def _echo(request: Request) -> Iterator[int]:
+    """The prompt over and over, to the asked length."""
+    return itertools.islice(itertools.cycle(request.token_ids), request.output_tokens)
+
+
+def _likelihood(request: Scored) -> Likelihood:
+    echoed = itertools.cycle(request.context)
+    same = [token == expected for token, expected in zip(request.continuation, echoed, strict=False)]
+    return Likelihood(sum(math.log(EXPECTED if each else OTHER) for each in same), all(same))
 
 
 class EchoBackend(Backend):

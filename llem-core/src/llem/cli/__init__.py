@@ -5,8 +5,10 @@ from __future__ import annotations
 import click
 
 from llem import __version__
+from llem.cli.compare import compare as compare_command
 from llem.cli.config import config as config_group
 from llem.cli.doctor import doctor as doctor_command
+from llem.cli.plan import plan as plan_command
 from llem.cli.plugins import plugins as plugins_command
 from llem.cli.root import Root, verbose_option
 from llem.cli.run import run as run_command
@@ -29,7 +31,9 @@ def cli(verbose: bool) -> None:
 
 for _command in (
     run_command,
+    plan_command,
     show_command,
+    compare_command,
     verify_command,
     config_group,
     plugins_command,

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
-    from llem.config.load import Layer, Resolved
+    from llem.config.layers import Layer
+    from llem.study.expand import Study
 
 __all__ = ["config"]
 
@@ -21,7 +22,7 @@ def config() -> None:
 @click.argument("files", nargs=-1, required=True, type=click.Path(), metavar="FILE…")
 @click.pass_context
 def check(ctx: click.Context, files: tuple[str, ...]) -> None:
-    """Check FILEs and report everything that is wrong with each.
+    """Check FILEs and report everything that is wrong with each. A file holds one experiment, or a study of many.
 
     Ends with 0 when all are valid, else with 2, or with 3 when a plugin they need is broken.
     """
@@ -30,25 +31,28 @@ def check(ctx: click.Context, files: tuple[str, ...]) -> None:
     worst = 0
     for file in files:
         try:
-            experiment = _resolve([_file_layer(file)]).experiment
+            study = _load(file, [])
         except LlemError as error:
             worst = max(worst, error.exit_code)
             click.echo(f"{file}: {error}", err=True)
         else:
-            click.echo(f"{file}: valid ({experiment.model} on {experiment.backend})")
+            click.echo(f"{file}: valid ({_summary(study)})")
     if worst:
         ctx.exit(worst)
 
 
 @config.command()
-def schema() -> None:
+@click.option("--study", is_flag=True, help="Of a study file instead of one experiment.")
+def schema(study: bool) -> None:
     """Print the JSON Schema of an experiment, with the sections of all installed plugins."""
     import json
 
     from llem.config.schema import json_schema
+    from llem.config.study_schema import study_schema
     from llem.plugins.registry import registry
 
-    result = json_schema(registry(), lambda message: click.echo(f"left out: {message}", err=True))
+    make = study_schema if study else json_schema
+    result = make(registry(), lambda message: click.echo(f"left out: {message}", err=True))
     click.echo(json.dumps(result, indent=2, ensure_ascii=False))
 
 
@@ -62,28 +66,28 @@ def show(file: str | None, assignments: tuple[str, ...]) -> None:
     from llem.config.document import to_document
     from llem.config.layers import Layer
     from llem.config.text import parse_assignment, to_yaml
+    from llem.errors import ConfigError
 
-    layers = [_file_layer(file)] if file else []
-    layers += [Layer("flag", dict([parse_assignment(text)])) for text in assignments]
-    resolved = _resolve(layers)
+    study = _load(file, [Layer("flag", dict([parse_assignment(text)])) for text in assignments])
+    if not study.file.single:
+        raise ConfigError(f"{file} is a study of {len(study.experiments)} experiments", "list them with `llem plan`")
+    [one] = study.experiments
+    resolved = one.identified.resolved
     click.echo(to_yaml(to_document(resolved.experiment), resolved.sources), nl=False)
 
 
-def _file_layer(file: str) -> Layer:
-    from llem.config.document import experiment_values
-    from llem.config.layers import Layer
-    from llem.config.text import read_yaml
-
-    return Layer(f"file {file}", experiment_values(read_yaml(file), file))
-
-
-def _resolve(layers: list[Layer]) -> Resolved:
-    """As `llem run` would: on top of the user's own configuration."""
-    from llem.config.layers import Layer
-    from llem.config.load import resolve
-    from llem.config.user import load_user_config
+def _load(file: str | None, overrides: list[Layer]) -> Study:
+    """As `llem run` would, but for what the backends say: their classes need not import here."""
     from llem.plugins.registry import registry
+    from llem.study.load import load
 
-    gpus = load_user_config().gpus
-    below = [Layer("user config", {"gpus": gpus})] if gpus is not None else []
-    return resolve([*below, *layers], registry())
+    return load(file, overrides, registry(), checked=False)
+
+
+def _summary(study: Study) -> str:
+    if study.file.single:
+        experiment = study.experiments[0].identified.experiment
+        return f"{experiment.model} on {experiment.backend}"
+    left_out = study.declared - len(study.experiments)
+    more = f", {left_out} of {study.declared} points left out: see `llem plan`" if left_out else ""
+    return f"{len(study.experiments)} experiments{more}"

@@ -1,15 +1,17 @@
-"""`llem run`: measure a configuration."""
+"""`llem run`: measure a configuration, or all of a study."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from llem.cli.root import verbose_option
 
 if TYPE_CHECKING:
+    from llem.api import Ready
     from llem.results.models import Result
+    from llem.study.expand import Study
 
 __all__ = ["run"]
 
@@ -22,7 +24,7 @@ __all__ = ["run"]
 @click.option("--preset", type=click.Choice(["quick", "standard", "publication"]), help="How thoroughly to measure.")
 @click.option("-o", "--out", metavar="DIR", help="Folder for the results; must be new.")
 @click.option("--launcher", default="process", show_default=True, help="Where the worker runs.")
-@click.option("--json", "as_json", is_flag=True, help="Print the Result alone, as JSON.")
+@click.option("--json", "as_json", is_flag=True, help="Print the Result alone, as JSON; a list for a study of several.")
 @click.option("-q", "--quiet", is_flag=True, help="No progress; the result still comes.")
 @verbose_option
 def run(
@@ -37,25 +39,34 @@ def run(
     quiet: bool,
     verbose: bool,
 ) -> None:
-    """Measure one configuration: STUDY is a YAML file; with nothing given, a tiny model on the installed backend."""
+    """Measure: STUDY is a YAML file of one configuration or of many; with nothing given, a tiny model is measured.
+
+    A study of many runs them one after the other into one folder, and goes on after one that fails. Ends with 1 when
+    one failed or its result is invalid.
+    """
     from llem.api import prepare
-    from llem.config.load import Layer, parse_assignment
+    from llem.cli.settings import flag_layers
+
+    ready = prepare(study, flag_layers(model, backend, preset, assignments), out)
+    quiet = quiet or as_json
+    if ready.study.file.single:
+        run_one(ready, launcher, as_json, quiet, verbose)
+    else:
+        run_many(ready, launcher, as_json, quiet, verbose)
+
+
+def run_one(ready: Ready, launcher: str, as_json: bool, quiet: bool, verbose: bool) -> None:
+    """Measure one configuration and print its Result."""
     from llem.errors import LlemError
     from llem.plugins.registry import registry
     from llem.reports.progress import progress
     from llem.study.runner import run_planned, stop_on_interrupt
 
-    flags = {"model": model, "backend": backend, "preset": preset}
-    layers = [Layer("flag", {name: value for name, value in flags.items() if value is not None})]
-    layers += [Layer("flag --set", dict([parse_assignment(text)])) for text in assignments]
-    ready = prepare(study, layers, out)
     made = registry().load("launcher", launcher)()
+    [planned] = ready.planned
     try:
-        with (
-            stop_on_interrupt() as stop,
-            progress(ready.planned.trials, quiet=quiet or as_json, verbose=verbose) as emit,
-        ):
-            result = run_planned(ready.planned, ready.folder, made, registry(), name=ready.name, emit=emit, stop=stop)
+        with stop_on_interrupt() as stop, progress(planned.trials, quiet=quiet, verbose=verbose) as emit:
+            result = run_planned(planned, ready.folder, made, registry(), study=ready.document, emit=emit, stop=stop)
     except LlemError as error:
         if ready.folder.exists() and error.code != "store_exists":
             click.echo(f"what was measured is in {ready.folder}", err=True)
@@ -69,14 +80,61 @@ def run(
         raise SystemExit(1)
 
 
+def run_many(ready: Ready, launcher: str, as_json: bool, quiet: bool, verbose: bool) -> None:
+    """Measure all experiments of a study and print them as a table, or as a list of Results."""
+    from llem.errors import LlemError
+    from llem.plugins.registry import registry
+    from llem.reports.progress import progress
+    from llem.reports.study_table import render_study
+    from llem.results.serial import dump
+    from llem.study.runner import run_all, stop_on_interrupt
+
+    made = registry().load("launcher", launcher)()
+    if not quiet:
+        _tell_left_out(ready.study)
+    document = ready.document
+    try:
+        with stop_on_interrupt() as stop, progress(0, quiet=quiet, verbose=verbose) as emit:
+            ran = run_all(ready.planned, ready.folder, made, registry(), study=document, emit=emit, stop=stop)
+    except LlemError as error:
+        if ready.folder.exists() and error.code != "store_exists":
+            click.echo(f"what was measured is in {ready.folder}", err=True)
+        raise
+    if as_json:
+        click.echo(json_text([dump(result) for result in ran.results]))
+    else:
+        render_study(ran.results, document)
+        click.echo(f"stored in {ready.folder}", err=True)
+    if ran.interrupted is not None:
+        click.echo(f"{len(ran.results)} of {len(ready.planned)} experiments began", err=True)
+        raise KeyboardInterrupt from ran.interrupted
+    if not all(result.valid for result in ran.results):
+        raise SystemExit(1)
+
+
+def _tell_left_out(study: Study) -> None:
+    """What of the study will not run, in a line; the reasons are in `llem plan`."""
+    counts = {word: len(getattr(study, word)) for word in ("excluded", "invalid", "merged")}
+    left_out = ", ".join(f"{count} {word}" for word, count in counts.items() if count)
+    about = f" ({study.declared} declared, {left_out}; `llem plan` lists them)" if left_out else ""
+    click.echo(f"{study.name}: {len(study.experiments)} experiments{about}", err=True)
+    for note in study.notes:
+        click.echo(f"note: {note}", err=True)
+
+
 def show_result(result: Result, as_json: bool) -> None:
     """Print a Result on standard output."""
     from llem.reports.console import render_result
     from llem.results.serial import dump
 
     if as_json:
-        import json
-
-        click.echo(json.dumps(dump(result), indent=2, sort_keys=True, ensure_ascii=False))
+        click.echo(json_text(dump(result)))
     else:
         render_result(result)
+
+
+def json_text(document: Any) -> str:
+    """JSON as this command prints it."""
+    import json
+
+    return json.dumps(document, indent=2, sort_keys=True, ensure_ascii=False)

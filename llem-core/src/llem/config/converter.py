@@ -7,6 +7,7 @@ hook here, and any other type is refused.
 
 from __future__ import annotations
 
+import functools
 import types
 import typing
 from collections.abc import Callable, Mapping, Sequence
@@ -19,7 +20,7 @@ from llem.config.scalars import SCALARS, Faults, closest, structure_float, struc
 from llem.config.words import choices, got, quoted
 from llem.errors import ConfigError, Problem
 
-__all__ = ["default_of", "kinds_of", "settings", "structure", "structure_all", "unstructure"]
+__all__ = ["default_kind", "default_of", "kinds_of", "settings", "structure", "structure_all", "unstructure"]
 
 T = TypeVar("T")
 
@@ -54,6 +55,7 @@ def unstructure(value: Any) -> Any:
     return _converter.unstructure(value)
 
 
+@functools.cache
 def settings(cls: Any) -> tuple[attrs.Attribute[Any], ...]:
     """The fields a user may set, with annotations resolved to types."""
     attrs.resolve_types(cls)
@@ -68,6 +70,14 @@ def default_of(field: attrs.Attribute[Any]) -> Any:
     return attrs.NOTHING if default.takes_self else default.factory()
 
 
+def default_kind(field: attrs.Attribute[Any]) -> str | None:
+    """The `kind` of a field's default where the field takes sections of several kinds; else None."""
+    default = default_of(field)
+    several = sum(attrs.has(member) for member in typing.get_args(field.type)) > 1
+    return str(default.kind) if several and attrs.has(type(default)) else None
+
+
+@functools.cache
 def kinds_of(cls: Any) -> tuple[str, ...]:
     """What `kind` may be for a class, read off its field `kind: Literal[…]`; empty when there is none."""
     return next((typing.get_args(field.type) for field in settings(cls) if field.name == "kind"), ())
@@ -134,7 +144,7 @@ def _union(raw: Any, kind: Any) -> Any:
         return None
     sections = [member for member in members if attrs.has(member)]
     if sections and isinstance(raw, Mapping):
-        return _converter.structure(raw, sections[0] if len(sections) == 1 else _tagged(raw, sections))
+        return _converter.structure(raw, sections[0]) if len(sections) == 1 else _of_kind(raw, sections)
     if type(raw) in members:  # 1 stays an integer where integers are allowed too
         return _converter.structure(raw, type(raw))
     hint = ""
@@ -148,6 +158,29 @@ def _union(raw: Any, kind: Any) -> Any:
                 raise  # the shape fits and something inside does not: say what
             hint = hint or faults.problems[0].hint
     raise wrong(kind, raw, hint)
+
+
+def _of_kind(raw: Mapping[Any, Any], sections: Sequence[Any]) -> Any:
+    """The section that `kind` names; a setting of another kind is told to be one."""
+    cls = _tagged(raw, sections)
+    owners = {field.name: kinds_of(other) for other in sections for field in settings(other)}
+    foreign = owners.keys() - {field.name for field in settings(cls)}
+    problems = [
+        Problem(
+            name,
+            f"is a setting of kind {choices(owners[name])}, and this is of kind {raw['kind']!r}",
+            "remove it, or change `kind`",
+        )
+        for name in raw
+        if name in foreign
+    ]
+    try:
+        value = _converter.structure({name: inner for name, inner in raw.items() if name not in foreign}, cls)
+    except Faults as faults:
+        problems += faults.problems
+    if problems:
+        raise Faults(*problems)
+    return value
 
 
 def _tagged(raw: Mapping[Any, Any], sections: Sequence[Any]) -> Any:
@@ -170,7 +203,8 @@ def _section(raw: Any, cls: Any) -> Any:
     for field in fields:
         if field.name in raw:
             try:
-                values[field.name] = _converter.structure(raw[field.name], Any if field.type is None else field.type)
+                kind = Any if field.type is None else field.type
+                values[field.name] = _converter.structure(_with_kind(raw[field.name], field), kind)
             except Faults as faults:
                 problems += faults.below(field.name)
         elif field.default is attrs.NOTHING:
@@ -182,6 +216,12 @@ def _section(raw: Any, cls: Any) -> Any:
         return cls(**{field.alias or field.name: values[field.name] for field in fields if field.name in values})
     except (ValueError, TypeError) as error:  # a rule over several fields, in `__attrs_post_init__`
         raise Faults(Problem("", _text(error))) from error
+
+
+def _with_kind(raw: Any, field: attrs.Attribute[Any]) -> Any:
+    """A section that leaves its `kind` out is of the kind that the field has by default."""
+    kind = default_kind(field)
+    return {"kind": kind, **raw} if kind and isinstance(raw, Mapping) else raw
 
 
 def _unknown(raw: Mapping[Any, Any], known: Sequence[str]) -> list[Problem]:

@@ -41,7 +41,8 @@ def overlay(tree: Tree, layer: Layer) -> None:
     """Lay a layer over a tree, in place.
 
     Mappings are merged key by key, everything else replaces what was there. A section that states another `kind` than
-    the one below it replaces that section, since its settings belong to another class.
+    the one below it replaces that section, since its settings belong to another class; only what the same source has
+    said before stays, so that the order of `--set load.concurrency=8 --set load.kind=closed` does not matter.
     """
     for key, value in layer.values.items():
         steps = str(key).split(".") if isinstance(key, str) else [key]
@@ -57,7 +58,9 @@ def _put(tree: Tree, key: Any, value: Any, source: str) -> None:
         tree[key] = Leaf(value, source)
         return
     below = tree.get(key)
-    if not isinstance(below, dict) or _other_kind(below, value):
+    if isinstance(below, dict) and _other_kind(below, value):
+        below = tree[key] = _said_by(source, below)
+    if not isinstance(below, dict):
         if not value:
             tree[key] = Leaf({}, source)
             return
@@ -69,6 +72,18 @@ def _put(tree: Tree, key: Any, value: Any, source: str) -> None:
 def _other_kind(below: Tree, above: Mapping[Any, Any]) -> bool:
     kind = below.get("kind")
     return "kind" in above and isinstance(kind, Leaf) and kind.value != above["kind"]
+
+
+def _said_by(source: str, tree: Tree) -> Tree:
+    """What of a tree comes from this source."""
+    kept: Tree = {}
+    for key, below in tree.items():
+        if isinstance(below, Leaf):
+            if below.source == source:
+                kept[key] = below
+        elif inner := _said_by(source, below):
+            kept[key] = inner
+    return kept
 
 
 def plain(tree: Any) -> Any:

@@ -8,7 +8,7 @@ from typing import Any
 import attrs
 
 from llem.config.converter import structure_all
-from llem.config.document import experiment_values, to_document
+from llem.config.document import to_document
 from llem.config.layers import Layer, Leaf, Tree, leaves, overlay, plain
 from llem.config.models import DEFAULT_METERS, DEFAULT_WORKLOAD, PRESETS, Experiment
 from llem.config.sections import config_class, plugin_fields
@@ -17,13 +17,12 @@ from llem.config.words import got
 from llem.errors import ConfigError, Problem, UnknownPlugin, nearest
 from llem.plugins.registry import KNOWN_PACKAGES, Registry
 
-__all__ = ["Layer", "Resolved", "experiment_values", "parse_assignment", "read_yaml", "resolve", "to_document"]
+__all__ = ["Layer", "Resolved", "parse_assignment", "read_yaml", "resolve", "to_document"]
 
 #: The backend that only plays at inference; never chosen unless named.
 ECHO = "echo"
 #: What a user may write at the top. Sections of plugins come beside these.
 FIELDS = tuple(f.name for f in attrs.fields(Experiment) if f.name not in ("options", "meter_options"))
-LATER_LOADS = ("closed", "open")
 
 
 @attrs.frozen
@@ -64,6 +63,9 @@ def resolve(layers: Sequence[Layer], registry: Registry) -> Resolved:
         else:
             about = f"is {experiment.max_trials}, below trials ({experiment.trials})"
             problems.append(Problem("max_trials", about, "raise max_trials, or lower trials"))
+    if experiment is not None and experiment.token_times and experiment.load.kind != "offline":
+        about = f"is for offline loads; with a load of kind {experiment.load.kind!r} every request has its times"
+        problems.append(Problem("token_times", about, "remove it"))
     if experiment is None or problems:
         raise _error(problems, sources, layers)
     paths = (path for path, _ in leaves(to_document(experiment)))
@@ -110,7 +112,6 @@ def _build(values: dict[Any, Any], registry: Registry) -> tuple[Experiment | Non
     options = _section("backend", backend, values.get(backend), registry, problems) if backend else None
     found = {name: _section("meter", name, values.get(name), registry, problems) for name in meters or ()}
     workload = _workload(values.get("workload"), registry, problems)
-    _refuse_later_loads(values, problems)
     problems += _unexpected(values, backend, meters, registry)
     own = {key: value for key, value in values.items() if key in FIELDS and key != "workload"}
     experiment, more = structure_all(Experiment, own)
@@ -158,14 +159,6 @@ def _workload(raw: Any, registry: Registry, problems: list[Problem]) -> Any:
     return section
 
 
-def _refuse_later_loads(values: dict[Any, Any], problems: list[Problem]) -> None:
-    load = values.get("load")
-    if isinstance(load, Mapping) and load.get("kind") in LATER_LOADS:
-        message = f"this version knows offline load only, not {load['kind']!r}"
-        problems.append(Problem("load.kind", message, "use {kind: offline, batch_size: N}"))
-        del values["load"]  # its other fields belong to that load
-
-
 def _unexpected(
     values: Mapping[Any, Any], backend: str | None, meters: Iterable[str] | None, registry: Registry
 ) -> list[Problem]:
@@ -200,13 +193,11 @@ def _unknown(key: str, backend: str | None, known: Sequence[str], registry: Regi
 
 
 def _error(problems: Sequence[Problem], sources: Mapping[str, str], layers: Sequence[Layer]) -> ConfigError:
-    origins = {problem: _origin(problem.path, sources) for problem in problems}
-    named = list(dict.fromkeys(origin for origin in origins.values() if origin))
-    if len(named) > 1:
-        problems = [attrs.evolve(p, message=f"{p.message} [{origins[p]}]") if origins[p] else p for p in problems]
+    found = tuple(attrs.evolve(problem, source=_origin(problem.path, sources) or "") for problem in problems)
+    named = list(dict.fromkeys(problem.source for problem in found if problem.source))
     places = named or [layer.source for layer in layers]
     message = "invalid configuration" + (f" from {', '.join(places)}" if places else "")
-    return ConfigError(message, problems=tuple(problems))
+    return ConfigError(message, problems=found)
 
 
 def _origin(path: str, sources: Mapping[str, str]) -> str | None:

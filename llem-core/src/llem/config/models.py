@@ -8,30 +8,28 @@ from typing import Any, Literal
 import attrs
 
 from llem.config.fields import at_least, between, option
+from llem.config.loads import ClosedLoad, OfflineLoad, OpenLoad
+from llem.config.slo import SLO_PRESETS, Slo
 
 __all__ = [
     "DEFAULT_METERS",
     "DEFAULT_WORKLOAD",
     "PRESETS",
+    "SLO_PRESETS",
     "Baseline",
+    "ClosedLoad",
     "Experiment",
     "OfflineLoad",
+    "OpenLoad",
     "Preset",
     "Sampling",
+    "Slo",
     "Warmup",
 ]
 
 Preset = Literal["quick", "standard", "publication"]
 Dtype = Literal["auto", "float32", "float16", "bfloat16"]
 Device = Literal["auto", "cpu", "cuda"]
-
-
-@attrs.frozen(kw_only=True)
-class OfflineLoad:
-    """Batches back to back: the next starts when the last has ended."""
-
-    kind: Literal["offline"] = option("offline", help="How requests arrive.")
-    batch_size: int = option(1, help="Requests per batch.", validator=at_least(1))
 
 
 @attrs.frozen(kw_only=True)
@@ -55,7 +53,11 @@ class Sampling:
 class Warmup:
     """Work done before anything is measured, in a fixed amount: full-length batches, then a loaded thermal warm-up."""
 
-    batches: int = option(2, help="Full-length batches first (compilation, graphs, caches).", validator=at_least(0))
+    batches: int = option(
+        2,
+        help="Full-length batches first (compilation, graphs, caches); with a serving load, single requests.",
+        validator=at_least(0),
+    )
     seconds: float = option(
         30.0,
         help="Then the same load for at least this long, so that temperature settles.",
@@ -94,7 +96,8 @@ class Experiment:
         None, help="GPUs to use, by index or UUID; null takes the first that is visible."
     )
     workload: Any = option(None, help="Which requests: a section whose `kind` names a workload.")
-    load: OfflineLoad = option(factory=OfflineLoad, help="How the requests arrive.")
+    load: OfflineLoad | ClosedLoad | OpenLoad = option(factory=OfflineLoad, help="How the requests arrive.")
+    slo: Slo | None = option(None, help="Limits by which the requests' latencies are judged; changes no measurement.")
     sampling: Sampling = option(factory=Sampling, help="How tokens are chosen.")
     warmup: Warmup = option(factory=Warmup, help="Work before the first window.")
     baseline: Baseline = option(factory=Baseline, help="Idle measurement for net energy.")
@@ -112,7 +115,9 @@ class Experiment:
     )
     restarts: int = option(1, help="Engine processes the trials are spread over.", validator=at_least(1))
     token_times: bool = option(
-        False, help="Record the time of every token (TTFT, TPOT, ITL); slows the engine, which a finding says."
+        False,
+        help="Record the time of every token of an offline load (TTFT, TPOT, ITL); slows the engine, which a finding "
+        "says. A serving load always has these times, since it streams.",
     )
     options: Any = option(None, help="The backend's own section, named after it.")
     meter_options: Mapping[str, Any] = option(factory=dict, help="Sections of meters, each named after its meter.")

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import attrs
 
-from llem.config.converter import default_of, kinds_of, settings, unstructure
+from llem.config.converter import default_kind, default_of, kinds_of, settings, unstructure
 from llem.config.fields import Bounds
 from llem.config.models import DEFAULT_METERS, DEFAULT_WORKLOAD, Experiment
 from llem.config.sections import config_class
@@ -18,7 +18,7 @@ from llem.config.words import quoted
 from llem.errors import BrokenPlugin
 from llem.plugins.registry import Kind, Registry
 
-__all__ = ["json_schema", "reference_table"]
+__all__ = ["json_schema", "reference_table", "section_schema"]
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 _SCALARS: Mapping[Any, str] = {bool: "boolean", int: "integer", float: "number", str: "string", type(None): "null"}
@@ -37,7 +37,7 @@ def json_schema(registry: Registry, report: Callable[[str], None] | None = None)
     for message in broken:
         if report is not None:
             report(message)
-    schema = _object(Experiment)
+    schema = section_schema(Experiment)
     properties = schema["properties"]
     del properties["options"], properties["meter_options"]
     schema.pop("required", None)  # `backend`: where one is installed, it need not be named
@@ -47,7 +47,7 @@ def json_schema(registry: Registry, report: Callable[[str], None] | None = None)
     dependent = {}
     for kind in ("meter", "backend"):
         for name, cls in sections[kind].items():
-            properties[name] = _object(cls)
+            properties[name] = section_schema(cls)
             dependent[name] = _backend_used(name) if kind == "backend" else _meter_used(name)
     schema |= {"dependentSchemas": dependent} if dependent else {}
     comment = {"$comment": "left out: " + "; ".join(broken)} if broken else {}
@@ -69,7 +69,7 @@ def _workloads(classes: Mapping[str, Any]) -> dict[str, Any]:
     """One schema per kind; `kind` may be left out for the default one alone."""
     options: list[dict[str, Any]] = [{"type": "null"}]
     for name, cls in classes.items():
-        schema = _object(cls)
+        schema = section_schema(cls)
         if name != DEFAULT_WORKLOAD:
             schema["required"] = sorted({"kind", *schema.get("required", ())})
         options.append(schema)
@@ -89,7 +89,8 @@ def _meter_used(name: str) -> dict[str, Any]:
     return {"properties": {"meters": named}, "required": ["meters"]}
 
 
-def _object(cls: Any) -> dict[str, Any]:
+def section_schema(cls: Any) -> dict[str, Any]:
+    """JSON Schema of one class of settings."""
     fields = settings(cls)
     required = [field.name for field in fields if field.default is attrs.NOTHING]
     return {
@@ -106,7 +107,7 @@ def _first_line(cls: Any) -> str:
 
 
 def _property(field: attrs.Attribute[Any]) -> dict[str, Any]:
-    schema = _type(field.type)
+    schema = _type(field.type, default_kind(field))
     for bounds in _bounds(field.validator):
         _limit(schema, bounds)
     text = field.metadata.get("help", "")
@@ -119,18 +120,19 @@ def _property(field: attrs.Attribute[Any]) -> dict[str, Any]:
     return schema
 
 
-def _type(kind: Any) -> dict[str, Any]:
+def _type(kind: Any, default: str | None = None) -> dict[str, Any]:
+    """Schema of a type; `default` is the `kind` that a section has when it names none."""
     origin, inner = typing.get_origin(kind) or kind, typing.get_args(kind)
     if kind is Any or kind is None:
         return {}
     if kind in _SCALARS:
         return {"type": _SCALARS[kind]}
     if origin in (typing.Union, types.UnionType):
-        return {"anyOf": [_member(member, inner) for member in inner]}
+        return {"anyOf": [_member(member, inner, default) for member in inner]}
     if origin is Literal:
         return {"const": inner[0]} if len(inner) == 1 else {"enum": list(inner)}
     if attrs.has(kind):
-        return _object(kind)
+        return section_schema(kind)
     if issubclass(origin, Mapping):
         values = _type(inner[1]) if inner else {}
         return {"type": "object", "additionalProperties": values or True}
@@ -139,10 +141,11 @@ def _type(kind: Any) -> dict[str, Any]:
     return {"type": "array", "items": _type(inner[0]) if inner else {}}
 
 
-def _member(member: Any, members: Sequence[Any]) -> dict[str, Any]:
-    """Where several sections are possible, `kind` decides between them, and so must be there."""
+def _member(member: Any, members: Sequence[Any], default: str | None) -> dict[str, Any]:
+    """Where several sections are possible, `kind` decides between them, and must be there but for the default one."""
     schema = _type(member)
-    if attrs.has(member) and kinds_of(member) and sum(attrs.has(other) for other in members) > 1:
+    kinds = kinds_of(member) if attrs.has(member) else ()
+    if kinds and default not in kinds and sum(attrs.has(other) for other in members) > 1:
         schema["required"] = sorted({"kind", *schema.get("required", ())})
     return schema
 
@@ -168,17 +171,23 @@ def reference_table(cls: Any) -> str:
     return "\n".join(rows) + "\n"
 
 
-def _rows(cls: Any, above: str) -> Iterator[tuple[str, ...]]:
+def _rows(cls: Any, above: str, note: str = "") -> Iterator[tuple[str, ...]]:
+    """Rows of a class; `note` stands before every meaning: the kind to which the settings belong."""
     for field in settings(cls):
         path = f"{above}{field.name}"
         if field.type is not None and attrs.has(field.type):
-            yield from _rows(field.type, f"{path}.")
+            yield from _rows(field.type, f"{path}.", note)
             continue
+        if note and field.name == "kind":
+            continue  # the row of the section itself names the kinds
         default = default_of(field)
         shown = "required" if default is attrs.NOTHING else f"`{_yaml(unstructure(default))}`"
         unit, text = field.metadata.get("unit", ""), field.metadata.get("help", "")
         limits = "".join(f", {bounds}" for bounds in _bounds(field.validator))
-        yield f"`{path}`", _words(field.type) + limits, shown, unit, text
+        yield f"`{path}`", _words(field.type) + limits, shown, unit, note + text
+        for section in filter(attrs.has, typing.get_args(field.type)):
+            kinds = kinds_of(section)
+            yield from _rows(section, f"{path}.", f"With kind {quoted(kinds)}: " if kinds else note)
 
 
 def _yaml(value: Any) -> str:

@@ -16,7 +16,7 @@ import yaml
 
 from llem.errors import ConfigError
 
-__all__ = ["parse_assignment", "parse_yaml", "read_yaml", "to_yaml"]
+__all__ = ["parse_assignment", "parse_mapping", "parse_yaml", "read_text", "read_yaml", "to_yaml"]
 
 _NULLS = ("", "~", "null", "Null", "NULL")
 
@@ -96,6 +96,29 @@ def parse_yaml(text: str, name: str = "text") -> Any:
         raise ConfigError(f"{name}: nested too deeply") from error
 
 
+def read_text(path: str | Path) -> str:
+    """A file's text (UTF-8). Raises ConfigError: no such file, unreadable, or not UTF-8."""
+    try:
+        return Path(path).read_bytes().decode("utf-8-sig")
+    except FileNotFoundError as error:
+        raise ConfigError(f"no such file: {path}", "give the path of a YAML file") from error
+    except OSError as error:
+        raise ConfigError(f"cannot read {path}: {(error.strerror or str(error)).lower()}") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path} is not UTF-8: {error.reason} at byte {error.start}", "save it as UTF-8") from error
+
+
+def parse_mapping(text: str, name: str, *, may_be_empty: bool = False) -> Mapping[str, Any]:
+    """The mapping that a YAML text holds. Raises ConfigError as `parse_yaml`, and where it is no mapping."""
+    value = parse_yaml(text, name)
+    if value is None and may_be_empty:
+        return {}
+    if not isinstance(value, Mapping):
+        what = "is empty" if value is None else f"holds a {type(value).__name__}"
+        raise ConfigError(f"{name} {what}, not a mapping", "write lines such as `model: shape:tiny`")
+    return value
+
+
 def read_yaml(path: str | Path, *, may_be_empty: bool = False) -> Mapping[str, Any]:
     """The mapping in a YAML file (UTF-8).
 
@@ -103,21 +126,7 @@ def read_yaml(path: str | Path, *, may_be_empty: bool = False) -> Mapping[str, A
         ConfigError: no such file, unreadable, not UTF-8, wrong syntax (with line and column), a key that stands twice,
             or no mapping.
     """
-    try:
-        text = Path(path).read_bytes().decode("utf-8-sig")
-    except FileNotFoundError as error:
-        raise ConfigError(f"no such file: {path}", "give the path of a YAML file") from error
-    except OSError as error:
-        raise ConfigError(f"cannot read {path}: {(error.strerror or str(error)).lower()}") from error
-    except UnicodeDecodeError as error:
-        raise ConfigError(f"{path} is not UTF-8: {error.reason} at byte {error.start}", "save it as UTF-8") from error
-    value = parse_yaml(text, str(path))
-    if value is None and may_be_empty:
-        return {}
-    if not isinstance(value, Mapping):
-        what = "is empty" if value is None else f"holds a {type(value).__name__}"
-        raise ConfigError(f"{path} {what}, not a mapping", "write lines such as `model: shape:tiny`")
-    return value
+    return parse_mapping(read_text(path), str(path), may_be_empty=may_be_empty)
 
 
 def parse_assignment(text: str) -> tuple[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from typing import Literal
 
@@ -46,46 +45,23 @@ def _rest(session: Session, seconds: float) -> None:
 
 
 def warm_up(session: Session) -> None:
-    """A fixed warm-up: full-length batches for compilation and caches, then the same load until it has lasted long.
-
-    Fixed and not "until stable", so that two configurations are warmed alike; what drifts nevertheless is found
-    afterwards (`no_steady_state`). Leaves the least time of the last batches for calibration.
-    """
-    wanted = session.experiment.warmup
-    session.phase("warm-up", wanted.seconds, batches=wanted.batches)
-    times: list[float] = []
-    for _ in range(max(wanted.batches, 1)):  # one at least: calibration needs a time
-        times.append(_timed(session))
-    until = time.monotonic() + wanted.seconds
-    thermal: list[float] = []
-    while time.monotonic() < until:
-        thermal.append(_timed(session))
-    # the fastest of the last ones: a window must not come out shorter than asked for
-    session.batch_s = min(thermal[-20:] or times[-1:])
-
-
-def _timed(session: Session) -> float:
-    session.check_stop()
-    [requests] = session.next_batches(1)
-    batch = session.run(requests)
-    return (batch.end_ns - batch.start_ns) / 1e9
+    """Work before anything is measured, of the kind that will be."""
+    session.live_work.warm_up()
 
 
 def calibrate(session: Session) -> None:
-    """The number of batches that fills a window, fixed for all trials; and of the lead-in and lead-out."""
-    batch_s = max(session.batch_s, 1e-6)
-    session.batches = max(1, math.ceil(session.experiment.window_s / batch_s))
-    read = bool(session.live_instruments.sampled)
-    session.lead_batches = max(1, math.ceil(LEAD_S / batch_s)) if read else 0
-    trial_s = batch_s * (session.batches + 2 * session.lead_batches)
+    """Settle what a trial is, tell how long it will take, and store what was found out about the engine."""
+    work = session.live_work
+    figures = work.calibrate()
+    if work.facts():
+        session.store.write_engine(session.order.experiment_id, session.facts(), replace=True)
     rest = session.experiment.baseline
     after = rest.discard_seconds + (rest.seconds - rest.discard_seconds) / 2 if rest.seconds else 0.0
     session.emit(
         {
             "event": "calibrated",
-            "batch_s": batch_s,
-            "batches": session.batches,
-            "trial_s": trial_s,
+            **figures,
+            "trial_s": work.trial_s,
             "after_s": after if session.live_instruments.domains else 0.0,
         }
     )

@@ -2,46 +2,39 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
-from llem.config.models import Experiment
+from llem.backends.check import check_backend
 from llem.devices.nvml import Nvml
-from llem.errors import ConfigError, Problem
+from llem.experiment.batches import Batches
 from llem.experiment.environment import environment_facts
 from llem.experiment.instruments import Instruments
 from llem.experiment.phases import baseline, calibrate, warm_up
+from llem.experiment.serving import Serving
 from llem.experiment.session import Session
 from llem.experiment.tenants import Tenants
-from llem.experiment.trial import run_trial
-from llem.findings import Finding, finding
-from llem.models.spec import ModelSpec
+from llem.experiment.work import Work
+from llem.findings import finding
 from llem.models.tokenizer import load_tokenizer
-from llem.plugins.registry import Registry
 from llem.results.energies import output_energy
 from llem.results.models import Trial
 from llem.results.statistics import relative_half_width
 
-__all__ = ["STEPS", "check_backend", "run_procedure"]
+__all__ = ["STEPS", "WORK", "check_backend", "run_procedure"]
 
 Step = Callable[[Session], None]
 
-
-def check_backend(experiment: Experiment, model: ModelSpec, registry: Registry) -> Sequence[Finding]:
-    """Ask the backend whether it takes this configuration. Raises ConfigError listing what it refuses."""
-    backend = registry.load("backend", experiment.backend)(experiment.options)
-    found = backend.check(experiment, model)
-    refused = [one for one in found if one.severity == "error"]
-    if refused:
-        problems = tuple(Problem(str(one.evidence.get("field", experiment.backend)), one.message) for one in refused)
-        raise ConfigError(f"the {experiment.backend} backend refuses this configuration", problems=problems)
-    return [one for one in found if one.severity != "error"]
+#: What is done with each kind of load.
+WORK: Mapping[str, Callable[[Session], Work]] = {"offline": Batches, "closed": Serving, "open": Serving}
 
 
 def check(session: Session) -> None:
     """What the backend says before anything is loaded."""
     session.findings += check_backend(session.experiment, session.model, session.registry)
     session.backend = session.registry.load("backend", session.experiment.backend)(session.experiment.options)
+    session.work = WORK[session.experiment.load.kind](session)
 
 
 def open_instruments(session: Session) -> None:
@@ -65,7 +58,7 @@ def load(session: Session) -> None:
     session.engine = session.backend.load(experiment, model, session.placement)
     session.load_s = time.monotonic() - start
     if session.tenants is not None:
-        session.tenants.engine_loaded()
+        session.tenants.engine_loaded(session.engine.pids())
     workload_class = session.registry.load("workload", experiment.workload.kind)
     trusted = experiment.trust_remote_code
     tokenizer = load_tokenizer(model, trust_remote_code=trusted) if workload_class.needs_tokenizer else None
@@ -88,9 +81,8 @@ def record(session: Session) -> None:
     for failure in session.registry.failures[known:]:
         message = f"llem_environment of {failure.distribution}: {failure.error}"
         session.findings.append(finding("plugin_observer_failed", message))
-    environment = session.store.write_environment(facts)
-    engine = {**session.facts(), "environment": environment}
-    session.store.write_engine(session.order.experiment_id, engine)
+    session.environment = session.store.write_environment(facts)
+    session.store.write_engine(session.order.experiment_id, session.facts())
 
 
 def baseline_before(session: Session) -> None:
@@ -105,8 +97,8 @@ def trials(session: Session) -> None:
     for number in range(order.max_trials):
         session.check_stop()
         index = order.first_trial + number
-        session.phase("trial", session.batch_s * (session.batches + 2 * session.lead_batches), trial=index)
-        trial, rows, requests = run_trial(session, index)
+        session.phase("trial", session.live_work.trial_s, trial=index)
+        trial, rows, requests = session.live_work.trial(index)
         session.store.write_trial(trial, rows, requests)
         done.append(trial)
         session.emit(_trial_event(trial))
@@ -151,18 +143,17 @@ STEPS: tuple[Step, ...] = (
 
 
 def run_procedure(session: Session) -> None:
-    """All steps in order; engine and meters are let go whatever happens."""
+    """All steps in order; what they opened is let go whatever happens."""
     try:
         for step in STEPS:
             step(session)
     finally:
-        try:
-            if session.engine is not None:
-                session.engine.close()
-        finally:
-            try:
-                if session.instruments is not None:
-                    session.instruments.close()
-            finally:
-                if session.nvml is not None:
-                    session.nvml.close()
+        _let_go(session)
+
+
+def _let_go(session: Session) -> None:
+    """Each is closed whatever becomes of the others: the engine first, and then what it was held by."""
+    with contextlib.ExitStack() as held:
+        for one in (session.nvml, session.instruments, session.work, session.engine):
+            if one is not None:
+                held.callback(one.close)

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import attrs
 
-from llem.backends.base import Backend, Completion, Engine, Placement, Request
+from llem.backends.base import Backend, Engine, Placement, Request
 from llem.config.models import Experiment
 from llem.devices.nvml import Nvml
 from llem.errors import ExperimentFailed, LlemError
@@ -17,23 +16,14 @@ from llem.experiment.events import Emit
 from llem.experiment.instruments import Instruments
 from llem.experiment.order import WorkOrder
 from llem.experiment.tenants import Tenants
+from llem.experiment.work import Work
 from llem.findings import Finding
 from llem.models.spec import ModelSpec
 from llem.plugins.registry import Registry
 from llem.results.store import Store
 from llem.workloads.base import Workload
 
-__all__ = ["Batch", "Session"]
-
-
-@attrs.frozen
-class Batch:
-    """One batch as it ran: requests, completions, and monotonic times around the engine's call."""
-
-    requests: Sequence[Request]
-    completions: Sequence[Completion]
-    start_ns: int
-    end_ns: int
+__all__ = ["Session"]
 
 
 @attrs.define
@@ -61,9 +51,8 @@ class Session:
     engine: Engine | None = None  # load
     load_s: float | None = None  # load
     workload: Workload | None = None  # load
-    batch_s: float = 0.0  # warm_up: time of one batch, the least of the last ones
-    batches: int = 1  # calibrate: batches per window
-    lead_batches: int = 0  # calibrate: batches before and after a window
+    work: Work | None = None  # check: what is done with the load that the experiment has
+    environment: str = ""  # record: hash of the stored environment
     cursor: int = 0  # next request of the workload's sequence
 
     @property
@@ -72,6 +61,13 @@ class Session:
         if self.engine is None:
             raise LlemError("the engine is not loaded yet", code="bug")
         return self.engine
+
+    @property
+    def live_work(self) -> Work:
+        """What the experiment's load means for warm-up, calibration and trials."""
+        if self.work is None:
+            raise LlemError("the load is not checked yet", code="bug")
+        return self.work
 
     @property
     def live_instruments(self) -> Instruments:
@@ -89,29 +85,22 @@ class Session:
         if self.stop.is_set():
             raise ExperimentFailed("stopped by the user", "run again to measure the rest", code="interrupted")
 
-    def next_batches(self, count: int) -> list[Sequence[Request]]:
-        """The next batches of the workload's sequence, made before anything is timed."""
+    def next_requests(self, count: int) -> Sequence[Request]:
+        """The next requests of the workload's sequence, made before anything is timed."""
         if self.workload is None:
             raise LlemError("the workload is not ready yet", code="bug")
-        size = self.experiment.load.batch_size
-        requests = self.workload.requests(self.cursor, size * count)
-        self.cursor += size * count
-        return [requests[i : i + size] for i in range(0, len(requests), size)]
-
-    def run(self, requests: Sequence[Request]) -> Batch:
-        """One call of the engine, timed."""
-        engine, experiment = self.live_engine, self.experiment
-        start = time.monotonic_ns()
-        completions = engine.generate(requests, experiment.sampling, token_times=experiment.token_times)
-        return Batch(requests, completions, start, time.monotonic_ns())
+        requests = self.workload.requests(self.cursor, count)
+        self.cursor += count
+        return requests
 
     def facts(self) -> Mapping[str, Any]:
-        """What `engine-<restart>.json` holds, environment and schema version aside."""
+        """What `engine-<restart>.json` holds, schema version aside."""
         engine, instruments = self.live_engine, self.live_instruments
         architecture = engine.architecture()
         gpus = {gpu.uuid: gpu.name for gpu in self.nvml.gpus()} if self.nvml else {}
         return {
             "restart": self.order.restart,
+            "environment": self.environment,
             "effective": dict(engine.effective_config()),
             "architecture": None if architecture is None else attrs.asdict(architecture),
             "device": {
@@ -123,4 +112,5 @@ class Session:
             "domains": [{"meter": meter, **attrs.asdict(domain)} for meter, domain in instruments.domains],
             "findings": [attrs.asdict(found) for found in self.findings],
             "workload": dict(self.workload.describe()) if self.workload else {},
+            **(self.work.facts() if self.work else {}),
         }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from llem.devices.nvml import Nvml
 
@@ -27,9 +27,9 @@ class Tenants:
         """Watch these GPUs."""
         return cls(lambda: {pid for uuid in uuids for pid in nvml.compute_pids(uuid)})
 
-    def engine_loaded(self) -> None:
-        """What is there now and was not before is the engine."""
-        self._own |= self._pids() - self._before
+    def engine_loaded(self, pids: Iterable[int] = ()) -> None:
+        """What is there now and was not before is the engine; and what it says are its own, however long they ran."""
+        self._own |= (self._pids() - self._before) | set(pids)
 
     def strangers(self) -> tuple[int, ...]:
         """Process ids on the GPUs that are not the engine's."""

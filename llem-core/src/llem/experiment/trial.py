@@ -1,10 +1,4 @@
-"""One trial: lead-in, window, lead-out.
-
-    begin trace | jitter | lead-in batches | t0  k batches  t1 | lead-out batches | end trace
-
-The lead batches are the same work, unmeasured. They keep power steady across the window's edges, so that neither the
-counter's period nor the sensor's delay moves energy over them.
-"""
+"""What every trial has, whatever the load: a trace that is ended come what may, and the facts beside the work."""
 
 from __future__ import annotations
 
@@ -13,17 +7,17 @@ import hashlib
 import random
 import struct
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
 from llem.errors import MachineError
-from llem.experiment.session import Batch, Session
+from llem.experiment.session import Session
 from llem.findings import Finding, finding
 from llem.meters.trace import TraceRow, health_summary
-from llem.results.models import RequestRow, Trial
+from llem.results.models import Trial
 
-__all__ = ["LEAD_S", "run_trial"]
+__all__ = ["LEAD_S", "digest", "finish", "traced"]
 
 #: Lead-in and lead-out last at least this long: longer than the sensor's delay (0.3 s) and three ticks (0.3 s).
 LEAD_S = 0.5
@@ -33,70 +27,72 @@ JITTER_S = 0.1
 THROTTLED = ("hw_slowdown", "sw_thermal_slowdown", "hw_thermal_slowdown", "hw_power_brake")
 
 
-def run_trial(session: Session, index: int) -> tuple[Trial, list[TraceRow], list[RequestRow]]:
-    """Measure one window. Everything that can be made ready is ready before it opens."""
-    instruments, engine = session.live_instruments, session.live_engine
-    first_index = session.cursor
-    lead_in = session.next_batches(session.lead_batches)
-    work = session.next_batches(session.batches)
-    lead_out = session.next_batches(session.lead_batches)
+@contextlib.contextmanager
+def traced(session: Session, index: int) -> Iterator[str]:
+    """The trace is read from here on, first during a random pause; gives the time at which the trial started.
+
+    It is for `finish` to end the trace. Where the body raises, the readers stop reading and what they had is lost.
+    """
+    instruments = session.live_instruments
     jitter = random.Random(f"{session.order.experiment_id}/{index}").uniform(0, JITTER_S)
     started = datetime.now(UTC).isoformat(timespec="seconds")
     ended = False
     instruments.begin()
     try:
         time.sleep(jitter)
-        for requests in lead_in:
-            session.run(requests)
-        engine.reset_memory()
-        instruments.window_begin()
-        t0 = time.monotonic_ns()
-        batches = [session.run(requests) for requests in work]
-        t1 = time.monotonic_ns()
-        instruments.window_end()
-        for requests in lead_out:
-            session.run(requests)
+        yield started
         ended = True
     finally:
         if not ended:  # the trace is of no use, but the reader must stop reading
             with contextlib.suppress(MachineError):  # what ended the trial is what shall be told
                 instruments.end(0, 1)
-    energies, rows, findings = instruments.end(t0, t1)
-    memory = engine.memory()
-    health = health_summary(rows, t0, t1)
-    requests_done = [request for batch in batches for request in batch.requests]
+
+
+def finish(
+    session: Session,
+    index: int,
+    started: str,
+    window: tuple[int, int],
+    *,
+    findings: Sequence[Finding] = (),
+    **work: Any,
+) -> tuple[Trial, list[TraceRow]]:
+    """End the trace, and put the trial together from its energies, the machine's conduct, and its work.
+
+    Args:
+        window: t0 and t1, monotonic ns.
+        work: the fields of `Trial` that say what was done.
+    """
+    instruments = session.live_instruments
+    energies, rows, failures = instruments.end(*window)
+    memory = session.live_engine.memory()
+    health = health_summary(rows, *window)
     limits = {domain.name: domain.power_limit_w for _, domain in instruments.domains}
     trial = Trial(
         experiment_id=session.order.experiment_id,
         index=index,
         restart=session.order.restart,
         started_at=started,
-        t0_ns=t0,
-        t1_ns=t1,
-        batches=len(batches),
-        requests=len(requests_done),
-        input_tokens=sum(len(request.token_ids) for request in requests_done),
-        output_tokens=sum(len(done.token_ids) for batch in batches for done in batch.completions),
-        expected_output_tokens=sum(request.output_tokens for request in requests_done),
-        batch_s=tuple((batch.end_ns - batch.start_ns) / 1e9 for batch in batches),
-        first_index=first_index + session.lead_batches * session.experiment.load.batch_size,
+        t0_ns=window[0],
+        t1_ns=window[1],
         energies=energies,
         peak_memory_bytes=memory.peak_bytes,
         memory_covers=memory.covers,
         memory_reason=memory.reason,
-        output_digest=_digest(batches),
         health={name: {**seen, "power_limit_w": limits.get(name)} for name, seen in health.items()},
-        findings=(*findings, *_conduct(session, health)),
+        findings=(*failures, *findings, *_conduct(session, health)),
+        **work,
     )
-    return trial, rows, _request_rows(batches)
+    return trial, rows
 
 
-def _digest(batches: Sequence[Batch]) -> str:
-    """SHA-256 over all generated ids in order, each as four bytes little-endian."""
+def digest(outputs: Iterable[Sequence[int] | None]) -> str:
+    """SHA-256 over all generated ids in order, each as four bytes little-endian; empty where any are not known."""
     found = hashlib.sha256()
-    for batch in batches:
-        for done in batch.completions:
-            found.update(struct.pack(f"<{len(done.token_ids)}I", *done.token_ids))
+    for token_ids in outputs:
+        if token_ids is None:
+            return ""
+        found.update(struct.pack(f"<{len(token_ids)}I", *token_ids))
     return found.hexdigest()
 
 
@@ -115,19 +111,3 @@ def _conduct(session: Session, health: Mapping[str, Mapping[str, Any]]) -> list[
         message = f"{len(strangers)} other process(es) on the GPU: {', '.join(map(str, strangers))}"
         found.append(finding("foreign_process", message, pids=list(strangers)))
     return found
-
-
-def _request_rows(batches: Sequence[Batch]) -> list[RequestRow]:
-    return [
-        RequestRow(
-            index=request.index,
-            batch=number,
-            input_tokens=len(request.token_ids),
-            output_tokens=len(done.token_ids),
-            start_ns=batch.start_ns,
-            end_ns=batch.end_ns,
-            token_times_ns=done.token_times_ns,
-        )
-        for number, batch in enumerate(batches)
-        for request, done in zip(batch.requests, batch.completions, strict=True)
-    ]

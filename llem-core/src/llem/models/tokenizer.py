@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NoReturn, Protocol
 
 from llem.errors import ConfigError, MachineError
@@ -29,6 +30,13 @@ class Tokenizer(Protocol):
 
         That includes the special tokens it adds by itself (for most models a beginning-of-sequence token), because
         this is what the model is given in use.
+        """
+
+    def decode(self, token_ids: Sequence[int]) -> str:
+        """The text of token ids without special tokens, for an engine that takes text only; encoding it again may give
+        other ids.
+
+        Raises ConfigError for an id that stands for no text.
         """
 
     def encode_chat(self, user: str) -> list[int]:
@@ -63,6 +71,14 @@ class ByteTokenizer:
     def encode(self, text: str) -> list[int]:
         return list(text.encode("utf-8"))
 
+    def decode(self, token_ids: Sequence[int]) -> str:
+        if max(token_ids, default=0) > 255:
+            raise ConfigError(
+                f"token {max(token_ids)} of a `shape:` model stands for no text",
+                "give the engine token ids, or use a workload that reads text",
+            )
+        return bytes(token_ids).decode("utf-8", errors="replace")
+
     def encode_chat(self, user: str) -> list[int]:
         raise ConfigError(
             "`shape:` models have no chat template", "set `chat: false` in the workload, or use a real model"
@@ -87,6 +103,9 @@ class HubTokenizer:
 
     def encode(self, text: str) -> list[int]:
         return [int(token) for token in self._tokenizer.encode(text)]
+
+    def decode(self, token_ids: Sequence[int]) -> str:
+        return str(self._tokenizer.decode(list(token_ids), skip_special_tokens=True))
 
     def encode_chat(self, user: str) -> list[int]:
         if not self._tokenizer.chat_template:

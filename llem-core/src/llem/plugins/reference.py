@@ -29,10 +29,12 @@ class Reference:
         summary: one line for `llem plugins`.
         install: what to type when a requirement is missing.
         capabilities: name to supported, unsupported or unknown. What is not named is unknown.
+        parameters: `"module:function"` that returns a `llem.backends.coverage.Parameter` for each parameter of the
+            engine, without importing the engine; for the coverage tables.
         status: a caveat shown beside the name, for example that it has not run on the real library.
     """
 
-    __slots__ = ("capabilities", "config", "install", "name", "requires", "status", "summary", "target")
+    __slots__ = ("capabilities", "config", "install", "name", "parameters", "requires", "status", "summary", "target")
 
     def __init__(
         self,
@@ -45,6 +47,7 @@ class Reference:
         install: str = "",
         capabilities: Mapping[str, Support] | None = None,
         status: str = "",
+        parameters: str | None = None,
     ) -> None:
         self.name = name
         self.target = target
@@ -54,6 +57,7 @@ class Reference:
         self.install = install
         self.capabilities: Mapping[str, Support] = dict(capabilities or {})
         self.status = status
+        self.parameters = parameters
 
     def __repr__(self) -> str:
         return f"Reference({self.name!r}, {self.target!r})"

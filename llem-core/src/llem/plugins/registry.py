@@ -22,6 +22,7 @@ KNOWN_PACKAGES = {
     "pytorch": "llem-pytorch",
     "vllm": "llem-vllm",
     "tensorrt": "llem-tensorrt",
+    "openai": "llem-openai",
     "zeus": "llem-zeus",
     "codecarbon": "llem-codecarbon",
     "lmeval": "llem-lmeval",
@@ -127,8 +128,11 @@ class Registry:
             parts.insert(0, f"{near!r} is not installed: pip install {KNOWN_PACKAGES[near]}")
         return "; ".join(parts)
 
-    def load(self, kind: Kind, name: str) -> Any:
+    def load(self, kind: Kind, name: str, *, unmet: bool = False) -> Any:
         """Import the class behind a name, after checking that what it needs is there.
+
+        Args:
+            unmet: import it although what it needs is missing, to ask it what needs no engine.
 
         Raises:
             UnknownPlugin, BrokenPlugin: as `reference`, or when its import fails.
@@ -137,7 +141,7 @@ class Registry:
         from llem.errors import BrokenPlugin, MachineError
 
         reference = self.reference(kind, name)
-        missing = reference.missing()
+        missing = () if unmet else reference.missing()
         if missing:
             raise MachineError(
                 f"{kind} {name!r} needs {', '.join(missing)}, which is not installed",

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from llem.findings import FINDINGS, REASONS
+from llem.reports.figures import bare, figure, grid, number, plain, two
+from llem.reports.serving import load_text, percentiles, render_curves
 from llem.results.models import DomainMetrics, Quantity, Result
 
 if TYPE_CHECKING:
@@ -24,10 +25,17 @@ ROWS: tuple[tuple[str, str], ...] = (
     ("power_w", "power"),
     ("output_tokens_per_s", "output tokens"),
     ("requests_per_s", "requests"),
+    ("request_rate", "arrivals"),
+    ("capacity_share", "share of capacity"),
+    ("in_flight_mean", "requests in flight"),
+    ("goodput_requests_per_s", "goodput"),
+    ("slo_attainment", "share within limits"),
+    ("energy_per_good_request_j", "energy per good request"),
     ("duration_s", "window duration"),
     ("ttft_s", "time to first token"),
     ("ttft_p99_s", "time to first token, p99"),
     ("tpot_s", "time per further token"),
+    ("tpot_p99_s", "time per further token, p99"),
     ("itl_chunk_p99_s", "gap between tokens, p99"),
     ("e2el_s", "time per request"),
     ("e2el_p99_s", "time per request, p99"),
@@ -36,54 +44,8 @@ ROWS: tuple[tuple[str, str], ...] = (
     ("peak_memory_bytes", "peak memory"),
 )
 #: Reasons that need no line of their own: nobody expects the number.
-QUIET = frozenset({"not_requested", "no_gpu"})
+QUIET = frozenset({"not_requested", "no_gpu", "offline_load", "closed_load"})
 STYLES: Mapping[str, str] = {"error": "bold red", "warning": "yellow", "info": "dim"}
-#: Units shown larger or smaller: from this value on, divided by this.
-SCALES: Mapping[str, tuple[tuple[str, float], ...]] = {
-    "B": (("GiB", 2.0**30), ("MiB", 2.0**20), ("KiB", 2.0**10), ("B", 1.0)),
-    "s": (("s", 0.5), ("ms", 1e-3), ("µs", 1e-6)),
-    "J": (("J", 1e-3), ("mJ", 1e-6), ("µJ", 1e-9)),
-}
-DIVISORS: Mapping[str, float] = {"s": 1.0, "J": 1.0, "ms": 1e-3, "mJ": 1e-3, "µs": 1e-6, "µJ": 1e-6}
-
-
-def _scaled(value: float, unit: str) -> tuple[str, float]:
-    """The unit to show `value` in, and what to divide it by."""
-    for name, least in SCALES.get(unit, ()):
-        if abs(value) >= least:
-            return name, DIVISORS.get(name, least)
-    return unit, 1.0
-
-
-def _decimals(value: float, half: float | None) -> int:
-    """Decimals that carry meaning: two digits of the half-width (of the value at least), or four of the value alone."""
-    if value == 0 or not math.isfinite(value):
-        return 0
-    top = math.floor(math.log10(abs(value)))
-    last = min(math.floor(math.log10(half)), top) - 1 if half else top - 3
-    return max(0, -max(last, top - 5))
-
-
-def _number(value: float, half: float | None = None) -> str:
-    if value and not 1e-6 <= abs(value) < 1e9:
-        return f"{value:.3e}"
-    return f"{value:,.{_decimals(value, half)}f}"
-
-
-def figure(quantity: Quantity) -> str:
-    """Value ± half-width and unit, or a dash with the reason."""
-    if quantity.value is None:
-        return f"– ({quantity.reason})"
-    unit, divisor = _scaled(quantity.value, quantity.unit)
-    return f"{_amount(quantity, quantity.value, divisor)} {unit}".rstrip()
-
-
-def _amount(quantity: Quantity, value: float, divisor: float = 1.0) -> str:
-    """Value ± half-width, both divided, without the unit."""
-    if quantity.low is None or quantity.high is None:
-        return _number(value / divisor)
-    half = (quantity.high - quantity.low) / 2 / divisor
-    return f"{_number(value / divisor, half)} ± {_two(half)}"
 
 
 def _basis(quantity: Quantity) -> str:
@@ -94,21 +56,12 @@ def _basis(quantity: Quantity) -> str:
     method = {
         "student_t": f"n = {quantity.n}",
         "bootstrap": f"{quantity.n} batches",
+        "block_bootstrap": f"{quantity.n} runs of requests",
         "instrument": "n = 1, instrument's bound",
         "single_trial": "n = 1",
         "exact": "exact",
     }
     return " · ".join([*words, method.get(quantity.method, "")]).strip(" ·")
-
-
-def _grid(*headings: str) -> Any:
-    from rich import box
-    from rich.table import Table
-
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, show_header=any(headings))
-    for heading in headings:
-        table.add_column(heading, overflow="fold")
-    return table
 
 
 def render_result(result: Result, console: Console | None = None) -> None:
@@ -120,6 +73,9 @@ def render_result(result: Result, console: Console | None = None) -> None:
     if result.error:
         out.print(f"  {result.error}", style="red", markup=False)
     _metrics(result, out)
+    if (table := percentiles(result)) is not None:
+        out.print()
+        out.print(table)
     if result.domains:
         out.print()
         _domains(result.domains, out)
@@ -128,7 +84,7 @@ def render_result(result: Result, console: Console | None = None) -> None:
 
 def _metrics(result: Result, out: Console) -> None:
     """The metrics as rows. A reason is told once: what is missing for the same reason is left to `--json`."""
-    table = _grid("", "", "")
+    table = grid("", "", "")
     for column in table.columns[:2]:
         column.no_wrap = True
     told: set[str | None] = set(QUIET)
@@ -139,23 +95,15 @@ def _metrics(result: Result, out: Console) -> None:
         if quantity.value is None:
             told.add(quantity.reason)
         style = "bold" if name == ROWS[0][0] else ""
-        table.add_row(label, _plain(figure(quantity)), _plain(_basis(quantity)), style=style)
+        table.add_row(label, plain(figure(quantity)), plain(_basis(quantity)), style=style)
     out.print(table)
-
-
-def _plain(text: str) -> Any:
-    from rich.text import Text
-
-    return Text(text)
 
 
 def _head(result: Result, out: Console) -> None:
     from rich.text import Text
 
     config = result.config
-    workload = config.get("load", {}).get("batch_size")
-    asked = [config.get("backend"), config.get("model"), config.get("dtype")]
-    asked += [f"batch {workload}"] if workload is not None else []
+    asked = [config.get("backend"), config.get("model"), config.get("dtype"), load_text(config)]
     out.print(Text(" · ".join(str(part) for part in asked if part), style="bold"))
     state = "publishable" if result.publishable else "valid, not publishable" if result.valid else "not valid"
     trials = f"{result.trials} trial{'' if result.trials == 1 else 's'}"
@@ -170,27 +118,19 @@ def _short(domain: str) -> str:
     return f"{scope}:{rest[:12]}" if rest else scope
 
 
-def _two(value: float) -> str:
-    """Two significant digits, never in powers of ten."""
-    if value == 0 or not math.isfinite(value):
-        return f"{value:g}"
-    last = 1 - math.floor(math.log10(abs(value)))
-    return f"{round(value, last):,.{max(0, last)}f}"
-
-
 def _domains(domains: Sequence[DomainMetrics], out: Console) -> None:
-    table = _grid("domain", "gross J", "net J", "W", "idle W", "by")
+    table = grid("domain", "gross J", "net J", "W", "idle W", "by")
     for domain in domains:
         quantities = (domain.energy_j, domain.energy_net_j, domain.power_w, domain.idle_power_w)
         table.add_row(
-            _plain(_short(domain.domain)),
-            *[_plain("–" if q.value is None else _number(q.value)) for q in quantities],
-            _plain(f"{domain.meter} ({domain.kind})"),
+            plain(_short(domain.domain)),
+            *[plain("–" if q.value is None else number(q.value)) for q in quantities],
+            plain(f"{domain.meter} ({domain.kind})"),
         )
     out.print(table)
     for domain in domains:
         if domain.budget is not None:
-            out.print(_plain(f"{_short(domain.domain)} gross, error: {_note(domain)}"), style="dim")
+            out.print(plain(f"{_short(domain.domain)} gross, error: {_note(domain)}"), style="dim")
 
 
 def _note(domain: DomainMetrics) -> str:
@@ -199,7 +139,7 @@ def _note(domain: DomainMetrics) -> str:
     if budget is None:
         return "not stated"
     parts = {"tick": budget.tick_j, "gap": budget.gap_j, "repeat": budget.repeat_j, "sensor": budget.sensor_j}
-    words = [f"{name} {'not stated' if joules is None else _two(joules)}" for name, joules in parts.items()]
+    words = [f"{name} {'not stated' if joules is None else two(joules)}" for name, joules in parts.items()]
     cross = domain.cross_ratio.value
     return ", ".join(words) + " J" + (f"; counter/integrated {cross:.4f}" if cross is not None else "")
 
@@ -224,23 +164,16 @@ def render_results(results: Sequence[Result], console: Console | None = None) ->
     from rich.console import Console as RichConsole
 
     out = console or RichConsole(highlight=False)
-    table = _grid("id", "configuration", "J per output token", "output token/s", "outcome")
+    table = grid("id", "configuration", "J per output token", "output token/s", "outcome")
     for result in results:
         config = result.config
-        batch = config.get("load", {}).get("batch_size", "?")
         state = "" if result.valid else " (not valid)" if result.outcome == "done" else ""
         numbers = (result.metrics.get(name) for name in ("energy_per_output_token_j", "output_tokens_per_s"))
         table.add_row(
-            _plain(result.id),
-            _plain(f"{config.get('backend')} · {config.get('model')} · {config.get('dtype')} · batch {batch}"),
-            *[_plain(_bare(number)) for number in numbers],
-            _plain(result.outcome + state),
+            plain(result.id),
+            plain(f"{config.get('backend')} · {config.get('model')} · {config.get('dtype')} · {load_text(config)}"),
+            *[plain(bare(number)) for number in numbers],
+            plain(result.outcome + state),
         )
     out.print(table)
-
-
-def _bare(quantity: Quantity | None) -> str:
-    """The figure without its unit, for a column that names it."""
-    if quantity is None or quantity.value is None:
-        return "–" if quantity is None else f"– ({quantity.reason})"
-    return _amount(quantity, quantity.value)
+    render_curves(results, out)

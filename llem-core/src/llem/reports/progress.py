@@ -17,10 +17,15 @@ class Estimate:
 
     Args:
         trials: trials at least; more may follow while the interval is wide.
+        which: of a study, which experiment this is: "3 of 17".
     """
 
-    def __init__(self, trials: int) -> None:
+    def __init__(self, trials: int, which: str = "") -> None:
+        self._begin(trials, which)
+
+    def _begin(self, trials: int, which: str) -> None:
         self.trials = trials
+        self.which = which
         self.done = 0
         self.phase = "start"
         self.watts: float | None = None
@@ -34,7 +39,9 @@ class Estimate:
     def update(self, event: Event, now: float) -> None:
         """Take an event; `now` in seconds."""
         kind = event.get("event")
-        if kind == "phase":
+        if kind == "experiment":
+            self._begin(event["trials"], f"{event['number']} of {event['of']}")
+        elif kind == "phase":
             self.phase, self._phase_s, self._since = str(event["phase"]), event.get("seconds"), now
             self._running = self.phase == "trial"
         elif kind == "power":
@@ -58,7 +65,9 @@ class Estimate:
 
     def line(self, now: float) -> str:
         """One line of status."""
-        parts = [self.phase if self.phase != "trial" else f"trial {self.done + 1} of {max(self.trials, self.done + 1)}"]
+        parts = [f"experiment {self.which}"] if self.which else []
+        number = self.done + 1
+        parts.append(self.phase if self.phase != "trial" else f"trial {number} of {max(self.trials, number)}")
         if self.watts is not None:
             parts.append(f"{self.watts:.0f} W")
         if self.tokens_per_s is not None:
@@ -93,8 +102,8 @@ def progress(trials: int, *, quiet: bool, verbose: bool = False) -> Iterator[Emi
         def show(event: Event) -> None:
             now = time.monotonic()
             estimate.update(event, now)
-            if event.get("event") == "trial":
-                console.print(_trial_line(event))
+            if line := _lasting(event):
+                console.print(line, markup=False)
             status.update(estimate.line(now))
 
         yield show
@@ -103,10 +112,21 @@ def progress(trials: int, *, quiet: bool, verbose: bool = False) -> Iterator[Emi
 def _plain(console: Any, estimate: Estimate, event: Event, verbose: bool) -> None:
     now = time.monotonic()
     estimate.update(event, now)
-    if event.get("event") == "trial":
-        console.print(_trial_line(event), highlight=False)
+    if line := _lasting(event):
+        console.print(line, highlight=False, markup=False)
     elif event.get("event") == "phase" and (verbose or event["phase"] != "trial"):
         console.print(estimate.line(now), highlight=False)
+
+
+def _lasting(event: Event) -> str | None:
+    """What stays on the screen: each trial, and how each experiment of a study ended."""
+    kind = event.get("event")
+    if kind == "trial":
+        return _trial_line(event)
+    if kind != "result":
+        return None
+    about = f": {event['error']}" if event["error"] else "" if event["valid"] else ": not valid"
+    return f"{event['id']} {event['outcome']}{about}"
 
 
 def _trial_line(event: Mapping[str, Any]) -> str:

@@ -9,7 +9,11 @@ from llem.findings import Finding, finding
 from llem.meters.trace import TraceRow
 from llem.results.drift import steady_state
 from llem.results.energies import domain_metrics, headline, idle_power, output_energy
+from llem.results.flow import Flow
+from llem.results.host import host_bound, power_limit
 from llem.results.models import BaselineReading, Quantity, Trial
+from llem.results.serving_checks import serving_checks
+from llem.results.serving_work import ServingWork
 from llem.results.setup import Setup
 from llem.results.statistics import relative_half_width
 from llem.results.work import WindowWork
@@ -19,8 +23,6 @@ __all__ = ["check_all", "merge"]
 DISAGREE, SUSPECT = 0.02, 0.05
 IDLE_DRIFT = 0.03
 SHORT_WINDOW_S = 5.0
-BUSY_PERCENT = 90.0
-STEP_RATIO, POWER_SHARE = 3.0, 0.6
 #: Calibration of single boards is off by up to 5 %, so a reading may exceed the limit by that much and still be right.
 LIMIT_MARGIN = 1.05
 
@@ -29,18 +31,20 @@ def check_all(
     setup: Setup,
     trials: Sequence[Trial],
     baselines: Sequence[BaselineReading],
-    works: Sequence[WindowWork | None],
+    works: Sequence[WindowWork | ServingWork | None],
+    flows: Sequence[Flow | None],
     metrics: Mapping[str, Quantity],
     traces: Mapping[int, Sequence[TraceRow]] | None,
 ) -> list[Finding]:
-    """Every check in turn. `works` are per trial, in the order of `trials`; `traces` by trial index."""
+    """Every check in turn. `works` and `flows` are per trial, in the order of `trials`; `traces` by trial index."""
     found: list[Finding] = []
     found += _design(setup, trials)
     found += _meters(trials, baselines)
-    found += steady_state(trials, traces)
+    found += steady_state(trials, flows, traces)
     found += _idle(trials, baselines)
-    found += _host(setup, trials, works)
+    found += host_bound(setup, trials, works, flows)
     found += _tokens(setup, trials)
+    found += serving_checks(setup, trials, flows, metrics)
     found += _bounds(setup, trials, metrics)
     return found
 
@@ -99,80 +103,29 @@ def _idle(trials: Sequence[Trial], baselines: Sequence[BaselineReading]) -> Iter
                 yield finding("idle_drift", message, **where, before_w=before, after_w=watts)
 
 
-def _host(setup: Setup, trials: Sequence[Trial], works: Sequence[WindowWork | None]) -> Iterable[Finding]:
-    """The GPU waits for the host: by its utilisation, or by slow steps at low power."""
-    if setup.device != "cuda":
-        return
-    evidence: dict[str, Any] = {}
-    busy = [
-        gpu["utilisation_percent"]["mean"]
-        for trial in trials
-        for gpu in trial.health.values()
-        if gpu.get("utilisation_percent")
-    ]
-    if busy:
-        evidence["utilisation_percent"] = sum(busy) / len(busy)
-    ceiling = setup.ceiling
-    steps = [(trial, work) for trial, work in zip(trials, works, strict=True) if work is not None and work.steps]
-    if steps and ceiling is not None:
-        evidence["step_s"] = sum(trial.duration_s / work.steps for trial, work in steps) / len(steps)
-        evidence["roofline_step_s"] = sum(work.least_s(ceiling) / work.steps for _, work in steps) / len(steps)
-        evidence["step_ratio"] = evidence["step_s"] / evidence["roofline_step_s"]
-    shares = [share for trial in trials for share in _power_shares(setup, trial)]
-    if shares:
-        evidence["power_share"] = sum(shares) / len(shares)
-    idle = evidence.get("utilisation_percent", 100.0) < BUSY_PERCENT
-    slow = evidence.get("step_ratio", 0.0) > STEP_RATIO and evidence.get("power_share", 1.0) < POWER_SHARE
-    if idle or slow:
-        yield finding("host_bound", _host_message(evidence), **evidence)
-
-
-def _host_message(evidence: Mapping[str, Any]) -> str:
-    parts = []
-    if "utilisation_percent" in evidence:
-        parts.append(f"the GPU was busy {evidence['utilisation_percent']:.0f} % of the time")
-    if "step_ratio" in evidence:
-        parts.append(
-            f"a step took {evidence['step_s'] * 1e3:.3g} ms where the hardware needs "
-            f"{evidence['roofline_step_s'] * 1e3:.3g} ms (ratio {evidence['step_ratio']:.1f})"
-        )
-    if "power_share" in evidence:
-        parts.append(f"at {evidence['power_share']:.0%} of the power limit")
-    return ", ".join(parts)
-
-
-def _limit(setup: Setup, trial: Trial, domain: str) -> float | None:
-    """The power limit of a domain: as seen during the window, else as the meter stated it."""
-    seen = trial.health.get(domain, {}).get("power_limit_w")
-    return seen or setup.power_limits.get(domain)
-
-
-def _power_shares(setup: Setup, trial: Trial) -> Iterable[float]:
-    for reading in trial.energies:
-        limit = _limit(setup, trial, reading.domain)
-        if reading.scope == "gpu" and reading.kind == "measured" and reading.energy_j is not None and limit:
-            yield reading.energy_j / trial.duration_s / limit
-
-
 def _tokens(setup: Setup, trials: Sequence[Trial]) -> Iterable[Finding]:
-    wrong = [trial for trial in trials if trial.output_tokens != trial.expected_output_tokens]
+    counts = [(trial, *_parity(trial)) for trial in trials]
+    wrong = [(trial, output, expected) for trial, output, expected in counts if output != expected]
     if setup.exact_output and wrong:
-        first = wrong[0]
-        message = f"{first.output_tokens} output tokens where {first.expected_output_tokens} were asked for{_in(wrong)}"
-        yield finding(
-            "token_count_mismatch",
-            message,
-            output_tokens=first.output_tokens,
-            expected=first.expected_output_tokens,
-            trials=_indices(wrong),
-        )
+        _, output, expected = wrong[0]
+        where = [trial for trial, *_ in wrong]
+        message = f"{output} output tokens where {expected} were asked for{_in(where)}"
+        evidence = {"output_tokens": output, "expected": expected}
+        yield finding("token_count_mismatch", message, **evidence, trials=_indices(where))
+
+
+def _parity(trial: Trial) -> tuple[int, int]:
+    """Output tokens, and those asked for: of the completed requests where the window cuts through others."""
+    if trial.serving is not None:
+        return trial.serving.completed_output_tokens, trial.serving.completed_expected_tokens
+    return trial.output_tokens, trial.expected_output_tokens
 
 
 def _bounds(setup: Setup, trials: Sequence[Trial], metrics: Mapping[str, Quantity]) -> Iterable[Finding]:
     """What physics forbids: more power than the limit, or work faster than the peak."""
     for trial in trials:
         for reading in trial.energies:
-            limit = _limit(setup, trial, reading.domain)
+            limit = power_limit(setup, trial, reading.domain)
             if reading.energy_j is None or not limit:
                 continue
             watts = reading.energy_j / trial.duration_s

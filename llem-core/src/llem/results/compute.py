@@ -7,12 +7,15 @@ from typing import Any
 
 from llem.findings import Finding
 from llem.meters.trace import TraceRow
+from llem.models.spec import Architecture
 from llem.results.checks import check_all, merge
 from llem.results.energies import domain_metrics
+from llem.results.flow import Flow, flow_of
 from llem.results.metrics import compute_metrics
 from llem.results.models import BaselineReading, RequestRow, Result, Trial
+from llem.results.serving_work import ServingWork, serving_work
 from llem.results.setup import Setup, setup_of
-from llem.results.work import window_work
+from llem.results.work import WindowWork, window_work
 
 __all__ = ["PUBLISHABLE_TRIALS", "compute_result"]
 
@@ -40,10 +43,11 @@ def compute_result(
     """
     setup = setup_of(experiment, engines)
     rows = [requests.get(trial.index, ()) for trial in trials]
-    works = [window_work(setup.architecture, r) if setup.architecture else None for r in rows]
-    metrics = compute_metrics(setup, trials, baselines, rows, works)
+    flows = [flow_of(trial, r) if trial.serving is not None else None for trial, r in zip(trials, rows, strict=True)]
+    works = [_work(setup.architecture, r, flow) for r, flow in zip(rows, flows, strict=True)]
+    metrics = compute_metrics(setup, trials, baselines, rows, works, flows)
     told = [_finding(raw) for document in (*engines, *outcomes) for raw in document.get("findings", ())]
-    findings = merge(trials, [*told, *check_all(setup, trials, baselines, works, metrics, traces)])
+    findings = merge(trials, [*told, *check_all(setup, trials, baselines, works, flows, metrics, traces)])
     outcome, error = _outcome(setup, outcomes)
     severities = {found.severity for found in findings}
     valid = outcome == "done" and bool(trials) and "error" not in severities
@@ -64,6 +68,14 @@ def compute_result(
         publishable=valid and _publishable(setup, trials, severities),
         error=error,
     )
+
+
+def _work(
+    architecture: Architecture | None, rows: Sequence[RequestRow], flow: Flow | None
+) -> WindowWork | ServingWork | None:
+    if architecture is None:
+        return None
+    return window_work(architecture, rows) if flow is None else serving_work(architecture, flow)
 
 
 def _publishable(setup: Setup, trials: Sequence[Trial], severities: Collection[str]) -> bool:

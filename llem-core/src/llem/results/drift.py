@@ -1,4 +1,9 @@
-"""Is a window in steady state? A straight line through ten sub-windows of speed and of power."""
+"""Is a window in steady state? A straight line through ten sub-windows of speed and of power.
+
+Batches of an offline load do the same work each, so a line that fits in one window is a drift. Under a serving load
+the work itself comes and goes, and what follows it is correlated from one sub-window to the next: there the drifts of
+several windows, which are independent of one another, are held together by a t-test on their mean.
+"""
 
 from __future__ import annotations
 
@@ -10,14 +15,18 @@ import attrs
 from llem.findings import Finding, finding
 from llem.meters.trace import TraceRow, series
 from llem.results.energies import headline
+from llem.results.flow import Flow
 from llem.results.models import Trial
-from llem.results.statistics import holm, mean, trend
+from llem.results.statistics import holm, mean, trend, zero_mean
 
-__all__ = ["Drift", "power_drift", "speed_drift", "steady_state"]
+__all__ = ["Drift", "power_drift", "rate_drift", "speed_drift", "steady_state"]
 
 PARTS = 10
+TOKEN_RATE = "output tokens per second"
 #: Change over the window as a share of the mean, and the level, both from the protocol.
 SHARE, LEVEL = 0.005, 0.01
+#: Windows that a t-test over windows needs. With fewer, a drift under a serving load must be this large to be told.
+WINDOWS, LARGE = 3, 0.10
 
 
 @attrs.frozen
@@ -70,21 +79,60 @@ def power_drift(trial: Trial, rows: Sequence[TraceRow], meter: str, domain: str)
     return _fit(f"power of {domain}", trial.index, [mean(part) for part in parts])
 
 
-def steady_state(trials: Sequence[Trial], traces: Mapping[int, Sequence[TraceRow]] | None) -> list[Finding]:
+def rate_drift(trial: Trial, flow: Flow) -> Drift | None:
+    """Drift of the rate of output tokens over a serving window; None where none came."""
+    return _fit(TOKEN_RATE, trial.index, flow.token_rates(PARTS))
+
+
+def steady_state(
+    trials: Sequence[Trial], flows: Sequence[Flow | None], traces: Mapping[int, Sequence[TraceRow]] | None
+) -> list[Finding]:
     """`no_steady_state` for every series that drifts. The level is held over all windows together (Holm)."""
     chosen = headline(trials)
     drifts = [drift for trial in trials if (drift := speed_drift(trial)) is not None]
+    for trial, flow in zip(trials, flows, strict=True):
+        if flow is not None and (drift := rate_drift(trial, flow)) is not None:
+            drifts.append(drift)
     for trial in trials if chosen and traces else ():
         for meter, domain in chosen.keys if chosen else ():
             drift = power_drift(trial, (traces or {}).get(trial.index, ()), meter, domain)
             if drift is not None:
                 drifts.append(drift)
+    serving = any(flow is not None for flow in flows)
+    return _together(drifts) if serving else _each(drifts, SHARE)
+
+
+def _each(drifts: Sequence[Drift], share: float) -> list[Finding]:
+    """Windows judged one by one."""
     adjusted = holm([drift.p_value for drift in drifts])
     bad: dict[str, list[Drift]] = {}
     for drift, p_value in zip(drifts, adjusted, strict=True):
-        if abs(drift.share) > SHARE and p_value < LEVEL:
+        if abs(drift.share) > share and p_value < LEVEL:
             bad.setdefault(drift.what, []).append(attrs.evolve(drift, p_value=p_value))
     return [_report(what, found) for what, found in bad.items()]
+
+
+def _together(drifts: Sequence[Drift]) -> list[Finding]:
+    """Windows of a serving load judged by the mean of their drifts, or one by one where they are too few."""
+    series: dict[str, list[Drift]] = {}
+    for drift in drifts:
+        series.setdefault(drift.what, []).append(drift)
+    if any(len(found) < WINDOWS for found in series.values()):
+        return _each(drifts, LARGE)
+    means = {what: zero_mean([drift.share for drift in found]) for what, found in series.items()}
+    adjusted = holm([1.0 if one.p_value is None else one.p_value for one in means.values()])
+    return [
+        finding(
+            "no_steady_state",
+            f"{what} changes by {one.value:+.2%} within a window, on average over {one.n} windows",
+            what=what,
+            share=one.value,
+            p_value=p_value,
+            trials=[drift.trial for drift in series[what]],
+        )
+        for (what, one), p_value in zip(means.items(), adjusted, strict=True)
+        if abs(one.value) > SHARE and p_value < LEVEL
+    ]
 
 
 def _report(what: str, found: Sequence[Drift]) -> Finding:

@@ -1,5 +1,7 @@
 """Latencies from request rows: time to first token, per further token, gaps between tokens, and end to end.
 
+Of an offline load, where all requests of a batch begin and end together (a serving load's: `serving_latency`):
+
     ttft       first token minus start of the request
     tpot       (last token minus first token) / (output tokens - 1), per request
     itl_chunk  gaps between successive tokens, pooled over requests
@@ -12,15 +14,31 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
+from typing import Any
 
 from llem.results.aggregate import Value, absent, quantity
 from llem.results.models import Quantity, RequestRow
-from llem.results.statistics import CONFIDENCE, Interval, bootstrap_mean, bootstrap_quantiles, mean, quantile
+from llem.results.statistics import (
+    CONFIDENCE,
+    Interval,
+    bootstrap_mean,
+    bootstrap_quantiles,
+    log_interval,
+    mean,
+    mean_interval,
+    quantile,
+)
 
-__all__ = ["PERCENTILES", "latency_metrics"]
+__all__ = ["PERCENTILES", "Blocks", "family", "latency_metrics"]
 
-PERCENTILES = (0.5, 0.9, 0.99)
+PERCENTILES = (0.5, 0.9, 0.95, 0.99)
 NS = 1e9
+
+#: Serving windows from which on their scatter gives the interval of a percentile.
+WINDOWS = 3
+
+#: Values of one trial, by what is resampled as a whole.
+Blocks = Sequence[Sequence[float]]
 
 
 def _ttft(row: RequestRow) -> list[float]:
@@ -50,29 +68,13 @@ def latency_metrics(rows: Sequence[Sequence[RequestRow]], *, asked: bool) -> dic
         reason = "not_supported"
     else:
         reason = "one_output_token"
-    found = _family("ttft", _ttft, rows, reason)
-    found |= _family("tpot", _tpot, rows, reason)
-    found |= _family("itl_chunk", _gaps, rows, reason)
-    return found | _family("e2el", _e2el, rows, "no_trials")
 
+    def of(name: str, take: Callable[[RequestRow], list[float]], reason: str) -> dict[str, Quantity]:
+        blocks = [list(_by_batch(take, trial).values()) for trial in rows]
+        return family(name, blocks, reason, partial="not_supported")
 
-def _family(
-    name: str, take: Callable[[RequestRow], list[float]], rows: Sequence[Sequence[RequestRow]], reason: str
-) -> dict[str, Quantity]:
-    """Mean and percentiles of one latency."""
-    trials = [_by_batch(take, trial) for trial in rows]
-    groups = [group for trial in trials for group in trial.values() if group]
-    keys = [f"{name}_p{round(q * 100)}_s" for q in PERCENTILES]
-    if not groups:
-        return {key: absent("s", reason) for key in (f"{name}_s", *keys)}
-    if not all(any(trial.values()) for trial in trials):  # never a mean over those trials that happened to have it
-        return {key: absent("s", "not_supported") for key in (f"{name}_s", *keys)}
-    found = {f"{name}_s": _mean(trials, groups)}
-    intervals = bootstrap_quantiles(groups, PERCENTILES)
-    ordered = sorted(value for group in groups for value in group)
-    for i, key in enumerate(keys):
-        found[key] = _percentile(quantile(ordered, PERCENTILES[i]), intervals[i] if intervals else None)
-    return found
+    found = of("ttft", _ttft, reason) | of("tpot", _tpot, reason) | of("itl_chunk", _gaps, reason)
+    return found | of("e2el", _e2el, "no_trials")
 
 
 def _by_batch(take: Callable[[RequestRow], list[float]], rows: Sequence[RequestRow]) -> Mapping[int, list[float]]:
@@ -82,15 +84,82 @@ def _by_batch(take: Callable[[RequestRow], list[float]], rows: Sequence[RequestR
     return groups
 
 
-def _mean(trials: Sequence[Mapping[int, list[float]]], groups: Sequence[list[float]]) -> Quantity:
-    """Over several trials the mean of their means with a t-interval; within one, a bootstrap over batches."""
-    means = [mean([value for group in trial.values() for value in group]) for trial in trials]
+def family(
+    name: str,
+    trials: Sequence[Blocks],
+    reason: str,
+    *,
+    partial: str,
+    quantiles: Sequence[float] = PERCENTILES,
+    serving: bool = False,
+) -> dict[str, Quantity]:
+    """Mean and percentiles of one latency in seconds.
+
+    Args:
+        trials: per trial the blocks that the bootstrap resamples.
+        reason: why there is no value where no request has one; `partial`: where one of several trials has none.
+        serving: blocks are consecutive requests; from `WINDOWS` trials on, their scatter gives the interval.
+    """
+    groups = [group for trial in trials for group in trial if len(group)]
+    keys = [f"{name}_p{round(q * 100)}_s" for q in quantiles]
+    if not groups:
+        return {key: absent("s", reason) for key in (f"{name}_s", *keys)}
+    if not all(any(map(len, trial)) for trial in trials):  # never a mean over those trials that happened to have it
+        return {key: absent("s", partial) for key in (f"{name}_s", *keys)}
+    method = "block_bootstrap" if serving else "bootstrap"
+    if serving and len(trials) >= WINDOWS:
+        points = _over_trials(trials, groups, quantiles)
+    else:
+        points = _resampled(groups, quantiles, method)
+    return {f"{name}_s": _mean(trials, groups, method), **dict(zip(keys, points, strict=True))}
+
+
+def _over_trials(
+    trials: Sequence[Blocks], groups: Sequence[Sequence[float]], quantiles: Sequence[float]
+) -> list[Quantity]:
+    """Percentiles of all requests together, each with the scatter of the single windows' percentiles around it.
+
+    On logarithms, for tails are skewed, where no window's percentile is 0.
+    """
+    whole = _ordered(groups)
+    single = [_ordered(trial) for trial in trials]
+    found = []
+    for q in quantiles:
+        value, *each = (float(quantile(one, q)) for one in (whole, *single))
+        if min(each) > 0:
+            spread = log_interval(each)
+            low, high = value * spread.low / spread.value, value * spread.high / spread.value
+        else:
+            half = mean_interval(each).half_width
+            low, high = value - half, value + half
+        found.append(Quantity(value, "s", low, high, CONFIDENCE, len(trials), "student_t"))
+    return found
+
+
+def _resampled(groups: Sequence[Sequence[float]], quantiles: Sequence[float], method: str) -> list[Quantity]:
+    intervals = bootstrap_quantiles(groups, quantiles)
+    if intervals is not None:
+        return [_point(one.value, one, method) for one in intervals]
+    ordered = _ordered(groups)
+    return [_point(float(quantile(ordered, q)), None, method) for q in quantiles]
+
+
+def _ordered(groups: Sequence[Sequence[float]]) -> Any:
+    """All values, ascending, as an array: gaps between tokens come in millions."""
+    import numpy as np
+
+    return np.sort(np.concatenate([np.asarray(group, dtype=np.float64) for group in groups]))
+
+
+def _mean(trials: Sequence[Blocks], groups: Sequence[Sequence[float]], method: str) -> Quantity:
+    """Over several trials the mean of their means with a t-interval; within one, a bootstrap over blocks."""
+    means = [mean([float(value) for group in trial for value in group]) for trial in trials]
     if len(means) > 1:
         return quantity([Value(value) for value in means], "s")
-    return _percentile(means[0], bootstrap_mean(groups))
+    return _point(means[0], bootstrap_mean(groups), method)
 
 
-def _percentile(value: float, interval: Interval | None) -> Quantity:
+def _point(value: float, interval: Interval | None, method: str) -> Quantity:
     if interval is None:
         return Quantity(value, "s", n=1, method="single_trial")
-    return Quantity(value, "s", interval.low, interval.high, CONFIDENCE, interval.n, "bootstrap")
+    return Quantity(value, "s", interval.low, interval.high, CONFIDENCE, interval.n, method)

@@ -6,8 +6,12 @@ from collections.abc import Callable, Sequence
 
 from llem.results.aggregate import Value, absent, exact, quantity
 from llem.results.energies import Headline, gross, headline, net
+from llem.results.flow import Flow
 from llem.results.latency import latency_metrics
 from llem.results.models import BaselineReading, Quantity, RequestRow, Trial
+from llem.results.serving_latency import serving_latency_metrics
+from llem.results.serving_metrics import absent_serving_metrics, serving_metrics
+from llem.results.serving_work import ServingWork
 from llem.results.setup import Setup
 from llem.results.work import Ceiling, WindowWork
 
@@ -19,12 +23,18 @@ def compute_metrics(
     trials: Sequence[Trial],
     baselines: Sequence[BaselineReading],
     rows: Sequence[Sequence[RequestRow]],
-    works: Sequence[WindowWork | None],
+    works: Sequence[WindowWork | ServingWork | None],
+    flows: Sequence[Flow | None],
 ) -> dict[str, Quantity]:
-    """All metrics by name. `rows` and `works` are per trial, in the order of `trials`."""
+    """All metrics by name. `rows`, `works` and `flows` are per trial, in the order of `trials`."""
     found = _energy_metrics(trials, baselines)
     found |= _speed_metrics(trials)
-    found |= latency_metrics(rows, asked=setup.token_times)
+    served = [flow for flow in flows if flow is not None]
+    if served:
+        found |= serving_metrics(setup, trials, served) | serving_latency_metrics(served)
+    else:
+        found |= absent_serving_metrics("no_trials" if setup.serving else "offline_load")
+        found |= latency_metrics(rows, asked=setup.token_times or setup.serving)
     found["prefill_energy_j"] = absent("J", "not_requested")
     found["decode_energy_j"] = absent("J", "not_requested")
     found |= _utilisation_metrics(setup, trials, works)
@@ -37,6 +47,10 @@ def _per(value: Value, count: float) -> Value:
     if count == 0:
         return Value(None, reason=value.reason or "not_supported")
     return value.scaled(1 / count)
+
+
+def _completed(trial: Trial) -> int:
+    return trial.requests if trial.serving is None else trial.serving.completed
 
 
 def _energy_metrics(trials: Sequence[Trial], baselines: Sequence[BaselineReading]) -> dict[str, Quantity]:
@@ -56,7 +70,7 @@ def _energy_metrics(trials: Sequence[Trial], baselines: Sequence[BaselineReading
     counts: dict[str, Callable[[Trial], float]] = {
         "energy_per_output_token_j": lambda trial: trial.output_tokens,
         "energy_per_token_j": lambda trial: trial.input_tokens + trial.output_tokens,
-        "energy_per_request_j": lambda trial: trial.requests,
+        "energy_per_request_j": _completed,
         "power_w": lambda trial: trial.duration_s,
     }
     values = {
@@ -77,18 +91,19 @@ def _labelled(values: Sequence[Value], unit: str, chosen: Headline) -> Quantity:
 def _speed_metrics(trials: Sequence[Trial]) -> dict[str, Quantity]:
     return {
         "output_tokens_per_s": quantity([Value(t.output_tokens / t.duration_s) for t in trials], "token/s"),
-        "requests_per_s": quantity([Value(t.requests / t.duration_s) for t in trials], "request/s"),
+        "requests_per_s": quantity([Value(_completed(t) / t.duration_s) for t in trials], "request/s"),
         "duration_s": quantity([Value(t.duration_s) for t in trials], "s"),
     }
 
 
 def _utilisation_metrics(
-    setup: Setup, trials: Sequence[Trial], works: Sequence[WindowWork | None]
+    setup: Setup, trials: Sequence[Trial], works: Sequence[WindowWork | ServingWork | None]
 ) -> dict[str, Quantity]:
     """Operations per token, and the shares of the peak rates reached over the window, prefill and decode together."""
     known = [work for work in works if work is not None]
     if not trials or len(known) < len(trials):
-        reason = "no_trials" if not trials else "architecture_unknown"
+        known_model = setup.architecture is not None
+        reason = "no_trials" if not trials else "no_completions" if known_model else "architecture_unknown"
         return {"flops_per_token": absent("FLOP", reason), "mfu": absent("", reason), "mbu": absent("", reason)}
     rates = [work.flops_per_token for work in known]
     if len(set(rates)) == 1:
@@ -107,11 +122,11 @@ def _utilisation_metrics(
     }
 
 
-def _mfu(work: WindowWork, trial: Trial, ceiling: Ceiling) -> float:
+def _mfu(work: WindowWork | ServingWork, trial: Trial, ceiling: Ceiling) -> float:
     return work.flops / trial.duration_s / ceiling.flops
 
 
-def _mbu(work: WindowWork, trial: Trial, ceiling: Ceiling) -> float:
+def _mbu(work: WindowWork | ServingWork, trial: Trial, ceiling: Ceiling) -> float:
     return work.least_bytes / trial.duration_s / ceiling.bytes_per_s
 
 

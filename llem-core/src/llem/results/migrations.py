@@ -1,6 +1,10 @@
 """Stored files of older versions, brought up to date one step at a time.
 
-`STEPS[n]` turns a document of version n into one of version n + 1. There is one version so far, so there is no step.
+`STEPS[n]` turns a document of version n into one of version n + 1.
+
+Version 2 knows serving loads: trials say how one went, and results have their metrics. An llem that reads version 1
+alone would take such a trial for a broken file. No step leads on from version 1, whose results lack metrics that
+cannot be told from altered ones.
 """
 
 from __future__ import annotations

@@ -19,10 +19,11 @@ __all__ = [
     "Quantity",
     "RequestRow",
     "Result",
+    "ServingFacts",
     "Trial",
 ]
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 
 @attrs.frozen
@@ -50,7 +51,21 @@ class BaselineReading:
 
 @attrs.frozen
 class RequestRow:
-    """One measured request. Times are monotonic nanoseconds; token times only where they were asked for."""
+    """One measured request. Times are monotonic nanoseconds.
+
+    Attributes:
+        index: in the workload's sequence.
+        batch: of an offline load; 0 for every request of a serving load.
+        output_tokens: as the engine counts them, as many as had arrived when the request ended.
+        start_ns: when the engine was given the request (a serving load: when it was sent).
+        end_ns: when its last token, its failure or its abortion came.
+        token_times_ns: arrival of each token, or of each chunk where `chunk_tokens` is there. None: not asked for.
+        scheduled_ns: open load: when it should have been sent; latencies count from here.
+        chunk_tokens: tokens of each chunk in `token_times_ns`; None means one each.
+        finish_reason: what the engine says ("length", "stop", …), "error" for a failed request, "unfinished" for one
+            that was aborted because it had not ended in time. None: not told.
+        engine_metrics: what the engine itself says about the request.
+    """
 
     index: int
     batch: int
@@ -59,6 +74,49 @@ class RequestRow:
     start_ns: int
     end_ns: int
     token_times_ns: tuple[int, ...] | None = None
+    scheduled_ns: int | None = None
+    chunk_tokens: tuple[int, ...] | None = None
+    finish_reason: str | None = None
+    engine_metrics: Mapping[str, float] | None = None
+
+
+@attrs.frozen
+class ServingFacts:
+    """How a serving load went within the window [t0, t1).
+
+    Attributes:
+        kind: "closed" or "open".
+        concurrency: number of clients of a closed load; None for an open one.
+        request_rate: arrivals per second that were scheduled on average; None for a closed load.
+        seed: of this trial's schedule; 0 for a closed load.
+        sent: requests sent within the window.
+        completed: requests whose last token arrived within it.
+        failed: requests that failed within it.
+        unfinished: requests of the whole trial that were aborted because they had not ended in time.
+        lag_p50_s, lag_p99_s, lag_max_s: how far requests were sent behind their schedule, over those that were
+            scheduled within the window; None for a closed load.
+        in_flight_mean, in_flight_start, in_flight_end: requests sent and not ended: mean over the window's time, and at
+            its two edges. An open load that is more than the engine can bear ends with more than it began with.
+        completed_output_tokens: tokens of the completed requests, those outside the window included.
+        completed_expected_tokens: what the workload asked for in those requests.
+    """
+
+    kind: str
+    concurrency: int | None
+    request_rate: float | None
+    seed: int
+    sent: int
+    completed: int
+    failed: int
+    unfinished: int
+    lag_p50_s: float | None
+    lag_p99_s: float | None
+    lag_max_s: float | None
+    in_flight_mean: float
+    in_flight_start: float
+    in_flight_end: float
+    completed_output_tokens: int
+    completed_expected_tokens: int
 
 
 @attrs.frozen
@@ -71,13 +129,18 @@ class Trial:
         started_at: UTC, the one wall-clock anchor.
         t0_ns, t1_ns: the window on the monotonic clock.
         batches, requests, input_tokens, output_tokens: work done within the window; padding is not counted.
-        expected_output_tokens: what the workload asked for.
-        batch_s: duration of each batch.
+            Serving loads: no batches; requests that ended within the window; prompt tokens of those whose first chunk
+            arrived in [t0, t1); tokens of the chunks that arrived in [t0, t1), of whatever request.
+        expected_output_tokens: what the workload asked for. Serving loads: `output_tokens` again, since the window
+            cuts through requests; parity is checked on `serving.completed_expected_tokens`.
+        batch_s: duration of each batch; none for serving loads.
         first_index: of the first request in the workload's sequence.
         energies: by meter and domain.
         peak_memory_bytes, memory_covers, memory_reason: peak within the window and what it covers.
-        output_digest: SHA-256 over the generated token ids, to compare engines.
+        output_digest: SHA-256 over the generated token ids, to compare engines; of a serving load over those of the
+            requests that ended within the window, in the order of their indices. Empty where the engine gives no ids.
         health: per GPU: temperature, clocks, throttle reasons and utilisation seen during the window.
+        serving: how a serving load went; None for an offline load.
     """
 
     experiment_id: str
@@ -100,6 +163,7 @@ class Trial:
     output_digest: str
     health: Mapping[str, Mapping[str, Any]]
     findings: tuple[Finding, ...] = ()
+    serving: ServingFacts | None = None
     schema_version: int = SCHEMA_VERSION
 
     @property
@@ -114,8 +178,8 @@ class Quantity:
     Attributes:
         low, high: the interval at `confidence`; None where one trial gives none.
         n: what the interval is computed from.
-        method: "student_t" over trials, "bootstrap" over requests, "instrument" (one window, its error bound),
-            "single_trial", or "exact".
+        method: "student_t" over trials, "bootstrap" over batches, "block_bootstrap" over runs of consecutive requests,
+            "instrument" (one window, its error bound), "single_trial", or "exact".
         scope, kind: for energies, what it covers and whether it is measured or modelled.
     """
 

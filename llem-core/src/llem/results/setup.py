@@ -25,6 +25,7 @@ class Setup:
         architecture: sizes of the loaded model, or None.
         ceiling: peak rates of all GPUs together, or None with `ceiling_reason`.
         power_limits: watts that may flow at most, by domain, where known.
+        probes: what the capacity probe of each engine process found, where there was one.
     """
 
     config: Mapping[str, Any]
@@ -34,6 +35,7 @@ class Setup:
     ceiling: Ceiling | None
     ceiling_reason: str | None
     power_limits: Mapping[str, float]
+    probes: tuple[Mapping[str, float], ...] = ()
 
     @property
     def preset(self) -> str:
@@ -44,8 +46,14 @@ class Setup:
         return int(self.config.get("restarts", 1))
 
     @property
+    def serving(self) -> bool:
+        """Whether requests arrive by themselves: a closed or an open load."""
+        return bool(self.config.get("load", {}).get("kind", "offline") != "offline")
+
+    @property
     def token_times(self) -> bool:
-        return bool(self.config.get("token_times", False))
+        """Whether an offline load was slowed to time its tokens; a serving load streams them anyway."""
+        return bool(self.config.get("token_times", False)) and not self.serving
 
     @property
     def target_half_width(self) -> float:
@@ -92,4 +100,5 @@ def setup_of(experiment: Mapping[str, Any], engines: Sequence[Mapping[str, Any]]
         ceiling=ceiling,
         ceiling_reason=reason,
         power_limits=limits,
+        probes=tuple(engine["probe"] for engine in engines if engine.get("probe")),
     )

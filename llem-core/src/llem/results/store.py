@@ -1,4 +1,5 @@
-"""The result folder. Raw trials are the truth; nothing in it is ever overwritten, except what is computed from it.
+"""The result folder. Raw trials are the truth; nothing in it is ever overwritten, except what is computed from it,
+and the engine's document, to which a capacity probe adds what it found.
 
 study.json                     the study as asked and as resolved
 environments/<hash>.json       machine, GPUs, driver, packages
@@ -109,9 +110,13 @@ class Store:
     def read_experiment(self, experiment_id: str) -> dict[str, Any]:
         return read_json(self.folder(experiment_id) / "experiment.json")
 
-    def write_engine(self, experiment_id: str, document: Mapping[str, Any]) -> None:
-        """Store what one engine process (`document["restart"]`) says it runs with."""
-        write_json(self.folder(experiment_id) / f"engine-{document['restart']}.json", _versioned(document))
+    def write_engine(self, experiment_id: str, document: Mapping[str, Any], *, replace: bool = False) -> None:
+        """Store what one engine process (`document["restart"]`) says it runs with.
+
+        `replace`: the same engine's document, with what was found out about it since it was loaded.
+        """
+        path = self.folder(experiment_id) / f"engine-{document['restart']}.json"
+        write_json(path, _versioned(document), replace=replace)
 
     def engines(self, experiment_id: str) -> tuple[dict[str, Any], ...]:
         """Engine documents by restart."""

@@ -12,7 +12,8 @@ from llem.meters.trace import TraceRow
 from llem.meters.window import energy_readings
 from llem.results.compute import compute_result
 from llem.results.files import stored_digest
-from llem.results.models import EnergyReading, RequestRow, Result, Trial
+from llem.results.models import EnergyReading, Result
+from llem.results.recount import counted, stated
 from llem.results.serial import dump
 from llem.results.store import Store
 
@@ -71,7 +72,7 @@ def _experiment(store: Store, experiment_id: str) -> Iterator[Difference]:
         rows = store.trace(experiment_id, trial.index)
         again = _energies(rows, domains.get(trial.restart, ()), trial.t0_ns, trial.t1_ns)
         yield from _compare_energies(file, "energies", trial.energies, again)
-        yield from _compare(file, "", _stated(trial), _counted(store.requests(experiment_id, trial.index)))
+        yield from _compare(file, "", stated(trial), counted(trial, store.requests(experiment_id, trial.index)))
     stored = store.read_result(experiment_id)
     if stored is not None:
         yield from _compare(f"{folder}/result.json", "", dump(stored), dump(recompute(store, experiment_id)))
@@ -99,30 +100,6 @@ def _compare_energies(
 ) -> Iterator[Difference]:
     named = {f"{reading.meter}.{reading.domain}": dump(reading) for reading in stored}
     yield from _compare(file, path, {name: named.get(name) for name in again}, dict(again))
-
-
-def _stated(trial: Trial) -> dict[str, Any]:
-    """What a trial says of its requests, in the terms of `_counted`."""
-    return {
-        "batches": trial.batches,
-        "requests": trial.requests,
-        "input_tokens": trial.input_tokens,
-        "output_tokens": trial.output_tokens,
-        "first_index": trial.first_index,
-        "batch_s": len(trial.batch_s),
-    }
-
-
-def _counted(rows: Sequence[RequestRow]) -> dict[str, Any]:
-    batches = len({row.batch for row in rows})
-    return {
-        "batches": batches,
-        "requests": len(rows),
-        "input_tokens": sum(row.input_tokens for row in rows),
-        "output_tokens": sum(row.output_tokens for row in rows),
-        "first_index": min((row.index for row in rows), default=None),
-        "batch_s": batches,
-    }
 
 
 def _compare(file: str, path: str, stored: Any, again: Any) -> Iterator[Difference]:

@@ -15,7 +15,7 @@ from llem.models.spec import Architecture
 from llem.results.models import RequestRow
 from llem.results.peaks import Peak
 
-__all__ = ["BatchWork", "Ceiling", "WindowWork", "window_work"]
+__all__ = ["BatchWork", "Ceiling", "WindowWork", "weight_bytes", "window_work"]
 
 
 @attrs.frozen
@@ -90,7 +90,7 @@ def _span_flops(architecture: Architecture, first: int, last: int) -> int:
     return 2 * architecture.active_parameters * count + per_context * context
 
 
-def _weight_bytes(architecture: Architecture) -> float:
+def weight_bytes(architecture: Architecture) -> float:
     """Bytes of the weights one token touches: the input embedding is read by the row, idle experts not at all."""
     return architecture.weight_bytes * min(1.0, architecture.active_parameters / architecture.parameters)
 
@@ -98,7 +98,7 @@ def _weight_bytes(architecture: Architecture) -> float:
 def _batch_work(architecture: Architecture, rows: Sequence[RequestRow]) -> BatchWork:
     produced = [row for row in rows if row.output_tokens > 0]
     steps = max((row.output_tokens for row in rows), default=0)
-    weights = _weight_bytes(architecture)
+    weights = weight_bytes(architecture)
     # The last output token is never fed back, and the first comes out of the prefill.
     decode_context = sum(
         (row.output_tokens - 1) * row.input_tokens + row.output_tokens * (row.output_tokens - 1) // 2

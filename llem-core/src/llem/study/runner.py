@@ -13,6 +13,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import attrs
+
 from llem import __version__
 from llem.errors import ConfigError, ExperimentFailed, LlemError, MachineError
 from llem.experiment.events import Emit, Event
@@ -25,7 +27,7 @@ from llem.results.store import Store
 from llem.results.verify import recompute
 from llem.study.preflight import Planned
 
-__all__ = ["default_folder", "run_planned", "stop_on_interrupt"]
+__all__ = ["Ran", "default_folder", "run_all", "run_planned", "stop_on_interrupt"]
 
 
 def default_folder(results_dir: str, name: str) -> Path:
@@ -36,13 +38,28 @@ def default_folder(results_dir: str, name: str) -> Path:
     return next(path for path in itertools.chain([first], further) if not path.exists())
 
 
+@attrs.frozen
+class Ran:
+    """How the experiments of a study ended, in running order; those that never began are not among them.
+
+    Attributes:
+        results: one for each experiment that began, failed ones included.
+        errors: by id, of those whose worker did not end well.
+        interrupted: the user's wish to stop, which left the rest undone.
+    """
+
+    results: tuple[Result, ...]
+    errors: Mapping[str, LlemError]
+    interrupted: LlemError | None = None
+
+
 def run_planned(
     planned: Planned,
     store_path: Path,
     launcher: Launcher,
     registry: Registry,
     *,
-    name: str,
+    study: Mapping[str, Any],
     emit: Emit,
     stop: threading.Event,
 ) -> Result:
@@ -52,41 +69,102 @@ def run_planned(
         StoreError: the folder is there already.
         LlemError: the worker met the user's mistake or the machine's state; what was measured stays in the store.
     """
-    study = {
-        "name": name,
-        "experiments": [planned.id],
-        "llem": __version__,
-        "started_at": datetime.now(UTC).isoformat(timespec="seconds"),
-    }
-    store = Store.create(store_path, study)
-    store.write_experiment(planned.id, planned.document)
-    notify(registry, "llem_study_started", study=study, store=str(store.path))
-    notify(registry, "llem_experiment_started", experiment=planned.document, store=str(store.path))
-    try:
-        error = _run_workers(planned, store, launcher, emit, stop)
-        result = recompute(store, planned.id)
-        store.write_result(result)
-        facts = {"id": result.id, "outcome": result.outcome, "valid": result.valid, "error": result.error}
-        document = dict(planned.document)
-        notify(registry, "llem_experiment_finished", experiment=document, result=facts, store=str(store.path))
-    finally:
-        notify(registry, "llem_study_finished", study=study, store=str(store.path))
+    with _made(study, store_path, registry) as store:
+        result, error = _run_experiment(planned, store, launcher, registry, 0, emit, stop)
     if error is not None:
         raise error
     return result
 
 
+def run_all(
+    planned: Sequence[Planned],
+    store_path: Path,
+    launcher: Launcher,
+    registry: Registry,
+    *,
+    study: Mapping[str, Any],
+    emit: Emit,
+    stop: threading.Event,
+) -> Ran:
+    """The same for many experiments, one after the other into one store, going on after one that fails.
+
+    Before each comes the event `experiment` (number, of, id, trials), after it `result` (id, outcome, valid, error).
+
+    Raises:
+        StoreError: the folder is there already.
+        LlemError: the store cannot be written any more; what was measured stays in it.
+    """
+    results: list[Result] = []
+    errors: dict[str, LlemError] = {}
+    workers = 0
+    with _made(study, store_path, registry) as store:
+        for number, one in enumerate(planned, 1):
+            emit({"event": "experiment", "number": number, "of": len(planned), "id": one.id, "trials": one.trials})
+            result, error = _run_experiment(one, store, launcher, registry, workers, emit, stop)
+            workers += one.restarts
+            results.append(result)
+            emit({"event": "result", **_facts(result)})
+            if error is not None:
+                errors[one.id] = error
+            if error is not None and error.code == "interrupted":
+                return Ran(tuple(results), errors, error)
+            if stop.is_set() and number < len(planned):
+                kept = f"what was measured is in {store.path}"
+                return Ran(tuple(results), errors, ExperimentFailed("stopped by the user", kept, "interrupted"))
+    return Ran(tuple(results), errors)
+
+
+@contextmanager
+def _made(study: Mapping[str, Any], store_path: Path, registry: Registry) -> Iterator[Store]:
+    """A new store, with observers told of the study's beginning and, in whatever way, its end."""
+    document = {**study, "llem": __version__, "started_at": datetime.now(UTC).isoformat(timespec="seconds")}
+    store = Store.create(store_path, document)
+    notify(registry, "llem_study_started", study=document, store=str(store.path))
+    try:
+        yield store
+    finally:
+        notify(registry, "llem_study_finished", study=document, store=str(store.path))
+
+
+def _run_experiment(
+    planned: Planned,
+    store: Store,
+    launcher: Launcher,
+    registry: Registry,
+    first_worker: int,
+    emit: Emit,
+    stop: threading.Event,
+) -> tuple[Result, LlemError | None]:
+    """Run, compute and store one experiment; its error, where a worker did not end well."""
+    store.write_experiment(planned.id, planned.document)
+    notify(registry, "llem_experiment_started", experiment=planned.document, store=str(store.path))
+    error = _run_workers(planned, store, launcher, first_worker, emit, stop)
+    result = recompute(store, planned.id)
+    store.write_result(result)
+    document = dict(planned.document)
+    notify(registry, "llem_experiment_finished", experiment=document, result=_facts(result), store=str(store.path))
+    return result, error
+
+
+def _facts(result: Result) -> dict[str, Any]:
+    return {"id": result.id, "outcome": result.outcome, "valid": result.valid, "error": result.error}
+
+
 def _run_workers(
-    planned: Planned, store: Store, launcher: Launcher, emit: Emit, stop: threading.Event
+    planned: Planned, store: Store, launcher: Launcher, first_worker: int, emit: Emit, stop: threading.Event
 ) -> LlemError | None:
-    """One worker per engine process. The error of a worker that was stopped by the user's or the machine's fault."""
+    """One worker per engine process, in folders numbered from `first_worker`.
+
+    Returns the error of a worker that did not end well, after which no further one is started.
+    """
     first = 0
     for restart, (trials, most) in enumerate(_shares(planned)):
-        order = WorkOrder(str(store.path), planned.id, restart, restart, first, trials, most)
+        worker = first_worker + restart
+        order = WorkOrder(str(store.path), planned.id, restart, worker, first, trials, most)
         kept = f"what was measured is in {store.path}"
         if stop.is_set():
             return _ended(planned, store, restart, "interrupted", "stopped by the user", kept)
-        path = store.worker_dir(restart) / "order.json"
+        path = store.worker_dir(worker) / "order.json"
         order.write(path)
         seen: dict[str, Any] = {}
 

@@ -15,7 +15,7 @@ from llem.models.tokenizer import Tokenizer
 from llem.workloads.base import Workload
 from llem.workloads.lengths import Length, positive, sample
 
-__all__ = ["SyntheticOptions", "SyntheticWorkload"]
+__all__ = ["FIRST_ID", "SyntheticOptions", "SyntheticWorkload", "random_ids", "require_vocabulary"]
 
 #: Ids below this are padding, beginning, end or unknown in most vocabularies of the sentencepiece family.
 FIRST_ID = 3
@@ -44,11 +44,7 @@ class SyntheticWorkload(Workload):
     options: SyntheticOptions
 
     def __init__(self, options: SyntheticOptions, tokenizer: Tokenizer | None, vocab_size: int) -> None:
-        if vocab_size <= FIRST_ID:
-            raise ConfigError(
-                f"a vocabulary of {vocab_size} is too small for synthetic prompts",
-                f"it must hold more than {FIRST_ID} ids",
-            )
+        require_vocabulary(vocab_size)
         super().__init__(options, tokenizer, vocab_size)
 
     def requests(self, start: int, count: int) -> Sequence[Request]:
@@ -56,8 +52,7 @@ class SyntheticWorkload(Workload):
 
     def _request(self, index: int) -> Request:
         length = sample(self.options.input_tokens, self._stream(index, "input"))
-        draw, span = self._stream(index, "ids").random, self.vocab_size - FIRST_ID
-        token_ids = tuple([FIRST_ID + int(draw() * span) for _ in range(length)])
+        token_ids = random_ids(self._stream(index, "ids"), length, self.vocab_size)
         output_tokens = sample(self.options.output_tokens, self._stream(index, "output"))
         return Request(index=index, token_ids=token_ids, output_tokens=output_tokens)
 
@@ -66,3 +61,18 @@ class SyntheticWorkload(Workload):
 
     def describe(self) -> Mapping[str, Any]:
         return {"kind": self.kind, "first_id": FIRST_ID, "vocab_size": self.vocab_size}
+
+
+def random_ids(rng: random.Random, count: int, vocab_size: int) -> tuple[int, ...]:
+    """Ids uniform over [3, vocab_size). A longer draw from the same stream begins with the shorter one."""
+    draw, span = rng.random, vocab_size - FIRST_ID
+    return tuple([FIRST_ID + int(draw() * span) for _ in range(count)])
+
+
+def require_vocabulary(vocab_size: int) -> None:
+    """Raise ConfigError for a vocabulary that holds nothing but special ids."""
+    if vocab_size <= FIRST_ID:
+        raise ConfigError(
+            f"a vocabulary of {vocab_size} is too small for synthetic prompts",
+            f"it must hold more than {FIRST_ID} ids",
+        )

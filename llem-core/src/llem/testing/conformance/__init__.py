@@ -9,6 +9,9 @@
         def reference(self):
             return llem_meters()[0]
 
+A backend that streams, or that gives likelihoods, inherits `StreamConformance` or `LikelihoodConformance` beside
+`BackendConformance`: a class may inherit several suites, and loads one engine for all of them.
+
 Every other input is a fixture of scope class with a default; override it with another fixture of that scope. A check
 that does not hold for a plugin is a question to llem's authors before it is a method to override.
 """
@@ -16,9 +19,12 @@ that does not hold for a plugin is a question to llem's authors before it is a m
 import pytest
 
 # without this a failed check would not show the values it compared
-pytest.register_assert_rewrite(*(f"{__name__}.{module}" for module in ("plugin", "backend", "meter")))
+MODULES = ("plugin", "engine", "backend", "stream", "likelihood", "meter")
+pytest.register_assert_rewrite(*(f"{__name__}.{module}" for module in MODULES))
 
 from llem.testing.conformance.backend import BackendConformance  # noqa: E402
+from llem.testing.conformance.likelihood import LikelihoodConformance  # noqa: E402
 from llem.testing.conformance.meter import MeterConformance  # noqa: E402
+from llem.testing.conformance.stream import StreamConformance  # noqa: E402
 
-__all__ = ["BackendConformance", "MeterConformance"]
+__all__ = ["BackendConformance", "LikelihoodConformance", "MeterConformance", "StreamConformance"]

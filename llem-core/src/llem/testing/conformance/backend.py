@@ -4,72 +4,23 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import attrs
-import pytest
 
 from llem.backends.base import Backend, Completion, Engine, Placement, Request
-from llem.config.models import Experiment, Sampling
+from llem.config.models import Experiment
 from llem.errors import LlemError
 from llem.findings import FINDINGS, REASONS
-from llem.models.resolve import resolve_model
 from llem.models.spec import ModelSpec
+from llem.testing.conformance.engine import GREEDY, EngineUnderTest
 from llem.testing.conformance.plugin import PluginConformance
 
 __all__ = ["BackendConformance"]
 
-GREEDY = Sampling(temperature=0.0, ignore_eos=True)
-#: Prompt and output lengths of one batch: none alike, so that padding on either side shows.
-MIXED = ((3, 9), (17, 4), (1, 6), (8, 1))
 
-
-class BackendConformance(PluginConformance):
+class BackendConformance(EngineUnderTest, PluginConformance):
     """Inherit, and return the backend's reference. Runs `shape:tiny` in float32 on the CPU unless fixtures differ."""
-
-    @pytest.fixture(scope="class")
-    def experiment(self, options: Any) -> Experiment:
-        """A configuration that the backend accepts."""
-        return Experiment(
-            model="shape:tiny", backend=self.reference().name, dtype="float32", device="cpu", options=options
-        )
-
-    @pytest.fixture(scope="class")
-    def model(self, experiment: Experiment) -> ModelSpec:
-        """Its model."""
-        return resolve_model(experiment.model, revision=experiment.revision, seed=experiment.weights_seed)
-
-    @pytest.fixture(scope="class")
-    def vocab_size(self, model: ModelSpec) -> int:
-        """Token ids run from 0 to this number, exclusive."""
-        return int((model.config or {})["vocab_size"])
-
-    @pytest.fixture(scope="class")
-    def placement(self) -> Placement:
-        """Where to run."""
-        return Placement("cpu")
-
-    @pytest.fixture(scope="class")
-    def backend(self, options: Any) -> Backend:
-        """The backend under test."""
-        made: Backend = self.reference().load()(options)
-        return made
-
-    @pytest.fixture(scope="class")
-    def engine(
-        self, backend: Backend, experiment: Experiment, model: ModelSpec, placement: Placement
-    ) -> Iterator[Engine]:
-        """One loaded engine for all checks."""
-        engine = backend.load(experiment, model, placement)
-        yield engine
-        engine.close()
-
-    @pytest.fixture(scope="class")
-    def requests(self, vocab_size: int) -> Sequence[Request]:
-        """A batch of unlike lengths, with indices that do not start at 0."""
-        lengths = enumerate(MIXED, start=40)
-        return [Request(i, tuple((31 * i + 7 * j) % vocab_size for j in range(n)), m) for i, (n, m) in lengths]
 
     def test_check_reports_findings(self, backend: Backend, experiment: Experiment, model: ModelSpec) -> None:
         """A configuration that runs has no finding of severity error, and each finding has a known code."""
@@ -93,17 +44,17 @@ class BackendConformance(PluginConformance):
 
     def test_counts_are_exact(self, engine: Engine, requests: Sequence[Request]) -> None:
         """With ignore_eos each completion has its own request's number of tokens: no prompt, no padding, no less."""
-        counts = [len(done.token_ids) for done in engine.generate(requests, GREEDY)]
+        counts = [done.tokens for done in engine.generate(requests, GREEDY)]
         assert counts == [request.output_tokens for request in requests]
 
     def test_batch_of_one(self, engine: Engine, requests: Sequence[Request]) -> None:
         """One request alone is a batch."""
         done = engine.generate(requests[:1], GREEDY)
-        assert [len(each.token_ids) for each in done] == [requests[0].output_tokens]
+        assert [each.tokens for each in done] == [requests[0].output_tokens]
 
     def test_tokens_are_of_the_vocabulary(self, engine: Engine, requests: Sequence[Request], vocab_size: int) -> None:
         """Every token is an id of the model's: no padding marks, no tensors."""
-        tokens = [token for done in engine.generate(requests, GREEDY) for token in done.token_ids]
+        tokens = [token for done in engine.generate(requests, GREEDY) for token in done.token_ids or ()]
         assert all(type(token) is int and 0 <= token < vocab_size for token in tokens)
 
     def test_greedy_is_repeatable(self, engine: Engine, requests: Sequence[Request]) -> None:
@@ -112,16 +63,16 @@ class BackendConformance(PluginConformance):
 
     def test_batch_does_not_leak(self, engine: Engine, requests: Sequence[Request]) -> None:
         """A prompt's first token is the same alone and padded in a batch."""
-        together = [done.token_ids[0] for done in engine.generate(requests, GREEDY)]
-        alone = [engine.generate([request], GREEDY)[0].token_ids[0] for request in requests]
+        together = [_first(done) for done in engine.generate(requests, GREEDY)]
+        alone = [_first(engine.generate([request], GREEDY)[0]) for request in requests]
         assert together == alone
 
     def test_end_of_sequence_may_stop(self, engine: Engine, requests: Sequence[Request]) -> None:
         """Without ignore_eos a completion may be shorter, never longer, and says why it ended."""
         found = engine.generate(requests, attrs.evolve(GREEDY, ignore_eos=False))
         for done, request in zip(found, requests, strict=True):
-            assert len(done.token_ids) <= request.output_tokens
-            full = len(done.token_ids) == request.output_tokens
+            assert done.tokens <= request.output_tokens
+            full = done.tokens == request.output_tokens
             assert done.finish_reason in (("length", "stop") if full else ("stop",))
 
     def test_token_times(self, engine: Engine, requests: Sequence[Request]) -> None:
@@ -136,7 +87,7 @@ class BackendConformance(PluginConformance):
         after = time.monotonic_ns()
         for done in found:
             times = done.token_times_ns or ()
-            assert len(times) == len(done.token_ids), "not one time per token"
+            assert len(times) == done.tokens, "not one time per token"
             assert list(times) == sorted(times), "times go backwards"
             assert all(before <= at <= after for at in times), "not time.monotonic_ns() within the call"
 
@@ -177,8 +128,12 @@ class BackendConformance(PluginConformance):
         engine.close()
 
 
-def _tokens(found: Sequence[Completion]) -> list[tuple[int, ...]]:
+def _tokens(found: Sequence[Completion]) -> list[tuple[int, ...] | None]:
     return [done.token_ids for done in found]
+
+
+def _first(done: Completion) -> int | None:
+    return done.token_ids[0] if done.token_ids else None
 
 
 def _refused_or_none(engine: Engine, requests: Sequence[Request]) -> None:

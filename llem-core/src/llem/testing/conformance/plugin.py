@@ -11,14 +11,14 @@ import pytest
 
 from llem.plugins.reference import Reference
 
-__all__ = ["HEAVY", "PluginConformance"]
+__all__ = ["HEAVY", "PluginConformance", "PluginUnderTest"]
 
 #: Modules whose import a user would notice. A plugin's own requirements are added to them.
 HEAVY = ("torch", "numpy", "scipy", "pandas", "transformers", "polars", "pynvml", "rich")
 
 
-class PluginConformance:
-    """Checks of the reference and of the section's class; part of every suite.
+class PluginUnderTest:
+    """The plugin that a suite is about; no checks.
 
     Attributes:
         hooks: the module of the entry point, `"llem_mine.hooks"`; None where the reference comes from elsewhere.
@@ -35,6 +35,10 @@ class PluginConformance:
         """The plugin's own section; all defaults."""
         config = self.reference().load_config()
         return None if config is None else config()
+
+
+class PluginConformance(PluginUnderTest):
+    """Checks of the reference and of the section's class; part of every suite of a kind of plugin."""
 
     def test_reference_is_complete(self) -> None:
         """A user who lists plugins sees what each is, and what to install where something is missing."""

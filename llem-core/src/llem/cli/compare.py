@@ -1,0 +1,36 @@
+"""`llem compare`: two experiments of a folder against each other."""
+
+from __future__ import annotations
+
+import click
+
+__all__ = ["compare"]
+
+
+@click.command()
+@click.argument("folder", metavar="DIR", type=click.Path())
+@click.argument("a", metavar="A")
+@click.argument("b", metavar="B")
+@click.option("--json", "as_json", is_flag=True, help="Print the comparisons alone as JSON.")
+def compare(folder: str, a: str, b: str, as_json: bool) -> None:
+    """Say how experiment B differs from A, metric by metric, and how probable it is that B is better.
+
+    The beginning of an id is enough. Trials that took turns are compared pair by pair, others as independent samples;
+    p-values are corrected for the number of metrics (Holm).
+    """
+    from llem.results.compare import compare as compared
+    from llem.results.store import Store
+
+    store = Store.open(folder)
+    names = store.find(a), store.find(b)
+    found = compared(store.trials(names[0]), store.trials(names[1]))
+    if as_json:
+        import attrs
+
+        from llem.results.serial import to_text
+
+        click.echo(to_text([attrs.asdict(one) for one in found]), nl=False)
+        return
+    from llem.reports.comparison import render_comparison
+
+    render_comparison(names, found)

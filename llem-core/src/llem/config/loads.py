@@ -1,0 +1,64 @@
+"""How requests arrive: batches back to back, a fixed number of clients, or a schedule that does not wait."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import attrs
+
+from llem.config.fields import at_least, between, option
+
+__all__ = ["ClosedLoad", "OfflineLoad", "OpenLoad"]
+
+
+@attrs.frozen(kw_only=True)
+class OfflineLoad:
+    """Batches back to back: the next starts when the last has ended."""
+
+    kind: Literal["offline"] = option("offline", help="How requests arrive.")
+    batch_size: int = option(1, help="Requests per batch.", validator=at_least(1))
+
+
+@attrs.frozen(kw_only=True)
+class ClosedLoad:
+    """A fixed number of clients, each of which sends its next request as soon as its last one has ended."""
+
+    kind: Literal["closed"] = option("closed", help="How requests arrive.")
+    concurrency: int = option(1, help="Number of clients, and so of requests in flight.", validator=at_least(1))
+    ramp_s: float = option(
+        0.0, help="The clients start one by one, spread evenly over this time.", unit="s", validator=at_least(0)
+    )
+
+
+@attrs.frozen(kw_only=True)
+class OpenLoad:
+    """Requests sent at scheduled times, whether or not earlier ones have ended."""
+
+    kind: Literal["open"] = option("open", help="How requests arrive.")
+    request_rate: float | None = option(
+        None, help="Mean arrivals; give this or `capacity_share`.", unit="requests/s", validator=at_least(0.001)
+    )
+    capacity_share: float | None = option(
+        None,
+        help="Mean arrivals as a share of the rate at which requests end under a closed load, measured by a probe.",
+        validator=between(0.01, 1.5),
+    )
+    burstiness: float = option(
+        1.0,
+        help="Shape of the gamma distribution of the gaps: 1 is Poisson, less comes in bursts, more is regular.",
+        validator=at_least(0.01),
+    )
+    seed: int = option(0, help="Seed of the schedules; every configuration gets the same ones.")
+    probe_concurrency: int = option(256, help="Clients of the capacity probe.", validator=at_least(1))
+    probe_seconds: float = option(
+        20.0, help="Length of the capacity probe, once every client has had a token.", unit="s", validator=at_least(0.1)
+    )
+
+    def __attrs_post_init__(self) -> None:
+        if (self.request_rate is None) == (self.capacity_share is None):
+            both = "both" if self.request_rate is not None else "neither"
+            raise ValueError(f"give exactly one of request_rate and capacity_share, not {both}")
+        fields = attrs.fields(OpenLoad)
+        probe = (fields.probe_concurrency, fields.probe_seconds)
+        if self.request_rate is not None and any(getattr(self, one.name) != one.default for one in probe):
+            raise ValueError("probe_concurrency and probe_seconds belong to capacity_share; no probe is needed here")

@@ -1,0 +1,150 @@
+"""The offline load: batches back to back.
+
+    begin trace | jitter | lead-in batches | t0  k batches  t1 | lead-out batches | end trace
+
+The lead batches are the same work, unmeasured. They keep power steady across the window's edges, so that neither the
+counter's period nor the sensor's delay moves energy over them.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import attrs
+
+from llem.backends.base import Completion, Request
+from llem.config.models import OfflineLoad
+from llem.errors import LlemError
+from llem.experiment.session import Session
+from llem.experiment.trial import LEAD_S, digest, finish, traced
+from llem.experiment.work import Measured, Work
+from llem.results.models import RequestRow
+
+__all__ = ["Batch", "Batches"]
+
+
+@attrs.frozen
+class Batch:
+    """One batch as it ran: requests, completions, and monotonic times around the engine's call."""
+
+    requests: Sequence[Request]
+    completions: Sequence[Completion]
+    start_ns: int
+    end_ns: int
+
+
+class Batches(Work):
+    """Attributes: `batch_s`, time of one batch, the least of the last ones (set by the warm-up); `batches` per window,
+    and `lead_batches` before and after it (set by the calibration)."""
+
+    def __init__(self, session: Session) -> None:
+        if not isinstance(session.experiment.load, OfflineLoad):
+            raise LlemError("batches are of an offline load", code="bug")
+        self._session = session
+        self._size = session.experiment.load.batch_size
+        self.batch_s = 0.0
+        self.batches = 1
+        self.lead_batches = 0
+
+    def warm_up(self) -> None:
+        """Full-length batches for compilation and caches, then the same load until it has lasted long.
+
+        Fixed and not "until stable"; what drifts nevertheless is found afterwards (`no_steady_state`).
+        """
+        wanted = self._session.experiment.warmup
+        self._session.phase("warm-up", wanted.seconds, batches=wanted.batches)
+        times: list[float] = []
+        for _ in range(max(wanted.batches, 1)):  # one at least: calibration needs a time
+            times.append(self._timed())
+        until = time.monotonic() + wanted.seconds
+        thermal: list[float] = []
+        while time.monotonic() < until:
+            thermal.append(self._timed())
+        # the fastest of the last ones: a window must not come out shorter than asked for
+        self.batch_s = min(thermal[-20:] or times[-1:])
+
+    def _timed(self) -> float:
+        self._session.check_stop()
+        [requests] = self.next_batches(1)
+        batch = self._run(requests)
+        return (batch.end_ns - batch.start_ns) / 1e9
+
+    def calibrate(self) -> Mapping[str, Any]:
+        """The number of batches that fills a window, fixed for all trials; and of the lead-in and lead-out."""
+        batch_s = max(self.batch_s, 1e-6)
+        self.batches = max(1, math.ceil(self._session.experiment.window_s / batch_s))
+        read = bool(self._session.live_instruments.sampled)
+        self.lead_batches = max(1, math.ceil(LEAD_S / batch_s)) if read else 0
+        return {"batch_s": batch_s, "batches": self.batches}
+
+    @property
+    def trial_s(self) -> float:
+        return self.batch_s * (self.batches + 2 * self.lead_batches)
+
+    def trial(self, index: int) -> Measured:
+        session, instruments = self._session, self._session.live_instruments
+        lead_in = self.next_batches(self.lead_batches)
+        work = self.next_batches(self.batches)
+        lead_out = self.next_batches(self.lead_batches)
+        with traced(session, index) as started:
+            for requests in lead_in:
+                self._run(requests)
+            session.live_engine.reset_memory()
+            instruments.window_begin()
+            t0 = time.monotonic_ns()
+            batches = [self._run(requests) for requests in work]
+            t1 = time.monotonic_ns()
+            instruments.window_end()
+            for requests in lead_out:
+                self._run(requests)
+        done = [completion for batch in batches for completion in batch.completions]
+        asked = [request for batch in batches for request in batch.requests]
+        trial, rows = finish(
+            session,
+            index,
+            started,
+            (t0, t1),
+            batches=len(batches),
+            requests=len(asked),
+            input_tokens=sum(len(request.token_ids) for request in asked),
+            output_tokens=sum(completion.tokens for completion in done),
+            expected_output_tokens=sum(request.output_tokens for request in asked),
+            batch_s=tuple((batch.end_ns - batch.start_ns) / 1e9 for batch in batches),
+            first_index=asked[0].index,
+            output_digest=digest(completion.token_ids for completion in done),
+        )
+        return trial, rows, _request_rows(batches)
+
+    def next_batches(self, count: int) -> list[Sequence[Request]]:
+        """The next batches of the workload's sequence, made before anything is timed."""
+        requests = self._session.next_requests(self._size * count)
+        return [requests[i : i + self._size] for i in range(0, len(requests), self._size)]
+
+    def _run(self, requests: Sequence[Request]) -> Batch:
+        """One call of the engine, timed."""
+        experiment = self._session.experiment
+        generate = self._session.live_engine.generate
+        start = time.monotonic_ns()
+        completions = generate(requests, experiment.sampling, token_times=experiment.token_times)
+        return Batch(requests, completions, start, time.monotonic_ns())
+
+
+def _request_rows(batches: Sequence[Batch]) -> list[RequestRow]:
+    return [
+        RequestRow(
+            index=request.index,
+            batch=number,
+            input_tokens=len(request.token_ids),
+            output_tokens=done.tokens,
+            start_ns=batch.start_ns,
+            end_ns=batch.end_ns,
+            token_times_ns=done.token_times_ns,
+            finish_reason=done.finish_reason,
+            engine_metrics=done.engine_metrics,
+        )
+        for number, batch in enumerate(batches)
+        for request, done in zip(batch.requests, batch.completions, strict=True)
+    ]

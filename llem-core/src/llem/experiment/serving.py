@@ -1,0 +1,281 @@
+"""Serving loads: clients that send requests while the engine works on others.
+
+    begin trace | jitter | load starts, settles | t0  window  t1 | lead-out | nothing more sent, drain | end trace
+
+The load is steady across the window's edges: it settled before, and goes on for as long as the sensor's delay after.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import statistics
+import time
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping, Sequence
+from typing import Any, TypeVar
+
+import attrs
+
+from llem.backends.base import Chunk, Request
+from llem.config.models import ClosedLoad, OpenLoad
+from llem.errors import ExperimentFailed, LlemError
+from llem.experiment.serving_window import arrived_tokens, counts, serving_facts, touching
+from llem.experiment.session import Session
+from llem.experiment.stock import Stock
+from llem.experiment.traffic import Flight, Traffic
+from llem.experiment.trial import LEAD_S, digest, finish, traced
+from llem.experiment.work import Measured, Work
+from llem.workloads.arrivals import arrivals, arrivals_before, trial_seed
+
+__all__ = ["Probe", "Serving"]
+
+T = TypeVar("T")
+
+#: Trial i takes its requests from here times i + 1 on, so that they are the same ones in every configuration.
+STRIDE = 1_000_000
+#: What is in flight when a load stops has this many usual request times to end, and this long at least.
+DRAIN_TIMES, DRAIN_LEAST_S = 4, 10.0
+#: Requests made ready for a window, over what the load has needed so far.
+SPARE = 1.5
+
+
+@attrs.frozen
+class Probe:
+    """What a closed load of many clients found the engine to bear."""
+
+    concurrency: int
+    seconds: float
+    requests_per_s: float
+    output_tokens_per_s: float
+
+
+class Serving(Work):
+    """One event loop for the engine's life; each load in it is a `Traffic`.
+
+    Attributes:
+        e2el_s: the usual time of a request under this load, as the warm-up saw it.
+        request_rate: arrivals per second of an open load; None for a closed one, and before the probe.
+        probe: of a load that is a share of the capacity.
+    """
+
+    def __init__(self, session: Session) -> None:
+        load = session.experiment.load
+        if not isinstance(load, (ClosedLoad, OpenLoad)):
+            raise LlemError("serving is of a closed or open load", code="bug")
+        self._session, self._load = session, load
+        self._runner = asyncio.Runner()
+        self._stock = Stock(self._make)
+        self._sent_per_s = 0.0
+        self.e2el_s = 0.0
+        self.request_rate = load.request_rate if isinstance(load, OpenLoad) else None
+        self.probe: Probe | None = None
+
+    def _make(self, start: int, count: int) -> Sequence[Request]:
+        if self._session.workload is None:
+            raise LlemError("the workload is not ready yet", code="bug")
+        return self._session.workload.requests(start, count)
+
+    def _stream(self, request: Request) -> AsyncIterator[Chunk]:
+        return self._session.live_engine.stream(request, self._session.experiment.sampling)
+
+    def _run(self, act: Callable[[Traffic], Coroutine[Any, Any, T]]) -> tuple[T, list[Flight]]:
+        """Run one load to its end, and leave nothing of it in flight, however it ends."""
+
+        async def whole() -> tuple[T, list[Flight]]:
+            traffic = Traffic(self._stream, self._stock, self._session.check_stop)
+            try:
+                return await act(traffic), traffic.flights
+            finally:
+                await traffic.abort()
+
+        return self._runner.run(whole())
+
+    def _begin(self, traffic: Traffic, seed: int) -> None:
+        if isinstance(self._load, ClosedLoad):
+            traffic.closed(self._load.concurrency, self._load.ramp_s)
+        else:
+            traffic.open(arrivals(self._rate, self._load.burstiness, seed))
+
+    @property
+    def _rate(self) -> float:
+        if self.request_rate is None:
+            raise LlemError("the capacity is not probed yet", code="bug")
+        return self.request_rate
+
+    @property
+    def _drain_s(self) -> float:
+        return max(DRAIN_TIMES * self.e2el_s, DRAIN_LEAST_S)
+
+    # before the trials
+
+    def warm_up(self) -> None:
+        """Single requests for compilation and caches, the capacity probe where one is needed, then the load itself."""
+        wanted, load = self._session.experiment.warmup, self._load
+        self._session.phase("warm-up", wanted.seconds, batches=wanted.batches)
+        self._single(max(wanted.batches, 1))  # one at least: its time says how long a load needs to settle
+        if isinstance(load, OpenLoad) and load.capacity_share is not None:
+            self._session.phase("capacity probe", load.probe_seconds)
+            self.probe = self._probe(load)
+            self.request_rate = load.capacity_share * self.probe.requests_per_s
+            self._session.phase("warm-up", wanted.seconds)
+        if wanted.seconds:
+            self._same_load(wanted.seconds)
+
+    def _single(self, count: int) -> None:
+        async def act(traffic: Traffic) -> None:
+            traffic.sequence(count)
+            await traffic.finish()
+
+        _, flights = self._run(act)
+        done = [flight for flight in flights if flight.outcome == "done"]
+        if not done:
+            raise ExperimentFailed("no request of the warm-up succeeded", "see the worker's log")
+        self.e2el_s = _usual_time(done)
+
+    def _same_load(self, seconds: float) -> None:
+        async def act(traffic: Traffic) -> None:
+            self._begin(traffic, self._load.seed if isinstance(self._load, OpenLoad) else 0)
+            await traffic.rest(seconds)
+            await traffic.drain(self._drain_s)
+
+        _, flights = self._run(act)
+        self._sent_per_s = max(self._sent_per_s, len(flights) / seconds)
+        done = [flight for flight in flights if flight.outcome == "done"]
+        self.e2el_s = _usual_time(done) if done else max(self.e2el_s, seconds)
+
+    def _probe(self, load: OpenLoad) -> Probe:
+        """The rate at which requests end under a closed load of many clients.
+
+        Taken from the tokens that came, over the tokens of a request: requests that began together end together, so
+        that how many ends fall within the probe is a matter of chance.
+        """
+
+        async def act(traffic: Traffic) -> tuple[int, int]:
+            traffic.closed(load.probe_concurrency, self.e2el_s)
+            await traffic.settle(load.probe_concurrency, LEAD_S)
+            t0 = time.monotonic_ns()
+            await traffic.rest(load.probe_seconds)
+            return t0, time.monotonic_ns()
+
+        (t0, t1), flights = self._run(act)
+        tokens_per_s = arrived_tokens(flights, t0, t1) / (t1 - t0) * 1e9
+        done = [sum(chunk.tokens for chunk in flight.chunks) for flight in flights if flight.outcome == "done"]
+        per_request = statistics.fmean(done or [flight.request.output_tokens for flight in flights])
+        if not tokens_per_s:
+            raise ExperimentFailed("no token came during the capacity probe", "lengthen `load.probe_seconds`")
+        return Probe(load.probe_concurrency, (t1 - t0) / 1e9, tokens_per_s / per_request, tokens_per_s)
+
+    def calibrate(self) -> Mapping[str, Any]:
+        return {"e2el_s": self.e2el_s, "request_rate": self.request_rate}
+
+    @property
+    def trial_s(self) -> float:
+        ramp = self._load.ramp_s if isinstance(self._load, ClosedLoad) else self.e2el_s
+        return max(LEAD_S, ramp) + self._session.experiment.window_s + LEAD_S + self.e2el_s
+
+    def facts(self) -> Mapping[str, Any]:
+        return {} if self.probe is None else {"probe": attrs.asdict(self.probe)}
+
+    # a trial
+
+    def trial(self, index: int) -> Measured:
+        session, load = self._session, self._load
+        seed = trial_seed(load.seed, index) if isinstance(load, OpenLoad) else 0
+        self._stock.restart((index + 1) * STRIDE)
+        session.live_engine.reset_memory()  # before the load: an engine in another process answers when it can
+        with traced(session, index) as started, _no_collection():
+            (t0, t1), flights = self._run(lambda traffic: self._window(traffic, seed))
+        self._refuse_failure(flights, t0, t1)
+        rows = touching(flights, t0, t1)
+        facts = serving_facts(
+            rows,
+            t0,
+            t1,
+            {flight.request.index: flight.request.output_tokens for flight in flights},
+            kind=load.kind,
+            concurrency=load.concurrency if isinstance(load, ClosedLoad) else None,
+            request_rate=self.request_rate,
+            seed=seed,
+        )
+        trial, trace = finish(
+            session,
+            index,
+            started,
+            (t0, t1),
+            **counts(rows, t0, t1),
+            serving=facts,
+            first_index=min((row.index for row in rows), default=(index + 1) * STRIDE),
+            output_digest=_digest(flights, t0, t1),
+        )
+        return trial, trace, rows
+
+    async def _window(self, traffic: Traffic, seed: int) -> tuple[int, int]:
+        """The load, and the window within it; t0 and t1."""
+        instruments, window_s = self._session.live_instruments, self._session.experiment.window_s
+        since = time.monotonic()
+        self._begin(traffic, seed)
+        await traffic.settle(self._first_tokens(), LEAD_S)
+        await self._stock.fill(self._needed(len(traffic.flights), time.monotonic() - since, seed))
+        self._stock.sealed = True
+        try:
+            # in a thread: a library that measures may take its time, and the requests shall not wait for it
+            await asyncio.to_thread(instruments.window_begin)
+            t0 = time.monotonic_ns()
+            await traffic.rest(window_s)
+            t1 = time.monotonic_ns()
+            await asyncio.to_thread(instruments.window_end)
+            await traffic.rest(LEAD_S)
+        finally:
+            self._stock.sealed = False
+        await traffic.drain(self._drain_s)
+        return t0, t1
+
+    def _first_tokens(self) -> int:
+        """First tokens after which the load is settled: of every client, or of as many as are in flight by Little."""
+        if isinstance(self._load, ClosedLoad):
+            return self._load.concurrency
+        return max(1, round(self._rate * self.e2el_s))
+
+    def _needed(self, sent: int, after_s: float, seed: int) -> int:
+        """Requests that the window and the lead-out will take, with some to spare."""
+        ahead_s = self._session.experiment.window_s + 2 * LEAD_S
+        if isinstance(self._load, ClosedLoad):
+            self._sent_per_s = max(self._sent_per_s, sent / after_s)
+            return round(SPARE * self._sent_per_s * ahead_s) + 2 * self._load.concurrency + 64
+        due = arrivals_before(after_s + SPARE * ahead_s, self._rate, self._load.burstiness, seed)
+        return max(due - sent, 0) + 64
+
+    def _refuse_failure(self, flights: Sequence[Flight], t0: int, t1: int) -> None:
+        """A window in which nothing but failures ended is no trial."""
+        ended = [flight.outcome for flight in flights if t0 <= flight.ended_ns < t1]
+        if ended and set(ended) == {"error"}:
+            raise ExperimentFailed(f"all {len(ended)} requests of a window failed", "see the worker's log")
+
+    def close(self) -> None:
+        self._runner.close()
+
+
+@contextlib.contextmanager
+def _no_collection() -> Iterator[None]:
+    """No garbage collection: a full one stops every client for as long as it takes to look at all that is kept."""
+    was_enabled = gc.isenabled()
+    gc.collect()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
+
+
+def _usual_time(flights: Sequence[Flight]) -> float:
+    """Median seconds from sending to the last token."""
+    return statistics.median((flight.ended_ns - flight.sent_ns) / 1e9 for flight in flights)
+
+
+def _digest(flights: Sequence[Flight], t0: int, t1: int) -> str:
+    """Of the requests that ended well within the window, by index; empty where the engine tells no ids."""
+    done = [flight for flight in flights if flight.outcome == "done" and t0 <= flight.ended_ns < t1]
+    ordered = sorted(done, key=lambda flight: flight.request.index)
+    return digest(chunk.token_ids for flight in ordered for chunk in flight.chunks if chunk.tokens)

@@ -1,0 +1,89 @@
+"""Figures as text: as many digits as the interval leaves meaning in, in the unit that fits."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from llem.results.models import Quantity
+
+__all__ = ["amount", "bare", "figure", "grid", "number", "plain", "scaled", "two"]
+
+#: Units shown larger or smaller: from this value on, divided by this.
+SCALES: Mapping[str, tuple[tuple[str, float], ...]] = {
+    "B": (("GiB", 2.0**30), ("MiB", 2.0**20), ("KiB", 2.0**10), ("B", 1.0)),
+    "s": (("s", 0.5), ("ms", 1e-3), ("µs", 1e-6)),
+    "J": (("J", 1e-3), ("mJ", 1e-6), ("µJ", 1e-9)),
+}
+DIVISORS: Mapping[str, float] = {"s": 1.0, "J": 1.0, "ms": 1e-3, "mJ": 1e-3, "µs": 1e-6, "µJ": 1e-6}
+
+
+def scaled(value: float, unit: str) -> tuple[str, float]:
+    """The unit to show `value` in, and what to divide it by."""
+    for name, least in SCALES.get(unit, ()):
+        if abs(value) >= least:
+            return name, DIVISORS.get(name, least)
+    return unit, 1.0
+
+
+def _decimals(value: float, half: float | None) -> int:
+    """Decimals that carry meaning: two digits of the half-width (of the value at least), or four of the value alone."""
+    if value == 0 or not math.isfinite(value):
+        return 0
+    top = math.floor(math.log10(abs(value)))
+    last = min(math.floor(math.log10(half)), top) - 1 if half else top - 3
+    return max(0, -max(last, top - 5))
+
+
+def number(value: float, half: float | None = None) -> str:
+    if value and not 1e-6 <= abs(value) < 1e9:
+        return f"{value:.3e}"
+    return f"{value:,.{_decimals(value, half)}f}"
+
+
+def figure(quantity: Quantity) -> str:
+    """Value ± half-width and unit, or a dash with the reason."""
+    if quantity.value is None:
+        return f"– ({quantity.reason})"
+    unit, divisor = scaled(quantity.value, quantity.unit)
+    return f"{amount(quantity, quantity.value, divisor)} {unit}".rstrip()
+
+
+def amount(quantity: Quantity, value: float, divisor: float = 1.0) -> str:
+    """Value ± half-width, both divided, without the unit."""
+    if quantity.low is None or quantity.high is None:
+        return number(value / divisor)
+    half = (quantity.high - quantity.low) / 2 / divisor
+    return f"{number(value / divisor, half)} ± {two(half)}"
+
+
+def grid(*headings: str) -> Any:
+    from rich import box
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, show_header=any(headings))
+    for heading in headings:
+        table.add_column(heading, overflow="fold")
+    return table
+
+
+def plain(text: str) -> Any:
+    from rich.text import Text
+
+    return Text(text)
+
+
+def two(value: float) -> str:
+    """Two significant digits, never in powers of ten."""
+    if value == 0 or not math.isfinite(value):
+        return f"{value:g}"
+    last = 1 - math.floor(math.log10(abs(value)))
+    return f"{round(value, last):,.{max(0, last)}f}"
+
+
+def bare(quantity: Quantity | None) -> str:
+    """The figure without its unit, for a column that names it."""
+    if quantity is None or quantity.value is None:
+        return "–" if quantity is None else f"– ({quantity.reason})"
+    return amount(quantity, quantity.value)

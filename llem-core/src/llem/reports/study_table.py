@@ -1,0 +1,90 @@
+"""The experiments of a study as a table: what varies, and the headline figures. One line each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from llem.findings import REASONS
+from llem.reports.figures import bare, grid, plain
+from llem.reports.plan import setting
+from llem.reports.serving import render_curves
+from llem.results.models import Quantity, Result
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+__all__ = ["headings", "render_study", "varied"]
+
+#: Metric and the heading of its column.
+FIGURES: tuple[tuple[str, str], ...] = (
+    ("energy_per_output_token_j", "J/output token"),
+    ("output_tokens_per_s", "output token/s"),
+    ("power_w", "W"),
+)
+
+
+def render_study(results: Sequence[Result], study: Mapping[str, Any], console: Console | None = None) -> None:
+    """Print results in the order given; `study` is the content of study.json."""
+    from rich.console import Console as RichConsole
+
+    out = console or RichConsole(highlight=False)
+    axes = varied(study, [result.id for result in results])
+    points = study.get("points", {})
+    table = grid("id", *headings(axes), *(heading for _, heading in FIGURES), "outcome")
+    table.columns[0].no_wrap = True
+    shown = _prefixes([result.id for result in results])
+    for result in results:
+        values = points.get(result.id, {}).get("values", {})
+        cells = [setting(values[path]) if path in values else "" for path in axes]
+        figures = [_bare(result.metrics.get(name)) for name, _ in FIGURES]
+        table.add_row(*(plain(cell) for cell in (shown[result.id], *cells, *figures, _outcome(result))))
+    out.print(table)
+    for line in _missing(results):
+        out.print(plain(line), style="dim")
+    render_curves(results, out)
+
+
+def _prefixes(ids: Sequence[str]) -> dict[str, str]:
+    """The beginning of each id that is enough for `llem show`."""
+    length = next(n for n in range(8, 65) if len({one[:n] for one in ids}) == len(set(ids)))
+    return {one: one[:length] for one in ids}
+
+
+def _bare(quantity: Quantity | None) -> str:
+    return "–" if quantity is None or quantity.value is None else bare(quantity)
+
+
+def _missing(results: Sequence[Result]) -> Iterator[str]:
+    """Why figures are missing, each reason once."""
+    absent: dict[str, list[str]] = {}
+    for name, heading in FIGURES:
+        for quantity in (result.metrics.get(name) for result in results):
+            if quantity is not None and quantity.value is None:
+                headings_of = absent.setdefault(quantity.reason or "", [])
+                headings_of.extend([heading] if heading not in headings_of else [])
+    for reason, names in absent.items():
+        yield f"– in {', '.join(names)}: {REASONS.get(reason, reason)}"
+
+
+def varied(study: Mapping[str, Any], ids: Sequence[str]) -> list[str]:
+    """Paths that are not the same for all these experiments, in the study's order."""
+    values = [study.get("points", {}).get(name, {}).get("values", {}) for name in ids]
+    return [path for path in study.get("axes", ()) if len({setting(one.get(path)) for one in values}) > 1]
+
+
+def headings(paths: Sequence[str]) -> list[str]:
+    """Each path by its shortest ending that no other path has."""
+    found = []
+    for path in paths:
+        steps = path.split(".")
+        endings = [".".join(steps[-count:]) for count in range(1, len(steps) + 1)]
+        alone = (end for end in endings if sum(other == end or other.endswith(f".{end}") for other in paths) == 1)
+        found.append(next(alone, path))
+    return found
+
+
+def _outcome(result: Result) -> str:
+    if result.outcome == "done":
+        return "done" if result.valid else "done (not valid)"
+    return f"{result.outcome}: {result.error}" if result.error else result.outcome

@@ -1,0 +1,63 @@
+"""Points left out: those that match an entry of `exclude` in every setting that it names. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import attrs
+
+from llem.config.layers import Layer, leaves, overlay, plain
+from llem.config.study import Stated
+from llem.study.axes import Point
+
+__all__ = ["Excluded", "Exclusions"]
+
+
+@attrs.frozen
+class Excluded:
+    """A point that was left out, and the entry that did it: `study.yaml: exclude[0]`."""
+
+    point: Point
+    by: str
+
+
+class Exclusions:
+    """The entries of `exclude`, and what they have left out so far."""
+
+    def __init__(self, entries: Sequence[Stated]) -> None:
+        self._entries = [(entry.where, _flat(entry.value)) for entry in entries]
+        self.found: list[Excluded] = []
+
+    def leave_out(self, point: Point, values: Mapping[str, Any]) -> bool:
+        """Whether an entry matches the point's settings, given as sections; it is remembered."""
+        if not self._entries:
+            return False
+        flat = dict(leaves(values))
+        for where, wanted in self._entries:
+            if all(path in flat and _matches(flat[path], value) for path, value in wanted.items()):
+                self.found.append(Excluded(point, where))
+                return True
+        return False
+
+    def notes(self) -> Iterator[str]:
+        """Entries that no point matched; often a value that is spelt otherwise in the axes."""
+        used = {one.by for one in self.found}
+        return (f"{where} matches no point" for where, _ in self._entries if where not in used)
+
+
+def _flat(entry: Mapping[str, Any]) -> dict[str, Any]:
+    tree: dict[Any, Any] = {}
+    overlay(tree, Layer("", entry))
+    return dict(leaves(plain(tree)))
+
+
+def _matches(value: Any, wanted: Any) -> bool:
+    """Equal, or one of several: a list stands for itself and for each of its entries."""
+    if _same(value, wanted):
+        return True
+    return isinstance(wanted, (list, tuple)) and any(_same(value, one) for one in wanted)
+
+
+def _same(one: Any, other: Any) -> bool:
+    return bool(one == other) and isinstance(one, bool) == isinstance(other, bool)  # True == 1

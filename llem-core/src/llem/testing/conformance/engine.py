@@ -1,0 +1,79 @@
+"""One loaded engine, and requests for it: what the suites of backends share."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import pytest
+
+from llem.backends.base import Backend, Engine, Placement, Request
+from llem.config.models import Experiment, Sampling
+from llem.models.resolve import resolve_model
+from llem.models.spec import ModelSpec
+from llem.testing.conformance.plugin import PluginUnderTest
+
+__all__ = ["GREEDY", "EngineUnderTest"]
+
+GREEDY = Sampling(temperature=0.0, ignore_eos=True)
+#: Prompt and output lengths of one batch: none alike, so that padding on either side shows.
+MIXED = ((3, 9), (17, 4), (1, 6), (8, 1))
+
+
+class EngineUnderTest(PluginUnderTest):
+    """Fixtures of scope class, each of which a suite may override; no checks."""
+
+    @pytest.fixture(scope="class")
+    def experiment(self, options: Any) -> Experiment:
+        """A configuration that the backend accepts."""
+        return Experiment(
+            model="shape:tiny", backend=self.reference().name, dtype="float32", device="cpu", options=options
+        )
+
+    @pytest.fixture(scope="class")
+    def model(self, experiment: Experiment) -> ModelSpec:
+        """Its model."""
+        return resolve_model(experiment.model, revision=experiment.revision, seed=experiment.weights_seed)
+
+    @pytest.fixture(scope="class")
+    def vocab_size(self, model: ModelSpec) -> int:
+        """Token ids run from 0 to this number, exclusive."""
+        return int((model.config or {})["vocab_size"])
+
+    @pytest.fixture(scope="class")
+    def placement(self) -> Placement:
+        """Where to run."""
+        return Placement("cpu")
+
+    @pytest.fixture(scope="class")
+    def backend(self, options: Any) -> Backend:
+        """The backend under test."""
+        made: Backend = self.reference().load()(options)
+        return made
+
+    @pytest.fixture(scope="class")
+    def runner(self) -> Iterator[asyncio.Runner]:
+        """The event loop in which the engine streams; it lives longer than the engine."""
+        with asyncio.Runner() as runner:
+            yield runner
+
+    @pytest.fixture(scope="class")
+    def engine(
+        self,
+        runner: asyncio.Runner,
+        backend: Backend,
+        experiment: Experiment,
+        model: ModelSpec,
+        placement: Placement,
+    ) -> Iterator[Engine]:
+        """One loaded engine for all checks."""
+        engine = backend.load(experiment, model, placement)
+        yield engine
+        engine.close()
+
+    @pytest.fixture(scope="class")
+    def requests(self, vocab_size: int) -> Sequence[Request]:
+        """A batch of unlike lengths, with indices that do not start at 0."""
+        lengths = enumerate(MIXED, start=40)
+        return [Request(i, tuple((31 * i + 7 * j) % vocab_size for j in range(n)), m) for i, (n, m) in lengths]

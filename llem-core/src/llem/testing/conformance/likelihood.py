@@ -1,0 +1,86 @@
+"""What llem relies on in an engine that scores given text."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import pytest
+
+from llem.backends.base import Engine, Likelihood, Request, Scored
+from llem.testing.conformance.engine import GREEDY, EngineUnderTest
+
+__all__ = ["LikelihoodConformance"]
+
+#: Output tokens of the greedy continuations.
+TOKENS = 4
+
+
+class LikelihoodConformance(EngineUnderTest):
+    """Inherit beside `BackendConformance` where the backend declares the capability `loglikelihood`.
+
+    Attributes:
+        tolerance: absolute, in nats, by which two computations of one likelihood may differ.
+    """
+
+    tolerance: float = 1e-3
+
+    @pytest.fixture(scope="class")
+    def continued(self, engine: Engine, requests: Sequence[Request]) -> Sequence[Scored]:
+        """Contexts with the continuation that greedy decoding gives them."""
+        asked = [Request(request.index, request.token_ids, TOKENS) for request in requests]
+        found = [engine.generate([request], GREEDY)[0].token_ids for request in asked]
+        if any(token_ids is None for token_ids in found):
+            pytest.skip("the engine tells the number of tokens only")
+        return [Scored(request.token_ids, ids or ()) for request, ids in zip(asked, found, strict=True)]
+
+    def test_likelihood_is_declared(self) -> None:
+        """An evaluator that needs likelihoods is refused before anything is loaded unless they are `supported`."""
+        assert self.reference().capabilities.get("loglikelihood") == "supported"
+
+    def test_likelihoods_are_of_probabilities(self, engine: Engine, continued: Sequence[Scored]) -> None:
+        """Each is a finite logarithm not above 0, of natural base, with a plain bool beside it."""
+        for found in engine.loglikelihood(continued):
+            assert math.isfinite(found.logprob)
+            assert found.logprob <= self.tolerance
+            assert type(found.greedy) is bool
+
+    def test_likelihoods_come_in_order(self, engine: Engine, continued: Sequence[Scored]) -> None:
+        """They stand in the order of the requests, and a request's does not depend on what is scored with it."""
+        together = engine.loglikelihood(continued)
+        backwards = engine.loglikelihood(list(reversed(continued)))
+        alone = [engine.loglikelihood([one])[0] for one in continued]
+        assert self._close(together, alone)
+        assert self._close(list(reversed(backwards)), alone)
+
+    def test_likelihood_sums_over_the_continuation(self, engine: Engine, continued: Sequence[Scored]) -> None:
+        """log P(ab | c) = log P(a | c) + log P(b | ca): no token is left out, none of the context counted."""
+        for one in continued:
+            first, rest = one.context, one.continuation  # a as long as the context, so that an echo obeys the rule too
+            whole = Scored(one.context, (*first, *rest))
+            parts = [Scored(one.context, first), Scored((*one.context, *first), rest)]
+            [total] = engine.loglikelihood([whole])
+            assert total.logprob == pytest.approx(
+                sum(part.logprob for part in engine.loglikelihood(parts)), abs=self.tolerance * len(whole.continuation)
+            )
+
+    def test_greedy_is_what_generate_gives(self, engine: Engine, continued: Sequence[Scored], vocab_size: int) -> None:
+        """What greedy decoding generates is marked greedy, and nothing else is."""
+        other = [
+            Scored(one.context, (*one.continuation[:-1], (one.continuation[-1] + 1) % vocab_size)) for one in continued
+        ]
+        assert [found.greedy for found in engine.loglikelihood(continued)] == [True] * len(continued)
+        assert [found.greedy for found in engine.loglikelihood(other)] == [False] * len(continued)
+
+    def test_greedy_token_is_the_likeliest(self, engine: Engine, continued: Sequence[Scored], vocab_size: int) -> None:
+        """No other token has a higher likelihood than the one that greedy decoding takes."""
+        for one in continued:
+            best = one.continuation[0]
+            others = [(best + step) % vocab_size for step in (1, 7, vocab_size // 2)]
+            scored = engine.loglikelihood([Scored(one.context, (token,)) for token in (best, *others)])
+            assert all(scored[0].logprob >= found.logprob - self.tolerance for found in scored[1:])
+
+    def _close(self, one: Sequence[Likelihood], other: Sequence[Likelihood]) -> bool:
+        return [found.greedy for found in one] == [found.greedy for found in other] and all(
+            abs(a.logprob - b.logprob) <= self.tolerance for a, b in zip(one, other, strict=True)
+        )

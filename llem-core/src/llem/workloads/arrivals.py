@@ -1,0 +1,37 @@
+"""When requests of an open load arrive: seeded schedules, decided before anything is sent."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from itertools import takewhile
+
+__all__ = ["arrivals", "arrivals_before", "trial_seed"]
+
+
+def arrivals(rate: float, burstiness: float = 1.0, seed: int = 0) -> Iterator[float]:
+    """Arrival times in seconds after the start, ascending, without an end.
+
+    The gaps are independent, gamma distributed with shape `burstiness` and mean 1 / `rate`, so that their coefficient
+    of variation is 1 / sqrt(burstiness): 1 is a Poisson process, below 1 arrivals come in bursts, above they are more
+    regular. The same arguments give the same schedule; another rate stretches it and keeps its pattern.
+
+    Args:
+        rate: mean arrivals per second, above 0.
+        burstiness: above 0.
+    """
+    rng = random.Random(f"arrivals/{seed}")
+    units = 0.0  # in mean gaps, so that the pattern does not depend on the rate
+    while True:
+        units += rng.gammavariate(burstiness, 1 / burstiness)
+        yield units / rate
+
+
+def arrivals_before(seconds: float, rate: float, burstiness: float, seed: int) -> int:
+    """How many arrivals a schedule has before this time."""
+    return sum(1 for _ in takewhile(lambda at: at < seconds, arrivals(rate, burstiness, seed)))
+
+
+def trial_seed(seed: int, trial: int) -> int:
+    """The seed of one trial's schedule: the same for every configuration, so that trials can be compared in pairs."""
+    return random.Random(f"trial/{seed}/{trial}").getrandbits(31)

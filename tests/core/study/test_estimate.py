@@ -1,0 +1,39 @@
+"""The time a study asks for, from its settings alone."""
+
+from __future__ import annotations
+
+import attrs
+import pytest
+
+from llem.config.models import Baseline, Experiment, Warmup
+from llem.study.estimate import Estimate, estimate
+
+PLAIN = Experiment(
+    backend="echo",
+    window_s=10.0,
+    trials=5,
+    max_trials=10,
+    warmup=Warmup(seconds=30.0),
+    baseline=Baseline(seconds=30.0, discard_seconds=10.0),
+)
+
+
+@pytest.mark.parametrize(
+    ("changes", "least_s", "most_s"),
+    [
+        ({}, 50.0 + 30.0 + 50.0, 50.0 + 30.0 + 100.0),
+        ({"baseline": Baseline(seconds=0.0)}, 30.0 + 50.0, 30.0 + 100.0),
+        ({"baseline": Baseline(seconds=5.0, discard_seconds=10.0)}, 21.5 + 30.0 + 50.0, 21.5 + 30.0 + 100.0),
+        ({"restarts": 2}, 2 * 80.0 + 50.0, 2 * 80.0 + 100.0),
+        ({"restarts": 3, "trials": 1, "max_trials": 1}, 3 * 80.0 + 30.0, 3 * 80.0 + 30.0),
+    ],
+)
+def test_one_experiment(changes: dict, least_s: float, most_s: float) -> None:
+    """Baselines before and after, warm-up, and a window per trial; around each engine process anew."""
+    assert estimate([attrs.evolve(PLAIN, **changes)]) == Estimate(least_s, most_s)
+
+
+def test_experiments_add_up() -> None:
+    """They run one after the other; none take no time."""
+    assert estimate([PLAIN] * 3) == Estimate(3 * 130.0, 3 * 180.0)
+    assert estimate([]) == Estimate(0.0, 0.0)

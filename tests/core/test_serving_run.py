@@ -1,0 +1,59 @@
+"""`llem.run` with a serving load as a whole: a real process, a real store, a meter of known power."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+import llem
+from llem.results.store import Store
+
+LOADS = {
+    "closed": {"kind": "closed", "concurrency": 4},
+    "open": {"kind": "open", "request_rate": 50.0},
+    "share": {"kind": "open", "capacity_share": 0.5, "probe_concurrency": 8, "probe_seconds": 0.5},
+}
+
+
+@pytest.fixture
+def settings(lab) -> dict:
+    """A short run with echo: requests of 8 tokens, 40 ms each, in a window of 0.6 s."""
+    return {**lab, "backend": "echo", "echo": {"token_seconds": 0.005}, "meters": ["steady"], "window_s": 0.6}
+
+
+@pytest.mark.parametrize("load", LOADS.values(), ids=LOADS)
+def test_a_serving_run_measures_and_stores(tmp_path: Path, settings, load) -> None:
+    """The energy is that of the window, tokens and requests are what the rows say, and events tell the way."""
+    events: list[dict] = []
+    result = llem.run(out=tmp_path / "out", on_event=events.append, load=load, **settings)
+    store = Store.open(tmp_path / "out")
+    [trial] = store.trials(result.id)
+    rows = store.requests(result.id, 0)
+    phases = [event["phase"] for event in events if event["event"] == "phase"]
+
+    assert (result.outcome, result.trials, result.error) == ("done", 1, None)
+    assert phases == ["load", "warm-up", *(["capacity probe", "warm-up"] if "capacity_share" in load else []), "trial"]
+    assert trial.serving.kind == load["kind"]
+    assert trial.serving.failed == trial.serving.unfinished == 0
+    assert trial.serving.completed_output_tokens == 8 * trial.requests > 0
+    assert trial.energies[0].energy_j == pytest.approx(40.0 * trial.duration_s, rel=0.15)
+    assert trial.output_tokens == sum(trial.t0_ns <= at < trial.t1_ns for row in rows for at in row.token_times_ns)
+    assert all((row.scheduled_ns is None) == (load["kind"] == "closed") for row in rows)
+    assert bool(store.engines(result.id)[0].get("probe")) == ("capacity_share" in load)
+
+
+def test_flags_make_a_serving_load(run_llem) -> None:
+    """`--set load.kind=closed --set load.concurrency=2` is all it takes."""
+    values = (
+        "load.concurrency=2", "load.kind=closed", "window_s=0.3", "warmup.seconds=0", "baseline.seconds=0",
+        "echo.token_seconds=0.002", "device=cpu", "workload.output_tokens=8",
+    )  # fmt: skip
+    flags = [part for value in values for part in ("--set", value)]
+    done = run_llem("run", "-b", "echo", "--preset", "quick", "-o", "out", "--json", *flags)
+    store = Store.open("out")
+    [experiment_id] = store.experiment_ids()
+
+    assert store.read_experiment(experiment_id)["config"]["load"]["concurrency"] == 2
+    assert store.trials(experiment_id)[0].serving.concurrency == 2
+    assert done.stderr == ""
