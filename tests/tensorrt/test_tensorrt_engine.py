@@ -214,9 +214,9 @@ def test_close_shuts_down_once(load, control):
 def test_sizes_of_a_shape(load):
     """Counted from the configuration; unknown once quantised or with a format of unknown width."""
     sizes = load().architecture()
-    assert (sizes.layers, sizes.kv_heads, sizes.vocab_size) == (2, 2, 512)
+    assert (sizes.layers, sizes.kv_heads, sizes.vocab_size) == (2, 1, 512)
     assert sizes.weight_bytes == 2 * sizes.parameters
-    assert sizes.kv_bytes_per_token == 2 * 2 * 2 * 16 * 2
+    assert sizes.kv_bytes_per_token == 2 * 2 * 1 * 32 * 2
     half = load({"kv_cache_config": KvCache(dtype="fp8")}).architecture()
     assert half.kv_bytes_per_token == sizes.kv_bytes_per_token // 2
     assert load({"quant_algo": "FP8"}).architecture() is None
