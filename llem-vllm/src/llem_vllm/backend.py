@@ -1,0 +1,61 @@
+"""The backend `vllm`. Light to import: vllm and torch are imported by `load`, never by `check`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import attrs
+
+from llem.backends.base import Backend, Placement
+from llem.config.models import Experiment
+from llem.errors import ConfigError, Problem
+from llem.findings import Finding
+from llem.models.spec import ModelSpec
+from llem_vllm.checks import contradictions
+from llem_vllm.config import VllmOptions
+from llem_vllm.process import EngineEnvironment
+
+if TYPE_CHECKING:
+    from llem_vllm.engine import VllmEngine
+
+__all__ = ["VllmBackend"]
+
+
+class VllmBackend(Backend):
+    """Checks a configuration and loads it."""
+
+    name = "vllm"
+
+    def __init__(self, options: Any = None) -> None:
+        super().__init__(VllmOptions() if options is None else options)
+
+    def check(self, experiment: Experiment, model: ModelSpec) -> Sequence[Finding]:
+        """Contradictions, and names that the installed vLLM does not know, as findings `backend_check`."""
+        return contradictions(self.options, experiment, model)
+
+    def load(self, experiment: Experiment, model: ModelSpec, placement: Placement) -> VllmEngine:
+        """Load the model. What vLLM reads from the environment is set until the engine is closed.
+
+        Raises:
+            ConfigError: the model or adapter is not there or does not fit, or an option does not suit the device.
+            MachineError: the installed build of vLLM is for another device, or a package is missing.
+            ExperimentFailed: out of memory (`code` "oom"), or the engine's process ended.
+        """
+        # "auto" is decided by now: check what hung on it
+        placed = attrs.evolve(experiment, device="cuda" if placement.device == "cuda" else "cpu")
+        refusals = contradictions(self.options, placed, model)
+        if refusals:
+            raise ConfigError(
+                f"backend vllm cannot run this on {placement.device}",
+                problems=tuple(Problem("", refusal.message) for refusal in refusals),
+            )
+        environment = EngineEnvironment.apply(self.options)
+        try:
+            from llem_vllm.loading import check_platform, load_engine
+
+            check_platform(placement)
+            return load_engine(experiment, self.options, model, environment)
+        except BaseException:
+            environment.restore()
+            raise
