@@ -85,6 +85,20 @@ def test_adapter(load, requests_of, adapter, merge):
         assert told["parameters"] > 0
 
 
+def test_adapter_revision(load, monkeypatch):
+    """The adapter is asked for at its revision."""
+    peft, asked = pytest.importorskip("peft"), {}
+
+    def fetch(name, **given):
+        asked.update(name=name, **given)
+        raise OSError("no such revision")
+
+    monkeypatch.setattr(peft.PeftConfig, "from_pretrained", fetch)
+    with pytest.raises(ConfigError, match="no such revision"):
+        load({"adapter": "nobody/nothing", "adapter_revision": "v2"})
+    assert asked == {"name": "nobody/nothing", "revision": "v2"}
+
+
 def test_adapter_that_does_not_fit(load, tiny, adapter):
     """An adapter of another size is the user's mistake, said in one sentence."""
     with pytest.raises(ConfigError, match="other sizes than the model"):

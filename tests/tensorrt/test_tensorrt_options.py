@@ -154,8 +154,8 @@ CASES = {
     "logprobs": ({}, 2, 2, {}),
     "detokenize": ({}, False, False, {}),
 }
-#: Seen in tests of their own, below and in test_tensorrt_loading.
-ELSEWHERE = {"extra", "extra_sampling", "lora_config", "peft_cache_config", "quant_algo"}
+#: Seen in tests of their own, below, in test_tensorrt_loading and in test_tensorrt_objects.
+ELSEWHERE = {"extra", "extra_sampling", "guided_decoding", "lora_config", "peft_cache_config", "quant_algo"}
 
 FOLDER = ModelSpec("./m", "folder", "real", "m", path="/nonexistent/m", config={"model_type": "llama"})
 NGRAM = {"kind": "ngram", "max_draft_len": 2}
@@ -250,6 +250,23 @@ REFUSED = [
     ({"detokenize": True}, {}, "tensorrt.detokenize"),
     ({"extra_sampling": {"stop": "x"}}, {}, "tensorrt.extra_sampling.stop"),
     ({"extra": {"max_batch_sice": 3}}, {}, "tensorrt.extra.max_batch_sice"),
+    ({"guided_decoding": {"regex": "a*"}}, {"model": FOLDER}, "tensorrt.guided_decoding"),
+    (
+        {"guided_decoding": {"regex": "a*"}, "extra": {"guided_decoding_backend": "xgrammar"}},
+        {},
+        "tensorrt.guided_decoding",
+    ),
+    (
+        {"guided_decoding": {"regex": "a*", "json_object": True}, "extra": {"guided_decoding_backend": "xgrammar"}},
+        {"model": FOLDER},
+        "tensorrt.guided_decoding",
+    ),
+    ({"extra": {"batched_logits_processor": "a:b"}}, {}, "tensorrt.extra.batched_logits_processor"),
+    (
+        {"extra_sampling": {"apply_batched_logits_processor": True}},
+        {},
+        "tensorrt.extra_sampling.apply_batched_logits_processor",
+    ),
 ]
 
 
@@ -313,7 +330,7 @@ def test_sections_are_covered_whole():
     }
     for name, values in covered.items():
         assert {field.name for field in attrs.fields(getattr(sections, name))} == set(values), name
-    assert set(sections.__all__) - set(covered) == {"Lora", "PeftCache", "Speculative"}
+    assert set(sections.__all__) - set(covered) == {"GuidedDecoding", "Lora", "PeftCache", "Speculative"}
 
 
 @pytest.mark.parametrize(("options", "changes", "parameter"), REFUSED)

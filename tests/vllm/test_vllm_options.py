@@ -319,6 +319,7 @@ def test_tables_cover_every_option():
         ("max_num_seq", "did you mean 'max_num_seqs'"),
         ("max_num_seqs", "set `vllm.max_num_seqs`"),
         ("dtype", "set `dtype`"),
+        ("hf_token", "set the environment variable HF_TOKEN"),
     ],
 )
 def test_refusal_of_a_name_says_what_to_use(experiment_of, tiny, name, hint):

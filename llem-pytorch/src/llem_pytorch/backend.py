@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from llem.backends.base import Backend, Placement
+from llem.backends.base import Backend, Placement, engine_settings
 from llem.config.models import Experiment
 from llem.errors import ConfigError, Problem
 from llem.findings import Finding
 from llem.models.spec import ModelSpec
+from llem_pytorch.canonical import canonical, weight_bits
 from llem_pytorch.checks import contradictions
-from llem_pytorch.config import PyTorchOptions
+from llem_pytorch.config import STATIC_CACHES, PyTorchOptions
 
 if TYPE_CHECKING:
     from llem_pytorch.engine import PyTorchEngine
@@ -33,6 +34,22 @@ class PyTorchBackend(Backend):
         """Contradictions and missing packages, all of them, as findings `backend_check`."""
         return contradictions(self.options, experiment, model)
 
+    def canonical(self, experiment: Experiment) -> Experiment:
+        """Without settings that are what transformers and torch do by themselves; see `llem_pytorch.canonical`."""
+        return canonical(self.options, experiment)
+
+    def weight_bits(self, experiment: Experiment, model: ModelSpec) -> float | None:
+        """By the dtype, unless weights are quantised or may lie elsewhere."""
+        return weight_bits(self.options, experiment)
+
+    def engine_key(self, experiment: Experiment) -> tuple[object, ...]:
+        """Sampling comes with each batch, and nothing of a prompt outlives it. What is compiled is compiled for its
+        shapes, and torch falls back to slower code after a few of them: there load and workload count too."""
+        settings = engine_settings(experiment, but=("sampling", "token_times", "load.kind"))
+        if self.options.torch_compile or self.options.cache_implementation in STATIC_CACHES:
+            return settings, repr((experiment.load, experiment.workload, experiment.sampling))
+        return (settings,)
+
     def load(self, experiment: Experiment, model: ModelSpec, placement: Placement) -> PyTorchEngine:
         """Load the model and set what is process-wide (threads, float32 precision) until the engine is closed.
 
@@ -50,12 +67,12 @@ class PyTorchBackend(Backend):
                 problems=tuple(Problem("", refusal.message) for refusal in refusals),
             )
         from llem_pytorch.engine import PyTorchEngine
-        from llem_pytorch.loading import load_model
+        from llem_pytorch.loading import load
         from llem_pytorch.process import ProcessSettings
 
         settings = ProcessSettings.apply(self.options)
         try:
-            loaded = load_model(experiment, self.options, model, placement)
+            loaded = load(experiment, self.options, model, placement)
             return PyTorchEngine(loaded, self.options, experiment.sampling, settings)
         except BaseException:
             settings.restore()

@@ -9,16 +9,26 @@ import importlib.util
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import attrs
+
 from llem.config.models import Experiment
 from llem.findings import Finding, finding
 from llem.models.spec import ModelSpec
-from llem_pytorch.config import QUANTISATION_DETAILS, STATIC_CACHES, PyTorchOptions
+from llem_pytorch.config import STATIC_CACHES, PyTorchOptions, QuantizedCache
+from llem_pytorch.extras import generation_faults, model_faults
+from llem_pytorch.names import name_faults
+from llem_pytorch.speculation import speculation_faults
 
 __all__ = ["contradictions"]
 
 #: Parameter and what is wrong with it.
 Refusal = tuple[str, str]
 
+#: Details of quantisation, by what they belong to.
+OF_4BIT = ("bnb_4bit_compute_dtype", "bnb_4bit_quant_type", "bnb_4bit_use_double_quant", "bnb_4bit_quant_storage")
+OF_8BIT = ("llm_int8_threshold", "llm_int8_enable_fp32_cpu_offload", "llm_int8_has_fp16_weight")
+#: What quantises a cache to the module it needs.
+CACHE_MODULES = {"quanto": "optimum.quanto", "hqq": "hqq"}
 FLASH_ATTENTION_MODULES = {
     "flash_attention_2": "flash_attn",
     "flash_attention_3": "flash_attn_interface",
@@ -34,9 +44,13 @@ def contradictions(options: PyTorchOptions, experiment: Experiment, model: Model
         *_quantisation(options),
         *_cache(options, experiment),
         *_decoding(options, experiment),
+        *speculation_faults(options, experiment),
         *_sampling(experiment),
         *_placement(options, experiment),
         *_adapter(options),
+        *name_faults(options),
+        *generation_faults(options, experiment, model),
+        *model_faults(options, model),
     ]
     return [finding("backend_check", f"{path}: {message}", parameter=path) for path, message in refusals]
 
@@ -49,6 +63,8 @@ def _installed(module: str) -> bool:
 
 
 def _attention(options: PyTorchOptions, experiment: Experiment) -> Iterator[Refusal]:
+    if options.use_kernels and not _installed("kernels"):
+        yield "pytorch.use_kernels", "needs kernels: pip install kernels"
     path, kernel = "pytorch.attn_implementation", options.attn_implementation or ""
     if kernel in ("", "eager", "sdpa"):
         return
@@ -64,7 +80,7 @@ def _attention(options: PyTorchOptions, experiment: Experiment) -> Iterator[Refu
 
 
 def _compilation(options: PyTorchOptions) -> Iterator[Refusal]:
-    for name in ("mode", "backend", "fullgraph", "dynamic"):
+    for name in ("mode", "backend", "fullgraph", "dynamic", "options"):
         if getattr(options, f"torch_compile_{name}") is not None and options.torch_compile is not True:
             yield f"pytorch.torch_compile_{name}", "has no effect without `torch_compile: true`"
     if options.torch_compile_mode is not None and options.torch_compile_backend not in (None, "inductor"):
@@ -72,14 +88,21 @@ def _compilation(options: PyTorchOptions) -> Iterator[Refusal]:
             "pytorch.torch_compile_mode",
             f"modes belong to inductor; {options.torch_compile_backend} ignores them; leave the mode out",
         )
+    if options.torch_compile_options is not None and options.torch_compile_mode is not None:
+        yield "pytorch.torch_compile_options", "a mode is a set of options; leave one of them out"
 
 
 def _quantisation(options: PyTorchOptions) -> Iterator[Refusal]:
     if options.load_in_4bit and options.load_in_8bit:
         yield "pytorch.load_in_8bit", "load_in_4bit and load_in_8bit exclude each other; leave one out"
-    for name in QUANTISATION_DETAILS:
-        if getattr(options, name) is not None and not options.load_in_4bit:
-            yield f"pytorch.{name}", "has no effect without `load_in_4bit: true`"
+    for switch, details in (("load_in_4bit", OF_4BIT), ("load_in_8bit", OF_8BIT)):
+        for name in details:
+            if getattr(options, name) is not None and not getattr(options, switch):
+                yield f"pytorch.{name}", f"has no effect without `{switch}: true`"
+    if options.llm_int8_skip_modules is not None and not (options.load_in_4bit or options.load_in_8bit):
+        yield "pytorch.llm_int8_skip_modules", "has no effect without load_in_4bit or load_in_8bit"
+    if options.llm_int8_enable_fp32_cpu_offload and options.device_map is None:
+        yield "pytorch.llm_int8_enable_fp32_cpu_offload", "has no effect without device_map"
     for name in ("load_in_4bit", "load_in_8bit"):
         if getattr(options, name) and not _installed("bitsandbytes"):
             yield f"pytorch.{name}", "needs bitsandbytes: pip install 'llem-pytorch[quantization]'"
@@ -87,14 +110,37 @@ def _quantisation(options: PyTorchOptions) -> Iterator[Refusal]:
 
 def _cache(options: PyTorchOptions, experiment: Experiment) -> Iterator[Refusal]:
     path, cache = "pytorch.cache_implementation", options.cache_implementation
+    if options.cache_config is not None and cache != "quantized":
+        yield "pytorch.cache_config", "has no effect without `cache_implementation: quantized`"
+    if options.max_cache_len is not None and cache not in STATIC_CACHES:
+        yield "pytorch.max_cache_len", f"has no effect without a static cache: {' or '.join(STATIC_CACHES)}"
+    if options.use_cache is False and options.prefill_chunk_size is not None:
+        yield "pytorch.prefill_chunk_size", "chunks are joined by the cache; leave `use_cache: false` out"
     if cache is None:
         return
     if options.use_cache is False:
         yield path, "has no effect with `use_cache: false`"
     if cache.startswith("offloaded") and experiment.device == "cpu":
         yield path, f"{cache} moves the cache off a GPU; there is none on the CPU"
-    if cache == "quantized" and not _installed("optimum.quanto"):
-        yield path, "quantized needs optimum-quanto: pip install optimum-quanto"
+    if cache == "quantized":
+        yield from _quantised_cache(options)
+
+
+def _quantised_cache(options: PyTorchOptions) -> Iterator[Refusal]:
+    settings = options.cache_config
+    backend = (None if settings is None else settings.backend) or "quanto"
+    module = CACHE_MODULES.get(backend)
+    if module is not None and not _installed(module):
+        package = module.replace(".", "-")
+        yield "pytorch.cache_implementation", f"quantized by {backend} needs {package}: pip install {package}"
+    if settings is None or backend != "fp8":
+        return
+    for field in attrs.fields(QuantizedCache):
+        if field.name != "backend" and getattr(settings, field.name) is not None:
+            yield (
+                f"pytorch.cache_config.{field.name}",
+                "fp8 has one scale per tensor and takes no setting; leave it out",
+            )
 
 
 def _decoding(options: PyTorchOptions, experiment: Experiment) -> Iterator[Refusal]:
@@ -104,15 +150,12 @@ def _decoding(options: PyTorchOptions, experiment: Experiment) -> Iterator[Refus
             yield f"pytorch.{name}", "has no effect without beam search; set num_beams above 1"
     if beams and experiment.token_times:
         yield "token_times", "beam search has no time per token; leave token_times off or num_beams at 1"
-    if options.prompt_lookup_num_tokens is None:
-        return
-    path = "pytorch.prompt_lookup_num_tokens"
-    if beams:
-        yield path, "does not work with beam search; leave num_beams at 1"
-    if experiment.load.batch_size > 1:
-        yield path, f"works for one request at a time; load.batch_size is {experiment.load.batch_size}"
-    if options.use_cache is False or options.cache_implementation in STATIC_CACHES:
-        yield path, "needs a dynamic cache; leave use_cache and cache_implementation out"
+    if options.min_new_tokens is not None and experiment.sampling.ignore_eos:
+        yield "pytorch.min_new_tokens", "has no effect with `sampling.ignore_eos: true`, which never ends early"
+    if options.guidance_scale == 1:
+        yield "pytorch.guidance_scale", "1 is no guidance; leave it out, or set another scale"
+    if options.guidance_scale is not None and beams:
+        yield "pytorch.guidance_scale", "its second cache does not follow beams; leave num_beams at 1"
 
 
 def _sampling(experiment: Experiment) -> Iterator[Refusal]:
@@ -127,8 +170,9 @@ def _sampling(experiment: Experiment) -> Iterator[Refusal]:
 
 
 def _placement(options: PyTorchOptions, experiment: Experiment) -> Iterator[Refusal]:
-    if options.max_memory is not None and options.device_map is None:
-        yield "pytorch.max_memory", "has no effect without device_map; set `device_map: auto`"
+    for name in ("max_memory", "offload_folder", "offload_buffers"):
+        if getattr(options, name) is not None and options.device_map is None:
+            yield f"pytorch.{name}", "has no effect without device_map; set `device_map: auto`"
     if experiment.gpus is not None and len(experiment.gpus) > 1 and options.device_map is None:
         yield "gpus", f"{len(experiment.gpus)} GPUs are named and one would be used; set `pytorch.device_map: auto`"
     if experiment.device == "cpu" and (options.device_map or "").startswith("cuda"):

@@ -9,17 +9,21 @@ from typing import Any
 import torch
 from transformers import GenerationConfig, PreTrainedModel
 
-from llem.backends.base import Completion, Engine, MemoryReading, Request
-from llem.config.models import Sampling
+from llem.backends.base import Completion, Engine, Likelihood, MemoryReading, Request, Scored
+from llem.config.models import Experiment, Sampling
 from llem.errors import ConfigError
 from llem.models.spec import Architecture
 from llem_pytorch.architecture import architecture_of
 from llem_pytorch.config import STATIC_CACHES, PyTorchOptions
-from llem_pytorch.effective import effective_config
-from llem_pytorch.failures import memory_failures
+from llem_pytorch.effective import effective_config, speculation
+from llem_pytorch.failures import generation_failures, memory_failures
 from llem_pytorch.generation import SpecialIds, TokenClock, completions, generation_config, left_padded
+from llem_pytorch.likelihood import likelihoods
+from llem_pytorch.loading import Loaded
 from llem_pytorch.memory import PeakMemory
 from llem_pytorch.process import ProcessSettings
+from llem_pytorch.speculation import drafting_settings
+from llem_pytorch.stopping import StopTexts
 
 __all__ = ["PyTorchEngine"]
 
@@ -28,16 +32,15 @@ class PyTorchEngine(Engine):
     """A transformers model on its device.
 
     Args:
-        model: in evaluation mode, without gradients.
+        loaded: the model, in evaluation mode and without gradients, and what goes with it.
         options: the section `pytorch:`.
         sampling: of the experiment, for `effective_config`; `generate` is given its own.
         settings: what to put back on `close`.
     """
 
-    def __init__(
-        self, model: PreTrainedModel, options: PyTorchOptions, sampling: Sampling, settings: ProcessSettings
-    ) -> None:
-        self.model = model
+    def __init__(self, loaded: Loaded, options: PyTorchOptions, sampling: Sampling, settings: ProcessSettings) -> None:
+        model = self.model = loaded.model
+        self.assistant = loaded.assistant
         self._options = options
         self._sampling = sampling
         self._settings = settings
@@ -45,14 +48,21 @@ class PyTorchEngine(Engine):
         # `generate` fills what a call leaves open from the model's own settings file: nothing must be left there
         self._left_out = _own_defaults(model)
         model.generation_config = GenerationConfig()
+        # with no other model to draft, the first layers of this one do
+        drafting = model if self.assistant is None else self.assistant
         self._positions: int | None = getattr(
             model.config.get_text_config(decoder=True), "max_position_embeddings", None
         )
         self._configs: dict[tuple[Sampling, int], GenerationConfig] = {}
-        self._device = model.get_input_embeddings().weight.device
+        self._device = _input_device(model)
         self._memory = PeakMemory(self._device.type)
         if options.torch_compile is True and options.cache_implementation not in STATIC_CACHES:
             _compile_forward(model, options)
+        with generation_failures():  # what the settings alone tell to be wrong is said before anything runs
+            drafting.generation_config = GenerationConfig(**drafting_settings(options))
+            self._stop = _stop_texts(loaded, options)
+            self._config(sampling, 1)
+        self._inputs = _generate_inputs(loaded, self._stop)
 
     def generate(
         self, requests: Sequence[Request], sampling: Sampling, *, token_times: bool = False
@@ -65,7 +75,8 @@ class PyTorchEngine(Engine):
 
         Raises:
             ExperimentFailed: out of memory (`code` "oom").
-            ConfigError: more tokens than the model has positions, or token times of a beam search.
+            ConfigError: more tokens than the model has positions, token times of a beam search, or settings that
+                transformers does not take.
         """
         new_tokens = max(request.output_tokens for request in requests)
         ids, mask = left_padded(requests, self._ids.pad)
@@ -81,7 +92,10 @@ class PyTorchEngine(Engine):
         clock = TokenClock(len(requests)) if token_times else None
         if config.do_sample:
             torch.manual_seed((sampling.seed * 1_000_003 + requests[0].index) % 2**63)
+        if self._stop is not None:
+            self._stop.begin(width)
         with (
+            generation_failures(),
             memory_failures(f"generating {new_tokens} tokens for each of {len(requests)} requests"),
             torch.inference_mode(),
         ):
@@ -90,9 +104,30 @@ class PyTorchEngine(Engine):
                 attention_mask=mask.to(self._device),
                 generation_config=config,
                 streamer=clock,
+                **self._inputs,
             )
-            rows = output[:, width:].tolist()
-        return completions(requests, rows, config.eos_token_id or (), None if clock is None else clock.times_ns)
+            # asked for logits or attention weights it gives them beside the tokens
+            sequences = output if isinstance(output, torch.Tensor) else output.sequences
+            rows = sequences[:, width:].tolist()
+        times_ns = None if clock is None else clock.times_ns
+        return completions(
+            requests, rows, config.eos_token_id or (), times_ns, None if self._stop is None else self._stop.ends()
+        )
+
+    def loglikelihood(self, requests: Sequence[Scored]) -> Sequence[Likelihood]:
+        """Of continuations given their contexts, by the model itself: `sampling` has no part in it.
+
+        Raises:
+            ExperimentFailed: out of memory (`code` "oom").
+            ConfigError: a text that is longer than the model has positions.
+        """
+        longest = max((len(one.context) + len(one.continuation) for one in requests), default=0)
+        if self._positions is not None and longest > self._positions:
+            raise ConfigError(
+                f"a text of {longest} tokens exceeds the model's {self._positions} positions", "use shorter texts"
+            )
+        with memory_failures(f"scoring {len(requests)} texts of up to {longest} tokens"):
+            return likelihoods(self.model, requests, self._ids.pad, self._device)
 
     def _config(self, sampling: Sampling, new_tokens: int) -> GenerationConfig:
         key = (sampling, new_tokens)
@@ -100,10 +135,15 @@ class PyTorchEngine(Engine):
             self._configs[key] = generation_config(self._options, sampling, self._ids, new_tokens)
         return self._configs[key]
 
+    def turn_to(self, experiment: Experiment) -> None:
+        """`effective_config` tells this experiment's sampling from now on."""
+        self._sampling = experiment.sampling
+
     def effective_config(self) -> Mapping[str, Any]:
         """What is loaded and set, read back from the model, torch and the generation settings."""
         config = generation_config(self._options, self._sampling, self._ids, None)
-        return effective_config(self.model, config, self._options, self._left_out)
+        told = effective_config(self.model, config, self._options, self._left_out)
+        return {**told, "speculation": speculation(self.model, self.assistant, config, self._options)}
 
     def architecture(self) -> Architecture | None:
         """Sizes of the loaded model; None for kinds it would have to guess at (see `architecture_of`)."""
@@ -120,11 +160,37 @@ class PyTorchEngine(Engine):
     def close(self) -> None:
         """Drop the model and give its memory back."""
         self._configs.clear()
+        self._inputs.clear()
+        self.assistant = None
         self.__dict__.pop("model", None)
         gc.collect()
         if self._device.type == "cuda":
             torch.cuda.empty_cache()
         self._settings.restore()
+
+
+def _input_device(model: PreTrainedModel) -> torch.device:
+    """Where the embedding computes, which is not where its weights lie when these are offloaded."""
+    embedding = model.get_input_embeddings()
+    computes_on = getattr(getattr(embedding, "_hf_hook", None), "execution_device", None)
+    return embedding.weight.device if computes_on is None else torch.device(computes_on)
+
+
+def _stop_texts(loaded: Loaded, options: PyTorchOptions) -> StopTexts | None:
+    texts = (options.extra_generation or {}).get("stop_strings")
+    return None if texts is None else StopTexts(loaded.tokenizers["tokenizer"], texts)
+
+
+def _generate_inputs(loaded: Loaded, stop: StopTexts | None) -> dict[str, Any]:
+    """Arguments of `model.generate` that are the same for every batch and no settings."""
+    inputs: dict[str, Any] = {}
+    if loaded.assistant is not None:
+        inputs["assistant_model"] = loaded.assistant
+    if "assistant_tokenizer" in loaded.tokenizers:
+        inputs |= loaded.tokenizers
+    if stop is not None:
+        inputs["stopping_criteria"] = [stop]
+    return inputs
 
 
 def _own_defaults(model: PreTrainedModel) -> dict[str, Any]:
@@ -145,5 +211,6 @@ def _compile_forward(model: PreTrainedModel, options: PyTorchOptions) -> None:
         "backend": options.torch_compile_backend,
         "fullgraph": options.torch_compile_fullgraph,
         "dynamic": options.torch_compile_dynamic,
+        "options": None if options.torch_compile_options is None else dict(options.torch_compile_options),
     }
     model.compile(**{name: value for name, value in arguments.items() if value is not None})

@@ -10,7 +10,7 @@ from safetensors import SafetensorError
 
 from llem.errors import ConfigError, ExperimentFailed, LlemError, MachineError
 
-__all__ = ["load_failures", "memory_failures"]
+__all__ = ["generation_failures", "load_failures", "memory_failures"]
 
 OUT_OF_MEMORY = ("out of memory", "not enough memory", "can't allocate memory", "cublas_status_alloc_failed")
 UNREACHABLE = ("couldn't connect", "offline", "connection", "timed out")
@@ -34,6 +34,24 @@ def memory_failures(what: str) -> Iterator[None]:
             f"out of memory while {what}: {_first_line(error)}",
             "use a smaller load.batch_size, fewer tokens, a smaller dtype or quantisation, or more GPUs",
             code="oom",
+        ) from error
+
+
+@contextmanager
+def generation_failures() -> Iterator[None]:
+    """Turn what transformers raises for settings of generation that it does not take into ConfigError."""
+    try:
+        yield
+    except ImportError as error:
+        raise MachineError(
+            f"cannot generate: {_first_line(error)}",
+            "install the package that the message names, or choose another option",
+            code="requirement_missing",
+        ) from error
+    except (ValueError, TypeError) as error:
+        raise ConfigError(
+            f"transformers does not generate with these settings: {_first_line(error)}",
+            "the message names the setting: see sampling, pytorch and pytorch.extra_generation",
         ) from error
 
 
@@ -62,6 +80,13 @@ def load_failures(what: str) -> Iterator[None]:
             f"cannot load {what}: {_first_line(error)}",
             "check the name and the revision, log in where the model is gated, or name a folder with config.json "
             "and weights",
+        ) from error
+    except RuntimeError as error:
+        if "ignore_mismatched_sizes" not in str(error):
+            raise
+        raise ConfigError(
+            f"cannot load {what}: weights in its files have other sizes than its configuration says",
+            "mend config.json, or set `pytorch.extra_model.ignore_mismatched_sizes: true` to fill them at random",
         ) from error
     except (ValueError, KeyError, SafetensorError) as error:
         raise ConfigError(

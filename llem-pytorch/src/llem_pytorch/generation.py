@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -13,9 +14,13 @@ from transformers.generation.streamers import BaseStreamer
 
 from llem.backends.base import Completion, Request
 from llem.config.models import Sampling
-from llem_pytorch.config import STATIC_CACHES, PyTorchOptions
+from llem_pytorch.config import STATIC_CACHES, PyTorchOptions, QuantizedCache
+from llem_pytorch.speculation import LOOKBEHIND
 
 __all__ = ["SpecialIds", "TokenClock", "completions", "decode_compilation", "generation_config", "left_padded"]
+
+#: Of `extra_generation`, what reaches transformers by another way than the settings of each call.
+ELSEWHERE = (*LOOKBEHIND, "stop_strings")
 
 
 @attrs.frozen
@@ -56,7 +61,8 @@ def decode_compilation(options: PyTorchOptions) -> CompileConfig | None:
         fullgraph=bool(options.torch_compile_fullgraph),
         dynamic=options.torch_compile_dynamic,
         backend=backend,
-        mode=options.torch_compile_mode or own_mode,  # type: ignore[arg-type]
+        mode=options.torch_compile_mode or (None if options.torch_compile_options else own_mode),  # type: ignore[arg-type]
+        options=dict(options.torch_compile_options) if options.torch_compile_options else None,
     )
     settings._compile_all_devices = True  # type: ignore[assignment]  # else transformers skips the CPU in silence
     return settings
@@ -69,17 +75,27 @@ def generation_config(
 
     With `ignore_eos` there is no end-of-sequence id at all, so no stopping test and no logits processor runs for it
     and each sequence has exactly `new_tokens` tokens. What `sampling` leaves None is off (transformers' own default
-    would be top_k 50).
+    would be top_k 50). `extra_generation` adds fields that are not in here.
     """
     settings: dict[str, Any] = {
+        **{name: value for name, value in (options.extra_generation or {}).items() if name not in ELSEWHERE},
         "max_new_tokens": new_tokens,
         "do_sample": sampling.temperature > 0,
         "num_beams": options.num_beams or 1,
         "use_cache": options.use_cache is not False,
         "cache_implementation": options.cache_implementation,
+        "cache_config": _given(options.cache_config),
+        "max_cache_len": options.max_cache_len,
+        "prefill_chunk_size": options.prefill_chunk_size,
         "repetition_penalty": 1.0 if sampling.repetition_penalty is None else sampling.repetition_penalty,
         "no_repeat_ngram_size": options.no_repeat_ngram_size or 0,
+        "guidance_scale": options.guidance_scale,
+        "min_new_tokens": None
+        if options.min_new_tokens is None
+        else min(options.min_new_tokens, new_tokens or sys.maxsize),
         "prompt_lookup_num_tokens": options.prompt_lookup_num_tokens,
+        "max_matching_ngram_size": options.max_matching_ngram_size,
+        "assistant_early_exit": options.assistant_early_exit,
         "pad_token_id": ids.pad,
         "eos_token_id": None if sampling.ignore_eos or not ids.eos else list(ids.eos),
         "compile_config": decode_compilation(options),
@@ -87,13 +103,17 @@ def generation_config(
     }
     if settings["num_beams"] > 1:
         settings["length_penalty"] = 1.0 if options.length_penalty is None else options.length_penalty
-        settings["early_stopping"] = bool(options.early_stopping)
+        settings["early_stopping"] = options.early_stopping or False
     if settings["do_sample"]:
         settings["temperature"] = sampling.temperature
         settings["top_k"] = sampling.top_k or 0
         settings["top_p"] = 1.0 if sampling.top_p is None else sampling.top_p
         settings["min_p"] = sampling.min_p
     return GenerationConfig(**settings)
+
+
+def _given(cache: QuantizedCache | None) -> dict[str, Any] | None:
+    return None if cache is None else attrs.asdict(cache, filter=lambda _, value: value is not None)
 
 
 def left_padded(requests: Sequence[Request], pad: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -113,12 +133,18 @@ def completions(
     rows: Sequence[Sequence[int]],
     eos: Sequence[int],
     times_ns: Sequence[int] | None,
+    stops: Sequence[int] | None = None,
 ) -> list[Completion]:
-    """Cut each row of generated ids to what its request asked for, and after the first id that is in `eos`."""
+    """Cut each row of generated ids to what its request asked for, and after the first id that is in `eos`.
+
+    Args:
+        stops: per row the number of tokens after which its text ended it; 0 where it did not.
+    """
     done = []
-    for request, row in zip(requests, rows, strict=True):
-        tokens = tuple(row[: request.output_tokens])
-        reason = "length"
+    for request, row, stop in zip(requests, rows, stops or [0] * len(requests), strict=True):
+        tokens, reason = tuple(row[: request.output_tokens]), "length"
+        if 0 < stop <= len(tokens):
+            tokens, reason = tokens[:stop], "stop"
         end = next((place for place, token in enumerate(tokens) if token in eos), None) if eos else None
         if end is not None:
             tokens, reason = tokens[: end + 1], "stop"

@@ -30,8 +30,9 @@ def llem_backends() -> Sequence[Reference]:
                 "token_times": "supported",
                 "memory": "supported",
                 "stream": "unsupported",
-                "loglikelihood": "unsupported",
+                "loglikelihood": "supported",
             },
+            parameters="llem_pytorch.coverage:parameters",
         )
     ]
 

@@ -7,19 +7,86 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
+import attrs
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM, BitsAndBytesConfig, PreTrainedModel
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    BitsAndBytesConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 from transformers.utils import logging as transformers_logging
 
 from llem.backends.base import Placement
 from llem.config.models import Experiment
-from llem.errors import MachineError
+from llem.errors import ConfigError, MachineError
+from llem.models.resolve import resolve_model
 from llem.models.spec import ModelSpec
 from llem_pytorch.adapter import with_adapter
 from llem_pytorch.config import PyTorchOptions
 from llem_pytorch.failures import load_failures, memory_failures
+from llem_pytorch.names import TYPED
+from llem_pytorch.speculation import LOOKBEHIND
 
-__all__ = ["load_model"]
+__all__ = ["Loaded", "load", "load_model"]
+
+
+@attrs.frozen
+class Loaded:
+    """What an experiment runs with.
+
+    Attributes:
+        model: see `load_model`.
+        assistant: the model that drafts, where `assistant_model` names one.
+        tokenizers: of the model, and of an assistant of another vocabulary; only where something needs them.
+    """
+
+    model: PreTrainedModel
+    assistant: PreTrainedModel | None = None
+    tokenizers: Mapping[str, PreTrainedTokenizerBase] = attrs.field(factory=dict)
+
+
+def load(experiment: Experiment, options: PyTorchOptions, spec: ModelSpec, placement: Placement) -> Loaded:
+    """The model and what goes with it. Raises as `load_model`, and ConfigError for a draft that does not fit."""
+    model = load_model(experiment, options, spec, placement)
+    extra = options.extra_generation or {}
+    tokenizers = {"tokenizer": _tokenizer(experiment, spec)} if "stop_strings" in extra else {}
+    if options.assistant_model is None:
+        return Loaded(model, None, tokenizers)
+    draft_spec = resolve_model(options.assistant_model, seed=experiment.weights_seed)
+    draft_options = PyTorchOptions(attn_implementation=options.attn_implementation)
+    draft = load_model(experiment, draft_options, draft_spec, placement)
+    sizes = tuple(one.config.get_text_config(decoder=True).vocab_size for one in (model, draft))
+    if extra.get("speculation_type") == "dflash" and not hasattr(draft.config, "target_layer_ids"):
+        raise ConfigError(
+            "pytorch.extra_generation.speculation_type: the assistant_model is no DFlash draft",
+            "name one whose configuration has target_layer_ids, or leave speculation_type out",
+        )
+    if sizes[0] != sizes[1]:
+        if "shape" in (spec.source, draft_spec.source):
+            raise ConfigError(
+                f"pytorch.assistant_model: drafts from {sizes[1]} tokens for a model of {sizes[0]}",
+                "use a draft of the same vocabulary; between others tokenizers translate, and a shape has none",
+            )
+        tokenizers = {
+            "tokenizer": _tokenizer(experiment, spec),
+            "assistant_tokenizer": _tokenizer(experiment, draft_spec),
+        }
+    elif unused := [name for name in LOOKBEHIND if name in extra]:
+        raise ConfigError(
+            f"pytorch.extra_generation.{unused[0]}: has no effect where both models have the same vocabulary",
+            "leave it out",
+        )
+    return Loaded(model, draft, tokenizers)
+
+
+def _tokenizer(experiment: Experiment, spec: ModelSpec) -> PreTrainedTokenizerBase:
+    with load_failures(f"tokenizer of {spec.name!r}"), _quiet():
+        return AutoTokenizer.from_pretrained(  # type: ignore[no-any-return]
+            spec.path or spec.name, revision=spec.revision or "main", trust_remote_code=experiment.trust_remote_code
+        )
 
 
 def load_model(
@@ -55,23 +122,22 @@ def _random(experiment: Experiment, options: PyTorchOptions, spec: ModelSpec, pl
     """
     config = copy.deepcopy(dict(spec.config or {}))  # configuration classes change what they are given
     dtype = _shape_dtype(experiment.dtype, config)
-    redistribute = options.device_map is not None or options.load_in_4bit or options.load_in_8bit
     device = "cpu" if options.device_map is not None else placement.device
-    attention = {} if options.attn_implementation is None else {"attn_implementation": options.attn_implementation}
+    kernels, placed = _kernels(options), _placed(experiment, options)
     cuda = [torch.cuda.current_device()] if device == "cuda" else []
     with torch.random.fork_rng(devices=cuda):  # the caller's generators are left as they were
         torch.manual_seed(spec.seed)
         with torch.device(device):
-            model = AutoModelForCausalLM.from_config(AutoConfig.for_model(**config), dtype=dtype, **attention)
-    if not redistribute:
+            model = AutoModelForCausalLM.from_config(AutoConfig.for_model(**config), dtype=dtype, **kernels)
+    if not placed:
         return model
     return type(model).from_pretrained(
         None,
         config=AutoConfig.for_model(**copy.deepcopy(dict(spec.config or {}))),
         state_dict=model.state_dict(),
         dtype=dtype,
-        **attention,
-        **_placed(experiment, options, placement),
+        **kernels,
+        **{"device_map": {"": placement.device}, **placed},
     )
 
 
@@ -84,7 +150,6 @@ def _shape_dtype(asked: str, config: Mapping[str, Any]) -> torch.dtype:
 def _pretrained(
     experiment: Experiment, options: PyTorchOptions, spec: ModelSpec, placement: Placement
 ) -> PreTrainedModel:
-    attention = {} if options.attn_implementation is None else {"attn_implementation": options.attn_implementation}
     where = spec.path if spec.source == "folder" and spec.path is not None else spec.name
     dtype = "auto" if experiment.dtype == "auto" else getattr(torch, experiment.dtype)
     return AutoModelForCausalLM.from_pretrained(  # type: ignore[no-any-return]
@@ -92,32 +157,44 @@ def _pretrained(
         revision=spec.revision or "main",
         trust_remote_code=experiment.trust_remote_code,
         dtype=dtype,
-        **attention,
-        **_placed(experiment, options, placement),
+        **_kernels(options),
+        **{"device_map": {"": placement.device}, **_placed(experiment, options)},
     )
 
 
-def _placed(experiment: Experiment, options: PyTorchOptions, placement: Placement) -> dict[str, Any]:
-    """Arguments of from_pretrained for where and how the weights are held."""
-    arguments: dict[str, Any] = {"device_map": options.device_map or {"": placement.device}}
+def _kernels(options: PyTorchOptions) -> dict[str, Any]:
+    """Arguments of from_config and from_pretrained alike."""
+    return _asked(options, "attn_implementation", "experts_implementation")
+
+
+def _asked(options: PyTorchOptions, *names: str) -> dict[str, Any]:
+    return {name: value for name in names if (value := getattr(options, name)) is not None}
+
+
+def _placed(experiment: Experiment, options: PyTorchOptions) -> dict[str, Any]:
+    """Further arguments of from_pretrained, as asked for: where and how the weights are held, and `extra_model`."""
+    arguments = _asked(options, "device_map", "offload_folder", "offload_buffers", "use_kernels")
     if options.max_memory is not None:
         arguments["max_memory"] = {int(key) if key.isdigit() else key: most for key, most in options.max_memory.items()}
     if options.load_in_4bit or options.load_in_8bit:
         arguments["quantization_config"] = _quantisation(experiment, options)
+    arguments |= options.extra_model or {}
+    if "kernel_config" in arguments:
+        from transformers import KernelConfig
+
+        arguments["kernel_config"] = KernelConfig(**arguments["kernel_config"])
     return arguments
 
 
 def _quantisation(experiment: Experiment, options: PyTorchOptions) -> BitsAndBytesConfig:
-    if options.load_in_8bit:
-        return BitsAndBytesConfig(load_in_8bit=True)
-    # bitsandbytes' own default computes in float32, which nobody means who asked for a half-precision dtype
-    own = "bfloat16" if experiment.dtype == "auto" else experiment.dtype
-    details: dict[str, Any] = {"bnb_4bit_compute_dtype": options.bnb_4bit_compute_dtype or own}
-    if options.bnb_4bit_quant_type is not None:
-        details["bnb_4bit_quant_type"] = options.bnb_4bit_quant_type
-    if options.bnb_4bit_use_double_quant is not None:
-        details["bnb_4bit_use_double_quant"] = options.bnb_4bit_use_double_quant
-    return BitsAndBytesConfig(load_in_4bit=True, **details)
+    details = _asked(options, *TYPED["BitsAndBytesConfig"])
+    if options.llm_int8_skip_modules is not None:
+        details["llm_int8_skip_modules"] = list(options.llm_int8_skip_modules)
+    if options.load_in_4bit:
+        # bitsandbytes' own default computes in float32, which nobody means who asked for a half-precision dtype
+        own = "bfloat16" if experiment.dtype == "auto" else experiment.dtype
+        details.setdefault("bnb_4bit_compute_dtype", own)
+    return BitsAndBytesConfig(**details)
 
 
 @contextmanager

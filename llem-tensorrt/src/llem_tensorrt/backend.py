@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from llem.backends.base import Backend, Placement
+from llem.backends.base import Backend, Placement, engine_settings
 from llem.config.models import Experiment
 from llem.errors import ConfigError, MachineError, Problem
 from llem.findings import Finding
@@ -32,6 +32,13 @@ class TensorRTBackend(Backend):
     def check(self, experiment: Experiment, model: ModelSpec) -> Sequence[Finding]:
         """Contradictions, and names in `extra` that are wrong, all of them, as findings `backend_check`."""
         return contradictions(self.options, experiment, model)
+
+    def engine_key(self, experiment: Experiment) -> str:
+        """An engine for each experiment, unless block reuse is off: it cannot forget the prompts of others."""
+        cache = self.options.kv_cache_config
+        if cache is not None and cache.enable_block_reuse is False:
+            return engine_settings(experiment)
+        return repr(experiment)
 
     def load(self, experiment: Experiment, model: ModelSpec, placement: Placement) -> TensorRTEngine:
         """Load the model.

@@ -12,6 +12,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import attrs
+
 from llem.config.models import Experiment
 from llem.findings import Finding, finding
 from llem.models.spec import ModelSpec
@@ -50,6 +52,7 @@ def contradictions(options: TensorRTOptions, experiment: Experiment, model: Mode
         *_sampling(options, experiment),
         *_penalties(options, experiment),
         *_beams(options, experiment),
+        *_guidance(options),
         *_text(options, model),
         *refused_extras(options),
     ]
@@ -267,11 +270,28 @@ def _beams(options: TensorRTOptions, experiment: Experiment) -> Iterator[Refusal
         yield path, "does not work with speculative decoding; leave one of them out"
 
 
+def _guidance(options: TensorRTOptions) -> Iterator[Refusal]:
+    extra, sampling = options.extra or {}, options.extra_sampling or {}
+    if options.guided_decoding is not None:
+        given = [name for name, value in attrs.asdict(options.guided_decoding).items() if value is not None]
+        if len(given) != 1:
+            yield "tensorrt.guided_decoding", f"takes one guide, and {' and '.join(given) or 'none'} is given"
+        if extra.get("guided_decoding_backend") is None:
+            yield "tensorrt.guided_decoding", "needs `tensorrt.extra.guided_decoding_backend`: xgrammar or llguidance"
+    batched, applied = "batched_logits_processor", "apply_batched_logits_processor"
+    if batched in extra and not sampling.get(applied):
+        yield f"tensorrt.extra.{batched}", f"has no effect without `tensorrt.extra_sampling.{applied}: true`"
+    if sampling.get(applied) and batched not in extra:
+        yield f"tensorrt.extra_sampling.{applied}", f"has no effect without `tensorrt.extra.{batched}`"
+
+
 def _text(options: TensorRTOptions, model: ModelSpec) -> Iterator[Refusal]:
     if model.source != "shape":
         return
     if options.detokenize:
         yield "tensorrt.detokenize", "a shape has no tokenizer, so there is no text to make; leave it out"
+    if options.guided_decoding is not None:
+        yield "tensorrt.guided_decoding", "a shape has no tokenizer, so there is no text to guide"
     for name in ("stop", "bad"):
         if name in (options.extra_sampling or {}):
             yield f"tensorrt.extra_sampling.{name}", f"a shape has no tokenizer; write {name}_token_ids"

@@ -15,6 +15,7 @@ from llem.config.fields import at_least, between, option
 from llem_tensorrt.sections import (
     AttentionDp,
     CudaGraph,
+    GuidedDecoding,
     KvCache,
     Lora,
     Moe,
@@ -36,6 +37,7 @@ SAMPLING = frozenset(
         "detokenize",
         "early_stopping",
         "frequency_penalty",
+        "guided_decoding",
         "length_penalty",
         "logprobs",
         "min_tokens",
@@ -180,6 +182,9 @@ class TensorRTOptions:
     top_p_reset_ids: int | None = option(None, help="Token that resets top_p.", validator=at_least(0))
     min_tokens: int | None = option(
         None, help="No end of sequence before this many tokens.", unit="tokens", validator=at_least(1)
+    )
+    guided_decoding: GuidedDecoding | None = option(
+        None, help="Mask tokens at each step, so that the text keeps to a form; needs `extra.guided_decoding_backend`."
     )
     logprobs: int | None = option(
         None, help="Compute the logarithms of this many probabilities per output token.", validator=at_least(1)

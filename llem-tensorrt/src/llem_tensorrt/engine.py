@@ -18,6 +18,7 @@ from llem_tensorrt.effective import effective_config
 from llem_tensorrt.failures import memory_failures
 from llem_tensorrt.installed import library
 from llem_tensorrt.loading import Loaded
+from llem_tensorrt.objects import sampling_objects
 from llem_tensorrt.outputs import completion, engine_metrics, finish_reason, token_ids
 from llem_tensorrt.sampling import EndIds, sampling_arguments
 
@@ -38,6 +39,7 @@ class TensorRTEngine(Engine):
         self._loaded = loaded
         self._options = options
         self._sampling = sampling
+        self._vocab_size: int | None = (loaded.model.config or {}).get("vocab_size")
         self._ends = EndIds.of(loaded.model)
         self._sampling_params = library().SamplingParams
         self._with_adapter = {} if loaded.lora is None else {"lora_request": loaded.lora}
@@ -144,11 +146,14 @@ class TensorRTEngine(Engine):
         """SamplingParams of a request; greedy ones depend on its length alone and are made once."""
         if sampling.temperature == 0:
             return self._greedy(sampling, request.output_tokens)
-        return self._sampling_params(**sampling_arguments(self._options, sampling, request, self._ends))
+        return self._made(sampling, request)
 
     def _params_of_length(self, sampling: Sampling, output_tokens: int) -> Any:
-        any_request = Request(0, (), output_tokens)
-        return self._sampling_params(**sampling_arguments(self._options, sampling, any_request, self._ends))
+        return self._made(sampling, Request(0, (), output_tokens))
+
+    def _made(self, sampling: Sampling, request: Request) -> Any:
+        arguments = sampling_arguments(self._options, sampling, request, self._ends)
+        return self._sampling_params(**sampling_objects(arguments, self._vocab_size))
 
     def effective_config(self) -> Mapping[str, Any]:
         """The arguments that the LLM object keeps, defaults and derived values included, and a request's sampling."""

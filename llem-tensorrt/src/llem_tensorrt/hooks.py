@@ -36,6 +36,7 @@ def llem_backends() -> Sequence[Reference]:
                 "memory": "unsupported",
             },
             status=STATUS,
+            parameters="llem_tensorrt.coverage:parameters",
         )
     ]
 

@@ -17,6 +17,7 @@ from llem_tensorrt.config import OURS, SAMPLING, TensorRTOptions
 from llem_tensorrt.failures import load_failures, memory_failures
 from llem_tensorrt.folder import write_shape
 from llem_tensorrt.installed import library, llm_arguments, made, missing, refuse_unknown, sampling_arguments
+from llem_tensorrt.objects import engine_objects
 
 __all__ = ["Loaded", "load_model"]
 
@@ -109,7 +110,7 @@ def _arguments(options: TensorRTOptions) -> dict[str, Any]:
             given[field.name] = _argument(field.name, value)
     if options.lora_config is not None:
         given["enable_lora"] = True
-    return {**given, **(options.extra or {})}
+    return {**given, **engine_objects(options.extra or {})}
 
 
 def _argument(name: str, value: Any) -> Any:

@@ -12,6 +12,7 @@ from llem.config.fields import at_least, between, option
 __all__ = [
     "AttentionDp",
     "CudaGraph",
+    "GuidedDecoding",
     "KvCache",
     "Lora",
     "Moe",
@@ -195,3 +196,14 @@ class SparseAttention:
     settings: Mapping[str, Any] | None = option(
         None, help="Its settings, by the engine's own names; unknown ones are refused at load."
     )
+
+
+@attrs.frozen(kw_only=True)
+class GuidedDecoding:
+    """Section `guided_decoding`, the class GuidedDecodingParams: one of its settings; needs a backend in `extra`."""
+
+    json: str | Mapping[str, Any] | None = option(None, help="The output follows this JSON schema.")
+    regex: str | None = option(None, help="The output matches this regular expression.")
+    grammar: str | None = option(None, help="The output follows this grammar (EBNF).")
+    json_object: bool | None = option(None, help="The output is any JSON object.")
+    structural_tag: str | None = option(None, help="The output follows this structural tag (xgrammar only).")

@@ -34,6 +34,13 @@ class VllmBackend(Backend):
         """Contradictions, and names that the installed vLLM does not know, as findings `backend_check`."""
         return contradictions(self.options, experiment, model)
 
+    def weight_bits(self, experiment: Experiment, model: ModelSpec) -> float | None:
+        """By the dtype, unless weights are quantised or offloaded, or further arguments may say so."""
+        options = self.options
+        if options.quantization is not None or options.cpu_offload_gb or options.extra:
+            return None
+        return {"float32": 32.0, "float16": 16.0, "bfloat16": 16.0}.get(experiment.dtype)
+
     def load(self, experiment: Experiment, model: ModelSpec, placement: Placement) -> VllmEngine:
         """Load the model. What vLLM reads from the environment is set until the engine is closed.
 

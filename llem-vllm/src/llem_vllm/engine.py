@@ -14,8 +14,8 @@ from vllm.lora.request import LoRARequest
 from vllm.sampling_params import BeamSearchParams, RequestOutputKind
 
 from llem.backends.base import Chunk, Completion, Engine, Likelihood, MemoryReading, Request, Scored
-from llem.config.models import Sampling
-from llem.errors import ConfigError
+from llem.config.models import Experiment, Sampling
+from llem.errors import ConfigError, ExperimentFailed
 from llem.models.spec import Architecture, ModelSpec
 from llem_vllm.architecture import architecture_of
 from llem_vllm.arguments import sampling_arguments
@@ -65,6 +65,17 @@ class VllmEngine(Engine):
     @abstractmethod
     def _shutdown(self) -> None:
         """End the engine and its processes."""
+
+    @abstractmethod
+    def _forget_prompts(self) -> bool:
+        """Empty the prefix cache; whether that was possible."""
+
+    def turn_to(self, experiment: Experiment) -> None:
+        """Prompts of other experiments are forgotten: the same ones would be found in the prefix cache."""
+        if not self._forget_prompts():
+            raise ExperimentFailed(
+                "vLLM keeps its prefix cache: blocks of it are still in use", "report it with the worker's log"
+            )
 
     @property
     @abstractmethod
@@ -238,6 +249,9 @@ class OfflineEngine(VllmEngine):
 
     def _call(self, method: str) -> list[Any]:
         return self.llm.collective_rpc(method)
+
+    def _forget_prompts(self) -> bool:
+        return self.llm.reset_prefix_cache()
 
     @property
     def _process(self) -> str:

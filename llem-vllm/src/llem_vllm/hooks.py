@@ -33,6 +33,7 @@ def llem_backends() -> Sequence[Reference]:
                 "stream": "supported",
                 "loglikelihood": "supported",
             },
+            parameters="llem_vllm.coverage:parameters",
         )
     ]
 

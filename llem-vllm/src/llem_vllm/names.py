@@ -11,7 +11,7 @@ from llem.errors import nearest
 from llem_vllm.config import COMPILATION, ENGINE, SAMPLING, SPECULATIVE, VllmOptions
 from llem_vllm.inventory import Inventory
 
-__all__ = ["OWNED_ENGINE", "OWNED_SAMPLING", "name_faults"]
+__all__ = ["OWNED_ENGINE", "OWNED_SAMPLING", "OWNED_SPECULATIVE", "name_faults"]
 
 #: EngineArgs that follow from other settings of an experiment.
 OWNED_ENGINE: Mapping[str, str] = {
@@ -35,6 +35,7 @@ OWNED_ENGINE: Mapping[str, str] = {
     "spec_model": "set `vllm.speculative_model`",
     "spec_tokens": "set `vllm.num_speculative_tokens`",
     "worker_extension_cls": "llem reads memory and the effective configuration through it",
+    "hf_token": "secrets do not belong in a configuration that is stored; set the environment variable HF_TOKEN",
     "use_tqdm_on_load": "llem shows its own progress",
     "nnodes": "one machine is measured",
     "node_rank": "one machine is measured",
@@ -67,6 +68,13 @@ OWNED_SAMPLING: Mapping[str, str] = {
     "skip_clone": "it follows from how requests are made",
     "stream_interval": "set `vllm.stream_interval`",
 }
+#: Fields of SpeculativeConfig that vLLM fills itself.
+OWNED_SPECULATIVE: Mapping[str, str] = {
+    "target_model_config": "it follows from `model`",
+    "target_parallel_config": "it follows from `vllm.tensor_parallel_size` and its like",
+    "draft_model_config": "it follows from `vllm.speculative_model`",
+    "draft_parallel_config": "it follows from `vllm.draft_tensor_parallel_size`",
+}
 #: Sections of EngineArgs that typed options fill in part; the rest of them may be given in `extra`.
 SHARED = {"compilation_config": COMPILATION, "speculative_config": SPECULATIVE}
 
@@ -90,6 +98,8 @@ def name_faults(options: VllmOptions, known: Inventory) -> Iterator[Fault]:
             continue
         fields = known.fields["CompilationConfig" if typed is COMPILATION else "SpeculativeConfig"]
         owned = {field: f"set `vllm.{option}`" for option, field in typed.items()}
+        if typed is SPECULATIVE:
+            owned |= OWNED_SPECULATIVE
         if typed is COMPILATION:
             owned |= {
                 field: f"set `vllm.{field}`" for field in ("cudagraph_capture_sizes", "max_cudagraph_capture_size")

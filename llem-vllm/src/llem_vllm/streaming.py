@@ -95,6 +95,9 @@ class ServingEngine(VllmEngine):
     def _call(self, method: str) -> list[Any]:
         return self._run(self.llm.collective_rpc(method))
 
+    def _forget_prompts(self) -> bool:
+        return self._run(self.llm.reset_prefix_cache())
+
     def _run(self, coroutine: Coroutine[Any, Any, T]) -> T:
         """Run to the end on the load generator's loop while that rests, else on a loop of this call's own."""
         if self._loop is not None and not self._loop.is_closed():

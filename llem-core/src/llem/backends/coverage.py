@@ -7,9 +7,9 @@ from typing import Literal
 
 import attrs
 
-__all__ = ["REACHES", "Parameter", "Reach", "reached_share"]
+__all__ = ["REACHES", "Coverage", "Parameter", "Reach", "reached_share"]
 
-Reach = Literal["typed", "derived", "extra", "fixed", "refused"]
+Reach = Literal["typed", "derived", "extra", "fixed", "refused", "gone"]
 
 #: What each kind of reach means.
 REACHES: Mapping[Reach, str] = {
@@ -18,6 +18,7 @@ REACHES: Mapping[Reach, str] = {
     "extra": "accepted in a section of further parameters, which refuses names the engine does not have",
     "fixed": "decided by llem, since the measurement rests on it; the note says how",
     "refused": "cannot be given: no value that a file can hold, or a mode llem does not measure",
+    "gone": "a name that the engine still takes and ignores, or has replaced by another in the list; refused with that",
 }
 
 
@@ -38,12 +39,30 @@ class Parameter:
     note: str = ""
 
 
+@attrs.frozen
+class Coverage:
+    """What a backend tells about its engine's parameters.
+
+    Attributes:
+        library: name and version of what the list was read from, such as "vllm 0.20.0".
+        parameters: all of them, those of one owner together.
+    """
+
+    library: str
+    parameters: tuple[Parameter, ...]
+
+    def owners(self) -> tuple[str, ...]:
+        """In order of appearance."""
+        return tuple(dict.fromkeys(parameter.owner for parameter in self.parameters))
+
+
 def reached_share(parameters: Iterable[Parameter]) -> float:
     """Share of the parameters a user can set (typed, derived or extra), of those that are the user's to set.
 
-    What llem fixes is in no denominator: it is a rule of the measurement and not a gap. What is refused is.
+    What llem fixes is in no denominator: it is a rule of the measurement and not a gap. Nor is what is gone, since it
+    would do nothing. What is refused is.
     """
-    counted = [parameter for parameter in parameters if parameter.reach != "fixed"]
+    counted = [parameter for parameter in parameters if parameter.reach not in ("fixed", "gone")]
     if not counted:
         return 1.0
     return sum(1 for parameter in counted if parameter.reach != "refused") / len(counted)

@@ -29,8 +29,8 @@ class Reference:
         summary: one line for `llem plugins`.
         install: what to type when a requirement is missing.
         capabilities: name to supported, unsupported or unknown. What is not named is unknown.
-        parameters: `"module:function"` that returns a `llem.backends.coverage.Parameter` for each parameter of the
-            engine, without importing the engine; for the coverage tables.
+        parameters: `"module:function"` that returns the `llem.backends.coverage.Coverage` of the engine's parameters,
+            without importing the engine; for the coverage tables.
         status: a caveat shown beside the name, for example that it has not run on the real library.
     """
 
