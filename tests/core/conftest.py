@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
 import os
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from llem.plugins.registry import registry
+from llem.results.models import Quantity, Result
+from llem.results.store import Store
 
 LAB = Path(__file__).parent / "lab"
 
@@ -44,3 +48,54 @@ def lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     registry.cache_clear()
     yield {**SHORT, "backend": "lab"}
     registry.cache_clear()
+
+
+@pytest.fixture
+def grid_store(tmp_path: Path) -> Callable[..., Store]:
+    """`grid_store(axes, energy)`: a store with a result for each point; `energy(point)` is its joules per token.
+
+    It may give None for a point without a result, or a Result's fields to change as a mapping with "energy". Ids are
+    `a-0000…`, in the file's order, each beginning unlike the others.
+    """
+
+    def make(axes: Mapping[str, Sequence[Any]], energy: Callable[[dict[str, Any]], Any], half: float = 0.01) -> Store:
+        grid = [dict(zip(axes, values, strict=True)) for values in itertools.product(*axes.values())]
+        points = {f"{n:02x}{'0' * 14}": point for n, point in enumerate(grid)}
+        document = {
+            "name": "grid",
+            "experiments": list(reversed(points)),
+            "axes": list(axes),
+            "points": {name: {"number": n, "values": point} for n, (name, point) in enumerate(points.items())},
+        }
+        store = Store.create(tmp_path / "grid", document)
+        for name, point in points.items():
+            given = energy(point)
+            store.write_experiment(name, {"id": name, "config": {}, "model": {"weights": "random"}})
+            if given is not None:
+                store.write_result(_grid_result(name, given if isinstance(given, Mapping) else {"energy": given}, half))
+        return store
+
+    return make
+
+
+def _grid_result(name: str, given: Mapping[str, Any], half: float) -> Result:
+    joules = given["energy"]
+
+    def quantity(value: float | None, unit: str) -> Quantity:
+        if value is None:
+            return Quantity(None, unit, reason="no_meter")
+        return Quantity(value, unit, value * (1 - half), value * (1 + half), 0.95, 5, "student_t")
+
+    metrics = {
+        "energy_per_output_token_j": quantity(joules, "J"),
+        "output_tokens_per_s": quantity(given.get("speed", 100.0), "token/s"),
+        "ttft_s": Quantity(None, "s", reason="not_requested"),
+    }
+    fields: dict[str, Any] = {
+        "outcome": "done", "trials": 5, "valid": True, "publishable": True, "findings": (),
+        **{key: value for key, value in given.items() if key not in ("energy", "speed")},
+    }  # fmt: skip
+    return Result(
+        id=name, config={"backend": "echo", "load": {"kind": "offline"}}, sources={}, effective={}, environment="e",
+        weights="random", metrics=metrics, domains=(), **fields,
+    )  # fmt: skip

@@ -16,9 +16,9 @@ from llem.results.verify import verify
 
 
 def transcript(events: list[dict]) -> list[str]:
-    """The order of events in words; power lines, which come by the clock, are left out."""
+    """The order of events in words, without those around the experiment and power, which comes by the clock."""
     names = [f"{e['event']} {e['phase']}" if e["event"] == "phase" else e["event"] for e in events]
-    return [name for name in names if name != "power"]
+    return [name for name in names if name not in ("power", "study", "started", "ended", "worker ended", "result")]
 
 
 def children() -> list[int]:
@@ -104,10 +104,10 @@ def test_trials_are_spread_over_engine_processes(tmp_path: Path, short) -> None:
     trial = ["phase trial", "trial"]
 
     assert (result.outcome, result.trials) == ("done", 3)
-    assert [(t.index, t.restart) for t in store.trials(result.id)] == [(0, 0), (1, 0), (2, 1)]
+    assert [(t.index, t.restart) for t in store.trials(result.id)] == [(0, 0), (1, 1), (2, 0)]
     assert [engine["restart"] for engine in store.engines(result.id)] == [0, 1]
     assert transcript(events) == [*one, *trial, *trial, "outcome", *one, *trial, "outcome"]
-    assert [e["trial"] for e in events if e["event"] == "trial"] == [0, 1, 2]
+    assert [e["trial"] for e in events if e["event"] == "trial"] == [0, 2, 1]
     assert verify(store) == []
 
 
@@ -151,8 +151,8 @@ def test_energy_of_a_plugins_meter_gross_and_net(tmp_path: Path, lab) -> None:
         "calibrated",
         "phase trial",
         "trial",
-        "phase baseline after",
         "outcome",
+        "phase baseline after",
     ]
     assert (domain.meter, domain.domain, domain.kind) == ("steady", "node", "measured")
     assert reading.budget is not None
@@ -323,6 +323,7 @@ def test_what_the_worker_said_is_kept(tmp_path: Path, lab) -> None:
     folder = tmp_path / "out" / "workers" / "0"
     kept = [json.loads(line) for line in (folder / "events.jsonl").read_text().splitlines()]
 
-    assert [event for event in events if event["event"] not in ("worker", "power")] == kept
+    told = [event for event in events if event["event"] in ("phase", "calibrated", "trial", "outcome")]
+    assert told == [{**event, "worker": 0} for event in kept if event["event"] not in ("started", "ended")]
     assert "an engine prints as it pleases" in (folder / "log.txt").read_text()
-    assert json.loads((folder / "order.json").read_text())["max_trials"] == 1
+    assert [index for _, index in json.loads((folder / "order.json").read_text())["turns"]] == [0]

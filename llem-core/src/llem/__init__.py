@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from llem.errors import ConfigError, ExperimentFailed, LlemError, MachineError, StoreError
     from llem.findings import Finding
     from llem.plugins import Reference, hookimpl
+    from llem.results.collection import Results
     from llem.results.models import Quantity, Result
 
 __version__ = "0.1.0"
@@ -25,6 +26,7 @@ __all__ = [
     "Quantity",
     "Reference",
     "Result",
+    "Results",
     "StoreError",
     "__version__",
     "hookimpl",
@@ -46,6 +48,7 @@ _HOMES = {
     "Quantity": "llem.results.models",
     "Reference": "llem.plugins",
     "Result": "llem.results.models",
+    "Results": "llem.results.collection",
     "StoreError": "llem.errors",
     "hookimpl": "llem.plugins",
     "load_results": "llem.api",

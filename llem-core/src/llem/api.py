@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,15 +13,19 @@ import attrs
 from llem.config.layers import Layer
 from llem.config.user import load_user_config
 from llem.errors import ConfigError
-from llem.experiment.events import Event, silent
+from llem.experiment.events import Emit, Event, silent
+from llem.launchers.base import Launcher
+from llem.launchers.make import make_launcher
 from llem.plugins.registry import registry
+from llem.results.collection import Results
 from llem.results.models import Result
 from llem.results.store import Store
 from llem.study.document import study_document
 from llem.study.expand import Study
 from llem.study.load import load
+from llem.study.machine import this_gpu
 from llem.study.preflight import Planned, plan_study
-from llem.study.runner import default_folder, run_all, run_planned, stop_on_interrupt
+from llem.study.runner import Ran, Terms, default_folder, run_all, run_planned, stop_on_interrupt
 
 __all__ = ["Ready", "load_results", "load_study", "prepare", "run", "run_study"]
 
@@ -31,11 +37,27 @@ class Ready:
     study: Study
     planned: Sequence[Planned]
     folder: Path
+    make_launcher: Callable[[], Launcher]
+    resume: bool = False
 
     @property
     def document(self) -> Mapping[str, Any]:
         """What `study.json` will hold."""
         return study_document(self.study)
+
+    def run(self, emit: Emit, stop: threading.Event) -> Ran:
+        """Measure all experiments, as `llem.study.runner.run_all`."""
+        return run_all(self.planned, self.folder, self.make_launcher, registry(), **self._terms(emit, stop))
+
+    def run_one(self, emit: Emit, stop: threading.Event) -> Result:
+        """Measure the one experiment, as `llem.study.runner.run_planned`."""
+        [planned] = self.planned
+        return run_planned(planned, self.folder, self.make_launcher, registry(), **self._terms(emit, stop))
+
+    def _terms(self, emit: Emit, stop: threading.Event) -> dict[str, Any]:
+        file = self.study.file
+        terms = Terms(file.order, file.limits, file.parallel, self.resume)
+        return {"study": self.document, "emit": emit, "stop": stop, "terms": terms}
 
 
 def run(
@@ -44,6 +66,7 @@ def run(
     *,
     out: str | Path | None = None,
     launcher: str = "process",
+    resume: bool = False,
     on_event: Callable[[Event], None] = silent,
     **settings: Any,
 ) -> Result:
@@ -51,8 +74,10 @@ def run(
 
     Args:
         study: a YAML file of one experiment; settings given here lie on top of it.
-        out: folder for the results; must not hold anything. Default: a new folder in the user's results folder.
-        launcher: "process" (the engine in a process of its own) or "inline".
+        out: folder for the results; must not hold anything, but with `resume`. Default: a new folder in the user's
+            results folder.
+        launcher: "process" (the engine in a process of its own), "inline", or another that is installed.
+        resume: go on with what `out` holds: trials that are stored are kept, the others measured.
         on_event: called with each event between phases and trials, never inside a window. With the launcher "inline"
             the call is made in the measuring process and delays what comes next.
         settings: fields of `llem.config.models.Experiment` and plugins' sections:
@@ -61,16 +86,14 @@ def run(
     Raises:
         LlemError: with what is wrong, where, and what would be right.
     """
-    ready = prepare(study, _layers(settings), out)
+    ready = prepare(study, _layers(settings), out, launcher=launcher, resume=resume)
     if not ready.study.file.single:
         raise ConfigError(
             f"{study} is a study of {len(ready.planned)} experiments, and `llem.run` measures one",
             "call llem.run_study",
         )
-    [planned] = ready.planned
-    made = registry().load("launcher", launcher)()
     with stop_on_interrupt() as stop:
-        return run_planned(planned, ready.folder, made, registry(), study=ready.document, emit=on_event, stop=stop)
+        return ready.run_one(on_event, stop)
 
 
 def load_study(study: str | Path | Mapping[str, Any], /, **settings: Any) -> Study:
@@ -95,49 +118,70 @@ def run_study(
     out: str | Path | None = None,
     *,
     launcher: str = "process",
+    resume: bool = False,
     on_event: Callable[[Event], None] = silent,
-) -> Mapping[str, Result]:
-    """Measure every experiment of a study, one after the other, into one folder.
+) -> Results:
+    """Measure every experiment of a study into one folder; those that can share an engine take turns at it.
 
     One that fails does not end the study: its Result says so in `outcome` and `error`.
 
     Args:
         study: what `load_study` gave, or what it takes.
-        out, launcher, on_event: as of `run`.
+        out, launcher, resume, on_event: as of `run`. What failed before is tried again with `resume`.
 
     Returns:
         Results by experiment id, in running order.
 
     Raises:
-        ExperimentFailed: interrupted by the user; what was measured is in the folder.
+        ExperimentFailed: interrupted by the user, or stopped after many failures in a row with one cause; what was
+            measured is in the folder.
         LlemError: with what is wrong, where, and what would be right.
     """
-    loaded = study if isinstance(study, Study) else load(study, (), registry(), unmet=False)
-    ready = _ready(loaded, out)
-    made = registry().load("launcher", launcher)()
+    loaded = study if isinstance(study, Study) else _load(study, (), launcher)
+    ready = _ready(loaded, out, launcher, resume)
     with stop_on_interrupt() as stop:
-        ran = run_all(ready.planned, ready.folder, made, registry(), study=ready.document, emit=on_event, stop=stop)
-    if ran.interrupted is not None:
-        raise ran.interrupted
-    return {result.id: result for result in ran.results}
+        ran = ready.run(on_event, stop)
+    if ran.stopped is not None:
+        raise ran.stopped
+    held = {result.id: result for result in ran.results}
+    return Results(Store.open(ready.folder), tuple(held), held)
 
 
-def prepare(study: str | Path | Mapping[str, Any] | None, layers: Sequence[Layer], out: str | Path | None) -> Ready:
+def prepare(
+    study: str | Path | Mapping[str, Any] | None,
+    layers: Sequence[Layer],
+    out: str | Path | None,
+    *,
+    launcher: str = "process",
+    resume: bool = False,
+) -> Ready:
     """Read, resolve and check everything that can be checked before anything is written or loaded."""
-    return _ready(load(study, layers, registry(), unmet=False), out)
+    return _ready(_load(study, layers, launcher), out, launcher, resume)
 
 
-def _ready(study: Study, out: str | Path | None) -> Ready:
-    folder = Path(out) if out is not None else default_folder(load_user_config().results_dir, study.name)
-    return Ready(study, plan_study(study, registry()), folder)
+def _load(study: str | Path | Mapping[str, Any] | None, layers: Sequence[Layer], launcher: str) -> Study:
+    """A study to be run: engines have to be here, and to fit, as far as workers will be here."""
+    kind: type[Launcher] = registry().load("launcher", launcher)
+    gpu = this_gpu if kind.same_machine else lambda: None
+    return load(study, layers, registry(), unmet=not kind.same_packages, gpu=gpu)
+
+
+def _ready(study: Study, out: str | Path | None, launcher: str, resume: bool) -> Ready:
+    if resume and out is None:
+        raise ConfigError("resuming needs the folder of the results", "name it with `-o DIR`, in Python with `out`")
+    user = load_user_config()
+    folder = Path(out) if out is not None else default_folder(user.results_dir, study.name)
+    make = functools.partial(make_launcher, launcher, registry(), user.launchers)
+    return Ready(study, plan_study(study, registry(), type(make())), folder, make, resume)
 
 
 def _layers(settings: Mapping[str, Any]) -> list[Layer]:
     return [Layer("python", settings)] if settings else []
 
 
-def load_results(folder: str | Path) -> Mapping[str, Result]:
-    """Every stored result of a folder, by experiment id. Raises StoreError for a folder that is no store."""
-    store = Store.open(folder)
-    found = {name: store.read_result(name) for name in store.experiment_ids()}
-    return {name: result for name, result in found.items() if result is not None}
+def load_results(folder: str | Path) -> Results:
+    """Every stored result of a folder, by experiment id, in the study's order; each is read when it is asked for.
+
+    Raises StoreError for a folder that is no store.
+    """
+    return Results.open(Store.open(folder))

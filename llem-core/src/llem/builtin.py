@@ -66,4 +66,17 @@ def llem_launchers() -> Sequence[Reference]:
     return [
         Reference("process", "llem.launchers.process:ProcessLauncher", summary="A fresh process on this machine."),
         Reference("inline", "llem.launchers.inline:InlineLauncher", summary="This process; for debugging."),
+        Reference(
+            "docker",
+            "llem.launchers.docker:DockerLauncher",
+            config="llem.launchers.options:DockerOptions",
+            summary="A Docker container for each worker, with the backend's image.",
+        ),
+        Reference(
+            "apptainer",
+            "llem.launchers.apptainer:ApptainerLauncher",
+            config="llem.launchers.options:ApptainerOptions",
+            summary="An Apptainer container for each worker, with the backend's image.",
+            status="unverified: by its documented command line, not yet run with a real Apptainer",
+        ),
     ]

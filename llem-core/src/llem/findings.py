@@ -176,6 +176,17 @@ FINDINGS: Mapping[str, FindingKind] = {
         "window count; they are in no latency, which makes latencies look better than they are.",
         "Lower the load, or lengthen the window, when they are more than a few.",
     ),
+    "still_warm": FindingKind(
+        "warning",
+        "A GPU was not back at the temperature of the first trial, within the margin, when the next trial began.",
+        "Raise `order.gap_timeout_s` or `order.gap_until_c`.",
+    ),
+    "shared_host": FindingKind(
+        "warning",
+        "Other workers of the study ran at the same time, so that energies of the CPU, the memory and the whole "
+        "machine hold theirs too.",
+        "Use the energies of GPUs alone, or set `parallel: 1`.",
+    ),
     "slo_missed": FindingKind(
         "info",
         "A smaller share of the requests kept every limit of the service level objective than it asks for.",

@@ -38,6 +38,10 @@ class OpenAIBackend(Backend):
         """What the endpoint cannot honour, all of it, as findings `backend_check`; a warning where text is sent."""
         return findings(self.options, experiment)
 
+    def engine_key(self, experiment: Experiment) -> str:
+        """An engine for each experiment: what a server keeps of the prompts of others cannot be told."""
+        return repr(experiment)
+
     def load(self, experiment: Experiment, model: ModelSpec, placement: Placement) -> OpenAIEngine:
         """Start the server or find it, and find out with one request how it speaks.
 

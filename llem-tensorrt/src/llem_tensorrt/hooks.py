@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping, Sequence
-from importlib import metadata
 from typing import Any
 
 from llem.plugins import Reference, hookimpl
+from llem.plugins.versions import torch_versions
 
 __all__ = ["STATUS", "llem_backends", "llem_environment"]
 
@@ -43,16 +42,6 @@ def llem_backends() -> Sequence[Reference]:
 
 @hookimpl
 def llem_environment() -> Mapping[str, Any]:
-    """Versions of what computes. CUDA's is known only where torch is imported already; importing it is not our call."""
-    facts: dict[str, Any] = {}
-    for name in DISTRIBUTIONS:
-        try:
-            facts[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
-    if "tensorrt-llm" not in facts:
-        return {}
-    torch = sys.modules.get("torch")
-    if torch is not None:
-        facts["torch_cuda"] = torch.version.cuda
-    return {"tensorrt": facts}
+    """Versions of what computes."""
+    found = torch_versions(DISTRIBUTIONS)
+    return {"tensorrt": found} if "tensorrt-llm" in found else {}

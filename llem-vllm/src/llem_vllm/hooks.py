@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping, Sequence
-from importlib import metadata
 from typing import Any
 
 from llem.plugins import Reference, hookimpl
+from llem.plugins.versions import torch_versions
 
 __all__ = ["llem_backends", "llem_environment"]
 
@@ -40,14 +39,6 @@ def llem_backends() -> Sequence[Reference]:
 
 @hookimpl
 def llem_environment() -> Mapping[str, Any]:
-    """Versions of what computes. CUDA's is known only where torch is imported already; importing it is not our call."""
-    facts: dict[str, Any] = {}
-    for name in DISTRIBUTIONS:
-        try:
-            facts[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
-    torch = sys.modules.get("torch")
-    if torch is not None:
-        facts["torch_cuda"] = torch.version.cuda
-    return {"vllm": facts} if facts else {}
+    """Versions of what computes."""
+    found = torch_versions(DISTRIBUTIONS)
+    return {"vllm": found} if found else {}

@@ -62,10 +62,10 @@ def wait_for_event(out: Path, kind: str, **fields: object) -> None:
 
 
 def family(process: subprocess.Popen[str]) -> list[psutil.Process]:
-    """The command, its worker and the process that reads the meters."""
+    """The command, its worker, the worker's guard and the process that reads the meters."""
     parent = psutil.Process(process.pid)
     found = [parent, *parent.children(recursive=True)]
-    assert len(found) == 3
+    assert len(found) == 4
     return found
 
 
@@ -130,12 +130,23 @@ def test_a_worker_that_is_killed_ends_the_command_with_1(start, tmp_path: Path) 
     [result] = llem.load_results(tmp_path / "out").values()
 
     assert process.returncode == 1
-    assert err.splitlines()[-2:] == [
-        "error: the worker ended with status -9 and no outcome",
-        f"  see {tmp_path / 'out' / 'workers' / '0' / 'log.txt'}",
-    ]
+    assert "error: the worker ended with status -9 and no outcome" in err.splitlines()
+    assert err.splitlines()[-1] == f"  see {tmp_path / 'out' / 'workers' / '0' / 'log.txt'}"
     assert_gone(running)
     assert result.outcome == "crash"
     assert result.trials >= 1
     assert result.metrics["energy_j"].value is not None
     assert verify(Store.open(tmp_path / "out")) == []
+
+
+@pytest.mark.parametrize("victims", [(0,), (1,), (0, 1)], ids=["command", "worker", "both"])
+def test_nothing_outlives_what_is_killed(start, tmp_path: Path, victims: tuple[int, ...]) -> None:
+    """Without a chance to say anything: the worker, its guard and the meters' reader go, also in a trial of minutes."""
+    process = start(window_s=900.0)
+    wait_for_event(tmp_path / "out", "phase", phase="trial")
+    running = family(process)
+    for victim in victims:
+        running[victim].kill()
+    process.communicate(timeout=60)
+
+    assert_gone(running)

@@ -22,7 +22,7 @@ experiments:
 exclude:
   - {load.batch_size: 8, dtype: float32}
   - {dtype: bfloat16}
-order: {kind: file}
+order: {kind: sequential}
 """
 
 
@@ -50,10 +50,10 @@ def test_the_plan_as_text(run_llem, study) -> None:
       -1  merged
        3  to run × 5 trials = 15 trials at least
 
-order: as in the file
-  1  {ids[0]}  load.batch_size=1 dtype=float16 trials=5 window_s=10
-  2  {ids[1]}  load.batch_size=1 dtype=float32 trials=5 window_s=10
-  3  {ids[2]}  load.batch_size=8 dtype=float16 trials=5 window_s=10
+order: as in the file, all trials of one experiment after the other; 2 engines, loaded 2 times
+  1  {ids[0]}  2 min  load.batch_size=1 dtype=float16 trials=5 window_s=10
+  2  {ids[1]}  2 min  load.batch_size=8 dtype=float16 trials=5 window_s=10
+  3  {ids[2]}  2 min  load.batch_size=1 dtype=float32 trials=5 window_s=10
 
 excluded:
   study.yaml: exclude[0]
@@ -65,14 +65,14 @@ invalid:
     load.batch_size=0 dtype=float32 trials=5 window_s=10
 
 merged:
-  the same experiment as {ids[2]}
+  the same experiment as {ids[1]}
     load.batch_size=8 dtype=float16
 
 note: study.yaml: exclude[1] matches no point
 
-time, estimated: 6 min to 9 min
-  (idle baselines, warm-up and trials × window of every experiment, with the least and the most trials; \
-loading models, compilation and batches longer than a window come on top)
+time, estimated: 6 min to 8 min
+  (an idle baseline before and after for every engine, warm-up and trials × window of every experiment, with the least \
+and the most trials; loading models, compilation and batches longer than a window come on top)
 """
     )
 
@@ -86,7 +86,8 @@ def test_the_plan_as_json(run_llem, study) -> None:
     assert [len(document[word]) for word in ("experiments", "excluded", "invalid", "merged")] == [3, 1, 2, 1]
     assert all(name in text for name in document["experiments"])
     assert document["trials"] == 15
-    assert document["estimate"]["least_s"] == 3 * 130.0
+    assert document["estimate"]["least_s"] == 340.0  # two engines, of which one serves two of the experiments
+    assert [one["least_s"] for one in document["estimates"].values()] == [130.0] * 3  # each by itself
     assert document["texts"] == {"study.yaml": STUDY}
 
 

@@ -354,4 +354,4 @@ def test_a_full_disk_is_one_message_and_loses_nothing(small_disk, lab, full: str
         assert len(trials) >= 1
         assert [trial.index for trial in trials] == list(range(len(trials)))
         assert verify(store) == []
-        assert [path.name for path in (disk / "out").rglob(".*")] == []
+        assert {path.name for path in (disk / "out").rglob(".*")} <= {".owner", ".workers"}

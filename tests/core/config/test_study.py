@@ -56,7 +56,7 @@ axes: {dtype: [float16]}
 zip: [{window_s: [1, 2], trials: [3, 4]}]
 experiments: [{dtype: float32}]
 exclude: [{dtype: float16}]
-order: {kind: file, seed: 4}
+order: {kind: sequential, seed: 4}
 """
     study = read_study(write(a=text))
 
@@ -67,7 +67,7 @@ order: {kind: file, seed: 4}
     ]
     assert [one.where for one in study.experiments] == ["a.yaml: experiments[0]"]
     assert [one.where for one in study.exclude] == ["a.yaml: exclude[0]"]
-    assert study.order == Order(kind="file", seed=4)
+    assert study.order == Order(kind="sequential", seed=4)
     assert study.texts == {"a.yaml": text}
 
 
@@ -135,7 +135,10 @@ def test_a_file_may_be_included_twice_but_not_by_itself(write) -> None:
         ("experiments: {dtype: float16}\n", "experiments: must be a list of sections, got a section (begin each with "),
         ("exclude: [float16]\n", "exclude[0]: must be a section of paths with their values, got the text 'float16'"),
         ("exclude: [{}]\n", "exclude[0]: is empty, and so would leave out every point (remove it)"),
-        ("order: {kind: random}\n", "order.kind: must be one of 'blocks', 'file', got the text 'random'"),
+        (
+            "order: {kind: random}\n",
+            "order.kind: must be one of 'blocks', 'sequential', 'reverse', 'williams', got the text 'random'",
+        ),
         ("order: 3\n", "order: must be a section, got the number 3"),
     ],
 )

@@ -16,7 +16,11 @@ jsonschema = pytest.importorskip("jsonschema")
 GOOD: list[dict[str, Any]] = [
     {"name": "s"},
     {"base": {"backend": "echo", "fast": {"torch_compile": True}, "echo": {"bits": 4}}, "trials": 3},
-    {"includes": [], "axes": {"load.batch_size": [1, 2], "dtype": ["float16"]}, "order": {"kind": "file", "seed": 3}},
+    {
+        "includes": [],
+        "axes": {"load.batch_size": [1, 2], "dtype": ["float16"]},
+        "order": {"kind": "sequential", "seed": 3},
+    },
     {"axes": {"a": {"linear": [0, 1.5, 4]}, "b": {"log": [1, 8, 4]}, "c": {"powers_of_two": [1, 8]}}},
     {"axes": {"backend": {"echo": {"echo.bits": [4, 8], "load.kind": {"open": None}}, "fast": {}}}},
     {"zip": {"a": [1], "b": {"powers_of_two": [2, 2]}}},

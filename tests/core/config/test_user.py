@@ -47,6 +47,6 @@ def test_what_is_measured_does_not_belong_there(load, tmp_path):
 
     assert str(caught.value) == (
         f"invalid UserConfig from the user configuration {tmp_path / 'mine.yaml'}\n"
-        "  dtype: unknown field (known: 'results_dir', 'gpus')\n"
+        "  dtype: unknown field (known: 'results_dir', 'gpus', 'launchers', 'observers')\n"
         "  gpus: must be a list or null, got the number 0 (write [0])"
     )

@@ -76,7 +76,11 @@ def test_a_worker_that_dies_in_a_trial_keeps_the_trials_before(tmp_path: Path, l
     [result] = llem.load_results(tmp_path / "out").values()
 
     assert caught.value.message == "the worker ended with status -9 and no outcome"
-    assert caught.value.hint == f"see {tmp_path / 'out' / 'workers' / '0' / 'log.txt'}"
+    hint = caught.value.hint.splitlines()
+    assert hint[0] == "its log ends:"
+    assert hint[-2].strip() == "an engine prints as it pleases"
+    assert hint[-1].strip() == f"see {tmp_path / 'out' / 'workers' / '0' / 'log.txt'}"
+    assert store.outcomes(result.id)[0]["log_tail"][-1] == "an engine prints as it pleases"
     assert result.outcome == "crash"
     assert result.error == caught.value.message
     measured = [event["trial"] for event in events if event["event"] == "trial"]

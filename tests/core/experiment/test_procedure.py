@@ -14,16 +14,16 @@ import pytest
 
 from llem.config.load import Layer, resolve
 from llem.errors import ConfigError, ExperimentFailed, LlemError, MachineError
-from llem.experiment import procedure
+from llem.experiment import procedure, worker
 from llem.experiment.events import silent
 from llem.experiment.instruments import Instruments
-from llem.experiment.order import WorkOrder
+from llem.experiment.order import Gap, WorkOrder
 from llem.experiment.phases import baseline, calibrate, warm_up
-from llem.experiment.procedure import STEPS, check_backend, run_procedure
+from llem.experiment.procedure import BEFORE, BEGIN, check, check_backend
 from llem.experiment.session import Session
 from llem.experiment.tenants import Tenants
 from llem.experiment.trial import LEAD_S, _conduct, digest
-from llem.experiment.worker import _session
+from llem.experiment.worker import open_sessions, work
 from llem.findings import Finding, finding
 from llem.meters.base import Domain
 from llem.models.resolve import resolve_model
@@ -42,8 +42,8 @@ def session(tmp_path: Path, lab, monkeypatch):
         planned = plan_experiment(resolve([Layer("test", {**lab, **settings})], registry()), registry())
         store = Store.create(tmp_path / f"store-{len(made)}", {"name": "test", "experiments": [planned.id]})
         store.write_experiment(planned.id, planned.document)
-        order = WorkOrder(str(store.path), planned.id, 0, 0, 0, planned.trials, planned.max_trials)
-        made.append(_session(order, store, registry(), silent, threading.Event(), None))
+        order = WorkOrder.single(str(store.path), planned.id, planned.max_trials)
+        made.extend(open_sessions(order, store, registry(), silent, threading.Event(), None).values())
         return made[-1]
 
     yield _make
@@ -54,7 +54,7 @@ def session(tmp_path: Path, lab, monkeypatch):
 
 def through(session: Session, last: str) -> Session:
     """Take every step up to this one."""
-    for step in STEPS:
+    for step in (check, *BEFORE, *BEGIN):
         step(session)
         if step.__name__ == last:
             break
@@ -63,17 +63,8 @@ def through(session: Session, last: str) -> Session:
 
 def test_the_steps_in_order() -> None:
     """The procedure as it can be read; the engine is loaded after everything that is cheap to find wrong."""
-    assert [step.__name__ for step in STEPS] == [
-        "check",
-        "open_instruments",
-        "load",
-        "record",
-        "baseline_before",
-        "warm_up",
-        "calibrate",
-        "trials",
-        "baseline_after",
-    ]
+    assert [step.__name__ for step in BEFORE] == ["open_instruments", "load", "baseline_before"]
+    assert [step.__name__ for step in BEGIN] == ["record", "warm_up", "calibrate"]
 
 
 def test_calibration_fills_the_window_and_leads_only_where_something_is_read(session) -> None:
@@ -100,9 +91,9 @@ def test_a_batch_longer_than_the_window_is_one_batch(session) -> None:
 
 def test_warm_up_is_a_number_of_batches_and_then_a_time(session) -> None:
     """Both are fixed by the configuration; calibration gets the median time of a batch."""
-    few = through(session(warmup={"batches": 3, "seconds": 0.0}), "baseline_before")
+    few = through(session(warmup={"batches": 3, "seconds": 0.0}), "record")
     warm_up(few)
-    long = through(session(warmup={"batches": 0, "seconds": 0.15}), "baseline_before")
+    long = through(session(warmup={"batches": 0, "seconds": 0.15}), "record")
     begun = time.monotonic()
     warm_up(long)
 
@@ -132,7 +123,7 @@ def test_the_digest_is_of_the_output(session) -> None:
     """Two engines that make the same of the same requests agree; other requests give another digest."""
     digests = []
     for _ in range(2):
-        one = through(session(meters=["watch"]), "load")
+        one = through(session(meters=["watch"]), "record")
         one.work.batches = 3
         digests.append([one.work.trial(index)[0].output_digest for index in range(2)])
 
@@ -167,13 +158,17 @@ def test_the_engines_error_is_told_though_the_meters_are_gone_too(session) -> No
         one.work.trial(0)
 
 
+def idle(session: Session, phase: str):
+    """The idle measurement that the session's experiment asks for."""
+    wanted = session.experiment.baseline
+    return baseline(session.host, wanted.seconds, wanted.discard_seconds, phase)
+
+
 def test_baseline_discards_its_beginning(session) -> None:
     """What is kept is what lies after the part in which power settles; afterwards half of it."""
     one = through(session(meters=["watch"], baseline={"seconds": 1.2, "discard_seconds": 0.2}), "load")
     begun = time.monotonic_ns()
-    for phase in ("before", "after"):
-        baseline(one, phase)
-    before, after = one.store.baselines(one.order.experiment_id)
+    (before, _), (after, _) = idle(one, "before"), idle(one, "after")
 
     assert before.t0_ns - begun >= 0.2e9
     assert before.duration_s == pytest.approx(1.0, abs=0.3)
@@ -185,20 +180,18 @@ def test_no_baseline_without_meters_or_when_none_is_wanted(session) -> None:
     """Nothing is waited for that nobody would read."""
     for settings in ({"meters": []}, {"meters": ["watch"], "baseline": {"seconds": 0.0}}):
         one = through(session(**{"baseline": {"seconds": 60.0}, **settings}), "load")
-        baseline(one, "before")
 
-        assert one.store.baselines(one.order.experiment_id) == ()
+        assert idle(one, "before") is None
 
 
 def test_a_wish_to_stop_ends_the_baseline(session) -> None:
-    """A minute of idleness is not waited for, and no half of it is stored."""
+    """A minute of idleness is not waited for."""
     one = through(session(meters=["steady"], baseline={"seconds": 60.0}), "load")
     threading.Timer(0.2, one.stop.set).start()
     with pytest.raises(ExperimentFailed) as caught:
-        baseline(one, "before")
+        idle(one, "before")
 
     assert caught.value.code == "interrupted"
-    assert one.store.baselines(one.order.experiment_id) == ()
 
 
 def test_what_is_used_before_its_step_is_a_bug(session) -> None:
@@ -215,26 +208,27 @@ def test_what_is_used_before_its_step_is_a_bug(session) -> None:
         assert caught.value.code == "bug"
 
 
-@pytest.mark.parametrize("fails", [None, "load", "record", "trials"])
+@pytest.mark.parametrize("fails", [None, "load", "baseline_before", "record", "calibrate"])
 def test_engine_and_meters_are_let_go_whatever_happens(session, monkeypatch, fails: str | None) -> None:
     """Each closed once, in whatever step the procedure ended."""
     one = session(meters=["steady"])
     closed = []
-    steps = []
-    for step in STEPS:
-        if step.__name__ == fails:
-            steps.append(lambda _: (_ for _ in ()).throw(OSError("pulled the plug")))
-        else:
-            steps.append(step)
-    monkeypatch.setattr(procedure, "STEPS", tuple(steps))
+
+    def broken(steps):
+        def fail(_) -> None:
+            raise OSError("pulled the plug")
+
+        return tuple(fail if step.__name__ == fails else step for step in steps)
+
+    monkeypatch.setattr(worker, "BEFORE", broken(BEFORE))
+    monkeypatch.setattr(procedure, "BEGIN", broken(BEGIN))
     monkeypatch.setattr(Instruments, "close", lambda self, close=Instruments.close: (closed.append("m"), close(self)))
     monkeypatch.setattr("llem_lab.LabEngine.close", lambda self: closed.append("e"))
-    if fails:
-        with pytest.raises(OSError, match="pulled the plug"):
-            run_procedure(one)
-    else:
-        run_procedure(one)
+    outcome = work(one.order, registry(), silent, threading.Event())
+    [document] = one.store.outcomes(one.id)
 
+    assert (outcome, document["outcome"]) == (("crash", "crash") if fails else ("done", "done"))
+    assert document["error"] == ("OSError: pulled the plug" if fails else None)
     assert closed == (["m"] if fails == "load" else ["e", "m"])
 
 
@@ -320,14 +314,16 @@ def test_meters_opened_before_one_that_fails_are_closed(session, monkeypatch) ->
 
 def test_an_order_survives_its_file(tmp_path: Path) -> None:
     """What a launcher writes is what the worker reads."""
-    order = WorkOrder("/some/store", "abc", 1, 2, 10, 5, 8)
+    turns = (("a", 0), ("b", 0), ("b", 1))
+    order = WorkOrder("/some/store", 2, 1, ("a", "b"), turns, Gap(1.5, 2.0, 60.0), ("GPU-1",), True)
     order.write(tmp_path / "order.json")
 
     assert WorkOrder.read(tmp_path / "order.json") == order
+    assert order.experiment_id == "a"
 
 
 def test_an_order_that_cannot_be_written_is_the_machines_state(tmp_path: Path) -> None:
     """An error of llem with a hint, not of the operating system."""
     (tmp_path / "order.json").mkdir()
     with pytest.raises(MachineError):
-        WorkOrder("/some/store", "abc", 0, 0, 0, 1, 1).write(tmp_path / "order.json")
+        WorkOrder.single("/some/store", "abc").write(tmp_path / "order.json")

@@ -19,13 +19,13 @@ from llem.config.load import Layer, resolve
 from llem.config.models import OfflineLoad
 from llem.errors import ConfigError, ExperimentFailed
 from llem.experiment.order import WorkOrder
-from llem.experiment.procedure import STEPS, check_backend, run_procedure
+from llem.experiment.procedure import BEFORE, BEGIN, check, check_backend, let_go
 from llem.experiment.serving import STRIDE, Serving
 from llem.experiment.serving_window import arrived_tokens, counts, serving_facts, touching
 from llem.experiment.session import Session
 from llem.experiment.traffic import Flight
 from llem.experiment.trial import LEAD_S
-from llem.experiment.worker import _session
+from llem.experiment.worker import open_sessions, work
 from llem.models.resolve import resolve_model
 from llem.plugins.registry import registry
 from llem.results.store import Store
@@ -47,9 +47,9 @@ def serving(tmp_path: Path, lab, monkeypatch):
         planned = plan_experiment(resolve([Layer("test", values)], registry()), registry())
         store = Store.create(tmp_path / f"store-{len(made)}", {"name": "test", "experiments": [planned.id]})
         store.write_experiment(planned.id, planned.document)
-        order = WorkOrder(str(store.path), planned.id, 0, 0, 0, planned.trials, planned.max_trials)
+        order = WorkOrder.single(str(store.path), planned.id, planned.max_trials)
         told: list[dict] = []
-        made.append(_session(order, store, registry(), told.append, threading.Event(), None))
+        made.extend(open_sessions(order, store, registry(), told.append, threading.Event(), None).values())
         events.append(told)
         return made[-1]
 
@@ -57,14 +57,12 @@ def serving(tmp_path: Path, lab, monkeypatch):
     _make.events = events
     yield _make
     for one in made:
-        for held in (one.instruments, one.work):
-            if held is not None:
-                held.close()
+        let_go(one.host)
 
 
 def through(session: Session, last: str) -> Session:
     """Take every step up to this one."""
-    for step in STEPS:
+    for step in (check, *BEFORE, *BEGIN):
         step(session)
         if step.__name__ == last:
             break
@@ -211,7 +209,7 @@ def test_the_capacity_probe(serving) -> None:
     one = through(serving(load=load), "calibrate")
     work = one.live_work
     assert isinstance(work, Serving)
-    [engine] = one.store.engines(one.order.experiment_id)
+    [engine] = one.store.engines(one.id)
     told = [event["phase"] for event in serving.events[0] if event["event"] == "phase"]
     trial, _, _ = work.trial(0)
 
@@ -223,6 +221,25 @@ def test_the_capacity_probe(serving) -> None:
     assert engine["probe"]["output_tokens_per_s"] == pytest.approx(8 * engine["probe"]["requests_per_s"])
     assert trial.serving.request_rate == work.request_rate == 0.5 * engine["probe"]["requests_per_s"]
     assert told == ["load", "warm-up", "capacity probe", "warm-up"]
+
+
+def test_shares_of_one_engine_are_of_one_capacity(serving) -> None:
+    """A second experiment with the same requests takes the probe of the first; with other requests it probes anew."""
+    probing = {"kind": "open", "probe_concurrency": 8, "probe_seconds": 0.4}
+    first = through(serving(load={**probing, "capacity_share": 0.5}), "warm_up")
+    half = attrs.evolve(first.experiment, load=attrs.evolve(first.experiment.load, capacity_share=0.25))
+    other = attrs.evolve(half, workload=attrs.evolve(half.workload, seed=99))
+
+    found = []
+    for experiment in (half, other):
+        session = attrs.evolve(first, experiment=experiment)
+        session.work = Serving(session)
+        session.work.warm_up()
+        found.append(session.work.probe)
+
+    assert found[0] is first.live_work.probe
+    assert len(first.host.probes) == 2
+    assert found[1] is not found[0]
 
 
 def test_an_over_saturated_load_leaves_requests_behind(serving, monkeypatch) -> None:
@@ -271,12 +288,14 @@ def test_no_garbage_is_collected_within_a_trial(serving, monkeypatch) -> None:
     assert gc.isenabled()
 
 
-def test_the_procedure_with_a_serving_load(serving) -> None:
+def test_the_procedure_with_a_serving_load(serving, monkeypatch) -> None:
     """All steps, from the check to the last trial; the loop is closed with the engine."""
     one = serving(warmup={"seconds": 0.2}, trials=2, max_trials=2)
-    run_procedure(one)
-    [trials] = [one.store.trials(one.order.experiment_id)]
-    rows = one.store.requests(one.order.experiment_id, 1)
+    hosts = []
+    monkeypatch.setattr("llem.experiment.worker.let_go", lambda host: (hosts.append(host), let_go(host)))
+    assert work(one.order, registry(), serving.events[0].append, threading.Event()) == "done"
+    [trials] = [one.store.trials(one.id)]
+    rows = one.store.requests(one.id, 1)
     [calibrated] = [event for event in serving.events[0] if event["event"] == "calibrated"]
 
     assert [trial.index for trial in trials] == [0, 1]
@@ -284,7 +303,7 @@ def test_the_procedure_with_a_serving_load(serving) -> None:
     assert trials[1].output_tokens > 0
     assert calibrated["trial_s"] > 0.2 + 2 * LEAD_S
     with pytest.raises(RuntimeError, match="Runner is closed"):
-        one.live_work._runner.get_loop()
+        hosts[0].runner.get_loop()
 
 
 def test_a_backend_that_does_not_stream_is_refused_before_it_loads(lab) -> None:

@@ -24,11 +24,15 @@ class LabOptions:
 
     token_seconds: float = option(0.001, help="As of echo.")
     fail_in: Literal["load", "generate", "stream"] | None = option(None, help="Where to fail.")
-    error: Literal["memory", "runtime", "oom", "kill", "exit"] = option("runtime", help="How to fail.")
+    error: Literal["memory", "runtime", "oom", "kill", "exit", "hang"] = option("runtime", help="How to fail.")
+    limit: int | None = option(None, help="Larger batches fail.")
+    poisoned: bool = option(False, help="After a failure every further batch of the engine fails.")
     after: int = option(0, help="Batches, or streamed requests, before the failure.")
     every: int = option(1, help="Of the streamed requests after that, each so many-th fails, at its second token.")
     chunk: int = option(1, help="Tokens of a streamed chunk; the last of a request may be smaller, or empty.")
     adapter: str | None = option(None, help="A folder, or a name on a hub.", file="or id")
+    weight_bits: float | None = option(None, help="Bits of a parameter that the backend says it holds.")
+    idle: int | None = option(None, help="Changes nothing where it is 0, which the backend says.")
 
 
 def fail(how: str) -> None:
@@ -41,6 +45,8 @@ def fail(how: str) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
     if how == "exit":
         sys.exit(7)
+    if how == "hang":
+        time.sleep(600)
     raise RuntimeError("device lost")
 
 
@@ -51,12 +57,15 @@ class LabEngine(EchoEngine):
 
     def __init__(self, lab: LabOptions) -> None:
         super().__init__(EchoOptions(token_seconds=lab.token_seconds))
-        self.lab, self.batches, self.streamed, self.in_flight = lab, 0, 0, 0
+        self.lab, self.batches, self.streamed, self.in_flight, self.bad = lab, 0, 0, 0, False
 
     def generate(self, requests, sampling, *, token_times=False):
         print("an engine prints as it pleases")
         self.batches += 1
         if self.lab.fail_in == "generate" and self.batches > self.lab.after:
+            fail(self.lab.error)
+        if self.lab.limit is not None and (self.bad or len(requests) > self.lab.limit):
+            self.bad = self.lab.poisoned
             fail(self.lab.error)
         return super().generate(requests, sampling, token_times=token_times)
 
@@ -89,6 +98,14 @@ class LabBackend(EchoBackend):
 
     def __init__(self, options: LabOptions | None = None) -> None:
         self.options = options or LabOptions()
+
+    def canonical(self, experiment):
+        if self.options.idle == 0:
+            return attrs.evolve(experiment, options=attrs.evolve(self.options, idle=None))
+        return experiment
+
+    def weight_bits(self, experiment, model):
+        return self.options.weight_bits
 
     def load(self, experiment, model, placement):
         if self.options.fail_in == "load":

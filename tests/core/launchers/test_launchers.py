@@ -59,7 +59,7 @@ def test_events_come_in_order_and_the_rest_goes_to_the_log(tmp_path: Path, scrip
 
     assert status == 5
     assert [event["n"] for event in seen[:3]] == [0, 1, 2]
-    assert seen[3]["arguments"][-2:] == ["worker", str(path)]
+    assert seen[3]["arguments"][-3:] == ["worker", "--lifeline", str(path)]
     assert (path.parent / "log.txt").read_text() == "noise\n"
 
 

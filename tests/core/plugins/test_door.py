@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from importlib.util import find_spec
 
 import pytest
 
@@ -154,6 +155,9 @@ def test_unknown_backend_names_the_nearest_that_is_installed(install, llem):
 
 def test_unknown_backend_says_what_to_install(llem):
     """A backend that is known and not installed ends with 2 and the command that installs it."""
+    if find_spec("llem_vllm") is not None:
+        pytest.skip("llem-vllm is installed")
+
     done = llem("run", "-b", "vlm")
 
     assert done.returncode == 2, done.stderr

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from llem.reports.progress import Estimate, progress
+from llem.reports.progress import Estimate, StudyEstimate, progress
 
 TRIAL = {
     "event": "trial",
@@ -142,27 +142,73 @@ def test_quiet_shows_nothing(capsys) -> None:
     assert capsys.readouterr() == ("", "")
 
 
-def test_each_experiment_of_a_study_begins_anew(capsys, monkeypatch) -> None:
-    """Which of how many, its own trials, and how it ended."""
+STUDY = {"event": "study", "experiments": 3, "done": 1, "trials": 4, "restarts": 1, "seconds": 100.0}
+
+
+def of(name: str, event: dict, worker: int = 0) -> dict:
+    """An event of a worker about one experiment."""
+    return {**event, "id": name, "worker": worker}
+
+
+def test_a_study_line_by_line() -> None:
+    """Done, failed, what each worker is at, watts of all of them, and the time left."""
+    study = StudyEstimate(STUDY, 0.0)
+    trial = of("abcdefghij", {**phase("trial", 9.0), "trial": 0})
+    done, oom = ({"event": "outcome", "outcome": outcome} for outcome in ("done", "oom"))
+    result = {"event": "result", "id": "abcdefghij", "outcome": "done"}
+    steps = [
+        (0.0, {"event": "phase", "phase": "load", "worker": 0}, "1 of 3 done · load · about 1:40 left"),
+        (10.0, of("abcdefghij", phase("warm-up", 5.0)), "1 of 3 done · abcdefgh warm-up · about 1:30 left"),
+        (15.0, trial, "1 of 3 done · abcdefgh trial 1 · about 1:25 left"),
+        (20.0, {"event": "power", "watts": {"gpu:A": 300.4}, "worker": 0}, None),
+        (20.0, {"event": "power", "watts": {"gpu:B": 100.0, "gpu:C": 50.0}, "worker": 1}, None),
+        (25.0, of("abcdefghij", TRIAL), "1 of 3 done · abcdefgh trial 1 · 450 W · about 1:15 left"),
+        (30.0, of("abcdefghij", TRIAL), "1 of 3 done · abcdefgh trial 1 · 450 W · about 0:30 left"),
+        (30.0, of("abcdefghij", done), "2 of 3 done · abcdefgh trial 1 · 450 W · about 0:30 left"),
+        (31.0, of("klm", oom), None),
+        (32.0, {"event": "worker ended", "worker": 0}, "2 of 3 done · 1 failed · 150 W · about 0:32 left"),
+        (32.0, result, "2 of 3 done · 1 failed · 150 W · about 0:32 left"),
+    ]  # fmt: skip
+    for now, event, line in steps:
+        study.update(event, now)
+        if line is not None:
+            assert study.line(now) == line
+
+
+def test_with_several_engine_processes_the_result_tells_that_an_experiment_is_done() -> None:
+    """The first of its workers that ends well is not the last one."""
+    study = StudyEstimate({**STUDY, "restarts": 2}, 0.0)
+    study.update(of("a", {"event": "outcome", "outcome": "done"}), 1.0)
+    assert study.done == 1
+    study.update({"event": "result", "id": "a", "outcome": "done"}, 2.0)
+    study.update({"event": "result", "id": "b", "outcome": "interrupted"}, 2.0)
+
+    assert (study.done, study.failed) == (2, 0)
+
+
+def test_hours_are_told_as_hours() -> None:
+    """A study may take days."""
+    assert StudyEstimate({**STUDY, "seconds": 3_725.0}, 0.0).line(0.0) == "1 of 3 done · about 1:02:05 left"
+
+
+def test_plain_lines_of_a_study(capsys, monkeypatch) -> None:
+    """Each trial with its experiment, each result with how it ended, and what is waited for."""
     monkeypatch.setenv("COLUMNS", "120")
     ended = {"event": "result", "id": "abc", "outcome": "done", "valid": True, "error": None}
     with progress(0, quiet=False) as emit:
-        for number in (1, 2):
-            emit({"event": "experiment", "number": number, "of": 2, "id": "abc", "trials": 1})
-            for event in EVENTS[:5]:
-                emit(event)
+        emit(STUDY)
+        emit({"event": "waiting", "for": "GPU-1 (process 7, other)"})
+        emit(of("abcdefghij", phase("warm-up")))
+        emit(of("abcdefghij", TRIAL))
         emit(ended)
-        emit({**ended, "valid": False})
-        emit({**ended, "outcome": "oom", "valid": False, "error": "[too] large"})
+        emit({**ended, "id": "d", "valid": False})
+        emit({**ended, "id": "e", "outcome": "oom", "valid": False, "error": "[too] large"})
 
     assert capsys.readouterr().err.splitlines() == [
-        "experiment 1 of 2 · load",
-        "experiment 1 of 2 · warm-up",
-        "trial 1: 911.8 tok/s · 0.04387 J/output token",
-        "experiment 2 of 2 · load",
-        "experiment 2 of 2 · warm-up",
-        "trial 1: 911.8 tok/s · 0.04387 J/output token",
+        "waiting for GPU-1 (process 7, other)",
+        "1 of 3 done · abcdefgh warm-up · about 1:40 left",
+        "abcdefgh trial 1: 911.8 tok/s · 0.04387 J/output token",
         "abc done",
-        "abc done: not valid",
-        "abc oom: [too] large",
+        "d done: not valid",
+        "e oom: [too] large",
     ]

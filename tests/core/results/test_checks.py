@@ -289,11 +289,27 @@ def test_before_anything_loaded(make):
 
 
 def test_restarts_that_are_missing(study):
-    """Of two engine processes asked for only one ended: the experiment was interrupted."""
+    """Of two engine processes asked for only one has trials: the experiment was interrupted."""
     study.experiment["config"]["restarts"] = 2
     assert study.result().outcome == "interrupted"
     study.outcomes.append(study.make.outcome_document(1))
+    assert study.result().outcome == "interrupted"
+    study.trials[-1] = attrs.evolve(study.trials[-1], restart=1)
     assert study.result().outcome == "done"
+
+
+def test_trials_that_are_missing(study):
+    """An engine process that ended well does not make up for trials that are not there."""
+    study.experiment["config"]["trials"] = len(study.trials) + 1
+    result = study.result()
+    assert (result.outcome, result.valid) == ("interrupted", False)
+    assert result.error == f"{len(study.trials)} of {len(study.trials) + 1} trials are stored"
+
+
+def test_a_failure_after_success_is_a_failure(study):
+    """Further trials were asked for, and their engine process crashed: that is not told as done."""
+    study.outcomes.append(study.make.outcome_document(1, "crash", "it fell"))
+    assert (study.result().outcome, study.result().error) == ("crash", "it fell")
 
 
 def test_a_second_attempt_counts(study):

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
-
 import attrs
 import pytest
 from hypothesis import given

@@ -6,7 +6,7 @@ import attrs
 import pytest
 
 from llem.config.models import Baseline, Experiment, Warmup
-from llem.study.estimate import Estimate, estimate
+from llem.study.estimate import Estimate, estimate, estimate_groups
 
 PLAIN = Experiment(
     backend="echo",
@@ -30,10 +30,20 @@ PLAIN = Experiment(
 )
 def test_one_experiment(changes: dict, least_s: float, most_s: float) -> None:
     """Baselines before and after, warm-up, and a window per trial; around each engine process anew."""
-    assert estimate([attrs.evolve(PLAIN, **changes)]) == Estimate(least_s, most_s)
+    one = attrs.evolve(PLAIN, **changes)
+
+    assert estimate([one]) == Estimate(least_s, most_s, one.restarts)
 
 
 def test_experiments_add_up() -> None:
     """They run one after the other; none take no time."""
-    assert estimate([PLAIN] * 3) == Estimate(3 * 130.0, 3 * 180.0)
-    assert estimate([]) == Estimate(0.0, 0.0)
+    assert estimate([PLAIN] * 3) == Estimate(3 * 130.0, 3 * 180.0, 3)
+    assert estimate([]) == Estimate(0.0, 0.0, 0)
+
+
+def test_those_that_share_an_engine_share_its_baselines() -> None:
+    """Each has its own warm-up; a gap comes with every trial, and workers side by side share the time."""
+    group = [PLAIN, attrs.evolve(PLAIN, restarts=2)]
+
+    assert estimate_groups([group]) == Estimate(2 * 50.0 + 3 * 30.0 + 100.0, 2 * 50.0 + 3 * 30.0 + 200.0, 2)
+    assert estimate_groups([[PLAIN]], gap_s=2.0, parallel=2) == Estimate(140.0 / 2, 200.0 / 2, 1)

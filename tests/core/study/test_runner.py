@@ -17,7 +17,7 @@ from llem.launchers.inline import InlineLauncher
 from llem.plugins.registry import registry
 from llem.results.store import Store
 from llem.study.preflight import Planned, plan_experiment
-from llem.study.runner import Ran, _shares, default_folder, run_all, run_planned, stop_on_interrupt
+from llem.study.runner import Ran, Terms, default_folder, run_all, run_planned, stop_on_interrupt
 
 
 @pytest.fixture
@@ -33,22 +33,7 @@ def plan(short):
 def run(planned: Planned, out: Path, launcher: Launcher, stop: threading.Event | None = None, emit=silent):
     """The production path below the command line."""
     stop = stop or threading.Event()
-    return run_planned(planned, out, launcher, registry(), study={"name": "test"}, emit=emit, stop=stop)
-
-
-@pytest.mark.parametrize(
-    ("trials", "most", "restarts", "shares"),
-    [
-        (5, 10, 1, [(5, 10)]),
-        (10, 20, 2, [(5, 10), (5, 10)]),
-        (5, 5, 2, [(3, 3), (2, 2)]),
-        (5, 7, 3, [(2, 3), (2, 2), (1, 2)]),
-        (1, 1, 2, [(1, 1), (1, 1)]),
-    ],
-)
-def test_trials_are_shared_out_exactly(trials: int, most: int, restarts: int, shares: list) -> None:
-    """Evenly, together as many as asked for, and none of the processes for nothing."""
-    assert _shares(Planned("id", {}, trials, most, restarts)) == shares
+    return run_planned(planned, out, lambda: launcher, registry(), study={"name": "test"}, emit=emit, stop=stop)
 
 
 class Silent(Launcher):
@@ -106,7 +91,7 @@ def test_no_further_engine_process_is_started_after_a_wish_to_stop(plan, tmp_pat
     assert (caught.value.code, str(tmp_path / "out") in caught.value.hint) == ("interrupted", True)
     assert result is not None
     assert (result.outcome, result.trials, result.valid) == ("interrupted", 1, False)
-    assert [document["outcome"] for document in store.outcomes(planned.id)] == ["done", "interrupted"]
+    assert [document["outcome"] for document in store.outcomes(planned.id)] == ["done"]
 
 
 class Interrupted(Launcher):
@@ -143,10 +128,11 @@ def test_the_first_wish_to_stop_ends_the_run_at_the_next_step(plan, tmp_path: Pa
     with pytest.raises(ExperimentFailed) as caught:
         run(plan(trials=3, max_trials=3), tmp_path / "out", InlineLauncher(), stop, emit)
     trials = Store.open(tmp_path / "out").trials(plan().id)
+    told = [name for name in seen if name not in ("ended", "worker ended", "result")]
 
     assert (caught.value.message, caught.value.code) == ("stopped by the user", "interrupted")
     assert len(trials) == (1 if when == "trial" else 0)
-    assert seen[-2:] == (["trial", "outcome"] if when == "trial" else ["warm-up", "outcome"])
+    assert told[-2:] == [when, "outcome"]
 
 
 @pytest.mark.parametrize(
@@ -160,7 +146,7 @@ def test_the_workers_error_keeps_its_kind(plan, tmp_path: Path, code: int, kind:
 
         def launch(self, order, emit, stop):
             error = {"message": "no", "hint": "yes", "code": "why", "exit_code": code}
-            emit({"event": "outcome", "outcome": "invalid", "error": error})
+            emit({"event": "outcome", "id": plan().id, "outcome": "invalid", "error": error})
             return 1
 
     with pytest.raises(kind) as caught:
@@ -237,14 +223,15 @@ def test_in_another_thread_signals_are_left_alone() -> None:
 # several experiments
 
 
-def run_several(planned: list[Planned], out: Path, launcher: Launcher, stop=None, emit=silent) -> Ran:
+def run_several(planned: list[Planned], out: Path, launcher: Launcher, stop=None, emit=silent, **terms) -> Ran:
     """As a study runs them."""
     study = {"name": "test", "experiments": [one.id for one in planned]}
-    return run_all(planned, out, launcher, registry(), study=study, emit=emit, stop=stop or threading.Event())
+    stop = stop or threading.Event()
+    return run_all(planned, out, lambda: launcher, registry(), study=study, emit=emit, stop=stop, terms=Terms(**terms))
 
 
-def test_experiments_of_a_study_have_workers_of_their_own(plan, tmp_path: Path) -> None:
-    """Folders of workers are numbered through; each experiment's engine processes from 0."""
+def test_experiments_that_share_an_engine_share_workers(plan, tmp_path: Path) -> None:
+    """One worker for each engine process; each experiment's engine processes are numbered from 0."""
     several = [plan(trials=2, max_trials=2, restarts=2, sampling={"seed": seed}) for seed in (1, 2)]
     events: list[dict] = []
     ran = run_several(several, tmp_path / "out", InlineLauncher(), emit=events.append)
@@ -252,18 +239,20 @@ def test_experiments_of_a_study_have_workers_of_their_own(plan, tmp_path: Path) 
 
     assert [result.id for result in ran.results] == [one.id for one in several]
     assert (ran.errors, ran.interrupted) == ({}, None)
-    assert sorted(path.name for path in (tmp_path / "out" / "workers").iterdir()) == ["0", "1", "2", "3"]
+    assert sorted(path.name for path in (tmp_path / "out" / "workers").iterdir()) == ["0", "1"]
     assert [[trial.restart for trial in store.trials(one.id)] for one in several] == [[0, 1], [0, 1]]
-    marks = [event for event in events if event["event"] in ("experiment", "result")]
-    assert [(mark["event"], mark["id"]) for mark in marks] == [
-        (kind, one.id) for one in several for kind in ("experiment", "result")
-    ]
-    assert [(mark["number"], mark["of"]) for mark in marks if mark["event"] == "experiment"] == [(1, 2), (2, 2)]
+    assert [event["experiments"] for event in events if event["event"] == "worker"] == [2, 2]
+    assert sorted(event["id"] for event in events if event["event"] == "result") == sorted(one.id for one in several)
+
+
+def apart(plan, count: int, **settings) -> list[Planned]:
+    """Experiments each of which needs an engine of its own."""
+    return [plan(echo={"token_seconds": 0.001 + n / 1e5}, **settings) for n in range(count)]
 
 
 def test_a_study_goes_on_after_a_worker_that_failed(plan, tmp_path: Path) -> None:
     """Each failure is an outcome and an error by id."""
-    several = [plan(sampling={"seed": seed}) for seed in (1, 2)]
+    several = apart(plan, 2)
     ran = run_several(several, tmp_path / "out", Silent(-11))
 
     assert [result.outcome for result in ran.results] == ["crash", "crash"]
@@ -275,25 +264,29 @@ def test_a_study_goes_on_after_a_worker_that_failed(plan, tmp_path: Path) -> Non
 )
 def test_a_wish_to_stop_leaves_the_rest_of_a_study_undone(plan, tmp_path: Path, launcher: Launcher) -> None:
     """After the first experiment, whether it ended or not; what did not begin has no folder."""
-    several = [plan(sampling={"seed": seed}) for seed in (1, 2, 3)]
-    ran = run_several(several, tmp_path / "out", launcher)
+    ran = run_several(apart(plan, 3), tmp_path / "out", launcher)
 
-    assert [result.id for result in ran.results] == [several[0].id]
+    [result] = ran.results
     assert ran.interrupted is not None
     assert ran.interrupted.code == "interrupted"
-    assert Store.open(tmp_path / "out").experiment_ids() == (several[0].id,)
+    assert Store.open(tmp_path / "out").experiment_ids() == (result.id,)
 
 
 def test_a_store_that_cannot_be_written_ends_the_study(plan, tmp_path: Path) -> None:
     """There is no sense in measuring what cannot be kept."""
 
+    several = apart(plan, 2)
+    began: list[str] = []
+
     class Occupies(Silent):
         def launch(self, order, emit, stop):
-            (tmp_path / "out" / "experiments" / several[1].id).write_text("in the way")
+            [name] = Store.open(tmp_path / "out").experiment_ids()
+            began.append(name)
+            [other] = [one.id for one in several if one.id != name]
+            (tmp_path / "out" / "experiments" / other).write_text("in the way")
             return super().launch(order, emit, stop)
 
-    several = [plan(sampling={"seed": seed}) for seed in (1, 2)]
     with pytest.raises(LlemError):
         run_several(several, tmp_path / "out", Occupies(0))
 
-    assert Store.open(tmp_path / "out").experiment_ids() == (several[0].id,)
+    assert Store.open(tmp_path / "out").experiment_ids() == tuple(began)

@@ -199,6 +199,21 @@ class UnknownFinding(EchoBackend):
         return [Finding("made_up", "info", "never heard of")]
 
 
+class NeverCanonical(EchoBackend):
+    def canonical(self, experiment: Experiment) -> Experiment:
+        return attrs.evolve(experiment, weights_seed=experiment.weights_seed + 1)
+
+
+class DropsTheModel(EchoBackend):
+    def canonical(self, experiment: Experiment) -> Experiment:
+        return attrs.evolve(experiment, model="shape:llama-3.2-1b")
+
+
+class BytesForBits(EchoBackend):
+    def weight_bits(self, experiment: Experiment, model: ModelSpec) -> float:
+        return 2e9
+
+
 class ClosesOnce(EchoBackend):
     def load(self, experiment: Experiment, model: ModelSpec, placement: Placement) -> Engine:
         class Once(EchoEngine):
@@ -217,11 +232,17 @@ def _experiment() -> Experiment:
 
 @pytest.mark.parametrize(
     ("backend", "check"),
-    [(LoadsInCheck, "test_check_loads_nothing"), (UnknownFinding, "test_check_reports_findings")],
+    [
+        (LoadsInCheck, "test_check_loads_nothing"),
+        (UnknownFinding, "test_check_reports_findings"),
+        (NeverCanonical, "test_canonical_is_taken_and_stays"),
+        (DropsTheModel, "test_canonical_is_taken_and_stays"),
+        (BytesForBits, "test_weight_bits_are_a_number_or_unsaid"),
+    ],
     ids=lambda value: getattr(value, "__name__", value),
 )
 def test_faulty_check_is_caught(backend: type[Backend], check: str) -> None:
-    """A check that reads weights, or reports a code that nobody can look up, fails."""
+    """A check that reads weights or reports an unknown code fails, as does one that is never done leaving out."""
     getattr(EchoKit(), check)(EchoBackend(), _experiment(), MODEL)
     with pytest.raises((*FAILED, FileNotFoundError)):
         getattr(EchoKit(), check)(backend(EchoOptions()), _experiment(), MODEL)
@@ -468,5 +489,5 @@ def test_failures_show_under_pytest(pytester: pytest.Pytester) -> None:
         """,
     )
     result = pytester.runpytest_subprocess("-p", "no:cacheprovider", "--import-mode=prepend")
-    result.assert_outcomes(failed=1, passed=19)
+    result.assert_outcomes(failed=1, passed=21)
     result.stdout.fnmatch_lines(["*test_effective_config*", "*'devices': [[]0, 1[]]*"])

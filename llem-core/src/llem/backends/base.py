@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Hashable, Mapping, Sequence
 from typing import Any, ClassVar
 
 import attrs
@@ -22,7 +22,37 @@ __all__ = [
     "Placement",
     "Request",
     "Scored",
+    "engine_settings",
 ]
+
+#: Settings that say what is asked of an engine and how that is measured, and not how the engine is made.
+NOT_OF_THE_ENGINE = frozenset(
+    (
+        "workload",
+        "load",
+        "slo",
+        "warmup",
+        "baseline",
+        "preset",
+        "window_s",
+        "trials",
+        "max_trials",
+        "target_half_width",
+        "restarts",
+    )
+)
+
+
+def engine_settings(experiment: Experiment, *, but: Collection[str] = ()) -> str:
+    """Every setting that may say how the engine is made, as one text that is equal for equal settings.
+
+    Args:
+        but: names of further fields of `Experiment` that do not; "load.kind" is the one part of the load that may.
+    """
+    names = [field.name for field in attrs.fields(Experiment) if field.name not in NOT_OF_THE_ENGINE]
+    settings = {name: getattr(experiment, name) for name in names if name not in but}
+    kind = None if "load.kind" in but else experiment.load.kind
+    return repr((kind, settings))
 
 
 @attrs.frozen
@@ -167,6 +197,15 @@ class Engine(ABC):
         """Start peak memory anew, where the engine can. The default does nothing."""
         return None
 
+    def turn_to(self, experiment: Experiment) -> None:
+        """From now on this experiment is measured, of those that share the engine (`Backend.engine_key`).
+
+        Called before each turn of another experiment, never within a window: `effective_config` speaks of it from now
+        on, and whatever the engine keeps of the prompts of others, such as a prefix cache, is forgotten. The default
+        does nothing.
+        """
+        return None
+
     def pids(self) -> Collection[int]:
         """Processes of the engine that may have been there before it was loaded: those of a server that was running.
 
@@ -193,6 +232,32 @@ class Backend(ABC):
 
         A declared parameter is consumed or refused here, never ignored.
         """
+
+    def canonical(self, experiment: Experiment) -> Experiment:
+        """The same experiment without what changes nothing: settings that equal the engine's own default, or have no
+        effect beside the others, as None (or the experiment's own default). Must not import the engine.
+
+        Experiments that are equal then are one experiment: they have the same id, and a study runs it once. Leave in
+        what is not certain. The default changes nothing.
+        """
+        return experiment
+
+    def weight_bits(self, experiment: Experiment, model: ModelSpec) -> float | None:
+        """Bits of GPU memory that each parameter of the model takes at least; for estimates before anything is loaded.
+
+        None, the default, where the engine may hold fewer, or part of the weights elsewhere; 0 where it holds none.
+        """
+        return None
+
+    def engine_key(self, experiment: Experiment) -> Hashable:
+        """What an engine is made with: experiments of equal keys are measured with one engine, turn by turn.
+
+        The default is every setting but the workload, the figures of the load, and how it is measured. Sampling counts,
+        since an engine may build on it; a backend whose engine takes it with each request leaves it out
+        (`engine_settings(experiment, but=("sampling",))`). One whose engine is made for the load, or cannot forget the
+        prompts of others, adds the load and the workload.
+        """
+        return engine_settings(experiment)
 
     @abstractmethod
     def load(self, experiment: Experiment, model: ModelSpec, placement: Placement) -> Engine:

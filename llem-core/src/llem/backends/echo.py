@@ -21,6 +21,7 @@ from llem.backends.base import (
     Placement,
     Request,
     Scored,
+    engine_settings,
 )
 from llem.config.fields import at_least, option
 from llem.config.models import Experiment, Sampling
@@ -123,6 +124,14 @@ class EchoBackend(Backend):
 
     def check(self, experiment: Experiment, model: ModelSpec) -> Sequence[Finding]:
         return []
+
+    def weight_bits(self, experiment: Experiment, model: ModelSpec) -> float:
+        """It holds no model."""
+        return 0.0
+
+    def engine_key(self, experiment: Experiment) -> str:
+        """It takes everything with each request, and remembers nothing."""
+        return engine_settings(experiment, but=("sampling", "token_times", "load.kind"))
 
     def load(self, experiment: Experiment, model: ModelSpec, placement: Placement) -> Engine:
         return EchoEngine(self.options)

@@ -8,6 +8,7 @@ from llem import __version__
 from llem.cli.compare import compare as compare_command
 from llem.cli.config import config as config_group
 from llem.cli.doctor import doctor as doctor_command
+from llem.cli.export import export as export_command
 from llem.cli.plan import plan as plan_command
 from llem.cli.plugins import plugins as plugins_command
 from llem.cli.root import Root, verbose_option
@@ -34,6 +35,7 @@ for _command in (
     plan_command,
     show_command,
     compare_command,
+    export_command,
     verify_command,
     config_group,
     plugins_command,

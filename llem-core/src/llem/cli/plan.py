@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
 import click
 
 from llem.cli.root import verbose_option
+
+if TYPE_CHECKING:
+    from llem.study.memory import GpuKind
 
 __all__ = ["plan"]
 
@@ -15,6 +21,9 @@ __all__ = ["plan"]
 @click.option("-b", "--backend", help="As of `llem run`.")
 @click.option("--set", "assignments", multiple=True, metavar="KEY=VALUE", help="As of `llem run`.")
 @click.option("--preset", type=click.Choice(["quick", "standard", "publication"]), help="As of `llem run`.")
+@click.option(
+    "--gpu-memory", metavar="SIZE", help="Memory of each GPU, such as 80GiB; default: this machine's, if any."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the plan as JSON.")
 @verbose_option
 def plan(
@@ -23,10 +32,11 @@ def plan(
     backend: str | None,
     assignments: tuple[str, ...],
     preset: str | None,
+    gpu_memory: str | None,
     as_json: bool,
     verbose: bool,
 ) -> None:
-    """Show what STUDY would run: how many points are left of those declared and why, the order, and the time.
+    """Show what STUDY would run: how many points are left of those declared and why, the order, time and memory.
 
     Nothing is run, no engine is loaded, and none need be installed.
     """
@@ -35,10 +45,24 @@ def plan(
     from llem.reports.plan import plan_document, plan_lines
     from llem.study.load import load
 
-    planned = load(study, flag_layers(model, backend, preset, assignments), registry())
+    planned = load(study, flag_layers(model, backend, preset, assignments), registry(), gpu=_gpu(gpu_memory))
     if as_json:
         import json
 
         click.echo(json.dumps(plan_document(planned), indent=2, sort_keys=True, ensure_ascii=False))
     else:
         click.echo("\n".join(plan_lines(planned)))
+
+
+def _gpu(memory: str | None) -> Callable[[], GpuKind | None]:
+    """What is known of the GPUs: as given, else of this machine, which is only asked if an experiment may use one."""
+    from llem.study.machine import this_gpu
+    from llem.study.memory import GpuKind, parse_bytes
+
+    if memory is None:
+        return this_gpu
+    try:
+        kind = GpuKind(parse_bytes(memory))
+    except ValueError as error:
+        raise click.BadParameter(str(error), param_hint="'--gpu-memory'") from None
+    return lambda: kind

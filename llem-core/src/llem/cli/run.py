@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 
 __all__ = ["run"]
 
+#: Codes of errors after which a folder is as it was.
+UNTOUCHED = ("store_exists", "store_busy", "config_invalid")
+
 
 @click.command()
 @click.argument("study", required=False, type=click.Path())
@@ -22,8 +25,9 @@ __all__ = ["run"]
 @click.option("-b", "--backend", help="Inference engine.  [default: the one that is installed]")
 @click.option("--set", "assignments", multiple=True, metavar="KEY=VALUE", help="Set any value, e.g. load.batch_size=8.")
 @click.option("--preset", type=click.Choice(["quick", "standard", "publication"]), help="How thoroughly to measure.")
-@click.option("-o", "--out", metavar="DIR", help="Folder for the results; must be new.")
+@click.option("-o", "--out", metavar="DIR", help="Folder for the results; must be new, but with --resume.")
 @click.option("--launcher", default="process", show_default=True, help="Where the worker runs.")
+@click.option("--resume", is_flag=True, help="Go on with what the folder holds: measure what is missing or failed.")
 @click.option("--json", "as_json", is_flag=True, help="Print the Result alone, as JSON; a list for a study of several.")
 @click.option("-q", "--quiet", is_flag=True, help="No progress; the result still comes.")
 @verbose_option
@@ -35,40 +39,40 @@ def run(
     preset: str | None,
     out: str | None,
     launcher: str,
+    resume: bool,
     as_json: bool,
     quiet: bool,
     verbose: bool,
 ) -> None:
     """Measure: STUDY is a YAML file of one configuration or of many; with nothing given, a tiny model is measured.
 
-    A study of many runs them one after the other into one folder, and goes on after one that fails. Ends with 1 when
-    one failed or its result is invalid.
+    A study of many measures them into one folder, those that can share an engine turn by turn, and goes on after one
+    that fails. Ends with 1 when one failed or its result is invalid.
     """
     from llem.api import prepare
     from llem.cli.settings import flag_layers
 
-    ready = prepare(study, flag_layers(model, backend, preset, assignments), out)
+    layers = flag_layers(model, backend, preset, assignments)
+    ready = prepare(study, layers, out, launcher=launcher, resume=resume)
     quiet = quiet or as_json
     if ready.study.file.single:
-        run_one(ready, launcher, as_json, quiet, verbose)
+        run_one(ready, as_json, quiet, verbose)
     else:
-        run_many(ready, launcher, as_json, quiet, verbose)
+        run_many(ready, as_json, quiet, verbose)
 
 
-def run_one(ready: Ready, launcher: str, as_json: bool, quiet: bool, verbose: bool) -> None:
+def run_one(ready: Ready, as_json: bool, quiet: bool, verbose: bool) -> None:
     """Measure one configuration and print its Result."""
     from llem.errors import LlemError
-    from llem.plugins.registry import registry
     from llem.reports.progress import progress
-    from llem.study.runner import run_planned, stop_on_interrupt
+    from llem.study.stopping import stop_on_interrupt
 
-    made = registry().load("launcher", launcher)()
     [planned] = ready.planned
     try:
         with stop_on_interrupt() as stop, progress(planned.trials, quiet=quiet, verbose=verbose) as emit:
-            result = run_planned(planned, ready.folder, made, registry(), study=ready.document, emit=emit, stop=stop)
+            result = ready.run_one(emit, stop)
     except LlemError as error:
-        if ready.folder.exists() and error.code != "store_exists":
+        if ready.folder.exists() and error.code not in UNTOUCHED:
             click.echo(f"what was measured is in {ready.folder}", err=True)
         if error.code == "interrupted":
             raise KeyboardInterrupt from error
@@ -80,24 +84,22 @@ def run_one(ready: Ready, launcher: str, as_json: bool, quiet: bool, verbose: bo
         raise SystemExit(1)
 
 
-def run_many(ready: Ready, launcher: str, as_json: bool, quiet: bool, verbose: bool) -> None:
+def run_many(ready: Ready, as_json: bool, quiet: bool, verbose: bool) -> None:
     """Measure all experiments of a study and print them as a table, or as a list of Results."""
     from llem.errors import LlemError
-    from llem.plugins.registry import registry
     from llem.reports.progress import progress
     from llem.reports.study_table import render_study
     from llem.results.serial import dump
-    from llem.study.runner import run_all, stop_on_interrupt
+    from llem.study.stopping import stop_on_interrupt
 
-    made = registry().load("launcher", launcher)()
     if not quiet:
         _tell_left_out(ready.study)
     document = ready.document
     try:
         with stop_on_interrupt() as stop, progress(0, quiet=quiet, verbose=verbose) as emit:
-            ran = run_all(ready.planned, ready.folder, made, registry(), study=document, emit=emit, stop=stop)
+            ran = ready.run(emit, stop)
     except LlemError as error:
-        if ready.folder.exists() and error.code != "store_exists":
+        if ready.folder.exists() and error.code not in UNTOUCHED:
             click.echo(f"what was measured is in {ready.folder}", err=True)
         raise
     if as_json:
@@ -108,6 +110,8 @@ def run_many(ready: Ready, launcher: str, as_json: bool, quiet: bool, verbose: b
     if ran.interrupted is not None:
         click.echo(f"{len(ran.results)} of {len(ready.planned)} experiments began", err=True)
         raise KeyboardInterrupt from ran.interrupted
+    if ran.stopped is not None:
+        raise ran.stopped
     if not all(result.valid for result in ran.results):
         raise SystemExit(1)
 

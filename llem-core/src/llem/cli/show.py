@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
 import click
+
+if TYPE_CHECKING:
+    from llem.results.models import Result
+    from llem.results.store import Store
 
 __all__ = ["show"]
 
@@ -10,35 +17,115 @@ __all__ = ["show"]
 @click.command()
 @click.argument("folder", metavar="DIR", type=click.Path())
 @click.argument("experiment", metavar="[EXPERIMENT]", required=False)
+@click.option("--by", "axis", metavar="AXIS", help="What each value of this axis does, all else equal.")
+@click.option("--reference", metavar="VALUE", help="With --by: the value to compare with; default: the file's first.")
+@click.option("--metric", "metrics", multiple=True, metavar="NAME", help="With --by: the metrics to look at.")
+@click.option("--pairs", is_flag=True, help="With --by: each pair of experiments by itself.")
+@click.option("--all", "everything", is_flag=True, help="A line for each experiment, however many there are.")
 @click.option("--json", "as_json", is_flag=True, help="Print the Result alone as JSON; a list when there are several.")
-def show(folder: str, experiment: str | None, as_json: bool) -> None:
+def show(
+    folder: str,
+    experiment: str | None,
+    axis: str | None,
+    reference: str | None,
+    metrics: tuple[str, ...],
+    pairs: bool,
+    everything: bool,
+    as_json: bool,
+) -> None:
     """Print the result of an experiment, or a table of what varies when DIR holds several and none is named.
 
     The beginning of an id is enough for EXPERIMENT. An experiment that has not ended is computed from the trials that
-    are there.
+    are there. Of more than 200 experiments a summary is printed, unless --all is given.
     """
     from llem.results.store import Store
-    from llem.results.verify import recompute
 
+    if axis is None and (reference is not None or metrics or pairs):
+        raise click.UsageError("--reference, --metric and --pairs belong to --by AXIS")
+    if axis is not None and experiment is not None:
+        raise click.UsageError("--by looks at all experiments; leave EXPERIMENT out")
     store = Store.open(folder)
+    if axis is not None:
+        _by_axis(store, axis, metrics, reference, pairs=pairs, as_json=as_json)
+        return
     names = (store.find(experiment),) if experiment else store.experiment_ids()
-    results = [store.read_result(name) or recompute(store, name) for name in names]
     if as_json:
-        from llem.results.serial import dump, to_text
-
-        documents = [dump(result) for result in results]
-        single = experiment is not None or len(documents) == 1
-        click.echo(to_text(documents[0] if single else documents), nl=False)
+        _json(_results(store, names), single=experiment is not None or len(names) == 1)
         return
     from llem.reports.console import render_result, render_results
+    from llem.reports.study_summary import MANY, render_summary
     from llem.reports.study_table import render_study, varied
 
-    if not results:
+    if not names:
         click.echo(f"{folder} holds no experiment yet")
-    elif len(results) == 1:
-        render_result(results[0])
-    elif varied(study := store.study(), names):
+        return
+    if len(names) == 1:
+        [result] = _results(store, names)
+        render_result(result)
+        return
+    study = store.study()
+    axes = varied(study, names)
+    if len(names) > MANY and not everything:
+        from llem.results.collection import EFFECT_METRICS
+        from llem.results.overview import overview_of, overviews
+
+        ended = set(store.result_ids())
+        rows = list(overviews(store, [name for name in names if name in ended], EFFECT_METRICS))
+        rest = _results(store, [name for name in names if name not in ended])
+        rows += [overview_of(result, EFFECT_METRICS) for result in rest]
+        render_summary(rows, study, axes)
+    elif axes:
         place = {name: number for number, name in enumerate(study["experiments"])}  # the order they ran in
-        render_study(sorted(results, key=lambda result: place[result.id]), study)
+        render_study(sorted(_results(store, names), key=lambda result: place[result.id]), study)
     else:
-        render_results(results)
+        render_results(list(_results(store, names)))
+
+
+def _results(store: Store, names: Sequence[str]) -> Iterator[Result]:
+    from llem.results.verify import recompute
+
+    return (store.read_result(name) or recompute(store, name) for name in names)
+
+
+def _json(results: Iterator[Result], *, single: bool) -> None:
+    """One document, or a list of them written one by one: of ten thousand, only one is in memory."""
+    from textwrap import indent
+
+    from llem.results.serial import dump, to_text
+
+    if single:
+        [result] = results
+        click.echo(to_text(dump(result)), nl=False)
+        return
+    before = "[\n"
+    for result in results:
+        click.echo(before + indent(to_text(dump(result)).removesuffix("\n"), "  "), nl=False)
+        before = ",\n"
+    click.echo("[]" if before == "[\n" else "\n]")
+
+
+def _by_axis(
+    store: Store, axis: str, metrics: tuple[str, ...], reference: str | None, *, pairs: bool, as_json: bool
+) -> None:
+    from llem.reports.axis_table import render_effects, render_pairs
+    from llem.results.collection import EFFECT_METRICS, Results
+    from llem.results.directions import lower_is_better
+
+    for metric in metrics:
+        lower_is_better(metric)  # refuses what is neither good nor bad
+    asked = metrics or EFFECT_METRICS
+    results = Results.open(store)
+    effects = results.by_axis(axis, asked, reference)
+    singles = results.by_pair(axis, asked, reference) if pairs else []
+    if as_json:
+        import attrs
+
+        from llem.results.serial import to_text
+
+        click.echo(to_text([attrs.asdict(one) for one in (singles if pairs else effects)]), nl=False)
+    elif not effects or (pairs and not singles):
+        click.echo(f"nothing to compare: no two values of {axis} have valid results with these metrics")
+    elif pairs:
+        render_pairs(singles)
+    else:
+        render_effects(effects)

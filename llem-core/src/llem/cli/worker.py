@@ -9,7 +9,8 @@ __all__ = ["worker"]
 
 @click.command(hidden=True)
 @click.argument("order", type=click.Path(exists=True, dir_okay=False))
-def worker(order: str) -> None:
+@click.option("--lifeline", is_flag=True, help="Standard input ends when the launching process does, and so does this.")
+def worker(order: str, lifeline: bool) -> None:
     """Carry out ORDER, a JSON file that a launcher wrote."""
     import json
     import os
@@ -17,6 +18,11 @@ def worker(order: str) -> None:
     import sys
     import threading
     from pathlib import Path
+
+    if lifeline:
+        from llem.experiment.lifeline import guard
+
+        guard()
 
     from llem.experiment.order import WorkOrder
     from llem.experiment.worker import work
@@ -36,9 +42,15 @@ def worker(order: str) -> None:
 
         def emit(event: object) -> None:
             line = json.dumps(event) + "\n"
-            os.write(events_fd, line.encode())  # first: a full disk must not keep the parent from hearing of it
+            try:
+                os.write(events_fd, line.encode())  # first: a full disk must not keep the parent from hearing of it
+            except BrokenPipeError:
+                if lifeline:  # the parent died a moment ago, and the guard is about to act
+                    os.killpg(0, signal.SIGKILL)
+                raise
             kept.write(line)
             kept.flush()
 
+        emit({"event": "started", "pid": os.getpid()})
         outcome = work(WorkOrder.read(path), registry(), emit, stop, events_fd)
     raise SystemExit(0 if outcome == "done" else 1)

@@ -5,35 +5,37 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import attrs
 
 from llem.config.converter import structure_all
-from llem.config.fields import option
 from llem.config.layers import Layer
 from llem.config.models import Experiment
+from llem.config.order import Limits, Order
 from llem.config.text import parse_mapping, read_text, to_yaml
 from llem.config.words import got
 from llem.errors import ConfigError, Problem, nearest
 
-__all__ = ["STUDY_KEYS", "Order", "Stated", "StudyFile", "is_study", "parse_study", "read_study"]
+__all__ = ["STUDY_KEYS", "Limits", "Order", "Stated", "StudyFile", "is_study", "parse_study", "read_study"]
 
 #: What a study may hold. A file with any of these but `trials`, which experiments have too, is a study.
-STUDY_KEYS = ("name", "includes", "base", "axes", "zip", "experiments", "exclude", "trials", "order")
+STUDY_KEYS = (
+    "name",
+    "includes",
+    "base",
+    "axes",
+    "zip",
+    "experiments",
+    "exclude",
+    "trials",
+    "order",
+    "limits",
+    "parallel",
+)
 #: What later versions will take.
 NOT_YET: Mapping[str, str] = {"quality": "this version measures no quality"}
 _FIELDS = frozenset(field.name for field in attrs.fields(Experiment))
-
-
-@attrs.frozen(kw_only=True)
-class Order:
-    """In which order the experiments of a study run."""
-
-    kind: Literal["blocks", "file"] = option(
-        "blocks", help="`blocks`: at random, by the seed; `file`: as the file lists them, which confounds with drift."
-    )
-    seed: int = option(0, help="Seed of the random order; it is stored with the results.")
 
 
 @attrs.frozen
@@ -54,6 +56,7 @@ class StudyFile:
         zips: groups of axes that vary together.
         experiments: points listed by hand, in addition to those of the axes.
         exclude: partial points; what matches one is left out.
+        parallel: workers at once, each on GPUs of its own.
         texts: name of each file to what it holds, word for word.
         prefixes: source of a base layer to what stands before a setting's path in its file: "study.yaml: base.".
         beside: sources whose `trials` stands beside `base`, not in it.
@@ -65,7 +68,9 @@ class StudyFile:
     zips: tuple[Mapping[str, Stated], ...] = ()
     experiments: tuple[Stated, ...] = ()
     exclude: tuple[Stated, ...] = ()
-    order: Order = Order()
+    order: Order = attrs.field(factory=Order)
+    limits: Limits = attrs.field(factory=Limits)
+    parallel: int = 1
     texts: Mapping[str, str] = attrs.field(factory=dict)
     prefixes: Mapping[str, str] = attrs.field(factory=dict)
     beside: frozenset[str] = frozenset()
@@ -166,7 +171,8 @@ def _merged(parts: Sequence[_Part], name: str) -> StudyFile:
             study = _with_base(study, part, document, f"{part.label}: ")
             continue
         order, of_order = structure_all(Order, document.get("order", {}), "order")
-        if problems := [*_problems(document), *of_order]:
+        limits, of_limits = structure_all(Limits, document.get("limits", {}), "limits")
+        if problems := [*_problems(document), *of_order, *of_limits]:
             raise _invalid(part, problems)
         base = document.get("base")
         values = dict(base) if isinstance(base, Mapping) else {}
@@ -177,6 +183,9 @@ def _merged(parts: Sequence[_Part], name: str) -> StudyFile:
         study = attrs.evolve(study, name=document.get("name", study.name), **_lists(document, study, part.label))
         if order is not None and "order" in document:
             study = attrs.evolve(study, order=order)
+        if limits is not None and "limits" in document:
+            study = attrs.evolve(study, limits=limits)
+        study = attrs.evolve(study, parallel=document.get("parallel", study.parallel))
     return study
 
 
@@ -219,7 +228,9 @@ def _problems(document: Mapping[str, Any]) -> list[Problem]:
             near = None if key in _FIELDS else nearest(str(key), STUDY_KEYS)
             hint = f"did you mean {near!r}?" if near else "settings of the experiment go under `base`"
             problems.append(Problem(str(key), "unknown field of a study", hint))
-    name, base = document.get("name", ""), document.get("base", {})
+    name, base, parallel = document.get("name", ""), document.get("base", {}), document.get("parallel", 1)
+    if type(parallel) is not int or parallel < 1:
+        problems.append(Problem("parallel", f"must be a whole number of workers, 1 at least, got {got(parallel)}"))
     if not isinstance(name, str):
         problems.append(Problem("name", f"must be text, got {got(name)}"))
     if not isinstance(base, (Mapping, str)):

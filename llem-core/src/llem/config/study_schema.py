@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from llem.config.order import Limits, Order
 from llem.config.schema import json_schema, section_schema
-from llem.config.study import Order
 from llem.plugins.registry import Registry
 
 __all__ = ["study_schema"]
@@ -62,6 +62,8 @@ def study_schema(registry: Registry, report: Callable[[str], None] | None = None
             },
             "trials": {"type": "integer", "minimum": 1, "description": "Trials of every experiment, at least."},
             "order": section_schema(Order),
+            "limits": section_schema(Limits),
+            "parallel": {"type": "integer", "minimum": 1, "description": "Workers at once, each on GPUs of its own."},
         },
         "additionalProperties": False,
         "$defs": {

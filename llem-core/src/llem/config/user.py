@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import attrs
 
@@ -25,6 +26,10 @@ class UserConfig:
     results_dir: str = option("llem-results", help="Folder for results where `-o` names none.")
     gpus: tuple[int | str, ...] | None = option(
         None, help="GPUs to use where the study names none, by index or UUID; null takes the first that is visible."
+    )
+    launchers: Mapping[str, Any] = option(factory=dict, help="Sections of launchers, each named after its launcher.")
+    observers: Mapping[str, Any] = option(
+        factory=dict, help="Sections of plugins that are told of a study's progress, each named after its plugin."
     )
 
 

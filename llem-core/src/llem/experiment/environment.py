@@ -11,6 +11,7 @@ from typing import Any
 import attrs
 
 from llem import __version__
+from llem.devices.container import told_container
 from llem.devices.host import probe_host
 from llem.devices.nvml import Nvml
 from llem.plugins.discovery import LoadFailure
@@ -31,6 +32,7 @@ def environment_facts(registry: Registry, nvml: Nvml | None, gpu_uuids: Sequence
     facts: dict[str, Any] = {
         "llem": __version__,
         "host": attrs.asdict(probe_host()),
+        "container": told_container(),
         "plugins": dict(sorted(plugins.items())),
         "driver": nvml.driver_version() if nvml else None,
         "gpus": [nvml.facts(uuid) for uuid in gpu_uuids] if nvml else [],

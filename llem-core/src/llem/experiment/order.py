@@ -1,9 +1,8 @@
-"""What a worker is told: which experiment of which store, and which trials of it."""
+"""What a worker is told: which experiments of which store, and which trials of them in which order."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,37 +10,74 @@ import attrs
 
 from llem.results.files import machine_errors
 
-__all__ = ["WorkOrder"]
+__all__ = ["Gap", "Turn", "WorkOrder"]
+
+#: A trial whose turn it is: the experiment's id, and the trial's index.
+Turn = tuple[str, int]
+
+
+@attrs.frozen
+class Gap:
+    """The pause before every trial but the first.
+
+    Attributes:
+        seconds: it lasts this long at least.
+        until_c: and until every GPU is at most this many degrees warmer than when the first trial began; None for no
+            such wait.
+        timeout_s: but no longer than this.
+    """
+
+    seconds: float = 0.0
+    until_c: float | None = None
+    timeout_s: float = 300.0
 
 
 @attrs.frozen
 class WorkOrder:
-    """One engine process's share of one experiment.
+    """What one worker does: its share of the trials of experiments that are measured with one engine.
 
     Attributes:
         store: the store's folder.
-        experiment_id: whose `experiment.json` holds the configuration.
-        restart: which engine process this is, 0, 1, …
         worker: number of the worker's folder in the store.
-        first_trial: index of its first trial.
-        trials, max_trials: how many trials at least and at most in this process.
+        restart: which engine process of its experiments this is; new for each worker.
+        experiments: ids of experiments, whose `experiment.json` hold the configurations. The engine is constructed
+            for the first of them.
+        turns: trials in order. Those beyond the number that its configuration asks for at least are taken only while
+            an experiment's interval is too wide.
+        gap: before every trial but the first.
+        gpus: UUIDs of the GPUs to use; None leaves the choice to the worker.
+        beside: other workers run on this machine at the same time.
     """
 
     store: str
-    experiment_id: str
-    restart: int
     worker: int
-    first_trial: int
-    trials: int
-    max_trials: int
+    restart: int
+    experiments: tuple[str, ...]
+    turns: tuple[Turn, ...]
+    gap: Gap = Gap()
+    gpus: tuple[str, ...] | None = None
+    beside: bool = False
+
+    @property
+    def experiment_id(self) -> str:
+        """The experiment that the engine is constructed for."""
+        return self.experiments[0]
+
+    @classmethod
+    def single(cls, store: str, experiment_id: str, most: int = 1) -> WorkOrder:
+        """The first worker's order for an experiment of at most so many trials that has an engine for itself."""
+        return cls(store, 0, 0, (experiment_id,), tuple((experiment_id, index) for index in range(most)))
 
     @classmethod
     def read(cls, path: Path) -> WorkOrder:
         """From its JSON file."""
-        data: Mapping[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        return cls(**data)
+        data: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        data["turns"] = tuple((name, index) for name, index in data["turns"])
+        gpus = data["gpus"]
+        data |= {"experiments": tuple(data["experiments"]), "gpus": None if gpus is None else tuple(gpus)}
+        return cls(**{**data, "gap": Gap(**data["gap"])})
 
     def write(self, path: Path) -> None:
         """To a JSON file. Raises MachineError for a full disk or a missing permission."""
         with machine_errors(path):
-            path.write_text(json.dumps(attrs.asdict(self), indent=2) + "\n", encoding="utf-8")
+            path.write_text(json.dumps(attrs.asdict(self), indent=1) + "\n", encoding="utf-8")

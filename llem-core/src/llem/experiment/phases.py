@@ -1,47 +1,49 @@
-"""The phases around the trials: idle baseline, warm-up, calibration."""
+"""The phases around the trials: idle baseline, warm-up, calibration, and the pause between two trials."""
 
 from __future__ import annotations
 
 import time
 from typing import Literal
 
+from llem.errors import MachineError
+from llem.experiment.host import Host
 from llem.experiment.session import Session
 from llem.experiment.trial import LEAD_S
+from llem.findings import Finding, finding
+from llem.meters.trace import TraceRow
 from llem.results.models import BaselineReading
 
-__all__ = ["baseline", "calibrate", "warm_up"]
+__all__ = ["baseline", "calibrate", "pause", "warm_up"]
+
+#: How often a GPU that is to cool down is asked for its temperature.
+COOLING_POLL_S = 1.0
 
 
-def baseline(session: Session, phase: Literal["before", "after"]) -> None:
+def baseline(
+    host: Host, seconds: float, discard_seconds: float, phase: Literal["before", "after"]
+) -> tuple[BaselineReading, list[TraceRow]] | None:
     """Idle energy of this very process with the engine resident; the beginning, while power settles, is left out.
 
-    The one after the trials is half as long past its discarded part: it is there to see drift.
+    The one after the trials is half as long past its discarded part: it is there to see drift. None where no meter
+    reads or none is wanted.
     """
-    wanted = session.experiment.baseline
-    instruments = session.live_instruments
-    if wanted.seconds == 0 or not instruments.domains:
-        return
-    kept = max(wanted.seconds - wanted.discard_seconds, 1.0)
+    instruments = host.instruments
+    if seconds == 0 or instruments is None or not instruments.domains:
+        return None
+    kept = max(seconds - discard_seconds, 1.0)
     kept = kept if phase == "before" else kept / 2
-    session.phase(f"baseline {phase}", wanted.discard_seconds + kept)
+    host.phase(f"baseline {phase}", discard_seconds + kept)
     instruments.begin()
-    _rest(session, max(wanted.discard_seconds, LEAD_S))
+    host.rest(max(discard_seconds, LEAD_S))
     instruments.window_begin()
     t0 = time.monotonic_ns()
-    _rest(session, kept)
+    host.rest(kept)
     t1 = time.monotonic_ns()
     instruments.window_end()
-    _rest(session, LEAD_S)
+    host.rest(LEAD_S)
     readings, rows, findings = instruments.end(t0, t1)
-    session.findings += findings
-    reading = BaselineReading(session.order.restart, phase, t0, t1, readings)
-    session.store.write_baseline(session.order.experiment_id, reading, rows)
-
-
-def _rest(session: Session, seconds: float) -> None:
-    """Do nothing, and wake at once when the user asks to stop."""
-    session.stop.wait(seconds)
-    session.check_stop()
+    host.findings += findings
+    return BaselineReading(host.order.restart, phase, t0, t1, readings), rows
 
 
 def warm_up(session: Session) -> None:
@@ -54,7 +56,7 @@ def calibrate(session: Session) -> None:
     work = session.live_work
     figures = work.calibrate()
     if work.facts():
-        session.store.write_engine(session.order.experiment_id, session.facts(), replace=True)
+        session.store.write_engine(session.id, session.facts(), replace=True)
     rest = session.experiment.baseline
     after = rest.discard_seconds + (rest.seconds - rest.discard_seconds) / 2 if rest.seconds else 0.0
     session.emit(
@@ -65,3 +67,43 @@ def calibrate(session: Session) -> None:
             "after_s": after if session.live_instruments.domains else 0.0,
         }
     )
+
+
+def pause(host: Host) -> list[Finding]:
+    """The pause before a trial that is not the first; what of it could not be had.
+
+    Raises MachineError where temperatures are waited for and none can be read.
+    """
+    gap, found = host.order.gap, []
+    now = _temperatures(host) if gap.until_c is not None else {}
+    if host.first_c is None:  # before the first trial
+        host.first_c = now
+        return []
+    if gap.seconds or gap.until_c is not None:
+        host.phase("pause", gap.seconds)
+    host.rest(gap.seconds)
+    if gap.until_c is not None:
+        until = time.monotonic() + gap.timeout_s
+        while (warm := _too_warm(host, gap.until_c)) and time.monotonic() < until:
+            host.rest(COOLING_POLL_S)
+        if warm:
+            told = ", ".join(f"{uuid} at {now} °C, wanted {limit:g} °C" for uuid, (now, limit) in warm.items())
+            message = f"not cool after {gap.timeout_s:g} s: {told}"
+            found.append(finding("still_warm", message, timeout_s=gap.timeout_s, gpus=list(warm)))
+    return found
+
+
+def _temperatures(host: Host) -> dict[str, int]:
+    read = {uuid: host.nvml.temperature_c(uuid) for uuid in host.placement.gpu_uuids} if host.nvml else {}
+    known = {uuid: degrees for uuid, degrees in read.items() if degrees is not None}
+    if not known or len(known) < len(read):
+        hint = "use `order.gap_s`, which waits for a fixed time"
+        raise MachineError("`order.gap_until_c` waits for temperatures of GPUs, and none can be read", hint)
+    return known
+
+
+def _too_warm(host: Host, margin_c: float) -> dict[str, tuple[int, float]]:
+    """GPUs above where they may be: their temperature, and the most that it may be."""
+    now = _temperatures(host)
+    limits = {uuid: first + margin_c for uuid, first in (host.first_c or {}).items()}
+    return {uuid: (now[uuid], limits[uuid]) for uuid in now if now[uuid] > limits[uuid]}

@@ -10,7 +10,7 @@ from llem.config.models import Experiment
 from llem.devices.nvml import Gpu, Nvml
 from llem.errors import ConfigError, MachineError
 
-__all__ = ["VISIBLE_DEVICES", "choose", "place", "restrict"]
+__all__ = ["VISIBLE_DEVICES", "choose", "place", "restrict", "visible_gpus"]
 
 VISIBLE_DEVICES = "CUDA_VISIBLE_DEVICES"
 
@@ -36,7 +36,7 @@ def choose(experiment: Experiment, gpus: Sequence[Gpu], visible: str | None) -> 
     if experiment.device == "cpu":
         hint = "leave `gpus` out, or set `device: cuda`"
         raise MachineError("`device` is cpu, yet `gpus` names GPUs", hint, code="gpu_unused")
-    allowed = _visible(gpus, visible)
+    allowed = visible_gpus(gpus, visible)
     if experiment.gpus:
         uuids = tuple(_find(wanted, gpus, allowed).uuid for wanted in experiment.gpus)
         if len(set(uuids)) < len(uuids):  # its energy would be counted twice
@@ -49,7 +49,7 @@ def choose(experiment: Experiment, gpus: Sequence[Gpu], visible: str | None) -> 
     raise MachineError("no GPU is visible to this process", "see `llem doctor`, or set `device: cpu`", code="no_gpu")
 
 
-def _visible(gpus: Sequence[Gpu], visible: str | None) -> list[Gpu]:
+def visible_gpus(gpus: Sequence[Gpu], visible: str | None) -> list[Gpu]:
     """GPUs that `CUDA_VISIBLE_DEVICES` leaves, in its order; as CUDA does, what follows an unknown entry is hidden."""
     if visible is None:
         return list(gpus)

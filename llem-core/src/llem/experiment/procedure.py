@@ -1,68 +1,108 @@
-"""The procedure of one experiment: a visible tuple of small steps."""
+"""The procedure: two visible tuples of small steps, of an engine process and of each experiment in it."""
 
 from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping
+
+import attrs
 
 from llem.backends.check import check_backend
 from llem.devices.nvml import Nvml
 from llem.experiment.batches import Batches
 from llem.experiment.environment import environment_facts
+from llem.experiment.host import Host
 from llem.experiment.instruments import Instruments
-from llem.experiment.phases import baseline, calibrate, warm_up
+from llem.experiment.phases import baseline, calibrate, pause, warm_up
 from llem.experiment.serving import Serving
 from llem.experiment.session import Session
 from llem.experiment.tenants import Tenants
 from llem.experiment.work import Work
 from llem.findings import finding
-from llem.models.tokenizer import load_tokenizer
 from llem.results.energies import output_energy
 from llem.results.models import Trial
-from llem.results.statistics import relative_half_width
 
-__all__ = ["STEPS", "WORK", "check_backend", "run_procedure"]
-
-Step = Callable[[Session], None]
+__all__ = ["BEFORE", "BEGIN", "WORK", "baseline_after", "begin", "check", "check_backend", "let_go", "trial"]
 
 #: What is done with each kind of load.
 WORK: Mapping[str, Callable[[Session], Work]] = {"offline": Batches, "closed": Serving, "open": Serving}
 
 
 def check(session: Session) -> None:
-    """What the backend says before anything is loaded."""
-    session.findings += check_backend(session.experiment, session.model, session.registry)
-    session.backend = session.registry.load("backend", session.experiment.backend)(session.experiment.options)
+    """What the backend says of an experiment before anything is loaded."""
+    session.findings += check_backend(session.experiment, session.model, session.host.registry)
+    session.backend = session.host.registry.load("backend", session.experiment.backend)(session.experiment.options)
     session.work = WORK[session.experiment.load.kind](session)
+
+
+# of the engine process; the experiment given is the one that the engine is constructed for
 
 
 def open_instruments(session: Session) -> None:
     """Open the meters first: a missing permission should cost a second, not the loading of a model."""
-    uuids = session.placement.gpu_uuids
+    host = session.host
+    uuids = host.placement.gpu_uuids
     if uuids:
-        session.nvml = Nvml.open()
-        session.tenants = Tenants.on(session.nvml, uuids)
-    session.instruments = Instruments.open(session.experiment, session.registry, uuids, session.events_fd)
-    session.findings += session.instruments.findings
+        host.nvml = Nvml.open()
+        host.tenants = Tenants.on(host.nvml, uuids)
+    host.instruments = Instruments.open(session.experiment, host.registry, uuids, host.events_fd)
+    host.findings += host.instruments.findings
+    shared = [domain.name for _, domain in host.instruments.domains if domain.scope != "gpu"]
+    if host.order.beside and shared:
+        message = f"other workers ran at the same time, whose energy is in {', '.join(shared)}"
+        host.findings.append(finding("shared_host", message, domains=shared))
 
 
 def load(session: Session) -> None:
-    """Load the engine, and make the workload ready with the model's tokenizer."""
-    experiment, model = session.experiment, session.model
-    session.phase("load")
+    """Load the engine."""
+    host = session.host
+    host.phase("load")
     start = time.monotonic()
     if session.backend is None:
         check(session)
     assert session.backend is not None
-    session.engine = session.backend.load(experiment, model, session.placement)
-    session.load_s = time.monotonic() - start
-    if session.tenants is not None:
-        session.tenants.engine_loaded(session.engine.pids())
-    workload_class = session.registry.load("workload", experiment.workload.kind)
+    host.engine = session.backend.load(session.experiment, session.model, host.placement)
+    host.load_s = time.monotonic() - start
+    if host.tenants is not None:
+        host.tenants.engine_loaded(host.engine.pids())
+
+
+def baseline_before(session: Session) -> None:
+    """Idle, engine resident, before the first warm-up."""
+    wanted = session.experiment.baseline
+    session.host.baseline = baseline(session.host, wanted.seconds, wanted.discard_seconds, "before")
+
+
+def baseline_after(session: Session, begun: Collection[Session]) -> None:
+    """Idle again, so that drift of the baseline shows; stored with every experiment that began."""
+    wanted = session.experiment.baseline
+    taken = baseline(session.host, wanted.seconds, wanted.discard_seconds, "after")
+    for one in begun if taken else ():
+        one.store.write_baseline(one.id, *taken)  # type: ignore[misc]
+
+
+#: Once for an engine process, before any experiment's turn; `baseline_after` comes when all is measured.
+BEFORE: tuple[Callable[[Session], None], ...] = (open_instruments, load, baseline_before)
+
+
+# of each experiment, before its first trial
+
+
+def record(session: Session) -> None:
+    """Make the workload ready, and store what the engine says it runs, where, and how it idled."""
+    host, experiment = session.host, session.experiment
+    workload_class = host.registry.load("workload", experiment.workload.kind)
     trusted = experiment.trust_remote_code
-    tokenizer = load_tokenizer(model, trust_remote_code=trusted) if workload_class.needs_tokenizer else None
+    tokenizer = host.tokenizer(session.model, trust_remote_code=trusted) if workload_class.needs_tokenizer else None
     session.workload = workload_class(experiment.workload, tokenizer, _vocabulary(session))
+    if host.environment is None:
+        host.environment = _environment(host)
+    session.trials = list(host.store.trials(session.id))
+    host.store.write_engine(session.id, session.facts())
+    session.begun = True
+    if host.baseline is not None:
+        host.store.write_baseline(session.id, *host.baseline)
 
 
 def _vocabulary(session: Session) -> int:
@@ -74,43 +114,43 @@ def _vocabulary(session: Session) -> int:
     return int(config.get("vocab_size") or text.get("vocab_size") or 256)
 
 
-def record(session: Session) -> None:
-    """Store what the engine says it runs, and where."""
-    known = len(session.registry.failures)
-    facts = environment_facts(session.registry, session.nvml, session.placement.gpu_uuids)
-    for failure in session.registry.failures[known:]:
+def _environment(host: Host) -> str:
+    known = len(host.registry.failures)
+    facts = environment_facts(host.registry, host.nvml, host.placement.gpu_uuids)
+    for failure in host.registry.failures[known:]:
         message = f"llem_environment of {failure.distribution}: {failure.error}"
-        session.findings.append(finding("plugin_observer_failed", message))
-    session.environment = session.store.write_environment(facts)
-    session.store.write_engine(session.order.experiment_id, session.facts())
+        host.findings.append(finding("plugin_observer_failed", message))
+    return host.store.write_environment(facts)
 
 
-def baseline_before(session: Session) -> None:
-    """Idle, engine resident, before the warm-up."""
-    baseline(session, "before")
+BEGIN: tuple[Callable[[Session], None], ...] = (record, warm_up, calibrate)
 
 
-def trials(session: Session) -> None:
-    """Trials until there are enough and the interval is narrow enough, each written as it ends."""
-    order = session.order
-    done: list[Trial] = []
-    for number in range(order.max_trials):
-        session.check_stop()
-        index = order.first_trial + number
-        session.phase("trial", session.live_work.trial_s, trial=index)
-        trial, rows, requests = session.live_work.trial(index)
-        session.store.write_trial(trial, rows, requests)
-        done.append(trial)
-        session.emit(_trial_event(trial))
-        if number + 1 >= order.trials and _narrow(done, session.experiment.target_half_width):
-            return
+def begin(session: Session) -> None:
+    """All that an experiment needs before its first trial in this engine process."""
+    for step in BEGIN:
+        step(session)
 
 
-def _narrow(done: Sequence[Trial], target: float) -> bool:
-    """Whether the headline's interval is as narrow as asked for: energy per output token, or time without energy."""
-    values = output_energy(done) or [trial.duration_s / max(trial.output_tokens, 1) for trial in done]
-    width = relative_half_width(values)
-    return width is not None and width <= target
+def trial(session: Session, index: int) -> None:
+    """One turn of an experiment: its trial, written as it ends."""
+    host = session.host
+    host.check_stop()
+    if host.current != session.id:
+        session.live_engine.turn_to(session.experiment)
+        host.current = session.id
+        if session.begun:
+            session.live_work.settle()
+    if not session.begun:
+        begin(session)
+    found = pause(host)
+    host.check_stop()
+    session.phase("trial", session.live_work.trial_s, trial=index)
+    measured, rows, requests = session.live_work.trial(index)
+    measured = attrs.evolve(measured, findings=(*found, *measured.findings))
+    host.store.write_trial(measured, rows, requests)
+    session.trials.append(measured)
+    session.emit(_trial_event(measured))
 
 
 def _trial_event(trial: Trial) -> dict[str, object]:
@@ -124,36 +164,8 @@ def _trial_event(trial: Trial) -> dict[str, object]:
     }
 
 
-def baseline_after(session: Session) -> None:
-    """Idle again, so that drift of the baseline shows."""
-    baseline(session, "after")
-
-
-STEPS: tuple[Step, ...] = (
-    check,
-    open_instruments,
-    load,
-    record,
-    baseline_before,
-    warm_up,
-    calibrate,
-    trials,
-    baseline_after,
-)
-
-
-def run_procedure(session: Session) -> None:
-    """All steps in order; what they opened is let go whatever happens."""
-    try:
-        for step in STEPS:
-            step(session)
-    finally:
-        _let_go(session)
-
-
-def _let_go(session: Session) -> None:
+def let_go(host: Host) -> None:
     """Each is closed whatever becomes of the others: the engine first, and then what it was held by."""
     with contextlib.ExitStack() as held:
-        for one in (session.nvml, session.instruments, session.work, session.engine):
-            if one is not None:
-                held.callback(one.close)
+        for one in host.holdings():
+            held.callback(one.close)

@@ -51,7 +51,7 @@ class Probe:
 
 
 class Serving(Work):
-    """One event loop for the engine's life; each load in it is a `Traffic`.
+    """Each load is a `Traffic` in the one event loop that the engine has for its life.
 
     Attributes:
         e2el_s: the usual time of a request under this load, as the warm-up saw it.
@@ -64,7 +64,6 @@ class Serving(Work):
         if not isinstance(load, (ClosedLoad, OpenLoad)):
             raise LlemError("serving is of a closed or open load", code="bug")
         self._session, self._load = session, load
-        self._runner = asyncio.Runner()
         self._stock = Stock(self._make)
         self._sent_per_s = 0.0
         self.e2el_s = 0.0
@@ -89,7 +88,7 @@ class Serving(Work):
             finally:
                 await traffic.abort()
 
-        return self._runner.run(whole())
+        return self._session.host.runner.run(whole())
 
     def _begin(self, traffic: Traffic, seed: int) -> None:
         if isinstance(self._load, ClosedLoad):
@@ -115,8 +114,7 @@ class Serving(Work):
         self._session.phase("warm-up", wanted.seconds, batches=wanted.batches)
         self._single(max(wanted.batches, 1))  # one at least: its time says how long a load needs to settle
         if isinstance(load, OpenLoad) and load.capacity_share is not None:
-            self._session.phase("capacity probe", load.probe_seconds)
-            self.probe = self._probe(load)
+            self.probe = self._capacity(load)
             self.request_rate = load.capacity_share * self.probe.requests_per_s
             self._session.phase("warm-up", wanted.seconds)
         if wanted.seconds:
@@ -143,6 +141,18 @@ class Serving(Work):
         self._sent_per_s = max(self._sent_per_s, len(flights) / seconds)
         done = [flight for flight in flights if flight.outcome == "done"]
         self.e2el_s = _usual_time(done) if done else max(self.e2el_s, seconds)
+
+    def _capacity(self, load: OpenLoad) -> Probe:
+        """The engine's capacity for these requests, probed once: shares of it are shares of one figure."""
+        session = self._session
+        asked = (load.probe_concurrency, load.probe_seconds, session.experiment.workload, session.experiment.sampling)
+        for known, found in session.host.probes:
+            if known == asked:
+                return found  # type: ignore[no-any-return]
+        session.phase("capacity probe", load.probe_seconds)
+        probe = self._probe(load)
+        session.host.probes.append((asked, probe))
+        return probe
 
     def _probe(self, load: OpenLoad) -> Probe:
         """The rate at which requests end under a closed load of many clients.
@@ -251,9 +261,6 @@ class Serving(Work):
         ended = [flight.outcome for flight in flights if t0 <= flight.ended_ns < t1]
         if ended and set(ended) == {"error"}:
             raise ExperimentFailed(f"all {len(ended)} requests of a window failed", "see the worker's log")
-
-    def close(self) -> None:
-        self._runner.close()
 
 
 @contextlib.contextmanager

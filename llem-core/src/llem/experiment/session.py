@@ -1,4 +1,4 @@
-"""What the steps of a procedure share: filled in from step to step, held in one place."""
+"""What the steps of one experiment share: filled in from step to step, held in one place."""
 
 from __future__ import annotations
 
@@ -10,57 +10,81 @@ import attrs
 
 from llem.backends.base import Backend, Engine, Placement, Request
 from llem.config.models import Experiment
-from llem.devices.nvml import Nvml
-from llem.errors import ExperimentFailed, LlemError
-from llem.experiment.events import Emit
+from llem.errors import LlemError
+from llem.experiment.host import Host
 from llem.experiment.instruments import Instruments
 from llem.experiment.order import WorkOrder
 from llem.experiment.tenants import Tenants
 from llem.experiment.work import Work
 from llem.findings import Finding
 from llem.models.spec import ModelSpec
-from llem.plugins.registry import Registry
+from llem.results.models import Trial
 from llem.results.store import Store
 from llem.workloads.base import Workload
 
 __all__ = ["Session"]
 
 
-@attrs.define
+@attrs.define(eq=False)
 class Session:
-    """One engine process working on one experiment.
+    """One experiment in one engine process.
 
-    Given at the start: order, experiment, model, placement, registry, store, emit, stop. The rest is filled in by the
-    step that its comment names.
+    Given at the start: id, host, experiment, model. The rest is filled in by the step that its comment names.
     """
 
-    order: WorkOrder
+    id: str
+    host: Host
     experiment: Experiment
     model: ModelSpec
-    placement: Placement
-    registry: Registry
-    store: Store
-    emit: Emit
-    stop: threading.Event
-    events_fd: int | None = None
     findings: list[Finding] = attrs.field(factory=list)
-    nvml: Nvml | None = None  # open_instruments
-    instruments: Instruments | None = None  # open_instruments
-    tenants: Tenants | None = None  # open_instruments
     backend: Backend | None = None  # check
-    engine: Engine | None = None  # load
-    load_s: float | None = None  # load
-    workload: Workload | None = None  # load
     work: Work | None = None  # check: what is done with the load that the experiment has
-    environment: str = ""  # record: hash of the stored environment
+    workload: Workload | None = None  # record
+    trials: list[Trial] = attrs.field(factory=list)  # record: those that are stored; trials
+    begun: bool = False  # record
     cursor: int = 0  # next request of the workload's sequence
+
+    # of the engine process
+
+    @property
+    def order(self) -> WorkOrder:
+        return self.host.order
+
+    @property
+    def store(self) -> Store:
+        return self.host.store
+
+    @property
+    def stop(self) -> threading.Event:
+        return self.host.stop
+
+    @property
+    def placement(self) -> Placement:
+        return self.host.placement
+
+    @property
+    def instruments(self) -> Instruments | None:
+        return self.host.instruments
+
+    @property
+    def tenants(self) -> Tenants | None:
+        return self.host.tenants
 
     @property
     def live_engine(self) -> Engine:
         """The loaded engine."""
-        if self.engine is None:
+        if self.host.engine is None:
             raise LlemError("the engine is not loaded yet", code="bug")
-        return self.engine
+        return self.host.engine
+
+    @property
+    def live_instruments(self) -> Instruments:
+        """The opened instruments."""
+        if self.host.instruments is None:
+            raise LlemError("the meters are not open yet", code="bug")
+        return self.host.instruments
+
+    # of the experiment
 
     @property
     def live_work(self) -> Work:
@@ -69,21 +93,17 @@ class Session:
             raise LlemError("the load is not checked yet", code="bug")
         return self.work
 
-    @property
-    def live_instruments(self) -> Instruments:
-        """The opened instruments."""
-        if self.instruments is None:
-            raise LlemError("the meters are not open yet", code="bug")
-        return self.instruments
+    def emit(self, event: Mapping[str, Any]) -> None:
+        """Tell something of this experiment."""
+        self.host.emit({**event, "id": self.id})
 
     def phase(self, name: str, seconds: float | None = None, **more: Any) -> None:
-        """Tell which phase begins and how long it should take."""
-        self.emit({"event": "phase", "phase": name, "seconds": seconds, **more})
+        """Tell which phase of this experiment begins and how long it should take."""
+        self.host.phase(name, seconds, **more, id=self.id)
 
     def check_stop(self) -> None:
-        """Raise ExperimentFailed (interrupted) once the user has asked to stop."""
-        if self.stop.is_set():
-            raise ExperimentFailed("stopped by the user", "run again to measure the rest", code="interrupted")
+        """As of the host."""
+        self.host.check_stop()
 
     def next_requests(self, count: int) -> Sequence[Request]:
         """The next requests of the workload's sequence, made before anything is timed."""
@@ -95,22 +115,24 @@ class Session:
 
     def facts(self) -> Mapping[str, Any]:
         """What `engine-<restart>.json` holds, schema version aside."""
-        engine, instruments = self.live_engine, self.live_instruments
+        host, engine, instruments = self.host, self.live_engine, self.live_instruments
         architecture = engine.architecture()
-        gpus = {gpu.uuid: gpu.name for gpu in self.nvml.gpus()} if self.nvml else {}
+        gpus = {gpu.uuid: gpu.name for gpu in host.nvml.gpus()} if host.nvml else {}
         return {
-            "restart": self.order.restart,
-            "environment": self.environment,
+            "restart": host.order.restart,
+            "worker": host.order.worker,
+            "experiments": len(host.order.experiments),
+            "environment": host.environment or "",
             "effective": dict(engine.effective_config()),
             "architecture": None if architecture is None else attrs.asdict(architecture),
             "device": {
-                "device": self.placement.device,
-                "gpus": list(self.placement.gpu_uuids),
-                "names": [gpus.get(uuid) for uuid in self.placement.gpu_uuids],
+                "device": host.placement.device,
+                "gpus": list(host.placement.gpu_uuids),
+                "names": [gpus.get(uuid) for uuid in host.placement.gpu_uuids],
             },
-            "load_s": self.load_s,
+            "load_s": host.load_s,
             "domains": [{"meter": meter, **attrs.asdict(domain)} for meter, domain in instruments.domains],
-            "findings": [attrs.asdict(found) for found in self.findings],
+            "findings": [attrs.asdict(found) for found in (*host.findings, *self.findings)],
             "workload": dict(self.workload.describe()) if self.workload else {},
             **(self.work.facts() if self.work else {}),
         }

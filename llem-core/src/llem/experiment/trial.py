@@ -34,7 +34,7 @@ def traced(session: Session, index: int) -> Iterator[str]:
     It is for `finish` to end the trace. Where the body raises, the readers stop reading and what they had is lost.
     """
     instruments = session.live_instruments
-    jitter = random.Random(f"{session.order.experiment_id}/{index}").uniform(0, JITTER_S)
+    jitter = random.Random(f"{session.id}/{index}").uniform(0, JITTER_S)
     started = datetime.now(UTC).isoformat(timespec="seconds")
     ended = False
     instruments.begin()
@@ -69,7 +69,7 @@ def finish(
     health = health_summary(rows, *window)
     limits = {domain.name: domain.power_limit_w for _, domain in instruments.domains}
     trial = Trial(
-        experiment_id=session.order.experiment_id,
+        experiment_id=session.id,
         index=index,
         restart=session.order.restart,
         started_at=started,

@@ -16,7 +16,7 @@ Measured: TypeAlias = tuple[Trial, Sequence[TraceRow], Sequence[RequestRow]]
 
 
 class Work(ABC):
-    """Runs the requests of one engine process, from the warm-up to the last trial."""
+    """Runs the requests of one experiment in one engine process, from the warm-up to the last trial."""
 
     @abstractmethod
     def warm_up(self) -> None:
@@ -25,6 +25,11 @@ class Work(ABC):
     @abstractmethod
     def calibrate(self) -> Mapping[str, Any]:
         """Settle what a trial is, the same for all of them; figures for the event `calibrated`."""
+
+    def settle(self) -> None:
+        """Before a trial, after another experiment had the engine: bring it back to this one's work. Does nothing where
+        a trial begins with more than enough of the work before its window."""
+        return None
 
     @abstractmethod
     def trial(self, index: int) -> Measured:
@@ -38,7 +43,3 @@ class Work(ABC):
     def facts(self) -> Mapping[str, Any]:
         """What was found out on the way and belongs to the engine's document; JSON values only."""
         return {}
-
-    def close(self) -> None:
-        """Let go of what was held for the engine, after the engine itself."""
-        return None

@@ -2,85 +2,166 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import threading
-import traceback
-from collections.abc import Mapping
+from collections import Counter
 from pathlib import Path
-from typing import Any
+
+import attrs
 
 from llem.config.load import Layer, resolve
-from llem.errors import ExperimentFailed, LlemError
+from llem.errors import LlemError
 from llem.experiment.events import Emit
+from llem.experiment.host import Host
 from llem.experiment.order import WorkOrder
+from llem.experiment.outcomes import Outcomes, failure
 from llem.experiment.placement import place, restrict
-from llem.experiment.procedure import run_procedure
+from llem.experiment.procedure import BEFORE, baseline_after, check, let_go, trial
 from llem.experiment.session import Session
-from llem.models.resolve import resolve_model
 from llem.plugins.registry import Registry
+from llem.results.precision import is_narrow
 from llem.results.store import Store
 
 __all__ = ["work"]
 
+#: Outcomes after which the engine is asked to go on with other experiments.
+ENGINE_LIVES = ("oom", "invalid")
+
 
 def work(order: WorkOrder, registry: Registry, emit: Emit, stop: threading.Event, events_fd: int | None = None) -> str:
-    """Carry out an order; the outcome, which is also stored and emitted. Never raises for what can go wrong in it."""
+    """Carry out an order; how it ended. Each experiment's outcome is stored and emitted as it comes.
+
+    Never raises for what can go wrong in it. Experiments without an outcome are left to another worker.
+    """
     store = Store.open(Path(order.store))
-    outcome = "done"
-    error: Mapping[str, Any] | None = None
-    try:
-        run_procedure(_session(order, store, registry, emit, stop, events_fd))
-    except MemoryError as caught:
-        outcome, error = "oom", _error(caught, "use a smaller batch or model", "oom", 1)
-    except ExperimentFailed as caught:
-        outcome, error = caught.code, _error(caught, caught.hint, caught.code, caught.exit_code)
-    except LlemError as caught:
-        outcome, error = "invalid", _error(caught, caught.hint, caught.code, caught.exit_code)
-    except OSError as caught:  # of the store: what is already written stays
-        outcome, error = "crash", _error(caught, "see the worker's log", "crash", 3 if _full(caught) else 1)
-        traceback.print_exc()
-    except Exception as caught:  # an engine may raise anything; the log has the traceback, the outcome the message
-        outcome, error = "crash", _error(caught, "see the worker's log", "crash", 1)
-        traceback.print_exc()
-    document: dict[str, Any] = {
-        "restart": order.restart,
-        "outcome": outcome,
-        "error": None if error is None else error["message"],
-        "code": None if error is None else error["code"],
-        "findings": [],
-    }
-    emit({"event": "outcome", "outcome": outcome, "error": error})
-    store.write_outcome(order.experiment_id, document)
-    return outcome
+    outcomes = Outcomes(order, store, emit)
+    shift = _Shift(outcomes)
+    with store.attended():
+        try:
+            shift.run(order, store, registry, emit, stop, events_fd)
+        except Exception as error:  # an engine may raise anything; it is recorded with all that it ended
+            failed = failure(error)
+            if failed.outcome == "interrupted":
+                outcomes.rest_failed(failed, shift.has_begun)
+            elif not shift.lost and not shift.measured:
+                outcomes.rest_failed(failed)
+    emit({"event": "ended"})
+    return outcomes.outcome
 
 
-def _session(
+class _Shift:
+    """The worker's time at its engine.
+
+    Attributes:
+        lost: the engine is of no use any more, through a failure that is recorded.
+        measured: every turn was taken.
+    """
+
+    def __init__(self, outcomes: Outcomes) -> None:
+        self._outcomes = outcomes
+        self._sessions: dict[str, Session] = {}
+        self._doubtful = False  # the engine ran out of memory, and has not measured anything since
+        self.lost = self.measured = False
+
+    def has_begun(self, experiment_id: str) -> bool:
+        """Whether an experiment has begun; one alone has from the start."""
+        if len(self._sessions) == 1:
+            return True
+        session = self._sessions.get(experiment_id)
+        return session is not None and session.begun
+
+    def run(
+        self,
+        order: WorkOrder,
+        store: Store,
+        registry: Registry,
+        emit: Emit,
+        stop: threading.Event,
+        events_fd: int | None,
+    ) -> None:
+        """Open, take every turn, close."""
+        self._sessions = open_sessions(order, store, registry, emit, stop, events_fd)
+        checked = [session for session in self._sessions.values() if self._check(session)]
+        if not checked:
+            return
+        lead = checked[0]
+        try:
+            for step in BEFORE:
+                step(lead)
+            self._turns(order)
+            if not self.lost:
+                self.measured = True
+                baseline_after(lead, [session for session in checked if session.begun])
+        finally:
+            let_go(lead.host)
+
+    def _check(self, session: Session) -> bool:
+        try:
+            check(session)
+        except Exception as error:  # a backend may raise anything
+            self._outcomes.failed(session.id, failure(error))
+            return False
+        return True
+
+    def _turns(self, order: WorkOrder) -> None:
+        """Each trial in order, until the engine is lost; experiments that failed or are done are passed over."""
+        left = Counter(name for name, _ in order.turns)
+        due = Counter(name for name, index in order.turns if self._is_due(name, index))
+        for name, index in order.turns:
+            left[name] -= 1
+            if name in self._outcomes.found:
+                continue
+            if due[name] or not self._enough(name):
+                if not self._take(self._sessions[name], index):
+                    if self.lost:
+                        return
+                    continue
+                due[name] -= self._is_due(name, index)
+            if not due[name] and (not left[name] or self._enough(name)):
+                self._outcomes.done(name)
+
+    def _is_due(self, name: str, index: int) -> bool:
+        """Whether this trial is measured however narrow the interval is."""
+        experiment = self._sessions[name].experiment
+        return index < max(experiment.trials, experiment.restarts)
+
+    def _enough(self, name: str) -> bool:
+        session = self._sessions[name]
+        trials = session.trials if session.begun else session.store.trials(name)
+        return is_narrow(trials, session.experiment.target_half_width)
+
+    def _take(self, session: Session, index: int) -> bool:
+        """Whether the trial was measured. Raises ExperimentFailed (interrupted)."""
+        try:
+            trial(session, index)
+        except Exception as error:  # an engine may raise anything
+            failed = failure(error)
+            if failed.outcome == "interrupted":
+                raise
+            # after an engine ran out of memory, what fails next may fail for that: another engine shall decide
+            if self._doubtful:
+                self.lost = True
+                return False
+            self._outcomes.failed(session.id, failed)
+            self._doubtful = failed.outcome == "oom"
+            self.lost = failed.outcome not in ENGINE_LIVES or failed.exit_code == 3
+            return False
+        self._doubtful = False
+        return True
+
+
+def open_sessions(
     order: WorkOrder, store: Store, registry: Registry, emit: Emit, stop: threading.Event, events_fd: int | None
-) -> Session:
-    document = store.read_experiment(order.experiment_id)
-    experiment = resolve([Layer("order", document["config"])], registry).experiment
-    placement = place(experiment)
+) -> dict[str, Session]:
+    """A session for each experiment of an order, by id, in one host."""
+    documents = [store.read_experiment(name) for name in order.experiments]
+    experiments = [resolve([Layer("order", one["config"])], registry).experiment for one in documents]
+    lead = experiments[0]
+    placement = place(lead if order.gpus is None else attrs.evolve(lead, gpus=order.gpus))
     restrict(placement, os.environ)
-    return Session(
-        order=order,
-        experiment=experiment,
-        model=resolve_model(experiment.model, revision=experiment.revision, seed=experiment.weights_seed),
-        placement=placement,
-        registry=registry,
-        store=store,
-        emit=emit,
-        stop=stop,
-        events_fd=events_fd,
-    )
-
-
-def _error(error: BaseException, hint: str, code: str, exit_code: int) -> Mapping[str, Any]:
-    kind = type(error).__name__
-    message = error.message if isinstance(error, LlemError) else f"{kind}: {error}" if str(error) else kind
-    problems = [str(problem) for problem in getattr(error, "problems", ())]
-    return {"message": "\n  ".join([message, *problems]), "hint": hint, "code": code, "exit_code": exit_code}
-
-
-def _full(error: OSError) -> bool:
-    return error.errno in (errno.ENOSPC, errno.EDQUOT)
+    host = Host(order, placement, registry, store, emit, stop, events_fd)
+    if any(one.backend != lead.backend for one in experiments):
+        raise LlemError("an order's experiments have different backends", code="bug")
+    models = [host.model(one.model, revision=one.revision, seed=one.weights_seed) for one in experiments]
+    named = zip(order.experiments, experiments, models, strict=True)
+    return {name: Session(name, host, experiment, model) for name, experiment, model in named}

@@ -13,9 +13,19 @@ __all__ = ["Launcher"]
 
 
 class Launcher(ABC):
-    """Runs one worker to its end. Constructed with its own section of the configuration, or None."""
+    """Runs one worker at a time, each to its end. Constructed with its own section of the configuration, or None.
+
+    Attributes:
+        same_machine: the worker runs on this machine, so that its GPUs and meters can be looked at beforehand and
+            locked. Else it waits for its turn somewhere, and the watch over it begins with its first event.
+        same_packages: it uses this very installation, so that its backend has to be installed here.
+        side_by_side: several workers may run at once, each with a launcher of its own.
+    """
 
     name: ClassVar[str]
+    same_machine: ClassVar[bool] = True
+    same_packages: ClassVar[bool] = True
+    side_by_side: ClassVar[bool] = True
 
     def __init__(self, options: Any = None) -> None:
         self.options = options
@@ -24,5 +34,12 @@ class Launcher(ABC):
     def launch(self, order: Path, emit: Emit, stop: threading.Event) -> int:
         """Run `llem worker ORDER`, passing on each event; return its exit status.
 
-        When `stop` is set, ask the worker to end its trial and stop. KeyboardInterrupt during the call kills it.
+        `WorkOrder.read(order)` says which experiments of which store it is about, and on which GPUs. When `stop` is
+        set, ask the worker to end its trial and stop. KeyboardInterrupt during the call kills it.
+        """
+
+    def kill(self) -> None:  # noqa: B027
+        """End at once what `launch` runs, with all its processes; `launch` then returns. Called from another thread.
+
+        Safe to call when nothing runs. The default does nothing, so that a worker that hangs is waited for.
         """

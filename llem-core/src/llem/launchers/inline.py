@@ -20,6 +20,7 @@ class InlineLauncher(Launcher):
     """No isolation: the engine's library stays imported, and a crash of it takes the caller along."""
 
     name = "inline"
+    side_by_side = False  # the environment and the engine's library are of the whole process
 
     def launch(self, order: Path, emit: Emit, stop: threading.Event) -> int:
         before = os.environ.get(VISIBLE_DEVICES)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from llem.reports.figures import grid, number, two
+from llem.reports.figures import grid, number, p_value
 from llem.results.compare import Comparison
 
 __all__ = ["render_comparison"]
@@ -16,20 +16,26 @@ def render_comparison(names: tuple[str, str], found: Sequence[Comparison]) -> No
 
     console = Console(highlight=False)
     console.print(f"A = {names[0]}\nB = {names[1]}\n")
-    table = grid("metric", "A", "B", "unit", "B / A", "95 % interval", "p (Holm)", "P(B better)")
+    table = grid("metric", "A", "B", "B / A, 95 %", "p", "P(B better)")
     for one in found:
         ratio = one.ratio
+        low, high = number(ratio.low, ratio.half_width), number(ratio.high, ratio.half_width)
         table.add_row(
-            one.metric,
-            number(one.a),
-            number(one.b),
-            one.unit,
-            number(ratio.value, ratio.half_width),
-            f"{number(ratio.low, ratio.half_width)} … {number(ratio.high, ratio.half_width)}",
-            two(one.p_adjusted),
+            one.metric.removesuffix("_j").removesuffix("_w").replace("_per_s", "/s").replace("_", " "),
+            _with_unit(one.a, one.unit),
+            _with_unit(one.b, one.unit),
+            f"{number(ratio.value, ratio.half_width)} [{low}, {high}]",
+            p_value(one.p_adjusted),
             f"{one.probability_better:.3f}",
         )
     console.print(table)
     paired = found[0].method == "paired_by_block"
     how = "pair by pair, as they took turns" if paired else "as independent samples (Welch)"
-    console.print(f"\n{found[0].ratio.n} trials of each, compared {how}")
+    console.print(
+        f"\n{found[0].ratio.n} trials of each, compared {how}; p is corrected for the number of metrics (Holm)"
+    )
+
+
+def _with_unit(value: float, unit: str) -> str:
+    """A rate's unit stands in the metric's name already."""
+    return number(value) if unit.endswith("/s") else f"{number(value)} {unit}"

@@ -8,7 +8,7 @@ from typing import Any
 
 from llem.results.models import Quantity
 
-__all__ = ["amount", "bare", "figure", "grid", "number", "plain", "scaled", "two"]
+__all__ = ["amount", "bare", "figure", "grid", "number", "p_value", "plain", "scaled", "two"]
 
 #: Units shown larger or smaller: from this value on, divided by this.
 SCALES: Mapping[str, tuple[tuple[str, float], ...]] = {
@@ -80,6 +80,11 @@ def two(value: float) -> str:
         return f"{value:g}"
     last = 1 - math.floor(math.log10(abs(value)))
     return f"{round(value, last):,.{max(0, last)}f}"
+
+
+def p_value(value: float) -> str:
+    """Two significant digits, and below 0.0001 only that it is."""
+    return "<0.0001" if value < 1e-4 else two(value)
 
 
 def bare(quantity: Quantity | None) -> str:

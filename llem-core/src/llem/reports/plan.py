@@ -6,11 +6,14 @@ import json
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from llem.config.models import Experiment
+from llem.config.order import Order
 from llem.errors import Problem
 from llem.study.axes import Point
 from llem.study.document import study_document
-from llem.study.estimate import BASIS, Estimate, estimate
-from llem.study.expand import Study
+from llem.study.estimate import BASIS, Estimate, estimate, estimate_groups
+from llem.study.expand import Entry, Merged, Study
+from llem.study.memory import MEMORY_BASIS, gib
 
 __all__ = ["duration", "plan_document", "plan_lines", "setting"]
 
@@ -21,12 +24,23 @@ def plan_document(study: Study) -> dict[str, Any]:
     return {
         **study_document(study),
         "trials": study.trials,
+        "engines": time.loads,
         "estimate": {"least_s": time.least_s, "most_s": time.most_s, "basis": BASIS},
+        "estimates": {one.identified.id: _estimates(one) for one in study.experiments},
     }
 
 
+def _estimates(one: Entry) -> dict[str, Any]:
+    """Time and memory of one point; memory is null where the sizes of the model are not known, or no GPU is used."""
+    time, memory = estimate([one.identified.experiment]), one.identified.memory
+    return {"least_s": time.least_s, "most_s": time.most_s, "memory": None if memory is None else memory.document()}
+
+
 def _time(study: Study) -> Estimate:
-    return estimate(one.identified.experiment for one in study.experiments)
+    groups: dict[object, list[Experiment]] = {}
+    for one in study.experiments:
+        groups.setdefault(one.identified.engine, []).append(one.identified.experiment)
+    return estimate_groups(groups.values(), gap_s=study.file.order.gap_s, parallel=study.file.parallel)
 
 
 def plan_lines(study: Study) -> Iterator[str]:
@@ -38,18 +52,32 @@ def plan_lines(study: Study) -> Iterator[str]:
     yield from _order(study)
     yield from _section("excluded", [(_values(one.point), one.by) for one in study.excluded])
     yield from _section("invalid", [(_values(one.point), _reasons(one.problems)) for one in study.invalid])
-    same = [(_values(one.point), f"the same experiment as {one.into.identified.id}") for one in study.merged]
-    yield from _section("merged", same)
+    yield from _section("merged", [(_values(one.point), _same(one)) for one in study.merged])
     for note in study.notes:
         yield ""
         yield f"note: {note}"
     yield ""
     time = _time(study)
-    span = duration(time.least_s)
-    if time.most_s > time.least_s:
-        span += f" to {duration(time.most_s)}"
-    yield f"time, estimated: {span}"
+    yield f"time, estimated: {_span(duration(time.least_s), duration(time.most_s))}"
     yield f"  ({BASIS})"
+    yield from _memory(study)
+
+
+def _same(one: Merged) -> str:
+    because = f": {', '.join(one.because)} changes nothing" if one.because else ""
+    return f"the same experiment as {one.into.identified.id}{because}"
+
+
+def _span(least: str, most: str) -> str:
+    return least if least == most else f"{least} to {most}"
+
+
+def _memory(study: Study) -> Iterator[str]:
+    """The least and the most that a point needs, of those whose model is known."""
+    known = [memory.total_bytes for one in study.experiments if (memory := one.identified.memory) is not None]
+    if known:
+        yield f"GPU memory, estimated: {_span(gib(min(known)), gib(max(known)))} a point"
+        yield f"  ({MEMORY_BASIS})"
 
 
 def _funnel(study: Study) -> Iterator[str]:
@@ -62,12 +90,27 @@ def _funnel(study: Study) -> Iterator[str]:
 
 
 def _order(study: Study) -> Iterator[str]:
-    order = study.file.order
-    how = "as in the file" if order.kind == "file" else f"at random, seed {order.seed}"
-    yield f"order: {how}"
+    engines = len({one.identified.engine for one in study.experiments})
+    loads = len(study.shares)
+    shared = f"{engines} engine" + ("s" if engines > 1 else "")
+    yield f"order: {_how(study.file.order)}; {shared}, loaded {loads} time{'s' if loads > 1 else ''}"
     width = len(str(len(study.experiments)))
+    times = [duration(estimate([one.identified.experiment]).least_s) for one in study.experiments]
+    memories = [one.identified.memory for one in study.experiments]
+    sizes = ["" if memory is None else gib(memory.total_bytes) for memory in memories]
+    columns = [(column, max(map(len, column))) for column in (times, sizes) if any(column)]
     for number, one in enumerate(study.experiments, 1):
-        yield f"  {number:>{width}}  {one.identified.id}  {_values(one.point)}".rstrip()
+        told = "  ".join(f"{column[number - 1]:>{longest}}" for column, longest in columns)
+        yield f"  {number:>{width}}  {one.identified.id}  {told}  {_values(one.point)}".rstrip()
+
+
+def _how(order: Order) -> str:
+    if order.kind == "sequential":
+        return "as in the file, all trials of one experiment after the other"
+    if order.kind == "reverse":
+        return "blocks as in the file, every other one backwards"
+    balanced = ", each after each other equally often" if order.kind == "williams" else ""
+    return f"blocks at random, seed {order.seed}{balanced}"
 
 
 def _section(name: str, rows: Sequence[tuple[str, str]]) -> Iterator[str]:

@@ -9,23 +9,18 @@ from typing import Any
 
 from llem.experiment.events import Emit, Event, silent
 
-__all__ = ["Estimate", "progress"]
+__all__ = ["Estimate", "StudyEstimate", "progress"]
 
 
 class Estimate:
-    """What is known of how far a run has come, from its events. Pure but for the clock it is given.
+    """What is known of how far the run of one experiment has come, from its events. Pure but for the clock it is given.
 
     Args:
         trials: trials at least; more may follow while the interval is wide.
-        which: of a study, which experiment this is: "3 of 17".
     """
 
-    def __init__(self, trials: int, which: str = "") -> None:
-        self._begin(trials, which)
-
-    def _begin(self, trials: int, which: str) -> None:
+    def __init__(self, trials: int) -> None:
         self.trials = trials
-        self.which = which
         self.done = 0
         self.phase = "start"
         self.watts: float | None = None
@@ -39,9 +34,7 @@ class Estimate:
     def update(self, event: Event, now: float) -> None:
         """Take an event; `now` in seconds."""
         kind = event.get("event")
-        if kind == "experiment":
-            self._begin(event["trials"], f"{event['number']} of {event['of']}")
-        elif kind == "phase":
+        if kind == "phase":
             self.phase, self._phase_s, self._since = str(event["phase"]), event.get("seconds"), now
             self._running = self.phase == "trial"
         elif kind == "power":
@@ -65,71 +58,151 @@ class Estimate:
 
     def line(self, now: float) -> str:
         """One line of status."""
-        parts = [f"experiment {self.which}"] if self.which else []
         number = self.done + 1
-        parts.append(self.phase if self.phase != "trial" else f"trial {number} of {max(self.trials, number)}")
+        parts = [self.phase if self.phase != "trial" else f"trial {number} of {max(self.trials, number)}"]
         if self.watts is not None:
             parts.append(f"{self.watts:.0f} W")
         if self.tokens_per_s is not None:
             parts.append(f"{self.tokens_per_s:.4g} tok/s")
-        left = self.left_s(now)
-        if left is not None:
-            parts.append(f"about {_clock(left)} left")
-        return " · ".join(parts)
+        return _joined(parts, self.left_s(now))
+
+
+class StudyEstimate:
+    """The same for a study of many experiments, from the event `study` on: how many are done, failed and left."""
+
+    def __init__(self, event: Event, now: float) -> None:
+        self.experiments, self.done, self.failed = event["experiments"], event["done"], 0
+        self.trials, self.measured = event["trials"], 0
+        self._several = event["restarts"] > 1
+        self._seconds, self._begun = event["seconds"], now
+        self._ended: set[str] = set()
+        self._phases: dict[int, str] = {}
+        self._watts: dict[int, float] = {}
+
+    def update(self, event: Event, now: float) -> None:
+        """Take an event; those of workers have the number of their worker."""
+        kind, worker = event.get("event"), event.get("worker", 0)
+        if kind == "phase":
+            trial = f"trial {event['trial'] + 1}" if event["phase"] == "trial" else str(event["phase"])
+            self._phases[worker] = f"{event['id'][:8]} {trial}" if event.get("id") else trial
+        elif kind == "waiting":
+            self._phases[worker] = f"waiting for {event['for']}"
+        elif kind == "power":
+            self._watts[worker] = sum(event["watts"].values())
+        elif kind == "trial":
+            self.measured += 1
+        elif kind == "worker ended":
+            self._phases.pop(worker, None)
+            self._watts.pop(worker, None)
+        elif kind in ("outcome", "result") and event["outcome"] != "interrupted" and event["id"] not in self._ended:
+            # a worker's `done` is the end of an experiment only where it has no other worker to come
+            if event["outcome"] != "done":
+                self.failed += 1
+            elif kind == "outcome" and self._several:
+                return
+            else:
+                self.done += 1
+            self._ended.add(event["id"])
+
+    def left_s(self, now: float) -> float:
+        """By the speed so far, and by what experiments ask for until something is measured."""
+        spent = now - self._begun
+        if self.measured < 2:
+            return max(float(self._seconds) - spent, 0.0)
+        return float(spent / self.measured * max(self.trials - self.measured, 0))
+
+    def line(self, now: float) -> str:
+        """One line of status."""
+        parts = [f"{self.done} of {self.experiments} done"]
+        if self.failed:
+            parts.append(f"{self.failed} failed")
+        parts += self._phases.values()
+        if self._watts:
+            parts.append(f"{sum(self._watts.values()):.0f} W")
+        return _joined(parts, self.left_s(now))
+
+
+def _joined(parts: list[str], left: float | None) -> str:
+    if left is not None:
+        parts.append(f"about {_clock(left)} left")
+    return " · ".join(parts)
 
 
 def _clock(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes}:{rest:02d}"
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
 
 
 @contextmanager
 def progress(trials: int, *, quiet: bool, verbose: bool = False) -> Iterator[Emit]:
-    """A function that takes events and shows them. Nothing when quiet; plain lines where stderr is no terminal."""
+    """A function that takes events and shows them. Nothing when quiet; plain lines where stderr is no terminal.
+
+    Args:
+        trials: of the one experiment at least; 0 for a study of many.
+    """
     if quiet:
         yield silent
         return
     from rich.console import Console
 
     console = Console(stderr=True)
-    estimate = Estimate(trials)
+    shown = _Shown(trials)
     if not console.is_terminal:
-        yield lambda event: _plain(console, estimate, event, verbose)
+        yield lambda event: _plain(console, shown, event, verbose)
         return
     # two refreshes a second: the display must not be what keeps a core of the measured machine busy
     with console.status("start", refresh_per_second=2) as status:
 
         def show(event: Event) -> None:
             now = time.monotonic()
-            estimate.update(event, now)
-            if line := _lasting(event):
+            shown.update(event, now)
+            if line := shown.lasting(event):
                 console.print(line, markup=False)
-            status.update(estimate.line(now))
+            status.update(shown.line(now))
 
         yield show
 
 
-def _plain(console: Any, estimate: Estimate, event: Event, verbose: bool) -> None:
+class _Shown:
+    """What is known of a run of one experiment, or of many."""
+
+    def __init__(self, trials: int) -> None:
+        self._many = not trials
+        self._known: Estimate | StudyEstimate = Estimate(trials)
+
+    def update(self, event: Event, now: float) -> None:
+        if self._many and event.get("event") == "study":
+            self._known = StudyEstimate(event, now)
+        self._known.update(event, now)
+
+    def line(self, now: float) -> str:
+        return self._known.line(now)
+
+    def lasting(self, event: Event) -> str | None:
+        """What stays on the screen: each trial, each failure, and how each experiment of a study ended."""
+        kind = event.get("event")
+        if kind == "trial":
+            return _trial_line(event, self._many)
+        if kind == "waiting":
+            return f"waiting for {event['for']}"
+        if kind != "result" or not self._many:
+            return None
+        about = f": {event['error']}" if event["error"] else "" if event["valid"] else ": not valid"
+        return f"{event['id']} {event['outcome']}{about}"
+
+
+def _plain(console: Any, shown: _Shown, event: Event, verbose: bool) -> None:
     now = time.monotonic()
-    estimate.update(event, now)
-    if line := _lasting(event):
+    shown.update(event, now)
+    if line := shown.lasting(event):
         console.print(line, highlight=False, markup=False)
-    elif event.get("event") == "phase" and (verbose or event["phase"] != "trial"):
-        console.print(estimate.line(now), highlight=False)
+    elif event.get("event") == "phase" and (verbose or event["phase"] not in ("trial", "pause")):
+        console.print(shown.line(now), highlight=False)
 
 
-def _lasting(event: Event) -> str | None:
-    """What stays on the screen: each trial, and how each experiment of a study ended."""
-    kind = event.get("event")
-    if kind == "trial":
-        return _trial_line(event)
-    if kind != "result":
-        return None
-    about = f": {event['error']}" if event["error"] else "" if event["valid"] else ": not valid"
-    return f"{event['id']} {event['outcome']}{about}"
-
-
-def _trial_line(event: Mapping[str, Any]) -> str:
+def _trial_line(event: Mapping[str, Any], many: bool) -> str:
     joules = event["energy_per_output_token_j"]
     energy = "" if joules is None else f" · {joules:.4g} J/output token"
-    return f"trial {event['trial'] + 1}: {event['output_tokens_per_s']:.4g} tok/s{energy}"
+    which = f"{event['id'][:8]} " if many and event.get("id") else ""
+    return f"{which}trial {event['trial'] + 1}: {event['output_tokens_per_s']:.4g} tok/s{energy}"

@@ -14,7 +14,7 @@ from llem.results.models import Quantity, Result
 if TYPE_CHECKING:
     from rich.console import Console
 
-__all__ = ["headings", "render_study", "varied"]
+__all__ = ["headings", "prefixes", "render_study", "varied"]
 
 #: Metric and the heading of its column.
 FIGURES: tuple[tuple[str, str], ...] = (
@@ -33,7 +33,7 @@ def render_study(results: Sequence[Result], study: Mapping[str, Any], console: C
     points = study.get("points", {})
     table = grid("id", *headings(axes), *(heading for _, heading in FIGURES), "outcome")
     table.columns[0].no_wrap = True
-    shown = _prefixes([result.id for result in results])
+    shown = prefixes([result.id for result in results])
     for result in results:
         values = points.get(result.id, {}).get("values", {})
         cells = [setting(values[path]) if path in values else "" for path in axes]
@@ -45,7 +45,7 @@ def render_study(results: Sequence[Result], study: Mapping[str, Any], console: C
     render_curves(results, out)
 
 
-def _prefixes(ids: Sequence[str]) -> dict[str, str]:
+def prefixes(ids: Sequence[str]) -> dict[str, str]:
     """The beginning of each id that is enough for `llem show`."""
     length = next(n for n in range(8, 65) if len({one[:n] for one in ids}) == len(set(ids)))
     return {one: one[:length] for one in ids}

@@ -48,7 +48,7 @@ def compute_result(
     metrics = compute_metrics(setup, trials, baselines, rows, works, flows)
     told = [_finding(raw) for document in (*engines, *outcomes) for raw in document.get("findings", ())]
     findings = merge(trials, [*told, *check_all(setup, trials, baselines, works, flows, metrics, traces)])
-    outcome, error = _outcome(setup, outcomes)
+    outcome, error = _outcome(setup, trials, outcomes)
     severities = {found.severity for found in findings}
     valid = outcome == "done" and bool(trials) and "error" not in severities
     engine: Mapping[str, Any] = engines[0] if engines else {}
@@ -86,12 +86,16 @@ def _finding(raw: Mapping[str, Any]) -> Finding:
     return Finding(raw["code"], raw["severity"], raw["message"], raw.get("evidence", {}))
 
 
-def _outcome(setup: Setup, outcomes: Sequence[Mapping[str, Any]]) -> tuple[str, str | None]:
-    """`done` when as many engine processes ended well as were asked for; else how the last that did not ended."""
-    done = sum(1 for outcome in outcomes if outcome["outcome"] == "done")
-    if done >= setup.restarts:
-        return "done", None
-    failed = [outcome for outcome in outcomes if outcome["outcome"] != "done"]
-    if failed:
-        return failed[-1]["outcome"], failed[-1].get("error")
-    return "interrupted", f"{done} of {setup.restarts} engine processes ended"
+def _outcome(setup: Setup, trials: Sequence[Trial], outcomes: Sequence[Mapping[str, Any]]) -> tuple[str, str | None]:
+    """`done` with as many trials and engine processes as were asked for at least, unless the last one failed."""
+    if not outcomes:
+        return "interrupted", f"no engine process ended; trials that are stored: {len(trials)}"
+    if outcomes[-1]["outcome"] != "done":
+        return outcomes[-1]["outcome"], outcomes[-1].get("error")
+    wanted = max(setup.trials, setup.restarts)
+    if len(trials) < wanted:
+        return "interrupted", f"{len(trials)} of {wanted} trials are stored"
+    processes = len({trial.restart for trial in trials})
+    if processes < setup.restarts:
+        return "interrupted", f"{processes} of {setup.restarts} engine processes have trials"
+    return "done", None

@@ -46,6 +46,11 @@ class Setup:
         return int(self.config.get("restarts", 1))
 
     @property
+    def trials(self) -> int:
+        """Trials that were asked for at least."""
+        return int(self.config.get("trials", 1))
+
+    @property
     def serving(self) -> bool:
         """Whether requests arrive by themselves: a closed or an open load."""
         return bool(self.config.get("load", {}).get("kind", "offline") != "offline")

@@ -1,5 +1,5 @@
 """The result folder. Raw trials are the truth; nothing in it is ever overwritten, except what is computed from it,
-and the engine's document, to which a capacity probe adds what it found.
+the engine's document, to which a capacity probe adds what it found, and what is asked for, when a study goes on.
 
 study.json                     the study as asked and as resolved
 environments/<hash>.json       machine, GPUs, driver, packages
@@ -11,11 +11,13 @@ workers/<n>/                   what each worker process was told and said
 
 from __future__ import annotations
 
+import contextlib
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from llem.devices.locks import Lock
 from llem.errors import StoreError, nearest
 from llem.meters.trace import TraceRow
 from llem.results.files import machine_errors, read_json, write, write_json
@@ -44,7 +46,7 @@ class Store:
         folder = Path(path)
         with machine_errors(folder):
             if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-                hint = "choose another folder with `-o`"
+                hint = "choose another folder with `-o`, or go on with it by `--resume`"
                 raise StoreError(f"{folder} is there already and not an empty folder", hint, "store_exists")
             folder.mkdir(parents=True, exist_ok=True)
         write_json(folder / "study.json", _versioned(study))
@@ -61,11 +63,41 @@ class Store:
         store.study()
         return store
 
+    # who works on it
+
+    def owner_lock(self) -> Lock:
+        """Held by the one process that runs the study."""
+        return Lock(self.path / ".owner")
+
+    def worker_lock(self, *, shared: bool = True) -> Lock:
+        """Held by every worker; not shared, it is to be had when none is left."""
+        return Lock(self.path / ".workers", shared=shared)
+
+    @contextlib.contextmanager
+    def attended(self) -> Iterator[None]:
+        """A worker is at work here."""
+        lock = self.worker_lock()
+        lock.take()
+        try:
+            yield
+        finally:
+            lock.let_go()
+
+    def clean(self) -> None:
+        """Remove files that were never finished. Only for the owner, when no worker is left."""
+        for path in self.path.rglob(".*"):
+            if re.fullmatch(r"\..+\.(json|gz)\..{8}", path.name) and path.is_file():
+                path.unlink()
+
     # the study and its environments
 
     def study(self) -> dict[str, Any]:
         """The study document."""
         return read_json(self.path / "study.json")
+
+    def write_study(self, document: Mapping[str, Any]) -> None:
+        """Store the study as it is asked for now."""
+        write_json(self.path / "study.json", _versioned(document), replace=True)
 
     def write_environment(self, facts: Mapping[str, Any]) -> str:
         """Store what is known of the machine; the same facts give the same hash and are stored once."""
@@ -86,8 +118,12 @@ class Store:
         return self.path / "experiments" / experiment_id
 
     def experiment_ids(self) -> tuple[str, ...]:
-        """Experiments that have begun, sorted."""
+        """Experiments that have begun, or whose engine has been loaded for others, sorted."""
         return tuple(sorted(path.parent.name for path in self.path.glob("experiments/*/experiment.json")))
+
+    def result_ids(self) -> tuple[str, ...]:
+        """Experiments that have a result, sorted."""
+        return tuple(sorted(path.parent.name for path in self.path.glob("experiments/*/result.json")))
 
     def find(self, prefix: str) -> str:
         """The one experiment whose id begins with `prefix`. Raises StoreError when there is none, or more than one."""
@@ -104,8 +140,9 @@ class Store:
         hint = f"did you mean {near}?" if near else f"known: {', '.join(known) or 'none'}"
         raise StoreError(f"no experiment {prefix!r} in {self.path}", hint, "id_unknown")
 
-    def write_experiment(self, experiment_id: str, document: Mapping[str, Any]) -> None:
-        write_json(self.folder(experiment_id) / "experiment.json", _versioned(document))
+    def write_experiment(self, experiment_id: str, document: Mapping[str, Any], *, replace: bool = False) -> None:
+        """Store a configuration; `replace` for another number of trials, or what else changes no execution."""
+        write_json(self.folder(experiment_id) / "experiment.json", _versioned(document), replace=replace)
 
     def read_experiment(self, experiment_id: str) -> dict[str, Any]:
         return read_json(self.folder(experiment_id) / "experiment.json")
@@ -125,6 +162,10 @@ class Store:
     def write_outcome(self, experiment_id: str, document: Mapping[str, Any]) -> None:
         """Store how one engine process (`document["restart"]`) ended."""
         write_json(self.folder(experiment_id) / f"outcome-{document['restart']}.json", _versioned(document))
+
+    def has_outcome(self, experiment_id: str, restart: int) -> bool:
+        """Whether it is stored how one engine process ended."""
+        return (self.folder(experiment_id) / f"outcome-{restart}.json").exists()
 
     def outcomes(self, experiment_id: str) -> tuple[dict[str, Any], ...]:
         """Outcome documents by restart."""
@@ -160,6 +201,19 @@ class Store:
         paths = self._numbered(experiment_id, r"trial-(\d+)\.json")
         return tuple(load(read_json(path), Trial, str(path)) for path in paths)
 
+    def trial_indices(self, experiment_id: str) -> set[int]:
+        """Indices of the trials that are stored."""
+        return self._numbers(experiment_id, r"trial-(\d+)\.json")
+
+    def next_restart(self, experiment_id: str) -> int:
+        """The least number that no engine process of an experiment has."""
+        return max(self._numbers(experiment_id, r"(?:engine|outcome|baseline)-(\d+)(?:-\w+)?\.json"), default=-1) + 1
+
+    def next_worker(self) -> int:
+        """The least number above those of all workers that have a folder."""
+        names = [path.name for path in self.path.glob("workers/*")]
+        return max((int(name) for name in names if name.isdigit()), default=-1) + 1
+
     def trace(self, experiment_id: str, index: int) -> tuple[TraceRow, ...]:
         return read_trace(self.folder(experiment_id) / f"trial-{index}.power.csv.gz")
 
@@ -194,6 +248,11 @@ class Store:
     def _refuse(self, path: Path) -> None:
         if path.exists():
             raise StoreError(f"{path} is there already and is never overwritten", "use the next number", "store_exists")
+
+    def _numbers(self, experiment_id: str, pattern: str) -> set[int]:
+        folder = self.folder(experiment_id)
+        names = [path.name for path in folder.iterdir()] if folder.is_dir() else []
+        return {int(match[1]) for name in names if (match := re.fullmatch(pattern, name))}
 
     def _numbered(self, experiment_id: str, pattern: str) -> list[Path]:
         """Files of an experiment whose name matches, by the number in it."""

@@ -27,10 +27,14 @@ def study_document(study: Study) -> dict[str, Any]:
         "axes": list(study.axes),
         "points": {one.identified.id: _point(one.point) for one in study.experiments},
         "order": unstructure(study.file.order),
+        "limits": unstructure(study.file.limits),
+        "parallel": study.file.parallel,
         "declared": study.declared,
         "excluded": [{**_point(one.point), "by": one.by} for one in study.excluded],
         "invalid": [{**_point(one.point), "reasons": [str(p) for p in one.problems]} for one in study.invalid],
-        "merged": [{**_point(one.point), "into": one.into.identified.id} for one in study.merged],
+        "merged": [
+            {**_point(one.point), "into": one.into.identified.id, "because": list(one.because)} for one in study.merged
+        ],
         "notes": list(study.notes),
         "texts": dict(study.file.texts),
         "overrides": [

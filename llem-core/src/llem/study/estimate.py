@@ -2,37 +2,52 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import attrs
 
 from llem.config.models import Experiment
 
-__all__ = ["Estimate", "estimate"]
+__all__ = ["BASIS", "Estimate", "estimate", "estimate_groups"]
 
 #: What the estimate is made of, for whoever reads it.
 BASIS = (
-    "idle baselines, warm-up and trials × window of every experiment, with the least and the most trials; "
-    "loading models, compilation and batches longer than a window come on top"
+    "an idle baseline before and after for every engine, warm-up and trials × window of every experiment, with the "
+    "least and the most trials; loading models, compilation and batches longer than a window come on top"
 )
 
 
 @attrs.frozen
 class Estimate:
-    """Seconds, with as few trials as asked for and with as many as allowed."""
+    """Seconds, with as few trials as asked for and with as many as allowed; and how often an engine is loaded."""
 
     least_s: float
     most_s: float
+    loads: int
 
 
 def estimate(experiments: Iterable[Experiment]) -> Estimate:
-    """The time that the experiments ask for, one after the other. Knows nothing of the machine; see `BASIS`."""
+    """The time that experiments ask for, each with an engine for itself. Knows nothing of the machine; see `BASIS`."""
+    return estimate_groups([one] for one in experiments)
+
+
+def estimate_groups(groups: Iterable[Sequence[Experiment]], *, gap_s: float = 0.0, parallel: int = 1) -> Estimate:
+    """The time that experiments ask for. Knows nothing of the machine; see `BASIS`.
+
+    Args:
+        groups: experiments that share engines, the ones of each group.
+        gap_s: pause before each trial.
+        parallel: workers at once.
+    """
     least = most = 0.0
-    for experiment in experiments:
-        around = experiment.restarts * (_baselines(experiment) + experiment.warmup.seconds)
-        least += around + max(experiment.trials, experiment.restarts) * experiment.window_s
-        most += around + max(experiment.max_trials, experiment.restarts) * experiment.window_s
-    return Estimate(least, most)
+    loads = 0
+    for group in groups:
+        restarts = max(one.restarts for one in group)
+        loads += restarts
+        around = restarts * _baselines(group[0]) + sum(one.restarts * one.warmup.seconds for one in group)
+        least += around + sum(max(one.trials, one.restarts) * (one.window_s + gap_s) for one in group)
+        most += around + sum(max(one.max_trials, one.restarts) * (one.window_s + gap_s) for one in group)
+    return Estimate(least / parallel, most / parallel, loads)
 
 
 def _baselines(experiment: Experiment) -> float:

@@ -5,7 +5,7 @@ Runs nothing, loads no engine, looks at no device.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import attrs
 
@@ -14,14 +14,16 @@ from llem.config.load import resolve
 from llem.config.study import StudyFile
 from llem.errors import ConfigError
 from llem.plugins.registry import Registry
+from llem.results.peaks import peak_of
 from llem.study.axes import Point, declared_points
 from llem.study.exclude import Excluded, Exclusions
 from llem.study.identify import Identified, Identifier
+from llem.study.memory import GpuKind, gib
 from llem.study.mistakes import Invalid, invalid_point, refuse_mistakes
-from llem.study.order import in_order
+from llem.study.schedule import Member, Share, running_order, schedule
 from llem.study.shared import Shared
 
-__all__ = ["Entry", "Merged", "Study", "expand"]
+__all__ = ["Entry", "Merged", "Study", "expand", "member"]
 
 
 @attrs.frozen
@@ -34,10 +36,16 @@ class Entry:
 
 @attrs.frozen
 class Merged:
-    """A point that is the same experiment as one before it: what differs changes nothing that is executed."""
+    """A point that is the same experiment as one before it: what differs changes nothing that is executed.
+
+    Attributes:
+        because: settings of either, as `path=value`, that the backend says have no effect; none where the points differ
+            in what is no part of the execution, or in nothing.
+    """
 
     point: Point
     into: Entry
+    because: tuple[str, ...] = ()
 
 
 @attrs.frozen
@@ -47,7 +55,8 @@ class Study:
     Attributes:
         file: as asked.
         overrides: settings laid over every point (flags, arguments).
-        experiments: in running order.
+        experiments: in the order of their first trials.
+        shares: what each engine process measures, in running order.
         axes: paths of the settings that vary, in the file's order.
         notes: what is not wrong and yet good to know.
     """
@@ -60,6 +69,7 @@ class Study:
     merged: tuple[Merged, ...]
     axes: tuple[str, ...]
     notes: tuple[str, ...]
+    shares: tuple[Share, ...]
 
     @property
     def name(self) -> str:
@@ -73,7 +83,8 @@ class Study:
     @property
     def trials(self) -> int:
         """Trials of all experiments, at least."""
-        return sum(one.identified.experiment.trials for one in self.experiments)
+        asked = [one.identified.experiment for one in self.experiments]
+        return sum(max(one.trials, one.restarts) for one in asked)
 
 
 def expand(
@@ -84,20 +95,21 @@ def expand(
     overrides: Sequence[Layer] = (),
     checked: bool = True,
     unmet: bool = True,
+    gpu: Callable[[], GpuKind | None] = lambda: None,
 ) -> Study:
     """Every point of a study, resolved.
 
     Args:
         below: settings under the study's, such as the user's own.
         overrides: settings over every point.
-        checked, unmet: as of `Identifier`.
+        checked, unmet, gpu: as of `Identifier`.
 
     Raises:
         ConfigError: the file is wrong; or a value, an axis or a section is wrong wherever it is used; or no point runs.
         UnknownPlugin, BrokenPlugin: something that a point names is not installed, or is broken.
     """
     points = declared_points(file)
-    identifier = Identifier(registry, checked=checked, unmet=unmet)
+    identifier = Identifier(registry, checked=checked, unmet=unmet, gpu=gpu)
     if file.single:  # one experiment: its errors need no mention of points
         return _single(file, points[0], identifier, registry, (*below, *file.base, *overrides), tuple(overrides))
     shared = Shared(file, registry, (*below, *file.base), tuple(overrides))
@@ -117,20 +129,34 @@ def expand(
             continue
         planned = Entry(point, identified)
         if (first := found.setdefault(identified.id, planned)) is not planned:
-            merged.append(Merged(point, first))
+            merged.append(Merged(point, first, _differing(identified, first.identified)))
     if not tried:
         raise ConfigError(f"{file.name!r} has nothing to run: `exclude` leaves out all {len(points)} points")
     refuse_mistakes(file, tried, invalid)
+    shares = schedule([member(one.identified) for one in found.values()], file.order)
     return Study(
         file,
         tuple(overrides),
-        _ordered(found, file),
+        tuple(found[name] for name in running_order(shares)),
         tuple(exclusions.found),
         tuple(invalid),
         tuple(merged),
         tuple(dict.fromkeys(path for point in points for path in point.values)),
-        (*exclusions.notes(), *shared.notes(), *_missing_engines(found.values(), registry)),
+        (
+            *exclusions.notes(),
+            *shared.notes(),
+            *_missing_engines(found.values(), registry),
+            *_may_not_fit(found.values(), identifier.gpu),
+            *_without_arithmetic(found.values(), identifier.gpu),
+        ),
+        tuple(shares),
     )
+
+
+def member(identified: Identified) -> Member:
+    """An experiment as the schedule needs it."""
+    asked = identified.experiment
+    return Member(identified.id, identified.engine, asked.trials, asked.max_trials, asked.restarts)
 
 
 def _single(
@@ -142,11 +168,10 @@ def _single(
     overrides: tuple[Layer, ...],
 ) -> Study:
     planned = Entry(point, identifier(resolve(layers, registry)))
-    return Study(file, overrides, (planned,), (), (), (), (), tuple(_missing_engines([planned], registry)))
-
-
-def _ordered(found: Mapping[str, Entry], file: StudyFile) -> tuple[Entry, ...]:
-    return tuple(found[one.id] for one in in_order([planned.identified for planned in found.values()], file.order))
+    notes = (*_missing_engines([planned], registry), *_may_not_fit([planned], identifier.gpu))
+    notes += tuple(_without_arithmetic([planned], identifier.gpu))
+    shares = tuple(schedule([member(planned.identified)], file.order))
+    return Study(file, overrides, (planned,), (), (), (), (), notes, shares)
 
 
 def _missing_engines(planned: Iterable[Entry], registry: Registry) -> Iterator[str]:
@@ -154,3 +179,43 @@ def _missing_engines(planned: Iterable[Entry], registry: Registry) -> Iterator[s
     for name in sorted({one.identified.experiment.backend for one in planned}):
         if missing := registry.reference("backend", name).missing():
             yield f"backend {name!r} needs {', '.join(missing)}, which is not installed here"
+
+
+def _differing(one: Identified, other: Identified) -> tuple[str, ...]:
+    """Settings without effect that only one of two has."""
+    return tuple(
+        dict.fromkeys(
+            setting
+            for setting in (*one.no_effect, *other.no_effect)
+            if (setting in one.no_effect) != (setting in other.no_effect)
+        )
+    )
+
+
+def _may_not_fit(planned: Iterable[Entry], gpu: Callable[[], GpuKind | None]) -> Iterator[str]:
+    """Points whose cache would have to be smaller than all requests at their full length need."""
+    known = [one.identified.memory for one in planned if one.identified.memory is not None]
+    kind = gpu() if known else None
+    if kind is None:
+        return
+    large = [one for one in known if one.total_bytes > one.gpus * kind.memory_bytes]
+    if large:
+        most = max(large, key=lambda one: one.total_bytes)
+        yield (
+            f"{len(large)} of {len(known)} points may not fit: weights of {gib(most.weight_bytes)} and a key-value "
+            f"cache of up to {gib(most.kv_bytes or 0)} on {gib(most.gpus * kind.memory_bytes)}, estimated; "
+            "engines that page the cache let requests wait instead"
+        )
+
+
+def _without_arithmetic(planned: Iterable[Entry], gpu: Callable[[], GpuKind | None]) -> Iterator[str]:
+    """Number formats that the GPU does not compute in: engines refuse them, or go a slower way."""
+    asked = [one.identified.experiment.dtype for one in planned if one.identified.experiment.device != "cpu"]
+    kind = gpu() if asked else None
+    peak = None if kind is None or kind.name is None else peak_of(kind.name)
+    if kind is None or peak is None:
+        return
+    for dtype in sorted(set(asked) - {"auto"}):
+        if peak.rate(dtype) is None:
+            points = f"{asked.count(dtype)} of {len(asked)} points"
+            yield f"{kind.name} has no {dtype} arithmetic: {points} will be slow, or refused by the engine"

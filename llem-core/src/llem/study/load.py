@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ from llem.config.study import StudyFile, parse_study, read_study
 from llem.config.user import load_user_config
 from llem.plugins.registry import Registry
 from llem.study.expand import Study, expand
+from llem.study.memory import GpuKind
 
 __all__ = ["load"]
 
@@ -22,13 +23,14 @@ def load(
     *,
     checked: bool = True,
     unmet: bool = True,
+    gpu: Callable[[], GpuKind | None] = lambda: None,
 ) -> Study:
     """A study on top of the user's own configuration, expanded.
 
     Args:
         source: a YAML file, or a mapping of the same shape; None for the one experiment that `overrides` describe.
         overrides: settings over those of the study, for every point.
-        checked, unmet: as of `llem.study.identify.Identifier`.
+        checked, unmet, gpu: as of `llem.study.identify.Identifier`.
 
     Raises:
         LlemError: as `read_study` and `expand`.
@@ -39,4 +41,4 @@ def load(
         file = parse_study(source) if isinstance(source, Mapping) else read_study(source)
     gpus = load_user_config().gpus
     below = [] if gpus is None else [Layer("user config", {"gpus": list(gpus)})]
-    return expand(file, registry, below=below, overrides=overrides, checked=checked, unmet=unmet)
+    return expand(file, registry, below=below, overrides=overrides, checked=checked, unmet=unmet, gpu=gpu)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from typing import Any
 
 import attrs
@@ -10,7 +10,9 @@ import attrs
 from llem.backends.base import Placement
 from llem.config.load import Resolved
 from llem.config.models import Experiment
+from llem.errors import ConfigError, MachineError
 from llem.experiment.placement import place
+from llem.launchers.base import Launcher
 from llem.meters.base import Meter, WindowMeter
 from llem.plugins.registry import Registry
 from llem.study.expand import Study
@@ -24,13 +26,24 @@ _OF_THE_MACHINE = ("backend", "device", "gpus", "meters", "meter_options")
 
 @attrs.frozen
 class Planned:
-    """An experiment that is ready to run: its identity and the document `experiment.json`."""
+    """An experiment that is ready to run: its identity, the document `experiment.json`, and which engine it needs."""
 
     id: str
     document: Mapping[str, Any]
-    trials: int
-    max_trials: int
-    restarts: int
+    experiment: Experiment
+    engine: Hashable
+
+    @property
+    def trials(self) -> int:
+        return self.experiment.trials
+
+    @property
+    def max_trials(self) -> int:
+        return self.experiment.max_trials
+
+    @property
+    def restarts(self) -> int:
+        return self.experiment.restarts
 
 
 def plan_experiment(resolved: Resolved, registry: Registry) -> Planned:
@@ -42,36 +55,57 @@ def plan_experiment(resolved: Resolved, registry: Registry) -> Planned:
         MachineError: a required module or GPU is not there, or a named meter cannot be read.
     """
     identified = identify(resolved, registry)
+    _check_engine(identified.experiment, registry)
     _check_machine(identified.experiment, registry)
     return _planned(identified)
 
 
-def plan_study(study: Study, registry: Registry) -> list[Planned]:
+def plan_study(study: Study, registry: Registry, launcher: type[Launcher] = Launcher) -> list[Planned]:
     """The same for every experiment of a study, in running order; each engine, device and meter is tried once.
 
-    Raises UnknownPlugin, BrokenPlugin and MachineError as `plan_experiment`.
+    What the launcher's workers do not share with this process is not tried.
+
+    Raises:
+        UnknownPlugin, BrokenPlugin, MachineError: as `plan_experiment`.
+        ConfigError, MachineError: `parallel` asks for more workers than there can be.
     """
     tried: set[str] = set()
     for one in study.experiments:
         experiment = one.identified.experiment
         needed = repr([getattr(experiment, name) for name in _OF_THE_MACHINE] + [experiment.workload.kind])
-        if needed not in tried:
-            tried.add(needed)
-            _check_machine(experiment, registry)
+        if needed in tried:
+            continue
+        tried.add(needed)
+        if launcher.same_packages:
+            _check_engine(experiment, registry)
+        if launcher.same_machine:
+            placement = _check_machine(experiment, registry)
+            if study.file.parallel > 1 and not placement.gpu_uuids:
+                raise MachineError(
+                    f"`parallel: {study.file.parallel}` needs a GPU for each worker, and experiments run on the CPU",
+                    "set `parallel: 1`: workers that share a processor disturb each other",
+                    "no_gpu",
+                )
+    if study.file.parallel > 1 and not launcher.side_by_side:
+        hint = "set `parallel: 1`, or use the launcher `process`"
+        raise ConfigError(f"the launcher {launcher.name!r} runs one worker at a time", hint)
     return [_planned(one.identified) for one in study.experiments]
 
 
 def _planned(identified: Identified) -> Planned:
-    experiment = identified.experiment
-    return Planned(identified.id, identified.document(), experiment.trials, experiment.max_trials, experiment.restarts)
+    return Planned(identified.id, identified.document(), identified.experiment, identified.engine)
 
 
-def _check_machine(experiment: Experiment, registry: Registry) -> None:
+def _check_engine(experiment: Experiment, registry: Registry) -> None:
     registry.load("backend", experiment.backend)
+
+
+def _check_machine(experiment: Experiment, registry: Registry) -> Placement:
     registry.load("workload", experiment.workload.kind)
     placement = place(experiment)
     for name in experiment.meters or ():
         _try_meter(registry.load("meter", name), experiment.meter_options.get(name), placement)
+    return placement
 
 
 def _try_meter(meter_class: type[Meter], options: Any, placement: Placement) -> None:

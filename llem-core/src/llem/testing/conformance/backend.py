@@ -33,6 +33,26 @@ class BackendConformance(EngineUnderTest, PluginConformance):
         gone = attrs.evolve(model, source="folder", path="/nonexistent/model", weights="real")
         assert isinstance(list(backend.check(experiment, gone)), list)
 
+    def test_canonical_is_taken_and_stays(self, backend: Backend, experiment: Experiment, model: ModelSpec) -> None:
+        """What `canonical` gives is accepted as the experiment was, names the same model, and is canonical itself."""
+        plain = backend.canonical(experiment)
+        again = type(backend)(plain.options)
+        refused = [found.message for found in again.check(plain, model) if found.severity == "error"]
+        assert refused == [found.message for found in backend.check(experiment, model) if found.severity == "error"]
+        assert (plain.model, plain.backend, plain.workload) == (
+            experiment.model,
+            experiment.backend,
+            experiment.workload,
+        )
+        assert again.canonical(plain) == plain
+
+    def test_weight_bits_are_a_number_or_unsaid(
+        self, backend: Backend, experiment: Experiment, model: ModelSpec
+    ) -> None:
+        """Before anything is loaded."""
+        bits = backend.weight_bits(experiment, model)
+        assert bits is None or 0 <= bits <= 64
+
     def test_load_gives_an_engine(self, engine: Engine) -> None:
         """What `load` returns is an Engine."""
         assert isinstance(engine, Engine)

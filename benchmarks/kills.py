@@ -1,0 +1,169 @@
+"""SIGKILL at random moments: to the worker, to the command that launched it, and to both. Prints a table as JSON.
+
+    python benchmarks/kills.py [ROUNDS] [SEED]
+
+Each round begins a study of two engines on the echo backend, kills at a random moment, looks at what is left, and goes
+on with `--resume` to the end. Counted over all rounds:
+
+lost       trials that had begun and are not stored, in one round at most
+doubled    trials that were measured again although they were stored
+changed    stored trials whose file is another after the study went on
+false_done experiments said to be done that lack trials, before or after going on
+unfinished studies that did not come to their end when they went on
+left_over  processes that were still there some seconds after the kill
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+
+from llem.results.store import Store
+from llem.results.verify import verify
+
+STUDY = """
+name: kills
+base:
+  backend: echo
+  device: cpu
+  preset: quick
+  window_s: 0.15
+  warmup: {seconds: 0}
+  baseline: {seconds: 0}
+  workload: {input_tokens: 8, output_tokens: 8}
+axes:
+  load.batch_size: [1, 2, 4]
+  echo.token_seconds: [0.001, 0.002]
+trials: 3
+"""
+VICTIMS = ("worker", "parent", "both")
+TRIALS, EXPERIMENTS = 3, 6
+#: Longest time until the kill: a little more than the study takes.
+LATEST_S = 7.0
+GONE_S = 10.0
+
+
+def start(folder: Path) -> subprocess.Popen[bytes]:
+    """`llem run --resume` on the study, in the background."""
+    command = [sys.executable, "-m", "llem", "run", str(folder / "study.yaml"), "-o", str(folder / "out"), "--resume"]
+    return subprocess.Popen([*command, "-q"], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, start_new_session=True)
+
+
+def workers(parent: int) -> list[psutil.Process]:
+    """Worker processes of a command, their guards and other children left out."""
+    with contextlib.suppress(psutil.NoSuchProcess):
+        return [child for child in psutil.Process(parent).children() if "worker" in child.cmdline()]
+    return []
+
+
+def events(store: Path) -> Iterator[dict]:
+    """What all workers told; a last line that is cut off is left out."""
+    for path in store.glob("workers/*/events.jsonl"):
+        for line in path.read_bytes().splitlines(keepends=True):
+            if line.endswith(b"\n"):
+                yield json.loads(line)
+
+
+def stored(store: Path) -> dict[tuple[str, int], bytes]:
+    """Trials that are stored, and the content of their files."""
+    found = store.glob("experiments/*/trial-*.json")
+    return {(path.parent.name, int(path.stem.split("-")[1])): path.read_bytes() for path in found}
+
+
+def false_done(store: Path) -> int:
+    """Experiments whose result or last outcome is `done` and that lack trials."""
+    if not (store / "study.json").exists():
+        return 0
+    opened = Store.open(store)
+    wrong = 0
+    for name in opened.experiment_ids():
+        result, outcomes = opened.read_result(name), opened.outcomes(name)
+        said = (result is not None and result.outcome == "done") or (outcomes and outcomes[-1]["outcome"] == "done")
+        wrong += bool(said and len(opened.trial_indices(name)) < TRIALS)
+    return wrong
+
+
+def one_round(folder: Path, victim: str, after_s: float) -> dict[str, int]:
+    """Run, kill, look, go on, look."""
+    (folder / "study.yaml").write_text(STUDY)
+    out = folder / "out"
+    process = start(folder)
+    time.sleep(after_s)
+    family = [process.pid, *(child.pid for child in psutil.Process(process.pid).children(recursive=True))]
+    doomed = [worker.pid for worker in workers(process.pid)] if victim != "parent" else []
+    doomed += [process.pid] if victim != "worker" else []
+    killed = 0
+    for pid in doomed:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+            killed = 1
+    process.communicate(timeout=120)
+    left_over = sum(_remains(pid) for pid in family)
+    before = stored(out)
+    begun = Counter((e["id"], e["trial"]) for e in events(out) if e["event"] == "phase" and e["phase"] == "trial")
+    lost = sum(1 for turn in begun if turn not in before)
+    wrong = false_done(out)
+    again = start(folder)
+    _, told = again.communicate(timeout=180)
+    after = stored(out)
+    ended = Counter((e["id"], e["trial"]) for e in events(out) if e["event"] == "phase" and e["phase"] == "trial")
+    whole = len(after) == TRIALS * EXPERIMENTS and again.returncode == 0 and verify(Store.open(out)) == []
+    if not whole:
+        print(told.decode(), file=sys.stderr)
+    return {
+        "killed": killed,
+        "lost": lost,
+        "doubled": sum(1 for turn in before if ended[turn] > begun[turn]),
+        "changed": sum(1 for turn, content in before.items() if after.get(turn) != content),
+        "false_done": wrong + false_done(out),
+        "unfinished": int(not whole),
+        "left_over": left_over,
+    }
+
+
+def _remains(pid: int) -> int:
+    until = time.monotonic() + GONE_S
+    while time.monotonic() < until:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            if psutil.Process(pid).status() != psutil.STATUS_ZOMBIE:
+                time.sleep(0.05)
+                continue
+        return 0
+    return 1
+
+
+def table(rounds: int, seed: int, latest_s: float = LATEST_S) -> dict[str, dict[str, int]]:
+    """So many rounds, a third of them for each victim."""
+    chance = random.Random(seed)
+    found: dict[str, dict[str, int]] = {}
+    for number in range(rounds):
+        victim = VICTIMS[number % len(VICTIMS)]
+        with tempfile.TemporaryDirectory() as folder:
+            seen = one_round(Path(folder), victim, chance.uniform(0.2, latest_s))
+        row = found.setdefault(victim, {"rounds": 0, "most_lost": 0, **dict.fromkeys(seen, 0)})
+        row["rounds"] += 1
+        row["most_lost"] = max(row["most_lost"], seen["lost"])
+        for name, count in seen.items():
+            row[name] += count
+    return found
+
+
+if __name__ == "__main__":
+    print(
+        json.dumps(
+            table(int(sys.argv[1]) if len(sys.argv) > 1 else 100, int(sys.argv[2]) if len(sys.argv) > 2 else 0),
+            indent=2,
+        )
+    )

@@ -1,0 +1,39 @@
+"""`llem export`: the results of a folder as one table."""
+
+from __future__ import annotations
+
+import click
+
+__all__ = ["export"]
+
+
+@click.command()
+@click.argument("folder", metavar="DIR", type=click.Path())
+@click.option("--format", "kind", type=click.Choice(["csv", "jsonl", "parquet"]), default="csv", show_default=True)
+@click.option("-o", "--out", type=click.Path(), help="File to write; default: standard output.")
+def export(folder: str, kind: str, out: str | None) -> None:
+    """Write the results of DIR as a table, one experiment a line.
+
+    Columns: id, the axes, outcome, trials, valid, publishable, findings (codes), and for each metric its value, and its
+    low, high and n. What was not measured is empty (null in JSON). Parquet needs polars.
+    """
+    from llem.reports.export import csv_text, jsonl_text, write_parquet
+    from llem.results.collection import Results
+    from llem.results.store import Store
+
+    columns = Results.open(Store.open(folder)).columns()
+    if kind == "parquet":
+        if out is None:
+            raise click.UsageError("parquet is no text: name a file with -o")
+        write_parquet(columns, out)
+        return
+    lines = csv_text(columns) if kind == "csv" else jsonl_text(columns)
+    if out is None:
+        for line in lines:
+            click.echo(line, nl=False)
+        return
+    from pathlib import Path
+
+    from llem.results.files import write
+
+    write(Path(out), "".join(lines).encode(), replace=True)

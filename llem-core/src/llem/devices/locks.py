@@ -1,0 +1,77 @@
+"""Locks that are held by being alive: the system lets them go when their holder dies, however it dies."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import os
+import sys
+import tempfile
+from pathlib import Path
+
+__all__ = ["Lock", "gpu_lock"]
+
+#: What file systems answer that know no locks.
+_NO_LOCKS = (errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK)
+
+
+class Lock:
+    """A lock on a file, of one holder or, `shared`, of several at once.
+
+    On a file system without locks everybody gets it, which a warning on standard error says.
+    """
+
+    def __init__(self, path: Path, *, shared: bool = False) -> None:
+        self.path = path
+        self._how = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
+        self._handle: int | None = None
+
+    def take(self, holder: str = "") -> bool:
+        """Try once, without waiting. `holder` says who has it, for those who do not get it."""
+        handle = self._open()
+        try:
+            fcntl.flock(handle, self._how | fcntl.LOCK_NB)
+        except OSError as error:
+            if error.errno in (errno.EAGAIN, errno.EWOULDBLOCK, errno.EACCES):
+                os.close(handle)
+                return False
+            if error.errno not in _NO_LOCKS:
+                os.close(handle)
+                raise
+            print(f"warning: {self.path.parent} has a file system without locks", file=sys.stderr)
+        self._handle = handle
+        if holder:
+            os.ftruncate(handle, 0)
+            os.pwrite(handle, holder.encode(), 0)
+        return True
+
+    def _open(self) -> int:
+        try:  # without O_CREAT, which Linux refuses for another user's file in a folder such as /tmp
+            return os.open(self.path, os.O_RDWR | os.O_CLOEXEC)
+        except FileNotFoundError:
+            handle = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+            os.fchmod(handle, 0o666)  # whoever comes next may be another user
+            return handle
+
+    def holder(self) -> str:
+        """Who has it, by their own words."""
+        try:
+            return self.path.read_text(encoding="utf-8")
+        except OSError:
+            return ""
+
+    def let_go(self) -> None:
+        """Let others have it. Safe to call twice."""
+        if self._handle is not None:
+            os.close(self._handle)
+            self._handle = None
+
+
+def gpu_lock(uuid: str) -> Lock:
+    """The lock of one GPU of this machine, the same for every user."""
+    folder = Path(tempfile.gettempdir()) / "llem-locks"
+    with contextlib.suppress(FileExistsError):
+        folder.mkdir()
+        folder.chmod(0o1777)
+    return Lock(folder / uuid)

@@ -1,0 +1,89 @@
+"""One engine process: what the experiments that are measured with its engine have in common."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import threading
+from collections.abc import Iterable
+from typing import Any
+
+import attrs
+
+from llem.backends.base import Engine, Placement
+from llem.devices.nvml import Nvml
+from llem.errors import ExperimentFailed
+from llem.experiment.events import Emit
+from llem.experiment.instruments import Instruments
+from llem.experiment.order import WorkOrder
+from llem.experiment.tenants import Tenants
+from llem.findings import Finding
+from llem.meters.trace import TraceRow
+from llem.models.resolve import resolve_model
+from llem.models.tokenizer import load_tokenizer
+from llem.plugins.registry import Registry
+from llem.results.models import BaselineReading
+from llem.results.store import Store
+
+__all__ = ["Host"]
+
+
+@attrs.define(eq=False)
+class Host:
+    """Given at the start: order, placement, registry, store, emit, stop. The rest is filled in by the step that its
+    comment names.
+    """
+
+    order: WorkOrder
+    placement: Placement
+    registry: Registry
+    store: Store
+    emit: Emit
+    stop: threading.Event
+    events_fd: int | None = None
+    findings: list[Finding] = attrs.field(factory=list)
+    nvml: Nvml | None = None  # open_instruments
+    instruments: Instruments | None = None  # open_instruments
+    tenants: Tenants | None = None  # open_instruments
+    engine: Engine | None = None  # load
+    load_s: float | None = None  # load
+    baseline: tuple[BaselineReading, list[TraceRow]] | None = None  # baseline_before
+    environment: str | None = None  # record: hash of the stored environment
+    current: str | None = None  # the experiment whose turn it is
+    probes: list[tuple[Any, Any]] = attrs.field(factory=list)  # warm-up: what was probed, and what was found
+    first_c: dict[str, int] | None = None  # pause: temperature of each GPU when the first trial began
+    _runner: asyncio.Runner | None = None
+
+    def __attrs_post_init__(self) -> None:
+        # a model's files and its tokenizer are read once for all experiments
+        self.model = functools.cache(resolve_model)
+        self.tokenizer = functools.cache(load_tokenizer)
+
+    model: Any = attrs.field(init=False, repr=False)
+    tokenizer: Any = attrs.field(init=False, repr=False)
+
+    @property
+    def runner(self) -> asyncio.Runner:
+        """The owner of the one event loop of serving loads, which lives as long as the engine."""
+        if self._runner is None:
+            self._runner = asyncio.Runner()
+        return self._runner
+
+    def phase(self, name: str, seconds: float | None = None, **more: Any) -> None:
+        """Tell which phase begins and how long it should take."""
+        self.emit({"event": "phase", "phase": name, "seconds": seconds, **more})
+
+    def check_stop(self) -> None:
+        """Raise ExperimentFailed (interrupted) once the worker is to stop."""
+        if self.stop.is_set():
+            raise ExperimentFailed("stopped by the user", "go on with `--resume`", code="interrupted")
+
+    def rest(self, seconds: float) -> None:
+        """Do nothing, and wake at once when the worker is to stop."""
+        self.stop.wait(seconds)
+        self.check_stop()
+
+    def holdings(self) -> Iterable[Any]:
+        """What has to be closed, in the order of opening; close it in reverse: the engine first, then its loop."""
+        held = (self.nvml, self.instruments, self._runner, self.engine)
+        return [one for one in held if one is not None]

@@ -1,0 +1,58 @@
+"""No worker outlives the process that launched it, and nothing that a worker started outlives the worker.
+
+A guard beside the worker, in its process group, holds the line: a pipe on its standard input, which ends when the
+launching process does, however it ends. The worker itself cannot look: it may hang in a library for minutes.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import select
+import signal
+import sys
+
+__all__ = ["guard"]
+
+PR_SET_PDEATHSIG = 1
+#: How often the guard looks for the worker where the system does not tell it that the worker died.
+POLL_S = 1.0
+
+
+def guard(line: int = 0) -> None:
+    """Fork the guard of this process, which has to lead its process group. Call it before any thread is started.
+
+    Args:
+        line: file descriptor of the pipe whose other end the launching process holds.
+    """
+    worker = os.getpid()
+    if os.getpgrp() != worker:
+        raise OSError("a worker on a lifeline has to lead its process group")
+    if os.fork():
+        return
+    try:
+        _watch(worker, line)
+    finally:
+        os._exit(0)
+
+
+def _watch(worker: int, line: int) -> None:
+    nothing = os.open(os.devnull, os.O_RDWR)
+    os.dup2(nothing, 1)  # else the worker's events would not end with the worker
+    os.dup2(nothing, 2)
+    poll_s: float | None = POLL_S
+    if sys.platform == "linux":
+        signal.signal(signal.SIGTERM, lambda *_: _end(worker))
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+        poll_s = None  # sleeps for as long as both live
+    else:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    while os.getppid() == worker:
+        ready, _, _ = select.select([line], [], [], poll_s)
+        if ready and not os.read(line, 1024):
+            break
+    _end(worker)
+
+
+def _end(group: int) -> None:
+    os.killpg(group, signal.SIGKILL)  # the guard is of the group too

@@ -1,0 +1,243 @@
+"""What launchers that put the worker into a container share: what it needs to see, and a process that stands for it."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import io
+import json
+import os
+import signal
+import subprocess
+import threading
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+import attrs
+
+from llem.config.identity import file_settings
+from llem.config.load import Layer, resolve
+from llem.config.models import Experiment
+from llem.errors import ConfigError, MachineError, Problem
+from llem.experiment.events import Emit
+from llem.experiment.order import WorkOrder
+from llem.experiment.placement import place
+from llem.launchers.base import Launcher
+from llem.models.resolve import resolve_model
+from llem.models.spec import ModelSpec
+from llem.plugins.registry import registry
+from llem.results.store import Store
+
+__all__ = ["ContainerLauncher", "Needs", "ended_by_signal", "mount", "needs_of", "variables"]
+
+#: How often the watching thread looks for the client, and how long a killed one may take to be gone.
+WATCH_S, GRACE_S = 0.5, 10.0
+#: Where a container writes what it does not keep: its user need have no home in the image.
+HOME = "/tmp"
+
+
+@attrs.frozen
+class Needs:
+    """What one worker has to see of this machine.
+
+    Attributes:
+        backend: whose image it wants.
+        store: the folder its results go to, the only one it may write.
+        read: folders and files that it reads: models, files of the workload, what the launcher's settings name.
+        hub: the Hugging Face cache of models, where there is one that has all of them.
+        gpus: UUIDs of its GPUs.
+    """
+
+    backend: str
+    store: Path
+    read: tuple[Path, ...] = ()
+    hub: Path | None = None
+    gpus: tuple[str, ...] = ()
+
+    @property
+    def mounts(self) -> list[str]:
+        """A value of `--mount` for each folder and file."""
+        return [mount(self.store, writable=True), *(mount(path) for path in self.read)]
+
+
+def needs_of(
+    order: Path, mounts: Sequence[str] = (), *, online: bool = False, environ: Mapping[str, str] = os.environ
+) -> Needs:
+    """Read a worker's needs off its order and the experiments that this names.
+
+    Where the order leaves the choice of GPUs to the worker, they are chosen here and written into it: in the container
+    an index means another card.
+
+    Args:
+        mounts: what the launcher's settings add.
+        online: the container has a network, by which it may fetch a model that is not in the Hugging Face cache.
+
+    Raises:
+        ConfigError: `mounts` names what is not there.
+        MachineError: a GPU that the experiment names is not there, or a model that the container cannot fetch.
+    """
+    missing = [name for name in mounts if not Path(name).expanduser().exists()]
+    if missing:
+        problems = tuple(Problem("mounts", f"no file or folder {name}") for name in missing)
+        raise ConfigError("the launcher's settings name what is not there", problems=problems)
+    asked = WorkOrder.read(order)
+    store = Store.open(asked.store)
+    experiments = [_experiment(store, name) for name in asked.experiments]
+    gpus = asked.gpus
+    if gpus is None:
+        gpus = place(experiments[0]).gpu_uuids
+        attrs.evolve(asked, gpus=gpus).write(order)
+    models = [_model(experiment) for experiment in experiments]
+    hub = _hub(environ)
+    uncached = [model.name for model in models if model.source == "hub" and not _is_cached(model, hub)]
+    if uncached and not online:
+        hint = f"`hf download {uncached[0]}` first, or give the container a network"
+        what = f"model {uncached[0]} is not in this machine's Hugging Face cache, and the container has no network"
+        raise MachineError(what, hint, "model_not_cached")
+    hub = None if uncached else hub  # it is read only, so nothing can be fetched into it
+    read = [*map(Path, mounts), *([hub] if hub else [])]
+    read += [Path(model.name) for model in models if model.source == "folder"]
+    read += [Path(name) for experiment in experiments for name in file_settings(experiment).values()]
+    # absolute, not resolved: the worker opens them by the names that the configuration has
+    unique = dict.fromkeys(Path(os.path.abspath(path.expanduser())) for path in read)
+    return Needs(experiments[0].backend, Path(os.path.abspath(asked.store)), tuple(unique), hub, gpus)
+
+
+def _experiment(store: Store, name: str) -> Experiment:
+    return resolve([Layer("order", store.read_experiment(name)["config"])], registry()).experiment
+
+
+def _model(experiment: Experiment) -> ModelSpec:
+    return resolve_model(experiment.model, revision=experiment.revision, seed=experiment.weights_seed)
+
+
+def _is_cached(model: ModelSpec, hub: Path | None) -> bool:
+    return hub is not None and (hub / f"models--{model.name.replace('/', '--')}").is_dir()
+
+
+def _hub(environ: Mapping[str, str]) -> Path | None:
+    """The Hugging Face cache of models, where there is one. Not its parent, which holds the user's token."""
+    home = environ.get("HF_HOME") or f"{environ.get('XDG_CACHE_HOME') or '~/.cache'}/huggingface"
+    hub = Path(os.path.abspath(Path(environ.get("HF_HUB_CACHE") or f"{home}/hub").expanduser()))
+    return hub if hub.is_dir() else None
+
+
+def mount(path: Path, *, writable: bool = False) -> str:
+    """A value of `--mount`, at the same path inside; Docker and Apptainer both read it as a line of CSV."""
+    fields = ["type=bind", f"source={path}", f"destination={path}", *([] if writable else ["ro"])]
+    line = io.StringIO()
+    csv.writer(line, lineterminator="").writerow(fields)
+    return line.getvalue()
+
+
+def variables(
+    needs: Needs, own: Mapping[str, str | None], environ: Mapping[str, str] = os.environ
+) -> dict[str, str | None]:
+    """Variables of the worker; None stands for the value here. Of the caller's it gets only what `own` asks for.
+
+    Raises ConfigError for one that shall be passed on and is not set.
+    """
+    unset = [name for name, value in own.items() if value is None and name not in environ]
+    if unset:
+        problems = tuple(Problem(f"env.{name}", "is not set here, so it cannot be passed on") for name in unset)
+        raise ConfigError("the launcher's settings pass on what is not there", problems=problems)
+    # Caches are named after a user, who need not exist in the image.
+    home = {"HOME": HOME, "USER": "llem", "LOGNAME": "llem"}
+    # Read only, so it must not be refreshed either; what a model's own code compiles goes where it can be written.
+    hub = {"HF_HUB_CACHE": str(needs.hub), "HF_HUB_OFFLINE": "1"} if needs.hub else {}
+    return {**home, **hub, **own}
+
+
+def ended_by_signal(status: int) -> int:
+    """A container's status as Python tells a process's: minus the signal's number where one ended it (137 is -9)."""
+    return 128 - status if 128 < status < 128 + signal.NSIG else status
+
+
+class ContainerLauncher(Launcher):
+    """A launcher whose worker is on the other side of a client, which hands on its output and the signals for it."""
+
+    same_packages: ClassVar[bool] = False
+
+    def __init__(self, options: Any = None) -> None:
+        super().__init__(options)
+        self._client: subprocess.Popen[bytes] | None = None
+        self._killed = False
+
+    def launch(self, order: Path, emit: Emit, stop: threading.Event) -> int:
+        self._killed = False
+        return self.contain(order, emit, stop)
+
+    @abstractmethod
+    def contain(self, order: Path, emit: Emit, stop: threading.Event) -> int:
+        """What `launch` does."""
+
+    def attend(
+        self, command: Sequence[str], environ: Mapping[str, str], log: Path, emit: Emit, stop: threading.Event
+    ) -> tuple[int, str]:
+        """Run the client to its end: events come over its standard output, the rest goes to the log.
+
+        Its standard input is a pipe that ends when this process does. When `stop` is set it gets SIGTERM, which it
+        hands on to the worker.
+
+        Returns:
+            Its exit status, and what was written to the log meanwhile.
+        """
+        with log.open("ab") as written:
+            start = written.tell()
+            client = subprocess.Popen(
+                command,
+                env=dict(environ),
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=written,
+                start_new_session=True,
+            )
+        self._client = client
+        if self._killed:  # while the image was looked up
+            _kill_group(client)
+        threading.Thread(target=_stop_when_told, args=(client, stop), daemon=True).start()
+        try:
+            assert client.stdout is not None
+            for line in client.stdout:  # blocks: the parent sleeps while the worker measures
+                if line.endswith(b"\n"):  # else its writer was killed within it
+                    emit(json.loads(line))
+            return client.wait(), _since(log, start)
+        finally:
+            self._client = None
+            _end_group(client)
+
+    def kill(self) -> None:
+        """End the client; what it stood for is removed by `launch`, which then returns."""
+        self._killed = True
+        if (client := self._client) is not None:
+            _kill_group(client)
+
+
+def _stop_when_told(client: subprocess.Popen[bytes], stop: threading.Event) -> None:
+    while not stop.wait(WATCH_S):
+        if client.poll() is not None:  # without this the thread would outlive the worker
+            return
+    if client.poll() is None:
+        with contextlib.suppress(ProcessLookupError):
+            client.send_signal(signal.SIGTERM)
+
+
+def _kill_group(client: subprocess.Popen[bytes]) -> None:
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(client.pid, signal.SIGKILL)
+
+
+def _end_group(client: subprocess.Popen[bytes]) -> None:
+    for pipe in (client.stdout, client.stdin):
+        if pipe is not None:
+            pipe.close()
+    _kill_group(client)
+    client.wait(timeout=GRACE_S)
+
+
+def _since(log: Path, start: int) -> str:
+    with log.open("rb") as file:
+        file.seek(start)
+        return file.read().decode(errors="replace")

@@ -1,0 +1,210 @@
+"""The course of a study: shares to the desk, each in its turn, and results computed from what was stored."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+
+import attrs
+
+from llem.config.order import Limits, Order
+from llem.errors import ExperimentFailed, LlemError
+from llem.experiment.events import Emit
+from llem.experiment.order import Gap
+from llem.launchers.base import Launcher
+from llem.plugins.registry import Registry
+from llem.results.models import Result
+from llem.results.store import Store
+from llem.results.verify import recompute
+from llem.study.crew import side_by_side
+from llem.study.desk import Desk
+from llem.study.estimate import estimate_groups
+from llem.study.gpus import Gpus
+from llem.study.missing import missing_trials
+from llem.study.observers import notify
+from llem.study.preflight import Planned
+from llem.study.schedule import Member, Share, schedule
+
+__all__ = ["Course", "Ran", "Terms"]
+
+
+@attrs.frozen
+class Terms:
+    """On what terms a study runs.
+
+    Attributes:
+        parallel: workers at once.
+        resume: go on with what the folder holds; a folder that holds nothing is begun.
+    """
+
+    order: Order = attrs.field(factory=Order)
+    limits: Limits = attrs.field(factory=Limits)
+    parallel: int = 1
+    resume: bool = False
+
+
+@attrs.frozen
+class Ran:
+    """How the experiments of a study ended, in running order; those that never began are not among them.
+
+    Attributes:
+        results: one for each experiment that began, failed ones included.
+        errors: by id, of those whose worker did not end well.
+        stopped: why the study ended before it was done: the user's wish, or too many failures in a row.
+    """
+
+    results: tuple[Result, ...]
+    errors: Mapping[str, LlemError]
+    stopped: LlemError | None = None
+
+    @property
+    def interrupted(self) -> LlemError | None:
+        """The user's wish to stop, which left the rest undone."""
+        return self.stopped if self.stopped is not None and self.stopped.code == "interrupted" else None
+
+
+class Course:
+    """One run of a study: every share in its turn, and each experiment's result when its last share is over."""
+
+    def __init__(
+        self,
+        store: Store,
+        planned: Sequence[Planned],
+        make_launcher: Callable[[], Launcher],
+        registry: Registry,
+        terms: Terms,
+        emit: Emit,
+        stop: threading.Event,
+    ) -> None:
+        self._store, self._registry, self._terms, self._emit, self._stop = store, registry, terms, emit, stop
+        self._planned = {one.id: one for one in planned}
+        order = terms.order
+        self._desk = Desk(
+            store,
+            self._planned,
+            make_launcher,
+            gap=Gap(order.gap_s, order.gap_until_c, order.gap_timeout_s),
+            limits=terms.limits,
+            gpus=Gpus(f"process {os.getpid()}, {store.path}", terms.limits.gpu_wait_s, several=terms.parallel > 1),
+            beside=terms.parallel > 1,
+            emit=emit,
+            stop=stop,
+        )
+        self._results: dict[str, Result] = {}
+        self._begun = set(store.experiment_ids())
+        self._open: Counter[str] = Counter()
+        self._lock = threading.Lock()
+
+    def run(self) -> Ran:
+        members = [
+            Member(one.id, one.engine, one.trials, one.max_trials, one.restarts) for one in self._planned.values()
+        ]
+        shares = schedule(members, self._terms.order)
+        left = self._left(shares)
+        self._tell_begin(left)
+        self._open.update(name for share in left for name in share.experiments)
+        for name in self._begun - self._open.keys():  # all is measured; the result may be of fewer trials, or lacking
+            self._desk.settle(name)
+            self._conclude(name)
+        stopped: LlemError | None = None
+        try:
+            if self._terms.parallel == 1:
+                for share in left:
+                    if self._stop.is_set():
+                        break
+                    self._share(share)
+            else:
+                side_by_side(left, self._terms.parallel, self._share, self._desk, self._stop)
+        except KeyboardInterrupt:
+            self._stop.set()
+        for name in [name for name, count in self._open.items() if count > 0]:
+            self._conclude(name)
+        undone = any(self._results[name].outcome == "interrupted" for name in self._results) or any(
+            name not in self._results for name in self._planned
+        )
+        if self._desk.breaker.tripped:
+            stopped = self._desk.breaker.tripped
+        elif self._stop.is_set() and undone:
+            kept = f"what was measured is in {self._store.path}; go on with `--resume`"
+            stopped = ExperimentFailed("stopped by the user", kept, "interrupted")
+        results = tuple(self._results[name] for name in self._planned if name in self._results)
+        return Ran(results, dict(self._desk.failed), stopped)
+
+    def _left(self, shares: Sequence[Share]) -> list[Share]:
+        """Shares of which something is to be measured, with those experiments alone."""
+        wanted = {}
+        for name, one in self._planned.items():
+            most = max(one.max_trials, one.trials, one.restarts)
+            all_of_it = range(most)
+            wanted[name] = (
+                missing_trials(self._store, name, one.experiment, all_of_it) if name in self._begun else set(all_of_it)
+            )
+        left = []
+        for share in shares:
+            turns = tuple(turn for turn in share.turns if turn[1] in wanted[turn[0]])
+            names = tuple(dict.fromkeys(name for name, _ in turns))
+            if names:
+                left.append(attrs.evolve(share, experiments=names, turns=turns))
+        return left
+
+    def _tell_begin(self, left: Sequence[Share]) -> None:
+        names = {name for share in left for name in share.experiments}
+        groups = [[self._planned[name].experiment for name in share.experiments] for share in left]
+        least = {name: max(one.trials, one.restarts) for name, one in self._planned.items()}
+        turns = sum(1 for share in left for name, index in share.turns if index < least[name])
+        seconds = estimate_groups(groups, gap_s=self._terms.order.gap_s, parallel=self._terms.parallel).least_s
+        self._emit(
+            {
+                "event": "study",
+                "experiments": len(self._planned),
+                "done": len(self._planned) - len(names),
+                "trials": turns,
+                "restarts": max(one.restarts for one in self._planned.values()),
+                "seconds": seconds,
+            }
+        )
+
+    def _share(self, share: Share) -> None:
+        """One engine process's share, and the results of the experiments that it was the last one for."""
+        for name in share.experiments:
+            if name not in self._begun:
+                self._begun.add(name)
+                document = self._planned[name].document
+                self._store.write_experiment(name, document)
+                notify(self._registry, "llem_experiment_started", experiment=document, store=str(self._store.path))
+        try:
+            self._desk.carry_out(share)
+        finally:
+            with self._lock:
+                waiting = [name for name in share.experiments if name in self._open]
+                self._open.subtract(waiting)
+                over = [name for name in waiting if self._open[name] == 0 or name in self._desk.failed]
+            for name in over:
+                self._conclude(name)
+
+    def _conclude(self, name: str) -> None:
+        """Compute and store the result of an experiment that began; no window is open in its worker any more."""
+        with self._lock:
+            self._open.pop(name, None)
+        stored = self._store.trial_indices(name)
+        if not stored and not self._store.next_restart(name):
+            return  # its turn did not come
+        before = self._store.read_result(name)
+        if before is not None and _is_of(before, self._planned[name], len(stored)):
+            self._results[name] = before
+            return
+        result = recompute(self._store, name)
+        self._store.write_result(result, replace=True)
+        self._results[name] = result
+        facts = {"id": result.id, "outcome": result.outcome, "valid": result.valid, "error": result.error}
+        document = dict(self._planned[name].document)
+        where = str(self._store.path)
+        notify(self._registry, "llem_experiment_finished", experiment=document, result=facts, store=where)
+        self._emit({"event": "result", **facts})
+
+
+def _is_of(result: Result, planned: Planned, trials: int) -> bool:
+    """Whether a result is of all that is stored and asked for."""
+    return result.outcome == "done" and result.trials == trials and result.config == planned.document["config"]

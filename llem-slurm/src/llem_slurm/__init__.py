@@ -1,0 +1,3 @@
+"""Slurm as a launcher of llem."""
+
+__version__ = "0.1.0"

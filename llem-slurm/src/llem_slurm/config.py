@@ -1,0 +1,61 @@
+"""Settings of the launcher `slurm`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import attrs
+
+from llem.config.fields import at_least, option
+
+__all__ = ["SlurmOptions"]
+
+
+@attrs.frozen(kw_only=True)
+class SlurmOptions:
+    """The section `slurm` of a launcher's settings: what each job asks for. Null is the cluster's own default."""
+
+    partition: str | None = option(None, help="Partition to submit to.")
+    account: str | None = option(None, help="Account to charge.")
+    qos: str | None = option(None, help="Quality of service.")
+    time_limit_min: int | None = option(
+        None, help="Time limit of a job; it has to hold one engine's whole work.", unit="min", validator=at_least(1)
+    )
+    gpus_per_node: int | None = option(
+        None,
+        help="GPUs of a job; null asks for as many as its experiments use: those that `gpus` lists, or one with "
+        "`device: cuda`.",
+        validator=at_least(0),
+    )
+    gres: str | None = option(None, help="Generic resources instead, e.g. `gpu:h100:2`.")
+    cpus: int | None = option(None, help="CPUs of a job.", validator=at_least(1))
+    memory_gb: float | None = option(None, help="Memory of a job.", unit="GB", validator=at_least(0.001))
+    constraint: str | None = option(None, help="Features that the node must have.")
+    exclusive: bool = option(
+        False,
+        help="No other job on the node: CPU and memory counters cover the whole node, so that others' work counts.",
+    )
+    array_parallelism: int | None = option(
+        None,
+        help="Jobs of one array that may run at once; null leaves submitit's own limit.",
+        validator=at_least(1),
+    )
+    setup: tuple[str, ...] = option(
+        (), help="Lines of shell that run in the job before the worker, e.g. `module load`."
+    )
+    requeue: int = option(
+        3,
+        help="When Slurm ends a job by itself (preemption, time limit, node failure), what it left is submitted anew; "
+        "so many times for one trial that does not get done.",
+        validator=at_least(0),
+    )
+    pending_limit_min: float | None = option(
+        None, help="Give a job up that has not begun after this long; null waits.", unit="min", validator=at_least(0.01)
+    )
+    extra: Mapping[str, Any] = option(
+        factory=dict, help="Further parameters by submitit's names: exclude, nodelist, mail_type, mem_per_gpu, …"
+    )
+    sbatch: Mapping[str, Any] = option(
+        factory=dict, help="Further options of sbatch that submitit does not know, e.g. `reservation`; true for a flag."
+    )

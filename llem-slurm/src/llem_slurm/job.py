@@ -1,0 +1,43 @@
+"""What a job runs. submitit stores a reference to `begin` and the texts it is called with, nothing else of llem."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import sys
+from pathlib import Path
+
+__all__ = ["BEGAN", "begin"]
+
+#: In the worker's folder: what the job found, among it the token by which the parent knows that both see one folder.
+BEGAN = "slurm.jsonl"
+
+
+def begin(order: str, token: str) -> None:
+    """Become `llem worker ORDER`: signals of Slurm reach it directly, and its exit status is the job's.
+
+    Nothing is left beside it on the measured node. Its events go to events.jsonl, all that it prints to log.txt.
+    """
+    folder = Path(order).parent
+    _tell(folder / BEGAN, token)
+    log = os.open(folder / "log.txt", os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+    nothing = os.open(os.devnull, os.O_RDWR)
+    for number, to in ((0, nothing), (1, nothing), (2, log)):
+        os.dup2(to, number)
+    signal.signal(signal.SIGUSR2, signal.SIG_IGN)  # submitit's sign to requeue; what is ignored stays so
+    os.execv(sys.executable, [sys.executable, "-P", "-m", "llem", "worker", order])
+
+
+def _tell(path: Path, token: str) -> None:
+    facts = {
+        "token": token,
+        "job": os.environ.get("SLURM_JOB_ID"),
+        "node": socket.gethostname(),
+        "gpus": os.environ.get("CUDA_VISIBLE_DEVICES"),
+    }
+    with path.open("a", encoding="utf-8") as file:
+        file.write(json.dumps(facts) + "\n")
+        file.flush()
+        os.fsync(file.fileno())

@@ -1,0 +1,93 @@
+"""Getting a message out, within a time limit. What fails raises, which llem reports as `plugin_observer_failed`."""
+
+from __future__ import annotations
+
+import functools
+import json
+import subprocess
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Mapping, Sequence
+from http.client import HTTPException
+from typing import Any
+
+from llem_webhook.config import WebhookOptions, load_options
+
+__all__ = ["GIVE_UP", "NotDelivered", "Sender", "post", "run", "sender"]
+
+#: After so many failures in a row, experiments are no longer told: a study of thousands must not wait for each.
+GIVE_UP = 3
+
+
+class NotDelivered(Exception):
+    """Says what happened without the URL, which is a secret with most services."""
+
+
+class Sender:
+    """Sends what is asked for to whom is asked for."""
+
+    def __init__(self, options: WebhookOptions) -> None:
+        self._options, self._failures = options, 0
+
+    def wants(self, kind: str) -> bool:
+        """Whether anybody is to be told of this kind of event. `failure` is told to whom all experiments are told."""
+        asked = self._options.events
+        told = kind in asked or (kind == "failure" and "experiment" in asked)
+        return told and (self._options.url is not None or self._options.command is not None)
+
+    def send(self, kind: str, message: Mapping[str, Any]) -> None:
+        """Raises NotDelivered; the command is run although the URL failed."""
+        if not self.wants(kind) or (kind != "study" and self._failures >= GIVE_UP):
+            return
+        options, failed = self._options, []
+        content = json.dumps(message, ensure_ascii=False).encode()
+        ways: list[Callable[[], None]] = []
+        if options.url is not None:
+            ways.append(functools.partial(post, options.url, content, options.timeout_s))
+        if options.command is not None:
+            ways.append(functools.partial(run, options.command, content, options.timeout_s))
+        for deliver in ways:
+            try:
+                deliver()
+            except NotDelivered as error:
+                failed.append(str(error))
+        self._failures = self._failures + 1 if failed else 0
+        if failed:
+            last = "; no further experiment will be told" if self._failures == GIVE_UP else ""
+            raise NotDelivered("; ".join(failed) + last)
+
+
+def post(url: str, content: bytes, timeout_s: float) -> None:
+    """POST JSON. Raises NotDelivered for any answer but 2xx, and for none in time."""
+    request = urllib.request.Request(url, content, {"Content-Type": "application/json", "User-Agent": "llem"})
+    try:
+        with urllib.request.urlopen(request, timeout=timeout_s) as answer:
+            answer.read(1024)
+    except urllib.error.HTTPError as error:
+        error.close()
+        raise NotDelivered(f"the webhook answered {error.code}") from None
+    except TimeoutError:
+        raise NotDelivered(f"the webhook did not answer within {timeout_s:g} s") from None
+    except urllib.error.URLError as error:
+        raise NotDelivered(f"the webhook cannot be reached: {error.reason}") from None
+    except (OSError, HTTPException, ValueError) as error:  # a broken answer, or a URL that is none
+        raise NotDelivered(f"the webhook failed: {type(error).__name__}") from None
+
+
+def run(command: Sequence[str], content: bytes, timeout_s: float) -> None:
+    """Run a command with JSON on its standard input. Raises NotDelivered where it fails or takes too long."""
+    quiet = subprocess.DEVNULL
+    try:
+        done = subprocess.run(command, input=content, timeout=timeout_s, stdout=quiet, stderr=quiet, check=False)
+    except subprocess.TimeoutExpired:
+        raise NotDelivered(f"the command {command[0]} did not end within {timeout_s:g} s") from None
+    except (OSError, IndexError) as error:
+        raise NotDelivered(f"the command cannot be run: {error}") from None
+    if done.returncode != 0:
+        raise NotDelivered(f"the command {command[0]} ended with {done.returncode}")
+
+
+@functools.cache
+def sender() -> Sender:
+    """The sender of this process; it is made once, and remembers what failed."""
+    return Sender(load_options())

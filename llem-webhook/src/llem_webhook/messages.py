@@ -1,0 +1,64 @@
+"""What is told. Nothing of a configuration, an environment or a prompt; an error without what may be a secret."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from llem.results.overview import overviews
+from llem.results.store import Store
+
+__all__ = ["experiment_message", "study_message", "without_secrets"]
+
+_LONGEST = 300
+_SECRETS = re.compile(
+    r"(?<=://)[^/\s@]+@"  # user:password@ of a URL
+    r"|\b(?:hf|sk|ghp|glpat|xox[a-z])[-_][\w-]{8,}"  # tokens of well-known services
+    r"|(?<=bearer )\S+|(?<=basic )\S+"
+    r"|(?<=[?&])[\w-]*(?:key|token|secret|password|signature|sig)=[^&\s]+"
+    r"|(?:api[_-]?key|token|secret|password)\s*[=:]\s*\S+",
+    re.I,
+)
+
+
+def without_secrets(error: str | None) -> str | None:
+    """The first line of an error, not too long, with what looks like a secret taken out."""
+    lines = (error or "").strip().splitlines()
+    return _SECRETS.sub("[removed]", lines[0])[:_LONGEST] if lines else None
+
+
+def experiment_message(result: Mapping[str, Any], store: str) -> dict[str, Any]:
+    """An experiment that has ended, well or not. `result`: what the hook gives."""
+    done = result["outcome"] == "done"
+    error = without_secrets(result.get("error"))
+    state = result["outcome"] if result["valid"] or not done else "done (not valid)"
+    return {
+        "event": "experiment_finished" if done else "experiment_failed",
+        "text": f"llem: experiment {result['id']}: {state}" + (f": {error}" if error else ""),
+        "id": result["id"],
+        "outcome": result["outcome"],
+        "valid": result["valid"],
+        "error": error,
+        "store": Path(store).name,
+    }
+
+
+def study_message(study: Mapping[str, Any], store: str) -> dict[str, Any]:
+    """A study that has ended, in whatever way; outcomes as the store has them."""
+    planned = list(study.get("experiments", ()))
+    outcomes = dict(Counter(row.outcome for row in overviews(Store(Path(store)), planned, ())).most_common())
+    name = str(study.get("name", "llem"))
+    failed = [f"{count} {outcome}" for outcome, count in outcomes.items() if outcome != "done"]
+    missing = len(planned) - sum(outcomes.values())
+    told = [f"{outcomes.get('done', 0)} of {len(planned)} experiments done", *failed]
+    return {
+        "event": "study_finished",
+        "text": f"llem: {name}: " + ", ".join(told + ([f"{missing} not run"] if missing else [])),
+        "study": name,
+        "experiments": len(planned),
+        "outcomes": outcomes,
+        "store": Path(store).name,
+    }

@@ -1,0 +1,150 @@
+"""`llem show` of many experiments, by axis and pair by pair, and `llem export`."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+
+import pytest
+
+AXES = {"load.batch_size": [1, 8, 64], "dtype": ["float16", "bfloat16"]}
+
+
+def energy(point):
+    """About 8 % less in bfloat16, and less per token with the batch."""
+    less = {1: 0.91, 8: 0.92, 64: 0.93}[point["load.batch_size"]] if point["dtype"] == "bfloat16" else 1.0
+    return 4.0 / point["load.batch_size"] * less
+
+
+@pytest.fixture
+def store(grid_store):
+    """Three batch sizes in two dtypes."""
+    return grid_store(AXES, energy)
+
+
+def test_an_axis_is_shown_against_its_first_value(run_llem, store) -> None:
+    """A table for each metric: ratio with interval, p, pairs, and which is better."""
+    done = run_llem("show", store.path, "--by", "dtype", "--metric", "energy_per_output_token_j")
+
+    assert (done.exit_code, done.stderr) == (0, "")
+    assert [line.rstrip() for line in done.stdout.splitlines()] == [
+        "energy_per_output_token_j, by dtype: against float16, all else equal",
+        "dtype      ratio   95 % interval   p (Holm)   pairs",
+        "─" * 60,
+        "bfloat16   0.920   0.895 … 0.945   0.0056     3       better",
+        "",
+    ]
+
+
+def test_the_reference_is_chosen_and_the_axis_found_by_its_ending(run_llem, store) -> None:
+    """As the headings of the table name it."""
+    done = run_llem("show", store.path, "--by", "batch_size", "--reference", "8", "--json")
+    found = json.loads(done.stdout)
+
+    assert [(one["metric"], one["value"]) for one in found] == [
+        ("energy_per_output_token_j", 1),
+        ("energy_per_output_token_j", 64),
+        ("output_tokens_per_s", 1),
+        ("output_tokens_per_s", 64),
+    ]
+    assert found[0]["ratio"] == pytest.approx(8 * (0.91 / 0.92) ** 0.5)
+    assert found[0]["axis"] == "load.batch_size"
+    assert [len(pair["value"]) for pair in found[0]["pairs"]] == [1, 1]
+
+
+def test_pairs_are_shown_one_by_one(run_llem, store) -> None:
+    """With the beginning of both ids; these have no trials, so no interval, which is said."""
+    done = run_llem("show", store.path, "--by", "dtype", "--pairs", "--metric", "energy_per_output_token_j")
+    lines = [line.rstrip() for line in done.stdout.splitlines()]
+
+    assert lines[1].split() == ["dtype", "A", "B", "B", "/", "A", "95", "%", "interval", "p", "(Holm)"]
+    assert [line.split() for line in lines[3:6]] == [
+        ["bfloat16", "00000000", "01000000", "0.9100"],
+        ["bfloat16", "02000000", "03000000", "0.9200"],
+        ["bfloat16", "04000000", "05000000", "0.9300"],
+    ]
+    assert lines[-1] == "no interval: fewer than two trials, or a metric that trials do not have"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--by", "dtipe"), "error: no axis 'dtipe'\n  did you mean 'dtype'?\n"),
+        (("--by", "dtype", "--reference", "x"), "error: no point has dtype = x\n  its values: float16, bfloat16\n"),
+        (("--by", "dtype", "--metric", "request_rate"), "neither less nor more is better"),
+        (("--pairs",), "belong to --by AXIS"),
+        (("00", "--by", "dtype"), "--by looks at all experiments"),
+    ],
+)
+def test_a_mistake_ends_with_2(run_llem, store, arguments, message) -> None:
+    """Saying what would be right."""
+    done = run_llem("show", store.path, *arguments)
+
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert message in done.stderr
+
+
+def test_few_experiments_are_a_line_each(run_llem, store) -> None:
+    """As before: the table of what varies."""
+    assert len([line for line in run_llem("show", store.path).stdout.splitlines() if "done" in line]) == 6
+
+
+def test_many_experiments_are_summarised(run_llem, grid_store) -> None:
+    """Outcomes, errors, findings, the best of each metric, and each axis; `--all` has every line."""
+
+    def given(point):
+        if point["sampling.seed"] == 50:
+            return {"energy": None, "outcome": "oom", "error": "out of memory", "valid": False}
+        return energy(point)
+
+    store = grid_store({**AXES, "sampling.seed": list(range(51))}, given)
+    text = run_llem("show", store.path).stdout
+
+    assert text.startswith("306 experiments: 300 done, 6 oom\n  6 × out of memory\n")
+    assert "best energy_per_output_token_j: 0.05813 ± 0.00058 J  " in text
+    assert "energy_per_output_token_j, by load.batch_size: against 1, all else equal" in text
+    assert "energy_per_output_token_j, by sampling.seed: against 0, all else equal" in text
+    assert len(text.splitlines()) < 250
+    assert sum("done" in line for line in run_llem("show", store.path, "--all").stdout.splitlines()) == 300
+
+
+def test_json_of_several_is_one_list(run_llem, store) -> None:
+    """Written one by one, and read as one document."""
+    text = run_llem("show", store.path, "--json").stdout
+    documents = json.loads(text)
+
+    assert [one["id"][:2] for one in documents] == ["00", "01", "02", "03", "04", "05"]
+    assert text == json.dumps(documents, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
+
+
+def test_export_as_csv(run_llem, store) -> None:
+    """A header and a line for each result, in the study's order; nothing where there is no number."""
+    rows = list(csv.DictReader(io.StringIO(run_llem("export", store.path).stdout)))
+
+    assert [row["id"][:2] for row in rows] == ["05", "04", "03", "02", "01", "00"]
+    assert (rows[0]["load.batch_size"], rows[0]["dtype"], rows[0]["valid"]) == ("64", "bfloat16", "true")
+    assert float(rows[0]["energy_per_output_token_j"]) == pytest.approx(0.058125)
+    assert (rows[0]["ttft_s"], rows[0]["findings"]) == ("", "")
+
+
+def test_export_as_jsonl_to_a_file(run_llem, store, tmp_path) -> None:
+    """One object a line, with null where there is no number."""
+    done = run_llem("export", store.path, "--format", "jsonl", "-o", tmp_path / "table.jsonl")
+    rows = [json.loads(line) for line in (tmp_path / "table.jsonl").read_text(encoding="utf-8").splitlines()]
+
+    assert (done.exit_code, done.stdout) == (0, "")
+    assert len(rows) == 6
+    assert rows[0]["ttft_s"] is None
+    assert rows[0]["findings"] == []
+
+
+def test_export_as_parquet(run_llem, store, tmp_path) -> None:
+    """The same table, read back; to standard output it is refused."""
+    polars = pytest.importorskip("polars")
+    assert run_llem("export", store.path, "--format", "parquet", "-o", tmp_path / "t.parquet").exit_code == 0
+    assert polars.read_parquet(tmp_path / "t.parquet").height == 6
+
+    refused = run_llem("export", store.path, "--format", "parquet")
+    assert refused.exit_code == 2
+    assert "name a file with -o" in refused.stderr

@@ -1,0 +1,74 @@
+"""Locks that end with their holder."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from llem.devices.locks import Lock, gpu_lock
+
+HOLD = "import sys; from llem.devices.locks import Lock; l = Lock(__import__('pathlib').Path(sys.argv[1])); print(l.take('me'), flush=True); sys.stdin.read()"  # fmt: skip  # noqa: E501
+
+
+def test_one_holder_at_a_time(tmp_path: Path) -> None:
+    """Who has it is told to whoever does not get it; afterwards it is free."""
+    first, second = Lock(tmp_path / "lock"), Lock(tmp_path / "lock")
+
+    assert first.take("process 7")
+    assert not second.take("process 8")
+    assert second.holder() == "process 7"
+    first.let_go()
+    first.let_go()
+    assert second.take("process 8")
+    assert first.holder() == "process 8"
+    second.let_go()
+
+
+def test_several_share_and_one_alone_waits_for_all(tmp_path: Path) -> None:
+    """As many workers as there are, and then the one that goes on with the study."""
+    shared = [Lock(tmp_path / "lock", shared=True) for _ in range(2)]
+    alone = Lock(tmp_path / "lock")
+
+    assert all(lock.take() for lock in shared)
+    assert not alone.take()
+    shared[0].let_go()
+    assert not alone.take()
+    shared[1].let_go()
+    assert alone.take()
+    assert not shared[0].take()
+    alone.let_go()
+
+
+def test_a_holder_that_is_killed_holds_no_more(tmp_path: Path) -> None:
+    """Nothing has to be cleaned up by hand."""
+    path = tmp_path / "lock"
+    process = subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "True\n"
+    assert not Lock(path).take()
+    process.kill()
+    process.communicate()
+
+    lock = Lock(path)
+    assert lock.take()
+    lock.let_go()
+
+
+def test_gpus_have_a_lock_each_which_every_user_may_take(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By UUID, in a folder that all may write."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    one, other, same = gpu_lock("GPU-1"), gpu_lock("GPU-2"), gpu_lock("GPU-1")
+
+    assert one.take()
+    assert other.take()
+    assert not same.take()
+    assert one.path.stat().st_mode & 0o777 == 0o666
+    assert one.path.parent.stat().st_mode & 0o7777 == 0o1777
+    for lock in (one, other):
+        lock.let_go()

@@ -1,0 +1,240 @@
+"""GPUs by UUID: locked across studies, and given to workers that run side by side."""
+
+from __future__ import annotations
+
+import tempfile
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+import llem
+from llem.config.load import Layer, resolve
+from llem.devices.locks import gpu_lock
+from llem.errors import ConfigError, ExperimentFailed, MachineError
+from llem.experiment.events import silent
+from llem.experiment.order import WorkOrder
+from llem.launchers.base import Launcher
+from llem.launchers.inline import InlineLauncher
+from llem.plugins.registry import registry
+from llem.results.store import Store
+from llem.study.document import study_document
+from llem.study.gpus import Gpus
+from llem.study.load import load
+from llem.study.preflight import plan_study
+from llem.study.runner import Ran, Terms, run_all
+from llem.testing.fakes import FakeClock, FakeGpu, FakeNvml, Load
+
+STUDY = {
+    "base": {"backend": "echo", "device": "cuda", "preset": "quick", "baseline": {"seconds": 0}},
+    "axes": {"echo.token_seconds": [0.001, 0.002, 0.003, 0.004, 0.005, 0.006]},
+}
+
+
+@pytest.fixture(autouse=True)
+def two_gpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two GPUs, GPU-A and GPU-B, and a folder of locks of our own."""
+    fake = FakeNvml(FakeClock(), [FakeGpu(Load([(1.0, 100.0)]), uuid=f"GPU-{name}") for name in "AB"])
+    monkeypatch.setattr("llem.devices.nvml._pynvml", lambda: fake)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "tmp"))
+    (tmp_path / "tmp").mkdir()
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+
+
+def experiment(**settings):
+    """An experiment on a GPU."""
+    return resolve([Layer("test", {**STUDY["base"], **settings})], registry()).experiment
+
+
+class Recorder(Launcher):
+    """A launcher whose workers do nothing for a while but hold their GPUs, and then say that they failed."""
+
+    name = "recorder"
+    now: set[str] = set()
+    most = 0
+    seen: list[tuple[str, ...]] = []
+    killed: list[int] = []
+    seconds = 0.2
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._told = threading.Event()
+
+    @classmethod
+    def reset(cls) -> None:
+        cls.now, cls.most, cls.seen, cls.killed, cls.seconds = set(), 0, [], [], 0.2
+
+    def launch(self, order, emit, stop):
+        asked = WorkOrder.read(order)
+        assert not Recorder.now & set(asked.gpus)
+        Recorder.now |= set(asked.gpus)
+        Recorder.most = max(Recorder.most, len(Recorder.now))
+        Recorder.seen.append(asked.gpus)
+        error = {"message": f"no {asked.worker}", "hint": "", "code": f"x{asked.worker}", "exit_code": 2}
+        emit({"event": "phase", "phase": "trial", "seconds": 0, "trial": 0, "id": asked.experiments[0]})
+        self._told.wait(Recorder.seconds)
+        Recorder.now -= set(asked.gpus)
+        if self._told.is_set():
+            return -9
+        for name in asked.experiments:
+            Store.open(asked.store).write_outcome(
+                name, {"restart": asked.restart, "outcome": "invalid", "error": "no", "code": "no", "findings": []}
+            )
+            emit({"event": "outcome", "id": name, "outcome": "invalid", "error": error})
+        return 1
+
+    def kill(self) -> None:
+        Recorder.killed.append(1)
+        self._told.set()
+
+
+def run(out: Path, launcher: type[Launcher] = Recorder, emit=silent, stop=None, **more) -> Ran:
+    """The study, with further parts."""
+    Recorder.reset()
+    loaded = load({**STUDY, **more}, (), registry())
+    planned = plan_study(loaded, registry(), launcher)
+    terms = Terms(loaded.file.order, loaded.file.limits, loaded.file.parallel)
+    return run_all(
+        planned,
+        out,
+        launcher,
+        registry(),
+        study=study_document(loaded),
+        emit=emit,
+        stop=stop or threading.Event(),
+        terms=terms,
+    )
+
+
+def test_workers_side_by_side_have_gpus_of_their_own(tmp_path: Path) -> None:
+    """Two at a time, never two on one GPU, both GPUs in use, and every experiment has its turn."""
+    ran = run(tmp_path / "out", parallel=2)
+    orders = [WorkOrder.read(path) for path in (tmp_path / "out").glob("workers/*/order.json")]
+
+    assert len(ran.results) == 6
+    assert Recorder.most == 2
+    assert set(Recorder.seen) == {("GPU-A",), ("GPU-B",)}
+    assert sorted(order.worker for order in orders) == list(range(6))
+    assert all(order.beside for order in orders)
+
+
+def test_one_worker_at_a_time_keeps_to_the_first_gpu(tmp_path: Path) -> None:
+    """As one experiment alone would."""
+    run(tmp_path / "out")
+
+    assert Recorder.most == 1
+    assert set(Recorder.seen) == {("GPU-A",)}
+
+
+def test_gpus_that_are_named_are_used_whoever_else_is_free(tmp_path: Path) -> None:
+    """Workers that want the same GPU take turns."""
+    run(tmp_path / "out", parallel=2, base={**STUDY["base"], "gpus": [1]})
+
+    assert Recorder.most == 1
+    assert set(Recorder.seen) == {("GPU-B",)}
+
+
+def test_a_gpu_that_another_study_uses_is_not_touched(tmp_path: Path) -> None:
+    """One worker goes on with the GPU that is left."""
+    taken = gpu_lock("GPU-A")
+    taken.take("another study")
+    ran = run(tmp_path / "out", parallel=2)
+    taken.let_go()
+
+    assert len(ran.results) == 6
+    assert set(Recorder.seen) == {("GPU-B",)}
+
+
+def test_whom_one_waits_for_is_told(tmp_path: Path) -> None:
+    """Once, by name; and when it is free the study begins."""
+    taken = gpu_lock("GPU-A")
+    taken.take("process 7, /results/other")
+    told: list[dict] = []
+
+    def emit(event) -> None:
+        if event["event"] == "waiting":
+            told.append(event)
+            taken.let_go()
+
+    ran = run(tmp_path / "out", emit=emit)
+
+    assert [event["for"] for event in told] == ["GPU-A (process 7, /results/other)"]
+    assert len(ran.results) == 6
+
+
+def test_a_wait_has_an_end_where_one_is_set(tmp_path: Path) -> None:
+    """The error names the holder and what to do; it is an outcome, and the machine's state."""
+    taken = gpu_lock("GPU-A")
+    taken.take("process 7, /results/other")
+    ran = run(tmp_path / "out", limits={"gpu_wait_s": 0, "failures_in_a_row": 2})
+    taken.let_go()
+    error = next(iter(ran.errors.values()))
+
+    assert isinstance(error, MachineError)
+    assert error.message == "another study measures there: GPU-A (process 7, /results/other)"
+    assert "limits.gpu_wait_s" in error.hint
+    assert ran.stopped is not None
+    assert Recorder.seen == []
+
+
+def test_a_wait_ends_with_the_wish_to_stop() -> None:
+    """Without a GPU nothing is measured."""
+    taken, stop = gpu_lock("GPU-A"), threading.Event()
+    taken.take()
+    stop.set()
+    with pytest.raises(ExperimentFailed) as caught, Gpus("me", None).taken(experiment(), stop, silent):
+        pass
+    taken.let_go()
+
+    assert caught.value.code == "interrupted"
+
+
+def test_all_gpus_of_an_experiment_or_none() -> None:
+    """Two studies that each hold one of two would wait for ever."""
+    both, gpus = experiment(gpus=[0, 1]), Gpus("me", 0)
+    second = gpu_lock("GPU-B")
+    second.take()
+    assert gpus.try_take(both) is None
+    first = gpu_lock("GPU-A")
+    assert first.take()
+    for lock in (first, second):
+        lock.let_go()
+    with gpus.taken(both, threading.Event(), silent) as uuids:
+        assert uuids == ("GPU-A", "GPU-B")
+
+
+def test_the_second_interrupt_kills_every_worker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And what they were at is recorded."""
+    from llem.study import crew
+
+    wait, calls = crew._wait, []
+
+    def pressed(threads) -> None:
+        calls.append(1)
+        if len(calls) == 1:
+            until = time.monotonic() + 20
+            while Recorder.most < 2 and time.monotonic() < until:
+                time.sleep(0.01)
+            raise KeyboardInterrupt
+        wait(threads)
+
+    monkeypatch.setattr(crew, "_wait", pressed)
+    monkeypatch.setattr(Recorder, "reset", classmethod(lambda cls: setattr(cls, "seconds", 30.0)))
+    Recorder.now, Recorder.most, Recorder.seen, Recorder.killed = set(), 0, [], []
+    ran = run(tmp_path / "out", parallel=2)
+
+    assert Recorder.killed == [1, 1]
+    assert ran.interrupted is not None
+    assert [(result.outcome, result.error) for result in ran.results] == [("interrupted", "killed by the user")] * 2
+
+
+def test_more_workers_than_can_be(tmp_path: Path) -> None:
+    """Side by side on the CPU they would disturb each other; a launcher may have room for one only."""
+    cpu = load({**STUDY, "parallel": 2, "base": {**STUDY["base"], "device": "cpu"}}, (), registry())
+    with pytest.raises(MachineError, match="needs a GPU for each worker"):
+        plan_study(cpu, registry(), Recorder)
+    with pytest.raises(ConfigError, match="runs one worker at a time"):
+        plan_study(load({**STUDY, "parallel": 2}, (), registry()), registry(), InlineLauncher)
+    with pytest.raises(llem.ConfigError, match="parallel: must be a whole number"):
+        load({**STUDY, "parallel": 0}, (), registry())

@@ -1,0 +1,225 @@
+"""The parts of the launcher `slurm` that need no Slurm."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from llem.errors import ConfigError, LlemError, MachineError
+from llem_slurm import cluster, submission
+from llem_slurm.cluster import Ended, Queue, Queued, check_cluster, ended, queued
+from llem_slurm.submission import Job, Submitter, comment_of
+from llem_slurm.watch import Lines
+
+Program = Callable[[str, str], None]
+
+
+@pytest.fixture
+def program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Program:
+    """Programs of one's own in place of Slurm's; there are no others."""
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    monkeypatch.setenv("PATH", str(folder))
+
+    def make(name: str, script: str) -> None:
+        (folder / name).write_text(f"#!/bin/sh\n{script}\n")
+        (folder / name).chmod(0o755)
+
+    return make
+
+
+# asking Slurm
+
+
+def test_no_slurm_here(program: Program) -> None:
+    """Is told before anything is written, with where to go."""
+    with pytest.raises(MachineError, match="needs `sbatch`") as caught:
+        check_cluster(None)
+    assert caught.value.code == "slurm_missing"
+    assert "login node" in caught.value.hint
+
+
+def test_a_controller_that_is_down(program: Program) -> None:
+    """Slurm's own words are passed on."""
+    for name in ("sbatch", "srun"):
+        program(name, "")
+    program("sinfo", "echo 'Unable to contact slurm controller (connect failure)' >&2; exit 1")
+    with pytest.raises(MachineError, match="Unable to contact slurm controller") as caught:
+        check_cluster(None)
+    assert caught.value.code == "slurm_down"
+
+
+def test_a_partition_that_is_not_there(program: Program) -> None:
+    """The nearest name is offered; each of several has to be there."""
+    for name in ("sbatch", "srun"):
+        program(name, "")
+    program("sinfo", "echo gpu; echo cpu; echo gpu")
+    check_cluster("gpu,cpu")
+    with pytest.raises(ConfigError, match="there is no partition 'gpus'") as caught:
+        check_cluster("cpu,gpus")
+    assert caught.value.hint == "did you mean 'gpu'?"
+
+
+def test_the_queue_is_read(program: Program) -> None:
+    """Tasks of an array by themselves; a reason may hold the character that parts the columns."""
+    program("squeue", "echo '7|RUNNING|llem ab|None'; echo '8_0|PENDING|(null)|a|b'")
+    assert queued() == {"7": Queued("RUNNING", "llem ab", "None"), "8_0": Queued("PENDING", "(null)", "a|b")}
+
+
+@pytest.mark.parametrize(
+    ("code", "status"), [("0:0", 0), ("1:0", 1), ("137:0", -9), ("0:15", -15), ("0:9", -9), ("(null)", None)]
+)
+def test_how_a_job_ended(program: Program, code: str, status: int | None) -> None:
+    """Its exit status as Python tells it: minus the signal, also where srun told it as 128 and the signal."""
+    program("scontrol", f"echo 'JobId=7 JobName=x JobState=FAILED Reason=None ExitCode={code} DerivedExitCode=5:0'")
+    assert ended("7") == Ended("FAILED", status)
+
+
+def test_how_a_job_ended_that_slurm_has_forgotten(program: Program) -> None:
+    """Its database is asked, which need not be there."""
+    program("scontrol", "echo 'slurm_load_jobs error: Invalid job id specified' >&2; exit 1")
+    program("sacct", "echo 'Slurm accounting storage is disabled' >&2; exit 1")
+    assert ended("7") == Ended("UNKNOWN", None)
+    program("sacct", "echo 'CANCELLED by 1000|0:15'")
+    assert ended("7") == Ended("CANCELLED", -15)
+
+
+def test_a_controller_may_be_away_for_a_while(program: Program, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was last known is not taken for the present; after too long it is an error."""
+    queue = Queue()
+    program("squeue", "exit 1")
+    assert queue.look("7", max_age_s=0, since=0) == (False, None)
+    program("squeue", "echo '7|RUNNING|c|None'")
+    assert queue.look("7", max_age_s=0, since=0) == (True, Queued("RUNNING", "c", "None"))
+    program("squeue", "exit 1")
+    assert queue.look("7", max_age_s=0, since=0)[0] is False
+    monkeypatch.setattr(cluster, "LOST_S", 0)
+    with pytest.raises(MachineError, match="squeue"):
+        queue.look("7", max_age_s=0, since=0)
+
+
+def test_one_look_serves_many(program: Program, tmp_path: Path) -> None:
+    """Slurm is asked once for all jobs, unless the answer is from before a job was submitted."""
+    program("squeue", f"echo asked >> {tmp_path}/asked; echo '7|RUNNING|c|None'")
+    queue = Queue()
+    assert [queue.look(job, max_age_s=60, since=0)[0] for job in ("7", "8", "9")] == [True] * 3
+    assert (tmp_path / "asked").read_text().split() == ["asked"]
+    queue.look("10", max_age_s=60, since=float("inf"))
+    assert (tmp_path / "asked").read_text().split() == ["asked"] * 2
+
+
+# submitting
+
+
+class Submitted:
+    """Takes submitit's place: notes what is submitted together."""
+
+    def __init__(self, error: LlemError | None = None) -> None:
+        self.batches: list[list[str]] = []
+        self.error = error
+
+    def __call__(self, orders: Sequence[Path], folder: Path, parameters: Mapping[str, Any]) -> list[Job]:
+        self.batches.append(sorted(order.name for order in orders))
+        if self.error is not None:
+            raise self.error
+        return [Job(order.name, "token", 0.0, (), ()) for order in orders]
+
+
+def together(submitter: Submitter, orders: Mapping[str, Any]) -> dict[str, Any]:
+    """Submit orders with their parameters from as many threads; each one's job, or its error."""
+    found: dict[str, Any] = {}
+
+    def submit(name: str) -> None:
+        try:
+            found[name] = submitter.submit(Path(name), Path("folder"), orders[name]).id
+        except LlemError as error:
+            found[name] = error
+
+    threads = [threading.Thread(target=submit, args=(name,)) for name in orders]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return found
+
+
+def test_orders_that_come_together_are_one_array(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each thread gets its own order's job; what wants other resources is submitted by itself."""
+    monkeypatch.setattr(submission, "_submit", submitted := Submitted())
+    alike: dict[str, Any] = {"gpus_per_node": 1}
+    found = together(Submitter(), {"a": alike, "b": dict(alike), "c": alike, "d": {"gpus_per_node": 2}})
+    assert found == {name: name for name in "abcd"}
+    assert sorted(submitted.batches) == [["a", "b", "c"], ["d"]]
+
+
+def test_a_refusal_reaches_every_order_of_an_array(monkeypatch: pytest.MonkeyPatch) -> None:
+    """None of them waits for a job that does not exist."""
+    refusal = ConfigError("sbatch refused the job: no", "hint")
+    monkeypatch.setattr(submission, "_submit", Submitted(refusal))
+    assert together(Submitter(), {"a": {}, "b": {}}) == {"a": refusal, "b": refusal}
+
+
+def test_a_job_may_submit_jobs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What Slurm set for this job is hidden from sbatch; where Slurm is, and the user's own defaults, are not."""
+    values = {"SLURM_JOB_ID": "1", "SRUN_X": "1", "CUDA_VISIBLE_DEVICES": "0", "SLURM_CONF": "c", "SBATCH_ACCOUNT": "a"}
+    for name, value in values.items():
+        monkeypatch.setenv(name, value)
+    with submission._outside_a_job():
+        assert {name for name in values if name in os.environ} == {"SLURM_CONF", "SBATCH_ACCOUNT"}
+    assert {name: os.environ[name] for name in values} == values
+
+
+def test_the_comment_tells_stores_apart(tmp_path: Path) -> None:
+    """By where they are, however they are named."""
+    assert comment_of(tmp_path) == comment_of(tmp_path / "x" / "..")
+    assert comment_of(tmp_path) != comment_of(tmp_path / "x")
+
+
+# in the job
+
+
+STAND_IN = """
+import os, signal, sys
+print("to nobody")
+print("to the log", file=sys.stderr)
+os.kill(os.getpid(), signal.SIGUSR2)
+sys.exit(5 if sys.argv[1] == "worker" else 6)
+"""
+
+
+def test_the_job_becomes_the_worker(tmp_path: Path) -> None:
+    """It tells that it began, what the worker prints goes to its log, and its exit status is the job's."""
+    package = tmp_path / "llem"
+    package.mkdir()
+    (package / "__init__.py").touch()
+    (package / "__main__.py").write_text(STAND_IN)
+    order = tmp_path / "order.json"
+    code = f"from llem_slurm.job import begin; begin({str(order)!r}, 'abc')"
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path), "SLURM_JOB_ID": "7", "CUDA_VISIBLE_DEVICES": "1"}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
+
+    assert (done.returncode, done.stdout, done.stderr) == (5, "", "")
+    assert (tmp_path / "log.txt").read_text() == "to the log\n"
+    [mark] = map(json.loads, (tmp_path / "slurm.jsonl").read_text().splitlines())
+    assert {name: mark[name] for name in ("token", "job", "gpus")} == {"token": "abc", "job": "7", "gpus": "1"}
+
+
+def test_events_are_read_whole_and_once(tmp_path: Path) -> None:
+    """A line that is being written waits; one that a killed worker left unfinished is passed over."""
+    path = tmp_path / "events.jsonl"
+    lines = Lines(path)
+    assert list(lines.new()) == []
+    path.write_text('{"n": 1}\n{"n": 2')
+    assert list(lines.new()) == [{"n": 1}]
+    with path.open("a") as file:
+        file.write('}\n{"n": \n{"n": 4}\n')
+    assert list(lines.new()) == [{"n": 2}, {"n": 4}]
+    assert list(lines.new()) == []
