@@ -72,7 +72,7 @@ GENERATION = {
     "output_logits": Given(True, beside=DICT, changes=False),
     "return_dict_in_generate": Given(True, changes=False),
     "encoder_no_repeat_ngram_size": Given(1, changes=False),
-    "assistant_ensemble_weight": Given(0.9, WARM, options={"assistant_model": "shape:tiny"}, prompt=(12, 99)),
+    "assistant_ensemble_weight": Given(0.1, WARM, options={"assistant_model": "shape:tiny"}, prompt=(12, 99)),
 }
 #: Tests of their own, since they need files.
 GENERATION_ELSEWHERE = {"stop_strings", "speculation_type", "assistant_lookbehind", "target_lookbehind"}
