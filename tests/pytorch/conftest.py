@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from llem.backends.base import Placement, Request
+from llem.backends.base import Placement
 from llem.config.models import Experiment
 from llem.models.spec import ModelSpec
 from llem_pytorch.backend import PyTorchBackend
@@ -73,16 +73,3 @@ def load(tiny: Any, experiment: Any) -> Iterator[Callable[..., PyTorchEngine]]:
     yield make
     for engine in engines:
         engine.close()
-
-
-@pytest.fixture
-def requests_of() -> Callable[..., list[Request]]:
-    """Requests from (prompt length, output tokens) pairs; prompts differ from each other."""
-
-    def make(*sizes: tuple[int, int]) -> list[Request]:
-        return [
-            Request(index, tuple((7 + 31 * index + 13 * place) % 500 + 5 for place in range(length)), output)
-            for index, (length, output) in enumerate(sizes)
-        ]
-
-    return make

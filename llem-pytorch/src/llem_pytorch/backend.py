@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-import attrs
-
 from llem.backends.base import Backend, Placement, engine_settings
+from llem.backends.check import check_placed
 from llem.config.models import Experiment
-from llem.errors import ConfigError, Problem
 from llem.findings import Finding
 from llem.models.spec import ModelSpec
 from llem_pytorch.canonical import canonical, weight_bits
@@ -58,14 +56,7 @@ class PyTorchBackend(Backend):
             MachineError: no CUDA, or a package that the options need is missing.
             ExperimentFailed: out of memory (`code` "oom").
         """
-        # "auto" is decided by now: check what hung on it
-        placed = attrs.evolve(experiment, device="cuda" if placement.device == "cuda" else "cpu")
-        refusals = contradictions(self.options, placed, model)
-        if refusals:
-            raise ConfigError(
-                f"backend pytorch cannot run this on {placement.device}",
-                problems=tuple(Problem("", refusal.message) for refusal in refusals),
-            )
+        check_placed(self, experiment, model, placement)
         from llem_pytorch.engine import PyTorchEngine
         from llem_pytorch.loading import load
         from llem_pytorch.process import ProcessSettings

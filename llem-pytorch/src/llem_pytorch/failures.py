@@ -8,6 +8,7 @@ from contextlib import contextmanager
 import torch
 from safetensors import SafetensorError
 
+from llem.backends.failures import files_failure
 from llem.errors import ConfigError, ExperimentFailed, LlemError, MachineError
 
 __all__ = ["generation_failures", "load_failures", "memory_failures"]
@@ -71,16 +72,8 @@ def load_failures(what: str) -> Iterator[None]:
             code="requirement_missing",
         ) from error
     except OSError as error:
-        if any(sign in str(error).lower() for sign in UNREACHABLE):
-            raise MachineError(
-                f"cannot fetch {what}: {_first_line(error)}",
-                "check the network, or name a folder that holds the files",
-            ) from error
-        raise ConfigError(
-            f"cannot load {what}: {_first_line(error)}",
-            "check the name and the revision, log in where the model is gated, or name a folder with config.json "
-            "and weights",
-        ) from error
+        unreachable = any(sign in str(error).lower() for sign in UNREACHABLE)
+        raise files_failure(what, _first_line(error), unreachable=unreachable) from error
     except RuntimeError as error:
         if "ignore_mismatched_sizes" not in str(error):
             raise

@@ -10,23 +10,14 @@ from __future__ import annotations
 import ast
 import functools
 import importlib.util
-import json
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
-import attrs
+from llem.backends.inventory import Inventory
 
-__all__ = ["OWNERS", "Inventory", "bundled", "installed", "known"]
+__all__ = ["OWNERS", "bundled", "installed", "known"]
 
 FILE = Path(__file__).with_name("parameters.json")
-
-
-@attrs.frozen
-class Inventory:
-    """Names of parameters, by owner, in one version of transformers."""
-
-    version: str
-    fields: Mapping[str, tuple[str, ...]]
 
 
 @functools.cache
@@ -38,8 +29,7 @@ def known() -> Inventory:
 @functools.cache
 def bundled() -> Inventory:
     """As stored with this package."""
-    stored = json.loads(FILE.read_text(encoding="utf-8"))
-    return Inventory(stored["version"], {owner: tuple(names) for owner, names in stored["fields"].items()})
+    return Inventory.read(FILE)
 
 
 def installed() -> Inventory | None:
@@ -124,8 +114,7 @@ def main() -> None:
     found = installed()
     if found is None:
         raise SystemExit("transformers is not installed")
-    text = json.dumps({"version": found.version, "fields": found.fields}, indent=1)
-    FILE.write_text(text + "\n", encoding="utf-8")
+    found.write(FILE)
 
 
 if __name__ == "__main__":

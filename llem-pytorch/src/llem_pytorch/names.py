@@ -8,9 +8,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from llem.backends.coverage import Reach
+from llem.backends.inventory import Inventory
 from llem.errors import nearest
 from llem_pytorch.config import PyTorchOptions
-from llem_pytorch.inventory import Inventory, known
+from llem_pytorch.inventory import known
 
 __all__ = ["NOT_FREE", "SECTIONS", "TYPED", "name_faults"]
 

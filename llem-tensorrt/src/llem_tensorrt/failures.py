@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from llem.backends.failures import files_failure
 from llem.errors import ConfigError, ExperimentFailed, LlemError, MachineError, Problem
 
 __all__ = ["load_failures", "memory_failures"]
@@ -63,16 +64,8 @@ def load_failures(what: str, path: str = "tensorrt") -> Iterator[None]:
             code="requirement_missing",
         ) from error
     except OSError as error:
-        if _says(error, UNREACHABLE):
-            raise MachineError(
-                f"cannot fetch {what}: {_first_line(error)}",
-                "check the network, or name a folder that holds the files",
-            ) from error
-        raise ConfigError(
-            f"cannot load {what}: {_first_line(error)}",
-            "check the name and the revision, log in where the model is gated, or name a folder with config.json "
-            "and weights",
-        ) from error
+        unreachable = _says(error, UNREACHABLE)
+        raise files_failure(what, _first_line(error), unreachable=unreachable) from error
     except (ValueError, TypeError, KeyError, AssertionError, NotImplementedError) as error:
         raise ConfigError(
             f"TensorRT-LLM refuses {what}: {_first_line(error)}",

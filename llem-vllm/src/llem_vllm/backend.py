@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-import attrs
-
 from llem.backends.base import Backend, Placement
+from llem.backends.check import check_placed
 from llem.config.models import Experiment
-from llem.errors import ConfigError, Problem
 from llem.findings import Finding
 from llem.models.spec import ModelSpec
 from llem_vllm.checks import contradictions
@@ -49,14 +47,7 @@ class VllmBackend(Backend):
             MachineError: the installed build of vLLM is for another device, or a package is missing.
             ExperimentFailed: out of memory (`code` "oom"), or the engine's process ended.
         """
-        # "auto" is decided by now: check what hung on it
-        placed = attrs.evolve(experiment, device="cuda" if placement.device == "cuda" else "cpu")
-        refusals = contradictions(self.options, placed, model)
-        if refusals:
-            raise ConfigError(
-                f"backend vllm cannot run this on {placement.device}",
-                problems=tuple(Problem("", refusal.message) for refusal in refusals),
-            )
+        check_placed(self, experiment, model, placement)
         environment = EngineEnvironment.apply(self.options)
         try:
             from llem_vllm.loading import check_platform, load_engine

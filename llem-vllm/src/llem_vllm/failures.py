@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from llem.backends.failures import files_failure
 from llem.errors import ConfigError, ExperimentFailed, LlemError, MachineError
 
 __all__ = ["load_failures", "run_failures"]
@@ -46,14 +47,8 @@ def load_failures(what: str) -> Iterator[None]:
     except MemoryError as error:
         raise ExperimentFailed(f"out of memory while loading {what}: {_said(error)}", SMALLER, code="oom") from error
     except OSError as error:
-        if any(sign in str(error).lower() for sign in UNREACHABLE):
-            hint = "check the network, or name a folder that holds the files"
-            raise MachineError(f"cannot fetch {what}: {_said(error)}", hint) from error
-        raise ConfigError(
-            f"cannot load {what}: {_said(error)}",
-            "check the name and the revision, log in where the model is gated, or name a folder with config.json "
-            "and weights",
-        ) from error
+        unreachable = any(sign in str(error).lower() for sign in UNREACHABLE)
+        raise files_failure(what, _said(error), unreachable=unreachable) from error
     except (ValueError, TypeError, KeyError, NotImplementedError, AssertionError) as error:
         _memory(f"loading {what}", error)
         hint = "the model or an option does not fit vLLM; the message says which"

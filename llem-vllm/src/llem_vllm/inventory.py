@@ -10,13 +10,11 @@ from __future__ import annotations
 import ast
 import functools
 import importlib.util
-import json
-from collections.abc import Mapping
 from pathlib import Path
 
-import attrs
+from llem.backends.inventory import Inventory
 
-__all__ = ["CLASSES", "Inventory", "bundled", "installed", "known"]
+__all__ = ["CLASSES", "bundled", "installed", "known"]
 
 FILE = Path(__file__).with_name("parameters.json")
 #: Class to the file, below vLLM's package, that defines it.
@@ -28,14 +26,6 @@ CLASSES = {
 }
 
 
-@attrs.frozen
-class Inventory:
-    """Fields of vLLM's classes, by class, in one version of it."""
-
-    version: str
-    fields: Mapping[str, tuple[str, ...]]
-
-
 @functools.cache
 def known() -> Inventory:
     """The installed vLLM's, else the bundled one."""
@@ -44,8 +34,7 @@ def known() -> Inventory:
 
 def bundled() -> Inventory:
     """As stored with this package."""
-    stored = json.loads(FILE.read_text(encoding="utf-8"))
-    return Inventory(stored["version"], {name: tuple(fields) for name, fields in stored["fields"].items()})
+    return Inventory.read(FILE)
 
 
 def installed() -> Inventory | None:
@@ -96,8 +85,7 @@ def main() -> None:
     found = installed()
     if found is None:
         raise SystemExit("vllm is not installed")
-    text = json.dumps({"version": found.version, "fields": found.fields}, indent=1)
-    FILE.write_text(text + "\n", encoding="utf-8")
+    found.write(FILE)
 
 
 if __name__ == "__main__":

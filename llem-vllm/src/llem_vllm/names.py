@@ -7,9 +7,9 @@ from typing import Any
 
 import attrs
 
+from llem.backends.inventory import Inventory
 from llem.errors import nearest
 from llem_vllm.config import COMPILATION, ENGINE, SAMPLING, SPECULATIVE, VllmOptions
-from llem_vllm.inventory import Inventory
 
 __all__ = ["OWNED_ENGINE", "OWNED_SAMPLING", "OWNED_SPECULATIVE", "name_faults"]
 

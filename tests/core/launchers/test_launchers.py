@@ -13,6 +13,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from llem.launchers import child as child_module
 from llem.launchers import process as process_module
 from llem.launchers.process import ProcessLauncher
 
@@ -128,7 +129,7 @@ def test_the_worker_is_out_of_the_terminals_reach(tmp_path: Path, script: Path) 
 
 def test_no_thread_stays_behind(tmp_path: Path, script: Path, monkeypatch) -> None:
     """What waits for the user's wish to stop ends with the worker: a study has hundreds of workers."""
-    monkeypatch.setattr(process_module, "WATCH_S", 0.05)
+    monkeypatch.setattr(child_module, "WATCH_S", 0.05)
     script.write_text("")
     before = threading.active_count()
     for _ in range(3):

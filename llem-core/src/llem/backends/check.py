@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import attrs
+
+from llem.backends.base import Backend, Placement
 from llem.config.models import Experiment
 from llem.errors import ConfigError, Problem
 from llem.findings import Finding
 from llem.models.spec import ModelSpec
 from llem.plugins.registry import Registry
 
-__all__ = ["check_backend"]
+__all__ = ["check_backend", "check_placed"]
 
 
 def check_backend(
@@ -33,6 +36,17 @@ def check_backend(
     if refused:
         raise ConfigError(f"the {experiment.backend} backend refuses this configuration", problems=refused)
     return [one for one in found if one.severity != "error"]
+
+
+def check_placed(backend: Backend, experiment: Experiment, model: ModelSpec, placement: Placement) -> None:
+    """Check again what hung on `device: auto`, now that it is decided. Raises ConfigError listing what is refused."""
+    placed = attrs.evolve(experiment, device="cuda" if placement.device == "cuda" else "cpu")
+    refusals = backend.check(placed, model)
+    if refusals:
+        raise ConfigError(
+            f"backend {backend.name} cannot run this on {placement.device}",
+            problems=tuple(Problem("", refusal.message) for refusal in refusals),
+        )
 
 
 def _problem(refusal: Finding, backend: str) -> Problem:

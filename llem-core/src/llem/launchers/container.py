@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import csv
 import io
-import json
 import os
 import signal
-import subprocess
 import threading
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
@@ -25,6 +22,7 @@ from llem.experiment.events import Emit
 from llem.experiment.order import WorkOrder
 from llem.experiment.placement import place
 from llem.launchers.base import Launcher
+from llem.launchers.child import Child
 from llem.models.resolve import resolve_model
 from llem.models.spec import ModelSpec
 from llem.plugins.registry import registry
@@ -32,8 +30,6 @@ from llem.results.store import Store
 
 __all__ = ["ContainerLauncher", "Needs", "ended_by_signal", "mount", "needs_of", "variables"]
 
-#: How often the watching thread looks for the client, and how long a killed one may take to be gone.
-WATCH_S, GRACE_S = 0.5, 10.0
 #: Where a container writes what it does not keep: its user need have no home in the image.
 HOME = "/tmp"
 
@@ -162,11 +158,10 @@ class ContainerLauncher(Launcher):
 
     def __init__(self, options: Any = None) -> None:
         super().__init__(options)
-        self._client: subprocess.Popen[bytes] | None = None
-        self._killed = False
+        self._client = Child()
 
     def launch(self, order: Path, emit: Emit, stop: threading.Event) -> int:
-        self._killed = False
+        self._client = Child()  # before the image is looked up: a kill may come meanwhile
         return self.contain(order, emit, stop)
 
     @abstractmethod
@@ -176,65 +171,18 @@ class ContainerLauncher(Launcher):
     def attend(
         self, command: Sequence[str], environ: Mapping[str, str], log: Path, emit: Emit, stop: threading.Event
     ) -> tuple[int, str]:
-        """Run the client to its end: events come over its standard output, the rest goes to the log.
-
-        Its standard input is a pipe that ends when this process does. When `stop` is set it gets SIGTERM, which it
-        hands on to the worker.
+        """Run the client to its end; see `Child`. It hands the SIGTERM of a stop on to the worker.
 
         Returns:
             Its exit status, and what was written to the log meanwhile.
         """
-        with log.open("ab") as written:
-            start = written.tell()
-            client = subprocess.Popen(
-                command,
-                env=dict(environ),
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=written,
-                start_new_session=True,
-            )
-        self._client = client
-        if self._killed:  # while the image was looked up
-            _kill_group(client)
-        threading.Thread(target=_stop_when_told, args=(client, stop), daemon=True).start()
-        try:
-            assert client.stdout is not None
-            for line in client.stdout:  # blocks: the parent sleeps while the worker measures
-                if line.endswith(b"\n"):  # else its writer was killed within it
-                    emit(json.loads(line))
-            return client.wait(), _since(log, start)
-        finally:
-            self._client = None
-            _end_group(client)
+        start = log.stat().st_size if log.exists() else 0
+        status = self._client.run(command, log, emit, stop, environ=environ)
+        return status, _since(log, start)
 
     def kill(self) -> None:
         """End the client; what it stood for is removed by `launch`, which then returns."""
-        self._killed = True
-        if (client := self._client) is not None:
-            _kill_group(client)
-
-
-def _stop_when_told(client: subprocess.Popen[bytes], stop: threading.Event) -> None:
-    while not stop.wait(WATCH_S):
-        if client.poll() is not None:  # without this the thread would outlive the worker
-            return
-    if client.poll() is None:
-        with contextlib.suppress(ProcessLookupError):
-            client.send_signal(signal.SIGTERM)
-
-
-def _kill_group(client: subprocess.Popen[bytes]) -> None:
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.killpg(client.pid, signal.SIGKILL)
-
-
-def _end_group(client: subprocess.Popen[bytes]) -> None:
-    for pipe in (client.stdout, client.stdin):
-        if pipe is not None:
-            pipe.close()
-    _kill_group(client)
-    client.wait(timeout=GRACE_S)
+        self._client.kill()
 
 
 def _since(log: Path, start: int) -> str:
