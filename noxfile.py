@@ -70,6 +70,16 @@ def _editable(*packages: str) -> list[str]:
     return [argument for package in packages for argument in ("-e", package)]
 
 
+def _debian(session: nox.Session, programs: tuple[str, ...], packages: tuple[str, ...]) -> None:
+    """Install Debian's packages unless every program is there already; needs root."""
+    if all(shutil.which(program) for program in programs):
+        return
+    quiet = {"DEBIAN_FRONTEND": "noninteractive"}
+    session.run("apt-get", "update", "-qq", external=True, env=quiet)
+    install = ("apt-get", "install", "-qq", "--yes", "--no-install-recommends", *packages)
+    session.run(*install, external=True, env=quiet, silent=True)
+
+
 @nox.session
 @nox.parametrize("package", [nox.param(name, id=name) for name in UNDER_TEST])
 def tests(session: nox.Session, package: str) -> None:
@@ -99,12 +109,7 @@ def slurm(session: nox.Session) -> None:
     """Run the tests of llem-slurm on a real Slurm of one node, installed and started here; needs root and Debian."""
     if os.geteuid() != 0:
         session.skip("SLURM IS NOT TESTED: its daemons need root; run this session as root")
-    if any(shutil.which(program) is None for program in SLURM_PROGRAMS):
-        quiet = {"DEBIAN_FRONTEND": "noninteractive"}
-        session.run("apt-get", "update", "-qq", external=True, env=quiet)
-        packages = ("munge", "slurmctld", "slurmd", "slurm-client")
-        install = ("apt-get", "install", "-qq", "--yes", "--no-install-recommends", *packages)
-        session.run(*install, external=True, env=quiet, silent=True)
+    _debian(session, SLURM_PROGRAMS, ("munge", "slurmctld", "slurmd", "slurm-client"))
     session.install(*CPU, *_editable(*UNDER_TEST["slurm"], "./llem-pytorch"), *TEST_TOOLS)
     session.run("pytest", "tests/slurm", *session.posargs, env={"LLEM_TEST_SLURM": "1"})
 
@@ -168,11 +173,7 @@ def docker(session: nox.Session) -> None:
     """Run workers in real Docker containers, with a daemon and images made here; needs root and Debian."""
     if os.geteuid() != 0:
         session.skip("DOCKER IS NOT TESTED: its daemon needs root; run this session as root")
-    if any(shutil.which(program) is None for program in DOCKER_PROGRAMS):
-        quiet = {"DEBIAN_FRONTEND": "noninteractive"}
-        session.run("apt-get", "update", "-qq", external=True, env=quiet)
-        install = ("apt-get", "install", "-qq", "--yes", "--no-install-recommends", "docker.io", "debootstrap")
-        session.run(*install, external=True, env=quiet, silent=True)
+    _debian(session, DOCKER_PROGRAMS, ("docker.io", "debootstrap"))
     session.install(*CPU, *_editable(CORE, "./llem-pytorch"), *TEST_TOOLS, "hatchling")
     folder = Path(session.create_tmp())
     wheels = folder / "wheels"
