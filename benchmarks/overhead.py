@@ -8,6 +8,8 @@ ratios llem / by hand, as paired log-ratio t-intervals:
 
     throughput   what llem's wrapping costs in speed
     energy       per output token, what the monitor costs in energy
+    energy_bare  the same, llem's windows read as the hand's are: the counter's last value before each edge. Where the
+                 counter's steps (0.1 s) are coarse against the window, both sides then have the same rounding
 
 A host that drifts within a run (see figures/) calls for many short pairs rather than few long ones:
 `--trials 30 --set window_s=2.5`. Several batch sizes share one loaded engine.
@@ -19,17 +21,22 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import random
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import attrs
+import numpy as np
 import pynvml
 
 import llem
 from llem.config.load import parse_assignment
+from llem.meters.trace import TraceRow, series
 from llem.plugins.registry import registry
+from llem.results.models import Trial
 from llem.results.statistics import mean, paired_ratio
 from llem.results.store import Store
 
@@ -207,6 +214,23 @@ def measure(args: argparse.Namespace, batch: int, shared: SharedEngine) -> None:
     report(args, batch, result, turns.windows, args.out / name, name)
 
 
+def bare_joules(rows: Sequence[TraceRow], trial: Trial) -> float:
+    """Joules between a trial's edges by the counter's last values before them, as two bare reads would have given.
+
+    Steps that the thinned reads did not see are put where the counter's period puts them.
+    """
+    energy = trial.energies[0]
+    steps = series(rows, energy.meter, energy.domain, "counter_j")
+    times, values = [step.t_ns for step in steps], [step.value for step in steps]
+    period_ns = energy.period_s * 1e9
+
+    def last_value(t_ns: int) -> float:
+        after = next(time for time in times if time > t_ns)
+        return float(np.interp(after - math.ceil((after - t_ns) / period_ns) * period_ns, times, values))
+
+    return last_value(trial.t1_ns) - last_value(trial.t0_ns)
+
+
 def report(
     args: argparse.Namespace, batch: int, result: Any, windows: list[dict[str, float]], folder: Path, name: str
 ) -> None:
@@ -215,6 +239,8 @@ def report(
     energy = [trial.energies[0].energy_j / trial.output_tokens for trial in trials]
     hand_speed = [window["tokens_per_s"] for window in windows]
     hand_energy = [window["joules_per_token"] for window in windows]
+    store = Store.open(folder)
+    bare = [bare_joules(store.trace(result.id, trial.index), trial) / trial.output_tokens for trial in trials]
     summary = {
         "backend": args.backend,
         "batch": batch,
@@ -230,6 +256,7 @@ def report(
         "llem_joules_per_token": mean(energy),
         "hand_joules_per_token": mean(hand_energy),
         "energy_ratio": attrs.asdict(paired_ratio(hand_energy, energy)),
+        "energy_bare_ratio": attrs.asdict(paired_ratio(hand_energy, bare)),
         "counter_over_integrated": [t.energies[0].energy_j / t.energies[0].cross_energy_j for t in trials],
         "utilisation_percent": [next(iter(t.health.values())).get("utilisation_percent") for t in trials],
         "budget_share": [t.energies[0].budget.bound_j / t.energies[0].energy_j for t in trials],
