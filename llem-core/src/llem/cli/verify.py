@@ -11,7 +11,7 @@ __all__ = ["verify"]
 @click.argument("folder", metavar="DIR", type=click.Path())
 @click.pass_context
 def verify(ctx: click.Context, folder: str) -> None:
-    """Recompute all energies, counts and results in DIR from their raw rows, and compare them exactly.
+    """Recompute all energies, counts and results in DIR from their raw rows, and compare them.
 
     Ends with 1 when a stored number differs from what its rows give.
     """
