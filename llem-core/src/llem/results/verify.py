@@ -22,7 +22,7 @@ __all__ = ["Difference", "recompute", "sampled_domains", "verify"]
 
 #: Sums of fractions differ in their last digits between machines: `sum` is compensated from Python 3.12 on, and the
 #: order in which numpy adds depends on the processor. Nothing that is stated is as fine as this.
-RELATIVE = 1e-9
+RELATIVE = 1e-12
 
 
 @attrs.frozen
