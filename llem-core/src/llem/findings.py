@@ -37,12 +37,14 @@ FINDINGS: Mapping[str, FindingKind] = {
     ),
     "throttled": FindingKind(
         "error",
-        "The GPU slowed down for heat, hardware protection or a power brake during a window.",
+        "The GPU slowed down for heat, hardware protection or a power brake during a window; `shares` says in how many "
+        "of its readings.",
         "Improve cooling or power supply and measure again.",
     ),
     "power_capped": FindingKind(
         "info",
-        "The GPU's software power cap was active during a window, as is usual at full load.",
+        "The GPU's software power cap was active in some readings of a window, as is usual at full load. `share` says "
+        "in how many of them; they come about once a second.",
         "Nothing to do: it is recorded because the limit is part of the configuration.",
     ),
     "meters_disagree": FindingKind(
@@ -150,14 +152,21 @@ FINDINGS: Mapping[str, FindingKind] = {
     "over_saturated": FindingKind(
         "warning",
         "An open load brings more than the engine can bear: requests in flight rise within a window, and over 5 % of "
-        "the arrivals are left over. Latencies then depend on the length of the window, and no steady state exists.",
-        "Lower `load.request_rate`, or set `load.capacity_share` below 1.",
+        "the arrivals are left over. Latencies then depend on the length of the window, and no steady state exists. In "
+        "a replay the arrivals of the trace itself may have become more.",
+        "Lower `load.request_rate` or `load.speed`, or set `load.capacity_share` below 1.",
     ),
     "client_lag": FindingKind(
         "warning",
-        "Requests of an open load were sent late: the p99 lag exceeds 5 ms and 1 % of the median time to first token. "
-        "Latencies count from the scheduled time, so part of them is the client's own.",
+        "Requests of an open load or a replay were sent late: the p99 lag exceeds 5 ms and 1 % of the median time to "
+        "first token. Latencies count from the scheduled time, so part of them is the client's own.",
         "Lower the rate, or give the load generator a processor of its own.",
+    ),
+    "trace_repeated": FindingKind(
+        "info",
+        "The windows of all trials together are longer than the trace that is replayed: after its end it begins again, "
+        "with other token ids. Trials then measure parts that earlier ones have measured.",
+        "Use a longer trace, fewer or shorter windows, or a lower `load.speed`.",
     ),
     "few_completions": FindingKind(
         "warning",
@@ -183,9 +192,17 @@ FINDINGS: Mapping[str, FindingKind] = {
     ),
     "shared_host": FindingKind(
         "warning",
-        "Other workers of the study ran at the same time, so that energies of the CPU, the memory and the whole "
-        "machine hold theirs too.",
+        "Other workers of the study ran on this machine at the same time, so that energies of the CPU, the memory and "
+        "the whole machine hold theirs too.",
         "Use the energies of GPUs alone, or set `parallel: 1`.",
+    ),
+    "several_boards": FindingKind(
+        "warning",
+        "Trials ran on more than one set of GPUs or, without a GPU, in more than one environment: a study went on "
+        "elsewhere, or a cluster spread its engine processes. Boards of one kind differ in power by several percent: "
+        "the mean is of these boards, and the interval holds the difference between them.",
+        "Measure all trials on one board: name it with `gpus`, and the node in the launcher's settings. Or compare "
+        "experiments that ran on the same boards in equal shares.",
     ),
     "slo_missed": FindingKind(
         "info",
@@ -201,6 +218,7 @@ REASONS: Mapping[str, str] = {
     "not_requested": "The measurement is opt-in and was not asked for.",
     "not_supported": "The engine does not report it.",
     "peak_unknown": "The peak rate of this device is not in llem's table.",
+    "several_kinds": "Trials ran on GPUs of several kinds, whose peak rates differ.",
     "architecture_unknown": "The model's architecture is not known, so operations cannot be counted.",
     "one_output_token": "A request with one output token has no time per further output token.",
     "no_trials": "No trial ended.",

@@ -126,7 +126,7 @@ def served_row(index, arrival, *, ttft, tpot, inputs=128, outputs=64, lag=0, kin
         times.append(arrival + ttft + (done - 1) * tpot)
     return RequestRow(
         index, 0, inputs, outputs, arrival + lag, times[-1], tuple(times),
-        scheduled_ns=arrival if kind == "open" else None, chunk_tokens=tuple(counts),
+        scheduled_ns=None if kind == "closed" else arrival, chunk_tokens=tuple(counts),
         **{"finish_reason": "length", **more},
     )  # fmt: skip
 
@@ -159,8 +159,8 @@ def served_trial(index, rows, requests, t0, t1, *, rate=10.0, kind="open", expec
     made = sum(row.output_tokens for row in good)
     facts = ServingFacts(
         kind=kind,
-        concurrency=None if kind == "open" else 8,
-        request_rate=rate if kind == "open" else None,
+        concurrency=8 if kind == "closed" else None,
+        request_rate=None if kind == "closed" else rate,
         seed=index,
         sent=sum(t0 <= row.start_ns < t1 for row in requests),
         completed=len(good),
@@ -192,7 +192,8 @@ class Served:
 
     def __init__(self, make, count=1, *, seconds=10, kind="open", engine=None, watts=600.0, **shape):
         self.make = make
-        load = {"kind": "open", "request_rate": 10.0} if kind == "open" else {"kind": "closed", "concurrency": 8}
+        loads = {"open": {"request_rate": 10.0}, "replay": {"speed": 1.0}, "closed": {"concurrency": 8}}
+        load = {"kind": kind, **loads[kind]}
         self.experiment = make.experiment_document(load=load, slo=None)
         self.engines = [engine or make.engine_document()]
         self.trials, self.traces, self.requests = [], {}, {}

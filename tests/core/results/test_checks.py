@@ -258,6 +258,19 @@ def test_workers_findings_are_told_once(study):
     assert not study.result().valid
 
 
+def test_a_share_is_told_of_the_trial_that_had_most(study):
+    """Seen in three trials, it is told once, with the figures of the worst and its number."""
+    for index, share in ((0, 0.2), (1, 0.5), (3, 0.1)):
+        told = finding("power_capped", f"held in {share:.0%}", domain=study.make.GPU, share=share, readings=10)
+        study.change(index, findings=(told,))
+    found = study.found("power_capped")
+    assert found.message == "held in 50% (trials 0, 1, 3; the most in trial 1)"
+    assert found.evidence == {"domain": study.make.GPU, "share": 0.5, "readings": 10, "trials": [0, 1, 3]}
+    study.change(0, findings=())
+    study.change(3, findings=())
+    assert study.found("power_capped").message == "held in 50% (trial 1)"
+
+
 def test_findings_of_engine_and_outcome(study):
     """What the engine process found is in the result, once for all restarts."""
     raw = {"code": "token_times_on", "severity": "info", "message": "on", "evidence": {}}

@@ -7,7 +7,8 @@ import pytest
 
 from llem.findings import REASONS
 from llem.meters.base import Domain
-from llem.results.energies import domain_metrics, headline, output_energy
+from llem.results.domains import domain_metrics
+from llem.results.energies import headline, output_energy
 from llem.results.metrics import compute_metrics
 from llem.results.setup import setup_of
 from llem.results.work import window_work
@@ -147,7 +148,7 @@ def test_first_meter_covers_the_domain(make):
     """Of two meters on one GPU the first is reported; a failure of the first is not papered over by the second."""
     zeus = attrs.evolve(make.modelled(make.GPU, 9999.0, "gpu"), meter="zeus", kind="measured")
     case = Case(make, extra=(zeus,))
-    assert headline(case.trials).keys == (("nvml", make.GPU),)
+    assert headline(case.trials).of(case.trials[0]) == (("nvml", make.GPU),)
     broken = attrs.evolve(case.trials[0].energies[0], energy_j=None, budget=None, reason="meter_failed")
     case.trials[0] = attrs.evolve(case.trials[0], energies=(broken, zeus))
     assert case.metrics()["energy_j"] == attrs.evolve(case.metrics()["energy_j"], value=None, reason="meter_failed")

@@ -87,10 +87,11 @@ def test_a_closed_load_is_never_over_saturated(make):
     assert "over_saturated" not in study.codes()
 
 
+@pytest.mark.parametrize("kind", ["open", "replay"])
 @pytest.mark.parametrize(("lag", "ttft", "told"), [(4, 50, False), (6, 50, True), (6, 700, False), (9, 700, True)])
-def test_client_lag(make, lag, ttft, told):
+def test_client_lag(make, lag, ttft, told, kind):
     """Late by more than 5 ms and by more than 1 % of the median time to first token; either alone is not told."""
-    study = served_study(make, lag=lag * MS, ttft=ttft * MS)
+    study = served_study(make, lag=lag * MS, ttft=ttft * MS, kind=kind)
     assert ("client_lag" in study.codes()) == told
 
 
@@ -182,6 +183,24 @@ def test_curves_are_of_results_that_differ_in_rate_alone(make):
     energies = [point.metrics["energy_per_output_token_j"].value for point in points]
     assert energies == sorted(energies, reverse=True)
     assert [point.id for point in points] == ["exp-1", "exp-2", "exp-0"]
+
+
+def test_replays_at_several_speeds_make_a_curve(make):
+    """By the arrivals that came of it; an open load of the same rate is in another one."""
+    replays = []
+    for number, speed in enumerate((2, 1)):
+        study = served_study(make)
+        study.put(0, make.served_rows(*make.window(0), rate=10 * speed), kind="replay", rate=10.0 * speed)
+        load = {"kind": "replay", "speed": speed}
+        study.experiment = make.experiment_document(f"replay-{number}", load=load, dtype="bfloat16", slo=None)
+        replays.append(study.result())
+    groups = comparable([*curve(make), *replays])
+
+    assert [[point.id for point in latency_energy_curve(group)] for group in groups] == [
+        ["exp-1", "exp-2", "exp-0"],
+        ["replay-1", "replay-0"],
+    ]
+    assert [point.metrics["request_rate"].value for point in latency_energy_curve(groups[1])] == [10.0, 20.0]
 
 
 def test_curve_leaves_out_what_has_no_rate(make):

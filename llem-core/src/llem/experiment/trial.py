@@ -100,14 +100,23 @@ def _conduct(session: Session, health: Mapping[str, Mapping[str, Any]]) -> list[
     """What the machine did during the trial that it should not have done."""
     found = []
     for name, seen in health.items():
-        reasons = list(seen.get("throttle", ()))
-        slowed = [reason for reason in reasons if reason in THROTTLED]
+        shares: Mapping[str, float] = seen.get("throttle", {})
+        readings = seen.get("throttle_readings", 0)
+        slowed = {reason: shares[reason] for reason in THROTTLED if reason in shares}
         if slowed:
-            found.append(finding("throttled", f"{name} slowed down: {', '.join(slowed)}", domain=name, reasons=slowed))
-        if "sw_power_cap" in reasons:
-            found.append(finding("power_capped", f"{name} ran at its power limit", domain=name))
+            told = ", ".join(f"{reason} in {_of(share, readings)}" for reason, share in slowed.items())
+            where = {"domain": name, "reasons": list(slowed)}
+            evidence = {"share": max(slowed.values()), "shares": slowed, "readings": readings}
+            found.append(finding("throttled", f"{name} slowed down: {told}", **where, **evidence))
+        if share := shares.get("sw_power_cap"):
+            message = f"{name} was held at its power limit in {_of(share, readings)}"
+            found.append(finding("power_capped", message, domain=name, share=share, readings=readings))
     strangers = session.tenants.strangers() if session.tenants else ()
     if strangers:
         message = f"{len(strangers)} other process(es) on the GPU: {', '.join(map(str, strangers))}"
         found.append(finding("foreign_process", message, pids=list(strangers)))
     return found
+
+
+def _of(share: float, readings: int) -> str:
+    return f"{share * 100:.0f} % of {readings} reading{'' if readings == 1 else 's'}"

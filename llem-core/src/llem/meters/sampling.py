@@ -57,7 +57,8 @@ class Sampling:
             "sm_clock_mhz": nvml.sm_clock_mhz,
         }
         for reading, read in reads.items():
-            tracker = SampleTracker("health", f"gpu:{uuid}", reading, HEALTH_PACE_S, HEALTH_PACE_S)
+            # kept whether it changed or not: shares and means are over readings
+            tracker = SampleTracker("health", f"gpu:{uuid}", reading, HEALTH_PACE_S, 0.0)
             self._instruments.append((tracker, _bound(read, uuid)))
 
     def step(self) -> int:

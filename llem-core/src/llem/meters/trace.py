@@ -41,7 +41,11 @@ def series(rows: Iterable[TraceRow], meter: str, domain: str, reading: ReadingNa
 
 
 def health_summary(rows: Sequence[TraceRow], t0_ns: int, t1_ns: int) -> Mapping[str, dict[str, Any]]:
-    """Per GPU domain: temperature, clock, utilisation and throttle reasons seen within the window."""
+    """Per GPU domain: temperature, clock, utilisation and throttle reasons seen within the window.
+
+    `throttle` is each reason that was seen to the share of the `throttle_readings` that had it, in (0, 1]. Nothing is
+    said of what no reading told.
+    """
     found: dict[str, dict[str, list[float]]] = {}
     for row in rows:
         if row.reading in HEALTH_READINGS and t0_ns <= row.t_ns <= t1_ns:
@@ -57,8 +61,8 @@ def _summary(values: Mapping[str, Sequence[float]]) -> dict[str, Any]:
         summary["sm_clock_mhz"] = {"mean": sum(clock) / len(clock), "min": min(clock)}
     if busy := values.get("utilisation_percent"):
         summary["utilisation_percent"] = {"mean": sum(busy) / len(busy)}
-    bits = 0
-    for mask in values.get("throttle_bits", ()):
-        bits |= int(mask)
-    summary["throttle"] = [name for bit, name in THROTTLE_BITS.items() if bits & bit]
+    if masks := [int(mask) for mask in values.get("throttle_bits", ())]:
+        counts = {name: sum(bool(mask & bit) for mask in masks) for bit, name in THROTTLE_BITS.items()}
+        summary["throttle"] = {name: count / len(masks) for name, count in counts.items() if count}
+        summary["throttle_readings"] = len(masks)
     return summary

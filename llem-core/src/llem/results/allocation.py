@@ -39,7 +39,7 @@ def allocate(total: float, weights: Sequence[int]) -> list[float]:
 def requests_energy(trial: Trial, rows: Sequence[RequestRow]) -> list[float] | None:
     """Allocated joules of each row; None where the window's energy is not known or no token came within it."""
     chosen = headline([trial])
-    energy = gross(trial, chosen.keys).value if chosen else None
+    energy = gross(trial, chosen.of(trial)).value if chosen else None
     return _of(flow_of(trial, rows), energy)
 
 

@@ -7,15 +7,16 @@ from typing import Any
 
 from llem.findings import Finding, finding
 from llem.meters.trace import TraceRow
+from llem.results.domains import domain_metrics
 from llem.results.drift import steady_state
-from llem.results.energies import domain_metrics, headline, idle_power, output_energy
+from llem.results.energies import headline, idle_power
 from llem.results.flow import Flow
 from llem.results.host import host_bound, power_limit
 from llem.results.models import BaselineReading, Quantity, Trial
+from llem.results.precision import precision
 from llem.results.serving_checks import serving_checks
 from llem.results.serving_work import ServingWork
 from llem.results.setup import Setup
-from llem.results.statistics import relative_half_width
 from llem.results.work import WindowWork
 
 __all__ = ["check_all", "merge"]
@@ -61,12 +62,11 @@ def _design(setup: Setup, trials: Sequence[Trial]) -> Iterable[Finding]:
         least = min(trial.duration_s for trial in short)
         message = f"the shortest window is {least:.2f} s{_in(short)}; {SHORT_WINDOW_S:g} s or more are advised"
         yield finding("short_window", message, least_s=least, trials=_indices(short))
-    values = output_energy(trials)
-    name = "energy per output token" if values else "output tokens per second"
-    width = relative_half_width(values or [trial.output_tokens / trial.duration_s for trial in trials])
+    found = precision(trials)
+    width = found.half_width
     if width is not None and width > setup.target_half_width:
         message = (
-            f"after {len(trials)} trials the 95 % interval of {name} is ± {width:.2%}, "
+            f"after {len(trials)} trials the 95 % interval of {found.of} is ± {width:.2%}, "
             f"wider than the target of ± {setup.target_half_width:.2%}"
         )
         yield finding("interval_wide", message, relative_half_width=width, target=setup.target_half_width)
@@ -94,7 +94,8 @@ def _idle(trials: Sequence[Trial], baselines: Sequence[BaselineReading]) -> Iter
         for reading in baseline.readings:
             key = (reading.meter, reading.domain)
             before = idle_power(baselines, baseline.restart, key).value
-            if chosen is None or key not in chosen.keys or not before or reading.energy_j is None:
+            counted = chosen is not None and key in chosen.keys.get(baseline.restart, ())
+            if not counted or not before or reading.energy_j is None:
                 continue
             watts = reading.energy_j / baseline.duration_s
             if abs(watts / before - 1) > IDLE_DRIFT:
@@ -153,18 +154,25 @@ def _named(indices: Sequence[int]) -> str:
 
 def merge(trials: Sequence[Trial], others: Iterable[Finding]) -> tuple[Finding, ...]:
     """The workers' findings, each told once with the trials it was seen in, and then `others` without repetition."""
-    seen: dict[tuple[Any, ...], tuple[Finding, list[int]]] = {}
+    seen: dict[tuple[Any, ...], list[tuple[Finding, int]]] = {}
     for trial in trials:
         for found in trial.findings:
             subject = tuple(str(found.evidence.get(name)) for name in ("meter", "domain", "gpu"))
-            seen.setdefault((found.code, subject), (found, []))[1].append(trial.index)
-    result = [
-        Finding(found.code, found.severity, found.message + _named(where), {**found.evidence, "trials": where})
-        for found, where in seen.values()
-    ]
+            seen.setdefault((found.code, subject), []).append((found, trial.index))
+    result = [_once(cases) for cases in seen.values()]
     told = {(found.code, found.message) for found in result}
     for found in others:
         if (found.code, found.message) not in told:
             told.add((found.code, found.message))
             result.append(found)
     return tuple(result)
+
+
+def _once(cases: Sequence[tuple[Finding, int]]) -> Finding:
+    """One finding of several trials: as the first had it, or as that one which had the greatest share."""
+    found, index = max(cases, key=lambda case: case[0].evidence.get("share", 0.0))
+    trials = [number for _, number in cases]
+    where = _named(trials)
+    if "share" in found.evidence and len(cases) > 1:
+        where = f"{where.removesuffix(')')}; the most in trial {index})"
+    return Finding(found.code, found.severity, found.message + where, {**found.evidence, "trials": trials})

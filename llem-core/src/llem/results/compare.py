@@ -71,7 +71,7 @@ def trial_values(trials: Sequence[Trial], metric: str) -> list[float] | None:
         chosen = headline(trials)
         if chosen is None:
             return None
-        energies = [gross(trial, chosen.keys).value for trial in trials]
+        energies = [gross(trial, chosen.of(trial)).value for trial in trials]
         if any(energy is None or count(trial) == 0 for energy, trial in zip(energies, trials, strict=True)):
             return None
         values = [(energy or 0.0) / count(trial) for energy, trial in zip(energies, trials, strict=True)]

@@ -8,8 +8,9 @@ from typing import Any
 from llem.findings import Finding
 from llem.meters.trace import TraceRow
 from llem.models.spec import Architecture
+from llem.results.boards import several_boards
 from llem.results.checks import check_all, merge
-from llem.results.energies import domain_metrics
+from llem.results.domains import domain_metrics
 from llem.results.flow import Flow, flow_of
 from llem.results.metrics import compute_metrics
 from llem.results.models import BaselineReading, RequestRow, Result, Trial
@@ -47,7 +48,8 @@ def compute_result(
     works = [_work(setup.architecture, r, flow) for r, flow in zip(rows, flows, strict=True)]
     metrics = compute_metrics(setup, trials, baselines, rows, works, flows)
     told = [_finding(raw) for document in (*engines, *outcomes) for raw in document.get("findings", ())]
-    findings = merge(trials, [*told, *check_all(setup, trials, baselines, works, flows, metrics, traces)])
+    checked = check_all(setup, trials, baselines, works, flows, metrics, traces)
+    findings = merge(trials, [*told, *several_boards(engines, trials), *checked])
     outcome, error = _outcome(setup, trials, outcomes)
     severities = {found.severity for found in findings}
     valid = outcome == "done" and bool(trials) and "error" not in severities

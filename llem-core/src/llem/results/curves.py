@@ -1,4 +1,4 @@
-"""The latency-energy curve: what an open load costs and how long its users wait, from one rate to the next."""
+"""The latency-energy curve: what arrivals cost and how long their users wait, from one rate to the next."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ COLUMNS = (
     "goodput_requests_per_s",
 )
 #: What may differ between the points of one curve: how many arrive.
-VARIED = ("request_rate", "capacity_share")
+VARIED = ("request_rate", "capacity_share", "speed")
 
 
 @attrs.frozen
@@ -36,7 +36,7 @@ class CurvePoint:
 
 
 def latency_energy_curve(results: Iterable[Result]) -> tuple[CurvePoint, ...]:
-    """Points of the open-load results that have a rate, by rate. Whether they are comparable is the caller's to see."""
+    """Points of the results that have a rate of arrivals, by it. Whether they are comparable is the caller's to see."""
     points = [_point(result) for result in results if result.metrics.get("request_rate", _NONE).value is not None]
     return tuple(sorted(points, key=lambda point: (point.metrics["request_rate"].value or 0.0, point.id)))
 
@@ -54,11 +54,11 @@ def _point(result: Result) -> CurvePoint:
 
 
 def comparable(results: Iterable[Result]) -> list[Sequence[Result]]:
-    """Groups of two and more open-load results whose configurations differ in the rate of arrivals alone."""
+    """Groups of two and more results whose configurations differ in the rate of arrivals alone: open loads, replays."""
     groups: dict[bytes, list[Result]] = {}
     for result in results:
         load = result.config.get("load", {})
-        if load.get("kind") == "open":
+        if load.get("kind") in ("open", "replay"):
             rest = {name: value for name, value in load.items() if name not in VARIED}
             groups.setdefault(canonical({**result.config, "load": rest}), []).append(result)
     return [group for group in groups.values() if len(group) > 1]

@@ -94,7 +94,7 @@ def steady_state(
         if flow is not None and (drift := rate_drift(trial, flow)) is not None:
             drifts.append(drift)
     for trial in trials if chosen and traces else ():
-        for meter, domain in chosen.keys if chosen else ():
+        for meter, domain in chosen.of(trial) if chosen else ():
             drift = power_drift(trial, (traces or {}).get(trial.index, ()), meter, domain)
             if drift is not None:
                 drifts.append(drift)

@@ -1,17 +1,31 @@
-"""Energies: which domains the headline covers, net of idle, and every domain by itself."""
+"""Energies: which domains the headline covers, on whatever boards a trial ran, and what is left net of idle."""
 
 from __future__ import annotations
 
+import functools
 import math
-from collections.abc import Sequence
+import operator
+from collections import Counter
+from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
 
 import attrs
 
-from llem.results.aggregate import Value, quantity
-from llem.results.models import BaselineReading, DomainMetrics, EnergyReading, ErrorBudget, Trial
-from llem.results.statistics import mean, mean_interval
+from llem.results.aggregate import Value
+from llem.results.models import BaselineReading, EnergyReading, Trial
 
-__all__ = ["Headline", "domain_metrics", "gross", "headline", "idle_power", "net", "output_energy"]
+__all__ = [
+    "Headline",
+    "Key",
+    "distinct",
+    "expected_readings",
+    "gross",
+    "headline",
+    "idle_power",
+    "key_of",
+    "net",
+    "output_energy",
+    "reading_of",
+]
 
 #: What the headline covers, best first. A sum never mixes measured with modelled.
 SCOPES: tuple[tuple[str, tuple[str, ...]], ...] = (
@@ -24,53 +38,99 @@ SCOPES: tuple[tuple[str, tuple[str, ...]], ...] = (
 )
 
 
+#: A meter and one of its domains.
+Key = tuple[str, str]
+
+
 @attrs.frozen
 class Headline:
-    """The (meter, domain) pairs whose energies add up to the headline, and what their sum covers."""
+    """What adds up to the headline: (meter, domain) pairs of each engine process, and what their sum covers.
 
-    keys: tuple[tuple[str, str], ...]
+    Attributes:
+        keys: by engine process, since each may have had other boards; none for a process that was not read like the
+            others.
+    """
+
+    keys: Mapping[int, tuple[Key, ...]]
     scope: str
     kind: str
 
+    def of(self, trial: Trial) -> tuple[Key, ...]:
+        """The domains of one trial."""
+        return self.keys.get(trial.restart, ())
 
-def _key(reading: EnergyReading) -> tuple[str, str]:
+
+def key_of(reading: EnergyReading) -> Key:
     return reading.meter, reading.domain
 
 
-def _distinct(trials: Sequence[Trial]) -> list[EnergyReading]:
+def distinct(trials: Iterable[Trial]) -> list[EnergyReading]:
     """One reading per meter and domain, in the order in which meters were asked for."""
-    seen: dict[tuple[str, str], EnergyReading] = {}
+    seen: dict[Key, EnergyReading] = {}
     for trial in trials:
         for reading in trial.energies:
-            seen.setdefault(_key(reading), reading)
+            seen.setdefault(key_of(reading), reading)
     return list(seen.values())
+
+
+def expected_readings(trials: Sequence[Trial]) -> dict[int, list[EnergyReading]]:
+    """One reading of every domain that each engine process should have read in each of its trials.
+
+    An engine process stays on its boards, so what any of its trials read, all should have. So should those of another
+    process on the same GPUs. Without a GPU two processes may have run on machines of different build.
+    """
+    boards: dict[int, set[str]] = {}
+    for trial in trials:
+        seen = {reading.domain for reading in trial.energies if reading.scope == "gpu"}
+        boards.setdefault(trial.restart, set()).update(seen, trial.health)
+    alike: dict[Hashable, list[Trial]] = {}
+    for trial in trials:
+        alike.setdefault(frozenset(boards[trial.restart]) or trial.restart, []).append(trial)
+    return {trial.restart: found for group in alike.values() for found in [distinct(group)] for trial in group}
 
 
 def headline(trials: Sequence[Trial]) -> Headline | None:
     """Choose what is reported first; None when no meter read anything.
 
     Within a scope each domain comes from the first meter that covers it, whether its reading succeeded or not: to
-    take another meter's because the first one failed would change the instrument without being asked.
+    take another meter's because the first one failed would change the instrument without being asked. The domains are
+    those of the boards that a trial ran on; meters, scopes and the number of GPUs are the same for all trials.
     """
-    readings = _distinct(trials)
+    expected = expected_readings(trials)
     for kind, scopes in SCOPES:
-        chosen: dict[str, EnergyReading] = {}
-        for reading in readings:
-            if reading.kind == kind and reading.scope in scopes:
-                chosen.setdefault(reading.domain, reading)
-        if chosen:
-            present = {reading.scope for reading in chosen.values()}
-            scope = "+".join(name for name in scopes if name in present)
-            return Headline(tuple(_key(reading) for reading in chosen.values()), scope, kind)
+        chosen = {restart: _choice(readings, kind, scopes) for restart, readings in expected.items()}
+        coverage = {restart: _coverage(readings) for restart, readings in chosen.items()}
+        whole = functools.reduce(operator.or_, coverage.values(), Counter[Key]())
+        if whole:
+            present = {scope for _, scope in whole}
+            keys = {
+                restart: tuple(key_of(reading) for reading in readings) if coverage[restart] == whole else ()
+                for restart, readings in chosen.items()
+            }
+            return Headline(keys, "+".join(name for name in scopes if name in present), kind)
     return None
 
 
-def _reading(readings: Sequence[EnergyReading], key: tuple[str, str]) -> EnergyReading | None:
-    return next((reading for reading in readings if _key(reading) == key), None)
+def _choice(readings: Sequence[EnergyReading], kind: str, scopes: Collection[str]) -> list[EnergyReading]:
+    found: dict[str, EnergyReading] = {}
+    for reading in readings:
+        if reading.kind == kind and reading.scope in scopes:
+            found.setdefault(reading.domain, reading)
+    return list(found.values())
 
 
-def _joules(readings: Sequence[EnergyReading], key: tuple[str, str]) -> Value:
-    reading = _reading(readings, key)
+def _coverage(readings: Sequence[EnergyReading]) -> Counter[Key]:
+    """How many domains of each meter and scope. Of GPUs an experiment has one number; of sockets a machine has its."""
+    counts = Counter((reading.meter, reading.scope) for reading in readings)
+    return Counter({pair: count if pair[1] == "gpu" else 1 for pair, count in counts.items()})
+
+
+def reading_of(readings: Sequence[EnergyReading], key: Key) -> EnergyReading | None:
+    return next((reading for reading in readings if key_of(reading) == key), None)
+
+
+def _joules(readings: Sequence[EnergyReading], key: Key) -> Value:
+    reading = reading_of(readings, key)
     if reading is None:
         return Value(None, reason="meter_failed")
     if reading.energy_j is None:
@@ -79,22 +139,24 @@ def _joules(readings: Sequence[EnergyReading], key: tuple[str, str]) -> Value:
 
 
 def _total(values: Sequence[Value]) -> Value:
-    """Sum of values and of bounds; the first that is missing makes the sum missing."""
+    """Sum of values and of bounds; the first that is missing makes the sum missing, and so does none at all."""
     missing = next((v for v in values if v.value is None), None)
     if missing is not None:
         return missing
+    if not values:
+        return Value(None, reason="no_meter")
     bounds = [v.bound for v in values]
     known = [b for b in bounds if b is not None]
     total = math.fsum(v.value for v in values if v.value is not None)
     return Value(total, math.fsum(known) if len(known) == len(bounds) else None)
 
 
-def gross(trial: Trial, keys: Sequence[tuple[str, str]]) -> Value:
+def gross(trial: Trial, keys: Sequence[Key]) -> Value:
     """Joules of one trial in these domains together."""
     return _total([_joules(trial.energies, key) for key in keys])
 
 
-def idle_power(baselines: Sequence[BaselineReading], restart: int, key: tuple[str, str]) -> Value:
+def idle_power(baselines: Sequence[BaselineReading], restart: int, key: Key) -> Value:
     """Watts of one engine process at rest before its trials, in one domain."""
     for baseline in baselines:
         if baseline.restart == restart and baseline.phase == "before":
@@ -104,7 +166,7 @@ def idle_power(baselines: Sequence[BaselineReading], restart: int, key: tuple[st
     return Value(None, reason="no_baseline")
 
 
-def net(trial: Trial, baselines: Sequence[BaselineReading], keys: Sequence[tuple[str, str]]) -> Value:
+def net(trial: Trial, baselines: Sequence[BaselineReading], keys: Sequence[Key]) -> Value:
     """Gross minus the idle power of the same engine process over the same time. May be negative; never clamped."""
     energy = gross(trial, keys)
     idle = _total([idle_power(baselines, trial.restart, key) for key in keys])
@@ -123,62 +185,8 @@ def output_energy(trials: Sequence[Trial]) -> list[float] | None:
         return None
     found = []
     for trial in trials:
-        energy = gross(trial, chosen.keys).value
+        energy = gross(trial, chosen.of(trial)).value
         if energy is None or trial.output_tokens == 0:
             return None
         found.append(energy / trial.output_tokens)
     return found
-
-
-def _mean_budget(readings: Sequence[EnergyReading]) -> ErrorBudget | None:
-    """Error budget of the mean over trials: edges and gaps as in a typical trial, scatter as seen between trials."""
-    budgets = [reading.budget for reading in readings if reading.budget is not None]
-    energies = [reading.energy_j for reading in readings if reading.energy_j is not None]
-    if not readings or len(budgets) < len(readings) or len(energies) < len(readings):
-        return None
-    sensors = [budget.sensor_j for budget in budgets if budget.sensor_j is not None]
-    return ErrorBudget(
-        tick_j=mean([budget.tick_j for budget in budgets]),
-        gap_j=mean([budget.gap_j for budget in budgets]),
-        repeat_j=mean_interval(energies).half_width if len(energies) > 1 else budgets[0].repeat_j,
-        sensor_j=mean(sensors) if len(sensors) == len(budgets) else None,
-    )
-
-
-def _cross(reading: EnergyReading | None) -> Value:
-    if reading is None or reading.energy_j is None or not reading.cross_energy_j:
-        return Value(None, reason="no_meter")
-    return Value(reading.energy_j / reading.cross_energy_j)
-
-
-def domain_metrics(trials: Sequence[Trial], baselines: Sequence[BaselineReading]) -> tuple[DomainMetrics, ...]:
-    """Every domain by every meter, by itself."""
-    found = []
-    for first in _distinct(trials):
-        key, scope, kind = _key(first), first.scope, first.kind
-        readings = [_reading(trial.energies, key) for trial in trials]
-        energies = [gross(trial, (key,)) for trial in trials]
-        restarts = sorted({trial.restart for trial in trials})
-        found.append(
-            DomainMetrics(
-                meter=first.meter,
-                domain=first.domain,
-                scope=scope,
-                kind=kind,
-                instrument=first.instrument,
-                energy_j=quantity(energies, "J", scope=scope, kind=kind),
-                energy_net_j=quantity([net(t, baselines, (key,)) for t in trials], "J", scope=scope, kind=kind),
-                power_w=quantity(
-                    [e.scaled(1 / t.duration_s) for e, t in zip(energies, trials, strict=True)],
-                    "W",
-                    scope=scope,
-                    kind=kind,
-                ),
-                idle_power_w=quantity(
-                    [idle_power(baselines, restart, key) for restart in restarts], "W", scope=scope, kind=kind
-                ),
-                budget=_mean_budget([r for r in readings if r is not None]) if None not in readings else None,
-                cross_ratio=quantity([_cross(reading) for reading in readings], ""),
-            )
-        )
-    return tuple(found)

@@ -66,7 +66,7 @@ def _energy_metrics(trials: Sequence[Trial], baselines: Sequence[BaselineReading
     if chosen is None:
         reason = "no_meter" if trials else "no_trials"
         return {name: absent(unit, reason) for name, unit in names.items()}
-    energies = [gross(trial, chosen.keys) for trial in trials]
+    energies = [gross(trial, chosen.of(trial)) for trial in trials]
     counts: dict[str, Callable[[Trial], float]] = {
         "energy_per_output_token_j": lambda trial: trial.output_tokens,
         "energy_per_token_j": lambda trial: trial.input_tokens + trial.output_tokens,
@@ -75,7 +75,7 @@ def _energy_metrics(trials: Sequence[Trial], baselines: Sequence[BaselineReading
     }
     values = {
         "energy_j": energies,
-        "energy_net_j": [net(trial, baselines, chosen.keys) for trial in trials],
+        "energy_net_j": [net(trial, baselines, chosen.of(trial)) for trial in trials],
         **{
             name: [_per(energy, count(trial)) for energy, trial in zip(energies, trials, strict=True)]
             for name, count in counts.items()

@@ -85,10 +85,11 @@ class ServingFacts:
     """How a serving load went within the window [t0, t1).
 
     Attributes:
-        kind: "closed" or "open".
-        concurrency: number of clients of a closed load; None for an open one.
-        request_rate: arrivals per second that were scheduled on average; None for a closed load.
-        seed: of this trial's schedule; 0 for a closed load.
+        kind: "closed", "open" or "replay".
+        concurrency: number of clients of a closed load; None for others.
+        request_rate: arrivals per second that were scheduled on average; of a replay, those of this trial's part of the
+            trace; None for a closed load.
+        seed: of this trial's schedule; 0 where none is drawn.
         sent: requests sent within the window.
         completed: requests whose last token arrived within it.
         failed: requests that failed within it.
@@ -139,7 +140,8 @@ class Trial:
         peak_memory_bytes, memory_covers, memory_reason: peak within the window and what it covers.
         output_digest: SHA-256 over the generated token ids, to compare engines; of a serving load over those of the
             requests that ended within the window, in the order of their indices. Empty where the engine gives no ids.
-        health: per GPU: temperature, clocks, throttle reasons and utilisation seen during the window.
+        health: per GPU: temperature, clocks and utilisation seen during the window; `throttle`, each reason that was
+            seen to the share of the window's `throttle_readings` that had it, in (0, 1].
         serving: how a serving load went; None for an offline load.
     """
 

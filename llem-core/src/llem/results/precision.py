@@ -1,18 +1,35 @@
-"""When there are trials enough: the headline's interval against the width that was asked for."""
+"""How precise the headline is, and so whether there are trials enough."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
+import attrs
+
 from llem.results.energies import output_energy
 from llem.results.models import Trial
 from llem.results.statistics import relative_half_width
 
-__all__ = ["is_narrow"]
+__all__ = ["Precision", "is_narrow", "precision"]
+
+
+@attrs.frozen
+class Precision:
+    """Half of the 95 % interval over its mean, of the quantity that is `of`; None for fewer than two trials."""
+
+    of: str
+    half_width: float | None
+
+
+def precision(trials: Sequence[Trial]) -> Precision:
+    """Of energy per output token, or of output tokens per second where no energy is read."""
+    if energies := output_energy(trials):
+        return Precision("energy per output token", relative_half_width(energies))
+    rates = [trial.output_tokens / trial.duration_s for trial in trials]
+    return Precision("output tokens per second", relative_half_width(rates))
 
 
 def is_narrow(trials: Sequence[Trial], target: float) -> bool:
-    """Whether the interval of energy per output token, or of time where no energy is read, is at most ± `target`."""
-    values = output_energy(trials) or [trial.duration_s / max(trial.output_tokens, 1) for trial in trials]
-    width = relative_half_width(values)
+    """Whether the interval is at most ± `target`, so that no further trial is needed."""
+    width = precision(trials).half_width
     return width is not None and width <= target

@@ -34,7 +34,7 @@ def serving_checks(
     if not served:
         return []
     found = [*_requests(served), *_few(served)]
-    if served[0][1].kind == "open":
+    if served[0][1].kind != "closed":
         found += [*_saturation(served), *_lag(served, metrics)]
     return [*found, *_objective(setup, metrics)]
 

@@ -75,7 +75,7 @@ def _goodput(setup: Setup, trials: Sequence[Trial], flows: Sequence[Flow]) -> di
         return {name: absent(unit, "not_requested") for name, unit in GOODPUT.items()}
     judged = judge(flows, stated[0])
     chosen = headline(trials)
-    energies = [gross(trial, chosen.keys) if chosen else Value(None, reason="no_meter") for trial in trials]
+    energies = [gross(trial, chosen.of(trial)) if chosen else Value(None, reason="no_meter") for trial in trials]
     per_good = [
         energy.scaled(1 / one.good) if one.good else Value(None, reason=energy.reason or "none_good")
         for energy, one in zip(energies, judged, strict=True)
@@ -99,7 +99,7 @@ def _allocated(trials: Sequence[Trial], flows: Sequence[Flow]) -> dict[str, Quan
         return {name: absent("J", "no_meter") for name in ALLOCATED}
     values: dict[str, list[Value]] = {name: [] for name in ALLOCATED}
     for trial, flow in zip(trials, flows, strict=True):
-        energy = gross(trial, chosen.keys)
+        energy = gross(trial, chosen.of(trial))
         ordered = whole_requests_energy(flow, energy.value) if energy.value is not None else []
         for name, q in ALLOCATED.items():
             if not ordered or not energy.value:

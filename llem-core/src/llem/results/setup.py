@@ -96,6 +96,8 @@ def setup_of(experiment: Mapping[str, Any], engines: Sequence[Mapping[str, Any]]
     engine: Mapping[str, Any] = engines[0] if engines else {}
     known = engine.get("architecture")
     ceiling, reason = _ceiling(engine, _dtype(config, engine.get("effective", {})))
+    if ceiling and len({tuple(sorted(map(str, e.get("device", {}).get("names", ())))) for e in engines}) > 1:
+        ceiling, reason = None, "several_kinds"
     limits = {d["name"]: d["power_limit_w"] for e in engines for d in e.get("domains", ()) if d.get("power_limit_w")}
     return Setup(
         config=config,
