@@ -10,6 +10,7 @@ from llem.config.converter import structure
 from llem.config.models import Sampling
 from llem.errors import ConfigError
 from llem.models.resolve import resolve_model
+from llem.study.memory import UnknownMemory, estimate_memory
 from llem.workloads.files import FileOptions
 from llem_openai.backend import OpenAIBackend
 from llem_openai.config import OpenAIOptions
@@ -90,3 +91,12 @@ def test_a_command_may_be_a_list_or_text():
     """Both are taken as they are written."""
     assert structure(OpenAIOptions, {"command": "a 'b c'"}).command == "a 'b c'"
     assert structure(OpenAIOptions, {"command": ["a", "b c"]}).command == ("a", "b c")
+
+
+def test_memory_is_the_servers_matter(experiment):
+    """No estimate, not even by the sizes of a model that llem knows; the plan shows why."""
+    asked = experiment({}, device="cuda", gpus=(0,))
+    held = OpenAIBackend(asked.options).holding(asked, resolve_model("shape:llama-3.1-8b"))
+    found = estimate_memory(asked, resolve_model("shape:llama-3.1-8b"), held)
+
+    assert found == UnknownMemory("the server decides how it holds the model")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import attrs
 import pytest
 
+from llem.backends.base import Holding
 from llem.config.models import Experiment, Sampling
 from llem.models.resolve import resolve_model
 from llem_pytorch.backend import PyTorchBackend
@@ -116,4 +117,4 @@ def test_bits_of_a_weight(changes, options, bits) -> None:
     """By the dtype; not said where weights are quantised, may lie elsewhere, or have the model's own dtype."""
     one = attrs.evolve(experiment(**options), **changes)
 
-    assert PyTorchBackend(one.options).weight_bits(one, TINY) == bits
+    assert PyTorchBackend(one.options).holding(one, TINY) == Holding(weight_bits=bits)

@@ -343,7 +343,7 @@ def test_contradiction_is_refused(experiment, tiny, options, changes, parameter)
     assert {one.code for one in found} == {"backend_check"}
     assert parameter in {one.evidence["parameter"] for one in found}
     if asked.device == "cuda":
-        with pytest.raises(ConfigError, match="backend tensorrt cannot run this"):
+        with pytest.raises(ConfigError, match="backend tensorrt cannot run this on cuda"):
             TensorRTBackend(asked.options).load(asked, spec, Placement("cuda"))
 
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
-from llem.backends.base import Backend, Placement
+from llem.backends.base import Backend, Holding, Placement
 from llem.config.models import Experiment
 from llem.errors import MachineError
 from llem.findings import Finding
@@ -37,6 +37,10 @@ class OpenAIBackend(Backend):
     def check(self, experiment: Experiment, model: ModelSpec) -> Sequence[Finding]:
         """What the endpoint cannot honour, all of it, as findings `backend_check`; a warning where text is sent."""
         return findings(self.options, experiment)
+
+    def holding(self, experiment: Experiment, model: ModelSpec) -> Holding:
+        """Not known: the model, its number format and its GPUs are the server's matter."""
+        return Holding(unknown="the server decides how it holds the model")
 
     def engine_key(self, experiment: Experiment) -> str:
         """An engine for each experiment: what a server keeps of the prompts of others cannot be told."""

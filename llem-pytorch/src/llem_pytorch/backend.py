@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from llem.backends.base import Backend, Placement, engine_settings
+from llem.backends.base import Backend, Holding, Placement, engine_settings
 from llem.backends.check import check_placed
 from llem.config.models import Experiment
 from llem.findings import Finding
@@ -36,9 +36,9 @@ class PyTorchBackend(Backend):
         """Without settings that are what transformers and torch do by themselves; see `llem_pytorch.canonical`."""
         return canonical(self.options, experiment)
 
-    def weight_bits(self, experiment: Experiment, model: ModelSpec) -> float | None:
+    def holding(self, experiment: Experiment, model: ModelSpec) -> Holding:
         """By the dtype, unless weights are quantised or may lie elsewhere."""
-        return weight_bits(self.options, experiment)
+        return Holding(weight_bits=weight_bits(self.options, experiment))
 
     def engine_key(self, experiment: Experiment) -> tuple[object, ...]:
         """Sampling comes with each batch, and nothing of a prompt outlives it. What is compiled is compiled for its

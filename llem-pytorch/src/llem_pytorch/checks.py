@@ -173,8 +173,8 @@ def _placement(options: PyTorchOptions, experiment: Experiment) -> Iterator[Refu
     for name in ("max_memory", "offload_folder", "offload_buffers"):
         if getattr(options, name) is not None and options.device_map is None:
             yield f"pytorch.{name}", "has no effect without device_map; set `device_map: auto`"
-    if experiment.gpus is not None and len(experiment.gpus) > 1 and options.device_map is None:
-        yield "gpus", f"{len(experiment.gpus)} GPUs are named and one would be used; set `pytorch.device_map: auto`"
+    if (experiment.gpu_count or 1) > 1 and options.device_map is None:
+        yield "gpus", f"{experiment.gpu_count} GPUs are asked for and one would be used; set `pytorch.device_map: auto`"
     if experiment.device == "cpu" and (options.device_map or "").startswith("cuda"):
         yield "pytorch.device_map", f"{options.device_map} contradicts `device: cpu`"
 

@@ -14,6 +14,7 @@ from transformers import (
     AutoModelForCausalLM,
     AutoTokenizer,
     BitsAndBytesConfig,
+    PreTrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
@@ -120,25 +121,29 @@ def _random(experiment: Experiment, options: PyTorchOptions, spec: ModelSpec, pl
     are made on the CPU, since one device may not hold them. The generators of CPU and CUDA differ, so the same seed
     gives other weights on each; weights of one device are reproducible.
     """
-    config = copy.deepcopy(dict(spec.config or {}))  # configuration classes change what they are given
-    dtype = _shape_dtype(experiment.dtype, config)
+    dtype = _shape_dtype(experiment.dtype, spec.config or {})
     device = "cpu" if options.device_map is not None else placement.device
     kernels, placed = _kernels(options), _placed(experiment, options)
     cuda = [torch.cuda.current_device()] if device == "cuda" else []
     with torch.random.fork_rng(devices=cuda):  # the caller's generators are left as they were
         torch.manual_seed(spec.seed)
         with torch.device(device):
-            model = AutoModelForCausalLM.from_config(AutoConfig.for_model(**config), dtype=dtype, **kernels)
+            model = AutoModelForCausalLM.from_config(_configuration(spec), dtype=dtype, **kernels)
     if not placed:
         return model
     return type(model).from_pretrained(
         None,
-        config=AutoConfig.for_model(**copy.deepcopy(dict(spec.config or {}))),
+        config=_configuration(spec),
         state_dict=model.state_dict(),
         dtype=dtype,
         **kernels,
         **{"device_map": {"": placement.device}, **placed},
     )
+
+
+def _configuration(spec: ModelSpec) -> PreTrainedConfig:
+    """Made anew each time, since it and what is made of it change what they are given."""
+    return AutoConfig.for_model(**copy.deepcopy(dict(spec.config or {})))
 
 
 def _shape_dtype(asked: str, config: Mapping[str, Any]) -> torch.dtype:

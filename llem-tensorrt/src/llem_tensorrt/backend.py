@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-import attrs
-
-from llem.backends.base import Backend, Placement, engine_settings
+from llem.backends.base import Backend, Holding, Placement, engine_settings
+from llem.backends.check import check_placed
 from llem.config.models import Experiment
-from llem.errors import ConfigError, MachineError, Problem
+from llem.errors import MachineError
 from llem.findings import Finding
 from llem.models.spec import ModelSpec
 from llem_tensorrt.checks import contradictions
 from llem_tensorrt.config import TensorRTOptions
+from llem_tensorrt.memory import holding
 
 if TYPE_CHECKING:
     from llem_tensorrt.engine import TensorRTEngine
@@ -32,6 +32,10 @@ class TensorRTBackend(Backend):
     def check(self, experiment: Experiment, model: ModelSpec) -> Sequence[Finding]:
         """Contradictions, and names in `extra` that are wrong, all of them, as findings `backend_check`."""
         return contradictions(self.options, experiment, model)
+
+    def holding(self, experiment: Experiment, model: ModelSpec) -> Holding:
+        """By the dtype or the algorithm of a shape; what a checkpoint brings is read when it loads."""
+        return holding(self.options, experiment, model)
 
     def engine_key(self, experiment: Experiment) -> str:
         """An engine for each experiment, unless block reuse is off: it cannot forget the prompts of others."""
@@ -53,14 +57,8 @@ class TensorRTBackend(Backend):
                 "TensorRT-LLM runs on NVIDIA GPUs only, and there is none to use",
                 "check the driver with `llem doctor`, or use another backend",
             )
-        placed = attrs.evolve(experiment, device="cuda")
-        refusals = contradictions(self.options, placed, model)
-        if refusals:
-            raise ConfigError(
-                "backend tensorrt cannot run this",
-                problems=tuple(Problem("", refusal.message) for refusal in refusals),
-            )
+        check_placed(self, experiment, model, placement)
         from llem_tensorrt.engine import TensorRTEngine
         from llem_tensorrt.loading import load_model
 
-        return TensorRTEngine(load_model(placed, self.options, model), self.options, placed.sampling)
+        return TensorRTEngine(load_model(experiment, self.options, model), self.options, experiment.sampling)

@@ -78,10 +78,10 @@ def _device(experiment: Experiment, model: ModelSpec) -> Iterator[Refusal]:
 
 
 def _parallelism(options: TensorRTOptions, experiment: Experiment) -> Iterator[Refusal]:
-    gpus = 1 if experiment.gpus is None else len(experiment.gpus)
+    gpus = 1 if experiment.gpu_count is None else experiment.gpu_count
     world = world_size(options)
     if world != gpus:
-        named = "gpus is not set, which is 1 GPU" if experiment.gpus is None else f"gpus names {gpus}"
+        named = "gpus is not set, which is 1 GPU" if experiment.gpus is None else f"gpus asks for {gpus}"
         yield (
             "tensorrt.tensor_parallel_size",
             f"tensor x pipeline x context parallel sizes make {world} and {named}; they must be equal",

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from llem.backends.base import Backend, Placement
+from llem.backends.base import Backend, Holding, Placement
 from llem.backends.check import check_placed
 from llem.config.models import Experiment
 from llem.findings import Finding
 from llem.models.spec import ModelSpec
+from llem_vllm.canonical import canonical, holding
 from llem_vllm.checks import contradictions
 from llem_vllm.config import VllmOptions
 from llem_vllm.process import EngineEnvironment
@@ -32,12 +33,13 @@ class VllmBackend(Backend):
         """Contradictions, and names that the installed vLLM does not know, as findings `backend_check`."""
         return contradictions(self.options, experiment, model)
 
-    def weight_bits(self, experiment: Experiment, model: ModelSpec) -> float | None:
+    def canonical(self, experiment: Experiment) -> Experiment:
+        """Without settings that are what vLLM does by itself; see `llem_vllm.canonical`."""
+        return canonical(self.options, experiment)
+
+    def holding(self, experiment: Experiment, model: ModelSpec) -> Holding:
         """By the dtype, unless weights are quantised or offloaded, or further arguments may say so."""
-        options = self.options
-        if options.quantization is not None or options.cpu_offload_gb or options.extra:
-            return None
-        return {"float32": 32.0, "float16": 16.0, "bfloat16": 16.0}.get(experiment.dtype)
+        return holding(self.options, experiment)
 
     def load(self, experiment: Experiment, model: ModelSpec, placement: Placement) -> VllmEngine:
         """Load the model. What vLLM reads from the environment is set until the engine is closed.

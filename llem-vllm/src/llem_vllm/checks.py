@@ -83,16 +83,16 @@ def _memory(options: VllmOptions) -> Iterator[Refusal]:
 
 
 def _parallel(options: VllmOptions, experiment: Experiment) -> Iterator[Refusal]:
-    needed, named = gpus_needed(options), len(experiment.gpus or ())
-    if experiment.device != "cpu" and named and needed != named:
-        yield "gpus", f"{named} named and {needed} used; the parallel sizes of `vllm` must multiply to {named}"
-    elif experiment.device != "cpu" and needed > 1 and not named:
-        yield "gpus", f"the parallel sizes of `vllm` multiply to {needed}; name {needed} GPUs"
+    needed, asked = gpus_needed(options), experiment.gpu_count or 0
+    if experiment.device != "cpu" and asked and needed != asked:
+        yield "gpus", f"{asked} asked for and {needed} used; the parallel sizes of `vllm` must multiply to {asked}"
+    elif experiment.device != "cpu" and needed > 1 and not asked:
+        yield "gpus", f"the parallel sizes of `vllm` multiply to {needed}; set `gpus: {needed}`, or name {needed} GPUs"
     tensor, context = options.tensor_parallel_size or 1, options.decode_context_parallel_size or 1
     if tensor % context:
         yield "vllm.decode_context_parallel_size", f"{context} does not divide tensor_parallel_size, {tensor}"
     if (options.data_parallel_size or 1) > 1 and experiment.load.kind == "offline":
-        yield "vllm.data_parallel_size", "vLLM runs copies for serving loads only; set `load.kind` to closed or open"
+        yield "vllm.data_parallel_size", "vLLM runs copies for serving loads only; choose another `load.kind`"
     if options.distributed_executor_backend == "uni" and needed > 1:
         yield "vllm.distributed_executor_backend", f"uni runs one worker, {needed} are asked for; use mp"
     if needed == 1 and options.disable_custom_all_reduce is not None:
@@ -232,7 +232,7 @@ def _sampling(experiment: Experiment) -> Iterator[Refusal]:
 def _serving(options: VllmOptions, experiment: Experiment) -> Iterator[Refusal]:
     if experiment.load.kind == "offline":
         if options.stream_interval is not None:
-            yield "vllm.stream_interval", "has no effect with an offline load; set `load.kind` to closed or open"
+            yield "vllm.stream_interval", "has no effect with an offline load; choose another `load.kind`"
         return
     if options.in_process:
         yield "vllm.in_process", "vLLM serves from a process of its own; leave it out, or use an offline load"

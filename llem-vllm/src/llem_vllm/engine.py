@@ -236,7 +236,7 @@ class OfflineEngine(VllmEngine):
 
     async def stream(self, request: Request, sampling: Sampling) -> AsyncIterator[Chunk]:  # type: ignore[override]
         """Refused: vLLM streams from another class, which is loaded for serving loads."""
-        raise ConfigError("an engine loaded for an offline load does not stream", "set `load.kind` to closed or open")
+        raise ConfigError("an engine loaded for an offline load does not stream", "choose another `load.kind`")
         yield  # makes this the generator that the caller expects
 
     def loglikelihood(self, requests: Sequence[Scored]) -> Sequence[Likelihood]:

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from llem.config.fields import option
 from llem.config.identity import EXECUTION, NOT_EXECUTION, THROUGH_MODEL, experiment_id, file_settings
 from llem.config.load import Layer, resolve, to_document
 from llem.config.models import Experiment
@@ -109,6 +110,8 @@ def test_loads_count_by_kind_and_settings(name):
         {"kind": "open", "request_rate": 1, "seed": 1},
         {"kind": "open", "request_rate": 1, "burstiness": 0.5},
         {"kind": "open", "capacity_share": 1},
+        {"kind": "replay"},
+        {"kind": "replay", "speed": 2},
     ]
     ids = [name({"load": load}) for load in loads]
 
@@ -118,7 +121,8 @@ def test_loads_count_by_kind_and_settings(name):
 
 def test_gpus_count_by_number(name):
     """Which GPUs is the machine's matter; null is one, and the CPU has none."""
-    assert name({"gpus": [3]}) == name({"gpus": ["GPU-1"]}) == name()
+    assert name({"gpus": [3]}) == name({"gpus": ["GPU-1"]}) == name({"gpus": 1}) == name()
+    assert name({"gpus": [3, 1]}) == name({"gpus": 2}) != name({"gpus": 3})
     assert name({"gpus": [3], "device": "cpu"}) == name({"device": "cpu"})
 
 
@@ -157,11 +161,29 @@ def test_files_count_by_content(name, registry):
 
 
 def test_file_settings_are_found(registry):
-    """Settings that name files are found in the workload and in the backend's section."""
+    """Settings that name files are found in the workload and in the backend's section, there or not."""
     values = {"backend": "echo", "echo.adapter": "./lora", "workload": {"kind": "file", "path": "a.txt"}}
     experiment = resolve([Layer("python", values)], registry).experiment
 
-    assert file_settings(experiment) == {"workload.path": "a.txt", "options.adapter": "./lora"}
+    found = file_settings(experiment, lambda name: False)
+    assert found == {"workload.path": "a.txt", "options.adapter": "./lora"}
+
+
+@attrs.frozen
+class Drafting:
+    """A section with a setting that names a folder, or a model somewhere else."""
+
+    draft: str | None = option(None, help="A draft.", file="or id")
+
+
+@pytest.mark.parametrize(("draft", "found"), [("./here", {"options.draft": "./here"}), ("org/name", {}), (None, {})])
+def test_what_may_be_no_file_is_asked_about(draft, found):
+    """By whoever calls, of this setting alone: the file system is not looked at."""
+    asked = []
+    experiment = Experiment(backend="echo", options=Drafting(draft))
+
+    assert file_settings(experiment, lambda name: (asked.append(name), name == "./here")[1]) == found
+    assert asked == ([draft] if draft else [])
 
 
 def test_golden_id(name):
@@ -200,7 +222,7 @@ settings = st.fixed_dictionaries(
         "sampling.temperature": st.floats(0, 2),
         "window_s": st.floats(1, 1e9),
         "load.kind": st.just("offline"),
-        "gpus": st.none() | st.lists(st.integers(0, 7), min_size=1, max_size=2),
+        "gpus": st.none() | st.integers(1, 2) | st.lists(st.integers(0, 7), min_size=1, max_size=2),
         "echo.extra": st.dictionaries(
             st.text(max_size=3), st.none() | st.integers() | st.floats(-1e9, 1e9), max_size=3
         ),
@@ -232,6 +254,6 @@ def test_stable_through_json_and_what_does_not_count(name, registry, given_setti
 def test_same_id_means_same_execution(registry, one, other):
     """Two experiments have one id exactly when they are equal but for the GPUs' numbers."""
     a, b = (resolve([Layer("p", {"backend": "echo", **values})], registry).experiment for values in (one, other))
-    normal = [attrs.evolve(e, gpus=None if e.gpus is None or len(e.gpus) == 1 else (0,) * len(e.gpus)) for e in (a, b)]
+    normal = [attrs.evolve(e, gpus=e.gpu_count or 1) for e in (a, b)]
 
     assert (experiment_id(a, MODEL) == experiment_id(b, MODEL)) is (normal[0] == normal[1])

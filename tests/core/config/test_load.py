@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llem.config.load import Layer, resolve, to_document
+from llem.config.loads import ReplayLoad
 from llem.config.models import (
     PRESETS,
     SLO_PRESETS,
@@ -247,7 +248,8 @@ class TestBackendChoice:
         ({"workload": {"path": "x"}}, "workload.path: unknown field (known: 'kind', 'input_tokens', 'seed')"),
         (
             {"load": {"kind": "closde", "concurrency": 3}},
-            "load.kind: must be one of 'offline', 'closed', 'open', got the text 'closde' (did you mean 'closed'?)",
+            "load.kind: must be one of 'offline', 'closed', 'open', 'replay', got the text 'closde' "
+            "(did you mean 'closed'?)",
         ),
         (
             {"load": {"kind": "closed", "request_rate": 3}},
@@ -276,6 +278,7 @@ class TestBackendChoice:
             {"load": {"kind": "open", "capacity_share": 1.6}},
             "load.capacity_share: must be between 0.01 and 1.5, got 1.6",
         ),
+        ({"load": {"kind": "replay", "speed": 0}}, "load.speed: must be between 0.001 and 1000, got 0.0"),
         (
             {"token_times": True, "load": {"kind": "closed"}},
             "token_times: is for offline loads; with a load of kind 'closed' every request has its times (remove it)",
@@ -374,7 +377,9 @@ def experiments(draw, registry):
         backend=backend,
         dtype=draw(st.sampled_from(["auto", "float32", "float16", "bfloat16"])),
         device=draw(st.sampled_from(["auto", "cpu", "cuda"])),
-        gpus=draw(st.none() | st.lists(st.integers(0, 7) | st.text(max_size=5), max_size=3).map(tuple)),
+        gpus=draw(
+            st.none() | st.integers(1, 8) | st.lists(st.integers(0, 7) | st.text(max_size=5), max_size=3).map(tuple)
+        ),
         workload=draw(
             st.builds(workload["synthetic"], input_tokens=st.integers(1), seed=st.integers())
             | st.builds(workload["file"], path=st.text(max_size=5))
@@ -384,6 +389,7 @@ def experiments(draw, registry):
             | st.builds(ClosedLoad, concurrency=st.integers(1), ramp_s=numbers)
             | st.builds(OpenLoad, request_rate=st.floats(0.001, 1e4), burstiness=st.floats(0.01, 9), seed=st.integers())
             | st.builds(OpenLoad, capacity_share=st.floats(0.01, 1.5), probe_concurrency=st.integers(1))
+            | st.builds(ReplayLoad, speed=st.floats(0.001, 1000))
         ),
         slo=draw(
             st.none()

@@ -38,6 +38,7 @@ GOOD: list[dict[str, Any]] = [
     {"workload": {"input_tokens": 3}},
     {"workload": {"kind": "synthetic", "input_tokens": {"kind": "uniform", "low": 1, "high": 2}}},
     {"workload": {"kind": "file", "path": "x"}},
+    {"gpus": 2},
     {"gpus": [0, "GPU-1"], "meters": ["codecarbon"], "codecarbon": {"country": "SE"}},
     {"preset": "quick", "sampling": {"top_p": 0.5}},
     {"load": {"batch_size": 4}},

@@ -23,6 +23,7 @@ def load(tmp_path):
 def test_values_are_read(load):
     """Folder and GPUs come from the file."""
     assert load("results_dir: /data\ngpus: [1, GPU-3]\n") == UserConfig(results_dir="/data", gpus=(1, "GPU-3"))
+    assert load("gpus: 2\n").gpus == 2
 
 
 def test_no_file_gives_defaults(tmp_path, monkeypatch):
@@ -48,5 +49,5 @@ def test_what_is_measured_does_not_belong_there(load, tmp_path):
     assert str(caught.value) == (
         f"invalid UserConfig from the user configuration {tmp_path / 'mine.yaml'}\n"
         "  dtype: unknown field (known: 'results_dir', 'gpus', 'launchers', 'observers')\n"
-        "  gpus: must be a list or null, got the number 0 (write [0])"
+        "  gpus: must be at least 1, got 0: a number says how many GPUs; `[0]` says which, and `device: cpu` uses none"
     )

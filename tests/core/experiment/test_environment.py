@@ -37,7 +37,7 @@ def with_plugins(*answers: object) -> Registry:
 
 def test_facts_are_json_and_the_same_twice() -> None:
     """Two runs on one machine in one state share one environment."""
-    first, second = (environment_facts(with_plugins(), None, ()) for _ in range(2))
+    (first, _), (second, _) = (environment_facts(with_plugins(), None, ()) for _ in range(2))
 
     assert first == second
     assert json.loads(json.dumps(first)) == first
@@ -49,7 +49,7 @@ def test_facts_are_json_and_the_same_twice() -> None:
 def test_gpus_are_those_of_the_experiment() -> None:
     """The others of the machine are not part of it."""
     gpus = [FakeGpu(Load([(1, 1.0)]), uuid=uuid) for uuid in ("GPU-A", "GPU-B")]
-    facts = environment_facts(with_plugins(), Nvml.open(FakeNvml(FakeClock(), gpus)), ["GPU-B"])
+    facts, _ = environment_facts(with_plugins(), Nvml.open(FakeNvml(FakeClock(), gpus)), ["GPU-B"])
 
     assert [gpu["uuid"] for gpu in facts["gpus"]] == ["GPU-B"]
     assert facts["driver"] == "000.00"
@@ -57,20 +57,21 @@ def test_gpus_are_those_of_the_experiment() -> None:
 
 def test_plugins_add_facts_and_replace_none() -> None:
     """What llem states stays as it is; of two plugins the first keeps its say."""
-    facts = environment_facts(with_plugins({"rack": 7, "driver": "mine"}), None, ())
+    facts, failures = environment_facts(with_plugins({"rack": 7, "driver": "mine"}), None, ())
 
+    assert failures == []
     assert facts["rack"] == 7
     assert facts["driver"] is None
 
 
 @pytest.mark.parametrize("answer", [OSError("no network"), 7, {"when": object()}, {"share": float("nan")}, [1]])
-def test_a_plugin_that_cannot_tell_is_recorded_and_passed_over(answer: object) -> None:
+def test_a_plugin_that_cannot_tell_is_told_and_passed_over(answer: object) -> None:
     """It raises, or answers with what cannot be stored: a failure with its name, and the other's fact is there."""
     registry = with_plugins(answer, {"rack": 7})
-    facts = environment_facts(registry, None, ())
+    facts, failures = environment_facts(registry, None, ())
 
     assert facts["rack"] == 7
-    assert [failure.distribution for failure in registry.failures] == ["llem-p0"]
+    assert [failure.distribution for failure in failures] == ["llem-p0"]
     json.dumps(facts, allow_nan=False)
 
 

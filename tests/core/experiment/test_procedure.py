@@ -29,20 +29,19 @@ from llem.meters.base import Domain
 from llem.models.resolve import resolve_model
 from llem.plugins.registry import registry
 from llem.results.store import Store
-from llem.study.preflight import plan_experiment
 
 
 @pytest.fixture
-def session(tmp_path: Path, lab, monkeypatch):
+def session(tmp_path: Path, lab, planned, monkeypatch):
     """A session of the plugin's backend, ready for its first step; closed whatever happens."""
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")  # so that it is what it was afterwards
     made: list[Session] = []
 
     def _make(**settings) -> Session:
-        planned = plan_experiment(resolve([Layer("test", {**lab, **settings})], registry()), registry())
-        store = Store.create(tmp_path / f"store-{len(made)}", {"name": "test", "experiments": [planned.id]})
-        store.write_experiment(planned.id, planned.document)
-        order = WorkOrder.single(str(store.path), planned.id, planned.max_trials)
+        one = planned(**{**lab, **settings})
+        store = Store.create(tmp_path / f"store-{len(made)}", {"name": "test", "experiments": [one.id]})
+        store.write_experiment(one.id, one.document)
+        order = WorkOrder.single(str(store.path), one.id, one.max_trials)
         made.extend(open_sessions(order, store, registry(), silent, threading.Event(), None).values())
         return made[-1]
 
@@ -261,18 +260,34 @@ def test_throttling_and_strangers_are_findings_of_the_trial() -> None:
     pids |= {7, 12}
     watched = SimpleNamespace(tenants=tenants)
     health = {
-        "gpu:A": {"throttle": ["sw_power_cap", "hw_thermal_slowdown", "hw_power_brake"]},
-        "gpu:B": {"throttle": ["sw_power_cap"]},
+        "gpu:A": {
+            "throttle": {"sw_power_cap": 0.5, "hw_thermal_slowdown": 0.1, "hw_power_brake": 1.0},
+            "throttle_readings": 10,
+        },
+        "gpu:B": {"throttle": {"sw_power_cap": 1 / 6}, "throttle_readings": 6},
+        "gpu:D": {"throttle": {"gpu_idle": 1.0}, "throttle_readings": 1},
         "gpu:C": {},
     }
     found = _conduct(watched, health)  # type: ignore[arg-type]
 
     assert [(one.code, one.severity, one.message) for one in found] == [
-        ("throttled", "error", "gpu:A slowed down: hw_thermal_slowdown, hw_power_brake"),
-        ("power_capped", "info", "gpu:A ran at its power limit"),
-        ("power_capped", "info", "gpu:B ran at its power limit"),
+        (
+            "throttled",
+            "error",
+            "gpu:A slowed down: hw_thermal_slowdown in 10 % of 10 readings, hw_power_brake in 100 % of 10 readings",
+        ),
+        ("power_capped", "info", "gpu:A was held at its power limit in 50 % of 10 readings"),
+        ("power_capped", "info", "gpu:B was held at its power limit in 17 % of 6 readings"),
         ("foreign_process", "error", "3 other process(es) on the GPU: 7, 12, 901"),
     ]
+    assert found[0].evidence == {
+        "domain": "gpu:A",
+        "reasons": ["hw_thermal_slowdown", "hw_power_brake"],
+        "share": 1.0,
+        "shares": {"hw_thermal_slowdown": 0.1, "hw_power_brake": 1.0},
+        "readings": 10,
+    }
+    assert found[2].evidence == {"domain": "gpu:B", "share": 1 / 6, "readings": 6}
     assert _conduct(SimpleNamespace(tenants=None), {}) == []  # type: ignore[arg-type]
 
 

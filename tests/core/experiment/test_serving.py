@@ -19,8 +19,9 @@ from llem.config.load import Layer, resolve
 from llem.config.models import OfflineLoad
 from llem.errors import ConfigError, ExperimentFailed
 from llem.experiment.order import WorkOrder
+from llem.experiment.pacing import STRIDE
 from llem.experiment.procedure import BEFORE, BEGIN, check, check_backend, let_go
-from llem.experiment.serving import STRIDE, Serving
+from llem.experiment.serving import Serving
 from llem.experiment.serving_window import arrived_tokens, counts, serving_facts, touching
 from llem.experiment.session import Session
 from llem.experiment.traffic import Flight
@@ -29,7 +30,6 @@ from llem.experiment.worker import open_sessions, work
 from llem.models.resolve import resolve_model
 from llem.plugins.registry import registry
 from llem.results.store import Store
-from llem.study.preflight import plan_experiment
 from llem.workloads.arrivals import arrivals, trial_seed
 
 CLOSED = {"kind": "closed", "concurrency": 4}
@@ -37,17 +37,17 @@ OPEN = {"kind": "open", "request_rate": 40.0, "seed": 3}
 
 
 @pytest.fixture
-def serving(tmp_path: Path, lab, monkeypatch):
+def serving(tmp_path: Path, lab, planned, monkeypatch):
     """A session of the plugin's backend with a serving load, its events in `session.told`; closed whatever happens."""
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     made: list[Session] = []
 
     def _make(**settings) -> Session:
         values = {**lab, "load": CLOSED, "meters": ["steady"], "lab": {"token_seconds": 0.005}, **settings}
-        planned = plan_experiment(resolve([Layer("test", values)], registry()), registry())
-        store = Store.create(tmp_path / f"store-{len(made)}", {"name": "test", "experiments": [planned.id]})
-        store.write_experiment(planned.id, planned.document)
-        order = WorkOrder.single(str(store.path), planned.id, planned.max_trials)
+        one = planned(**values)
+        store = Store.create(tmp_path / f"store-{len(made)}", {"name": "test", "experiments": [one.id]})
+        store.write_experiment(one.id, one.document)
+        order = WorkOrder.single(str(store.path), one.id, one.max_trials)
         told: list[dict] = []
         made.extend(open_sessions(order, store, registry(), told.append, threading.Event(), None).values())
         events.append(told)
@@ -124,6 +124,51 @@ def test_an_open_trial_follows_its_schedule(serving) -> None:
     assert facts.lag_p50_s == statistics.median_low(lags)
     assert min(lags) >= 0
     assert facts.sent == sum(trial.t0_ns <= row.start_ns < trial.t1_ns for row in rows)
+
+
+def trace(folder: Path, at: list[float]) -> dict:
+    """Settings that replay a trace of requests of 8 tokens at these times; the prompt of row i has i + 1 tokens."""
+    rows = [f"{time},{row + 1},8" for row, time in enumerate(at)]
+    (folder / "trace.csv").write_text("\n".join(["timestamp,input_tokens,output_tokens", *rows, ""]))
+    workload = {"kind": "trace", "path": str(folder / "trace.csv")}
+    return {"workload": workload, "load": {"kind": "replay"}, "window_s": 0.6}
+
+
+@pytest.mark.parametrize("speed", [1.0, 2.0])
+def test_a_replayed_trial_follows_the_trace(serving, tmp_path, speed) -> None:
+    """Its part of the trace at the trace's times over `speed`, each request with the length of its row."""
+    at = [0.0, 0.03, 0.05, 0.4, 0.41, 0.7, 0.8, 1.1, 1.15, 1.3, 1.5, 1.8, 2.0, 2.1, 2.6, 3.0]
+    settings = trace(tmp_path, at)
+    one = through(serving(**settings | {"load": {"kind": "replay", "speed": speed}}), "calibrate")
+    trial, _, rows = one.live_work.trial(1)
+    facts = trial.serving
+    rows = sorted(rows, key=lambda row: row.index)
+    numbers = [row.index % 16 for row in rows]
+    wanted = [(at[b] - at[a]) / speed * 1e9 for a, b in pairwise(numbers)]
+    due = [row for row, time in enumerate(at) if 0.6 * speed <= time < 1.2 * speed]
+
+    assert (facts.kind, facts.concurrency, facts.seed) == ("replay", None, 0)
+    assert facts.request_rate == pytest.approx(len(due) / 0.6)
+    assert [row.input_tokens for row in rows] == [number + 1 for number in numbers]
+    assert [row.index for row in rows] == list(range(rows[0].index, rows[0].index + len(rows)))
+    assert [b.scheduled_ns - a.scheduled_ns for a, b in pairwise(rows)] == pytest.approx(wanted, abs=100)
+    lags = [(r.start_ns - r.scheduled_ns) / 1e9 for r in rows if trial.t0_ns <= r.scheduled_ns < trial.t1_ns]
+    assert facts.lag_max_s == max(lags)
+    assert min(lags) >= 0
+    # the window opens when its part of the trace begins, but for what it takes to begin it
+    begins_ns = rows[0].scheduled_ns + (0.6 * speed - at[numbers[0]]) / speed * 1e9
+    assert -0.01 <= (trial.t0_ns - begins_ns) / 1e9 < 1.0
+    assert trial.findings == ()
+
+
+def test_a_replay_of_a_trace_that_is_too_short(serving, tmp_path) -> None:
+    """It begins again with other requests, and every trial from there on says so."""
+    one = through(serving(**trace(tmp_path, [0.0, 0.1, 0.2, 0.5, 0.7])), "calibrate")
+    (first, _, begun), (second, _, again) = map(one.live_work.trial, range(2))
+
+    assert [found.code for found in (*first.findings, *second.findings)] == ["trace_repeated"]
+    assert not {row.index for row in begun} & {row.index for row in again}
+    assert first.requests > 0 < second.requests
 
 
 def test_trials_differ_in_their_seed_and_not_in_their_configuration(serving) -> None:

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llem.workloads.arrivals import arrivals, arrivals_before, trial_seed
+from llem.workloads.arrivals import Timetable, arrivals, arrivals_before, trial_seed
 
 rates = st.floats(0.01, 1e4)
 shapes = st.floats(0.05, 20)
@@ -81,3 +81,17 @@ def test_arrivals_before_counts_them(seconds: float, rate: float, shape: float, 
 
     assert all(at < seconds for at in times[:count])
     assert times[count] >= seconds
+
+
+@given(st.lists(st.floats(0, 100), min_size=1, max_size=20), st.floats(0.01, 10), st.integers(-50, 500))
+def test_a_timetable_is_endless(gaps: list[float], rest: float, index: int) -> None:
+    """Times ascend over the end of a pass and have its period; each time leads to the first request that has it."""
+    offsets = tuple(sum(gaps[:row]) for row in range(len(gaps)))
+    times = Timetable(offsets, offsets[-1] + rest)
+
+    assert times.time_s(index) <= times.time_s(index + 1)
+    assert times.time_s(index + len(gaps)) - times.time_s(index) == pytest.approx(times.period_s)
+    found = times.index(times.time_s(index) - 1e-6)
+    assert found <= index
+    assert times.time_s(found) == pytest.approx(times.time_s(index), abs=2e-6)
+    assert found == 0 or times.time_s(found - 1) < times.time_s(index)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import itertools
 import time
 from pathlib import Path
 from typing import Any
@@ -14,11 +13,12 @@ from hypothesis import strategies as st
 
 from llem.config.converter import structure
 from llem.config.identity import experiment_id, file_settings
+from llem.config.loads import ClosedLoad, OfflineLoad, OpenLoad, ReplayLoad
 from llem.config.models import Experiment
 from llem.errors import ConfigError
 from llem.models.resolve import resolve_model
 from llem.plugins.registry import registry
-from llem.workloads.synthetic import FIRST_ID
+from llem.workloads.synthetic import FIRST_ID, SyntheticOptions, SyntheticWorkload
 from llem.workloads.trace import TraceOptions, TraceWorkload
 
 OWN = "input_tokens,output_tokens\n10,3\n20,5\n30,1\n"
@@ -79,8 +79,7 @@ def test_published_and_named_columns(make, text, options, first, offsets) -> Non
     """Columns are known by the names that published traces have, or named; arrivals count from the first request."""
     workload = make(text, **options)
     assert lengths(workload, 0, 1) == [first]
-    found = list(itertools.islice(workload.arrivals_s(), len(offsets)))
-    assert found == pytest.approx(offsets)
+    assert workload.timetable().offsets_s == pytest.approx(offsets)
 
 
 def test_clocks_that_change(make, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -89,7 +88,7 @@ def test_clocks_that_change(make, monkeypatch: pytest.MonkeyPatch) -> None:
     time.tzset()
     try:
         text = "timestamp,input_tokens,output_tokens\n2023-03-26 01:30:00,1,1\n2023-03-26 03:30:00,1,1\n"
-        assert list(itertools.islice(make(text).arrivals_s(), 2)) == [0.0, 7200.0]
+        assert make(text).timetable().offsets_s == (0.0, 7200.0)
     finally:
         monkeypatch.undo()
         time.tzset()
@@ -104,8 +103,8 @@ def test_rows_without_tokens_are_counted(make) -> None:
 
 def test_arrivals_go_on(make) -> None:
     """Passes follow each other by the mean gap, so that arrivals ascend without an end."""
-    times = list(itertools.islice(make(AZURE).arrivals_s(), 7))
-    assert times == pytest.approx([0, 4, 5.5, 8.25, 12.25, 13.75, 16.5])
+    times = make(AZURE).timetable()
+    assert [times.time_s(index) for index in range(7)] == pytest.approx([0, 4, 5.5, 8.25, 12.25, 13.75, 16.5])
 
 
 @given(seed=st.integers(), start=st.integers(0, 50), count=st.integers(0, 6))
@@ -199,12 +198,41 @@ def test_what_is_wrong_is_told_with_its_place(make, text, options, words) -> Non
     ],
 )
 def test_wrong_arrivals_are_told_when_they_are_asked_for(make, text, words) -> None:
-    """Lengths can be used whatever the times are; times are refused before the first is given."""
+    """Lengths can be used whatever the times are; a replay is refused, before anything is loaded and after."""
     workload = make(text)
     assert len(workload.requests(0, 1)) == 1
+    TraceWorkload.check(workload.options, ClosedLoad())
+    for ask in (workload.timetable, lambda: TraceWorkload.check(workload.options, ReplayLoad())):
+        with pytest.raises(ConfigError) as caught:
+            ask()
+        assert words in str(caught.value)
+        assert "trace.csv" in caught.value.message
+
+
+@pytest.mark.parametrize("load", [OfflineLoad(), ClosedLoad(), OpenLoad(request_rate=1.0)])
+def test_a_column_that_no_load_reads_is_refused(make, load) -> None:
+    """Naming the setting and what would use it; unnamed, the column may be there or not."""
+    text = "when,input_tokens,output_tokens\n2,1,1\n3,1,1\n"
+    TraceWorkload.check(make(text).options, load)
+    options = make(text, arrival_column="when").options
+    TraceWorkload.check(options, ReplayLoad())
     with pytest.raises(ConfigError) as caught:
-        workload.arrivals_s()
-    assert words in str(caught.value)
+        TraceWorkload.check(options, load)
+    [problem] = caught.value.problems
+    assert str(problem) == (
+        f"workload.arrival_column: has no effect with a load of kind {load.kind!r} "
+        "(remove it, or set `load: {kind: replay}`)"
+    )
+
+
+def test_other_workloads_have_nothing_to_replay() -> None:
+    """Refused at `load.kind`; their other loads are not asked about."""
+    SyntheticWorkload.check(SyntheticOptions(), OpenLoad(request_rate=1.0))
+    with pytest.raises(ConfigError) as caught:
+        SyntheticWorkload.check(SyntheticOptions(), ReplayLoad())
+    [problem] = caught.value.problems
+    assert problem.path == "load.kind"
+    assert problem.message == "is 'replay', and requests of the workload 'synthetic' have no arrival times"
 
 
 def test_missing_file(tmp_path: Path) -> None:
@@ -225,7 +253,7 @@ def test_content_is_part_of_the_identity(tmp_path: Path) -> None:
 
     def identity(name: str, digest: str) -> str:
         experiment = Experiment(backend="echo", workload=TraceOptions(path=name))
-        assert file_settings(experiment) == {"workload.path": name}
+        assert file_settings(experiment, lambda _: False) == {"workload.path": name}
         return experiment_id(experiment, model, {"workload.path": digest})
 
     assert identity("a.csv", "one") == identity("b.csv", "one") != identity("a.csv", "two")

@@ -17,6 +17,7 @@ __all__ = [
     "Chunk",
     "Completion",
     "Engine",
+    "Holding",
     "Likelihood",
     "MemoryReading",
     "Placement",
@@ -153,6 +154,24 @@ class Placement:
     gpu_uuids: tuple[str, ...] = ()
 
 
+@attrs.frozen
+class Holding:
+    """How a model will lie in GPU memory, as far as a backend knows before it is loaded.
+
+    Attributes:
+        weight_bits: of each parameter at least; None where the engine may hold fewer, or part of the weights elsewhere;
+            0 where it holds none.
+        cache_bits: of each element of the key-value cache; None: those of the dtype.
+        copies: how many times the whole model lies on the GPUs together.
+        unknown: why nothing can be said, not even by the sizes of the model; None where it can.
+    """
+
+    weight_bits: float | None = None
+    cache_bits: float | None = None
+    copies: int = 1
+    unknown: str | None = None
+
+
 class Engine(ABC):
     """A loaded model, ready to generate.
 
@@ -242,12 +261,12 @@ class Backend(ABC):
         """
         return experiment
 
-    def weight_bits(self, experiment: Experiment, model: ModelSpec) -> float | None:
-        """Bits of GPU memory that each parameter of the model takes at least; for estimates before anything is loaded.
+    def holding(self, experiment: Experiment, model: ModelSpec) -> Holding:
+        """How the model will lie in GPU memory; for estimates before anything is loaded. Must not import the engine.
 
-        None, the default, where the engine may hold fewer, or part of the weights elsewhere; 0 where it holds none.
+        The default says nothing for certain.
         """
-        return None
+        return Holding()
 
     def engine_key(self, experiment: Experiment) -> Hashable:
         """What an engine is made with: experiments of equal keys are measured with one engine, turn by turn.

@@ -41,7 +41,7 @@ def check_backend(
 def check_placed(backend: Backend, experiment: Experiment, model: ModelSpec, placement: Placement) -> None:
     """Check again what hung on `device: auto`, now that it is decided. Raises ConfigError listing what is refused."""
     placed = attrs.evolve(experiment, device="cuda" if placement.device == "cuda" else "cpu")
-    refusals = backend.check(placed, model)
+    refusals = [found for found in backend.check(placed, model) if found.severity == "error"]
     if refusals:
         raise ConfigError(
             f"backend {backend.name} cannot run this on {placement.device}",

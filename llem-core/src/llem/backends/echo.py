@@ -16,6 +16,7 @@ from llem.backends.base import (
     Chunk,
     Completion,
     Engine,
+    Holding,
     Likelihood,
     MemoryReading,
     Placement,
@@ -125,9 +126,9 @@ class EchoBackend(Backend):
     def check(self, experiment: Experiment, model: ModelSpec) -> Sequence[Finding]:
         return []
 
-    def weight_bits(self, experiment: Experiment, model: ModelSpec) -> float:
+    def holding(self, experiment: Experiment, model: ModelSpec) -> Holding:
         """It holds no model."""
-        return 0.0
+        return Holding(weight_bits=0.0)
 
     def engine_key(self, experiment: Experiment) -> str:
         """It takes everything with each request, and remembers nothing."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Protocol
 
 import attrs
@@ -72,30 +72,35 @@ def experiment_id(experiment: Experiment, model: Fingerprinted, contents: Mappin
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def file_settings(experiment: Experiment) -> Mapping[str, str]:
-    """Settings whose value names a local file: path (`workload.path`, `options.adapter`) to that name."""
-    found: dict[str, str] = {}
-    for name in EXECUTION:
-        _find_files(getattr(experiment, name), name, found)
-    return found
+def file_settings(experiment: Experiment, is_file: Callable[[str], bool]) -> Mapping[str, str]:
+    """Settings whose value names a local file: path (`workload.path`, `options.adapter`) to that name.
+
+    Args:
+        is_file: whether a name is that of a file or folder; asked where it may as well be the name of something else.
+    """
+    return {
+        path: name
+        for field in EXECUTION
+        for path, name, certain in _files(getattr(experiment, field), field)
+        if certain or is_file(name)
+    }
 
 
-def _find_files(value: Any, path: str, found: dict[str, str]) -> None:
-    if not attrs.has(type(value)):
-        return
-    for field in attrs.fields(type(value)):
+def _files(value: Any, path: str) -> Iterator[tuple[str, str, bool]]:
+    """Path and value of every setting that names a file, and whether it can name nothing else."""
+    for field in attrs.fields(type(value)) if attrs.has(type(value)) else ():
         inner, below = getattr(value, field.name), f"{path}.{field.name}"
         kind = field.metadata.get("file")
-        if isinstance(inner, str) and (kind is True or (kind == "or id" and os.path.exists(inner))):
-            found[below] = inner
-        _find_files(inner, below, found)
+        if isinstance(inner, str) and kind:
+            yield below, inner, kind != "or id"
+        yield from _files(inner, below)
 
 
 def _gpu_count(experiment: Experiment) -> int:
     """Which GPUs are used is the machine's matter; null means the first one."""
     if experiment.device == "cpu":
         return 0
-    return 1 if experiment.gpus is None else len(experiment.gpus)
+    return 1 if experiment.gpu_count is None else experiment.gpu_count
 
 
 def _canonical(value: Any, path: str, contents: Mapping[str, str]) -> Any:

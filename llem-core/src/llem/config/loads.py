@@ -1,4 +1,4 @@
-"""How requests arrive: batches back to back, a fixed number of clients, or a schedule that does not wait."""
+"""How requests arrive: batches back to back, a fixed number of clients, or schedules that do not wait."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import attrs
 
 from llem.config.fields import at_least, between, option
 
-__all__ = ["ClosedLoad", "OfflineLoad", "OpenLoad"]
+__all__ = ["ClosedLoad", "OfflineLoad", "OpenLoad", "ReplayLoad"]
 
 
 @attrs.frozen(kw_only=True)
@@ -62,3 +62,13 @@ class OpenLoad:
         probe = (fields.probe_concurrency, fields.probe_seconds)
         if self.request_rate is not None and any(getattr(self, one.name) != one.default for one in probe):
             raise ValueError("probe_concurrency and probe_seconds belong to capacity_share; no probe is needed here")
+
+
+@attrs.frozen(kw_only=True)
+class ReplayLoad:
+    """Requests sent at the times that the workload has for them, whether or not earlier ones have ended."""
+
+    kind: Literal["replay"] = option("replay", help="How requests arrive.")
+    speed: float = option(
+        1.0, help="How much faster than in the trace: 2 halves every gap.", validator=between(0.001, 1000)
+    )

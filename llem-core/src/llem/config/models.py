@@ -8,7 +8,8 @@ from typing import Any, Literal
 import attrs
 
 from llem.config.fields import at_least, between, option
-from llem.config.loads import ClosedLoad, OfflineLoad, OpenLoad
+from llem.config.gpus import Gpus, HowMany, how_many
+from llem.config.loads import ClosedLoad, OfflineLoad, OpenLoad, ReplayLoad
 from llem.config.slo import SLO_PRESETS, Slo
 
 __all__ = [
@@ -92,11 +93,16 @@ class Experiment:
     backend: str = option(help="The inference engine: a name from `llem plugins`.")
     dtype: Dtype = option("bfloat16", help="Number format of weights and activations; `auto` takes the model's own.")
     device: Device = option("auto", help="`auto` is CUDA where a GPU is visible, else the CPU; the result says which.")
-    gpus: tuple[int | str, ...] | None = option(
-        None, help="GPUs to use, by index or UUID; null takes the first that is visible."
+    gpus: Gpus = option(
+        None,
+        help="GPUs to use: a list names them by index or UUID, a number takes so many of those that are visible and "
+        "free, whichever they are; null takes the first that is visible.",
+        validator=HowMany(),
     )
     workload: Any = option(None, help="Which requests: a section whose `kind` names a workload.")
-    load: OfflineLoad | ClosedLoad | OpenLoad = option(factory=OfflineLoad, help="How the requests arrive.")
+    load: OfflineLoad | ClosedLoad | OpenLoad | ReplayLoad = option(
+        factory=OfflineLoad, help="How the requests arrive."
+    )
     slo: Slo | None = option(None, help="Limits by which the requests' latencies are judged; changes no measurement.")
     sampling: Sampling = option(factory=Sampling, help="How tokens are chosen.")
     warmup: Warmup = option(factory=Warmup, help="Work before the first window.")
@@ -121,6 +127,11 @@ class Experiment:
     )
     options: Any = option(None, help="The backend's own section, named after it.")
     meter_options: Mapping[str, Any] = option(factory=dict, help="Sections of meters, each named after its meter.")
+
+    @property
+    def gpu_count(self) -> int | None:
+        """How many GPUs `gpus` asks for; None where it leaves that open."""
+        return how_many(self.gpus)
 
 
 #: Meters of `meters: null`, each used where it is present. A fixed list: installing a package never changes it.

@@ -11,6 +11,7 @@ import attrs
 
 from llem.config.converter import structure
 from llem.config.fields import option
+from llem.config.gpus import Gpus, HowMany
 from llem.config.text import read_yaml
 
 __all__ = ["VARIABLE", "UserConfig", "load_user_config", "user_config_path"]
@@ -24,8 +25,11 @@ class UserConfig:
     """What varies by machine."""
 
     results_dir: str = option("llem-results", help="Folder for results where `-o` names none.")
-    gpus: tuple[int | str, ...] | None = option(
-        None, help="GPUs to use where the study names none, by index or UUID; null takes the first that is visible."
+    gpus: Gpus = option(
+        None,
+        help="GPUs to use where the study says nothing: a list names them by index or UUID, a number takes so many of "
+        "those that are visible and free; null takes the first that is visible.",
+        validator=HowMany(),
     )
     launchers: Mapping[str, Any] = option(factory=dict, help="Sections of launchers, each named after its launcher.")
     observers: Mapping[str, Any] = option(

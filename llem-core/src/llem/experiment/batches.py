@@ -70,6 +70,10 @@ class Batches(Work):
         """One batch, unmeasured: caches, allocations and compiled shapes are those of this experiment again."""
         self._timed()
 
+    @property
+    def settle_s(self) -> float:
+        return self.batch_s
+
     def _timed(self) -> float:
         self._session.check_stop()
         [requests] = self.next_batches(1)

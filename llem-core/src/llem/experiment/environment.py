@@ -23,10 +23,12 @@ __all__ = ["environment_facts"]
 NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?")
 
 
-def environment_facts(registry: Registry, nvml: Nvml | None, gpu_uuids: Sequence[str]) -> Mapping[str, Any]:
+def environment_facts(
+    registry: Registry, nvml: Nvml | None, gpu_uuids: Sequence[str]
+) -> tuple[Mapping[str, Any], Sequence[LoadFailure]]:
     """Everything that is the same for two runs on one machine in one state; nothing that changes by the minute.
 
-    A plugin whose facts cannot be had or stored is added to `registry.failures`, and none replaces a fact of ours.
+    And the plugins whose facts cannot be had or stored. No plugin replaces a fact of ours.
     """
     plugins = {plugin.distribution: plugin.version for plugin in registry.found.plugins}
     facts: dict[str, Any] = {
@@ -38,14 +40,15 @@ def environment_facts(registry: Registry, nvml: Nvml | None, gpu_uuids: Sequence
         "gpus": [nvml.facts(uuid) for uuid in gpu_uuids] if nvml else [],
         "packages": _versions(plugins),
     }
-    for plugin, extra in registry.ask("llem_environment"):
+    failures: list[LoadFailure] = []
+    for plugin, extra in registry.ask("llem_environment", failures):
         try:
             json.dumps(dict(extra), allow_nan=False)
         except (TypeError, ValueError) as error:
-            registry.failures.append(LoadFailure(plugin, "call", error))
+            failures.append(LoadFailure(plugin, "call", error))
             continue
         facts.update({name: value for name, value in extra.items() if name not in facts})
-    return facts
+    return facts, failures
 
 
 def _versions(distributions: Mapping[str, str]) -> dict[str, str]:

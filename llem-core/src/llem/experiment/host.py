@@ -11,6 +11,7 @@ from typing import Any
 import attrs
 
 from llem.backends.base import Engine, Placement
+from llem.devices.locks import Lock
 from llem.devices.nvml import Nvml
 from llem.errors import ExperimentFailed
 from llem.experiment.events import Emit
@@ -41,6 +42,7 @@ class Host:
     emit: Emit
     stop: threading.Event
     events_fd: int | None = None
+    locks: Iterable[Lock] = ()  # of GPUs, where the launcher holds none
     findings: list[Finding] = attrs.field(factory=list)
     nvml: Nvml | None = None  # open_instruments
     instruments: Instruments | None = None  # open_instruments

@@ -64,6 +64,7 @@ def calibrate(session: Session) -> None:
             "event": "calibrated",
             **figures,
             "trial_s": work.trial_s,
+            "settle_s": work.settle_s,
             "after_s": after if session.live_instruments.domains else 0.0,
         }
     )

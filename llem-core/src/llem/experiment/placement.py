@@ -2,61 +2,131 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import MutableMapping, Sequence
+from collections.abc import Mapping, MutableMapping, Sequence
+
+import attrs
 
 from llem.backends.base import Placement
 from llem.config.models import Experiment
+from llem.devices.locks import Lock, gpu_lock, lock_gpus
 from llem.devices.nvml import Gpu, Nvml
 from llem.errors import ConfigError, MachineError
 
-__all__ = ["VISIBLE_DEVICES", "choose", "place", "restrict", "visible_gpus"]
+__all__ = ["VISIBLE_DEVICES", "Candidates", "among", "candidates", "hold", "place", "restrict"]
 
 VISIBLE_DEVICES = "CUDA_VISIBLE_DEVICES"
 
 
+@attrs.frozen
+class Candidates:
+    """GPUs, by UUID, from which an experiment takes so many, the first that are free; none for the CPU."""
+
+    uuids: tuple[str, ...] = ()
+    count: int = 0
+
+    @property
+    def first(self) -> Placement:
+        """Where it runs if nobody else has them."""
+        return _placement(self.uuids[: self.count])
+
+    @property
+    def who(self) -> str:
+        """The GPUs and who has them, by their own words."""
+        names = [f"{uuid} ({gpu_lock(uuid).holder() or 'unknown holder'})" for uuid in self.uuids]
+        if self.count == len(names):
+            return " and ".join(names)
+        return (f"{self.count} of " if self.count > 1 else "") + ", ".join(names)
+
+
 def place(experiment: Experiment) -> Placement:
-    """Look at this machine's GPUs and choose. Raises MachineError when what was asked for is not there."""
+    """Where an experiment runs if nobody else has its GPUs. Raises as `candidates`."""
+    return candidates(experiment).first
+
+
+def candidates(experiment: Experiment, *, spread: bool = False) -> Candidates:
+    """Look at this machine's GPUs.
+
+    Args:
+        spread: an experiment that needs one GPU may have any that is visible, not only the first.
+
+    Raises:
+        MachineError: what was asked for is not there.
+        ConfigError: `gpus` names a GPU twice.
+    """
     if experiment.device == "cpu" and not experiment.gpus:
-        return Placement("cpu")
+        return Candidates()
     try:
         nvml = Nvml.open()
     except MachineError:
         if experiment.device == "auto" and not experiment.gpus:
-            return Placement("cpu")
+            return Candidates()
         raise
-    try:
-        return choose(experiment, nvml.gpus(), os.environ.get(VISIBLE_DEVICES))
-    finally:
-        nvml.close()
+    with contextlib.closing(nvml):
+        return among(experiment, nvml.gpus(), os.environ.get(VISIBLE_DEVICES), spread=spread)
 
 
-def choose(experiment: Experiment, gpus: Sequence[Gpu], visible: str | None) -> Placement:
-    """The device and GPUs for an experiment, given what NVML lists and `CUDA_VISIBLE_DEVICES`. Pure."""
+def among(
+    experiment: Experiment, gpus: Sequence[Gpu], visible: str | None = None, *, spread: bool = False
+) -> Candidates:
+    """As `candidates`, given what NVML lists and `CUDA_VISIBLE_DEVICES`. Pure."""
     if experiment.device == "cpu":
         hint = "leave `gpus` out, or set `device: cuda`"
-        raise MachineError("`device` is cpu, yet `gpus` names GPUs", hint, code="gpu_unused")
+        raise MachineError("`device` is cpu, yet `gpus` asks for GPUs", hint, code="gpu_unused")
     allowed = visible_gpus(gpus, visible)
+    uuids = tuple(gpu.uuid for gpu in allowed)
+    if isinstance(experiment.gpus, int):
+        if len(uuids) < experiment.gpus:
+            there = f"visible: {', '.join(uuids) or 'none'}"
+            what = f"`gpus` asks for {experiment.gpus} GPUs, and this process sees {len(uuids)}"
+            raise MachineError(what, there, code="gpu_missing")
+        return Candidates(uuids, experiment.gpus)
     if experiment.gpus:
-        uuids = tuple(_find(wanted, gpus, allowed).uuid for wanted in experiment.gpus)
-        if len(set(uuids)) < len(uuids):  # its energy would be counted twice
+        named = tuple(_find(wanted, gpus, allowed).uuid for wanted in experiment.gpus)
+        if len(set(named)) < len(named):  # its energy would be counted twice
             raise ConfigError("`gpus` names a GPU twice", f"named: {', '.join(map(str, experiment.gpus))}")
-        return Placement("cuda", uuids)
-    if allowed:
-        return Placement("cuda", (allowed[0].uuid,))
+        return Candidates(named, len(named))
+    if uuids:
+        return Candidates(uuids if spread else uuids[:1], 1)
     if experiment.device == "auto":
-        return Placement("cpu")
+        return Candidates()
     raise MachineError("no GPU is visible to this process", "see `llem doctor`, or set `device: cpu`", code="no_gpu")
 
 
+def hold(experiment: Experiment, holder: str) -> tuple[Placement, Mapping[str, Lock]]:
+    """Choose GPUs that are free and lock them, for a worker whose launcher could not: it runs on another machine.
+
+    Any that are visible will do for an experiment that names none: what a cluster assigned to this job, or all there
+    are on a node that other jobs share.
+
+    Raises:
+        MachineError: too few are free (gpu_busy), or as `candidates`.
+        ConfigError: as `candidates`.
+    """
+    found = candidates(experiment, spread=True)
+    locks = lock_gpus(found.uuids, found.count, holder)
+    if locks is None:
+        hint = "wait for it, or let the cluster assign GPUs that no other job has"
+        raise MachineError(f"another study measures there: {found.who}", hint, "gpu_busy")
+    return _placement(tuple(locks)), locks
+
+
+def _placement(uuids: tuple[str, ...]) -> Placement:
+    return Placement("cuda", uuids) if uuids else Placement("cpu")
+
+
 def visible_gpus(gpus: Sequence[Gpu], visible: str | None) -> list[Gpu]:
-    """GPUs that `CUDA_VISIBLE_DEVICES` leaves, in its order; as CUDA does, what follows an unknown entry is hidden."""
+    """GPUs that `CUDA_VISIBLE_DEVICES` leaves, in its order; as CUDA does, what follows an unknown entry is hidden.
+
+    So is what follows a second mention, for which CUDA shows none at all.
+    """
     if visible is None:
         return list(gpus)
     found: list[Gpu] = []
     for entry in (part.strip() for part in visible.split(",")):
         match = [gpu for gpu in gpus if entry and (entry == str(gpu.index) or gpu.uuid.startswith(entry))]
-        if not match:
+        if not match or match[0] in found:
             break
         found.append(match[0])
     return found
@@ -66,7 +136,7 @@ def _find(wanted: int | str, gpus: Sequence[Gpu], allowed: Sequence[Gpu]) -> Gpu
     for gpu in gpus:
         if wanted == gpu.index or wanted == gpu.uuid:
             if gpu not in allowed:
-                hint = "change CUDA_VISIBLE_DEVICES or `gpus`"
+                hint = "change CUDA_VISIBLE_DEVICES or `gpus`; a number there takes so many of those that are visible"
                 raise MachineError(f"GPU {wanted} is hidden by CUDA_VISIBLE_DEVICES", hint, code="gpu_missing")
             return gpu
     there = ", ".join(f"{gpu.index} ({gpu.name}, {gpu.uuid})" for gpu in gpus) or "none"

@@ -26,7 +26,12 @@ from llem.results.models import Trial
 __all__ = ["BEFORE", "BEGIN", "WORK", "baseline_after", "begin", "check", "check_backend", "let_go", "trial"]
 
 #: What is done with each kind of load.
-WORK: Mapping[str, Callable[[Session], Work]] = {"offline": Batches, "closed": Serving, "open": Serving}
+WORK: Mapping[str, Callable[[Session], Work]] = {
+    "offline": Batches,
+    "closed": Serving,
+    "open": Serving,
+    "replay": Serving,
+}
 
 
 def check(session: Session) -> None:
@@ -76,10 +81,13 @@ def baseline_before(session: Session) -> None:
 
 def baseline_after(session: Session, begun: Collection[Session]) -> None:
     """Idle again, so that drift of the baseline shows; stored with every experiment that began."""
-    wanted = session.experiment.baseline
-    taken = baseline(session.host, wanted.seconds, wanted.discard_seconds, "after")
+    host, wanted = session.host, session.experiment.baseline
+    known = len(host.findings)
+    taken = baseline(host, wanted.seconds, wanted.discard_seconds, "after")
     for one in begun if taken else ():
         one.store.write_baseline(one.id, *taken)  # type: ignore[misc]
+        if len(host.findings) > known:  # the engine's document is what their results take findings from
+            one.store.write_engine(one.id, one.facts(), replace=True)
 
 
 #: Once for an engine process, before any experiment's turn; `baseline_after` comes when all is measured.
@@ -115,9 +123,8 @@ def _vocabulary(session: Session) -> int:
 
 
 def _environment(host: Host) -> str:
-    known = len(host.registry.failures)
-    facts = environment_facts(host.registry, host.nvml, host.placement.gpu_uuids)
-    for failure in host.registry.failures[known:]:
+    facts, failures = environment_facts(host.registry, host.nvml, host.placement.gpu_uuids)
+    for failure in failures:
         message = f"llem_environment of {failure.distribution}: {failure.error}"
         host.findings.append(finding("plugin_observer_failed", message))
     return host.store.write_environment(facts)
@@ -167,5 +174,7 @@ def _trial_event(trial: Trial) -> dict[str, object]:
 def let_go(host: Host) -> None:
     """Each is closed whatever becomes of the others: the engine first, and then what it was held by."""
     with contextlib.ExitStack() as held:
+        for lock in host.locks:
+            held.callback(lock.let_go)
         for one in host.holdings():
             held.callback(one.close)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import gc
 import statistics
 import time
@@ -18,22 +19,21 @@ from typing import Any, TypeVar
 import attrs
 
 from llem.backends.base import Chunk, Request
-from llem.config.models import ClosedLoad, OpenLoad
+from llem.config.loads import ClosedLoad, OpenLoad, ReplayLoad
 from llem.errors import ExperimentFailed, LlemError
+from llem.experiment.pacing import Pace, PaceClosed, PaceOpen, PaceReplay
 from llem.experiment.serving_window import arrived_tokens, counts, serving_facts, touching
 from llem.experiment.session import Session
 from llem.experiment.stock import Stock
 from llem.experiment.traffic import Flight, Traffic
 from llem.experiment.trial import LEAD_S, digest, finish, traced
 from llem.experiment.work import Measured, Work
-from llem.workloads.arrivals import arrivals, arrivals_before, trial_seed
+from llem.workloads.base import Workload
 
 __all__ = ["Probe", "Serving"]
 
 T = TypeVar("T")
 
-#: Trial i takes its requests from here times i + 1 on, so that they are the same ones in every configuration.
-STRIDE = 1_000_000
 #: What is in flight when a load stops has this many usual request times to end, and this long at least.
 DRAIN_TIMES, DRAIN_LEAST_S = 4, 10.0
 #: Requests made ready for a window, over what the load has needed so far.
@@ -55,14 +55,14 @@ class Serving(Work):
 
     Attributes:
         e2el_s: the usual time of a request under this load, as the warm-up saw it.
-        request_rate: arrivals per second of an open load; None for a closed one, and before the probe.
+        request_rate: arrivals per second of an open load; None for others, and before the probe.
         probe: of a load that is a share of the capacity.
     """
 
     def __init__(self, session: Session) -> None:
         load = session.experiment.load
-        if not isinstance(load, (ClosedLoad, OpenLoad)):
-            raise LlemError("serving is of a closed or open load", code="bug")
+        if not isinstance(load, (ClosedLoad, OpenLoad, ReplayLoad)):
+            raise LlemError("serving is of a load with clients or arrivals", code="bug")
         self._session, self._load = session, load
         self._stock = Stock(self._make)
         self._sent_per_s = 0.0
@@ -71,9 +71,13 @@ class Serving(Work):
         self.probe: Probe | None = None
 
     def _make(self, start: int, count: int) -> Sequence[Request]:
+        return self._workload.requests(start, count)
+
+    @property
+    def _workload(self) -> Workload:
         if self._session.workload is None:
             raise LlemError("the workload is not ready yet", code="bug")
-        return self._session.workload.requests(start, count)
+        return self._session.workload
 
     def _stream(self, request: Request) -> AsyncIterator[Chunk]:
         return self._session.live_engine.stream(request, self._session.experiment.sampling)
@@ -90,17 +94,20 @@ class Serving(Work):
 
         return self._session.host.runner.run(whole())
 
-    def _begin(self, traffic: Traffic, seed: int) -> None:
+    @functools.cached_property
+    def _pace(self) -> Pace:
+        """Known once the workload is made, and the capacity where it matters."""
         if isinstance(self._load, ClosedLoad):
-            traffic.closed(self._load.concurrency, self._load.ramp_s)
-        else:
-            traffic.open(arrivals(self._rate, self._load.burstiness, seed))
-
-    @property
-    def _rate(self) -> float:
+            return PaceClosed(self._load)
+        if isinstance(self._load, ReplayLoad):
+            return PaceReplay(self._load, self._workload.timetable(), self._session.experiment.window_s)
         if self.request_rate is None:
             raise LlemError("the capacity is not probed yet", code="bug")
-        return self.request_rate
+        return PaceOpen(self._load, self.request_rate)
+
+    @property
+    def _lead_s(self) -> float:
+        return self._pace.lead_s(self.e2el_s)
 
     @property
     def _drain_s(self) -> float:
@@ -133,7 +140,7 @@ class Serving(Work):
 
     def _same_load(self, seconds: float) -> None:
         async def act(traffic: Traffic) -> None:
-            self._begin(traffic, self._load.seed if isinstance(self._load, OpenLoad) else 0)
+            self._pace.begin(traffic, None, self._lead_s, self._stock.next)
             await traffic.rest(seconds)
             await traffic.drain(self._drain_s)
 
@@ -181,8 +188,7 @@ class Serving(Work):
 
     @property
     def trial_s(self) -> float:
-        ramp = self._load.ramp_s if isinstance(self._load, ClosedLoad) else self.e2el_s
-        return max(LEAD_S, ramp) + self._session.experiment.window_s + LEAD_S + self.e2el_s
+        return self._lead_s + self._session.experiment.window_s + LEAD_S + self.e2el_s
 
     def facts(self) -> Mapping[str, Any]:
         return {} if self.probe is None else {"probe": attrs.asdict(self.probe)}
@@ -190,12 +196,12 @@ class Serving(Work):
     # a trial
 
     def trial(self, index: int) -> Measured:
-        session, load = self._session, self._load
-        seed = trial_seed(load.seed, index) if isinstance(load, OpenLoad) else 0
-        self._stock.restart((index + 1) * STRIDE)
+        session, pace = self._session, self._pace
+        first = pace.first(index, self._lead_s)
+        self._stock.restart(first)
         session.live_engine.reset_memory()  # before the load: an engine in another process answers when it can
         with traced(session, index) as started, _no_collection():
-            (t0, t1), flights = self._run(lambda traffic: self._window(traffic, seed))
+            (t0, t1), flights = self._run(lambda traffic: self._window(traffic, index))
         self._refuse_failure(flights, t0, t1)
         rows = touching(flights, t0, t1)
         facts = serving_facts(
@@ -203,30 +209,33 @@ class Serving(Work):
             t0,
             t1,
             {flight.request.index: flight.request.output_tokens for flight in flights},
-            kind=load.kind,
-            concurrency=load.concurrency if isinstance(load, ClosedLoad) else None,
-            request_rate=self.request_rate,
-            seed=seed,
+            kind=pace.kind,
+            concurrency=pace.concurrency,
+            request_rate=pace.request_rate(index),
+            seed=pace.seed(index),
         )
         trial, trace = finish(
             session,
             index,
             started,
             (t0, t1),
+            findings=pace.findings(index),
             **counts(rows, t0, t1),
             serving=facts,
-            first_index=min((row.index for row in rows), default=(index + 1) * STRIDE),
+            first_index=min((row.index for row in rows), default=first),
             output_digest=_digest(flights, t0, t1),
         )
         return trial, trace, rows
 
-    async def _window(self, traffic: Traffic, seed: int) -> tuple[int, int]:
+    async def _window(self, traffic: Traffic, trial: int) -> tuple[int, int]:
         """The load, and the window within it; t0 and t1."""
         instruments, window_s = self._session.live_instruments, self._session.experiment.window_s
+        lead_s = self._lead_s
+        await self._stock.fill(self._needed(trial, lead_s, 0, lead_s))  # before it is the requests' turn
         since = time.monotonic()
-        self._begin(traffic, seed)
-        await traffic.settle(self._first_tokens(), LEAD_S)
-        await self._stock.fill(self._needed(len(traffic.flights), time.monotonic() - since, seed))
+        self._pace.begin(traffic, trial, lead_s, self._stock.next)
+        await self._pace.settle(traffic, self.e2el_s, lead_s)
+        await self._stock.fill(self._needed(trial, lead_s, len(traffic.flights), time.monotonic() - since))
         self._stock.sealed = True
         try:
             # in a thread: a library that measures may take its time, and the requests shall not wait for it
@@ -241,20 +250,11 @@ class Serving(Work):
         await traffic.drain(self._drain_s)
         return t0, t1
 
-    def _first_tokens(self) -> int:
-        """First tokens after which the load is settled: of every client, or of as many as are in flight by Little."""
-        if isinstance(self._load, ClosedLoad):
-            return self._load.concurrency
-        return max(1, round(self._rate * self.e2el_s))
-
-    def _needed(self, sent: int, after_s: float, seed: int) -> int:
+    def _needed(self, trial: int, lead_s: float, sent: int, after_s: float) -> int:
         """Requests that the window and the lead-out will take, with some to spare."""
-        ahead_s = self._session.experiment.window_s + 2 * LEAD_S
-        if isinstance(self._load, ClosedLoad):
-            self._sent_per_s = max(self._sent_per_s, sent / after_s)
-            return round(SPARE * self._sent_per_s * ahead_s) + 2 * self._load.concurrency + 64
-        due = arrivals_before(after_s + SPARE * ahead_s, self._rate, self._load.burstiness, seed)
-        return max(due - sent, 0) + 64
+        self._sent_per_s = max(self._sent_per_s, sent / after_s)
+        ahead_s = SPARE * (self._session.experiment.window_s + 2 * LEAD_S)
+        return self._pace.needed(trial, lead_s, sent, after_s, ahead_s, self._sent_per_s)
 
     def _refuse_failure(self, flights: Sequence[Flight], t0: int, t1: int) -> None:
         """A window in which nothing but failures ended is no trial."""

@@ -28,6 +28,11 @@ class Stock:
         self._ready: deque[Request] = deque()
         self.sealed = False
 
+    @property
+    def next(self) -> int:
+        """Index of the request that is taken next."""
+        return self._next - len(self._ready)
+
     def restart(self, first: int) -> None:
         """Go on with request `first` of the sequence; what is ready is thrown away."""
         self._ready.clear()

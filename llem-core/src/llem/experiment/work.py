@@ -31,6 +31,11 @@ class Work(ABC):
         a trial begins with more than enough of the work before its window."""
         return None
 
+    @property
+    def settle_s(self) -> float:
+        """How long that should take, in seconds."""
+        return 0.0
+
     @abstractmethod
     def trial(self, index: int) -> Measured:
         """Measure one window. Everything that can be made ready is ready before it opens."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 import attrs
@@ -15,7 +16,7 @@ from llem.experiment.events import Emit
 from llem.experiment.host import Host
 from llem.experiment.order import WorkOrder
 from llem.experiment.outcomes import Outcomes, failure
-from llem.experiment.placement import place, restrict
+from llem.experiment.placement import hold, place, restrict
 from llem.experiment.procedure import BEFORE, baseline_after, check, let_go, trial
 from llem.experiment.session import Session
 from llem.plugins.registry import Registry
@@ -81,19 +82,21 @@ class _Shift:
     ) -> None:
         """Open, take every turn, close."""
         self._sessions = open_sessions(order, store, registry, emit, stop, events_fd)
-        checked = [session for session in self._sessions.values() if self._check(session)]
-        if not checked:
-            return
-        lead = checked[0]
         try:
-            for step in BEFORE:
-                step(lead)
-            self._turns(order)
-            if not self.lost:
-                self.measured = True
-                baseline_after(lead, [session for session in checked if session.begun])
+            checked = [session for session in self._sessions.values() if self._check(session)]
+            if checked:
+                self._measure(order, checked)
         finally:
-            let_go(lead.host)
+            let_go(self._sessions[order.experiment_id].host)
+
+    def _measure(self, order: WorkOrder, checked: Sequence[Session]) -> None:
+        lead = checked[0]
+        for step in BEFORE:
+            step(lead)
+        self._turns(order)
+        if not self.lost:
+            self.measured = True
+            baseline_after(lead, [session for session in checked if session.begun])
 
     def _check(self, session: Session) -> bool:
         try:
@@ -157,9 +160,12 @@ def open_sessions(
     documents = [store.read_experiment(name) for name in order.experiments]
     experiments = [resolve([Layer("order", one["config"])], registry).experiment for one in documents]
     lead = experiments[0]
-    placement = place(lead if order.gpus is None else attrs.evolve(lead, gpus=order.gpus))
+    if order.gpus is None:
+        placement, locks = hold(lead, f"process {os.getpid()}, {order.store}")
+    else:
+        placement, locks = place(attrs.evolve(lead, gpus=order.gpus)), {}
     restrict(placement, os.environ)
-    host = Host(order, placement, registry, store, emit, stop, events_fd)
+    host = Host(order, placement, registry, store, emit, stop, events_fd, locks=locks.values())
     if any(one.backend != lead.backend for one in experiments):
         raise LlemError("an order's experiments have different backends", code="bug")
     models = [host.model(one.model, revision=one.revision, seed=one.weights_seed) for one in experiments]

@@ -1,12 +1,15 @@
-"""When requests of an open load arrive: seeded schedules, decided before anything is sent."""
+"""When requests arrive that wait for nobody: seeded schedules and recorded times, known before anything is sent."""
 
 from __future__ import annotations
 
 import random
+from bisect import bisect_left
 from collections.abc import Iterator
 from itertools import takewhile
 
-__all__ = ["arrivals", "arrivals_before", "trial_seed"]
+import attrs
+
+__all__ = ["Timetable", "arrivals", "arrivals_before", "trial_seed"]
 
 
 def arrivals(rate: float, burstiness: float = 1.0, seed: int = 0) -> Iterator[float]:
@@ -35,3 +38,26 @@ def arrivals_before(seconds: float, rate: float, burstiness: float, seed: int) -
 def trial_seed(seed: int, trial: int) -> int:
     """The seed of one trial's schedule: the same for every configuration, so that trials can be compared in pairs."""
     return random.Random(f"trial/{seed}/{trial}").getrandbits(31)
+
+
+@attrs.frozen
+class Timetable:
+    """Recorded arrival times of the requests of a sequence, which begins again and again. Endless, by index.
+
+    Attributes:
+        offsets_s: seconds of each request after the first one, ascending from 0.
+        period_s: after this time the first comes again; longer than the last offset.
+    """
+
+    offsets_s: tuple[float, ...]
+    period_s: float
+
+    def time_s(self, index: int) -> float:
+        """When request `index` arrives, in seconds after request 0."""
+        turn, row = divmod(index, len(self.offsets_s))
+        return turn * self.period_s + self.offsets_s[row]
+
+    def index(self, time_s: float) -> int:
+        """The first request that arrives at this time or later."""
+        turn, rest = divmod(time_s, self.period_s)
+        return int(turn) * len(self.offsets_s) + bisect_left(self.offsets_s, rest)

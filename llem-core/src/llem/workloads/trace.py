@@ -7,10 +7,9 @@ BurstGPT (`Request tokens`, `Response tokens`, `Timestamp`).
 from __future__ import annotations
 
 import hashlib
-import itertools
 import os
 import random
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -18,8 +17,9 @@ import attrs
 
 from llem.backends.base import Request
 from llem.config.fields import at_least, option
-from llem.errors import ConfigError
+from llem.errors import ConfigError, Problem
 from llem.models.tokenizer import Tokenizer
+from llem.workloads.arrivals import Timetable
 from llem.workloads.base import Workload
 from llem.workloads.synthetic import FIRST_ID, random_ids, require_vocabulary
 from llem.workloads.trace_file import COLUMNS, Trace, parse_offsets, parse_trace
@@ -43,7 +43,7 @@ class TraceOptions:
         None,
         help="Column of arrival times, in seconds or as dates with times; null takes the first of "
         + ", ".join(COLUMNS["arrival"])
-        + " where there is one.",
+        + ". They are read for a load of kind `replay` alone; with any other this must be null.",
     )
     max_input_tokens: int | None = option(
         None, help="Longer prompts become this long; the result says how many.", unit="tokens", validator=at_least(1)
@@ -84,17 +84,24 @@ class TraceWorkload(Workload):
         token_ids = random_ids(rng, _clip(given, self.options.max_input_tokens), self.vocab_size)
         return Request(index, token_ids, _clip(asked, self.options.max_output_tokens))
 
-    def arrivals_s(self) -> Iterator[float]:
-        """When each request arrives, in seconds after the first: ascending, without an end.
+    @classmethod
+    def check(cls, options: TraceOptions, load: Any) -> None:
+        """Raises ConfigError: a replay of a trace without usable times, or a column that no load would read."""
+        if load.kind == "replay":
+            _timetable(_read(options))
+        elif options.arrival_column is not None:
+            message = f"has no effect with a load of kind {load.kind!r}"
+            problem = Problem("workload.arrival_column", message, "remove it, or set `load: {kind: replay}`")
+            raise ConfigError("the arrival times would not be used", problems=(problem,))
 
-        Request i arrives at the i-th of them. Passes over the trace follow each other by its mean gap.
+    def timetable(self) -> Timetable:
+        """The trace's own times; passes over it follow each other by its mean gap.
 
         Raises:
             ConfigError: the trace has no arrival column, a time in it cannot be read or is before the one above, or all
                 requests arrive at once.
         """
-        offsets = parse_offsets(self.trace)  # now, so that a mistake is told before anything is iterated
-        return _endless(offsets, self.trace.name)
+        return _timetable(self.trace)
 
     def describe(self) -> Mapping[str, Any]:
         lengths, options = self.trace.lengths, self.options
@@ -136,14 +143,14 @@ def _read(options: TraceOptions) -> Trace:
     return parse_trace(path.name, digest, content, asked, skip_empty=options.skip_empty)
 
 
-def _endless(offsets: Sequence[float], name: str) -> Iterator[float]:
-    """The offsets over and over; a pass begins one mean gap after the last arrival of the one before."""
+def _timetable(trace: Trace) -> Timetable:
+    """A pass begins one mean gap after the last arrival of the one before."""
+    offsets = parse_offsets(trace)
     span = offsets[-1]
     if span == 0:
         raise ConfigError(
-            f"{name}: all {len(offsets)} requests arrive at once, so the trace cannot be repeated",
+            f"{trace.name}: all {len(offsets)} requests arrive at once by column {trace.columns['arrival']!r}",
             "use a trace that lasts longer, or a load with a rate of its own",
             code="trace_unreadable",
         )
-    period = span + span / (len(offsets) - 1)
-    return (turn * period + offset for turn in itertools.count() for offset in offsets)
+    return Timetable(offsets, span + span / (len(offsets) - 1))
