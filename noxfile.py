@@ -3,7 +3,8 @@
 `nox -s 'tests(core)' -- -k door` runs some tests of one package.
 
 Each session has a virtual environment of its own with no more than it needs, so that a forgotten requirement is seen.
-pip's own configuration (PIP_INDEX_URL, PIP_FIND_LINKS, …) is honoured.
+pip's own configuration (PIP_INDEX_URL, PIP_FIND_LINKS, …) is honoured. As root, the sessions `slurm` and `docker`
+install what they start with apt-get; where that cannot be, they are skipped with the reason.
 """
 
 from __future__ import annotations
@@ -11,7 +12,9 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import stat
 from pathlib import Path
+from typing import NoReturn
 
 import nox
 
@@ -19,7 +22,7 @@ nox.needs_version = ">=2024.10.9"
 nox.options.default_venv_backend = "venv"
 nox.options.reuse_venv = "yes"
 nox.options.stop_on_first_error = False
-nox.options.sessions = ["lint", "typing", "tests", "minimums", "docs", "build", "demo"]
+nox.options.sessions = ["lint", "typing", "tests", "minimums", "docs", "build", "demo", "slurm", "docker"]
 
 ROOT = Path(__file__).parent
 CPU = ("-c", "constraints/cpu.txt")
@@ -52,9 +55,11 @@ UNWANTED = {"vllm": ("torchvision", "torchaudio", "torchcodec")}
 
 #: What the tests on a real Slurm start and call.
 SLURM_PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "srun")
+SLURM_PACKAGES = ("munge", "slurmctld", "slurmd", "slurm-client")
 
 #: What the tests with real Docker containers start and call.
 DOCKER_PROGRAMS = ("dockerd", "docker", "debootstrap")
+DOCKER_PACKAGES = ("docker.io", "debootstrap")
 
 #: Run beside the core alone: ends with an error that names the engine, if anything brought one.
 NO_ENGINE = """
@@ -70,10 +75,19 @@ def _editable(*packages: str) -> list[str]:
     return [argument for package in packages for argument in ("-e", package)]
 
 
+def _untested(session: nox.Session, why: str) -> NoReturn:
+    """Skip the session, loudly: its closing line says what nobody has tested, and why."""
+    session.skip(f"{session.name.upper()} IS NOT TESTED: {why}")
+
+
 def _debian(session: nox.Session, programs: tuple[str, ...], packages: tuple[str, ...]) -> None:
-    """Install Debian's packages unless every program is there already; needs root."""
+    """Install Debian's packages unless every program is there already; skips the session where that cannot be."""
+    if os.geteuid() != 0:
+        _untested(session, "its daemons need root; run this session as root")
     if all(shutil.which(program) for program in programs):
         return
+    if shutil.which("apt-get") is None:
+        _untested(session, f"not installed: {', '.join(programs)}; and there is no apt-get to install them with")
     quiet = {"DEBIAN_FRONTEND": "noninteractive"}
     session.run("apt-get", "update", "-qq", external=True, env=quiet)
     install = ("apt-get", "install", "-qq", "--yes", "--no-install-recommends", *packages)
@@ -107,9 +121,13 @@ def minimums(session: nox.Session) -> None:
 @nox.session
 def slurm(session: nox.Session) -> None:
     """Run the tests of llem-slurm on a real Slurm of one node, installed and started here; needs root and Debian."""
-    if os.geteuid() != 0:
-        session.skip("SLURM IS NOT TESTED: its daemons need root; run this session as root")
-    _debian(session, SLURM_PROGRAMS, ("munge", "slurmctld", "slurmd", "slurm-client"))
+    _debian(session, SLURM_PROGRAMS, SLURM_PACKAGES)
+    device = Path(session.create_tmp()) / "device"
+    device.unlink(missing_ok=True)
+    try:  # the cluster's GPUs are such files; root of a container may not be allowed to make them
+        os.mknod(device, 0o666 | stat.S_IFCHR, os.makedev(1, 3))
+    except PermissionError as error:
+        _untested(session, f"this root may not make a device file: {error}")
     session.install(*CPU, *_editable(*UNDER_TEST["slurm"], "./llem-pytorch"), *TEST_TOOLS)
     session.run("pytest", "tests/slurm", *session.posargs, env={"LLEM_TEST_SLURM": "1"})
 
@@ -170,12 +188,16 @@ def build(session: nox.Session) -> None:
 
 @nox.session
 def docker(session: nox.Session) -> None:
-    """Run workers in real Docker containers, with a daemon and images made here; needs root and Debian."""
-    if os.geteuid() != 0:
-        session.skip("DOCKER IS NOT TESTED: its daemon needs root; run this session as root")
-    _debian(session, DOCKER_PROGRAMS, ("docker.io", "debootstrap"))
-    session.install(*CPU, *_editable(CORE, "./llem-pytorch"), *TEST_TOOLS, "hatchling")
+    """Run workers in real Docker containers, with a daemon and images made here, and the same work as a job of Slurm.
+
+    Needs root, Debian, and a kernel that lets Docker run containers.
+    """
+    _debian(session, (*DOCKER_PROGRAMS, *SLURM_PROGRAMS), (*DOCKER_PACKAGES, *SLURM_PACKAGES))
     folder = Path(session.create_tmp())
+    tried = session.run("python", "tests/docker/daemon.py", str(folder), silent=True)
+    if tried:
+        _untested(session, str(tried).strip())
+    session.install(*CPU, *_editable(CORE, "./llem-pytorch", "./llem-slurm"), *TEST_TOOLS, "hatchling")
     wheels = folder / "wheels"
     shutil.rmtree(wheels, ignore_errors=True)
     ours = ("--no-deps", "--no-build-isolation", "./llem-core", "./llem-pytorch")
@@ -184,8 +206,10 @@ def docker(session: nox.Session) -> None:
     required = ("torch", "accelerate", *(str(path) for path in wheels.glob("llem_*.whl")))
     python = ("--python-version=3.11", "--only-binary=:all:")
     session.run("pip", "download", "-q", "-d", str(wheels), *CPU, *python, *required)
-    command = ("python", "-m", "pytest", "tests/docker", *session.posargs)
-    session.run("python", "tests/docker/daemon.py", str(folder), str(wheels), "--", *command)
+    together = "tests/slurm/test_slurm_cluster.py::test_the_same_by_every_launcher"
+    command = ("python", "-m", "pytest", "tests/docker", together, *session.posargs)
+    daemon = ("python", "tests/docker/daemon.py", str(folder), str(wheels), "--")
+    session.run(*daemon, *command, env={"LLEM_TEST_SLURM": "1"})
 
 
 @nox.session(reuse_venv=False)

@@ -3,6 +3,8 @@
 `python tests/docker/daemon.py FOLDER WHEELS -- COMMAND …` runs a command with it (DOCKER_HOST and the images' names are
 set for it) and stops it again. Needs root, `dockerd` and `debootstrap`. WHEELS holds llem-core, llem-pytorch and all
 that they require; the images are built without a network. FOLDER keeps the base system; the daemon's data are removed.
+
+`python tests/docker/daemon.py FOLDER` only tries whether this machine lets Docker run a container; prints why not.
 """
 
 from __future__ import annotations
@@ -21,6 +23,12 @@ REPOSITORY = Path(__file__).parents[2]
 SUITE = "bookworm"
 BASE, IMAGE = "llem-debian:test", "llem-pytorch:test"
 TORCH = "torch==2.13.0+cpu"
+#: Of Docker's own package, and without any library: the smallest container that there can be.
+STATIC = "docker-init"
+
+
+class Refused(Exception):
+    """The machine does not let Docker do its work; nothing of llem is at fault."""
 
 
 @contextlib.contextmanager
@@ -52,8 +60,34 @@ def _wait_for(process: subprocess.Popen[bytes], environ: dict[str, str], log: Pa
     until = time.monotonic() + 60
     while subprocess.run(["docker", "version"], env=environ, capture_output=True).returncode != 0:
         if process.poll() is not None or time.monotonic() > until:
-            raise SystemExit(f"dockerd did not start:\n{log.read_text()[-2000:]}")
+            raise Refused(f"dockerd does not start: {_end(log.read_text())}")
         time.sleep(0.2)
+
+
+def try_out(folder: Path) -> None:
+    """Run a container of one program. Raises Refused when this machine does not let it."""
+    program = shutil.which(STATIC)
+    if program is None:
+        raise Refused(f"there is no `{STATIC}` beside dockerd")
+    with daemon(folder / "daemon") as environ:
+        root = folder / "one"
+        root.mkdir(exist_ok=True)
+        shutil.copy(program, root / STATIC)
+        archive = f"{root}.tar"
+        commands = [
+            ("tar", "-C", str(root), "-cf", archive, "."),
+            ("docker", "import", archive, "one"),
+            ("docker", "run", "--rm", "--network=none", "one", f"/{STATIC}", "--version"),
+        ]
+        for command in commands:
+            done = subprocess.run(command, env=environ, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+            if done.returncode != 0:
+                raise Refused(f"`{' '.join(command[:2])}` says: {_end(done.stdout)}")
+
+
+def _end(said: str) -> str:
+    """The last lines of what a program said, as one."""
+    return " | ".join(said.split("\n")[-4:]).strip(" |")
 
 
 def build(folder: Path, wheels: Path, environ: dict[str, str]) -> None:
@@ -84,7 +118,6 @@ def _run(*command: str, environ: dict[str, str] | None = None) -> None:
 
 def main(folder: Path, wheels: Path, command: list[str]) -> int:
     """The command's status."""
-    folder.mkdir(parents=True, exist_ok=True)
     with daemon(folder / "daemon") as environ:
         build(folder, wheels, environ)
         told = {**environ, "LLEM_TEST_IMAGE": IMAGE, "LLEM_TEST_BARE_IMAGE": BASE}
@@ -92,5 +125,13 @@ def main(folder: Path, wheels: Path, command: list[str]) -> int:
 
 
 if __name__ == "__main__":
+    place = Path(sys.argv[1]).absolute()
+    place.mkdir(parents=True, exist_ok=True)
+    if len(sys.argv) == 2:
+        try:
+            try_out(place)
+        except Refused as refused:
+            print(refused)
+        raise SystemExit(0)
     at = sys.argv.index("--")
-    raise SystemExit(main(Path(sys.argv[1]).absolute(), Path(sys.argv[2]).absolute(), sys.argv[at + 1 :]))
+    raise SystemExit(main(place, Path(sys.argv[2]).absolute(), sys.argv[at + 1 :]))

@@ -1,6 +1,6 @@
 """A real Slurm of one node, started by hand without systemd: munged, slurmctld, slurmd, each in the foreground.
 
-Two devices stand in for GPUs: character devices that behave as /dev/null, so that requests for GPUs, their counts and
+Four devices stand in for GPUs: character devices that behave as /dev/null, so that requests for GPUs, their counts and
 `CUDA_VISIBLE_DEVICES` are real and nothing computes on them.
 """
 
@@ -23,7 +23,7 @@ import pytest
 #: Set by the nox session that installs Slurm: without it the tests that need one are skipped, with it they must run.
 WANTED = "LLEM_TEST_SLURM"
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "srun", "scontrol")
-NODE, CPUS, GPUS = "node0", 8, 2
+NODE, CPUS, GPUS = "node0", 8, 4
 
 CONF = """
 ClusterName=llem

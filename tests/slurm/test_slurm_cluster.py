@@ -22,6 +22,8 @@ from llem.results.verify import verify
 
 pytestmark = pytest.mark.timeout(240)
 
+#: An image with llem and PyTorch, where `nox -s docker` has made one.
+IMAGE = os.environ.get("LLEM_TEST_IMAGE")
 #: A batch takes longer than the window, so that every trial is one batch, and has the same tokens wherever it runs.
 QUICK = {
     "backend": "echo",
@@ -46,6 +48,8 @@ def study(**changes: Any) -> dict[str, Any]:
     return {"name": "jobs", "base": shared, "axes": axes, **of_the_study}
 
 
+#: A folder whose module `pynvml` knows four GPUs.
+NVML = Path(__file__).parents[1] / "nvml"
 ONE_ENGINE = {"axes": {"load.batch_size": [1, 2]}, "parallel": 1}
 
 
@@ -59,7 +63,8 @@ class Command:
     def start(self, document: Mapping[str, Any], out: Path, *more: str, **options: Any) -> subprocess.Popen[str]:
         """Begin it, with settings of the launcher `slurm`."""
         config = self._folder / "config.yaml"
-        config.write_text(yaml.safe_dump({"launchers": {"slurm": options}}))
+        docker = {"docker": {"image": {"pytorch": IMAGE}}} if IMAGE else {}
+        config.write_text(yaml.safe_dump({"launchers": {"slurm": options, **docker}}))
         path = self._folder / "study.yaml"
         path.write_text(yaml.safe_dump(dict(document)))
         command = [sys.executable, "-m", "llem", "run", str(path), "-o", str(out), *more]
@@ -116,6 +121,12 @@ def marks(folder: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for path in paths for line in path.read_text().splitlines()]
 
 
+def used_gpus(folder: Path) -> dict[str, list[str]]:
+    """UUIDs of the GPUs of each experiment's engine."""
+    store = Store.open(folder)
+    return {name: gpus for name in store.experiment_ids() for gpus in [store.engines(name)[0]["device"]["gpus"]]}
+
+
 def measuring(folder: Path, stored: int = 0) -> Callable[[], bool]:
     """Whether a trial is under way, and so many are stored."""
 
@@ -145,17 +156,29 @@ def test_the_same_as_by_process(command: Command, cluster: Any, tmp_path: Path) 
     assert not list((tmp_path / "slurm").rglob("*.pkl"))
 
 
-def test_the_same_with_a_real_engine(command: Command, tmp_path: Path) -> None:
-    """PyTorch makes the same tokens in a job and in a process."""
+def test_the_same_by_every_launcher(command: Command, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """PyTorch makes the same tokens in a process, in a job, and, where the session brings Docker, in a container."""
     lengths = {"kind": "synthetic", "input_tokens": 16, "output_tokens": 128}
-    document = study(backend="pytorch", workload=lengths, axes={"load.batch_size": [1]}, trials=1, parallel=1)
+    axes = {"load.batch_size": [1]}
+    document = study(backend="pytorch", dtype="float32", workload=lengths, axes=axes, trials=1, parallel=1)
     del document["base"]["echo"]
-    for launcher in ("process", "slurm"):
+    found = {}
+    for launcher in ("process", "slurm", *(["docker"] if IMAGE else [])):
         status, told = command.run(document, tmp_path / launcher, "--launcher", launcher)
         assert status == 0, told
-    [found] = trials(tmp_path / "slurm").values()
-    assert found[0][1] == 128
-    assert [found] == list(trials(tmp_path / "process").values())
+        found[launcher] = trials(tmp_path / launcher)
+    with capsys.disabled():
+        print("\nlauncher  experiment        input tokens  output tokens  digest of the output")
+        for launcher, experiments in found.items():
+            for name, made in experiments.items():
+                print(
+                    f"{launcher:8}  {name}",
+                    *(f"{given:13}  {out:13}  {digest}" for given, out, digest in made.values()),
+                )
+
+    [first, *others] = found.values()
+    assert [trial[1] for one in first.values() for trial in one.values()] == [128]
+    assert others == [first] * len(others)
 
 
 # what is asked for
@@ -184,14 +207,52 @@ def test_gpus_are_those_that_slurm_assigns(command: Command, tmp_path: Path) -> 
 
     status, told = command.slurm(study(), tmp_path / "two", gres="gpu:2")
     assert status == 0, told
-    assert [mark["gpus"] for mark in marks(tmp_path / "two")] == ["0,1", "0,1"]
+    assert sorted(mark["gpus"] for mark in marks(tmp_path / "two")) == ["0,1", "2,3"]
+
+
+def test_a_number_of_gpus_is_whatever_the_job_was_given(command: Command, cluster: Any, tmp_path: Path) -> None:
+    """By UUID in the result, and not in the id; where `llem` runs there is no GPU. More than a node has is refused."""
+    settings = {
+        "device": "cuda",
+        "gpus": 2,
+        "axes": {"dtype": ["float32", "bfloat16"]},
+        "echo": {"token_seconds": 0.05},
+    }
+    setup = [f"export PYTHONPATH={NVML}"]
+    status, told = command.slurm(study(**settings), tmp_path / "first", setup=setup)
+    assert status == 0, told
+    other = cluster.ask("sbatch", "--parsable", "--gpus-per-node=2", "--output=/dev/null", "--wrap=sleep 60")
+    status, told = command.slurm(study(**settings, parallel=1), tmp_path / "then", setup=setup)
+    assert status == 0, told
+    cluster.ask("scancel", other)
+
+    first, then = used_gpus(tmp_path / "first"), used_gpus(tmp_path / "then")
+    assert sorted(first.values()) == [["GPU-A", "GPU-B"], ["GPU-C", "GPU-D"]]
+    assert list(then.values()) == [["GPU-C", "GPU-D"]] * 2
+    assert first.keys() == then.keys()
+
+    status, told = command.slurm(study(**settings | {"gpus": 5}), tmp_path / "five", setup=setup)
+    assert status != 0
+    assert "Requested node configuration is not available" in " ".join(told.split())
+
+
+def test_gpus_that_nobody_asked_for_are_left_alone(command: Command, tmp_path: Path) -> None:
+    """`device: auto` asks for none, and runs on the CPU of a node whose GPUs others may have."""
+    setup = [f"export PYTHONPATH={NVML}"]
+    status, told = command.slurm(study(device="auto", **ONE_ENGINE), tmp_path / "cpu", setup=setup)
+    assert status == 0, told
+    assert list(used_gpus(tmp_path / "cpu").values()) == [[], []]
+
+    status, told = command.slurm(study(device="auto", **ONE_ENGINE), tmp_path / "gpu", setup=setup, gpus_per_node=1)
+    assert status == 0, told
+    assert list(used_gpus(tmp_path / "gpu").values()) == [["GPU-A"]] * 2
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
         ({"partition": "mian"}, "there is no partition 'mian'"),
-        ({"gpus_per_node": 3}, "Requested node configuration is not available"),
+        ({"gpus_per_node": 5}, "Requested node configuration is not available"),
         ({"extra": {"nodelst": "a"}}, "did you mean 'nodelist'?"),
         ({"sbatch": {"reservation": "none"}}, "reservation"),
         ({"setup": ["echo no such module >&2", "exit 3"]}, "exit status 3 before its worker began: no such module"),

@@ -104,6 +104,7 @@ def test_the_end_is_announced_by_the_signal_that_ends_trials() -> None:
         ([{}], 0),
         ([{"device": "cuda"}], 1),
         ([{"device": "cuda", "gpus": (0, 1)}, {"device": "cuda"}], 2),
+        ([{"gpus": 4}, {"gpus": (0,)}], 4),
     ],
 )
 def test_gpus_follow_from_the_experiments(experiments: list[dict[str, Any]], expected: int) -> None:
@@ -117,6 +118,27 @@ def test_gpus_of_the_settings_come_first() -> None:
     assert flags(SlurmOptions(gpus_per_node=4), 1)["gpus-per-node"] == "4"
     assert "gpus-per-node" not in flags(SlurmOptions(gpus_per_node=0), 1)
     assert "gpus-per-node" not in flags(SlurmOptions(gres="gpu:1"), 1)
+
+
+@pytest.mark.parametrize(
+    ("settings", "shown"), [({}, False), ({"gpus_per_node": 1}, False), ({"gpus_per_node": 0}, True)]
+)
+def test_jobs_see_gpus_that_were_not_assigned_only_where_slurm_counts_none(
+    settings: dict[str, Any], shown: bool
+) -> None:
+    """Which the setting 0 says; it is told to the job by a variable."""
+    assert ("export LLEM_SLURM_ALL_GPUS=1" in script(SlurmOptions(**settings), 1)) is shown
+
+
+def test_fewer_gpus_than_the_experiments_use() -> None:
+    """Are refused before a job waits for them in vain."""
+    with pytest.raises(ConfigError) as caught:
+        flags(SlurmOptions(gpus_per_node=1), 2)
+    [problem] = caught.value.problems
+    assert (problem.path, problem.message) == (
+        "slurm.gpus_per_node",
+        "asks for 1, and an experiment uses 2",
+    )
 
 
 def test_every_fault_is_listed_with_what_to_do() -> None:

@@ -11,11 +11,16 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import attrs
 import pytest
 
+from llem.config.load import Layer, resolve
 from llem.errors import ConfigError, LlemError, MachineError
+from llem.plugins.registry import registry
 from llem_slurm import cluster, submission
 from llem_slurm.cluster import Ended, Queue, Queued, check_cluster, ended, queued
+from llem_slurm.config import SlurmOptions
+from llem_slurm.launcher import SlurmLauncher
 from llem_slurm.submission import Job, Submitter, comment_of
 from llem_slurm.watch import Lines
 
@@ -55,6 +60,21 @@ def test_a_controller_that_is_down(program: Program) -> None:
     with pytest.raises(MachineError, match="Unable to contact slurm controller") as caught:
         check_cluster(None)
     assert caught.value.code == "slurm_down"
+
+
+def test_a_study_is_checked_once_and_not_by_each_worker(program: Program) -> None:
+    """The launcher asks Slurm before anything is written, and whether jobs have as many GPUs as are used."""
+    for name in ("sbatch", "srun"):
+        program(name, "")
+    program("sinfo", "echo gpu")
+    asked = [resolve([Layer("test", {"backend": "echo", "gpus": 2})], registry()).experiment]
+    SlurmLauncher(SlurmOptions(partition="gpu")).check(asked)
+    launcher = SlurmLauncher(SlurmOptions(partition="gpus", gpus_per_node=1))
+    with pytest.raises(ConfigError) as caught:
+        launcher.check(asked)
+    assert "slurm.gpus_per_node: asks for 1" in str(caught.value)
+    with pytest.raises(ConfigError, match="there is no partition 'gpus'"):
+        launcher.check([attrs.evolve(asked[0], gpus=1)])
 
 
 def test_a_partition_that_is_not_there(program: Program) -> None:
@@ -189,27 +209,44 @@ def test_the_comment_tells_stores_apart(tmp_path: Path) -> None:
 STAND_IN = """
 import os, signal, sys
 print("to nobody")
+print("GPUs", os.environ.get("CUDA_VISIBLE_DEVICES"), file=sys.stderr)
 print("to the log", file=sys.stderr)
 os.kill(os.getpid(), signal.SIGUSR2)
 sys.exit(5 if sys.argv[1] == "worker" else 6)
 """
 
 
-def test_the_job_becomes_the_worker(tmp_path: Path) -> None:
-    """It tells that it began, what the worker prints goes to its log, and its exit status is the job's."""
-    package = tmp_path / "llem"
+def begun(folder: Path, **set_by_slurm: str) -> subprocess.CompletedProcess[str]:
+    """A job of an order in this folder, with a stand-in for llem."""
+    package = folder / "llem"
     package.mkdir()
     (package / "__init__.py").touch()
     (package / "__main__.py").write_text(STAND_IN)
-    order = tmp_path / "order.json"
-    code = f"from llem_slurm.job import begin; begin({str(order)!r}, 'abc')"
-    environment = {**os.environ, "PYTHONPATH": str(tmp_path), "SLURM_JOB_ID": "7", "CUDA_VISIBLE_DEVICES": "1"}
-    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
+    code = f"from llem_slurm.job import begin; begin({str(folder / 'order.json')!r}, 'abc')"
+    outside = {name: value for name, value in os.environ.items() if name != "CUDA_VISIBLE_DEVICES"}
+    whole = {**outside, "PYTHONPATH": str(folder), "SLURM_JOB_ID": "7", **set_by_slurm}
+    return subprocess.run([sys.executable, "-c", code], env=whole, capture_output=True, text=True, check=False)
+
+
+def test_the_job_becomes_the_worker(tmp_path: Path) -> None:
+    """It tells that it began, what the worker prints goes to its log, and its exit status is the job's."""
+    done = begun(tmp_path, CUDA_VISIBLE_DEVICES="1")
 
     assert (done.returncode, done.stdout, done.stderr) == (5, "", "")
-    assert (tmp_path / "log.txt").read_text() == "to the log\n"
+    assert (tmp_path / "log.txt").read_text() == "GPUs 1\nto the log\n"
     [mark] = map(json.loads, (tmp_path / "slurm.jsonl").read_text().splitlines())
     assert {name: mark[name] for name in ("token", "job", "gpus")} == {"token": "abc", "job": "7", "gpus": "1"}
+
+
+@pytest.mark.parametrize(
+    ("set_by_slurm", "seen"),
+    [({"CUDA_VISIBLE_DEVICES": "2,3"}, "2,3"), ({}, ""), ({"LLEM_SLURM_ALL_GPUS": "1"}, "None")],
+)
+def test_what_slurm_did_not_assign_is_not_seen(tmp_path: Path, set_by_slurm: dict[str, str], seen: str) -> None:
+    """A job without GPUs has no variable that says so; only a cluster that counts none shows all."""
+    done = begun(tmp_path, **set_by_slurm)
+    assert done.returncode == 5
+    assert (tmp_path / "log.txt").read_text().splitlines()[0] == f"GPUs {seen}"
 
 
 def test_events_are_read_whole_and_once(tmp_path: Path) -> None:

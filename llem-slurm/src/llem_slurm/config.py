@@ -24,8 +24,8 @@ class SlurmOptions:
     )
     gpus_per_node: int | None = option(
         None,
-        help="GPUs of a job; null asks for as many as its experiments use: those that `gpus` lists, or one with "
-        "`device: cuda`.",
+        help="GPUs of a job; null asks for as many as its experiments use: as many as `gpus` says or lists, or one "
+        "with `device: cuda`. 0 is for a cluster that does not count GPUs: a job then sees all of its node.",
         validator=at_least(0),
     )
     gres: str | None = option(None, help="Generic resources instead, e.g. `gpu:h100:2`.")

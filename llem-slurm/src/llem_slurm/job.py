@@ -9,10 +9,14 @@ import socket
 import sys
 from pathlib import Path
 
-__all__ = ["BEGAN", "begin"]
+__all__ = ["ALL_GPUS", "BEGAN", "begin"]
 
 #: In the worker's folder: what the job found, among it the token by which the parent knows that both see one folder.
 BEGAN = "slurm.jsonl"
+#: Set in a job of a cluster that does not count GPUs: the worker may use any of its node.
+ALL_GPUS = "LLEM_SLURM_ALL_GPUS"
+#: How Slurm tells a job its GPUs; unset in a job without any, which may see those of others all the same.
+ASSIGNED = "CUDA_VISIBLE_DEVICES"
 
 
 def begin(order: str, token: str) -> None:
@@ -26,6 +30,8 @@ def begin(order: str, token: str) -> None:
     nothing = os.open(os.devnull, os.O_RDWR)
     for number, to in ((0, nothing), (1, nothing), (2, log)):
         os.dup2(to, number)
+    if ALL_GPUS not in os.environ:
+        os.environ.setdefault(ASSIGNED, "")
     signal.signal(signal.SIGUSR2, signal.SIG_IGN)  # submitit's sign to requeue; what is ignored stays so
     os.execv(sys.executable, [sys.executable, "-P", "-m", "llem", "worker", order])
 
@@ -35,7 +41,7 @@ def _tell(path: Path, token: str) -> None:
         "token": token,
         "job": os.environ.get("SLURM_JOB_ID"),
         "node": socket.gethostname(),
-        "gpus": os.environ.get("CUDA_VISIBLE_DEVICES"),
+        "gpus": os.environ.get(ASSIGNED),
     }
     with path.open("a", encoding="utf-8") as file:
         file.write(json.dumps(facts) + "\n")

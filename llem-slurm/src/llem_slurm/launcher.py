@@ -5,10 +5,12 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import ClassVar
 
 from llem.config.load import Layer, resolve
+from llem.config.models import Experiment
 from llem.errors import MachineError
 from llem.experiment.events import Emit
 from llem.experiment.order import Turn, WorkOrder
@@ -43,11 +45,15 @@ class SlurmLauncher(Launcher):
     same_machine: ClassVar[bool] = False
 
     def __init__(self, options: SlurmOptions | None = None) -> None:
-        """Raises ConfigError or MachineError for what can be known before anything is written."""
+        """Raises ConfigError for settings that submitit or this launcher would not take."""
         super().__init__(options or SlurmOptions())
         check_options(self.options)
-        check_cluster(self.options.partition)
         self._killed = threading.Event()
+
+    def check(self, experiments: Sequence[Experiment]) -> None:
+        """That Slurm answers, knows the partition, and is asked for as many GPUs as each experiment uses."""
+        parameters(self.options, gpus_of(experiments), "", "")
+        check_cluster(self.options.partition)
 
     def launch(self, order: Path, emit: Emit, stop: threading.Event) -> int:
         work = WorkOrder.read(order)

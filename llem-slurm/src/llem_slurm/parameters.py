@@ -8,6 +8,7 @@ from typing import Any
 from llem.config.models import Experiment
 from llem.errors import ConfigError, Problem, nearest
 from llem_slurm.config import SlurmOptions
+from llem_slurm.job import ALL_GPUS
 
 __all__ = ["check_options", "gpus_of", "parameters"]
 
@@ -81,7 +82,7 @@ def _known() -> frozenset[str]:
 
 def gpus_of(experiments: Sequence[Experiment]) -> int:
     """How many GPUs the experiments of one engine process use, where the settings do not say it."""
-    return max((len(one.gpus) if one.gpus else int(one.device == "cuda") for one in experiments), default=0)
+    return max((one.gpu_count or int(one.device == "cuda") for one in experiments), default=0)
 
 
 def parameters(options: SlurmOptions, gpus: int, name: str, comment: str) -> dict[str, Any]:
@@ -90,7 +91,15 @@ def parameters(options: SlurmOptions, gpus: int, name: str, comment: str) -> dic
     Args:
         gpus: for each job, where the settings do not say it.
         name, comment: of the jobs.
+
+    Raises ConfigError where the settings ask for fewer GPUs than the experiments use. None is no contradiction: on a
+    cluster that does not count GPUs, a job sees its node's.
     """
+    if 0 < (options.gpus_per_node or 0) < gpus:
+        message = f"asks for {options.gpus_per_node}, and an experiment uses {gpus}"
+        hint = "leave it out: a job then asks for as many as its experiments use"
+        problem = Problem("slurm.gpus_per_node", message, hint)
+        raise ConfigError("invalid settings of the launcher slurm", problems=(problem,))
     found: dict[str, Any] = {theirs: getattr(options, ours) for ours, theirs in NAMES.items()}
     wanted = gpus if options.gpus_per_node is None else options.gpus_per_node
     if options.gres is None and wanted:
@@ -99,8 +108,9 @@ def parameters(options: SlurmOptions, gpus: int, name: str, comment: str) -> dic
         found["mem"] = f"{round(options.memory_gb * 1024)}M"
     if options.exclusive:
         found["exclusive"] = True
-    if options.setup:
-        found["setup"] = list(options.setup)
+    setup = [*options.setup, *([f"export {ALL_GPUS}=1"] if options.gpus_per_node == 0 else ())]
+    if setup:
+        found["setup"] = setup
     found = {key: value for key, value in found.items() if value is not None}
     # submitit's own defaults that are not the cluster's: five minutes, and an accounting key that must exist
     found.setdefault("time", None)
