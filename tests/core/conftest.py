@@ -10,9 +10,12 @@ from typing import Any
 
 import pytest
 
+from llem.api import prepare
+from llem.config.layers import Layer
 from llem.plugins.registry import registry
 from llem.results.models import Quantity, Result
 from llem.results.store import Store
+from llem.study.preflight import Planned
 
 LAB = Path(__file__).parent / "lab"
 
@@ -48,6 +51,17 @@ def lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     registry.cache_clear()
     yield {**SHORT, "backend": "lab"}
     registry.cache_clear()
+
+
+@pytest.fixture
+def planned() -> Callable[..., Planned]:
+    """`planned(backend="echo", …)`: an experiment as `llem run` prepares it, for the launcher `process`."""
+
+    def made(**settings: Any) -> Planned:
+        [one] = prepare(None, [Layer("python", settings)], "unused").planned
+        return one
+
+    return made
 
 
 @pytest.fixture

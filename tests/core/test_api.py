@@ -11,6 +11,8 @@ import psutil
 import pytest
 
 import llem
+from llem.experiment.instruments import Instruments
+from llem.findings import finding
 from llem.results.store import Store
 from llem.results.verify import verify
 
@@ -165,6 +167,31 @@ def test_energy_of_a_plugins_meter_gross_and_net(tmp_path: Path, lab) -> None:
     assert [b.phase for b in store.baselines(result.id)] == ["before", "after"]
     assert store.engines(result.id)[0]["domains"][0]["meter"] == "steady"
     assert verify(store) == []
+
+
+def test_what_the_last_baseline_finds_is_in_the_result(tmp_path: Path, lab, monkeypatch) -> None:
+    """A meter that fails in the idle time after the trials: its engine's document and the result say so."""
+    phases: list[str] = []
+    end = Instruments.end
+
+    def failing(self, t0_ns: int, t1_ns: int):
+        readings, rows, findings = end(self, t0_ns, t1_ns)
+        late = [finding("meter_failed", "steady failed on node: unplugged")] if phases[-1] == "baseline after" else []
+        return readings, rows, [*findings, *late]
+
+    monkeypatch.setattr(Instruments, "end", failing)
+    settings = {**lab, "meters": ["steady"], "baseline": {"seconds": 0.2, "discard_seconds": 0.0}}
+    result = llem.run(
+        out=tmp_path / "out",
+        launcher="inline",
+        on_event=lambda event: phases.append(event["phase"]) if event["event"] == "phase" else None,
+        **settings,
+    )
+    [engine] = Store.open(tmp_path / "out").engines(result.id)
+
+    assert [one["message"] for one in engine["findings"]] == ["steady failed on node: unplugged"]
+    assert "steady failed on node: unplugged" in [one.message for one in result.findings]
+    assert verify(Store.open(tmp_path / "out")) == []
 
 
 def test_meters_of_every_kind_in_one_run(tmp_path: Path, lab) -> None:

@@ -57,3 +57,52 @@ def test_flags_make_a_serving_load(run_llem) -> None:
     assert store.read_experiment(experiment_id)["config"]["load"]["concurrency"] == 2
     assert store.trials(experiment_id)[0].serving.concurrency == 2
     assert done.stderr == ""
+
+
+TRACE = "timestamp,input_tokens,output_tokens\n" + "".join(f"{row * 0.02:.2f},8,8\n" for row in range(100))
+
+
+def test_a_trace_is_replayed(run_llem, isolated_llem) -> None:
+    """`--set load.kind=replay` sends its requests at its times: fifty a second, a hundred at double speed."""
+    (isolated_llem.folder / "trace.csv").write_text(TRACE)
+    values = (
+        "workload.kind=trace", "workload.path=trace.csv", "load.kind=replay", "load.speed=2", "window_s=0.5",
+        "warmup.seconds=0.2", "baseline.seconds=0", "echo.token_seconds=0.002", "device=cpu",
+    )  # fmt: skip
+    flags = [part for value in values for part in ("--set", value)]
+    done = run_llem("run", "-b", "echo", "--preset", "quick", "-o", "out", *flags)
+    store = Store.open("out")
+    [experiment_id] = store.experiment_ids()
+    [trial] = store.trials(experiment_id)
+
+    assert (trial.serving.kind, trial.serving.request_rate) == ("replay", 100.0)
+    assert trial.serving.sent == pytest.approx(50, abs=10)
+    assert store.engines(experiment_id)[0]["workload"]["columns"]["arrival"] == "timestamp"
+    assert "trace × 2" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("text", "values", "words"),
+    [
+        ("input_tokens,output_tokens\n8,8\n", (), "trace.csv: no column of arrival times (timestamp, "),
+        (TRACE, ("workload.arrival_column=when",), "trace.csv: no column 'when'"),
+        (TRACE + "soon,8,8\n", (), "trace.csv: row 102, column 'timestamp': must be a number of seconds"),
+        (TRACE + "-1,8,8\n", (), "trace.csv: row 102, column 'timestamp': is before the time of the row above"),
+        (TRACE, ("load.kind=closed", "workload.arrival_column=timestamp"), "workload.arrival_column: has no effect"),
+        (TRACE, ("workload.kind=synthetic",), "load.kind: is 'replay', and requests of the"),
+    ],
+)
+def test_what_cannot_be_replayed_is_refused_before_anything_is_loaded(run_llem, isolated_llem, text, values, words):
+    """A plan says so too, with the file, the row and the column, or the setting."""
+    (isolated_llem.folder / "trace.csv").write_text(text)
+    settings = {"backend": "echo", "device": "cpu", "load.kind": "replay"}
+    if "workload.kind=synthetic" not in values:
+        settings |= {"workload.kind": "trace", "workload.path": "trace.csv"}
+    settings |= dict(value.split("=") for value in values)
+    base = "".join(f"  {key}: {value}\n" for key, value in settings.items())
+    (isolated_llem.folder / "s.yaml").write_text(f"base:\n{base}")
+    for command in (("plan", "s.yaml"), ("run", "s.yaml", "-o", "out")):
+        done = run_llem(*command)
+        assert done.exit_code == 2
+        assert words in done.stderr
+    assert not Path("out").exists()

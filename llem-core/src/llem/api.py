@@ -25,7 +25,7 @@ from llem.study.expand import Study
 from llem.study.load import load
 from llem.study.machine import this_gpu
 from llem.study.preflight import Planned, plan_study
-from llem.study.runner import Ran, Terms, default_folder, run_all, run_planned, stop_on_interrupt
+from llem.study.runner import Ran, Terms, default_folder, run_all, stop_on_interrupt
 
 __all__ = ["Ready", "load_results", "load_study", "prepare", "run", "run_study"]
 
@@ -47,17 +47,18 @@ class Ready:
 
     def run(self, emit: Emit, stop: threading.Event) -> Ran:
         """Measure all experiments, as `llem.study.runner.run_all`."""
-        return run_all(self.planned, self.folder, self.make_launcher, registry(), **self._terms(emit, stop))
-
-    def run_one(self, emit: Emit, stop: threading.Event) -> Result:
-        """Measure the one experiment, as `llem.study.runner.run_planned`."""
-        [planned] = self.planned
-        return run_planned(planned, self.folder, self.make_launcher, registry(), **self._terms(emit, stop))
-
-    def _terms(self, emit: Emit, stop: threading.Event) -> dict[str, Any]:
         file = self.study.file
         terms = Terms(file.order, file.limits, file.parallel, self.resume)
-        return {"study": self.document, "emit": emit, "stop": stop, "terms": terms}
+        return run_all(
+            self.planned,
+            self.folder,
+            self.make_launcher,
+            registry(),
+            study=self.document,
+            emit=emit,
+            stop=stop,
+            terms=terms,
+        )
 
 
 def run(
@@ -93,7 +94,7 @@ def run(
             "call llem.run_study",
         )
     with stop_on_interrupt() as stop:
-        return ready.run_one(on_event, stop)
+        return ready.run(on_event, stop).only()
 
 
 def load_study(study: str | Path | Mapping[str, Any], /, **settings: Any) -> Study:
@@ -172,7 +173,7 @@ def _ready(study: Study, out: str | Path | None, launcher: str, resume: bool) ->
     user = load_user_config()
     folder = Path(out) if out is not None else default_folder(user.results_dir, study.name)
     make = functools.partial(make_launcher, launcher, registry(), user.launchers)
-    return Ready(study, plan_study(study, registry(), type(make())), folder, make, resume)
+    return Ready(study, plan_study(study, registry(), make()), folder, make, resume)
 
 
 def _layers(settings: Mapping[str, Any]) -> list[Layer]:

@@ -136,7 +136,7 @@ def test_a_gpu_that_is_hidden_names_the_variable(refuse, two_gpus, monkeypatch) 
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1")
 
     assert refuse(3, "-b", "echo", "--set", "gpus=[0]").startswith(
-        "error: GPU 0 is hidden by CUDA_VISIBLE_DEVICES\n  change CUDA_VISIBLE_DEVICES or `gpus`\n"
+        "error: GPU 0 is hidden by CUDA_VISIBLE_DEVICES\n  change CUDA_VISIBLE_DEVICES or `gpus`; a number "
     )
 
 

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
 
 import pytest
 
-from llem.devices.locks import Lock, gpu_lock
+from llem.devices.locks import Lock, gpu_lock, lock_gpus
 
 HOLD = "import sys; from llem.devices.locks import Lock; l = Lock(__import__('pathlib').Path(sys.argv[1])); print(l.take('me'), flush=True); sys.stdin.read()"  # fmt: skip  # noqa: E501
 
@@ -62,7 +61,7 @@ def test_a_holder_that_is_killed_holds_no_more(tmp_path: Path) -> None:
 
 def test_gpus_have_a_lock_each_which_every_user_may_take(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """By UUID, in a folder that all may write."""
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr("llem.devices.locks.LOCKS", tmp_path / "locks")
     one, other, same = gpu_lock("GPU-1"), gpu_lock("GPU-2"), gpu_lock("GPU-1")
 
     assert one.take()
@@ -71,4 +70,28 @@ def test_gpus_have_a_lock_each_which_every_user_may_take(tmp_path: Path, monkeyp
     assert one.path.stat().st_mode & 0o777 == 0o666
     assert one.path.parent.stat().st_mode & 0o7777 == 0o1777
     for lock in (one, other):
+        lock.let_go()
+
+
+def test_so_many_of_several_gpus_or_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first that are free, in the order given; where they are too few, those that were free stay free."""
+    monkeypatch.setattr("llem.devices.locks.LOCKS", tmp_path / "locks")
+    taken = gpu_lock("GPU-2")
+    assert taken.take("process 7")
+    assert lock_gpus([], 0, "me") == {}
+    assert lock_gpus(["GPU-3", "GPU-2", "GPU-1"], 3, "me") is None
+    got = lock_gpus(["GPU-3", "GPU-2", "GPU-1", "GPU-0"], 2, "me")
+
+    assert got is not None
+    assert list(got) == ["GPU-3", "GPU-1"]
+    assert gpu_lock("GPU-1").holder() == "me"
+    free = lock_gpus(["GPU-1", "GPU-0"], 1, "me")
+    assert free is not None
+    assert list(free) == ["GPU-0"]
+    for lock in (taken, *got.values(), *free.values()):
+        lock.let_go()
+    both = lock_gpus(["GPU-2", "GPU-1"], 2, "me")
+    assert both is not None
+    assert list(both) == ["GPU-2", "GPU-1"], "named GPUs keep their order"
+    for lock in both.values():
         lock.let_go()

@@ -10,7 +10,7 @@ from typing import Literal
 
 import attrs
 
-from llem.backends.base import Chunk
+from llem.backends.base import Chunk, Holding
 from llem.backends.echo import EchoBackend, EchoEngine, EchoOptions
 from llem.config.fields import option
 from llem.errors import ExperimentFailed, MachineError
@@ -32,6 +32,7 @@ class LabOptions:
     chunk: int = option(1, help="Tokens of a streamed chunk; the last of a request may be smaller, or empty.")
     adapter: str | None = option(None, help="A folder, or a name on a hub.", file="or id")
     weight_bits: float | None = option(None, help="Bits of a parameter that the backend says it holds.")
+    unknown_memory: str | None = option(None, help="Why the backend says nothing of memory.")
     idle: int | None = option(None, help="Changes nothing where it is 0, which the backend says.")
 
 
@@ -104,8 +105,8 @@ class LabBackend(EchoBackend):
             return attrs.evolve(experiment, options=attrs.evolve(self.options, idle=None))
         return experiment
 
-    def weight_bits(self, experiment, model):
-        return self.options.weight_bits
+    def holding(self, experiment, model):
+        return Holding(weight_bits=self.options.weight_bits, unknown=self.options.unknown_memory)
 
     def load(self, experiment, model, placement):
         if self.options.fail_in == "load":

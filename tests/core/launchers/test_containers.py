@@ -6,14 +6,18 @@ import csv
 import json
 from pathlib import Path
 
+import attrs
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from llem.devices.container import VARIABLE, Container, told_container
-from llem.errors import ConfigError, MachineError
+from llem.errors import ConfigError, LlemError, MachineError
 from llem.experiment.order import WorkOrder
+from llem.launchers.apptainer import ApptainerLauncher
 from llem.launchers.container import ended_by_signal, mount, needs_of, variables
+from llem.launchers.docker import DockerLauncher
+from llem.launchers.options import ApptainerOptions, DockerOptions
 
 
 @given(st.text(st.characters(blacklist_categories=("Cs", "Cc")), min_size=1))
@@ -120,3 +124,44 @@ def test_a_container_is_told_through_its_variable() -> None:
     assert told_container({}) is None
     with pytest.raises(MachineError, match="holds no container"):
         told_container({VARIABLE: '{"image": 3}'})
+
+
+@pytest.fixture
+def ready(recorder, tmp_path: Path, monkeypatch):
+    """Launchers of both kinds whose images are all there, by the settings they share; the home has no model cache."""
+    docker, apptainer = recorder("docker"), recorder("apptainer")
+    docker.answer(["version"], out=json.dumps({"Version": "27.0", "Components": [{"Name": "Engine"}]}))
+    docker.answer(["image", "inspect"], out=json.dumps([{"Id": "sha256:feed"}]))
+    docker.answer(["image", "inspect", "gone:1"], status=1, out="[]", err="Error: No such image: gone:1")
+    apptainer.answer(["--version"], out="apptainer version 1.3.4")
+    image = tmp_path / "echo.sif"
+    image.write_text("image")
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
+
+    def made(kind: str, image_name: str | None = None, **settings) -> DockerLauncher | ApptainerLauncher:
+        if kind == "docker":
+            return DockerLauncher(DockerOptions(image={"echo": image_name} if image_name else {}, **settings))
+        return ApptainerLauncher(ApptainerOptions(image={"echo": image_name or str(image)}, **settings))
+
+    made.calls = lambda: docker.calls + apptainer.calls
+    return made
+
+
+@pytest.mark.parametrize("kind", ["docker", "apptainer"])
+def test_what_a_container_lacks_is_found_beforehand(ready, planned, kind: str) -> None:
+    """The image of each backend, mounts, variables, models: all that would fail every worker. Nothing is started."""
+    here = planned(backend="echo", device="cpu").experiment
+    hub = attrs.evolve(here, model="org/name")
+    ready(kind).check([here])
+    ready(kind, network="host").check([here, hub])
+    for settings, experiments, message in (
+        ({"image_name": "gone:1"}, [here], "there is no image"),
+        ({"mounts": ("nowhere",)}, [here], "no file or folder nowhere"),
+        ({"env": {"NOT_SET_ANYWHERE": None}}, [here], "NOT_SET_ANYWHERE: is not set here"),
+        ({"network": "none"}, [here, hub], "org/name is not in this machine's Hugging Face cache"),
+    ):
+        with pytest.raises(LlemError) as caught:
+            ready(kind, **settings).check(experiments)
+        assert message in str(caught.value)
+
+    assert not [call for call in ready.calls() if call[0] in ("run", "exec", "pull")]

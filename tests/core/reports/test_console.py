@@ -111,6 +111,15 @@ def test_failed_experiment(result):
     assert "No trial ended" in shown
 
 
+def test_a_board_of_some_trials_is_said(result):
+    """Where not all trials ran on a board, how many did; of one that all ran on, nothing is said."""
+    other = attrs.evolve(result.domains[0], domain="gpu:GPU-99999999-0000", energy_j=student(6100.0, 9.8, "J", 2))
+    shown = text(render_result, attrs.evolve(result, domains=(*result.domains, other)))
+    assert [line for line in shown.splitlines() if "ran there" in line] == [
+        "gpu:GPU-99999999: 2 of 5 trials ran there",
+    ]
+
+
 def test_modelled_is_said(result):
     """A modelled headline says so beside the number."""
     modelled = Quantity(500.0, "J", n=1, method="single_trial", scope="cpu+dram", kind="modelled")

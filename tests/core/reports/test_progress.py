@@ -8,6 +8,7 @@ from llem.reports.progress import Estimate, StudyEstimate, progress
 
 TRIAL = {
     "event": "trial",
+    "id": "abcdefghij",
     "trial": 0,
     "output_tokens_per_s": 911.789,
     "energy_per_output_token_j": 0.04387,
@@ -15,20 +16,35 @@ TRIAL = {
 }
 
 
+def planned(trials: int, **experiments: int) -> dict:
+    """The event `study`: one engine process, with so many trials of one experiment or of each that is named."""
+    each = experiments or {"abcdefghij": trials}
+    plan = {name: {"trials": count, "trial_s": 10.0, "warm_up_s": 30.0} for name, count in each.items()}
+    share = {"share": [0, 0], "experiments": plan, "before_s": 30.0, "after_s": 20.0}
+    facts = {"experiments": len(each), "done": 0, "restarts": 1, "parallel": 1, "gap_s": 0.0}
+    return {"event": "study", **facts, "shares": [share]}
+
+
+WORKER = {"event": "worker", "worker": 0, "share": [0, 0]}
+
+
 def phase(name: str, seconds: float | None = None) -> dict:
-    """A phase begins."""
-    return {"event": "phase", "phase": name, "seconds": seconds}
+    """A phase begins, of the experiment where it is of one."""
+    of = {"id": "abcdefghij"} if name in ("warm-up", "trial") else {}
+    return {"event": "phase", "phase": name, "seconds": seconds, "trial": 0, **of}
 
 
-def calibrated(trial_s: float = 12.0, after_s: float = 20.0) -> dict:
+def calibrated(trial_s: float = 12.0) -> dict:
     """Calibration is over."""
-    return {"event": "calibrated", "batch_s": 0.1, "batches": 100, "trial_s": trial_s, "after_s": after_s}
+    return {"event": "calibrated", "id": "abcdefghij", "trial_s": trial_s, "settle_s": 0.0, "after_s": 20.0}
 
 
 def test_a_run_line_by_line() -> None:
     """Phase, watts, tokens per second and time left, as they become known."""
     estimate = Estimate(3)
     steps = [
+        (0.0, planned(3), "start"),
+        (0.0, WORKER, "start"),
         (0.0, phase("load"), "load"),
         (5.0, phase("baseline before", 30.0), "baseline before"),
         (10.0, {"event": "power", "watts": {"gpu:A": 70.2, "gpu:B": 60.2}}, "baseline before · 130 W"),
@@ -42,7 +58,7 @@ def test_a_run_line_by_line() -> None:
         (89.0, phase("trial", 12.0), "trial 3 of 3 · 650 W · 1.235e+06 tok/s · about 0:32 left"),
         (101.0, TRIAL, None),
         (101.0, phase("baseline after", 20.0), "baseline after · 650 W · 911.8 tok/s · about 0:20 left"),
-        (121.0, {"event": "outcome", "outcome": "done"}, "baseline after · 650 W · 911.8 tok/s · about 0:00 left"),
+        (121.0, {"event": "worker ended"}, "baseline after · 650 W · 911.8 tok/s · about 0:00 left"),
     ]
     for now, event, line in steps:
         estimate.update(event, now)
@@ -53,30 +69,11 @@ def test_a_run_line_by_line() -> None:
 def test_time_left_is_unknown_until_a_batch_was_timed() -> None:
     """A guess would be worse than nothing."""
     estimate = Estimate(5)
+    estimate.update(planned(5), 0.0)
+    estimate.update(WORKER, 0.0)
     estimate.update(phase("baseline before", 30.0), 0.0)
 
     assert estimate.left_s(10.0) is None
-
-
-def test_time_left_never_grows_below_zero_when_a_phase_takes_longer() -> None:
-    """A phase that outlasts its estimate counts as about to end."""
-    estimate = Estimate(1)
-    estimate.update(calibrated(12.0, 0.0), 0.0)
-    estimate.update(phase("trial", 12.0), 0.0)
-
-    assert [estimate.left_s(now) for now in (0.0, 5.0, 12.0, 100.0)] == [12.0, 7.0, 0.0, 0.0]
-
-
-def test_further_engine_processes_count() -> None:
-    """The baseline after the first process's trials is not the end when others are still to come."""
-    estimate = Estimate(4)
-    estimate.update(calibrated(10.0, 5.0), 0.0)
-    for _ in range(2):
-        estimate.update(phase("trial", 10.0), 0.0)
-        estimate.update(TRIAL, 10.0)
-    estimate.update(phase("baseline after", 5.0), 10.0)
-
-    assert estimate.left_s(10.0) == 5.0 + 2 * 10.0 + 5.0
 
 
 def test_more_trials_than_the_least_are_counted_on() -> None:
@@ -94,13 +91,21 @@ def test_more_trials_than_the_least_are_counted_on() -> None:
 @pytest.mark.parametrize("watts", [{}, {"node": 0.0}])
 def test_no_power_is_not_zero_watts(watts: dict) -> None:
     """Without a meter nothing is said of power; a meter that reads 0 W says so."""
-    estimate = Estimate(1)
-    estimate.update({"event": "power", "watts": watts}, 0.0)
+    for estimate in (Estimate(1), StudyEstimate(STUDY)):
+        estimate.update({"event": "power", "watts": watts}, 0.0)
+        assert ("W" in estimate.line(0.0)) is bool(watts)
 
-    assert ("W" in estimate.line(0.0)) is bool(watts)
 
-
-EVENTS = [phase("load"), phase("warm-up"), calibrated(), phase("trial", 12.0), TRIAL, phase("baseline after", 1.0)]
+EVENTS = [
+    planned(1),
+    WORKER,
+    phase("load"),
+    phase("warm-up"),
+    calibrated(),
+    phase("trial", 12.0),
+    TRIAL,
+    phase("baseline after", 1.0),
+]
 
 
 @pytest.mark.parametrize(
@@ -120,7 +125,7 @@ def test_off_a_terminal_there_are_plain_lines(capsys, monkeypatch, verbose: bool
 
     assert captured.out == ""
     assert captured.err.splitlines()[: len(lines)] == lines
-    assert captured.err.splitlines()[-1].startswith("baseline after · 911.8 tok/s · about 0:0")
+    assert captured.err.splitlines()[-1].startswith("baseline after · 911.8 tok/s · about 0:")
     assert len(captured.err.splitlines()) == len(lines) + 1
     assert "\x1b" not in captured.err
 
@@ -142,7 +147,7 @@ def test_quiet_shows_nothing(capsys) -> None:
     assert capsys.readouterr() == ("", "")
 
 
-STUDY = {"event": "study", "experiments": 3, "done": 1, "trials": 4, "restarts": 1, "seconds": 100.0}
+STUDY = planned(0, abcdefghij=2, klm=1, old=0) | {"done": 1}
 
 
 def of(name: str, event: dict, worker: int = 0) -> dict:
@@ -152,32 +157,36 @@ def of(name: str, event: dict, worker: int = 0) -> dict:
 
 def test_a_study_line_by_line() -> None:
     """Done, failed, what each worker is at, watts of all of them, and the time left."""
-    study = StudyEstimate(STUDY, 0.0)
-    trial = of("abcdefghij", {**phase("trial", 9.0), "trial": 0})
+    study = StudyEstimate(STUDY)
     done, oom = ({"event": "outcome", "outcome": outcome} for outcome in ("done", "oom"))
     result = {"event": "result", "id": "abcdefghij", "outcome": "done"}
     steps = [
-        (0.0, {"event": "phase", "phase": "load", "worker": 0}, "1 of 3 done · load · about 1:40 left"),
-        (10.0, of("abcdefghij", phase("warm-up", 5.0)), "1 of 3 done · abcdefgh warm-up · about 1:30 left"),
-        (15.0, trial, "1 of 3 done · abcdefgh trial 1 · about 1:25 left"),
-        (20.0, {"event": "power", "watts": {"gpu:A": 300.4}, "worker": 0}, None),
-        (20.0, {"event": "power", "watts": {"gpu:B": 100.0, "gpu:C": 50.0}, "worker": 1}, None),
-        (25.0, of("abcdefghij", TRIAL), "1 of 3 done · abcdefgh trial 1 · 450 W · about 1:15 left"),
-        (30.0, of("abcdefghij", TRIAL), "1 of 3 done · abcdefgh trial 1 · 450 W · about 0:30 left"),
-        (30.0, of("abcdefghij", done), "2 of 3 done · abcdefgh trial 1 · 450 W · about 0:30 left"),
-        (31.0, of("klm", oom), None),
-        (32.0, {"event": "worker ended", "worker": 0}, "2 of 3 done · 1 failed · 150 W · about 0:32 left"),
-        (32.0, result, "2 of 3 done · 1 failed · 150 W · about 0:32 left"),
+        (0.0, WORKER, "1 of 3 done · about 2:20 left"),
+        (0.0, {"event": "phase", "phase": "load", "worker": 0}, "1 of 3 done · load · about 2:20 left"),
+        (10.0, phase("warm-up", 30.0), "1 of 3 done · abcdefgh warm-up · about 1:50 left"),
+        (15.0, None, "1 of 3 done · abcdefgh warm-up · about 1:45 left"),
+        (40.0, calibrated(10.0), None),
+        (40.0, phase("trial"), "1 of 3 done · abcdefgh trial 1 · about 1:20 left"),
+        (45.0, {"event": "power", "watts": {"gpu:A": 300.4}, "worker": 0}, None),
+        (45.0, {"event": "power", "watts": {"gpu:B": 100.0, "gpu:C": 50.0}, "worker": 1}, None),
+        (50.0, TRIAL, "1 of 3 done · abcdefgh trial 1 · 450 W · about 1:10 left"),
+        (60.0, TRIAL, "1 of 3 done · abcdefgh trial 1 · 450 W · about 1:00 left"),
+        (60.0, of("abcdefghij", done), "2 of 3 done · abcdefgh trial 1 · 450 W · about 1:00 left"),
+        (61.0, of("klm", oom), None),
+        (61.0, phase("baseline after"), "2 of 3 done · 1 failed · baseline after · 450 W · about 0:20 left"),
+        (81.0, {"event": "worker ended", "worker": 0}, "2 of 3 done · 1 failed · 150 W · about 0:00 left"),
+        (82.0, result, "2 of 3 done · 1 failed · 150 W · about 0:00 left"),
     ]  # fmt: skip
     for now, event, line in steps:
-        study.update(event, now)
+        if event is not None:
+            study.update(event, now)
         if line is not None:
             assert study.line(now) == line
 
 
 def test_with_several_engine_processes_the_result_tells_that_an_experiment_is_done() -> None:
     """The first of its workers that ends well is not the last one."""
-    study = StudyEstimate({**STUDY, "restarts": 2}, 0.0)
+    study = StudyEstimate({**STUDY, "restarts": 2})
     study.update(of("a", {"event": "outcome", "outcome": "done"}), 1.0)
     assert study.done == 1
     study.update({"event": "result", "id": "a", "outcome": "done"}, 2.0)
@@ -188,15 +197,16 @@ def test_with_several_engine_processes_the_result_tells_that_an_experiment_is_do
 
 def test_hours_are_told_as_hours() -> None:
     """A study may take days."""
-    assert StudyEstimate({**STUDY, "seconds": 3_725.0}, 0.0).line(0.0) == "1 of 3 done · about 1:02:05 left"
+    assert StudyEstimate(planned(0, a=361)).line(0.0) == "0 of 1 done · about 1:01:30 left"
 
 
 def test_plain_lines_of_a_study(capsys, monkeypatch) -> None:
-    """Each trial with its experiment, each result with how it ended, and what is waited for."""
+    """Warnings, each trial with its experiment, each result with how it ended, and what is waited for."""
     monkeypatch.setenv("COLUMNS", "120")
     ended = {"event": "result", "id": "abc", "outcome": "done", "valid": True, "error": None}
     with progress(0, quiet=False) as emit:
         emit(STUDY)
+        emit({"event": "warning", "message": "1 experiment goes on elsewhere"})
         emit({"event": "waiting", "for": "GPU-1 (process 7, other)"})
         emit(of("abcdefghij", phase("warm-up")))
         emit(of("abcdefghij", TRIAL))
@@ -205,8 +215,9 @@ def test_plain_lines_of_a_study(capsys, monkeypatch) -> None:
         emit({**ended, "id": "e", "outcome": "oom", "valid": False, "error": "[too] large"})
 
     assert capsys.readouterr().err.splitlines() == [
+        "warning: 1 experiment goes on elsewhere",
         "waiting for GPU-1 (process 7, other)",
-        "1 of 3 done · abcdefgh warm-up · about 1:40 left",
+        "1 of 3 done · abcdefgh warm-up · about 2:20 left",
         "abcdefgh trial 1: 911.8 tok/s · 0.04387 J/output token",
         "abc done",
         "d done: not valid",

@@ -6,7 +6,7 @@ import attrs
 import pytest
 
 from llem.config.models import Baseline, Experiment, Warmup
-from llem.study.estimate import Estimate, estimate, estimate_groups
+from llem.study.estimate import Estimate, estimate, estimate_groups, share_plan
 
 PLAIN = Experiment(
     backend="echo",
@@ -47,3 +47,16 @@ def test_those_that_share_an_engine_share_its_baselines() -> None:
 
     assert estimate_groups([group]) == Estimate(2 * 50.0 + 3 * 30.0 + 100.0, 2 * 50.0 + 3 * 30.0 + 200.0, 2)
     assert estimate_groups([[PLAIN]], gap_s=2.0, parallel=2) == Estimate(140.0 / 2, 200.0 / 2, 1)
+
+
+def test_what_an_engine_process_will_do() -> None:
+    """Trials that are due, each with its window and pause, warm-ups, and the baselines around them."""
+    experiments = {"a": PLAIN, "b": attrs.evolve(PLAIN, trials=1, restarts=2, window_s=3.0)}
+    turns = [("b", 1), ("a", 4), ("a", 5), ("b", 2)]
+    plan = share_plan(turns, experiments, gap_s=0.5)
+
+    assert (plan["before_s"], plan["after_s"]) == (30.0, 20.0)
+    assert plan["experiments"] == {
+        "b": {"trials": 1, "trial_s": 3.5, "warm_up_s": 30.0},
+        "a": {"trials": 1, "trial_s": 10.5, "warm_up_s": 30.0},
+    }

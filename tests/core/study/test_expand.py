@@ -257,12 +257,12 @@ def test_loads_of_several_kinds_are_one_axis(study: Make, lab) -> None:
         ({"load": {"batch_size": 1}}, 4),
         ({"load.batch_size": [1, 2]}, 2),
         ({"load.batch_size": 1.0}, 4),
-        ({"load.batch_size": True}, 6),
+        ({"load.batch_size": 7}, 6),
         ({"backend": "echo", "load.batch_size": 3}, 4),
     ],
 )
 def test_points_that_match_all_of_an_entry_are_left_out(study: Make, entry: dict, left: int) -> None:
-    """On settings of axes and of the base alike; a list matches each of its values; true is not 1."""
+    """On settings of axes and of the base alike; a list matches each of its values; 1.0 is 1."""
     made = study(axes={"dtype": ["float16", "float32"], "load.batch_size": [1, 2, 3]}, exclude=[entry])
 
     assert len(made.experiments) == left
@@ -276,6 +276,93 @@ def test_an_excluded_point_is_not_looked_at(study: Make) -> None:
 
     assert made.invalid == ()
     assert [one.by for one in made.excluded] == ["python: exclude[1]"]
+
+
+@pytest.mark.parametrize(
+    ("entry", "problems"),
+    [
+        (
+            {"when": {"backend": "echo"}, "reason": "x"},
+            ["when: unknown setting (name settings, such as backend or load.batch_size)", "reason: unknown setting"],
+        ),
+        ({"load.batchsize": 1}, ["load.batchsize: unknown setting (did you mean 'batch_size'?)"]),
+        ({"load": {"batchsize": 1}}, ["load.batchsize: unknown setting (did you mean 'batch_size'?)"]),
+        ({"token_seconds": 1}, ["token_seconds: unknown setting (did you mean 'echo.token_seconds'?)"]),
+        ({"batch_size.x": 1}, ["batch_size: unknown setting"]),
+        ({"dtype.x": 1}, ["dtype.x: unknown setting"]),
+        ({"load.batch_size": "1"}, ["load.batch_size: must be an integer, got the text '1'"]),
+        ({"load.batch_size": True}, ["load.batch_size: must be an integer, got true"]),
+        ({"load.batch_size": 1.5}, ["load.batch_size: must be an integer, got the number 1.5"]),
+        ({"load.batch_size": [1, None]}, ["load.batch_size: must be an integer, got null"]),
+        ({"load.kind": "offlin"}, ["load.kind: must be"]),
+        ({"echo": 3}, ["echo: must be a section, got the number 3"]),
+        ({"vlm.max_num_seqs": 8}, ["vlm: unknown setting"]),
+    ],
+)
+def test_an_exclusion_that_can_match_nothing_is_refused(study: Make, entry: dict, problems: list[str]) -> None:
+    """What is no setting of anything, or no value of it, at its first wrong step and with what was meant."""
+    with pytest.raises(ConfigError) as caught:
+        study(axes={"load.batch_size": [1, 2]}, exclude=[{"load.batch_size": 2}, entry])
+
+    assert len(told(caught)) == len(problems)
+    for said, expected in zip(told(caught), problems, strict=True):
+        assert said.startswith(f"python: exclude[1].{expected}")
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        {"load.concurrency": 3},
+        {"load.kind": ["closed", "open"]},
+        {"workload.path": "a.txt"},
+        {"gpus": 2},
+        {"gpus": [0, 1]},
+        {"steady.watts": 1},
+        {"load": {"batch_size": 7}},
+        {"revision": None},
+    ],
+)
+@pytest.mark.usefixtures("lab")
+def test_an_exclusion_of_what_this_study_does_not_set_is_a_note(study: Make, entry: dict) -> None:
+    """It may be of another kind of load, of another workload or of a meter: settings that there are."""
+    assert study(axes={"load.batch_size": [1, 2]}, exclude=[entry]).notes == ("python: exclude[0] matches no point",)
+
+
+def test_an_exclusion_where_nothing_varies_is_a_note(study: Make) -> None:
+    """One experiment is not left out of itself; a typo is told all the same."""
+    assert study(exclude=[{"dtype": "float16"}]).notes == ("`exclude` leaves nothing out: this is one experiment",)
+    with pytest.raises(ConfigError, match="exclude"):
+        study(exclude=[{"dtyp": "float16"}])
+
+
+@pytest.mark.parametrize(
+    ("parts", "problem"),
+    [
+        ({"axes": {"dtype": ["float32"], "lab.chunkk": [1, 2]}}, "axes.lab.chunkk: unknown setting (did you mean"),
+        ({"axes": {"dtype": ["float32"], "lab.chunk": [1, "2"]}}, "axes.lab.chunk[1]: must be an integer, got"),
+        ({"zip": {"dtype": ["float32"], "lab.chunkk": [1]}}, "zip.lab.chunkk: unknown setting"),
+        ({"axes": {"dtype": {"float32": {"lab.chunkk": [1]}}}}, "axes.dtype.float32.lab.chunkk: unknown setting"),
+        ({"experiments": [{"lab": {"chunkk": 1}}]}, "experiments[0].lab.chunkk: unknown setting"),
+        ({"axes": {"dtype": ["float32", "float16"], "window_s": [1, 2]}, "exclude": [{"dtype": "float16"}],
+          "experiments": [{"dtype": "float16", "windoww": 1}]}, "experiments[0].windoww: unknown setting"),
+    ],
+)  # fmt: skip
+@pytest.mark.usefixtures("lab")
+def test_what_no_point_uses_is_checked_all_the_same(study: Make, parts: dict, problem: str) -> None:
+    """Points on echo drop the section of lab, and an excluded point is not looked at: a typo would go unseen."""
+    with pytest.raises(ConfigError) as caught:
+        study(**parts)
+
+    [said] = told(caught)
+    assert said.startswith(f"python: {problem}")
+
+
+@pytest.mark.usefixtures("lab")
+def test_what_no_point_uses_and_is_right_is_accepted(study: Make) -> None:
+    """A study whose axes are of several backends may be run on one of them."""
+    made = study(axes={"backend": ["echo"], "lab.chunk": [1, 2]}, overrides={"backend": "echo"})
+
+    assert len(made.experiments) == 1
 
 
 def test_to_leave_out_everything_is_an_error(study: Make) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 import threading
 import time
 from pathlib import Path
@@ -14,6 +13,7 @@ from llem.config.load import Layer, resolve
 from llem.devices.locks import gpu_lock
 from llem.errors import ConfigError, ExperimentFailed, MachineError
 from llem.experiment.events import silent
+from llem.experiment.host import Host
 from llem.experiment.order import WorkOrder
 from llem.launchers.base import Launcher
 from llem.launchers.inline import InlineLauncher
@@ -37,9 +37,14 @@ def two_gpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two GPUs, GPU-A and GPU-B, and a folder of locks of our own."""
     fake = FakeNvml(FakeClock(), [FakeGpu(Load([(1.0, 100.0)]), uuid=f"GPU-{name}") for name in "AB"])
     monkeypatch.setattr("llem.devices.nvml._pynvml", lambda: fake)
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "tmp"))
-    (tmp_path / "tmp").mkdir()
+    monkeypatch.setattr("llem.devices.locks.LOCKS", tmp_path / "locks")
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+
+
+def three_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One more."""
+    fake = FakeNvml(FakeClock(), [FakeGpu(Load([(1.0, 100.0)]), uuid=f"GPU-{name}") for name in "ABC"])
+    monkeypatch.setattr("llem.devices.nvml._pynvml", lambda: fake)
 
 
 def experiment(**settings):
@@ -93,7 +98,7 @@ def run(out: Path, launcher: type[Launcher] = Recorder, emit=silent, stop=None, 
     """The study, with further parts."""
     Recorder.reset()
     loaded = load({**STUDY, **more}, (), registry())
-    planned = plan_study(loaded, registry(), launcher)
+    planned = plan_study(loaded, registry(), launcher())
     terms = Terms(loaded.file.order, loaded.file.limits, loaded.file.parallel)
     return run_all(
         planned,
@@ -204,6 +209,118 @@ def test_all_gpus_of_an_experiment_or_none() -> None:
         assert uuids == ("GPU-A", "GPU-B")
 
 
+def test_a_number_takes_gpus_that_are_free(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whichever they are, so many of them, or none; one that is asked for by number need not be the first."""
+    three_gpus(monkeypatch)
+    gpus, other = Gpus("me", 0), gpu_lock("GPU-A")
+    other.take("process 7")
+    with gpus.taken(experiment(gpus=2), threading.Event(), silent) as uuids:
+        assert uuids == ("GPU-B", "GPU-C")
+        assert gpus.try_take(experiment(gpus=1)) is None
+        with pytest.raises(MachineError) as caught, gpus.taken(experiment(gpus=2), threading.Event(), silent):
+            pass
+    with gpus.taken(experiment(gpus=1), threading.Event(), silent) as uuids:
+        assert uuids == ("GPU-B",)
+    assert gpus.try_take(experiment(gpus=3)) is None
+    assert gpu_lock("GPU-C").take(), "what was locked before the third was missing is not let go"
+    other.let_go()
+
+    assert caught.value.message == ("another study measures there: 2 of GPU-A (process 7), GPU-B (me), GPU-C (me)")
+
+
+def test_a_study_whose_experiments_take_numbers_of_gpus(tmp_path: Path) -> None:
+    """A worker's order names them by UUID; two workers that each need both take turns."""
+    run(tmp_path / "out", parallel=2, base={**STUDY["base"], "gpus": 2})
+
+    assert Recorder.most == 2
+    assert set(Recorder.seen) == {("GPU-A", "GPU-B")}
+
+
+class Elsewhere(InlineLauncher):
+    """A launcher whose workers choose their GPUs themselves: it knows nothing of the machine they run on."""
+
+    name = "elsewhere"
+    same_machine = False
+
+
+@pytest.fixture
+def gpus_for_children(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The process that samples power sees such GPUs too."""
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2] / "nvml"))
+
+
+WHOLE = {
+    "base": {**STUDY["base"], "meters": [], "window_s": 0.1, "warmup": {"batches": 1, "seconds": 0}},
+    "axes": {"echo.token_seconds": [0.001]},
+}
+
+
+def used(folder: Path) -> tuple[str, str, list[str]]:
+    """The one experiment's id, how it ended and on which GPUs."""
+    store = Store.open(folder)
+    [name] = store.experiment_ids()
+    engines = store.engines(name)
+    return name, store.read_result(name).outcome, [gpu for engine in engines for gpu in engine["device"]["gpus"]]
+
+
+@pytest.mark.usefixtures("gpus_for_children")
+def test_a_worker_elsewhere_takes_what_was_assigned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By number, of the visible ones, recorded by UUID; the id depends on the number, not on which they were."""
+    three_gpus(monkeypatch)
+    found = []
+    for number, (visible, gpus) in enumerate([("0,1", 2), ("GPU-C,GPU-B", 2), ("0,2", [0, 2]), ("1", 1)]):
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+        out = tmp_path / str(number)
+        run(out, Elsewhere, axes=WHOLE["axes"], base={**WHOLE["base"], "gpus": gpus})
+        found.append(used(out))
+
+    names, outcomes, uuids = zip(*found, strict=True)
+    assert outcomes == ("done",) * 4
+    assert uuids == (["GPU-A", "GPU-B"], ["GPU-C", "GPU-B"], ["GPU-A", "GPU-C"], ["GPU-B"])
+    assert names[0] == names[1] == names[2] != names[3]
+
+
+class Apart(Launcher):
+    """A launcher of many machines, whose workers end without a word."""
+
+    name = "apart"
+    same_machine = False
+
+    def launch(self, order, emit, stop):
+        return 1
+
+
+def test_workers_on_machines_of_their_own_are_not_beside_each_other(tmp_path: Path) -> None:
+    """They share no processor whose energy would hold the others' too (the finding `shared_host`)."""
+    run(tmp_path / "out", Apart, parallel=2)
+    orders = [WorkOrder.read(path) for path in (tmp_path / "out").glob("workers/*/order.json")]
+
+    assert len(orders) == 6
+    assert not any(order.beside for order in orders)
+
+
+@pytest.mark.usefixtures("gpus_for_children")
+@pytest.mark.parametrize("gpus", [None, 1])
+def test_a_worker_elsewhere_locks_what_it_takes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, gpus) -> None:
+    """Another study's GPUs are left alone, its own are let go when it ends, and none that is free is an error."""
+    first, second = gpu_lock("GPU-A"), gpu_lock("GPU-B")
+    first.take("process 7")
+    monkeypatch.setattr(Host, "phase", lambda *_, **__: taken.append(second.take()))
+    taken: list[bool] = []
+    run(tmp_path / "one", Elsewhere, axes=WHOLE["axes"], base={**WHOLE["base"], "gpus": gpus})
+    assert used(tmp_path / "one")[1:] == ("done", ["GPU-B"])
+    assert taken
+    assert not any(taken)
+    assert second.take("process 8")
+
+    ran = run(tmp_path / "two", Elsewhere, axes=WHOLE["axes"], base={**WHOLE["base"], "gpus": gpus})
+    for lock in (first, second):
+        lock.let_go()
+    [result] = ran.results
+    assert result.outcome != "done"
+    assert "another study measures there: GPU-A (process 7), GPU-B (process 8)" in result.error
+
+
 def test_the_second_interrupt_kills_every_worker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """And what they were at is recorded."""
     from llem.study import crew
@@ -233,8 +350,8 @@ def test_more_workers_than_can_be(tmp_path: Path) -> None:
     """Side by side on the CPU they would disturb each other; a launcher may have room for one only."""
     cpu = load({**STUDY, "parallel": 2, "base": {**STUDY["base"], "device": "cpu"}}, (), registry())
     with pytest.raises(MachineError, match="needs a GPU for each worker"):
-        plan_study(cpu, registry(), Recorder)
+        plan_study(cpu, registry(), Recorder())
     with pytest.raises(ConfigError, match="runs one worker at a time"):
-        plan_study(load({**STUDY, "parallel": 2}, (), registry()), registry(), InlineLauncher)
+        plan_study(load({**STUDY, "parallel": 2}, (), registry()), registry(), InlineLauncher())
     with pytest.raises(llem.ConfigError, match="parallel: must be a whole number"):
         load({**STUDY, "parallel": 0}, (), registry())

@@ -7,6 +7,7 @@ import json
 import attrs
 import pytest
 
+from llem.backends.base import Holding
 from llem.config.models import ClosedLoad, Experiment, OfflineLoad, OpenLoad
 from llem.config.study import parse_study
 from llem.errors import ConfigError
@@ -15,11 +16,20 @@ from llem.models.spec import ModelSpec
 from llem.plugins.registry import registry
 from llem.study.expand import expand
 from llem.study.machine import this_gpu
-from llem.study.memory import GpuKind, estimate_memory, gib, parse_bytes, refuse_too_large
+from llem.study.memory import (
+    GpuKind,
+    MemoryEstimate,
+    UnknownMemory,
+    estimate_memory,
+    gib,
+    parse_bytes,
+    refuse_too_large,
+)
 from llem.testing.fakes import FakeClock, FakeGpu, FakeNvml, Load
 from llem.workloads.lengths import Lognormal, Uniform
 from llem.workloads.synthetic import SyntheticOptions
 
+BITS16 = Holding(weight_bits=16.0)
 LLAMA = resolve_model("shape:llama-3.1-8b")
 GIB = 2**30
 
@@ -32,7 +42,7 @@ def experiment(**settings) -> Experiment:
 
 def test_the_estimate_of_a_known_model() -> None:
     """Llama 3.1 8B in bfloat16: 8.03e9 x 2 bytes, and 128 KiB of cache for each of 32 x 256 tokens."""
-    found = estimate_memory(experiment(), LLAMA, 16.0)
+    found = estimate_memory(experiment(), LLAMA, BITS16)
 
     assert found is not None
     assert found.parameters == 8_030_261_248
@@ -55,35 +65,51 @@ def test_the_estimate_of_a_known_model() -> None:
 )
 def test_the_cache_is_of_the_longest_requests_in_flight(settings, kv) -> None:
     """None where their number or length is not known."""
-    found = estimate_memory(experiment(**settings), LLAMA, 16.0)
+    found = estimate_memory(experiment(**settings), LLAMA, BITS16)
 
     assert found is not None
     assert found.kv_bytes == kv
 
 
 def test_nothing_is_estimated_where_the_sizes_are_not_known() -> None:
-    """A hub model before it is loaded, another family of models, and a backend that holds none."""
+    """A hub model before it is loaded and another family of models, with the reason; a backend that holds none."""
     hub = ModelSpec("org/name", "hub", "real", "f")
     other = attrs.evolve(LLAMA, config={**(LLAMA.config or {}), "model_type": "mamba"})
 
-    assert estimate_memory(experiment(), hub, 16.0) is None
-    assert estimate_memory(experiment(), other, 16.0) is None
-    assert estimate_memory(experiment(), LLAMA, 0.0) is None
+    assert estimate_memory(experiment(), hub, BITS16) == UnknownMemory(
+        "the sizes of the model are not known before it is loaded"
+    )
+    assert estimate_memory(experiment(), other, BITS16) == estimate_memory(experiment(), hub, BITS16)
+    assert estimate_memory(experiment(), LLAMA, Holding(weight_bits=0.0)) is None
 
 
 def test_the_dtype_auto_is_the_models_own() -> None:
     """As its configuration says."""
-    found = estimate_memory(experiment(dtype="auto"), resolve_model("shape:tiny"), None)
+    found = estimate_memory(experiment(dtype="auto"), resolve_model("shape:tiny"), Holding())
 
     assert found is not None
     assert found.bits == 32
     assert not found.certain
 
 
+def test_copies_and_the_number_format_of_the_cache() -> None:
+    """Two whole models on two GPUs do not fit where one shared by both does; half the bits, half the cache."""
+    held = Holding(weight_bits=16.0, cache_bits=8.0, copies=2)
+    found = estimate_memory(experiment(gpus=2), LLAMA, held)
+
+    assert isinstance(found, MemoryEstimate)
+    assert (found.weight_bytes, found.kv_bytes) == (2 * 16_060_522_496, 131_072 * 32 * 256 // 2)
+    with pytest.raises(ConfigError, match=r"2 copies of 8\.03 billion parameters of 16 bits make 29\.9 GiB"):
+        refuse_too_large(found, GpuKind(14 * GIB))
+    shared = estimate_memory(experiment(gpus=2), LLAMA, attrs.evolve(held, copies=1))
+    assert isinstance(shared, MemoryEstimate)
+    refuse_too_large(shared, GpuKind(14 * GIB))
+
+
 def test_what_surely_does_not_fit_is_refused_with_the_numbers() -> None:
     """Weights alone beyond all GPUs together; one more GPU, and it may."""
-    one = estimate_memory(experiment(gpus=(0,)), LLAMA, 16.0)
-    two = estimate_memory(experiment(gpus=(0, 1)), LLAMA, 16.0)
+    one = estimate_memory(experiment(gpus=(0,)), LLAMA, BITS16)
+    two = estimate_memory(experiment(gpus=(0, 1)), LLAMA, BITS16)
     assert one is not None
     assert two is not None
 
@@ -95,9 +121,9 @@ def test_what_surely_does_not_fit_is_refused_with_the_numbers() -> None:
 
 def test_what_may_be_held_otherwise_is_never_refused() -> None:
     """A backend that does not say, or a model whose files are quantised."""
-    unsaid = estimate_memory(experiment(), LLAMA, None)
+    unsaid = estimate_memory(experiment(), LLAMA, Holding())
     config = {**(LLAMA.config or {}), "quantization_config": {"quant_method": "awq"}}
-    quantised = estimate_memory(experiment(), attrs.evolve(LLAMA, config=config), 16.0)
+    quantised = estimate_memory(experiment(), attrs.evolve(LLAMA, config=config), BITS16)
     for found in (unsaid, quantised):
         assert found is not None
         assert not found.certain
@@ -148,6 +174,22 @@ def test_points_that_cannot_fit_are_pruned_and_others_run(run_llem, lab, isolate
     assert (
         "note: 1 of 2 points may not fit: weights of 2.3 GiB and a key-value cache of up to 4.0 GiB on 4.0 GiB" in small
     )
+
+
+def test_what_is_not_known_is_shown_with_its_reason(run_llem, lab, isolated_llem) -> None:
+    """No number: neither in the table nor in the plan's JSON. Such a point is never pruned."""
+    (isolated_llem.folder / "s.yaml").write_text(
+        "name: s\nbase: {backend: lab, device: cuda, model: shape:llama-3.1-8b, lab: {weight_bits: 16}}\n"
+        "axes: {lab.unknown_memory: [null, the server decides]}\n"
+    )
+    text = run_llem("plan", "s.yaml", "--gpu-memory", "80 GiB").stdout
+    plan = json.loads(run_llem("plan", "s.yaml", "--json", "--gpu-memory", "1 GiB").stdout)
+    [memory] = [one["memory"] for one in plan["estimates"].values()]
+
+    assert "GPU memory, estimated: 15.0 GiB a point\n" in text
+    assert "GPU memory, unknown for 1 point: the server decides\n" in text
+    assert "  unknown  lab.unknown_memory=the server decides\n" in text
+    assert memory == {"unknown": "the server decides"}
 
 
 def test_without_known_memory_nothing_is_pruned(run_llem, lab, isolated_llem) -> None:

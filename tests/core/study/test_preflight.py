@@ -6,28 +6,30 @@ from pathlib import Path
 
 import pytest
 
-from llem.config.load import Layer, resolve
+import llem
 from llem.errors import ConfigError, MachineError, UnknownPlugin
+from llem.launchers.process import ProcessLauncher
 from llem.plugins.registry import registry
-from llem.study.preflight import plan_experiment
+from llem.study.load import load
+from llem.study.preflight import plan_study
 
 
-def planned(**settings):
+@pytest.fixture
+def plan(planned):
     """The plan of an experiment with echo on the CPU."""
-    layer = Layer("python", {"backend": "echo", "device": "cpu", **settings})
-    return plan_experiment(resolve([layer], registry()), registry())
+    return lambda **settings: planned(**{"backend": "echo", "device": "cpu", **settings})
 
 
-def test_a_plan_holds_what_is_stored() -> None:
+def test_a_plan_holds_what_is_stored(plan) -> None:
     """Identity, resolved configuration, sources, model, and how often to measure."""
-    plan = planned(trials=3, max_trials=7, restarts=2, model="shape:tiny", weights_seed=5)
+    made = plan(trials=3, max_trials=7, restarts=2, model="shape:tiny", weights_seed=5)
 
-    assert (plan.trials, plan.max_trials, plan.restarts) == (3, 7, 2)
-    assert plan.document["id"] == plan.id
-    assert plan.document["config"]["backend"] == "echo"
-    assert plan.document["sources"]["trials"] == "python"
-    assert plan.document["model"]["name"] == "shape:tiny"
-    assert (plan.document["model"]["weights"], plan.document["model"]["seed"]) == ("random", 5)
+    assert (made.trials, made.max_trials, made.restarts) == (3, 7, 2)
+    assert made.document["id"] == made.id
+    assert made.document["config"]["backend"] == "echo"
+    assert made.document["sources"]["trials"] == "python"
+    assert made.document["model"]["name"] == "shape:tiny"
+    assert (made.document["model"]["weights"], made.document["model"]["seed"]) == ("random", 5)
 
 
 def prompts(path: Path, *lines: str) -> dict:
@@ -36,60 +38,86 @@ def prompts(path: Path, *lines: str) -> dict:
     return {"kind": "file", "path": str(path)}
 
 
-def test_the_content_of_a_prompt_file_is_its_identity(tmp_path: Path) -> None:
+def test_the_content_of_a_prompt_file_is_its_identity(plan, tmp_path: Path) -> None:
     """The same prompts under another name are the same experiment; another prompt is another one."""
-    one = planned(workload=prompts(tmp_path / "one.txt", "Why is the sky blue?"))
-    moved = planned(workload=prompts(tmp_path / "moved.txt", "Why is the sky blue?"))
-    other = planned(workload=prompts(tmp_path / "one.txt", "Why is the sea blue?"))
+    one = plan(workload=prompts(tmp_path / "one.txt", "Why is the sky blue?"))
+    moved = plan(workload=prompts(tmp_path / "moved.txt", "Why is the sky blue?"))
+    other = plan(workload=prompts(tmp_path / "one.txt", "Why is the sea blue?"))
 
     assert one.id == moved.id
     assert one.id != other.id
 
 
-def test_a_missing_prompt_file_is_named(tmp_path: Path) -> None:
+def test_a_missing_prompt_file_is_named(plan, tmp_path: Path) -> None:
     """With the path to the setting and the file's name."""
     gone = tmp_path / "gone.jsonl"
     with pytest.raises(ConfigError) as caught:
-        planned(workload={"kind": "file", "path": str(gone)})
+        plan(workload={"kind": "file", "path": str(gone)})
 
     assert str(gone) in str(caught.value)
     assert "workload.path" in str(caught.value)
 
 
-def adapter(lab: dict, name: str | None):
+def adapter(plan, lab: dict, name: str | None):
     """The plan of an experiment whose backend loads an adapter."""
-    return planned(**{**lab, "lab": {"adapter": name}})
+    return plan(**{**lab, "lab": {"adapter": name}})
 
 
-def test_an_adapter_on_a_hub_need_not_be_a_file(lab) -> None:
+def test_an_adapter_on_a_hub_need_not_be_a_file(plan, lab) -> None:
     """Its name is its identity."""
-    first, second = adapter(lab, "someone/adapter"), adapter(lab, "someone/another")
+    first, second = adapter(plan, lab, "someone/adapter"), adapter(plan, lab, "someone/another")
 
-    assert len({first.id, second.id, adapter(lab, None).id}) == 3
-    assert adapter(lab, "someone/adapter").id == first.id
+    assert len({first.id, second.id, adapter(plan, lab, None).id}) == 3
+    assert adapter(plan, lab, "someone/adapter").id == first.id
 
 
-def test_an_adapter_folder_is_known_by_its_files(lab, tmp_path: Path) -> None:
+def test_an_adapter_folder_is_known_by_its_files(plan, lab, tmp_path: Path) -> None:
     """Names within the folder and contents count; where the folder lies does not."""
     for name in ("here", "there"):
         (tmp_path / name / "sub").mkdir(parents=True)
         (tmp_path / name / "sub" / "weights.bin").write_bytes(b"\0\1")
-    here, there = adapter(lab, str(tmp_path / "here")), adapter(lab, str(tmp_path / "there"))
+    here, there = adapter(plan, lab, str(tmp_path / "here")), adapter(plan, lab, str(tmp_path / "there"))
     (tmp_path / "there" / "sub" / "weights.bin").write_bytes(b"\0\2")
-    changed = adapter(lab, str(tmp_path / "there"))
+    changed = adapter(plan, lab, str(tmp_path / "there"))
     (tmp_path / "here" / "sub" / "weights.bin").rename(tmp_path / "here" / "sub" / "other.bin")
-    renamed = adapter(lab, str(tmp_path / "here"))
+    renamed = adapter(plan, lab, str(tmp_path / "here"))
 
     assert here.id == there.id
     assert len({here.id, changed.id, renamed.id}) == 3
 
 
-def test_named_meters_are_tried(lab) -> None:
+def test_named_meters_are_tried(plan, lab) -> None:
     """One that opens is let go again; one that does not says why; one that is not installed is unknown."""
-    assert planned(**{**lab, "meters": ["steady", "watch"]}).id == planned(**lab).id
+    assert plan(**{**lab, "meters": ["steady", "watch"]}).id == plan(**lab).id
     with pytest.raises(MachineError, match="no power meter answers on the serial line"):
-        planned(**{**lab, "meters": ["absent"]})
+        plan(**{**lab, "meters": ["absent"]})
     with pytest.raises(UnknownPlugin, match="unknown meter 'stedy'"):
-        planned(**{**lab, "meters": ["stedy"]})
+        plan(**{**lab, "meters": ["stedy"]})
     with pytest.raises(MachineError, match="the experiment uses no GPU"):
-        planned(**{**lab, "meters": ["nvml"]})
+        plan(**{**lab, "meters": ["nvml"]})
+
+
+def test_what_the_launcher_finds_wrong_leaves_nothing_behind(short, tmp_path: Path, monkeypatch) -> None:
+    """The folder of the results is not made for a study whose workers could not be launched."""
+    monkeypatch.setenv("PATH", str(tmp_path))
+    study = {"base": short, "axes": {"echo.token_seconds": [0.001, 0.002]}}
+    with pytest.raises(MachineError, match="docker is not installed"):
+        llem.run_study(study, tmp_path / "study", launcher="docker")
+    with pytest.raises(MachineError, match="apptainer is not installed"):
+        llem.run(out=tmp_path / "one", launcher="apptainer", **short)
+
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_launcher_is_asked_once_about_all_experiments(short) -> None:
+    """Whatever a study needs of it is found before the first worker."""
+    asked: list[list[float]] = []
+
+    class Asked(ProcessLauncher):
+        def check(self, experiments) -> None:
+            asked.append([one.options.token_seconds for one in experiments])
+
+    study = load({"base": short, "axes": {"echo.token_seconds": [0.001, 0.002]}}, (), registry())
+    plan_study(study, registry(), Asked())
+
+    assert [sorted(one) for one in asked] == [[0.001, 0.002]]

@@ -74,7 +74,7 @@ def test_with_nothing_missing_nothing_is_run(study, tmp_path: Path) -> None:
 
     assert dict(again) == dict(first)
     assert [event["event"] for event in events] == ["study"]
-    assert (events[0]["done"], events[0]["trials"]) == (3, 0)
+    assert (events[0]["done"], events[0]["shares"]) == (3, [])
 
 
 def test_further_trials_are_added(study, tmp_path: Path) -> None:
@@ -283,7 +283,7 @@ def test_a_plan_that_was_loaded_can_be_run_again(study, tmp_path: Path) -> None:
     from llem.study.preflight import plan_study
 
     loaded = load(study, [Layer("python", {"trials": 1})], registry())
-    planned = plan_study(loaded, registry())
+    planned = plan_study(loaded, registry(), InlineLauncher())
     for resume in (False, True):
         ran = run_all(
             planned,

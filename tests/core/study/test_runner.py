@@ -9,23 +9,22 @@ from pathlib import Path
 
 import pytest
 
-from llem.config.load import Layer, resolve
 from llem.errors import ExperimentFailed, LlemError, MachineError, StoreError
 from llem.experiment.events import silent
 from llem.launchers.base import Launcher
 from llem.launchers.inline import InlineLauncher
 from llem.plugins.registry import registry
 from llem.results.store import Store
-from llem.study.preflight import Planned, plan_experiment
-from llem.study.runner import Ran, Terms, default_folder, run_all, run_planned, stop_on_interrupt
+from llem.study.preflight import Planned
+from llem.study.runner import Ran, Terms, default_folder, run_all, stop_on_interrupt
 
 
 @pytest.fixture
-def plan(short):
+def plan(short, planned):
     """A short experiment with these further settings."""
 
     def _plan(**settings) -> Planned:
-        return plan_experiment(resolve([Layer("python", {**short, **settings})], registry()), registry())
+        return planned(**{**short, **settings})
 
     return _plan
 
@@ -33,7 +32,8 @@ def plan(short):
 def run(planned: Planned, out: Path, launcher: Launcher, stop: threading.Event | None = None, emit=silent):
     """The production path below the command line."""
     stop = stop or threading.Event()
-    return run_planned(planned, out, lambda: launcher, registry(), study={"name": "test"}, emit=emit, stop=stop)
+    ran = run_all([planned], out, lambda: launcher, registry(), study={"name": "test"}, emit=emit, stop=stop)
+    return ran.only()
 
 
 class Silent(Launcher):

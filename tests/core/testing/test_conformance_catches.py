@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 import attrs
 import pytest
 
-from llem.backends.base import Backend, Completion, Engine, MemoryReading, Placement, Request
+from llem.backends.base import Backend, Completion, Engine, Holding, MemoryReading, Placement, Request
 from llem.backends.echo import EchoBackend, EchoEngine, EchoOptions
 from llem.config.fields import option
 from llem.config.models import Experiment, Sampling
@@ -210,8 +210,13 @@ class DropsTheModel(EchoBackend):
 
 
 class BytesForBits(EchoBackend):
-    def weight_bits(self, experiment: Experiment, model: ModelSpec) -> float:
-        return 2e9
+    def holding(self, experiment: Experiment, model: ModelSpec) -> Holding:
+        return Holding(weight_bits=2e9)
+
+
+class NoCopies(EchoBackend):
+    def holding(self, experiment: Experiment, model: ModelSpec) -> Holding:
+        return Holding(weight_bits=16.0, copies=0)
 
 
 class ClosesOnce(EchoBackend):
@@ -237,7 +242,8 @@ def _experiment() -> Experiment:
         (UnknownFinding, "test_check_reports_findings"),
         (NeverCanonical, "test_canonical_is_taken_and_stays"),
         (DropsTheModel, "test_canonical_is_taken_and_stays"),
-        (BytesForBits, "test_weight_bits_are_a_number_or_unsaid"),
+        (BytesForBits, "test_holding_is_in_bits_and_whole_copies"),
+        (NoCopies, "test_holding_is_in_bits_and_whole_copies"),
     ],
     ids=lambda value: getattr(value, "__name__", value),
 )

@@ -70,7 +70,7 @@ def run_one(ready: Ready, as_json: bool, quiet: bool, verbose: bool) -> None:
     [planned] = ready.planned
     try:
         with stop_on_interrupt() as stop, progress(planned.trials, quiet=quiet, verbose=verbose) as emit:
-            result = ready.run_one(emit, stop)
+            result = ready.run(emit, stop).only()
     except LlemError as error:
         if ready.folder.exists() and error.code not in UNTOUCHED:
             click.echo(f"what was measured is in {ready.folder}", err=True)

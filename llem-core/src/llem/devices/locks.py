@@ -7,11 +7,13 @@ import errno
 import fcntl
 import os
 import sys
-import tempfile
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-__all__ = ["Lock", "gpu_lock"]
+__all__ = ["Lock", "gpu_lock", "lock_gpus"]
 
+#: Where the locks of GPUs lie. Not in TMPDIR, which differs by user or by job, and the GPUs do not.
+LOCKS = Path("/tmp/llem-locks")
 #: What file systems answer that know no locks.
 _NO_LOCKS = (errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK)
 
@@ -70,8 +72,21 @@ class Lock:
 
 def gpu_lock(uuid: str) -> Lock:
     """The lock of one GPU of this machine, the same for every user."""
-    folder = Path(tempfile.gettempdir()) / "llem-locks"
     with contextlib.suppress(FileExistsError):
-        folder.mkdir()
-        folder.chmod(0o1777)
-    return Lock(folder / uuid)
+        LOCKS.mkdir()
+        LOCKS.chmod(0o1777)
+    return Lock(LOCKS / uuid)
+
+
+def lock_gpus(uuids: Sequence[str], count: int, holder: str) -> Mapping[str, Lock] | None:
+    """Locks of the first `count` of these GPUs that are free, by UUID; None, and none is kept, where fewer are free."""
+    got: dict[str, Lock] = {}
+    for uuid in sorted(uuids) if count == len(uuids) else uuids:  # who wants the same ones in another order waits
+        lock = gpu_lock(uuid)
+        if len(got) < count and lock.take(holder):
+            got[uuid] = lock
+    if len(got) < count:
+        for lock in got.values():
+            lock.let_go()
+        return None
+    return {uuid: got[uuid] for uuid in uuids if uuid in got}

@@ -37,6 +37,10 @@ class ApptainerLauncher(ContainerLauncher):
     def __init__(self, options: ApptainerOptions | None = None) -> None:
         super().__init__(options or ApptainerOptions())
 
+    def check_image(self, backend: str) -> None:
+        _version()
+        _image(self.options, backend)
+
     def contain(self, order: Path, emit: Emit, stop: threading.Event) -> int:
         options: ApptainerOptions = self.options
         version = _version()

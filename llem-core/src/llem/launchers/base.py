@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import threading
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
+from llem.config.models import Experiment
 from llem.experiment.events import Emit
 
 __all__ = ["Launcher"]
@@ -29,6 +31,16 @@ class Launcher(ABC):
 
     def __init__(self, options: Any = None) -> None:
         self.options = options
+
+    def check(self, experiments: Sequence[Experiment]) -> None:  # noqa: B027
+        """Refuse what no worker could be launched for: an image that is not there, a queue that nobody knows.
+
+        Called once for a study, before anything is written. The default finds nothing.
+
+        Raises:
+            ConfigError: the launcher's settings, or what an experiment asks of it, are wrong.
+            MachineError: something is missing on this machine.
+        """
 
     @abstractmethod
     def launch(self, order: Path, emit: Emit, stop: threading.Event) -> int:

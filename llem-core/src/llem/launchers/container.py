@@ -23,6 +23,7 @@ from llem.experiment.order import WorkOrder
 from llem.experiment.placement import place
 from llem.launchers.base import Launcher
 from llem.launchers.child import Child
+from llem.launchers.options import ApptainerOptions, DockerOptions
 from llem.models.resolve import resolve_model
 from llem.models.spec import ModelSpec
 from llem.plugins.registry import registry
@@ -74,10 +75,7 @@ def needs_of(
         ConfigError: `mounts` names what is not there.
         MachineError: a GPU that the experiment names is not there, or a model that the container cannot fetch.
     """
-    missing = [name for name in mounts if not Path(name).expanduser().exists()]
-    if missing:
-        problems = tuple(Problem("mounts", f"no file or folder {name}") for name in missing)
-        raise ConfigError("the launcher's settings name what is not there", problems=problems)
+    _check_mounts(mounts)
     asked = WorkOrder.read(order)
     store = Store.open(asked.store)
     experiments = [_experiment(store, name) for name in asked.experiments]
@@ -86,16 +84,10 @@ def needs_of(
         gpus = place(experiments[0]).gpu_uuids
         attrs.evolve(asked, gpus=gpus).write(order)
     models = [_model(experiment) for experiment in experiments]
-    hub = _hub(environ)
-    uncached = [model.name for model in models if model.source == "hub" and not _is_cached(model, hub)]
-    if uncached and not online:
-        hint = f"`hf download {uncached[0]}` first, or give the container a network"
-        what = f"model {uncached[0]} is not in this machine's Hugging Face cache, and the container has no network"
-        raise MachineError(what, hint, "model_not_cached")
-    hub = None if uncached else hub  # it is read only, so nothing can be fetched into it
+    hub = _hub_for(models, online, environ)
     read = [*map(Path, mounts), *([hub] if hub else [])]
     read += [Path(model.name) for model in models if model.source == "folder"]
-    read += [Path(name) for experiment in experiments for name in file_settings(experiment).values()]
+    read += [Path(name) for experiment in experiments for name in file_settings(experiment, os.path.exists).values()]
     # absolute, not resolved: the worker opens them by the names that the configuration has
     unique = dict.fromkeys(Path(os.path.abspath(path.expanduser())) for path in read)
     return Needs(experiments[0].backend, Path(os.path.abspath(asked.store)), tuple(unique), hub, gpus)
@@ -107,6 +99,24 @@ def _experiment(store: Store, name: str) -> Experiment:
 
 def _model(experiment: Experiment) -> ModelSpec:
     return resolve_model(experiment.model, revision=experiment.revision, seed=experiment.weights_seed)
+
+
+def _check_mounts(mounts: Sequence[str]) -> None:
+    missing = [name for name in mounts if not Path(name).expanduser().exists()]
+    if missing:
+        problems = tuple(Problem("mounts", f"no file or folder {name}") for name in missing)
+        raise ConfigError("the launcher's settings name what is not there", problems=problems)
+
+
+def _hub_for(models: Sequence[ModelSpec], online: bool, environ: Mapping[str, str]) -> Path | None:
+    """The cache of models, where it has all of these: it is read only, so nothing can be fetched into it."""
+    hub = _hub(environ)
+    uncached = [model.name for model in models if model.source == "hub" and not _is_cached(model, hub)]
+    if uncached and not online:
+        hint = f"`hf download {uncached[0]}` first, or give the container a network"
+        what = f"model {uncached[0]} is not in this machine's Hugging Face cache, and the container has no network"
+        raise MachineError(what, hint, "model_not_cached")
+    return None if uncached else hub
 
 
 def _is_cached(model: ModelSpec, hub: Path | None) -> bool:
@@ -135,15 +145,19 @@ def variables(
 
     Raises ConfigError for one that shall be passed on and is not set.
     """
-    unset = [name for name, value in own.items() if value is None and name not in environ]
-    if unset:
-        problems = tuple(Problem(f"env.{name}", "is not set here, so it cannot be passed on") for name in unset)
-        raise ConfigError("the launcher's settings pass on what is not there", problems=problems)
+    _check_passed_on(own, environ)
     # Caches are named after a user, who need not exist in the image.
     home = {"HOME": HOME, "USER": "llem", "LOGNAME": "llem"}
     # Read only, so it must not be refreshed either; what a model's own code compiles goes where it can be written.
     hub = {"HF_HUB_CACHE": str(needs.hub), "HF_HUB_OFFLINE": "1"} if needs.hub else {}
     return {**home, **hub, **own}
+
+
+def _check_passed_on(own: Mapping[str, str | None], environ: Mapping[str, str]) -> None:
+    unset = [name for name, value in own.items() if value is None and name not in environ]
+    if unset:
+        problems = tuple(Problem(f"env.{name}", "is not set here, so it cannot be passed on") for name in unset)
+        raise ConfigError("the launcher's settings pass on what is not there", problems=problems)
 
 
 def ended_by_signal(status: int) -> int:
@@ -159,6 +173,19 @@ class ContainerLauncher(Launcher):
     def __init__(self, options: Any = None) -> None:
         super().__init__(options)
         self._client = Child()
+
+    def check(self, experiments: Sequence[Experiment]) -> None:
+        """The runtime, an image for each backend, and what a container has to see of this machine."""
+        options: DockerOptions | ApptainerOptions = self.options
+        for backend in sorted({one.backend for one in experiments}):
+            self.check_image(backend)
+        _check_mounts(options.mounts)
+        _check_passed_on(options.env, os.environ)
+        _hub_for([_model(one) for one in experiments], options.network != "none", os.environ)
+
+    @abstractmethod
+    def check_image(self, backend: str) -> None:
+        """Raises MachineError: the runtime is not to be had, or it has no image for this backend."""
 
     def launch(self, order: Path, emit: Emit, stop: threading.Event) -> int:
         self._client = Child()  # before the image is looked up: a kill may come meanwhile

@@ -42,11 +42,15 @@ class DockerLauncher(ContainerLauncher):
     def __init__(self, options: DockerOptions | None = None) -> None:
         super().__init__(options or DockerOptions())
 
+    def check_image(self, backend: str) -> None:
+        _ = self._daemon
+        _inspect(self._image(backend), backend)
+
     def contain(self, order: Path, emit: Emit, stop: threading.Event) -> int:
         options: DockerOptions = self.options
         daemon = self._daemon
         needs = needs_of(order, options.mounts, online=options.network != "none")
-        image = options.image.get(needs.backend, f"llem-{needs.backend}:{__version__}")
+        image = self._image(needs.backend)
         found = _inspect(image, needs.backend)
         container = Container(
             runtime=f"docker {daemon.server}",
@@ -66,6 +70,10 @@ class DockerLauncher(ContainerLauncher):
         if status in NOT_THE_WORKER and not stop.is_set():  # told to stop, the client may give up before it began
             raise refusal(status, told, image)
         return ended_by_signal(status)
+
+    def _image(self, backend: str) -> str:
+        options: DockerOptions = self.options
+        return options.image.get(backend, f"llem-{backend}:{__version__}")
 
     @functools.cached_property
     def _daemon(self) -> Docker:

@@ -56,16 +56,20 @@ class Registry:
                 seen[reference.name] = plugin
                 yield reference.name, (reference, plugin)
 
-    def ask(self, hook: str, **arguments: Any) -> Iterator[tuple[Plugin, Any]]:
+    def ask(
+        self, hook: str, failures: list[LoadFailure] | None = None, /, **arguments: Any
+    ) -> Iterator[tuple[Plugin, Any]]:
         """Call one hook of each plugin by itself, so that one that raises does not silence the others.
 
-        A plugin that raises is recorded among the failures and skipped; plugins without this hook are left out.
+        A plugin that raises is recorded in `failures`, the registry's own where none are given, and skipped; plugins
+        without this hook are left out.
         """
+        failures = self.failures if failures is None else failures
         for plugin in self.found.plugins:
             try:
                 answers = self.found.pm.subset_hook_caller(hook, self._others(plugin))(**arguments)
             except (Exception, SystemExit) as error:  # a stranger's hook may raise anything; it is recorded
-                self.failures.append(LoadFailure(plugin, "call", error))
+                failures.append(LoadFailure(plugin, "call", error))
                 continue
             yield from ((plugin, answer) for answer in answers)
 

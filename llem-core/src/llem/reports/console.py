@@ -78,7 +78,7 @@ def render_result(result: Result, console: Console | None = None) -> None:
         out.print(table)
     if result.domains:
         out.print()
-        _domains(result.domains, out)
+        _domains(result, out)
     _findings(result, out)
 
 
@@ -118,9 +118,9 @@ def _short(domain: str) -> str:
     return f"{scope}:{rest[:12]}" if rest else scope
 
 
-def _domains(domains: Sequence[DomainMetrics], out: Console) -> None:
+def _domains(result: Result, out: Console) -> None:
     table = grid("domain", "gross J", "net J", "W", "idle W", "by")
-    for domain in domains:
+    for domain in result.domains:
         quantities = (domain.energy_j, domain.energy_net_j, domain.power_w, domain.idle_power_w)
         table.add_row(
             plain(_short(domain.domain)),
@@ -128,7 +128,10 @@ def _domains(domains: Sequence[DomainMetrics], out: Console) -> None:
             plain(f"{domain.meter} ({domain.kind})"),
         )
     out.print(table)
-    for domain in domains:
+    for domain in result.domains:
+        if 0 < domain.energy_j.n < result.trials:
+            out.print(plain(f"{_short(domain.domain)}: {domain.energy_j.n} of {result.trials} trials ran there"))
+    for domain in result.domains:
         if domain.budget is not None:
             out.print(plain(f"{_short(domain.domain)} gross, error: {_note(domain)}"), style="dim")
 

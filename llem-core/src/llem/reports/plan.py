@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -13,7 +14,7 @@ from llem.study.axes import Point
 from llem.study.document import study_document
 from llem.study.estimate import BASIS, Estimate, estimate, estimate_groups
 from llem.study.expand import Entry, Merged, Study
-from llem.study.memory import MEMORY_BASIS, gib
+from llem.study.memory import MEMORY_BASIS, MemoryEstimate, UnknownMemory, gib
 
 __all__ = ["duration", "plan_document", "plan_lines", "setting"]
 
@@ -31,7 +32,7 @@ def plan_document(study: Study) -> dict[str, Any]:
 
 
 def _estimates(one: Entry) -> dict[str, Any]:
-    """Time and memory of one point; memory is null where the sizes of the model are not known, or no GPU is used."""
+    """Time and memory of one point; memory is null where no GPU is used, and says why where it is not known."""
     time, memory = estimate([one.identified.experiment]), one.identified.memory
     return {"least_s": time.least_s, "most_s": time.most_s, "memory": None if memory is None else memory.document()}
 
@@ -73,11 +74,15 @@ def _span(least: str, most: str) -> str:
 
 
 def _memory(study: Study) -> Iterator[str]:
-    """The least and the most that a point needs, of those whose model is known."""
-    known = [memory.total_bytes for one in study.experiments if (memory := one.identified.memory) is not None]
+    """The least and the most that a point needs, of those whose memory is known, and why that of others is not."""
+    memories = [one.identified.memory for one in study.experiments]
+    known = [memory.total_bytes for memory in memories if isinstance(memory, MemoryEstimate)]
+    reasons = Counter(memory.reason for memory in memories if isinstance(memory, UnknownMemory))
     if known:
         yield f"GPU memory, estimated: {_span(gib(min(known)), gib(max(known)))} a point"
         yield f"  ({MEMORY_BASIS})"
+    for reason, count in reasons.items():
+        yield f"GPU memory, unknown for {count} point{'s' if count > 1 else ''}: {reason}"
 
 
 def _funnel(study: Study) -> Iterator[str]:
@@ -97,11 +102,17 @@ def _order(study: Study) -> Iterator[str]:
     width = len(str(len(study.experiments)))
     times = [duration(estimate([one.identified.experiment]).least_s) for one in study.experiments]
     memories = [one.identified.memory for one in study.experiments]
-    sizes = ["" if memory is None else gib(memory.total_bytes) for memory in memories]
+    sizes = [_size(memory) for memory in memories]
     columns = [(column, max(map(len, column))) for column in (times, sizes) if any(column)]
     for number, one in enumerate(study.experiments, 1):
         told = "  ".join(f"{column[number - 1]:>{longest}}" for column, longest in columns)
         yield f"  {number:>{width}}  {one.identified.id}  {told}  {_values(one.point)}".rstrip()
+
+
+def _size(memory: MemoryEstimate | UnknownMemory | None) -> str:
+    if isinstance(memory, MemoryEstimate):
+        return gib(memory.total_bytes)
+    return "" if memory is None else "unknown"
 
 
 def _how(order: Order) -> str:

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from llem.experiment.events import Emit, Event, silent
+from llem.reports.time_left import TimeLeft
 
 __all__ = ["Estimate", "StudyEstimate", "progress"]
 
@@ -25,36 +26,26 @@ class Estimate:
         self.phase = "start"
         self.watts: float | None = None
         self.tokens_per_s: float | None = None
-        self._phase_s: float | None = None
-        self._since = 0.0
-        self._running = False  # a trial
-        self._trial_s: float | None = None
-        self._after_s = 0.0
+        self._left: TimeLeft | None = None
 
     def update(self, event: Event, now: float) -> None:
         """Take an event; `now` in seconds."""
         kind = event.get("event")
+        if kind == "study":
+            self._left = TimeLeft(event)
+        if self._left is not None:
+            self._left.update(event, now)
         if kind == "phase":
-            self.phase, self._phase_s, self._since = str(event["phase"]), event.get("seconds"), now
-            self._running = self.phase == "trial"
+            self.phase = str(event["phase"])
         elif kind == "power":
             self.watts = sum(event["watts"].values()) if event["watts"] else None
-        elif kind == "calibrated":
-            self._trial_s, self._after_s = event["trial_s"], event["after_s"]
         elif kind == "trial":
             self.done += 1
-            self._running = False
             self.tokens_per_s = event["output_tokens_per_s"]
 
     def left_s(self, now: float) -> float | None:
         """Seconds left, None before it can be known (a batch has to be timed first)."""
-        phase_left = max((self._phase_s or 0.0) - (now - self._since), 0.0)
-        if self._trial_s is None:
-            return None
-        further = max(self.trials - self.done - self._running, 0)
-        if self.phase == "baseline after" and not further:
-            return phase_left
-        return phase_left + further * self._trial_s + self._after_s
+        return self._left.seconds(now) if self._left is not None and self._left.timed else None
 
     def line(self, now: float) -> str:
         """One line of status."""
@@ -70,27 +61,25 @@ class Estimate:
 class StudyEstimate:
     """The same for a study of many experiments, from the event `study` on: how many are done, failed and left."""
 
-    def __init__(self, event: Event, now: float) -> None:
+    def __init__(self, event: Event) -> None:
         self.experiments, self.done, self.failed = event["experiments"], event["done"], 0
-        self.trials, self.measured = event["trials"], 0
         self._several = event["restarts"] > 1
-        self._seconds, self._begun = event["seconds"], now
+        self._left = TimeLeft(event)
         self._ended: set[str] = set()
         self._phases: dict[int, str] = {}
         self._watts: dict[int, float] = {}
 
     def update(self, event: Event, now: float) -> None:
         """Take an event; those of workers have the number of their worker."""
+        self._left.update(event, now)
         kind, worker = event.get("event"), event.get("worker", 0)
         if kind == "phase":
             trial = f"trial {event['trial'] + 1}" if event["phase"] == "trial" else str(event["phase"])
             self._phases[worker] = f"{event['id'][:8]} {trial}" if event.get("id") else trial
         elif kind == "waiting":
             self._phases[worker] = f"waiting for {event['for']}"
-        elif kind == "power":
+        elif kind == "power" and event["watts"]:  # nothing is read without a meter, which is not 0 W
             self._watts[worker] = sum(event["watts"].values())
-        elif kind == "trial":
-            self.measured += 1
         elif kind == "worker ended":
             self._phases.pop(worker, None)
             self._watts.pop(worker, None)
@@ -105,11 +94,8 @@ class StudyEstimate:
             self._ended.add(event["id"])
 
     def left_s(self, now: float) -> float:
-        """By the speed so far, and by what experiments ask for until something is measured."""
-        spent = now - self._begun
-        if self.measured < 2:
-            return max(float(self._seconds) - spent, 0.0)
-        return float(spent / self.measured * max(self.trials - self.measured, 0))
+        """Seconds, by what experiments ask for until something is measured."""
+        return self._left.seconds(now)
 
     def line(self, now: float) -> str:
         """One line of status."""
@@ -173,19 +159,21 @@ class _Shown:
 
     def update(self, event: Event, now: float) -> None:
         if self._many and event.get("event") == "study":
-            self._known = StudyEstimate(event, now)
+            self._known = StudyEstimate(event)
         self._known.update(event, now)
 
     def line(self, now: float) -> str:
         return self._known.line(now)
 
     def lasting(self, event: Event) -> str | None:
-        """What stays on the screen: each trial, each failure, and how each experiment of a study ended."""
+        """What stays on the screen: warnings, each trial, each failure, and how each experiment of a study ended."""
         kind = event.get("event")
         if kind == "trial":
             return _trial_line(event, self._many)
         if kind == "waiting":
             return f"waiting for {event['for']}"
+        if kind == "warning":
+            return f"warning: {event['message']}"
         if kind != "result" or not self._many:
             return None
         about = f": {event['error']}" if event["error"] else "" if event["valid"] else ": not valid"

@@ -31,6 +31,8 @@ def load_text(config: Mapping[str, Any]) -> str:
     if load.get("kind", "offline") == "open":
         share = load.get("capacity_share")
         return f"{load['request_rate']:g} requests/s" if share is None else f"{share:.0%} of capacity"
+    if load.get("kind", "offline") == "replay":
+        return "trace" + ("" if load["speed"] == 1 else f" × {load['speed']:g}")
     return f"batch {load.get('batch_size', '?')}"
 
 

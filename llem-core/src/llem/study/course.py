@@ -20,7 +20,8 @@ from llem.results.store import Store
 from llem.results.verify import recompute
 from llem.study.crew import side_by_side
 from llem.study.desk import Desk
-from llem.study.estimate import estimate_groups
+from llem.study.elsewhere import elsewhere
+from llem.study.estimate import share_plan
 from llem.study.gpus import Gpus
 from llem.study.missing import missing_trials
 from llem.study.observers import notify
@@ -59,6 +60,14 @@ class Ran:
     errors: Mapping[str, LlemError]
     stopped: LlemError | None = None
 
+    def only(self) -> Result:
+        """The result of a study of one experiment. Raises LlemError: what its worker met, or why the study stopped."""
+        for error in (*self.errors.values(), self.stopped):
+            if error is not None:
+                raise error
+        [result] = self.results
+        return result
+
     @property
     def interrupted(self) -> LlemError | None:
         """The user's wish to stop, which left the rest undone."""
@@ -80,6 +89,7 @@ class Course:
     ) -> None:
         self._store, self._registry, self._terms, self._emit, self._stop = store, registry, terms, emit, stop
         self._planned = {one.id: one for one in planned}
+        self._make_launcher = make_launcher
         order = terms.order
         self._desk = Desk(
             store,
@@ -104,6 +114,7 @@ class Course:
         shares = schedule(members, self._terms.order)
         left = self._left(shares)
         self._tell_begin(left)
+        self._tell_elsewhere(left)
         self._open.update(name for share in left for name in share.experiments)
         for name in self._begun - self._open.keys():  # all is measured; the result may be of fewer trials, or lacking
             self._desk.settle(name)
@@ -151,20 +162,29 @@ class Course:
 
     def _tell_begin(self, left: Sequence[Share]) -> None:
         names = {name for share in left for name in share.experiments}
-        groups = [[self._planned[name].experiment for name in share.experiments] for share in left]
-        least = {name: max(one.trials, one.restarts) for name, one in self._planned.items()}
-        turns = sum(1 for share in left for name, index in share.turns if index < least[name])
-        seconds = estimate_groups(groups, gap_s=self._terms.order.gap_s, parallel=self._terms.parallel).least_s
+        experiments, gap_s = {name: one.experiment for name, one in self._planned.items()}, self._terms.order.gap_s
         self._emit(
             {
                 "event": "study",
                 "experiments": len(self._planned),
                 "done": len(self._planned) - len(names),
-                "trials": turns,
                 "restarts": max(one.restarts for one in self._planned.values()),
-                "seconds": seconds,
+                "parallel": self._terms.parallel,
+                "gap_s": gap_s,
+                "shares": [
+                    {"share": [share.group, share.restart], **share_plan(share.turns, experiments, gap_s=gap_s)}
+                    for share in left
+                ],
             }
         )
+
+    def _tell_elsewhere(self, left: Sequence[Share]) -> None:
+        """Which experiments go on where their trials were not measured; of another machine nobody knows here."""
+        names = dict.fromkeys(name for share in left for name in share.experiments if name in self._begun)
+        going_on = {name: self._planned[name].experiment for name in names if self._store.trial_indices(name)}
+        if going_on and self._make_launcher().same_machine:
+            for message in elsewhere(self._store, going_on, spread=self._terms.parallel > 1):
+                self._emit({"event": "warning", "message": message})
 
     def _share(self, share: Share) -> None:
         """One engine process's share, and the results of the experiments that it was the last one for."""

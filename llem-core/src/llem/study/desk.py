@@ -114,8 +114,9 @@ class Desk:
             number, self._next_worker = self._next_worker, self._next_worker + 1
         path = self._store.worker_dir(number) / "order.json"
         restart = self._restart(share)
+        beside = self._beside and launcher.same_machine  # elsewhere each has a machine, or a part of one, to itself
         order = WorkOrder(
-            str(self._store.path), number, restart, share.experiments, share.turns, self._gap, gpus, self._beside
+            str(self._store.path), number, restart, share.experiments, share.turns, self._gap, gpus, beside
         )
         order.write(path)
         log = path.parent / "log.txt"
@@ -124,6 +125,7 @@ class Desk:
                 "event": "worker",
                 "worker": number,
                 "restart": restart,
+                "share": [share.group, share.restart],
                 "experiments": len(share.experiments),
                 "gpus": list(gpus or ()),
                 "log": str(log),

@@ -11,7 +11,7 @@ from llem.config.layers import Layer, leaves, overlay, plain
 from llem.config.study import Stated
 from llem.study.axes import Point
 
-__all__ = ["Excluded", "Exclusions"]
+__all__ = ["Excluded", "Exclusions", "wanted"]
 
 
 @attrs.frozen
@@ -26,7 +26,7 @@ class Exclusions:
     """The entries of `exclude`, and what they have left out so far."""
 
     def __init__(self, entries: Sequence[Stated]) -> None:
-        self._entries = [(entry.where, _flat(entry.value)) for entry in entries]
+        self._entries = [(entry.where, wanted(entry)) for entry in entries]
         self.found: list[Excluded] = []
 
     def leave_out(self, point: Point, values: Mapping[str, Any]) -> bool:
@@ -34,8 +34,8 @@ class Exclusions:
         if not self._entries:
             return False
         flat = dict(leaves(values))
-        for where, wanted in self._entries:
-            if all(path in flat and _matches(flat[path], value) for path, value in wanted.items()):
+        for where, asked in self._entries:
+            if all(path in flat and _matches(flat[path], value) for path, value in asked.items()):
                 self.found.append(Excluded(point, where))
                 return True
         return False
@@ -46,17 +46,18 @@ class Exclusions:
         return (f"{where} matches no point" for where, _ in self._entries if where not in used)
 
 
-def _flat(entry: Mapping[str, Any]) -> dict[str, Any]:
+def wanted(entry: Stated) -> dict[str, Any]:
+    """Dotted path to value of what an entry of `exclude` matches."""
     tree: dict[Any, Any] = {}
-    overlay(tree, Layer("", entry))
+    overlay(tree, Layer("", entry.value))
     return dict(leaves(plain(tree)))
 
 
-def _matches(value: Any, wanted: Any) -> bool:
+def _matches(value: Any, asked: Any) -> bool:
     """Equal, or one of several: a list stands for itself and for each of its entries."""
-    if _same(value, wanted):
+    if _same(value, asked):
         return True
-    return isinstance(wanted, (list, tuple)) and any(_same(value, one) for one in wanted)
+    return isinstance(asked, (list, tuple)) and any(_same(value, one) for one in asked)
 
 
 def _same(one: Any, other: Any) -> bool:

@@ -18,9 +18,10 @@ from llem.results.peaks import peak_of
 from llem.study.axes import Point, declared_points
 from llem.study.exclude import Excluded, Exclusions
 from llem.study.identify import Identified, Identifier
-from llem.study.memory import GpuKind, gib
+from llem.study.memory import GpuKind, MemoryEstimate, gib
 from llem.study.mistakes import Invalid, invalid_point, refuse_mistakes
 from llem.study.schedule import Member, Share, running_order, schedule
+from llem.study.settings import refuse_mistaken_exclusions, refuse_unused_mistakes
 from llem.study.shared import Shared
 
 __all__ = ["Entry", "Merged", "Study", "expand", "member"]
@@ -109,6 +110,7 @@ def expand(
         UnknownPlugin, BrokenPlugin: something that a point names is not installed, or is broken.
     """
     points = declared_points(file)
+    refuse_mistaken_exclusions(file, registry)
     identifier = Identifier(registry, checked=checked, unmet=unmet, gpu=gpu)
     if file.single:  # one experiment: its errors need no mention of points
         return _single(file, points[0], identifier, registry, (*below, *file.base, *overrides), tuple(overrides))
@@ -133,6 +135,7 @@ def expand(
     if not tried:
         raise ConfigError(f"{file.name!r} has nothing to run: `exclude` leaves out all {len(points)} points")
     refuse_mistakes(file, tried, invalid)
+    refuse_unused_mistakes(file, points, tried, registry)
     shares = schedule([member(one.identified) for one in found.values()], file.order)
     return Study(
         file,
@@ -170,6 +173,8 @@ def _single(
     planned = Entry(point, identifier(resolve(layers, registry)))
     notes = (*_missing_engines([planned], registry), *_may_not_fit([planned], identifier.gpu))
     notes += tuple(_without_arithmetic([planned], identifier.gpu))
+    if file.exclude:
+        notes += ("`exclude` leaves nothing out: this is one experiment",)
     shares = tuple(schedule([member(planned.identified)], file.order))
     return Study(file, overrides, (planned,), (), (), (), (), notes, shares)
 
@@ -194,7 +199,7 @@ def _differing(one: Identified, other: Identified) -> tuple[str, ...]:
 
 def _may_not_fit(planned: Iterable[Entry], gpu: Callable[[], GpuKind | None]) -> Iterator[str]:
     """Points whose cache would have to be smaller than all requests at their full length need."""
-    known = [one.identified.memory for one in planned if one.identified.memory is not None]
+    known = [memory for one in planned if isinstance(memory := one.identified.memory, MemoryEstimate)]
     kind = gpu() if known else None
     if kind is None:
         return

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
+import os
 from collections.abc import Callable, Hashable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -21,9 +22,9 @@ from llem.errors import ConfigError, Problem
 from llem.models.resolve import resolve_model
 from llem.models.spec import ModelSpec
 from llem.plugins.registry import Registry
-from llem.study.memory import GpuKind, MemoryEstimate, estimate_memory, refuse_too_large
+from llem.study.memory import GpuKind, MemoryEstimate, UnknownMemory, estimate_memory, refuse_too_large
 
-__all__ = ["Identified", "Identifier", "identify"]
+__all__ = ["Identified", "Identifier"]
 
 #: What else is the same for all that one engine process measures.
 _OF_THE_PROCESS = ("device", "gpus", "meters", "meter_options", "baseline")
@@ -35,7 +36,7 @@ class Identified:
 
     Attributes:
         no_effect: settings, as `path=value`, that the backend says change nothing; they are not in the id.
-        memory: what it needs on GPUs; None where there is none, or the sizes of the model are not known.
+        memory: what it needs on GPUs, or why that is not known; None where it uses none.
         engine: equal for experiments that can be measured with one engine, by one set of meters, on the same device.
     """
 
@@ -43,7 +44,7 @@ class Identified:
     resolved: Resolved
     model: ModelSpec
     no_effect: tuple[str, ...] = ()
-    memory: MemoryEstimate | None = None
+    memory: MemoryEstimate | UnknownMemory | None = None
     engine: Hashable = None
 
     @property
@@ -82,10 +83,11 @@ class Identifier:
         self.gpu = functools.cache(gpu)
         self._model = functools.cache(resolve_model)
         self._content = functools.cache(_content_hash)
+        self._workloads: dict[str, ConfigError | None] = {}
 
     def __call__(self, resolved: Resolved) -> Identified:
-        """Raises ConfigError: no such model or file, the backend refuses, or the weights are certain not to fit.
-        Others as `check_backend`."""
+        """Raises ConfigError: no such model or file, the backend refuses, workload and load do not go together, or the
+        weights are certain not to fit. Others as `check_backend`."""
         experiment = resolved.experiment
         model = self._model(experiment.model, revision=experiment.revision, seed=experiment.weights_seed)
         canonical, memory, engine = experiment, None, None
@@ -96,24 +98,36 @@ class Identifier:
             memory = self._memory(experiment, model, backend)
             shared = repr([getattr(experiment, name) for name in _OF_THE_PROCESS])
             engine = experiment.backend, shared, backend.engine_key(canonical)
-        hashes = {path: self._content(path, name) for path, name in file_settings(experiment).items()}
+        hashes = {path: self._content(path, name) for path, name in file_settings(experiment, os.path.exists).items()}
+        if self._checked:
+            self._check_workload(experiment)
         dropped = () if canonical is experiment else tuple(_dropped(experiment, canonical))
         name = experiment_id(canonical, model, hashes)
         return Identified(name, resolved, model, dropped, memory, name if engine is None else engine)
 
-    def _memory(self, experiment: Experiment, model: ModelSpec, backend: Backend) -> MemoryEstimate | None:
+    def _check_workload(self, experiment: Experiment) -> None:
+        """Whether workload and load go together; a trace that is replayed is read once."""
+        asked = repr((experiment.workload, experiment.load))
+        if asked not in self._workloads:
+            workload = self._registry.load("workload", experiment.workload.kind, unmet=self._unmet)
+            try:
+                workload.check(experiment.workload, experiment.load)
+            except ConfigError as error:
+                self._workloads[asked] = error
+            else:
+                self._workloads[asked] = None
+        if (wrong := self._workloads[asked]) is not None:
+            raise wrong
+
+    def _memory(
+        self, experiment: Experiment, model: ModelSpec, backend: Backend
+    ) -> MemoryEstimate | UnknownMemory | None:
         if experiment.device == "cpu":
             return None
-        estimate = estimate_memory(experiment, model, backend.weight_bits(experiment, model))
-        gpu = self.gpu()
-        if estimate is not None and gpu is not None:
+        estimate = estimate_memory(experiment, model, backend.holding(experiment, model))
+        if isinstance(estimate, MemoryEstimate) and (gpu := self.gpu()) is not None:
             refuse_too_large(estimate, gpu)
         return estimate
-
-
-def identify(resolved: Resolved, registry: Registry) -> Identified:
-    """As `Identifier`, for one configuration."""
-    return Identifier(registry)(resolved)
 
 
 def _dropped(experiment: Experiment, canonical: Experiment) -> Iterator[str]:

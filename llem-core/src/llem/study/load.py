@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from llem.config.converter import unstructure
 from llem.config.layers import Layer
 from llem.config.study import StudyFile, parse_study, read_study
 from llem.config.user import load_user_config
@@ -40,5 +41,5 @@ def load(
     else:
         file = parse_study(source) if isinstance(source, Mapping) else read_study(source)
     gpus = load_user_config().gpus
-    below = [] if gpus is None else [Layer("user config", {"gpus": list(gpus)})]
+    below = [] if gpus is None else [Layer("user config", {"gpus": unstructure(gpus)})]
     return expand(file, registry, below=below, overrides=overrides, checked=checked, unmet=unmet, gpu=gpu)

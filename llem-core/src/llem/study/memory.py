@@ -7,13 +7,23 @@ from typing import Any
 
 import attrs
 
+from llem.backends.base import Holding
 from llem.config.models import Experiment
 from llem.errors import ConfigError, Problem
 from llem.models.shapes import parameter_count
 from llem.models.spec import ModelSpec
 from llem.workloads.lengths import Lognormal, Uniform
 
-__all__ = ["MEMORY_BASIS", "GpuKind", "MemoryEstimate", "estimate_memory", "gib", "parse_bytes", "refuse_too_large"]
+__all__ = [
+    "MEMORY_BASIS",
+    "GpuKind",
+    "MemoryEstimate",
+    "UnknownMemory",
+    "estimate_memory",
+    "gib",
+    "parse_bytes",
+    "refuse_too_large",
+]
 
 GIB = 2**30
 #: What the estimate is made of, for whoever reads it.
@@ -39,12 +49,14 @@ class MemoryEstimate:
 
     Attributes:
         parameters: of the model.
-        bits: of each parameter.
-        weight_bytes: parameters x bits / 8; what an engine adds to it (padding, buffers, activations) is not in it.
+        bits: of each parameter, at least.
+        weight_bytes: parameters x bits / 8 x copies; what an engine adds to it (padding, buffers, activations) is not
+            in it.
         certain: whether the engine holds at least that on its GPUs. Not where it may quantise or offload the weights.
-        kv_bytes: key-value cache of all requests in flight at their full length, in the dtype of the model; None where
-            their number or length is not known. Engines that page make do with less.
+        kv_bytes: key-value cache of all requests in flight at their full length, in the cache's number format; None
+            where their number or length is not known. Engines that page make do with less.
         gpus: that share it.
+        copies: whole models on them.
     """
 
     parameters: int
@@ -53,6 +65,7 @@ class MemoryEstimate:
     certain: bool
     kv_bytes: int | None
     gpus: int
+    copies: int = 1
 
     @property
     def total_bytes(self) -> int:
@@ -64,30 +77,47 @@ class MemoryEstimate:
         return attrs.asdict(self)
 
 
-def estimate_memory(experiment: Experiment, model: ModelSpec, bits: float | None) -> MemoryEstimate | None:
-    """What a point needs, None for a model whose sizes are not known before it is loaded (a hub id, another family),
-    and for a backend that holds no model.
+@attrs.frozen
+class UnknownMemory:
+    """Why there is no estimate for a point."""
+
+    reason: str
+
+    def document(self) -> Mapping[str, Any]:
+        """As JSON values."""
+        return {"unknown": self.reason}
+
+
+def estimate_memory(experiment: Experiment, model: ModelSpec, held: Holding) -> MemoryEstimate | UnknownMemory | None:
+    """What a point needs; None for a backend that holds no model.
 
     Args:
-        bits: per parameter as the backend will hold it; None: the backend does not say, so the dtype's are taken and
-            nothing is certain.
+        held: what the backend says. Where it leaves the bits of a parameter open, the dtype's are taken and nothing is
+            certain.
     """
     sizes = model.config or {}
     parameters = parameter_count(sizes) if sizes else None
     dtype = _dtype(experiment, sizes)
-    if parameters is None or dtype is None or bits == 0:
+    if held.weight_bits == 0:
         return None
+    if held.unknown is not None:
+        return UnknownMemory(held.unknown)
+    if parameters is None:
+        return UnknownMemory("the sizes of the model are not known before it is loaded")
+    if dtype is None:
+        return UnknownMemory("the model's own number format is not known before it is loaded")
     quantised = "quantization_config" in sizes  # its files hold less than the dtype says
-    held = 8.0 * _BYTES[dtype] if bits is None else bits
-    kv = _kv_elements_per_token(sizes) * _BYTES[dtype]
+    bits = 8.0 * _BYTES[dtype] if held.weight_bits is None else held.weight_bits
+    cache_bits = 8.0 * _BYTES[dtype] if held.cache_bits is None else held.cache_bits
     tokens = _tokens_in_flight(experiment)
     return MemoryEstimate(
         parameters,
-        held,
-        int(parameters * held / 8),
-        bits is not None and not quantised,
-        None if tokens is None else kv * tokens,
-        1 if experiment.gpus is None else max(len(experiment.gpus), 1),
+        bits,
+        held.copies * int(parameters * bits / 8),
+        held.weight_bits is not None and not quantised,
+        None if tokens is None else int(_kv_elements_per_token(sizes) * tokens * cache_bits / 8),
+        experiment.gpu_count or 1,
+        held.copies,
     )
 
 
@@ -97,7 +127,8 @@ def refuse_too_large(estimate: MemoryEstimate, gpu: GpuKind) -> None:
     if not estimate.certain or estimate.weight_bytes <= room:
         return
     count = f"{estimate.parameters / 1e9:,.2f} billion parameters of {estimate.bits:g} bits"
-    what = f"{count} make {gib(estimate.weight_bytes)}"
+    times = f"{estimate.copies} copies of " if estimate.copies > 1 else ""
+    what = f"{times}{count} make {gib(estimate.weight_bytes)}"
     have = f"the GPU has {gib(room)}" if estimate.gpus == 1 else f"{estimate.gpus} GPUs have {gib(room)}"
     message = f"does not fit: {what}, estimated, and {have}"
     hint = "use more GPUs, fewer bits or a smaller model"

@@ -8,7 +8,6 @@ from typing import Any
 import attrs
 
 from llem.backends.base import Placement
-from llem.config.load import Resolved
 from llem.config.models import Experiment
 from llem.errors import ConfigError, MachineError
 from llem.experiment.placement import place
@@ -16,9 +15,9 @@ from llem.launchers.base import Launcher
 from llem.meters.base import Meter, WindowMeter
 from llem.plugins.registry import Registry
 from llem.study.expand import Study
-from llem.study.identify import Identified, identify
+from llem.study.identify import Identified
 
-__all__ = ["Planned", "plan_experiment", "plan_study"]
+__all__ = ["Planned", "plan_study"]
 
 #: What of an experiment has to do with this machine, beside the workload's kind.
 _OF_THE_MACHINE = ("backend", "device", "gpus", "meters", "meter_options")
@@ -46,28 +45,15 @@ class Planned:
         return self.experiment.restarts
 
 
-def plan_experiment(resolved: Resolved, registry: Registry) -> Planned:
-    """Check the model, the backend, the devices and the meters that the user named.
+def plan_study(study: Study, registry: Registry, launcher: Launcher) -> list[Planned]:
+    """Every experiment of a study, in running order; each engine, device and meter is tried once.
+
+    What the launcher's workers do not share with this process is not tried here; the launcher checks the rest.
 
     Raises:
-        ConfigError: no such model, or the backend refuses the configuration.
-        UnknownPlugin, BrokenPlugin: a meter or backend that cannot be used.
+        UnknownPlugin, BrokenPlugin: a meter, a workload or a backend that cannot be used.
         MachineError: a required module or GPU is not there, or a named meter cannot be read.
-    """
-    identified = identify(resolved, registry)
-    _check_engine(identified.experiment, registry)
-    _check_machine(identified.experiment, registry)
-    return _planned(identified)
-
-
-def plan_study(study: Study, registry: Registry, launcher: type[Launcher] = Launcher) -> list[Planned]:
-    """The same for every experiment of a study, in running order; each engine, device and meter is tried once.
-
-    What the launcher's workers do not share with this process is not tried.
-
-    Raises:
-        UnknownPlugin, BrokenPlugin, MachineError: as `plan_experiment`.
-        ConfigError, MachineError: `parallel` asks for more workers than there can be.
+        ConfigError, MachineError: `parallel` asks for more workers than there can be; or as `Launcher.check`.
     """
     tried: set[str] = set()
     for one in study.experiments:
@@ -89,6 +75,7 @@ def plan_study(study: Study, registry: Registry, launcher: type[Launcher] = Laun
     if study.file.parallel > 1 and not launcher.side_by_side:
         hint = "set `parallel: 1`, or use the launcher `process`"
         raise ConfigError(f"the launcher {launcher.name!r} runs one worker at a time", hint)
+    launcher.check([one.identified.experiment for one in study.experiments])
     return [_planned(one.identified) for one in study.experiments]
 
 

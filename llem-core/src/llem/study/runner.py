@@ -15,7 +15,6 @@ from llem import __version__
 from llem.experiment.events import Emit, Event
 from llem.launchers.base import Launcher
 from llem.plugins.registry import Registry
-from llem.results.models import Result
 from llem.results.store import Store
 from llem.study.course import Course, Ran, Terms
 from llem.study.observers import notify
@@ -23,7 +22,7 @@ from llem.study.preflight import Planned
 from llem.study.resume import go_on, is_begun, owned
 from llem.study.stopping import stop_on_interrupt
 
-__all__ = ["Ran", "Terms", "default_folder", "run_all", "run_planned", "stop_on_interrupt"]
+__all__ = ["Ran", "Terms", "default_folder", "run_all", "stop_on_interrupt"]
 
 
 def default_folder(results_dir: str, name: str) -> Path:
@@ -32,31 +31,6 @@ def default_folder(results_dir: str, name: str) -> Path:
     first = Path(results_dir) / f"{safe}-{datetime.now(UTC):%Y%m%dT%H%M%SZ}"
     further = (first.with_name(f"{first.name}-{number}") for number in itertools.count(2))
     return next(path for path in itertools.chain([first], further) if not path.exists())
-
-
-def run_planned(
-    planned: Planned,
-    store_path: Path,
-    make_launcher: Callable[[], Launcher],
-    registry: Registry,
-    *,
-    study: Mapping[str, Any],
-    emit: Emit,
-    stop: threading.Event,
-    terms: Terms | None = None,
-) -> Result:
-    """Measure one experiment: a study of one.
-
-    Raises:
-        StoreError: the folder is there already.
-        LlemError: the worker met the user's mistake or the machine's state; what was measured stays in the store.
-    """
-    ran = run_all([planned], store_path, make_launcher, registry, study=study, emit=emit, stop=stop, terms=terms)
-    for error in (*ran.errors.values(), ran.stopped):
-        if error is not None:
-            raise error
-    [result] = ran.results
-    return result
 
 
 def run_all(
@@ -72,8 +46,9 @@ def run_all(
 ) -> Ran:
     """Measure many experiments into one store, going on after one that fails.
 
-    Before all comes the event `study` (experiments, trials, done, seconds), after each experiment `result` (id,
-    outcome, valid, error); workers' events have the number of their `worker`.
+    Before all comes the event `study` (experiments, done, restarts, parallel, gap_s, and for each engine process what
+    `share_plan` says of it), and a `warning` (message) where experiments go on on other boards; after each experiment
+    `result` (id, outcome, valid, error); workers' events have the number of their `worker`.
 
     Raises:
         StoreError: the folder is there already, or another run works in it.

@@ -46,12 +46,14 @@ class BackendConformance(EngineUnderTest, PluginConformance):
         )
         assert again.canonical(plain) == plain
 
-    def test_weight_bits_are_a_number_or_unsaid(
+    def test_holding_is_in_bits_and_whole_copies(
         self, backend: Backend, experiment: Experiment, model: ModelSpec
     ) -> None:
-        """Before anything is loaded."""
-        bits = backend.weight_bits(experiment, model)
-        assert bits is None or 0 <= bits <= 64
+        """What is said of GPU memory before anything is loaded; a reason where nothing can be said."""
+        held = backend.holding(experiment, model)
+        assert all(bits is None or 0 <= bits <= 64 for bits in (held.weight_bits, held.cache_bits))
+        assert held.copies >= 1
+        assert held.unknown is None or held.unknown.strip()
 
     def test_load_gives_an_engine(self, engine: Engine) -> None:
         """What `load` returns is an Engine."""
