@@ -12,7 +12,8 @@ ratios llem / by hand, as paired log-ratio t-intervals:
                  counter's steps (0.1 s) are coarse against the window, both sides then have the same rounding
 
 A host that drifts within a run (see figures/) calls for many short pairs rather than few long ones:
-`--trials 30 --set window_s=2.5`. Several batch sizes share one loaded engine.
+`--trials 30 --set window_s=2.5`. vLLM is steady enough for the opposite, windows of 15 s or more, which leave the bare
+counter's steps below 0.5 %. Several batch sizes share one loaded engine.
 
     python benchmarks/overhead.py OUT_DIR --batch 32 [128 …] [--backend vllm] [--trials 8] [--set KEY=VALUE]
 """
