@@ -158,9 +158,12 @@ def test_the_same_as_by_process(command: Command, cluster: Any, tmp_path: Path) 
 
 def test_the_same_by_every_launcher(command: Command, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """PyTorch makes the same tokens in a process, in a job, and, where the session brings Docker, in a container."""
-    lengths = {"kind": "synthetic", "input_tokens": 16, "output_tokens": 128}
+    # one batch takes longer than the window anywhere, so that every trial is one batch
+    lengths = {"kind": "synthetic", "input_tokens": 16, "output_tokens": 768}
     axes = {"load.batch_size": [1]}
-    document = study(backend="pytorch", dtype="float32", workload=lengths, axes=axes, trials=1, parallel=1)
+    document = study(
+        backend="pytorch", dtype="float32", workload=lengths, axes=axes, trials=1, parallel=1, window_s=0.1
+    )
     del document["base"]["echo"]
     found = {}
     for launcher in ("process", "slurm", *(["docker"] if IMAGE else [])):
@@ -177,7 +180,7 @@ def test_the_same_by_every_launcher(command: Command, tmp_path: Path, capsys: py
                 )
 
     [first, *others] = found.values()
-    assert [trial[1] for one in first.values() for trial in one.values()] == [128]
+    assert [trial[1] for one in first.values() for trial in one.values()] == [768]
     assert others == [first] * len(others)
 
 

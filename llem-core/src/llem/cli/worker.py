@@ -12,6 +12,7 @@ __all__ = ["worker"]
 @click.option("--lifeline", is_flag=True, help="Standard input ends when the launching process does, and so does this.")
 def worker(order: str, lifeline: bool) -> None:
     """Carry out ORDER, a JSON file that a launcher wrote."""
+    import io
     import json
     import os
     import signal
@@ -33,6 +34,8 @@ def worker(order: str, lifeline: bool) -> None:
     sys.stdout.flush()
     events_fd = os.dup(1)
     os.dup2(2, 1)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(line_buffering=True)  # the log of a worker that is killed has its last lines
     to_stderr()
     stop = threading.Event()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides what Ctrl-C means
