@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import io
+
 import pytest
+from rich.console import Console
 
 from llem.reports.progress import Estimate, StudyEstimate, progress
 
@@ -182,6 +185,24 @@ def test_a_study_line_by_line() -> None:
             study.update(event, now)
         if line is not None:
             assert study.line(now) == line
+
+
+def test_a_study_on_a_terminal_is_a_table() -> None:
+    """The line above, and a row for each engine process: experiment, what it sets, phase, watts; no markup."""
+    study = StudyEstimate({**STUDY, "points": {"abcdefghij": {"load.batch_size": 4, "model": "[red]"}}})
+    study.update({**WORKER, "worker": 1}, 0.0)
+    study.update({**phase("warm-up"), "worker": 1}, 0.0)
+    study.update({"event": "power", "watts": {"gpu:A": 300.4}, "worker": 1}, 0.0)
+    study.update({"event": "waiting", "for": "GPU-1", "worker": 0}, 0.0)
+    console = Console(width=100, file=io.StringIO())
+    console.print(study.table(0.0))
+    title, *rows = [line.strip() for line in console.file.getvalue().splitlines()]
+
+    assert title.startswith("1 of 3 done · 300 W · about ")
+    assert rows == [
+        "waiting for GPU-1",
+        "abcdefgh  load.batch_size=4 model=[red]  warm-up            300 W",
+    ]
 
 
 def test_with_several_engine_processes_the_result_tells_that_an_experiment_is_done() -> None:

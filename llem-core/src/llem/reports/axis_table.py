@@ -6,8 +6,7 @@ import itertools
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from llem.reports.figures import grid, number, p_value, plain
-from llem.reports.plan import setting
+from llem.reports.figures import grid, number, p_value, plain, setting
 from llem.reports.study_table import prefixes
 from llem.results.directions import lower_is_better
 from llem.results.effects import Effect

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping
 from typing import Any
 
 from llem.results.models import Quantity
 
-__all__ = ["amount", "bare", "figure", "grid", "number", "p_value", "plain", "scaled", "two"]
+__all__ = ["amount", "bare", "figure", "grid", "number", "p_value", "plain", "scaled", "setting", "two"]
 
 #: Units shown larger or smaller: from this value on, divided by this.
 SCALES: Mapping[str, tuple[tuple[str, float], ...]] = {
@@ -92,3 +93,8 @@ def bare(quantity: Quantity | None) -> str:
     if quantity is None or quantity.value is None:
         return "–" if quantity is None else f"– ({quantity.reason})"
     return amount(quantity, quantity.value)
+
+
+def setting(value: Any) -> str:
+    """A value of an axis in few characters, as YAML would have it."""
+    return value if isinstance(value, str) else json.dumps(value, default=str, ensure_ascii=False)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -10,13 +9,14 @@ from typing import Any
 from llem.config.models import Experiment
 from llem.config.order import Order
 from llem.errors import Problem
+from llem.reports.figures import setting
 from llem.study.axes import Point
 from llem.study.document import study_document
 from llem.study.estimate import BASIS, Estimate, estimate, estimate_groups
 from llem.study.expand import Entry, Merged, Study
 from llem.study.memory import MEMORY_BASIS, MemoryEstimate, UnknownMemory, gib
 
-__all__ = ["duration", "plan_document", "plan_lines", "setting"]
+__all__ = ["duration", "plan_document", "plan_lines"]
 
 
 def plan_document(study: Study) -> dict[str, Any]:
@@ -145,11 +145,6 @@ def _reasons(problems: Sequence[Problem]) -> str:
 
 def _values(point: Point) -> str:
     return " ".join(f"{path}={setting(value)}" for path, value in point.values.items()) or "the base alone"
-
-
-def setting(value: Any) -> str:
-    """A value of an axis in few characters, as YAML would have it."""
-    return value if isinstance(value, str) else json.dumps(value, default=str, ensure_ascii=False)
 
 
 def duration(seconds: float) -> str:

@@ -1,4 +1,7 @@
-"""Live progress on standard error: phase, watts, tokens/s and time left. Lines instead of a display off a terminal."""
+"""Live progress on standard error: phase, watts, tokens/s and time left. Lines instead of a display off a terminal.
+
+A study shows a table there: its line, and below it a row for each engine process that runs.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from llem.experiment.events import Emit, Event, silent
+from llem.reports.figures import setting
 from llem.reports.time_left import TimeLeft
 
 __all__ = ["Estimate", "StudyEstimate", "progress"]
@@ -66,6 +70,8 @@ class StudyEstimate:
         self._several = event["restarts"] > 1
         self._left = TimeLeft(event)
         self._ended: set[str] = set()
+        self._points: Mapping[str, Mapping[str, Any]] = event.get("points", {})
+        self._running: dict[int, str] = {}
         self._phases: dict[int, str] = {}
         self._watts: dict[int, float] = {}
 
@@ -75,14 +81,16 @@ class StudyEstimate:
         kind, worker = event.get("event"), event.get("worker", 0)
         if kind == "phase":
             trial = f"trial {event['trial'] + 1}" if event["phase"] == "trial" else str(event["phase"])
-            self._phases[worker] = f"{event['id'][:8]} {trial}" if event.get("id") else trial
+            self._phases[worker] = trial
+            self._running[worker] = event.get("id") or ""
         elif kind == "waiting":
             self._phases[worker] = f"waiting for {event['for']}"
+            self._running[worker] = ""
         elif kind == "power" and event["watts"]:  # nothing is read without a meter, which is not 0 W
             self._watts[worker] = sum(event["watts"].values())
         elif kind == "worker ended":
-            self._phases.pop(worker, None)
-            self._watts.pop(worker, None)
+            for known in (self._phases, self._running, self._watts):
+                known.pop(worker, None)
         elif kind in ("outcome", "result") and event["outcome"] != "interrupted" and event["id"] not in self._ended:
             # a worker's `done` is the end of an experiment only where it has no other worker to come
             if event["outcome"] != "done":
@@ -99,13 +107,39 @@ class StudyEstimate:
 
     def line(self, now: float) -> str:
         """One line of status."""
+        phases = [f"{self._running[worker][:8]} {phase}".strip() for worker, phase in self._phases.items()]
+        return self._line(phases, now)
+
+    def _line(self, phases: list[str], now: float) -> str:
         parts = [f"{self.done} of {self.experiments} done"]
         if self.failed:
             parts.append(f"{self.failed} failed")
-        parts += self._phases.values()
+        parts += phases
         if self._watts:
             parts.append(f"{sum(self._watts.values()):.0f} W")
         return _joined(parts, self.left_s(now))
+
+    def rows(self) -> list[tuple[str, str, str, str]]:
+        """What each engine process is at: experiment, what it sets, phase, watts."""
+        found = []
+        for worker, phase in sorted(self._phases.items()):
+            name, watts = self._running[worker], self._watts.get(worker)
+            values = " ".join(f"{path}={setting(value)}" for path, value in self._points.get(name, {}).items())
+            found.append((name[:8], values, phase, "" if watts is None else f"{watts:.0f} W"))
+        return found
+
+    def table(self, now: float) -> Any:
+        """The line without the phases, and the rows, for a terminal."""
+        from rich.table import Table
+        from rich.text import Text
+
+        table = Table(box=None, padding=(0, 2, 0, 0), show_header=False, title_justify="left", title_style="")
+        table.title = self._line([], now)
+        for style in ("cyan", "", "", ""):
+            table.add_column(style=style, overflow="fold")
+        for row in self.rows():
+            table.add_row(*(Text(cell) for cell in row))
+        return table
 
 
 def _joined(parts: list[str], left: float | None) -> str:
@@ -137,17 +171,26 @@ def progress(trials: int, *, quiet: bool, verbose: bool = False) -> Iterator[Emi
     if not console.is_terminal:
         yield lambda event: _plain(console, shown, event, verbose)
         return
-    # two refreshes a second: the display must not be what keeps a core of the measured machine busy
-    with console.status("start", refresh_per_second=2) as status:
+    with _display(console, study=not trials) as display:
 
         def show(event: Event) -> None:
             now = time.monotonic()
             shown.update(event, now)
             if line := shown.lasting(event):
                 console.print(line, markup=False)
-            status.update(shown.line(now))
+            display.update(shown.table(now) if not trials else shown.line(now))
 
         yield show
+
+
+def _display(console: Any, *, study: bool) -> Any:
+    """What stays at the bottom of a terminal while the run lasts: a spinner with a line, or the table of a study."""
+    from rich.live import Live
+
+    # two refreshes a second: the display must not be what keeps a core of the measured machine busy
+    if study:
+        return Live(console=console, refresh_per_second=2, transient=True)
+    return console.status("start", refresh_per_second=2)
 
 
 class _Shown:
@@ -164,6 +207,10 @@ class _Shown:
 
     def line(self, now: float) -> str:
         return self._known.line(now)
+
+    def table(self, now: float) -> Any:
+        """Of a study once it is known; a line before."""
+        return self._known.table(now) if isinstance(self._known, StudyEstimate) else self._known.line(now)
 
     def lasting(self, event: Event) -> str | None:
         """What stays on the screen: warnings, each trial, each failure, and how each experiment of a study ended."""

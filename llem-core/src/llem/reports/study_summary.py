@@ -7,8 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from llem.reports.axis_table import render_effects
-from llem.reports.figures import figure, plain
-from llem.reports.plan import setting
+from llem.reports.figures import figure, plain, setting
 from llem.results.collection import EFFECT_METRICS, effects_of
 from llem.results.directions import lower_is_better
 from llem.results.overview import Overview

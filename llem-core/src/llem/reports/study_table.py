@@ -6,8 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from llem.findings import REASONS
-from llem.reports.figures import bare, grid, plain
-from llem.reports.plan import setting
+from llem.reports.figures import bare, grid, plain, setting
 from llem.reports.serving import render_curves
 from llem.results.models import Quantity, Result
 

@@ -171,6 +171,7 @@ class Course:
                 "restarts": max(one.restarts for one in self._planned.values()),
                 "parallel": self._terms.parallel,
                 "gap_s": gap_s,
+                "points": {name: point["values"] for name, point in self._store.study().get("points", {}).items()},
                 "shares": [
                     {"share": [share.group, share.restart], **share_plan(share.turns, experiments, gap_s=gap_s)}
                     for share in left
