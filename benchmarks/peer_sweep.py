@@ -38,11 +38,10 @@ from pathlib import Path
 from typing import Any
 
 import attrs
+from sweep import BATCH, LENGTHS, STUDY, TRIALS
 
 from llem.results.store import Store
 
-LENGTHS = [(inputs, outputs) for inputs in (16, 32) for outputs in (8, 16, 24, 32)]
-BATCH, TRIALS = 4, 3
 VARIANTS = {"process": ("process", False), "process, memory": ("process", True), "inline, memory": ("inline", True)}
 
 MODEL = """
@@ -54,25 +53,6 @@ from llem.models.resolve import resolve_model
 torch.manual_seed(0)
 config = AutoConfig.for_model(**resolve_model("shape:tiny").config)
 AutoModelForCausalLM.from_config(config, dtype=torch.float32).save_pretrained(sys.argv[1])
-"""
-
-STUDY = """
-name: sweep
-base:
-  model: {model}
-  backend: pytorch
-  device: cpu
-  dtype: float32
-  preset: quick
-  window_s: {window}
-  meters: []
-  warmup: {{batches: 2, seconds: 0}}
-  baseline: {{seconds: 0}}
-  load: {{batch_size: {batch}}}
-zip:
-  workload.input_tokens: {inputs}
-  workload.output_tokens: {outputs}
-trials: {trials}
 """
 
 PEER = """
@@ -216,6 +196,7 @@ def main(python: str, repeats: int, window_s: float) -> None:
                 (out / "peer").mkdir(parents=True)
                 llem.loads.append(os.getloadavg()[0])
                 command = [sys.executable, "-m", "llem", "run", "study.yaml", "-o", str(out / "llem"), "-q"]
+                command += ["--set", "meters=[]"]
                 llem.times.append(seconds(command, folder))
                 llem.works.append(llem_work(out / "llem"))
                 points = [(*pair, llem.works[-1][pair][0]) for pair in LENGTHS]

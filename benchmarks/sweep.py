@@ -26,7 +26,7 @@ BATCH, TRIALS = 4, 3
 STUDY = """
 name: sweep
 base:
-  model: shape:tiny
+  model: {model}
   backend: pytorch
   device: cpu
   dtype: float32
@@ -91,7 +91,9 @@ def main(repeats: int, window_s: float) -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         inputs, outputs = ([pair[at] for pair in LENGTHS] for at in (0, 1))
-        text = STUDY.format(window=window_s, batch=BATCH, inputs=inputs, outputs=outputs, trials=TRIALS)
+        text = STUDY.format(
+            model="shape:tiny", window=window_s, batch=BATCH, inputs=inputs, outputs=outputs, trials=TRIALS
+        )
         (folder / "study.yaml").write_text(text)
         (folder / "plain.py").write_text(PLAIN)
         times: dict[str, list[float]] = {"llem": [], "plain": []}

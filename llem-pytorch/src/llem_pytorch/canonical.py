@@ -10,6 +10,7 @@ from typing import Any
 
 import attrs
 
+from llem.backends.canonical import unset
 from llem.config.models import Experiment, Sampling
 from llem_pytorch.config import STATIC_CACHES, PyTorchOptions
 
@@ -43,10 +44,7 @@ def canonical(options: PyTorchOptions, experiment: Experiment) -> Experiment:
 
 
 def _options_without_effect(options: PyTorchOptions, experiment: Experiment) -> Iterator[str]:
-    for name, default in DEFAULTS.items():
-        value = getattr(options, name)
-        if value is not None and value == default and isinstance(value, bool) == isinstance(default, bool):
-            yield name
+    yield from unset(options, DEFAULTS)
     static = options.cache_implementation in STATIC_CACHES
     if options.torch_compile is False and not static:  # transformers compiles by itself for a static cache alone
         yield "torch_compile"

@@ -10,7 +10,8 @@ from typing import Any
 import attrs
 
 from llem.backends.base import Holding
-from llem.config.models import Experiment, Sampling
+from llem.backends.canonical import unset
+from llem.config.models import Experiment
 from llem_vllm.config import VllmOptions
 
 __all__ = ["canonical", "holding"]
@@ -53,25 +54,14 @@ _BITS = {"float32": 32.0, "float16": 16.0, "bfloat16": 16.0}
 
 def canonical(options: VllmOptions, experiment: Experiment) -> Experiment:
     """The experiment without such settings; itself where it has none."""
-    plain: dict[str, Any] = {
-        name: None for name, default in DEFAULTS.items() if _equal(getattr(options, name), default)
-    }
-    sampling = _sampling(experiment.sampling)
-    if not plain and sampling is experiment.sampling:
+    plain, sampling = unset(options, DEFAULTS), unset(experiment.sampling, SAMPLING)
+    if not plain and not sampling:
         return experiment
-    return attrs.evolve(experiment, options=attrs.evolve(options, **plain), sampling=sampling)
-
-
-def _equal(value: Any, default: Any) -> bool:
-    """0 is not False here."""
-    return value is not None and value == default and isinstance(value, bool) == isinstance(default, bool)
-
-
-def _sampling(sampling: Sampling) -> Sampling:
-    plain: dict[str, Any] = {
-        name: None for name, default in SAMPLING.items() if _equal(getattr(sampling, name), default)
-    }
-    return attrs.evolve(sampling, **plain) if plain else sampling
+    return attrs.evolve(
+        experiment,
+        options=attrs.evolve(options, **plain),
+        sampling=attrs.evolve(experiment.sampling, **sampling),
+    )
 
 
 def holding(options: VllmOptions, experiment: Experiment) -> Holding:

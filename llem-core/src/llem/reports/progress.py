@@ -71,8 +71,7 @@ class StudyEstimate:
         self._left = TimeLeft(event)
         self._ended: set[str] = set()
         self._points: Mapping[str, Mapping[str, Any]] = event.get("points", {})
-        self._running: dict[int, str] = {}
-        self._phases: dict[int, str] = {}
+        self._at: dict[int, tuple[str, str]] = {}  # of a worker: experiment ("" for none), phase
         self._watts: dict[int, float] = {}
 
     def update(self, event: Event, now: float) -> None:
@@ -81,16 +80,14 @@ class StudyEstimate:
         kind, worker = event.get("event"), event.get("worker", 0)
         if kind == "phase":
             trial = f"trial {event['trial'] + 1}" if event["phase"] == "trial" else str(event["phase"])
-            self._phases[worker] = trial
-            self._running[worker] = event.get("id") or ""
+            self._at[worker] = event.get("id") or "", trial
         elif kind == "waiting":
-            self._phases[worker] = f"waiting for {event['for']}"
-            self._running[worker] = ""
+            self._at[worker] = "", f"waiting for {event['for']}"
         elif kind == "power" and event["watts"]:  # nothing is read without a meter, which is not 0 W
             self._watts[worker] = sum(event["watts"].values())
         elif kind == "worker ended":
-            for known in (self._phases, self._running, self._watts):
-                known.pop(worker, None)
+            self._at.pop(worker, None)
+            self._watts.pop(worker, None)
         elif kind in ("outcome", "result") and event["outcome"] != "interrupted" and event["id"] not in self._ended:
             # a worker's `done` is the end of an experiment only where it has no other worker to come
             if event["outcome"] != "done":
@@ -107,8 +104,7 @@ class StudyEstimate:
 
     def line(self, now: float) -> str:
         """One line of status."""
-        phases = [f"{self._running[worker][:8]} {phase}".strip() for worker, phase in self._phases.items()]
-        return self._line(phases, now)
+        return self._line([f"{name[:8]} {phase}".strip() for name, phase in self._at.values()], now)
 
     def _line(self, phases: list[str], now: float) -> str:
         parts = [f"{self.done} of {self.experiments} done"]
@@ -122,8 +118,8 @@ class StudyEstimate:
     def rows(self) -> list[tuple[str, str, str, str]]:
         """What each engine process is at: experiment, what it sets, phase, watts."""
         found = []
-        for worker, phase in sorted(self._phases.items()):
-            name, watts = self._running[worker], self._watts.get(worker)
+        for worker, (name, phase) in sorted(self._at.items()):
+            watts = self._watts.get(worker)
             values = " ".join(f"{path}={setting(value)}" for path, value in self._points.get(name, {}).items())
             found.append((name[:8], values, phase, "" if watts is None else f"{watts:.0f} W"))
         return found
@@ -178,7 +174,7 @@ def progress(trials: int, *, quiet: bool, verbose: bool = False) -> Iterator[Emi
             shown.update(event, now)
             if line := shown.lasting(event):
                 console.print(line, markup=False)
-            display.update(shown.table(now) if not trials else shown.line(now))
+            display.update(shown.display(now))
 
         yield show
 
@@ -208,8 +204,8 @@ class _Shown:
     def line(self, now: float) -> str:
         return self._known.line(now)
 
-    def table(self, now: float) -> Any:
-        """Of a study once it is known; a line before."""
+    def display(self, now: float) -> Any:
+        """For a terminal: the table of a study once it is known, else a line."""
         return self._known.table(now) if isinstance(self._known, StudyEstimate) else self._known.line(now)
 
     def lasting(self, event: Event) -> str | None:

@@ -113,10 +113,8 @@ class TimeLeft:
         if phase in ("load", "baseline before", "baseline after"):
             at.turn_to(phase, now)
         elif phase == "warm-up":
-            if (at.step, at.of) != (
-                "warm-up",
-                of,
-            ):  # of a serving load it comes in pieces; a workload is made ready before it
+            if (at.step, at.of) != ("warm-up", of):  # that of a serving load comes in pieces
+                # a workload is made ready before it, after the last trial
                 at.turn_to("warm-up", at.since if at.step == "trial" else now, of)
             at.ready = True
         elif phase == "trial":

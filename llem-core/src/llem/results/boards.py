@@ -12,7 +12,7 @@ from typing import Any
 import attrs
 
 from llem.findings import Finding, finding
-from llem.results.energies import gross, headline
+from llem.results.energies import Headline, headline, token_energy
 from llem.results.models import Trial
 from llem.results.statistics import mean
 
@@ -58,7 +58,8 @@ def several_boards(engines: Sequence[Mapping[str, Any]], trials: Sequence[Trial]
     what = "sets of GPUs" if any(place.gpus for place in found) else "environments"
     counted = "; ".join(f"{len(there)} on {place}" for place, there in found.items())
     message = f"trials ran on {len(found)} {what}: {counted}"
-    energies = [_output_energy(there, trials) for there in found.values()]
+    chosen = headline(trials)
+    energies = [_mean_token_energy(there, chosen) for there in found.values()]
     evidence: dict[str, Any] = {
         "boards": [
             {
@@ -78,12 +79,8 @@ def several_boards(engines: Sequence[Mapping[str, Any]], trials: Sequence[Trial]
     yield finding("several_boards", message, **evidence)
 
 
-def _output_energy(there: Sequence[Trial], trials: Sequence[Trial]) -> float | None:
+def _mean_token_energy(there: Sequence[Trial], chosen: Headline | None) -> float | None:
     """Mean headline joules per output token of the trials at one place; None where one has none."""
-    chosen = headline(trials)
-    values = [
-        energy / trial.output_tokens
-        for trial in there
-        if chosen and trial.output_tokens and (energy := gross(trial, chosen.of(trial)).value) is not None
-    ]
-    return mean(values) if len(values) == len(there) else None
+    found = [token_energy(trial, chosen) if chosen else None for trial in there]
+    known = [energy for energy in found if energy is not None]
+    return mean(known) if len(known) == len(found) else None

@@ -25,6 +25,7 @@ __all__ = [
     "net",
     "output_energy",
     "reading_of",
+    "token_energy",
 ]
 
 #: What the headline covers, best first. A sum never mixes measured with modelled.
@@ -183,10 +184,12 @@ def output_energy(trials: Sequence[Trial]) -> list[float] | None:
     chosen = headline(trials)
     if chosen is None:
         return None
-    found = []
-    for trial in trials:
-        energy = gross(trial, chosen.of(trial)).value
-        if energy is None or trial.output_tokens == 0:
-            return None
-        found.append(energy / trial.output_tokens)
-    return found
+    found = [token_energy(trial, chosen) for trial in trials]
+    known = [energy for energy in found if energy is not None]
+    return known if len(known) == len(found) else None
+
+
+def token_energy(trial: Trial, chosen: Headline) -> float | None:
+    """Headline joules per output token of one trial."""
+    energy = gross(trial, chosen.of(trial)).value
+    return None if energy is None or trial.output_tokens == 0 else energy / trial.output_tokens

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import attrs
@@ -29,13 +30,14 @@ def elsewhere(store: Store, experiments: Mapping[str, Experiment], *, spread: bo
     """
     found: dict[tuple[Any, ...], tuple[str, ...] | None] = {}
     other: Counter[tuple[str, str]] = Counter()
+    this_build = functools.cache(lambda: _build(attrs.asdict(probe_host())))  # asked for without GPUs alone
     for name, experiment in experiments.items():
         wanted = (experiment.device, experiment.gpus)
         if wanted not in found:
             found[wanted] = _here(experiment, spread)
         here = found[wanted]
         if here is not None:
-            other.update(set(_moves(store, name, here)))
+            other.update(set(_moves(store, name, here, this_build)))
     for (was, now), count in other.items():
         yield (
             f"{count} experiment{' goes' if count == 1 else 's go'} on elsewhere: trials were measured on {was}, and "
@@ -52,7 +54,7 @@ def _here(experiment: Experiment, spread: bool) -> tuple[str, ...] | None:
         return None
 
 
-def _moves(store: Store, name: str, here: tuple[str, ...]) -> Iterator[tuple[str, str]]:
+def _moves(store: Store, name: str, here: tuple[str, ...], this_build: Callable[[], str]) -> Iterator[tuple[str, str]]:
     """Where trials of an experiment were measured that is not here, and what is."""
     measured = {trial.restart for trial in store.trials(name)}
     for engine in store.engines(name):
@@ -63,7 +65,7 @@ def _moves(store: Store, name: str, here: tuple[str, ...]) -> Iterator[tuple[str
             if not set(place.gpus) <= set(here):
                 yield str(place), " or ".join(str(Place((uuid,), (), "")) for uuid in here) or "no GPU"
             continue
-        was, now = _build(store.read_environment(place.environment)["host"]), _build(attrs.asdict(probe_host()))
+        was, now = _build(store.read_environment(place.environment)["host"]), this_build()
         if was != now:
             yield was, now
         elif here:

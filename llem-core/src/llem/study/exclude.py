@@ -7,6 +7,7 @@ from typing import Any
 
 import attrs
 
+from llem.backends.canonical import same
 from llem.config.layers import Layer, leaves, overlay, plain
 from llem.config.study import Stated
 from llem.study.axes import Point
@@ -55,10 +56,6 @@ def wanted(entry: Stated) -> dict[str, Any]:
 
 def _matches(value: Any, asked: Any) -> bool:
     """Equal, or one of several: a list stands for itself and for each of its entries."""
-    if _same(value, asked):
+    if same(value, asked):
         return True
-    return isinstance(asked, (list, tuple)) and any(_same(value, one) for one in asked)
-
-
-def _same(one: Any, other: Any) -> bool:
-    return bool(one == other) and isinstance(one, bool) == isinstance(other, bool)  # True == 1
+    return isinstance(asked, (list, tuple)) and any(same(value, one) for one in asked)
