@@ -131,14 +131,14 @@ def test_no_thread_stays_behind(tmp_path: Path, script: Path, monkeypatch) -> No
     """What waits for the user's wish to stop ends with the worker: a study has hundreds of workers."""
     monkeypatch.setattr(child_module, "WATCH_S", 0.05)
     script.write_text("")
-    before = threading.active_count()
+    before = set(threading.enumerate())
     for _ in range(3):
         ProcessLauncher().launch(order(tmp_path), print, threading.Event())
     until = time.monotonic() + 5
-    while threading.active_count() > before and time.monotonic() < until:
+    while set(threading.enumerate()) - before and time.monotonic() < until:
         time.sleep(0.01)
 
-    assert threading.active_count() == before
+    assert set(threading.enumerate()) - before == set()
 
 
 def test_a_second_worker_adds_to_the_log(tmp_path: Path, script: Path) -> None:
