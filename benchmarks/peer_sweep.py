@@ -33,12 +33,11 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 from typing import Any
 
 import attrs
-from sweep import BATCH, LENGTHS, STUDY, TRIALS
+from sweep import BATCH, LENGTHS, STUDY, TRIALS, seconds
 
 from llem.results.store import Store
 
@@ -85,20 +84,6 @@ print(json.dumps({name: packages.version(name) for name in sys.argv[1:]}))
 
 Work = dict[tuple[int, int], tuple[int, float]]
 """Of each point (input and output tokens): measured calls, and the seconds that they took."""
-
-
-def seconds(command: list[str], folder: Path) -> float:
-    """Wall time of one command. Raises CalledProcessError when it fails."""
-    begin = time.perf_counter()
-    subprocess.run(
-        command,
-        check=True,
-        cwd=folder,
-        env={**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    return time.perf_counter() - begin
 
 
 def llem_work(out: Path) -> Work:

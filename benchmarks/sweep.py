@@ -5,12 +5,13 @@
 The plain script loads the model once, warms up each workload with two batches and times as many batches as llem's
 windows had, as somebody would write it by hand; it reads no meter, checks nothing and prints one line a window. Both
 are started as commands, so that imports and loading count. They run in turn, so that what else the computer does falls
-on both alike.
+on both alike, and compute with one thread: on few cores the threads of both would wait for whatever else runs there.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import statistics
 import subprocess
 import sys
@@ -70,10 +71,17 @@ for inputs, outputs, batches in lengths:
 """
 
 
-def seconds(command: list[str]) -> float:
-    """Wall time of one command. Raises CalledProcessError when it fails."""
+def seconds(command: list[str], folder: Path) -> float:
+    """Wall time of one command run in `folder`, with one thread and compiled modules kept, as on a computer of a user.
+
+    Raises CalledProcessError when it fails.
+    """
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)
     begin = time.perf_counter()
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    subprocess.run(
+        command, check=True, cwd=folder, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
     return time.perf_counter() - begin
 
 
@@ -100,10 +108,10 @@ def main(repeats: int, window_s: float) -> None:
         for number in range(repeats):
             out = folder / str(number)
             times["llem"].append(
-                seconds([sys.executable, "-m", "llem", "run", str(folder / "study.yaml"), "-o", str(out), "-q"])
+                seconds([sys.executable, "-m", "llem", "run", "study.yaml", "-o", str(out), "-q"], folder)
             )
             plain = json.dumps([BATCH, TRIALS, measured(out)])
-            times["plain"].append(seconds([sys.executable, str(folder / "plain.py"), plain]))
+            times["plain"].append(seconds([sys.executable, "plain.py", plain], folder))
         workers = len(list((folder / "0" / "workers").iterdir()))
     middle = {kind: statistics.median(values) for kind, values in times.items()}
     report = {
