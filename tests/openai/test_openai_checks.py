@@ -18,6 +18,7 @@ from llem_openai.config import OpenAIOptions
 #: options, changes of the experiment, parameter that is refused, words of the message
 REFUSED = [
     ({"base_url": "http://192.0.2.1:8000/v1"}, {}, "openai.base_url", "another machine"),
+    ({"base_url": "http://192.0.2.1:8000/v1"}, {}, "openai.base_url", "base_url: 192.0.2.1 is no address of this"),
     ({"base_url": "http://nowhere.invalid/v1"}, {}, "openai.base_url", "cannot be resolved"),
     ({"base_url": "127.0.0.1:8000"}, {}, "openai.base_url", "is not an HTTP address"),
     ({"base_url": "http://127.0.0.1:port/v1"}, {}, "openai.base_url", "no valid port"),

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import os
+import resource
 import time
 
 import pytest
@@ -191,6 +193,7 @@ def test_closing_a_stream_aborts_its_request(running, load, requests_of):
         (("--fail-after", "3"), "the engine broke"),
         (("--drop-after", "3"), "the connection to .* broke"),
         (("--status", "503"), r"failed \(503\): on purpose"),
+        (("--status", "429"), r"failed \(429\): on purpose"),
     ],
 )
 def test_a_request_that_fails_is_one_request(running, load, requests_of, flags, message):
@@ -210,6 +213,18 @@ def test_a_server_that_is_gone_is_the_end(running, load, requests_of):
     server.stop()
     with pytest.raises(ExperimentFailed, match="is gone"):
         streamed(engine, requests_of((3, 9)))
+
+
+def test_the_limit_of_open_files_is_told(running, load, requests_of):
+    """It is this process that can open no more connections: the server is not gone."""
+    engine = load({"base_url": running("--delay", "0.2").url})
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (len(os.listdir("/proc/self/fd")) + 8, hard))
+    try:
+        with pytest.raises(ExperimentFailed, match=r"no further connection .* can be opened: Too many open files"):
+            engine.generate(requests_of(*[(3, 9)] * 40), GREEDY)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 def test_the_refusal_of_one_request_has_the_servers_words(running, load):

@@ -148,6 +148,51 @@ def test_folder_model(opened, reference, requests_of, tmp_path):
         assert engine.generate([request], GREEDY)[0].token_ids == greedy(reference, request.token_ids, 8)
 
 
+def test_further_sampling_parameters_arrive_as_vllms_types(opened, requests_of):
+    """Token ids that a file holds as text are ids: the token that is favoured is every token."""
+    requests = requests_of((5, 4), (7, 6))
+    with opened({"extra_sampling": {"logit_bias": {"9": 100.0}}}) as engine:
+        assert [one.token_ids for one in engine.generate(requests, GREEDY)] == [(9,) * 4, (9,) * 6]
+
+
+@pytest.fixture(scope="module")
+def worded(reference, tmp_path_factory):
+    """A folder with weights and a tokenizer of single bytes, and the id of "a" in it."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    names = ["<unk>", *sorted(pre_tokenizers.ByteLevel.alphabet())]
+    vocabulary = {name: place for place, name in enumerate(names)}
+    made = Tokenizer(models.BPE(vocab=vocabulary, merges=[], unk_token="<unk>"))
+    made.pre_tokenizer, made.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
+    folder = tmp_path_factory.mktemp("worded")
+    reference.save_pretrained(folder)
+    PreTrainedTokenizerFast(tokenizer_object=made, unk_token="<unk>").save_pretrained(folder)
+    return str(folder), vocabulary["a"]
+
+
+def test_bad_words_are_kept_out(opened, requests_of, worded):
+    """The tokenizer that they need is loaded, though completions are token ids and go on to their full length."""
+    folder, token = worded
+    favoured = {"logit_bias": {str(token): 100.0}}
+    (request,) = requests_of((5, 6))
+    found = []
+    for sampling in (favoured, {**favoured, "bad_words": ["a"]}):
+        with opened({"extra_sampling": sampling}, spec=resolve_model(folder), model=folder) as engine:
+            found.append(engine.generate([request], GREEDY)[0].token_ids)
+    assert found[0] == (token,) * 6
+    assert token not in found[1]
+
+
+def test_bad_words_need_a_tokenizer(opened):
+    """Without one vLLM would take no notice of them."""
+    with (
+        pytest.raises(ConfigError, match=r"no tokenizer, which vllm\.extra_sampling\.bad_words needs"),
+        opened({"extra_sampling": {"bad_words": ["a"]}}),
+    ):
+        pass
+
+
 def test_cache_that_is_too_small_is_out_of_memory(opened):
     """Too little cache for one sequence ends with the code oom and what to change, and the next engine loads."""
     with pytest.raises(ExperimentFailed, match="KV cache") as caught, opened({"kv_cache_memory_bytes": 70_000}):

@@ -11,9 +11,11 @@ import attrs
 import msgspec
 import pytest
 
+from llem.backends.base import Request
 from llem.config.converter import structure
 from llem.config.models import ClosedLoad, Sampling
 from llem.errors import ConfigError, MachineError
+from llem.workloads.synthetic import SyntheticOptions
 from llem_vllm.arguments import engine_arguments, keeps_metrics, sampling_arguments
 from llem_vllm.backend import VllmBackend
 from llem_vllm.config import VllmOptions
@@ -153,6 +155,7 @@ REFUSED = [
     ({"kv_offloading_backend": "native"}, GPU, "vllm.kv_offloading_backend"),
     ({"enable_prefix_caching": False, "prefix_caching_hash_algo": "sha256"}, {}, "vllm.prefix_caching_hash_algo"),
     ({"max_num_seqs": 64, "max_num_batched_tokens": 32}, {}, "vllm.max_num_batched_tokens"),
+    ({"max_model_len": 255}, {"workload": SyntheticOptions()}, "vllm.max_model_len"),
     ({"tensor_parallel_size": 2}, GPU, "gpus"),
     ({"tensor_parallel_size": 2, "pipeline_parallel_size": 2}, {**GPU, "gpus": (0, 1)}, "gpus"),
     ({}, {**GPU, "gpus": (0, 1)}, "gpus"),
@@ -277,6 +280,25 @@ def test_option_is_in_sampling_params(experiment_of, tiny, options, changes, nam
     assert plain(getattr(made, name)) == value
     assert getattr(without, name) != getattr(made, name)
     assert VllmBackend(asked.options).check(asked, tiny()) == []
+
+
+def test_further_sampling_parameters_have_vllms_types():
+    """Objects and token ids as a file can write them; a value of another kind is refused by name, all at once."""
+    from vllm.sampling_params import RepetitionDetectionParams, RequestOutputKind
+
+    from llem_vllm.sampling import SamplingCache
+
+    def made(**extra):
+        cache = SamplingCache(VllmOptions(extra_sampling=extra), RequestOutputKind.FINAL_ONLY)
+        return cache.get(Request(0, (5, 6), 8), Sampling())
+
+    pattern = {"max_pattern_size": 3, "min_count": 2}
+    assert made(logit_bias={"3": 1.0}).logit_bias == {3: 1.0}
+    assert made(repetition_detection=pattern).repetition_detection == RepetitionDetectionParams(**pattern)
+    with pytest.raises(ConfigError) as caught:
+        made(bad_words=7, allowed_token_ids=[1, "x"])
+    first, second = sorted(one.path for one in caught.value.problems)
+    assert (first, second) == ("vllm.extra_sampling.allowed_token_ids.1", "vllm.extra_sampling.bad_words")
 
 
 def test_sampling_section_is_in_sampling_params():

@@ -52,4 +52,7 @@ def elsewhere(host: str) -> str | None:
         return f"{host} cannot be resolved ({error})"
     own = {entry.address.partition("%")[0] for entries in psutil.net_if_addrs().values() for entry in entries}
     strange = sorted(one for one in found if one not in own and not ipaddress.ip_address(one).is_loopback)
-    return f"{host} is {', '.join(strange)}, which is no address of this machine" if strange else None
+    if not strange:
+        return None
+    named = host if strange == [host] else f"{host} is {', '.join(strange)}, which"
+    return f"{named} is no address of this machine"

@@ -115,7 +115,8 @@ class OpenAIBackend(Backend):
                 )
             reason = site.not_ready()
             if reason is not None:
-                raise MachineError(f"the server is not ready: {reason}", "wait until it has loaded its model")
+                hint = "wait until it has loaded its model, and check openai.base_url, which mostly ends in /v1"
+                raise MachineError(f"the server is not ready: {reason}", hint)
             return listeners(address.port)
         if site.answers():
             raise MachineError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -29,6 +30,10 @@ HINTS = (
     (("prompt",), "if it takes text only, set `openai.prompt: text`"),
 )
 MEMORY = ("out of memory", "outofmemory")
+#: Refusals that say nothing about the request: a timeout, too early, too many requests.
+BUSY = (408, 425, 429)
+#: What this process runs out of when very many requests are in flight: files, ports.
+USED_UP = (errno.EMFILE, errno.ENFILE, errno.EADDRNOTAVAIL)
 LONGEST = 500
 
 
@@ -51,7 +56,7 @@ def refused(status: int, content: bytes, key: str | None) -> LlemError | Request
     if any(word in said.lower() for word in MEMORY):
         return ExperimentFailed(f"the server ran out of memory: {said}", "use a smaller load or model", code="oom")
     hint = next((hint for words, hint in HINTS if any(word in said.lower() for word in words)), "")
-    if 400 <= status < 500:
+    if 400 <= status < 500 and status not in BUSY:
         return ConfigError(f"the server refused the request ({status}): {said}", hint or "see what it says")
     return RequestFailed(f"the server failed ({status}): {said}")
 
@@ -83,12 +88,15 @@ def transport(base: str) -> Iterator[None]:
     """Failures of the connection.
 
     Raises:
-        ExperimentFailed: nothing listens any more.
+        ExperimentFailed: nothing listens any more, or this process can open no further connection.
         RequestFailed: silence, or an answer that broke off.
     """
     try:
         yield
     except aiohttp.ClientConnectorError as error:
+        if error.os_error.errno in USED_UP:
+            what = f"no further connection to {base} can be opened: {error.os_error.strerror}"
+            raise ExperimentFailed(what, "raise the limit of open files (`ulimit -n`), or lower the load") from error
         raise ExperimentFailed(f"the server at {base} is gone: {error}", "see the server's log") from error
     except TimeoutError as error:  # aiohttp's own are of this class
         raise RequestFailed(f"the server at {base} is silent ({type(error).__name__}); see openai.timeout_s") from error

@@ -104,8 +104,8 @@ class TensorRTEngine(Engine):
                 async for step in output:
                     now = time.monotonic_ns()
                     sequence = step.outputs[0]
-                    tokens = token_ids(sequence)
-                    new, seen, ended = tokens[seen:], len(tokens), bool(step.finished)
+                    new, ended = token_ids(sequence, seen), bool(step.finished)
+                    seen += len(new)
                     yield Chunk(
                         len(new),
                         now,

@@ -19,9 +19,9 @@ def completion(request: Request, output: Any, times_ns: tuple[int, ...] | None =
     return Completion(request.index, token_ids(best), finish_reason(best), times_ns, engine_metrics(output))
 
 
-def token_ids(sequence: Any) -> tuple[int, ...]:
-    """Tokens so far, as plain integers; the prompt is not among them."""
-    return tuple(int(token) for token in sequence.token_ids or ())
+def token_ids(sequence: Any, since: int = 0) -> tuple[int, ...]:
+    """Tokens so far, as plain integers, from place `since` on; the prompt is not among them."""
+    return tuple(int(token) for token in (sequence.token_ids or ())[since:])
 
 
 def finish_reason(sequence: Any) -> str:

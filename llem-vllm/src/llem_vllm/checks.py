@@ -42,6 +42,7 @@ def contradictions(options: VllmOptions, experiment: Experiment, model: ModelSpe
         *name_faults(options, known()),
         *_compilation(options),
         *_memory(options),
+        *_lengths(options, experiment),
         *_parallel(options, experiment),
         *_device(options, experiment, model),
         *_weights(options, experiment, model),
@@ -80,6 +81,15 @@ def _memory(options: VllmOptions) -> Iterator[Refusal]:
     tokens, seqs = options.max_num_batched_tokens, options.max_num_seqs
     if tokens is not None and seqs is not None and tokens < seqs:
         yield "vllm.max_num_batched_tokens", f"{tokens} is less than max_num_seqs, {seqs}: a step needs one token each"
+
+
+def _lengths(options: VllmOptions, experiment: Experiment) -> Iterator[Refusal]:
+    """Of requests that all have one length: vLLM would cut their outputs, or refuse them once it is loaded."""
+    names = ("input_tokens", "output_tokens")
+    lengths = [value for name in names if isinstance(value := getattr(experiment.workload, name, None), int)]
+    longest = options.max_model_len
+    if longest is not None and len(lengths) == len(names) and sum(lengths) > longest:
+        yield "vllm.max_model_len", f"{longest} is less than {lengths[0]} tokens of prompt and {lengths[1]} of output"
 
 
 def _parallel(options: VllmOptions, experiment: Experiment) -> Iterator[Refusal]:

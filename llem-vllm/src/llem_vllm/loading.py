@@ -23,6 +23,9 @@ from llem_vllm.process import EngineEnvironment
 
 __all__ = ["check_platform", "load_engine"]
 
+#: SamplingParams that vLLM applies by the tokenizer; without one it takes no notice of the first.
+BY_TEXT = ("bad_words", "structured_outputs")
+
 
 def check_platform(placement: Placement) -> None:
     """Raises MachineError where the installed build of vLLM is for another device. Starts no CUDA."""
@@ -47,10 +50,15 @@ def load_engine(
         ConfigError, MachineError, ExperimentFailed: see `llem_vllm.failures`.
     """
     what = f"model {spec.name!r}"
-    needs_text = options.detokenize or bool(options.stop) or not experiment.sampling.ignore_eos or _has_beams(options)
-    tokenizer = has_tokenizer(spec) and needs_text
-    if options.detokenize and not has_tokenizer(spec):
-        raise ConfigError(f"{what} has no tokenizer to make text with", "leave `vllm.detokenize` out")
+    texts = [
+        *(["vllm.detokenize"] if options.detokenize else []),
+        *(f"vllm.extra_sampling.{name}" for name in BY_TEXT if name in options.extra_sampling),
+    ]
+    if texts and not has_tokenizer(spec):
+        raise ConfigError(f"{what} has no tokenizer, which {texts[0]} needs", f"leave {', '.join(texts)} out")
+    tokenizer = has_tokenizer(spec) and bool(
+        texts or options.stop or not experiment.sampling.ignore_eos or _has_beams(options)
+    )
     seeded = spec.source == "shape" and options.shape_weights == "seeded"
     with model_folder(experiment, spec, seeded=seeded) as folder:
         arguments = engine_arguments(experiment, options, spec, model=folder, tokenizer=tokenizer)

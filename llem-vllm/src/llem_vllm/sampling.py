@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, get_type_hints
 
+import attrs
+from pydantic import TypeAdapter, ValidationError
 from vllm import RequestOutput, SamplingParams
 from vllm.sampling_params import RequestOutputKind
 
 from llem.backends.base import Completion, Request
 from llem.config.models import Sampling
-from llem.errors import ConfigError, ExperimentFailed
+from llem.errors import ConfigError, ExperimentFailed, Problem
 from llem_vllm.arguments import sampling_arguments
 from llem_vllm.config import VllmOptions
 
@@ -18,10 +20,13 @@ __all__ = ["SamplingCache", "completion", "request_metrics"]
 
 
 class SamplingCache:
-    """SamplingParams by setting and number of tokens, so that a batch costs a look-up and no validation."""
+    """SamplingParams by setting and number of tokens, so that a batch costs a look-up and no validation.
+
+    Raises ConfigError on construction for values of `extra_sampling` that are not of vLLM's types.
+    """
 
     def __init__(self, options: VllmOptions, kind: RequestOutputKind) -> None:
-        self._options = options
+        self._options = attrs.evolve(options, extra_sampling=_typed(options.extra_sampling))
         self._kind = kind
         self._made: dict[tuple[Sampling, int], SamplingParams] = {}
 
@@ -44,6 +49,23 @@ class SamplingCache:
             raise ConfigError(
                 f"vLLM refuses the sampling parameters: {error}", "change the one that the message names"
             ) from error
+
+
+def _typed(extra: Mapping[str, Any]) -> dict[str, Any]:
+    """Values of a file as vLLM's own types: SamplingParams takes anything, and falls over a mapping where it expects an
+    object, or text where it expects a token id, when a request is already on its way."""
+    kinds = get_type_hints(SamplingParams)
+    made, problems = {}, []
+    for name, value in extra.items():
+        try:
+            made[name] = TypeAdapter(kinds[name]).validate_python(value)
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(str(part) for part in (f"vllm.extra_sampling.{name}", *first["loc"]))
+            problems.append(Problem(where, f"vLLM refuses {first['input']!r}: {first['msg'].lower()}"))
+    if problems:
+        raise ConfigError("sampling parameters of the wrong kind", problems=tuple(problems))
+    return made
 
 
 def completion(request: Request, output: RequestOutput, times_ns: Sequence[int] | None = None) -> Completion:

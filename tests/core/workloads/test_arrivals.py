@@ -95,3 +95,14 @@ def test_a_timetable_is_endless(gaps: list[float], rest: float, index: int) -> N
     assert found <= index
     assert times.time_s(found) == pytest.approx(times.time_s(index), abs=2e-6)
     assert found == 0 or times.time_s(found - 1) < times.time_s(index)
+
+
+@given(st.lists(st.integers(1, 5000), min_size=2, max_size=50), st.integers(0, 10**6))
+def test_an_arrival_at_the_very_time_is_not_left_out(gaps_ms: list[int], turn: int) -> None:
+    """A window that opens with a request has it, though the time of a late pass has been rounded."""
+    offsets = tuple(sum(gaps_ms[:row]) / 1000 for row in range(len(gaps_ms)))
+    times = Timetable(offsets, offsets[-1] + offsets[-1] / (len(offsets) - 1))
+
+    assert [times.index(times.time_s(turn * len(offsets) + row)) for row in range(len(offsets))] == list(
+        range(turn * len(offsets), (turn + 1) * len(offsets))
+    )

@@ -161,7 +161,9 @@ def test_forms_of_csv(make, text) -> None:
 @pytest.mark.parametrize(
     ("text", "options", "words"),
     [
-        ("", {}, "no column any of input_tokens, ContextTokens, Request tokens; columns here: none"),
+        ("", {}, "trace.csv: is empty"),
+        ("\n \n", {}, "trace.csv: is empty"),
+        ("a,b\n1,2\n", {}, "no column named one of input_tokens, ContextTokens, Request tokens; columns here: a, b"),
         (OWN, {"input_column": "input_token"}, "did you mean 'input_tokens'"),
         ("input_tokens;output_tokens\n1;2\n", {}, "separated by commas"),
         ("input_tokens,n\n1,2\n", {}, "name it with `output_column`"),
@@ -170,6 +172,8 @@ def test_forms_of_csv(make, text) -> None:
         (OWN + "x,3\n", {}, "row 5, column 'input_tokens': must be a whole number of tokens, got 'x'"),
         (OWN + "4,-3\n", {}, "row 5, column 'output_tokens': must be a whole number of tokens, got '-3'"),
         (OWN + "4,3.5\n", {}, "row 5, column 'output_tokens'"),
+        (OWN + "4,10000001\n", {}, "row 5, column 'output_tokens': is 10000001 tokens, more than any model takes"),
+        (OWN + "9" * 5000 + ",3\n", {}, "row 5, column 'input_tokens': is 99999999999999999999… tokens"),
         (OWN + "4\n", {}, "row 5, column 'output_tokens': is empty"),
         (OWN + "\n,4\n", {}, "row 6, column 'input_tokens': is empty"),
         (BURST, {}, "row 3, column 'Response tokens': is 0"),
@@ -194,7 +198,16 @@ def test_what_is_wrong_is_told_with_its_place(make, text, options, words) -> Non
         ("timestamp,input_tokens,output_tokens\nnoon,1,1\n", "row 2, column 'timestamp': must be a number of seconds"),
         ("timestamp,input_tokens,output_tokens\nnan,1,1\n", "row 2, column 'timestamp': must be a finite number"),
         ("timestamp,input_tokens,output_tokens\n2,1,1\n3,1,1\n1,1,1\n", "row 4, column 'timestamp': is before"),
-        ("timestamp,input_tokens,output_tokens\n2,1,1\n", "arrive at once"),
+        ("timestamp,input_tokens,output_tokens\n2,1,1\n", "one request has no gap to the next"),
+        ("timestamp,input_tokens,output_tokens\n2,1,1\n2,1,1\n", "all 2 arrive at once"),
+        (
+            "timestamp,input_tokens,output_tokens\n0,1,1\n2023-11-16 18:15:46,1,1\n",
+            "row 3, column 'timestamp': is a date, and the row above has a number of seconds",
+        ),
+        (
+            "timestamp,input_tokens,output_tokens\n2023-11-16 18:15,1,1\n2023-11-16 18:16,1,1\n9,1,1\n",
+            "row 4, column 'timestamp': is a number of seconds, and the row above has a date",
+        ),
     ],
 )
 def test_wrong_arrivals_are_told_when_they_are_asked_for(make, text, words) -> None:

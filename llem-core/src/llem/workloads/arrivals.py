@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from bisect import bisect_left
 from collections.abc import Iterator
@@ -10,6 +11,9 @@ from itertools import takewhile
 import attrs
 
 __all__ = ["Timetable", "arrivals", "arrivals_before", "trial_seed"]
+
+#: A time that is summed from passes, windows and offsets is off by so many last digits at most.
+ROUNDINGS = 4
 
 
 def arrivals(rate: float, burstiness: float = 1.0, seed: int = 0) -> Iterator[float]:
@@ -58,6 +62,6 @@ class Timetable:
         return turn * self.period_s + self.offsets_s[row]
 
     def index(self, time_s: float) -> int:
-        """The first request that arrives at this time or later."""
+        """The first request that arrives at this time or later; what rounding puts a hair before it counts as at it."""
         turn, rest = divmod(time_s, self.period_s)
-        return int(turn) * len(self.offsets_s) + bisect_left(self.offsets_s, rest)
+        return int(turn) * len(self.offsets_s) + bisect_left(self.offsets_s, rest - ROUNDINGS * math.ulp(time_s))

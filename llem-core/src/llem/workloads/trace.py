@@ -148,8 +148,9 @@ def _timetable(trace: Trace) -> Timetable:
     offsets = parse_offsets(trace)
     span = offsets[-1]
     if span == 0:
+        told = "one request has no gap to the next" if len(offsets) == 1 else f"all {len(offsets)} arrive at once"
         raise ConfigError(
-            f"{trace.name}: all {len(offsets)} requests arrive at once by column {trace.columns['arrival']!r}",
+            f"{trace.name}: {told}, by column {trace.columns['arrival']!r}",
             "use a trace that lasts longer, or a load with a rate of its own",
             code="trace_unreadable",
         )

@@ -20,6 +20,8 @@ COLUMNS: Mapping[str, tuple[str, ...]] = {
     "output": ("output_tokens", "GeneratedTokens", "Response tokens"),
     "arrival": ("timestamp", "TIMESTAMP", "Timestamp"),
 }
+#: The longest context of any model; a cell with more is no length, and ids of that many would fill the memory.
+MOST_TOKENS = 10_000_000
 
 
 @attrs.frozen
@@ -61,6 +63,8 @@ def parse_trace(
     """
     table = _table(name, content)
     _, header = next(table, (1, []))
+    if not header:
+        raise _error(f"{name}: is empty", "a header and one request a row are expected")
     columns = {part: _column(name, header, part, asked.get(part)) for part in COLUMNS}
     places = {part: header.index(column) for part, column in columns.items() if column is not None}
     lengths, arrivals, rows, skipped = [], [], [], 0
@@ -93,7 +97,13 @@ def parse_offsets(trace: Trace) -> tuple[float, ...]:
             f"{trace.name}: no column of arrival times ({', '.join(COLUMNS['arrival'])})",
             "name it with `arrival_column`, or use a load with a rate of its own",
         )
-    times = [_seconds(trace.name, row, column, text) for row, text in zip(trace.rows, trace.arrivals, strict=True)]
+    read = [_seconds(trace.name, row, column, text) for row, text in zip(trace.rows, trace.arrivals, strict=True)]
+    times, dated = [at for at, _ in read], [is_date for _, is_date in read]
+    if len(set(dated)) > 1:
+        row = trace.rows[dated.index(not dated[0])]
+        kinds = ("a number of seconds", "a date")
+        message = f"is {kinds[not dated[0]]}, and the row above has {kinds[dated[0]]}"
+        raise _wrong(trace.name, row, column, message, "write all of them alike")
     for row, before, at in zip(trace.rows[1:], times, times[1:], strict=False):
         if at < before:
             raise _wrong(trace.name, row, column, "is before the time of the row above", "sort the trace by time")
@@ -123,13 +133,13 @@ def _column(name: str, header: Sequence[str], part: str, asked: str | None) -> s
         return found
     if asked is None and part == "arrival":
         return None
-    wanted = repr(asked) if asked is not None else f"any of {', '.join(COLUMNS[part])}"
+    wanted = repr(asked) if asked is not None else f"named one of {', '.join(COLUMNS[part])}"
     near = nearest(asked or COLUMNS[part][0], header)
     if len(header) == 1 and any(mark in header[0] for mark in ";\t"):
         hint = "cells must be separated by commas"
     else:
         hint = f"name it with `{part}_column`" + (f"; did you mean {near!r}?" if near else "")
-    raise _error(f"{name}: no column {wanted}; columns here: {', '.join(header) or 'none'}", hint)
+    raise _error(f"{name}: no column {wanted}; columns here: {', '.join(header)}", hint)
 
 
 def _cell(name: str, row: int, cells: Sequence[str], place: int, column: str) -> str:
@@ -143,11 +153,15 @@ def _length(name: str, row: int, column: str | None, text: str) -> int:
     whole, _, fraction = text.partition(".")
     if not (whole.isascii() and whole.isdecimal()) or fraction.strip("0"):
         raise _wrong(name, row, column, f"must be a whole number of tokens, got {text!r}", "0 or more, digits alone")
-    return int(whole)
+    digits = whole.lstrip("0") or "0"
+    if len(digits) > len(str(MOST_TOKENS)) or int(digits) > MOST_TOKENS:
+        message = f"is {digits[:20]}{'…' * (len(digits) > 20)} tokens, more than any model takes"
+        raise _wrong(name, row, column, message, f"at most {MOST_TOKENS}")
+    return int(digits)
 
 
-def _seconds(name: str, row: int, column: str, text: str) -> float:
-    """Seconds from anywhere: a number, or a date with a time."""
+def _seconds(name: str, row: int, column: str, text: str) -> tuple[float, bool]:
+    """Seconds from anywhere: of a number, or of a date with a time; and whether it is a date."""
     try:
         value = float(text)
     except ValueError:
@@ -157,10 +171,10 @@ def _seconds(name: str, row: int, column: str, text: str) -> float:
             message = f"must be a number of seconds or a date with a time, got {text!r}"
             raise _wrong(name, row, column, message, "such as 12.5 or 2023-11-16 18:15:46.68") from error
         # without a zone it is read as UTC: the machine's own would put a gap where clocks change
-        return (at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp()
+        return (at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp(), True
     if not math.isfinite(value):
         raise _wrong(name, row, column, f"must be a finite number of seconds, got {text!r}", "such as 12.5")
-    return value
+    return value, False
 
 
 def _wrong(name: str, row: int, column: str | None, message: str, hint: str) -> ConfigError:
