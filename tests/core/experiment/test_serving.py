@@ -96,6 +96,16 @@ def test_a_closed_trial(serving) -> None:
     assert trace[-1].t_ns > trial.t1_ns
 
 
+def test_a_ramp_does_not_hide_how_much_a_window_takes(serving) -> None:
+    """Requests are made ready for all clients, though few had started during most of what was seen of the load."""
+    load = {"kind": "closed", "concurrency": 16, "ramp_s": 1.5}
+    one = through(serving(load=load, window_s=3.0, lab={"token_seconds": 0.002}, warmup={"seconds": 0.2}), "calibrate")
+    trial, _, _ = one.live_work.trial(0)
+
+    assert trial.serving.in_flight_mean == pytest.approx(16, abs=1.0)
+    assert trial.serving.failed == trial.serving.unfinished == 0
+
+
 def test_energy_is_of_the_window(serving) -> None:
     """Joules are of [t0, t1] alone: the true power times the window, whatever came before and after."""
     one = through(serving(window_s=0.5), "calibrate")
@@ -266,6 +276,16 @@ def test_the_capacity_probe(serving) -> None:
     assert engine["probe"]["output_tokens_per_s"] == pytest.approx(8 * engine["probe"]["requests_per_s"])
     assert trial.serving.request_rate == work.request_rate == 0.5 * engine["probe"]["requests_per_s"]
     assert told == ["load", "warm-up", "capacity probe", "warm-up"]
+
+
+def test_long_requests_count_in_a_short_probe(serving, tmp_path) -> None:
+    """Where requests of 2 and of 60 tokens take turns, one is worth 31, whichever of them end while it is probed."""
+    (tmp_path / "trace.csv").write_text("input_tokens,output_tokens\n8,2\n8,60\n")
+    workload = {"kind": "trace", "path": str(tmp_path / "trace.csv")}
+    load = {"kind": "open", "capacity_share": 0.5, "probe_concurrency": 8, "probe_seconds": 0.2}
+    probe = through(serving(workload=workload, load=load), "warm_up").live_work.probe
+
+    assert probe.output_tokens_per_s / probe.requests_per_s == pytest.approx(31, abs=2)
 
 
 def test_shares_of_one_engine_are_of_one_capacity(serving) -> None:

@@ -96,7 +96,7 @@ def test_no_completion_in_a_window(make):
     """Requests longer than the window leave latencies and energies per request absent, with the reason."""
     study = served_study(make, ttft=S, tpot=S // 2)
     found = study.metrics()
-    for name in ("ttft_s", "e2el_p99_s", "energy_per_request_p50_j"):
+    for name in ("ttft_s", "e2el_p99_s", "energy_per_request_p50_j", "energy_per_request_j", "requests_per_s"):
         assert found[name].reason == "no_completions", name
     assert found["energy_per_output_token_j"].value > 0
 
@@ -144,6 +144,26 @@ def test_energy_per_token_and_request(make):
     share = found["energy_j"].value * 64 / trial.output_tokens
     assert found["energy_per_request_p50_j"].value == pytest.approx(share)
     assert found["energy_per_request_p99_j"].method == "instrument"
+
+
+@pytest.mark.parametrize(("before", "ended"), [(0.5, 15), (2.5, 20)])
+def test_requests_that_end_together_are_not_counted_by_chance(make, before, ended):
+    """Five clients in step, 3 s a request: 16.7 requests in 10 s, wherever between their ends the window lies."""
+    t0, _ = make.window(0)
+    rows = [
+        make.served_row(5 * turn + client, t0 + round((3 * turn - before) * S), ttft=46_875_000, tpot=46_875_000)
+        for turn in range(-1, 5)
+        for client in range(5)
+    ]
+    study = served_study(make, kind="closed")
+    study.put(0, [attrs.evolve(row, scheduled_ns=None) for row in rows])
+    study.experiment["config"]["slo"] = attrs.asdict(Slo(ttft_s=1.0))
+    found = study.metrics()
+    assert study.trials[0].serving.completed == ended
+    assert found["requests_per_s"].value == pytest.approx(5 / 3, rel=0.01)
+    assert found["energy_per_request_j"].value == pytest.approx(found["energy_j"].value / (50 / 3), rel=0.01)
+    assert found["goodput_requests_per_s"].value == pytest.approx(found["requests_per_s"].value)
+    assert found["energy_per_good_request_j"].value == pytest.approx(found["energy_per_request_j"].value)
 
 
 @given(

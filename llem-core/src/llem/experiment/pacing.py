@@ -36,6 +36,11 @@ class Pace(ABC):
         """Number of clients, where there are clients."""
         return None
 
+    @property
+    def ramp_s(self) -> float:
+        """How long after its start the load is still growing."""
+        return 0.0
+
     @abstractmethod
     def lead_s(self, e2el_s: float) -> float:
         """How long the load should take to settle, given the usual time of a request."""
@@ -84,6 +89,10 @@ class PaceClosed(Pace):
     @property
     def concurrency(self) -> int:
         return self.load.concurrency
+
+    @property
+    def ramp_s(self) -> float:
+        return self.load.ramp_s
 
     def lead_s(self, e2el_s: float) -> float:
         return max(LEAD_S, self.load.ramp_s)

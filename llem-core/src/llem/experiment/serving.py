@@ -139,13 +139,19 @@ class Serving(Work):
         self.e2el_s = _usual_time(done)
 
     def _same_load(self, seconds: float) -> None:
-        async def act(traffic: Traffic) -> None:
-            self._pace.begin(traffic, None, self._lead_s, self._stock.next)
-            await traffic.rest(seconds)
-            await traffic.drain(self._drain_s)
+        """The load of the trials for so long, once all its clients have started."""
 
-        _, flights = self._run(act)
-        self._sent_per_s = max(self._sent_per_s, len(flights) / seconds)
+        async def act(traffic: Traffic) -> int:
+            self._pace.begin(traffic, None, self._lead_s, self._stock.next)
+            await traffic.rest(self._pace.ramp_s)
+            before = len(traffic.flights)
+            await traffic.rest(seconds)
+            sent = len(traffic.flights) - before
+            await traffic.drain(self._drain_s)
+            return sent
+
+        sent, flights = self._run(act)
+        self._sent_per_s = max(self._sent_per_s, sent / seconds)
         done = [flight for flight in flights if flight.outcome == "done"]
         self.e2el_s = _usual_time(done) if done else max(self.e2el_s, seconds)
 
@@ -177,8 +183,11 @@ class Serving(Work):
 
         (t0, t1), flights = self._run(act)
         tokens_per_s = arrived_tokens(flights, t0, t1) / (t1 - t0) * 1e9
+        asked = [flight.request.output_tokens for flight in flights]
         done = [sum(chunk.tokens for chunk in flight.chunks) for flight in flights if flight.outcome == "done"]
-        per_request = statistics.fmean(done or [flight.request.output_tokens for flight in flights])
+        # those that ended are the shorter ones, where lengths differ: all that were sent tell, where each is made whole
+        known = asked if self._session.experiment.sampling.ignore_eos else done or asked
+        per_request = statistics.fmean(known)
         if not tokens_per_s:
             raise ExperimentFailed("no token came during the capacity probe", "lengthen `load.probe_seconds`")
         return Probe(load.probe_concurrency, (t1 - t0) / 1e9, tokens_per_s / per_request, tokens_per_s)
@@ -235,6 +244,7 @@ class Serving(Work):
         since = time.monotonic()
         self._pace.begin(traffic, trial, lead_s, self._stock.next)
         await self._pace.settle(traffic, self.e2el_s, lead_s)
+        self._sent_per_s = max(self._sent_per_s, traffic.sent_lately(LEAD_S) / LEAD_S)
         await self._stock.fill(self._needed(trial, lead_s, len(traffic.flights), time.monotonic() - since))
         self._stock.sealed = True
         try:

@@ -9,6 +9,7 @@ import asyncio
 import time
 import traceback
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
+from itertools import takewhile
 from typing import Any
 
 import attrs
@@ -177,6 +178,11 @@ class Traffic:
         self._tasks.discard(task)
         if not task.cancelled() and task.exception() is not None:
             self._fatal = self._fatal or task.exception()
+
+    def sent_lately(self, seconds: float) -> int:
+        """Requests sent in the last so many seconds: while a load grows, its mean since the start says too little."""
+        since = time.monotonic_ns() - round(seconds * 1e9)
+        return sum(1 for _ in takewhile(lambda flight: flight.sent_ns >= since, reversed(self.flights)))
 
     # waiting: each of these raises what ended the load, within `POLL_S`
 

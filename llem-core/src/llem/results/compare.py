@@ -11,6 +11,7 @@ import attrs
 from llem.errors import StoreError
 from llem.results.energies import gross, headline
 from llem.results.models import Trial
+from llem.results.requests import requests_within
 from llem.results.statistics import Interval, holm, mean, paired_ratio, welch_ratio
 
 __all__ = ["COMPARED", "Comparison", "compare", "interleaved", "trial_values"]
@@ -26,10 +27,10 @@ COMPARED: dict[str, tuple[str, bool]] = {
 
 _COUNTS: dict[str, Callable[[Trial], float]] = {
     "energy_per_output_token_j": lambda trial: trial.output_tokens,
-    "energy_per_request_j": lambda trial: trial.requests,
+    "energy_per_request_j": requests_within,
     "power_w": lambda trial: trial.duration_s,
     "output_tokens_per_s": lambda trial: trial.output_tokens,
-    "requests_per_s": lambda trial: trial.requests,
+    "requests_per_s": requests_within,
 }
 
 

@@ -9,6 +9,7 @@ from llem.results.energies import Headline, gross, headline, net
 from llem.results.flow import Flow
 from llem.results.latency import latency_metrics
 from llem.results.models import BaselineReading, Quantity, RequestRow, Trial
+from llem.results.requests import requests_within
 from llem.results.serving_latency import serving_latency_metrics
 from llem.results.serving_metrics import absent_serving_metrics, serving_metrics
 from llem.results.serving_work import ServingWork
@@ -45,12 +46,8 @@ def compute_metrics(
 def _per(value: Value, count: float) -> Value:
     """`value` divided by a count; None where there was nothing to divide by."""
     if count == 0:
-        return Value(None, reason=value.reason or "not_supported")
+        return Value(None, reason=value.reason or "no_completions")
     return value.scaled(1 / count)
-
-
-def _completed(trial: Trial) -> int:
-    return trial.requests if trial.serving is None else trial.serving.completed
 
 
 def _energy_metrics(trials: Sequence[Trial], baselines: Sequence[BaselineReading]) -> dict[str, Quantity]:
@@ -70,7 +67,7 @@ def _energy_metrics(trials: Sequence[Trial], baselines: Sequence[BaselineReading
     counts: dict[str, Callable[[Trial], float]] = {
         "energy_per_output_token_j": lambda trial: trial.output_tokens,
         "energy_per_token_j": lambda trial: trial.input_tokens + trial.output_tokens,
-        "energy_per_request_j": _completed,
+        "energy_per_request_j": requests_within,
         "power_w": lambda trial: trial.duration_s,
     }
     values = {
@@ -91,9 +88,14 @@ def _labelled(values: Sequence[Value], unit: str, chosen: Headline) -> Quantity:
 def _speed_metrics(trials: Sequence[Trial]) -> dict[str, Quantity]:
     return {
         "output_tokens_per_s": quantity([Value(t.output_tokens / t.duration_s) for t in trials], "token/s"),
-        "requests_per_s": quantity([Value(_completed(t) / t.duration_s) for t in trials], "request/s"),
+        "requests_per_s": quantity([_request_rate(trial) for trial in trials], "request/s"),
         "duration_s": quantity([Value(t.duration_s) for t in trials], "s"),
     }
+
+
+def _request_rate(trial: Trial) -> Value:
+    count = requests_within(trial)
+    return Value(count / trial.duration_s if count else None, reason="no_completions")
 
 
 def _utilisation_metrics(

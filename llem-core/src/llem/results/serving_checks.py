@@ -104,9 +104,13 @@ def _lag(served: Served, metrics: Mapping[str, Quantity]) -> Iterable[Finding]:
     worst, index = max(lags)
     ttft = metrics["ttft_p50_s"].value
     if worst > LAG_S and (ttft is None or worst > LAG_SHARE * ttft):
-        against = "" if ttft is None else f" against a median time to first token of {ttft * 1e3:.3g} ms"
-        message = f"requests were sent up to {worst * 1e3:.3g} ms late (p99, trial {index}){against}"
+        against = "" if ttft is None else f" against a median time to first token of {_told(ttft)}"
+        message = f"requests were sent up to {_told(worst)} late (p99, trial {index}){against}"
         yield finding("client_lag", message, lag_p99_s=worst, ttft_p50_s=ttft, trial=index)
+
+
+def _told(seconds: float) -> str:
+    return f"{seconds:.3g} s" if seconds >= 1 else f"{seconds * 1e3:.3g} ms"
 
 
 def _objective(setup: Setup, metrics: Mapping[str, Quantity]) -> Iterable[Finding]:

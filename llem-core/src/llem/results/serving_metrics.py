@@ -11,6 +11,7 @@ from llem.results.flow import Flow
 from llem.results.goodput import judge, limits_of
 from llem.results.latency import PERCENTILES
 from llem.results.models import Quantity, ServingFacts, Trial
+from llem.results.requests import edge_factor
 from llem.results.setup import Setup
 from llem.results.statistics import quantile
 
@@ -76,11 +77,12 @@ def _goodput(setup: Setup, trials: Sequence[Trial], flows: Sequence[Flow]) -> di
     judged = judge(flows, stated[0])
     chosen = headline(trials)
     energies = [gross(trial, chosen.of(trial)) if chosen else Value(None, reason="no_meter") for trial in trials]
+    counts = [one.good * edge_factor(trial) for one, trial in zip(judged, trials, strict=True)]
     per_good = [
-        energy.scaled(1 / one.good) if one.good else Value(None, reason=energy.reason or "none_good")
-        for energy, one in zip(energies, judged, strict=True)
+        energy.scaled(1 / good) if good else Value(None, reason=energy.reason or "none_good")
+        for energy, good in zip(energies, counts, strict=True)
     ]
-    rates = [Value(one.good / flow.seconds) for one, flow in zip(judged, flows, strict=True)]
+    rates = [Value(good / flow.seconds) for good, flow in zip(counts, flows, strict=True)]
     label = {"scope": chosen.scope, "kind": chosen.kind} if chosen else {}
     return {
         "goodput_requests_per_s": quantity(rates, GOODPUT["goodput_requests_per_s"]),
