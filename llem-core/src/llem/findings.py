@@ -99,6 +99,12 @@ FINDINGS: Mapping[str, FindingKind] = {
         "The idle power before and after the trials differs by more than 3 %, so net energy is doubtful.",
         "Let the GPU settle; use gross energy.",
     ),
+    "baseline_failed": FindingKind(
+        "warning",
+        "The idle baseline after the trials could not be measured, so nothing says whether idle power stayed as it was "
+        "before them. The trials stand; their energy net of idle is None.",
+        "See the message and the worker's log; use gross energy, or measure again.",
+    ),
     "meter_unavailable": FindingKind(
         "info",
         "A built-in meter is not usable on this machine; the message says why.",
@@ -214,6 +220,7 @@ FINDINGS: Mapping[str, FindingKind] = {
 REASONS: Mapping[str, str] = {
     "no_meter": "No meter covers this quantity on this machine.",
     "no_baseline": "No idle baseline was measured, so nothing can be subtracted.",
+    "baseline_failed": "The idle baseline after the trials failed; the finding says how.",
     "no_gpu": "The experiment used no GPU.",
     "not_requested": "The measurement is opt-in and was not asked for.",
     "not_supported": "The engine does not report it.",

@@ -103,6 +103,8 @@ def test_the_place_of_a_setting(path: str, place: str | None) -> None:
     ("parts", "problem"),
     [
         ({"axes": {"a": 3}}, "python: axes.a: must be a list of values, got the number 3 (write [3])"),
+        ({"axes": {"a": range(3)}}, "python: axes.a: must be a list of values, got a range (make it a list)"),
+        ({"axes": {"a": "12"}}, "python: axes.a: must be a list of values, got the text '12' (write [12])"),
         ({"axes": {"a": []}}, "python: axes.a: has no values (give one at least, or remove it)"),
         ({"axes": {"a": {}}}, "python: axes.a: has no values (give one at least, or remove it)"),
         (
@@ -136,6 +138,14 @@ def test_the_place_of_a_setting(path: str, place: str | None) -> None:
             "python: axes.a.x.a: sets a, and python: axes.a sets a (give each setting one axis)",
         ),
         ({"zip": {"a": [1], "b": [1, 2]}}, "python: zip: its axes need equally many values; a has 1, b has 2"),
+        (
+            {"zip": [{"a": [1], "b": [2]}, {"c": [1], "d.e": [1, 2]}]},
+            "python: zip[1]: its axes need equally many values; c has 1, d.e has 2",
+        ),
+        (
+            {"axes": {"a": {"linear": [1, 2, 2], "log": [1, 2, 2]}}},
+            "python: axes.a: is a range with more than its rule: linear, log (give an axis one rule alone)",
+        ),
         (
             {"zip": {"a": {"x": None}}},
             "python: zip.a: must be a list of values or a range, got a section",

@@ -156,8 +156,24 @@ def test_a_model_that_is_not_there_is_a_reason_like_any(study: Make) -> None:
 
 def test_a_plugin_that_is_not_installed_ends_the_study(study: Make) -> None:
     """Half of a comparison must not go missing because of a missing package."""
-    with pytest.raises(UnknownPlugin, match="unknown backend 'ecko'"):
+    with pytest.raises(UnknownPlugin, match=r"^python: axes.backend\[1\]: unknown backend 'ecko'"):
         study(axes={"backend": ["echo", "ecko"]})
+    with pytest.raises(UnknownPlugin, match=r"^python: axes.backend.ecko: unknown backend 'ecko'"):
+        study(axes={"backend": {"echo": {}, "ecko": {}}})
+    with pytest.raises(UnknownPlugin, match=r"^unknown backend 'ecko'"):
+        study({"backend": "ecko"}, axes={"load.batch_size": [1, 2]})
+
+
+def test_what_stands_in_another_backends_section_is_told(study: Make, lab) -> None:
+    """It sets nothing; where it does for some of its points, it is as it should be."""
+    nested = study(axes={"backend": {"echo": {"lab.limit": [1]}, "lab": {"lab.after": [0]}}})
+    by_hand = study(experiments=[{"backend": "lab", "echo.token_seconds": 0.1}, {"backend": "echo"}])
+    crossed = study(axes={"backend": ["echo", "lab"], "lab.limit": [1, 2]})
+
+    sets_nothing = "is in the section of a backend that none of its points has, and sets nothing"
+    assert nested.notes == (f"python: axes.backend.echo.lab.limit {sets_nothing}",)
+    assert by_hand.notes == (f"python: experiments[0].echo.token_seconds {sets_nothing}",)
+    assert crossed.notes == ()
 
 
 # sections of backends

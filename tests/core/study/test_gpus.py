@@ -10,6 +10,7 @@ import pytest
 
 import llem
 from llem.config.load import Layer, resolve
+from llem.config.order import Order
 from llem.devices.locks import gpu_lock
 from llem.errors import ConfigError, ExperimentFailed, MachineError
 from llem.experiment.events import silent
@@ -19,11 +20,13 @@ from llem.launchers.base import Launcher
 from llem.launchers.inline import InlineLauncher
 from llem.plugins.registry import registry
 from llem.results.store import Store
+from llem.study.crew import side_by_side
 from llem.study.document import study_document
 from llem.study.gpus import Gpus
 from llem.study.load import load
 from llem.study.preflight import plan_study
 from llem.study.runner import Ran, Terms, run_all
+from llem.study.schedule import Member, Share, schedule
 from llem.testing.fakes import FakeClock, FakeGpu, FakeNvml, Load
 
 STUDY = {
@@ -234,6 +237,43 @@ def test_a_study_whose_experiments_take_numbers_of_gpus(tmp_path: Path) -> None:
 
     assert Recorder.most == 2
     assert set(Recorder.seen) == {("GPU-A", "GPU-B")}
+
+
+def boards_of(shares: list[Share], gpus: Gpus, seconds) -> dict[int, list[str]]:
+    """Boards that each group ran on, in order, with two workers; a share holds its board for `seconds(share)`."""
+    found: dict[int, list[str]] = {}
+    wanted = experiment()
+
+    def carry_out(share: Share) -> None:
+        with gpus.taken(wanted, threading.Event(), silent, share) as uuids:
+            found.setdefault(share.group, []).append(*uuids)
+            time.sleep(seconds(share))
+
+    side_by_side(shares, 2, carry_out, gpus, None, threading.Event())  # type: ignore[arg-type] - nothing fails
+    return found
+
+
+@pytest.mark.parametrize("kind", ["blocks", "reverse", "sequential"])
+def test_engine_processes_of_a_group_get_the_board_that_it_had(kind: str) -> None:
+    """Whichever worker was free first, in whatever order they are taken."""
+    members = [Member(f"e{number}", number, 3, 3, restarts=3) for number in range(4)]
+    shares = schedule(members, Order(kind=kind, seed=3))
+    found = boards_of(shares, Gpus("me", None, several=True), lambda share: 0.06 + 0.03 * (share.restart % 2))
+
+    assert [len(boards) for boards in found.values()] == [3] * 4
+    assert [len(set(boards)) for boards in found.values()] == [1] * 4
+    assert {boards[0] for boards in found.values()} == {"GPU-A", "GPU-B"}
+
+
+def test_a_board_is_not_left_idle_for_a_group_that_waits_for_another() -> None:
+    """Everything ran on one of two: the second worker takes some of it to the other board."""
+    gpus = Gpus("me", None, several=True)
+    shares = [Share(group, 1, (f"e{group}",), ((f"e{group}", 1),)) for group in range(4)]
+    for share in shares:
+        gpus.remember(share.group, ["GPU-B"])
+    found = boards_of(shares, gpus, lambda _: 0.1)
+
+    assert sorted(board for boards in found.values() for board in boards) == ["GPU-A"] * 2 + ["GPU-B"] * 2
 
 
 class Elsewhere(InlineLauncher):

@@ -168,10 +168,10 @@ def test_an_engine_that_does_not_load_fails_all_of_its_experiments(run) -> None:
 def test_a_silent_worker_is_ended(run) -> None:
     """By the limit beyond twice the time that its phase should take; power readings do not count as life."""
     base = {"meters": ["steady"]}
-    ran = run([1, 8, 2], {"limit": 4, "error": "hang"}, base=base, limits={"silence_s": 2.5})
+    ran = run([1, 8, 2], {"limit": 4, "error": "hang"}, base=base, limits={"silence_s": 5.0})
 
     assert ran.outcomes == {1: "done", 2: "done", 8: "timeout"}
-    assert "told nothing for more than 2.5 s" in ran.results[8].error
+    assert "told nothing for more than 5 s" in ran.results[8].error
 
 
 def test_a_worker_that_runs_for_too_long_is_ended(run) -> None:
@@ -253,3 +253,77 @@ def test_an_order_names_all_its_experiments_and_turns(run) -> None:
 
     assert set(order["experiments"]) == {result.id for result in ran.results.values()}
     assert len(order["turns"]) == 4
+
+
+IDLE = {"meters": ["watch"], "baseline": {"seconds": 1.0, "discard_seconds": 0.0}}
+
+
+def net_and_findings(ran: Ran) -> set[tuple[str, bool, str | None, str]]:
+    """Of each experiment: outcome, validity, why there is no energy net of idle, and what is told of idle."""
+    told = {
+        size: [one for one in result.findings if one.code == "baseline_failed"] for size, result in ran.results.items()
+    }
+    return {
+        (result.outcome, result.valid, result.metrics["energy_net_j"].reason, *[one.message for one in told[size]])
+        for size, result in ran.results.items()
+    }
+
+
+def test_a_last_baseline_that_fails_is_told_with_all_that_it_was_for(run, monkeypatch) -> None:
+    """Trials and gross energy stand; energy net of idle is None, and the result is not for publication."""
+    import llem_lab
+
+    begun: list[int] = []
+
+    def begin(self) -> None:
+        begun.append(1)
+        if len(begun) == 1 + 2 * 2 + 1:  # idle, two trials of two experiments, idle
+            raise RuntimeError("the sensor is gone")
+        self._begun = 0.0
+
+    monkeypatch.setattr(llem_lab.WatchMeter, "begin", begin)
+    ran = run([1, 2], launcher="inline", base=IDLE)
+
+    message = "the idle baseline after the trials failed: RuntimeError: the sensor is gone"
+    assert net_and_findings(ran) == {("done", True, "baseline_failed", message)}
+    assert all(result.metrics["energy_j"].value for result in ran.results.values())
+    assert not any(result.publishable for result in ran.results.values())
+    assert [event["message"] for event in ran.events if event["event"] == "warning"] == [message]
+    assert verify(ran.store) == []
+
+
+def test_a_worker_that_dies_in_its_last_baseline_is_told_of(run, monkeypatch) -> None:
+    """What it measured is done, and does not count as whole."""
+    from llem.study.watch import Watch
+
+    hear = Watch.__call__
+
+    def killing(self, event) -> None:
+        hear(self, event)
+        if event.get("phase") == "baseline after":
+            self._kill()
+
+    monkeypatch.setattr(Watch, "__call__", killing)
+    ran = run([1, 2], base=IDLE)
+
+    message = "the idle baseline after the trials failed: the worker ended with status -9"
+    assert net_and_findings(ran) == {("done", True, "baseline_failed", message)}
+    assert ran.trials == {1: 2, 2: 2}
+    assert verify(ran.store) == []
+
+
+def test_a_wish_to_stop_in_the_last_baseline_is_no_failure_of_it(run, monkeypatch) -> None:
+    """All is measured, and what was not measured of idle was not wanted."""
+    from llem.experiment.host import Host
+
+    phase = Host.phase
+
+    def stopping(self, name, *args, **more) -> None:
+        phase(self, name, *args, **more)
+        if name == "baseline after":
+            self.stop.set()
+
+    monkeypatch.setattr(Host, "phase", stopping)
+    ran = run([1, 2], launcher="inline", base=IDLE)
+
+    assert net_and_findings(ran) == {("done", True, None)}

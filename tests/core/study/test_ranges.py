@@ -52,6 +52,9 @@ def test_values(name: str, raw: list, values: list) -> None:
         ("log", [0, 2, 3], "start and stop must be above 0, got 0 and 2"),
         ("powers_of_two", [1.0, 8], "must be [low, high], two whole numbers, got [1.0, 8]"),
         ("powers_of_two", [8, 1], "must be [low, high] with 1 <= low <= high, got [8, 1]"),
+        ("linear", [1, 2, 10**9], "count must be at most 100,000, got 1,000,000,000"),
+        ("linear", [1, 10**400, 3], "holds a whole number beyond 9,007,199,254,740,992"),
+        ("powers_of_two", [1, 10**400], "holds a whole number beyond 9,007,199,254,740,992"),
         ("powers_of_two", [5, 7], "there is no power of two between 5 and 7"),
     ],
 )

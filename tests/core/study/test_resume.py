@@ -90,6 +90,73 @@ def test_further_trials_are_added(study, tmp_path: Path) -> None:
     assert verify(Store.open(out)) == []
 
 
+def test_a_trial_that_was_removed_is_measured_again(study, tmp_path: Path) -> None:
+    """The result is then of the trial that took its place, though their number is what it was."""
+    out = tmp_path / "out"
+    name = next(iter(llem.run_study(study, out, launcher="inline")))
+    store = Store.open(out)
+    (store.folder(name) / "trial-0.json").unlink()
+    results = llem.run_study(study, out, launcher="inline", resume=True)
+
+    assert [trial.restart for trial in store.trials(name)] == [1, 0]
+    assert [(result.outcome, result.trials) for result in results.values()] == [("done", 2)] * 3
+    assert verify(store) == []
+
+
+def test_a_damaged_trial_is_named_and_nothing_else_is_lost(study, tmp_path: Path) -> None:
+    """With what to do about it, which then works."""
+    out = tmp_path / "out"
+    name = next(iter(llem.run_study(study, out, launcher="inline")))
+    trial = Store.open(out).folder(name) / "trial-1.json"
+    trial.write_text(trial.read_text()[:100])
+    before = measured(out)
+    with pytest.raises(llem.StoreError) as caught:
+        llem.run_study({**study, "trials": 3}, out, launcher="inline", resume=True)
+
+    assert str(trial) in caught.value.message
+    assert (
+        caught.value.hint == "restore the file, or remove trial-1.json, which `llem run --resume` then measures again"
+    )
+    assert measured(out) == before
+
+    trial.unlink()
+    results = llem.run_study({**study, "trials": 3}, out, launcher="inline", resume=True)
+    assert [result.trials for result in results.values()] == [3, 3, 3]
+    assert verify(Store.open(out)) == []
+
+
+def test_a_damaged_result_is_computed_again_once_it_is_removed(study, tmp_path: Path) -> None:
+    """As the error says."""
+    out = tmp_path / "out"
+    first = llem.run_study(study, out, launcher="inline")
+    name = next(iter(first))
+    path = Store.open(out).folder(name) / "result.json"
+    before = dict(first)
+    path.write_text(path.read_text()[:100])
+    with pytest.raises(llem.StoreError, match="not JSON") as caught:
+        llem.run_study(study, out, launcher="inline", resume=True)
+
+    assert caught.value.hint == "remove it: `llem run --resume` computes it again from the trials"
+    path.unlink()
+    assert dict(llem.run_study(study, out, launcher="inline", resume=True)) == before
+
+
+def test_to_go_on_with_another_version_is_told(study, tmp_path: Path) -> None:
+    """Once, before anything is measured; not where nothing is left to measure."""
+    out = tmp_path / "out"
+    interrupted_after(4, study, out)
+    store = Store.open(out)
+    store.write_study({**store.study(), "llem": "0.0.1"})
+    told: list[list[str]] = []
+    for _ in range(2):
+        events: list[dict] = []
+        llem.run_study(study, out, launcher="inline", resume=True, on_event=events.append)
+        told.append([event["message"] for event in events if event["event"] == "warning"])
+
+    began = f"the study began with llem 0.0.1 and goes on with {llem.__version__}, which may measure otherwise"
+    assert told == [[began], []]
+
+
 def test_what_failed_is_tried_again(study, tmp_path: Path, monkeypatch) -> None:
     """Its first outcome stays beside the new one."""
     import llem_lab

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llem.config.order import Order
-from llem.study.schedule import Member, running_order, schedule, williams_row
+from llem.study.schedule import Member, Share, next_share, running_order, schedule, williams_row
 
 KINDS = ("blocks", "sequential", "reverse", "williams")
 members_lists = st.lists(
@@ -128,3 +128,28 @@ def test_processes_of_a_group_have_orders_of_their_own(kind: str) -> None:
     assert [share.restart for share in shares] == [0, 0, 1, 1]
     assert sorted(first) == sorted(second)
     assert first != second
+
+
+def waiting(*pairs: tuple[int, int]) -> list[Share]:
+    """Shares of these groups and restarts."""
+    return [Share(group, restart, (f"e{group}",), ((f"e{group}", restart),)) for group, restart in pairs]
+
+
+@pytest.mark.parametrize(
+    ("left", "ran_on", "at_work", "taken"),
+    [
+        ([(2, 0), (0, 0)], {}, {}, (2, 0)),  # nothing is known: in order
+        ([(1, 1), (0, 1)], {0: {"A"}, 1: {"B"}}, {(2, 0): {"B"}}, (0, 1)),  # A is free
+        ([(2, 0), (0, 1)], {0: {"A"}}, {(1, 0): {"B"}}, (2, 0)),  # the first round is not over
+        ([(0, 1), (2, 1)], {0: {"A"}}, {(1, 1): {"A"}}, (2, 1)),  # to B goes who has been nowhere
+        ([(0, 1), (1, 1)], {0: {"A"}, 1: {"A"}}, {(2, 1): {"A"}}, (0, 1)),  # B is not left idle
+        ([(0, 1), (1, 0)], {}, {(0, 0): set()}, (1, 0)),  # no rounds: groups one after the other
+        ([(0, 1), (1, 1)], {}, {(0, 0): set()}, (1, 1)),  # group 0 is about to have a board
+        ([(0, 1), (1, 1)], {0: {"A", "B"}, 1: {"C"}}, {(2, 0): {"A"}, (3, 0): {"C"}}, (0, 1)),
+    ],
+)
+def test_a_free_worker_takes_what_ran_on_a_board_that_is_free(left, ran_on, at_work, taken) -> None:
+    """Within the round that is due; and where there is none, it takes another rather than wait."""
+    found = next_share(waiting(*left), ran_on, at_work)
+
+    assert (found.group, found.restart) == taken

@@ -14,6 +14,7 @@ from typing import Any
 
 import yaml
 
+from llem.config.words import got
 from llem.errors import ConfigError
 
 __all__ = ["parse_assignment", "parse_mapping", "parse_yaml", "read_text", "read_yaml", "to_yaml"]
@@ -103,7 +104,8 @@ def read_text(path: str | Path) -> str:
     except FileNotFoundError as error:
         raise ConfigError(f"no such file: {path}", "give the path of a YAML file") from error
     except OSError as error:
-        raise ConfigError(f"cannot read {path}: {(error.strerror or str(error)).lower()}") from error
+        reason = (error.strerror or str(error)).lower()
+        raise ConfigError(f"cannot read {path}: {reason}", "give the path of a YAML file that you may read") from error
     except UnicodeDecodeError as error:
         raise ConfigError(f"{path} is not UTF-8: {error.reason} at byte {error.start}", "save it as UTF-8") from error
 
@@ -114,7 +116,7 @@ def parse_mapping(text: str, name: str, *, may_be_empty: bool = False) -> Mappin
     if value is None and may_be_empty:
         return {}
     if not isinstance(value, Mapping):
-        what = "is empty" if value is None else f"holds a {type(value).__name__}"
+        what = "is empty" if value is None else f"holds {got(value)}"
         raise ConfigError(f"{name} {what}, not a mapping", "write lines such as `model: shape:tiny`")
     return value
 

@@ -19,6 +19,7 @@ from llem.experiment.outcomes import Outcomes, failure
 from llem.experiment.placement import hold, place, restrict
 from llem.experiment.procedure import BEFORE, baseline_after, check, let_go, trial
 from llem.experiment.session import Session
+from llem.findings import finding
 from llem.plugins.registry import Registry
 from llem.results.precision import is_narrow
 from llem.results.store import Store
@@ -96,7 +97,24 @@ class _Shift:
         self._turns(order)
         if not self.lost:
             self.measured = True
-            baseline_after(lead, [session for session in checked if session.begun])
+            self._last_baseline(lead, [session for session in checked if session.begun])
+
+    def _last_baseline(self, lead: Session, begun: Sequence[Session]) -> None:
+        """Idle once more. The trials stand without it; that it failed is told with every experiment that it was for.
+
+        Raises ExperimentFailed (interrupted).
+        """
+        try:
+            baseline_after(lead, begun)
+        except Exception as error:  # a meter may raise anything
+            failed = failure(error)
+            if failed.outcome == "interrupted":
+                raise
+            message = f"the idle baseline after the trials failed: {failed.message}"
+            found = finding("baseline_failed", message, restart=lead.order.restart)
+            lead.host.emit({"event": "warning", "message": found.message})
+            for one in begun:
+                one.store.add_engine_finding(one.id, lead.order.restart, found)
 
     def _check(self, session: Session) -> bool:
         try:

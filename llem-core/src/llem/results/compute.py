@@ -11,6 +11,7 @@ from llem.models.spec import Architecture
 from llem.results.boards import several_boards
 from llem.results.checks import check_all, merge
 from llem.results.domains import domain_metrics
+from llem.results.energies import trusted
 from llem.results.flow import Flow, flow_of
 from llem.results.metrics import compute_metrics
 from llem.results.models import BaselineReading, RequestRow, Result, Trial
@@ -43,6 +44,7 @@ def compute_result(
         outcomes: outcome-<restart>.json of every engine process that ended, by restart.
     """
     setup = setup_of(experiment, engines)
+    baselines = trusted(baselines, engines)
     rows = [requests.get(trial.index, ()) for trial in trials]
     flows = [flow_of(trial, r) if trial.serving is not None else None for trial, r in zip(trials, rows, strict=True)]
     works = [_work(setup.architecture, r, flow) for r, flow in zip(rows, flows, strict=True)]

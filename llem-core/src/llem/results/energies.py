@@ -7,6 +7,7 @@ import math
 import operator
 from collections import Counter
 from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
+from typing import Any
 
 import attrs
 
@@ -26,6 +27,7 @@ __all__ = [
     "output_energy",
     "reading_of",
     "token_energy",
+    "trusted",
 ]
 
 #: What the headline covers, best first. A sum never mixes measured with modelled.
@@ -160,11 +162,24 @@ def gross(trial: Trial, keys: Sequence[Key]) -> Value:
 def idle_power(baselines: Sequence[BaselineReading], restart: int, key: Key) -> Value:
     """Watts of one engine process at rest before its trials, in one domain."""
     for baseline in baselines:
-        if baseline.restart == restart and baseline.phase == "before":
-            energy = _joules(baseline.readings, key)
-            if energy.value is not None:
-                return energy.scaled(1 / baseline.duration_s)
+        if baseline.restart == restart and baseline.phase == "before" and reading_of(baseline.readings, key):
+            return _joules(baseline.readings, key).scaled(1 / baseline.duration_s)
     return Value(None, reason="no_baseline")
+
+
+def trusted(baselines: Sequence[BaselineReading], engines: Sequence[Mapping[str, Any]]) -> list[BaselineReading]:
+    """Idle of engine processes whose last baseline failed is None: whether it stayed as it was, nobody knows."""
+    failed = {
+        engine["restart"]
+        for engine in engines
+        if any(found["code"] == "baseline_failed" for found in engine.get("findings", ()))
+    }
+    return [_blank(one) if one.restart in failed else one for one in baselines]
+
+
+def _blank(baseline: BaselineReading) -> BaselineReading:
+    blank = [attrs.evolve(one, energy_j=None, budget=None, reason="baseline_failed") for one in baseline.readings]
+    return attrs.evolve(baseline, readings=tuple(blank))
 
 
 def net(trial: Trial, baselines: Sequence[BaselineReading], keys: Sequence[Key]) -> Value:

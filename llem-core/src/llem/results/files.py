@@ -6,6 +6,7 @@ import contextlib
 import errno
 import gzip
 import os
+import re
 import tempfile
 import zlib
 from collections.abc import Iterator, Mapping
@@ -24,7 +25,16 @@ DIGEST = "digest"
 
 def corrupt(path: Path, what: str) -> StoreError:
     """The error for a file that is not what was written."""
-    return StoreError(f"{path}: {what}", "restore the file, or measure the experiment again", "store_corrupt")
+    return StoreError(f"{path}: {what}", _mend(path), "store_corrupt")
+
+
+def _mend(path: Path) -> str:
+    if path.name == "result.json":
+        return "remove it: `llem run --resume` computes it again from the trials"
+    trial = re.match(r"trial-\d+", path.name)
+    if trial is None:
+        return "restore the file, or measure the experiment again"
+    return f"restore the file, or remove {trial[0]}.json, which `llem run --resume` then measures again"
 
 
 @contextlib.contextmanager
@@ -38,14 +48,14 @@ def machine_errors(path: Path) -> Iterator[None]:
 
 def _refusal(path: Path, error: OSError) -> LlemError:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        hint = "free some space and run again into another folder; what was stored before is intact"
+        hint = "free some space and go on with `--resume`; what was stored before is intact"
         return MachineError(f"no space left to write {path}", hint, "disk_full")
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         return MachineError(f"no permission for {path}", "choose a folder that you may write, with `-o`", "permission")
     if isinstance(error, FileExistsError):
         return StoreError(f"{path} is there already and is never overwritten", "write to a new folder", "store_exists")
     if isinstance(error, FileNotFoundError):
-        return StoreError(f"{path} is missing", "restore the file, or measure again", "store_corrupt")
+        return StoreError(f"{path} is missing", _mend(path), "store_corrupt")
     return MachineError(f"{path}: {error.strerror or error}", "see what the operating system reports", "machine")
 
 

@@ -1,5 +1,6 @@
 """The result folder. Raw trials are the truth; nothing in it is ever overwritten, except what is computed from it,
-the engine's document, to which a capacity probe adds what it found, and what is asked for, when a study goes on.
+the engine's document, to which a capacity probe and a failed last baseline add what they found, and what is asked
+for, when a study goes on.
 
 study.json                     the study as asked and as resolved
 environments/<hash>.json       machine, GPUs, driver, packages
@@ -17,8 +18,11 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import attrs
+
 from llem.devices.locks import Lock
 from llem.errors import StoreError, nearest
+from llem.findings import Finding
 from llem.meters.trace import TraceRow
 from llem.results.files import machine_errors, read_json, write, write_json
 from llem.results.models import SCHEMA_VERSION, BaselineReading, RequestRow, Result, Trial
@@ -154,6 +158,17 @@ class Store:
         """
         path = self.folder(experiment_id) / f"engine-{document['restart']}.json"
         write_json(path, _versioned(document), replace=replace)
+
+    def add_engine_finding(self, experiment_id: str, restart: int, found: Finding) -> None:
+        """Add what was found out about one engine process too late for it to say it itself.
+
+        An experiment that did not begin with this engine has no document of it, and nothing to be told.
+        """
+        path = self.folder(experiment_id) / f"engine-{restart}.json"
+        if path.exists():
+            document = read_json(path)
+            told = [*document.get("findings", ()), attrs.asdict(found)]
+            write_json(path, {**document, "findings": told}, replace=True)
 
     def engines(self, experiment_id: str) -> tuple[dict[str, Any], ...]:
         """Engine documents by restart."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import attrs
@@ -12,12 +12,12 @@ from llem.config.layers import Layer, leaves, overlay, plain
 from llem.config.study import Stated, StudyFile
 from llem.config.words import got
 from llem.errors import ConfigError, Problem, nearest
-from llem.study.ranges import RANGES, range_values
+from llem.study.ranges import MOST_VALUES, RANGES, range_values
 
 __all__ = ["MOST_POINTS", "Point", "declared_points"]
 
-#: More than this is a slip of the finger, and would fill the memory before anybody could say so.
-MOST_POINTS = 100_000
+#: More than this is a slip of the finger, like as many values of one axis.
+MOST_POINTS = MOST_VALUES
 
 
 @attrs.frozen
@@ -121,6 +121,10 @@ def _axis(path: str, stated: Stated, problems: list[Problem]) -> _Axis:
     """An axis from a list, a range, or a section of values each with further axes."""
     raw, where = stated.value, stated.where
     if isinstance(raw, Mapping) and not (len(raw) == 1 and next(iter(raw)) in RANGES):
+        if any(isinstance(raw.get(name), (list, tuple)) for name in RANGES):
+            hint = "give an axis one rule alone"
+            problems.append(Problem(where, f"is a range with more than its rule: {', '.join(map(str, raw))}", hint))
+            return _Axis([])
         return _conditional(path, stated, problems)
     values = _listed(raw, where, problems)
     return _Axis([({path: Stated(value, f"{where}[{n}]")}, ()) for n, value in enumerate(values)])
@@ -135,7 +139,8 @@ def _listed(raw: Any, where: str, problems: list[Problem]) -> Sequence[Any]:
             problems.append(Problem(f"{where}.{name}", str(error)))
             return ()
     if not isinstance(raw, (list, tuple)):
-        hint = "" if raw is None else f"write [{raw}]"
+        iterable = isinstance(raw, Iterable) and not isinstance(raw, str)  # in Python: an array, a range
+        hint = "" if raw is None else "make it a list" if iterable else f"write [{raw}]"
         problems.append(Problem(where, f"must be a list of values, got {got(raw)}", hint))
         return ()
     if not raw:
@@ -167,8 +172,9 @@ def _zipped(group: Mapping[str, Stated], problems: list[Problem]) -> _Axis:
     lengths = {path: len(column) for path, column in columns.items()}
     if len(set(lengths.values())) > 1 and not problems:
         told = ", ".join(f"{path} has {length}" for path, length in lengths.items())
-        where = next(iter(group.values())).where.rpartition(": ")[0]
-        problems.append(Problem(f"{where}: zip", f"its axes need equally many values; {told}"))
+        first, stated = next(iter(group.items()))
+        where = stated.where.removesuffix(f".{first}")
+        problems.append(Problem(where, f"its axes need equally many values; {told}"))
         return _Axis([])
     _overlaps([_Axis([({path: stated}, ())]) for path, stated in group.items()], list(group.values()), problems)
     return _Axis([(dict(zip(columns, row, strict=True)), ()) for row in zip(*columns.values(), strict=False)])

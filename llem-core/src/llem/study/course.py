@@ -9,12 +9,14 @@ from collections.abc import Callable, Mapping, Sequence
 
 import attrs
 
+from llem import __version__
 from llem.config.order import Limits, Order
 from llem.errors import ExperimentFailed, LlemError
 from llem.experiment.events import Emit
 from llem.experiment.order import Gap
 from llem.launchers.base import Launcher
 from llem.plugins.registry import Registry
+from llem.results.boards import place_of
 from llem.results.models import Result
 from llem.results.store import Store
 from llem.results.verify import recompute
@@ -90,20 +92,22 @@ class Course:
         self._store, self._registry, self._terms, self._emit, self._stop = store, registry, terms, emit, stop
         self._planned = {one.id: one for one in planned}
         self._make_launcher = make_launcher
-        order = terms.order
+        order, holder = terms.order, f"process {os.getpid()}, {store.path}"
+        self._gpus = Gpus(holder, terms.limits.gpu_wait_s, several=terms.parallel > 1)
         self._desk = Desk(
             store,
             self._planned,
             make_launcher,
             gap=Gap(order.gap_s, order.gap_until_c, order.gap_timeout_s),
             limits=terms.limits,
-            gpus=Gpus(f"process {os.getpid()}, {store.path}", terms.limits.gpu_wait_s, several=terms.parallel > 1),
+            gpus=self._gpus,
             beside=terms.parallel > 1,
             emit=emit,
             stop=stop,
         )
         self._results: dict[str, Result] = {}
         self._begun = set(store.experiment_ids())
+        self._touched: set[str] = set()  # those that workers of this run had
         self._open: Counter[str] = Counter()
         self._lock = threading.Lock()
 
@@ -114,7 +118,9 @@ class Course:
         shares = schedule(members, self._terms.order)
         left = self._left(shares)
         self._tell_begin(left)
+        self._tell_other_version(left)
         self._tell_elsewhere(left)
+        self._remember_boards(left)
         self._open.update(name for share in left for name in share.experiments)
         for name in self._begun - self._open.keys():  # all is measured; the result may be of fewer trials, or lacking
             self._desk.settle(name)
@@ -127,7 +133,7 @@ class Course:
                         break
                     self._share(share)
             else:
-                side_by_side(left, self._terms.parallel, self._share, self._desk, self._stop)
+                side_by_side(left, self._terms.parallel, self._share, self._gpus, self._desk, self._stop)
         except KeyboardInterrupt:
             self._stop.set()
         for name in [name for name, count in self._open.items() if count > 0]:
@@ -179,6 +185,13 @@ class Course:
             }
         )
 
+    def _tell_other_version(self, left: Sequence[Share]) -> None:
+        """Trials of two versions are not sure to be measured alike."""
+        began = self._store.study().get("llem")
+        if left and self._begun and began != __version__:
+            message = f"the study began with llem {began} and goes on with {__version__}, which may measure otherwise"
+            self._emit({"event": "warning", "message": message})
+
     def _tell_elsewhere(self, left: Sequence[Share]) -> None:
         """Which experiments go on where their trials were not measured; of another machine nobody knows here."""
         names = dict.fromkeys(name for share in left for name in share.experiments if name in self._begun)
@@ -186,6 +199,13 @@ class Course:
         if going_on and self._make_launcher().same_machine:
             for message in elsewhere(self._store, going_on, spread=self._terms.parallel > 1):
                 self._emit({"event": "warning", "message": message})
+
+    def _remember_boards(self, left: Sequence[Share]) -> None:
+        """Where groups that go on have run."""
+        for share in left:
+            for name in self._begun.intersection(share.experiments):
+                for engine in self._store.engines(name):
+                    self._gpus.remember(share.group, place_of(engine).gpus)
 
     def _share(self, share: Share) -> None:
         """One engine process's share, and the results of the experiments that it was the last one for."""
@@ -195,6 +215,8 @@ class Course:
                 document = self._planned[name].document
                 self._store.write_experiment(name, document)
                 notify(self._registry, "llem_experiment_started", experiment=document, store=str(self._store.path))
+        with self._lock:
+            self._touched.update(share.experiments)
         try:
             self._desk.carry_out(share)
         finally:
@@ -213,7 +235,7 @@ class Course:
         if not stored and not self._store.next_restart(name):
             return  # its turn did not come
         before = self._store.read_result(name)
-        if before is not None and _is_of(before, self._planned[name], len(stored)):
+        if before is not None and name not in self._touched and _is_of(before, self._planned[name], len(stored)):
             self._results[name] = before
             return
         result = recompute(self._store, name)

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable, Sequence
 
 from llem.study.desk import Desk
+from llem.study.gpus import Gpus
 from llem.study.schedule import Share
 
 __all__ = ["side_by_side"]
@@ -14,9 +15,14 @@ POLL_S = 0.2
 
 
 def side_by_side(
-    shares: Sequence[Share], workers: int, carry_out: Callable[[Share], None], desk: Desk, stop: threading.Event
+    shares: Sequence[Share],
+    workers: int,
+    carry_out: Callable[[Share], None],
+    gpus: Gpus,
+    desk: Desk,
+    stop: threading.Event,
 ) -> None:
-    """Carry out all shares, so many at a time, in their order as far as GPUs are free.
+    """Carry out all shares, so many at a time, in their order as far as GPUs are free that they may want again.
 
     Raises KeyboardInterrupt after every worker was killed and what became of it written down; and what `carry_out`
     raised, once the others have ended.
@@ -30,12 +36,16 @@ def side_by_side(
             with lock:
                 if not waiting:
                     return
-                share = waiting.pop(0)
+                share = gpus.choose(waiting)
+                waiting.remove(share)
             try:
                 carry_out(share)
             except BaseException as error:  # it is raised again below, by the thread that can tell of it
                 errors.append(error)
                 stop.set()
+            finally:
+                with lock:
+                    gpus.over(share)
 
     threads = [threading.Thread(target=work, name=f"worker {number}") for number in range(min(workers, len(shares)))]
     for thread in threads:

@@ -13,6 +13,7 @@ from llem.config.order import Limits
 from llem.errors import ConfigError, ExperimentFailed, LlemError, MachineError
 from llem.experiment.events import Emit
 from llem.experiment.order import Gap, WorkOrder
+from llem.findings import finding
 from llem.launchers.base import Launcher
 from llem.results.store import Store
 from llem.study.estimate import estimate_groups
@@ -99,7 +100,7 @@ class Desk:
         try:
             if not launcher.same_machine:
                 return self._launch(launcher, share, None, done)
-            with self._gpus.taken(lead, self._stop, self._emit) as uuids:
+            with self._gpus.taken(lead, self._stop, self._emit, share) as uuids:
                 return self._launch(launcher, share, uuids or None, done)
         except LlemError as error:  # no GPU to be had, or nothing to launch a worker with
             if error.code != "interrupted":
@@ -178,6 +179,8 @@ class Desk:
             if not self._store.has_outcome(name, restart):
                 outcome = _document(restart, "done") if error is None else _told(restart, error)
                 self._store.write_outcome(name, outcome)  # the worker died between the word and the file
+        if watch.phase == "baseline after" and not (watch.ended or watch.left or killed or self._stop.is_set()):
+            self._baseline_failed(share, restart, watch.verdict or f"the worker ended with status {status}")
         silent = [name for name in share.experiments if name not in watch.outcomes]
         if not silent:
             return
@@ -200,6 +203,13 @@ class Desk:
             at = [name for name in unfinished if name == watch.current]
             message = f"the worker ended with status {status} and no outcome"
             self._end(at or unfinished, restart, "crash", message, _see(log), log)
+
+    def _baseline_failed(self, share: Share, restart: int, why: str) -> None:
+        """Tell with every experiment of a worker that all was measured but idle after it."""
+        found = finding("baseline_failed", f"the idle baseline after the trials failed: {why}", restart=restart)
+        self._emit({"event": "warning", "message": found.message})
+        for name in share.experiments:
+            self._store.add_engine_finding(name, restart, found)
 
     def _end(
         self, names: Sequence[str], restart: int, code: str, message: str, hint: str, log: Path | None = None

@@ -12,7 +12,7 @@ import attrs
 from llem.config.layers import Layer
 from llem.config.load import resolve
 from llem.config.study import StudyFile
-from llem.errors import ConfigError
+from llem.errors import ConfigError, UnknownPlugin
 from llem.plugins.registry import Registry
 from llem.results.peaks import peak_of
 from llem.study.axes import Point, declared_points
@@ -129,6 +129,8 @@ def expand(
         except ConfigError as error:
             invalid.append(invalid_point(file, point, error))
             continue
+        except UnknownPlugin as error:
+            raise _placed(error, point) from None
         planned = Entry(point, identified)
         if (first := found.setdefault(identified.id, planned)) is not planned:
             merged.append(Merged(point, first, _differing(identified, first.identified)))
@@ -184,6 +186,15 @@ def _missing_engines(planned: Iterable[Entry], registry: Registry) -> Iterator[s
     for name in sorted({one.identified.experiment.backend for one in planned}):
         if missing := registry.reference("backend", name).missing():
             yield f"backend {name!r} needs {', '.join(missing)}, which is not installed here"
+
+
+def _placed(error: UnknownPlugin, point: Point) -> UnknownPlugin:
+    """The error with the place in the files where the name stands, if it is a point's own."""
+    for path, value in point.values.items():
+        names = value if isinstance(value, (list, tuple)) else [value]
+        if any(isinstance(name, str) and repr(name) in error.message for name in names):
+            return attrs.evolve(error, message=f"{point.where[path]}: {error.message}")
+    return error
 
 
 def _differing(one: Identified, other: Identified) -> tuple[str, ...]:

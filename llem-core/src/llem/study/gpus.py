@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
 import attrs
@@ -14,6 +14,7 @@ from llem.devices.locks import Lock, lock_gpus
 from llem.errors import ExperimentFailed, MachineError
 from llem.experiment.events import Emit
 from llem.experiment.placement import Candidates, candidates
+from llem.study.schedule import Share, next_share
 
 __all__ = ["Allocation", "Gpus"]
 
@@ -43,28 +44,61 @@ class Gpus:
 
     def __init__(self, holder: str, wait_s: float | None, *, several: bool = False) -> None:
         self._holder, self._wait_s, self._several = holder, wait_s, several
+        self._ran_on: dict[int, frozenset[str]] = {}
+        self._at_work: dict[tuple[int, int], frozenset[str]] = {}
+        self._known = threading.Lock()
+
+    def remember(self, group: int, uuids: Iterable[str]) -> None:
+        """A group of experiments ran on these; its further engine processes get them again if they are free then."""
+        with self._known:
+            self._ran_on[group] = self._ran_on.get(group, frozenset()) | frozenset(uuids)
+
+    def choose(self, waiting: Sequence[Share]) -> Share:
+        """Which of these a worker takes that is free now; the boards that it hopes for are spoken for."""
+        with self._known:
+            share = next_share(waiting, self._ran_on, self._at_work)
+            self._at_work[share.group, share.restart] = self._ran_on.get(share.group, frozenset())
+            return share
+
+    def over(self, share: Share) -> None:
+        """Nobody works at this share any more."""
+        with self._known:
+            self._at_work.pop((share.group, share.restart), None)
+
+    def _works(self, share: Share, uuids: tuple[str, ...]) -> None:
+        self.remember(share.group, uuids)
+        with self._known:
+            self._at_work[share.group, share.restart] = frozenset(uuids)
 
     def try_take(self, experiment: Experiment) -> Allocation | None:
         """GPUs for an experiment if they are free now. Raises MachineError as `candidates`."""
-        return self._lock(self._candidates(experiment))
+        return self._lock(self._candidates(experiment, None))
 
-    def _candidates(self, experiment: Experiment) -> Candidates:
-        return candidates(experiment, spread=self._several)
+    def _candidates(self, experiment: Experiment, share: Share | None) -> Candidates:
+        found = candidates(experiment, spread=self._several)
+        before = self._ran_on.get(share.group, frozenset()) if share is not None else frozenset()
+        if found.count == len(found.uuids) or not before:
+            return found
+        return attrs.evolve(found, uuids=tuple(sorted(found.uuids, key=lambda uuid: uuid not in before)))
 
     def _lock(self, found: Candidates) -> Allocation | None:
         locks = lock_gpus(found.uuids, found.count, self._holder)
         return None if locks is None else Allocation(tuple(locks), tuple(locks.values()))
 
     @contextmanager
-    def taken(self, experiment: Experiment, stop: threading.Event, emit: Emit) -> Iterator[tuple[str, ...]]:
+    def taken(
+        self, experiment: Experiment, stop: threading.Event, emit: Emit, share: Share | None = None
+    ) -> Iterator[tuple[str, ...]]:
         """Wait for GPUs and hold them; the wait is told as the event `waiting`.
+
+        Of those that are free the share's group gets the ones that it ran on before.
 
         Raises:
             MachineError: another study has them for too long (gpu_busy); or as `candidates`.
             ExperimentFailed: interrupted while it waited.
         """
         since, told = time.monotonic(), False
-        while (got := self._lock(found := self._candidates(experiment))) is None:
+        while (got := self._lock(found := self._candidates(experiment, share))) is None:
             if self._wait_s is not None and time.monotonic() - since >= self._wait_s:
                 hint = "wait for it, choose another GPU with `gpus`, or raise `limits.gpu_wait_s`"
                 raise MachineError(f"another study measures there: {found.who}", hint, "gpu_busy")
@@ -73,6 +107,8 @@ class Gpus:
                 told = True
             if stop.wait(POLL_S):
                 raise ExperimentFailed("stopped by the user", "go on with `--resume`", "interrupted")
+        if share is not None:
+            self._works(share, got.uuids)
         try:
             yield got.uuids
         finally:

@@ -8,8 +8,12 @@ from typing import Any
 
 from llem.config.words import got
 
-__all__ = ["RANGES", "range_values"]
+__all__ = ["MOST_VALUES", "RANGES", "range_values"]
 
+#: An axis of more is a slip of the finger, and would fill the memory before anybody could say so.
+MOST_VALUES = 100_000
+#: Whole numbers beyond this are no setting's, and not what computing with fractions gives back.
+_LARGEST = 2**53
 #: Digits kept: enough for any setting, few enough that 0.1 + 0.2 is 0.3.
 _DIGITS = 12
 
@@ -67,17 +71,21 @@ def _three(raw: Any) -> tuple[Any, Any, int]:
     start, stop, count = raw
     if not isinstance(count, int) or count < 1:
         raise ValueError(f"count must be a whole number, at least 1, got {count}")
+    if count > MOST_VALUES:
+        raise ValueError(f"count must be at most {MOST_VALUES:,}, got {count:,}")
     if count == 1 and start != stop:
         raise ValueError(f"count must be at least 2 from {start} to {stop}, got 1")
     return start, stop, count
 
 
 def _list_of_numbers(raw: Any, length: int) -> bool:
-    return (
-        isinstance(raw, (list, tuple))
-        and len(raw) == length
-        and all(isinstance(one, (int, float)) and not isinstance(one, bool) and math.isfinite(one) for one in raw)
-    )
+    if not isinstance(raw, (list, tuple)) or len(raw) != length:
+        return False
+    if not all(isinstance(one, (int, float)) and not isinstance(one, bool) for one in raw):
+        return False
+    if any(isinstance(one, int) and abs(one) > _LARGEST for one in raw):
+        raise ValueError(f"holds a whole number beyond {_LARGEST:,}")
+    return all(math.isfinite(one) for one in raw)
 
 
 def _spaced(start: float, stop: float, count: int) -> list[float]:

@@ -11,13 +11,14 @@ the file is arranged, and a further experiment leaves the order of the others as
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence, Set
+from itertools import pairwise
 
 import attrs
 
 from llem.config.order import Order
 
-__all__ = ["Member", "Share", "Turn", "running_order", "schedule", "williams_row"]
+__all__ = ["Member", "Share", "Turn", "next_share", "running_order", "schedule", "williams_row"]
 
 #: A trial whose turn it is: the experiment's id, and the trial's index.
 Turn = tuple[str, int]
@@ -88,6 +89,30 @@ def schedule(members: Iterable[Member], order: Order) -> list[Share]:
 def running_order(shares: Sequence[Share]) -> list[str]:
     """Ids by the place of their first trial."""
     return list(dict.fromkeys(name for share in shares for name in share.experiments))
+
+
+def next_share(
+    waiting: Sequence[Share], ran_on: Mapping[int, Set[str]], at_work: Mapping[tuple[int, int], Set[str]]
+) -> Share:
+    """Which of the waiting shares is taken by a worker that is free now.
+
+    It is one whose group ran on a board that is free now, so that a group's engine processes are on one board as far
+    as no board is left idle for it; else one whose group ran nowhere, else the first. Where all groups come once, then
+    all for the second time, and so on, it is one of the round that is due.
+
+    Args:
+        waiting: in running order, one at least.
+        ran_on: boards that groups ran on, by group.
+        at_work: boards of shares that workers have now, by group and restart.
+    """
+    busy = {board for boards in at_work.values() for board in boards}
+    tied = {group for group, _ in at_work} | {group for group, boards in ran_on.items() if boards}
+
+    def rank(share: Share) -> int:
+        return 0 if set(ran_on.get(share.group, ())) - busy else 1 if share.group not in tied else 2
+
+    in_rounds = all(one.restart <= other.restart for one, other in pairwise(waiting))
+    return min((share for share in waiting if not in_rounds or share.restart == waiting[0].restart), key=rank)
 
 
 def _restarts(group: Sequence[Member]) -> int:

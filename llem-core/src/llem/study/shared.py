@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -28,6 +29,7 @@ class Shared:
         self._base, self._overrides = base, overrides
         self._backends = frozenset(registry.names("backend"))
         self._used: set[str] = set()
+        self._kept: dict[str, bool] = {}
         fixed: Tree = {}
         for layer in overrides:
             overlay(fixed, layer)
@@ -57,6 +59,9 @@ class Shared:
         if others & values.keys():
             layers = [Layer(layer.source, _without(layer.values, others)) for layer in layers]
             values = _without(values, others)
+        for path, stands in point.where.items():
+            place, other = re.sub(r"\[\d+\]$", "", stands), path.partition(".")[0] in others
+            self._kept[place] = self._kept.get(place, False) or not other
         gone = [path for path in point.values if path.partition(".")[0] in others or self._is_fixed(path)]
         if gone:
             own, where = (_but(mapping, gone) for mapping in (point.values, point.where))
@@ -68,8 +73,11 @@ class Shared:
         return any(path == one or path.startswith(f"{one}.") or one.startswith(f"{path}.") for one in self._fixed)
 
     def notes(self) -> Iterator[str]:
-        """Sections that were dropped for every point."""
-        return (f"no point uses the section {name!r}" for name in sorted(self._sections - self._used))
+        """Sections, and values of points, that were dropped wherever they stand."""
+        yield from (f"no point uses the section {name!r}" for name in sorted(self._sections - self._used))
+        for place, kept in self._kept.items():
+            if not kept:
+                yield f"{place} is in the section of a backend that none of its points has, and sets nothing"
 
 
 def _section_problems(name: str, tree: Tree, registry: Registry) -> Iterator[Problem]:

@@ -26,6 +26,7 @@ class Watch:
     Attributes:
         outcomes: what the worker said of each experiment.
         current: the experiment that it is at.
+        phase: the phase that it is in.
         begun: experiments that it was at.
         ended: it took its leave.
         left: it is gone, by no fault of its experiments: what it has not measured is for another.
@@ -36,6 +37,7 @@ class Watch:
         self._limits, self._kill, self._on_event = limits, kill, on_event
         self.outcomes: dict[str, Mapping[str, Any] | None] = {}
         self.current: str | None = None
+        self.phase = ""
         self.begun: set[str] = set()
         self.ended = self.left = False
         self.verdict = ""
@@ -53,7 +55,7 @@ class Watch:
             self._heard = time.monotonic()
         if kind == "phase":
             self._allowed_s = self._limits.silence_s + 2 * (event.get("seconds") or 0.0)
-            self.current = event.get("id")
+            self.phase, self.current = event["phase"], event.get("id")
             if self.current is not None:
                 self.begun.add(self.current)
         elif kind == "outcome":
