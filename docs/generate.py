@@ -94,7 +94,8 @@ def settings() -> str:
     ]
     parts.append(
         "\n## Your machine\n\nThe file `config.yaml` in the platform's folder for user configuration, or the file "
-        f"that `{VARIABLE}` names, holds what varies by machine and nothing that is measured:\n\n"
+        f"that `{VARIABLE}` names, holds what varies by machine and nothing that is measured; `llem doctor` tells "
+        "where it is:\n\n"
         f"{reference_table(UserConfig)}"
     )
     known = registry()
@@ -205,7 +206,8 @@ def exit_codes() -> str:
     return (
         "# Exit codes\n\n"
         + _table(("code", "meaning"), rows)
-        + "\nErrors go to standard error, begin with `error:`, and end with what to do. `-v` shows the traceback too.\n"
+        + "\nErrors go to standard error. They begin with `error:` and end with what to do; a mistake in the command "
+        "line itself shows how the command is called. `-v` shows the traceback too.\n"
     )
 
 

@@ -1,14 +1,19 @@
-"""Studies that the documentation shows can be read and expanded to points."""
+"""Studies and settings that the documentation shows are what llem reads."""
 
 from __future__ import annotations
 
 import re
 from pathlib import Path
 
+import attrs
 import pytest
 
+from llem.config.layers import Layer
+from llem.config.load import resolve
 from llem.config.study import is_study, parse_study
 from llem.config.text import parse_yaml
+from llem.config.user import UserConfig
+from llem.plugins.registry import registry
 from llem.study.axes import declared_points
 
 REPOSITORY = Path(__file__).parents[2]
@@ -29,3 +34,20 @@ def test_a_study_on_a_page_can_be_expanded(page: str, number: int, text: str) ->
     document.pop("includes", None)
 
     assert declared_points(parse_study(document))
+
+
+@pytest.mark.parametrize(("page", "number", "text"), BLOCKS, ids=[f"{page}-{number}" for page, number, _ in BLOCKS])
+def test_settings_on_a_page_are_settings(page: str, number: int, text: str) -> None:
+    """A block that is no study is accepted as one experiment, or has fields of the user configuration."""
+    document = parse_yaml(text, page)
+    assert isinstance(document, dict)
+    if is_study(document):
+        return
+    if document.keys() <= {field.name for field in attrs.fields(UserConfig)}:
+        return
+    known = registry().names("backend")
+    named = document.get("backend") or next((key for key in document if key in known), "echo")
+    if named not in known:
+        pytest.skip(f"llem-{named} is not installed")
+
+    resolve([Layer(page, {"backend": named, **document})], registry())

@@ -111,6 +111,15 @@ def test_show_tells_where_each_value_comes_from(llem_config, tmp_path):
     assert done.exit_code == 0
 
 
+def test_show_names_the_user_configuration(llem_config, tmp_path, monkeypatch):
+    """In the first line, which is a comment of YAML, and whether it is there."""
+    assert llem_config("show").stdout.splitlines()[0] == f"# user configuration: {tmp_path / 'user.yaml'}"
+
+    monkeypatch.delenv("LLEM_CONFIG")
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "nowhere"))
+    assert llem_config("show").stdout.splitlines()[0].endswith("config.yaml (none there)")
+
+
 def test_show_with_nothing_given(llem_config):
     """Without a file, the defaults are shown."""
     assert "trials: 5  # preset standard" in llem_config("show").stdout.splitlines()

@@ -90,6 +90,15 @@ def test_misspelt_command_names_the_nearest():
     assert "plugins" in done.stderr
 
 
+def test_unknown_command_lists_those_for_people():
+    """A command that nothing is near to lists the commands, without those that only launchers call."""
+    done = CliRunner().invoke(cli, ["zzz"])
+
+    assert done.exit_code == 2
+    assert "commands: compare, config" in done.stderr
+    assert "worker" not in done.stderr
+
+
 def test_every_command_has_help():
     """Each command that is listed has a summary and answers `--help`."""
     for name in cli.commands:

@@ -60,9 +60,8 @@ def test_an_unknown_backend_names_what_to_install(refuse) -> None:
 
     told = refuse(2, "-b", f"{absent[0]}t")
 
-    assert told.startswith(
-        f"error: unknown backend '{absent[0]}t'\n  '{absent[0]}' is not installed: pip install llem-{absent[0]}"
-    )
+    missing = f"'{absent[0]}' is not installed: pip install llem-{absent[0]}"
+    assert told.startswith(f"error: unknown backend '{absent[0]}t'\n  did you mean '{absent[0]}'? {missing}")
 
 
 @pytest.mark.parametrize(
@@ -304,9 +303,7 @@ def test_a_failure_of_the_engine_ends_with_1_and_says_where_the_rest_is(run_llem
     done = run_llem("run", *arguments, "--set", "lab.fail_in=load", "--set", "lab.error=oom", "-o", "out", "-q")
 
     assert (done.exit_code, done.stdout) == (1, "")
-    assert done.stderr == (
-        "what was measured is in out\nerror: the batch does not fit into memory\n  use a smaller batch\n"
-    )
+    assert done.stderr == ("the log is in out\nerror: the batch does not fit into memory\n  use a smaller batch\n")
 
 
 @pytest.fixture

@@ -8,6 +8,8 @@ import json
 
 import pytest
 
+import llem
+
 AXES = {"load.batch_size": [1, 8, 64], "dtype": ["float16", "bfloat16"]}
 
 
@@ -148,3 +150,29 @@ def test_export_as_parquet(run_llem, store, tmp_path) -> None:
     refused = run_llem("export", store.path, "--format", "parquet")
     assert refused.exit_code == 2
     assert "name a file with -o" in refused.stderr
+
+
+def test_comparing_an_invalid_result_names_what_stands_against_it(run_llem, isolated_llem, lab) -> None:
+    """The comparison is made all the same, with a warning for each result that is not valid, on standard error."""
+    document = {
+        "base": {**lab, "meters": ["failing"], "failing": {"reads": 5}, "trials": 2, "max_trials": 2},
+        "axes": {"load.batch_size": [1, 2]},
+    }
+    llem.run_study(document, "out")
+    done = run_llem("compare", "out", *llem.load_results("out"), "--json")
+
+    assert done.exit_code == 0
+    assert {one["metric"] for one in json.loads(done.stdout)} >= {"output_tokens_per_s"}
+    assert [line.split(":")[:2] for line in done.stderr.splitlines()] == [
+        ["warning", " A is not valid"],
+        ["warning", " B is not valid"],
+    ]
+    assert "meter_failed" in done.stderr
+
+
+def test_an_experiment_is_not_compared_with_itself(run_llem, store) -> None:
+    """A ratio of 1 would look like a finding."""
+    done = run_llem("compare", store.path, "00", "00")
+
+    assert done.exit_code == 2
+    assert "A and B are the same experiment" in done.stderr

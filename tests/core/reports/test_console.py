@@ -93,6 +93,24 @@ def test_fits_eighty_columns(result):
     assert max(map(len, text(render_result, result).splitlines())) <= 80
 
 
+def test_narrow_terminal_keeps_figures_whole(result):
+    """Where there is no room for a table its lines run over the edge; no figure is cut or broken."""
+    shown = text(render_result, result, width=30)
+
+    assert "energy per output token      0.18612 ± 0.00031 J" in shown
+    row = next(line for line in text(render_results, [result], width=30).splitlines() if line.startswith("0123"))
+    assert "0.18612 ± 0.00031" in row
+    assert "1,450 ± 12" in row
+
+
+def test_pipe_is_wide(monkeypatch, capsys, result):
+    """Without a terminal and without COLUMNS a reason stands in one line, for those who search in it."""
+    monkeypatch.delenv("COLUMNS", raising=False)
+    render_result(result)
+
+    assert "The peak rate of this device is not in llem's table" in capsys.readouterr().out
+
+
 def test_failed_experiment(result):
     """A failure shows its outcome and what happened, also when the message looks like markup."""
     failed = attrs.evolve(

@@ -187,3 +187,16 @@ def test_command_prints_json_of_this_machine():
     checks = json.loads(done.stdout)["checks"]
     assert {"host", "system"} <= {check["name"] for check in checks}
     assert [check["name"] for check in checks if check["status"] == "missing" and not check["fix"]] == []
+
+
+def test_user_configuration_is_named_and_read(isolated_llem):
+    """Where it is; and where it is wrong, what is, since every other command would end with that."""
+    isolated_llem.config.write_text("gpus: [0]\n")
+    [found] = [check for check in diagnose(_probes()) if check.name == "user configuration"]
+    assert (found.status, found.detail) == ("ok", str(isolated_llem.config))
+
+    isolated_llem.config.write_text("gpu: [0]\n")
+    [found] = [check for check in diagnose(_probes()) if check.name == "user configuration"]
+    assert found.status == "warning"
+    assert "did you mean 'gpus'?" in found.detail
+    assert str(isolated_llem.config) in found.fix

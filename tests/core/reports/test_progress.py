@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import io
+import os
 
 import pytest
 from rich.console import Console
 
+from llem.reports.figures import new_console
 from llem.reports.progress import Estimate, StudyEstimate, progress
 
 TRIAL = {
@@ -244,3 +246,11 @@ def test_plain_lines_of_a_study(capsys, monkeypatch) -> None:
         "d done: not valid",
         "e oom: [too] large",
     ]
+
+
+def test_a_table_or_progress_that_nobody_reads_is_told_to_the_command() -> None:
+    """Which ends with its own status; rich by itself would end with 1, as if experiments had failed."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    with pytest.raises(BrokenPipeError), os.fdopen(writer, "w", buffering=1) as closed:
+        new_console(file=closed).print("a line")

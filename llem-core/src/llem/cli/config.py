@@ -34,7 +34,8 @@ def check(ctx: click.Context, files: tuple[str, ...]) -> None:
             study = _load(file, [])
         except LlemError as error:
             worst = max(worst, error.exit_code)
-            click.echo(f"{file}: {error}", err=True)
+            said = str(error)
+            click.echo(said if said.startswith(file) else f"{file}: {said}", err=True)
         else:
             click.echo(f"{file}: valid ({_summary(study)})")
     if worst:
@@ -53,7 +54,7 @@ def schema(study: bool) -> None:
 
     make = study_schema if study else json_schema
     result = make(registry(), lambda message: click.echo(f"left out: {message}", err=True))
-    click.echo(json.dumps(result, indent=2, ensure_ascii=False))
+    click.echo(json.dumps(result, indent=2))
 
 
 @config.command()
@@ -62,10 +63,14 @@ def schema(study: bool) -> None:
     "--set", "assignments", multiple=True, metavar="KEY=VALUE", help="Set a value, such as load.batch_size=8."
 )
 def show(file: str | None, assignments: tuple[str, ...]) -> None:
-    """Print what FILE becomes: every value, with where it came from as a comment."""
+    """Print what FILE becomes: every value, with where it came from as a comment.
+
+    The first line names the user configuration, which holds what varies by machine. Without FILE, the defaults.
+    """
     from llem.config.document import to_document
     from llem.config.layers import Layer
     from llem.config.text import parse_assignment, to_yaml
+    from llem.config.user import user_config_path
     from llem.errors import ConfigError
 
     study = _load(file, [Layer("flag", dict([parse_assignment(text)])) for text in assignments])
@@ -73,6 +78,8 @@ def show(file: str | None, assignments: tuple[str, ...]) -> None:
         raise ConfigError(f"{file} is a study of {len(study.experiments)} experiments", "list them with `llem plan`")
     [one] = study.experiments
     resolved = one.identified.resolved
+    user = user_config_path()
+    click.echo(f"# user configuration: {user}{'' if user.exists() else ' (none there)'}")
     click.echo(to_yaml(to_document(resolved.experiment), resolved.sources), nl=False)
 
 

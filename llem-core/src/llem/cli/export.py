@@ -9,7 +9,14 @@ __all__ = ["export"]
 
 @click.command()
 @click.argument("folder", metavar="DIR", type=click.Path())
-@click.option("--format", "kind", type=click.Choice(["csv", "jsonl", "parquet"]), default="csv", show_default=True)
+@click.option(
+    "--format",
+    "kind",
+    type=click.Choice(["csv", "jsonl", "parquet"]),
+    default="csv",
+    show_default=True,
+    help="Kind of file.",
+)
 @click.option("-o", "--out", type=click.Path(), help="File to write; default: standard output.")
 def export(folder: str, kind: str, out: str | None) -> None:
     """Write the results of DIR as a table, one experiment a line.

@@ -17,10 +17,10 @@ __all__ = ["plan"]
 
 @click.command()
 @click.argument("study", type=click.Path())
-@click.option("-m", "--model", help="As of `llem run`.")
-@click.option("-b", "--backend", help="As of `llem run`.")
-@click.option("--set", "assignments", multiple=True, metavar="KEY=VALUE", help="As of `llem run`.")
-@click.option("--preset", type=click.Choice(["quick", "standard", "publication"]), help="As of `llem run`.")
+@click.option("-m", "--model", help="As for `llem run`.")
+@click.option("-b", "--backend", help="As for `llem run`.")
+@click.option("--set", "assignments", multiple=True, metavar="KEY=VALUE", help="As for `llem run`.")
+@click.option("--preset", type=click.Choice(["quick", "standard", "publication"]), help="As for `llem run`.")
 @click.option(
     "--gpu-memory", metavar="SIZE", help="Memory of each GPU, such as 80GiB; default: this machine's, if any."
 )
@@ -49,7 +49,7 @@ def plan(
     if as_json:
         import json
 
-        click.echo(json.dumps(plan_document(planned), indent=2, sort_keys=True, ensure_ascii=False))
+        click.echo(json.dumps(plan_document(planned), indent=2, sort_keys=True))
     else:
         click.echo("\n".join(plan_lines(planned)))
 

@@ -71,10 +71,14 @@ class Root(click.Group):
 
         name = click.utils.make_str(args[0])
         if self.get_command(ctx, name) is None and not name.startswith("-"):
-            near = nearest(name, self.list_commands(ctx))
-            hint = f"did you mean {near!r}?" if near else f"commands: {', '.join(self.list_commands(ctx))}"
+            near = nearest(name, self._shown(ctx))
+            hint = f"did you mean {near!r}?" if near else f"commands: {', '.join(self._shown(ctx))}"
             raise click.UsageError(f"no such command {name!r}; {hint}", ctx)
         return super().resolve_command(ctx, args)
+
+    def _shown(self, ctx: click.Context) -> list[str]:
+        known = {name: self.get_command(ctx, name) for name in self.list_commands(ctx)}
+        return [name for name, command in known.items() if command is not None and not command.hidden]
 
     def _plugin_commands(self) -> dict[str, click.Command]:
         from llem.plugins.registry import registry
@@ -82,9 +86,13 @@ class Root(click.Group):
         return registry().commands()
 
     def invoke(self, ctx: click.Context) -> Any:
+        from llem.cli.terminal import fit_output
+
+        fit_output()
         try:
             result = super().invoke(ctx)
-            sys.stdout.flush()  # here, where a closed pipe is still handled, and not at the interpreter's exit
+            if sys.stdout is not None:  # None: it was closed before llem began
+                sys.stdout.flush()  # here, where a closed pipe is still handled, and not at the interpreter's exit
             return result
         except (click.ClickException, click.exceptions.Exit):
             raise

@@ -10,6 +10,7 @@ from llem.cli.root import verbose_option
 
 if TYPE_CHECKING:
     from llem.api import Ready
+    from llem.errors import LlemError
     from llem.results.models import Result
     from llem.study.expand import Study
 
@@ -25,9 +26,9 @@ UNTOUCHED = ("store_exists", "store_busy", "config_invalid")
 @click.option("-b", "--backend", help="Inference engine.  [default: the one that is installed]")
 @click.option("--set", "assignments", multiple=True, metavar="KEY=VALUE", help="Set any value, e.g. load.batch_size=8.")
 @click.option("--preset", type=click.Choice(["quick", "standard", "publication"]), help="How thoroughly to measure.")
-@click.option("-o", "--out", metavar="DIR", help="Folder for the results; must be new, but with --resume.")
+@click.option("-o", "--out", metavar="DIR", help="Folder for the results; must be new, except with --resume.")
 @click.option("--launcher", default="process", show_default=True, help="Where the worker runs.")
-@click.option("--resume", is_flag=True, help="Go on with what the folder holds: measure what is missing or failed.")
+@click.option("--resume", is_flag=True, help="Continue in the folder: measure what is missing or failed.")
 @click.option("--json", "as_json", is_flag=True, help="Print the Result alone, as JSON; a list for a study of several.")
 @click.option("-q", "--quiet", is_flag=True, help="No progress; the result still comes.")
 @verbose_option
@@ -44,10 +45,10 @@ def run(
     quiet: bool,
     verbose: bool,
 ) -> None:
-    """Measure: STUDY is a YAML file of one configuration or of many; with nothing given, a tiny model is measured.
+    """Measure STUDY, a YAML file of one configuration or of many; without one, a tiny model.
 
-    A study of many measures them into one folder, those that can share an engine turn by turn, and goes on after one
-    that fails. Ends with 1 when one failed or its result is invalid.
+    All results go into one folder. Configurations that can share an engine take turns, and one that fails does not
+    stop the others. Ends with 1 when one failed or its result is invalid.
     """
     from llem.api import prepare
     from llem.cli.settings import flag_layers
@@ -72,8 +73,7 @@ def run_one(ready: Ready, as_json: bool, quiet: bool, verbose: bool) -> None:
         with stop_on_interrupt() as stop, progress(planned.trials, quiet=quiet, verbose=verbose) as emit:
             result = ready.run(emit, stop).only()
     except LlemError as error:
-        if ready.folder.exists() and error.code not in UNTOUCHED:
-            click.echo(f"what was measured is in {ready.folder}", err=True)
+        _tell_left_behind(ready, error)
         if error.code == "interrupted":
             raise KeyboardInterrupt from error
         raise
@@ -99,8 +99,7 @@ def run_many(ready: Ready, as_json: bool, quiet: bool, verbose: bool) -> None:
         with stop_on_interrupt() as stop, progress(0, quiet=quiet, verbose=verbose) as emit:
             ran = ready.run(emit, stop)
     except LlemError as error:
-        if ready.folder.exists() and error.code not in UNTOUCHED:
-            click.echo(f"what was measured is in {ready.folder}", err=True)
+        _tell_left_behind(ready, error)
         raise
     if as_json:
         click.echo(json_text([dump(result) for result in ran.results]))
@@ -114,6 +113,14 @@ def run_many(ready: Ready, as_json: bool, quiet: bool, verbose: bool) -> None:
         raise ran.stopped
     if not all(result.valid for result in ran.results):
         raise SystemExit(1)
+
+
+def _tell_left_behind(ready: Ready, error: LlemError) -> None:
+    """Where to look after an error: at what was measured, or at the worker's log where nothing was."""
+    if not ready.folder.exists() or error.code in UNTOUCHED:
+        return
+    measured = any(ready.folder.glob("experiments/*/trial-*.json"))
+    click.echo(f"{'what was measured' if measured else 'the log'} is in {ready.folder}", err=True)
 
 
 def _tell_left_out(study: Study) -> None:
@@ -138,7 +145,7 @@ def show_result(result: Result, as_json: bool) -> None:
 
 
 def json_text(document: Any) -> str:
-    """JSON as this command prints it."""
+    """JSON as this command prints it: in ASCII, which is right on every terminal."""
     import json
 
-    return json.dumps(document, indent=2, sort_keys=True, ensure_ascii=False)
+    return json.dumps(document, indent=2, sort_keys=True)

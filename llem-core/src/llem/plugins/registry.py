@@ -129,7 +129,8 @@ class Registry:
         if near in names:
             parts.insert(0, f"did you mean {near!r}?")
         elif near is not None:
-            parts.insert(0, f"{near!r} is not installed: pip install {KNOWN_PACKAGES[near]}")
+            meant = "" if near == name else f"did you mean {near!r}? "
+            parts.insert(0, f"{meant}{near!r} is not installed: pip install {KNOWN_PACKAGES[near]}")
         return "; ".join(parts)
 
     def load(self, kind: Kind, name: str, *, unmet: bool = False) -> Any:

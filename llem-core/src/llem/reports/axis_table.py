@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from llem.reports.figures import grid, number, p_value, plain, setting
+from llem.reports.figures import grid, number, p_value, plain, put, screen, setting
 from llem.reports.study_table import prefixes
 from llem.results.directions import lower_is_better
 from llem.results.effects import Effect
@@ -20,16 +20,16 @@ __all__ = ["render_effects", "render_pairs"]
 
 def render_effects(effects: Sequence[Effect], console: Console | None = None) -> None:
     """Print the effects of one axis: a table for each metric, a line for each value. Nothing for no effects."""
-    out = console or _console()
+    out = screen(console)
     for metric, group in itertools.groupby(effects, key=lambda effect: effect.metric):
         rows = list(group)
         out.print(plain(f"{metric}, by {rows[0].axis}: against {setting(rows[0].reference)}, all else equal"))
-        table = _table(rows[0].axis.rpartition(".")[2], "ratio", "95 % interval", "p (Holm)", "pairs", "")
+        table = grid(rows[0].axis.rpartition(".")[2], "ratio", "95 % interval", "p (Holm)", "pairs", "")
         for effect in rows:
             verdict = _verdict(metric, effect.low, effect.high)
             cells = (setting(effect.value), *_cells(effect), str(len(effect.pairs)), verdict)
             table.add_row(*map(plain, cells))
-        out.print(table)
+        put(out, table)
         out.print()
     if effects:
         _notes(effects, out)
@@ -37,33 +37,20 @@ def render_effects(effects: Sequence[Effect], console: Console | None = None) ->
 
 def render_pairs(pairs: Sequence[PairEffect], console: Console | None = None) -> None:
     """Print each pair of experiments by itself: a table for each metric."""
-    out = console or _console()
+    out = screen(console)
     short = prefixes(sorted({name for pair in pairs for name in (pair.reference_id, pair.value_id)}))
     for metric, group in itertools.groupby(pairs, key=lambda pair: pair.metric):
         rows = list(group)
         out.print(plain(f"{metric}, by {rows[0].axis}: each experiment B against A with {setting(rows[0].reference)}"))
-        table = _table(rows[0].axis.rpartition(".")[2], "A", "B", "B / A", "95 % interval", "p (Holm)", "")
+        table = grid(rows[0].axis.rpartition(".")[2], "A", "B", "B / A", "95 % interval", "p (Holm)", "")
         for pair in rows:
             verdict = _verdict(metric, pair.low, pair.high)
             cells = (setting(pair.value), short[pair.reference_id], short[pair.value_id], *_cells(pair), verdict)
             table.add_row(*map(plain, cells))
-        out.print(table)
+        put(out, table)
         out.print()
     if any(pair.low is None for pair in pairs):
         out.print(plain("no interval: fewer than two trials, or a metric that trials do not have"), style="dim")
-
-
-def _console() -> Console:
-    from rich.console import Console as RichConsole
-
-    return RichConsole(highlight=False)
-
-
-def _table(*headings: str) -> Any:
-    table = grid(*headings)
-    for column in table.columns:
-        column.no_wrap = True
-    return table
 
 
 def _cells(found: Effect | PairEffect) -> tuple[str, str, str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from llem.reports.figures import grid, number, p_value
+from llem.reports.figures import grid, number, p_value, put, screen
 from llem.results.compare import Comparison
 
 __all__ = ["render_comparison"]
@@ -12,9 +12,7 @@ __all__ = ["render_comparison"]
 
 def render_comparison(names: tuple[str, str], found: Sequence[Comparison]) -> None:
     """A: and B: by id, then one line per metric with the ratio B / A and its interval."""
-    from rich.console import Console
-
-    console = Console(highlight=False)
+    console = screen()
     console.print(f"A = {names[0]}\nB = {names[1]}\n")
     table = grid("metric", "A", "B", "B / A, 95 %", "p", "P(B better)")
     for one in found:
@@ -28,7 +26,7 @@ def render_comparison(names: tuple[str, str], found: Sequence[Comparison]) -> No
             p_value(one.p_adjusted),
             f"{one.probability_better:.3f}",
         )
-    console.print(table)
+    put(console, table)
     paired = found[0].method == "paired_by_block"
     how = "pair by pair, as they took turns" if paired else "as independent samples (Welch)"
     console.print(

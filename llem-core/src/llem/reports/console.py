@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from llem.findings import FINDINGS, REASONS
-from llem.reports.figures import bare, figure, grid, number, plain, two
+from llem.reports.figures import bare, figure, grid, number, plain, put, screen, two
 from llem.reports.serving import load_text, percentiles, render_curves
 from llem.results.models import DomainMetrics, Quantity, Result
 
@@ -66,16 +66,14 @@ def _basis(quantity: Quantity) -> str:
 
 def render_result(result: Result, console: Console | None = None) -> None:
     """Print one Result to `console` (standard output when None)."""
-    from rich.console import Console as RichConsole
-
-    out = console or RichConsole(highlight=False)
+    out = screen(console)
     _head(result, out)
     if result.error:
         out.print(f"  {result.error}", style="red", markup=False)
     _metrics(result, out)
     if (table := percentiles(result)) is not None:
         out.print()
-        out.print(table)
+        put(out, table)
     if result.domains:
         out.print()
         _domains(result, out)
@@ -84,9 +82,7 @@ def render_result(result: Result, console: Console | None = None) -> None:
 
 def _metrics(result: Result, out: Console) -> None:
     """The metrics as rows. A reason is told once: what is missing for the same reason is left to `--json`."""
-    table = grid("", "", "")
-    for column in table.columns[:2]:
-        column.no_wrap = True
+    table = grid("", "", "", words=[2])
     told: set[str | None] = set(QUIET)
     for name, label in ROWS:
         quantity = result.metrics.get(name)
@@ -96,7 +92,7 @@ def _metrics(result: Result, out: Console) -> None:
             told.add(quantity.reason)
         style = "bold" if name == ROWS[0][0] else ""
         table.add_row(label, plain(figure(quantity)), plain(_basis(quantity)), style=style)
-    out.print(table)
+    put(out, table)
 
 
 def _head(result: Result, out: Console) -> None:
@@ -127,7 +123,7 @@ def _domains(result: Result, out: Console) -> None:
             *[plain("–" if q.value is None else number(q.value)) for q in quantities],
             plain(f"{domain.meter} ({domain.kind})"),
         )
-    out.print(table)
+    put(out, table)
     for domain in result.domains:
         if 0 < domain.energy_j.n < result.trials:
             out.print(plain(f"{_short(domain.domain)}: {domain.energy_j.n} of {result.trials} trials ran there"))
@@ -164,10 +160,8 @@ def _findings(result: Result, out: Console) -> None:
 
 def render_results(results: Sequence[Result], console: Console | None = None) -> None:
     """Print several Results as a list: one row each, to choose one from."""
-    from rich.console import Console as RichConsole
-
-    out = console or RichConsole(highlight=False)
-    table = grid("id", "configuration", "J per output token", "output token/s", "outcome")
+    out = screen(console)
+    table = grid("id", "configuration", "J per output token", "output token/s", "outcome", words=[1, 4])
     for result in results:
         config = result.config
         state = "" if result.valid else " (not valid)" if result.outcome == "done" else ""
@@ -178,5 +172,5 @@ def render_results(results: Sequence[Result], console: Console | None = None) ->
             *[plain(bare(number)) for number in numbers],
             plain(result.outcome + state),
         )
-    out.print(table)
+    put(out, table)
     render_curves(results, out)

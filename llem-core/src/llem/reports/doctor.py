@@ -11,6 +11,7 @@ from typing import Literal
 
 import attrs
 
+from llem.config.user import load_user_config, user_config_path
 from llem.devices.host import Docker, Host, Slurm, probe_docker, probe_host, probe_slurm
 from llem.devices.nvml import Gpu, Nvml
 from llem.errors import LlemError
@@ -66,6 +67,7 @@ def diagnose(probes: Probes | None = None) -> list[Check]:
         ("rapl", _rapl),
         ("docker", _docker),
         ("slurm", _slurm),
+        ("user configuration", _user_config),
         ("plugins", _plugins),
     )
     return [check for name, section in sections for check in _guarded(name, section, probes)]
@@ -249,6 +251,16 @@ def _slurm(probes: Probes) -> Iterator[Check]:
         yield Check("slurm", "missing", f"the controller cannot be reached: {slurm.error}", "ask the administrator")
     else:
         yield Check("slurm", "ok", f"{slurm.version or '?'}; partitions: {', '.join(slurm.partitions) or 'none'}")
+
+
+def _user_config(_: Probes) -> Iterator[Check]:
+    path = user_config_path()
+    try:
+        load_user_config()
+    except LlemError as error:
+        yield Check("user configuration", "warning", str(error).replace("\n", ";"), f"correct {path}")
+    else:
+        yield Check("user configuration", "ok", f"{path}{'' if path.exists() else ' (none there)'}")
 
 
 def _plugins(probes: Probes) -> Iterator[Check]:

@@ -39,7 +39,7 @@ def _cell(value: Any) -> Any:
 def jsonl_text(columns: Columns) -> Iterator[str]:
     """One JSON object a line."""
     for row in zip(*columns.values(), strict=True):
-        yield json.dumps(dict(zip(columns, row, strict=True)), ensure_ascii=False, allow_nan=False) + "\n"
+        yield json.dumps(dict(zip(columns, row, strict=True)), allow_nan=False) + "\n"
 
 
 def write_parquet(columns: Columns, path: str | Path) -> None:

@@ -4,12 +4,35 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
-from typing import Any
+import os
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from llem.results.models import Quantity
 
-__all__ = ["amount", "bare", "figure", "grid", "number", "p_value", "plain", "scaled", "setting", "two"]
+if TYPE_CHECKING:
+    from rich.console import Console
+
+__all__ = [
+    "amount",
+    "bare",
+    "figure",
+    "grid",
+    "new_console",
+    "number",
+    "p_value",
+    "plain",
+    "put",
+    "scaled",
+    "screen",
+    "setting",
+    "two",
+]
+
+#: Columns of what is no terminal (a pipe, a file) and does not say how wide it is.
+NO_TERMINAL = 160
+#: Characters that a column of words keeps at least where there is little room.
+WORDS = 16
 
 #: Units shown larger or smaller: from this value on, divided by this.
 SCALES: Mapping[str, tuple[tuple[str, float], ...]] = {
@@ -59,14 +82,51 @@ def amount(quantity: Quantity, value: float, divisor: float = 1.0) -> str:
     return f"{number(value / divisor, half)} ± {two(half)}"
 
 
-def grid(*headings: str) -> Any:
+def new_console(**settings: Any) -> Console:
+    """A console that lets the command line tell of a closed pipe; rich by itself ends the process with status 1."""
+    from rich.console import Console as RichConsole
+
+    class Piped(RichConsole):
+        def on_broken_pipe(self) -> None:
+            raise BrokenPipeError
+
+    return Piped(**settings)
+
+
+def screen(console: Console | None = None) -> Console:
+    """`console`, or one for standard output when None."""
+    if console is not None:
+        return console
+    out = new_console(highlight=False)
+    if not out.is_terminal and "COLUMNS" not in os.environ:
+        out.width = NO_TERMINAL
+    return out
+
+
+def grid(*headings: str, words: Sequence[int] = ()) -> Any:
+    """A table whose figures are never cut or broken; `words` are the columns of prose, which may be."""
     from rich import box
     from rich.table import Table
 
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, show_header=any(headings))
-    for heading in headings:
-        table.add_column(heading, overflow="fold")
+    for place, heading in enumerate(headings):
+        table.add_column(heading, overflow="fold", no_wrap=place not in words)
     return table
+
+
+def put(out: Console, table: Any) -> None:
+    """Print a table of `grid`. Where the terminal is narrower than its figures, lines run over its edge, whole."""
+    from rich.cells import cell_len
+    from rich.measure import Measurement
+
+    for column in table.columns:
+        longest = max(map(cell_len, (*str(column.header).split(), *map(str, column.cells))), default=0)
+        column.min_width = longest if column.no_wrap else min(longest, WORDS)
+        column.no_wrap = False  # a heading breaks between words; no figure is wider than the column
+    least = Measurement.get(out, out.options.update(max_width=10**6), table).minimum
+    if least > out.width:
+        table.width = least
+    out.print(table, crop=False)
 
 
 def plain(text: str) -> Any:

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from llem.experiment.events import Emit, Event, silent
-from llem.reports.figures import setting
+from llem.reports.figures import new_console, setting
 from llem.reports.time_left import TimeLeft
 
 __all__ = ["Estimate", "StudyEstimate", "progress"]
@@ -160,9 +160,7 @@ def progress(trials: int, *, quiet: bool, verbose: bool = False) -> Iterator[Emi
     if quiet:
         yield silent
         return
-    from rich.console import Console
-
-    console = Console(stderr=True)
+    console = new_console(stderr=True)
     shown = _Shown(trials)
     if not console.is_terminal:
         yield lambda event: _plain(console, shown, event, verbose)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from llem.reports.figures import grid, number, plain, scaled
+from llem.reports.figures import grid, number, plain, put, scaled
 from llem.results.curves import CurvePoint, comparable, latency_energy_curve
 from llem.results.models import Quantity, Result
 
@@ -65,14 +65,16 @@ def render_curves(results: Sequence[Result], out: Console) -> None:
             config = group[0].config
             out.print()
             out.print(plain(f"{config.get('backend')} · {config.get('model')} · {config.get('dtype')}, by arrivals"))
-            out.print(_curve(points))
+            put(out, _curve(points))
 
 
 def _curve(points: Sequence[CurvePoint]) -> Any:
-    table = grid("arrivals/s", "of capacity", "TTFT p99", "TPOT p99", "J/output token", "J/request", "goodput/s", "")
-    for column in table.columns[:-1]:
+    headings = ["arrivals/s", "of capacity", "TTFT p99", "TPOT p99", "J per output token", "J per request", "goodput/s"]
+    notes = ["over-saturated" if point.saturated else "" if point.valid else "not valid" for point in points]
+    table = grid(*headings, *([""] if any(notes) else []))
+    for column in table.columns[: len(headings)]:
         column.justify = "right"
-    for point in points:
+    for point, note in zip(points, notes, strict=True):
         metrics = point.metrics
         table.add_row(
             _value(metrics["request_rate"]),
@@ -82,7 +84,7 @@ def _curve(points: Sequence[CurvePoint]) -> Any:
             _value(metrics["energy_per_output_token_j"]),
             _value(metrics["energy_per_request_j"]),
             _value(metrics["goodput_requests_per_s"]),
-            "over-saturated" if point.saturated else "" if point.valid else "not valid",
+            *([note] if any(notes) else []),
         )
     return table
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from llem.reports.axis_table import render_effects
-from llem.reports.figures import figure, plain, setting
+from llem.reports.figures import figure, plain, screen, setting
 from llem.results.collection import EFFECT_METRICS, effects_of
 from llem.results.directions import lower_is_better
 from llem.results.overview import Overview
@@ -25,9 +25,7 @@ def render_summary(
     rows: Sequence[Overview], study: Mapping[str, Any], axes: Sequence[str], console: Console | None = None
 ) -> None:
     """Print the summary of overviews that have `EFFECT_METRICS`. `axes`: those that vary."""
-    from rich.console import Console as RichConsole
-
-    out = console or RichConsole(highlight=False)
+    out = screen(console)
     states = Counter(row.state for row in rows).most_common()
     out.print(plain(f"{len(rows):,} experiments: " + ", ".join(f"{count:,} {state}" for state, count in states)))
     for error, count in Counter(row.error for row in rows if row.error).most_common(5):

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from llem.findings import REASONS
-from llem.reports.figures import bare, grid, plain, setting
+from llem.reports.figures import bare, grid, plain, put, screen, setting
 from llem.reports.serving import render_curves
 from llem.results.models import Quantity, Result
 
@@ -25,20 +25,18 @@ FIGURES: tuple[tuple[str, str], ...] = (
 
 def render_study(results: Sequence[Result], study: Mapping[str, Any], console: Console | None = None) -> None:
     """Print results in the order given; `study` is the content of study.json."""
-    from rich.console import Console as RichConsole
-
-    out = console or RichConsole(highlight=False)
+    out = screen(console)
     axes = varied(study, [result.id for result in results])
     points = study.get("points", {})
-    table = grid("id", *headings(axes), *(heading for _, heading in FIGURES), "outcome")
-    table.columns[0].no_wrap = True
+    words = [*range(1, len(axes) + 1), len(axes) + len(FIGURES) + 1]
+    table = grid("id", *headings(axes), *(heading for _, heading in FIGURES), "outcome", words=words)
     shown = prefixes([result.id for result in results])
     for result in results:
         values = points.get(result.id, {}).get("values", {})
         cells = [setting(values[path]) if path in values else "" for path in axes]
         figures = [_bare(result.metrics.get(name)) for name, _ in FIGURES]
         table.add_row(*(plain(cell) for cell in (shown[result.id], *cells, *figures, _outcome(result))))
-    out.print(table)
+    put(out, table)
     for line in _missing(results):
         out.print(plain(line), style="dim")
     render_curves(results, out)
