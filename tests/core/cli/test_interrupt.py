@@ -131,7 +131,9 @@ def test_a_worker_that_is_killed_ends_the_command_with_1(start, tmp_path: Path) 
 
     assert process.returncode == 1
     assert "error: the worker ended with status -9 and no outcome" in err.splitlines()
-    assert err.splitlines()[-1] == f"  see {tmp_path / 'out' / 'workers' / '0' / 'log.txt'}"
+    log = tmp_path / "out" / "workers" / "0" / "log.txt"
+    why = "this is how the system ends a process when memory runs out"
+    assert err.splitlines()[-1] == f"  see {log}; {why}"
     assert_gone(running)
     assert result.outcome == "crash"
     assert result.trials >= 1

@@ -79,7 +79,8 @@ def test_a_worker_that_dies_in_a_trial_keeps_the_trials_before(tmp_path: Path, l
     hint = caught.value.hint.splitlines()
     assert hint[0] == "its log ends:"
     assert hint[-2].strip() == "an engine prints as it pleases"
-    assert hint[-1].strip() == f"see {tmp_path / 'out' / 'workers' / '0' / 'log.txt'}"
+    log = tmp_path / "out" / "workers" / "0" / "log.txt"
+    assert hint[-1].strip() == f"see {log}; this is how the system ends a process when memory runs out"
     assert store.outcomes(result.id)[0]["log_tail"][-1] == "an engine prints as it pleases"
     assert result.outcome == "crash"
     assert result.error == caught.value.message

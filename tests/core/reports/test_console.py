@@ -162,12 +162,22 @@ def test_modelled_is_said(result):
         (Quantity(900.0, "B", n=5, method="exact"), "900.0 B"),
         (student(0.66, 0.01, ""), "0.660 ± 0.010"),
         (student(0.5, 40.0, "J"), "0.50 ± 40 J"),
+        (Quantity(0.02, "s", 0.0076, 0.052, 0.95, 5, "bootstrap"), "20 (7.6 to 52) ms"),
         (Quantity(None, "J", reason="no_meter"), "– (no_meter)"),
     ],
 )
 def test_figures(quantity, expected):
-    """Digits follow the half-width; units stay readable; nothing measured is a dash with its reason, never 0."""
+    """Digits follow the half-width; units stay readable; nothing measured is a dash with its reason, never 0.
+
+    A lopsided interval is told by its ends.
+    """
     assert figure(quantity) == expected
+
+
+def test_a_lopsided_interval_has_no_plus_minus():
+    """The text of a Quantity tells the ends of such an interval, and the half-width of others."""
+    assert str(Quantity(0.02, "s", 0.0076, 0.052, 0.95, 5, "bootstrap")) == "0.02 s 0.0076 to 0.052 (95 %, n = 5)"
+    assert str(Quantity(2.0, "J", 1.9, 2.1, 0.95, 5, "student_t")) == "2 J ± 0.1 (95 %, n = 5)"
 
 
 def test_list_of_several(result):

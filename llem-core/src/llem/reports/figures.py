@@ -75,11 +75,14 @@ def figure(quantity: Quantity) -> str:
 
 
 def amount(quantity: Quantity, value: float, divisor: float = 1.0) -> str:
-    """Value ± half-width, both divided, without the unit."""
+    """Value ± half-width, or value (low to high) where the interval is lopsided; all divided, without the unit."""
     if quantity.low is None or quantity.high is None:
         return number(value / divisor)
     half = (quantity.high - quantity.low) / 2 / divisor
-    return f"{number(value / divisor, half)} ± {two(half)}"
+    shown = number(value / divisor, half)
+    if quantity.lopsided:
+        return f"{shown} ({number(quantity.low / divisor, half)} to {number(quantity.high / divisor, half)})"
+    return f"{shown} ± {two(half)}"
 
 
 def new_console(**settings: Any) -> Console:

@@ -196,14 +196,22 @@ class Quantity:
     scope: str | None = None
     kind: str | None = None
 
+    @property
+    def lopsided(self) -> bool:
+        """One side of the interval is longer than the other by more than a quarter, so that "±" would mislead."""
+        if self.value is None or self.low is None or self.high is None:
+            return False
+        below, above = self.value - self.low, self.high - self.value
+        return max(below, above) > 1.25 * min(below, above)
+
     def __str__(self) -> str:
         if self.value is None:
             return f"none ({self.reason})"
         text = f"{self.value:.4g} {self.unit}".rstrip()
         if self.low is None or self.high is None or self.confidence is None:
             return text
-        half = (self.high - self.low) / 2
-        return f"{text} ± {half:.2g} ({self.confidence * 100:g} %, n = {self.n})"
+        half = f"{self.low:.4g} to {self.high:.4g}" if self.lopsided else f"± {(self.high - self.low) / 2:.2g}"
+        return f"{text} {half} ({self.confidence * 100:g} %, n = {self.n})"
 
 
 @attrs.frozen

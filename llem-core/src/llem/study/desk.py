@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -25,6 +26,9 @@ from llem.study.stopping import Breaker
 from llem.study.watch import Watch
 
 __all__ = ["Desk"]
+
+#: The hint where nobody says who killed a worker.
+KILLED = "; this is how the system ends a process when memory runs out"
 
 #: Lines of a worker's log that an error shows.
 TAIL, TAIL_BYTES = 10, 8192
@@ -202,7 +206,8 @@ class Desk:
         elif not watch.left and (not watch.ended or not (watch.outcomes or watch.begun)):
             at = [name for name in unfinished if name == watch.current]
             message = f"the worker ended with status {status} and no outcome"
-            self._end(at or unfinished, restart, "crash", message, _see(log), log)
+            hint = _see(log) + (KILLED if status == -signal.SIGKILL else "")
+            self._end(at or unfinished, restart, "crash", message, hint, log)
 
     def _baseline_failed(self, share: Share, restart: int, why: str) -> None:
         """Tell with every experiment of a worker that all was measured but idle after it."""
