@@ -202,10 +202,10 @@ class Course:
 
     def _remember_boards(self, left: Sequence[Share]) -> None:
         """Where groups that go on have run."""
-        for share in left:
-            for name in self._begun.intersection(share.experiments):
-                for engine in self._store.engines(name):
-                    self._gpus.remember(share.group, place_of(engine).gpus)
+        groups = {name: share.group for share in left for name in share.experiments}
+        for name in self._begun & groups.keys():
+            for engine in self._store.engines(name):
+                self._gpus.remember(groups[name], place_of(engine).gpus)
 
     def _share(self, share: Share) -> None:
         """One engine process's share, and the results of the experiments that it was the last one for."""
