@@ -15,114 +15,41 @@ A host that drifts within a run (see figures/) calls for many short pairs rather
 `--trials 30 --set window_s=2.5`. vLLM is steady enough for the opposite, windows of 15 s or more, which leave the bare
 counter's steps below 0.5 %. Several batch sizes share one loaded engine.
 
-    python benchmarks/overhead.py OUT_DIR --batch 32 [128 …] [--backend vllm] [--trials 8] [--set KEY=VALUE]
+The report of a batch size is written after every pair from the second on, so that an end by force costs the pair that
+is under way and no more. `--deadline 570` ends by itself, so many seconds after the start at the latest: no pair is
+begun that would not be done by then, going by the longest so far. Without NVML (on a CPU) there is no energy, and the
+ratios of it are null.
+
+    python benchmarks/overhead.py OUT_DIR --batch 32 [128 …] [--backend vllm] [--trials 8] [--deadline 570]
+        [--set KEY=VALUE]
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import math
-import random
+import os
+import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import attrs
 import numpy as np
 import pynvml
+from loops import INPUT, ByHand, TransformersByHand, VllmByHand
 
-import llem
+from llem.api import prepare
+from llem.config.layers import Layer
 from llem.config.load import parse_assignment
 from llem.meters.trace import TraceRow, series
 from llem.plugins.registry import registry
 from llem.results.models import Trial
 from llem.results.statistics import mean, paired_ratio
 from llem.results.store import Store
-
-INPUT = 128
-
-
-class ByHand:
-    """The loop a user would write: build the batch, generate, take the tokens to the host.
-
-    It uses the engine that llem has loaded (same weights, same compiled graphs) and nothing else of llem.
-    """
-
-    def __init__(self, batch: int, output: int) -> None:
-        self.batch, self.output, self.rng = batch, output, random.Random(2)
-        self.handle = pynvml.nvmlDeviceGetHandleByIndex(0)
-
-    def one(self, ids: list[list[int]]) -> int:
-        """Generate for one batch; the number of tokens that came."""
-        raise NotImplementedError
-
-    @property
-    def vocabulary(self) -> int:
-        raise NotImplementedError
-
-    def prompts(self) -> list[list[int]]:
-        return [[self.rng.randrange(3, self.vocabulary) for _ in range(INPUT)] for _ in range(self.batch)]
-
-    def window(self, batches: int) -> dict[str, float]:
-        """`batches` batches; prompts are drawn before, as llem draws them before its window."""
-        lead_in, *work = [self.prompts() for _ in range(batches + 1)]
-        self.one(lead_in)
-        joules = pynvml.nvmlDeviceGetTotalEnergyConsumption(self.handle) / 1000
-        start = time.perf_counter()
-        tokens = sum(self.one(ids) for ids in work)
-        seconds = time.perf_counter() - start
-        joules = pynvml.nvmlDeviceGetTotalEnergyConsumption(self.handle) / 1000 - joules
-        return {"tokens_per_s": tokens / seconds, "joules_per_token": joules / tokens, "seconds": seconds}
-
-
-class TransformersByHand(ByHand):
-    """`model.generate` on one tensor."""
-
-    def __init__(self, engine: Any, batch: int, output: int, cache: str | None) -> None:
-        super().__init__(batch, output)
-        self.model = engine.model
-        self.extra = {} if cache is None else {"cache_implementation": cache}
-
-    @property
-    def vocabulary(self) -> int:
-        return int(self.model.config.vocab_size)
-
-    def one(self, ids: list[list[int]]) -> int:
-        import torch
-
-        with torch.inference_mode():
-            tensor = torch.tensor(ids, device="cuda")
-            out = self.model.generate(
-                tensor,
-                attention_mask=torch.ones_like(tensor),
-                max_new_tokens=self.output,
-                min_new_tokens=self.output,
-                do_sample=False,
-                pad_token_id=0,
-                **self.extra,
-            )
-            return sum(len(row) for row in out[:, INPUT:].tolist())
-
-
-class VllmByHand(ByHand):
-    """`LLM.generate` on token ids, without text."""
-
-    def __init__(self, engine: Any, batch: int, output: int) -> None:
-        from vllm import SamplingParams
-
-        super().__init__(batch, output)
-        self.llm = engine.llm
-        self.params = SamplingParams(temperature=0, max_tokens=output, ignore_eos=True, detokenize=False)
-
-    @property
-    def vocabulary(self) -> int:
-        return int(self.llm.llm_engine.vllm_config.model_config.get_vocab_size())
-
-    def one(self, ids: list[list[int]]) -> int:
-        outputs = self.llm.generate([{"prompt_token_ids": row} for row in ids], self.params, use_tqdm=False)
-        return sum(len(output.outputs[0].token_ids) for output in outputs)
 
 
 class SharedEngine:
@@ -151,10 +78,15 @@ class SharedEngine:
 
 
 class Interleaver:
-    """Runs a hand-written window after every even trial and before every odd one."""
+    """Runs a hand-written window after every even trial and before every odd one.
 
-    def __init__(self, make: Any) -> None:
-        self.make, self.hand, self.windows, self.batches = make, None, [], 1
+    Args:
+        make: the loop by hand, once the engine is loaded.
+        done: called after each pair, with all windows of the loop so far.
+    """
+
+    def __init__(self, make: Callable[[], ByHand], done: Callable[[list[dict[str, float]]], None]) -> None:
+        self.make, self.done, self.hand, self.windows, self.batches = make, done, None, [], 1
 
     def __call__(self, event: Any) -> None:
         kind = event["event"]
@@ -169,6 +101,28 @@ class Interleaver:
             print("by hand", self.windows[-1], flush=True)
         if kind == "trial":
             print("llem   ", event, flush=True)
+            self.done(self.windows)
+
+
+class Clock:
+    """Seconds since the start, and the longest pair so far: whether another would be done before the deadline."""
+
+    def __init__(self, deadline_s: float) -> None:
+        self.start, self.deadline_s = time.monotonic(), deadline_s
+        self.since, self.longest = self.start, 0.0
+
+    def begin(self) -> None:
+        """A pair begins now."""
+        self.since = time.monotonic()
+
+    def pair(self) -> None:
+        """A pair is done, and the next one begins."""
+        self.longest = max(self.longest, time.monotonic() - self.since)
+        self.begin()
+
+    @property
+    def spent(self) -> bool:
+        return time.monotonic() + self.longest > self.start + self.deadline_s
 
 
 def main() -> None:
@@ -177,42 +131,62 @@ def main() -> None:
     parser.add_argument("--batch", type=int, nargs="+", required=True)
     parser.add_argument("--backend", choices=("pytorch", "vllm"), default="pytorch")
     parser.add_argument("--trials", type=int, default=8)
+    parser.add_argument("--deadline", type=float, default=math.inf, metavar="SECONDS", help="end by then, from now")
     parser.add_argument("--model", default="shape:llama-3.1-8b")
     parser.add_argument("--output", type=int, default=128, help="output tokens per request")
     parser.add_argument("--cache", help="pytorch: cache_implementation of both, e.g. static: decoding in CUDA graphs")
     parser.add_argument("--set", dest="assignments", action="append", default=[])
     args = parser.parse_args()
-    pynvml.nvmlInit()
+    clock = Clock(args.deadline)
+    with contextlib.suppress(pynvml.NVMLError_LibraryNotFound, pynvml.NVMLError_DriverNotLoaded):
+        pynvml.nvmlInit()
     with SharedEngine(args.backend) as shared:
         for batch in args.batch:
-            measure(args, batch, shared)
+            if clock.spent:
+                print(f"no time left for batches of {batch}")
+                continue
+            measure(args, batch, shared, clock)
 
 
-def measure(args: argparse.Namespace, batch: int, shared: SharedEngine) -> None:
+def measure(args: argparse.Namespace, batch: int, shared: SharedEngine, clock: Clock) -> None:
+    name = f"{args.backend}-batch-{batch}" + (f"-{args.cache}" if args.cache else "")
+    folder, stop = args.out / name, threading.Event()
+
     def by_hand() -> ByHand:
         if args.backend == "vllm":
             return VllmByHand(shared.engine, batch, args.output)
         return TransformersByHand(shared.engine, batch, args.output, args.cache)
 
-    turns = Interleaver(by_hand)
-    name = f"{args.backend}-batch-{batch}" + (f"-{args.cache}" if args.cache else "")
+    def paired(windows: list[dict[str, float]]) -> None:
+        clock.pair()
+        report(args, batch, windows, Store.open(folder), name)
+        if clock.spent and len(windows) < args.trials:
+            print(f"no time left for another pair: {len(windows)} of {args.trials} are done", flush=True)
+            stop.set()
+
+    turns = Interleaver(by_hand, paired)
+
+    def seen(event: Any) -> None:
+        if event["event"] == "calibrated":
+            clock.begin()
+        turns(event)
+
     settings = dict(parse_assignment(text) for text in args.assignments)
     if args.cache is not None:
         settings["pytorch.cache_implementation"] = args.cache
-    result = llem.run(
-        model=args.model,
-        backend=args.backend,
-        workload={"kind": "synthetic", "input_tokens": INPUT, "output_tokens": args.output},
-        load={"batch_size": batch},
-        preset="standard",
-        trials=args.trials,
-        max_trials=args.trials,
-        out=args.out / name,
-        launcher="inline",
-        on_event=turns,
-        **settings,
-    )
-    report(args, batch, result, turns.windows, args.out / name, name)
+    settings |= {
+        "model": args.model,
+        "backend": args.backend,
+        "workload": {"kind": "synthetic", "input_tokens": INPUT, "output_tokens": args.output},
+        "load": {"batch_size": batch},
+        "preset": "standard",
+        "trials": args.trials,
+        "max_trials": args.trials,
+    }
+    ran = prepare(None, [Layer("overhead", settings)], folder, launcher="inline").run(seen, stop)
+    if not stop.is_set():
+        ran.only()  # raises what ended it
+    print(report(args, batch, turns.windows, Store.open(folder), name) or "one pair alone gives no interval: no report")
 
 
 def bare_joules(rows: Sequence[TraceRow], trial: Trial) -> float:
@@ -233,40 +207,57 @@ def bare_joules(rows: Sequence[TraceRow], trial: Trial) -> float:
 
 
 def report(
-    args: argparse.Namespace, batch: int, result: Any, windows: list[dict[str, float]], folder: Path, name: str
-) -> None:
-    trials = Store.open(folder).trials(result.id)
+    args: argparse.Namespace, batch: int, windows: list[dict[str, float]], store: Store, name: str
+) -> str | None:
+    """Write what the pairs so far tell, and give it as text without the single windows; None before the second."""
+    [identity] = store.experiment_ids()
+    trials = store.trials(identity)[: len(windows)]
+    if len(trials) < 2:
+        return None
+    result = store.read_result(identity)
     speed = [trial.output_tokens / trial.duration_s for trial in trials]
-    energy = [trial.energies[0].energy_j / trial.output_tokens for trial in trials]
     hand_speed = [window["tokens_per_s"] for window in windows]
-    hand_energy = [window["joules_per_token"] for window in windows]
-    store = Store.open(folder)
-    bare = [bare_joules(store.trace(result.id, trial.index), trial) / trial.output_tokens for trial in trials]
     summary = {
         "backend": args.backend,
         "batch": batch,
         "cache": args.cache,
         "input_tokens": INPUT,
         "output_tokens": args.output,
-        "device": result.effective.get("device"),
+        "device": store.engines(identity)[0]["effective"].get("device"),
         "trials": len(trials),
         "window_s": mean([trial.duration_s for trial in trials]),
         "llem_tokens_per_s": mean(speed),
         "hand_tokens_per_s": mean(hand_speed),
         "throughput_ratio": attrs.asdict(paired_ratio(hand_speed, speed)),
-        "llem_joules_per_token": mean(energy),
-        "hand_joules_per_token": mean(hand_energy),
-        "energy_ratio": attrs.asdict(paired_ratio(hand_energy, energy)),
-        "energy_bare_ratio": attrs.asdict(paired_ratio(hand_energy, bare)),
-        "counter_over_integrated": [t.energies[0].energy_j / t.energies[0].cross_energy_j for t in trials],
-        "utilisation_percent": [next(iter(t.health.values())).get("utilisation_percent") for t in trials],
-        "budget_share": [t.energies[0].budget.bound_j / t.energies[0].energy_j for t in trials],
-        "findings": [f"{found.code}: {found.message}" for found in result.findings],
+        **energy_summary(trials, windows, store, identity),
+        "utilisation_percent": [next(iter(t.health.values()), {}).get("utilisation_percent") for t in trials],
+        "findings": None if result is None else [f"{found.code}: {found.message}" for found in result.findings],
         "hand_windows": windows,
     }
-    (args.out / f"overhead-{name}.json").write_text(json.dumps(summary, indent=2) + "\n")
-    brief = {key: value for key, value in summary.items() if key != "hand_windows"}
-    print(json.dumps(brief, indent=1))
+    path = args.out / f"overhead-{name}.json"
+    fresh = path.with_suffix(".tmp")
+    fresh.write_text(json.dumps(summary, indent=2) + "\n")
+    os.replace(fresh, path)  # an end by force leaves the report before this one
+    return json.dumps({key: value for key, value in summary.items() if key != "hand_windows"}, indent=1)
+
+
+def energy_summary(
+    trials: Sequence[Trial], windows: list[dict[str, float]], store: Store, identity: str
+) -> dict[str, Any]:
+    """Energies per token and their ratios; the ratios are None where nothing counts energy."""
+    if not all(trial.energies for trial in trials) or "joules_per_token" not in windows[0]:
+        return {"energy_ratio": None, "energy_bare_ratio": None}
+    energy = [trial.energies[0].energy_j / trial.output_tokens for trial in trials]
+    hand = [window["joules_per_token"] for window in windows]
+    bare = [bare_joules(store.trace(identity, trial.index), trial) / trial.output_tokens for trial in trials]
+    return {
+        "llem_joules_per_token": mean(energy),
+        "hand_joules_per_token": mean(hand),
+        "energy_ratio": attrs.asdict(paired_ratio(hand, energy)),
+        "energy_bare_ratio": attrs.asdict(paired_ratio(hand, bare)),
+        "counter_over_integrated": [t.energies[0].energy_j / t.energies[0].cross_energy_j for t in trials],
+        "budget_share": [t.energies[0].budget.bound_j / t.energies[0].energy_j for t in trials],
+    }
 
 
 if __name__ == "__main__":

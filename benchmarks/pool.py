@@ -1,7 +1,7 @@
 """Pool the ratios of several runs of an overhead benchmark: fixed effect, weights 1 / variance, on logarithms.
 
 Each run's variance comes from its own pairs, so runs on different hosts may have different ones. Cochran's Q tells
-whether the runs agree with one common ratio.
+whether the runs agree with one common ratio. A run counts with the pairs that it has, be they cut short by a deadline.
 
     python benchmarks/pool.py figures/h200-2026-11/overhead-batch-32-static-*.json
 """
@@ -40,7 +40,8 @@ def pooled(runs: list[dict[str, float]]) -> dict[str, float]:
 def main() -> None:
     runs = [json.loads(Path(name).read_text(encoding="utf-8")) for name in sys.argv[1:]]
     for name in ("throughput_ratio", "energy_ratio"):
-        print(name, json.dumps(pooled([run[name] for run in runs])))
+        known = [run[name] for run in runs if run[name] is not None]  # no energy where nothing counts it
+        print(name, json.dumps(pooled(known) if known else None))
 
 
 if __name__ == "__main__":
