@@ -22,11 +22,13 @@ class TestVllm(BackendConformance, LikelihoodConformance):
         return llem_backends()[0]
 
     @pytest.fixture(scope="class")
-    def options(self) -> VllmOptions:
+    @classmethod
+    def options(cls) -> VllmOptions:
         """Quick to start."""
         return VllmOptions(enforce_eager=True, in_process=True, shape_weights="seeded")
 
     @pytest.fixture(scope="class")
-    def model(self, tiny: Any) -> ModelSpec:
+    @classmethod
+    def model(cls, tiny: Any) -> ModelSpec:
         """The tests' own shape."""
         return tiny()

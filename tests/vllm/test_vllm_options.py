@@ -13,7 +13,8 @@ import pytest
 
 from llem.backends.base import Request
 from llem.config.converter import structure
-from llem.config.models import ClosedLoad, Sampling
+from llem.config.loads import ClosedLoad, OfflineLoad, OpenLoad, ReplayLoad
+from llem.config.models import Sampling
 from llem.errors import ConfigError, MachineError
 from llem.workloads.synthetic import SyntheticOptions
 from llem_vllm.arguments import engine_arguments, keeps_metrics, sampling_arguments
@@ -29,6 +30,8 @@ SERVING = {"load": ClosedLoad(concurrency=4)}
 GPU = {"device": "cuda"}
 LORA = {"adapter": "org/adapter"}
 NGRAM = {"speculative_method": "ngram", "num_speculative_tokens": 3}
+#: Accepts drafted tokens at a rate that is asked for.
+SYNTHETIC = {"rejection_sample_method": "synthetic", "synthetic_acceptance_length": 2.5}
 
 #: options, changes of the experiment, path into vLLM's configuration after it has filled in its defaults, value there
 CONFIGURED = [
@@ -82,6 +85,14 @@ CONFIGURED = [
     ({**NGRAM, "prompt_lookup_max": 6, "prompt_lookup_min": 2}, {}, "speculative_config.prompt_lookup_min", 2),
     ({"beam_width": 15}, {}, "model_config.max_logprobs", 30),
     ({"extra": {"max_logprobs": 44}}, {}, "model_config.max_logprobs", 44),
+    ({"extra": {"use_fp64_gumbel": True}}, {}, "model_config.use_fp64_gumbel", True),
+    ({"extra": {"renderer_num_workers": 2}}, {}, "model_config.renderer_num_workers", 2),
+    ({"extra": {"additional_config": {"x": 1}}}, {}, "additional_config.x", 1),
+    ({"extra": {"gdn_prefill_backend": "triton"}}, {}, "additional_config.gdn_prefill_backend", "triton"),
+    ({"extra": {"shutdown_timeout": 3}}, {}, "shutdown_timeout", 3),
+    ({"extra": {"kernel_config": {"enable_jit_warmup": False}}}, {}, "kernel_config.enable_jit_warmup", False),
+    ({"extra": {"hf_overrides": {"rope_theta": 5000.0}}}, {}, "model_config.hf_overrides.rope_theta", 5000.0),
+    ({**LORA, "extra": {"specialize_active_lora": True}}, {}, "lora_config.specialize_active_lora", True),
     (
         {"extra": {"compilation_config": {"cudagraph_num_of_warmups": 2}}},
         {},
@@ -93,6 +104,12 @@ CONFIGURED = [
         {},
         "speculative_config.disable_padded_drafter_batch",
         True,
+    ),
+    (
+        {**NGRAM, "extra": {"speculative_config": SYNTHETIC}},
+        {},
+        "speculative_config.rejection_sample_method",
+        "synthetic",
     ),
 ]
 #: Options for hardware that is not here: seen in vLLM's EngineArgs, which has validated them. Path into it, value.
@@ -199,6 +216,8 @@ REFUSED = [
     ({"extra": {"max_num_seqs": 4}}, {}, "vllm.extra.max_num_seqs"),
     ({"extra": {"dtype": "half"}}, {}, "vllm.extra.dtype"),
     ({"extra": {"seed": 4}}, {}, "vllm.extra.seed"),
+    ({"extra": {"specialize_active_lora": True}}, {}, "vllm.extra.specialize_active_lora"),
+    ({"extra": {"logging_config": {"log_level": "DEBUG"}}}, {}, "vllm.extra.logging_config"),
     ({"extra": {"compilation_config": {"mode": 3}}}, {}, "vllm.extra.compilation_config.mode"),
     ({"extra": {"compilation_config": {"mod": 3}}}, {}, "vllm.extra.compilation_config.mod"),
     ({"extra": {"compilation_config": 3}}, {}, "vllm.extra.compilation_config"),
@@ -216,6 +235,15 @@ def at(tree, path):
     for name in path.split("."):
         tree = tree[name]
     return tree
+
+
+def has(tree, path):
+    """Whether there is such a place: without an adapter, say, there is no section for it."""
+    for name in path.split("."):
+        if not isinstance(tree, dict) or name not in tree:
+            return False
+        tree = tree[name]
+    return True
 
 
 @pytest.fixture(scope="module")
@@ -254,7 +282,7 @@ def test_option_is_in_the_configuration(engine_args, defaults, experiment_of, ti
     """A value is read back from the configuration that vLLM resolved, passes the check, and is no default."""
     told = resolved(engine_args(options, **changes), options)
     assert at(told, path) == value
-    assert "lora" in path or "speculative" in path or at(defaults, path) != value
+    assert not has(defaults, path) or at(defaults, path) != value
     json.dumps(told, allow_nan=False)
     asked = experiment_of(options, **changes)
     refuse_overruled(asked.options, told)
@@ -411,6 +439,16 @@ def test_section_is_read_from_plain_values():
     assert options.extra == {"hf_overrides": {"a": [1]}}
 
 
+def test_loads_that_share_an_engine(experiment_of):
+    """Every load with clients or arrivals is served by one engine; batches have another."""
+    loads = (ClosedLoad(concurrency=4), OpenLoad(request_rate=2.0), ReplayLoad(), OfflineLoad(batch_size=2))
+    keys = [VllmBackend().engine_key(experiment_of(load=load)) for load in loads]
+    assert keys[0] == keys[1] == keys[2] != keys[3]
+    assert keys[3] == VllmBackend().engine_key(experiment_of(load=OfflineLoad(batch_size=8)))
+    one, other = (experiment_of({"max_num_seqs": seqs}, load=loads[0]) for seqs in (2, 4))
+    assert VllmBackend(one.options).engine_key(one) != VllmBackend(other.options).engine_key(other)
+
+
 def test_metrics_are_kept_where_they_are_needed(experiment_of):
     """With serving loads and token times, or when asked for."""
     asked = [
@@ -460,6 +498,41 @@ def test_overruled_option_is_refused(engine_args):
     with pytest.raises(ConfigError) as caught:
         refuse_overruled(VllmOptions(**options), told)
     assert {problem.path for problem in caught.value.problems} == {f"vllm.{name}" for name in options}
+
+
+@pytest.mark.parametrize(
+    ("extra", "said"),
+    [
+        ({"elastic_ep_max_dp_size": 7}, "asked for 7, vLLM runs 1"),
+        ({"mamba_ssm_cache_dtype": "float16"}, "asked for float16, vLLM runs float32"),
+        ({"mm_processor_cache_gb": 1.5}, "reads text alone"),
+        ({"limit_mm_per_prompt": {"image": 1}}, "reads text alone"),
+    ],
+)
+def test_further_argument_that_vllm_takes_no_notice_of(engine_args, extra, said):
+    """What `extra` asks for and vLLM, or this model, does without is refused like an option, and nothing beside it."""
+    told = resolved(engine_args({"extra": {**extra, "use_fp64_gumbel": True}}))
+    with pytest.raises(ConfigError) as caught:
+        refuse_overruled(VllmOptions(extra={**extra, "use_fp64_gumbel": True}), told)
+    [problem] = caught.value.problems
+    assert problem.path == f"vllm.extra.{next(iter(extra))}"
+    assert said in problem.message
+
+
+def test_fields_of_a_section_are_compared_one_by_one():
+    """A section of `extra` is compared by the fields that it sets; lists are left alone, as vLLM may reorder them."""
+    told = {"model_config": {"multimodal_config": {}}, "a_config": {"x": 1, "y": [2, 3]}}
+    refuse_overruled(VllmOptions(extra={"a_config": {"x": 1, "y": [3], "z": 4}}), told)
+    with pytest.raises(ConfigError, match="a_config"):
+        refuse_overruled(VllmOptions(extra={"a_config": {"x": 2}}), told)
+
+
+def test_configuration_has_no_secret_and_no_folder_of_its_own(engine_args, experiment_of, tiny):
+    """The whole configuration is told twice alike, without the token of a hub and what is made anew each time."""
+    first, second = (resolved(engine_args({})) for _ in range(2))
+    assert first == second
+    assert {"hf_token", "hf_config", "model_weights"}.isdisjoint(first["model_config"])
+    assert "instance_id" not in first
 
 
 def test_paths_of_overruled_options_exist(engine_args):

@@ -66,22 +66,26 @@ class TestServing(StreamConformance, LikelihoodConformance):
         return llem_backends()[0]
 
     @pytest.fixture(scope="class")
-    def options(self) -> VllmOptions:
+    @classmethod
+    def options(cls) -> VllmOptions:
         """The section of this file's engine, in short."""
         return VllmOptions(enforce_eager=True)
 
     @pytest.fixture(scope="class")
-    def vocab_size(self) -> int:
+    @classmethod
+    def vocab_size(cls) -> int:
         """Of the tests' own shape."""
         return 512
 
     @pytest.fixture(scope="class")
-    def engine(self, serving):
+    @classmethod
+    def engine(cls, serving):
         """Loaded once for all of this file."""
         return serving
 
     @pytest.fixture(scope="class")
-    def runner(self, loop):
+    @classmethod
+    def runner(cls, loop):
         """The loop that it streams in."""
         return loop
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from llem.backends.base import Backend, Holding, Placement
+from llem.backends.base import Backend, Holding, Placement, engine_settings
 from llem.backends.check import check_placed
 from llem.config.models import Experiment
 from llem.findings import Finding
@@ -36,6 +36,10 @@ class VllmBackend(Backend):
     def canonical(self, experiment: Experiment) -> Experiment:
         """Without settings that are what vLLM does by itself; see `llem_vllm.canonical`."""
         return canonical(self.options, experiment)
+
+    def engine_key(self, experiment: Experiment) -> Hashable:
+        """One engine serves every kind of load that is not offline."""
+        return experiment.load.kind == "offline", engine_settings(experiment, but=("load.kind",))
 
     def holding(self, experiment: Experiment, model: ModelSpec) -> Holding:
         """By the dtype, unless weights are quantised or offloaded, or further arguments may say so."""

@@ -24,6 +24,15 @@ Refusal = tuple[str, str]
 #: Head sizes that the attention kernel of vLLM's CPU build has.
 CPU_HEAD_SIZES = (32, 64, 80, 96, 112, 128, 160, 192, 224, 256, 512)
 LORA_DETAILS = ("max_loras", "max_lora_rank", "max_cpu_loras", "lora_dtype", "fully_sharded_loras")
+#: The same of `extra`.
+FURTHER_LORA_DETAILS = (
+    "lora_target_modules",
+    "enable_tower_connector_lora",
+    "specialize_active_lora",
+    "enable_mixed_moe_lora_format",
+    "enable_moe_shared_loras",
+    "max_lora_cls_labels",
+)
 SPECULATIVE_DETAILS = ("num_speculative_tokens", "prompt_lookup_max", "prompt_lookup_min", "draft_tensor_parallel_size")
 #: What vLLM's beam search takes no notice of.
 NOT_WITH_BEAMS = ("presence_penalty", "frequency_penalty", "min_tokens", "logprobs", "stop", "stop_token_ids")
@@ -153,6 +162,9 @@ def _adapter(options: VllmOptions) -> Iterator[Refusal]:
         for name in LORA_DETAILS:
             if getattr(options, name) is not None:
                 yield f"vllm.{name}", "has no effect without adapter"
+        for name in FURTHER_LORA_DETAILS:
+            if name in options.extra:
+                yield f"vllm.extra.{name}", "has no effect without `vllm.adapter`"
         return
     folder = Path(options.adapter)
     if folder.is_dir():

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import dataclasses
+from collections.abc import Collection, Mapping, Sequence
 from enum import Enum
 from typing import Any
 
@@ -10,41 +11,18 @@ import attrs
 
 __all__ = ["configuration", "effective_config", "plain"]
 
-#: Sections of vLLM's configuration, each told in full but for what holds objects or repeats another section.
-SECTIONS = (
-    "cache_config",
-    "scheduler_config",
-    "parallel_config",
-    "load_config",
-    "lora_config",
-    "speculative_config",
-    "compilation_config",
-    "attention_config",
-    "kernel_config",
-    "offload_config",
-    "observability_config",
-    "structured_outputs_config",
-    "kv_transfer_config",
-    "mamba_config",
-)
-MODEL = (
-    "model",
-    "tokenizer",
-    "revision",
-    "max_model_len",
-    "quantization",
-    "enforce_eager",
-    "seed",
-    "trust_remote_code",
-    "skip_tokenizer_init",
-    "max_logprobs",
-    "logprobs_mode",
-    "disable_cascade_attn",
-    "disable_sliding_window",
-    "model_impl",
-    "generation_config",
-    "override_generation_config",
-    "hf_overrides",
+#: Sections of vLLM's configuration that are told elsewhere, or hold objects.
+APART = ("model_config", "quant_config")
+#: Of the model's section: objects that repeat the model's own file, paths of temporary folders, and a secret.
+MODEL_HIDDEN = (
+    "hf_config",
+    "hf_text_config",
+    "hf_image_processor_config",
+    "encoder_config",
+    "model_arch_config",
+    "model_weights",
+    "hf_token",
+    "dtype",
 )
 #: Objects, addresses of this very process, and bookkeeping.
 HIDDEN = (
@@ -66,23 +44,20 @@ HIDDEN = (
     "compilation_time",
     "encoder_compilation_time",
     "instance_id",
+    "engine_id",
 )
 HIDDEN_PARTS = ("_port", "_ip", "rank", "address")
 
 
 def configuration(vllm_config: Any) -> dict[str, Any]:
-    """vLLM's configuration after it has filled in its defaults."""
+    """vLLM's configuration after it has filled in its defaults: every section, but for what holds objects or repeats
+    another section."""
     model = vllm_config.model_config
-    told: dict[str, Any] = {
+    return {
         "dtype": str(model.dtype).removeprefix("torch."),
-        "model_config": {name: plain(getattr(model, name)) for name in MODEL if hasattr(model, name)},
+        "model_config": _fields(model, MODEL_HIDDEN),
+        **_fields(vllm_config, APART),
     }
-    for name in SECTIONS:
-        section = getattr(vllm_config, name, None)
-        told[name] = None if section is None else _fields(section)
-    for name in ("optimization_level", "performance_mode"):
-        told[name] = plain(getattr(vllm_config, name, None))
-    return told
 
 
 def effective_config(
@@ -113,9 +88,12 @@ def effective_config(
     }
 
 
-def _fields(section: Any) -> dict[str, Any]:
-    names = getattr(type(section), "__dataclass_fields__", None) or vars(section)
-    return {name: plain(getattr(section, name, None)) for name in names if not _is_hidden(name)}
+def _fields(section: Any, but: Collection[str] = ()) -> dict[str, Any]:
+    """Fields of a dataclass, none of its class's own or of what only its making takes."""
+    is_made = dataclasses.is_dataclass(section)
+    names = [field.name for field in dataclasses.fields(section)] if is_made else list(vars(section))
+    wanted = [name for name in names if name not in but and not _is_hidden(name) and hasattr(section, name)]
+    return {name: plain(getattr(section, name)) for name in wanted}
 
 
 def _is_hidden(name: str) -> bool:

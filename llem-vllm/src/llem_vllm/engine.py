@@ -96,6 +96,8 @@ class VllmEngine(Engine):
         )
         if self._loaded.spec.source == "shape":  # a temporary folder, another one each time
             told["model_config"] |= {"model": self._loaded.spec.name, "tokenizer": None}
+            if "served_model_name" not in self._options.extra:
+                told["model_config"]["served_model_name"] = self._loaded.spec.name
         return told
 
     def _weights(self) -> str:

@@ -37,6 +37,7 @@ OWNED_ENGINE: Mapping[str, str] = {
     "worker_extension_cls": "llem reads memory and the effective configuration through it",
     "hf_token": "secrets do not belong in a configuration that is stored; set the environment variable HF_TOKEN",
     "use_tqdm_on_load": "llem shows its own progress",
+    "logging_config": "vLLM takes it as an object alone; set `vllm.extra.log_level`",
     "nnodes": "one machine is measured",
     "node_rank": "one machine is measured",
     "master_addr": "one machine is measured",

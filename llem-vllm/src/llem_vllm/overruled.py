@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import dataclasses
+import inspect
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from llem.errors import ConfigError, Problem
@@ -84,6 +86,7 @@ PATHS: Mapping[str, str] = {
 
 
 UNKNOWN = object()
+PLAIN = (bool, int, float, str)
 
 
 def refuse_overruled(options: VllmOptions, told: Mapping[str, Any]) -> None:
@@ -97,8 +100,53 @@ def refuse_overruled(options: VllmOptions, told: Mapping[str, Any]) -> None:
         for name, path in PATHS.items()
         if (asked := getattr(options, name)) is not None and not _same(asked, found := _at(told, path))
     ]
+    problems += [*_further(options.extra, told), *_unheard(options.extra, told)]
     if problems:
         raise ConfigError("vLLM overruled what was asked for", problems=tuple(problems))
+
+
+def _further(extra: Mapping[str, Any], told: Mapping[str, Any]) -> Iterator[Problem]:
+    """Arguments of `extra` that stand in the configuration by their own name, and nowhere with the value asked for."""
+    for name, asked in extra.items():
+        found = [list(_differences(f"vllm.extra.{name}", asked, one)) for one in _named(told, name)]
+        if found and all(found):
+            yield from found[0]
+
+
+def _named(told: Any, name: str) -> Iterator[Any]:
+    """Every value of that name, at whatever depth."""
+    if isinstance(told, Mapping):
+        if name in told:
+            yield told[name]
+        for part in told.values():
+            yield from _named(part, name)
+
+
+def _differences(path: str, asked: Any, found: Any) -> Iterator[Problem]:
+    """Values that differ, of sections field by field.
+
+    No difference is what vLLM may write differently (lists), fill in (null), or use up while it fills in others (a
+    section's field that is null afterwards).
+    """
+    if isinstance(asked, Mapping) and isinstance(found, Mapping):
+        for name, value in asked.items():
+            if found.get(name) is not None:
+                yield from _differences(f"{path}.{name}", value, found[name])
+    elif isinstance(asked, PLAIN) and (found is None or isinstance(found, PLAIN)) and not _same(asked, found):
+        yield Problem(path, f"asked for {asked}, vLLM runs {found}", "vLLM's log above may say why; leave it out")
+
+
+def _unheard(extra: Mapping[str, Any], told: Mapping[str, Any]) -> Iterator[Problem]:
+    """Arguments about images and the like, of which vLLM takes no notice with a model that reads text alone."""
+    if _at(told, "model_config.multimodal_config") is not None:
+        return
+    from vllm.config import ModelConfig
+
+    # what ModelConfig takes and does not keep is what it makes its multimodal section of
+    taken = set(inspect.signature(ModelConfig).parameters) - {field.name for field in dataclasses.fields(ModelConfig)}
+    for name in extra:
+        if name in taken:
+            yield Problem(f"vllm.extra.{name}", "has no effect: this model reads text alone", "leave it out")
 
 
 def _at(told: Any, path: str) -> Any:
