@@ -217,8 +217,12 @@ def test_each_package_has_what_a_package_needs(package):
     version = re.search(r'^version = "(.+)"$', project, re.M)
 
     assert version is not None
-    heading = re.search(r"^## \[?([^\]\s]+)", (folder / "CHANGELOG.md").read_text(encoding="utf-8"), re.M)
+    changes = (folder / "CHANGELOG.md").read_text(encoding="utf-8")
+    heading = re.search(r"^## \[?([^\]\s]+)", changes, re.M)
     assert heading is not None
+    assert changes.partition("## ")[0] == (REPOSITORY / "llem-core" / "CHANGELOG.md").read_text().partition("## ")[0]
+    released = re.search(rf"^## \[?{re.escape(version.group(1))}\b", changes, re.M)
+    assert released or f"version {version.group(1)}" in changes.partition("### ")[0], "what is unreleased has a number"
     assert heading.group(1) in ("Unreleased", version.group(1))
     assert (folder / "README.md").is_file()
     assert (folder / "LICENSE").is_file()

@@ -210,7 +210,7 @@ def ordered(folder: Path, backend: str, settings: dict[str, Any], gpus: tuple[st
     quick = {"preset": "quick", "device": "cpu", "warmup": {"seconds": 0}, "baseline": {"seconds": 0}, "meters": []}
     document = to_document(resolve([Layer("test", {"backend": backend, **quick, **settings})], registry()).experiment)
     store = Store.create(folder / "out", {"name": "test"})
-    store.write_experiment("abc", {"id": "abc", "config": document, "sources": {}})
+    store.write_experiment("abc", {"id": "abc", "config": document, "model": {"weights": "random"}})
     path = store.worker_dir(0) / "order.json"
     WorkOrder(str(store.path), 0, 0, ("abc",), (("abc", 0),), gpus=gpus).write(path)
     return path

@@ -27,7 +27,7 @@ REFUSED = [
     ({"command": [sys.executable, "--api-key", "x"]}, {}, "openai.command", "environment variable"),
     ({"ready_timeout_s": 5.0}, {}, "openai.ready_timeout_s", "no effect without command"),
     ({}, {"restarts": 2}, "restarts", "not restarted"),
-    ({}, {"dtype": "bfloat16"}, "dtype", "set `dtype: auto`"),
+    ({}, {"dtype": "bfloat16"}, "dtype", "set `dtype: auto` (as a flag, `--set dtype=auto`)"),
     ({}, {"weights_seed": 3}, "weights_seed", "leave weights_seed out"),
     ({"endpoint": "chat", "prompt": "token_ids"}, {}, "openai.prompt", "text only"),
     ({"endpoint": "chat"}, {"workload": FileOptions(path="x", chat=True)}, "workload.chat", "openai.endpoint"),
@@ -77,7 +77,7 @@ def test_text_is_doubtful(experiment, options):
         ({"api_key_env": "sk-1234"}, "api_key_env", "not the key itself"),
         ({"endpoint": "completion"}, "endpoint", "completions"),
         ({"ignore_eos_fields": ["stop"]}, "ignore_eos_fields[0]", "must be"),
-        ({"timeout_s": 0}, "timeout_s", "at least"),
+        ({"timeout_s": 0}, "timeout_s", "between"),
     ],
 )
 def test_values_that_cannot_be(raw, path, words):

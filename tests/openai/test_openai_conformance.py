@@ -23,16 +23,19 @@ class TestOpenAI(BackendConformance):
         return llem_backends()[0]
 
     @pytest.fixture(scope="class")
-    def server(self, server_class: Any) -> Iterator[Any]:
+    @classmethod
+    def server(cls, server_class: Any) -> Iterator[Any]:
         """The server."""
         server = server_class("--eos", "5")
         yield server
         server.stop()
 
     @pytest.fixture(scope="class")
-    def options(self, server: Any) -> OpenAIOptions:
+    @classmethod
+    def options(cls, server: Any) -> OpenAIOptions:
         return OpenAIOptions(base_url=server.url, return_token_ids=True)
 
     @pytest.fixture(scope="class")
-    def experiment(self, options: Any) -> Experiment:
+    @classmethod
+    def experiment(cls, options: Any) -> Experiment:
         return Experiment(model="shape:tiny", backend="openai", dtype="auto", device="cpu", options=options)

@@ -20,9 +20,11 @@ class TestTensorRT(BackendConformance):
         return llem_backends()[0]
 
     @pytest.fixture(scope="class")
-    def experiment(self, options) -> Experiment:
+    @classmethod
+    def experiment(cls, options) -> Experiment:
         return Experiment(model="shape:tiny", backend="tensorrt", dtype="bfloat16", device="cuda", options=options)
 
     @pytest.fixture(scope="class")
-    def placement(self) -> Placement:
+    @classmethod
+    def placement(cls) -> Placement:
         return Placement("cuda")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import socket
 import sys
@@ -37,6 +38,7 @@ class Server:
                 content = self.rfile.read(int(self.headers["Content-Length"]))
                 outer.received.append((self.path, self.headers["Content-Type"], json.loads(content)))
                 self.send_response(outer.status)
+                self.send_header("Location", "/elsewhere")
                 self.send_header("Content-Length", "0")
                 self.end_headers()
 
@@ -79,7 +81,7 @@ def _closed_port() -> int:
     return port
 
 
-def test_the_package_registers_two_observers() -> None:
+def test_the_package_registers_observers() -> None:
     """Discovery finds it by its entry point, with hooks that llem knows."""
     found = discover()
 
@@ -264,3 +266,41 @@ def test_a_url_that_is_none_is_refused_without_repeating_it(monkeypatch: pytest.
 
     assert "must begin with https:// or http://" in str(caught.value)
     assert "s3cr3t" not in str(caught.value)
+
+
+def test_an_answer_that_comes_drop_by_drop_is_not_waited_for() -> None:
+    """The time limit is of the whole delivery, not of each byte."""
+    given_up = threading.Event()
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+
+        def drip() -> None:
+            connection, _ = listening.accept()
+            with connection, contextlib.suppress(OSError):
+                for letter in b"HTTP/1.1 204 No Content" + b" " * 80:
+                    connection.send(bytes([letter]))
+                    if given_up.wait(0.1):
+                        return
+
+        thread = threading.Thread(target=drip)
+        thread.start()
+        with pytest.raises(NotDelivered, match=r"did not answer within 0\.3 s"):
+            post(f"http://127.0.0.1:{listening.getsockname()[1]}/", b"{}", 0.3)
+        assert thread.is_alive(), "the server was still answering"
+        given_up.set()
+        thread.join()
+
+
+def test_a_moved_webhook_is_told(server: Server) -> None:
+    """Another place would be asked for a page, and not be told anything."""
+    server.status = 301
+    with pytest.raises(NotDelivered, match="answered 301"):
+        post(server.url, b"{}", 5)
+
+
+def test_a_mistake_in_the_settings_is_told_when_the_study_begins(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Hours before anything is to be sent."""
+    hooks.llem_study_started({}, "out")
+    sender.cache_clear()
+    monkeypatch.setenv(URL, "ftp://example.org")
+    with pytest.raises(ConfigError, match="must begin with https"):
+        hooks.llem_study_started({}, "out")

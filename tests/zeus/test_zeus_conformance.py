@@ -68,11 +68,13 @@ class TestZeusOverStandIns(MeterConformance):
         return llem_meters()[0]
 
     @pytest.fixture(scope="class")
-    def gpu_uuids(self) -> Sequence[str]:
+    @classmethod
+    def gpu_uuids(cls) -> Sequence[str]:
         return ("GPU-b",)
 
     @pytest.fixture(scope="class")
-    def make(self) -> Iterator[Callable[[Sequence[str]], Meter]]:
+    @classmethod
+    def make(cls) -> Iterator[Callable[[Sequence[str]], Meter]]:
         import zeus.device.cpu
         import zeus.device.gpu
 

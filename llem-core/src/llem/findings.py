@@ -230,14 +230,12 @@ REASONS: Mapping[str, str] = {
     "one_output_token": "A request with one output token has no time per further output token.",
     "no_trials": "No trial ended.",
     "meter_failed": "The meter failed during the window; the finding says how.",
-    "counter_missing": "The device has no energy counter.",
     "counter_stuck": "The energy counter stood still during the window.",
     "counter_reset": "The energy counter went backwards during the window.",
     "offline_load": "The load is batches back to back: no request arrives by itself.",
     "closed_load": "The load is closed: a client sends when it was answered, so there is no schedule.",
     "no_completions": "No request ended, or no token came, within the window.",
     "none_good": "No request kept every limit of the service level objective.",
-    "permission": "The reading needs a permission this user does not have.",
 }
 
 

@@ -7,8 +7,10 @@ import sys
 
 __all__ = ["to_stderr"]
 
+LEVEL = logging.INFO
 
-def to_stderr(level: int = logging.INFO) -> None:
+
+def to_stderr() -> None:
     """Send llem's and other libraries' log lines to standard error, with UTC times."""
     import structlog
 
@@ -20,7 +22,7 @@ def to_stderr(level: int = logging.INFO) -> None:
     ]
     structlog.configure(
         processors=processors,
-        wrapper_class=structlog.make_filtering_bound_logger(level),
+        wrapper_class=structlog.make_filtering_bound_logger(LEVEL),
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
     )
-    logging.basicConfig(stream=sys.stderr, level=level, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    logging.basicConfig(stream=sys.stderr, level=LEVEL, format="%(asctime)s %(levelname)s %(name)s %(message)s")

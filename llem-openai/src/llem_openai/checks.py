@@ -102,8 +102,8 @@ def _not_ours(experiment: Experiment) -> Iterator[Refusal]:
     if experiment.dtype != "auto":
         yield (
             "dtype",
-            f"is {experiment.dtype}, and no endpoint takes or tells a number format: set `dtype: auto`, and choose the "
-            "format where the server is started",
+            f"is {experiment.dtype}, and no endpoint takes or tells a number format: set `dtype: auto` (as a flag, "
+            "`--set dtype=auto`), and choose the format where the server is started",
         )
     if experiment.weights_seed != attrs.fields(Experiment).weights_seed.default:
         yield "weights_seed", "the server made or loaded its weights by itself; leave weights_seed out"

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import attrs
 
-from llem.config.fields import at_least, option
+from llem.config.fields import DAY_S, between, option
 
 __all__ = ["READY_TIMEOUT_S", "OpenAIOptions", "argv"]
 
@@ -55,7 +55,10 @@ class OpenAIOptions:
         validator=_a_command,
     )
     ready_timeout_s: float | None = option(
-        None, help="How long the command may take until it serves; null is 600.", unit="s", validator=at_least(0.1)
+        None,
+        help="How long the command may take until it serves; null is 600.",
+        unit="s",
+        validator=between(0.1, DAY_S),
     )
     served_model: str | None = option(
         None, help="The model's name at the server; null takes the only one that it lists."
@@ -86,5 +89,5 @@ class OpenAIOptions:
 
     # the client
     timeout_s: float = option(
-        600.0, help="Longest silence of the server while it answers a request.", unit="s", validator=at_least(0.1)
+        600.0, help="Longest silence of the server while it answers a request.", unit="s", validator=between(0.1, DAY_S)
     )

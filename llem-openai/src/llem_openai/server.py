@@ -196,4 +196,5 @@ def _entries(response: Answer) -> list[Mapping[str, Any]]:
 
 def _failed(message: str, started: Started, code: str = "crash") -> LlemError:
     tail = started.tail()
-    return ExperimentFailed(f"{message}\n{tail}" if tail else message, "mend openai.command", code)
+    hint = "mend openai.command; it must serve at openai.base_url, and within openai.ready_timeout_s"
+    return ExperimentFailed(f"{message}\n{tail}" if tail else message, hint, code)

@@ -7,7 +7,7 @@ from typing import Any
 
 import attrs
 
-from llem.config.fields import at_least, option
+from llem.config.fields import YEAR_S, at_least, between, option
 
 __all__ = ["SlurmOptions"]
 
@@ -20,7 +20,10 @@ class SlurmOptions:
     account: str | None = option(None, help="Account to charge.")
     qos: str | None = option(None, help="Quality of service.")
     time_limit_min: int | None = option(
-        None, help="Time limit of a job; it has to hold one engine's whole work.", unit="min", validator=at_least(1)
+        None,
+        help="Time limit of a job; it has to hold one engine's whole work.",
+        unit="min",
+        validator=between(1, YEAR_S // 60),
     )
     gpus_per_node: int | None = option(
         None,
@@ -51,7 +54,10 @@ class SlurmOptions:
         validator=at_least(0),
     )
     pending_limit_min: float | None = option(
-        None, help="Give a job up that has not begun after this long; null waits.", unit="min", validator=at_least(0.01)
+        None,
+        help="Give a job up that has not begun after this long; null waits.",
+        unit="min",
+        validator=between(0.01, YEAR_S // 60),
     )
     extra: Mapping[str, Any] = option(
         factory=dict, help="Further parameters by submitit's names: exclude, nodelist, mail_type, mem_per_gpu, …"

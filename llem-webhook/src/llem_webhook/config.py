@@ -10,8 +10,8 @@ from typing import Any, Literal
 import attrs
 
 from llem.config.converter import structure
-from llem.config.fields import at_least, option
-from llem.config.user import load_user_config
+from llem.config.fields import DAY_S, between, option
+from llem.config.user import load_user_config, named_user_config
 
 __all__ = ["COMMAND", "URL", "WebhookOptions", "load_options"]
 
@@ -36,13 +36,13 @@ class WebhookOptions:
     events: tuple[Literal["study", "experiment", "failure"], ...] = option(
         ("study", "failure"), help="Tell when a study has ended, an experiment has ended, or one has failed."
     )
-    timeout_s: float = option(5.0, help="Give up after this long.", unit="s", validator=at_least(0.1))
+    timeout_s: float = option(5.0, help="Give up after this long.", unit="s", validator=between(0.1, DAY_S))
 
 
 def load_options(environ: Mapping[str, str] = os.environ) -> WebhookOptions:
     """Raises ConfigError for a wrong section, or a URL that is none."""
     section = load_user_config(environ).observers.get("webhook", {})
-    found: WebhookOptions = structure(WebhookOptions, section, source="observers.webhook of the user configuration")
+    found: WebhookOptions = structure(WebhookOptions, section, "observers.webhook", source=named_user_config(environ))
     named: dict[str, Any] = {}
     if url := environ.get(URL):
         named["url"] = url

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import functools
 import json
+import queue
 import subprocess
+import threading
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Mapping, Sequence
@@ -58,11 +60,40 @@ class Sender:
 
 
 def post(url: str, content: bytes, timeout_s: float) -> None:
-    """POST JSON. Raises NotDelivered for any answer but 2xx, and for none in time."""
+    """POST JSON. Raises NotDelivered for any answer but 2xx, and for none in time.
+
+    In a thread that is left to itself then: looking up a name, and an answer that comes drop by drop, know no limit.
+    """
+    found: queue.SimpleQueue[NotDelivered | None] = queue.SimpleQueue()
+
+    def send() -> None:
+        try:
+            _post(url, content, timeout_s)
+        except NotDelivered as error:
+            found.put(error)
+        else:
+            found.put(None)
+
+    threading.Thread(target=send, name="webhook", daemon=True).start()
+    try:
+        failed = found.get(timeout=timeout_s)
+    except queue.Empty:
+        failed = NotDelivered(f"the webhook did not answer within {timeout_s:g} s")
+    if failed is not None:
+        raise failed from None
+
+
+class _Here(urllib.request.HTTPRedirectHandler):
+    """Goes nowhere else: urllib would ask there for a page, and what was to be told would be lost."""
+
+    def redirect_request(self, *_: Any) -> None:
+        return None
+
+
+def _post(url: str, content: bytes, timeout_s: float) -> None:
     request = urllib.request.Request(url, content, {"Content-Type": "application/json", "User-Agent": "llem"})
     try:
-        with urllib.request.urlopen(request, timeout=timeout_s) as answer:
-            answer.read(1024)
+        urllib.request.build_opener(_Here).open(request, timeout=timeout_s).close()
     except urllib.error.HTTPError as error:
         error.close()
         raise NotDelivered(f"the webhook answered {error.code}") from None

@@ -1,4 +1,4 @@
-"""What this package gives to llem: two observers. Imports nothing heavy."""
+"""What this package gives to llem: observers. Imports nothing heavy."""
 
 from __future__ import annotations
 
@@ -7,7 +7,14 @@ from typing import Any
 
 from llem.plugins import hookimpl
 
-__all__ = ["llem_experiment_finished", "llem_study_finished"]
+__all__ = ["llem_experiment_finished", "llem_study_finished", "llem_study_started"]
+
+
+@hookimpl
+def llem_study_started(study: Mapping[str, Any], store: str) -> None:
+    from llem_webhook.deliver import sender
+
+    sender()  # a mistake in the settings is told now, and not when hours have gone
 
 
 @hookimpl

@@ -69,5 +69,5 @@ def test_accepts_any_experiment_and_no_options() -> None:
 
 def test_negative_delay_is_refused() -> None:
     """Time does not run backwards."""
-    with pytest.raises(ValueError, match="at least 0"):
+    with pytest.raises(ValueError, match="must be between 0"):
         EchoOptions(token_seconds=-1)

@@ -72,7 +72,7 @@ def test_an_unknown_backend_names_what_to_install(refuse) -> None:
         ("echo.tokenseconds=1", "echo.tokenseconds: unknown field (did you mean 'token_seconds'?)"),
         ('token_times="false"', "token_times: must be true or false, got the text 'false' (write true or false, "),
         ("trials=2.9", "trials: must be an integer, got the number 2.9"),
-        ("trials=0", "trials: must be at least 1, got 0"),
+        ("trials=0", "trials: must be between 1 and 100000, got 0"),
         ("window_s=fast", "window_s: must be a number, got the text 'fast'"),
         ("dtype=float8", "dtype: "),
     ],
@@ -183,16 +183,84 @@ def test_rapl_that_was_named_and_cannot_be_read(refuse, tmp_path: Path, monkeypa
     assert refuse(3, *ECHO, "--set", "meters=[rapl]").startswith(message)
 
 
+@pytest.mark.parametrize(
+    ("flag", "setting"),
+    [("--preset=standard", "preset=quick"), ("--model=shape:tiny", "model=x"), ("--backend=echo", "backend=lab")],
+)
+@pytest.mark.parametrize("command", ["run", "plan"])
+def test_a_flag_and_a_setting_that_disagree_are_refused(
+    run_llem, isolated_llem, flag: str, setting: str, command: str
+) -> None:
+    """One of them would be ignored; to say the same twice is no mistake."""
+    name, _, value = flag.removeprefix("--").partition("=")
+    (isolated_llem.folder / "study.yaml").write_text("axes: {load.batch_size: [1, 2]}\n")
+    done = run_llem(command, "study.yaml", "-b", "echo", flag, "--set", setting)
+
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert done.stderr == f"error: --{name} {value} and --set {setting} disagree\n  give one of the two\n"
+    assert run_llem("plan", "study.yaml", "-b", "echo", flag, "--set", f"{name}={value}").exit_code == 0
+
+
 def test_a_folder_that_holds_something_is_left_as_it_is(refuse, isolated_llem) -> None:
     """Results that are there are not touched."""
     (isolated_llem.folder / "out").mkdir()
     (isolated_llem.folder / "out" / "study.json").write_text("{}")
     told = refuse(2, *SHORT)
 
-    assert told.startswith("error: out is there already and not an empty folder\n")
+    assert told == (
+        "error: out is there already and not an empty folder\n"
+        "  choose another folder with `-o`, or go on with it by `--resume`\n"
+    )
     assert "what was measured" not in told
     assert [path.name for path in (isolated_llem.folder / "out").iterdir()] == ["study.json"]
     assert (isolated_llem.folder / "out" / "study.json").read_text() == "{}"
+
+
+@pytest.mark.parametrize("resume", [(), ("--resume",)])
+def test_only_a_store_can_be_gone_on_with(refuse, isolated_llem, resume: tuple[str, ...]) -> None:
+    """`--resume` is no advice for a folder of something else, or for a file."""
+    (isolated_llem.folder / "out").mkdir()
+    (isolated_llem.folder / "out" / "thesis.tex").write_text("")
+    told = refuse(2, *SHORT, *resume)
+
+    assert told == (
+        "error: out is there already and not an empty folder\n"
+        "  choose another folder with `-o`; this one holds no results of llem, so there is nothing to go on with\n"
+    )
+    (isolated_llem.folder / "out" / "thesis.tex").unlink()
+    (isolated_llem.folder / "out").rmdir()
+    (isolated_llem.folder / "out").write_text("")
+    told = refuse(2, *SHORT, *resume)
+
+    assert told == "error: out is there already and no folder\n  name a folder with `-o`\n"
+
+
+@pytest.mark.parametrize(
+    ("out", "says"),
+    [
+        ("file/out", "cannot make the folder file/out: not a directory"),
+        ("link/out", "cannot make the folder link/out: file exists: link"),
+        ("/proc/none/out", "cannot make the folder /proc/none/out: no such file or directory: /proc/none"),
+        ("a" * 300, "file name too long"),
+    ],
+    ids=["file", "link", "proc", "long"],
+)
+@pytest.mark.parametrize("command", ["run", "export"])
+def test_a_folder_that_cannot_be_made_is_the_machines_state(
+    run_llem, isolated_llem, grid_store, out: str, says: str, command: str
+) -> None:
+    """No file in it is missing, so nothing is to be restored; the same for a table that is exported."""
+    (isolated_llem.folder / "file").write_text("")
+    (isolated_llem.folder / "link").symlink_to("nowhere")
+    if command == "run":
+        done = run_llem("run", *SHORT, "-o", out)
+    else:
+        store = grid_store({"dtype": ["float16"]}, lambda point: 1.0)
+        done = run_llem("export", store.path, "-o", f"{out}/table.csv")
+
+    assert (done.exit_code, done.stdout) == (3, "")
+    assert says in done.stderr
+    assert "missing" not in done.stderr
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")

@@ -204,11 +204,9 @@ def test_unsupported_type_is_a_defect_of_the_class():
 def test_error_names_source_and_path():
     """The raised error names the source, and each path begins with the given one."""
     with pytest.raises(ConfigError) as caught:
-        structure(Inner, {"count": "x"}, "load", source="file study.yaml")
+        structure(Inner, {"count": "x"}, "load", source="study.yaml")
 
-    assert str(caught.value) == (
-        "invalid Inner from file study.yaml\n  load.count: must be an integer, got the text 'x'"
-    )
+    assert str(caught.value) == "invalid settings in study.yaml\n  load.count: must be an integer, got the text 'x'"
 
 
 def test_round_trip_drops_nothing():

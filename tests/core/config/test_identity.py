@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llem.config.fields import option
+from llem.config.fields import DAY_S, option
 from llem.config.identity import EXECUTION, NOT_EXECUTION, THROUGH_MODEL, experiment_id, file_settings
 from llem.config.load import Layer, resolve, to_document
 from llem.config.models import Experiment
@@ -47,6 +47,9 @@ CHANGES = {
     "meter_options": ({"meters": ["codecarbon"], "codecarbon.country": "SE"}, False),
 }
 
+#: What a field needs beside it.
+BESIDE = {"slo": {"load.kind": "closed"}}
+
 
 @pytest.fixture(scope="session")
 def name(registry):
@@ -71,8 +74,9 @@ def test_every_field_is_classified():
 def test_a_change_of_each_field(name, field):
     """The id changes exactly for the fields that change execution."""
     settings, changes = CHANGES[field]
+    beside = BESIDE.get(field, {})
 
-    assert (name(settings) != name()) is changes
+    assert (name({**beside, **settings}) != name(beside)) is changes
     assert (field in EXECUTION) is changes
 
 
@@ -220,7 +224,7 @@ settings = st.fixed_dictionaries(
     optional={
         "load.batch_size": st.integers(1, 9),
         "sampling.temperature": st.floats(0, 2),
-        "window_s": st.floats(1, 1e9),
+        "window_s": st.floats(1, DAY_S),
         "load.kind": st.just("offline"),
         "gpus": st.none() | st.integers(1, 2) | st.lists(st.integers(0, 7), min_size=1, max_size=2),
         "echo.extra": st.dictionaries(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from pathlib import Path
 
 import attrs
@@ -10,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from llem.config.fields import DAY_S
 from llem.config.load import Layer, resolve, to_document
 from llem.config.loads import ReplayLoad
 from llem.config.models import (
@@ -211,7 +213,7 @@ class TestBackendChoice:
         """A backend that is no text is reported with everything else."""
         assert refused(backend=3, trials=0) == [
             'backend: must be text, got the number 3 (write it in quotes: "3")',
-            "trials: must be at least 1, got 0",
+            "trials: must be between 1 and 100000, got 0",
         ]
 
 
@@ -284,6 +286,22 @@ class TestBackendChoice:
             "token_times: is for offline loads; with a load of kind 'closed' every request has its times (remove it)",
         ),
         (
+            {"slo": {"ttft_s": 1}},
+            "slo: judges the requests of a serving load, and with an offline load nobody waits for one "
+            "(remove it, or set `load.kind` to closed, open or replay)",
+        ),
+        (
+            {"slo": {"ttft_s": 1}, "token_times": True},
+            "slo: judges the requests of a serving load, and with an offline load nobody waits for one "
+            "(remove it, or set `load.kind` to closed, open or replay)",
+        ),
+        ({"trials": 10**7}, "trials: must be between 1 and 100000, got 10000000"),
+        ({"window_s": 1e99}, "window_s: must be between 0.1 and 86400, got 1e+99"),
+        ({"window_s": math.inf}, "window_s: must be a finite number, got inf"),
+        ({"warmup": {"seconds": 86_401}}, "warmup.seconds: must be between 0 and 86400, got 86401.0"),
+        ({"baseline": {"seconds": 1e9}}, "baseline.seconds: must be between 0 and 86400, got 1000000000.0"),
+        ({"load": {"kind": "closed", "ramp_s": 1e9}}, "load.ramp_s: must be between 0 and 86400, got 1000000000.0"),
+        (
             {"slo": {"preset": "mlperf-llama-3.1-8b-interactiv"}},
             "slo.preset: no preset 'mlperf-llama-3.1-8b-interactiv'; did you mean 'mlperf-llama-3.1-8b-interactive'?",
         ),
@@ -349,7 +367,18 @@ def test_unusable_config_class_breaks_only_itself(careless, values):
 
 
 numbers = st.floats(0, 1e6, allow_nan=False)
+durations = st.floats(0, DAY_S)
 optional_share = st.none() | st.floats(0, 1)
+limits = st.builds(Slo, preset=st.sampled_from(list(SLO_PRESETS)), tpot_s=st.none() | numbers) | st.builds(
+    Slo, e2el_s=numbers, percentile=st.floats(0, 1)
+)
+loads = (
+    st.builds(OfflineLoad, batch_size=st.integers(1))
+    | st.builds(ClosedLoad, concurrency=st.integers(1), ramp_s=durations)
+    | st.builds(OpenLoad, request_rate=st.floats(0.001, 1e4), burstiness=st.floats(0.01, 9), seed=st.integers())
+    | st.builds(OpenLoad, capacity_share=st.floats(0.01, 1.5), probe_concurrency=st.integers(1))
+    | st.builds(ReplayLoad, speed=st.floats(0.001, 1000))
+)
 
 
 @st.composite
@@ -360,7 +389,7 @@ def experiments(draw, registry):
     carbon = registry.reference("meter", "codecarbon").load_config()
     backend = draw(st.sampled_from(["echo", "fast"]))
     meters = draw(st.none() | st.lists(st.sampled_from(["nvml", "rapl", "codecarbon"]), unique=True).map(tuple))
-    trials = draw(st.integers(1, 50))
+    load, trials = draw(loads), draw(st.integers(1, 50))
     free = st.dictionaries(st.text(max_size=5), st.none() | st.integers() | numbers | st.text(max_size=5), max_size=3)
     options = {
         "echo": st.builds(
@@ -384,26 +413,16 @@ def experiments(draw, registry):
             st.builds(workload["synthetic"], input_tokens=st.integers(1), seed=st.integers())
             | st.builds(workload["file"], path=st.text(max_size=5))
         ),
-        load=draw(
-            st.builds(OfflineLoad, batch_size=st.integers(1))
-            | st.builds(ClosedLoad, concurrency=st.integers(1), ramp_s=numbers)
-            | st.builds(OpenLoad, request_rate=st.floats(0.001, 1e4), burstiness=st.floats(0.01, 9), seed=st.integers())
-            | st.builds(OpenLoad, capacity_share=st.floats(0.01, 1.5), probe_concurrency=st.integers(1))
-            | st.builds(ReplayLoad, speed=st.floats(0.001, 1000))
-        ),
-        slo=draw(
-            st.none()
-            | st.builds(Slo, preset=st.sampled_from(list(SLO_PRESETS)), tpot_s=st.none() | numbers)
-            | st.builds(Slo, e2el_s=numbers, percentile=st.floats(0, 1))
-        ),
+        load=load,
+        slo=draw(st.none() if load.kind == "offline" else st.none() | limits),  # limits are for serving loads alone
         sampling=Sampling(
             temperature=draw(numbers), top_k=draw(st.none() | st.integers(1)), top_p=draw(optional_share)
         ),
-        warmup=Warmup(batches=draw(st.integers(0)), seconds=draw(numbers)),
-        baseline=Baseline(seconds=draw(numbers), discard_seconds=draw(numbers)),
+        warmup=Warmup(batches=draw(st.integers(0)), seconds=draw(durations)),
+        baseline=Baseline(seconds=draw(durations), discard_seconds=draw(durations)),
         meters=meters,
         preset=draw(st.sampled_from(list(PRESETS))),
-        window_s=draw(st.floats(0.1, 1e6)),
+        window_s=draw(st.floats(0.1, DAY_S)),
         trials=trials,
         max_trials=draw(st.integers(trials, 99)),
         target_half_width=draw(numbers),

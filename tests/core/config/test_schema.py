@@ -44,7 +44,7 @@ GOOD: list[dict[str, Any]] = [
     {"load": {"batch_size": 4}},
     {"load": {"kind": "closed"}},
     {"load": {"kind": "open", "request_rate": 4, "burstiness": 0.5}},
-    {"slo": {"preset": "mlperf-deepseek-r1-interactive"}},
+    {"slo": {"preset": "mlperf-deepseek-r1-interactive"}, "load": {"kind": "closed"}},
     {"slo": None},
 ]
 BAD: list[dict[str, Any]] = [
@@ -64,6 +64,7 @@ BAD: list[dict[str, Any]] = [
     {"workload": {"input_tokens": {"low": 1, "high": 2}}},
     {"load": {"batch_size": 0}},
     {"load": {"concurrency": 4}},
+    {"window_s": 1e99},
     {"load": {"kind": "closed", "batch_size": 4}},
     {"load": {"kind": "opne", "request_rate": 4}},
     {"slo": {"ttft": 1}},
@@ -103,6 +104,7 @@ def test_settings_carry_help_unit_default_and_bounds(schema):
     assert schema["properties"]["window_s"] == {
         "type": "number",
         "minimum": 0.1,
+        "maximum": 86_400,
         "description": "Least length of a measured window. Unit: s.",
         "default": 10.0,
     }

@@ -37,8 +37,21 @@ def test_no_file_gives_defaults(tmp_path, monkeypatch):
 
 def test_a_named_file_must_be_there(tmp_path):
     """A file that LLEM_CONFIG names and that is not there is an error."""
-    with pytest.raises(ConfigError, match="no such file"):
+    with pytest.raises(ConfigError, match="no such file") as caught:
         load_user_config({"LLEM_CONFIG": str(tmp_path / "none.yaml")})
+
+    assert caught.value.hint.startswith("LLEM_CONFIG names it")
+
+
+def test_what_is_no_mapping_is_told_with_the_file(load, tmp_path):
+    """And with a line that may stand in this file, which no experiment's setting may."""
+    with pytest.raises(ConfigError) as caught:
+        load("[1]")
+
+    assert str(caught.value) == (
+        f"the user configuration {tmp_path / 'mine.yaml'} holds a list, not a mapping\n"
+        "  write lines such as `results_dir: my-results`"
+    )
 
 
 def test_what_is_measured_does_not_belong_there(load, tmp_path):
@@ -47,7 +60,7 @@ def test_what_is_measured_does_not_belong_there(load, tmp_path):
         load("dtype: float16\ngpus: 0\n")
 
     assert str(caught.value) == (
-        f"invalid UserConfig from the user configuration {tmp_path / 'mine.yaml'}\n"
+        f"invalid settings in the user configuration {tmp_path / 'mine.yaml'}\n"
         "  dtype: unknown field (known: 'results_dir', 'gpus', 'launchers', 'observers')\n"
         "  gpus: must be at least 1, got 0: a number says how many GPUs; `[0]` says which, and `device: cpu` uses none"
     )

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from llem.devices.locks import Lock, gpu_lock, lock_gpus
+from llem.devices.locks import Lock, gpu_lock, held_gpus, lock_gpus
 
 HOLD = "import sys; from llem.devices.locks import Lock; l = Lock(__import__('pathlib').Path(sys.argv[1])); print(l.take('me'), flush=True); sys.stdin.read()"  # fmt: skip  # noqa: E501
 
@@ -71,6 +71,19 @@ def test_gpus_have_a_lock_each_which_every_user_may_take(tmp_path: Path, monkeyp
     assert one.path.parent.stat().st_mode & 0o7777 == 0o1777
     for lock in (one, other):
         lock.let_go()
+
+
+def test_which_gpus_somebody_has(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Looking takes none, and leaves the holder's own words as they are."""
+    monkeypatch.setattr("llem.devices.locks.LOCKS", tmp_path / "locks")
+    taken, free = gpu_lock("GPU-1"), gpu_lock("GPU-2")
+    assert taken.take("process 7")
+    assert held_gpus(["GPU-1", "GPU-2"]) == {"GPU-1"}
+    assert taken.holder() == "process 7"
+    assert free.take()
+    for lock in (taken, free):
+        lock.let_go()
+    assert held_gpus(["GPU-1", "GPU-2"]) == set()
 
 
 def test_so_many_of_several_gpus_or_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,7 +14,7 @@ from llem.experiment.phases import pause
 
 
 class Oven:
-    """A host whose GPUs cool by a degree with every look; it does not sleep."""
+    """A process whose GPUs cool by a degree with every look; it does not sleep."""
 
     def __init__(self, gap: Gap, **degrees: int | None) -> None:
         self.order, self.first_c = SimpleNamespace(gap=gap), None
@@ -36,40 +36,40 @@ class Oven:
 
 def test_the_first_trial_is_not_waited_for() -> None:
     """Its temperature is what the others are held to."""
-    host = Oven(Gap(5.0, 2.0), A=60, B=50)
+    process = Oven(Gap(5.0, 2.0), A=60, B=50)
 
-    assert pause(host) == []  # type: ignore[arg-type]
-    assert (host.rested, host.told, host.first_c) == ([], [], {"A": 60, "B": 50})
+    assert pause(process) == []  # type: ignore[arg-type]
+    assert (process.rested, process.told, process.first_c) == ([], [], {"A": 60, "B": 50})
 
 
 def test_a_fixed_pause() -> None:
     """Needs no GPU, and none at all says nothing."""
-    host, none = Oven(Gap(5.0)), Oven(Gap())
-    for one in (host, none):
+    process, none = Oven(Gap(5.0)), Oven(Gap())
+    for one in (process, none):
         pause(one)  # type: ignore[arg-type]
         pause(one)  # type: ignore[arg-type]
 
-    assert (host.rested, host.told) == ([5.0], ["pause"])
+    assert (process.rested, process.told) == ([5.0], ["pause"])
     assert (none.rested, none.told) == ([0.0], [])
 
 
 def test_every_gpu_is_waited_for() -> None:
     """Until each is within the margin of its own first temperature."""
-    host = Oven(Gap(0.0, 2.0), A=60, B=50)
-    pause(host)  # type: ignore[arg-type]
-    host.degrees = {"A": 64, "B": 57}
-    assert pause(host) == []  # type: ignore[arg-type]
+    process = Oven(Gap(0.0, 2.0), A=60, B=50)
+    pause(process)  # type: ignore[arg-type]
+    process.degrees = {"A": 64, "B": 57}
+    assert pause(process) == []  # type: ignore[arg-type]
 
-    assert host.degrees == {"A": 59, "B": 52}
+    assert process.degrees == {"A": 59, "B": 52}
 
 
 def test_a_gpu_that_does_not_cool_is_a_finding(monkeypatch: pytest.MonkeyPatch) -> None:
     """After the longest wait, with what it has and what was wanted."""
-    host = Oven(Gap(0.0, 1.0, timeout_s=0.05), A=60)
-    pause(host)  # type: ignore[arg-type]
-    monkeypatch.setattr(host, "rest", lambda _: None)
-    host.degrees = {"A": 70}
-    [found] = pause(host)  # type: ignore[arg-type]
+    process = Oven(Gap(0.0, 1.0, timeout_s=0.05), A=60)
+    pause(process)  # type: ignore[arg-type]
+    monkeypatch.setattr(process, "rest", lambda _: None)
+    process.degrees = {"A": 70}
+    [found] = pause(process)  # type: ignore[arg-type]
 
     assert (found.code, found.severity) == ("still_warm", "warning")
     assert found.message == "not cool after 0.05 s: A at 70 °C, wanted 61 °C"
@@ -85,13 +85,13 @@ def test_temperatures_that_cannot_be_read(degrees: dict) -> None:
 
 def test_a_wish_to_stop_ends_the_pause(monkeypatch: pytest.MonkeyPatch) -> None:
     """Also while a GPU cools."""
-    host = Oven(Gap(0.0, 1.0), A=60)
-    pause(host)  # type: ignore[arg-type]
+    process = Oven(Gap(0.0, 1.0), A=60)
+    pause(process)  # type: ignore[arg-type]
 
     def stopped(_: float) -> None:
         raise ExperimentFailed("stopped by the user", "", "interrupted")
 
-    monkeypatch.setattr(host, "rest", stopped)
+    monkeypatch.setattr(process, "rest", stopped)
     monkeypatch.setattr(phases, "COOLING_POLL_S", 0.01)
     with pytest.raises(ExperimentFailed):
-        pause(host)  # type: ignore[arg-type]
+        pause(process)  # type: ignore[arg-type]

@@ -12,6 +12,7 @@ from types import SimpleNamespace
 import attrs
 import pytest
 
+from llem.backends.check import check_backend
 from llem.config.load import Layer, resolve
 from llem.errors import ConfigError, ExperimentFailed, LlemError, MachineError
 from llem.experiment import procedure, worker
@@ -19,36 +20,15 @@ from llem.experiment.events import silent
 from llem.experiment.instruments import Instruments
 from llem.experiment.order import Gap, WorkOrder
 from llem.experiment.phases import baseline, calibrate, warm_up
-from llem.experiment.procedure import BEFORE, BEGIN, check, check_backend
+from llem.experiment.procedure import BEFORE, BEGIN, check
 from llem.experiment.session import Session
 from llem.experiment.tenants import Tenants
 from llem.experiment.trial import LEAD_S, _conduct, digest
-from llem.experiment.worker import open_sessions, work
+from llem.experiment.worker import work
 from llem.findings import Finding, finding
 from llem.meters.base import Domain
 from llem.models.resolve import resolve_model
 from llem.plugins.registry import registry
-from llem.results.store import Store
-
-
-@pytest.fixture
-def session(tmp_path: Path, lab, planned, monkeypatch):
-    """A session of the plugin's backend, ready for its first step; closed whatever happens."""
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")  # so that it is what it was afterwards
-    made: list[Session] = []
-
-    def _make(**settings) -> Session:
-        one = planned(**{**lab, **settings})
-        store = Store.create(tmp_path / f"store-{len(made)}", {"name": "test", "experiments": [one.id]})
-        store.write_experiment(one.id, one.document)
-        order = WorkOrder.single(str(store.path), one.id, one.max_trials)
-        made.extend(open_sessions(order, store, registry(), silent, threading.Event(), None).values())
-        return made[-1]
-
-    yield _make
-    for one in made:
-        if one.instruments is not None:
-            one.instruments.close()
 
 
 def through(session: Session, last: str) -> Session:
@@ -160,7 +140,7 @@ def test_the_engines_error_is_told_though_the_meters_are_gone_too(session) -> No
 def idle(session: Session, phase: str):
     """The idle measurement that the session's experiment asks for."""
     wanted = session.experiment.baseline
-    return baseline(session.host, wanted.seconds, wanted.discard_seconds, phase)
+    return baseline(session.process, wanted.seconds, wanted.discard_seconds, phase)
 
 
 def test_baseline_discards_its_beginning(session) -> None:
@@ -186,7 +166,7 @@ def test_no_baseline_without_meters_or_when_none_is_wanted(session) -> None:
 def test_a_wish_to_stop_ends_the_baseline(session) -> None:
     """A minute of idleness is not waited for."""
     one = through(session(meters=["steady"], baseline={"seconds": 60.0}), "load")
-    threading.Timer(0.2, one.stop.set).start()
+    threading.Timer(0.2, one.process.stop.set).start()
     with pytest.raises(ExperimentFailed) as caught:
         idle(one, "before")
 
@@ -341,4 +321,4 @@ def test_an_order_that_cannot_be_written_is_the_machines_state(tmp_path: Path) -
     """An error of llem with a hint, not of the operating system."""
     (tmp_path / "order.json").mkdir()
     with pytest.raises(MachineError):
-        WorkOrder.single("/some/store", "abc").write(tmp_path / "order.json")
+        WorkOrder("/some/store", 0, 0, ("abc",), (("abc", 0),)).write(tmp_path / "order.json")

@@ -15,21 +15,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llem.backends.base import Chunk, Request
+from llem.backends.check import check_backend
 from llem.config.load import Layer, resolve
 from llem.config.models import OfflineLoad
 from llem.errors import ConfigError, ExperimentFailed
-from llem.experiment.order import WorkOrder
 from llem.experiment.pacing import STRIDE
-from llem.experiment.procedure import BEFORE, BEGIN, check, check_backend, let_go
+from llem.experiment.procedure import BEFORE, BEGIN, check, let_go
 from llem.experiment.serving import Serving
 from llem.experiment.serving_window import arrived_tokens, counts, serving_facts, touching
 from llem.experiment.session import Session
 from llem.experiment.traffic import Flight
 from llem.experiment.trial import LEAD_S
-from llem.experiment.worker import open_sessions, work
+from llem.experiment.worker import work
 from llem.models.resolve import resolve_model
 from llem.plugins.registry import registry
-from llem.results.store import Store
 from llem.workloads.arrivals import arrivals, trial_seed
 
 CLOSED = {"kind": "closed", "concurrency": 4}
@@ -37,27 +36,17 @@ OPEN = {"kind": "open", "request_rate": 40.0, "seed": 3}
 
 
 @pytest.fixture
-def serving(tmp_path: Path, lab, planned, monkeypatch):
-    """A session of the plugin's backend with a serving load, its events in `session.told`; closed whatever happens."""
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    made: list[Session] = []
+def serving(session):
+    """A session with a serving load; `serving.events` holds what each session told."""
+    events: list[list[dict]] = []
 
     def _make(**settings) -> Session:
-        values = {**lab, "load": CLOSED, "meters": ["steady"], "lab": {"token_seconds": 0.005}, **settings}
-        one = planned(**values)
-        store = Store.create(tmp_path / f"store-{len(made)}", {"name": "test", "experiments": [one.id]})
-        store.write_experiment(one.id, one.document)
-        order = WorkOrder.single(str(store.path), one.id, one.max_trials)
-        told: list[dict] = []
-        made.extend(open_sessions(order, store, registry(), told.append, threading.Event(), None).values())
-        events.append(told)
-        return made[-1]
+        events.append([])
+        serves = {"load": CLOSED, "meters": ["steady"], "lab": {"token_seconds": 0.005}}
+        return session(events[-1].append, **{**serves, **settings})
 
-    events: list[list[dict]] = []
     _make.events = events
-    yield _make
-    for one in made:
-        let_go(one.host)
+    return _make
 
 
 def through(session: Session, last: str) -> Session:
@@ -303,7 +292,7 @@ def test_shares_of_one_engine_are_of_one_capacity(serving) -> None:
         found.append(session.work.probe)
 
     assert found[0] is first.live_work.probe
-    assert len(first.host.probes) == 2
+    assert len(first.process.probes) == 2
     assert found[1] is not found[0]
 
 
@@ -323,7 +312,7 @@ def test_an_over_saturated_load_leaves_requests_behind(serving, monkeypatch) -> 
 def test_the_wish_to_stop_ends_a_trial_within_a_second(serving) -> None:
     """A window of a minute is not waited for; nothing stays in flight, nothing is stored."""
     one = through(serving(window_s=60.0), "calibrate")
-    threading.Timer(0.8, one.stop.set).start()
+    threading.Timer(0.8, one.process.stop.set).start()
     since = time.monotonic()
     with pytest.raises(ExperimentFailed) as caught:
         one.live_work.trial(0)
@@ -356,8 +345,8 @@ def test_no_garbage_is_collected_within_a_trial(serving, monkeypatch) -> None:
 def test_the_procedure_with_a_serving_load(serving, monkeypatch) -> None:
     """All steps, from the check to the last trial; the loop is closed with the engine."""
     one = serving(warmup={"seconds": 0.2}, trials=2, max_trials=2)
-    hosts = []
-    monkeypatch.setattr("llem.experiment.worker.let_go", lambda host: (hosts.append(host), let_go(host)))
+    closed = []
+    monkeypatch.setattr("llem.experiment.worker.let_go", lambda process: (closed.append(process), let_go(process)))
     assert work(one.order, registry(), serving.events[0].append, threading.Event()) == "done"
     [trials] = [one.store.trials(one.id)]
     rows = one.store.requests(one.id, 1)
@@ -368,7 +357,7 @@ def test_the_procedure_with_a_serving_load(serving, monkeypatch) -> None:
     assert trials[1].output_tokens > 0
     assert calibrated["trial_s"] > 0.2 + 2 * LEAD_S
     with pytest.raises(RuntimeError, match="Runner is closed"):
-        hosts[0].runner.get_loop()
+        closed[0].runner.get_loop()
 
 
 def test_a_backend_that_does_not_stream_is_refused_before_it_loads(lab) -> None:

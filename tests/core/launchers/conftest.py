@@ -103,10 +103,11 @@ def ordered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     def made(gpus: tuple[str, ...] | None = (), **settings: Any) -> Path:
         resolved = resolve([Layer("test", {"backend": "echo", "device": "cpu", **settings})], registry())
         store = Store.create("out", {"name": "test"})
-        store.write_experiment("abc", {"id": "abc", "config": to_document(resolved.experiment), "sources": {}})
+        store.write_experiment(
+            "abc", {"id": "abc", "config": to_document(resolved.experiment), "model": {"weights": "random"}}
+        )
         path = store.worker_dir(0) / "order.json"
-        order = WorkOrder.single("out", "abc")
-        WorkOrder(order.store, 0, 0, order.experiments, order.turns, gpus=gpus).write(path)
+        WorkOrder("out", 0, 0, ("abc",), (("abc", 0),), gpus=gpus).write(path)
         return path
 
     return made

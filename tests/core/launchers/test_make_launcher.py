@@ -31,20 +31,20 @@ def test_a_section_is_the_launchers_options() -> None:
 @pytest.mark.parametrize(
     ("sections", "error", "text"),
     [
-        ({"docker": {"netwrk": "none"}}, ConfigError, "did you mean 'network'"),
-        ({"docker": {"network": "bridged"}}, ConfigError, "network"),
+        (
+            {"docker": {"netwrk": "none"}},
+            ConfigError,
+            "launchers.docker.netwrk: unknown field (did you mean 'network'?)",
+        ),
+        ({"docker": {"network": "bridged"}}, ConfigError, "launchers.docker.network: must be one of"),
+        ({"process": {"nice": 3}}, ConfigError, "launchers.process: this launcher takes no settings"),
         ({"dokcer": {}}, UnknownPlugin, "did you mean 'docker'"),
     ],
 )
-def test_mistakes_are_named(sections, error, text: str) -> None:
-    """A misspelt launcher or setting would otherwise be ignored."""
+def test_mistakes_are_named(sections, error, text: str, isolated_llem) -> None:
+    """A misspelt launcher or setting, and a section that is of no use, are told with the file where they stand."""
     with pytest.raises(error) as caught:
-        make_launcher("docker", registry(), sections)
+        make_launcher("process" if "process" in sections else "docker", registry(), sections)
 
     assert text in str(caught.value)
-
-
-def test_a_launcher_without_settings_takes_no_section() -> None:
-    """The section would be ignored."""
-    with pytest.raises(ConfigError, match="invalid user configuration"):
-        make_launcher("process", registry(), {"process": {"nice": 3}})
+    assert str(isolated_llem.config) in str(caught.value)

@@ -11,7 +11,8 @@ from rich.console import Console
 
 from llem.findings import finding
 from llem.meters.readings import ErrorBudget
-from llem.reports.console import figure, render_result, render_results
+from llem.reports.console import render_result, render_results
+from llem.reports.figures import figure
 from llem.results.models import DomainMetrics, Quantity, Result
 
 GPU = {"scope": "gpu", "kind": "measured"}

@@ -9,7 +9,7 @@ import pytest
 from rich.console import Console
 
 from llem.reports.figures import new_console
-from llem.reports.progress import Estimate, StudyEstimate, progress
+from llem.reports.progress import ExperimentProgress, StudyProgress, progress
 
 TRIAL = {
     "event": "trial",
@@ -46,7 +46,7 @@ def calibrated(trial_s: float = 12.0) -> dict:
 
 def test_a_run_line_by_line() -> None:
     """Phase, watts, tokens per second and time left, as they become known."""
-    estimate = Estimate(3)
+    known = ExperimentProgress(3)
     steps = [
         (0.0, planned(3), "start"),
         (0.0, WORKER, "start"),
@@ -66,39 +66,39 @@ def test_a_run_line_by_line() -> None:
         (121.0, {"event": "worker ended"}, "baseline after · 650 W · 911.8 tok/s · about 0:00 left"),
     ]
     for now, event, line in steps:
-        estimate.update(event, now)
+        known.update(event, now)
         if line is not None:
-            assert estimate.line(now) == line
+            assert known.line(now) == line
 
 
 def test_time_left_is_unknown_until_a_batch_was_timed() -> None:
     """A guess would be worse than nothing."""
-    estimate = Estimate(5)
-    estimate.update(planned(5), 0.0)
-    estimate.update(WORKER, 0.0)
-    estimate.update(phase("baseline before", 30.0), 0.0)
+    known = ExperimentProgress(5)
+    known.update(planned(5), 0.0)
+    known.update(WORKER, 0.0)
+    known.update(phase("baseline before", 30.0), 0.0)
 
-    assert estimate.left_s(10.0) is None
+    assert known.left_s(10.0) is None
 
 
 def test_more_trials_than_the_least_are_counted_on() -> None:
     """While the interval is too wide trials go on, and the line does not say `trial 6 of 5`."""
-    estimate = Estimate(1)
-    estimate.update(calibrated(), 0.0)
+    known = ExperimentProgress(1)
+    known.update(calibrated(), 0.0)
     for _ in range(2):
-        estimate.update(phase("trial", 12.0), 0.0)
-        estimate.update(TRIAL, 0.0)
-    estimate.update(phase("trial", 12.0), 0.0)
+        known.update(phase("trial", 12.0), 0.0)
+        known.update(TRIAL, 0.0)
+    known.update(phase("trial", 12.0), 0.0)
 
-    assert estimate.line(0.0).startswith("trial 3 of 3")
+    assert known.line(0.0).startswith("trial 3 of 3")
 
 
 @pytest.mark.parametrize("watts", [{}, {"node": 0.0}])
 def test_no_power_is_not_zero_watts(watts: dict) -> None:
     """Without a meter nothing is said of power; a meter that reads 0 W says so."""
-    for estimate in (Estimate(1), StudyEstimate(STUDY)):
-        estimate.update({"event": "power", "watts": watts}, 0.0)
-        assert ("W" in estimate.line(0.0)) is bool(watts)
+    for known in (ExperimentProgress(1), StudyProgress(STUDY)):
+        known.update({"event": "power", "watts": watts}, 0.0)
+        assert ("W" in known.line(0.0)) is bool(watts)
 
 
 EVENTS = [
@@ -162,7 +162,7 @@ def of(name: str, event: dict, worker: int = 0) -> dict:
 
 def test_a_study_line_by_line() -> None:
     """Done, failed, what each worker is at, watts of all of them, and the time left."""
-    study = StudyEstimate(STUDY)
+    study = StudyProgress(STUDY)
     done, oom = ({"event": "outcome", "outcome": outcome} for outcome in ("done", "oom"))
     result = {"event": "result", "id": "abcdefghij", "outcome": "done"}
     steps = [
@@ -191,7 +191,7 @@ def test_a_study_line_by_line() -> None:
 
 def test_a_study_on_a_terminal_is_a_table() -> None:
     """The line above, and a row for each engine process: experiment, what it sets, phase, watts; no markup."""
-    study = StudyEstimate({**STUDY, "points": {"abcdefghij": {"load.batch_size": 4, "model": "[red]"}}})
+    study = StudyProgress({**STUDY, "points": {"abcdefghij": {"load.batch_size": 4, "model": "[red]"}}})
     study.update({**WORKER, "worker": 1}, 0.0)
     study.update({**phase("warm-up"), "worker": 1}, 0.0)
     study.update({"event": "power", "watts": {"gpu:A": 300.4}, "worker": 1}, 0.0)
@@ -209,7 +209,7 @@ def test_a_study_on_a_terminal_is_a_table() -> None:
 
 def test_with_several_engine_processes_the_result_tells_that_an_experiment_is_done() -> None:
     """The first of its workers that ends well is not the last one."""
-    study = StudyEstimate({**STUDY, "restarts": 2})
+    study = StudyProgress({**STUDY, "restarts": 2})
     study.update(of("a", {"event": "outcome", "outcome": "done"}), 1.0)
     assert study.done == 1
     study.update({"event": "result", "id": "a", "outcome": "done"}, 2.0)
@@ -220,7 +220,7 @@ def test_with_several_engine_processes_the_result_tells_that_an_experiment_is_do
 
 def test_hours_are_told_as_hours() -> None:
     """A study may take days."""
-    assert StudyEstimate(planned(0, a=361)).line(0.0) == "0 of 1 done · about 1:01:30 left"
+    assert StudyProgress(planned(0, a=361)).line(0.0) == "0 of 1 done · about 1:01:30 left"
 
 
 def test_plain_lines_of_a_study(capsys, monkeypatch) -> None:
@@ -231,6 +231,7 @@ def test_plain_lines_of_a_study(capsys, monkeypatch) -> None:
         emit(STUDY)
         emit({"event": "warning", "message": "1 experiment goes on elsewhere"})
         emit({"event": "waiting", "for": "GPU-1 (process 7, other)"})
+        emit({"event": "waited"})
         emit(of("abcdefghij", phase("warm-up")))
         emit(of("abcdefghij", TRIAL))
         emit(ended)
@@ -254,3 +255,25 @@ def test_a_table_or_progress_that_nobody_reads_is_told_to_the_command() -> None:
     os.close(reader)
     with pytest.raises(BrokenPipeError), os.fdopen(writer, "w", buffering=1) as closed:
         new_console(file=closed).print("a line")
+
+
+def test_plain_lines_are_whole(capsys, monkeypatch) -> None:
+    """In a log each event is one line, however long, so that it can be searched for."""
+    monkeypatch.setattr("sys.stderr.isatty", lambda: False, raising=False)
+    why = "word " * 40 + "end"
+    with progress(2, quiet=False) as emit:
+        emit({"event": "warning", "message": why})
+
+    assert capsys.readouterr().err == f"warning: {why}\n"
+
+
+def test_who_waits_beside_a_worker_is_told_until_the_wait_is_over() -> None:
+    """An engine process has no worker yet then, whose row it could take."""
+    study = StudyProgress(STUDY)
+    study.update(of("a", phase("load")), 0.0)
+    study.update({"event": "waiting", "for": "GPU-1", "share": [1, 0]}, 0.0)
+    assert "load · waiting for GPU-1" in study.line(0.0)
+    assert [row[2] for row in study.rows()] == ["load", "waiting for GPU-1"]
+    study.update({"event": "waited", "share": [1, 0]}, 0.0)
+    assert "waiting" not in study.line(0.0)
+    assert [row[2] for row in study.rows()] == ["load"]

@@ -329,3 +329,23 @@ def test_a_second_attempt_counts(study):
     """An interrupted engine process followed by one that ended well is done."""
     study.outcomes = [study.make.outcome_document(0, "interrupted", "stopped"), study.make.outcome_document(1)]
     assert (study.result().outcome, study.result().error) == ("done", None)
+
+
+@pytest.mark.parametrize("code", ["counter_stuck", "counter_reset", "meter_failed"])
+def test_a_headline_without_an_energy_is_not_valid(study, code):
+    """Why it is missing and in which trials; once where the worker told it, and not of what is beside the headline."""
+    broken = attrs.evolve(study.trials[1].energies[0], energy_j=None, budget=None, reason=code)
+    beside = attrs.evolve(broken, domain="dram", scope="dram")
+    study.change(0, energies=(*study.trials[0].energies, beside))
+    assert code not in study.codes()
+    study.change(1, energies=(broken,))
+    study.change(3, energies=(broken,))
+    found = study.found(code)
+    assert (found.severity, found.evidence["domain"], found.evidence["trials"]) == ("error", broken.domain, [1, 3])
+    assert not study.result().valid
+    told = finding("meter_failed", "nvml failed", meter=broken.meter, domain=broken.domain)
+    for index in (1, 3):
+        study.change(index, findings=(told,))
+    assert [one.message for one in study.result().findings if one.code == code] == (
+        ["nvml failed (trials 1, 3)"] if code == "meter_failed" else []
+    )

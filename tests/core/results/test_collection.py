@@ -10,7 +10,7 @@ from llem.errors import StoreError
 from llem.findings import finding
 from llem.results.collection import Results
 from llem.results.directions import DIRECTIONS, lower_is_better
-from llem.results.overview import overview_of, overviews
+from llem.results.overview import overview_of, overviews, state_of
 
 AXES = {"load.batch_size": [1, 8], "dtype": ["float16", "bfloat16"]}
 
@@ -55,7 +55,7 @@ def test_an_overview_is_the_result_in_short(grid_store):
         assert read == overview_of(result, metrics)
     assert read.codes == ("short_window", "single_trial")
     assert list(read.metrics) == ["output_tokens_per_s"]
-    assert read.state == "done (not valid)"
+    assert state_of(read) == "done (not valid)"
 
 
 def test_a_damaged_result_is_named(grid_store):
@@ -165,6 +165,24 @@ def test_less_is_better_of_energies_and_times(name):
 def test_more_is_better_of_speeds_shares_and_quality(name):
     """And of what a service achieves."""
     assert not lower_is_better(name)
+
+
+@pytest.mark.parametrize(
+    ("name", "code", "says"),
+    [
+        ("request_rate", "no_direction", "neither less nor more is better"),
+        ("energy_per_tokn_j", "metric_unknown", "did you mean 'energy_per_token_j'?"),
+        ("ttft_p98_s", "metric_unknown", "there is no metric 'ttft_p98_s'"),
+        ("foo", "metric_unknown", "`llem show DIR --json`"),
+    ],
+)
+def test_a_metric_that_there_is_not_is_told_apart_from_one_without_direction(name, code, says):
+    """One is a slip of the keyboard, the other a question without an answer."""
+    with pytest.raises(StoreError) as caught:
+        lower_is_better(name)
+
+    assert caught.value.code == code
+    assert says in str(caught.value)
 
 
 def test_compare_takes_the_beginning_of_ids(store, make):

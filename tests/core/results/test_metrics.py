@@ -7,6 +7,7 @@ import pytest
 
 from llem.findings import REASONS
 from llem.meters.base import Domain
+from llem.results.directions import DIRECTIONS, NEITHER
 from llem.results.domains import domain_metrics
 from llem.results.energies import headline, output_energy
 from llem.results.metrics import compute_metrics
@@ -54,6 +55,11 @@ def test_every_promised_name_is_there(make):
         assert set(found) == NAMES
         for name, quantity in found.items():
             assert (quantity.value is None) == (quantity.reason in REASONS), name
+
+
+def test_each_metric_is_better_one_way_or_known_to_be_neither():
+    """A metric that comes is one that `--metric` knows, and the other way round."""
+    assert {*DIRECTIONS, *NEITHER} == NAMES
 
 
 def test_one_trial_carries_the_instruments_bound(make):

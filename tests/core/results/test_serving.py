@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llem.config.slo import Slo
-from llem.results.allocation import allocate, requests_energy
+from llem.results.allocation import allocate
 from llem.results.flow import flow_of
 from llem.results.goodput import Judged, judge
 from llem.results.recount import counted, stated
@@ -185,11 +185,11 @@ def test_allocation_needs_somebody():
         allocate(1.0, [0, 0])
 
 
-def test_requests_energy_counts_tokens_within_the_window(make):
+def test_allocation_counts_tokens_within_the_window(make):
     """A request that began before the window bears what it emitted within it alone."""
     study = served_study(make)
-    shares = requests_energy(study.trials[0], study.requests[0])
     energy = study.trials[0].energies[0].energy_j
+    shares = allocate(energy, flow_of(study.trials[0], study.requests[0]).emitted.tolist())
     first = study.requests[0][0]
     within = sum(at >= study.trials[0].t0_ns for at in first.token_times_ns)
     assert math.fsum(shares) == energy
@@ -207,10 +207,10 @@ def test_goodput_joins_request_by_request(make):
     study = served_study(make)
     study.put(0, rows)
     flow = flow_of(study.trials[0], study.requests[0])
-    assert judge([flow], {"ttft_s": 0.5})[0] == Judged(50, 25)
-    assert judge([flow], {"tpot_s": 0.01})[0] == Judged(50, 25)
-    assert judge([flow], {"ttft_s": 0.5, "tpot_s": 0.01})[0] == Judged(50, 0)
-    assert judge([flow], {"ttft_s": 0.5, "e2el_s": 2.0})[0] == Judged(50, 25)
+    assert judge(flow, {"ttft_s": 0.5}) == Judged(50, 25)
+    assert judge(flow, {"tpot_s": 0.01}) == Judged(50, 25)
+    assert judge(flow, {"ttft_s": 0.5, "tpot_s": 0.01}) == Judged(50, 0)
+    assert judge(flow, {"ttft_s": 0.5, "e2el_s": 2.0}) == Judged(50, 25)
 
 
 def test_failed_requests_are_not_good(make):

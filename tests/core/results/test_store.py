@@ -11,7 +11,9 @@ import pytest
 
 from llem.errors import LlemError, MachineError, StoreError
 from llem.results import files, migrations
+from llem.results.files import read_json, write_json
 from llem.results.store import Store
+from llem.results.verify import recompute
 
 
 def test_layout(store):
@@ -55,9 +57,10 @@ def test_trials_beyond_ten_are_in_order(store, make):
 
 def test_environment_is_stored_once(store):
     """The same facts give the same hash; other facts another."""
-    first = store.write_environment({"driver": "1", "gpus": []})
-    assert store.write_environment({"gpus": [], "driver": "1"}) == first
-    assert store.write_environment({"driver": "2", "gpus": []}) != first
+    host = {"cpu": None, "threads": 2, "memory_bytes": 2**30}
+    first = store.write_environment({"driver": "1", "host": host})
+    assert store.write_environment({"host": host, "driver": "1"}) == first
+    assert store.write_environment({"driver": "2", "host": host}) != first
     assert store.read_environment(first)["driver"] == "1"
 
 
@@ -71,7 +74,8 @@ def test_create_refuses_a_folder_with_something_in_it(tmp_path):
         with pytest.raises(StoreError, match="is there already") as caught:
             Store.create(path, {})
         assert caught.value.code == "store_exists"
-        assert "another folder with `-o`" in caught.value.hint
+        assert "folder with `-o`" in caught.value.hint
+        assert ("--resume" in caught.value.hint) is (path.name == "empty")  # a store since a moment ago
 
 
 def test_nothing_is_overwritten(store, make):
@@ -256,6 +260,29 @@ def test_unfinished_experiment_has_no_result(store, make):
     """Before an experiment has ended there is no stored result, which is not an error."""
     store.write_experiment("exp-two", make.experiment_document("exp-two"))
     assert store.read_result("exp-two") is None
+
+
+@pytest.mark.parametrize(
+    ("file", "change", "says"),
+    [
+        ("study.json", {"points": {"a": {"number": 1}}}, "`points.a.values` is missing"),
+        ("study.json", {"experiments": 3}, "`experiments` must be a list, got the number 3"),
+        ("experiments/exp-one/experiment.json", {"model": {}}, "`model.weights` is missing"),
+        ("experiments/exp-one/experiment.json", {"config": None}, "`config` must be a section, got null"),
+        ("experiments/exp-one/engine-0.json", {"restart": "0"}, "`restart` must be an integer, got the text '0'"),
+        ("experiments/exp-one/engine-0.json", {"findings": [{"code": "x"}]}, "`findings[0].severity` is missing"),
+        ("experiments/exp-one/outcome-0.json", {"outcome": None}, "`outcome` must be text, got null"),
+    ],
+)
+def test_a_document_without_what_its_readers_need_is_damaged(store, file, change, says):
+    """The message names the file and the key, whoever reads it."""
+    path = store.path / file
+    write_json(path, {**read_json(path), **change}, replace=True)
+    with pytest.raises(StoreError) as caught:
+        recompute(Store.open(store.path), "exp-one")
+
+    assert (caught.value.message, caught.value.code) == (f"{path}: {says}", "store_corrupt")
+    assert caught.value.hint == "restore the file, or measure the experiment again"
 
 
 def test_worker_folder(store):

@@ -10,6 +10,7 @@ import pytest
 import llem
 from llem.config.load import Layer, resolve
 from llem.plugins.registry import registry
+from llem.results.boards import place_of
 from llem.results.files import write_json
 from llem.results.store import Store
 from llem.study.elsewhere import elsewhere
@@ -57,7 +58,9 @@ def on_gpus(store: Store, *uuids: str) -> None:
 
 def told(store: Store, *, spread: bool = False, **settings) -> list[str]:
     """What is warned of when every experiment of the store goes on."""
-    return list(elsewhere(store, dict.fromkeys(store.experiment_ids(), experiment(**settings)), spread=spread))
+    going_on = dict.fromkeys(store.experiment_ids(), experiment(**settings))
+    places = {name: {place_of(one) for one in store.engines(name)} for name in going_on}
+    return list(elsewhere(store, going_on, places, spread=spread))
 
 
 def test_another_gpu_is_told_once_for_all(store, monkeypatch) -> None:
@@ -123,3 +126,15 @@ def test_it_is_told_before_anything_runs(study, store) -> None:
 
     assert [event["event"] for event in events[1:4]] == ["study", "warning", "worker"]
     assert "2 experiments go on elsewhere" in events[2]["message"]
+
+
+def test_an_engine_that_measured_nothing_is_not_told(study, store, monkeypatch) -> None:
+    """It was loaded elsewhere and failed: the trials are all of the board that is here."""
+    for path in store.path.glob("experiments/*/engine-0.json"):
+        path.with_name("engine-1.json").write_bytes(path.read_bytes())
+        device = {"device": "cuda", "gpus": ["GPU-C"], "names": ["NVIDIA H200"]}
+        change(path.with_name("engine-1.json"), restart=1, device=device)
+    events: list[dict] = []
+    llem.run_study({**study, "trials": 3}, store.path, launcher="inline", resume=True, on_event=events.append)
+
+    assert [event["event"] for event in events[:2]] == ["study", "worker"]

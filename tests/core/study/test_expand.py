@@ -64,6 +64,17 @@ def test_an_invalid_value_costs_its_points_and_is_told_at_its_place(study: Make)
     }
 
 
+def test_limits_of_latencies_cost_the_points_with_an_offline_load(study: Make) -> None:
+    """There they would judge nothing; the points that serve have them."""
+    made = study(
+        base={**ECHO, "slo": {"ttft_s": 1}}, axes={"load": [{"kind": "offline"}, {"kind": "closed", "concurrency": 2}]}
+    )
+    [invalid] = made.invalid
+
+    assert shown(made) == [{"load": {"kind": "closed", "concurrency": 2}}]
+    assert str(invalid.problems[0]).startswith("python: base.slo: judges the requests of a serving load")
+
+
 def test_the_place_of_a_wrong_value_names_the_file(tmp_path: Path) -> None:
     """Of the study and of what it includes, also for a fault in the base that some points mend."""
     (tmp_path / "common.yaml").write_text("base: {backend: echo, device: cpu, load: {batch_size: 1.5}}\n")
@@ -94,7 +105,7 @@ def test_the_place_of_a_wrong_value_names_the_file(tmp_path: Path) -> None:
         ),
         (
             {"trials": 0, "axes": {"dtype": ["float16", "float32"]}},
-            "python: trials: must be at least 1, got 0",
+            "python: trials: must be between 1 and 100000, got 0",
         ),
         (
             {"axes": {"dtype": ["float16", "float32"]}, "overrides": {"window_s": "long"}},

@@ -13,8 +13,8 @@ from llem.config.load import Layer, resolve
 from llem.config.order import Order
 from llem.devices.locks import gpu_lock
 from llem.errors import ConfigError, ExperimentFailed, MachineError
+from llem.experiment.engine_process import EngineProcess
 from llem.experiment.events import silent
-from llem.experiment.host import Host
 from llem.experiment.order import WorkOrder
 from llem.launchers.base import Launcher
 from llem.launchers.inline import InlineLauncher
@@ -161,13 +161,16 @@ def test_whom_one_waits_for_is_told(tmp_path: Path) -> None:
     told: list[dict] = []
 
     def emit(event) -> None:
-        if event["event"] == "waiting":
+        if event["event"] in ("waiting", "waited"):
             told.append(event)
             taken.let_go()
 
     ran = run(tmp_path / "out", emit=emit)
 
-    assert [event["for"] for event in told] == ["GPU-A (process 7, /results/other)"]
+    assert told == [
+        {"event": "waiting", "for": "GPU-A (process 7, /results/other)", "share": [0, 0]},
+        {"event": "waited", "share": [0, 0]},
+    ]
     assert len(ran.results) == 6
 
 
@@ -198,12 +201,21 @@ def test_a_wait_ends_with_the_wish_to_stop() -> None:
     assert caught.value.code == "interrupted"
 
 
+def at_once(gpus: Gpus, wanted) -> tuple[str, ...] | None:
+    """The GPUs that an experiment gets without waiting; None where too few are free."""
+    try:
+        with gpus.taken(wanted, threading.Event(), silent) as uuids:
+            return uuids
+    except MachineError:
+        return None
+
+
 def test_all_gpus_of_an_experiment_or_none() -> None:
     """Two studies that each hold one of two would wait for ever."""
     both, gpus = experiment(gpus=[0, 1]), Gpus("me", 0)
     second = gpu_lock("GPU-B")
     second.take()
-    assert gpus.try_take(both) is None
+    assert at_once(gpus, both) is None
     first = gpu_lock("GPU-A")
     assert first.take()
     for lock in (first, second):
@@ -215,16 +227,16 @@ def test_all_gpus_of_an_experiment_or_none() -> None:
 def test_a_number_takes_gpus_that_are_free(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whichever they are, so many of them, or none; one that is asked for by number need not be the first."""
     three_gpus(monkeypatch)
-    gpus, other = Gpus("me", 0), gpu_lock("GPU-A")
+    gpus, second, other = Gpus("me", 0), Gpus("me too", 0), gpu_lock("GPU-A")
     other.take("process 7")
     with gpus.taken(experiment(gpus=2), threading.Event(), silent) as uuids:
         assert uuids == ("GPU-B", "GPU-C")
-        assert gpus.try_take(experiment(gpus=1)) is None
-        with pytest.raises(MachineError) as caught, gpus.taken(experiment(gpus=2), threading.Event(), silent):
+        assert at_once(second, experiment(gpus=1)) is None
+        with pytest.raises(MachineError) as caught, second.taken(experiment(gpus=2), threading.Event(), silent):
             pass
     with gpus.taken(experiment(gpus=1), threading.Event(), silent) as uuids:
         assert uuids == ("GPU-B",)
-    assert gpus.try_take(experiment(gpus=3)) is None
+    assert at_once(gpus, experiment(gpus=3)) is None
     assert gpu_lock("GPU-C").take(), "what was locked before the third was missing is not let go"
     other.let_go()
 
@@ -274,6 +286,35 @@ def test_a_board_is_not_left_idle_for_a_group_that_waits_for_another() -> None:
     found = boards_of(shares, gpus, lambda _: 0.1)
 
     assert sorted(board for boards in found.values() for board in boards) == ["GPU-A"] * 2 + ["GPU-B"] * 2
+
+
+def test_a_group_does_not_leave_its_board_for_one_that_another_study_has() -> None:
+    """While another study has the board of one group, the groups of the other board have their turns there."""
+    gpus, other = Gpus("me", None, several=True), gpu_lock("GPU-A")
+    shares = [Share(group, 1, (f"e{group}",), ((f"e{group}", 1),)) for group in range(2)]
+    for group, board in enumerate(["GPU-A", "GPU-B"]):
+        gpus.remember(group, [board])
+    other.take("another study")
+    first = gpus.choose(shares)
+    other.let_go()
+    gpus.over(first)
+
+    assert first.group == 1
+    assert gpus.choose(shares).group == 0, "the board is free again"
+    assert other.take("another study"), "looking at a board does not keep it"
+    other.let_go()
+
+
+def test_a_wait_for_the_studys_own_worker_has_no_limit(tmp_path: Path) -> None:
+    """Another study has one of two boards: the second worker waits for the first, however long it takes."""
+    other = gpu_lock("GPU-A")
+    other.take("another study")
+    ran = run(tmp_path / "out", parallel=2, limits={"gpu_wait_s": 0})
+    other.let_go()
+
+    assert len(Recorder.seen) == 6
+    assert set(Recorder.seen) == {("GPU-B",)}
+    assert "gpu_busy" not in {error.code for error in ran.errors.values()}
 
 
 class Elsewhere(InlineLauncher):
@@ -345,7 +386,7 @@ def test_a_worker_elsewhere_locks_what_it_takes(tmp_path: Path, monkeypatch: pyt
     """Another study's GPUs are left alone, its own are let go when it ends, and none that is free is an error."""
     first, second = gpu_lock("GPU-A"), gpu_lock("GPU-B")
     first.take("process 7")
-    monkeypatch.setattr(Host, "phase", lambda *_, **__: taken.append(second.take()))
+    monkeypatch.setattr(EngineProcess, "phase", lambda *_, **__: taken.append(second.take()))
     taken: list[bool] = []
     run(tmp_path / "one", Elsewhere, axes=WHOLE["axes"], base={**WHOLE["base"], "gpus": gpus})
     assert used(tmp_path / "one")[1:] == ("done", ["GPU-B"])

@@ -121,3 +121,13 @@ def test_the_launcher_is_asked_once_about_all_experiments(short) -> None:
     plan_study(study, registry(), Asked())
 
     assert [sorted(one) for one in asked] == [[0.001, 0.002]]
+
+
+def test_a_pause_for_gpus_to_cool_needs_gpus() -> None:
+    """Told before an engine is loaded and warmed up for each experiment."""
+    base = {"backend": "echo", "device": "cpu"}
+    study = load({"base": base, "axes": {"load.batch_size": [1, 2]}, "order": {"gap_until_c": 2}}, (), registry())
+    with pytest.raises(MachineError, match="gap_until_c") as caught:
+        plan_study(study, registry(), ProcessLauncher())
+
+    assert "order.gap_s" in caught.value.hint

@@ -11,10 +11,12 @@ import pytest
 
 import llem
 from llem.config.layers import Layer
+from llem.config.text import to_yaml
 from llem.experiment.events import silent
 from llem.plugins.registry import registry
 from llem.results.store import Store
 from llem.results.verify import verify
+from llem.study.document import study_document
 from llem.study.load import load
 from llem.study.resume import differences
 from llem.study.runner import Terms, run_all
@@ -199,6 +201,7 @@ def test_objectives_change_no_measurement(study, tmp_path: Path) -> None:
         ({"base": {"meters": ["steady"]}}, "meters: is "),
         ({"axes": {"load.batch_size": [1, 2, 4, 8]}}, 'a point is new: {"load.batch_size": 8}'),
         ({"axes": {"load.batch_size": [1, 2]}}, 'a point is gone: {"load.batch_size": 4}'),
+        ({"axes": {}}, "this is one experiment that varies nothing, and the folder has a study of 3 experiments"),
         ({"trials": 1}, "trials: is 1, and was 2 (trials that are measured are kept: ask for more)"),
         ({"order": {"seed": 5}}, 'order: is {"gap_s"'),
     ],
@@ -216,6 +219,39 @@ def test_another_study_is_refused(study, tmp_path: Path, change: dict, problem: 
     assert str(caught.value.problems[0]).startswith(problem)
     assert "-o" in caught.value.hint
     assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == before
+
+
+def test_what_was_given_otherwise_is_told_of_what_has_not_begun(lab, tmp_path: Path) -> None:
+    """Of an experiment without a document only what was asked for is known: the files, and what lies over them."""
+    file, out = tmp_path / "study.yaml", tmp_path / "out"
+    file.write_text("base: {backend: echo, device: cpu}\n")
+    Store.create(out, study_document(load(file, (), registry())))
+    file.write_text("base: {backend: echo, device: cpu, window_s: 3}\n")
+    with pytest.raises(llem.ConfigError) as caught:
+        llem.run_study(llem.load_study(file, dtype="float16"), out, launcher="inline", resume=True)
+
+    assert [str(problem) for problem in caught.value.problems] == [
+        "the experiment is another one than it was",
+        "study.yaml: is not as it was",
+        'dtype: is "float16", and was not given',
+    ]
+
+
+def test_a_changed_include_is_noticed_wherever_it_lies(study, tmp_path: Path) -> None:
+    """A file outside the study's folder counts by what it holds, as everything does that a study reads."""
+    shared, out = tmp_path / "elsewhere" / "shared.yaml", tmp_path / "out"
+    shared.parent.mkdir()
+    (tmp_path / "studies").mkdir()
+    file = tmp_path / "studies" / "study.yaml"
+    shared.write_text(to_yaml({"base": study["base"]}, {}))
+    file.write_text("includes: [../elsewhere/shared.yaml]\naxes: {load.batch_size: [1, 2]}\ntrials: 1\n")
+    llem.run_study(file, out, launcher="inline")
+    shared.write_text(to_yaml({"base": {**study["base"], "window_s": 0.3}}, {}))
+    with pytest.raises(llem.ConfigError) as caught:
+        llem.run_study(file, out, launcher="inline", resume=True)
+
+    assert [str(problem) for problem in caught.value.problems] == ["window_s: is 0.3, and was 0.1"]
+    assert list(Store.open(out).study()["texts"]) == ["../elsewhere/shared.yaml", "study.yaml"]
 
 
 def test_the_same_study_has_no_differences(study, tmp_path: Path) -> None:

@@ -153,3 +153,12 @@ def test_a_free_worker_takes_what_ran_on_a_board_that_is_free(left, ran_on, at_w
     found = next_share(waiting(*left), ran_on, at_work)
 
     assert (found.group, found.restart) == taken
+
+
+def test_a_board_that_another_study_has_is_not_free() -> None:
+    """What ran on a board that is free comes first; with none free it is the first, which then goes to any."""
+    left, ran_on = waiting((0, 1), (1, 1)), {0: {"A"}, 1: {"B"}}
+
+    assert next_share(left, ran_on, {}, {"A"}).group == 1
+    assert next_share(left, ran_on, {}, {"A", "B"}).group == 0
+    assert next_share(left, ran_on, {(2, 0): {"B"}}, {"A"}).group == 0

@@ -43,11 +43,13 @@ class TestNvml(MeterConformance):
         return builtin("nvml")
 
     @pytest.fixture(scope="class")
-    def gpu_uuids(self) -> Sequence[str]:
+    @classmethod
+    def gpu_uuids(cls) -> Sequence[str]:
         return ("GPU-mine",)
 
     @pytest.fixture(scope="class")
-    def make(self) -> Callable[[Sequence[str]], Meter]:
+    @classmethod
+    def make(cls) -> Callable[[Sequence[str]], Meter]:
         return lambda gpu_uuids: NvmlMeter(None, gpu_uuids, library=FakeNvml(RunningClock(), GPUS))
 
 

@@ -24,7 +24,7 @@ from llem.backends.base import (
     Scored,
     engine_settings,
 )
-from llem.config.fields import at_least, option
+from llem.config.fields import DAY_S, between, option
 from llem.config.models import Experiment, Sampling
 from llem.findings import Finding
 from llem.models.spec import Architecture, ModelSpec
@@ -43,7 +43,7 @@ class EchoOptions:
         0.0,
         help="Wait this long before each token of a batch, and of each request of a serving load by itself.",
         unit="s",
-        validator=at_least(0),
+        validator=between(0, DAY_S),
     )
 
 

@@ -26,7 +26,8 @@ EXIT_CODES = {
     3: "The machine's state: no GPU, no permission, a disk that is full, a plugin that is installed and broken.",
     BUG: "A bug in llem or in a plugin; the traceback is shown.",
     INTERRUPTED: "Interrupted by Ctrl-C.",
-    OUTPUT_CLOSED: "Whatever read the output went away.",
+    OUTPUT_CLOSED: "Whatever read standard output went away before all was written. What was to be measured has been, "
+    "and is stored.",
 }
 
 #: Key in click's shared `meta`, so that `llem -v run` and `llem run -v` mean the same.

@@ -117,7 +117,9 @@ def run_many(ready: Ready, as_json: bool, quiet: bool, verbose: bool) -> None:
 
 def _tell_left_behind(ready: Ready, error: LlemError) -> None:
     """Where to look after an error: at what was measured, or at the worker's log where nothing was."""
-    if not ready.folder.exists() or error.code in UNTOUCHED:
+    import os
+
+    if error.code in UNTOUCHED or not os.path.exists(ready.folder):  # of any name, also one that no folder can have
         return
     measured = any(ready.folder.glob("experiments/*/trial-*.json"))
     click.echo(f"{'what was measured' if measured else 'the log'} is in {ready.folder}", err=True)

@@ -13,10 +13,18 @@ __all__ = ["flag_layers"]
 def flag_layers(
     model: str | None, backend: str | None, preset: str | None, assignments: tuple[str, ...]
 ) -> list[Layer]:
-    """The layers of `-m`, `-b`, `--preset` and each `--set`, later ones above. Raises ConfigError for a bad one."""
+    """The layers of `-m`, `-b`, `--preset` and each `--set`, later ones above.
+
+    Raises ConfigError for a `--set` that is none, or that says otherwise than a flag of its own.
+    """
     from llem.config.layers import Layer
     from llem.config.text import parse_assignment
+    from llem.errors import ConfigError
 
     flags = {"model": model, "backend": backend, "preset": preset}
-    layers = [Layer("flag", {name: value for name, value in flags.items() if value is not None})]
-    return layers + [Layer("flag --set", dict([parse_assignment(text)])) for text in assignments]
+    given = {name: value for name, value in flags.items() if value is not None}
+    settings = [parse_assignment(text) for text in assignments]
+    for path, value in settings:
+        if path in given and value != given[path]:
+            raise ConfigError(f"--{path} {given[path]} and --set {path}={value} disagree", "give one of the two")
+    return [Layer("flag", given), *(Layer("flag --set", {path: value}) for path, value in settings)]

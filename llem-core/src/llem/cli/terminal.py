@@ -1,10 +1,16 @@
-"""Standard output that cannot show every character: what it lacks is written in ASCII, and nothing fails."""
+"""Output that cannot show every character, or that nobody reads any more, and nothing fails.
+
+Characters that are missing are written in ASCII. Progress and messages on standard error are dropped if they cannot be
+written, for a measurement of hours must not end with `tee`. On standard output that is told: a result is not shown.
+"""
 
 from __future__ import annotations
 
 import codecs
+import contextlib
 import io
 import sys
+from typing import Any
 
 __all__ = ["fit_output"]
 
@@ -21,8 +27,24 @@ def _plain(error: UnicodeError) -> tuple[str | bytes, int]:
     return "".join(known), error.end
 
 
+class _Lossy(io.FileIO):
+    """A file that drops what cannot be written: its pipe is closed, its terminal gone, its disk full. Whom to tell?"""
+
+    def write(self, data: Any, /) -> int:
+        rest = memoryview(data)
+        with contextlib.suppress(OSError):
+            while rest:
+                rest = rest[super().write(rest) or len(rest) :]  # None: a terminal that takes no more now
+        return len(data)
+
+
 def fit_output() -> None:
-    """Let standard output and error replace what their encoding lacks; those in UTF-8 stay as they are."""
+    """Let standard output and error replace what their encoding lacks, and standard error drop what nobody reads."""
+    now = sys.stderr
+    if isinstance(now, io.TextIOWrapper) and now is sys.__stderr__:  # else it is another program's
+        # no buffer between: it raises where Ctrl-C is told within a line that is being written
+        raw: Any = _Lossy(now.fileno(), "wb", closefd=False)
+        sys.stderr = io.TextIOWrapper(raw, now.encoding, now.errors, line_buffering=True)
     codecs.register_error(HANDLER, _plain)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper) and stream.encoding.lower().replace("-", "") != "utf8":

@@ -31,14 +31,14 @@ def structure(cls: type[T], raw: Any, path: str = "", *, source: str = "") -> T:
     Args:
         cls: an attrs class.
         path: what stands before the path of every problem.
-        source: where the values come from, for the message: "file study.yaml".
+        source: where the values stand, for the message: "the user configuration FILE".
 
     Raises:
         ConfigError: with every problem, not only the first.
     """
     value, problems = structure_all(cls, raw, path)
     if problems or value is None:
-        raise ConfigError(f"invalid {cls.__name__}" + (f" from {source}" if source else ""), problems=problems)
+        raise ConfigError("invalid settings" + (f" in {source}" if source else ""), problems=problems)
     return value
 
 

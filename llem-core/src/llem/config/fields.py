@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any, Literal
 
 import attrs
 
-__all__ = ["Bounds", "at_least", "between", "option"]
+__all__ = ["DAY_S", "YEAR_S", "Bounds", "at_least", "between", "option"]
+
+#: The longest that one step of a measurement may take, and that a study waits for anything, in seconds. Above them are
+#: slips of the keyboard, and numbers that the operating system cannot wait for.
+DAY_S = 86_400
+YEAR_S = 365 * DAY_S
 
 
 def option(
@@ -34,7 +40,7 @@ def option(
 
 @attrs.frozen
 class Bounds:
-    """Validator: a number within [low, high], None for an open end; None as value passes.
+    """Validator: a finite number within [low, high], None for an open end; None as value passes.
 
     An object rather than a closure, because the schema reads the bounds off it.
     """
@@ -46,6 +52,8 @@ class Bounds:
         """Raise ValueError when the value is outside. Written so that NaN, which compares false, is outside."""
         if value is None:
             return
+        if value in (math.inf, -math.inf):
+            raise ValueError(f"must be a finite number, got {value}")
         inside = (self.low is None or value >= self.low) and (self.high is None or value <= self.high)
         if not inside:
             raise ValueError(f"must be {self}, got {value}")
@@ -57,7 +65,7 @@ class Bounds:
 
 
 def at_least(low: float) -> Bounds:
-    """Validator: a number not below `low`; None passes."""
+    """Validator: a finite number not below `low`; None passes."""
     return Bounds(low=low)
 
 

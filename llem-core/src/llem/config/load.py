@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import attrs
@@ -63,13 +63,23 @@ def resolve(layers: Sequence[Layer], registry: Registry) -> Resolved:
         else:
             about = f"is {experiment.max_trials}, below trials ({experiment.trials})"
             problems.append(Problem("max_trials", about, "raise max_trials, or lower trials"))
-    if experiment is not None and experiment.token_times and experiment.load.kind != "offline":
-        about = f"is for offline loads; with a load of kind {experiment.load.kind!r} every request has its times"
-        problems.append(Problem("token_times", about, "remove it"))
+    if experiment is not None:
+        problems += _of_another_load(experiment)
     if experiment is None or problems:
         raise _error(problems, sources, layers)
     paths = (path for path, _ in leaves(to_document(experiment)))
     return Resolved(experiment, {path: sources.get(path, "default") for path in paths})
+
+
+def _of_another_load(experiment: Experiment) -> Iterator[Problem]:
+    """Settings that would have no effect with the load that there is."""
+    kind = experiment.load.kind
+    if experiment.token_times and kind != "offline":
+        about = f"is for offline loads; with a load of kind {kind!r} every request has its times"
+        yield Problem("token_times", about, "remove it")
+    if experiment.slo is not None and kind == "offline":
+        about = "judges the requests of a serving load, and with an offline load nobody waits for one"
+        yield Problem("slo", about, "remove it, or set `load.kind` to closed, open or replay")
 
 
 def _merged(layers: Sequence[Layer]) -> tuple[Tree, str]:

@@ -6,7 +6,7 @@ from typing import Literal
 
 import attrs
 
-from llem.config.fields import at_least, between, option
+from llem.config.fields import DAY_S, at_least, between, option
 
 __all__ = ["ClosedLoad", "OfflineLoad", "OpenLoad", "ReplayLoad"]
 
@@ -26,7 +26,7 @@ class ClosedLoad:
     kind: Literal["closed"] = option("closed", help="How requests arrive.")
     concurrency: int = option(1, help="Number of clients, and so of requests in flight.", validator=at_least(1))
     ramp_s: float = option(
-        0.0, help="The clients start one by one, spread evenly over this time.", unit="s", validator=at_least(0)
+        0.0, help="The clients start one by one, spread evenly over this time.", unit="s", validator=between(0, DAY_S)
     )
 
 
@@ -36,7 +36,10 @@ class OpenLoad:
 
     kind: Literal["open"] = option("open", help="How requests arrive.")
     request_rate: float | None = option(
-        None, help="Mean arrivals; give this or `capacity_share`.", unit="requests/s", validator=at_least(0.001)
+        None,
+        help="Mean arrivals; give this or `capacity_share`.",
+        unit="requests/s",
+        validator=between(0.001, 1_000_000),
     )
     capacity_share: float | None = option(
         None,
@@ -51,7 +54,10 @@ class OpenLoad:
     seed: int = option(0, help="Seed of the schedules; every configuration gets the same ones.")
     probe_concurrency: int = option(256, help="Clients of the capacity probe.", validator=at_least(1))
     probe_seconds: float = option(
-        20.0, help="Length of the capacity probe, once every client has had a token.", unit="s", validator=at_least(0.1)
+        20.0,
+        help="Length of the capacity probe, once every client has had a token.",
+        unit="s",
+        validator=between(0.1, DAY_S),
     )
 
     def __attrs_post_init__(self) -> None:

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import attrs
 
-from llem.config.fields import at_least, between, option
+from llem.config.fields import DAY_S, at_least, between, option
 from llem.config.gpus import Gpus, HowMany, how_many
 from llem.config.loads import ClosedLoad, OfflineLoad, OpenLoad, ReplayLoad
 from llem.config.slo import SLO_PRESETS, Slo
@@ -27,6 +27,9 @@ __all__ = [
     "Slo",
     "Warmup",
 ]
+
+#: Trials of one experiment; each of them is planned before the first is measured.
+MOST = 100_000
 
 Preset = Literal["quick", "standard", "publication"]
 Dtype = Literal["auto", "float32", "float16", "bfloat16"]
@@ -63,7 +66,7 @@ class Warmup:
         30.0,
         help="Then the same load for at least this long, so that temperature settles.",
         unit="s",
-        validator=at_least(0),
+        validator=between(0, DAY_S),
     )
 
 
@@ -72,10 +75,10 @@ class Baseline:
     """Idle power of the same process with the engine resident, for net energy."""
 
     seconds: float = option(
-        30.0, help="Length of the idle measurement; 0 measures none.", unit="s", validator=at_least(0)
+        30.0, help="Length of the idle measurement; 0 measures none.", unit="s", validator=between(0, DAY_S)
     )
     discard_seconds: float = option(
-        10.0, help="Left out at its beginning, while power settles.", unit="s", validator=at_least(0)
+        10.0, help="Left out at its beginning, while power settles.", unit="s", validator=between(0, DAY_S)
     )
 
 
@@ -103,7 +106,9 @@ class Experiment:
     load: OfflineLoad | ClosedLoad | OpenLoad | ReplayLoad = option(
         factory=OfflineLoad, help="How the requests arrive."
     )
-    slo: Slo | None = option(None, help="Limits by which the requests' latencies are judged; changes no measurement.")
+    slo: Slo | None = option(
+        None, help="Limits by which the latencies of a serving load are judged; changes no measurement."
+    )
     sampling: Sampling = option(factory=Sampling, help="How tokens are chosen.")
     warmup: Warmup = option(factory=Warmup, help="Work before the first window.")
     baseline: Baseline = option(factory=Baseline, help="Idle measurement for net energy.")
@@ -113,13 +118,13 @@ class Experiment:
         "present (nvml, rapl). A meter named here that cannot measure is an error.",
     )
     preset: Preset = option("standard", help="Defaults for the measurement: quick, standard or publication.")
-    window_s: float = option(10.0, help="Least length of a measured window.", unit="s", validator=at_least(0.1))
-    trials: int = option(5, help="Trials at least.", validator=at_least(1))
-    max_trials: int = option(10, help="Trials at most, while the interval is too wide.", validator=at_least(1))
+    window_s: float = option(10.0, help="Least length of a measured window.", unit="s", validator=between(0.1, DAY_S))
+    trials: int = option(5, help="Trials at least.", validator=between(1, MOST))
+    max_trials: int = option(10, help="Trials at most, while the interval is too wide.", validator=between(1, MOST))
     target_half_width: float = option(
         0.01, help="Stop adding trials when the 95 % interval's half-width is below this share.", validator=at_least(0)
     )
-    restarts: int = option(1, help="Engine processes the trials are spread over.", validator=at_least(1))
+    restarts: int = option(1, help="Engine processes the trials are spread over.", validator=between(1, MOST))
     token_times: bool = option(
         False,
         help="Record the time of every token of an offline load (TTFT, TPOT, ITL); slows the engine, which a finding "

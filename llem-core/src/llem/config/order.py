@@ -6,7 +6,7 @@ from typing import Literal
 
 import attrs
 
-from llem.config.fields import at_least, option
+from llem.config.fields import DAY_S, YEAR_S, at_least, between, option
 
 __all__ = ["Limits", "Order"]
 
@@ -22,7 +22,9 @@ class Order:
         "other one equally often; `sequential`: all trials of one after the other, which confounds with drift.",
     )
     seed: int = option(0, help="Seed of the random order; it is stored with the results.")
-    gap_s: float = option(0.0, help="Pause before each trial but an engine's first.", unit="s", validator=at_least(0))
+    gap_s: float = option(
+        0.0, help="Pause before each trial but an engine's first.", unit="s", validator=between(0, DAY_S)
+    )
     gap_until_c: float | None = option(
         None,
         help="Pause until every GPU is at most this many degrees warmer than when the engine's first trial began.",
@@ -30,7 +32,7 @@ class Order:
         validator=at_least(0),
     )
     gap_timeout_s: float = option(
-        300.0, help="Go on after this long all the same, with a finding.", unit="s", validator=at_least(0)
+        300.0, help="Go on after this long all the same, with a finding.", unit="s", validator=between(0, DAY_S)
     )
 
 
@@ -42,13 +44,13 @@ class Limits:
         None,
         help="A worker that runs for longer is ended; null is ten times the estimated time and an hour.",
         unit="s",
-        validator=at_least(0.1),
+        validator=between(0.1, YEAR_S),
     )
     silence_s: float = option(
         3600.0,
         help="A worker that tells nothing for this long, beyond twice the time that its phase should take, is ended.",
         unit="s",
-        validator=at_least(0.1),
+        validator=between(0.1, YEAR_S),
     )
     failures_in_a_row: int = option(
         10, help="The study stops after so many failures in a row with one cause.", validator=at_least(1)
@@ -57,5 +59,5 @@ class Limits:
         None,
         help="Wait no longer than this for a GPU that another study uses; null waits until it is free.",
         unit="s",
-        validator=at_least(0),
+        validator=between(0, YEAR_S),
     )

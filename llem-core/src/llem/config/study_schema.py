@@ -43,7 +43,7 @@ def study_schema(registry: Registry, report: Callable[[str], None] | None = None
             "includes": {
                 "type": "array",
                 "items": {"type": "string"},
-                "description": "Other files, relative to this one, that lie under it.",
+                "description": "Files, named relative to this one, over whose settings its own lie.",
             },
             "base": {
                 "anyOf": [experiment, {"type": "string", "description": "A file that holds it."}],

@@ -110,14 +110,20 @@ def read_text(path: str | Path) -> str:
         raise ConfigError(f"{path} is not UTF-8: {error.reason} at byte {error.start}", "save it as UTF-8") from error
 
 
-def parse_mapping(text: str, name: str, *, may_be_empty: bool = False) -> Mapping[str, Any]:
-    """The mapping that a YAML text holds. Raises ConfigError as `parse_yaml`, and where it is no mapping."""
+def parse_mapping(
+    text: str, name: str, *, may_be_empty: bool = False, such_as: str = "model: shape:tiny"
+) -> Mapping[str, Any]:
+    """The mapping that a YAML text holds. Raises ConfigError as `parse_yaml`, and where it is no mapping.
+
+    Args:
+        such_as: a line of such a mapping, for the hint.
+    """
     value = parse_yaml(text, name)
     if value is None and may_be_empty:
         return {}
     if not isinstance(value, Mapping):
         what = "is empty" if value is None else f"holds {got(value)}"
-        raise ConfigError(f"{name} {what}, not a mapping", "write lines such as `model: shape:tiny`")
+        raise ConfigError(f"{name} {what}, not a mapping", f"write lines such as `{such_as}`")
     return value
 
 

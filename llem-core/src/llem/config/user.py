@@ -12,9 +12,10 @@ import attrs
 from llem.config.converter import structure
 from llem.config.fields import option
 from llem.config.gpus import Gpus, HowMany
-from llem.config.text import read_yaml
+from llem.config.text import parse_mapping, read_text
+from llem.errors import ConfigError
 
-__all__ = ["VARIABLE", "UserConfig", "load_user_config", "user_config_path"]
+__all__ = ["VARIABLE", "UserConfig", "load_user_config", "named_user_config", "user_config_path"]
 
 #: Environment variable that names another file.
 VARIABLE = "LLEM_CONFIG"
@@ -46,6 +47,11 @@ def user_config_path(environ: Mapping[str, str] = os.environ) -> Path:
     return Path(platformdirs.user_config_dir("llem")) / "config.yaml"
 
 
+def named_user_config(environ: Mapping[str, str] = os.environ) -> str:
+    """The file as messages name it."""
+    return f"the user configuration {user_config_path(environ)}"
+
+
 def load_user_config(environ: Mapping[str, str] = os.environ) -> UserConfig:
     """The user's configuration; all defaults where there is no file.
 
@@ -55,4 +61,8 @@ def load_user_config(environ: Mapping[str, str] = os.environ) -> UserConfig:
     path = user_config_path(environ)
     if VARIABLE not in environ and not path.exists():
         return UserConfig()
-    return structure(UserConfig, read_yaml(path, may_be_empty=True), source=f"the user configuration {path}")
+    if not path.exists():
+        raise ConfigError(f"no such file: {path}", f"{VARIABLE} names it: give the path of a YAML file, or unset it")
+    named = named_user_config(environ)
+    raw = parse_mapping(read_text(path), named, may_be_empty=True, such_as="results_dir: my-results")
+    return structure(UserConfig, raw, source=named)

@@ -7,10 +7,10 @@ import errno
 import fcntl
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-__all__ = ["Lock", "gpu_lock", "lock_gpus"]
+__all__ = ["Lock", "gpu_lock", "held_gpus", "lock_gpus"]
 
 #: Where the locks of GPUs lie. Not in TMPDIR, which differs by user or by job, and the GPUs do not.
 LOCKS = Path("/tmp/llem-locks")
@@ -76,6 +76,17 @@ def gpu_lock(uuid: str) -> Lock:
         LOCKS.mkdir()
         LOCKS.chmod(0o1777)
     return Lock(LOCKS / uuid)
+
+
+def held_gpus(uuids: Iterable[str]) -> frozenset[str]:
+    """Those of these GPUs that somebody has locked, this process or another. Each free one is held for an instant."""
+    held = set()
+    for uuid in uuids:
+        lock = gpu_lock(uuid)
+        if not lock.take():
+            held.add(uuid)
+        lock.let_go()
+    return frozenset(held)
 
 
 def lock_gpus(uuids: Sequence[str], count: int, holder: str) -> Mapping[str, Lock] | None:

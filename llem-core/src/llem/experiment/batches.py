@@ -76,7 +76,7 @@ class Batches(Work):
 
     def _timed(self) -> float:
         self._session.check_stop()
-        [requests] = self.next_batches(1)
+        [requests] = self._next_batches(1)
         batch = self._run(requests)
         return (batch.end_ns - batch.start_ns) / 1e9
 
@@ -94,9 +94,9 @@ class Batches(Work):
 
     def trial(self, index: int) -> Measured:
         session, instruments = self._session, self._session.live_instruments
-        lead_in = self.next_batches(self.lead_batches)
-        work = self.next_batches(self.batches)
-        lead_out = self.next_batches(self.lead_batches)
+        lead_in = self._next_batches(self.lead_batches)
+        work = self._next_batches(self.batches)
+        lead_out = self._next_batches(self.lead_batches)
         with traced(session, index) as started:
             for requests in lead_in:
                 self._run(requests)
@@ -126,7 +126,7 @@ class Batches(Work):
         )
         return trial, rows, _request_rows(batches)
 
-    def next_batches(self, count: int) -> list[Sequence[Request]]:
+    def _next_batches(self, count: int) -> list[Sequence[Request]]:
         """The next batches of the workload's sequence, made before anything is timed."""
         requests = self._session.next_requests(self._size * count)
         return [requests[i : i + self._size] for i in range(0, len(requests), self._size)]

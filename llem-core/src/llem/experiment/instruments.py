@@ -138,10 +138,9 @@ class Instruments:
 
 def _window_reading(name: str, domain: Domain, joules: Mapping[str, float | None]) -> EnergyReading:
     value = joules.get(domain.name)
-    reason = "meter_failed" if value is None else None
-    return EnergyReading(name, domain.name, domain.scope, domain.kind, domain.instrument, value, reason=reason)
+    return EnergyReading.of(name, domain, value, reason="meter_failed" if value is None else None)
 
 
 def _unusable(name: str, error: MachineError) -> Finding:
-    code = "meter_permission" if error.code == "permission" else "meter_unavailable"
+    code = {"permission": "meter_permission", "mig": "mig"}.get(error.code, "meter_unavailable")
     return finding(code, f"{name}: {error.message}", meter=name, hint=error.hint)

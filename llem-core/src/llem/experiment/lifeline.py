@@ -14,16 +14,17 @@ import sys
 
 __all__ = ["guard"]
 
+#: Standard input: a pipe whose other end the launching process holds.
+LINE = 0
 PR_SET_PDEATHSIG = 1
 #: How often the guard looks for the worker where the system does not tell it that the worker died.
 POLL_S = 1.0
 
 
-def guard(line: int = 0) -> None:
-    """Fork the guard of this process, which has to lead its process group. Call it before any thread is started.
+def guard() -> None:
+    """Fork the guard of this process. Call it before any thread is started.
 
-    Args:
-        line: file descriptor of the pipe whose other end the launching process holds.
+    Raises OSError where the process does not lead its process group, which the guard is to kill.
     """
     worker = os.getpid()
     if os.getpgrp() != worker:
@@ -31,12 +32,12 @@ def guard(line: int = 0) -> None:
     if os.fork():
         return
     try:
-        _watch(worker, line)
+        _watch(worker)
     finally:
         os._exit(0)
 
 
-def _watch(worker: int, line: int) -> None:
+def _watch(worker: int) -> None:
     nothing = os.open(os.devnull, os.O_RDWR)
     os.dup2(nothing, 1)  # else the worker's events would not end with the worker
     os.dup2(nothing, 2)
@@ -48,8 +49,8 @@ def _watch(worker: int, line: int) -> None:
     else:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
     while os.getppid() == worker:
-        ready, _, _ = select.select([line], [], [], poll_s)
-        if ready and not os.read(line, 1024):
+        ready, _, _ = select.select([LINE], [], [], poll_s)
+        if ready and not os.read(LINE, 1024):
             break
     _end(worker)
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 import attrs
 
-from llem.results.files import machine_errors
+from llem.results.files import corrupt, machine_errors
+from llem.results.serial import load
 
 __all__ = ["Gap", "Turn", "WorkOrder"]
 
@@ -64,18 +64,18 @@ class WorkOrder:
         return self.experiments[0]
 
     @classmethod
-    def single(cls, store: str, experiment_id: str, most: int = 1) -> WorkOrder:
-        """The first worker's order for an experiment of at most so many trials that has an engine for itself."""
-        return cls(store, 0, 0, (experiment_id,), tuple((experiment_id, index) for index in range(most)))
-
-    @classmethod
     def read(cls, path: Path) -> WorkOrder:
-        """From its JSON file."""
-        data: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        data["turns"] = tuple((name, index) for name, index in data["turns"])
-        gpus = data["gpus"]
-        data |= {"experiments": tuple(data["experiments"]), "gpus": None if gpus is None else tuple(gpus)}
-        return cls(**{**data, "gap": Gap(**data["gap"])})
+        """From its JSON file. Raises StoreError (store_corrupt) for one that is damaged."""
+        with machine_errors(path):
+            text = path.read_bytes()
+        try:
+            data = json.loads(text)
+        except ValueError as error:
+            raise corrupt(path, f"not JSON: {error}") from error
+        order = load(data, cls, str(path))
+        if not order.experiments:
+            raise corrupt(path, "it has no experiments")
+        return order
 
     def write(self, path: Path) -> None:
         """To a JSON file. Raises MachineError for a full disk or a missing permission."""

@@ -6,7 +6,7 @@ import time
 from typing import Literal
 
 from llem.errors import MachineError
-from llem.experiment.host import Host
+from llem.experiment.engine_process import EngineProcess
 from llem.experiment.session import Session
 from llem.experiment.trial import LEAD_S
 from llem.findings import Finding, finding
@@ -20,30 +20,30 @@ COOLING_POLL_S = 1.0
 
 
 def baseline(
-    host: Host, seconds: float, discard_seconds: float, phase: Literal["before", "after"]
+    process: EngineProcess, seconds: float, discard_seconds: float, phase: Literal["before", "after"]
 ) -> tuple[BaselineReading, list[TraceRow]] | None:
     """Idle energy of this very process with the engine resident; the beginning, while power settles, is left out.
 
     The one after the trials is half as long past its discarded part: it is there to see drift. None where no meter
     reads or none is wanted.
     """
-    instruments = host.instruments
+    instruments = process.instruments
     if seconds == 0 or instruments is None or not instruments.domains:
         return None
     kept = max(seconds - discard_seconds, 1.0)
     kept = kept if phase == "before" else kept / 2
-    host.phase(f"baseline {phase}", discard_seconds + kept)
+    process.phase(f"baseline {phase}", discard_seconds + kept)
     instruments.begin()
-    host.rest(max(discard_seconds, LEAD_S))
+    process.rest(max(discard_seconds, LEAD_S))
     instruments.window_begin()
     t0 = time.monotonic_ns()
-    host.rest(kept)
+    process.rest(kept)
     t1 = time.monotonic_ns()
     instruments.window_end()
-    host.rest(LEAD_S)
+    process.rest(LEAD_S)
     readings, rows, findings = instruments.end(t0, t1)
-    host.findings += findings
-    return BaselineReading(host.order.restart, phase, t0, t1, readings), rows
+    process.findings += findings
+    return BaselineReading(process.order.restart, phase, t0, t1, readings), rows
 
 
 def warm_up(session: Session) -> None:
@@ -70,23 +70,23 @@ def calibrate(session: Session) -> None:
     )
 
 
-def pause(host: Host) -> list[Finding]:
+def pause(process: EngineProcess) -> list[Finding]:
     """The pause before a trial that is not the first; what of it could not be had.
 
     Raises MachineError where temperatures are waited for and none can be read.
     """
-    gap, found = host.order.gap, []
-    now = _temperatures(host) if gap.until_c is not None else {}
-    if host.first_c is None:  # before the first trial
-        host.first_c = now
+    gap, found = process.order.gap, []
+    now = _temperatures(process) if gap.until_c is not None else {}
+    if process.first_c is None:  # before the first trial
+        process.first_c = now
         return []
     if gap.seconds or gap.until_c is not None:
-        host.phase("pause", gap.seconds)
-    host.rest(gap.seconds)
+        process.phase("pause", gap.seconds)
+    process.rest(gap.seconds)
     if gap.until_c is not None:
         until = time.monotonic() + gap.timeout_s
-        while (warm := _too_warm(host, gap.until_c)) and time.monotonic() < until:
-            host.rest(COOLING_POLL_S)
+        while (warm := _too_warm(process, gap.until_c)) and time.monotonic() < until:
+            process.rest(COOLING_POLL_S)
         if warm:
             told = ", ".join(f"{uuid} at {now} °C, wanted {limit:g} °C" for uuid, (now, limit) in warm.items())
             message = f"not cool after {gap.timeout_s:g} s: {told}"
@@ -94,8 +94,8 @@ def pause(host: Host) -> list[Finding]:
     return found
 
 
-def _temperatures(host: Host) -> dict[str, int]:
-    read = {uuid: host.nvml.temperature_c(uuid) for uuid in host.placement.gpu_uuids} if host.nvml else {}
+def _temperatures(process: EngineProcess) -> dict[str, int]:
+    read = {uuid: process.nvml.temperature_c(uuid) for uuid in process.placement.gpu_uuids} if process.nvml else {}
     known = {uuid: degrees for uuid, degrees in read.items() if degrees is not None}
     if not known or len(known) < len(read):
         hint = "use `order.gap_s`, which waits for a fixed time"
@@ -103,8 +103,8 @@ def _temperatures(host: Host) -> dict[str, int]:
     return known
 
 
-def _too_warm(host: Host, margin_c: float) -> dict[str, tuple[int, float]]:
+def _too_warm(process: EngineProcess, margin_c: float) -> dict[str, tuple[int, float]]:
     """GPUs above where they may be: their temperature, and the most that it may be."""
-    now = _temperatures(host)
-    limits = {uuid: first + margin_c for uuid, first in (host.first_c or {}).items()}
+    now = _temperatures(process)
+    limits = {uuid: first + margin_c for uuid, first in (process.first_c or {}).items()}
     return {uuid: (now[uuid], limits[uuid]) for uuid in now if now[uuid] > limits[uuid]}

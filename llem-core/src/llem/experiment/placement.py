@@ -74,7 +74,7 @@ def among(
     if experiment.device == "cpu":
         hint = "leave `gpus` out, or set `device: cuda`"
         raise MachineError("`device` is cpu, yet `gpus` asks for GPUs", hint, code="gpu_unused")
-    allowed = visible_gpus(gpus, visible)
+    allowed = _visible_gpus(gpus, visible)
     uuids = tuple(gpu.uuid for gpu in allowed)
     if isinstance(experiment.gpus, int):
         if len(uuids) < experiment.gpus:
@@ -116,7 +116,7 @@ def _placement(uuids: tuple[str, ...]) -> Placement:
     return Placement("cuda", uuids) if uuids else Placement("cpu")
 
 
-def visible_gpus(gpus: Sequence[Gpu], visible: str | None) -> list[Gpu]:
+def _visible_gpus(gpus: Sequence[Gpu], visible: str | None) -> list[Gpu]:
     """GPUs that `CUDA_VISIBLE_DEVICES` leaves, in its order; as CUDA does, what follows an unknown entry is hidden.
 
     So is what follows a second mention, for which CUDA shows none at all.

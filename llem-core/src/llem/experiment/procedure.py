@@ -11,8 +11,8 @@ import attrs
 from llem.backends.check import check_backend
 from llem.devices.nvml import Nvml
 from llem.experiment.batches import Batches
+from llem.experiment.engine_process import EngineProcess
 from llem.experiment.environment import environment_facts
-from llem.experiment.host import Host
 from llem.experiment.instruments import Instruments
 from llem.experiment.phases import baseline, calibrate, pause, warm_up
 from llem.experiment.serving import Serving
@@ -23,7 +23,7 @@ from llem.findings import finding
 from llem.results.energies import output_energy
 from llem.results.models import Trial
 
-__all__ = ["BEFORE", "BEGIN", "WORK", "baseline_after", "begin", "check", "check_backend", "let_go", "trial"]
+__all__ = ["BEFORE", "BEGIN", "baseline_after", "begin", "check", "let_go", "trial"]
 
 #: What is done with each kind of load.
 WORK: Mapping[str, Callable[[Session], Work]] = {
@@ -36,8 +36,8 @@ WORK: Mapping[str, Callable[[Session], Work]] = {
 
 def check(session: Session) -> None:
     """What the backend says of an experiment before anything is loaded."""
-    session.findings += check_backend(session.experiment, session.model, session.host.registry)
-    session.backend = session.host.registry.load("backend", session.experiment.backend)(session.experiment.options)
+    session.findings += check_backend(session.experiment, session.model, session.process.registry)
+    session.backend = session.process.registry.load("backend", session.experiment.backend)(session.experiment.options)
     session.work = WORK[session.experiment.load.kind](session)
 
 
@@ -46,47 +46,47 @@ def check(session: Session) -> None:
 
 def open_instruments(session: Session) -> None:
     """Open the meters first: a missing permission should cost a second, not the loading of a model."""
-    host = session.host
-    uuids = host.placement.gpu_uuids
+    process = session.process
+    uuids = process.placement.gpu_uuids
     if uuids:
-        host.nvml = Nvml.open()
-        host.tenants = Tenants.on(host.nvml, uuids)
-    host.instruments = Instruments.open(session.experiment, host.registry, uuids, host.events_fd)
-    host.findings += host.instruments.findings
-    shared = [domain.name for _, domain in host.instruments.domains if domain.scope != "gpu"]
-    if host.order.beside and shared:
+        process.nvml = Nvml.open()
+        process.tenants = Tenants.on(process.nvml, uuids)
+    process.instruments = Instruments.open(session.experiment, process.registry, uuids, process.events_fd)
+    process.findings += process.instruments.findings
+    shared = [domain.name for _, domain in process.instruments.domains if domain.scope != "gpu"]
+    if process.order.beside and shared:
         message = f"other workers ran at the same time, whose energy is in {', '.join(shared)}"
-        host.findings.append(finding("shared_host", message, domains=shared))
+        process.findings.append(finding("shared_host", message, domains=shared))
 
 
 def load(session: Session) -> None:
     """Load the engine."""
-    host = session.host
-    host.phase("load")
+    process = session.process
+    process.phase("load")
     start = time.monotonic()
     if session.backend is None:
         check(session)
     assert session.backend is not None
-    host.engine = session.backend.load(session.experiment, session.model, host.placement)
-    host.load_s = time.monotonic() - start
-    if host.tenants is not None:
-        host.tenants.engine_loaded(host.engine.pids())
+    process.engine = session.backend.load(session.experiment, session.model, process.placement)
+    process.load_s = time.monotonic() - start
+    if process.tenants is not None:
+        process.tenants.engine_loaded(process.engine.pids())
 
 
 def baseline_before(session: Session) -> None:
     """Idle, engine resident, before the first warm-up."""
     wanted = session.experiment.baseline
-    session.host.baseline = baseline(session.host, wanted.seconds, wanted.discard_seconds, "before")
+    session.process.baseline = baseline(session.process, wanted.seconds, wanted.discard_seconds, "before")
 
 
 def baseline_after(session: Session, begun: Collection[Session]) -> None:
     """Idle again, so that drift of the baseline shows; stored with every experiment that began."""
-    host, wanted = session.host, session.experiment.baseline
-    known = len(host.findings)
-    taken = baseline(host, wanted.seconds, wanted.discard_seconds, "after")
+    process, wanted = session.process, session.experiment.baseline
+    known = len(process.findings)
+    taken = baseline(process, wanted.seconds, wanted.discard_seconds, "after")
     for one in begun if taken else ():
         one.store.write_baseline(one.id, *taken)  # type: ignore[misc]
-        if len(host.findings) > known:  # the engine's document is what their results take findings from
+        if len(process.findings) > known:  # the engine's document is what their results take findings from
             one.store.write_engine(one.id, one.facts(), replace=True)
 
 
@@ -99,18 +99,18 @@ BEFORE: tuple[Callable[[Session], None], ...] = (open_instruments, load, baselin
 
 def record(session: Session) -> None:
     """Make the workload ready, and store what the engine says it runs, where, and how it idled."""
-    host, experiment = session.host, session.experiment
-    workload_class = host.registry.load("workload", experiment.workload.kind)
+    process, experiment = session.process, session.experiment
+    workload_class = process.registry.load("workload", experiment.workload.kind)
     trusted = experiment.trust_remote_code
-    tokenizer = host.tokenizer(session.model, trust_remote_code=trusted) if workload_class.needs_tokenizer else None
+    tokenizer = process.tokenizer(session.model, trust_remote_code=trusted) if workload_class.needs_tokenizer else None
     session.workload = workload_class(experiment.workload, tokenizer, _vocabulary(session))
-    if host.environment is None:
-        host.environment = _environment(host)
-    session.trials = list(host.store.trials(session.id))
-    host.store.write_engine(session.id, session.facts())
+    if process.environment is None:
+        process.environment = _environment(process)
+    session.trials = list(process.store.trials(session.id))
+    process.store.write_engine(session.id, session.facts())
     session.begun = True
-    if host.baseline is not None:
-        host.store.write_baseline(session.id, *host.baseline)
+    if process.baseline is not None:
+        process.store.write_baseline(session.id, *process.baseline)
 
 
 def _vocabulary(session: Session) -> int:
@@ -122,12 +122,12 @@ def _vocabulary(session: Session) -> int:
     return int(config.get("vocab_size") or text.get("vocab_size") or 256)
 
 
-def _environment(host: Host) -> str:
-    facts, failures = environment_facts(host.registry, host.nvml, host.placement.gpu_uuids)
+def _environment(process: EngineProcess) -> str:
+    facts, failures = environment_facts(process.registry, process.nvml, process.placement.gpu_uuids)
     for failure in failures:
         message = f"llem_environment of {failure.distribution}: {failure.error}"
-        host.findings.append(finding("plugin_observer_failed", message))
-    return host.store.write_environment(facts)
+        process.findings.append(finding("plugin_observer_failed", message))
+    return process.store.write_environment(facts)
 
 
 BEGIN: tuple[Callable[[Session], None], ...] = (record, warm_up, calibrate)
@@ -141,21 +141,21 @@ def begin(session: Session) -> None:
 
 def trial(session: Session, index: int) -> None:
     """One turn of an experiment: its trial, written as it ends."""
-    host = session.host
-    host.check_stop()
-    if host.current != session.id:
+    process = session.process
+    process.check_stop()
+    if process.current != session.id:
         session.live_engine.turn_to(session.experiment)
-        host.current = session.id
+        process.current = session.id
         if session.begun:
             session.live_work.settle()
     if not session.begun:
         begin(session)
-    found = pause(host)
-    host.check_stop()
+    found = pause(process)
+    process.check_stop()
     session.phase("trial", session.live_work.trial_s, trial=index)
     measured, rows, requests = session.live_work.trial(index)
     measured = attrs.evolve(measured, findings=(*found, *measured.findings))
-    host.store.write_trial(measured, rows, requests)
+    process.store.write_trial(measured, rows, requests)
     session.trials.append(measured)
     session.emit(_trial_event(measured))
 
@@ -171,10 +171,10 @@ def _trial_event(trial: Trial) -> dict[str, object]:
     }
 
 
-def let_go(host: Host) -> None:
+def let_go(process: EngineProcess) -> None:
     """Each is closed whatever becomes of the others: the engine first, and then what it was held by."""
     with contextlib.ExitStack() as held:
-        for lock in host.locks:
+        for lock in process.locks:
             held.callback(lock.let_go)
-        for one in host.holdings():
+        for one in process.holdings():
             held.callback(one.close)

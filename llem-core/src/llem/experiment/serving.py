@@ -21,8 +21,9 @@ import attrs
 from llem.backends.base import Chunk, Request
 from llem.config.loads import ClosedLoad, OpenLoad, ReplayLoad
 from llem.errors import ExperimentFailed, LlemError
+from llem.experiment.capacity import Probe, capacity
 from llem.experiment.pacing import Pace, PaceClosed, PaceOpen, PaceReplay
-from llem.experiment.serving_window import arrived_tokens, counts, serving_facts, touching
+from llem.experiment.serving_window import counts, serving_facts, touching
 from llem.experiment.session import Session
 from llem.experiment.stock import Stock
 from llem.experiment.traffic import Flight, Traffic
@@ -30,7 +31,7 @@ from llem.experiment.trial import LEAD_S, digest, finish, traced
 from llem.experiment.work import Measured, Work
 from llem.workloads.base import Workload
 
-__all__ = ["Probe", "Serving"]
+__all__ = ["Serving"]
 
 T = TypeVar("T")
 
@@ -38,16 +39,6 @@ T = TypeVar("T")
 DRAIN_TIMES, DRAIN_LEAST_S = 4, 10.0
 #: Requests made ready for a window, over what the load has needed so far.
 SPARE = 1.5
-
-
-@attrs.frozen
-class Probe:
-    """What a closed load of many clients found the engine to bear."""
-
-    concurrency: int
-    seconds: float
-    requests_per_s: float
-    output_tokens_per_s: float
 
 
 class Serving(Work):
@@ -92,7 +83,7 @@ class Serving(Work):
             finally:
                 await traffic.abort()
 
-        return self._session.host.runner.run(whole())
+        return self._session.process.runner.run(whole())
 
     @functools.cached_property
     def _pace(self) -> Pace:
@@ -159,21 +150,15 @@ class Serving(Work):
         """The engine's capacity for these requests, probed once: shares of it are shares of one figure."""
         session = self._session
         asked = (load.probe_concurrency, load.probe_seconds, session.experiment.workload, session.experiment.sampling)
-        for known, found in session.host.probes:
+        for known, found in session.process.probes:
             if known == asked:
-                return found  # type: ignore[no-any-return]
+                return found
         session.phase("capacity probe", load.probe_seconds)
         probe = self._probe(load)
-        session.host.probes.append((asked, probe))
+        session.process.probes.append((asked, probe))
         return probe
 
     def _probe(self, load: OpenLoad) -> Probe:
-        """The rate at which requests end under a closed load of many clients.
-
-        Taken from the tokens that came, over the tokens of a request: requests that began together end together, so
-        that how many ends fall within the probe is a matter of chance.
-        """
-
         async def act(traffic: Traffic) -> tuple[int, int]:
             traffic.closed(load.probe_concurrency, self.e2el_s)
             await traffic.settle(load.probe_concurrency, LEAD_S)
@@ -182,15 +167,8 @@ class Serving(Work):
             return t0, time.monotonic_ns()
 
         (t0, t1), flights = self._run(act)
-        tokens_per_s = arrived_tokens(flights, t0, t1) / (t1 - t0) * 1e9
-        asked = [flight.request.output_tokens for flight in flights]
-        done = [sum(chunk.tokens for chunk in flight.chunks) for flight in flights if flight.outcome == "done"]
-        # those that ended are the shorter ones, where lengths differ: all that were sent tell, where each is made whole
-        known = asked if self._session.experiment.sampling.ignore_eos else done or asked
-        per_request = statistics.fmean(known)
-        if not tokens_per_s:
-            raise ExperimentFailed("no token came during the capacity probe", "lengthen `load.probe_seconds`")
-        return Probe(load.probe_concurrency, (t1 - t0) / 1e9, tokens_per_s / per_request, tokens_per_s)
+        exact = self._session.experiment.sampling.ignore_eos
+        return capacity(load.probe_concurrency, flights, t0, t1, exact=exact)
 
     def calibrate(self) -> Mapping[str, Any]:
         return {"e2el_s": self.e2el_s, "request_rate": self.request_rate}
@@ -211,7 +189,7 @@ class Serving(Work):
         session.live_engine.reset_memory()  # before the load: an engine in another process answers when it can
         with traced(session, index) as started, _no_collection():
             (t0, t1), flights = self._run(lambda traffic: self._window(traffic, index))
-        self._refuse_failure(flights, t0, t1)
+        _refuse_failure(flights, t0, t1)
         rows = touching(flights, t0, t1)
         facts = serving_facts(
             rows,
@@ -266,12 +244,6 @@ class Serving(Work):
         ahead_s = SPARE * (self._session.experiment.window_s + 2 * LEAD_S)
         return self._pace.needed(trial, lead_s, sent, after_s, ahead_s, self._sent_per_s)
 
-    def _refuse_failure(self, flights: Sequence[Flight], t0: int, t1: int) -> None:
-        """A window in which nothing but failures ended is no trial."""
-        ended = [flight.outcome for flight in flights if t0 <= flight.ended_ns < t1]
-        if ended and set(ended) == {"error"}:
-            raise ExperimentFailed(f"all {len(ended)} requests of a window failed", "see the worker's log")
-
 
 @contextlib.contextmanager
 def _no_collection() -> Iterator[None]:
@@ -289,6 +261,13 @@ def _no_collection() -> Iterator[None]:
 def _usual_time(flights: Sequence[Flight]) -> float:
     """Median seconds from sending to the last token."""
     return statistics.median((flight.ended_ns - flight.sent_ns) / 1e9 for flight in flights)
+
+
+def _refuse_failure(flights: Sequence[Flight], t0: int, t1: int) -> None:
+    """A window in which nothing but failures ended is no trial. Raises ExperimentFailed."""
+    ended = [flight.outcome for flight in flights if t0 <= flight.ended_ns < t1]
+    if ended and set(ended) == {"error"}:
+        raise ExperimentFailed(f"all {len(ended)} requests of a window failed", "see the worker's log")
 
 
 def _digest(flights: Sequence[Flight], t0: int, t1: int) -> str:

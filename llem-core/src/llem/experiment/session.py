@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import attrs
 
-from llem.backends.base import Backend, Engine, Placement, Request
+from llem.backends.base import Backend, Engine, Request
 from llem.config.models import Experiment
 from llem.errors import LlemError
-from llem.experiment.host import Host
+from llem.experiment.engine_process import EngineProcess
 from llem.experiment.instruments import Instruments
 from llem.experiment.order import WorkOrder
 from llem.experiment.tenants import Tenants
@@ -29,11 +28,11 @@ __all__ = ["Session"]
 class Session:
     """One experiment in one engine process.
 
-    Given at the start: id, host, experiment, model. The rest is filled in by the step that its comment names.
+    Given at the start: id, process, experiment, model. The rest is filled in by the step that its comment names.
     """
 
     id: str
-    host: Host
+    process: EngineProcess
     experiment: Experiment
     model: ModelSpec
     findings: list[Finding] = attrs.field(factory=list)
@@ -48,41 +47,32 @@ class Session:
 
     @property
     def order(self) -> WorkOrder:
-        return self.host.order
+        """What the worker was told."""
+        return self.process.order
 
     @property
     def store(self) -> Store:
-        return self.host.store
-
-    @property
-    def stop(self) -> threading.Event:
-        return self.host.stop
-
-    @property
-    def placement(self) -> Placement:
-        return self.host.placement
-
-    @property
-    def instruments(self) -> Instruments | None:
-        return self.host.instruments
+        """Where results go."""
+        return self.process.store
 
     @property
     def tenants(self) -> Tenants | None:
-        return self.host.tenants
+        """Who else is on the GPUs; None without any."""
+        return self.process.tenants
 
     @property
     def live_engine(self) -> Engine:
         """The loaded engine."""
-        if self.host.engine is None:
+        if self.process.engine is None:
             raise LlemError("the engine is not loaded yet", code="bug")
-        return self.host.engine
+        return self.process.engine
 
     @property
     def live_instruments(self) -> Instruments:
         """The opened instruments."""
-        if self.host.instruments is None:
+        if self.process.instruments is None:
             raise LlemError("the meters are not open yet", code="bug")
-        return self.host.instruments
+        return self.process.instruments
 
     # of the experiment
 
@@ -95,15 +85,15 @@ class Session:
 
     def emit(self, event: Mapping[str, Any]) -> None:
         """Tell something of this experiment."""
-        self.host.emit({**event, "id": self.id})
+        self.process.emit({**event, "id": self.id})
 
     def phase(self, name: str, seconds: float | None = None, **more: Any) -> None:
         """Tell which phase of this experiment begins and how long it should take."""
-        self.host.phase(name, seconds, **more, id=self.id)
+        self.process.phase(name, seconds, **more, id=self.id)
 
     def check_stop(self) -> None:
-        """As of the host."""
-        self.host.check_stop()
+        """Raise ExperimentFailed (interrupted) once the worker is to stop."""
+        self.process.check_stop()
 
     def next_requests(self, count: int) -> Sequence[Request]:
         """The next requests of the workload's sequence, made before anything is timed."""
@@ -115,24 +105,24 @@ class Session:
 
     def facts(self) -> Mapping[str, Any]:
         """What `engine-<restart>.json` holds, schema version aside."""
-        host, engine, instruments = self.host, self.live_engine, self.live_instruments
+        process, engine, instruments = self.process, self.live_engine, self.live_instruments
         architecture = engine.architecture()
-        gpus = {gpu.uuid: gpu.name for gpu in host.nvml.gpus()} if host.nvml else {}
+        gpus = {gpu.uuid: gpu.name for gpu in process.nvml.gpus()} if process.nvml else {}
         return {
-            "restart": host.order.restart,
-            "worker": host.order.worker,
-            "experiments": len(host.order.experiments),
-            "environment": host.environment or "",
+            "restart": process.order.restart,
+            "worker": process.order.worker,
+            "experiments": len(process.order.experiments),
+            "environment": process.environment or "",
             "effective": dict(engine.effective_config()),
             "architecture": None if architecture is None else attrs.asdict(architecture),
             "device": {
-                "device": host.placement.device,
-                "gpus": list(host.placement.gpu_uuids),
-                "names": [gpus.get(uuid) for uuid in host.placement.gpu_uuids],
+                "device": process.placement.device,
+                "gpus": list(process.placement.gpu_uuids),
+                "names": [gpus.get(uuid) for uuid in process.placement.gpu_uuids],
             },
-            "load_s": host.load_s,
+            "load_s": process.load_s,
             "domains": [{"meter": meter, **attrs.asdict(domain)} for meter, domain in instruments.domains],
-            "findings": [attrs.asdict(found) for found in (*host.findings, *self.findings)],
+            "findings": [attrs.asdict(found) for found in (*process.findings, *self.findings)],
             "workload": dict(self.workload.describe()) if self.workload else {},
             **(self.work.facts() if self.work else {}),
         }

@@ -12,10 +12,10 @@ import attrs
 
 from llem.config.load import Layer, resolve
 from llem.errors import LlemError
+from llem.experiment.engine_process import EngineProcess
 from llem.experiment.events import Emit
-from llem.experiment.host import Host
 from llem.experiment.order import WorkOrder
-from llem.experiment.outcomes import Outcomes, failure
+from llem.experiment.outcomes import Failure, Outcomes, failure
 from llem.experiment.placement import hold, place, restrict
 from llem.experiment.procedure import BEFORE, baseline_after, check, let_go, trial
 from llem.experiment.session import Session
@@ -24,7 +24,7 @@ from llem.plugins.registry import Registry
 from llem.results.precision import is_narrow
 from llem.results.store import Store
 
-__all__ = ["work"]
+__all__ = ["open_sessions", "work"]
 
 #: Outcomes after which the engine is asked to go on with other experiments.
 ENGINE_LIVES = ("oom", "invalid")
@@ -88,7 +88,7 @@ class _Shift:
             if checked:
                 self._measure(order, checked)
         finally:
-            let_go(self._sessions[order.experiment_id].host)
+            let_go(self._sessions[order.experiment_id].process)
 
     def _measure(self, order: WorkOrder, checked: Sequence[Session]) -> None:
         lead = checked[0]
@@ -107,12 +107,10 @@ class _Shift:
         try:
             baseline_after(lead, begun)
         except Exception as error:  # a meter may raise anything
-            failed = failure(error)
-            if failed.outcome == "interrupted":
-                raise
+            failed = _no_stop(error)
             message = f"the idle baseline after the trials failed: {failed.message}"
             found = finding("baseline_failed", message, restart=lead.order.restart)
-            lead.host.emit({"event": "warning", "message": found.message})
+            lead.process.emit({"event": "warning", "message": found.message})
             for one in begun:
                 one.store.add_engine_finding(one.id, lead.order.restart, found)
 
@@ -156,9 +154,7 @@ class _Shift:
         try:
             trial(session, index)
         except Exception as error:  # an engine may raise anything
-            failed = failure(error)
-            if failed.outcome == "interrupted":
-                raise
+            failed = _no_stop(error)
             # after an engine ran out of memory, what fails next may fail for that: another engine shall decide
             if self._doubtful:
                 self.lost = True
@@ -171,10 +167,18 @@ class _Shift:
         return True
 
 
+def _no_stop(error: Exception) -> Failure:
+    """What an error means. Raises it on where it is the user's wish to stop, which is not for one experiment alone."""
+    failed = failure(error)
+    if failed.outcome == "interrupted":
+        raise error
+    return failed
+
+
 def open_sessions(
     order: WorkOrder, store: Store, registry: Registry, emit: Emit, stop: threading.Event, events_fd: int | None
 ) -> dict[str, Session]:
-    """A session for each experiment of an order, by id, in one host."""
+    """A session for each experiment of an order, by id, in one process."""
     documents = [store.read_experiment(name) for name in order.experiments]
     experiments = [resolve([Layer("order", one["config"])], registry).experiment for one in documents]
     lead = experiments[0]
@@ -183,9 +187,9 @@ def open_sessions(
     else:
         placement, locks = place(attrs.evolve(lead, gpus=order.gpus)), {}
     restrict(placement, os.environ)
-    host = Host(order, placement, registry, store, emit, stop, events_fd, locks=locks.values())
+    process = EngineProcess(order, placement, registry, store, emit, stop, events_fd, locks=locks.values())
     if any(one.backend != lead.backend for one in experiments):
         raise LlemError("an order's experiments have different backends", code="bug")
-    models = [host.model(one.model, revision=one.revision, seed=one.weights_seed) for one in experiments]
+    models = [process.model(one.model, revision=one.revision, seed=one.weights_seed) for one in experiments]
     named = zip(order.experiments, experiments, models, strict=True)
-    return {name: Session(name, host, experiment, model) for name, experiment, model in named}
+    return {name: Session(name, process, experiment, model) for name, experiment, model in named}

@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import attrs
+
 from llem.config.converter import structure
 from llem.config.sections import config_class
-from llem.errors import ConfigError, Problem
+from llem.config.user import named_user_config
+from llem.errors import ConfigError, Problem, UnknownPlugin
 from llem.launchers.base import Launcher
 from llem.plugins.registry import Registry
 
@@ -25,12 +28,19 @@ def make_launcher(name: str, registry: Registry, sections: Mapping[str, Any]) ->
         ConfigError: its settings are wrong, or it takes none.
     """
     for other in sections:
-        registry.reference("launcher", other)
+        _refuse_unknown(other, registry)
     made: type[Launcher] = registry.load("launcher", name)
     section, config = sections.get(name), config_class(registry, "launcher", name)
     if section is None:
         return made()
     if config is None:
         problem = Problem(f"launchers.{name}", "this launcher takes no settings", "remove the section")
-        raise ConfigError("invalid user configuration", problems=(problem,))
-    return made(structure(config, section, source=f"launchers.{name} of the user configuration"))
+        raise ConfigError(f"invalid settings in {named_user_config()}", problems=(problem,))
+    return made(structure(config, section, f"launchers.{name}", source=named_user_config()))
+
+
+def _refuse_unknown(name: str, registry: Registry) -> None:
+    try:
+        registry.reference("launcher", name)
+    except UnknownPlugin as error:
+        raise attrs.evolve(error, message=f"launchers.{name} in {named_user_config()}: {error.message}") from None

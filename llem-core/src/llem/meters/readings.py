@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import attrs
+
+from llem.meters.base import Domain
 
 __all__ = ["EnergyReading", "ErrorBudget"]
 
@@ -57,3 +59,8 @@ class EnergyReading:
     updates: int | None = None
     cross_energy_j: float | None = None
     reason: str | None = None
+
+    @classmethod
+    def of(cls, meter: str, domain: Domain, energy_j: float | None, **rest: Any) -> EnergyReading:
+        """A reading of this domain by this meter; `rest` are the fields from `budget` on."""
+        return cls(meter, domain.name, domain.scope, domain.kind, domain.instrument, energy_j, **rest)

@@ -104,7 +104,7 @@ class Sampler:
 
     @property
     def pid(self) -> int:
-        """Of the child, so that it is not taken for a stranger on the GPU."""
+        """Process id of the child."""
         return self._process.pid
 
     def _send(self, line: str) -> None:
@@ -168,20 +168,17 @@ def main() -> None:
     spec = json.loads(sys.stdin.readline())
     opened: list[tuple[Meter, Sequence[Domain]]] = []
     failed = []
-    try:
+    with contextlib.ExitStack() as held:  # each is closed, whatever becomes of the others
         for entry in spec["meters"]:
             meter = _meter(entry, spec["gpu_uuids"])
-            opened.append((meter, ()))
+            held.callback(meter.close)
             try:
-                opened[-1] = (meter, list(meter.open()))
+                opened.append((meter, list(meter.open())))
             except LlemError as error:
                 failed.append((meter.name, {"message": error.message, "hint": error.hint, "code": error.code}))
         domains = [(meter.name, attrs.asdict(domain)) for meter, listed in opened for domain in listed]
         answer({"domains": domains, "failed": failed})
         _serve(opened, spec, answer)
-    finally:
-        for meter, _ in opened:
-            meter.close()
 
 
 def _serve(opened: Sequence[tuple[Meter, Sequence[Domain]]], spec: Mapping[str, Any], answer: Answer) -> None:
@@ -193,8 +190,9 @@ def _serve(opened: Sequence[tuple[Meter, Sequence[Domain]]], spec: Mapping[str, 
     try:
         while commands.get() == "begin":
             sampling = Sampling(opened, time.monotonic_ns)
-            for uuid in spec["gpu_uuids"] if nvml else ():
-                sampling.add_health(nvml, uuid)  # type: ignore[arg-type]
+            if nvml is not None:
+                for uuid in spec["gpu_uuids"]:
+                    sampling.add_health(nvml, uuid)
             if not _read_until_end(sampling, commands, spec["events_fd"]):
                 return
             rows, errors = sampling.take()

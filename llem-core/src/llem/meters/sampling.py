@@ -11,7 +11,7 @@ from llem.meters.base import CounterMeter, Domain, Meter, PowerMeter
 from llem.meters.trace import ReadingName, TraceRow
 from llem.meters.tracker import CounterTracker, SampleTracker
 
-__all__ = ["POWER_PACE_S", "Sampling"]
+__all__ = ["Sampling"]
 
 POWER_PACE_S = 0.02
 HEALTH_PACE_S = 1.0

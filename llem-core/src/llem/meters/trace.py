@@ -9,7 +9,7 @@ import attrs
 
 from llem.devices.nvml import THROTTLE_BITS
 
-__all__ = ["HEALTH_READINGS", "ReadingName", "TraceRow", "health_summary", "series"]
+__all__ = ["ReadingName", "TraceRow", "health_summary", "series"]
 
 ReadingName = Literal["counter_j", "power_w", "temperature_c", "throttle_bits", "utilisation_percent", "sm_clock_mhz"]
 HEALTH_READINGS: tuple[ReadingName, ...] = ("temperature_c", "throttle_bits", "utilisation_percent", "sm_clock_mhz")

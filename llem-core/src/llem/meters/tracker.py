@@ -10,6 +10,8 @@ from llem.meters.trace import ReadingName, TraceRow
 __all__ = ["CounterTracker", "SampleTracker"]
 
 MS = 1_000_000
+#: Time between reads while a tick is searched for, and between reads of a counter that never stands still.
+PACE_NS, FAST_PACE_NS = MS, 20 * MS
 #: Ticks looked for one by one after a window's beginning: longer than the sensor's delay (0.32 s at 100 ms).
 EDGE_TICKS = 5
 #: Within a window every so many ticks one is looked for.
@@ -28,18 +30,12 @@ class CounterTracker:
 
     Args:
         period_s: nominal update period; the real one is learnt.
-        pace_ns: time between reads while searching for a tick.
-        fast_pace_ns: time between reads of a fast counter.
     """
 
-    def __init__(
-        self, meter: str, domain: str, period_s: float, pace_ns: int = MS, fast_pace_ns: int = 20 * MS
-    ) -> None:
+    def __init__(self, meter: str, domain: str, period_s: float) -> None:
         self.meter, self.domain = meter, domain
         self._nominal_ns = round(period_s * 1e9)
-        self._pace_ns = pace_ns
-        self._fast_pace_ns = fast_pace_ns
-        self.fast = self._nominal_ns <= fast_pace_ns
+        self.fast = self._nominal_ns <= FAST_PACE_NS
         self._value: float | None = None
         self._last_read_ns = 0
         self._read_end_ns = 0
@@ -48,9 +44,9 @@ class CounterTracker:
         self._cost_ns = 0
         self._thin_in: int | None = None
 
-    def thin(self, after: int = EDGE_TICKS) -> None:
-        """Look for every tick `after` times more, then for every `THIN`th."""
-        self._thin_in = after
+    def thin(self) -> None:
+        """Look for every tick `EDGE_TICKS` times more, then for every `THIN`th."""
+        self._thin_in = EDGE_TICKS
 
     def dense(self) -> None:
         """Look for every tick again, from the next one on."""
@@ -93,10 +89,10 @@ class CounterTracker:
     def due_ns(self, now_ns: int) -> int:
         """When to read next."""
         if self.fast:
-            return self._last_read_ns + self._fast_pace_ns
+            return self._last_read_ns + FAST_PACE_NS
         period, last = self.period_ns, self._tick_ns
         if period is None or last is None:
-            return self._read_end_ns + self._pace_ns
+            return self._read_end_ns + PACE_NS
         # a tenth of a period early: ticks come up to 3 % early, and one that falls into the sleep is known to a tenth
         # of a period only
         early = period // 10 + self._cost_ns
@@ -106,7 +102,7 @@ class CounterTracker:
             return expected - early
         if self._read_end_ns - last > LOST * period * self._stride:  # search anew, but gently
             return self._read_end_ns + period // 20
-        return self._read_end_ns + self._pace_ns
+        return self._read_end_ns + PACE_NS
 
 
 class SampleTracker:

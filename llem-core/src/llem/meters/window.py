@@ -20,7 +20,6 @@ import itertools
 import math
 import statistics
 from collections.abc import Sequence
-from typing import Any
 
 import attrs
 
@@ -212,17 +211,27 @@ def _reading(rows: Sequence[TraceRow], meter: str, domain: Domain, t0_ns: int, t
     integrated = power_energy(power, t0_ns, t1_ns, period)
     if domain.method == "power":
         if integrated is None:
-            return _reading_of(meter, domain, None, reason="meter_failed")
+            return EnergyReading.of(meter, domain, None, reason="meter_failed")
         joules, budget, updates = integrated
-        return _reading_of(meter, domain, joules, budget=budget, period_s=period, updates=updates)
+        budget = _with_sensor(budget, domain, joules)
+        return EnergyReading.of(meter, domain, joules, budget=budget, period_s=period, updates=updates)
     counter = series(rows, meter, domain.name, "counter_j")
     fault = _counter_fault(counter, t0_ns, t1_ns, period)
     counted = None if fault else counter_energy(counter, power, t0_ns, t1_ns, period)
     if counted is None:
-        return _reading_of(meter, domain, None, reason=fault or "meter_failed")
+        return EnergyReading.of(meter, domain, None, reason=fault or "meter_failed")
     joules, budget, period, updates = counted
+    budget = _with_sensor(budget, domain, joules)
     cross = None if integrated is None else integrated[0]
-    return _reading_of(meter, domain, joules, budget=budget, period_s=period, updates=updates, cross_energy_j=cross)
+    return EnergyReading.of(
+        meter, domain, joules, budget=budget, period_s=period, updates=updates, cross_energy_j=cross
+    )
+
+
+def _with_sensor(budget: ErrorBudget, domain: Domain, joules: float) -> ErrorBudget:
+    """The budget with the sensor's stated uncertainty, where one is stated."""
+    relative = domain.sensor_relative
+    return budget if relative is None else attrs.evolve(budget, sensor_j=relative * abs(joules))
 
 
 def _counter_fault(rows: Sequence[TraceRow], t0_ns: int, t1_ns: int, period_s: float) -> str | None:
@@ -233,19 +242,3 @@ def _counter_fault(rows: Sequence[TraceRow], t0_ns: int, t1_ns: int, period_s: f
     if not rows or t1_ns - rows[-1].t_ns > patience_ns:
         return "counter_stuck"
     return None
-
-
-def _reading_of(meter: str, domain: Domain, joules: float | None, **rest: Any) -> EnergyReading:
-    budget: ErrorBudget | None = rest.pop("budget", None)
-    if budget is not None and joules is not None and domain.sensor_relative is not None:
-        budget = attrs.evolve(budget, sensor_j=domain.sensor_relative * abs(joules))
-    return EnergyReading(
-        meter=meter,
-        domain=domain.name,
-        scope=domain.scope,
-        kind=domain.kind,
-        instrument=domain.instrument,
-        energy_j=joules,
-        budget=budget,
-        **rest,
-    )

@@ -35,9 +35,9 @@ def render_effects(effects: Sequence[Effect], console: Console | None = None) ->
         _notes(effects, out)
 
 
-def render_pairs(pairs: Sequence[PairEffect], console: Console | None = None) -> None:
+def render_pairs(pairs: Sequence[PairEffect]) -> None:
     """Print each pair of experiments by itself: a table for each metric."""
-    out = screen(console)
+    out = screen()
     short = prefixes(sorted({name for pair in pairs for name in (pair.reference_id, pair.value_id)}))
     for metric, group in itertools.groupby(pairs, key=lambda pair: pair.metric):
         rows = list(group)

@@ -9,11 +9,12 @@ from llem.findings import FINDINGS, REASONS
 from llem.reports.figures import bare, figure, grid, number, plain, put, screen, two
 from llem.reports.serving import load_text, percentiles, render_curves
 from llem.results.models import DomainMetrics, Quantity, Result
+from llem.results.overview import state_of
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-__all__ = ["figure", "render_result", "render_results"]
+__all__ = ["render_result", "render_results"]
 
 #: What is printed, in this order; the rest is in `--json`.
 ROWS: tuple[tuple[str, str], ...] = (
@@ -164,13 +165,12 @@ def render_results(results: Sequence[Result], console: Console | None = None) ->
     table = grid("id", "configuration", "J per output token", "output token/s", "outcome", words=[1, 4])
     for result in results:
         config = result.config
-        state = "" if result.valid else " (not valid)" if result.outcome == "done" else ""
-        numbers = (result.metrics.get(name) for name in ("energy_per_output_token_j", "output_tokens_per_s"))
+        figures = (result.metrics.get(name) for name in ("energy_per_output_token_j", "output_tokens_per_s"))
         table.add_row(
             plain(result.id),
             plain(f"{config.get('backend')} · {config.get('model')} · {config.get('dtype')} · {load_text(config)}"),
-            *[plain(bare(number)) for number in numbers],
-            plain(result.outcome + state),
+            *[plain(bare(quantity)) for quantity in figures],
+            plain(state_of(result)),
         )
     put(out, table)
     render_curves(results, out)

@@ -40,6 +40,13 @@ class Check:
     fix: str = ""
 
 
+def _version(name: str) -> str | None:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return None
+
+
 @attrs.frozen
 class Probes:
     """Where the facts come from; tests and other machines put their own here.
@@ -54,7 +61,7 @@ class Probes:
     docker: Callable[[], Docker] = probe_docker
     slurm: Callable[[], Slurm] = probe_slurm
     plugins: Callable[[], Registry] = registry
-    version: Callable[[str], str | None] = lambda name: _version(name)
+    version: Callable[[str], str | None] = _version
     poll_s: float = 1.0
 
 
@@ -199,13 +206,6 @@ def _torch(probes: Probes) -> Iterator[Check]:
         yield Check("torch", "warning", f"{version} is a build without CUDA", "install a CUDA build of torch")
     elif version is not None:
         yield Check("torch", "ok", version)
-
-
-def _version(name: str) -> str | None:
-    try:
-        return metadata.version(name)
-    except metadata.PackageNotFoundError:
-        return None
 
 
 def _rapl(probes: Probes) -> Iterator[Check]:

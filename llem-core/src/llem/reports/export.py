@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from llem.results.files import machine_errors
+from llem.results.files import machine_errors, make_folder
 from llem.results.frame import polars_frame
 
 __all__ = ["csv_text", "jsonl_text", "write_parquet"]
@@ -46,4 +46,5 @@ def write_parquet(columns: Columns, path: str | Path) -> None:
     """Raises MachineError without polars, or where the file cannot be written."""
     frame = polars_frame(columns)
     with machine_errors(Path(path)):
+        make_folder(Path(path).parent)
         frame.write_parquet(path)

@@ -26,6 +26,7 @@ __all__ = [
     "scaled",
     "screen",
     "setting",
+    "settings",
     "two",
 ]
 
@@ -61,6 +62,7 @@ def _decimals(value: float, half: float | None) -> int:
 
 
 def number(value: float, half: float | None = None) -> str:
+    """The value with the decimals that its half-width leaves meaning in; in powers of ten where it is far from 1."""
     if value and not 1e-6 <= abs(value) < 1e9:
         return f"{value:.3e}"
     return f"{value:,.{_decimals(value, half)}f}"
@@ -133,6 +135,7 @@ def put(out: Console, table: Any) -> None:
 
 
 def plain(text: str) -> Any:
+    """Text in which rich finds no markup, whatever it holds."""
     from rich.text import Text
 
     return Text(text)
@@ -161,3 +164,8 @@ def bare(quantity: Quantity | None) -> str:
 def setting(value: Any) -> str:
     """A value of an axis in few characters, as YAML would have it."""
     return value if isinstance(value, str) else json.dumps(value, default=str, ensure_ascii=False)
+
+
+def settings(values: Mapping[str, Any]) -> str:
+    """What a point of a study sets, by path."""
+    return " ".join(f"{path}={setting(value)}" for path, value in values.items())

@@ -9,7 +9,7 @@ from typing import Any
 from llem.config.models import Experiment
 from llem.config.order import Order
 from llem.errors import Problem
-from llem.reports.figures import setting
+from llem.reports.figures import settings
 from llem.study.axes import Point
 from llem.study.document import study_document
 from llem.study.estimate import BASIS, Estimate, estimate, estimate_groups
@@ -144,7 +144,7 @@ def _reasons(problems: Sequence[Problem]) -> str:
 
 
 def _values(point: Point) -> str:
-    return " ".join(f"{path}={setting(value)}" for path, value in point.values.items()) or "the base alone"
+    return settings(point.values) or "the base alone"
 
 
 def duration(seconds: float) -> str:

@@ -11,13 +11,13 @@ from contextlib import contextmanager
 from typing import Any
 
 from llem.experiment.events import Emit, Event, silent
-from llem.reports.figures import new_console, setting
+from llem.reports.figures import new_console, settings
 from llem.reports.time_left import TimeLeft
 
-__all__ = ["Estimate", "StudyEstimate", "progress"]
+__all__ = ["ExperimentProgress", "StudyProgress", "progress"]
 
 
-class Estimate:
+class ExperimentProgress:
     """What is known of how far the run of one experiment has come, from its events. Pure but for the clock it is given.
 
     Args:
@@ -62,7 +62,7 @@ class Estimate:
         return _joined(parts, self.left_s(now))
 
 
-class StudyEstimate:
+class StudyProgress:
     """The same for a study of many experiments, from the event `study` on: how many are done, failed and left."""
 
     def __init__(self, event: Event) -> None:
@@ -73,6 +73,7 @@ class StudyEstimate:
         self._points: Mapping[str, Mapping[str, Any]] = event.get("points", {})
         self._at: dict[int, tuple[str, str]] = {}  # of a worker: experiment ("" for none), phase
         self._watts: dict[int, float] = {}
+        self._waiting: dict[tuple[int, ...], str] = {}  # of an engine process that has no worker yet: what for
 
     def update(self, event: Event, now: float) -> None:
         """Take an event; those of workers have the number of their worker."""
@@ -81,6 +82,11 @@ class StudyEstimate:
         if kind == "phase":
             trial = f"trial {event['trial'] + 1}" if event["phase"] == "trial" else str(event["phase"])
             self._at[worker] = event.get("id") or "", trial
+        elif kind in ("waiting", "waited") and "worker" not in event:
+            share = tuple(event.get("share", ()))
+            self._waiting.pop(share, None)
+            if kind == "waiting":
+                self._waiting[share] = f"waiting for {event['for']}"
         elif kind == "waiting":
             self._at[worker] = "", f"waiting for {event['for']}"
         elif kind == "power" and event["watts"]:  # nothing is read without a meter, which is not 0 W
@@ -104,7 +110,8 @@ class StudyEstimate:
 
     def line(self, now: float) -> str:
         """One line of status."""
-        return self._line([f"{name[:8]} {phase}".strip() for name, phase in self._at.values()], now)
+        phases = [f"{name[:8]} {phase}".strip() for name, phase in self._at.values()]
+        return self._line([*phases, *self._waiting.values()], now)
 
     def _line(self, phases: list[str], now: float) -> str:
         parts = [f"{self.done} of {self.experiments} done"]
@@ -120,9 +127,10 @@ class StudyEstimate:
         found = []
         for worker, (name, phase) in sorted(self._at.items()):
             watts = self._watts.get(worker)
-            values = " ".join(f"{path}={setting(value)}" for path, value in self._points.get(name, {}).items())
-            found.append((name[:8], values, phase, "" if watts is None else f"{watts:.0f} W"))
-        return found
+            found.append(
+                (name[:8], settings(self._points.get(name, {})), phase, "" if watts is None else f"{watts:.0f} W")
+            )
+        return [*found, *(("", "", waiting, "") for waiting in self._waiting.values())]
 
     def table(self, now: float) -> Any:
         """The line without the phases, and the rows, for a terminal."""
@@ -192,11 +200,11 @@ class _Shown:
 
     def __init__(self, trials: int) -> None:
         self._many = not trials
-        self._known: Estimate | StudyEstimate = Estimate(trials)
+        self._known: ExperimentProgress | StudyProgress = ExperimentProgress(trials)
 
     def update(self, event: Event, now: float) -> None:
         if self._many and event.get("event") == "study":
-            self._known = StudyEstimate(event)
+            self._known = StudyProgress(event)
         self._known.update(event, now)
 
     def line(self, now: float) -> str:
@@ -204,7 +212,7 @@ class _Shown:
 
     def display(self, now: float) -> Any:
         """For a terminal: the table of a study once it is known, else a line."""
-        return self._known.table(now) if isinstance(self._known, StudyEstimate) else self._known.line(now)
+        return self._known.table(now) if isinstance(self._known, StudyProgress) else self._known.line(now)
 
     def lasting(self, event: Event) -> str | None:
         """What stays on the screen: warnings, each trial, each failure, and how each experiment of a study ended."""
@@ -225,9 +233,9 @@ def _plain(console: Any, shown: _Shown, event: Event, verbose: bool) -> None:
     now = time.monotonic()
     shown.update(event, now)
     if line := shown.lasting(event):
-        console.print(line, highlight=False, markup=False)
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
     elif event.get("event") == "phase" and (verbose or event["phase"] not in ("trial", "pause")):
-        console.print(shown.line(now), highlight=False)
+        console.print(shown.line(now), highlight=False, soft_wrap=True)
 
 
 def _trial_line(event: Mapping[str, Any], many: bool) -> str:

@@ -26,12 +26,13 @@ ENDS = ("", "_p50", "_p90", "_p95", "_p99")
 def load_text(config: Mapping[str, Any]) -> str:
     """How requests arrive, in few words."""
     load = config.get("load", {})
-    if load.get("kind", "offline") == "closed":
-        return f"{load['concurrency']} clients"
-    if load.get("kind", "offline") == "open":
+    kind = load.get("kind", "offline")
+    if kind == "closed":
+        return f"{load.get('concurrency', '?')} clients"
+    if kind == "open":
         share = load.get("capacity_share")
         return f"{load['request_rate']:g} requests/s" if share is None else f"{share:.0%} of capacity"
-    if load.get("kind", "offline") == "replay":
+    if kind == "replay":
         return "trace" + ("" if load["speed"] == 1 else f" × {load['speed']:g}")
     return f"batch {load.get('batch_size', '?')}"
 
@@ -44,14 +45,14 @@ def percentiles(result: Result) -> Any:
     for column in table.columns[1:]:
         column.justify = "right"
     for name, label in LATENCIES.items():
-        quantities = [result.metrics[f"{name}{end}_s"] for end in ENDS]
+        quantities = [result.metrics.get(f"{name}{end}_s") for end in ENDS]
         table.add_row(label, *[plain(_short(quantity)) for quantity in quantities])
     return table
 
 
-def _short(quantity: Quantity) -> str:
+def _short(quantity: Quantity | None) -> str:
     """Value and unit, without the interval."""
-    if quantity.value is None:
+    if quantity is None or quantity.value is None:
         return "–"
     unit, divisor = scaled(quantity.value, quantity.unit)
     return f"{number(quantity.value / divisor)} {unit}"

@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from llem.reports.axis_table import render_effects
-from llem.reports.figures import figure, plain, screen, setting
+from llem.reports.figures import figure, plain, screen, settings
 from llem.results.collection import EFFECT_METRICS, effects_of
 from llem.results.directions import lower_is_better
-from llem.results.overview import Overview
+from llem.results.overview import Overview, state_of
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -21,12 +21,10 @@ __all__ = ["MANY", "render_summary"]
 MANY = 200
 
 
-def render_summary(
-    rows: Sequence[Overview], study: Mapping[str, Any], axes: Sequence[str], console: Console | None = None
-) -> None:
+def render_summary(rows: Sequence[Overview], study: Mapping[str, Any], axes: Sequence[str]) -> None:
     """Print the summary of overviews that have `EFFECT_METRICS`. `axes`: those that vary."""
-    out = screen(console)
-    states = Counter(row.state for row in rows).most_common()
+    out = screen()
+    states = Counter(map(state_of, rows)).most_common()
     out.print(plain(f"{len(rows):,} experiments: " + ", ".join(f"{count:,} {state}" for state, count in states)))
     for error, count in Counter(row.error for row in rows if row.error).most_common(5):
         out.print(plain(f"  {count:,} × {error}"))
@@ -49,5 +47,4 @@ def _best(rows: Sequence[Overview], metric: str, study: Mapping[str, Any], out: 
     choose = min if lower_is_better(metric) else max
     row = choose(valued, key=lambda one: one[0])[1]
     values = study.get("points", {}).get(row.id, {}).get("values", {})
-    where = " ".join(f"{path}={setting(value)}" for path, value in values.items())
-    out.print(plain(f"best {metric}: {figure(row.metrics[metric])}  {row.id}  {where}".rstrip()))
+    out.print(plain(f"best {metric}: {figure(row.metrics[metric])}  {row.id}  {settings(values)}".rstrip()))

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from llem.findings import REASONS
 from llem.reports.figures import bare, grid, plain, put, screen, setting
 from llem.reports.serving import render_curves
 from llem.results.models import Quantity, Result
-
-if TYPE_CHECKING:
-    from rich.console import Console
+from llem.results.overview import state_of
 
 __all__ = ["headings", "prefixes", "render_study", "varied"]
 
@@ -23,9 +21,9 @@ FIGURES: tuple[tuple[str, str], ...] = (
 )
 
 
-def render_study(results: Sequence[Result], study: Mapping[str, Any], console: Console | None = None) -> None:
+def render_study(results: Sequence[Result], study: Mapping[str, Any]) -> None:
     """Print results in the order given; `study` is the content of study.json."""
-    out = screen(console)
+    out = screen()
     axes = varied(study, [result.id for result in results])
     points = study.get("points", {})
     words = [*range(1, len(axes) + 1), len(axes) + len(FIGURES) + 1]
@@ -54,12 +52,11 @@ def _bare(quantity: Quantity | None) -> str:
 
 def _missing(results: Sequence[Result]) -> Iterator[str]:
     """Why figures are missing, each reason once."""
-    absent: dict[str, list[str]] = {}
+    absent: dict[str, dict[str, None]] = {}  # in order, each heading once
     for name, heading in FIGURES:
         for quantity in (result.metrics.get(name) for result in results):
             if quantity is not None and quantity.value is None:
-                headings_of = absent.setdefault(quantity.reason or "", [])
-                headings_of.extend([heading] if heading not in headings_of else [])
+                absent.setdefault(quantity.reason or "", {})[heading] = None
     for reason, names in absent.items():
         yield f"– in {', '.join(names)}: {REASONS.get(reason, reason)}"
 
@@ -82,6 +79,4 @@ def headings(paths: Sequence[str]) -> list[str]:
 
 
 def _outcome(result: Result) -> str:
-    if result.outcome == "done":
-        return "done" if result.valid else "done (not valid)"
-    return f"{result.outcome}: {result.error}" if result.error else result.outcome
+    return f"{result.outcome}: {result.error}" if result.error else state_of(result)

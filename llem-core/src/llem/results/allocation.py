@@ -5,8 +5,8 @@ bears the window's energy in proportion to the output tokens that it emitted wit
 
     energy of request i = window energy * tokens of i within the window / tokens of all within the window
 
-The shares add up to the window's energy to the last bit. Prompts are not weighed: the cost of a
-long one is shared by all.
+The shares add up to the window's energy to the last bit. Prompts are not weighed: the cost of a long one is shared by
+all.
 """
 
 from __future__ import annotations
@@ -14,11 +14,9 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from llem.results.energies import gross, headline
-from llem.results.flow import Flow, flow_of
-from llem.results.models import RequestRow, Trial
+from llem.results.flow import Flow
 
-__all__ = ["allocate", "requests_energy", "whole_requests_energy"]
+__all__ = ["allocate", "whole_requests_energy"]
 
 
 def allocate(total: float, weights: Sequence[int]) -> list[float]:
@@ -36,21 +34,13 @@ def allocate(total: float, weights: Sequence[int]) -> list[float]:
     return shares
 
 
-def requests_energy(trial: Trial, rows: Sequence[RequestRow]) -> list[float] | None:
-    """Allocated joules of each row; None where the window's energy is not known or no token came within it."""
-    chosen = headline([trial])
-    energy = gross(trial, chosen.of(trial)).value if chosen else None
-    return _of(flow_of(trial, rows), energy)
-
-
 def whole_requests_energy(flow: Flow, energy_j: float) -> list[float]:
-    """Allocated joules, ascending, of the requests that arrived and ended well within the window."""
-    shares = _of(flow, energy_j)
-    if shares is None:
-        return []
-    return sorted(shares[i] for i in flow.completed if flow.arrival[i] >= flow.t0)
+    """Allocated joules, ascending, of the requests that arrived and ended well within the window.
 
-
-def _of(flow: Flow, energy_j: float | None) -> list[float] | None:
+    None of them where no token came within it.
+    """
     weights = flow.emitted.tolist()
-    return allocate(energy_j, weights) if energy_j is not None and sum(weights) else None
+    if not any(weights):
+        return []
+    shares = allocate(energy_j, weights)
+    return sorted(shares[i] for i in flow.completed if flow.arrival[i] >= flow.t0)

@@ -9,9 +9,9 @@ from llem.findings import Finding, finding
 from llem.meters.trace import TraceRow
 from llem.results.domains import domain_metrics
 from llem.results.drift import steady_state
-from llem.results.energies import headline, idle_power
+from llem.results.energies import Key, headline, idle_power, key_of
 from llem.results.flow import Flow
-from llem.results.host import host_bound, power_limit
+from llem.results.host_bound import host_bound, power_limit
 from llem.results.models import BaselineReading, Quantity, Trial
 from llem.results.precision import precision
 from llem.results.serving_checks import serving_checks
@@ -24,6 +24,12 @@ __all__ = ["check_all", "merge"]
 DISAGREE, SUSPECT = 0.02, 0.05
 IDLE_DRIFT = 0.03
 SHORT_WINDOW_S = 5.0
+#: Why a reading has no energy, by its code.
+ABSENT = {
+    "counter_stuck": "the energy counter stood still",
+    "counter_reset": "the energy counter went backwards",
+    "meter_failed": "the meter gave no reading",
+}
 #: Calibration of single boards is off by up to 5 %, so a reading may exceed the limit by that much and still be right.
 LIMIT_MARGIN = 1.05
 
@@ -35,11 +41,12 @@ def check_all(
     works: Sequence[WindowWork | ServingWork | None],
     flows: Sequence[Flow | None],
     metrics: Mapping[str, Quantity],
-    traces: Mapping[int, Sequence[TraceRow]] | None,
+    traces: Mapping[int, Sequence[TraceRow]],
 ) -> list[Finding]:
     """Every check in turn. `works` and `flows` are per trial, in the order of `trials`; `traces` by trial index."""
     found: list[Finding] = []
     found += _design(setup, trials)
+    found += _absent_energy(trials)
     found += _meters(trials, baselines)
     found += steady_state(trials, flows, traces)
     found += _idle(trials, baselines)
@@ -72,6 +79,23 @@ def _design(setup: Setup, trials: Sequence[Trial]) -> Iterable[Finding]:
         yield finding("interval_wide", message, relative_half_width=width, target=setup.target_half_width)
 
 
+def _absent_energy(trials: Sequence[Trial]) -> Iterable[Finding]:
+    """What the headline lacks. Where a meter raised an error, the worker has told it already."""
+    chosen = headline(trials)
+    if chosen is None:
+        return
+    where: dict[tuple[str, Key], list[Trial]] = {}
+    for trial in trials:
+        told = {(one.evidence["meter"], one.evidence["domain"]) for one in trial.findings if one.code == "meter_failed"}
+        for reading in trial.energies:
+            key = key_of(reading)
+            if key in chosen.of(trial) and key not in told and reading.reason in ABSENT:
+                where.setdefault((reading.reason, key), []).append(trial)
+    for (code, (meter, domain)), lacking in where.items():
+        message = f"{domain}: {ABSENT[code]}{_in(lacking)}"
+        yield finding(code, message, meter=meter, domain=domain, trials=_indices(lacking))
+
+
 def _meters(trials: Sequence[Trial], baselines: Sequence[BaselineReading]) -> Iterable[Finding]:
     gappy = [trial for trial in trials if any(one.budget and one.budget.gap_j > 0 for one in trial.energies)]
     if gappy:
@@ -89,12 +113,13 @@ def _meters(trials: Sequence[Trial], baselines: Sequence[BaselineReading]) -> It
 
 def _idle(trials: Sequence[Trial], baselines: Sequence[BaselineReading]) -> Iterable[Finding]:
     chosen = headline(trials)
-    after = [baseline for baseline in baselines if baseline.phase == "after"]
-    for baseline in after if chosen else ():
+    if chosen is None:
+        return
+    for baseline in (one for one in baselines if one.phase == "after"):
         for reading in baseline.readings:
-            key = (reading.meter, reading.domain)
+            key = key_of(reading)
             before = idle_power(baselines, baseline.restart, key).value
-            counted = chosen is not None and key in chosen.keys.get(baseline.restart, ())
+            counted = key in chosen.keys.get(baseline.restart, ())
             if not counted or not before or reading.energy_j is None:
                 continue
             watts = reading.energy_j / baseline.duration_s

@@ -155,7 +155,7 @@ def effects_of(
     points = study.get("points", {})
     placed = sorted(  # the file's order, so that the reference is the first value that the file gives
         ((points[row.id]["number"], row) for row in rows if row.valid and row.id in points),
-        key=lambda placed: placed[0],
+        key=lambda pair: pair[0],
     )
     found = []
     for metric in metrics:

@@ -4,31 +4,31 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import attrs
 
 from llem.errors import StoreError
+from llem.results.directions import lower_is_better
 from llem.results.energies import gross, headline
+from llem.results.metrics import ENERGY_PER
 from llem.results.models import Trial
 from llem.results.requests import requests_within
 from llem.results.statistics import Interval, holm, mean, paired_ratio, welch_ratio
 
 __all__ = ["COMPARED", "Comparison", "compare", "interleaved", "trial_values"]
 
-#: Metrics that every trial has by itself, their units, and whether less of it is better.
-COMPARED: dict[str, tuple[str, bool]] = {
-    "energy_per_output_token_j": ("J", True),
-    "energy_per_request_j": ("J", True),
-    "power_w": ("W", True),
-    "output_tokens_per_s": ("token/s", False),
-    "requests_per_s": ("request/s", False),
+#: Metrics that every trial has by itself, and their units.
+COMPARED: Mapping[str, str] = {
+    "energy_per_output_token_j": "J",
+    "energy_per_request_j": "J",
+    "power_w": "W",
+    "output_tokens_per_s": "token/s",
+    "requests_per_s": "request/s",
 }
 
-_COUNTS: dict[str, Callable[[Trial], float]] = {
-    "energy_per_output_token_j": lambda trial: trial.output_tokens,
-    "energy_per_request_j": requests_within,
-    "power_w": lambda trial: trial.duration_s,
+#: What is counted for each rate.
+RATES: Mapping[str, Callable[[Trial], float]] = {
     "output_tokens_per_s": lambda trial: trial.output_tokens,
     "requests_per_s": requests_within,
 }
@@ -65,18 +65,26 @@ class Comparison:
 
 def trial_values(trials: Sequence[Trial], metric: str) -> list[float] | None:
     """One value of `metric` per trial; None where a trial has none or it is not above 0 (logarithms are taken)."""
-    count = _COUNTS[metric]
-    if metric.endswith("_per_s"):
-        values = [count(trial) / trial.duration_s for trial in trials]
-    else:
-        chosen = headline(trials)
-        if chosen is None:
-            return None
-        energies = [gross(trial, chosen.of(trial)).value for trial in trials]
-        if any(energy is None or count(trial) == 0 for energy, trial in zip(energies, trials, strict=True)):
-            return None
-        values = [(energy or 0.0) / count(trial) for energy, trial in zip(energies, trials, strict=True)]
+    values = _rates(trials, metric) if metric in RATES else _energies(trials, metric)
     return values if values and min(values) > 0 else None
+
+
+def _rates(trials: Sequence[Trial], metric: str) -> list[float]:
+    return [RATES[metric](trial) / trial.duration_s for trial in trials]
+
+
+def _energies(trials: Sequence[Trial], metric: str) -> list[float] | None:
+    """None where a trial has no energy, or nothing to divide it by."""
+    chosen = headline(trials)
+    if chosen is None:
+        return None
+    values = []
+    for trial in trials:
+        energy, count = gross(trial, chosen.of(trial)).value, ENERGY_PER[metric](trial)
+        if energy is None or count == 0:
+            return None
+        values.append(energy / count)
+    return values
 
 
 def interleaved(a: Sequence[Trial], b: Sequence[Trial]) -> bool:
@@ -117,14 +125,14 @@ def compare(a: Sequence[Trial], b: Sequence[Trial], metrics: Sequence[str] = tup
     return [
         Comparison(
             metric=metric,
-            unit=COMPARED[metric][0],
+            unit=COMPARED[metric],
             a=mean(first),
             b=mean(second),
             ratio=ratio,
             method="paired_by_block" if paired else "welch",
             p_adjusted=p_adjusted,
             probability_lower=lower,
-            lower_is_better=COMPARED[metric][1],
+            lower_is_better=lower_is_better(metric),
         )
         for (metric, first, second, ratio, lower), p_adjusted in zip(found, adjusted, strict=True)
     ]

@@ -19,7 +19,7 @@ from llem.results.serving_work import ServingWork, serving_work
 from llem.results.setup import Setup, setup_of
 from llem.results.work import WindowWork, window_work
 
-__all__ = ["PUBLISHABLE_TRIALS", "compute_result"]
+__all__ = ["compute_result"]
 
 PUBLISHABLE_TRIALS = 5
 
@@ -31,7 +31,7 @@ def compute_result(
     baselines: Sequence[BaselineReading],
     requests: Mapping[int, Sequence[RequestRow]],
     outcomes: Sequence[Mapping[str, Any]],
-    traces: Mapping[int, Sequence[TraceRow]] | None,
+    traces: Mapping[int, Sequence[TraceRow]],
 ) -> Result:
     """The Result of one experiment.
 

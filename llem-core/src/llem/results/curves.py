@@ -9,7 +9,7 @@ import attrs
 from llem.results.models import Quantity, Result
 from llem.results.serial import canonical
 
-__all__ = ["COLUMNS", "CurvePoint", "comparable", "latency_energy_curve"]
+__all__ = ["CurvePoint", "comparable", "latency_energy_curve"]
 
 #: Metrics of one point, by the name they have in a Result.
 COLUMNS = (
@@ -23,6 +23,7 @@ COLUMNS = (
 )
 #: What may differ between the points of one curve: how many arrive.
 VARIED = ("request_rate", "capacity_share", "speed")
+NONE = Quantity(None, "")
 
 
 @attrs.frozen
@@ -37,11 +38,8 @@ class CurvePoint:
 
 def latency_energy_curve(results: Iterable[Result]) -> tuple[CurvePoint, ...]:
     """Points of the results that have a rate of arrivals, by it. Whether they are comparable is the caller's to see."""
-    points = [_point(result) for result in results if result.metrics.get("request_rate", _NONE).value is not None]
+    points = [_point(result) for result in results if result.metrics.get("request_rate", NONE).value is not None]
     return tuple(sorted(points, key=lambda point: (point.metrics["request_rate"].value or 0.0, point.id)))
-
-
-_NONE = Quantity(None, "")
 
 
 def _point(result: Result) -> CurvePoint:

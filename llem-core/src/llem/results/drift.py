@@ -19,7 +19,7 @@ from llem.results.flow import Flow
 from llem.results.models import Trial
 from llem.results.statistics import holm, mean, trend, zero_mean
 
-__all__ = ["Drift", "power_drift", "rate_drift", "speed_drift", "steady_state"]
+__all__ = ["steady_state"]
 
 PARTS = 10
 TOKEN_RATE = "output tokens per second"
@@ -30,7 +30,7 @@ WINDOWS, LARGE = 3, 0.10
 
 
 @attrs.frozen
-class Drift:
+class _Drift:
     """A fitted change over one window: `share` of the mean, from its beginning to its end."""
 
     what: str
@@ -39,15 +39,15 @@ class Drift:
     p_value: float
 
 
-def _fit(what: str, trial: int, values: Sequence[float]) -> Drift | None:
+def _fit(what: str, trial: int, values: Sequence[float]) -> _Drift | None:
     centre = mean(values)
     if centre == 0:
         return None
     line = trend(values)
-    return Drift(what, trial, line.slope * len(values) / centre, line.p_value)
+    return _Drift(what, trial, line.slope * len(values) / centre, line.p_value)
 
 
-def speed_drift(trial: Trial) -> Drift | None:
+def _speed_drift(trial: Trial) -> _Drift | None:
     """Drift of the duration of batches, in ten groups; None for fewer than ten batches."""
     n = len(trial.batch_s)
     if n < PARTS:
@@ -56,7 +56,7 @@ def speed_drift(trial: Trial) -> Drift | None:
     return _fit("time per batch", trial.index, [mean(part) for part in parts])
 
 
-def power_drift(trial: Trial, rows: Sequence[TraceRow], meter: str, domain: str) -> Drift | None:
+def _power_drift(trial: Trial, rows: Sequence[TraceRow], meter: str, domain: str) -> _Drift | None:
     """Drift of power in one domain; None where a tenth of the window has no sample.
 
     Samples of power where the meter has them, else the mean power between the counter's ticks.
@@ -79,42 +79,42 @@ def power_drift(trial: Trial, rows: Sequence[TraceRow], meter: str, domain: str)
     return _fit(f"power of {domain}", trial.index, [mean(part) for part in parts])
 
 
-def rate_drift(trial: Trial, flow: Flow) -> Drift | None:
+def _rate_drift(trial: Trial, flow: Flow) -> _Drift | None:
     """Drift of the rate of output tokens over a serving window; None where none came."""
     return _fit(TOKEN_RATE, trial.index, flow.token_rates(PARTS))
 
 
 def steady_state(
-    trials: Sequence[Trial], flows: Sequence[Flow | None], traces: Mapping[int, Sequence[TraceRow]] | None
+    trials: Sequence[Trial], flows: Sequence[Flow | None], traces: Mapping[int, Sequence[TraceRow]]
 ) -> list[Finding]:
     """`no_steady_state` for every series that drifts. The level is held over all windows together (Holm)."""
     chosen = headline(trials)
-    drifts = [drift for trial in trials if (drift := speed_drift(trial)) is not None]
+    drifts = [drift for trial in trials if (drift := _speed_drift(trial)) is not None]
     for trial, flow in zip(trials, flows, strict=True):
-        if flow is not None and (drift := rate_drift(trial, flow)) is not None:
+        if flow is not None and (drift := _rate_drift(trial, flow)) is not None:
             drifts.append(drift)
-    for trial in trials if chosen and traces else ():
+    for trial in trials:
         for meter, domain in chosen.of(trial) if chosen else ():
-            drift = power_drift(trial, (traces or {}).get(trial.index, ()), meter, domain)
+            drift = _power_drift(trial, traces.get(trial.index, ()), meter, domain)
             if drift is not None:
                 drifts.append(drift)
     serving = any(flow is not None for flow in flows)
     return _together(drifts) if serving else _each(drifts, SHARE)
 
 
-def _each(drifts: Sequence[Drift], share: float) -> list[Finding]:
+def _each(drifts: Sequence[_Drift], share: float) -> list[Finding]:
     """Windows judged one by one."""
     adjusted = holm([drift.p_value for drift in drifts])
-    bad: dict[str, list[Drift]] = {}
+    bad: dict[str, list[_Drift]] = {}
     for drift, p_value in zip(drifts, adjusted, strict=True):
         if abs(drift.share) > share and p_value < LEVEL:
             bad.setdefault(drift.what, []).append(attrs.evolve(drift, p_value=p_value))
     return [_report(what, found) for what, found in bad.items()]
 
 
-def _together(drifts: Sequence[Drift]) -> list[Finding]:
+def _together(drifts: Sequence[_Drift]) -> list[Finding]:
     """Windows of a serving load judged by the mean of their drifts, or one by one where they are too few."""
-    series: dict[str, list[Drift]] = {}
+    series: dict[str, list[_Drift]] = {}
     for drift in drifts:
         series.setdefault(drift.what, []).append(drift)
     if any(len(found) < WINDOWS for found in series.values()):
@@ -135,7 +135,7 @@ def _together(drifts: Sequence[Drift]) -> list[Finding]:
     ]
 
 
-def _report(what: str, found: Sequence[Drift]) -> Finding:
+def _report(what: str, found: Sequence[_Drift]) -> Finding:
     worst = max(found, key=lambda drift: abs(drift.share))
     return finding(
         "no_steady_state",

@@ -40,7 +40,6 @@ SCOPES: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("modelled", ("node",)),
 )
 
-
 #: A meter and one of its domains.
 Key = tuple[str, str]
 
@@ -64,6 +63,7 @@ class Headline:
 
 
 def key_of(reading: EnergyReading) -> Key:
+    """What tells a reading from the others of its trial."""
     return reading.meter, reading.domain
 
 
@@ -129,6 +129,7 @@ def _coverage(readings: Sequence[EnergyReading]) -> Counter[Key]:
 
 
 def reading_of(readings: Sequence[EnergyReading], key: Key) -> EnergyReading | None:
+    """The reading of one domain by one meter; None where there is none."""
     return next((reading for reading in readings if key_of(reading) == key), None)
 
 

@@ -17,7 +17,17 @@ from llem.errors import LlemError, MachineError, StoreError
 from llem.results.migrations import upgrade
 from llem.results.serial import digest, parse, to_text
 
-__all__ = ["DIGEST", "corrupt", "machine_errors", "read_gzip", "read_json", "stored_digest", "write", "write_json"]
+__all__ = [
+    "DIGEST",
+    "corrupt",
+    "machine_errors",
+    "make_folder",
+    "read_gzip",
+    "read_json",
+    "stored_digest",
+    "write",
+    "write_json",
+]
 
 #: Key under which a JSON file carries the SHA-256 of everything else in it.
 DIGEST = "digest"
@@ -56,7 +66,18 @@ def _refusal(path: Path, error: OSError) -> LlemError:
         return StoreError(f"{path} is there already and is never overwritten", "write to a new folder", "store_exists")
     if isinstance(error, FileNotFoundError):
         return StoreError(f"{path} is missing", _mend(path), "store_corrupt")
-    return MachineError(f"{path}: {error.strerror or error}", "see what the operating system reports", "machine")
+    reason = (error.strerror or str(error)).lower()
+    return MachineError(f"{path}: {reason}", "see what the operating system reports", "machine")
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder and those it is in. Raises MachineError where a file, or nothing at all, stands in the way."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, FileNotFoundError, NotADirectoryError) as error:
+        at = f": {error.filename}" if error.filename not in (None, str(path)) else ""
+        what = f"cannot make the folder {path}: {(error.strerror or str(error)).lower()}{at}"
+        raise MachineError(what, "choose a folder that can be made, with `-o`") from error
 
 
 def write(path: Path, content: bytes, *, replace: bool = False) -> None:
@@ -66,7 +87,7 @@ def write(path: Path, content: bytes, *, replace: bool = False) -> None:
     permission, with nothing left behind.
     """
     with machine_errors(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(path.parent)
         handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
         temporary = Path(name)
         try:

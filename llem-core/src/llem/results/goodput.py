@@ -8,7 +8,7 @@ percentiles of different requests.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import attrs
@@ -17,7 +17,7 @@ from llem.config.slo import Slo
 from llem.results.flow import Flow
 from llem.results.serving_latency import request_latencies
 
-__all__ = ["Judged", "judge", "limits_of"]
+__all__ = ["Judged", "judge", "slo_of"]
 
 
 @attrs.frozen
@@ -33,21 +33,14 @@ class Judged:
         return self.good / self.ended if self.ended else None
 
 
-def limits_of(config: Mapping[str, Any]) -> tuple[Mapping[str, float], float] | None:
-    """Limits in seconds by latency, and the share of requests that must keep them; None where none are stated."""
+def slo_of(config: Mapping[str, Any]) -> Slo | None:
+    """The service level objective of a stored configuration; None where none is stated."""
     stated = config.get("slo")
-    if stated is None:
-        return None
-    slo = Slo(**stated)
-    return slo.limits(), slo.percentile
+    return None if stated is None else Slo(**stated)
 
 
-def judge(flows: Sequence[Flow], limits: Mapping[str, float]) -> list[Judged]:
-    """The requests of each window against the limits."""
-    return [_judge(flow, limits) for flow in flows]
-
-
-def _judge(flow: Flow, limits: Mapping[str, float]) -> Judged:
+def judge(flow: Flow, limits: Mapping[str, float]) -> Judged:
+    """The requests of one window against limits in seconds, by latency."""
     import numpy as np
 
     latencies = request_latencies(flow)

@@ -17,12 +17,11 @@ from itertools import pairwise
 from typing import Any
 
 from llem.results.aggregate import Value, absent, quantity
+from llem.results.bootstrap import bootstrap_mean, bootstrap_quantiles
 from llem.results.models import Quantity, RequestRow
 from llem.results.statistics import (
     CONFIDENCE,
     Interval,
-    bootstrap_mean,
-    bootstrap_quantiles,
     log_interval,
     mean,
     mean_interval,

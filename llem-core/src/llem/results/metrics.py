@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from llem.results.aggregate import Value, absent, exact, quantity
-from llem.results.energies import Headline, gross, headline, net
+from llem.results.energies import gross, headline, net
 from llem.results.flow import Flow
 from llem.results.latency import latency_metrics
 from llem.results.models import BaselineReading, Quantity, RequestRow, Trial
@@ -16,7 +16,15 @@ from llem.results.serving_work import ServingWork
 from llem.results.setup import Setup
 from llem.results.work import Ceiling, WindowWork
 
-__all__ = ["compute_metrics"]
+__all__ = ["ENERGY_PER", "compute_metrics"]
+
+#: What a window's energy is divided by in each metric; power is energy over seconds.
+ENERGY_PER: Mapping[str, Callable[[Trial], float]] = {
+    "energy_per_output_token_j": lambda trial: trial.output_tokens,
+    "energy_per_token_j": lambda trial: trial.input_tokens + trial.output_tokens,
+    "energy_per_request_j": requests_within,
+    "power_w": lambda trial: trial.duration_s,
+}
 
 
 def compute_metrics(
@@ -52,37 +60,23 @@ def _per(value: Value, count: float) -> Value:
 
 def _energy_metrics(trials: Sequence[Trial], baselines: Sequence[BaselineReading]) -> dict[str, Quantity]:
     chosen = headline(trials)
-    names = {
-        "energy_j": "J",
-        "energy_net_j": "J",
-        "energy_per_output_token_j": "J",
-        "energy_per_token_j": "J",
-        "energy_per_request_j": "J",
-        "power_w": "W",
-    }
     if chosen is None:
         reason = "no_meter" if trials else "no_trials"
-        return {name: absent(unit, reason) for name, unit in names.items()}
+        return {name: absent(_unit(name), reason) for name in ("energy_j", "energy_net_j", *ENERGY_PER)}
     energies = [gross(trial, chosen.of(trial)) for trial in trials]
-    counts: dict[str, Callable[[Trial], float]] = {
-        "energy_per_output_token_j": lambda trial: trial.output_tokens,
-        "energy_per_token_j": lambda trial: trial.input_tokens + trial.output_tokens,
-        "energy_per_request_j": requests_within,
-        "power_w": lambda trial: trial.duration_s,
-    }
     values = {
         "energy_j": energies,
         "energy_net_j": [net(trial, baselines, chosen.of(trial)) for trial in trials],
         **{
             name: [_per(energy, count(trial)) for energy, trial in zip(energies, trials, strict=True)]
-            for name, count in counts.items()
+            for name, count in ENERGY_PER.items()
         },
     }
-    return {name: _labelled(values[name], unit, chosen) for name, unit in names.items()}
+    return {name: quantity(found, _unit(name), scope=chosen.scope, kind=chosen.kind) for name, found in values.items()}
 
 
-def _labelled(values: Sequence[Value], unit: str, chosen: Headline) -> Quantity:
-    return quantity(values, unit, scope=chosen.scope, kind=chosen.kind)
+def _unit(name: str) -> str:
+    return "W" if name == "power_w" else "J"
 
 
 def _speed_metrics(trials: Sequence[Trial]) -> dict[str, Quantity]:

@@ -11,7 +11,7 @@ from llem.results.files import corrupt, read_json
 from llem.results.models import Quantity, Result
 from llem.results.store import Store
 
-__all__ = ["Overview", "overview_of", "overviews"]
+__all__ = ["Overview", "overview_of", "overviews", "state_of"]
 
 
 @attrs.frozen
@@ -37,10 +37,10 @@ class Overview:
         found = self.metrics.get(metric)
         return None if found is None else found.value
 
-    @property
-    def state(self) -> str:
-        """The outcome in one word, or two where it is done and not valid."""
-        return "done (not valid)" if self.outcome == "done" and not self.valid else self.outcome
+
+def state_of(one: Overview | Result) -> str:
+    """How an experiment ended, in a word or three: a result that is done need not be valid."""
+    return "done (not valid)" if one.outcome == "done" and not one.valid else one.outcome
 
 
 def overviews(store: Store, ids: Iterable[str], metrics: Collection[str] | None = None) -> Iterator[Overview]:

@@ -7,7 +7,7 @@ from itertools import pairwise
 
 from llem.findings import Finding, finding
 from llem.results.flow import Flow
-from llem.results.goodput import limits_of
+from llem.results.goodput import slo_of
 from llem.results.models import Quantity, ServingFacts, Trial
 from llem.results.setup import Setup
 from llem.results.statistics import holm, trend
@@ -114,10 +114,10 @@ def _told(seconds: float) -> str:
 
 
 def _objective(setup: Setup, metrics: Mapping[str, Quantity]) -> Iterable[Finding]:
-    stated, attained = limits_of(setup.config), metrics["slo_attainment"].value
-    if stated is None or attained is None:
+    slo, attained = slo_of(setup.config), metrics["slo_attainment"].value
+    if slo is None or attained is None:
         return
-    limits, share = stated
+    limits, share = slo.limits(), slo.percentile
     if attained < share:
         told = ", ".join(f"{name.removesuffix('_s')} {limit:g} s" for name, limit in limits.items())
         message = f"{attained:.2%} of the requests kept every limit ({told}), where {share:.2%} should"

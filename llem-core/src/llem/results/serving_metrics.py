@@ -8,7 +8,7 @@ from llem.results.aggregate import Value, absent, exact, quantity
 from llem.results.allocation import whole_requests_energy
 from llem.results.energies import gross, headline
 from llem.results.flow import Flow
-from llem.results.goodput import judge, limits_of
+from llem.results.goodput import judge, slo_of
 from llem.results.latency import PERCENTILES
 from llem.results.models import Quantity, ServingFacts, Trial
 from llem.results.requests import edge_factor
@@ -71,10 +71,10 @@ def _capacity(setup: Setup, facts: Sequence[ServingFacts]) -> dict[str, Quantity
 
 
 def _goodput(setup: Setup, trials: Sequence[Trial], flows: Sequence[Flow]) -> dict[str, Quantity]:
-    stated = limits_of(setup.config)
-    if stated is None:
+    slo = slo_of(setup.config)
+    if slo is None:
         return {name: absent(unit, "not_requested") for name, unit in GOODPUT.items()}
-    judged = judge(flows, stated[0])
+    judged = [judge(flow, slo.limits()) for flow in flows]
     chosen = headline(trials)
     energies = [gross(trial, chosen.of(trial)) if chosen else Value(None, reason="no_meter") for trial in trials]
     counts = [one.good * edge_factor(trial) for one, trial in zip(judged, trials, strict=True)]

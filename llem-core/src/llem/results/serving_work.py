@@ -18,7 +18,7 @@ import attrs
 
 from llem.models.spec import Architecture
 from llem.results.flow import Flow
-from llem.results.work import Ceiling, weight_bytes
+from llem.results.work import Ceiling, flops_of, weight_bytes
 
 __all__ = ["ServingWork", "serving_work"]
 
@@ -72,14 +72,12 @@ def serving_work(architecture: Architecture, flow: Flow) -> ServingWork | None:
     positions = int(fresh.sum() + count.sum())
     if not positions:
         return None
-    per_position = 2 * architecture.active_parameters
-    per_context = 4 * architecture.layers * architecture.heads * architecture.head_dim
     decoded, contexts = int(count.sum()), int(context.sum())
     steps = _steps(flow)
     return ServingWork(
         positions=positions,
-        prefill_flops=per_position * int(fresh.sum()) + per_context * int(prompt_context.sum()),
-        decode_flops=per_position * decoded + per_context * contexts,
+        prefill_flops=flops_of(architecture, int(fresh.sum()), int(prompt_context.sum())),
+        decode_flops=flops_of(architecture, decoded, contexts),
         steps=steps,
         least_bytes=weight_bytes(architecture) * steps + architecture.kv_bytes_per_token * contexts,
     )

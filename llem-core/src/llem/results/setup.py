@@ -21,7 +21,6 @@ class Setup:
     Attributes:
         config: the resolved configuration.
         device: "cpu" or "cuda"; "" when no engine was loaded.
-        gpus: number of GPUs used.
         architecture: sizes of the loaded model, or None.
         ceiling: peak rates of all GPUs together, or None with `ceiling_reason`.
         power_limits: watts that may flow at most, by domain, where known.
@@ -30,7 +29,6 @@ class Setup:
 
     config: Mapping[str, Any]
     device: str
-    gpus: int
     architecture: Architecture | None
     ceiling: Ceiling | None
     ceiling_reason: str | None
@@ -102,7 +100,6 @@ def setup_of(experiment: Mapping[str, Any], engines: Sequence[Mapping[str, Any]]
     return Setup(
         config=config,
         device=engine.get("device", {}).get("device", ""),
-        gpus=len(engine.get("device", {}).get("names", [])),
         architecture=Architecture(**known) if known else None,
         ceiling=ceiling,
         ceiling_reason=reason,

@@ -24,9 +24,10 @@ from llem.devices.locks import Lock
 from llem.errors import StoreError, nearest
 from llem.findings import Finding
 from llem.meters.trace import TraceRow
-from llem.results.files import machine_errors, read_json, write, write_json
+from llem.results.files import machine_errors, make_folder, read_json, write, write_json
 from llem.results.models import SCHEMA_VERSION, BaselineReading, RequestRow, Result, Trial
 from llem.results.serial import digest, dump, load
+from llem.results.shapes import ENGINE, ENVIRONMENT, EXPERIMENT, OUTCOME, STUDY, read_shaped
 from llem.results.tables import read_requests, read_trace, requests_bytes, trace_bytes
 
 __all__ = ["Store"]
@@ -38,6 +39,17 @@ def _versioned(data: Mapping[str, Any]) -> dict[str, Any]:
     return {"schema_version": SCHEMA_VERSION, **data}
 
 
+def _taken(folder: Path) -> StoreError:
+    """The error for results that would go where something else is; a store alone can be gone on with."""
+    if (folder / "study.json").is_file():
+        hint = "choose another folder with `-o`, or go on with it by `--resume`"
+    elif folder.is_dir():
+        hint = "choose another folder with `-o`; this one holds no results of llem, so there is nothing to go on with"
+    else:
+        return StoreError(f"{folder} is there already and no folder", "name a folder with `-o`", "store_exists")
+    return StoreError(f"{folder} is there already and not an empty folder", hint, "store_exists")
+
+
 class Store:
     """One result folder. Make it with `create`, find it with `open`; several processes may write different files."""
 
@@ -46,13 +58,15 @@ class Store:
 
     @classmethod
     def create(cls, path: str | Path, study: Mapping[str, Any]) -> Store:
-        """Make the folder and its study.json. Raises StoreError (store_exists) for a folder that holds anything."""
+        """Make the folder and its study.json.
+
+        Raises StoreError (store_exists) for what is there and no empty folder, MachineError where none can be made.
+        """
         folder = Path(path)
         with machine_errors(folder):
             if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-                hint = "choose another folder with `-o`, or go on with it by `--resume`"
-                raise StoreError(f"{folder} is there already and not an empty folder", hint, "store_exists")
-            folder.mkdir(parents=True, exist_ok=True)
+                raise _taken(folder)
+            make_folder(folder)
         write_json(folder / "study.json", _versioned(study))
         return cls(folder)
 
@@ -97,7 +111,7 @@ class Store:
 
     def study(self) -> dict[str, Any]:
         """The study document."""
-        return read_json(self.path / "study.json")
+        return read_shaped(self.path / "study.json", STUDY)
 
     def write_study(self, document: Mapping[str, Any]) -> None:
         """Store the study as it is asked for now."""
@@ -114,7 +128,7 @@ class Store:
 
     def read_environment(self, name: str) -> dict[str, Any]:
         """The facts stored under a hash."""
-        return read_json(self.path / "environments" / f"{name}.json")
+        return read_shaped(self.path / "environments" / f"{name}.json", ENVIRONMENT)
 
     # one experiment
 
@@ -149,7 +163,7 @@ class Store:
         write_json(self.folder(experiment_id) / "experiment.json", _versioned(document), replace=replace)
 
     def read_experiment(self, experiment_id: str) -> dict[str, Any]:
-        return read_json(self.folder(experiment_id) / "experiment.json")
+        return read_shaped(self.folder(experiment_id) / "experiment.json", EXPERIMENT)
 
     def write_engine(self, experiment_id: str, document: Mapping[str, Any], *, replace: bool = False) -> None:
         """Store what one engine process (`document["restart"]`) says it runs with.
@@ -166,13 +180,13 @@ class Store:
         """
         path = self.folder(experiment_id) / f"engine-{restart}.json"
         if path.exists():
-            document = read_json(path)
+            document = read_shaped(path, ENGINE)
             told = [*document.get("findings", ()), attrs.asdict(found)]
             write_json(path, {**document, "findings": told}, replace=True)
 
     def engines(self, experiment_id: str) -> tuple[dict[str, Any], ...]:
         """Engine documents by restart."""
-        return tuple(read_json(path) for path in self._numbered(experiment_id, r"engine-(\d+)\.json"))
+        return tuple(read_shaped(path, ENGINE) for path in self._numbered(experiment_id, r"engine-(\d+)\.json"))
 
     def write_outcome(self, experiment_id: str, document: Mapping[str, Any]) -> None:
         """Store how one engine process (`document["restart"]`) ended."""
@@ -184,7 +198,7 @@ class Store:
 
     def outcomes(self, experiment_id: str) -> tuple[dict[str, Any], ...]:
         """Outcome documents by restart."""
-        return tuple(read_json(path) for path in self._numbered(experiment_id, r"outcome-(\d+)\.json"))
+        return tuple(read_shaped(path, OUTCOME) for path in self._numbered(experiment_id, r"outcome-(\d+)\.json"))
 
     # baselines and trials: rows first, the document last, so that a document never lacks its rows
 
@@ -250,7 +264,7 @@ class Store:
         """The folder of one worker, made when it is not there."""
         path = self.path / "workers" / str(number)
         with machine_errors(path):
-            path.mkdir(parents=True, exist_ok=True)
+            make_folder(path)
         return path
 
     def documents(self) -> Sequence[Path]:

@@ -15,7 +15,7 @@ from llem.models.spec import Architecture
 from llem.results.models import RequestRow
 from llem.results.peaks import Peak
 
-__all__ = ["BatchWork", "Ceiling", "WindowWork", "weight_bytes", "window_work"]
+__all__ = ["BatchWork", "Ceiling", "WindowWork", "flops_of", "weight_bytes", "window_work"]
 
 
 @attrs.frozen
@@ -82,12 +82,16 @@ class WindowWork:
         return sum(batch.least_s(ceiling) for batch in self.batches)
 
 
+def flops_of(architecture: Architecture, positions: int, context: int) -> int:
+    """Operations of so many positions. `context`: tokens that they attend to, summed over the positions."""
+    attention = 4 * architecture.layers * architecture.heads * architecture.head_dim
+    return 2 * architecture.active_parameters * positions + attention * context
+
+
 def _span_flops(architecture: Architecture, first: int, last: int) -> int:
     """Operations of the positions first … last (1-based; position p attends to p tokens)."""
     count = last - first + 1
-    context = (first + last) * count // 2
-    per_context = 4 * architecture.layers * architecture.heads * architecture.head_dim
-    return 2 * architecture.active_parameters * count + per_context * context
+    return flops_of(architecture, count, (first + last) * count // 2)
 
 
 def weight_bytes(architecture: Architecture) -> float:

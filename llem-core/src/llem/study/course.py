@@ -16,7 +16,7 @@ from llem.experiment.events import Emit
 from llem.experiment.order import Gap
 from llem.launchers.base import Launcher
 from llem.plugins.registry import Registry
-from llem.results.boards import place_of
+from llem.results.boards import Place, place_of
 from llem.results.models import Result
 from llem.results.store import Store
 from llem.results.verify import recompute
@@ -119,8 +119,7 @@ class Course:
         left = self._left(shares)
         self._tell_begin(left)
         self._tell_other_version(left)
-        self._tell_elsewhere(left)
-        self._remember_boards(left)
+        self._tell_where(left)
         self._open.update(name for share in left for name in share.experiments)
         for name in self._begun - self._open.keys():  # all is measured; the result may be of fewer trials, or lacking
             self._desk.settle(name)
@@ -192,20 +191,24 @@ class Course:
             message = f"the study began with llem {began} and goes on with {__version__}, which may measure otherwise"
             self._emit({"event": "warning", "message": message})
 
-    def _tell_elsewhere(self, left: Sequence[Share]) -> None:
-        """Which experiments go on where their trials were not measured; of another machine nobody knows here."""
-        names = dict.fromkeys(name for share in left for name in share.experiments if name in self._begun)
-        going_on = {name: self._planned[name].experiment for name in names if self._store.trial_indices(name)}
-        if going_on and self._make_launcher().same_machine:
-            for message in elsewhere(self._store, going_on, spread=self._terms.parallel > 1):
-                self._emit({"event": "warning", "message": message})
+    def _tell_where(self, left: Sequence[Share]) -> None:
+        """To the GPUs: where groups that go on have run. To the user: which go on where their trials were not measured.
 
-    def _remember_boards(self, left: Sequence[Share]) -> None:
-        """Where groups that go on have run."""
-        groups = {name: share.group for share in left for name in share.experiments}
-        for name in self._begun & groups.keys():
-            for engine in self._store.engines(name):
-                self._gpus.remember(groups[name], place_of(engine).gpus)
+        Of another machine nobody knows here.
+        """
+        groups = {name: share.group for share in left for name in share.experiments if name in self._begun}
+        places: dict[str, set[Place]] = {}
+        for name, group in groups.items():
+            # every trial is read, so that a damaged one is told before anything is measured
+            measured = {trial.restart for trial in self._store.trials(name)}
+            engines = self._store.engines(name) if measured else ()
+            places[name] = {place_of(engine) for engine in engines if engine["restart"] in measured}
+            for place in places[name]:
+                self._gpus.remember(group, place.gpus)
+        going_on = {name: self._planned[name].experiment for name, found in places.items() if found}
+        if going_on and self._make_launcher().same_machine:
+            for message in elsewhere(self._store, going_on, places, spread=self._terms.parallel > 1):
+                self._emit({"event": "warning", "message": message})
 
     def _share(self, share: Share) -> None:
         """One engine process's share, and the results of the experiments that it was the last one for."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import attrs
@@ -13,19 +13,26 @@ from llem.config.models import Experiment
 from llem.devices.host import probe_host
 from llem.errors import LlemError
 from llem.experiment.placement import candidates
-from llem.results.boards import Place, place_of
+from llem.results.boards import Place
 from llem.results.store import Store
 
 __all__ = ["elsewhere"]
 
 
-def elsewhere(store: Store, experiments: Mapping[str, Experiment], *, spread: bool = False) -> Iterator[str]:
+def elsewhere(
+    store: Store,
+    experiments: Mapping[str, Experiment],
+    places: Mapping[str, Iterable[Place]],
+    *,
+    spread: bool = False,
+) -> Iterator[str]:
     """What to warn of, for experiments that have trials and get more of them here.
 
     A GPU is another one by its UUID. Without a GPU, a machine is another one by its processor and memory.
 
     Args:
         experiments: those that go on, by id; they run on this machine.
+        places: where their trials were measured, by id.
         spread: as of `candidates`.
     """
     found: dict[tuple[Any, ...], tuple[str, ...] | None] = {}
@@ -37,7 +44,8 @@ def elsewhere(store: Store, experiments: Mapping[str, Experiment], *, spread: bo
             found[wanted] = _here(experiment, spread)
         here = found[wanted]
         if here is not None:
-            other.update(set(_moves(store, name, here, this_build)))
+            moves = {_move(store, place, here, this_build) for place in places[name]}
+            other.update(move for move in moves if move is not None)
     for (was, now), count in other.items():
         yield (
             f"{count} experiment{' goes' if count == 1 else 's go'} on elsewhere: trials were measured on {was}, and "
@@ -54,22 +62,15 @@ def _here(experiment: Experiment, spread: bool) -> tuple[str, ...] | None:
         return None
 
 
-def _moves(store: Store, name: str, here: tuple[str, ...], this_build: Callable[[], str]) -> Iterator[tuple[str, str]]:
-    """Where trials of an experiment were measured that is not here, and what is."""
-    measured = {trial.restart for trial in store.trials(name)}
-    for engine in store.engines(name):
-        if engine["restart"] not in measured:
-            continue
-        place = place_of(engine)
-        if place.gpus:
-            if not set(place.gpus) <= set(here):
-                yield str(place), " or ".join(str(Place((uuid,), (), "")) for uuid in here) or "no GPU"
-            continue
-        was, now = _build(store.read_environment(place.environment)["host"]), this_build()
-        if was != now:
-            yield was, now
-        elif here:
-            yield f"{was}, without a GPU", str(Place(here[:1], (), ""))
+def _move(store: Store, place: Place, here: tuple[str, ...], this_build: Callable[[], str]) -> tuple[str, str] | None:
+    """From where to where, None where this is the same place."""
+    if place.gpus:
+        moved = not set(place.gpus) <= set(here)
+        return (str(place), " or ".join(str(Place((one,), (), "")) for one in here) or "no GPU") if moved else None
+    was, now = _build(store.read_environment(place.environment)["host"]), this_build()
+    if was != now:
+        return was, now
+    return (f"{was}, without a GPU", str(Place(here[:1], (), ""))) if here else None
 
 
 def _build(host: Mapping[str, Any]) -> str:

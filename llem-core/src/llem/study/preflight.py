@@ -52,7 +52,7 @@ def plan_study(study: Study, registry: Registry, launcher: Launcher) -> list[Pla
 
     Raises:
         UnknownPlugin, BrokenPlugin: a meter, a workload or a backend that cannot be used.
-        MachineError: a required module or GPU is not there, or a named meter cannot be read.
+        MachineError: a required module or GPU is not there, a named meter cannot be read, or the study needs GPUs.
         ConfigError, MachineError: `parallel` asks for more workers than there can be; or as `Launcher.check`.
     """
     tried: set[str] = set()
@@ -66,12 +66,8 @@ def plan_study(study: Study, registry: Registry, launcher: Launcher) -> list[Pla
             _check_engine(experiment, registry)
         if launcher.same_machine:
             placement = _check_machine(experiment, registry)
-            if study.file.parallel > 1 and not placement.gpu_uuids:
-                raise MachineError(
-                    f"`parallel: {study.file.parallel}` needs a GPU for each worker, and experiments run on the CPU",
-                    "set `parallel: 1`: workers that share a processor disturb each other",
-                    "no_gpu",
-                )
+            if not placement.gpu_uuids:
+                _check_without_gpu(study)
     if study.file.parallel > 1 and not launcher.side_by_side:
         hint = "set `parallel: 1`, or use the launcher `process`"
         raise ConfigError(f"the launcher {launcher.name!r} runs one worker at a time", hint)
@@ -81,6 +77,17 @@ def plan_study(study: Study, registry: Registry, launcher: Launcher) -> list[Pla
 
 def _planned(identified: Identified) -> Planned:
     return Planned(identified.id, identified.document(), identified.experiment, identified.engine)
+
+
+def _check_without_gpu(study: Study) -> None:
+    """What a study whose experiments run on the CPU may not ask for."""
+    parallel = study.file.parallel
+    if parallel > 1:
+        message = f"`parallel: {parallel}` needs a GPU for each worker, and experiments run on the CPU"
+        raise MachineError(message, "set `parallel: 1`: workers that share a processor disturb each other", "no_gpu")
+    if study.file.order.gap_until_c is not None:
+        message = "`order.gap_until_c` waits for temperatures of GPUs, and experiments run on the CPU"
+        raise MachineError(message, "pause by time with `order.gap_s`", "no_gpu")
 
 
 def _check_engine(experiment: Experiment, registry: Registry) -> None:

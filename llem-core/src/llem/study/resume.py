@@ -66,7 +66,8 @@ def go_on(store: Store, study: Mapping[str, Any], planned: Sequence[Planned]) ->
     store.clean()
     before = store.study()
     resumed = [*before.get("resumed_at", []), datetime.now(UTC).isoformat(timespec="seconds")]
-    store.write_study({**study, "llem": before["llem"], "started_at": before["started_at"], "resumed_at": resumed})
+    began = {name: value for name, value in before.items() if name in ("llem", "started_at")}
+    store.write_study({**study, **began, "resumed_at": resumed})
     begun = set(store.experiment_ids())
     for one in planned:
         if one.id in begun and store.read_experiment(one.id)["config"] != one.document["config"]:
@@ -79,6 +80,10 @@ def differences(store: Store, study: Mapping[str, Any], planned: Sequence[Planne
     if before.get("order") != study.get("order"):
         yield Problem("order", f"is {_short(study.get('order'))}, and was {_short(before.get('order'))}")
     was, now = _points(before), _points(study)
+    if _varies(was) != _varies(now):
+        here, there = (_counted(points) for points in (now, was))
+        yield Problem("", f"this is {here}, and the folder has {there}")
+        return
     by_values = {values: name for name, values in was.items()}
     begun = set(store.experiment_ids())
     settings: dict[str, Problem] = {}
@@ -89,12 +94,40 @@ def differences(store: Store, study: Mapping[str, Any], planned: Sequence[Planne
             continue
         stored = store.read_experiment(old)["config"] if old in begun else {}
         found = list(_settings(one.document["config"], stored)) if stored else []
-        if old != one.id and not found:  # what the settings lead to: a file's content, say
-            found = [Problem("", f"a point is another experiment than it was: {now[one.id]}")]
+        if old != one.id and not found:  # what the settings lead to: a file's content, say; or it has not begun
+            what = f"a point is another experiment than it was: {now[one.id]}"
+            found = [Problem("", what if _varies(now) else "the experiment is another one than it was")]
+            found += _asked(study, before)
         settings.update((str(problem), problem) for problem in found)
     yield from settings.values()
     kept = set(now.values())
     yield from (Problem("", f"a point is gone: {values}") for values in was.values() if values not in kept)
+
+
+def _varies(points: Mapping[str, str]) -> bool:
+    """Whether anything sets the points apart."""
+    return list(points.values()) != [_short({})]
+
+
+def _counted(points: Mapping[str, str]) -> str:
+    if not _varies(points):
+        return "one experiment that varies nothing"
+    return f"a study of {len(points)} experiment" + ("" if len(points) == 1 else "s")
+
+
+def _asked(study: Mapping[str, Any], before: Mapping[str, Any]) -> Iterator[Problem]:
+    """What was given otherwise than before: files, and settings beside them."""
+    now, was = study.get("texts", {}), before.get("texts", {})
+    yield from (Problem(name, "is not as it was") for name in {**was, **now} if now.get(name) != was.get(name))
+    now, was = _overrides(study), _overrides(before)
+    for path in {**was, **now}:
+        if now.get(path) != was.get(path):
+            here, there = (_short(one[path]) if path in one else "not given" for one in (now, was))
+            yield Problem(path, f"is {here}, and was {there}")
+
+
+def _overrides(study: Mapping[str, Any]) -> dict[str, Any]:
+    return {path: value for layer in study.get("overrides", ()) for path, value in leaves(layer["values"])}
 
 
 def _points(study: Mapping[str, Any]) -> dict[str, str]:

@@ -92,7 +92,10 @@ def running_order(shares: Sequence[Share]) -> list[str]:
 
 
 def next_share(
-    waiting: Sequence[Share], ran_on: Mapping[int, Set[str]], at_work: Mapping[tuple[int, int], Set[str]]
+    waiting: Sequence[Share],
+    ran_on: Mapping[int, Set[str]],
+    at_work: Mapping[tuple[int, int], Set[str]],
+    others: Set[str] = frozenset(),
 ) -> Share:
     """Which of the waiting shares is taken by a worker that is free now.
 
@@ -104,8 +107,9 @@ def next_share(
         waiting: in running order, one at least.
         ran_on: boards that groups ran on, by group.
         at_work: boards of shares that workers have now, by group and restart.
+        others: boards that another study has now.
     """
-    busy = {board for boards in at_work.values() for board in boards}
+    busy = set(others).union(*at_work.values())
     tied = {group for group, _ in at_work} | {group for group, boards in ran_on.items() if boards}
 
     def rank(share: Share) -> int:

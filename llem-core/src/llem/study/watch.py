@@ -101,5 +101,5 @@ class Watch:
         if now >= run:
             return f"the worker ran for more than {self._limits.timeout_s:g} s (`limits.timeout_s`)"
         if now >= silent:
-            return f"the worker told nothing for more than {self._allowed_s:g} s (`limits.silence_s`)"
+            return f"the worker told nothing for more than {round(self._allowed_s, 2):g} s (`limits.silence_s`)"
         return ""

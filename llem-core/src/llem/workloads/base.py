@@ -11,7 +11,7 @@ from llem.errors import ConfigError, Problem
 from llem.models.tokenizer import Tokenizer
 from llem.workloads.arrivals import Timetable
 
-__all__ = ["Tokenizer", "Workload"]
+__all__ = ["Workload"]
 
 
 class Workload(ABC):

@@ -15,7 +15,7 @@ from llem.config.fields import option
 from llem.errors import ConfigError
 from llem.workloads.prompts import PromptOptions, PromptSet, PromptWorkload
 
-__all__ = ["FIELDS", "FileOptions", "FileWorkload", "parse_prompts"]
+__all__ = ["FileOptions", "FileWorkload", "parse_prompts"]
 
 #: Fields in which a JSON line's prompt is looked for, in this order.
 FIELDS = ("prompt", "text", "instruction", "input", "question")

@@ -12,8 +12,9 @@
 A backend that streams, or that gives likelihoods, inherits `StreamConformance` or `LikelihoodConformance` beside
 `BackendConformance`: a class may inherit several suites, and loads one engine for all of them.
 
-Every other input is a fixture of scope class with a default; override it with another fixture of that scope. A check
-that does not hold for a plugin is a question to llem's authors before it is a method to override.
+Every other input is a fixture of scope class with a default; override it with another fixture of that scope, which is a
+class method as they are (`@pytest.fixture(scope="class")` above `@classmethod`): there is no instance that all checks
+share. A check that does not hold for a plugin is a question to llem's authors before it is a method to override.
 """
 
 import pytest

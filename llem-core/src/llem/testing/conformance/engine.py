@@ -22,45 +22,52 @@ MIXED = ((3, 9), (17, 4), (1, 6), (8, 1))
 
 
 class EngineUnderTest(PluginUnderTest):
-    """Fixtures of scope class, each of which a suite may override; no checks."""
+    """Fixtures of scope class, class methods that a suite may override; no checks."""
 
     @pytest.fixture(scope="class")
-    def experiment(self, options: Any) -> Experiment:
+    @classmethod
+    def experiment(cls, options: Any) -> Experiment:
         """A configuration that the backend accepts."""
         return Experiment(
-            model="shape:tiny", backend=self.reference().name, dtype="float32", device="cpu", options=options
+            model="shape:tiny", backend=cls().reference().name, dtype="float32", device="cpu", options=options
         )
 
     @pytest.fixture(scope="class")
-    def model(self, experiment: Experiment) -> ModelSpec:
+    @classmethod
+    def model(cls, experiment: Experiment) -> ModelSpec:
         """Its model."""
         return resolve_model(experiment.model, revision=experiment.revision, seed=experiment.weights_seed)
 
     @pytest.fixture(scope="class")
-    def vocab_size(self, model: ModelSpec) -> int:
+    @classmethod
+    def vocab_size(cls, model: ModelSpec) -> int:
         """Token ids run from 0 to this number, exclusive."""
         return int((model.config or {})["vocab_size"])
 
     @pytest.fixture(scope="class")
-    def placement(self) -> Placement:
+    @classmethod
+    def placement(cls) -> Placement:
         """Where to run."""
         return Placement("cpu")
 
     @pytest.fixture(scope="class")
-    def backend(self, options: Any) -> Backend:
+    @classmethod
+    def backend(cls, options: Any) -> Backend:
         """The backend under test."""
-        made: Backend = self.reference().load()(options)
+        made: Backend = cls().reference().load()(options)
         return made
 
     @pytest.fixture(scope="class")
-    def runner(self) -> Iterator[asyncio.Runner]:
+    @classmethod
+    def runner(cls) -> Iterator[asyncio.Runner]:
         """The event loop in which the engine streams; it lives longer than the engine."""
         with asyncio.Runner() as runner:
             yield runner
 
     @pytest.fixture(scope="class")
+    @classmethod
     def engine(
-        self,
+        cls,
         runner: asyncio.Runner,
         backend: Backend,
         experiment: Experiment,
@@ -73,7 +80,8 @@ class EngineUnderTest(PluginUnderTest):
         engine.close()
 
     @pytest.fixture(scope="class")
-    def requests(self, vocab_size: int) -> Sequence[Request]:
+    @classmethod
+    def requests(cls, vocab_size: int) -> Sequence[Request]:
         """A batch of unlike lengths, with indices that do not start at 0."""
         lengths = enumerate(MIXED, start=40)
         return [Request(i, tuple((31 * i + 7 * j) % vocab_size for j in range(n)), m) for i, (n, m) in lengths]

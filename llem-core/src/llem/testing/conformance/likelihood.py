@@ -26,7 +26,8 @@ class LikelihoodConformance(EngineUnderTest):
     tolerance: float = 1e-3
 
     @pytest.fixture(scope="class")
-    def continued(self, engine: Engine, requests: Sequence[Request]) -> Sequence[Scored]:
+    @classmethod
+    def continued(cls, engine: Engine, requests: Sequence[Request]) -> Sequence[Scored]:
         """Contexts with the continuation that greedy decoding gives them."""
         asked = [Request(request.index, request.token_ids, TOKENS) for request in requests]
         found = [engine.generate([request], GREEDY)[0].token_ids for request in asked]

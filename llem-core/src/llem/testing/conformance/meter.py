@@ -33,19 +33,22 @@ class MeterConformance(PluginConformance):
     window_s: float = 0.3
 
     @pytest.fixture(scope="class")
-    def gpu_uuids(self) -> Sequence[str]:
+    @classmethod
+    def gpu_uuids(cls) -> Sequence[str]:
         """The experiment's GPUs."""
         return ()
 
     @pytest.fixture(scope="class")
-    def make(self, options: Any) -> Callable[[Sequence[str]], Meter]:
+    @classmethod
+    def make(cls, options: Any) -> Callable[[Sequence[str]], Meter]:
         """A new meter for these GPUs."""
-        target = self.reference().load()
+        target = cls().reference().load()
         return lambda gpu_uuids: target(options, gpu_uuids)
 
     @pytest.fixture(scope="class")
+    @classmethod
     def opened(
-        self, make: Callable[[Sequence[str]], Meter], gpu_uuids: Sequence[str]
+        cls, make: Callable[[Sequence[str]], Meter], gpu_uuids: Sequence[str]
     ) -> Iterator[tuple[Meter, Sequence[Domain]]]:
         """One open meter for all checks, and its domains."""
         meter = make(gpu_uuids)

@@ -31,9 +31,10 @@ class PluginUnderTest:
         raise NotImplementedError("return the plugin's Reference")
 
     @pytest.fixture(scope="class")
-    def options(self) -> Any:
+    @classmethod
+    def options(cls) -> Any:
         """The plugin's own section; all defaults."""
-        config = self.reference().load_config()
+        config = cls().reference().load_config()
         return None if config is None else config()
 
 

@@ -29,7 +29,8 @@ class StreamConformance(EngineUnderTest):
     long_tokens: int = 64
 
     @pytest.fixture(scope="class")
-    def many(self, requests: Sequence[Request]) -> Sequence[Request]:
+    @classmethod
+    def many(cls, requests: Sequence[Request]) -> Sequence[Request]:
         """Requests that are in flight together, each of another length."""
         return [attrs.evolve(request, index=i) for i, request in enumerate([*requests, *requests])]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import attrs
@@ -14,6 +14,7 @@ from llem.backends.base import Engine, Placement
 from llem.devices.locks import Lock
 from llem.devices.nvml import Nvml
 from llem.errors import ExperimentFailed
+from llem.experiment.capacity import Probe
 from llem.experiment.events import Emit
 from llem.experiment.instruments import Instruments
 from llem.experiment.order import WorkOrder
@@ -21,16 +22,17 @@ from llem.experiment.tenants import Tenants
 from llem.findings import Finding
 from llem.meters.trace import TraceRow
 from llem.models.resolve import resolve_model
-from llem.models.tokenizer import load_tokenizer
+from llem.models.spec import ModelSpec
+from llem.models.tokenizer import Tokenizer, load_tokenizer
 from llem.plugins.registry import Registry
 from llem.results.models import BaselineReading
 from llem.results.store import Store
 
-__all__ = ["Host"]
+__all__ = ["EngineProcess"]
 
 
 @attrs.define(eq=False)
-class Host:
+class EngineProcess:
     """Given at the start: order, placement, registry, store, emit, stop. The rest is filled in by the step that its
     comment names.
     """
@@ -52,17 +54,14 @@ class Host:
     baseline: tuple[BaselineReading, list[TraceRow]] | None = None  # baseline_before
     environment: str | None = None  # record: hash of the stored environment
     current: str | None = None  # the experiment whose turn it is
-    probes: list[tuple[Any, Any]] = attrs.field(factory=list)  # warm-up: what was probed, and what was found
+    probes: list[tuple[object, Probe]] = attrs.field(factory=list)  # warm-up: what was probed, and what was found
     first_c: dict[str, int] | None = None  # pause: temperature of each GPU when the first trial began
-    _runner: asyncio.Runner | None = None
-
-    def __attrs_post_init__(self) -> None:
-        # a model's files and its tokenizer are read once for all experiments
-        self.model = functools.cache(resolve_model)
-        self.tokenizer = functools.cache(load_tokenizer)
-
-    model: Any = attrs.field(init=False, repr=False)
-    tokenizer: Any = attrs.field(init=False, repr=False)
+    # a model's files and its tokenizer are read once for all experiments
+    model: Callable[..., ModelSpec] = attrs.field(init=False, factory=lambda: functools.cache(resolve_model))
+    tokenizer: Callable[..., Tokenizer | None] = attrs.field(
+        init=False, factory=lambda: functools.cache(load_tokenizer)
+    )
+    _runner: asyncio.Runner | None = attrs.field(init=False, default=None)
 
     @property
     def runner(self) -> asyncio.Runner:
