@@ -180,6 +180,13 @@ FINDINGS: Mapping[str, FindingKind] = {
         "and the bootstrap knows nothing beyond the slowest.",
         "Raise `window_s` or `trials`.",
     ),
+    "chunks_together": FindingKind(
+        "warning",
+        "More than one gap in ten between the chunks of a request is none: they reached the client in one read, "
+        "because a server, a proxy or the client itself held them back. TTFT, TPOT and the gaps between chunks are "
+        "then those of the delivery, not of the engine; the time to the last token stands.",
+        "Switch off buffering between server and client, and leave each a processor core that the engine does not use.",
+    ),
     "requests_failed": FindingKind(
         "error",
         "Requests failed within a window, so the engine did not do the work that the load describes.",

@@ -101,6 +101,25 @@ def test_few_completions(make):
     assert "few_completions" not in served_study(make, 2).codes()
 
 
+@pytest.mark.parametrize(("held", "told"), [(0, False), (6, False), (7, True), (63, True)])
+def test_chunks_that_come_together(make, held, told):
+    """Of 63 gaps in each request, more than a tenth is none: the delivery was timed, not the engine."""
+    study = served_study(make)
+    t0, t1 = make.window(0, 10)
+    rows = [row for row in make.served_rows(t0, t1) if t0 <= row.start_ns and row.end_ns < t1]
+    study.put(0, [attrs.evolve(row, token_times_ns=held_back(row.token_times_ns, held)) for row in rows])
+    assert ("chunks_together" in study.codes()) == told
+    if told:
+        found = study.found("chunks_together")
+        assert found.evidence == {"together": held * len(rows), "gaps": 63 * len(rows)}
+        assert study.result().valid
+
+
+def held_back(times, count):
+    """The last `count` chunks before the end wait for the last one."""
+    return (*times[: len(times) - 1 - count], *[times[-1]] * (count + 1))
+
+
 def test_unfinished_requests_are_remarked_upon(make):
     """Requests that were aborted after the window are counted, and the result stays valid."""
     study = served_study(make)

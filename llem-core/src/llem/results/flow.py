@@ -104,6 +104,17 @@ class Flow:
         return float(np.maximum(reached - np.maximum(begins, before), 0).sum()) / (self.t1 - self.t0)
 
     @property
+    def gaps_of_none(self) -> tuple[int, int]:
+        """Chunks within the window that came at the very time of the one before in their request, and all that had one.
+
+        No engine makes two chunks at once: they were held back on their way and read together.
+        """
+        import numpy as np
+
+        gaps = np.diff(self.at)[(self.owner[1:] == self.owner[:-1]) & self.inside[1:]]
+        return int((gaps == 0).sum()), len(gaps)
+
+    @property
     def median_token_gap_s(self) -> float | None:
         """Median time between a chunk within the window and the one before it, per token that it brought."""
         import numpy as np

@@ -20,6 +20,8 @@ LEVEL, LEFT_SHARE = 0.01, 0.05
 #: A client is behind when its p99 lag exceeds both: this many seconds, and this share of the median TTFT.
 LAG_S, LAG_SHARE = 0.005, 0.01
 FEW = 200
+#: Share of the gaps between chunks that may be none: above it, what is timed is the delivery.
+TOGETHER_SHARE = 0.1
 
 
 def serving_checks(
@@ -33,7 +35,7 @@ def serving_checks(
     ]
     if not served:
         return []
-    found = [*_requests(served), *_few(served)]
+    found = [*_requests(served), *_few(served), *_together(served)]
     if served[0][1].kind != "closed":
         found += [*_saturation(served), *_lag(served, metrics)]
     return [*found, *_objective(setup, metrics)]
@@ -64,6 +66,14 @@ def _few(served: Served) -> Iterable[Finding]:
     if count < FEW:
         message = f"{count} requests were completed in all windows together; percentiles beyond p90 need {FEW} or more"
         yield finding("few_completions", message, completed=count)
+
+
+def _together(served: Served) -> Iterable[Finding]:
+    counts = [flow.gaps_of_none for *_, flow in served]
+    none, gaps = sum(none for none, _ in counts), sum(gaps for _, gaps in counts)
+    if gaps and none / gaps > TOGETHER_SHARE:
+        message = f"{none / gaps:.0%} of the chunks after a request's first came at the very time of the one before"
+        yield finding("chunks_together", message, together=none, gaps=gaps)
 
 
 def _saturation(served: Served) -> Iterable[Finding]:
