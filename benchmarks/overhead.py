@@ -223,7 +223,7 @@ def report(
         "cache": args.cache,
         "input_tokens": INPUT,
         "output_tokens": args.output,
-        "device": store.engines(identity)[0]["effective"].get("device"),
+        "device": store.engines(identity)[0]["device"],
         "trials": len(trials),
         "window_s": mean([trial.duration_s for trial in trials]),
         "llem_tokens_per_s": mean(speed),

@@ -43,8 +43,9 @@ FINDINGS: Mapping[str, FindingKind] = {
     ),
     "power_capped": FindingKind(
         "info",
-        "The GPU's software power cap was active in some readings of a window, as is usual at full load. `share` says "
-        "in how many of them; they come about once a second.",
+        "The driver lowered the GPU's clocks to stay within its power limit in some readings of a window (NVML: SW "
+        "power cap), as is usual at full load. `share` says in how many of them; they come about once a second. A peak "
+        "shorter than a reading is enough for it, so the mean power may lie far below the limit.",
         "Nothing to do: it is recorded because the limit is part of the configuration.",
     ),
     "meters_disagree": FindingKind(

@@ -256,8 +256,8 @@ def test_throttling_and_strangers_are_findings_of_the_trial() -> None:
             "error",
             "gpu:A slowed down: hw_thermal_slowdown in 10 % of 10 readings, hw_power_brake in 100 % of 10 readings",
         ),
-        ("power_capped", "info", "gpu:A was held at its power limit in 50 % of 10 readings"),
-        ("power_capped", "info", "gpu:B was held at its power limit in 17 % of 6 readings"),
+        ("power_capped", "info", "the driver lowered the clocks of gpu:A for its power limit in 50 % of 10 readings"),
+        ("power_capped", "info", "the driver lowered the clocks of gpu:B for its power limit in 17 % of 6 readings"),
         ("foreign_process", "error", "3 other process(es) on the GPU: 7, 12, 901"),
     ]
     assert found[0].evidence == {

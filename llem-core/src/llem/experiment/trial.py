@@ -109,7 +109,7 @@ def _conduct(session: Session, health: Mapping[str, Mapping[str, Any]]) -> list[
             evidence = {"share": max(slowed.values()), "shares": slowed, "readings": readings}
             found.append(finding("throttled", f"{name} slowed down: {told}", **where, **evidence))
         if share := shares.get("sw_power_cap"):
-            message = f"{name} was held at its power limit in {_of(share, readings)}"
+            message = f"the driver lowered the clocks of {name} for its power limit in {_of(share, readings)}"
             found.append(finding("power_capped", message, domain=name, share=share, readings=readings))
     strangers = session.tenants.strangers() if session.tenants else ()
     if strangers:
