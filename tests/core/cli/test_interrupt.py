@@ -98,6 +98,23 @@ def test_the_first_interrupt_ends_after_the_trial(start, tmp_path: Path) -> None
     assert verify(store) == []
 
 
+def test_a_study_that_runs_is_no_interrupted_one(start, run_llem, tmp_path: Path) -> None:
+    """Who looks at it meanwhile is told, and takes nothing from it."""
+    process = start(window_s=0.3)
+    wait_for_event(tmp_path / "out", "trial", trial=0)
+    meanwhile = run_llem("show", tmp_path / "out")
+    again = run_llem("show", tmp_path / "out", "--json")
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=60)
+    afterwards = run_llem("show", tmp_path / "out")
+
+    note = "note: `llem run` is at work in this folder; what is `interrupted` here may only not have ended yet"
+    assert meanwhile.stdout.splitlines()[-1] == note
+    assert json.loads(again.stdout)["outcome"] == "interrupted"
+    assert process.returncode == 130
+    assert "note: `llem run`" not in afterwards.stdout
+
+
 def test_the_second_interrupt_ends_at_once(start, tmp_path: Path) -> None:
     """A trial of many minutes is not waited for; what is left of the worker is killed, and the outcome recorded."""
     process = start(window_s=900.0)

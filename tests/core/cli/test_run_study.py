@@ -175,7 +175,7 @@ def test_config_check_knows_studies(run_llem, study) -> None:
 
     assert done.exit_code == 2
     assert done.stdout == "study.yaml: valid (2 experiments, 1 of 3 points left out: see `llem plan`)\n"
-    assert "bad.yaml: axes.load.batch_sise[0]: unknown field (did you mean 'batch_size'?)\n" in done.stderr
+    assert "bad.yaml: axes.load.batch_sise: unknown field (did you mean 'batch_size'?)\n" in done.stderr
 
 
 def test_config_show_is_for_one_experiment(run_llem, study) -> None:

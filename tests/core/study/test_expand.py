@@ -101,7 +101,7 @@ def test_the_place_of_a_wrong_value_names_the_file(tmp_path: Path) -> None:
         ),
         (
             {"axes": {"load.batch_sise": [1, 2], "dtype": ["float16"]}, "experiments": [{}]},
-            "python: axes.load.batch_sise[0]: unknown field (did you mean 'batch_size'?)",
+            "python: axes.load.batch_sise: unknown field (did you mean 'batch_size'?)",  # once, not for each value
         ),
         (
             {"trials": 0, "axes": {"dtype": ["float16", "float32"]}},
@@ -123,7 +123,18 @@ def test_what_is_wrong_wherever_it_is_used_is_the_studys_mistake(study: Make, pa
         study(**parts)
 
     assert caught.value.message == "invalid study 'llem'"
-    assert told(caught)[0].startswith(problem)
+    assert [told(caught)[0].startswith(problem), len(told(caught))] == [True, 1]
+
+
+def test_what_is_wrong_within_each_value_of_an_axis_is_told_of_each(study: Make) -> None:
+    """Its place is not the axis."""
+    with pytest.raises(ConfigError) as caught:
+        study(axes={"load": [{"batchsize": 1}, {"batchsize": 1}]})
+
+    assert told(caught) == [
+        "python: axes.load[0].batchsize: unknown field (did you mean 'batch_size'?)",
+        "python: axes.load[1].batchsize: unknown field (did you mean 'batch_size'?)",
+    ]
 
 
 def test_a_study_of_which_no_point_runs_is_an_error(study: Make, lab, monkeypatch) -> None:

@@ -52,12 +52,19 @@ def show(
     if as_json:
         _json(_results(store, names), single=experiment is not None or len(names) == 1)
         return
+    _print(store, names, everything=everything)
+    if store.busy():
+        click.echo("note: `llem run` is at work in this folder; what is `interrupted` here may only not have ended yet")
+
+
+def _print(store: Store, names: Sequence[str], *, everything: bool) -> None:
+    """One experiment at length, several as a table, very many as a summary."""
     from llem.reports.console import render_result, render_results
     from llem.reports.study_summary import MANY, render_summary
     from llem.reports.study_table import render_study, varied
 
     if not names:
-        click.echo(f"{folder} holds no experiment yet")
+        click.echo(f"{store.path} holds no experiment yet")
         return
     if len(names) == 1:
         [result] = _results(store, names)

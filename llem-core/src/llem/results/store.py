@@ -87,6 +87,21 @@ class Store:
         """Held by the one process that runs the study."""
         return Lock(self.path / ".owner")
 
+    def busy(self) -> bool:
+        """Whether a process runs the study now; False also where that cannot be told, as on a read-only file system.
+
+        The lock is held for an instant, shared: those who look at the same time do not take each other for the owner.
+        """
+        if not (self.path / ".owner").is_file():
+            return False
+        lock = Lock(self.path / ".owner", shared=True)
+        try:
+            return not lock.take()
+        except OSError:
+            return False
+        finally:
+            lock.let_go()
+
     def worker_lock(self, *, shared: bool = True) -> Lock:
         """Held by every worker; not shared, it is to be had when none is left."""
         return Lock(self.path / ".workers", shared=shared)

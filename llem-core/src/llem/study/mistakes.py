@@ -71,10 +71,21 @@ def refuse_mistakes(file: StudyFile, tried: Sequence[Point], invalid: Sequence[I
             told.setdefault(at, {}).setdefault(str(problem), problem)
     wrong = [at for at, count in failing.items() if count == users.get(at, len(tried))]
     if wrong:
-        problems = tuple(problem for at in wrong for problem in told[at].values())
+        problems = tuple(problem for at in wrong for problem in _once(at, list(told[at].values())))
         raise ConfigError(f"invalid study {file.name!r}", problems=problems)
     if len(invalid) == len(tried):
         raise ConfigError(f"no point of {file.name!r} can run", problems=tuple(_commonest(invalid)))
+
+
+def _once(at: str, problems: Sequence[Problem]) -> Iterator[Problem]:
+    """What is wrong with several values alike is in the name of their axis, and is told once, without their places."""
+    whole = [attrs.evolve(one, path=at) if re.fullmatch(r"\[\d+\]", one.path[len(at) :]) else one for one in problems]
+    counts = Counter(whole)
+    for problem, one in zip(problems, whole, strict=True):
+        if counts[one] == 1:
+            yield problem
+        elif whole.index(one) == problems.index(problem):
+            yield one
 
 
 def _commonest(invalid: Sequence[Invalid]) -> Iterator[Problem]:
