@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shlex
-from collections.abc import Mapping
 from typing import Any, Literal
 
 import attrs
@@ -39,14 +38,14 @@ class WebhookOptions:
     timeout_s: float = option(5.0, help="Give up after this long.", unit="s", validator=between(0.1, DAY_S))
 
 
-def load_options(environ: Mapping[str, str] = os.environ) -> WebhookOptions:
+def load_options() -> WebhookOptions:
     """Raises ConfigError for a wrong section, or a URL that is none."""
-    section = load_user_config(environ).observers.get("webhook", {})
-    found: WebhookOptions = structure(WebhookOptions, section, "observers.webhook", source=named_user_config(environ))
+    section = load_user_config().observers.get("webhook", {})
+    found: WebhookOptions = structure(WebhookOptions, section, "observers.webhook", source=named_user_config())
     named: dict[str, Any] = {}
-    if url := environ.get(URL):
+    if url := os.environ.get(URL):
         named["url"] = url
-    if command := environ.get(COMMAND):
+    if command := os.environ.get(COMMAND):
         named["command"] = shlex.split(command)
     if not named:
         return found

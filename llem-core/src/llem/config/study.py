@@ -113,10 +113,10 @@ def read_study(path: str | Path) -> StudyFile:
     return _merged(list(_read(file, file.parent, ())), file.stem)
 
 
-def parse_study(document: Mapping[str, Any], name: str = "llem") -> StudyFile:
+def parse_study(document: Mapping[str, Any]) -> StudyFile:
     """A study from a mapping of the same shape; files it includes are found from the current folder."""
     part = _Part("python", "python", document, _written(document))
-    return _merged([*_included(part, Path(), Path(), ()), part], name)
+    return _merged([*_included(part, Path(), Path(), ()), part], "llem")
 
 
 def _written(document: Mapping[str, Any]) -> str:

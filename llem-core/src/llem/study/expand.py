@@ -5,7 +5,7 @@ Runs nothing, loads no engine, looks at no device.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 
 import attrs
 
@@ -116,46 +116,53 @@ def expand(
         return _single(file, points[0], identifier, registry, (*below, *file.base, *overrides), tuple(overrides))
     shared = Shared(file, registry, (*below, *file.base), tuple(overrides))
     exclusions = Exclusions(file.exclude)
-    found: dict[str, Entry] = {}
-    tried: list[Point] = []
-    invalid, merged = [], []
+    looked = _Looked(file, identifier, registry)
     for declared in points:
         point, layers, values = shared.of(declared)
-        if exclusions.leave_out(point, values):
-            continue
-        tried.append(point)
-        try:
-            identified = identifier(resolve(layers, registry))
-        except ConfigError as error:
-            invalid.append(invalid_point(file, point, error))
-            continue
-        except UnknownPlugin as error:
-            raise _placed(error, point) from None
-        planned = Entry(point, identified)
-        if (first := found.setdefault(identified.id, planned)) is not planned:
-            merged.append(Merged(point, first, _differing(identified, first.identified)))
-    if not tried:
+        if not exclusions.leave_out(point, values):
+            looked.at(point, layers)
+    if not looked.tried:
         raise ConfigError(f"{file.name!r} has nothing to run: `exclude` leaves out all {len(points)} points")
-    refuse_mistakes(file, tried, invalid)
-    refuse_unused_mistakes(file, points, tried, registry)
+    refuse_mistakes(file, looked.tried, looked.invalid)
+    refuse_unused_mistakes(file, points, looked.tried, registry)
+    found = looked.found
     shares = schedule([member(one.identified) for one in found.values()], file.order)
     return Study(
         file,
         tuple(overrides),
         tuple(found[name] for name in running_order(shares)),
         tuple(exclusions.found),
-        tuple(invalid),
-        tuple(merged),
+        tuple(looked.invalid),
+        tuple(looked.merged),
         tuple(dict.fromkeys(path for point in points for path in point.values)),
-        (
-            *exclusions.notes(),
-            *shared.notes(),
-            *_missing_engines(found.values(), registry),
-            *_may_not_fit(found.values(), identifier.gpu),
-            *_without_arithmetic(found.values(), identifier.gpu),
-        ),
+        (*exclusions.notes(), *shared.notes(), *_notes(found.values(), identifier, registry)),
         tuple(shares),
     )
+
+
+class _Looked:
+    """What came of looking at points: experiments by id, those that are one of these again, and invalid ones."""
+
+    def __init__(self, file: StudyFile, identifier: Identifier, registry: Registry) -> None:
+        self._file, self._identifier, self._registry = file, identifier, registry
+        self.tried: list[Point] = []
+        self.found: dict[str, Entry] = {}
+        self.merged: list[Merged] = []
+        self.invalid: list[Invalid] = []
+
+    def at(self, point: Point, layers: Sequence[Layer]) -> None:
+        """Raises UnknownPlugin, BrokenPlugin."""
+        self.tried.append(point)
+        try:
+            identified = self._identifier(resolve(layers, self._registry))
+        except ConfigError as error:
+            self.invalid.append(invalid_point(self._file, point, error))
+            return
+        except UnknownPlugin as error:
+            raise _placed(error, point) from None
+        planned = Entry(point, identified)
+        if (first := self.found.setdefault(identified.id, planned)) is not planned:
+            self.merged.append(Merged(point, first, _differing(identified, first.identified)))
 
 
 def member(identified: Identified) -> Member:
@@ -173,12 +180,17 @@ def _single(
     overrides: tuple[Layer, ...],
 ) -> Study:
     planned = Entry(point, identifier(resolve(layers, registry)))
-    notes = (*_missing_engines([planned], registry), *_may_not_fit([planned], identifier.gpu))
-    notes += tuple(_without_arithmetic([planned], identifier.gpu))
+    notes = tuple(_notes([planned], identifier, registry))
     if file.exclude:
         notes += ("`exclude` leaves nothing out: this is one experiment",)
     shares = tuple(schedule([member(planned.identified)], file.order))
     return Study(file, overrides, (planned,), (), (), (), (), notes, shares)
+
+
+def _notes(planned: Collection[Entry], identifier: Identifier, registry: Registry) -> Iterator[str]:
+    yield from _missing_engines(planned, registry)
+    yield from _may_not_fit(planned, identifier.gpu)
+    yield from _without_arithmetic(planned, identifier.gpu)
 
 
 def _missing_engines(planned: Iterable[Entry], registry: Registry) -> Iterator[str]:
