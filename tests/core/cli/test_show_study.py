@@ -170,6 +170,21 @@ def test_comparing_an_invalid_result_names_what_stands_against_it(run_llem, isol
     assert "meter_failed" in done.stderr
 
 
+def test_a_comparison_says_how_it_was_made(run_llem, isolated_llem, lab) -> None:
+    """A line for each metric; below, what the interval and the ratio are of."""
+    document = {"base": {**lab, "trials": 2, "max_trials": 2}, "axes": {"load.batch_size": [1, 2]}}
+    llem.run_study(document, "out")
+    done = run_llem("compare", "out", *llem.load_results("out"))
+
+    lines = [line.rstrip() for line in done.stdout.splitlines()]
+    assert (done.exit_code, done.stderr) == (0, "")
+    assert any(line.startswith("output tokens/s ") for line in lines)
+    assert lines[-2:] == [
+        "2 trials of each, compared pair by pair, as they took turns; p is corrected for the number of metrics (Holm)",
+        "B / A is of geometric means; where trials scatter widely it is not that of the means beside it",
+    ]
+
+
 def test_an_experiment_is_not_compared_with_itself(run_llem, store) -> None:
     """A ratio of 1 would look like a finding."""
     done = run_llem("compare", store.path, "00", "00")

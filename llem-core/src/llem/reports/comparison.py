@@ -30,7 +30,8 @@ def render_comparison(names: tuple[str, str], found: Sequence[Comparison]) -> No
     paired = found[0].method == "paired_by_block"
     how = "pair by pair, as they took turns" if paired else "as independent samples (Welch)"
     console.print(
-        f"\n{found[0].ratio.n} trials of each, compared {how}; p is corrected for the number of metrics (Holm)"
+        f"\n{found[0].ratio.n} trials of each, compared {how}; p is corrected for the number of metrics (Holm)\n"
+        "B / A is of geometric means; where trials scatter widely it is not that of the means beside it"
     )
 
 
