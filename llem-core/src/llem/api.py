@@ -25,7 +25,8 @@ from llem.study.expand import Study
 from llem.study.load import load
 from llem.study.machine import this_gpu
 from llem.study.preflight import Planned, plan_study
-from llem.study.runner import Ran, Terms, default_folder, run_all, stop_on_interrupt
+from llem.study.runner import Ran, Terms, default_folder, run_all
+from llem.study.stopping import stop_on_interrupt
 
 __all__ = ["Ready", "load_results", "load_study", "prepare", "run", "run_study"]
 

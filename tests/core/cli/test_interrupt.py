@@ -75,18 +75,21 @@ def assert_gone(processes: list[psutil.Process]) -> None:
     assert [one for one in alive if one.is_running() and one.status() != psutil.STATUS_ZOMBIE] == []
 
 
-def test_the_first_interrupt_ends_after_the_trial(start, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("number", "again"), [(signal.SIGINT, "press Ctrl-C"), (signal.SIGTERM, "send SIGTERM")], ids=["SIGINT", "SIGTERM"]
+)
+def test_the_first_interrupt_ends_after_the_trial(start, tmp_path: Path, number: signal.Signals, again: str) -> None:
     """The trial that runs is finished and kept, the outcome is `interrupted`, the exit code 130."""
     process = start(window_s=0.3)
     wait_for_event(tmp_path / "out", "trial", trial=0)
     running = family(process)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(number)
     out, err = process.communicate(timeout=60)
     store = Store.open(tmp_path / "out")
     [result] = llem.load_results(tmp_path / "out").values()
 
     assert (process.returncode, out) == (130, "")
-    assert "stopping after this trial; press Ctrl-C again to stop at once" in err
+    assert f"stopping after this trial; {again} again to stop at once" in err
     assert err.splitlines()[-2:] == [f"what was measured is in {tmp_path / 'out'}", "error: interrupted"]
     assert "Traceback" not in err
     assert_gone(running)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,8 @@ from llem.launchers.inline import InlineLauncher
 from llem.plugins.registry import registry
 from llem.results.store import Store
 from llem.study.preflight import Planned
-from llem.study.runner import Ran, Terms, default_folder, run_all, stop_on_interrupt
+from llem.study.runner import Ran, Terms, default_folder, run_all
+from llem.study.stopping import SAME_REQUEST_S, stop_on_interrupt
 
 
 @pytest.fixture
@@ -191,18 +193,38 @@ def test_default_folders_are_new(tmp_path: Path) -> None:
     assert len(set(made)) == 4
 
 
-def test_the_first_interrupt_asks_and_the_second_insists(capsys) -> None:
+@pytest.mark.parametrize(
+    ("number", "again"), [(signal.SIGINT, "press Ctrl-C again"), (signal.SIGTERM, "send SIGTERM again")]
+)
+def test_the_first_interrupt_asks_and_the_second_insists(capsys, number: signal.Signals, again: str) -> None:
     """An event, then KeyboardInterrupt; afterwards the handler is what it was."""
-    before = signal.getsignal(signal.SIGINT)
+    before = signal.getsignal(number)
     with stop_on_interrupt() as stop:
         assert not stop.is_set()
-        os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), number)
         assert stop.wait(5)
+        if number == signal.SIGTERM:
+            signal.raise_signal(number)  # as `timeout` does, at once: no second request
+            time.sleep(SAME_REQUEST_S)
         with pytest.raises(KeyboardInterrupt):
-            signal.raise_signal(signal.SIGINT)
+            signal.raise_signal(number)
 
-    assert "press Ctrl-C again" in capsys.readouterr().err
-    assert signal.getsignal(signal.SIGINT) is before
+    assert again in capsys.readouterr().err
+    assert signal.getsignal(number) is before
+
+
+def test_a_program_keeps_its_own_handler_of_sigterm() -> None:
+    """It may have more to end than llem."""
+    seen: list[int] = []
+    before = signal.signal(signal.SIGTERM, lambda number, _: seen.append(number))
+    try:
+        with stop_on_interrupt() as stop:
+            signal.raise_signal(signal.SIGTERM)
+            assert not stop.is_set()
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+    assert seen == [signal.SIGTERM]
 
 
 def test_in_another_thread_signals_are_left_alone() -> None:

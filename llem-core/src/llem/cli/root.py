@@ -25,7 +25,7 @@ EXIT_CODES = {
     2: "The user's mistake: usage, configuration, a plugin that is not installed, a folder that is no store.",
     3: "The machine's state: no GPU, no permission, a disk that is full, a plugin that is installed and broken.",
     BUG: "A bug in llem or in a plugin; the traceback is shown.",
-    INTERRUPTED: "Interrupted by Ctrl-C.",
+    INTERRUPTED: "Interrupted by Ctrl-C or SIGTERM.",
     OUTPUT_CLOSED: "Whatever read standard output went away before all was written. What was to be measured has been, "
     "and is stored.",
 }

@@ -20,9 +20,8 @@ from llem.study.course import Course, Ran, Terms
 from llem.study.observers import notify
 from llem.study.preflight import Planned
 from llem.study.resume import go_on, is_begun, owned
-from llem.study.stopping import stop_on_interrupt
 
-__all__ = ["Ran", "Terms", "default_folder", "run_all", "stop_on_interrupt"]
+__all__ = ["Ran", "Terms", "default_folder", "run_all"]
 
 
 def default_folder(results_dir: str, name: str) -> Path:

@@ -6,12 +6,16 @@ import re
 import signal
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from llem.errors import ExperimentFailed, LlemError
 
 __all__ = ["Breaker", "stop_on_interrupt"]
+
+#: SIGTERMs within this time are one: `timeout` sends one to its child and another one to the child's process group.
+SAME_REQUEST_S = 1.0
 
 
 class Breaker:
@@ -50,23 +54,34 @@ class Breaker:
 
 @contextmanager
 def stop_on_interrupt() -> Iterator[threading.Event]:
-    """An event that the first Ctrl-C sets; the second raises KeyboardInterrupt. Only in the main thread."""
+    """An event that the first Ctrl-C or SIGTERM sets; the second raises KeyboardInterrupt. Only in the main thread.
+
+    SIGTERM is what `kill`, `timeout`, a container's stop and a batch system send. A program that handles it by itself
+    keeps its handler.
+    """
     stop = threading.Event()
     if threading.current_thread() is not threading.main_thread():
         yield stop
         return
-    asked = False
+    asked: float | None = None
 
-    def first(*_: object) -> None:
+    def ask(number: int, _: object) -> None:
         nonlocal asked
-        if asked:
+        if asked is not None:
+            if number == signal.SIGTERM and time.monotonic() - asked < SAME_REQUEST_S:
+                return
             raise KeyboardInterrupt
-        asked = True
+        asked = time.monotonic()
         stop.set()
-        print("stopping after this trial; press Ctrl-C again to stop at once", file=sys.stderr)
+        again = "press Ctrl-C" if number == signal.SIGINT else "send SIGTERM"
+        print(f"stopping after this trial; {again} again to stop at once", file=sys.stderr)
 
-    before = signal.signal(signal.SIGINT, first)
+    numbers = [signal.SIGINT]
+    if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
+        numbers.append(signal.SIGTERM)
+    before = {number: signal.signal(number, ask) for number in numbers}
     try:
         yield stop
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
