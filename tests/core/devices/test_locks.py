@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from llem.devices.locks import Lock, gpu_lock, held_gpus, lock_gpus
+from llem.devices.locks import Lock, gpu_lock, held_gpus, is_held, lock_gpus
 
 HOLD = "import sys; from llem.devices.locks import Lock; l = Lock(__import__('pathlib').Path(sys.argv[1])); print(l.take('me'), flush=True); sys.stdin.read()"  # fmt: skip  # noqa: E501
 
@@ -25,6 +25,23 @@ def test_one_holder_at_a_time(tmp_path: Path) -> None:
     assert second.take("process 8")
     assert first.holder() == "process 8"
     second.let_go()
+
+
+def test_whether_it_is_held_is_told_and_changes_nothing(tmp_path: Path) -> None:
+    """Of a lock that was never made, none is made."""
+    path = tmp_path / "lock"
+    holder = Lock(path)
+
+    assert not is_held(Lock(path))
+    assert not path.exists()
+    assert holder.take("process 7")
+    assert is_held(Lock(path))
+    assert is_held(Lock(path, shared=True))
+    assert holder.holder() == "process 7"
+    holder.let_go()
+    assert not is_held(Lock(path))
+    assert holder.take()
+    holder.let_go()
 
 
 def test_several_share_and_one_alone_waits_for_all(tmp_path: Path) -> None:

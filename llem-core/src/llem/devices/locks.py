@@ -10,7 +10,7 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-__all__ = ["Lock", "gpu_lock", "held_gpus", "lock_gpus"]
+__all__ = ["Lock", "gpu_lock", "held_gpus", "is_held", "lock_gpus"]
 
 #: Where the locks of GPUs lie. Not in TMPDIR, which differs by user or by job, and the GPUs do not.
 LOCKS = Path("/tmp/llem-locks")
@@ -70,6 +70,19 @@ class Lock:
             self._handle = None
 
 
+def is_held(lock: Lock) -> bool:
+    """Whether somebody else has it, this process or another. `lock` is not held; free, it is taken for an instant.
+
+    False also where that cannot be told: there is no such file, or it may only be read.
+    """
+    try:
+        return lock.path.exists() and not lock.take()
+    except OSError:
+        return False
+    finally:
+        lock.let_go()
+
+
 def gpu_lock(uuid: str) -> Lock:
     """The lock of one GPU of this machine, the same for every user."""
     with contextlib.suppress(FileExistsError):
@@ -80,13 +93,7 @@ def gpu_lock(uuid: str) -> Lock:
 
 def held_gpus(uuids: Iterable[str]) -> frozenset[str]:
     """Those of these GPUs that somebody has locked, this process or another. Each free one is held for an instant."""
-    held = set()
-    for uuid in uuids:
-        lock = gpu_lock(uuid)
-        if not lock.take():
-            held.add(uuid)
-        lock.let_go()
-    return frozenset(held)
+    return frozenset(uuid for uuid in uuids if is_held(gpu_lock(uuid)))
 
 
 def lock_gpus(uuids: Sequence[str], count: int, holder: str) -> Mapping[str, Lock] | None:

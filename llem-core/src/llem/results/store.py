@@ -20,7 +20,7 @@ from typing import Any
 
 import attrs
 
-from llem.devices.locks import Lock
+from llem.devices.locks import Lock, is_held
 from llem.errors import StoreError, nearest
 from llem.findings import Finding
 from llem.meters.trace import TraceRow
@@ -88,19 +88,8 @@ class Store:
         return Lock(self.path / ".owner")
 
     def busy(self) -> bool:
-        """Whether a process runs the study now; False also where that cannot be told, as on a read-only file system.
-
-        The lock is held for an instant, shared: those who look at the same time do not take each other for the owner.
-        """
-        if not (self.path / ".owner").is_file():
-            return False
-        lock = Lock(self.path / ".owner", shared=True)
-        try:
-            return not lock.take()
-        except OSError:
-            return False
-        finally:
-            lock.let_go()
+        """Whether a process runs the study now; False also where that cannot be told."""
+        return is_held(Lock(self.path / ".owner", shared=True))  # shared: who looks at the same time is no owner
 
     def worker_lock(self, *, shared: bool = True) -> Lock:
         """Held by every worker; not shared, it is to be had when none is left."""
