@@ -79,13 +79,12 @@ def refuse_mistakes(file: StudyFile, tried: Sequence[Point], invalid: Sequence[I
 
 def _once(at: str, problems: Sequence[Problem]) -> Iterator[Problem]:
     """What is wrong with several values alike is in the name of their axis, and is told once, without their places."""
-    whole = [attrs.evolve(one, path=at) if re.fullmatch(r"\[\d+\]", one.path[len(at) :]) else one for one in problems]
-    counts = Counter(whole)
-    for problem, one in zip(problems, whole, strict=True):
-        if counts[one] == 1:
-            yield problem
-        elif whole.index(one) == problems.index(problem):
-            yield one
+    alike: dict[Problem, list[Problem]] = {}
+    for problem in problems:
+        of_a_value = re.fullmatch(r"\[\d+\]", problem.path[len(at) :])
+        alike.setdefault(attrs.evolve(problem, path=at) if of_a_value else problem, []).append(problem)
+    for common, ones in alike.items():
+        yield ones[0] if len(ones) == 1 else common
 
 
 def _commonest(invalid: Sequence[Invalid]) -> Iterator[Problem]:
