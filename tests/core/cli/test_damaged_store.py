@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import shutil
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -84,6 +85,16 @@ def test_a_missing_key_is_a_message(store: Path, run_llem) -> None:
     assert tried > 300
 
 
+@pytest.fixture
+def own_signals() -> Iterator[None]:
+    """What signals do is afterwards what it was: a worker sets them for its whole process, here that of the tests."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+@pytest.mark.usefixtures("own_signals")
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"store": 3}', "\xff"])
 def test_a_malformed_order_is_a_message(run_llem, isolated_llem, text: str) -> None:
     """What a launcher wrote, and somebody damaged."""

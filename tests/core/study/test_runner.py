@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import signal
 import threading
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -193,10 +195,18 @@ def test_default_folders_are_new(tmp_path: Path) -> None:
     assert len(set(made)) == 4
 
 
+@pytest.fixture
+def sigterm() -> Iterator[Callable[..., object]]:
+    """Sets what SIGTERM does in this test; at first what the system does, whatever other tests have left."""
+    before = signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    yield functools.partial(signal.signal, signal.SIGTERM)
+    signal.signal(signal.SIGTERM, before)
+
+
 @pytest.mark.parametrize(
     ("number", "again"), [(signal.SIGINT, "press Ctrl-C again"), (signal.SIGTERM, "send SIGTERM again")]
 )
-def test_the_first_interrupt_asks_and_the_second_insists(capsys, number: signal.Signals, again: str) -> None:
+def test_the_first_interrupt_asks_and_the_second_insists(capsys, sigterm, number: signal.Signals, again: str) -> None:
     """An event, then KeyboardInterrupt; afterwards the handler is what it was."""
     before = signal.getsignal(number)
     with stop_on_interrupt() as stop:
@@ -213,16 +223,13 @@ def test_the_first_interrupt_asks_and_the_second_insists(capsys, number: signal.
     assert signal.getsignal(number) is before
 
 
-def test_a_program_keeps_its_own_handler_of_sigterm() -> None:
+def test_a_program_keeps_its_own_handler_of_sigterm(sigterm) -> None:
     """It may have more to end than llem."""
     seen: list[int] = []
-    before = signal.signal(signal.SIGTERM, lambda number, _: seen.append(number))
-    try:
-        with stop_on_interrupt() as stop:
-            signal.raise_signal(signal.SIGTERM)
-            assert not stop.is_set()
-    finally:
-        signal.signal(signal.SIGTERM, before)
+    sigterm(lambda number, _: seen.append(number))
+    with stop_on_interrupt() as stop:
+        signal.raise_signal(signal.SIGTERM)
+        assert not stop.is_set()
 
     assert seen == [signal.SIGTERM]
 
