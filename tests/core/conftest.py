@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Callable, Mapping, Sequence
+import signal
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,15 @@ SHORT_ECHO: dict[str, Any] = {**SHORT, "backend": "echo", "echo": {"token_second
 def short() -> dict[str, Any]:
     """Keyword arguments of `llem.run` for a run with echo of a second."""
     return dict(SHORT_ECHO)
+
+
+@pytest.fixture
+def own_signals() -> Iterator[None]:
+    """SIGINT and SIGTERM do afterwards what they did: a worker sets them for its whole process, here the tests'."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 @pytest.fixture

@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import json
 import shutil
-import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -83,15 +82,6 @@ def test_a_missing_key_is_a_message(store: Path, run_llem) -> None:
                 back()
                 tried += 1
     assert tried > 300
-
-
-@pytest.fixture
-def own_signals() -> Iterator[None]:
-    """What signals do is afterwards what it was: a worker sets them for its whole process, here that of the tests."""
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    yield
-    for number, handler in before.items():
-        signal.signal(number, handler)
 
 
 @pytest.mark.usefixtures("own_signals")

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import functools
 import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -195,19 +193,13 @@ def test_default_folders_are_new(tmp_path: Path) -> None:
     assert len(set(made)) == 4
 
 
-@pytest.fixture
-def sigterm() -> Iterator[Callable[..., object]]:
-    """Sets what SIGTERM does in this test; at first what the system does, whatever other tests have left."""
-    before = signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    yield functools.partial(signal.signal, signal.SIGTERM)
-    signal.signal(signal.SIGTERM, before)
-
-
+@pytest.mark.usefixtures("own_signals")
 @pytest.mark.parametrize(
     ("number", "again"), [(signal.SIGINT, "press Ctrl-C again"), (signal.SIGTERM, "send SIGTERM again")]
 )
-def test_the_first_interrupt_asks_and_the_second_insists(capsys, sigterm, number: signal.Signals, again: str) -> None:
+def test_the_first_interrupt_asks_and_the_second_insists(capsys, number: signal.Signals, again: str) -> None:
     """An event, then KeyboardInterrupt; afterwards the handler is what it was."""
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
     before = signal.getsignal(number)
     with stop_on_interrupt() as stop:
         assert not stop.is_set()
@@ -223,10 +215,11 @@ def test_the_first_interrupt_asks_and_the_second_insists(capsys, sigterm, number
     assert signal.getsignal(number) is before
 
 
-def test_a_program_keeps_its_own_handler_of_sigterm(sigterm) -> None:
+@pytest.mark.usefixtures("own_signals")
+def test_a_program_keeps_its_own_handler_of_sigterm() -> None:
     """It may have more to end than llem."""
     seen: list[int] = []
-    sigterm(lambda number, _: seen.append(number))
+    signal.signal(signal.SIGTERM, lambda number, _: seen.append(number))
     with stop_on_interrupt() as stop:
         signal.raise_signal(signal.SIGTERM)
         assert not stop.is_set()
