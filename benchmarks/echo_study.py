@@ -18,7 +18,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from llem.results.store import Store
+from llem.store.store import Store
 
 STUDY = """
 name: echoes

@@ -30,8 +30,8 @@ from pathlib import Path
 
 import psutil
 
-from llem.results.store import Store
-from llem.results.verify import verify
+from llem.metrics.verify import verify
+from llem.store.store import Store
 
 STUDY = """
 name: kills

@@ -25,8 +25,8 @@ from typing import Any
 import attrs
 
 import llem
-from llem.results.models import DomainMetrics, ErrorBudget, Quantity, Result
-from llem.results.store import Store
+from llem.store.models import DomainMetrics, ErrorBudget, Quantity, Result
+from llem.store.store import Store
 
 SHORT = {
     "preset": "quick", "device": "cpu", "window_s": 0.2, "warmup": {"seconds": 0}, "baseline": {"seconds": 0},

@@ -46,10 +46,10 @@ from llem.api import prepare
 from llem.config.layers import Layer
 from llem.config.load import parse_assignment
 from llem.meters.trace import TraceRow, series
+from llem.metrics.statistics import mean, paired_ratio
 from llem.plugins.registry import registry
-from llem.results.models import Trial
-from llem.results.statistics import mean, paired_ratio
-from llem.results.store import Store
+from llem.store.models import Trial
+from llem.store.store import Store
 
 
 class SharedEngine:

@@ -39,7 +39,7 @@ from typing import Any
 import attrs
 from sweep import BATCH, LENGTHS, STUDY, TRIALS, seconds
 
-from llem.results.store import Store
+from llem.store.store import Store
 
 VARIANTS = {"process": ("process", False), "process, memory": ("process", True), "inline, memory": ("inline", True)}
 

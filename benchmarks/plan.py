@@ -19,9 +19,9 @@ from pathlib import Path
 
 from llem.config.layers import Layer
 from llem.config.load import resolve
-from llem.config.study import read_study
+from llem.config.study.file import read_study
 from llem.plugins.registry import registry
-from llem.study.expand import Study, expand
+from llem.study.plan.expand import Study, expand
 
 STUDY = """
 name: two-thousand

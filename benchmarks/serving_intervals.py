@@ -17,10 +17,10 @@ from types import SimpleNamespace
 
 import numpy as np
 
-from llem.results.latency import PERCENTILES, family
-from llem.results.models import RequestRow
-from llem.results.serving_checks import serving_checks
-from llem.results.serving_latency import BLOCKS
+from llem.metrics.checks.serving import serving_checks
+from llem.metrics.latency import PERCENTILES, family
+from llem.metrics.serving_latency import BLOCKS
+from llem.store.models import RequestRow
 
 SERVICE_S, WINDOW_S, BEFORE_S = 0.01, 20.0, 30.0
 QUANTILES = (0.5, 0.9, 0.99)
@@ -57,7 +57,7 @@ def coverage(
 
 def saturated(share: float, windows: int, studies: int) -> float:
     """Share of studies that the finding is told in, windows of 60 s."""
-    from llem.results.flow import flow_of
+    from llem.metrics.flow import flow_of
 
     noise, told = random.Random(3), 0
     facts = SimpleNamespace(kind="open", failed=0, unfinished=0, completed=10**6, lag_p99_s=None)

@@ -19,7 +19,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from llem.results.store import Store
+from llem.store.store import Store
 
 LENGTHS = [(inputs, outputs) for inputs in (16, 32) for outputs in (8, 16, 24, 32)]
 BATCH, TRIALS = 4, 3

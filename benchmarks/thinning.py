@@ -13,8 +13,8 @@ import sys
 from windows import thinned
 
 from llem.meters.window import energy_readings
-from llem.results.store import Store
-from llem.results.verify import sampled_domains
+from llem.metrics.verify import sampled_domains
+from llem.store.store import Store
 
 
 def main() -> None:

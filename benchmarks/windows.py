@@ -30,7 +30,7 @@ from llem.meters.sampler import Sampler
 from llem.meters.trace import TraceRow, series
 from llem.meters.tracker import EDGE_TICKS, THIN
 from llem.meters.window import energy_readings
-from llem.results.tables import trace_bytes
+from llem.store.tables import trace_bytes
 
 S = 1_000_000_000
 #: (nominal length in s, windows). Lengths vary by 10 %, so that they are no whole number of the counter's periods.

@@ -2,21 +2,31 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import os
 import signal
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import attrs
 import pytest
 
 from llem.api import prepare
 from llem.config.layers import Layer
+from llem.config.study.file import parse_study
+from llem.meters.base import Domain
+from llem.meters.trace import TraceRow
+from llem.meters.window import energy_readings
+from llem.metrics.result import compute_result
+from llem.models.spec import Architecture
 from llem.plugins.registry import registry
-from llem.results.models import Quantity, Result
-from llem.results.store import Store
-from llem.study.preflight import Planned
+from llem.store.models import BaselineReading, EnergyReading, Quantity, RequestRow, Result, ServingFacts, Trial
+from llem.store.store import Store
+from llem.study.plan.expand import Study, expand
+from llem.study.run.preflight import Planned
 
 LAB = Path(__file__).parent / "lab"
 
@@ -123,3 +133,331 @@ def _grid_result(name: str, given: Mapping[str, Any], half: float) -> Result:
         id=name, config={"backend": "echo", "load": {"kind": "offline"}}, sources={}, effective={}, environment="e",
         weights="random", metrics=metrics, domains=(), **fields,
     )  # fmt: skip
+
+
+# what a store holds, made by hand
+
+S = 1_000_000_000
+GPU = "gpu:GPU-0a1b2c3d-0000-1111-2222-333344445555"
+
+#: Llama-3.1-8B's shape: sizes that hand calculations are known for.
+ARCHITECTURE = Architecture(
+    parameters=8_030_261_248,
+    active_parameters=7_504_924_672,
+    layers=32,
+    heads=32,
+    kv_heads=8,
+    head_dim=128,
+    hidden_size=4096,
+    vocab_size=128_256,
+    weight_bytes=16_060_522_496,
+    kv_bytes_per_token=131_072,
+)
+NVML = (
+    "nvml",
+    Domain(
+        GPU,
+        "gpu",
+        "measured",
+        "NVML total energy counter",
+        method="counter",
+        period_s=0.1,
+        sensor_relative=0.05,
+        power_limit_w=700.0,
+    ),
+)
+
+
+def trace(watts, t0, t1, *, meter="nvml", domain=GPU, integrated=None, rise=0.0):
+    """Counter ticks and power samples every 0.1 s from 0.5 s before the window to 0.5 s after it.
+
+    `rise` watts are added over the length of the window, linearly.
+    """
+    rows, joules, step = [], 1000.0, S // 10
+    for t in range(t0 - S // 2, t1 + S // 2 + 1, step):
+        now = watts + rise * (t - t0) / (t1 - t0)
+        rows.append(TraceRow(meter, domain, "counter_j", t - 1_000_000, t, joules))
+        rows.append(TraceRow(meter, domain, "power_w", t - 1_000_000, t, now if integrated is None else integrated))
+        joules += now * 0.1
+    return tuple(rows)
+
+
+def request_rows(index, t0, t1, *, batches=4, batch_size=2, inputs=128, outputs=64, token_times=False, first=0):
+    """Requests of batches back to back; every token of a batch comes at equal distances."""
+    rows, length = [], (t1 - t0) // batches
+    for batch in range(batches):
+        start, end = t0 + batch * length, t0 + (batch + 1) * length
+        times = tuple(start + (k + 1) * length // outputs for k in range(outputs)) if token_times else None
+        rows += [
+            RequestRow(first + batch * batch_size + i, batch, inputs, outputs, start, end, times)
+            for i in range(batch_size)
+        ]
+    return tuple(rows)
+
+
+def make_trial(
+    index,
+    rows,
+    requests,
+    t0,
+    t1,
+    *,
+    restart=0,
+    domains=(NVML,),
+    extra=(),
+    experiment_id="exp-one",
+    health=None,
+    findings=(),
+    peak=17_000_000_000,
+):
+    """A trial whose energies and counts are what its rows give."""
+    batches = sorted({row.batch for row in requests})
+    spans = [[row for row in requests if row.batch == batch] for batch in batches]
+    return Trial(
+        experiment_id=experiment_id,
+        index=index,
+        restart=restart,
+        started_at="2026-11-24T10:00:00Z",
+        t0_ns=t0,
+        t1_ns=t1,
+        batches=len(batches),
+        requests=len(requests),
+        input_tokens=sum(row.input_tokens for row in requests),
+        output_tokens=sum(row.output_tokens for row in requests),
+        expected_output_tokens=sum(row.output_tokens for row in requests),
+        batch_s=tuple((span[0].end_ns - span[0].start_ns) / S for span in spans),
+        first_index=min(row.index for row in requests),
+        energies=(*energy_readings(rows, domains, t0, t1), *extra),
+        peak_memory_bytes=peak,
+        memory_covers="allocated by the engine",
+        memory_reason=None if peak is not None else "not_supported",
+        output_digest=hashlib.sha256(str(index).encode()).hexdigest(),
+        health=health if health is not None else {GPU: {"utilisation_percent": {"mean": 99.0}, "power_limit_w": 700.0}},
+        findings=tuple(findings),
+    )
+
+
+def served_row(index, arrival, *, ttft, tpot, inputs=128, outputs=64, lag=0, kind="open", chunk=1, **more):
+    """A request whose tokens come at equal distances, `chunk` at a time; all times in nanoseconds."""
+    counts = [1, *[chunk] * ((outputs - 1) // chunk), *([(outputs - 1) % chunk] if (outputs - 1) % chunk else [])]
+    done, times = 0, []
+    for count in counts:
+        done += count
+        times.append(arrival + ttft + (done - 1) * tpot)
+    return RequestRow(
+        index, 0, inputs, outputs, arrival + lag, times[-1], tuple(times),
+        scheduled_ns=None if kind == "closed" else arrival, chunk_tokens=tuple(counts),
+        **{"finish_reason": "length", **more},
+    )  # fmt: skip
+
+
+def served_rows(t0, t1, *, rate=10, before=3, first=0, **shape):
+    """Requests at equal distances from `before` seconds ahead of the window to its end, those alone that touch it."""
+    shape = {"ttft": S // 20, "tpot": S // 100, **shape}
+    arrivals = range(t0 - before * S, t1, S // rate)
+    rows = [served_row(first + i, arrival, **shape) for i, arrival in enumerate(arrivals)]
+    return tuple(row for row in rows if row.end_ns >= t0)
+
+
+def served_trial(index, rows, requests, t0, t1, *, rate=10.0, kind="open", expected=None, unfinished=0, **more):
+    """A serving trial whose facts are counted from its rows, one by one."""
+    offline = make_trial(index, rows, requests, t0, t1, **more)
+    ended = [row for row in requests if t0 <= row.end_ns < t1]
+    good = [row for row in ended if row.finish_reason not in ("error", "unfinished")]
+    chunks = [
+        (row, number, at, count)
+        for row in requests
+        for number, (at, count) in enumerate(zip(row.token_times_ns or (), row.chunk_tokens or (), strict=True))
+        if t0 <= at < t1
+    ]
+    tokens = sum(count for *_, count in chunks)
+    lags = sorted((row.start_ns - row.scheduled_ns) / S for row in requests if row.scheduled_ns is not None)
+
+    def flight(at):
+        return float(sum(row.start_ns <= at < row.end_ns for row in requests))
+
+    made = sum(row.output_tokens for row in good)
+    facts = ServingFacts(
+        kind=kind,
+        concurrency=8 if kind == "closed" else None,
+        request_rate=None if kind == "closed" else rate,
+        seed=index,
+        sent=sum(t0 <= row.start_ns < t1 for row in requests),
+        completed=len(good),
+        failed=sum(row.finish_reason == "error" for row in ended),
+        unfinished=unfinished,
+        lag_p50_s=lags[len(lags) // 2] if lags else None,
+        lag_p99_s=lags[-1] if lags else None,
+        lag_max_s=lags[-1] if lags else None,
+        in_flight_mean=sum(min(row.end_ns, t1) - max(row.start_ns, t0) for row in requests) / (t1 - t0),
+        in_flight_start=flight(t0),
+        in_flight_end=flight(t1),
+        completed_output_tokens=made,
+        completed_expected_tokens=made if expected is None else expected,
+    )
+    return attrs.evolve(
+        offline,
+        batches=0,
+        batch_s=(),
+        requests=len(ended),
+        input_tokens=sum(row.input_tokens for row, number, *_ in chunks if number == 0),
+        output_tokens=tokens,
+        expected_output_tokens=tokens,
+        serving=facts,
+    )
+
+
+class Served:
+    """A serving experiment whose parts a test changes before it computes the result."""
+
+    def __init__(self, make, count=1, *, seconds=10, kind="open", engine=None, watts=600.0, **shape):
+        self.make = make
+        loads = {"open": {"request_rate": 10.0}, "replay": {"speed": 1.0}, "closed": {"concurrency": 8}}
+        load = {"kind": kind, **loads[kind]}
+        self.experiment = make.experiment_document(load=load, slo=None)
+        self.engines = [engine or make.engine_document()]
+        self.trials, self.traces, self.requests = [], {}, {}
+        for index in range(count):
+            t0, t1 = make.window(index, seconds)
+            rows = make.served_rows(t0, t1, kind=kind, first=index * 1000, **shape)
+            self.put(index, rows, kind=kind, seconds=seconds, watts=watts)
+
+    def put(self, index, rows, *, kind="open", seconds=10, watts=600.0, **more):
+        """Trial `index` of these rows, instead of the one that was there."""
+        t0, t1 = self.make.window(index, seconds)
+        self.requests[index], self.traces[index] = tuple(rows), self.make.trace(watts, t0, t1)
+        health = {self.make.GPU: {"utilisation_percent": {"mean": 99.0}, "power_limit_w": 700.0}}
+        trial = self.make.served_trial(
+            index, self.traces[index], self.requests[index], t0, t1, kind=kind, health=health, **more
+        )
+        self.trials = [*self.trials[:index], trial, *self.trials[index + 1 :]]
+
+    def result(self):
+        return compute_result(
+            self.experiment, self.engines, self.trials, [], self.requests, [self.make.outcome_document()], self.traces
+        )
+
+    def metrics(self):
+        return self.result().metrics
+
+    def codes(self):
+        return {found.code for found in self.result().findings}
+
+    def found(self, code):
+        return next(found for found in self.result().findings if found.code == code)
+
+
+def modelled(domain, joules, scope):
+    """A reading of a library that models."""
+    return EnergyReading("codecarbon", domain, scope, "modelled", "CodeCarbon", joules)
+
+
+def baseline(watts, *, restart=0, phase="before", seconds=20):
+    """Idle at a steady power, and the rows it was read from."""
+    t0, t1 = 10 * S, (10 + seconds) * S
+    rows = trace(watts, t0, t1)
+    return BaselineReading(restart, phase, t0, t1, energy_readings(rows, (NVML,), t0, t1)), rows
+
+
+def experiment_document(experiment_id="exp-one", **config):
+    """experiment.json of a standard experiment."""
+    resolved = {
+        "model": "shape:llama-3.1-8b",
+        "backend": "echo",
+        "dtype": "bfloat16",
+        "preset": "standard",
+        "load": {"kind": "offline", "batch_size": 2},
+        "sampling": {"ignore_eos": True},
+        "restarts": 1,
+        "token_times": False,
+        "target_half_width": 0.01,
+        **config,
+    }
+    model = {"name": resolved["model"], "source": "shape", "weights": "random", "fingerprint": "f", "seed": 0}
+    return {"id": experiment_id, "config": resolved, "sources": {"dtype": "default"}, "model": model}
+
+
+def engine_document(restart=0, *, cuda=True, architecture=ARCHITECTURE, domains=(NVML,), **more):
+    """engine-<restart>.json on an H200, or on a CPU."""
+    device = {"device": "cuda", "gpus": [GPU[4:]], "names": ["NVIDIA H200"]} if cuda else {"device": "cpu"}
+    return {
+        "restart": restart,
+        "effective": {"dtype": "bfloat16"},
+        "architecture": attrs.asdict(architecture) if architecture else None,
+        "environment": "abc",
+        "device": {"gpus": [], "names": [], **device},
+        "load_s": 1.5,
+        "domains": [{"meter": meter, **attrs.asdict(domain)} for meter, domain in domains],
+        "findings": [],
+        "workload": {},
+        **more,
+    }
+
+
+def outcome_document(restart=0, outcome="done", error=None, findings=()):
+    """outcome-<restart>.json."""
+    return {"restart": restart, "outcome": outcome, "error": error, "findings": list(findings)}
+
+
+def window(index, seconds=10):
+    """Begin and end of window `index`, far enough apart for its margins."""
+    t0 = (1000 + index * (seconds + 5)) * S
+    return t0, t0 + seconds * S
+
+
+WATTS = (600.0, 601.0, 599.0, 600.5, 599.5)
+
+
+def fill(store, experiment_id="exp-one", *, restarts=1, token_times=False, per_restart=5):
+    """A whole experiment on one GPU: trials at about 600 W, 123 W idle, CodeCarbon's modelled CPU and RAM beside."""
+    document = experiment_document(experiment_id, restarts=restarts, token_times=token_times)
+    store.write_experiment(experiment_id, document)
+    for restart in range(restarts):
+        library = ("codecarbon", Domain("cpu:0", "cpu", "modelled", "CodeCarbon", method="window"))
+        store.write_engine(experiment_id, engine_document(restart, domains=(NVML, library)))
+        for phase in ("before", "after"):
+            store.write_baseline(experiment_id, *baseline(123.0 + restart, restart=restart, phase=phase))
+        for i in range(per_restart):
+            index = restart * per_restart + i
+            t0, t1 = window(index)
+            rows = trace(WATTS[i % len(WATTS)] + restart, t0, t1)
+            requests = request_rows(index, t0, t1, token_times=token_times, first=index * 8)
+            extra = (modelled("cpu:0", 425.0 + i, "cpu"), modelled("dram", 100.0, "dram"))
+            trial = make_trial(index, rows, requests, t0, t1, restart=restart, extra=extra, experiment_id=experiment_id)
+            store.write_trial(trial, rows, requests)
+        store.write_outcome(experiment_id, outcome_document(restart))
+    from llem.metrics.verify import recompute
+
+    store.write_result(recompute(store, experiment_id))
+
+
+@pytest.fixture
+def make():
+    """The builders of this file."""
+    return SimpleNamespace(**{name: value for name, value in globals().items() if not name.startswith("_")})
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    """A store with one finished experiment on a GPU, five trials."""
+    made = Store.create(tmp_path / "out", {"name": "by hand"})
+    made.write_environment({"machine": "test"})
+    fill(made)
+    return made
+
+
+# studies written as mappings, on the echo backend
+
+BASE = {"backend": "echo", "device": "cpu"}
+
+
+def expanded(base: Mapping[str, Any] = BASE, overrides: Mapping[str, Any] | None = None, **parts: Any) -> Study:
+    """The study with this base and these parts."""
+    layers = [Layer("flag --set", overrides)] if overrides else []
+    return expand(parse_study({"base": base, **parts}), registry(), overrides=layers)
+
+
+@pytest.fixture
+def study() -> Callable[..., Study]:
+    """`study(axes={...}, exclude=[...])`: expanded, on echo unless `base` says otherwise."""
+    return expanded

@@ -13,8 +13,8 @@ import pytest
 import llem
 from llem.experiment.instruments import Instruments
 from llem.findings import finding
-from llem.results.store import Store
-from llem.results.verify import verify
+from llem.metrics.verify import verify
+from llem.store.store import Store
 
 
 def transcript(events: list[dict]) -> list[str]:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 import llem
-from llem.results.store import Store
+from llem.store.store import Store
 
 LOADS = {
     "closed": {"kind": "closed", "concurrency": 4},

@@ -14,12 +14,12 @@ import pytest
 from llem.config.document import to_document
 from llem.config.load import Layer, resolve
 from llem.errors import MachineError
-from llem.experiment.order import WorkOrder
 from llem.launchers.docker import DockerLauncher
 from llem.launchers.options import DockerOptions
+from llem.metrics.verify import verify
 from llem.plugins.registry import registry
-from llem.results.store import Store
-from llem.results.verify import verify
+from llem.protocol.order import WorkOrder
+from llem.store.store import Store
 
 #: Batches of 0.4 s.
 ECHO = ("--set=echo.token_seconds=0.05", "--set=workload.output_tokens=8", "--set=workload.input_tokens=8")

@@ -10,11 +10,11 @@ import pytest
 
 from llem.config.layers import Layer
 from llem.config.load import resolve
-from llem.config.study import is_study, parse_study
+from llem.config.study.axes import declared_points
+from llem.config.study.file import is_study, parse_study
 from llem.config.text import parse_yaml
 from llem.config.user import UserConfig
 from llem.plugins.registry import registry
-from llem.study.axes import declared_points
 
 REPOSITORY = Path(__file__).parents[2]
 PAGES = [*sorted((REPOSITORY / "docs").rglob("*.md")), REPOSITORY / "README.md", *REPOSITORY.glob("llem-*/README.md")]

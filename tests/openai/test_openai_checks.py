@@ -10,7 +10,7 @@ from llem.config.converter import structure
 from llem.config.models import Sampling
 from llem.errors import ConfigError
 from llem.models.resolve import resolve_model
-from llem.study.memory import UnknownMemory, estimate_memory
+from llem.study.plan.memory import UnknownMemory, estimate_memory
 from llem.workloads.files import FileOptions
 from llem_openai.backend import OpenAIBackend
 from llem_openai.config import OpenAIOptions

@@ -5,7 +5,7 @@ from __future__ import annotations
 import llem
 from llem.config.load import Layer, resolve
 from llem.plugins.registry import registry
-from llem.results.store import Store
+from llem.store.store import Store
 from llem_pytorch.backend import PyTorchBackend
 
 BASE = {"model": "shape:tiny", "backend": "pytorch", "device": "cpu", "dtype": "float32"}

@@ -17,8 +17,8 @@ import pytest
 import yaml
 
 import llem
-from llem.results.store import Store
-from llem.results.verify import verify
+from llem.metrics.verify import verify
+from llem.store.store import Store
 
 pytestmark = pytest.mark.timeout(240)
 

@@ -11,7 +11,7 @@ import pytest
 from llem.backends.base import Holding
 from llem.config.models import Experiment, OfflineLoad
 from llem.models.resolve import resolve_model
-from llem.study.memory import MemoryEstimate, estimate_memory
+from llem.study.plan.memory import MemoryEstimate, estimate_memory
 from llem.workloads.synthetic import SyntheticOptions
 from llem_tensorrt.backend import TensorRTBackend
 from llem_tensorrt.config import TensorRTOptions

@@ -12,8 +12,8 @@ import msgspec
 import pytest
 
 from llem.backends.base import Request
+from llem.config.arrival import ClosedLoad, OfflineLoad, OpenLoad, ReplayLoad
 from llem.config.converter import structure
-from llem.config.loads import ClosedLoad, OfflineLoad, OpenLoad, ReplayLoad
 from llem.config.models import Sampling
 from llem.errors import ConfigError, MachineError
 from llem.workloads.synthetic import SyntheticOptions

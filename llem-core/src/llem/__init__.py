@@ -6,13 +6,13 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from llem.analysis.collection import Results
     from llem.api import load_results, load_study, run, run_study
     from llem.config.models import Experiment
     from llem.errors import ConfigError, ExperimentFailed, LlemError, MachineError, StoreError
     from llem.findings import Finding
     from llem.plugins import Reference, hookimpl
-    from llem.results.collection import Results
-    from llem.results.models import Quantity, Result
+    from llem.store.models import Quantity, Result
 
 __version__ = "0.1.0"
 
@@ -45,10 +45,10 @@ _HOMES = {
     "Finding": "llem.findings",
     "LlemError": "llem.errors",
     "MachineError": "llem.errors",
-    "Quantity": "llem.results.models",
+    "Quantity": "llem.store.models",
     "Reference": "llem.plugins",
-    "Result": "llem.results.models",
-    "Results": "llem.results.collection",
+    "Result": "llem.store.models",
+    "Results": "llem.analysis.collection",
     "StoreError": "llem.errors",
     "hookimpl": "llem.plugins",
     "load_results": "llem.api",

@@ -10,23 +10,23 @@ from typing import Any
 
 import attrs
 
+from llem.analysis.collection import Results
 from llem.config.layers import Layer
 from llem.config.user import load_user_config
 from llem.errors import ConfigError
-from llem.experiment.events import Emit, Event, silent
 from llem.launchers.base import Launcher
 from llem.launchers.make import make_launcher
 from llem.plugins.registry import registry
-from llem.results.collection import Results
-from llem.results.models import Result
-from llem.results.store import Store
-from llem.study.document import study_document
-from llem.study.expand import Study
-from llem.study.load import load
-from llem.study.machine import this_gpu
-from llem.study.preflight import Planned, plan_study
-from llem.study.runner import Ran, Terms, default_folder, run_all
-from llem.study.stopping import stop_on_interrupt
+from llem.protocol.events import Emit, Event, silent
+from llem.store.models import Result
+from llem.store.store import Store
+from llem.study.plan.document import study_document
+from llem.study.plan.expand import Study
+from llem.study.plan.load import load
+from llem.study.run.machine import this_gpu
+from llem.study.run.preflight import Planned, plan_study
+from llem.study.run.runner import Ran, Terms, default_folder, run_all
+from llem.study.run.stopping import stop_on_interrupt
 
 __all__ = ["Ready", "load_results", "load_study", "prepare", "run", "run_study"]
 
@@ -47,7 +47,7 @@ class Ready:
         return study_document(self.study)
 
     def run(self, emit: Emit, stop: threading.Event) -> Ran:
-        """Measure all experiments, as `llem.study.runner.run_all`."""
+        """Measure all experiments, as `llem.study.run.runner.run_all`."""
         file = self.study.file
         terms = Terms(file.order, file.limits, file.parallel, self.resume)
         return run_all(

@@ -10,7 +10,7 @@ from typing import Any
 
 import attrs
 
-from llem.backends.canonical import unset
+from llem.config.canonical import unset
 from llem.config.models import Experiment, Sampling
 from llem_pytorch.config import STATIC_CACHES, PyTorchOptions
 

@@ -12,11 +12,11 @@ from typing import ClassVar
 from llem.config.load import Layer, resolve
 from llem.config.models import Experiment
 from llem.errors import MachineError
-from llem.experiment.events import Emit
-from llem.experiment.order import Turn, WorkOrder
 from llem.launchers.base import Launcher
 from llem.plugins.registry import registry
-from llem.results.store import Store
+from llem.protocol.events import Emit
+from llem.protocol.order import Turn, WorkOrder
+from llem.store.store import Store
 from llem_slurm import cluster
 from llem_slurm.cluster import Ended, Queue, check_cluster
 from llem_slurm.config import SlurmOptions

@@ -12,7 +12,7 @@ from typing import Any
 import attrs
 
 from llem.errors import ExperimentFailed, MachineError
-from llem.experiment.events import Emit, Event
+from llem.protocol.events import Emit, Event
 from llem_slurm import cluster
 from llem_slurm.cluster import Ended, Queue, Queued
 from llem_slurm.job import BEGAN

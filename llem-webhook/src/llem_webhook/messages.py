@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from llem.results.overview import overviews
-from llem.results.store import Store
+from llem.analysis.overview import overviews
+from llem.store.store import Store
 
 __all__ = ["experiment_message", "study_message", "without_secrets"]
 

@@ -15,8 +15,8 @@ import psutil
 import pytest
 
 import llem
-from llem.results.store import Store
-from llem.results.verify import verify
+from llem.metrics.verify import verify
+from llem.store.store import Store
 
 
 @pytest.fixture

@@ -150,8 +150,9 @@ def test_a_plan_imports_nothing_that_could_run_it(study, lab) -> None:
         "llem_lab.LabBackend.load = refuse\n"
         "cli(['plan', 'study.yaml'], standalone_mode=False)\n"
         "heavy = ('torch', 'transformers', 'vllm', 'pynvml', 'numpy')\n"
-        "ours = [m for m in sys.modules if m.startswith(('llem.experiment', 'llem.launchers', 'llem.study.runner',\n"
-        "        'llem.study.preflight', 'llem.api', 'llem.devices'))]\n"
+        "ours = [m for m in sys.modules\n"
+        "        if m.startswith(('llem.experiment', 'llem.launchers', 'llem.study.run', 'llem.api'))\n"
+        "        or m in ('llem.devices.nvml', 'llem.devices.host', 'llem.devices.locks')]\n"
         "print('LOADED', ours, [m for m in heavy if m in sys.modules])\n"
     )
     done = subprocess.run(

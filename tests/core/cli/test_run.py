@@ -13,9 +13,9 @@ import pytest
 
 import llem
 from llem.meters.rapl import RaplMeter
+from llem.metrics.verify import verify
 from llem.plugins.registry import registry
-from llem.results.store import Store
-from llem.results.verify import verify
+from llem.store.store import Store
 from llem.testing.fakes import FakeClock, FakeGpu, FakeNvml, Load
 
 ECHO = ("-b", "echo", "--set", "device=cpu")

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 import llem
-from llem.results.store import Store
-from llem.results.verify import verify
+from llem.metrics.verify import verify
+from llem.store.store import Store
 
 STUDY = """
 name: mixed

@@ -12,7 +12,7 @@ import pytest
 from llem.config.converter import structure, structure_all, unstructure
 from llem.config.fields import at_least, between, option
 from llem.errors import ConfigError
-from llem.results.models import EnergyReading, ErrorBudget
+from llem.store.models import EnergyReading, ErrorBudget
 
 
 @attrs.frozen(kw_only=True)

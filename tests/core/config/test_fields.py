@@ -11,11 +11,11 @@ import attrs
 import pytest
 
 from llem.backends.echo import EchoOptions
+from llem.config.arrival import OpenLoad
 from llem.config.converter import settings
 from llem.config.fields import YEAR_S, at_least, between
-from llem.config.loads import OpenLoad
 from llem.config.models import Experiment, Slo
-from llem.config.order import Limits, Order
+from llem.config.study.order import Limits, Order
 
 
 @pytest.mark.parametrize("bounds", [at_least(0), between(0, 10)], ids=str)

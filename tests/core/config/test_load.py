@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from llem.config.arrival import ReplayLoad
 from llem.config.fields import DAY_S
 from llem.config.load import Layer, resolve, to_document
-from llem.config.loads import ReplayLoad
 from llem.config.models import (
     PRESETS,
     SLO_PRESETS,

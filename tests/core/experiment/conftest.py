@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from llem.experiment.events import Emit, silent
-from llem.experiment.order import WorkOrder
 from llem.experiment.procedure import let_go
 from llem.experiment.session import Session
 from llem.experiment.worker import open_sessions
 from llem.plugins.registry import registry
-from llem.results.store import Store
+from llem.protocol.events import Emit, silent
+from llem.protocol.order import WorkOrder
+from llem.store.store import Store
 
 
 @pytest.fixture

@@ -9,8 +9,8 @@ import pytest
 
 from llem.errors import ExperimentFailed, MachineError
 from llem.experiment import phases
-from llem.experiment.order import Gap
 from llem.experiment.phases import pause
+from llem.protocol.order import Gap
 
 
 class Oven:

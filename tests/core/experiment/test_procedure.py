@@ -16,9 +16,7 @@ from llem.backends.check import check_backend
 from llem.config.load import Layer, resolve
 from llem.errors import ConfigError, ExperimentFailed, LlemError, MachineError
 from llem.experiment import procedure, worker
-from llem.experiment.events import silent
 from llem.experiment.instruments import Instruments
-from llem.experiment.order import Gap, WorkOrder
 from llem.experiment.phases import baseline, calibrate, warm_up
 from llem.experiment.procedure import BEFORE, BEGIN, check
 from llem.experiment.session import Session
@@ -29,6 +27,8 @@ from llem.findings import Finding, finding
 from llem.meters.base import Domain
 from llem.models.resolve import resolve_model
 from llem.plugins.registry import registry
+from llem.protocol.events import silent
+from llem.protocol.order import Gap, WorkOrder
 
 
 def through(session: Session, last: str) -> Session:
@@ -299,7 +299,7 @@ def test_meters_opened_before_one_that_fails_are_closed(session, monkeypatch) ->
 
     closed = []
     monkeypatch.setattr(llem_lab.WatchMeter, "close", lambda self: closed.append("watch"))
-    monkeypatch.setattr("llem.study.preflight._try_meter", lambda *_: None)
+    monkeypatch.setattr("llem.study.run.preflight._try_meter", lambda *_: None)
     one = session(meters=["watch", "absent"])
     with pytest.raises(MachineError, match="no power meter answers"):
         through(one, "open_instruments")

@@ -12,9 +12,9 @@ import pytest
 
 from llem.config.document import to_document
 from llem.config.load import Layer, resolve
-from llem.experiment.order import WorkOrder
 from llem.plugins.registry import registry
-from llem.results.store import Store
+from llem.protocol.order import WorkOrder
+from llem.store.store import Store
 
 #: Runs below the name of a container runtime. What starts a container (`run`, `exec`) becomes program.py.
 CLIENT = """

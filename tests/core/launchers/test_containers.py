@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 
 from llem.devices.container import VARIABLE, Container, told_container
 from llem.errors import ConfigError, LlemError, MachineError
-from llem.experiment.order import WorkOrder
 from llem.launchers.apptainer import ApptainerLauncher
 from llem.launchers.container import ended_by_signal, mount, needs_of, variables
 from llem.launchers.docker import DockerLauncher
 from llem.launchers.options import ApptainerOptions, DockerOptions
+from llem.protocol.order import WorkOrder
 
 
 @given(st.text(st.characters(blacklist_categories=("Cs", "Cc")), min_size=1))

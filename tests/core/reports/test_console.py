@@ -13,7 +13,7 @@ from llem.findings import finding
 from llem.meters.readings import ErrorBudget
 from llem.reports.console import render_result, render_results
 from llem.reports.figures import figure
-from llem.results.models import DomainMetrics, Quantity, Result
+from llem.store.models import DomainMetrics, Quantity, Result
 
 GPU = {"scope": "gpu", "kind": "measured"}
 

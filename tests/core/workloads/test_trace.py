@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from llem.config.arrival import ClosedLoad, OfflineLoad, OpenLoad, ReplayLoad
 from llem.config.converter import structure
 from llem.config.identity import experiment_id, file_settings
-from llem.config.loads import ClosedLoad, OfflineLoad, OpenLoad, ReplayLoad
 from llem.config.models import Experiment
 from llem.errors import ConfigError
 from llem.models.resolve import resolve_model

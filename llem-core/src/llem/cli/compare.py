@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
-    from llem.results.store import Store
+    from llem.store.store import Store
 
 __all__ = ["compare"]
 
@@ -23,8 +23,8 @@ def compare(folder: str, a: str, b: str, as_json: bool) -> None:
     The beginning of an id is enough; `llem show DIR` lists them. Trials that took turns are compared pair by pair,
     others as independent samples; p-values are corrected for the number of metrics (Holm).
     """
-    from llem.results.compare import compare as compared
-    from llem.results.store import Store
+    from llem.analysis.compare import compare as compared
+    from llem.store.store import Store
 
     store = Store.open(folder)
     names = store.find(a), store.find(b)
@@ -36,7 +36,7 @@ def compare(folder: str, a: str, b: str, as_json: bool) -> None:
     if as_json:
         import attrs
 
-        from llem.results.serial import to_text
+        from llem.store.serial import to_text
 
         click.echo(to_text([attrs.asdict(one) for one in found]), nl=False)
         return

@@ -8,7 +8,7 @@ import click
 
 if TYPE_CHECKING:
     from llem.config.layers import Layer
-    from llem.study.expand import Study
+    from llem.study.plan.expand import Study
 
 __all__ = ["config"]
 
@@ -49,7 +49,7 @@ def schema(study: bool) -> None:
     import json
 
     from llem.config.schema import json_schema
-    from llem.config.study_schema import study_schema
+    from llem.config.study.schema import study_schema
     from llem.plugins.registry import registry
 
     make = study_schema if study else json_schema
@@ -86,7 +86,7 @@ def show(file: str | None, assignments: tuple[str, ...]) -> None:
 def _load(file: str | None, overrides: list[Layer]) -> Study:
     """As `llem run` would, but for what the backends say: their classes need not import here."""
     from llem.plugins.registry import registry
-    from llem.study.load import load
+    from llem.study.plan.load import load
 
     return load(file, overrides, registry(), checked=False)
 

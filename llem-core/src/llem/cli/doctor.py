@@ -20,7 +20,7 @@ def doctor(as_json: bool) -> None:
     import attrs
 
     from llem import __version__
-    from llem.reports.doctor import diagnose
+    from llem.doctor import diagnose
 
     checks = diagnose()
     if as_json:

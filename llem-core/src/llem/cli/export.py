@@ -24,9 +24,9 @@ def export(folder: str, kind: str, out: str | None) -> None:
     Columns: id, the axes, outcome, trials, valid, publishable, findings (codes), and for each metric its value, and its
     low, high and n. What was not measured is empty (null in JSON). Parquet needs polars.
     """
+    from llem.analysis.collection import Results
     from llem.reports.export import csv_text, jsonl_text, write_parquet
-    from llem.results.collection import Results
-    from llem.results.store import Store
+    from llem.store.store import Store
 
     columns = Results.open(Store.open(folder)).columns()
     if kind == "parquet":
@@ -41,6 +41,6 @@ def export(folder: str, kind: str, out: str | None) -> None:
         return
     from pathlib import Path
 
-    from llem.results.files import write
+    from llem.store.files import write
 
     write(Path(out), "".join(lines).encode(), replace=True)

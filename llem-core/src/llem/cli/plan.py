@@ -10,7 +10,7 @@ import click
 from llem.cli.root import verbose_option
 
 if TYPE_CHECKING:
-    from llem.study.memory import GpuKind
+    from llem.study.plan.memory import GpuKind
 
 __all__ = ["plan"]
 
@@ -43,7 +43,7 @@ def plan(
     from llem.cli.settings import flag_layers
     from llem.plugins.registry import registry
     from llem.reports.plan import plan_document, plan_lines
-    from llem.study.load import load
+    from llem.study.plan.load import load
 
     planned = load(study, flag_layers(model, backend, preset, assignments), registry(), gpu=_gpu(gpu_memory))
     if as_json:
@@ -56,8 +56,8 @@ def plan(
 
 def _gpu(memory: str | None) -> Callable[[], GpuKind | None]:
     """What is known of the GPUs: as given, else of this machine, which is only asked if an experiment may use one."""
-    from llem.study.machine import this_gpu
-    from llem.study.memory import GpuKind, parse_bytes
+    from llem.study.plan.memory import GpuKind, parse_bytes
+    from llem.study.run.machine import this_gpu
 
     if memory is None:
         return this_gpu

@@ -11,8 +11,8 @@ from llem.cli.root import verbose_option
 if TYPE_CHECKING:
     from llem.api import Ready
     from llem.errors import LlemError
-    from llem.results.models import Result
-    from llem.study.expand import Study
+    from llem.store.models import Result
+    from llem.study.plan.expand import Study
 
 __all__ = ["run"]
 
@@ -65,8 +65,8 @@ def run(
 def run_one(ready: Ready, as_json: bool, quiet: bool, verbose: bool) -> None:
     """Measure one configuration and print its Result."""
     from llem.errors import LlemError
-    from llem.reports.progress import progress
-    from llem.study.stopping import stop_on_interrupt
+    from llem.progress.display import progress
+    from llem.study.run.stopping import stop_on_interrupt
 
     [planned] = ready.planned
     try:
@@ -87,10 +87,10 @@ def run_one(ready: Ready, as_json: bool, quiet: bool, verbose: bool) -> None:
 def run_many(ready: Ready, as_json: bool, quiet: bool, verbose: bool) -> None:
     """Measure all experiments of a study and print them as a table, or as a list of Results."""
     from llem.errors import LlemError
-    from llem.reports.progress import progress
+    from llem.progress.display import progress
     from llem.reports.study_table import render_study
-    from llem.results.serial import dump
-    from llem.study.stopping import stop_on_interrupt
+    from llem.store.serial import dump
+    from llem.study.run.stopping import stop_on_interrupt
 
     if not quiet:
         _tell_left_out(ready.study)
@@ -138,7 +138,7 @@ def _tell_left_out(study: Study) -> None:
 def show_result(result: Result, as_json: bool) -> None:
     """Print a Result on standard output."""
     from llem.reports.console import render_result
-    from llem.results.serial import dump
+    from llem.store.serial import dump
 
     if as_json:
         click.echo(json_text(dump(result)))

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
-    from llem.results.models import Result
-    from llem.results.store import Store
+    from llem.store.models import Result
+    from llem.store.store import Store
 
 __all__ = ["show"]
 
@@ -38,7 +38,7 @@ def show(
     The beginning of an id is enough for EXPERIMENT. An experiment that has not ended is computed from the trials that
     are there. Of more than 200 experiments a summary is printed, unless --all is given.
     """
-    from llem.results.store import Store
+    from llem.store.store import Store
 
     if axis is None and (reference is not None or metrics or pairs):
         raise click.UsageError("--reference, --metric and --pairs belong to --by AXIS")
@@ -73,8 +73,8 @@ def _print(store: Store, names: Sequence[str], *, everything: bool) -> None:
     study = store.study()
     axes = varied(study, names)
     if len(names) > MANY and not everything:
-        from llem.results.collection import EFFECT_METRICS
-        from llem.results.overview import overview_of, overviews
+        from llem.analysis.collection import EFFECT_METRICS
+        from llem.analysis.overview import overview_of, overviews
 
         ended = set(store.result_ids())
         rows = list(overviews(store, [name for name in names if name in ended], EFFECT_METRICS))
@@ -89,7 +89,7 @@ def _print(store: Store, names: Sequence[str], *, everything: bool) -> None:
 
 
 def _results(store: Store, names: Sequence[str]) -> Iterator[Result]:
-    from llem.results.verify import recompute
+    from llem.metrics.verify import recompute
 
     return (store.read_result(name) or recompute(store, name) for name in names)
 
@@ -98,7 +98,7 @@ def _json(results: Iterator[Result], *, single: bool) -> None:
     """One document, or a list of them written one by one: of ten thousand, only one is in memory."""
     from textwrap import indent
 
-    from llem.results.serial import dump, to_text
+    from llem.store.serial import dump, to_text
 
     if single:
         [result] = results
@@ -114,9 +114,9 @@ def _json(results: Iterator[Result], *, single: bool) -> None:
 def _by_axis(
     store: Store, axis: str, metrics: tuple[str, ...], reference: str | None, *, pairs: bool, as_json: bool
 ) -> None:
+    from llem.analysis.collection import EFFECT_METRICS, Results
+    from llem.metrics.directions import lower_is_better
     from llem.reports.axis_table import render_effects, render_pairs
-    from llem.results.collection import EFFECT_METRICS, Results
-    from llem.results.directions import lower_is_better
 
     for metric in metrics:
         lower_is_better(metric)  # refuses what is neither good nor bad
@@ -127,7 +127,7 @@ def _by_axis(
     if as_json:
         import attrs
 
-        from llem.results.serial import to_text
+        from llem.store.serial import to_text
 
         click.echo(to_text([attrs.asdict(one) for one in (singles if pairs else effects)]), nl=False)
     elif not effects or (pairs and not singles):

@@ -15,8 +15,8 @@ def verify(ctx: click.Context, folder: str) -> None:
 
     Ends with 1 when a stored number differs from what its rows give.
     """
-    from llem.results.store import Store
-    from llem.results.verify import verify as find_differences
+    from llem.metrics.verify import verify as find_differences
+    from llem.store.store import Store
 
     store = Store.open(folder)
     differences = find_differences(store)

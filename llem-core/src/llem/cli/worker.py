@@ -21,14 +21,14 @@ def worker(order: str, lifeline: bool) -> None:
     from pathlib import Path
 
     if lifeline:
-        from llem.experiment.lifeline import guard
+        from llem.protocol.lifeline import guard
 
         guard()
 
-    from llem.experiment.order import WorkOrder
     from llem.experiment.worker import work
     from llem.log import to_stderr
     from llem.plugins.registry import registry
+    from llem.protocol.order import WorkOrder
 
     # Engines print to standard output as they please; events keep the pipe to themselves.
     sys.stdout.flush()

@@ -21,7 +21,7 @@ from llem.errors import LlemError
 from llem.experiment.session import Session
 from llem.experiment.trial import LEAD_S, digest, finish, traced
 from llem.experiment.work import Measured, Work
-from llem.results.models import RequestRow
+from llem.store.models import RequestRow
 
 __all__ = ["Batch", "Batches"]
 

@@ -14,10 +14,8 @@ from llem.backends.base import Engine, Placement
 from llem.devices.locks import Lock
 from llem.devices.nvml import Nvml
 from llem.errors import ExperimentFailed
-from llem.experiment.capacity import Probe
-from llem.experiment.events import Emit
 from llem.experiment.instruments import Instruments
-from llem.experiment.order import WorkOrder
+from llem.experiment.serving.capacity import Probe
 from llem.experiment.tenants import Tenants
 from llem.findings import Finding
 from llem.meters.trace import TraceRow
@@ -25,8 +23,10 @@ from llem.models.resolve import resolve_model
 from llem.models.spec import ModelSpec
 from llem.models.tokenizer import Tokenizer, load_tokenizer
 from llem.plugins.registry import Registry
-from llem.results.models import BaselineReading
-from llem.results.store import Store
+from llem.protocol.events import Emit
+from llem.protocol.order import WorkOrder
+from llem.store.models import BaselineReading
+from llem.store.store import Store
 
 __all__ = ["EngineProcess"]
 

@@ -11,7 +11,7 @@ from llem.experiment.session import Session
 from llem.experiment.trial import LEAD_S
 from llem.findings import Finding, finding
 from llem.meters.trace import TraceRow
-from llem.results.models import BaselineReading
+from llem.store.models import BaselineReading
 
 __all__ = ["baseline", "calibrate", "pause", "warm_up"]
 

@@ -15,13 +15,13 @@ from llem.experiment.engine_process import EngineProcess
 from llem.experiment.environment import environment_facts
 from llem.experiment.instruments import Instruments
 from llem.experiment.phases import baseline, calibrate, pause, warm_up
-from llem.experiment.serving import Serving
+from llem.experiment.serving.work import Serving
 from llem.experiment.session import Session
 from llem.experiment.tenants import Tenants
 from llem.experiment.work import Work
 from llem.findings import finding
-from llem.results.energies import output_energy
-from llem.results.models import Trial
+from llem.metrics.energies import output_energy
+from llem.store.models import Trial
 
 __all__ = ["BEFORE", "BEGIN", "baseline_after", "begin", "check", "let_go", "trial"]
 

@@ -12,13 +12,13 @@ from llem.config.models import Experiment
 from llem.errors import LlemError
 from llem.experiment.engine_process import EngineProcess
 from llem.experiment.instruments import Instruments
-from llem.experiment.order import WorkOrder
 from llem.experiment.tenants import Tenants
 from llem.experiment.work import Work
 from llem.findings import Finding
 from llem.models.spec import ModelSpec
-from llem.results.models import Trial
-from llem.results.store import Store
+from llem.protocol.order import WorkOrder
+from llem.store.models import Trial
+from llem.store.store import Store
 from llem.workloads.base import Workload
 
 __all__ = ["Session"]

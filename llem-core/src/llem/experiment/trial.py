@@ -15,7 +15,7 @@ from llem.errors import MachineError
 from llem.experiment.session import Session
 from llem.findings import Finding, finding
 from llem.meters.trace import TraceRow, health_summary
-from llem.results.models import Trial
+from llem.store.models import Trial
 
 __all__ = ["LEAD_S", "digest", "finish", "traced"]
 

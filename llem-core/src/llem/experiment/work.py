@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
 
 from llem.meters.trace import TraceRow
-from llem.results.models import RequestRow, Trial
+from llem.store.models import RequestRow, Trial
 
 __all__ = ["Measured", "Work"]
 

@@ -13,16 +13,16 @@ import attrs
 from llem.config.load import Layer, resolve
 from llem.errors import LlemError
 from llem.experiment.engine_process import EngineProcess
-from llem.experiment.events import Emit
-from llem.experiment.order import WorkOrder
-from llem.experiment.outcomes import Failure, Outcomes, failure
 from llem.experiment.placement import hold, place, restrict
 from llem.experiment.procedure import BEFORE, baseline_after, check, let_go, trial
 from llem.experiment.session import Session
 from llem.findings import finding
+from llem.metrics.precision import is_narrow
 from llem.plugins.registry import Registry
-from llem.results.precision import is_narrow
-from llem.results.store import Store
+from llem.protocol.events import Emit
+from llem.protocol.order import WorkOrder
+from llem.protocol.outcome import Failure, Outcomes, failure
+from llem.store.store import Store
 
 __all__ = ["open_sessions", "work"]
 

@@ -14,10 +14,10 @@ from pathlib import Path
 from llem.devices.container import VARIABLE, Container
 from llem.devices.host import ask_program
 from llem.errors import MachineError
-from llem.experiment.events import Emit
 from llem.experiment.placement import VISIBLE_DEVICES
 from llem.launchers.container import ContainerLauncher, Needs, ended_by_signal, needs_of, variables
 from llem.launchers.options import ApptainerOptions
+from llem.protocol.events import Emit
 
 __all__ = ["ApptainerLauncher"]
 

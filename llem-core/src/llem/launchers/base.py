@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from llem.config.models import Experiment
-from llem.experiment.events import Emit
+from llem.protocol.events import Emit
 
 __all__ = ["Launcher"]
 

@@ -11,7 +11,7 @@ import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from llem.experiment.events import Emit
+from llem.protocol.events import Emit
 
 __all__ = ["Child"]
 

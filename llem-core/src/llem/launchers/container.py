@@ -18,8 +18,6 @@ from llem.config.identity import file_settings
 from llem.config.load import Layer, resolve
 from llem.config.models import Experiment
 from llem.errors import ConfigError, MachineError, Problem
-from llem.experiment.events import Emit
-from llem.experiment.order import WorkOrder
 from llem.experiment.placement import place
 from llem.launchers.base import Launcher
 from llem.launchers.child import Child
@@ -27,7 +25,9 @@ from llem.launchers.options import ApptainerOptions, DockerOptions
 from llem.models.resolve import resolve_model
 from llem.models.spec import ModelSpec
 from llem.plugins.registry import registry
-from llem.results.store import Store
+from llem.protocol.events import Emit
+from llem.protocol.order import WorkOrder
+from llem.store.store import Store
 
 __all__ = ["ContainerLauncher", "Needs", "ended_by_signal", "mount", "needs_of", "variables"]
 

@@ -15,10 +15,10 @@ from llem import __version__
 from llem.devices.container import VARIABLE, Container
 from llem.devices.host import Docker, ask_program, probe_docker
 from llem.errors import LlemError, MachineError
-from llem.experiment.events import Emit
 from llem.experiment.placement import VISIBLE_DEVICES
 from llem.launchers.container import ContainerLauncher, Needs, ended_by_signal, needs_of, variables
 from llem.launchers.options import DockerOptions
+from llem.protocol.events import Emit
 
 __all__ = ["DockerLauncher", "refusal"]
 

@@ -6,12 +6,12 @@ import os
 import threading
 from pathlib import Path
 
-from llem.experiment.events import Emit
-from llem.experiment.order import WorkOrder
 from llem.experiment.placement import VISIBLE_DEVICES
 from llem.experiment.worker import work
 from llem.launchers.base import Launcher
 from llem.plugins.registry import registry
+from llem.protocol.events import Emit
+from llem.protocol.order import WorkOrder
 
 __all__ = ["InlineLauncher"]
 

@@ -7,9 +7,9 @@ import threading
 from pathlib import Path
 from typing import Any
 
-from llem.experiment.events import Emit
 from llem.launchers.base import Launcher
 from llem.launchers.child import Child
+from llem.protocol.events import Emit
 
 __all__ = ["ProcessLauncher"]
 

@@ -6,11 +6,11 @@ import itertools
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from llem.analysis.effects import Effect
+from llem.analysis.pairs import PairEffect
+from llem.metrics.directions import lower_is_better
 from llem.reports.figures import grid, number, p_value, plain, put, screen, setting
 from llem.reports.study_table import prefixes
-from llem.results.directions import lower_is_better
-from llem.results.effects import Effect
-from llem.results.pairs import PairEffect
 
 if TYPE_CHECKING:
     from rich.console import Console

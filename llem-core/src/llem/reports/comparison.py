@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from llem.analysis.compare import Comparison
 from llem.reports.figures import grid, number, p_value, put, screen
-from llem.results.compare import Comparison
 
 __all__ = ["render_comparison"]
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from llem.analysis.overview import state_of
 from llem.findings import FINDINGS, REASONS
 from llem.reports.figures import bare, figure, grid, number, plain, put, screen, two
 from llem.reports.serving import load_text, percentiles, render_curves
-from llem.results.models import DomainMetrics, Quantity, Result
-from llem.results.overview import state_of
+from llem.store.models import DomainMetrics, Quantity, Result
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -9,8 +9,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from llem.results.files import machine_errors, make_folder
-from llem.results.frame import polars_frame
+from llem.analysis.frame import polars_frame
+from llem.store.files import machine_errors, make_folder
 
 __all__ = ["csv_text", "jsonl_text", "write_parquet"]
 

@@ -8,7 +8,7 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from llem.results.models import Quantity
+from llem.store.models import Quantity
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -7,14 +7,14 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from llem.config.models import Experiment
-from llem.config.order import Order
+from llem.config.study.axes import Point
+from llem.config.study.order import Order
 from llem.errors import Problem
 from llem.reports.figures import settings
-from llem.study.axes import Point
-from llem.study.document import study_document
-from llem.study.estimate import BASIS, Estimate, estimate, estimate_groups
-from llem.study.expand import Entry, Merged, Study
-from llem.study.memory import MEMORY_BASIS, MemoryEstimate, UnknownMemory, gib
+from llem.study.plan.document import study_document
+from llem.study.plan.estimate import BASIS, Estimate, estimate, estimate_groups
+from llem.study.plan.expand import Entry, Merged, Study
+from llem.study.plan.memory import MEMORY_BASIS, MemoryEstimate, UnknownMemory, gib
 
 __all__ = ["duration", "plan_document", "plan_lines"]
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from llem.analysis.curves import CurvePoint, comparable, latency_energy_curve
 from llem.reports.figures import grid, number, plain, put, scaled
-from llem.results.curves import CurvePoint, comparable, latency_energy_curve
-from llem.results.models import Quantity, Result
+from llem.store.models import Quantity, Result
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -6,11 +6,11 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from llem.analysis.collection import EFFECT_METRICS, effects_of
+from llem.analysis.overview import Overview, state_of
+from llem.metrics.directions import lower_is_better
 from llem.reports.axis_table import render_effects
 from llem.reports.figures import figure, plain, screen, settings
-from llem.results.collection import EFFECT_METRICS, effects_of
-from llem.results.directions import lower_is_better
-from llem.results.overview import Overview, state_of
 
 if TYPE_CHECKING:
     from rich.console import Console

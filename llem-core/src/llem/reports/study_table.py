@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from llem.analysis.overview import state_of
 from llem.findings import REASONS
 from llem.reports.figures import bare, grid, plain, put, screen, setting
 from llem.reports.serving import render_curves
-from llem.results.models import Quantity, Result
-from llem.results.overview import state_of
+from llem.store.models import Quantity, Result
 
 __all__ = ["headings", "prefixes", "render_study", "varied"]
 

@@ -1,0 +1,1 @@
+"""Many results together: frames, comparisons, effects of axes, the Pareto front. Pure."""

@@ -1,0 +1,167 @@
+"""The results of a folder: a mapping that reads each when it is asked for, and what can be asked of all together."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from typing import Any
+
+from llem.analysis.compare import Comparison, compare
+from llem.analysis.effects import Effect, Sample, axis_effects, find_axis
+from llem.analysis.frame import columns, pandas_frame, polars_frame
+from llem.analysis.overview import Overview, overview_of, overviews
+from llem.analysis.pairs import PairEffect, pair_effects
+from llem.analysis.pareto import Candidate, non_dominated
+from llem.errors import StoreError
+from llem.metrics.directions import lower_is_better
+from llem.store.models import Result
+from llem.store.store import Store
+
+__all__ = ["EFFECT_METRICS", "Results", "effects_of"]
+
+#: Metrics that effects are computed of where none is named.
+EFFECT_METRICS = ("energy_per_output_token_j", "output_tokens_per_s")
+
+
+class Results(Mapping[str, Result]):
+    """Stored results by experiment id, in the study's order.
+
+    A Result is read when it is asked for and not kept, so that ten thousand need no more memory than one.
+
+    Args:
+        ids: of experiments that have a result.
+        held: results that are at hand and need not be read.
+    """
+
+    def __init__(self, store: Store, ids: Sequence[str], held: Mapping[str, Result] | None = None) -> None:
+        self._store, self._ids, self._held = store, tuple(ids), dict(held or {})
+        self._known = frozenset(self._ids)
+
+    @classmethod
+    def open(cls, store: Store) -> Results:
+        """Every result of a store; experiments that have not ended have none."""
+        named = [name for name in store.study().get("experiments", ()) if isinstance(name, str)]
+        there = set(store.result_ids())
+        first = [name for name in dict.fromkeys(named) if name in there]
+        return cls(store, [*first, *sorted(there - set(first))])
+
+    def __getitem__(self, name: str) -> Result:
+        if name not in self._known:
+            raise KeyError(name)
+        if name in self._held:
+            return self._held[name]
+        result = self._store.read_result(name)
+        if result is None:  # it was there when the folder was opened
+            raise KeyError(name)
+        return result
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._ids)
+
+    def __len__(self) -> int:
+        return len(self._ids)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._known
+
+    def __repr__(self) -> str:
+        return f"<{len(self)} results in {self._store.path}>"
+
+    def overviews(self, metrics: Collection[str] | None = None) -> Iterator[Overview]:
+        """The outcome, the codes and the metrics of each; None takes all metrics."""
+        for name in self._ids:
+            if name in self._held:
+                yield overview_of(self._held[name], metrics)
+            else:
+                yield from overviews(self._store, [name], metrics)
+
+    def columns(self) -> dict[str, list[Any]]:
+        """As `frame`, as lists by name of the column: needs no table library."""
+        study = self._store.study()
+        return columns(self.overviews(), _points(study), _axes(study))
+
+    def frame(self) -> Any:
+        """A `polars.DataFrame`, one row per experiment: `id`, the axes, `outcome`, `trials`, `valid`, `publishable`,
+        `findings` (codes), and for each metric its value, `_low`, `_high` and `_n`.
+
+        Raises MachineError (requirement_missing) without polars: `pip install 'llem-core[frames]'`.
+        """
+        return polars_frame(self.columns())
+
+    def to_pandas(self) -> Any:
+        """The same as a `pandas.DataFrame`."""
+        return pandas_frame(self.columns())
+
+    def compare(self, a: str, b: str) -> list[Comparison]:
+        """Experiment `b` over `a` from their trials, metric by metric; the beginning of an id is enough.
+
+        Raises StoreError: no such id, or too few trials (see `llem.analysis.compare.compare`).
+        """
+        names = self._store.find(a), self._store.find(b)
+        return compare(self._store.trials(names[0]), self._store.trials(names[1]))
+
+    def best(self, metric: str) -> Result:
+        """The valid result with the best value. Raises StoreError: none has one, or nothing is better than else."""
+        lower = lower_is_better(metric)
+        found = [(one.value(metric), one.id) for one in self.overviews((metric,)) if one.valid]
+        valued = [(value if lower else -value, name) for value, name in found if value is not None]
+        if not valued:
+            raise StoreError(f"no valid result has {metric}", "see `llem show`", "nothing_to_compare")
+        return self[min(valued)[1]]
+
+    def pareto(self, x: str, y: str) -> Results:
+        """The valid results that no other one dominates in both metrics, best `x` first.
+
+        Dominated is one that another is no worse than in both values and beyond doubt better in one of them: their
+        intervals do not overlap. What cannot be told apart stays.
+
+        Raises StoreError: a metric of which neither less nor more is better (no_direction).
+        """
+        lower = (lower_is_better(x), lower_is_better(y))
+        found = []
+        for one in self.overviews((x, y)):
+            if one.valid and one.value(x) is not None and one.value(y) is not None:
+                found.append(Candidate(one.id, one.metrics[x], one.metrics[y], lower))
+        return Results(self._store, non_dominated(found), self._held)
+
+    def by_axis(self, axis: str, metrics: Sequence[str] = EFFECT_METRICS, reference: Any = None) -> list[Effect]:
+        """What each value of an axis does to each metric, all else equal; see `llem.analysis.effects.axis_effects`.
+
+        Only valid results count.
+
+        Raises StoreError: no such axis, or no point with that reference value.
+        """
+        return effects_of(self._store.study(), list(self.overviews(metrics)), axis, metrics, reference)
+
+    def by_pair(self, axis: str, metrics: Sequence[str] = EFFECT_METRICS, reference: Any = None) -> list[PairEffect]:
+        """The pairs that `by_axis` pools, one by one, each with the interval that its trials give."""
+        found = self.by_axis(axis, metrics, reference)
+        return pair_effects(found, functools.lru_cache(maxsize=1024)(self._store.trials))
+
+
+def _points(study: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    return {name: point["values"] for name, point in study.get("points", {}).items()}
+
+
+def _axes(study: Mapping[str, Any]) -> Sequence[str]:
+    return list(study.get("axes", ()))
+
+
+def effects_of(
+    study: Mapping[str, Any], rows: Sequence[Overview], axis: str, metrics: Sequence[str], reference: Any = None
+) -> list[Effect]:
+    """As `Results.by_axis`, from what was read already: study.json and overviews."""
+    path = find_axis(_axes(study), axis)
+    points = study.get("points", {})
+    placed = sorted(  # the file's order, so that the reference is the first value that the file gives
+        ((points[row.id]["number"], row) for row in rows if row.valid and row.id in points),
+        key=lambda pair: pair[0],
+    )
+    found = []
+    for metric in metrics:
+        valued = ((row, row.value(metric)) for _, row in placed)
+        samples = [
+            Sample(row.id, points[row.id]["values"], value) for row, value in valued if value is not None and value > 0
+        ]
+        found += axis_effects(samples, path, metric, reference)
+    return found

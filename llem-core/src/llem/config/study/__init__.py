@@ -1,0 +1,1 @@
+"""The syntax of a study: axes, ranges, exclusions, order."""

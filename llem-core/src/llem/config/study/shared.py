@@ -1,0 +1,116 @@
+"""What all points of a study share: settings, and sections of backends. Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import attrs
+
+from llem.config.converter import structure_all
+from llem.config.layers import Layer, Leaf, Tree, leaves, overlay, plain
+from llem.config.sections import config_class
+from llem.config.study.axes import Point
+from llem.config.study.file import StudyFile
+from llem.config.study.mistakes import POINT
+from llem.errors import ConfigError, Problem
+from llem.plugins.registry import Registry
+
+__all__ = ["Shared"]
+
+
+class Shared:
+    """What all points share: settings, and sections of backends, of which each point takes its own backend's alone."""
+
+    def __init__(
+        self, file: StudyFile, registry: Registry, base: tuple[Layer, ...], overrides: tuple[Layer, ...]
+    ) -> None:
+        self._base, self._overrides = base, overrides
+        self._backends = frozenset(registry.names("backend"))
+        self._used: set[str] = set()
+        self._kept: dict[str, bool] = {}
+        fixed: Tree = {}
+        for layer in overrides:
+            overlay(fixed, layer)
+        self._fixed = [path for path, _ in leaves(fixed)]
+        tree: Tree = {}
+        for layer in (*base, *overrides):
+            overlay(tree, layer)
+        self._sections = self._backends & tree.keys()
+        problems = [problem for name in sorted(self._sections) for problem in _section_problems(name, tree, registry)]
+        if problems:
+            told = tuple(attrs.evolve(problem, path=file.where(problem)) for problem in problems)
+            raise ConfigError(f"invalid study {file.name!r}", problems=told)
+
+    def of(self, point: Point) -> tuple[Point, Sequence[Layer], Mapping[str, Any]]:
+        """A point with what it really sets, its layers, and its settings before defaults.
+
+        It does not set what stands in another backend's section, or what an override sets.
+        """
+        layers = [*self._base, Layer(POINT, point.settings), *self._overrides]
+        tree: Tree = {}
+        for layer in layers:
+            overlay(tree, layer)
+        values = plain(tree)
+        backend = values.get("backend")
+        others = self._backends - {backend} if isinstance(backend, str) else frozenset()
+        self._used |= self._backends - others
+        if others & values.keys():
+            layers = [Layer(layer.source, _without(layer.values, others)) for layer in layers]
+            values = _without(values, others)
+        for path, stands in point.where.items():
+            place, other = re.sub(r"\[\d+\]$", "", stands), path.partition(".")[0] in others
+            self._kept[place] = self._kept.get(place, False) or not other
+        gone = [path for path in point.values if path.partition(".")[0] in others or self._is_fixed(path)]
+        if gone:
+            own, where = (_but(mapping, gone) for mapping in (point.values, point.where))
+            point = attrs.evolve(point, values=own, where=where)
+        return point, layers, values
+
+    def _is_fixed(self, path: str) -> bool:
+        """Whether an override sets this, or what it is in, or something in it."""
+        return any(path == one or path.startswith(f"{one}.") or one.startswith(f"{path}.") for one in self._fixed)
+
+    def notes(self) -> Iterator[str]:
+        """Sections, and values of points, that were dropped wherever they stand."""
+        yield from (f"no point uses the section {name!r}" for name in sorted(self._sections - self._used))
+        for place, kept in self._kept.items():
+            if not kept:
+                yield f"{place} is in the section of a backend that none of its points has, and sets nothing"
+
+
+def _section_problems(name: str, tree: Tree, registry: Registry) -> Iterator[Problem]:
+    """What is wrong with the section of a backend for whichever point it is used.
+
+    Left to each point: what is missing, and rules over several fields, since axes may set the rest.
+    """
+    cls = config_class(registry, "backend", name)
+    section = plain(tree[name])
+    if cls is None:  # it takes no settings, which its points will tell
+        return
+    _, problems = structure_all(cls, section, name)
+    for problem in problems:
+        over_several = problem.path == name and isinstance(section, Mapping)
+        if not over_several and problem.message != "is missing":
+            yield attrs.evolve(problem, source=_source(tree, problem.path))
+
+
+def _but(mapping: Mapping[str, Any], gone: Sequence[str]) -> dict[str, Any]:
+    return {path: value for path, value in mapping.items() if path not in gone}
+
+
+def _without(values: Mapping[str, Any], sections: frozenset[str]) -> Mapping[str, Any]:
+    return {key: value for key, value in values.items() if str(key).partition(".")[0] not in sections}
+
+
+def _source(tree: Tree, path: str) -> str:
+    """Where the setting at a path, or the first within it, came from."""
+    below: Any = tree
+    for step in path.partition("[")[0].split("."):
+        if not isinstance(below, dict) or step not in below:
+            break
+        below = below[step]
+    while isinstance(below, dict) and below:
+        below = next(iter(below.values()))
+    return below.source if isinstance(below, Leaf) else ""

@@ -1,0 +1,190 @@
+"""How each kind of serving load sends its requests: which, when, and from when on the load is settled."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from itertools import count
+from math import ceil
+from typing import ClassVar
+
+import attrs
+
+from llem.config.arrival import ClosedLoad, OpenLoad, ReplayLoad
+from llem.experiment.serving.traffic import Traffic
+from llem.experiment.trial import LEAD_S
+from llem.findings import Finding, finding
+from llem.workloads.arrivals import Timetable, arrivals, arrivals_before, trial_seed
+
+__all__ = ["STRIDE", "Pace", "PaceClosed", "PaceOpen", "PaceReplay"]
+
+#: Trial i takes its requests from here times i + 1 on, so that they are the same ones in every configuration.
+STRIDE = 1_000_000
+#: Requests made ready beyond those that a load should take.
+SPARE_REQUESTS = 64
+#: A replay goes on for this many usual request times before its window: those who ask longest are then in flight too.
+REPLAY_LEAD = 2.0
+
+
+class Pace(ABC):
+    """One kind of load. A trial's load begins `lead_s` before its window; `trial` is None for the warm-up's load."""
+
+    kind: ClassVar[str]
+
+    @property
+    def concurrency(self) -> int | None:
+        """Number of clients, where there are clients."""
+        return None
+
+    @property
+    def ramp_s(self) -> float:
+        """How long after its start the load is still growing."""
+        return 0.0
+
+    @abstractmethod
+    def lead_s(self, e2el_s: float) -> float:
+        """How long the load should take to settle, given the usual time of a request."""
+
+    def first(self, trial: int, lead_s: float) -> int:
+        """Index of a trial's first request."""
+        return (trial + 1) * STRIDE
+
+    @abstractmethod
+    def begin(self, traffic: Traffic, trial: int | None, lead_s: float, first: int) -> None:
+        """Start to send; request `first` is the first to go."""
+
+    @abstractmethod
+    async def settle(self, traffic: Traffic, e2el_s: float, lead_s: float) -> None:
+        """Let the load run until the window may open."""
+
+    @abstractmethod
+    def needed(self, trial: int, lead_s: float, sent: int, after_s: float, ahead_s: float, sent_per_s: float) -> int:
+        """Requests that the load takes in the time ahead, with some to spare.
+
+        Args:
+            sent: requests that went in the `after_s` seconds since its start.
+            sent_per_s: at most, as seen so far.
+        """
+
+    def seed(self, trial: int) -> int:
+        """Of a trial's schedule."""
+        return 0
+
+    def request_rate(self, trial: int) -> float | None:
+        """Arrivals per second that are scheduled for a trial's window on average; None where none are."""
+        return None
+
+    def findings(self, trial: int) -> Sequence[Finding]:
+        """What is to be said of a trial's requests."""
+        return ()
+
+
+@attrs.frozen
+class PaceClosed(Pace):
+    """Clients, each of which waits for its answer."""
+
+    kind: ClassVar[str] = "closed"
+    load: ClosedLoad
+
+    @property
+    def concurrency(self) -> int:
+        return self.load.concurrency
+
+    @property
+    def ramp_s(self) -> float:
+        return self.load.ramp_s
+
+    def lead_s(self, e2el_s: float) -> float:
+        return max(LEAD_S, self.load.ramp_s)
+
+    def begin(self, traffic: Traffic, trial: int | None, lead_s: float, first: int) -> None:
+        traffic.closed(self.load.concurrency, self.load.ramp_s)
+
+    async def settle(self, traffic: Traffic, e2el_s: float, lead_s: float) -> None:
+        """Every client has had a first token."""
+        await traffic.settle(self.load.concurrency, LEAD_S)
+
+    def needed(self, trial: int, lead_s: float, sent: int, after_s: float, ahead_s: float, sent_per_s: float) -> int:
+        return round(sent_per_s * ahead_s) + 2 * self.load.concurrency + SPARE_REQUESTS
+
+
+@attrs.frozen
+class PaceOpen(Pace):
+    """A schedule drawn from a seed; `rate` in arrivals per second."""
+
+    kind: ClassVar[str] = "open"
+    load: OpenLoad
+    rate: float
+
+    def lead_s(self, e2el_s: float) -> float:
+        return max(LEAD_S, e2el_s)
+
+    def begin(self, traffic: Traffic, trial: int | None, lead_s: float, first: int) -> None:
+        seed = self.load.seed if trial is None else self.seed(trial)
+        traffic.open(arrivals(self.rate, self.load.burstiness, seed))
+
+    async def settle(self, traffic: Traffic, e2el_s: float, lead_s: float) -> None:
+        """As many requests have had a first token as are in flight on average, by Little."""
+        await traffic.settle(max(1, round(self.rate * e2el_s)), LEAD_S)
+
+    def needed(self, trial: int, lead_s: float, sent: int, after_s: float, ahead_s: float, sent_per_s: float) -> int:
+        due = arrivals_before(after_s + ahead_s, self.rate, self.load.burstiness, self.seed(trial))
+        return max(due - sent, 0) + SPARE_REQUESTS
+
+    def seed(self, trial: int) -> int:
+        return trial_seed(self.load.seed, trial)
+
+    def request_rate(self, trial: int) -> float:
+        return self.rate
+
+
+@attrs.frozen
+class PaceReplay(Pace):
+    """The workload's own times. The windows of trials 0, 1, … are parts of it that follow each other without a gap.
+
+    Which part a window measures hangs on `window_s` and `speed` alone and not on how fast the engine is: the load
+    begins a lead before it, with what arrived then (before the first request comes the end of the pass before).
+    """
+
+    kind: ClassVar[str] = "replay"
+    load: ReplayLoad
+    times: Timetable
+    window_s: float
+
+    def lead_s(self, e2el_s: float) -> float:
+        return max(LEAD_S, REPLAY_LEAD * e2el_s)
+
+    def _at_s(self, trial: int, since_window_s: float) -> float:
+        """Time of the trace at so many seconds after a trial's window opens, in passes that no other trial has: its
+        requests are none of another trial's, though they are as long and come as they did."""
+        passes = (trial + 1) * ceil(STRIDE / len(self.times.offsets_s))
+        return passes * self.times.period_s + (trial * self.window_s + since_window_s) * self.load.speed
+
+    def first(self, trial: int, lead_s: float) -> int:
+        return self.times.index(self._at_s(trial, -lead_s))
+
+    def begin(self, traffic: Traffic, trial: int | None, lead_s: float, first: int) -> None:
+        start_s = self.times.time_s(first) if trial is None else self._at_s(trial, -lead_s)
+        traffic.open(self._offsets(first, start_s))
+
+    def _offsets(self, first: int, start_s: float) -> Iterator[float]:
+        return ((self.times.time_s(index) - start_s) / self.load.speed for index in count(first))
+
+    async def settle(self, traffic: Traffic, e2el_s: float, lead_s: float) -> None:
+        """The time of its part of the trace has come."""
+        await traffic.rest(lead_s)
+
+    def needed(self, trial: int, lead_s: float, sent: int, after_s: float, ahead_s: float, sent_per_s: float) -> int:
+        end = self.times.index(self._at_s(trial, after_s - lead_s + ahead_s))
+        return max(end - self.first(trial, lead_s) - sent, 0) + SPARE_REQUESTS
+
+    def request_rate(self, trial: int) -> float:
+        begin, end = (self.times.index(self._at_s(trial, at)) for at in (0.0, self.window_s))
+        return (end - begin) / self.window_s
+
+    def findings(self, trial: int) -> Sequence[Finding]:
+        lasts_s, measured_s = self.times.period_s / self.load.speed, (trial + 1) * self.window_s
+        if measured_s <= lasts_s * (1 + 1e-9):
+            return ()
+        message = f"the trace lasts {lasts_s:.4g} s at this speed; windows of {self.window_s:g} s reach past its end"
+        return (finding("trace_repeated", message, trace_s=lasts_s, window_s=self.window_s),)

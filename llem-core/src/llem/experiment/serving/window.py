@@ -1,0 +1,118 @@
+"""What of a serving load lies within its window: rows to store, and the facts counted from them. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from llem.experiment.serving.traffic import Flight
+from llem.metrics.statistics import quantile
+from llem.store.models import RequestRow, ServingFacts
+
+__all__ = ["arrived_tokens", "counts", "serving_facts", "touching"]
+
+
+def touching(flights: Iterable[Flight], t0: int, t1: int) -> list[RequestRow]:
+    """A row for each request that was in flight, or should have been, at some time within [t0, t1)."""
+    return [_row(flight) for flight in flights if _begin(flight) < t1 and flight.ended_ns >= t0]
+
+
+def _begin(flight: Flight) -> int:
+    return flight.sent_ns if flight.scheduled_ns is None else min(flight.scheduled_ns, flight.sent_ns)
+
+
+def _row(flight: Flight) -> RequestRow:
+    chunks = [chunk for chunk in flight.chunks if chunk.tokens > 0]  # an empty last one only ends the request
+    last = flight.chunks[-1] if flight.chunks else None
+    told = None if last is None else last.finish_reason
+    return RequestRow(
+        index=flight.request.index,
+        batch=0,
+        input_tokens=len(flight.request.token_ids),
+        output_tokens=sum(chunk.tokens for chunk in chunks),
+        start_ns=flight.sent_ns,
+        end_ns=flight.ended_ns,
+        token_times_ns=tuple(chunk.time_ns for chunk in chunks),
+        scheduled_ns=flight.scheduled_ns,
+        chunk_tokens=None if all(chunk.tokens == 1 for chunk in chunks) else tuple(chunk.tokens for chunk in chunks),
+        finish_reason=told if flight.outcome == "done" else flight.outcome,
+        engine_metrics=None if last is None else last.engine_metrics,
+    )
+
+
+def arrived_tokens(flights: Iterable[Flight], t0: int, t1: int) -> int:
+    """Output tokens that arrived in [t0, t1), of whatever request."""
+    return sum(chunk.tokens for flight in flights for chunk in flight.chunks if t0 <= chunk.time_ns < t1)
+
+
+def _completed(rows: Iterable[RequestRow], t0: int, t1: int) -> list[RequestRow]:
+    return [row for row in rows if t0 <= row.end_ns < t1 and row.finish_reason not in ("error", "unfinished")]
+
+
+def counts(rows: Sequence[RequestRow], t0: int, t1: int) -> Mapping[str, Any]:
+    """The fields of a Trial that count work: see `llem.store.models.Trial` for what each means here."""
+    first = [row for row in rows if row.token_times_ns and t0 <= row.token_times_ns[0] < t1]
+    tokens = sum(
+        count
+        for row in rows
+        for at, count in zip(row.token_times_ns or (), row.chunk_tokens or _ones(row), strict=True)
+        if t0 <= at < t1
+    )
+    return {
+        "batches": 0,
+        "batch_s": (),
+        "requests": len(_completed(rows, t0, t1)),
+        "input_tokens": sum(row.input_tokens for row in first),
+        "output_tokens": tokens,
+        "expected_output_tokens": tokens,
+    }
+
+
+def _ones(row: RequestRow) -> Sequence[int]:
+    return (1,) * len(row.token_times_ns or ())
+
+
+def serving_facts(
+    rows: Sequence[RequestRow],
+    t0: int,
+    t1: int,
+    asked: Mapping[int, int],
+    *,
+    kind: str,
+    concurrency: int | None,
+    request_rate: float | None,
+    seed: int,
+) -> ServingFacts:
+    """How the load went within [t0, t1).
+
+    Args:
+        asked: output tokens that the workload asked for, by the request's index.
+    """
+    completed = _completed(rows, t0, t1)
+    lags = sorted(
+        (row.start_ns - row.scheduled_ns) / 1e9
+        for row in rows
+        if row.scheduled_ns is not None and t0 <= row.scheduled_ns < t1
+    )
+    return ServingFacts(
+        kind=kind,
+        concurrency=concurrency,
+        request_rate=request_rate,
+        seed=seed,
+        sent=sum(t0 <= row.start_ns < t1 for row in rows),
+        completed=len(completed),
+        failed=sum(t0 <= row.end_ns < t1 and row.finish_reason == "error" for row in rows),
+        unfinished=sum(row.finish_reason == "unfinished" for row in rows),
+        lag_p50_s=quantile(lags, 0.5) if lags else None,
+        lag_p99_s=quantile(lags, 0.99) if lags else None,
+        lag_max_s=lags[-1] if lags else None,
+        in_flight_mean=sum(max(min(row.end_ns, t1) - max(row.start_ns, t0), 0) for row in rows) / (t1 - t0),
+        in_flight_start=_in_flight(rows, t0),
+        in_flight_end=_in_flight(rows, t1),
+        completed_output_tokens=sum(row.output_tokens for row in completed),
+        completed_expected_tokens=sum(asked[row.index] for row in completed),
+    )
+
+
+def _in_flight(rows: Iterable[RequestRow], at: int) -> float:
+    return float(sum(row.start_ns <= at < row.end_ns for row in rows))

@@ -1,0 +1,1 @@
+"""Numbers from raw trials: what is measured becomes metrics with their intervals, findings and a Result. Pure."""

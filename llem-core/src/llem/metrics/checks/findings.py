@@ -1,0 +1,203 @@
+"""Findings that follow from the stored numbers. Pure; what only the worker can see, it put into the trials itself."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from llem.findings import Finding, finding
+from llem.meters.trace import TraceRow
+from llem.metrics.checks.drift import steady_state
+from llem.metrics.checks.host_bound import host_bound, power_limit
+from llem.metrics.checks.serving import serving_checks
+from llem.metrics.domains import domain_metrics
+from llem.metrics.energies import Key, headline, idle_power, key_of
+from llem.metrics.flow import Flow
+from llem.metrics.precision import precision
+from llem.metrics.serving_work import ServingWork
+from llem.metrics.setup import Setup
+from llem.metrics.work import WindowWork
+from llem.store.models import BaselineReading, Quantity, Trial
+
+__all__ = ["check_all", "merge"]
+
+DISAGREE, SUSPECT = 0.02, 0.05
+IDLE_DRIFT = 0.03
+SHORT_WINDOW_S = 5.0
+#: Why a reading has no energy, by its code.
+ABSENT = {
+    "counter_stuck": "the energy counter stood still",
+    "counter_reset": "the energy counter went backwards",
+    "meter_failed": "the meter gave no reading",
+}
+#: Calibration of single boards is off by up to 5 %, so a reading may exceed the limit by that much and still be right.
+LIMIT_MARGIN = 1.05
+
+
+def check_all(
+    setup: Setup,
+    trials: Sequence[Trial],
+    baselines: Sequence[BaselineReading],
+    works: Sequence[WindowWork | ServingWork | None],
+    flows: Sequence[Flow | None],
+    metrics: Mapping[str, Quantity],
+    traces: Mapping[int, Sequence[TraceRow]],
+) -> list[Finding]:
+    """Every check in turn. `works` and `flows` are per trial, in the order of `trials`; `traces` by trial index."""
+    found: list[Finding] = []
+    found += _design(setup, trials)
+    found += _absent_energy(trials)
+    found += _meters(trials, baselines)
+    found += steady_state(trials, flows, traces)
+    found += _idle(trials, baselines)
+    found += host_bound(setup, trials, works, flows)
+    found += _tokens(setup, trials)
+    found += serving_checks(setup, trials, flows, metrics)
+    found += _bounds(setup, trials, metrics)
+    return found
+
+
+def _design(setup: Setup, trials: Sequence[Trial]) -> Iterable[Finding]:
+    if setup.preset == "quick":
+        yield finding("not_publishable_preset", "measured with the preset `quick`")
+    if setup.token_times:
+        yield finding("token_times_on", "the time of every token was recorded, which slows the engine")
+    if len(trials) == 1:
+        yield finding("single_trial", "one trial, so the interval is the instrument's error bound where there is one")
+    short = [trial for trial in trials if trial.duration_s < SHORT_WINDOW_S]
+    if short:
+        least = min(trial.duration_s for trial in short)
+        message = f"the shortest window is {least:.2f} s{_in(short)}; {SHORT_WINDOW_S:g} s or more are advised"
+        yield finding("short_window", message, least_s=least, trials=_indices(short))
+    found = precision(trials)
+    width = found.half_width
+    if width is not None and width > setup.target_half_width:
+        message = (
+            f"after {len(trials)} trials the 95 % interval of {found.of} is ± {width:.2%}, "
+            f"wider than the target of ± {setup.target_half_width:.2%}"
+        )
+        yield finding("interval_wide", message, relative_half_width=width, target=setup.target_half_width)
+
+
+def _absent_energy(trials: Sequence[Trial]) -> Iterable[Finding]:
+    """What the headline lacks. Where a meter raised an error, the worker has told it already."""
+    chosen = headline(trials)
+    if chosen is None:
+        return
+    where: dict[tuple[str, Key], list[Trial]] = {}
+    for trial in trials:
+        told = {(one.evidence["meter"], one.evidence["domain"]) for one in trial.findings if one.code == "meter_failed"}
+        for reading in trial.energies:
+            key = key_of(reading)
+            if key in chosen.of(trial) and key not in told and reading.reason in ABSENT:
+                where.setdefault((reading.reason, key), []).append(trial)
+    for (code, (meter, domain)), lacking in where.items():
+        message = f"{domain}: {ABSENT[code]}{_in(lacking)}"
+        yield finding(code, message, meter=meter, domain=domain, trials=_indices(lacking))
+
+
+def _meters(trials: Sequence[Trial], baselines: Sequence[BaselineReading]) -> Iterable[Finding]:
+    gappy = [trial for trial in trials if any(one.budget and one.budget.gap_j > 0 for one in trial.energies)]
+    if gappy:
+        worst = max(one.budget.gap_j for trial in gappy for one in trial.energies if one.budget)
+        message = f"updates of a meter did not come{_in(gappy)}, which may hide up to {worst:.3g} J"
+        yield finding("sample_gap", message, gap_j=worst, trials=_indices(gappy))
+    for domain in domain_metrics(trials, baselines):
+        ratio = domain.cross_ratio.value
+        if ratio is None or abs(ratio - 1) <= DISAGREE:
+            continue
+        code = "energy_suspect" if abs(ratio - 1) > SUSPECT else "meters_disagree"
+        message = f"{domain.domain}: {domain.instrument} over integrated power is {ratio:.4f}"
+        yield finding(code, message, meter=domain.meter, domain=domain.domain, ratio=ratio)
+
+
+def _idle(trials: Sequence[Trial], baselines: Sequence[BaselineReading]) -> Iterable[Finding]:
+    chosen = headline(trials)
+    if chosen is None:
+        return
+    for baseline in (one for one in baselines if one.phase == "after"):
+        for reading in baseline.readings:
+            key = key_of(reading)
+            before = idle_power(baselines, baseline.restart, key).value
+            counted = key in chosen.keys.get(baseline.restart, ())
+            if not counted or not before or reading.energy_j is None:
+                continue
+            watts = reading.energy_j / baseline.duration_s
+            if abs(watts / before - 1) > IDLE_DRIFT:
+                message = f"{reading.domain}: idle power was {before:.1f} W before the trials and {watts:.1f} W after"
+                where = {"domain": reading.domain, "restart": baseline.restart}
+                yield finding("idle_drift", message, **where, before_w=before, after_w=watts)
+
+
+def _tokens(setup: Setup, trials: Sequence[Trial]) -> Iterable[Finding]:
+    counts = [(trial, *_parity(trial)) for trial in trials]
+    wrong = [(trial, output, expected) for trial, output, expected in counts if output != expected]
+    if setup.exact_output and wrong:
+        _, output, expected = wrong[0]
+        where = [trial for trial, *_ in wrong]
+        message = f"{output} output tokens where {expected} were asked for{_in(where)}"
+        evidence = {"output_tokens": output, "expected": expected}
+        yield finding("token_count_mismatch", message, **evidence, trials=_indices(where))
+
+
+def _parity(trial: Trial) -> tuple[int, int]:
+    """Output tokens, and those asked for: of the completed requests where the window cuts through others."""
+    if trial.serving is not None:
+        return trial.serving.completed_output_tokens, trial.serving.completed_expected_tokens
+    return trial.output_tokens, trial.expected_output_tokens
+
+
+def _bounds(setup: Setup, trials: Sequence[Trial], metrics: Mapping[str, Quantity]) -> Iterable[Finding]:
+    """What physics forbids: more power than the limit, or work faster than the peak."""
+    for trial in trials:
+        for reading in trial.energies:
+            limit = power_limit(setup, trial, reading.domain)
+            if reading.energy_j is None or not limit:
+                continue
+            watts = reading.energy_j / trial.duration_s
+            if watts > limit * LIMIT_MARGIN:
+                message = f"{reading.domain}: {watts:.0f} W on average, above its limit of {limit:.0f} W{_in([trial])}"
+                evidence = {"power_w": watts, "power_limit_w": limit, "trials": [trial.index]}
+                yield finding("energy_suspect", message, domain=reading.domain, **evidence)
+    for name in ("mfu", "mbu"):
+        share = metrics[name].value
+        if share is not None and share > 1:
+            yield finding("energy_suspect", f"{name} is {share:.2f}: more than the hardware can do", **{name: share})
+
+
+def _indices(trials: Sequence[Trial]) -> list[int]:
+    return [trial.index for trial in trials]
+
+
+def _in(trials: Sequence[Trial]) -> str:
+    return _named(_indices(trials))
+
+
+def _named(indices: Sequence[int]) -> str:
+    return f" (trial{'s' if len(indices) > 1 else ''} {', '.join(map(str, indices))})" if indices else ""
+
+
+def merge(trials: Sequence[Trial], others: Iterable[Finding]) -> tuple[Finding, ...]:
+    """The workers' findings, each told once with the trials it was seen in, and then `others` without repetition."""
+    seen: dict[tuple[Any, ...], list[tuple[Finding, int]]] = {}
+    for trial in trials:
+        for found in trial.findings:
+            subject = tuple(str(found.evidence.get(name)) for name in ("meter", "domain", "gpu"))
+            seen.setdefault((found.code, subject), []).append((found, trial.index))
+    result = [_once(cases) for cases in seen.values()]
+    told = {(found.code, found.message) for found in result}
+    for found in others:
+        if (found.code, found.message) not in told:
+            told.add((found.code, found.message))
+            result.append(found)
+    return tuple(result)
+
+
+def _once(cases: Sequence[tuple[Finding, int]]) -> Finding:
+    """One finding of several trials: as the first had it, or as that one which had the greatest share."""
+    found, index = max(cases, key=lambda case: case[0].evidence.get("share", 0.0))
+    trials = [number for _, number in cases]
+    where = _named(trials)
+    if "share" in found.evidence and len(cases) > 1:
+        where = f"{where.removesuffix(')')}; the most in trial {index})"
+    return Finding(found.code, found.severity, found.message + where, {**found.evidence, "trials": trials})

@@ -1,0 +1,134 @@
+"""Findings of serving loads: more than the engine can bear, a client that fell behind, requests that failed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import pairwise
+
+from llem.findings import Finding, finding
+from llem.metrics.flow import Flow
+from llem.metrics.goodput import slo_of
+from llem.metrics.setup import Setup
+from llem.metrics.statistics import holm, trend
+from llem.store.models import Quantity, ServingFacts, Trial
+
+__all__ = ["serving_checks"]
+
+PARTS = 10
+#: Level of the rise of requests in flight, and the share of arrivals that the window leaves unanswered.
+LEVEL, LEFT_SHARE = 0.01, 0.05
+#: A client is behind when its p99 lag exceeds both: this many seconds, and this share of the median TTFT.
+LAG_S, LAG_SHARE = 0.005, 0.01
+FEW = 200
+#: Share of the gaps between chunks that may be none: above it, what is timed is the delivery.
+TOGETHER_SHARE = 0.1
+
+
+def serving_checks(
+    setup: Setup, trials: Sequence[Trial], flows: Sequence[Flow | None], metrics: Mapping[str, Quantity]
+) -> list[Finding]:
+    """Every check of serving trials; none for others. `flows` per trial, in the order of `trials`."""
+    served = [
+        (trial, trial.serving, flow)
+        for trial, flow in zip(trials, flows, strict=True)
+        if trial.serving is not None and flow is not None
+    ]
+    if not served:
+        return []
+    found = [*_requests(served), *_few(served), *_together(served)]
+    if served[0][1].kind != "closed":
+        found += [*_saturation(served), *_lag(served, metrics)]
+    return [*found, *_objective(setup, metrics)]
+
+
+Served = Sequence[tuple[Trial, ServingFacts, Flow]]
+
+
+def _requests(served: Served) -> Iterable[Finding]:
+    bad = [(trial.index, facts.failed) for trial, facts, _ in served if facts.failed]
+    if bad:
+        count = sum(number for _, number in bad)
+        message = f"{count} request{'' if count == 1 else 's'} failed within the windows{_named(bad)}"
+        yield finding("requests_failed", message, failed=count, trials=[index for index, _ in bad])
+    cut = [(trial.index, facts.unfinished) for trial, facts, _ in served if facts.unfinished]
+    if cut:
+        count = sum(number for _, number in cut)
+        message = f"{count} request{'' if count == 1 else 's'} had not ended in time and were aborted{_named(cut)}"
+        yield finding("requests_unfinished", message, unfinished=count, trials=[index for index, _ in cut])
+
+
+def _named(counts: Sequence[tuple[int, int]]) -> str:
+    return f" (trial{'s' if len(counts) > 1 else ''} {', '.join(str(index) for index, _ in counts)})"
+
+
+def _few(served: Served) -> Iterable[Finding]:
+    count = sum(facts.completed for _, facts, _ in served)
+    if count < FEW:
+        message = f"{count} requests were completed in all windows together; percentiles beyond p90 need {FEW} or more"
+        yield finding("few_completions", message, completed=count)
+
+
+def _together(served: Served) -> Iterable[Finding]:
+    counts = [flow.gaps_of_none for *_, flow in served]
+    none, gaps = sum(none for none, _ in counts), sum(gaps for _, gaps in counts)
+    if gaps and none / gaps > TOGETHER_SHARE:
+        message = f"{none / gaps:.0%} of the chunks after a request's first came at the very time of the one before"
+        yield finding("chunks_together", message, together=none, gaps=gaps)
+
+
+def _saturation(served: Served) -> Iterable[Finding]:
+    """Requests in flight rise within a window, and over all windows more than 5 % of arrivals are left over.
+
+    Either alone is common: requests in flight wander by themselves, the more so the nearer the engine is to its limit.
+    """
+    parts = [(trial, _in_flight(flow)) for trial, _, flow in served]
+    lines = [(trial, trend(values)) for trial, values in parts]
+    adjusted = holm([line.p_value for _, line in lines])
+    rising = [
+        trial for (trial, line), p_value in zip(lines, adjusted, strict=True) if line.slope > 0 and p_value < LEVEL
+    ]
+    arrived = sum(int(((flow.arrival >= flow.t0) & (flow.arrival < flow.t1)).sum()) for *_, flow in served)
+    ended = sum(int(((flow.end >= flow.t0) & (flow.end < flow.t1)).sum()) for *_, flow in served)
+    left = (arrived - ended) / arrived if arrived else 0.0
+    if not rising or left <= LEFT_SHARE:
+        return
+    begin = sum(values[0] for _, values in parts) / len(parts)
+    end = sum(values[-1] for _, values in parts) / len(parts)
+    message = (
+        f"{arrived} requests arrived and {ended} ended within the windows: from their first tenth to their last, "
+        f"requests in flight rose from {begin:.1f} to {end:.1f}"
+    )
+    evidence = {"arrived": arrived, "ended": ended, "in_flight_first": begin, "in_flight_last": end}
+    yield finding("over_saturated", message, **evidence, trials=[trial.index for trial in rising])
+
+
+def _in_flight(flow: Flow) -> list[float]:
+    edges = [flow.t0 + (flow.t1 - flow.t0) * i // PARTS for i in range(PARTS + 1)]
+    return [flow.in_flight(begin, end) for begin, end in pairwise(edges)]
+
+
+def _lag(served: Served, metrics: Mapping[str, Quantity]) -> Iterable[Finding]:
+    lags = [(facts.lag_p99_s, trial.index) for trial, facts, _ in served if facts.lag_p99_s is not None]
+    if not lags:
+        return
+    worst, index = max(lags)
+    ttft = metrics["ttft_p50_s"].value
+    if worst > LAG_S and (ttft is None or worst > LAG_SHARE * ttft):
+        against = "" if ttft is None else f" against a median time to first token of {_told(ttft)}"
+        message = f"requests were sent up to {_told(worst)} late (p99, trial {index}){against}"
+        yield finding("client_lag", message, lag_p99_s=worst, ttft_p50_s=ttft, trial=index)
+
+
+def _told(seconds: float) -> str:
+    return f"{seconds:.3g} s" if seconds >= 1 else f"{seconds * 1e3:.3g} ms"
+
+
+def _objective(setup: Setup, metrics: Mapping[str, Quantity]) -> Iterable[Finding]:
+    slo, attained = slo_of(setup.config), metrics["slo_attainment"].value
+    if slo is None or attained is None:
+        return
+    limits, share = slo.limits(), slo.percentile
+    if attained < share:
+        told = ", ".join(f"{name.removesuffix('_s')} {limit:g} s" for name, limit in limits.items())
+        message = f"{attained:.2%} of the requests kept every limit ({told}), where {share:.2%} should"
+        yield finding("slo_missed", message, attainment=attained, percentile=share, limits=dict(limits))

@@ -1,0 +1,211 @@
+"""Energies: which domains the headline covers, on whatever boards a trial ran, and what is left net of idle."""
+
+from __future__ import annotations
+
+import functools
+import math
+import operator
+from collections import Counter
+from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
+from typing import Any
+
+import attrs
+
+from llem.metrics.aggregate import Value
+from llem.store.models import BaselineReading, EnergyReading, Trial
+
+__all__ = [
+    "Headline",
+    "Key",
+    "distinct",
+    "expected_readings",
+    "gross",
+    "headline",
+    "idle_power",
+    "key_of",
+    "net",
+    "output_energy",
+    "reading_of",
+    "token_energy",
+    "trusted",
+]
+
+#: What the headline covers, best first. A sum never mixes measured with modelled.
+SCOPES: tuple[tuple[str, tuple[str, ...]], ...] = (
+    ("measured", ("gpu",)),
+    ("measured", ("cpu", "dram")),
+    ("measured", ("node",)),
+    ("modelled", ("gpu",)),
+    ("modelled", ("cpu", "dram")),
+    ("modelled", ("node",)),
+)
+
+#: A meter and one of its domains.
+Key = tuple[str, str]
+
+
+@attrs.frozen
+class Headline:
+    """What adds up to the headline: (meter, domain) pairs of each engine process, and what their sum covers.
+
+    Attributes:
+        keys: by engine process, since each may have had other boards; none for a process that was not read like the
+            others.
+    """
+
+    keys: Mapping[int, tuple[Key, ...]]
+    scope: str
+    kind: str
+
+    def of(self, trial: Trial) -> tuple[Key, ...]:
+        """The domains of one trial."""
+        return self.keys.get(trial.restart, ())
+
+
+def key_of(reading: EnergyReading) -> Key:
+    """What tells a reading from the others of its trial."""
+    return reading.meter, reading.domain
+
+
+def distinct(trials: Iterable[Trial]) -> list[EnergyReading]:
+    """One reading per meter and domain, in the order in which meters were asked for."""
+    seen: dict[Key, EnergyReading] = {}
+    for trial in trials:
+        for reading in trial.energies:
+            seen.setdefault(key_of(reading), reading)
+    return list(seen.values())
+
+
+def expected_readings(trials: Sequence[Trial]) -> dict[int, list[EnergyReading]]:
+    """One reading of every domain that each engine process should have read in each of its trials.
+
+    An engine process stays on its boards, so what any of its trials read, all should have. So should those of another
+    process on the same GPUs. Without a GPU two processes may have run on machines of different build.
+    """
+    boards: dict[int, set[str]] = {}
+    for trial in trials:
+        seen = {reading.domain for reading in trial.energies if reading.scope == "gpu"}
+        boards.setdefault(trial.restart, set()).update(seen, trial.health)
+    alike: dict[Hashable, list[Trial]] = {}
+    for trial in trials:
+        alike.setdefault(frozenset(boards[trial.restart]) or trial.restart, []).append(trial)
+    return {trial.restart: found for group in alike.values() for found in [distinct(group)] for trial in group}
+
+
+def headline(trials: Sequence[Trial]) -> Headline | None:
+    """Choose what is reported first; None when no meter read anything.
+
+    Within a scope each domain comes from the first meter that covers it, whether its reading succeeded or not: to
+    take another meter's because the first one failed would change the instrument without being asked. The domains are
+    those of the boards that a trial ran on; meters, scopes and the number of GPUs are the same for all trials.
+    """
+    expected = expected_readings(trials)
+    for kind, scopes in SCOPES:
+        chosen = {restart: _choice(readings, kind, scopes) for restart, readings in expected.items()}
+        coverage = {restart: _coverage(readings) for restart, readings in chosen.items()}
+        whole = functools.reduce(operator.or_, coverage.values(), Counter[Key]())
+        if whole:
+            present = {scope for _, scope in whole}
+            keys = {
+                restart: tuple(key_of(reading) for reading in readings) if coverage[restart] == whole else ()
+                for restart, readings in chosen.items()
+            }
+            return Headline(keys, "+".join(name for name in scopes if name in present), kind)
+    return None
+
+
+def _choice(readings: Sequence[EnergyReading], kind: str, scopes: Collection[str]) -> list[EnergyReading]:
+    found: dict[str, EnergyReading] = {}
+    for reading in readings:
+        if reading.kind == kind and reading.scope in scopes:
+            found.setdefault(reading.domain, reading)
+    return list(found.values())
+
+
+def _coverage(readings: Sequence[EnergyReading]) -> Counter[Key]:
+    """How many domains of each meter and scope. Of GPUs an experiment has one number; of sockets a machine has its."""
+    counts = Counter((reading.meter, reading.scope) for reading in readings)
+    return Counter({pair: count if pair[1] == "gpu" else 1 for pair, count in counts.items()})
+
+
+def reading_of(readings: Sequence[EnergyReading], key: Key) -> EnergyReading | None:
+    """The reading of one domain by one meter; None where there is none."""
+    return next((reading for reading in readings if key_of(reading) == key), None)
+
+
+def _joules(readings: Sequence[EnergyReading], key: Key) -> Value:
+    reading = reading_of(readings, key)
+    if reading is None:
+        return Value(None, reason="meter_failed")
+    if reading.energy_j is None:
+        return Value(None, reason=reading.reason or "meter_failed")
+    return Value(reading.energy_j, reading.budget.bound_j if reading.budget else None)
+
+
+def _total(values: Sequence[Value]) -> Value:
+    """Sum of values and of bounds; the first that is missing makes the sum missing, and so does none at all."""
+    missing = next((v for v in values if v.value is None), None)
+    if missing is not None:
+        return missing
+    if not values:
+        return Value(None, reason="no_meter")
+    bounds = [v.bound for v in values]
+    known = [b for b in bounds if b is not None]
+    total = math.fsum(v.value for v in values if v.value is not None)
+    return Value(total, math.fsum(known) if len(known) == len(bounds) else None)
+
+
+def gross(trial: Trial, keys: Sequence[Key]) -> Value:
+    """Joules of one trial in these domains together."""
+    return _total([_joules(trial.energies, key) for key in keys])
+
+
+def idle_power(baselines: Sequence[BaselineReading], restart: int, key: Key) -> Value:
+    """Watts of one engine process at rest before its trials, in one domain."""
+    for baseline in baselines:
+        if baseline.restart == restart and baseline.phase == "before" and reading_of(baseline.readings, key):
+            return _joules(baseline.readings, key).scaled(1 / baseline.duration_s)
+    return Value(None, reason="no_baseline")
+
+
+def trusted(baselines: Sequence[BaselineReading], engines: Sequence[Mapping[str, Any]]) -> list[BaselineReading]:
+    """Idle of engine processes whose last baseline failed is None: whether it stayed as it was, nobody knows."""
+    failed = {
+        engine["restart"]
+        for engine in engines
+        if any(found["code"] == "baseline_failed" for found in engine.get("findings", ()))
+    }
+    return [_blank(one) if one.restart in failed else one for one in baselines]
+
+
+def _blank(baseline: BaselineReading) -> BaselineReading:
+    blank = [attrs.evolve(one, energy_j=None, budget=None, reason="baseline_failed") for one in baseline.readings]
+    return attrs.evolve(baseline, readings=tuple(blank))
+
+
+def net(trial: Trial, baselines: Sequence[BaselineReading], keys: Sequence[Key]) -> Value:
+    """Gross minus the idle power of the same engine process over the same time. May be negative; never clamped."""
+    energy = gross(trial, keys)
+    idle = _total([idle_power(baselines, trial.restart, key) for key in keys])
+    if energy.value is None or idle.value is None:
+        return energy if energy.value is None else idle
+    bound = None
+    if energy.bound is not None and idle.bound is not None:
+        bound = energy.bound + idle.bound * trial.duration_s
+    return Value(energy.value - idle.value * trial.duration_s, bound)
+
+
+def output_energy(trials: Sequence[Trial]) -> list[float] | None:
+    """Headline joules per output token, one per trial: what decides whether more trials are needed. None if absent."""
+    chosen = headline(trials)
+    if chosen is None:
+        return None
+    found = [token_energy(trial, chosen) for trial in trials]
+    known = [energy for energy in found if energy is not None]
+    return known if len(known) == len(found) else None
+
+
+def token_energy(trial: Trial, chosen: Headline) -> float | None:
+    """Headline joules per output token of one trial."""
+    energy = gross(trial, chosen.of(trial)).value
+    return None if energy is None or trial.output_tokens == 0 else energy / trial.output_tokens

@@ -1,0 +1,168 @@
+"""The requests of one serving window as columns: who was in flight when, and which tokens came within it.
+
+Rows hold every request that touches the window, so each quantity here states which of them it is about. A request
+ends within the window [t0, t1) when its last token arrives there; a token belongs to the window in which its chunk
+arrived. A request arrives at its scheduled time in an open load, and when it is sent in a closed one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+from itertools import chain
+from typing import Any
+
+import attrs
+
+from llem.store.models import RequestRow, Trial
+
+__all__ = ["FAILED", "UNFINISHED", "Flow", "flow_of"]
+
+#: `finish_reason` of requests that did not run to their end.
+FAILED, UNFINISHED = "error", "unfinished"
+
+
+@attrs.frozen(eq=False)
+class Flow:
+    """Columns over the rows of one window (int64 nanoseconds and counts), and over their chunks that bring tokens.
+
+    Attributes:
+        rows: as stored; the columns are in their order.
+        t0, t1: the window, nanoseconds.
+        arrival, end, inputs, outputs: of each row.
+        done: bool, ended well within the window.
+        failed: bool, failed within the window.
+        owner, at, tokens: of each chunk: its row, when it came and how many tokens it brought; in order of arrival
+            within each row.
+    """
+
+    rows: Sequence[RequestRow]
+    t0: int
+    t1: int
+    arrival: Any
+    end: Any
+    inputs: Any
+    outputs: Any
+    done: Any
+    failed: Any
+    owner: Any
+    at: Any
+    tokens: Any
+
+    @property
+    def seconds(self) -> float:
+        return (self.t1 - self.t0) / 1e9
+
+    @cached_property
+    def inside(self) -> Any:
+        """Of each chunk: whether it came within the window."""
+        return (self.at >= self.t0) & (self.at < self.t1)
+
+    @cached_property
+    def emitted(self) -> Any:
+        """Of each row: tokens that came within the window."""
+        import numpy as np
+
+        found = np.zeros(len(self.rows), dtype=np.int64)
+        np.add.at(found, self.owner[self.inside], self.tokens[self.inside])
+        return found
+
+    @cached_property
+    def first(self) -> Any:
+        """Of each row: when its first token came; -1 for a request without one."""
+        import numpy as np
+
+        found = np.full(len(self.rows), -1, dtype=np.int64)
+        owners, places = np.unique(self.owner, return_index=True)
+        found[owners] = self.at[places]
+        return found
+
+    @cached_property
+    def completed(self) -> Any:
+        """Indices of the rows that ended well within the window, by arrival: who judges latency judges these."""
+        import numpy as np
+
+        found = np.flatnonzero(self.done)
+        return found[np.argsort(self.arrival[found], kind="stable")]
+
+    def in_flight(self, begin: int, end: int) -> float:
+        """Requests that had arrived and not ended, averaged over the time from `begin` to `end`."""
+        import numpy as np
+
+        spans = np.minimum(self.end, end) - np.maximum(self.arrival, begin)
+        return float(np.maximum(spans, 0).sum()) / (end - begin)
+
+    @cached_property
+    def busy_share(self) -> float:
+        """Share of the window in which at least one request was in flight."""
+        import numpy as np
+
+        order = np.argsort(self.arrival, kind="stable")
+        begins = np.clip(self.arrival[order], self.t0, self.t1)
+        reached = np.maximum.accumulate(np.clip(self.end[order], self.t0, self.t1)) if len(order) else begins
+        before = np.concatenate(([self.t0], reached[:-1])) if len(order) else reached
+        return float(np.maximum(reached - np.maximum(begins, before), 0).sum()) / (self.t1 - self.t0)
+
+    @property
+    def gaps_of_none(self) -> tuple[int, int]:
+        """Chunks within the window that came at the very time of the one before in their request, and all that had one.
+
+        No engine makes two chunks at once: they were held back on their way and read together.
+        """
+        import numpy as np
+
+        gaps = np.diff(self.at)[(self.owner[1:] == self.owner[:-1]) & self.inside[1:]]
+        return int((gaps == 0).sum()), len(gaps)
+
+    @property
+    def median_token_gap_s(self) -> float | None:
+        """Median time between a chunk within the window and the one before it, per token that it brought."""
+        import numpy as np
+
+        same = (self.owner[1:] == self.owner[:-1]) & self.inside[1:]
+        gaps = (np.diff(self.at) / self.tokens[1:])[same]
+        return float(np.median(gaps)) / 1e9 if len(gaps) else None
+
+    def token_rates(self, parts: int) -> list[float]:
+        """Output tokens per second in each of so many equal parts of the window."""
+        import numpy as np
+
+        edges = [self.t0 + (self.t1 - self.t0) * i // parts for i in range(parts + 1)]
+        places = np.searchsorted(edges, self.at[self.inside], side="right") - 1
+        counts = np.bincount(places, weights=self.tokens[self.inside], minlength=parts)
+        return [float(n) * 1e9 / (end - begin) for n, begin, end in zip(counts, edges, edges[1:], strict=False)]
+
+
+def flow_of(trial: Trial, rows: Sequence[RequestRow]) -> Flow:
+    """Columns of the rows of one serving trial."""
+    import numpy as np
+
+    def column(values: Any) -> Any:
+        return np.fromiter(values, dtype=np.int64)
+
+    end = column(row.end_ns for row in rows)
+    within = (end >= trial.t0_ns) & (end < trial.t1_ns)
+    reasons = [row.finish_reason for row in rows]
+    failed = np.array([reason == FAILED for reason in reasons], dtype=bool)
+    stopped = np.array([reason == UNFINISHED for reason in reasons], dtype=bool)
+    times = [row.token_times_ns or () for row in rows]
+    counts = [
+        row.chunk_tokens if row.chunk_tokens is not None else (1,) * len(at)
+        for row, at in zip(rows, times, strict=True)
+    ]
+    tokens = column(chain.from_iterable(counts))
+    some = tokens > 0  # an empty last chunk only ends its request
+    return Flow(
+        rows=rows,
+        t0=trial.t0_ns,
+        t1=trial.t1_ns,
+        arrival=column(row.start_ns if row.scheduled_ns is None else row.scheduled_ns for row in rows),
+        end=end,
+        inputs=column(row.input_tokens for row in rows),
+        outputs=column(row.output_tokens for row in rows),
+        done=within & ~failed & ~stopped,
+        failed=within & failed,
+        owner=np.repeat(np.arange(len(rows)), [len(at) for at in times])[some],
+        at=column(chain.from_iterable(times))[some],
+        tokens=tokens[some],
+    )

@@ -1,0 +1,105 @@
+"""One Result from what is stored of one experiment. Pure and deterministic: the same input gives the same bits."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+from llem.findings import Finding
+from llem.meters.trace import TraceRow
+from llem.metrics.boards import several_boards
+from llem.metrics.catalogue import compute_metrics
+from llem.metrics.checks.findings import check_all, merge
+from llem.metrics.domains import domain_metrics
+from llem.metrics.energies import trusted
+from llem.metrics.flow import Flow, flow_of
+from llem.metrics.serving_work import ServingWork, serving_work
+from llem.metrics.setup import Setup, setup_of
+from llem.metrics.work import WindowWork, window_work
+from llem.models.spec import Architecture
+from llem.store.models import BaselineReading, RequestRow, Result, Trial
+
+__all__ = ["compute_result"]
+
+PUBLISHABLE_TRIALS = 5
+
+
+def compute_result(
+    experiment: Mapping[str, Any],
+    engines: Sequence[Mapping[str, Any]],
+    trials: Sequence[Trial],
+    baselines: Sequence[BaselineReading],
+    requests: Mapping[int, Sequence[RequestRow]],
+    outcomes: Sequence[Mapping[str, Any]],
+    traces: Mapping[int, Sequence[TraceRow]],
+) -> Result:
+    """The Result of one experiment.
+
+    Args:
+        experiment: the document experiment.json.
+        engines: engine-<restart>.json of every engine process that loaded, by restart.
+        trials: by index.
+        baselines: idle measurements.
+        requests, traces: rows by trial index.
+        outcomes: outcome-<restart>.json of every engine process that ended, by restart.
+    """
+    setup = setup_of(experiment, engines)
+    baselines = trusted(baselines, engines)
+    rows = [requests.get(trial.index, ()) for trial in trials]
+    flows = [flow_of(trial, r) if trial.serving is not None else None for trial, r in zip(trials, rows, strict=True)]
+    works = [_work(setup.architecture, r, flow) for r, flow in zip(rows, flows, strict=True)]
+    metrics = compute_metrics(setup, trials, baselines, rows, works, flows)
+    told = [_finding(raw) for document in (*engines, *outcomes) for raw in document.get("findings", ())]
+    checked = check_all(setup, trials, baselines, works, flows, metrics, traces)
+    findings = merge(trials, [*told, *several_boards(engines, trials), *checked])
+    outcome, error = _outcome(setup, trials, outcomes)
+    severities = {found.severity for found in findings}
+    valid = outcome == "done" and bool(trials) and "error" not in severities
+    engine: Mapping[str, Any] = engines[0] if engines else {}
+    return Result(
+        id=experiment["id"],
+        outcome=outcome,
+        config=experiment["config"],
+        sources=experiment.get("sources", {}),
+        effective=engine.get("effective", {}),
+        environment=engine.get("environment", ""),
+        weights=experiment["model"]["weights"],
+        trials=len(trials),
+        metrics=metrics,
+        domains=domain_metrics(trials, baselines),
+        findings=findings,
+        valid=valid,
+        publishable=valid and _publishable(setup, trials, severities),
+        error=error,
+    )
+
+
+def _work(
+    architecture: Architecture | None, rows: Sequence[RequestRow], flow: Flow | None
+) -> WindowWork | ServingWork | None:
+    if architecture is None:
+        return None
+    return window_work(architecture, rows) if flow is None else serving_work(architecture, flow)
+
+
+def _publishable(setup: Setup, trials: Sequence[Trial], severities: Collection[str]) -> bool:
+    return "warning" not in severities and setup.preset != "quick" and len(trials) >= PUBLISHABLE_TRIALS
+
+
+def _finding(raw: Mapping[str, Any]) -> Finding:
+    return Finding(raw["code"], raw["severity"], raw["message"], raw.get("evidence", {}))
+
+
+def _outcome(setup: Setup, trials: Sequence[Trial], outcomes: Sequence[Mapping[str, Any]]) -> tuple[str, str | None]:
+    """`done` with as many trials and engine processes as were asked for at least, unless the last one failed."""
+    if not outcomes:
+        return "interrupted", f"no engine process ended; trials that are stored: {len(trials)}"
+    if outcomes[-1]["outcome"] != "done":
+        return outcomes[-1]["outcome"], outcomes[-1].get("error")
+    wanted = max(setup.trials, setup.restarts)
+    if len(trials) < wanted:
+        return "interrupted", f"{len(trials)} of {wanted} trials are stored"
+    processes = len({trial.restart for trial in trials})
+    if processes < setup.restarts:
+        return "interrupted", f"{processes} of {setup.restarts} engine processes have trials"
+    return "done", None

@@ -1,0 +1,126 @@
+"""Compute every derived number of a store again from its raw rows, and say where the stored one differs."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import attrs
+
+from llem.meters.base import Domain
+from llem.meters.trace import TraceRow
+from llem.meters.window import energy_readings
+from llem.metrics.recount import counted, stated
+from llem.metrics.result import compute_result
+from llem.store.files import stored_digest
+from llem.store.models import EnergyReading, Result
+from llem.store.serial import dump
+from llem.store.store import Store
+
+__all__ = ["Difference", "recompute", "sampled_domains", "verify"]
+
+#: Sums of fractions differ in their last digits between machines: `sum` is compensated from Python 3.12 on, and the
+#: order in which numpy adds depends on the processor. Nothing that is stated is as fine as this.
+RELATIVE = 1e-12
+
+
+@attrs.frozen
+class Difference:
+    """One number that is not what its sources give: in which file, the dotted path to it, and both values."""
+
+    file: str
+    path: str
+    stored: Any
+    recomputed: Any
+
+    def __str__(self) -> str:
+        return f"{self.file}: {self.path}: stored {self.stored!r}, recomputed {self.recomputed!r}"
+
+
+def recompute(store: Store, experiment_id: str) -> Result:
+    """The Result from what is stored of one experiment; also before it has ended."""
+    trials = store.trials(experiment_id)
+    return compute_result(
+        store.read_experiment(experiment_id),
+        store.engines(experiment_id),
+        trials,
+        store.baselines(experiment_id),
+        {trial.index: store.requests(experiment_id, trial.index) for trial in trials},
+        store.outcomes(experiment_id),
+        {trial.index: store.trace(experiment_id, trial.index) for trial in trials},
+    )
+
+
+def verify(store: Store) -> list[Difference]:
+    """Every difference in the store. Raises StoreError (store_corrupt) for a file that cannot be read at all."""
+    found = []
+    for path in store.documents():
+        stored, now = stored_digest(path)
+        if stored != now:
+            found.append(Difference(str(path.relative_to(store.path)), "digest", stored, now))
+    for experiment_id in store.experiment_ids():
+        found += _experiment(store, experiment_id)
+    return found
+
+
+def _experiment(store: Store, experiment_id: str) -> Iterator[Difference]:
+    folder = f"experiments/{experiment_id}"
+    domains = {engine["restart"]: sampled_domains(engine) for engine in store.engines(experiment_id)}
+    for baseline in store.baselines(experiment_id):
+        rows = store.baseline_trace(experiment_id, baseline.restart, baseline.phase)
+        again = _energies(rows, domains.get(baseline.restart, ()), baseline.t0_ns, baseline.t1_ns)
+        file = f"{folder}/baseline-{baseline.restart}-{baseline.phase}.json"
+        yield from _compare_energies(file, "readings", baseline.readings, again)
+    for trial in store.trials(experiment_id):
+        file = f"{folder}/trial-{trial.index}.json"
+        rows = store.trace(experiment_id, trial.index)
+        again = _energies(rows, domains.get(trial.restart, ()), trial.t0_ns, trial.t1_ns)
+        yield from _compare_energies(file, "energies", trial.energies, again)
+        yield from _compare(file, "", stated(trial), counted(trial, store.requests(experiment_id, trial.index)))
+    stored = store.read_result(experiment_id)
+    if stored is not None:
+        yield from _compare(f"{folder}/result.json", "", dump(stored), dump(recompute(store, experiment_id)))
+
+
+def sampled_domains(engine: Mapping[str, Any]) -> tuple[tuple[str, Domain], ...]:
+    """Domains that are read from the trace; a library that measures a window by itself leaves no rows."""
+    known = [field.name for field in attrs.fields(Domain)]
+    found = []
+    for entry in engine.get("domains", ()):
+        domain = Domain(**{name: entry[name] for name in known if name in entry})
+        if domain.method != "window":
+            found.append((entry["meter"], domain))
+    return tuple(found)
+
+
+def _energies(
+    rows: Sequence[TraceRow], domains: Sequence[tuple[str, Domain]], t0_ns: int, t1_ns: int
+) -> dict[str, Any]:
+    return {f"{r.meter}.{r.domain}": dump(r) for r in energy_readings(rows, domains, t0_ns, t1_ns)}
+
+
+def _compare_energies(
+    file: str, path: str, stored: Sequence[EnergyReading], again: Mapping[str, Any]
+) -> Iterator[Difference]:
+    named = {f"{reading.meter}.{reading.domain}": dump(reading) for reading in stored}
+    yield from _compare(file, path, {name: named.get(name) for name in again}, dict(again))
+
+
+def _compare(file: str, path: str, stored: Any, again: Any) -> Iterator[Difference]:
+    """Differences between two JSON values, leaf by leaf; 1 and 1.0 differ, as their files do."""
+    if isinstance(stored, dict) and isinstance(again, dict):
+        for name in sorted({*stored, *again}):
+            inner = f"{path}.{name}" if path else name
+            yield from _compare(file, inner, stored.get(name), again.get(name))
+    elif isinstance(stored, list) and isinstance(again, list) and len(stored) == len(again):
+        for i, (one, other) in enumerate(zip(stored, again, strict=True)):
+            yield from _compare(file, f"{path}[{i}]", one, other)
+    elif not _same(stored, again):
+        yield Difference(file, path, stored, again)
+
+
+def _same(stored: Any, again: Any) -> bool:
+    if isinstance(stored, float) and isinstance(again, float):
+        return math.isclose(stored, again, rel_tol=RELATIVE, abs_tol=RELATIVE**2)
+    return type(stored) is type(again) and bool(stored == again)

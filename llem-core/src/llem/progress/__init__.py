@@ -1,0 +1,1 @@
+"""The live display of a run, and the time that is left."""

@@ -1,0 +1,245 @@
+"""Live progress on standard error: phase, watts, tokens/s and time left. Lines instead of a display off a terminal.
+
+A study shows a table there: its line, and below it a row for each engine process that runs.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from llem.progress.time_left import TimeLeft
+from llem.protocol.events import Emit, Event, silent
+from llem.reports.figures import new_console, settings
+
+__all__ = ["ExperimentProgress", "StudyProgress", "progress"]
+
+
+class ExperimentProgress:
+    """What is known of how far the run of one experiment has come, from its events. Pure but for the clock it is given.
+
+    Args:
+        trials: trials at least; more may follow while the interval is wide.
+    """
+
+    def __init__(self, trials: int) -> None:
+        self.trials = trials
+        self.done = 0
+        self.phase = "start"
+        self.watts: float | None = None
+        self.tokens_per_s: float | None = None
+        self._left: TimeLeft | None = None
+
+    def update(self, event: Event, now: float) -> None:
+        """Take an event; `now` in seconds."""
+        kind = event.get("event")
+        if kind == "study":
+            self._left = TimeLeft(event)
+        if self._left is not None:
+            self._left.update(event, now)
+        if kind == "phase":
+            self.phase = str(event["phase"])
+        elif kind == "power":
+            self.watts = sum(event["watts"].values()) if event["watts"] else None
+        elif kind == "trial":
+            self.done += 1
+            self.tokens_per_s = event["output_tokens_per_s"]
+
+    def left_s(self, now: float) -> float | None:
+        """Seconds left, None before it can be known (a batch has to be timed first)."""
+        return self._left.seconds(now) if self._left is not None and self._left.timed else None
+
+    def line(self, now: float) -> str:
+        """One line of status."""
+        number = self.done + 1
+        parts = [self.phase if self.phase != "trial" else f"trial {number} of {max(self.trials, number)}"]
+        if self.watts is not None:
+            parts.append(f"{self.watts:.0f} W")
+        if self.tokens_per_s is not None:
+            parts.append(f"{self.tokens_per_s:.4g} tok/s")
+        return _joined(parts, self.left_s(now))
+
+
+class StudyProgress:
+    """The same for a study of many experiments, from the event `study` on: how many are done, failed and left."""
+
+    def __init__(self, event: Event) -> None:
+        self.experiments, self.done, self.failed = event["experiments"], event["done"], 0
+        self._several = event["restarts"] > 1
+        self._left = TimeLeft(event)
+        self._ended: set[str] = set()
+        self._points: Mapping[str, Mapping[str, Any]] = event.get("points", {})
+        self._at: dict[int, tuple[str, str]] = {}  # of a worker: experiment ("" for none), phase
+        self._watts: dict[int, float] = {}
+        self._waiting: dict[tuple[int, ...], str] = {}  # of an engine process that has no worker yet: what for
+
+    def update(self, event: Event, now: float) -> None:
+        """Take an event; those of workers have the number of their worker."""
+        self._left.update(event, now)
+        kind, worker = event.get("event"), event.get("worker", 0)
+        if kind == "phase":
+            trial = f"trial {event['trial'] + 1}" if event["phase"] == "trial" else str(event["phase"])
+            self._at[worker] = event.get("id") or "", trial
+        elif kind in ("waiting", "waited") and "worker" not in event:
+            share = tuple(event.get("share", ()))
+            self._waiting.pop(share, None)
+            if kind == "waiting":
+                self._waiting[share] = f"waiting for {event['for']}"
+        elif kind == "waiting":
+            self._at[worker] = "", f"waiting for {event['for']}"
+        elif kind == "power" and event["watts"]:  # nothing is read without a meter, which is not 0 W
+            self._watts[worker] = sum(event["watts"].values())
+        elif kind == "worker ended":
+            self._at.pop(worker, None)
+            self._watts.pop(worker, None)
+        elif kind in ("outcome", "result") and event["outcome"] != "interrupted" and event["id"] not in self._ended:
+            # a worker's `done` is the end of an experiment only where it has no other worker to come
+            if event["outcome"] != "done":
+                self.failed += 1
+            elif kind == "outcome" and self._several:
+                return
+            else:
+                self.done += 1
+            self._ended.add(event["id"])
+
+    def left_s(self, now: float) -> float:
+        """Seconds, by what experiments ask for until something is measured."""
+        return self._left.seconds(now)
+
+    def line(self, now: float) -> str:
+        """One line of status."""
+        phases = [f"{name[:8]} {phase}".strip() for name, phase in self._at.values()]
+        return self._line([*phases, *self._waiting.values()], now)
+
+    def _line(self, phases: list[str], now: float) -> str:
+        parts = [f"{self.done} of {self.experiments} done"]
+        if self.failed:
+            parts.append(f"{self.failed} failed")
+        parts += phases
+        if self._watts:
+            parts.append(f"{sum(self._watts.values()):.0f} W")
+        return _joined(parts, self.left_s(now))
+
+    def rows(self) -> list[tuple[str, str, str, str]]:
+        """What each engine process is at: experiment, what it sets, phase, watts."""
+        found = []
+        for worker, (name, phase) in sorted(self._at.items()):
+            watts = self._watts.get(worker)
+            found.append(
+                (name[:8], settings(self._points.get(name, {})), phase, "" if watts is None else f"{watts:.0f} W")
+            )
+        return [*found, *(("", "", waiting, "") for waiting in self._waiting.values())]
+
+    def table(self, now: float) -> Any:
+        """The line without the phases, and the rows, for a terminal."""
+        from rich.table import Table
+        from rich.text import Text
+
+        table = Table(box=None, padding=(0, 2, 0, 0), show_header=False, title_justify="left", title_style="")
+        table.title = self._line([], now)
+        for style in ("cyan", "", "", ""):
+            table.add_column(style=style, overflow="fold")
+        for row in self.rows():
+            table.add_row(*(Text(cell) for cell in row))
+        return table
+
+
+def _joined(parts: list[str], left: float | None) -> str:
+    if left is not None:
+        parts.append(f"about {_clock(left)} left")
+    return " · ".join(parts)
+
+
+def _clock(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
+
+
+@contextmanager
+def progress(trials: int, *, quiet: bool, verbose: bool = False) -> Iterator[Emit]:
+    """A function that takes events and shows them. Nothing when quiet; plain lines where stderr is no terminal.
+
+    Args:
+        trials: of the one experiment at least; 0 for a study of many.
+    """
+    if quiet:
+        yield silent
+        return
+    console = new_console(stderr=True)
+    shown = _Shown(trials)
+    if not console.is_terminal:
+        yield lambda event: _plain(console, shown, event, verbose)
+        return
+    with _display(console, study=not trials) as display:
+
+        def show(event: Event) -> None:
+            now = time.monotonic()
+            shown.update(event, now)
+            if line := shown.lasting(event):
+                console.print(line, markup=False)
+            display.update(shown.display(now))
+
+        yield show
+
+
+def _display(console: Any, *, study: bool) -> Any:
+    """What stays at the bottom of a terminal while the run lasts: a spinner with a line, or the table of a study."""
+    from rich.live import Live
+
+    # two refreshes a second: the display must not be what keeps a core of the measured machine busy
+    if study:
+        return Live(console=console, refresh_per_second=2, transient=True)
+    return console.status("start", refresh_per_second=2)
+
+
+class _Shown:
+    """What is known of a run of one experiment, or of many."""
+
+    def __init__(self, trials: int) -> None:
+        self._many = not trials
+        self._known: ExperimentProgress | StudyProgress = ExperimentProgress(trials)
+
+    def update(self, event: Event, now: float) -> None:
+        if self._many and event.get("event") == "study":
+            self._known = StudyProgress(event)
+        self._known.update(event, now)
+
+    def line(self, now: float) -> str:
+        return self._known.line(now)
+
+    def display(self, now: float) -> Any:
+        """For a terminal: the table of a study once it is known, else a line."""
+        return self._known.table(now) if isinstance(self._known, StudyProgress) else self._known.line(now)
+
+    def lasting(self, event: Event) -> str | None:
+        """What stays on the screen: warnings, each trial, each failure, and how each experiment of a study ended."""
+        kind = event.get("event")
+        if kind == "trial":
+            return _trial_line(event, self._many)
+        if kind == "waiting":
+            return f"waiting for {event['for']}"
+        if kind == "warning":
+            return f"warning: {event['message']}"
+        if kind != "result" or not self._many:
+            return None
+        about = f": {event['error']}" if event["error"] else "" if event["valid"] else ": not valid"
+        return f"{event['id']} {event['outcome']}{about}"
+
+
+def _plain(console: Any, shown: _Shown, event: Event, verbose: bool) -> None:
+    now = time.monotonic()
+    shown.update(event, now)
+    if line := shown.lasting(event):
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
+    elif event.get("event") == "phase" and (verbose or event["phase"] not in ("trial", "pause")):
+        console.print(shown.line(now), highlight=False, soft_wrap=True)
+
+
+def _trial_line(event: Mapping[str, Any], many: bool) -> str:
+    joules = event["energy_per_output_token_j"]
+    energy = "" if joules is None else f" · {joules:.4g} J/output token"
+    which = f"{event['id'][:8]} " if many and event.get("id") else ""
+    return f"{which}trial {event['trial'] + 1}: {event['output_tokens_per_s']:.4g} tok/s{energy}"

@@ -1,0 +1,204 @@
+"""How long a run will still take: what is left of its plan, by what the trials so far really took.
+
+A study is shares: what one engine process measures. Each loads an engine once, has a baseline before and after, warms
+every experiment up once and then takes its trials in turns. Each of these is estimated by itself, since a load of a
+minute and a warm-up come once and not with every trial. What is known of an experiment is what was measured of it,
+from the end of one trial to the end of the next: with lead batches, settling and the pause. Of one that is not known
+yet, the plan says how long its window is; what comes on top of that is taken from those that are known.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from statistics import fmean
+from typing import Any
+
+import attrs
+
+from llem.protocol.events import Event
+
+__all__ = ["TimeLeft"]
+
+
+@attrs.define(eq=False)
+class _Share:
+    """One engine process: its plan in seconds, and what of it is still to be done.
+
+    Attributes:
+        group: shares of one group have the same experiments.
+        trials: least number of trials that are left, by experiment.
+        trial_s, warm_up_s: planned, by experiment.
+        begun: experiments that the present worker has warmed up.
+        step, of, since: what the worker is at ("" for nothing that takes time), of which experiment, from when.
+        settled: the trial comes right after the warm-up, with no other experiment between.
+        ready: its engine is loaded and has idled.
+    """
+
+    group: int
+    trials: dict[str, int]
+    trial_s: Mapping[str, float]
+    warm_up_s: Mapping[str, float]
+    before_s: float
+    after_s: float
+    begun: set[str] = attrs.field(factory=set)
+    step: str = ""
+    of: str | None = None
+    since: float = 0.0
+    settled: bool = False
+    ready: bool = False
+
+    def turn_to(self, step: str, since: float, of: str | None = None) -> None:
+        self.step, self.of, self.since, self.settled = step, of, since, False
+
+
+class TimeLeft:
+    """Pure but for the times that events are given. Begins with the event `study`."""
+
+    def __init__(self, event: Event) -> None:
+        self._gap_s, self._parallel = float(event["gap_s"]), int(event["parallel"])
+        self._shares = {tuple(one["share"]): _share(one) for one in event["shares"]}
+        self._at: dict[int, _Share] = {}
+        self._loads: dict[int, list[float]] = defaultdict(list)
+        self._warm_ups: dict[str, list[float]] = defaultdict(list)
+        self._trials: dict[str, list[float]] = defaultdict(list)
+        self._calibrated: dict[str, float] = {}
+        self._settle: dict[str, float] = {}
+
+    @property
+    def timed(self) -> bool:
+        """Whether a batch or request was timed; before that the plan alone is known."""
+        return bool(self._calibrated)
+
+    def update(self, event: Event, now: float) -> None:
+        """Take an event; `now` in seconds."""
+        kind, worker = event["event"], event.get("worker", 0)
+        if kind == "worker":
+            self._at[worker] = self._shares[tuple(event["share"])]
+        elif kind in ("outcome", "result") and event["outcome"] not in ("done", "interrupted"):
+            for one in self._shares.values():  # what failed gets no further worker
+                one.trials.pop(event["id"], None)
+            at = self._at.get(worker)
+            if kind == "outcome" and at is not None and at.step in ("warm-up", "trial"):
+                at.turn_to("trial", now)  # what comes next did not begin before
+        elif (at := self._at.get(worker)) is None:
+            return
+        elif kind == "worker ended":
+            del self._at[worker]
+            at.turn_to("", now)
+            at.begun, at.ready = set(), False
+        elif kind == "phase":
+            self._phase(at, str(event["phase"]), event.get("id"), now)
+        elif kind == "calibrated":
+            if at.step == "warm-up":
+                self._warm_ups[event["id"]].append(now - at.since)
+            self._calibrated[event["id"]] = event["trial_s"]
+            self._settle[event["id"]] = event["settle_s"] if len(at.trial_s) > 1 else 0.0
+            at.begun.add(event["id"])
+            if not event["after_s"]:  # no meter reads anything, so there are no baselines
+                for one in self._shares.values():
+                    one.before_s = one.after_s = 0.0
+            at.turn_to("trial", now)
+            at.settled = True
+        elif kind == "trial":
+            if at.step == "trial":
+                settle = self._settle.get(event["id"], 0.0) if at.settled else 0.0
+                self._trials[event["id"]].append(now - at.since + settle)
+            at.trials[event["id"]] = max(at.trials.get(event["id"], 0) - 1, 0)
+            at.turn_to("trial", now)
+
+    def _phase(self, at: _Share, phase: str, of: str | None, now: float) -> None:
+        if at.step == "load":
+            self._loads[at.group].append(now - at.since)
+        if phase in ("load", "baseline before", "baseline after"):
+            at.turn_to(phase, now)
+        elif phase == "warm-up":
+            if (at.step, at.of) != ("warm-up", of):  # that of a serving load comes in pieces
+                # a workload is made ready before it, after the last trial
+                at.turn_to("warm-up", at.since if at.step == "trial" else now, of)
+            at.ready = True
+        elif phase == "trial":
+            at.of = of
+
+    def seconds(self, now: float) -> float:
+        """Seconds left, with as few trials as are asked for."""
+        shares = self._shares.values()
+        elsewhere = self._trial_on_top(shares) or 0.0, self._warm_up_on_top(shares) or 0.0
+        left = [seconds for share in shares if (seconds := self._of(share, elsewhere, now)) > 0]
+        if not left:
+            return 0.0
+        return max(max(left), sum(left) / min(self._parallel, len(left)))
+
+    def _of(self, share: _Share, elsewhere: tuple[float, float], now: float) -> float:
+        """Seconds left of one share.
+
+        Args:
+            elsewhere: what comes on top of the plan of a trial and of a warm-up, where nothing of this share is known.
+        """
+        spent = now - share.since
+        if share.step == "baseline after":
+            return max(share.after_s - spent, 0.0)
+        due = [name for name, count in share.trials.items() if count > 0]
+        if not due and not share.step:
+            return 0.0
+        trial_top, warm_up_top = self._trial_on_top([share]), self._warm_up_on_top([share])
+        trial_top = elsewhere[0] if trial_top is None else trial_top
+        warm_up_top = elsewhere[1] if warm_up_top is None else warm_up_top
+        trials = {name: _either(self._trial_s(name), share.trial_s[name] + trial_top) for name in due}
+        warm_ups = {
+            name: _either(self._warm_up_s(name), share.warm_up_s[name] + warm_up_top)
+            for name in due
+            if name not in share.begun
+        }
+        load_s = 0.0 if share.ready or share.step == "baseline before" else self._load_s(share.group)
+        before_s = 0.0 if share.ready else share.before_s
+        present = {
+            "load": load_s,
+            "baseline before": before_s,
+            "warm-up": warm_ups.get(share.of or "", 0.0),
+            "trial": trials.get(share.of or "", 0.0),
+        }.get(share.step, 0.0)
+        whole = sum(share.trials[name] * seconds for name, seconds in trials.items())
+        return load_s + before_s + sum(warm_ups.values()) + whole + share.after_s - min(spent, present)
+
+    def _trial_on_top(self, shares: Iterable[_Share]) -> float | None:
+        return _on_top({name: plan for one in shares for name, plan in one.trial_s.items()}, self._trial_s)
+
+    def _warm_up_on_top(self, shares: Iterable[_Share]) -> float | None:
+        return _on_top({name: plan for one in shares for name, plan in one.warm_up_s.items()}, self._warm_up_s)
+
+    def _trial_s(self, name: str) -> float | None:
+        """How long a trial of an experiment takes, from the end of the one before it; None before it was timed."""
+        if self._trials[name]:
+            return fmean(self._trials[name])
+        return self._calibrated[name] + self._settle[name] + self._gap_s if name in self._calibrated else None
+
+    def _warm_up_s(self, name: str) -> float | None:
+        """How long the beginning of an experiment takes, up to its first trial; None before it has begun."""
+        return fmean(self._warm_ups[name]) if self._warm_ups[name] else None
+
+    def _load_s(self, group: int) -> float:
+        """A load's time; none of it is in the plan, since before the first one nothing can be said of it."""
+        known: Sequence[float] = self._loads[group] or [one for found in self._loads.values() for one in found]
+        return fmean(known) if known else 0.0
+
+
+def _on_top(plans: Mapping[str, float], known_s: Callable[[str], float | None]) -> float | None:
+    """How much longer than planned it takes on average, over experiments of which it is known; None where of none."""
+    found = [known - plan for name, plan in plans.items() if (known := known_s(name)) is not None]
+    return max(fmean(found), 0.0) if found else None
+
+
+def _either(known: float | None, guess: float) -> float:
+    return guess if known is None else known
+
+
+def _share(one: Mapping[str, Any]) -> _Share:
+    experiments: Mapping[str, Mapping[str, Any]] = one["experiments"]
+
+    def column(name: str) -> dict[str, Any]:
+        return {which: planned[name] for which, planned in experiments.items()}
+
+    return _Share(
+        one["share"][0], column("trials"), column("trial_s"), column("warm_up_s"), one["before_s"], one["after_s"]
+    )

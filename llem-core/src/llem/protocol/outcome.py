@@ -1,0 +1,88 @@
+"""How the experiments of one worker end: each outcome stored and told once."""
+
+from __future__ import annotations
+
+import errno
+import traceback
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import attrs
+
+from llem.errors import ExperimentFailed, LlemError
+from llem.protocol.events import Emit
+from llem.protocol.order import WorkOrder
+from llem.store.store import Store
+
+__all__ = ["Failure", "Outcomes", "failure"]
+
+
+@attrs.frozen
+class Failure:
+    """An error as it is recorded: the outcome, and what a caller is told of it."""
+
+    outcome: str
+    message: str
+    hint: str
+    code: str
+    exit_code: int
+
+
+def failure(error: BaseException) -> Failure:
+    """What an error means for the experiment that met it. A crash's traceback goes to the log."""
+    if isinstance(error, MemoryError):
+        return Failure("oom", _told(error), "use a smaller batch or model", "oom", 1)
+    if isinstance(error, ExperimentFailed):
+        return Failure(error.code, _told(error), error.hint, error.code, error.exit_code)
+    if isinstance(error, LlemError):
+        return Failure("invalid", _told(error), error.hint, error.code, error.exit_code)
+    traceback.print_exception(error)
+    full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+    return Failure("crash", _told(error), "see the worker's log", "crash", 3 if full else 1)
+
+
+def _told(error: BaseException) -> str:
+    kind = type(error).__name__
+    message = error.message if isinstance(error, LlemError) else f"{kind}: {error}" if str(error) else kind
+    return "\n  ".join([message, *(str(problem) for problem in getattr(error, "problems", ()))])
+
+
+class Outcomes:
+    """Those of one worker, by experiment."""
+
+    def __init__(self, order: WorkOrder, store: Store, emit: Emit) -> None:
+        self._order, self._store, self._emit = order, store, emit
+        self.found: dict[str, str] = {}
+
+    def done(self, experiment_id: str) -> None:
+        """Every trial of its share is stored."""
+        self._end(experiment_id, "done", None)
+
+    def failed(self, experiment_id: str, failed: Failure) -> None:
+        """It did not come to its end."""
+        self._end(experiment_id, failed.outcome, attrs.asdict(failed))
+
+    def rest_failed(self, failed: Failure, which: Callable[[str], bool] = lambda _: True) -> None:
+        """What ended the engine process ended those that had not ended before."""
+        for experiment_id in self._order.experiments:
+            if experiment_id not in self.found and which(experiment_id):
+                self.failed(experiment_id, failed)
+
+    def _end(self, experiment_id: str, outcome: str, error: Mapping[str, Any] | None) -> None:
+        self.found[experiment_id] = outcome
+        document: dict[str, Any] = {
+            "restart": self._order.restart,
+            "outcome": outcome,
+            "error": None if error is None else error["message"],
+            "code": None if error is None else error["code"],
+            "findings": [],
+        }
+        # told first: a full disk must not keep the parent from hearing of it
+        self._emit({"event": "outcome", "id": experiment_id, "outcome": outcome, "error": error})
+        self._store.write_outcome(experiment_id, document)
+
+    @property
+    def outcome(self) -> str:
+        """Of the whole order: "done", or how the first that was not done ended."""
+        unfinished = len(self.found) < len(self._order.experiments)
+        return next((one for one in self.found.values() if one != "done"), "unfinished" if unfinished else "done")

@@ -1,0 +1,1 @@
+"""The result folder: raw trials are the truth."""

@@ -1,0 +1,180 @@
+"""Writing a file whole or not at all, and reading it with a message that says where it is broken."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import gzip
+import os
+import re
+import tempfile
+import zlib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from llem.errors import LlemError, MachineError, StoreError
+from llem.store.migrations import upgrade
+from llem.store.serial import digest, parse, to_text
+
+__all__ = [
+    "DIGEST",
+    "corrupt",
+    "machine_errors",
+    "make_folder",
+    "read_gzip",
+    "read_json",
+    "stored_digest",
+    "write",
+    "write_json",
+]
+
+#: Key under which a JSON file carries the SHA-256 of everything else in it.
+DIGEST = "digest"
+
+
+def corrupt(path: Path, what: str) -> StoreError:
+    """The error for a file that is not what was written."""
+    return StoreError(f"{path}: {what}", _mend(path), "store_corrupt")
+
+
+def _mend(path: Path) -> str:
+    if path.name == "result.json":
+        return "remove it: `llem run --resume` computes it again from the trials"
+    trial = re.match(r"trial-\d+", path.name)
+    if trial is None:
+        return "restore the file, or measure the experiment again"
+    return f"restore the file, or remove {trial[0]}.json, which `llem run --resume` then measures again"
+
+
+@contextlib.contextmanager
+def machine_errors(path: Path) -> Iterator[None]:
+    """Turn the operating system's refusals into errors that say what to do."""
+    try:
+        yield
+    except OSError as error:
+        raise _refusal(path, error) from error
+
+
+def _refusal(path: Path, error: OSError) -> LlemError:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        hint = "free some space and go on with `--resume`; what was stored before is intact"
+        return MachineError(f"no space left to write {path}", hint, "disk_full")
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return MachineError(f"no permission for {path}", "choose a folder that you may write, with `-o`", "permission")
+    if isinstance(error, FileExistsError):
+        return StoreError(f"{path} is there already and is never overwritten", "write to a new folder", "store_exists")
+    if isinstance(error, FileNotFoundError):
+        return StoreError(f"{path} is missing", _mend(path), "store_corrupt")
+    reason = (error.strerror or str(error)).lower()
+    return MachineError(f"{path}: {reason}", "see what the operating system reports", "machine")
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder and those it is in. Raises MachineError where a file, or nothing at all, stands in the way."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, FileNotFoundError, NotADirectoryError) as error:
+        at = f": {error.filename}" if error.filename not in (None, str(path)) else ""
+        what = f"cannot make the folder {path}: {(error.strerror or str(error)).lower()}{at}"
+        raise MachineError(what, "choose a folder that can be made, with `-o`") from error
+
+
+def write(path: Path, content: bytes, *, replace: bool = False) -> None:
+    """Write a file atomically: it is there whole or not at all, also when the machine stops in between.
+
+    Raises StoreError (store_exists) when it is there and `replace` is False; MachineError for a full disk or a missing
+    permission, with nothing left behind.
+    """
+    with machine_errors(path):
+        make_folder(path.parent)
+        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+        temporary = Path(name)
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.chmod(0o644)
+            if replace:
+                os.replace(temporary, path)
+            else:
+                _place(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
+        _sync_folder(path.parent)
+
+
+def _place(temporary: Path, path: Path) -> None:
+    """Give the file its name unless the name is taken, in one step where the file system has hard links."""
+    try:
+        os.link(temporary, path)
+    except FileExistsError:
+        raise
+    except OSError:
+        if path.exists():
+            raise FileExistsError(errno.EEXIST, "file exists", str(path)) from None
+        os.replace(temporary, path)
+
+
+def _sync_folder(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    except OSError as error:
+        if error.errno != errno.EINVAL:  # some network file systems cannot sync a folder
+            raise
+    finally:
+        os.close(handle)
+
+
+def write_json(path: Path, data: Mapping[str, Any], *, replace: bool = False) -> None:
+    """Write a document with its digest. Raises StoreError for NaN and infinity, else as `write`."""
+    try:
+        text = to_text({**data, DIGEST: digest(data)})
+    except ValueError as error:
+        raise StoreError(f"{path}: {error}", "a value that was not measured is null, with a reason", "store") from error
+    write(path, text.encode(), replace=replace)
+
+
+def _document(path: Path) -> tuple[str, dict[str, Any]]:
+    """The text as it lies there, and what it says."""
+    with machine_errors(path):
+        raw = path.read_bytes()
+    try:
+        text = raw.decode()
+        data = parse(text)
+    except ValueError as error:  # JSONDecodeError and UnicodeDecodeError, both with the position
+        raise corrupt(path, f"not JSON: {error}") from error
+    if not isinstance(data, dict):
+        raise corrupt(path, "not a JSON object")
+    return text, data
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A document in the present version, without its digest (`llem verify` compares that)."""
+    _, data = _document(path)
+    data.pop(DIGEST, None)
+    return upgrade(data, str(path))
+
+
+def stored_digest(path: Path) -> tuple[Any, str]:
+    """The digest a document carries, and the one its content has now.
+
+    A changed last digit of a number can leave the number as it was: then the text is not the one that was written, and
+    what is given in place of the digest says so.
+    """
+    text, data = _document(path)
+    written = text == to_text(data)
+    stored = data.pop(DIGEST, None)
+    return stored, digest(data) if written else "of a text that was changed without changing its values"
+
+
+def read_gzip(path: Path) -> str:
+    """Text of a compressed file. Raises StoreError when it is damaged (its own checksum) or missing."""
+    with machine_errors(path):
+        raw = path.read_bytes()
+    try:
+        return gzip.decompress(raw).decode()
+    except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
+        raise corrupt(path, f"damaged: {error}") from error

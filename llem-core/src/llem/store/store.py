@@ -1,0 +1,294 @@
+"""The result folder. Raw trials are the truth; nothing in it is ever overwritten, except what is computed from it,
+the engine's document, to which a capacity probe and a failed last baseline add what they found, and what is asked
+for, when a study goes on.
+
+study.json                     the study as asked and as resolved
+environments/<hash>.json       machine, GPUs, driver, packages
+experiments/<id>/              experiment.json · engine-<restart>.json · baseline-<restart>-<phase>.json
+                               trial-<n>.json · trial-<n>.power.csv.gz · trial-<n>.requests.csv.gz
+                               outcome-<restart>.json · result.json
+workers/<n>/                   what each worker process was told and said
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+from llem.devices.locks import Lock, is_held
+from llem.errors import StoreError, nearest
+from llem.findings import Finding
+from llem.meters.trace import TraceRow
+from llem.store.documents import ENGINE, ENVIRONMENT, EXPERIMENT, OUTCOME, STUDY, read_shaped
+from llem.store.files import machine_errors, make_folder, read_json, write, write_json
+from llem.store.models import SCHEMA_VERSION, BaselineReading, RequestRow, Result, Trial
+from llem.store.serial import digest, dump, load
+from llem.store.tables import read_requests, read_trace, requests_bytes, trace_bytes
+
+__all__ = ["Store"]
+
+HASH_LENGTH = 16
+
+
+def _versioned(data: Mapping[str, Any]) -> dict[str, Any]:
+    return {"schema_version": SCHEMA_VERSION, **data}
+
+
+def _taken(folder: Path) -> StoreError:
+    """The error for results that would go where something else is; a store alone can be gone on with."""
+    if (folder / "study.json").is_file():
+        hint = "choose another folder with `-o`, or go on with it by `--resume`"
+    elif folder.is_dir():
+        hint = "choose another folder with `-o`; this one holds no results of llem, so there is nothing to go on with"
+    else:
+        return StoreError(f"{folder} is there already and no folder", "name a folder with `-o`", "store_exists")
+    return StoreError(f"{folder} is there already and not an empty folder", hint, "store_exists")
+
+
+class Store:
+    """One result folder. Make it with `create`, find it with `open`; several processes may write different files."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @classmethod
+    def create(cls, path: str | Path, study: Mapping[str, Any]) -> Store:
+        """Make the folder and its study.json.
+
+        Raises StoreError (store_exists) for what is there and no empty folder, MachineError where none can be made.
+        """
+        folder = Path(path)
+        with machine_errors(folder):
+            if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+                raise _taken(folder)
+            make_folder(folder)
+        write_json(folder / "study.json", _versioned(study))
+        return cls(folder)
+
+    @classmethod
+    def open(cls, path: str | Path) -> Store:
+        """Find a store. Raises StoreError: store_missing, store_corrupt, store_too_old, store_too_new."""
+        folder = Path(path)
+        if not (folder / "study.json").is_file():
+            what = f"{folder} holds no study.json" if folder.is_dir() else f"there is no folder {folder}"
+            raise StoreError(what, "name the folder that `llem run -o` wrote", "store_missing")
+        store = cls(folder)
+        store.study()
+        return store
+
+    # who works on it
+
+    def owner_lock(self) -> Lock:
+        """Held by the one process that runs the study."""
+        return Lock(self.path / ".owner")
+
+    def busy(self) -> bool:
+        """Whether a process runs the study now; False also where that cannot be told."""
+        return is_held(Lock(self.path / ".owner", shared=True))  # shared: who looks at the same time is no owner
+
+    def worker_lock(self, *, shared: bool = True) -> Lock:
+        """Held by every worker; not shared, it is to be had when none is left."""
+        return Lock(self.path / ".workers", shared=shared)
+
+    @contextlib.contextmanager
+    def attended(self) -> Iterator[None]:
+        """A worker is at work here."""
+        lock = self.worker_lock()
+        lock.take()
+        try:
+            yield
+        finally:
+            lock.let_go()
+
+    def clean(self) -> None:
+        """Remove files that were never finished. Only for the owner, when no worker is left."""
+        for path in self.path.rglob(".*"):
+            if re.fullmatch(r"\..+\.(json|gz)\..{8}", path.name) and path.is_file():
+                path.unlink()
+
+    # the study and its environments
+
+    def study(self) -> dict[str, Any]:
+        """The study document."""
+        return read_shaped(self.path / "study.json", STUDY)
+
+    def write_study(self, document: Mapping[str, Any]) -> None:
+        """Store the study as it is asked for now."""
+        write_json(self.path / "study.json", _versioned(document), replace=True)
+
+    def write_environment(self, facts: Mapping[str, Any]) -> str:
+        """Store what is known of the machine; the same facts give the same hash and are stored once."""
+        document = _versioned(facts)
+        name = digest(document)[:HASH_LENGTH]
+        path = self.path / "environments" / f"{name}.json"
+        if not path.exists():
+            write_json(path, document, replace=True)
+        return name
+
+    def read_environment(self, name: str) -> dict[str, Any]:
+        """The facts stored under a hash."""
+        return read_shaped(self.path / "environments" / f"{name}.json", ENVIRONMENT)
+
+    # one experiment
+
+    def folder(self, experiment_id: str) -> Path:
+        return self.path / "experiments" / experiment_id
+
+    def experiment_ids(self) -> tuple[str, ...]:
+        """Experiments that have begun, or whose engine has been loaded for others, sorted."""
+        return tuple(sorted(path.parent.name for path in self.path.glob("experiments/*/experiment.json")))
+
+    def result_ids(self) -> tuple[str, ...]:
+        """Experiments that have a result, sorted."""
+        return tuple(sorted(path.parent.name for path in self.path.glob("experiments/*/result.json")))
+
+    def find(self, prefix: str) -> str:
+        """The one experiment whose id begins with `prefix`. Raises StoreError when there is none, or more than one."""
+        known = self.experiment_ids()
+        found = [name for name in known if name.startswith(prefix)]
+        if prefix in known:
+            return prefix
+        if len(found) == 1:
+            return found[0]
+        if found:
+            what = f"{prefix!r} begins {len(found)} ids: {', '.join(found)}"
+            raise StoreError(what, "write more of it", "id_ambiguous")
+        near = nearest(prefix, known)
+        hint = f"did you mean {near}?" if near else f"known: {', '.join(known) or 'none'}"
+        raise StoreError(f"no experiment {prefix!r} in {self.path}", hint, "id_unknown")
+
+    def write_experiment(self, experiment_id: str, document: Mapping[str, Any], *, replace: bool = False) -> None:
+        """Store a configuration; `replace` for another number of trials, or what else changes no execution."""
+        write_json(self.folder(experiment_id) / "experiment.json", _versioned(document), replace=replace)
+
+    def read_experiment(self, experiment_id: str) -> dict[str, Any]:
+        return read_shaped(self.folder(experiment_id) / "experiment.json", EXPERIMENT)
+
+    def write_engine(self, experiment_id: str, document: Mapping[str, Any], *, replace: bool = False) -> None:
+        """Store what one engine process (`document["restart"]`) says it runs with.
+
+        `replace`: the same engine's document, with what was found out about it since it was loaded.
+        """
+        path = self.folder(experiment_id) / f"engine-{document['restart']}.json"
+        write_json(path, _versioned(document), replace=replace)
+
+    def add_engine_finding(self, experiment_id: str, restart: int, found: Finding) -> None:
+        """Add what was found out about one engine process too late for it to say it itself.
+
+        An experiment that did not begin with this engine has no document of it, and nothing to be told.
+        """
+        path = self.folder(experiment_id) / f"engine-{restart}.json"
+        if path.exists():
+            document = read_shaped(path, ENGINE)
+            told = [*document.get("findings", ()), attrs.asdict(found)]
+            write_json(path, {**document, "findings": told}, replace=True)
+
+    def engines(self, experiment_id: str) -> tuple[dict[str, Any], ...]:
+        """Engine documents by restart."""
+        return tuple(read_shaped(path, ENGINE) for path in self._numbered(experiment_id, r"engine-(\d+)\.json"))
+
+    def write_outcome(self, experiment_id: str, document: Mapping[str, Any]) -> None:
+        """Store how one engine process (`document["restart"]`) ended."""
+        write_json(self.folder(experiment_id) / f"outcome-{document['restart']}.json", _versioned(document))
+
+    def has_outcome(self, experiment_id: str, restart: int) -> bool:
+        """Whether it is stored how one engine process ended."""
+        return (self.folder(experiment_id) / f"outcome-{restart}.json").exists()
+
+    def outcomes(self, experiment_id: str) -> tuple[dict[str, Any], ...]:
+        """Outcome documents by restart."""
+        return tuple(read_shaped(path, OUTCOME) for path in self._numbered(experiment_id, r"outcome-(\d+)\.json"))
+
+    # baselines and trials: rows first, the document last, so that a document never lacks its rows
+
+    def write_baseline(self, experiment_id: str, baseline: BaselineReading, rows: Iterable[TraceRow]) -> None:
+        path = self.folder(experiment_id) / f"baseline-{baseline.restart}-{baseline.phase}.json"
+        self._refuse(path)
+        write(path.with_suffix(".power.csv.gz"), trace_bytes(rows), replace=True)
+        write_json(path, dump(baseline))
+
+    def baselines(self, experiment_id: str) -> tuple[BaselineReading, ...]:
+        """Baselines by restart, before the trials and after."""
+        paths = self._numbered(experiment_id, r"baseline-(\d+)-(?:before|after)\.json")
+        found = [load(read_json(path), BaselineReading, str(path)) for path in paths]
+        return tuple(sorted(found, key=lambda baseline: (baseline.restart, baseline.phase != "before")))
+
+    def baseline_trace(self, experiment_id: str, restart: int, phase: str) -> tuple[TraceRow, ...]:
+        return read_trace(self.folder(experiment_id) / f"baseline-{restart}-{phase}.power.csv.gz")
+
+    def write_trial(self, trial: Trial, rows: Iterable[TraceRow], requests: Iterable[RequestRow]) -> None:
+        """Store a trial and its rows. Rows left by a worker that died before it wrote the trial are replaced."""
+        path = self.folder(trial.experiment_id) / f"trial-{trial.index}.json"
+        self._refuse(path)
+        write(path.with_suffix(".power.csv.gz"), trace_bytes(rows), replace=True)
+        write(path.with_suffix(".requests.csv.gz"), requests_bytes(requests), replace=True)
+        write_json(path, dump(trial))
+
+    def trials(self, experiment_id: str) -> tuple[Trial, ...]:
+        """Trials by index."""
+        paths = self._numbered(experiment_id, r"trial-(\d+)\.json")
+        return tuple(load(read_json(path), Trial, str(path)) for path in paths)
+
+    def trial_indices(self, experiment_id: str) -> set[int]:
+        """Indices of the trials that are stored."""
+        return self._numbers(experiment_id, r"trial-(\d+)\.json")
+
+    def next_restart(self, experiment_id: str) -> int:
+        """The least number that no engine process of an experiment has."""
+        return max(self._numbers(experiment_id, r"(?:engine|outcome|baseline)-(\d+)(?:-\w+)?\.json"), default=-1) + 1
+
+    def next_worker(self) -> int:
+        """The least number above those of all workers that have a folder."""
+        names = [path.name for path in self.path.glob("workers/*")]
+        return max((int(name) for name in names if name.isdigit()), default=-1) + 1
+
+    def trace(self, experiment_id: str, index: int) -> tuple[TraceRow, ...]:
+        return read_trace(self.folder(experiment_id) / f"trial-{index}.power.csv.gz")
+
+    def requests(self, experiment_id: str, index: int) -> tuple[RequestRow, ...]:
+        return read_requests(self.folder(experiment_id) / f"trial-{index}.requests.csv.gz")
+
+    # what is computed
+
+    def write_result(self, result: Result, *, replace: bool = False) -> None:
+        """Store a Result; `replace` after more trials have come, since it can always be computed again."""
+        write_json(self.folder(result.id) / "result.json", dump(result), replace=replace)
+
+    def read_result(self, experiment_id: str) -> Result | None:
+        """The stored Result; None when the experiment has not ended."""
+        path = self.folder(experiment_id) / "result.json"
+        return load(read_json(path), Result, str(path)) if path.exists() else None
+
+    def worker_dir(self, number: int) -> Path:
+        """The folder of one worker, made when it is not there."""
+        path = self.path / "workers" / str(number)
+        with machine_errors(path):
+            make_folder(path)
+        return path
+
+    def documents(self) -> Sequence[Path]:
+        """Every JSON document of the store that carries a digest, sorted."""
+        found = [self.path / "study.json"]
+        for pattern in ("environments/*.json", "experiments/*/*.json"):
+            found += [path for path in self.path.glob(pattern) if not path.name.startswith(".")]
+        return sorted(found)
+
+    def _refuse(self, path: Path) -> None:
+        if path.exists():
+            raise StoreError(f"{path} is there already and is never overwritten", "use the next number", "store_exists")
+
+    def _numbers(self, experiment_id: str, pattern: str) -> set[int]:
+        folder = self.folder(experiment_id)
+        names = [path.name for path in folder.iterdir()] if folder.is_dir() else []
+        return {int(match[1]) for name in names if (match := re.fullmatch(pattern, name))}
+
+    def _numbered(self, experiment_id: str, pattern: str) -> list[Path]:
+        """Files of an experiment whose name matches, by the number in it."""
+        folder = self.folder(experiment_id)
+        matched = [(re.fullmatch(pattern, path.name), path) for path in sorted(folder.glob("*.json"))]
+        return [path for number, path in sorted((int(match[1]), path) for match, path in matched if match)]

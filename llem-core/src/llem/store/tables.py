@@ -1,0 +1,136 @@
+"""Traces and requests as compressed CSV: times in whole nanoseconds, values by their shortest exact form."""
+
+from __future__ import annotations
+
+import gzip
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import get_args
+
+from llem.meters.trace import ReadingName, TraceRow
+from llem.store.files import corrupt, read_gzip
+from llem.store.models import RequestRow
+
+__all__ = ["read_requests", "read_trace", "requests_bytes", "trace_bytes"]
+
+TRACE = "meter,domain,reading,t_from_ns,t_ns,value"
+REQUESTS = (
+    "index,batch,input_tokens,output_tokens,start_ns,end_ns,token_times_ns,"
+    "scheduled_ns,chunk_tokens,finish_reason,engine_metrics"
+)
+READINGS = frozenset(get_args(ReadingName))
+
+
+def _compressed(header: str, lines: Iterable[str]) -> bytes:
+    text = "\n".join([header, *lines]) + "\n"
+    return gzip.compress(text.encode(), compresslevel=6, mtime=0)  # no time stamp, so equal rows give equal bytes
+
+
+def trace_bytes(rows: Iterable[TraceRow]) -> bytes:
+    """A trace as stored. Raises ValueError for a name that holds a comma or a line break."""
+    return _compressed(TRACE, map(_trace_line, rows))
+
+
+def _trace_line(row: TraceRow) -> str:
+    line = f"{row.meter},{row.domain},{row.reading},{row.t_from_ns},{row.t_ns},{float(row.value)!r}"
+    if line.count(",") != 5 or not line.isprintable() or not math.isfinite(row.value):
+        raise ValueError(f"cannot be stored: {row}")
+    return line
+
+
+def requests_bytes(rows: Iterable[RequestRow]) -> bytes:
+    """Requests as stored. Entries of a list end with a semicolon each, so that none and an empty list differ.
+
+    Raises ValueError for a finish reason, or a name of a metric, that holds a separator.
+    """
+    return _compressed(REQUESTS, map(_request_line, rows))
+
+
+def _request_line(row: RequestRow) -> str:
+    numbers = (row.index, row.batch, row.input_tokens, row.output_tokens, row.start_ns, row.end_ns)
+    metrics = row.engine_metrics
+    cells = [
+        *map(str, numbers),
+        _list_cell(row.token_times_ns),
+        "" if row.scheduled_ns is None else str(row.scheduled_ns),
+        _list_cell(row.chunk_tokens),
+        "" if row.finish_reason is None else row.finish_reason,
+        _list_cell(None if metrics is None else [f"{name}={float(value)!r}" for name, value in metrics.items()]),
+    ]
+    line = ",".join(cells)
+    broken = line.count(",") != REQUESTS.count(",") or not line.isprintable() or row.finish_reason == ""
+    if broken or any(set(name) & set("=;") or not math.isfinite(value) for name, value in (metrics or {}).items()):
+        raise ValueError(f"cannot be stored: request {row.index}, {row.finish_reason!r}, {metrics}")
+    return line
+
+
+def _list_cell(values: Iterable[object] | None) -> str:
+    return "" if values is None else ";".join(map(str, values)) + ";"  # () is ";"
+
+
+def _lines(path: Path, header: str) -> Sequence[list[str]]:
+    """The cells of every line after the header."""
+    lines = read_gzip(path).split("\n")
+    if lines[0] != header or lines[-1]:
+        raise corrupt(path, f"line 1: expected the columns {header}, and a line break at the end")
+    columns = header.count(",") + 1
+    found = [line.split(",") for line in lines[1:-1]]
+    for number, cells in enumerate(found, start=2):
+        if len(cells) != columns:
+            raise corrupt(path, f"line {number}: {len(cells)} columns where {columns} are expected")
+    return found
+
+
+def read_trace(path: Path) -> tuple[TraceRow, ...]:
+    """Rows of a stored trace. Raises StoreError (store_corrupt) naming file and line."""
+    rows = []
+    for number, (meter, domain, reading, begin, at, value) in enumerate(_lines(path, TRACE), start=2):
+        try:
+            if reading not in READINGS:
+                raise ValueError(f"unknown reading {reading!r}")
+            rows.append(TraceRow(meter, domain, reading, int(begin), int(at), float(value)))  # type: ignore[arg-type]
+        except ValueError as error:
+            raise corrupt(path, f"line {number}: {error}") from error
+    return tuple(rows)
+
+
+def _listed(cell: str) -> list[str] | None:
+    """The entries of a list; None for an empty cell."""
+    if not cell:
+        return None
+    if not cell.endswith(";"):
+        raise ValueError(f"a list ends with a semicolon: {cell[-20:]!r}")
+    return cell[:-1].split(";") if cell != ";" else []
+
+
+def _whole(cell: str) -> tuple[int, ...] | None:
+    entries = _listed(cell)
+    return None if entries is None else tuple(map(int, entries))
+
+
+def _metrics(cell: str) -> Mapping[str, float] | None:
+    entries = _listed(cell)
+    return None if entries is None else {name: float(value) for name, value in (one.split("=") for one in entries)}
+
+
+def read_requests(path: Path) -> tuple[RequestRow, ...]:
+    """Rows of stored requests. Raises StoreError (store_corrupt) naming file and line."""
+    rows = []
+    for number, cells in enumerate(_lines(path, REQUESTS), start=2):
+        try:
+            index, batch, inputs, outputs, start, end = map(int, cells[:6])
+            times, scheduled, chunks, reason, metrics = cells[6:]
+            rows.append(
+                RequestRow(
+                    index, batch, inputs, outputs, start, end,
+                    token_times_ns=_whole(times),
+                    scheduled_ns=int(scheduled) if scheduled else None,
+                    chunk_tokens=_whole(chunks),
+                    finish_reason=reason or None,
+                    engine_metrics=_metrics(metrics),
+                )
+            )  # fmt: skip
+        except ValueError as error:
+            raise corrupt(path, f"line {number}: {error}") from error
+    return tuple(rows)

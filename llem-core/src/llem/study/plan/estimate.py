@@ -1,0 +1,84 @@
+"""How long a study takes, from what its experiments ask for. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import attrs
+
+from llem.config.models import Experiment
+from llem.study.plan.schedule import Turn
+
+__all__ = ["BASIS", "Estimate", "estimate", "estimate_groups", "share_plan"]
+
+#: What the estimate is made of, for whoever reads it.
+BASIS = (
+    "an idle baseline before and after for every engine, warm-up and trials × window of every experiment, with the "
+    "least and the most trials; loading models, compilation and batches longer than a window come on top"
+)
+
+
+@attrs.frozen
+class Estimate:
+    """Seconds, with as few trials as asked for and with as many as allowed; and how often an engine is loaded."""
+
+    least_s: float
+    most_s: float
+    loads: int
+
+
+def estimate(experiments: Iterable[Experiment]) -> Estimate:
+    """The time that experiments ask for, each with an engine for itself. Knows nothing of the machine; see `BASIS`."""
+    return estimate_groups([one] for one in experiments)
+
+
+def estimate_groups(groups: Iterable[Sequence[Experiment]], *, gap_s: float = 0.0, parallel: int = 1) -> Estimate:
+    """The time that experiments ask for. Knows nothing of the machine; see `BASIS`.
+
+    Args:
+        groups: experiments that share engines, the ones of each group.
+        gap_s: pause before each trial.
+        parallel: workers at once.
+    """
+    least = most = 0.0
+    loads = 0
+    for group in groups:
+        restarts = max(one.restarts for one in group)
+        loads += restarts
+        around = restarts * sum(_baselines(group[0])) + sum(one.restarts * one.warmup.seconds for one in group)
+        least += around + sum(max(one.trials, one.restarts) * (one.window_s + gap_s) for one in group)
+        most += around + sum(max(one.max_trials, one.restarts) * (one.window_s + gap_s) for one in group)
+    return Estimate(least / parallel, most / parallel, loads)
+
+
+def _baselines(experiment: Experiment) -> tuple[float, float]:
+    """Before the trials, and half as long after them; each begins with a part that is left out."""
+    wanted = experiment.baseline
+    if wanted.seconds == 0:
+        return 0.0, 0.0
+    kept = max(wanted.seconds - wanted.discard_seconds, 1.0)
+    return wanted.discard_seconds + kept, wanted.discard_seconds + kept / 2
+
+
+def share_plan(turns: Iterable[Turn], experiments: Mapping[str, Experiment], *, gap_s: float = 0.0) -> dict[str, Any]:
+    """What one engine process will do, in seconds, as the event `study` has it; see `BASIS` for what is not in it.
+
+    Args:
+        turns: its trials.
+        experiments: of the study, by id.
+    """
+    counts: dict[str, int] = {}
+    for name, index in turns:
+        one = experiments[name]
+        counts[name] = counts.get(name, 0) + (index < max(one.trials, one.restarts))
+    before, after = _baselines(experiments[next(iter(counts))])
+    planned = {
+        name: {
+            "trials": count,
+            "trial_s": experiments[name].window_s + gap_s,
+            "warm_up_s": experiments[name].warmup.seconds,
+        }
+        for name, count in counts.items()
+    }
+    return {"experiments": planned, "before_s": before, "after_s": after}

@@ -1,0 +1,249 @@
+"""From a study file to its experiments: every point resolved, and each that will not run listed with its reason.
+
+Runs nothing, loads no engine, looks at no device.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+
+import attrs
+
+from llem.config.layers import Layer
+from llem.config.load import resolve
+from llem.config.study.axes import Point, declared_points
+from llem.config.study.exclude import Excluded, Exclusions
+from llem.config.study.file import StudyFile
+from llem.config.study.mistakes import Invalid, invalid_point, refuse_mistakes
+from llem.config.study.settings import refuse_mistaken_exclusions, refuse_unused_mistakes
+from llem.config.study.shared import Shared
+from llem.devices.peaks import peak_of
+from llem.errors import ConfigError, UnknownPlugin
+from llem.plugins.registry import Registry
+from llem.study.plan.identify import Identified, Identifier
+from llem.study.plan.memory import GpuKind, MemoryEstimate, gib
+from llem.study.plan.schedule import Member, Share, running_order, schedule
+
+__all__ = ["Entry", "Merged", "Study", "expand", "member"]
+
+
+@attrs.frozen
+class Entry:
+    """A point that runs, as the experiment that it is."""
+
+    point: Point
+    identified: Identified
+
+
+@attrs.frozen
+class Merged:
+    """A point that is the same experiment as one before it: what differs changes nothing that is executed.
+
+    Attributes:
+        because: settings of either, as `path=value`, that the backend says have no effect; none where the points differ
+            in what is no part of the execution, or in nothing.
+    """
+
+    point: Point
+    into: Entry
+    because: tuple[str, ...] = ()
+
+
+@attrs.frozen
+class Study:
+    """A study that is ready to run, and all that it leaves out.
+
+    Attributes:
+        file: as asked.
+        overrides: settings laid over every point (flags, arguments).
+        experiments: in the order of their first trials.
+        shares: what each engine process measures, in running order.
+        axes: paths of the settings that vary, in the file's order.
+        notes: what is not wrong and yet good to know.
+    """
+
+    file: StudyFile
+    overrides: tuple[Layer, ...]
+    experiments: tuple[Entry, ...]
+    excluded: tuple[Excluded, ...]
+    invalid: tuple[Invalid, ...]
+    merged: tuple[Merged, ...]
+    axes: tuple[str, ...]
+    notes: tuple[str, ...]
+    shares: tuple[Share, ...]
+
+    @property
+    def name(self) -> str:
+        return self.file.name
+
+    @property
+    def declared(self) -> int:
+        """Points of the file: those that run and those that do not."""
+        return len(self.experiments) + len(self.excluded) + len(self.invalid) + len(self.merged)
+
+    @property
+    def trials(self) -> int:
+        """Trials of all experiments, at least."""
+        asked = [one.identified.experiment for one in self.experiments]
+        return sum(max(one.trials, one.restarts) for one in asked)
+
+
+def expand(
+    file: StudyFile,
+    registry: Registry,
+    *,
+    below: Sequence[Layer] = (),
+    overrides: Sequence[Layer] = (),
+    checked: bool = True,
+    unmet: bool = True,
+    gpu: Callable[[], GpuKind | None] = lambda: None,
+) -> Study:
+    """Every point of a study, resolved.
+
+    Args:
+        below: settings under the study's, such as the user's own.
+        overrides: settings over every point.
+        checked, unmet, gpu: as of `Identifier`.
+
+    Raises:
+        ConfigError: the file is wrong; or a value, an axis or a section is wrong wherever it is used; or no point runs.
+        UnknownPlugin, BrokenPlugin: something that a point names is not installed, or is broken.
+    """
+    points = declared_points(file)
+    refuse_mistaken_exclusions(file, registry)
+    identifier = Identifier(registry, checked=checked, unmet=unmet, gpu=gpu)
+    if file.single:  # one experiment: its errors need no mention of points
+        return _single(file, points[0], identifier, registry, (*below, *file.base, *overrides), tuple(overrides))
+    shared = Shared(file, registry, (*below, *file.base), tuple(overrides))
+    exclusions = Exclusions(file.exclude)
+    looked = _Looked(file, identifier, registry)
+    for declared in points:
+        point, layers, values = shared.of(declared)
+        if not exclusions.leave_out(point, values):
+            looked.at(point, layers)
+    if not looked.tried:
+        raise ConfigError(f"{file.name!r} has nothing to run: `exclude` leaves out all {len(points)} points")
+    refuse_mistakes(file, looked.tried, looked.invalid)
+    refuse_unused_mistakes(file, points, looked.tried, registry)
+    found = looked.found
+    shares = schedule([member(one.identified) for one in found.values()], file.order)
+    return Study(
+        file,
+        tuple(overrides),
+        tuple(found[name] for name in running_order(shares)),
+        tuple(exclusions.found),
+        tuple(looked.invalid),
+        tuple(looked.merged),
+        tuple(dict.fromkeys(path for point in points for path in point.values)),
+        (*exclusions.notes(), *shared.notes(), *_notes(found.values(), identifier, registry)),
+        tuple(shares),
+    )
+
+
+class _Looked:
+    """What came of looking at points: experiments by id, those that are one of these again, and invalid ones."""
+
+    def __init__(self, file: StudyFile, identifier: Identifier, registry: Registry) -> None:
+        self._file, self._identifier, self._registry = file, identifier, registry
+        self.tried: list[Point] = []
+        self.found: dict[str, Entry] = {}
+        self.merged: list[Merged] = []
+        self.invalid: list[Invalid] = []
+
+    def at(self, point: Point, layers: Sequence[Layer]) -> None:
+        """Raises UnknownPlugin, BrokenPlugin."""
+        self.tried.append(point)
+        try:
+            identified = self._identifier(resolve(layers, self._registry))
+        except ConfigError as error:
+            self.invalid.append(invalid_point(self._file, point, error))
+            return
+        except UnknownPlugin as error:
+            raise _placed(error, point) from None
+        planned = Entry(point, identified)
+        if (first := self.found.setdefault(identified.id, planned)) is not planned:
+            self.merged.append(Merged(point, first, _differing(identified, first.identified)))
+
+
+def member(identified: Identified) -> Member:
+    """An experiment as the schedule needs it."""
+    asked = identified.experiment
+    return Member(identified.id, identified.engine, asked.trials, asked.max_trials, asked.restarts)
+
+
+def _single(
+    file: StudyFile,
+    point: Point,
+    identifier: Identifier,
+    registry: Registry,
+    layers: Sequence[Layer],
+    overrides: tuple[Layer, ...],
+) -> Study:
+    planned = Entry(point, identifier(resolve(layers, registry)))
+    notes = tuple(_notes([planned], identifier, registry))
+    if file.exclude:
+        notes += ("`exclude` leaves nothing out: this is one experiment",)
+    shares = tuple(schedule([member(planned.identified)], file.order))
+    return Study(file, overrides, (planned,), (), (), (), (), notes, shares)
+
+
+def _notes(planned: Collection[Entry], identifier: Identifier, registry: Registry) -> Iterator[str]:
+    yield from _missing_engines(planned, registry)
+    yield from _may_not_fit(planned, identifier.gpu)
+    yield from _without_arithmetic(planned, identifier.gpu)
+
+
+def _missing_engines(planned: Iterable[Entry], registry: Registry) -> Iterator[str]:
+    """A plan is possible without the engines; a run is not."""
+    for name in sorted({one.identified.experiment.backend for one in planned}):
+        if missing := registry.reference("backend", name).missing():
+            yield f"backend {name!r} needs {', '.join(missing)}, which is not installed here"
+
+
+def _placed(error: UnknownPlugin, point: Point) -> UnknownPlugin:
+    """The error with the place in the files where the name stands, if it is a point's own."""
+    for path, value in point.values.items():
+        names = value if isinstance(value, (list, tuple)) else [value]
+        if any(isinstance(name, str) and repr(name) in error.message for name in names):
+            return attrs.evolve(error, message=f"{point.where[path]}: {error.message}")
+    return error
+
+
+def _differing(one: Identified, other: Identified) -> tuple[str, ...]:
+    """Settings without effect that only one of two has."""
+    return tuple(
+        dict.fromkeys(
+            setting
+            for setting in (*one.no_effect, *other.no_effect)
+            if (setting in one.no_effect) != (setting in other.no_effect)
+        )
+    )
+
+
+def _may_not_fit(planned: Iterable[Entry], gpu: Callable[[], GpuKind | None]) -> Iterator[str]:
+    """Points whose cache would have to be smaller than all requests at their full length need."""
+    known = [memory for one in planned if isinstance(memory := one.identified.memory, MemoryEstimate)]
+    kind = gpu() if known else None
+    if kind is None:
+        return
+    large = [one for one in known if one.total_bytes > one.gpus * kind.memory_bytes]
+    if large:
+        most = max(large, key=lambda one: one.total_bytes)
+        yield (
+            f"{len(large)} of {len(known)} points may not fit: weights of {gib(most.weight_bytes)} and a key-value "
+            f"cache of up to {gib(most.kv_bytes or 0)} on {gib(most.gpus * kind.memory_bytes)}, estimated; "
+            "engines that page the cache let requests wait instead"
+        )
+
+
+def _without_arithmetic(planned: Iterable[Entry], gpu: Callable[[], GpuKind | None]) -> Iterator[str]:
+    """Number formats that the GPU does not compute in: engines refuse them, or go a slower way."""
+    asked = [one.identified.experiment.dtype for one in planned if one.identified.experiment.device != "cpu"]
+    kind = gpu() if asked else None
+    peak = None if kind is None or kind.name is None else peak_of(kind.name)
+    if kind is None or peak is None:
+        return
+    for dtype in sorted(set(asked) - {"auto"}):
+        if peak.rate(dtype) is None:
+            points = f"{asked.count(dtype)} of {len(asked)} points"
+            yield f"{kind.name} has no {dtype} arithmetic: {points} will be slow, or refused by the engine"

@@ -1,0 +1,151 @@
+"""Which experiment a configuration is: its model, what its backend says of it, and its id. Loads no engine."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+import os
+from collections.abc import Callable, Hashable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+from llem.backends.base import Backend
+from llem.backends.check import check_backend
+from llem.config.identity import experiment_id, file_settings
+from llem.config.layers import leaves
+from llem.config.load import Resolved, to_document
+from llem.config.models import Experiment
+from llem.errors import ConfigError, Problem
+from llem.models.resolve import resolve_model
+from llem.models.spec import ModelSpec
+from llem.plugins.registry import Registry
+from llem.study.plan.memory import GpuKind, MemoryEstimate, UnknownMemory, estimate_memory, refuse_too_large
+
+__all__ = ["Identified", "Identifier"]
+
+#: What else is the same for all that one engine process measures.
+_OF_THE_PROCESS = ("device", "gpus", "meters", "meter_options", "baseline")
+
+
+@attrs.frozen
+class Identified:
+    """A configuration that its backend takes, its model, and its id.
+
+    Attributes:
+        no_effect: settings, as `path=value`, that the backend says change nothing; they are not in the id.
+        memory: what it needs on GPUs, or why that is not known; None where it uses none.
+        engine: equal for experiments that can be measured with one engine, by one set of meters, on the same device.
+    """
+
+    id: str
+    resolved: Resolved
+    model: ModelSpec
+    no_effect: tuple[str, ...] = ()
+    memory: MemoryEstimate | UnknownMemory | None = None
+    engine: Hashable = None
+
+    @property
+    def experiment(self) -> Experiment:
+        return self.resolved.experiment
+
+    def document(self) -> Mapping[str, Any]:
+        """What `experiment.json` holds."""
+        names = ("name", "source", "weights", "fingerprint", "revision", "seed")
+        return {
+            "id": self.id,
+            "config": to_document(self.experiment),
+            "sources": dict(self.resolved.sources),
+            "model": {name: getattr(self.model, name) for name in names},
+        }
+
+
+class Identifier:
+    """Identifies many configurations; models and files are read once.
+
+    Args:
+        checked: ask the backends. `llem config check` does not: their classes need not import there.
+        unmet: ask them although their engines are not installed.
+        gpu: tells what the GPUs are, where it is known; asked once, and only if an experiment may run on one.
+    """
+
+    def __init__(
+        self,
+        registry: Registry,
+        *,
+        checked: bool = True,
+        unmet: bool = False,
+        gpu: Callable[[], GpuKind | None] = lambda: None,
+    ) -> None:
+        self._registry, self._checked, self._unmet = registry, checked, unmet
+        self.gpu = functools.cache(gpu)
+        self._model = functools.cache(resolve_model)
+        self._content = functools.cache(_content_hash)
+        self._workloads: dict[str, ConfigError | None] = {}
+
+    def __call__(self, resolved: Resolved) -> Identified:
+        """Raises ConfigError: no such model or file, the backend refuses, workload and load do not go together, or the
+        weights are certain not to fit. Others as `check_backend`."""
+        experiment = resolved.experiment
+        model = self._model(experiment.model, revision=experiment.revision, seed=experiment.weights_seed)
+        canonical, memory, engine = experiment, None, None
+        if self._checked:
+            check_backend(experiment, model, self._registry, unmet=self._unmet)
+            backend: Backend = self._registry.load("backend", experiment.backend, unmet=True)(experiment.options)
+            canonical = backend.canonical(experiment)
+            memory = self._memory(experiment, model, backend)
+            shared = repr([getattr(experiment, name) for name in _OF_THE_PROCESS])
+            engine = experiment.backend, shared, backend.engine_key(canonical)
+        hashes = {path: self._content(path, name) for path, name in file_settings(experiment, os.path.exists).items()}
+        if self._checked:
+            self._check_workload(experiment)
+        dropped = () if canonical is experiment else tuple(_dropped(experiment, canonical))
+        name = experiment_id(canonical, model, hashes)
+        return Identified(name, resolved, model, dropped, memory, name if engine is None else engine)
+
+    def _check_workload(self, experiment: Experiment) -> None:
+        """Whether workload and load go together; a trace that is replayed is read once."""
+        asked = repr((experiment.workload, experiment.load))
+        if asked not in self._workloads:
+            workload = self._registry.load("workload", experiment.workload.kind, unmet=self._unmet)
+            try:
+                workload.check(experiment.workload, experiment.load)
+            except ConfigError as error:
+                self._workloads[asked] = error
+            else:
+                self._workloads[asked] = None
+        if (wrong := self._workloads[asked]) is not None:
+            raise wrong
+
+    def _memory(
+        self, experiment: Experiment, model: ModelSpec, backend: Backend
+    ) -> MemoryEstimate | UnknownMemory | None:
+        if experiment.device == "cpu":
+            return None
+        estimate = estimate_memory(experiment, model, backend.holding(experiment, model))
+        if isinstance(estimate, MemoryEstimate) and (gpu := self.gpu()) is not None:
+            refuse_too_large(estimate, gpu)
+        return estimate
+
+
+def _dropped(experiment: Experiment, canonical: Experiment) -> Iterator[str]:
+    """What the canonical experiment says otherwise, as `path=value` of what was asked."""
+    said, kept = (dict(leaves(to_document(one))) for one in (experiment, canonical))
+    return (
+        f"{path}={json.dumps(value, ensure_ascii=False)}" for path, value in said.items() if kept.get(path) != value
+    )
+
+
+def _content_hash(path: str, name: str) -> str:
+    """SHA-256 of a file, or of a folder's file names and contents."""
+    target = Path(name)
+    if target.is_file():
+        return hashlib.sha256(target.read_bytes()).hexdigest()
+    if not target.is_dir():
+        raise ConfigError("a file of the configuration is not there", problems=(Problem(path, f"no file {name}"),))
+    found = hashlib.sha256()
+    for file in sorted(part for part in target.rglob("*") if part.is_file()):
+        found.update(str(file.relative_to(target)).encode() + b"\0" + hashlib.sha256(file.read_bytes()).digest())
+    return found.hexdigest()

@@ -1,0 +1,203 @@
+"""Which engine processes a study needs, and in which order each takes the trials of its experiments. Pure.
+
+Experiments whose engines are made alike form a group, and each group has as many engine processes as restarts are
+asked for. Trial t of an experiment is for process t modulo restarts, so that further trials change nothing of those
+that are measured. Within a process trials come in blocks: block k has trial k of every experiment once.
+
+Random orders sort by a hash of the seed and what is sorted: they are the same with every version of Python and however
+the file is arranged, and a further experiment leaves the order of the others as it was.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence, Set
+from itertools import pairwise
+
+import attrs
+
+from llem.config.study.order import Order
+
+__all__ = ["Member", "Share", "Turn", "next_share", "running_order", "schedule", "williams_row"]
+
+#: A trial whose turn it is: the experiment's id, and the trial's index.
+Turn = tuple[str, int]
+
+
+@attrs.frozen
+class Member:
+    """One experiment to be scheduled.
+
+    Attributes:
+        engine: equal for experiments that can be measured with one engine.
+        trials, max_trials: at least and at most, over all engine processes.
+        restarts: engine processes that they are spread over, each with one trial at least.
+    """
+
+    id: str
+    engine: Hashable
+    trials: int
+    max_trials: int
+    restarts: int = 1
+
+
+@attrs.frozen
+class Share:
+    """What one engine process measures.
+
+    Attributes:
+        group: number of the group, in the order in which groups begin.
+        restart: which of the group's engine processes, from 0.
+        experiments: ids, in the order of their first turn.
+        turns: trials in order. Those from an experiment's `trials` on are for intervals that are still too wide; they
+            come after all others, except with the order `sequential`.
+    """
+
+    group: int
+    restart: int
+    experiments: tuple[str, ...]
+    turns: tuple[Turn, ...]
+
+
+#: One block: the members in the order of their turns, for block number k of a group.
+Arrange = Callable[[Sequence[Member], int], Sequence[Member]]
+
+
+def schedule(members: Iterable[Member], order: Order) -> list[Share]:
+    """Every engine process, in running order: all groups once, then all groups for the second time, and so on.
+
+    With the order `sequential` a group's processes follow each other instead.
+    """
+    groups: dict[Hashable, list[Member]] = {}
+    for member in members:
+        groups.setdefault(member.engine, []).append(member)
+    first = _group_order(list(groups.values()), order, 0)
+    numbers = {id(group): number for number, group in enumerate(first)}
+    if order.kind == "sequential":
+        pairs = [(group, restart) for group in first for restart in range(_restarts(group))]
+    else:
+        most = max((_restarts(group) for group in first), default=0)
+        pairs = [
+            (group, restart)
+            for restart in range(most)
+            for group in _group_order(first, order, restart)
+            if restart < _restarts(group)
+        ]
+    return [_share(numbers[id(group)], group, restart, order) for group, restart in pairs]
+
+
+def running_order(shares: Sequence[Share]) -> list[str]:
+    """Ids by the place of their first trial."""
+    return list(dict.fromkeys(name for share in shares for name in share.experiments))
+
+
+def next_share(
+    waiting: Sequence[Share],
+    ran_on: Mapping[int, Set[str]],
+    at_work: Mapping[tuple[int, int], Set[str]],
+    others: Set[str] = frozenset(),
+) -> Share:
+    """Which of the waiting shares is taken by a worker that is free now.
+
+    It is one whose group ran on a board that is free now, so that a group's engine processes are on one board as far
+    as no board is left idle for it; else one whose group ran nowhere, else the first. Where all groups come once, then
+    all for the second time, and so on, it is one of the round that is due.
+
+    Args:
+        waiting: in running order, one at least.
+        ran_on: boards that groups ran on, by group.
+        at_work: boards of shares that workers have now, by group and restart.
+        others: boards that another study has now.
+    """
+    busy = set(others).union(*at_work.values())
+    tied = {group for group, _ in at_work} | {group for group, boards in ran_on.items() if boards}
+
+    def rank(share: Share) -> int:
+        return 0 if set(ran_on.get(share.group, ())) - busy else 1 if share.group not in tied else 2
+
+    in_rounds = all(one.restart <= other.restart for one, other in pairwise(waiting))
+    return min((share for share in waiting if not in_rounds or share.restart == waiting[0].restart), key=rank)
+
+
+def _restarts(group: Sequence[Member]) -> int:
+    return max(member.restarts for member in group)
+
+
+def _group_order(groups: Sequence[list[Member]], order: Order, restart: int) -> list[list[Member]]:
+    """Groups at random by the seed, anew for each restart; as the file has them with `sequential` and `reverse`."""
+    if order.kind in ("sequential", "reverse"):
+        return list(groups) if restart % 2 == 0 or order.kind == "sequential" else list(reversed(groups))
+    return sorted(groups, key=lambda group: min(_hash(order.seed, "group", restart, one.id) for one in group))
+
+
+def _hash(*parts: object) -> bytes:
+    return hashlib.sha256(":".join(map(str, parts)).encode()).digest()
+
+
+def _share(number: int, group: Sequence[Member], restart: int, order: Order) -> Share:
+    taking = [member for member in group if restart < member.restarts]
+    due = {member.id: max(member.trials, member.restarts) for member in taking}
+    most = {member.id: max(member.max_trials, due[member.id]) for member in taking}
+    if order.kind == "sequential":
+        turns = [(one.id, index) for one in taking for index in range(restart, most[one.id], one.restarts)]
+    else:
+        arrange = _ARRANGE[order.kind](order.seed)
+        turns = [
+            *_blocks(taking, restart, {}, due, arrange),
+            *_blocks(taking, restart, due, most, arrange),
+        ]
+    return Share(number, restart, tuple(dict.fromkeys(name for name, _ in turns)), tuple(turns))
+
+
+def _blocks(
+    members: Sequence[Member], restart: int, start: Mapping[str, int], end: Mapping[str, int], arrange: Arrange
+) -> Iterator[Turn]:
+    """The trials of one process from `start` to before `end`, block by block."""
+    blocks: dict[int, dict[str, int]] = {}
+    for member in members:
+        for index in range(restart, end[member.id], member.restarts):
+            if index >= start.get(member.id, 0):
+                blocks.setdefault(index // member.restarts, {})[member.id] = index
+    for number, found in sorted(blocks.items()):
+        # the number over all processes, so that each process has arrangements of its own
+        for member in arrange(members, number * _restarts(members) + restart):
+            if member.id in found:
+                yield member.id, found[member.id]
+
+
+def _random(seed: int) -> Arrange:
+    return lambda members, block: sorted(members, key=lambda one: _hash(seed, block, one.id))
+
+
+def _there_and_back(_: int) -> Arrange:
+    return lambda members, block: members if block % 2 == 0 else list(reversed(members))
+
+
+def _williams(seed: int) -> Arrange:
+    """Which experiment is which letter, and which row comes when, is random by the seed."""
+
+    def arrange(members: Sequence[Member], block: int) -> Sequence[Member]:
+        count = len(members)
+        lettered = sorted(members, key=lambda one: _hash(seed, "letter", one.id))
+        rows = sorted(range(count if count % 2 == 0 else 2 * count), key=lambda row: _hash(seed, "row", row))
+        return [lettered[letter] for letter in williams_row(count, rows[block % len(rows)])]
+
+    return arrange
+
+
+_ARRANGE: Mapping[str, Callable[[int], Arrange]] = {
+    "blocks": _random,
+    "reverse": _there_and_back,
+    "williams": _williams,
+}
+
+
+def williams_row(count: int, row: int) -> list[int]:
+    """A row of Williams's design: over all rows each letter follows each other one equally often.
+
+    There are `count` rows of an even number of letters, and twice as many of an odd one: those of the square, and the
+    same read backwards. Source: E. J. Williams, Australian Journal of Scientific Research A 2 (1949) 149.
+    """
+    zigzag = [(step + 1) // 2 if step % 2 else -(step // 2) for step in range(count)]
+    letters = [(row + move) % count for move in zigzag]
+    return letters if row < count else letters[::-1]

@@ -1,0 +1,1 @@
+"""Running a study: jobs to workers, GPUs, resuming, and what became of each experiment."""

@@ -1,0 +1,126 @@
+"""Which GPUs a worker gets: locked by UUID, so that no two workers, of whichever study, measure on one."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+
+import attrs
+
+from llem.config.models import Experiment
+from llem.devices.locks import Lock, held_gpus, lock_gpus
+from llem.errors import ExperimentFailed, MachineError
+from llem.experiment.placement import Candidates, candidates
+from llem.protocol.events import Emit
+from llem.study.plan.schedule import Share, next_share
+
+__all__ = ["Gpus"]
+
+POLL_S = 0.5
+
+
+class Gpus:
+    """Gives GPUs to workers.
+
+    Args:
+        holder: what another study is told of who has a GPU.
+        wait_s: how long to wait for one that another study has; None for ever. While a worker of this study has one
+            that would do, the wait has not begun.
+        several: several workers run at once: one that needs any GPU takes whichever is free.
+    """
+
+    def __init__(self, holder: str, wait_s: float | None, *, several: bool = False) -> None:
+        self._holder, self._wait_s, self._several = holder, wait_s, several
+        self._ran_on: dict[int, frozenset[str]] = {}
+        self._at_work: dict[tuple[int, int], frozenset[str]] = {}
+        self._held: set[str] = set()
+        self._known = threading.Lock()
+
+    def remember(self, group: int, uuids: Iterable[str]) -> None:
+        """A group of experiments ran on these; its further engine processes get them again if they are free then."""
+        with self._known:
+            self._ran_on[group] = self._ran_on.get(group, frozenset()) | frozenset(uuids)
+
+    def choose(self, waiting: Sequence[Share]) -> Share:
+        """Which of these a worker takes that is free now; the boards that it hopes for are spoken for.
+
+        Boards that another study has count as taken: what ran on others comes first.
+        """
+        with self._known:
+            hoped_for = {board for share in waiting for board in self._ran_on.get(share.group, ())}
+            others = held_gpus(hoped_for.difference(*self._at_work.values()))
+            share = next_share(waiting, self._ran_on, self._at_work, others)
+            self._at_work[share.group, share.restart] = self._ran_on.get(share.group, frozenset())
+            return share
+
+    def over(self, share: Share) -> None:
+        """Nobody works at this share any more."""
+        with self._known:
+            self._at_work.pop((share.group, share.restart), None)
+
+    def _works(self, share: Share, uuids: tuple[str, ...]) -> None:
+        self.remember(share.group, uuids)
+        with self._known:
+            self._at_work[share.group, share.restart] = frozenset(uuids)
+
+    def _candidates(self, experiment: Experiment, share: Share | None) -> Candidates:
+        found = candidates(experiment, spread=self._several)
+        before = self._ran_on.get(share.group, frozenset()) if share is not None else frozenset()
+        if found.count == len(found.uuids) or not before:
+            return found
+        return attrs.evolve(found, uuids=tuple(sorted(found.uuids, key=lambda uuid: uuid not in before)))
+
+    @contextmanager
+    def taken(
+        self, experiment: Experiment, stop: threading.Event, emit: Emit, share: Share | None = None
+    ) -> Iterator[tuple[str, ...]]:
+        """Wait for GPUs and hold them; none for the CPU.
+
+        A wait is told as the event `waiting` (for), and `waited` when it is over, with the `share` that waits.
+
+        Of those that are free the share's group gets the ones that it ran on before.
+
+        Raises:
+            MachineError: another study has them for too long (gpu_busy); or as `candidates`.
+            ExperimentFailed: interrupted while it waited.
+        """
+        locks = self._lock(experiment, stop, emit, share)
+        if share is not None:
+            self._works(share, tuple(locks))
+        try:
+            yield tuple(locks)
+        finally:
+            with self._known:
+                self._held -= locks.keys()
+                for lock in locks.values():
+                    lock.let_go()
+
+    def _lock(
+        self, experiment: Experiment, stop: threading.Event, emit: Emit, share: Share | None
+    ) -> Mapping[str, Lock]:
+        which = {} if share is None else {"share": [share.group, share.restart]}
+        since, told = time.monotonic(), False
+        try:
+            while True:
+                found = self._candidates(experiment, share)
+                with self._known:  # not while `choose` looks which are free
+                    locks = lock_gpus(found.uuids, found.count, self._holder)
+                    ours = not self._held.isdisjoint(found.uuids)
+                    self._held.update(locks or ())
+                if locks is not None:
+                    return locks
+                if ours:
+                    since = time.monotonic()
+                elif self._wait_s is not None and time.monotonic() - since >= self._wait_s:
+                    hint = "wait for it, choose another GPU with `gpus`, or raise `limits.gpu_wait_s`"
+                    raise MachineError(f"another study measures there: {found.who}", hint, "gpu_busy")
+                if not told:
+                    emit({"event": "waiting", "for": found.who, **which})
+                    told = True
+                if stop.wait(POLL_S):
+                    raise ExperimentFailed("stopped by the user", "go on with `--resume`", "interrupted")
+        finally:
+            if told:
+                emit({"event": "waited", **which})

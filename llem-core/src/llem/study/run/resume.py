@@ -1,0 +1,154 @@
+"""Going on with a study: that it is the same one, and what of it is already in the store."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from llem.config.layers import leaves
+from llem.errors import ConfigError, Problem, StoreError
+from llem.store.store import Store
+from llem.study.run.preflight import Planned
+
+__all__ = ["differences", "go_on", "is_begun", "owned"]
+
+#: Settings that do not change what is executed, and may be others when a study goes on.
+MAY_CHANGE = ("max_trials", "slo", "target_half_width", "trials")
+#: Differences that are told one by one.
+MOST_TOLD = 8
+#: How long a worker of an earlier run may take to be gone, after the process that launched it has died.
+WORKERS_GONE_S = 30.0
+
+
+def is_begun(path: Path) -> bool:
+    """Whether there is a store to go on with."""
+    return (path / "study.json").is_file()
+
+
+@contextlib.contextmanager
+def owned(store: Store) -> Iterator[None]:
+    """This process alone runs the study. Raises StoreError (store_busy) when another does."""
+    lock = store.owner_lock()
+    if not lock.take():
+        raise StoreError(f"another `llem run` works in {store.path}", "wait until it has ended", "store_busy")
+    try:
+        yield
+    finally:
+        lock.let_go()
+
+
+def go_on(store: Store, study: Mapping[str, Any], planned: Sequence[Planned]) -> None:
+    """Make the store ready to go on with: the same study as before, no worker left, nothing half-written.
+
+    Raises:
+        ConfigError: it is another study; what differs is told.
+        StoreError: a worker of an earlier run is still there.
+    """
+    if found := list(differences(store, study, planned)):
+        told = (
+            found
+            if len(found) <= MOST_TOLD
+            else [*found[:MOST_TOLD], Problem("", f"and {len(found) - MOST_TOLD} more")]
+        )
+        hint = "run it into another folder with `-o`, or go on with the study as it was"
+        raise ConfigError(f"this is not the study of {store.path}", hint, problems=tuple(told))
+    lock, until = store.worker_lock(shared=False), time.monotonic() + WORKERS_GONE_S
+    while not lock.take():
+        if time.monotonic() > until:
+            raise StoreError(f"a worker of an earlier run is still at work in {store.path}", "end it", "store_busy")
+        time.sleep(0.1)
+    lock.let_go()
+    store.clean()
+    before = store.study()
+    resumed = [*before.get("resumed_at", []), datetime.now(UTC).isoformat(timespec="seconds")]
+    began = {name: value for name, value in before.items() if name in ("llem", "started_at")}
+    store.write_study({**study, **began, "resumed_at": resumed})
+    begun = set(store.experiment_ids())
+    for one in planned:
+        if one.id in begun and store.read_experiment(one.id)["config"] != one.document["config"]:
+            store.write_experiment(one.id, one.document, replace=True)
+
+
+def differences(store: Store, study: Mapping[str, Any], planned: Sequence[Planned]) -> Iterator[Problem]:
+    """What of a study is not as the store has it, apart from what changes no execution."""
+    before = store.study()
+    if before.get("order") != study.get("order"):
+        yield Problem("order", f"is {_short(study.get('order'))}, and was {_short(before.get('order'))}")
+    was, now = _points(before), _points(study)
+    if _varies(was) != _varies(now):
+        here, there = (_counted(points) for points in (now, was))
+        yield Problem("", f"this is {here}, and the folder has {there}")
+        return
+    by_values = {values: name for name, values in was.items()}
+    begun = set(store.experiment_ids())
+    settings: dict[str, Problem] = {}
+    for one in planned:
+        old = one.id if one.id in was else by_values.get(now[one.id])
+        if old is None:
+            yield Problem("", f"a point is new: {now[one.id]}")
+            continue
+        stored = store.read_experiment(old)["config"] if old in begun else {}
+        found = list(_settings(one.document["config"], stored)) if stored else []
+        if old != one.id and not found:  # what the settings lead to: a file's content, say; or it has not begun
+            what = f"a point is another experiment than it was: {now[one.id]}"
+            found = [Problem("", what if _varies(now) else "the experiment is another one than it was")]
+            found += _asked(study, before)
+        settings.update((str(problem), problem) for problem in found)
+    yield from settings.values()
+    kept = set(now.values())
+    yield from (Problem("", f"a point is gone: {values}") for values in was.values() if values not in kept)
+
+
+def _varies(points: Mapping[str, str]) -> bool:
+    """Whether anything sets the points apart."""
+    return list(points.values()) != [_short({})]
+
+
+def _counted(points: Mapping[str, str]) -> str:
+    if not _varies(points):
+        return "one experiment that varies nothing"
+    return f"a study of {len(points)} experiment" + ("" if len(points) == 1 else "s")
+
+
+def _asked(study: Mapping[str, Any], before: Mapping[str, Any]) -> Iterator[Problem]:
+    """What was given otherwise than before: files, and settings beside them."""
+    now, was = study.get("texts", {}), before.get("texts", {})
+    yield from (Problem(name, "is not as it was") for name in {**was, **now} if now.get(name) != was.get(name))
+    now, was = _overrides(study), _overrides(before)
+    for path in {**was, **now}:
+        if now.get(path) != was.get(path):
+            here, there = (_short(one[path]) if path in one else "not given" for one in (now, was))
+            yield Problem(path, f"is {here}, and was {there}")
+
+
+def _overrides(study: Mapping[str, Any]) -> dict[str, Any]:
+    return {path: value for layer in study.get("overrides", ()) for path, value in leaves(layer["values"])}
+
+
+def _points(study: Mapping[str, Any]) -> dict[str, str]:
+    """Ids to what each point sets, as text."""
+    points = study.get("points", {})
+    return {name: _short(points.get(name, {}).get("values", {})) for name in study.get("experiments", ())}
+
+
+def _settings(now: Mapping[str, Any], was: Mapping[str, Any]) -> Iterator[Problem]:
+    """Settings that are not as they were, those left out that may change."""
+    flat_now, flat_was = dict(leaves(now)), dict(leaves(was))
+    for path in dict.fromkeys((*flat_now, *flat_was)):
+        here, there = flat_now.get(path), flat_was.get(path)
+        if here == there:
+            continue
+        name = path.partition(".")[0]
+        if name == "trials" and isinstance(here, int) and isinstance(there, int) and here < there:
+            yield Problem("trials", f"is {here}, and was {there}", "trials that are measured are kept: ask for more")
+        elif name not in MAY_CHANGE:
+            yield Problem(path, f"is {_short(here)}, and was {_short(there)}")
+
+
+def _short(value: Any) -> str:
+    return json.dumps(value, sort_keys=True, ensure_ascii=False, default=str)

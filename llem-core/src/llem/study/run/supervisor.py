@@ -1,0 +1,269 @@
+"""One engine process of a study, in as many workers as it takes: an experiment that fails does not lose the others."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+from llem.config.study.order import Limits
+from llem.errors import ConfigError, ExperimentFailed, LlemError, MachineError
+from llem.findings import finding
+from llem.launchers.base import Launcher
+from llem.protocol.events import Emit
+from llem.protocol.order import Gap, WorkOrder
+from llem.store.store import Store
+from llem.study.plan.estimate import estimate_groups
+from llem.study.plan.schedule import Share
+from llem.study.run.gpus import Gpus
+from llem.study.run.preflight import Planned
+from llem.study.run.remaining import missing_turns
+from llem.study.run.stopping import Breaker
+from llem.study.run.watchdog import Watch
+
+__all__ = ["Desk"]
+
+#: The hint where nobody says who killed a worker.
+KILLED = "; this is how the system ends a process when memory runs out"
+
+#: Lines of a worker's log that an error shows.
+TAIL, TAIL_BYTES = 10, 8192
+#: A worker may take so many times the estimated time, and this much beside it, where no limit is set.
+MARGIN, EXTRA_S = 10.0, 3600.0
+
+
+class Desk:
+    """Where shares of a study are given to workers, and what became of their experiments is written down.
+
+    Several threads may work at it, each on its own share.
+
+    Attributes:
+        failed: experiments that did not end well, which no further worker gets, and their errors.
+        launchers: those that have a worker now.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        planned: Mapping[str, Planned],
+        make_launcher: Callable[[], Launcher],
+        *,
+        gap: Gap,
+        limits: Limits,
+        gpus: Gpus,
+        beside: bool,
+        emit: Emit,
+        stop: threading.Event,
+    ) -> None:
+        self._store, self._make, self._gap, self._limits, self._gpus = store, make_launcher, gap, limits, gpus
+        self._experiments = {name: one.experiment for name, one in planned.items()}
+        self._beside, self._emit, self._stop = beside, emit, stop
+        self._lock = threading.Lock()
+        self._next_worker = store.next_worker()
+        self.breaker = Breaker(limits.failures_in_a_row, stop)
+        self.failed: dict[str, LlemError] = {}
+        self.launchers: set[Launcher] = set()
+        self.killed = False
+
+    def carry_out(self, share: Share) -> None:
+        """Measure what of a share is missing. Whatever goes wrong in it is an outcome of its experiments.
+
+        Raises KeyboardInterrupt when the user wants no more, after that was written down.
+        """
+        done: set[str] = set()
+        while not self._stop.is_set():
+            names = [name for name in share.experiments if name not in self.failed and name not in done]
+            todo = missing_turns(self._store, share, self._experiments, names)
+            if not todo.turns:
+                return
+            self._worker(todo, done)
+
+    def settle(self, name: str) -> None:
+        """Write down that an experiment is done, all of whose trials are stored, if its worker died before it did."""
+        outcomes = self._store.outcomes(name)
+        if outcomes and outcomes[-1]["outcome"] == "done":
+            return
+        last = self._store.next_restart(name) - 1
+        taken = bool(outcomes) and outcomes[-1]["restart"] == last
+        self._store.write_outcome(name, _document(last + taken, "done"))
+
+    def kill_all(self) -> None:
+        """End every worker at once; from another thread than those that wait for them."""
+        self.killed = True
+        for launcher in list(self.launchers):
+            launcher.kill()
+
+    def _worker(self, share: Share, done: set[str]) -> None:
+        """One worker, from its order to what became of each experiment in it: done, failed, or left to another."""
+        launcher = self._make()
+        lead = self._experiments[share.experiments[0]]
+        try:
+            if not launcher.same_machine:
+                return self._launch(launcher, share, None, done)
+            with self._gpus.taken(lead, self._stop, self._emit, share) as uuids:
+                return self._launch(launcher, share, uuids or None, done)
+        except LlemError as error:  # no GPU to be had, or nothing to launch a worker with
+            if error.code != "interrupted":
+                self._all_failed(share, self._restart(share), error)
+        return None
+
+    def _restart(self, share: Share) -> int:
+        return max(self._store.next_restart(name) for name in share.experiments)
+
+    def _launch(self, launcher: Launcher, share: Share, gpus: tuple[str, ...] | None, done: set[str]) -> None:
+        with self._lock:
+            number, self._next_worker = self._next_worker, self._next_worker + 1
+        path = self._store.worker_dir(number) / "order.json"
+        restart = self._restart(share)
+        beside = self._beside and launcher.same_machine  # elsewhere each has a machine, or a part of one, to itself
+        order = WorkOrder(
+            str(self._store.path), number, restart, share.experiments, share.turns, self._gap, gpus, beside
+        )
+        order.write(path)
+        log = path.parent / "log.txt"
+        self._emit(
+            {
+                "event": "worker",
+                "worker": number,
+                "restart": restart,
+                "share": [share.group, share.restart],
+                "experiments": len(share.experiments),
+                "gpus": list(gpus or ()),
+                "log": str(log),
+            }
+        )
+        limits = (
+            self._limits if self._limits.timeout_s else attrs.evolve(self._limits, timeout_s=self._timeout_s(share))
+        )
+        watch = Watch(
+            limits, launcher.kill, from_start=launcher.same_machine, on_event=lambda event: self._hear(event, number)
+        )
+        status, killed = 0, False
+        self.launchers.add(launcher)
+        try:
+            with watch:
+                status = launcher.launch(path, watch, self._stop)
+        except KeyboardInterrupt:
+            killed = True
+        finally:
+            self.launchers.discard(launcher)
+            self._emit({"event": "worker ended", "worker": number})
+        self._conclude(share, restart, watch, status, log, done, killed=killed or self.killed)
+        if killed:
+            raise KeyboardInterrupt
+
+    def _timeout_s(self, share: Share) -> float:
+        group = [self._experiments[name] for name in share.experiments]
+        return MARGIN * estimate_groups([group], gap_s=self._gap.seconds).most_s + EXTRA_S
+
+    def _hear(self, event: Mapping[str, Any], number: int) -> None:
+        if event.get("event") == "trial":
+            self.breaker.success()
+        elif event.get("event") == "outcome" and event["error"] is not None:
+            self._note(event["error"]["code"], event["error"]["message"])
+        self._emit({**event, "worker": number})
+
+    def _note(self, code: str, message: str) -> None:
+        if code != "interrupted":
+            self.breaker.failure(code, message)
+
+    def _conclude(
+        self, share: Share, restart: int, watch: Watch, status: int, log: Path, done: set[str], *, killed: bool
+    ) -> None:
+        """Take the worker's word for what it said, and write down what it could not say any more."""
+        for name, error in watch.outcomes.items():
+            if error is None:
+                done.add(name)
+            else:
+                self.failed[name] = _error(error)
+            if not self._store.has_outcome(name, restart):
+                outcome = _document(restart, "done") if error is None else _told(restart, error)
+                self._store.write_outcome(name, outcome)  # the worker died between the word and the file
+        if watch.phase == "baseline after" and not (watch.ended or watch.left or killed or self._stop.is_set()):
+            self._baseline_failed(share, restart, watch.verdict or f"the worker ended with status {status}")
+        silent = [name for name in share.experiments if name not in watch.outcomes]
+        if not silent:
+            return
+        left = set(missing_turns(self._store, share, self._experiments, silent).experiments)
+        for name in (name for name in silent if name not in left):  # it ended between the trial and the word of it
+            self._store.write_outcome(name, _document(restart, "done"))
+            done.add(name)
+        unfinished = [name for name in silent if name in left]
+        alone = len(share.experiments) == 1  # then it has begun with its worker
+        begun = [name for name in unfinished if alone or name in watch.begun]
+        kept = f"what was measured is in {self._store.path}"
+        if killed:
+            self._end(begun, restart, "interrupted", "killed by the user", kept)
+        elif watch.verdict:
+            at = [name for name in unfinished if name == watch.current]
+            self._end(at or unfinished, restart, "timeout", watch.verdict, _see(log), log)
+        elif self._stop.is_set():  # told to stop before it could listen, or while it was dying
+            self._end(begun, restart, "interrupted", "stopped by the user", kept)
+        elif not watch.left and (not watch.ended or not (watch.outcomes or watch.begun)):
+            at = [name for name in unfinished if name == watch.current]
+            message = f"the worker ended with status {status} and no outcome"
+            hint = _see(log) + (KILLED if status == -signal.SIGKILL else "")
+            self._end(at or unfinished, restart, "crash", message, hint, log)
+
+    def _baseline_failed(self, share: Share, restart: int, why: str) -> None:
+        """Tell with every experiment of a worker that all was measured but idle after it."""
+        found = finding("baseline_failed", f"the idle baseline after the trials failed: {why}", restart=restart)
+        self._emit({"event": "warning", "message": found.message})
+        for name in share.experiments:
+            self._store.add_engine_finding(name, restart, found)
+
+    def _end(
+        self, names: Sequence[str], restart: int, code: str, message: str, hint: str, log: Path | None = None
+    ) -> None:
+        """Store the outcome of experiments that a worker could not tell it itself."""
+        tail = _tail(log) if log is not None else []
+        for name in names:
+            self._store.write_outcome(name, {**_document(restart, code, message), "log_tail": tail})
+            self.failed[name] = ExperimentFailed(message, _with_tail(hint, tail), code)
+            error = {"message": message, "hint": hint, "code": code, "exit_code": 1}
+            self._emit({"event": "outcome", "id": name, "outcome": code, "error": error})
+        if names:
+            self._note(code, message)
+
+    def _all_failed(self, share: Share, restart: int, error: LlemError) -> None:
+        """No worker could be had for these."""
+        for name in share.experiments:
+            self._store.write_outcome(name, _document(restart, "invalid", error.message, error.code))
+            self.failed[name] = error
+        self._note(error.code, error.message)
+
+
+def _document(restart: int, outcome: str, message: str | None = None, code: str | None = None) -> dict[str, Any]:
+    code = None if outcome == "done" else code or outcome
+    return {"restart": restart, "outcome": outcome, "error": message, "code": code, "findings": []}
+
+
+def _see(log: Path) -> str:
+    return f"see {log}"
+
+
+def _tail(log: Path) -> list[str]:
+    try:
+        with log.open("rb") as file:
+            file.seek(max(log.stat().st_size - TAIL_BYTES, 0))
+            text = file.read().decode(errors="replace")
+    except OSError:
+        return []
+    return [line for line in text.splitlines() if line.strip()][-TAIL:]
+
+
+def _with_tail(hint: str, tail: Sequence[str]) -> str:
+    return "\n  ".join(["its log ends:", *(f"  {line}" for line in tail), hint]) if tail else hint
+
+
+def _told(restart: int, error: Mapping[str, Any]) -> dict[str, Any]:
+    return _document(restart, error.get("outcome", error["code"]), error["message"], error["code"])
+
+
+def _error(error: Mapping[str, Any]) -> LlemError:
+    kinds: dict[int, Callable[..., LlemError]] = {1: ExperimentFailed, 2: ConfigError, 3: MachineError}
+    return kinds[error["exit_code"]](error["message"], error["hint"], error["code"])

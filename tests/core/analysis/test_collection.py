@@ -1,0 +1,193 @@
+"""All results of a folder together: reading, tables, the best, and what no other one beats."""
+
+from __future__ import annotations
+
+import attrs
+import pytest
+
+import llem
+from llem.analysis.collection import Results
+from llem.analysis.overview import overview_of, overviews, state_of
+from llem.errors import StoreError
+from llem.findings import finding
+from llem.metrics.directions import DIRECTIONS, lower_is_better
+
+AXES = {"load.batch_size": [1, 8], "dtype": ["float16", "bfloat16"]}
+
+
+def _energy(point):
+    return 10.0 / point["load.batch_size"] + (point["dtype"] == "float16")
+
+
+def test_results_come_in_the_order_of_the_study_and_only_those_that_ended(grid_store):
+    """Running order first; an experiment without a result is not among them."""
+    store = grid_store(AXES, lambda point: None if point == {"load.batch_size": 8, "dtype": "float16"} else 1.0)
+    results = Results.open(store)
+
+    assert [name[:2] for name in results] == ["03", "01", "00"]
+    assert len(results) == 3
+    assert "02" + "0" * 14 not in results
+    with pytest.raises(KeyError):
+        results["02" + "0" * 14]
+
+
+def test_results_are_the_stored_ones(grid_store):
+    """Read one by one, they equal what the store reads, and compare as a mapping does."""
+    store = grid_store(AXES, _energy)
+    results = llem.load_results(store.path)
+
+    assert isinstance(results, llem.Results)
+    assert dict(results) == {name: store.read_result(name) for name in store.experiment_ids()}
+    assert results == dict(results)
+    assert repr(results).startswith("<4 results in ")
+
+
+def test_an_overview_is_the_result_in_short(grid_store):
+    """From the file as from the Result, for all metrics and for some."""
+    codes = (finding("short_window", "a"), finding("short_window", "b"), finding("single_trial", "c"))
+    store = grid_store(AXES, lambda point: {"energy": 1.0, "findings": codes, "valid": False})
+    [first, *_] = ids = store.experiment_ids()
+    result = store.read_result(first)
+
+    assert [one.id for one in overviews(store, ids)] == list(ids)
+    for metrics in (None, ("output_tokens_per_s", "there is none")):
+        [read] = overviews(store, [first], metrics)
+        assert read == overview_of(result, metrics)
+    assert read.codes == ("short_window", "single_trial")
+    assert list(read.metrics) == ["output_tokens_per_s"]
+    assert state_of(read) == "done (not valid)"
+
+
+def test_a_damaged_result_is_named(grid_store):
+    """What is JSON and no result names its file."""
+    store = grid_store(AXES, _energy)
+    path = store.folder(store.experiment_ids()[0]) / "result.json"
+    path.write_text('{"schema_version": 2, "id": "x"}')
+
+    with pytest.raises(StoreError, match=r"result\.json: not a result"):
+        list(Results.open(store).overviews())
+
+
+def test_columns_have_axes_outcome_codes_and_metrics(grid_store):
+    """One row per experiment, None where there is no number; an axis of mixed values becomes text."""
+    axes = {"dtype": ["float16", None], "load": [{"kind": "offline"}, 3], "window_s": [1, 2.5]}
+    store = grid_store(axes, lambda point: {"energy": None, "findings": (finding("single_trial", "c"),)})
+    columns = Results.open(store).columns()
+
+    assert list(columns)[:9] == [
+        "id", "dtype", "load", "window_s", "outcome", "trials", "valid", "publishable", "findings",
+    ]  # fmt: skip
+    assert {len(column) for column in columns.values()} == {8}
+    assert columns["dtype"] == [None, None, None, None, "float16", "float16", "float16", "float16"]
+    assert columns["load"] == ["3", "3", '{"kind": "offline"}', '{"kind": "offline"}'] * 2
+    assert columns["window_s"] == [2.5, 1.0] * 4
+    assert columns["findings"][0] == ["single_trial"]
+    assert columns["energy_per_output_token_j"] == [None] * 8
+    assert columns["output_tokens_per_s_low"] == [99.0] * 8
+    assert columns["output_tokens_per_s_n"] == [5] * 8
+
+
+def test_a_metric_that_only_later_results_have_is_none_before(grid_store):
+    """Columns stay of one length whichever result has which metric."""
+    store = grid_store(AXES, _energy)
+    names = list(Results.open(store))
+    for name in names[1:3]:
+        result = store.read_result(name)
+        more = {**result.metrics, "mfu": attrs.evolve(result.metrics["ttft_s"], value=0.5, reason=None)}
+        store.write_result(attrs.evolve(result, metrics=more), replace=True)
+
+    columns = Results.open(store).columns()
+    assert columns["mfu"] == [None, 0.5, 0.5, None]
+
+
+def test_frame_is_a_polars_frame_of_the_columns(grid_store):
+    """Numbers are numbers also where the first are missing; codes are a list."""
+    polars = pytest.importorskip("polars")
+    store = grid_store(AXES, lambda point: {"energy": None if point["dtype"] == "bfloat16" else 2.0})
+    results = Results.open(store)
+    frame = results.frame()
+
+    assert frame.columns == list(results.columns())
+    assert frame["energy_per_output_token_j"].to_list() == [None, 2.0, None, 2.0]
+    assert frame["energy_per_output_token_j"].dtype == polars.Float64
+    assert frame["ttft_s"].dtype == polars.Float64
+    assert frame["load.batch_size"].dtype == polars.Int64
+    assert frame["findings"].dtype.base_type() == polars.List
+    assert frame.filter(polars.col("dtype") == "float16").height == 2
+
+
+def test_to_pandas_is_the_same_table(grid_store):
+    """For those whose tools want pandas."""
+    pytest.importorskip("pandas")
+    results = Results.open(grid_store(AXES, _energy))
+
+    assert list(results.to_pandas().columns) == list(results.columns())
+
+
+def test_best_is_the_valid_result_with_the_best_value(grid_store):
+    """The least energy, the highest speed; what is not valid is never the best."""
+
+    def given(point):
+        bad = point == {"load.batch_size": 8, "dtype": "bfloat16"}
+        return {"energy": _energy(point), "speed": point["load.batch_size"] * 10.0, "valid": not bad}
+
+    results = Results.open(grid_store(AXES, given))
+    assert results.best("energy_per_output_token_j").id[:2] == "02"
+    assert results.best("output_tokens_per_s").id[:2] == "02"
+    with pytest.raises(StoreError, match="no valid result has ttft_s"):
+        results.best("ttft_s")
+    with pytest.raises(StoreError, match="neither less nor more is better"):
+        results.best("request_rate")
+
+
+def test_pareto_is_a_smaller_collection(grid_store):
+    """Best x first; invalid results and those without a value are left out; the rest can be asked further."""
+
+    def given(point):
+        if point["load.batch_size"] == 8:
+            return {"energy": 1.0, "speed": 50.0 if point["dtype"] == "float16" else 40.0}
+        return {"energy": 2.0, "speed": 90.0, "valid": point["dtype"] == "bfloat16"}
+
+    front = Results.open(grid_store(AXES, given)).pareto("energy_per_output_token_j", "output_tokens_per_s")
+    assert [name[:2] for name in front] == ["02", "01"]
+    assert front.best("output_tokens_per_s").id[:2] == "01"
+
+
+@pytest.mark.parametrize(
+    "name", ["ttft_p99_s", "itl_chunk_p50_s", "e2el_p95_s", *(n for n, low in DIRECTIONS.items() if low)]
+)
+def test_less_is_better_of_energies_and_times(name):
+    """Percentiles of times too."""
+    assert lower_is_better(name)
+
+
+@pytest.mark.parametrize("name", ["quality.arc_easy", "goodput_requests_per_s", "mfu", "output_tokens_per_s"])
+def test_more_is_better_of_speeds_shares_and_quality(name):
+    """And of what a service achieves."""
+    assert not lower_is_better(name)
+
+
+@pytest.mark.parametrize(
+    ("name", "code", "says"),
+    [
+        ("request_rate", "no_direction", "neither less nor more is better"),
+        ("energy_per_tokn_j", "metric_unknown", "did you mean 'energy_per_token_j'?"),
+        ("ttft_p98_s", "metric_unknown", "there is no metric 'ttft_p98_s'"),
+        ("foo", "metric_unknown", "`llem show DIR --json`"),
+    ],
+)
+def test_a_metric_that_there_is_not_is_told_apart_from_one_without_direction(name, code, says):
+    """One is a slip of the keyboard, the other a question without an answer."""
+    with pytest.raises(StoreError) as caught:
+        lower_is_better(name)
+
+    assert caught.value.code == code
+    assert says in str(caught.value)
+
+
+def test_compare_takes_the_beginning_of_ids(store, make):
+    """As `llem compare`, from the trials."""
+    make.fill(store, "exp-two")
+    found = Results.open(store).compare("exp-o", "exp-t")
+
+    assert {one.ratio.value for one in found} == {1.0}

@@ -1,0 +1,246 @@
+"""Recomputing a store: identical when untouched, and different when any number in it that matters was changed."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import re
+import shutil
+
+import pytest
+from click.testing import CliRunner
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from llem.cli.show import show
+from llem.cli.verify import verify as verify_command
+from llem.errors import StoreError
+from llem.metrics.verify import recompute, verify
+from llem.store.files import DIGEST, write_json
+from llem.store.serial import dump
+from llem.store.store import Store
+
+
+def edit(path, change):
+    """Change a document and give it a digest that fits, as someone would who knows the format."""
+    data = json.loads(path.read_text())
+    data.pop(DIGEST)
+    change(data)
+    write_json(path, data, replace=True)
+
+
+def differences_or_code(path):
+    """What verifying finds, or the code of the refusal."""
+    try:
+        return verify(Store.open(path))
+    except StoreError as error:
+        return error.code
+
+
+def rewrite(path, pattern, replacement, count=1):
+    """Change a compressed table and compress it anew, with a checksum that fits."""
+    text = gzip.decompress(path.read_bytes()).decode()
+    changed = re.sub(pattern, replacement, text, count=count)
+    assert changed != text
+    path.write_bytes(gzip.compress(changed.encode()))
+
+
+def test_untouched(store):
+    """A store as written verifies without a difference."""
+    assert verify(store) == []
+
+
+def test_two_restarts_with_token_times(tmp_path, make):
+    """Two engine processes with two baselines, token times and modelled meters verify too."""
+    made = Store.create(tmp_path / "out", {})
+    make.fill(made, restarts=2, token_times=True)
+    result = made.read_result("exp-one")
+    assert verify(made) == []
+    assert (result.trials, result.outcome) == (10, "done")
+    gpu, cpu, dram = result.domains
+    assert gpu.idle_power_w.value == pytest.approx(123.5)
+    assert (gpu.idle_power_w.method, gpu.idle_power_w.n) == ("student_t", 2)
+    assert result.metrics["energy_net_j"].value == pytest.approx(6000 - 1230, rel=1e-3)
+    assert {cpu.kind, dram.kind} == {"modelled"}
+    assert result.metrics["ttft_p99_s"].n == 40
+
+
+def test_result_survives_the_file(store):
+    """The stored Result is the computed one, value for value."""
+    assert dump(store.read_result("exp-one")) == dump(recompute(store, "exp-one"))
+
+
+def test_changed_energy_is_named(store, make):
+    """An energy that is not what the trace gives is named by file and path, with both values."""
+    edit(store.folder("exp-one") / "trial-3.json", lambda data: data["energies"][0].update(energy_j=5000.0))
+    found = {(d.file, d.path): d for d in verify(store)}
+    difference = found["experiments/exp-one/trial-3.json", f"energies.nvml.{make.GPU}.energy_j"]
+    assert difference.stored == 5000.0
+    assert difference.recomputed == pytest.approx(6005.0, rel=1e-3)
+    assert ("experiments/exp-one/result.json", "metrics.energy_j.value") in found
+    assert "stored 5000.0, recomputed" in str(difference)
+
+
+@pytest.mark.parametrize(("factor", "same"), [(1 + 4e-16, True), (1 + 1e-11, False)])
+def test_last_digits_differ_between_machines(store, factor, same):
+    """What another machine's order of adding does is no difference; anything that could be stated is."""
+
+    def change(data):
+        data["energies"][0]["energy_j"] *= factor
+
+    edit(store.folder("exp-one") / "trial-3.json", change)
+    assert (verify(store) == []) is same
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("output_tokens", 511),
+        ("input_tokens", 1),
+        ("requests", 9),
+        ("batches", 5),
+        ("first_index", 1),
+        ("t0_ns", 1_045_000_000_001),
+        ("t1_ns", 1_055_000_000_001),
+        ("peak_memory_bytes", 18_000_000_000),
+        ("restart", 1),
+    ],
+)
+def test_changed_trial_fields(store, field, value):
+    """Every count, the window and what the result uses show, though the digest was made to fit."""
+    edit(store.folder("exp-one") / "trial-3.json", lambda data: data.update({field: value}))
+    assert verify(store)
+
+
+def test_changed_trace(store):
+    """A changed tick within the window shows in the trial's energy."""
+    rewrite(store.folder("exp-one") / "trial-0.power.csv.gz", r"(counter_j,1000\d+,)1000(\d+,)(\d)", r"\g<1>1000\g<2>9")
+    assert any("trial-0.json" in d.file for d in verify(store))
+
+
+def test_changed_baseline(store):
+    """A changed baseline trace shows in the baseline, a changed baseline in the result."""
+    rewrite(store.folder("exp-one") / "baseline-0-before.power.csv.gz", r"(counter_j,\d+,\d+,)1(\d+)", r"\g<1>2\2")
+    assert any("baseline-0-before.json" in d.file for d in verify(store))
+
+
+def test_changed_requests(store):
+    """A changed request shows in the trial's counts; a changed time in the result's latencies."""
+    path = store.folder("exp-one") / "trial-0.requests.csv.gz"
+    rewrite(path, r"\n0,0,128,64,", "\n0,0,128,63,")
+    assert {d.path for d in verify(store) if "trial-0" in d.file} == {"output_tokens"}
+
+
+def test_changed_result(store):
+    """A prettier headline in result.json is found out."""
+    edit(
+        store.folder("exp-one") / "result.json",
+        lambda data: data["metrics"]["energy_per_output_token_j"].update(value=1.0),
+    )
+    assert [d.path for d in verify(store)] == ["metrics.energy_per_output_token_j.value"]
+
+
+def test_whole_number_for_a_float(store):
+    """`publishable: 1` for `true` is a difference: types count."""
+    edit(store.folder("exp-one") / "result.json", lambda data: data["metrics"]["mfu"].update(n=6))
+    assert [d.path for d in verify(store)] == ["metrics.mfu.n"]
+
+
+def test_removed_trial(store):
+    """A trial taken away shows in the result."""
+    (store.folder("exp-one") / "trial-4.json").unlink()
+    assert any(d.path == "trials" for d in verify(store))
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_any_changed_digit_shows(store, tmp_path, data):
+    """A digit changed anywhere in a raw document is a difference or a refusal, never silence."""
+    copy = tmp_path / "copy"
+    shutil.rmtree(copy, ignore_errors=True)
+    shutil.copytree(store.path, copy)
+    path = data.draw(st.sampled_from([p.relative_to(store.path) for p in store.documents()]), label="file")
+    text = (copy / path).read_text()
+    places = [match.start() for match in re.finditer(r"\d", text)]
+    place = data.draw(st.sampled_from(places), label="place")
+    other = data.draw(st.sampled_from([d for d in "123456789" if d != text[place]]), label="digit")
+    (copy / path).write_text(text[:place] + other + text[place + 1 :])
+    assert differences_or_code(copy) not in ([], "store_missing")
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_any_changed_byte_of_rows_shows(store, tmp_path, data):
+    """A byte changed in the compressed rows is refused by their checksum, or leaves them the same."""
+    copy = tmp_path / "copy"
+    shutil.rmtree(copy, ignore_errors=True)
+    shutil.copytree(store.path, copy)
+    paths = sorted(p.relative_to(store.path) for p in store.path.rglob("*.csv.gz"))
+    path = data.draw(st.sampled_from(paths), label="file")
+    raw = bytearray((copy / path).read_bytes())
+    place = data.draw(st.integers(0, len(raw) - 1), label="place")
+    raw[place] ^= 1 << data.draw(st.integers(0, 7), label="bit")
+    (copy / path).write_bytes(raw)
+    found = differences_or_code(copy)
+    if found != "store_corrupt":
+        assert found == []
+        assert gzip.decompress(bytes(raw)) == gzip.decompress((store.path / path).read_bytes())
+
+
+def test_command_says_identical(store):
+    """`llem verify` counts what it recomputed and ends with 0."""
+    done = CliRunner().invoke(verify_command, [str(store.path)])
+    assert (done.exit_code, done.output) == (0, "1 experiment, 5 trials recomputed, identical\n")
+
+
+def test_command_lists_differences(store):
+    """With a difference `llem verify` prints it and ends with 1."""
+    edit(store.folder("exp-one") / "result.json", lambda data: data.update(trials=6))
+    done = CliRunner().invoke(verify_command, [str(store.path)])
+    assert done.exit_code == 1
+    assert done.output == (
+        "experiments/exp-one/result.json: trials: stored 6, recomputed 5\n"
+        "1 experiment, 5 trials recomputed, 1 difference\n"
+    )
+
+
+def test_show_one(store):
+    """`llem show DIR` of a single experiment prints its headline."""
+    done = CliRunner().invoke(show, [str(store.path)])
+    assert done.exit_code == 0
+    assert "energy per output token" in done.output
+    assert "gpu · measured · n = 5" in done.output
+
+
+def test_show_json(store):
+    """`--json` prints the Result alone, the same as the stored file."""
+    done = CliRunner().invoke(show, [str(store.path), "exp", "--json"])
+    assert json.loads(done.output) == dump(store.read_result("exp-one"))
+
+
+def test_show_several(store, make):
+    """Several experiments are listed; `--json` is then a list; an unfinished one is computed from its trials."""
+    make.fill(store, "second")
+    (store.folder("second") / "result.json").unlink()
+    (store.folder("second") / "outcome-0.json").unlink()
+    listed = CliRunner().invoke(show, [str(store.path)]).output
+    assert "exp-one" in listed
+    assert "second" in listed
+    assert "interrupted" in listed
+    documents = json.loads(CliRunner().invoke(show, [str(store.path), "--json"]).output)
+    assert [document["id"] for document in documents] == ["exp-one", "second"]
+    assert CliRunner().invoke(show, [str(store.path), "sec"]).exit_code == 0
+
+
+def test_show_what_is_not_there(store, tmp_path):
+    """A wrong folder or a wrong id is the store's own error."""
+    for arguments in ([str(tmp_path / "no")], [str(store.path), "zzz"]):
+        done = CliRunner().invoke(show, arguments)
+        assert isinstance(done.exception, StoreError)
+
+
+def test_show_an_empty_study(tmp_path):
+    """A study that has not begun says so; as JSON it is an empty list."""
+    Store.create(tmp_path / "new", {})
+    assert "no experiment yet" in CliRunner().invoke(show, [str(tmp_path / "new")]).output
+    assert CliRunner().invoke(show, [str(tmp_path / "new"), "--json"]).output == "[]\n"

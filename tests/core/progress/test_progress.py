@@ -1,0 +1,279 @@
+"""Progress: what is known of a run from its events, and how little is shown where nobody looks."""
+
+from __future__ import annotations
+
+import io
+import os
+
+import pytest
+from rich.console import Console
+
+from llem.progress.display import ExperimentProgress, StudyProgress, progress
+from llem.reports.figures import new_console
+
+TRIAL = {
+    "event": "trial",
+    "id": "abcdefghij",
+    "trial": 0,
+    "output_tokens_per_s": 911.789,
+    "energy_per_output_token_j": 0.04387,
+    "duration_s": 10.0,
+}
+
+
+def planned(trials: int, **experiments: int) -> dict:
+    """The event `study`: one engine process, with so many trials of one experiment or of each that is named."""
+    each = experiments or {"abcdefghij": trials}
+    plan = {name: {"trials": count, "trial_s": 10.0, "warm_up_s": 30.0} for name, count in each.items()}
+    share = {"share": [0, 0], "experiments": plan, "before_s": 30.0, "after_s": 20.0}
+    facts = {"experiments": len(each), "done": 0, "restarts": 1, "parallel": 1, "gap_s": 0.0}
+    return {"event": "study", **facts, "shares": [share]}
+
+
+WORKER = {"event": "worker", "worker": 0, "share": [0, 0]}
+
+
+def phase(name: str, seconds: float | None = None) -> dict:
+    """A phase begins, of the experiment where it is of one."""
+    of = {"id": "abcdefghij"} if name in ("warm-up", "trial") else {}
+    return {"event": "phase", "phase": name, "seconds": seconds, "trial": 0, **of}
+
+
+def calibrated(trial_s: float = 12.0) -> dict:
+    """Calibration is over."""
+    return {"event": "calibrated", "id": "abcdefghij", "trial_s": trial_s, "settle_s": 0.0, "after_s": 20.0}
+
+
+def test_a_run_line_by_line() -> None:
+    """Phase, watts, tokens per second and time left, as they become known."""
+    known = ExperimentProgress(3)
+    steps = [
+        (0.0, planned(3), "start"),
+        (0.0, WORKER, "start"),
+        (0.0, phase("load"), "load"),
+        (5.0, phase("baseline before", 30.0), "baseline before"),
+        (10.0, {"event": "power", "watts": {"gpu:A": 70.2, "gpu:B": 60.2}}, "baseline before · 130 W"),
+        (35.0, phase("warm-up", 30.0), "warm-up · 130 W"),
+        (65.0, calibrated(), "warm-up · 130 W · about 0:56 left"),
+        (65.0, phase("trial", 12.0), "trial 1 of 3 · 130 W · about 0:56 left"),
+        (71.0, {"event": "power", "watts": {"gpu:A": 650.0}}, "trial 1 of 3 · 650 W · about 0:50 left"),
+        (77.0, TRIAL, "trial 2 of 3 · 650 W · 911.8 tok/s · about 0:44 left"),
+        (77.0, phase("trial", 12.0), "trial 2 of 3 · 650 W · 911.8 tok/s · about 0:44 left"),
+        (89.0, {**TRIAL, "output_tokens_per_s": 1234567.0}, None),
+        (89.0, phase("trial", 12.0), "trial 3 of 3 · 650 W · 1.235e+06 tok/s · about 0:32 left"),
+        (101.0, TRIAL, None),
+        (101.0, phase("baseline after", 20.0), "baseline after · 650 W · 911.8 tok/s · about 0:20 left"),
+        (121.0, {"event": "worker ended"}, "baseline after · 650 W · 911.8 tok/s · about 0:00 left"),
+    ]
+    for now, event, line in steps:
+        known.update(event, now)
+        if line is not None:
+            assert known.line(now) == line
+
+
+def test_time_left_is_unknown_until_a_batch_was_timed() -> None:
+    """A guess would be worse than nothing."""
+    known = ExperimentProgress(5)
+    known.update(planned(5), 0.0)
+    known.update(WORKER, 0.0)
+    known.update(phase("baseline before", 30.0), 0.0)
+
+    assert known.left_s(10.0) is None
+
+
+def test_more_trials_than_the_least_are_counted_on() -> None:
+    """While the interval is too wide trials go on, and the line does not say `trial 6 of 5`."""
+    known = ExperimentProgress(1)
+    known.update(calibrated(), 0.0)
+    for _ in range(2):
+        known.update(phase("trial", 12.0), 0.0)
+        known.update(TRIAL, 0.0)
+    known.update(phase("trial", 12.0), 0.0)
+
+    assert known.line(0.0).startswith("trial 3 of 3")
+
+
+@pytest.mark.parametrize("watts", [{}, {"node": 0.0}])
+def test_no_power_is_not_zero_watts(watts: dict) -> None:
+    """Without a meter nothing is said of power; a meter that reads 0 W says so."""
+    for known in (ExperimentProgress(1), StudyProgress(STUDY)):
+        known.update({"event": "power", "watts": watts}, 0.0)
+        assert ("W" in known.line(0.0)) is bool(watts)
+
+
+EVENTS = [
+    planned(1),
+    WORKER,
+    phase("load"),
+    phase("warm-up"),
+    calibrated(),
+    phase("trial", 12.0),
+    TRIAL,
+    phase("baseline after", 1.0),
+]
+
+
+@pytest.mark.parametrize(
+    ("verbose", "lines"),
+    [
+        (False, ["load", "warm-up", "trial 1: 911.8 tok/s · 0.04387 J/output token"]),
+        (True, ["load", "warm-up", "trial 1 of 1 · about 0:32 left", "trial 1: 911.8 tok/s · 0.04387 J/output token"]),
+    ],
+)
+def test_off_a_terminal_there_are_plain_lines(capsys, monkeypatch, verbose: bool, lines: list[str]) -> None:
+    """One line per phase and trial on standard error, no control characters, nothing on standard output."""
+    monkeypatch.setenv("COLUMNS", "120")
+    with progress(1, quiet=False, verbose=verbose) as emit:
+        for event in EVENTS:
+            emit(event)
+    captured = capsys.readouterr()
+
+    assert captured.out == ""
+    assert captured.err.splitlines()[: len(lines)] == lines
+    assert captured.err.splitlines()[-1].startswith("baseline after · 911.8 tok/s · about 0:")
+    assert len(captured.err.splitlines()) == len(lines) + 1
+    assert "\x1b" not in captured.err
+
+
+def test_a_trial_without_energy_says_nothing_of_it(capsys) -> None:
+    """No meter, no joules."""
+    with progress(1, quiet=False) as emit:
+        emit({**TRIAL, "energy_per_output_token_j": None})
+
+    assert capsys.readouterr().err == "trial 1: 911.8 tok/s\n"
+
+
+def test_quiet_shows_nothing(capsys) -> None:
+    """Neither here nor there."""
+    with progress(1, quiet=True) as emit:
+        for event in EVENTS:
+            emit(event)
+
+    assert capsys.readouterr() == ("", "")
+
+
+STUDY = planned(0, abcdefghij=2, klm=1, old=0) | {"done": 1}
+
+
+def of(name: str, event: dict, worker: int = 0) -> dict:
+    """An event of a worker about one experiment."""
+    return {**event, "id": name, "worker": worker}
+
+
+def test_a_study_line_by_line() -> None:
+    """Done, failed, what each worker is at, watts of all of them, and the time left."""
+    study = StudyProgress(STUDY)
+    done, oom = ({"event": "outcome", "outcome": outcome} for outcome in ("done", "oom"))
+    result = {"event": "result", "id": "abcdefghij", "outcome": "done"}
+    steps = [
+        (0.0, WORKER, "1 of 3 done · about 2:20 left"),
+        (0.0, {"event": "phase", "phase": "load", "worker": 0}, "1 of 3 done · load · about 2:20 left"),
+        (10.0, phase("warm-up", 30.0), "1 of 3 done · abcdefgh warm-up · about 1:50 left"),
+        (15.0, None, "1 of 3 done · abcdefgh warm-up · about 1:45 left"),
+        (40.0, calibrated(10.0), None),
+        (40.0, phase("trial"), "1 of 3 done · abcdefgh trial 1 · about 1:20 left"),
+        (45.0, {"event": "power", "watts": {"gpu:A": 300.4}, "worker": 0}, None),
+        (45.0, {"event": "power", "watts": {"gpu:B": 100.0, "gpu:C": 50.0}, "worker": 1}, None),
+        (50.0, TRIAL, "1 of 3 done · abcdefgh trial 1 · 450 W · about 1:10 left"),
+        (60.0, TRIAL, "1 of 3 done · abcdefgh trial 1 · 450 W · about 1:00 left"),
+        (60.0, of("abcdefghij", done), "2 of 3 done · abcdefgh trial 1 · 450 W · about 1:00 left"),
+        (61.0, of("klm", oom), None),
+        (61.0, phase("baseline after"), "2 of 3 done · 1 failed · baseline after · 450 W · about 0:20 left"),
+        (81.0, {"event": "worker ended", "worker": 0}, "2 of 3 done · 1 failed · 150 W · about 0:00 left"),
+        (82.0, result, "2 of 3 done · 1 failed · 150 W · about 0:00 left"),
+    ]  # fmt: skip
+    for now, event, line in steps:
+        if event is not None:
+            study.update(event, now)
+        if line is not None:
+            assert study.line(now) == line
+
+
+def test_a_study_on_a_terminal_is_a_table() -> None:
+    """The line above, and a row for each engine process: experiment, what it sets, phase, watts; no markup."""
+    study = StudyProgress({**STUDY, "points": {"abcdefghij": {"load.batch_size": 4, "model": "[red]"}}})
+    study.update({**WORKER, "worker": 1}, 0.0)
+    study.update({**phase("warm-up"), "worker": 1}, 0.0)
+    study.update({"event": "power", "watts": {"gpu:A": 300.4}, "worker": 1}, 0.0)
+    study.update({"event": "waiting", "for": "GPU-1", "worker": 0}, 0.0)
+    console = Console(width=100, file=io.StringIO())
+    console.print(study.table(0.0))
+    title, *rows = [line.strip() for line in console.file.getvalue().splitlines()]
+
+    assert title.startswith("1 of 3 done · 300 W · about ")
+    assert rows == [
+        "waiting for GPU-1",
+        "abcdefgh  load.batch_size=4 model=[red]  warm-up            300 W",
+    ]
+
+
+def test_with_several_engine_processes_the_result_tells_that_an_experiment_is_done() -> None:
+    """The first of its workers that ends well is not the last one."""
+    study = StudyProgress({**STUDY, "restarts": 2})
+    study.update(of("a", {"event": "outcome", "outcome": "done"}), 1.0)
+    assert study.done == 1
+    study.update({"event": "result", "id": "a", "outcome": "done"}, 2.0)
+    study.update({"event": "result", "id": "b", "outcome": "interrupted"}, 2.0)
+
+    assert (study.done, study.failed) == (2, 0)
+
+
+def test_hours_are_told_as_hours() -> None:
+    """A study may take days."""
+    assert StudyProgress(planned(0, a=361)).line(0.0) == "0 of 1 done · about 1:01:30 left"
+
+
+def test_plain_lines_of_a_study(capsys, monkeypatch) -> None:
+    """Warnings, each trial with its experiment, each result with how it ended, and what is waited for."""
+    monkeypatch.setenv("COLUMNS", "120")
+    ended = {"event": "result", "id": "abc", "outcome": "done", "valid": True, "error": None}
+    with progress(0, quiet=False) as emit:
+        emit(STUDY)
+        emit({"event": "warning", "message": "1 experiment goes on elsewhere"})
+        emit({"event": "waiting", "for": "GPU-1 (process 7, other)"})
+        emit({"event": "waited"})
+        emit(of("abcdefghij", phase("warm-up")))
+        emit(of("abcdefghij", TRIAL))
+        emit(ended)
+        emit({**ended, "id": "d", "valid": False})
+        emit({**ended, "id": "e", "outcome": "oom", "valid": False, "error": "[too] large"})
+
+    assert capsys.readouterr().err.splitlines() == [
+        "warning: 1 experiment goes on elsewhere",
+        "waiting for GPU-1 (process 7, other)",
+        "1 of 3 done · abcdefgh warm-up · about 2:20 left",
+        "abcdefgh trial 1: 911.8 tok/s · 0.04387 J/output token",
+        "abc done",
+        "d done: not valid",
+        "e oom: [too] large",
+    ]
+
+
+def test_a_table_or_progress_that_nobody_reads_is_told_to_the_command() -> None:
+    """Which ends with its own status; rich by itself would end with 1, as if experiments had failed."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    with pytest.raises(BrokenPipeError), os.fdopen(writer, "w", buffering=1) as closed:
+        new_console(file=closed).print("a line")
+
+
+def test_plain_lines_are_whole(capsys, monkeypatch) -> None:
+    """In a log each event is one line, however long, so that it can be searched for."""
+    monkeypatch.setattr("sys.stderr.isatty", lambda: False, raising=False)
+    why = "word " * 40 + "end"
+    with progress(2, quiet=False) as emit:
+        emit({"event": "warning", "message": why})
+
+    assert capsys.readouterr().err == f"warning: {why}\n"
+
+
+def test_who_waits_beside_a_worker_is_told_until_the_wait_is_over() -> None:
+    """An engine process has no worker yet then, whose row it could take."""
+    study = StudyProgress(STUDY)
+    study.update(of("a", phase("load")), 0.0)
+    study.update({"event": "waiting", "for": "GPU-1", "share": [1, 0]}, 0.0)
+    assert "load · waiting for GPU-1" in study.line(0.0)
+    assert [row[2] for row in study.rows()] == ["load", "waiting for GPU-1"]
+    study.update({"event": "waited", "share": [1, 0]}, 0.0)
+    assert "waiting" not in study.line(0.0)
+    assert [row[2] for row in study.rows()] == ["load"]

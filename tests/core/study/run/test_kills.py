@@ -1,0 +1,32 @@
+"""SIGKILL at random moments, to the worker, the command and both; `benchmarks/kills.py` does it a hundred times."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+
+import pytest
+
+SCRIPT = Path(__file__).parents[4] / "benchmarks" / "kills.py"
+
+
+@pytest.fixture
+def kills():
+    """The script as a module."""
+    spec = importlib.util.spec_from_file_location("llem_kills", SCRIPT)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_a_kill_costs_one_trial_at_most(kills) -> None:
+    """None is lost that was stored, none measured twice, no failure told as done, and the study goes on to its end."""
+    table = kills.table(6, seed=1)
+
+    assert set(table) == {"worker", "parent", "both"}
+    for row in table.values():
+        assert row["killed"] >= 1
+        assert row["most_lost"] <= 1
+        assert [row[name] for name in ("doubled", "changed", "false_done", "unfinished", "left_over")] == [0] * 5

@@ -1,0 +1,314 @@
+"""The study's side of a run: shares of the trials, folders, the user's wish to stop, observers."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from llem.errors import ExperimentFailed, LlemError, MachineError, StoreError
+from llem.launchers.base import Launcher
+from llem.launchers.inline import InlineLauncher
+from llem.plugins.registry import registry
+from llem.protocol.events import silent
+from llem.store.store import Store
+from llem.study.run.preflight import Planned
+from llem.study.run.runner import Ran, Terms, default_folder, run_all
+from llem.study.run.stopping import SAME_REQUEST_S, stop_on_interrupt
+
+
+@pytest.fixture
+def plan(short, planned):
+    """A short experiment with these further settings."""
+
+    def _plan(**settings) -> Planned:
+        return planned(**{**short, **settings})
+
+    return _plan
+
+
+def run(planned: Planned, out: Path, launcher: Launcher, stop: threading.Event | None = None, emit=silent):
+    """The production path below the command line."""
+    stop = stop or threading.Event()
+    ran = run_all([planned], out, lambda: launcher, registry(), study={"name": "test"}, emit=emit, stop=stop)
+    return ran.only()
+
+
+class Silent(Launcher):
+    """A worker that ends without a word, with this status; meanwhile the user may ask to stop."""
+
+    name = "silent"
+
+    def __init__(self, status: int, stops: bool = False) -> None:
+        super().__init__()
+        self.status, self.stops, self.launched = status, stops, 0
+
+    def launch(self, order, emit, stop):
+        self.launched += 1
+        if self.stops:
+            stop.set()
+        return self.status
+
+
+def test_a_worker_that_ends_without_a_word_is_a_crash(plan, tmp_path: Path) -> None:
+    """Its status is in the error, the outcome in the store."""
+    with pytest.raises(ExperimentFailed) as caught:
+        run(plan(), tmp_path / "out", Silent(-11))
+    [outcome] = Store.open(tmp_path / "out").outcomes(plan().id)
+
+    assert caught.value.message == "the worker ended with status -11 and no outcome"
+    assert (outcome["outcome"], outcome["error"]) == ("crash", caught.value.message)
+
+
+def test_a_worker_that_was_told_to_stop_before_it_could_listen_was_interrupted(plan, tmp_path: Path) -> None:
+    """SIGTERM ends an interpreter that is still importing; that is the user's wish and no crash."""
+    with pytest.raises(ExperimentFailed) as caught:
+        run(plan(), tmp_path / "out", Silent(-15, stops=True))
+    [outcome] = Store.open(tmp_path / "out").outcomes(plan().id)
+
+    assert (caught.value.code, outcome["outcome"]) == ("interrupted", "interrupted")
+
+
+class StopsAfterwards(InlineLauncher):
+    """The user asks to stop when the first engine process has just ended well."""
+
+    def launch(self, order, emit, stop):
+        status = super().launch(order, emit, stop)
+        stop.set()
+        return status
+
+
+def test_no_further_engine_process_is_started_after_a_wish_to_stop(plan, tmp_path: Path) -> None:
+    """What was measured is kept and computed; the result says that it was interrupted."""
+    planned = plan(trials=2, max_trials=2, restarts=2)
+    with pytest.raises(ExperimentFailed) as caught:
+        run(planned, tmp_path / "out", StopsAfterwards())
+    store = Store.open(tmp_path / "out")
+    result = store.read_result(planned.id)
+
+    assert (caught.value.code, str(tmp_path / "out") in caught.value.hint) == ("interrupted", True)
+    assert result is not None
+    assert (result.outcome, result.trials, result.valid) == ("interrupted", 1, False)
+    assert [document["outcome"] for document in store.outcomes(planned.id)] == ["done"]
+
+
+class Interrupted(Launcher):
+    """The user presses Ctrl-C a second time."""
+
+    name = "interrupted"
+
+    def launch(self, order, emit, stop):
+        raise KeyboardInterrupt
+
+
+def test_a_kill_by_the_user_is_recorded(plan, tmp_path: Path) -> None:
+    """The result is written all the same."""
+    with pytest.raises(ExperimentFailed) as caught:
+        run(plan(), tmp_path / "out", Interrupted())
+    result = Store.open(tmp_path / "out").read_result(plan().id)
+
+    assert caught.value.code == "interrupted"
+    assert result is not None
+    assert (result.outcome, result.error) == ("interrupted", "killed by the user")
+
+
+@pytest.mark.parametrize("when", ["load", "warm-up", "trial"])
+def test_the_first_wish_to_stop_ends_the_run_at_the_next_step(plan, tmp_path: Path, when: str) -> None:
+    """The step that runs is finished and its trial kept; the next does not begin."""
+    stop = threading.Event()
+    seen = []
+
+    def emit(event) -> None:
+        seen.append(event["event"] if event["event"] != "phase" else event["phase"])
+        if event.get("phase") == when:
+            stop.set()
+
+    with pytest.raises(ExperimentFailed) as caught:
+        run(plan(trials=3, max_trials=3), tmp_path / "out", InlineLauncher(), stop, emit)
+    trials = Store.open(tmp_path / "out").trials(plan().id)
+    told = [name for name in seen if name not in ("ended", "worker ended", "result")]
+
+    assert (caught.value.message, caught.value.code) == ("stopped by the user", "interrupted")
+    assert len(trials) == (1 if when == "trial" else 0)
+    assert told[-2:] == [when, "outcome"]
+
+
+@pytest.mark.parametrize(
+    ("code", "kind"), [(1, ExperimentFailed), (2, LlemError), (3, MachineError)], ids=["failed", "user", "machine"]
+)
+def test_the_workers_error_keeps_its_kind(plan, tmp_path: Path, code: int, kind: type[LlemError]) -> None:
+    """Message, hint, code and exit code are those of the error in the worker."""
+
+    class Refuses(Launcher):
+        name = "refuses"
+
+        def launch(self, order, emit, stop):
+            error = {"message": "no", "hint": "yes", "code": "why", "exit_code": code}
+            emit({"event": "outcome", "id": plan().id, "outcome": "invalid", "error": error})
+            return 1
+
+    with pytest.raises(kind) as caught:
+        run(plan(), tmp_path / "out", Refuses())
+
+    assert (caught.value.message, caught.value.hint, caught.value.code) == ("no", "yes", "why")
+    assert caught.value.exit_code == code
+
+
+def test_a_folder_that_holds_something_is_left_alone(plan, tmp_path: Path) -> None:
+    """Nobody's results are written over, and no worker is started."""
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "thesis.txt").write_text("mine")
+    launcher = Silent(0)
+    with pytest.raises(StoreError) as caught:
+        run(plan(), tmp_path / "out", launcher)
+
+    assert caught.value.code == "store_exists"
+    assert launcher.launched == 0
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["thesis.txt"]
+
+
+@pytest.mark.parametrize(
+    ("name", "begins"),
+    [("mine", "mine-2"), ("../up/and away", "up-and-away-2"), ("...", "llem-2"), ("Größe", "Größe-2")],
+)
+def test_a_default_folder_lies_in_the_results_folder(tmp_path: Path, name: str, begins: str) -> None:
+    """Whatever the study is called."""
+    folder = default_folder(str(tmp_path), name)
+
+    assert folder.parent == tmp_path
+    assert folder.name.startswith(begins)
+
+
+def test_default_folders_are_new(tmp_path: Path) -> None:
+    """Also when several are made within a second."""
+    made = []
+    for _ in range(4):
+        made.append(default_folder(str(tmp_path), "mine"))
+        made[-1].mkdir()
+
+    assert len(set(made)) == 4
+
+
+@pytest.mark.usefixtures("own_signals")
+@pytest.mark.parametrize(
+    ("number", "again"), [(signal.SIGINT, "press Ctrl-C again"), (signal.SIGTERM, "send SIGTERM again")]
+)
+def test_the_first_interrupt_asks_and_the_second_insists(capsys, number: signal.Signals, again: str) -> None:
+    """An event, then KeyboardInterrupt; afterwards the handler is what it was."""
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    before = signal.getsignal(number)
+    with stop_on_interrupt() as stop:
+        assert not stop.is_set()
+        os.kill(os.getpid(), number)
+        assert stop.wait(5)
+        if number == signal.SIGTERM:
+            signal.raise_signal(number)  # as `timeout` does, at once: no second request
+            time.sleep(SAME_REQUEST_S)
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(number)
+
+    assert again in capsys.readouterr().err
+    assert signal.getsignal(number) is before
+
+
+@pytest.mark.usefixtures("own_signals")
+def test_a_program_keeps_its_own_handler_of_sigterm() -> None:
+    """It may have more to end than llem."""
+    seen: list[int] = []
+    signal.signal(signal.SIGTERM, lambda number, _: seen.append(number))
+    with stop_on_interrupt() as stop:
+        signal.raise_signal(signal.SIGTERM)
+        assert not stop.is_set()
+
+    assert seen == [signal.SIGTERM]
+
+
+def test_in_another_thread_signals_are_left_alone() -> None:
+    """A program may call llem from a thread, where Python allows no handlers."""
+    found = []
+
+    def call() -> None:
+        with stop_on_interrupt() as stop:
+            found.append(stop.is_set())
+
+    thread = threading.Thread(target=call)
+    thread.start()
+    thread.join()
+
+    assert found == [False]
+
+
+# several experiments
+
+
+def run_several(planned: list[Planned], out: Path, launcher: Launcher, stop=None, emit=silent, **terms) -> Ran:
+    """As a study runs them."""
+    study = {"name": "test", "experiments": [one.id for one in planned]}
+    stop = stop or threading.Event()
+    return run_all(planned, out, lambda: launcher, registry(), study=study, emit=emit, stop=stop, terms=Terms(**terms))
+
+
+def test_experiments_that_share_an_engine_share_workers(plan, tmp_path: Path) -> None:
+    """One worker for each engine process; each experiment's engine processes are numbered from 0."""
+    several = [plan(trials=2, max_trials=2, restarts=2, sampling={"seed": seed}) for seed in (1, 2)]
+    events: list[dict] = []
+    ran = run_several(several, tmp_path / "out", InlineLauncher(), emit=events.append)
+    store = Store.open(tmp_path / "out")
+
+    assert [result.id for result in ran.results] == [one.id for one in several]
+    assert (ran.errors, ran.interrupted) == ({}, None)
+    assert sorted(path.name for path in (tmp_path / "out" / "workers").iterdir()) == ["0", "1"]
+    assert [[trial.restart for trial in store.trials(one.id)] for one in several] == [[0, 1], [0, 1]]
+    assert [event["experiments"] for event in events if event["event"] == "worker"] == [2, 2]
+    assert sorted(event["id"] for event in events if event["event"] == "result") == sorted(one.id for one in several)
+
+
+def apart(plan, count: int, **settings) -> list[Planned]:
+    """Experiments each of which needs an engine of its own."""
+    return [plan(echo={"token_seconds": 0.001 + n / 1e5}, **settings) for n in range(count)]
+
+
+def test_a_study_goes_on_after_a_worker_that_failed(plan, tmp_path: Path) -> None:
+    """Each failure is an outcome and an error by id."""
+    several = apart(plan, 2)
+    ran = run_several(several, tmp_path / "out", Silent(-11))
+
+    assert [result.outcome for result in ran.results] == ["crash", "crash"]
+    assert set(ran.errors) == {one.id for one in several}
+
+
+@pytest.mark.parametrize(
+    "launcher", [StopsAfterwards(), Silent(-15, stops=True), Interrupted()], ids=lambda one: one.name
+)
+def test_a_wish_to_stop_leaves_the_rest_of_a_study_undone(plan, tmp_path: Path, launcher: Launcher) -> None:
+    """After the first experiment, whether it ended or not; what did not begin has no folder."""
+    ran = run_several(apart(plan, 3), tmp_path / "out", launcher)
+
+    [result] = ran.results
+    assert ran.interrupted is not None
+    assert ran.interrupted.code == "interrupted"
+    assert Store.open(tmp_path / "out").experiment_ids() == (result.id,)
+
+
+def test_a_store_that_cannot_be_written_ends_the_study(plan, tmp_path: Path) -> None:
+    """There is no sense in measuring what cannot be kept."""
+
+    several = apart(plan, 2)
+    began: list[str] = []
+
+    class Occupies(Silent):
+        def launch(self, order, emit, stop):
+            [name] = Store.open(tmp_path / "out").experiment_ids()
+            began.append(name)
+            [other] = [one.id for one in several if one.id != name]
+            (tmp_path / "out" / "experiments" / other).write_text("in the way")
+            return super().launch(order, emit, stop)
+
+    with pytest.raises(LlemError):
+        run_several(several, tmp_path / "out", Occupies(0))
+
+    assert Store.open(tmp_path / "out").experiment_ids() == tuple(began)
