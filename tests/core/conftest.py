@@ -202,7 +202,7 @@ def make_trial(
     t0,
     t1,
     *,
-    restart=0,
+    process=0,
     domains=(NVML,),
     extra=(),
     experiment_id="exp-one",
@@ -216,7 +216,7 @@ def make_trial(
     return Trial(
         experiment_id=experiment_id,
         index=index,
-        restart=restart,
+        process=process,
         started_at="2026-11-24T10:00:00Z",
         t0_ns=t0,
         t1_ns=t1,
@@ -352,11 +352,11 @@ def modelled(domain, joules, scope):
     return EnergyReading("codecarbon", domain, scope, "modelled", "CodeCarbon", joules)
 
 
-def baseline(watts, *, restart=0, phase="before", seconds=20):
+def baseline(watts, *, process=0, phase="before", seconds=20):
     """Idle at a steady power, and the rows it was read from."""
     t0, t1 = 10 * S, (10 + seconds) * S
     rows = trace(watts, t0, t1)
-    return BaselineReading(restart, phase, t0, t1, energy_readings(rows, (NVML,), t0, t1)), rows
+    return BaselineReading(process, phase, t0, t1, energy_readings(rows, (NVML,), t0, t1)), rows
 
 
 def experiment_document(experiment_id="exp-one", **config):
@@ -368,7 +368,7 @@ def experiment_document(experiment_id="exp-one", **config):
         "preset": "standard",
         "load": {"kind": "offline", "batch_size": 2},
         "sampling": {"ignore_eos": True},
-        "restarts": 1,
+        "processes": 1,
         "token_times": False,
         "target_half_width": 0.01,
         **config,
@@ -377,11 +377,11 @@ def experiment_document(experiment_id="exp-one", **config):
     return {"id": experiment_id, "config": resolved, "sources": {"dtype": "default"}, "model": model}
 
 
-def engine_document(restart=0, *, cuda=True, architecture=ARCHITECTURE, domains=(NVML,), **more):
-    """engine-<restart>.json on an H200, or on a CPU."""
+def engine_document(process=0, *, cuda=True, architecture=ARCHITECTURE, domains=(NVML,), **more):
+    """engine-<process>.json on an H200, or on a CPU."""
     device = {"device": "cuda", "gpus": [GPU[4:]], "names": ["NVIDIA H200"]} if cuda else {"device": "cpu"}
     return {
-        "restart": restart,
+        "process": process,
         "effective": {"dtype": "bfloat16"},
         "architecture": attrs.asdict(architecture) if architecture else None,
         "environment": "abc",
@@ -394,9 +394,9 @@ def engine_document(restart=0, *, cuda=True, architecture=ARCHITECTURE, domains=
     }
 
 
-def outcome_document(restart=0, outcome="done", error=None, findings=()):
-    """outcome-<restart>.json."""
-    return {"restart": restart, "outcome": outcome, "error": error, "findings": list(findings)}
+def outcome_document(process=0, outcome="done", error=None, findings=()):
+    """outcome-<process>.json."""
+    return {"process": process, "outcome": outcome, "error": error, "findings": list(findings)}
 
 
 def window(index, seconds=10):
@@ -408,24 +408,24 @@ def window(index, seconds=10):
 WATTS = (600.0, 601.0, 599.0, 600.5, 599.5)
 
 
-def fill(store, experiment_id="exp-one", *, restarts=1, token_times=False, per_restart=5):
+def fill(store, experiment_id="exp-one", *, processes=1, token_times=False, per_process=5):
     """A whole experiment on one GPU: trials at about 600 W, 123 W idle, CodeCarbon's modelled CPU and RAM beside."""
-    document = experiment_document(experiment_id, restarts=restarts, token_times=token_times)
+    document = experiment_document(experiment_id, processes=processes, token_times=token_times)
     store.write_experiment(experiment_id, document)
-    for restart in range(restarts):
+    for process in range(processes):
         library = ("codecarbon", Domain("cpu:0", "cpu", "modelled", "CodeCarbon", method="window"))
-        store.write_engine(experiment_id, engine_document(restart, domains=(NVML, library)))
+        store.write_engine(experiment_id, engine_document(process, domains=(NVML, library)))
         for phase in ("before", "after"):
-            store.write_baseline(experiment_id, *baseline(123.0 + restart, restart=restart, phase=phase))
-        for i in range(per_restart):
-            index = restart * per_restart + i
+            store.write_baseline(experiment_id, *baseline(123.0 + process, process=process, phase=phase))
+        for i in range(per_process):
+            index = process * per_process + i
             t0, t1 = window(index)
-            rows = trace(WATTS[i % len(WATTS)] + restart, t0, t1)
+            rows = trace(WATTS[i % len(WATTS)] + process, t0, t1)
             requests = request_rows(index, t0, t1, token_times=token_times, first=index * 8)
             extra = (modelled("cpu:0", 425.0 + i, "cpu"), modelled("dram", 100.0, "dram"))
-            trial = make_trial(index, rows, requests, t0, t1, restart=restart, extra=extra, experiment_id=experiment_id)
+            trial = make_trial(index, rows, requests, t0, t1, process=process, extra=extra, experiment_id=experiment_id)
             store.write_trial(trial, rows, requests)
-        store.write_outcome(experiment_id, outcome_document(restart))
+        store.write_outcome(experiment_id, outcome_document(process))
     from llem.metrics.verify import recompute
 
     store.write_result(recompute(store, experiment_id))

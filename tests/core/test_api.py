@@ -96,9 +96,9 @@ def test_trials_end_early_when_the_interval_is_narrow(tmp_path: Path, short) -> 
 
 
 def test_trials_are_spread_over_engine_processes(tmp_path: Path, short) -> None:
-    """With restarts each process loads anew and takes its share; together they are as many as asked."""
+    """With processes each process loads anew and takes its share; together they are as many as asked."""
     events: list[dict] = []
-    settings = {**short, "preset": "publication", "trials": 3, "max_trials": 3, "restarts": 2}
+    settings = {**short, "preset": "publication", "trials": 3, "max_trials": 3, "processes": 2}
     settings["warmup"] = {"seconds": 0.0, "batches": 1}
     result = llem.run(out=tmp_path / "out", on_event=events.append, **settings)
     store = Store.open(tmp_path / "out")
@@ -106,8 +106,8 @@ def test_trials_are_spread_over_engine_processes(tmp_path: Path, short) -> None:
     trial = ["phase trial", "trial"]
 
     assert (result.outcome, result.trials) == ("done", 3)
-    assert [(t.index, t.restart) for t in store.trials(result.id)] == [(0, 0), (1, 1), (2, 0)]
-    assert [engine["restart"] for engine in store.engines(result.id)] == [0, 1]
+    assert [(t.index, t.process) for t in store.trials(result.id)] == [(0, 0), (1, 1), (2, 0)]
+    assert [engine["process"] for engine in store.engines(result.id)] == [0, 1]
     assert transcript(events) == [*one, *trial, *trial, "outcome", *one, *trial, "outcome"]
     assert [e["trial"] for e in events if e["event"] == "trial"] == [0, 2, 1]
     assert verify(store) == []

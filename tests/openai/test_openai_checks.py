@@ -26,7 +26,7 @@ REFUSED = [
     ({"command": "no-such-program --port 1"}, {}, "openai.command", "there is no program 'no-such-program'"),
     ({"command": [sys.executable, "--api-key", "x"]}, {}, "openai.command", "environment variable"),
     ({"ready_timeout_s": 5.0}, {}, "openai.ready_timeout_s", "no effect without command"),
-    ({}, {"restarts": 2}, "restarts", "not restarted"),
+    ({}, {"processes": 2}, "processes", "not restarted"),
     ({}, {"dtype": "bfloat16"}, "dtype", "set `dtype: auto` (as a flag, `--set dtype=auto`)"),
     ({}, {"weights_seed": 3}, "weights_seed", "leave weights_seed out"),
     ({"endpoint": "chat", "prompt": "token_ids"}, {}, "openai.prompt", "text only"),

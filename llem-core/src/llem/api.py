@@ -23,7 +23,7 @@ from llem.store.store import Store
 from llem.study.plan.document import study_document
 from llem.study.plan.expand import Study
 from llem.study.plan.load import load
-from llem.study.run.machine import this_gpu
+from llem.study.plan.memory import this_gpu
 from llem.study.run.preflight import Planned, plan_study
 from llem.study.run.runner import Ran, Terms, default_folder, run_all
 from llem.study.run.stopping import stop_on_interrupt

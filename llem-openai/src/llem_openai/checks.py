@@ -88,8 +88,11 @@ def _server(options: OpenAIOptions, experiment: Experiment) -> Iterator[Refusal]
     if not words:
         if options.ready_timeout_s is not None:
             yield "openai.ready_timeout_s", "has no effect without command: nothing is started"
-        if experiment.restarts > 1:
-            yield "restarts", f"is {experiment.restarts}, and a server that runs already is not restarted; give command"
+        if experiment.processes > 1:
+            yield (
+                "processes",
+                f"is {experiment.processes}, and a server that runs already is not restarted; give command",
+            )
         return
     if shutil.which(words[0]) is None:
         yield path, f"there is no program {words[0]!r}; give its full path, or activate its environment"

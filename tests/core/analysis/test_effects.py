@@ -160,7 +160,7 @@ def test_pairs_one_by_one_have_the_interval_of_their_trials(tmp_path, make):
     }
     store = Store.create(tmp_path / "pairs", document)
     for name in points:
-        make.fill(store, name, per_restart=1 if name == "exp-thr" else 5)
+        make.fill(store, name, per_process=1 if name == "exp-thr" else 5)
     two, three = Results.open(store).by_pair("d", [METRIC])
 
     assert (two.value, two.value_id, two.ratio, two.method) == ("b", "exp-two", 1.0, "paired_by_block")

@@ -41,7 +41,7 @@ CHANGES = {
     "trials": ({"trials": 6}, False),
     "max_trials": ({"max_trials": 11}, False),
     "target_half_width": ({"target_half_width": 0.5}, False),
-    "restarts": ({"restarts": 2}, False),
+    "processes": ({"processes": 2}, False),
     "token_times": ({"token_times": True}, True),
     "options": ({"echo.bits": 4}, True),
     "meter_options": ({"meters": ["codecarbon"], "codecarbon.country": "SE"}, False),
@@ -238,7 +238,7 @@ ignored = st.fixed_dictionaries(
     optional={
         "model": st.text(min_size=1, max_size=5),
         "trials": st.integers(1, 40),
-        "restarts": st.integers(1, 3),
+        "processes": st.integers(1, 3),
         "target_half_width": st.floats(0, 1),
         "meters": st.none() | st.just(["codecarbon"]) | st.just([]),
     },

@@ -370,7 +370,7 @@ numbers = st.floats(0, 1e6, allow_nan=False)
 durations = st.floats(0, DAY_S)
 optional_share = st.none() | st.floats(0, 1)
 limits = st.builds(Slo, preset=st.sampled_from(list(SLO_PRESETS)), tpot_s=st.none() | numbers) | st.builds(
-    Slo, e2el_s=numbers, percentile=st.floats(0, 1)
+    Slo, e2el_s=numbers, attainment=st.floats(0, 1)
 )
 loads = (
     st.builds(OfflineLoad, batch_size=st.integers(1))
@@ -426,7 +426,7 @@ def experiments(draw, registry):
         trials=trials,
         max_trials=draw(st.integers(trials, 99)),
         target_half_width=draw(numbers),
-        restarts=draw(st.integers(1, 9)),
+        processes=draw(st.integers(1, 9)),
         token_times=False,  # true is for offline loads alone
         options=draw(options[backend]),
         meter_options={"codecarbon": carbon(country="SE")} if "codecarbon" in (meters or ()) else {},

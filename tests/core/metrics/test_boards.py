@@ -20,31 +20,31 @@ A, B, C = (f"gpu:GPU-{letter * 8}-0000" for letter in "abc")
 
 
 class Mixed:
-    """An experiment whose engine processes ran on boards that a test names; trial i is of process `restarts[i]`."""
+    """An experiment whose engine processes ran on boards that a test names; trial i is of process `processes[i]`."""
 
-    def __init__(self, make, boards, restarts, watts=(600.0, 600.0, 600.0, 630.0, 630.0), names=None):
-        self.make, self.boards, self.restarts = make, boards, restarts
+    def __init__(self, make, boards, processes, watts=(600.0, 600.0, 600.0, 630.0, 630.0), names=None):
+        self.make, self.boards, self.processes = make, boards, processes
         self.domains = [[(m, attrs.evolve(d, name=name)) for m, d in [make.NVML] for name in one] for one in boards]
         self.engines = [
             make.engine_document(
-                restart,
-                domains=self.domains[restart],
+                process,
+                domains=self.domains[process],
                 device={
                     "device": "cuda" if one else "cpu",
                     "gpus": [name[4:] for name in one],
                     "names": [(names or {}).get(name, "NVIDIA H200") for name in one],
                 },
             )
-            for restart, one in enumerate(boards)
+            for process, one in enumerate(boards)
         ]
         self.trials, self.traces, self.requests, self.baselines = [], {}, {}, []
-        for index, restart in enumerate(restarts):
+        for index, process in enumerate(processes):
             t0, t1 = make.window(index)
             self.traces[index] = tuple(
-                row for name in boards[restart] for row in make.trace(watts[index], t0, t1, domain=name)
+                row for name in boards[process] for row in make.trace(watts[index], t0, t1, domain=name)
             )
             self.requests[index] = make.request_rows(index, t0, t1, batch_size=128, outputs=512)
-            health = {name: {"utilisation_percent": {"mean": 99.0}} for name in boards[restart]}
+            health = {name: {"utilisation_percent": {"mean": 99.0}} for name in boards[process]}
             self.trials.append(
                 make.make_trial(
                     index,
@@ -52,17 +52,17 @@ class Mixed:
                     self.requests[index],
                     t0,
                     t1,
-                    restart=restart,
-                    domains=self.domains[restart],
+                    process=process,
+                    domains=self.domains[process],
                     health=health,
                 )
             )
 
-    def idle(self, restart, watts, phase="before"):
+    def idle(self, process, watts, phase="before"):
         """A baseline of all boards of an engine process."""
-        one, _ = self.make.baseline(watts, restart=restart, phase=phase)
-        rows = [r for name in self.boards[restart] for r in self.make.trace(watts, one.t0_ns, one.t1_ns, domain=name)]
-        readings = energy_readings(rows, self.domains[restart], one.t0_ns, one.t1_ns)
+        one, _ = self.make.baseline(watts, process=process, phase=phase)
+        rows = [r for name in self.boards[process] for r in self.make.trace(watts, one.t0_ns, one.t1_ns, domain=name)]
+        readings = energy_readings(rows, self.domains[process], one.t0_ns, one.t1_ns)
         self.baselines.append(attrs.evolve(one, readings=readings))
 
     def without(self, index, *domains):
@@ -72,8 +72,8 @@ class Mixed:
         self.trials[index] = attrs.evolve(trial, energies=kept)
 
     def result(self):
-        experiment = self.make.experiment_document(restarts=1)
-        outcomes = [self.make.outcome_document(restart) for restart in range(len(self.boards))]
+        experiment = self.make.experiment_document(processes=1)
+        outcomes = [self.make.outcome_document(process) for process in range(len(self.boards))]
         return compute_result(
             experiment, self.engines, self.trials, self.baselines, self.requests, outcomes, self.traces
         )
@@ -111,14 +111,14 @@ def test_net_subtracts_the_idle_power_of_that_board(moved):
 
 def test_idle_drift_is_of_one_board(moved):
     """Before and after on each board by itself: two boards that idle differently have not drifted."""
-    for restart, watts in ((0, 120.0), (1, 150.0)):
-        moved.idle(restart, watts)
-        moved.idle(restart, watts, "after")
+    for process, watts in ((0, 120.0), (1, 150.0)):
+        moved.idle(process, watts)
+        moved.idle(process, watts, "after")
     assert "idle_drift" not in {found.code for found in moved.result().findings}
     moved.baselines.pop()
     moved.idle(1, 160.0, "after")
     [drift] = [found for found in moved.result().findings if found.code == "idle_drift"]
-    assert (drift.evidence["domain"], drift.evidence["restart"]) == (B, 1)
+    assert (drift.evidence["domain"], drift.evidence["process"]) == (B, 1)
 
 
 def test_a_domain_is_of_the_trials_that_ran_there(moved):
@@ -272,7 +272,7 @@ def test_stored_and_computed_again(moved, tmp_path):
     store.write_experiment("exp-one", moved.make.experiment_document())
     for engine in moved.engines:
         store.write_engine("exp-one", engine)
-        store.write_outcome("exp-one", moved.make.outcome_document(engine["restart"]))
+        store.write_outcome("exp-one", moved.make.outcome_document(engine["process"]))
     for trial in moved.trials:
         store.write_trial(trial, moved.traces[trial.index], moved.requests[trial.index])
     store.write_result(recompute(store, "exp-one"))

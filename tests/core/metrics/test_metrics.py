@@ -102,10 +102,10 @@ def test_denominators(make):
     assert found["requests_per_s"].value == pytest.approx(0.8)
 
 
-def test_net_uses_the_same_restart(make):
+def test_net_uses_the_same_process(make):
     """Net subtracts the idle power of the engine process the trial ran in."""
-    case = Case(make, 1, restart=1)
-    case.baselines = [make.baseline(100.0)[0], make.baseline(123.0, restart=1)[0]]
+    case = Case(make, 1, process=1)
+    case.baselines = [make.baseline(100.0)[0], make.baseline(123.0, process=1)[0]]
     assert case.metrics()["energy_net_j"].value == pytest.approx(6000.0 - 1230.0, rel=1e-3)
 
 

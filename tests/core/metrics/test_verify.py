@@ -53,7 +53,7 @@ def test_untouched(store):
 def test_two_restarts_with_token_times(tmp_path, make):
     """Two engine processes with two baselines, token times and modelled meters verify too."""
     made = Store.create(tmp_path / "out", {})
-    make.fill(made, restarts=2, token_times=True)
+    make.fill(made, processes=2, token_times=True)
     result = made.read_result("exp-one")
     assert verify(made) == []
     assert (result.trials, result.outcome) == (10, "done")
@@ -103,7 +103,7 @@ def test_last_digits_differ_between_machines(store, factor, same):
         ("t0_ns", 1_045_000_000_001),
         ("t1_ns", 1_055_000_000_001),
         ("peak_memory_bytes", 18_000_000_000),
-        ("restart", 1),
+        ("process", 1),
     ],
 )
 def test_changed_trial_fields(store, field, value):

@@ -72,7 +72,7 @@ def test_fingerprint_of_a_folder_follows_its_content_not_its_place(folder: Path,
     """A renamed copy has the same fingerprint; other weights or another configuration do not."""
     first = resolve_model(str(folder)).fingerprint
     (folder / "README.md").write_text("words about the model")
-    moved = folder.rename(tmp_path / "elsewhere")
+    moved = folder.rename(tmp_path / "moved_boards")
     assert resolve_model(str(moved)).fingerprint == first
     (moved / "model.safetensors").write_bytes(b"x" * 11)
     second = resolve_model(str(moved)).fingerprint

@@ -25,12 +25,12 @@ def planned(trials: int, **experiments: int) -> dict:
     """The event `study`: one engine process, with so many trials of one experiment or of each that is named."""
     each = experiments or {"abcdefghij": trials}
     plan = {name: {"trials": count, "trial_s": 10.0, "warm_up_s": 30.0} for name, count in each.items()}
-    share = {"share": [0, 0], "experiments": plan, "before_s": 30.0, "after_s": 20.0}
-    facts = {"experiments": len(each), "done": 0, "restarts": 1, "parallel": 1, "gap_s": 0.0}
-    return {"event": "study", **facts, "shares": [share]}
+    job = {"job": [0, 0], "experiments": plan, "before_s": 30.0, "after_s": 20.0}
+    facts = {"experiments": len(each), "done": 0, "processes": 1, "parallel": 1, "gap_s": 0.0}
+    return {"event": "study", **facts, "jobs": [job]}
 
 
-WORKER = {"event": "worker", "worker": 0, "share": [0, 0]}
+WORKER = {"event": "worker", "worker": 0, "job": [0, 0]}
 
 
 def phase(name: str, seconds: float | None = None) -> dict:
@@ -209,7 +209,7 @@ def test_a_study_on_a_terminal_is_a_table() -> None:
 
 def test_with_several_engine_processes_the_result_tells_that_an_experiment_is_done() -> None:
     """The first of its workers that ends well is not the last one."""
-    study = StudyProgress({**STUDY, "restarts": 2})
+    study = StudyProgress({**STUDY, "processes": 2})
     study.update(of("a", {"event": "outcome", "outcome": "done"}), 1.0)
     assert study.done == 1
     study.update({"event": "result", "id": "a", "outcome": "done"}, 2.0)
@@ -271,9 +271,9 @@ def test_who_waits_beside_a_worker_is_told_until_the_wait_is_over() -> None:
     """An engine process has no worker yet then, whose row it could take."""
     study = StudyProgress(STUDY)
     study.update(of("a", phase("load")), 0.0)
-    study.update({"event": "waiting", "for": "GPU-1", "share": [1, 0]}, 0.0)
+    study.update({"event": "waiting", "for": "GPU-1", "job": [1, 0]}, 0.0)
     assert "load · waiting for GPU-1" in study.line(0.0)
     assert [row[2] for row in study.rows()] == ["load", "waiting for GPU-1"]
-    study.update({"event": "waited", "share": [1, 0]}, 0.0)
+    study.update({"event": "waited", "job": [1, 0]}, 0.0)
     assert "waiting" not in study.line(0.0)
     assert [row[2] for row in study.rows()] == ["load"]

@@ -11,24 +11,24 @@ from hypothesis import strategies as st
 from llem.progress.time_left import TimeLeft
 
 
-def share(
-    number: int, trials: dict[str, int], *, restart: int = 0, trial_s: float = 10.0, warm_up_s: float = 5.0
+def job(
+    number: int, trials: dict[str, int], *, process: int = 0, trial_s: float = 10.0, warm_up_s: float = 5.0
 ) -> dict:
     """The plan of an engine process: baselines of 6 s and 4 s around trials of so many experiments."""
     experiments = {
         name: {"trials": count, "trial_s": trial_s, "warm_up_s": warm_up_s} for name, count in trials.items()
     }
-    return {"share": [number, restart], "experiments": experiments, "before_s": 6.0, "after_s": 4.0}
+    return {"job": [number, process], "experiments": experiments, "before_s": 6.0, "after_s": 4.0}
 
 
-def study(*shares: dict, parallel: int = 1, gap_s: float = 0.0) -> dict:
+def study(*jobs: dict, parallel: int = 1, gap_s: float = 0.0) -> dict:
     """The event with which a study begins."""
-    return {"event": "study", "parallel": parallel, "gap_s": gap_s, "shares": list(shares)}
+    return {"event": "study", "parallel": parallel, "gap_s": gap_s, "jobs": list(jobs)}
 
 
-def begins(number: int = 0, worker: int = 0, restart: int = 0) -> dict:
-    """A worker begins with a share."""
-    return {"event": "worker", "worker": worker, "share": [number, restart]}
+def begins(number: int = 0, worker: int = 0, process: int = 0) -> dict:
+    """A worker begins with a job."""
+    return {"event": "worker", "worker": worker, "job": [number, process]}
 
 
 def phase(name: str, of: str | None = None, worker: int = 0) -> dict:
@@ -54,7 +54,7 @@ def ended(of: str, outcome: str, worker: int = 0) -> dict:
 
 def test_each_part_is_counted_once_and_by_itself() -> None:
     """Baselines, warm-ups and trials of the plan; then a load that took a minute is not taken for a trial's time."""
-    left = TimeLeft(study(share(0, {"a": 2, "b": 2})))
+    left = TimeLeft(study(job(0, {"a": 2, "b": 2})))
     steps = [
         (0.0, None, 6 + 2 * 5 + 4 * 10 + 4),
         (0.0, begins(), 60),
@@ -89,7 +89,7 @@ def test_each_part_is_counted_once_and_by_itself() -> None:
 
 def test_what_failed_takes_no_more_time() -> None:
     """Neither its trials nor its warm-up, in any engine process; and a failure's time is no trial's."""
-    left = TimeLeft(study(share(0, {"a": 1, "b": 1}), share(0, {"a": 1, "b": 1}, restart=1)))
+    left = TimeLeft(study(job(0, {"a": 1, "b": 1}), job(0, {"a": 1, "b": 1}, process=1)))
     assert left.seconds(0.0) == 2 * (6 + 2 * 15 + 4)
     for now, event in ((0, begins()), (0, phase("load")), (0, phase("warm-up", "a")), (100, ended("a", "oom"))):
         left.update(event, now)
@@ -102,7 +102,7 @@ def test_what_failed_takes_no_more_time() -> None:
 
 def test_a_worker_that_dies_begins_anew() -> None:
     """What it had measured is kept; the engine is loaded again, as long as it took, and the rest warmed up again."""
-    left = TimeLeft(study(share(0, {"a": 2, "b": 1})))
+    left = TimeLeft(study(job(0, {"a": 2, "b": 1})))
     for now, event in (
         (0, begins()), (0, phase("load")), (20, phase("baseline before")), (26, phase("warm-up", "a")),
         (31, calibrated("a", 10.0)), (41, trial("a")), (41, ended("b", "crash")), (41, {"event": "worker ended"}),
@@ -117,14 +117,14 @@ def test_a_worker_that_dies_begins_anew() -> None:
 
 def test_settling_comes_before_every_trial_but_the_first() -> None:
     """Which would seem shorter than those to come; an experiment alone has its engine all the time."""
-    left = TimeLeft(study(share(0, {"a": 2, "b": 0})))
+    left = TimeLeft(study(job(0, {"a": 2, "b": 0})))
     for now, event in ((0, begins()), (0, phase("warm-up", "a")), (5, calibrated("a", 10.0, settle_s=3.0))):
         left.update(event, now)
     assert left.seconds(5.0) == 2 * 13 + 4
     left.update(trial("a"), 16.0)
     assert left.seconds(16.0) == (11 + 3) + 4
 
-    left = TimeLeft(study(share(0, {"a": 2})))
+    left = TimeLeft(study(job(0, {"a": 2})))
     for now, event in ((0, begins()), (0, phase("warm-up", "a")), (5, calibrated("a", 10.0, settle_s=3.0))):
         left.update(event, now)
     assert left.seconds(5.0) == 2 * 10 + 4
@@ -132,7 +132,7 @@ def test_settling_comes_before_every_trial_but_the_first() -> None:
 
 def test_without_a_meter_there_are_no_baselines() -> None:
     """The plan cannot know that; the first calibration does, for all engines to come."""
-    left = TimeLeft(study(share(0, {"a": 1}), share(1, {"b": 1})))
+    left = TimeLeft(study(job(0, {"a": 1}), job(1, {"b": 1})))
     for now, event in ((0, begins()), (0, phase("warm-up", "a")), (5, calibrated("a", 10.0) | {"after_s": 0.0})):
         left.update(event, now)
 
@@ -141,7 +141,7 @@ def test_without_a_meter_there_are_no_baselines() -> None:
 
 def test_trials_beyond_the_least_leave_the_end_to_come() -> None:
     """While an interval is too wide nobody knows how many more there will be; the last baseline is still due."""
-    left = TimeLeft(study(share(0, {"a": 1})))
+    left = TimeLeft(study(job(0, {"a": 1})))
     for now, event in ((0, begins()), (0, phase("warm-up", "a")), (5, calibrated("a", 10.0)), (15, trial("a"))):
         left.update(event, now)
     left.update(phase("trial", "a"), 15.0)
@@ -153,9 +153,9 @@ def test_trials_beyond_the_least_leave_the_end_to_come() -> None:
 
 def test_workers_side_by_side_share_what_is_left() -> None:
     """No sooner than the longest of them is through."""
-    left = TimeLeft(study(*(share(n, {f"{n}a": 1}) for n in range(4)), parallel=2))
+    left = TimeLeft(study(*(job(n, {f"{n}a": 1}) for n in range(4)), parallel=2))
     assert left.seconds(0.0) == 4 * 25 / 2
-    left = TimeLeft(study(share(0, {"a": 9}), share(1, {"b": 1}), parallel=2))
+    left = TimeLeft(study(job(0, {"a": 9}), job(1, {"b": 1}), parallel=2))
     assert left.seconds(0.0) == 6 + 5 + 90 + 4
     for worker, name in enumerate("ab"):
         left.update(begins(worker, worker), 0.0)
@@ -166,7 +166,7 @@ def test_workers_side_by_side_share_what_is_left() -> None:
 
 def test_of_other_engines_what_is_known_here_is_taken() -> None:
     """What comes on top of a window, and how long a load takes; of this engine's own experiments before all others."""
-    left = TimeLeft(study(share(0, {"a": 1}), share(1, {"b": 1, "c": 1}, trial_s=20.0), gap_s=1.0))
+    left = TimeLeft(study(job(0, {"a": 1}), job(1, {"b": 1, "c": 1}, trial_s=20.0), gap_s=1.0))
     for now, event in (
         (0, begins()), (0, phase("load")), (30, phase("warm-up", "a")), (35, calibrated("a", 15.0)), (55, trial("a")),
         (55, {"event": "worker ended", "worker": 0}),
@@ -225,12 +225,12 @@ def as_it_was(engines: list[list[tuple[str, float, float, float]]]) -> Iterator[
 )
 def test_real_studies_are_foreseen_within_a_factor_of_two(engines, window_s: float, warm_up_s: float) -> None:
     """From the first trial's end on, at every event, and however different the experiments' batches are."""
-    shares = []
+    jobs = []
     for number, trials in enumerate(engines):
         names = [name for name, *_ in trials]
         planned = {name: names.count(name) for name in names}
-        shares.append(share(number, planned, trial_s=window_s, warm_up_s=warm_up_s) | {"after_s": 4.5})
-    left, events = TimeLeft(study(*shares)), list(as_it_was(engines))
+        jobs.append(job(number, planned, trial_s=window_s, warm_up_s=warm_up_s) | {"after_s": 4.5})
+    left, events = TimeLeft(study(*jobs)), list(as_it_was(engines))
     end, measured = events[-1][0], 0
     assert [now for now, _ in events] == sorted(now for now, _ in events)
 
@@ -251,7 +251,7 @@ def test_real_studies_are_foreseen_within_a_factor_of_two(engines, window_s: flo
 )  # fmt: skip
 def test_whatever_comes_it_is_a_time(steps: list[tuple[str, str, float]]) -> None:
     """Never negative, and never more for waiting."""
-    left, now = TimeLeft(study(share(0, {"a": 2, "b": 1}), share(1, {"c": 1}), parallel=2)), 0.0
+    left, now = TimeLeft(study(job(0, {"a": 2, "b": 1}), job(1, {"c": 1}), parallel=2)), 0.0
     left.update(begins(), now)
     for what, name, took in steps:
         now += took

@@ -113,11 +113,11 @@ def test_the_traceback_of_an_engines_error_is_in_the_log(tmp_path: Path, lab) ->
 def test_a_failure_ends_the_run_before_the_next_engine_process(tmp_path: Path, lab) -> None:
     """What failed once is not loaded again."""
     events: list[dict] = []
-    settings = {**failing(lab, "load", "oom"), "restarts": 3, "trials": 3, "max_trials": 3}
+    settings = {**failing(lab, "load", "oom"), "processes": 3, "trials": 3, "max_trials": 3}
     with pytest.raises(llem.ExperimentFailed):
         llem.run(out=tmp_path / "out", launcher="inline", on_event=events.append, **settings)
 
-    assert [event["restart"] for event in events if event["event"] == "worker"] == [0]
+    assert [event["process"] for event in events if event["event"] == "worker"] == [0]
 
 
 def test_meters_are_opened_before_the_engine(tmp_path: Path, lab, monkeypatch) -> None:

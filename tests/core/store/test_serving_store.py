@@ -21,7 +21,7 @@ def served(tmp_path, make):
     for rate in (5, 10, 20):
         name = f"rate-{rate}"
         load = {"kind": "open", "request_rate": float(rate), "capacity_share": None}
-        slo = {"preset": None, "ttft_s": 0.5, "tpot_s": None, "e2el_s": None, "percentile": 0.99}
+        slo = {"preset": None, "ttft_s": 0.5, "tpot_s": None, "e2el_s": None, "attainment": 0.99}
         store.write_experiment(name, make.experiment_document(name, load=load, slo=slo))
         store.write_engine(name, make.engine_document())
         for index in range(2):

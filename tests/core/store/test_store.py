@@ -29,7 +29,7 @@ def test_every_document_is_versioned(store):
     """Each JSON file carries schema_version."""
     assert len(store.documents()) == 13
     for path in store.documents():
-        assert json.loads(path.read_text())["schema_version"] == 2, path
+        assert json.loads(path.read_text())["schema_version"] == 3, path
 
 
 def test_round_trip(store, make):
@@ -85,8 +85,8 @@ def test_nothing_is_overwritten(store, make):
     base, rows = make.baseline(1.0)
     attempts = [
         lambda: store.write_experiment("exp-one", {}),
-        lambda: store.write_engine("exp-one", {"restart": 0}),
-        lambda: store.write_outcome("exp-one", {"restart": 0, "outcome": "oom"}),
+        lambda: store.write_engine("exp-one", {"process": 0}),
+        lambda: store.write_outcome("exp-one", {"process": 0, "outcome": "oom"}),
         lambda: store.write_baseline("exp-one", base, rows),
         lambda: store.write_trial(trial, (), ()),
         lambda: store.write_result(store.read_result("exp-one")),
@@ -159,7 +159,7 @@ def test_damaged_rows_are_named(store):
 def test_too_new_and_too_old_are_two_errors(store):
     """A newer file says upgrade; an older one without a step says which version reads it."""
     path = store.path / "study.json"
-    path.write_text('{"schema_version": 3}')
+    path.write_text('{"schema_version": 4}')
     with pytest.raises(StoreError, match="newer llem") as caught:
         Store.open(store.path)
     assert (caught.value.code, caught.value.hint) == ("store_too_new", "upgrade llem-core")
@@ -195,7 +195,7 @@ def test_full_disk_leaves_nothing(store, monkeypatch, failing):
         monkeypatch.setattr(files.os, "link", full)
         monkeypatch.setattr(files.os, "replace", full)
     with pytest.raises(MachineError, match="no space left") as caught:
-        store.write_outcome("exp-one", {"restart": 7})
+        store.write_outcome("exp-one", {"process": 7})
     monkeypatch.undo()
     assert (caught.value.code, caught.value.exit_code) == ("disk_full", 3)
     assert sorted(store.path.rglob("*")) == before
@@ -217,7 +217,7 @@ def test_permission_by_errno(store, monkeypatch):
 
     monkeypatch.setattr(files.tempfile, "mkstemp", refused)
     with pytest.raises(MachineError, match="no permission") as caught:
-        store.write_outcome("exp-one", {"restart": 7})
+        store.write_outcome("exp-one", {"process": 7})
     assert "-o" in caught.value.hint
 
 
@@ -228,15 +228,15 @@ def test_file_systems_without_hard_links(store, monkeypatch):
         raise OSError(errno.EOPNOTSUPP, "not supported")
 
     monkeypatch.setattr(files.os, "link", unsupported)
-    store.write_outcome("exp-one", {"restart": 7, "outcome": "done"})
+    store.write_outcome("exp-one", {"process": 7, "outcome": "done"})
     with pytest.raises(StoreError, match="never overwritten"):
-        store.write_outcome("exp-one", {"restart": 7, "outcome": "done"})
+        store.write_outcome("exp-one", {"process": 7, "outcome": "done"})
 
 
 def test_not_a_number_is_refused(store):
     """NaN cannot enter the store: what was not measured is null."""
     with pytest.raises(StoreError, match="null, with a reason"):
-        store.write_outcome("exp-one", {"restart": 7, "value": float("nan")})
+        store.write_outcome("exp-one", {"process": 7, "value": float("nan")})
 
 
 def test_find_by_prefix(store, make):
@@ -269,7 +269,7 @@ def test_unfinished_experiment_has_no_result(store, make):
         ("study.json", {"experiments": 3}, "`experiments` must be a list, got the number 3"),
         ("experiments/exp-one/experiment.json", {"model": {}}, "`model.weights` is missing"),
         ("experiments/exp-one/experiment.json", {"config": None}, "`config` must be a section, got null"),
-        ("experiments/exp-one/engine-0.json", {"restart": "0"}, "`restart` must be an integer, got the text '0'"),
+        ("experiments/exp-one/engine-0.json", {"process": "0"}, "`process` must be an integer, got the text '0'"),
         ("experiments/exp-one/engine-0.json", {"findings": [{"code": "x"}]}, "`findings[0].severity` is missing"),
         ("experiments/exp-one/outcome-0.json", {"outcome": None}, "`outcome` must be text, got null"),
     ],

@@ -39,7 +39,7 @@ NOT_OF_THE_ENGINE = frozenset(
         "trials",
         "max_trials",
         "target_half_width",
-        "restarts",
+        "processes",
     )
 )
 

@@ -56,8 +56,7 @@ def plan(
 
 def _gpu(memory: str | None) -> Callable[[], GpuKind | None]:
     """What is known of the GPUs: as given, else of this machine, which is only asked if an experiment may use one."""
-    from llem.study.plan.memory import GpuKind, parse_bytes
-    from llem.study.run.machine import this_gpu
+    from llem.study.plan.memory import GpuKind, parse_bytes, this_gpu
 
     if memory is None:
         return this_gpu

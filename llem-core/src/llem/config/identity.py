@@ -39,7 +39,7 @@ EXECUTION = (
 #: Fields that enter through the fingerprint of the model they lead to.
 THROUGH_MODEL = ("model", "revision", "weights_seed")
 #: Fields that do not.
-NOT_EXECUTION = ("max_trials", "meter_options", "meters", "preset", "restarts", "slo", "target_half_width", "trials")
+NOT_EXECUTION = ("max_trials", "meter_options", "meters", "preset", "processes", "slo", "target_half_width", "trials")
 
 #: Floats up to here hold every whole number exactly.
 _EXACT = 2**53

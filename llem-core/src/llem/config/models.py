@@ -124,7 +124,7 @@ class Experiment:
     target_half_width: float = option(
         0.01, help="Stop adding trials when the 95 % interval's half-width is below this share.", validator=at_least(0)
     )
-    restarts: int = option(1, help="Engine processes the trials are spread over.", validator=between(1, MOST))
+    processes: int = option(1, help="Engine processes the trials are spread over.", validator=between(1, MOST))
     token_times: bool = option(
         False,
         help="Record the time of every token of an offline load (TTFT, TPOT, ITL); slows the engine, which a finding "
@@ -162,6 +162,6 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
         "trials": 10,
         "max_trials": 20,
         "warmup.seconds": 120.0,
-        "restarts": 2,
+        "processes": 2,
     },
 }

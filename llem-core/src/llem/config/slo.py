@@ -43,7 +43,7 @@ class Slo:
     ttft_s: float | None = option(None, help="Time to the first token, at most.", unit="s", validator=at_least(0))
     tpot_s: float | None = option(None, help="Time per further token, at most.", unit="s", validator=at_least(0))
     e2el_s: float | None = option(None, help="Time to the last token, at most.", unit="s", validator=at_least(0))
-    percentile: float = option(
+    attainment: float = option(
         0.99, help="Share of the requests that must keep every limit for the objective to be met.",
         validator=between(0, 1),
     )  # fmt: skip

@@ -43,7 +43,7 @@ def baseline(
     process.rest(LEAD_S)
     readings, rows, findings = instruments.end(t0, t1)
     process.findings += findings
-    return BaselineReading(process.order.restart, phase, t0, t1, readings), rows
+    return BaselineReading(process.order.process, phase, t0, t1, readings), rows
 
 
 def warm_up(session: Session) -> None:

@@ -104,12 +104,12 @@ class Session:
         return requests
 
     def facts(self) -> Mapping[str, Any]:
-        """What `engine-<restart>.json` holds, schema version aside."""
+        """What `engine-<process>.json` holds, schema version aside."""
         process, engine, instruments = self.process, self.live_engine, self.live_instruments
         architecture = engine.architecture()
         gpus = {gpu.uuid: gpu.name for gpu in process.nvml.gpus()} if process.nvml else {}
         return {
-            "restart": process.order.restart,
+            "process": process.order.process,
             "worker": process.order.worker,
             "experiments": len(process.order.experiments),
             "environment": process.environment or "",

@@ -71,7 +71,7 @@ def finish(
     trial = Trial(
         experiment_id=session.id,
         index=index,
-        restart=session.order.restart,
+        process=session.order.process,
         started_at=started,
         t0_ns=window[0],
         t1_ns=window[1],

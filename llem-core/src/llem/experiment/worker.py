@@ -109,10 +109,10 @@ class _Shift:
         except Exception as error:  # a meter may raise anything
             failed = _no_stop(error)
             message = f"the idle baseline after the trials failed: {failed.message}"
-            found = finding("baseline_failed", message, restart=lead.order.restart)
+            found = finding("baseline_failed", message, process=lead.order.process)
             lead.process.emit({"event": "warning", "message": found.message})
             for one in begun:
-                one.store.add_engine_finding(one.id, lead.order.restart, found)
+                one.store.add_engine_finding(one.id, lead.order.process, found)
 
     def _check(self, session: Session) -> bool:
         try:
@@ -142,7 +142,7 @@ class _Shift:
     def _is_due(self, name: str, index: int) -> bool:
         """Whether this trial is measured however narrow the interval is."""
         experiment = self._sessions[name].experiment
-        return index < max(experiment.trials, experiment.restarts)
+        return index < max(experiment.trials, experiment.processes)
 
     def _enough(self, name: str) -> bool:
         session = self._sessions[name]

@@ -39,7 +39,7 @@ class Place:
 
 
 def place_of(engine: Mapping[str, Any]) -> Place:
-    """From engine-<restart>.json. Places are equal where the boards are."""
+    """From engine-<process>.json. Places are equal where the boards are."""
     device = engine.get("device", {})
     boards = sorted(zip(device.get("gpus", ()), device.get("names", ()), strict=True))
     gpus, names = tuple(uuid for uuid, _ in boards), tuple(name or "" for _, name in boards)
@@ -48,11 +48,11 @@ def place_of(engine: Mapping[str, Any]) -> Place:
 
 def several_boards(engines: Sequence[Mapping[str, Any]], trials: Sequence[Trial]) -> Iterable[Finding]:
     """`several_boards` when trials ran at more than one place, with the mean energy per output token at each."""
-    places = {engine["restart"]: place_of(engine) for engine in engines}
+    places = {engine["process"]: place_of(engine) for engine in engines}
     found: dict[Place, list[Trial]] = {}
     for trial in trials:
-        if trial.restart in places:
-            found.setdefault(places[trial.restart], []).append(trial)
+        if trial.process in places:
+            found.setdefault(places[trial.process], []).append(trial)
     if len(found) < 2:
         return
     what = "sets of GPUs" if any(place.gpus for place in found) else "environments"

@@ -14,9 +14,9 @@ __all__ = ["domain_metrics"]
 
 def domain_metrics(trials: Sequence[Trial], baselines: Sequence[BaselineReading]) -> tuple[DomainMetrics, ...]:
     """Every domain by every meter, by itself, over the trials that ran where it is: `n` says how many those are."""
-    expected = {restart: {key_of(one) for one in readings} for restart, readings in expected_readings(trials).items()}
+    expected = {process: {key_of(one) for one in readings} for process, readings in expected_readings(trials).items()}
     return tuple(
-        _domain(first, [trial for trial in trials if key_of(first) in expected[trial.restart]], baselines)
+        _domain(first, [trial for trial in trials if key_of(first) in expected[trial.process]], baselines)
         for first in distinct(trials)
     )
 
@@ -27,7 +27,7 @@ def _domain(first: EnergyReading, trials: Sequence[Trial], baselines: Sequence[B
     readings = [reading_of(trial.energies, key) for trial in trials]
     energies = [gross(trial, (key,)) for trial in trials]
     powers = [energy.scaled(1 / trial.duration_s) for energy, trial in zip(energies, trials, strict=True)]
-    idle = [idle_power(baselines, restart, key) for restart in sorted({trial.restart for trial in trials})]
+    idle = [idle_power(baselines, process, key) for process in sorted({trial.process for trial in trials})]
     return DomainMetrics(
         meter=first.meter,
         domain=first.domain,

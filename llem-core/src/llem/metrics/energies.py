@@ -59,7 +59,7 @@ class Headline:
 
     def of(self, trial: Trial) -> tuple[Key, ...]:
         """The domains of one trial."""
-        return self.keys.get(trial.restart, ())
+        return self.keys.get(trial.process, ())
 
 
 def key_of(reading: EnergyReading) -> Key:
@@ -85,11 +85,11 @@ def expected_readings(trials: Sequence[Trial]) -> dict[int, list[EnergyReading]]
     boards: dict[int, set[str]] = {}
     for trial in trials:
         seen = {reading.domain for reading in trial.energies if reading.scope == "gpu"}
-        boards.setdefault(trial.restart, set()).update(seen, trial.health)
+        boards.setdefault(trial.process, set()).update(seen, trial.health)
     alike: dict[Hashable, list[Trial]] = {}
     for trial in trials:
-        alike.setdefault(frozenset(boards[trial.restart]) or trial.restart, []).append(trial)
-    return {trial.restart: found for group in alike.values() for found in [distinct(group)] for trial in group}
+        alike.setdefault(frozenset(boards[trial.process]) or trial.process, []).append(trial)
+    return {trial.process: found for group in alike.values() for found in [distinct(group)] for trial in group}
 
 
 def headline(trials: Sequence[Trial]) -> Headline | None:
@@ -101,14 +101,14 @@ def headline(trials: Sequence[Trial]) -> Headline | None:
     """
     expected = expected_readings(trials)
     for kind, scopes in SCOPES:
-        chosen = {restart: _choice(readings, kind, scopes) for restart, readings in expected.items()}
-        coverage = {restart: _coverage(readings) for restart, readings in chosen.items()}
+        chosen = {process: _choice(readings, kind, scopes) for process, readings in expected.items()}
+        coverage = {process: _coverage(readings) for process, readings in chosen.items()}
         whole = functools.reduce(operator.or_, coverage.values(), Counter[Key]())
         if whole:
             present = {scope for _, scope in whole}
             keys = {
-                restart: tuple(key_of(reading) for reading in readings) if coverage[restart] == whole else ()
-                for restart, readings in chosen.items()
+                process: tuple(key_of(reading) for reading in readings) if coverage[process] == whole else ()
+                for process, readings in chosen.items()
             }
             return Headline(keys, "+".join(name for name in scopes if name in present), kind)
     return None
@@ -160,10 +160,10 @@ def gross(trial: Trial, keys: Sequence[Key]) -> Value:
     return _total([_joules(trial.energies, key) for key in keys])
 
 
-def idle_power(baselines: Sequence[BaselineReading], restart: int, key: Key) -> Value:
+def idle_power(baselines: Sequence[BaselineReading], process: int, key: Key) -> Value:
     """Watts of one engine process at rest before its trials, in one domain."""
     for baseline in baselines:
-        if baseline.restart == restart and baseline.phase == "before" and reading_of(baseline.readings, key):
+        if baseline.process == process and baseline.phase == "before" and reading_of(baseline.readings, key):
             return _joules(baseline.readings, key).scaled(1 / baseline.duration_s)
     return Value(None, reason="no_baseline")
 
@@ -171,11 +171,11 @@ def idle_power(baselines: Sequence[BaselineReading], restart: int, key: Key) -> 
 def trusted(baselines: Sequence[BaselineReading], engines: Sequence[Mapping[str, Any]]) -> list[BaselineReading]:
     """Idle of engine processes whose last baseline failed is None: whether it stayed as it was, nobody knows."""
     failed = {
-        engine["restart"]
+        engine["process"]
         for engine in engines
         if any(found["code"] == "baseline_failed" for found in engine.get("findings", ()))
     }
-    return [_blank(one) if one.restart in failed else one for one in baselines]
+    return [_blank(one) if one.process in failed else one for one in baselines]
 
 
 def _blank(baseline: BaselineReading) -> BaselineReading:
@@ -186,7 +186,7 @@ def _blank(baseline: BaselineReading) -> BaselineReading:
 def net(trial: Trial, baselines: Sequence[BaselineReading], keys: Sequence[Key]) -> Value:
     """Gross minus the idle power of the same engine process over the same time. May be negative; never clamped."""
     energy = gross(trial, keys)
-    idle = _total([idle_power(baselines, trial.restart, key) for key in keys])
+    idle = _total([idle_power(baselines, trial.process, key) for key in keys])
     if energy.value is None or idle.value is None:
         return energy if energy.value is None else idle
     bound = None

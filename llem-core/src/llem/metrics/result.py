@@ -9,7 +9,7 @@ from llem.findings import Finding
 from llem.meters.trace import TraceRow
 from llem.metrics.boards import several_boards
 from llem.metrics.catalogue import compute_metrics
-from llem.metrics.checks.findings import check_all, merge
+from llem.metrics.checks.trials import check_all, merge
 from llem.metrics.domains import domain_metrics
 from llem.metrics.energies import trusted
 from llem.metrics.flow import Flow, flow_of
@@ -37,11 +37,11 @@ def compute_result(
 
     Args:
         experiment: the document experiment.json.
-        engines: engine-<restart>.json of every engine process that loaded, by restart.
+        engines: engine-<process>.json of every engine process that loaded, by process.
         trials: by index.
         baselines: idle measurements.
         requests, traces: rows by trial index.
-        outcomes: outcome-<restart>.json of every engine process that ended, by restart.
+        outcomes: outcome-<process>.json of every engine process that ended, by process.
     """
     setup = setup_of(experiment, engines)
     baselines = trusted(baselines, engines)
@@ -96,10 +96,10 @@ def _outcome(setup: Setup, trials: Sequence[Trial], outcomes: Sequence[Mapping[s
         return "interrupted", f"no engine process ended; trials that are stored: {len(trials)}"
     if outcomes[-1]["outcome"] != "done":
         return outcomes[-1]["outcome"], outcomes[-1].get("error")
-    wanted = max(setup.trials, setup.restarts)
+    wanted = max(setup.trials, setup.processes)
     if len(trials) < wanted:
         return "interrupted", f"{len(trials)} of {wanted} trials are stored"
-    processes = len({trial.restart for trial in trials})
-    if processes < setup.restarts:
-        return "interrupted", f"{processes} of {setup.restarts} engine processes have trials"
+    processes = len({trial.process for trial in trials})
+    if processes < setup.processes:
+        return "interrupted", f"{processes} of {setup.processes} engine processes have trials"
     return "done", None

@@ -40,8 +40,8 @@ class Setup:
         return str(self.config.get("preset", ""))
 
     @property
-    def restarts(self) -> int:
-        return int(self.config.get("restarts", 1))
+    def processes(self) -> int:
+        return int(self.config.get("processes", 1))
 
     @property
     def trials(self) -> int:
@@ -89,7 +89,7 @@ def _ceiling(engine: Mapping[str, Any], dtype: str) -> tuple[Ceiling | None, str
 
 
 def setup_of(experiment: Mapping[str, Any], engines: Sequence[Mapping[str, Any]]) -> Setup:
-    """Facts from experiment.json and the engine-<restart>.json that exist."""
+    """Facts from experiment.json and the engine-<process>.json that exist."""
     config = experiment["config"]
     engine: Mapping[str, Any] = engines[0] if engines else {}
     known = engine.get("architecture")

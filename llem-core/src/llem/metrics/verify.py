@@ -66,16 +66,16 @@ def verify(store: Store) -> list[Difference]:
 
 def _experiment(store: Store, experiment_id: str) -> Iterator[Difference]:
     folder = f"experiments/{experiment_id}"
-    domains = {engine["restart"]: sampled_domains(engine) for engine in store.engines(experiment_id)}
+    domains = {engine["process"]: sampled_domains(engine) for engine in store.engines(experiment_id)}
     for baseline in store.baselines(experiment_id):
-        rows = store.baseline_trace(experiment_id, baseline.restart, baseline.phase)
-        again = _energies(rows, domains.get(baseline.restart, ()), baseline.t0_ns, baseline.t1_ns)
-        file = f"{folder}/baseline-{baseline.restart}-{baseline.phase}.json"
+        rows = store.baseline_trace(experiment_id, baseline.process, baseline.phase)
+        again = _energies(rows, domains.get(baseline.process, ()), baseline.t0_ns, baseline.t1_ns)
+        file = f"{folder}/baseline-{baseline.process}-{baseline.phase}.json"
         yield from _compare_energies(file, "readings", baseline.readings, again)
     for trial in store.trials(experiment_id):
         file = f"{folder}/trial-{trial.index}.json"
         rows = store.trace(experiment_id, trial.index)
-        again = _energies(rows, domains.get(trial.restart, ()), trial.t0_ns, trial.t1_ns)
+        again = _energies(rows, domains.get(trial.process, ()), trial.t0_ns, trial.t1_ns)
         yield from _compare_energies(file, "energies", trial.energies, again)
         yield from _compare(file, "", stated(trial), counted(trial, store.requests(experiment_id, trial.index)))
     stored = store.read_result(experiment_id)

@@ -67,7 +67,7 @@ class StudyProgress:
 
     def __init__(self, event: Event) -> None:
         self.experiments, self.done, self.failed = event["experiments"], event["done"], 0
-        self._several = event["restarts"] > 1
+        self._several = event["processes"] > 1
         self._left = TimeLeft(event)
         self._ended: set[str] = set()
         self._points: Mapping[str, Mapping[str, Any]] = event.get("points", {})
@@ -83,10 +83,10 @@ class StudyProgress:
             trial = f"trial {event['trial'] + 1}" if event["phase"] == "trial" else str(event["phase"])
             self._at[worker] = event.get("id") or "", trial
         elif kind in ("waiting", "waited") and "worker" not in event:
-            share = tuple(event.get("share", ()))
-            self._waiting.pop(share, None)
+            job = tuple(event.get("job", ()))
+            self._waiting.pop(job, None)
             if kind == "waiting":
-                self._waiting[share] = f"waiting for {event['for']}"
+                self._waiting[job] = f"waiting for {event['for']}"
         elif kind == "waiting":
             self._at[worker] = "", f"waiting for {event['for']}"
         elif kind == "power" and event["watts"]:  # nothing is read without a meter, which is not 0 W

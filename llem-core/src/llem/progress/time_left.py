@@ -1,6 +1,6 @@
 """How long a run will still take: what is left of its plan, by what the trials so far really took.
 
-A study is shares: what one engine process measures. Each loads an engine once, has a baseline before and after, warms
+A study is jobs: what one engine process measures. Each loads an engine once, has a baseline before and after, warms
 every experiment up once and then takes its trials in turns. Each of these is estimated by itself, since a load of a
 minute and a warm-up come once and not with every trial. What is known of an experiment is what was measured of it,
 from the end of one trial to the end of the next: with lead batches, settling and the pause. Of one that is not known
@@ -22,11 +22,11 @@ __all__ = ["TimeLeft"]
 
 
 @attrs.define(eq=False)
-class _Share:
+class _Job:
     """One engine process: its plan in seconds, and what of it is still to be done.
 
     Attributes:
-        group: shares of one group have the same experiments.
+        group: jobs of one group have the same experiments.
         trials: least number of trials that are left, by experiment.
         trial_s, warm_up_s: planned, by experiment.
         begun: experiments that the present worker has warmed up.
@@ -57,8 +57,8 @@ class TimeLeft:
 
     def __init__(self, event: Event) -> None:
         self._gap_s, self._parallel = float(event["gap_s"]), int(event["parallel"])
-        self._shares = {tuple(one["share"]): _share(one) for one in event["shares"]}
-        self._at: dict[int, _Share] = {}
+        self._jobs = {tuple(one["job"]): _job(one) for one in event["jobs"]}
+        self._at: dict[int, _Job] = {}
         self._loads: dict[int, list[float]] = defaultdict(list)
         self._warm_ups: dict[str, list[float]] = defaultdict(list)
         self._trials: dict[str, list[float]] = defaultdict(list)
@@ -74,9 +74,9 @@ class TimeLeft:
         """Take an event; `now` in seconds."""
         kind, worker = event["event"], event.get("worker", 0)
         if kind == "worker":
-            self._at[worker] = self._shares[tuple(event["share"])]
+            self._at[worker] = self._jobs[tuple(event["job"])]
         elif kind in ("outcome", "result") and event["outcome"] not in ("done", "interrupted"):
-            for one in self._shares.values():  # what failed gets no further worker
+            for one in self._jobs.values():  # what failed gets no further worker
                 one.trials.pop(event["id"], None)
             at = self._at.get(worker)
             if kind == "outcome" and at is not None and at.step in ("warm-up", "trial"):
@@ -96,7 +96,7 @@ class TimeLeft:
             self._settle[event["id"]] = event["settle_s"] if len(at.trial_s) > 1 else 0.0
             at.begun.add(event["id"])
             if not event["after_s"]:  # no meter reads anything, so there are no baselines
-                for one in self._shares.values():
+                for one in self._jobs.values():
                     one.before_s = one.after_s = 0.0
             at.turn_to("trial", now)
             at.settled = True
@@ -107,7 +107,7 @@ class TimeLeft:
             at.trials[event["id"]] = max(at.trials.get(event["id"], 0) - 1, 0)
             at.turn_to("trial", now)
 
-    def _phase(self, at: _Share, phase: str, of: str | None, now: float) -> None:
+    def _phase(self, at: _Job, phase: str, of: str | None, now: float) -> None:
         if at.step == "load":
             self._loads[at.group].append(now - at.since)
         if phase in ("load", "baseline before", "baseline after"):
@@ -122,50 +122,50 @@ class TimeLeft:
 
     def seconds(self, now: float) -> float:
         """Seconds left, with as few trials as are asked for."""
-        shares = self._shares.values()
-        elsewhere = self._trial_on_top(shares) or 0.0, self._warm_up_on_top(shares) or 0.0
-        left = [seconds for share in shares if (seconds := self._of(share, elsewhere, now)) > 0]
+        jobs = self._jobs.values()
+        elsewhere = self._trial_on_top(jobs) or 0.0, self._warm_up_on_top(jobs) or 0.0
+        left = [seconds for job in jobs if (seconds := self._of(job, elsewhere, now)) > 0]
         if not left:
             return 0.0
         return max(max(left), sum(left) / min(self._parallel, len(left)))
 
-    def _of(self, share: _Share, elsewhere: tuple[float, float], now: float) -> float:
-        """Seconds left of one share.
+    def _of(self, job: _Job, elsewhere: tuple[float, float], now: float) -> float:
+        """Seconds left of one job.
 
         Args:
-            elsewhere: what comes on top of the plan of a trial and of a warm-up, where nothing of this share is known.
+            elsewhere: what comes on top of the plan of a trial and of a warm-up, where nothing of this job is known.
         """
-        spent = now - share.since
-        if share.step == "baseline after":
-            return max(share.after_s - spent, 0.0)
-        due = [name for name, count in share.trials.items() if count > 0]
-        if not due and not share.step:
+        spent = now - job.since
+        if job.step == "baseline after":
+            return max(job.after_s - spent, 0.0)
+        due = [name for name, count in job.trials.items() if count > 0]
+        if not due and not job.step:
             return 0.0
-        trial_top, warm_up_top = self._trial_on_top([share]), self._warm_up_on_top([share])
+        trial_top, warm_up_top = self._trial_on_top([job]), self._warm_up_on_top([job])
         trial_top = elsewhere[0] if trial_top is None else trial_top
         warm_up_top = elsewhere[1] if warm_up_top is None else warm_up_top
-        trials = {name: _either(self._trial_s(name), share.trial_s[name] + trial_top) for name in due}
+        trials = {name: _either(self._trial_s(name), job.trial_s[name] + trial_top) for name in due}
         warm_ups = {
-            name: _either(self._warm_up_s(name), share.warm_up_s[name] + warm_up_top)
+            name: _either(self._warm_up_s(name), job.warm_up_s[name] + warm_up_top)
             for name in due
-            if name not in share.begun
+            if name not in job.begun
         }
-        load_s = 0.0 if share.ready or share.step == "baseline before" else self._load_s(share.group)
-        before_s = 0.0 if share.ready else share.before_s
+        load_s = 0.0 if job.ready or job.step == "baseline before" else self._load_s(job.group)
+        before_s = 0.0 if job.ready else job.before_s
         present = {
             "load": load_s,
             "baseline before": before_s,
-            "warm-up": warm_ups.get(share.of or "", 0.0),
-            "trial": trials.get(share.of or "", 0.0),
-        }.get(share.step, 0.0)
-        whole = sum(share.trials[name] * seconds for name, seconds in trials.items())
-        return load_s + before_s + sum(warm_ups.values()) + whole + share.after_s - min(spent, present)
+            "warm-up": warm_ups.get(job.of or "", 0.0),
+            "trial": trials.get(job.of or "", 0.0),
+        }.get(job.step, 0.0)
+        whole = sum(job.trials[name] * seconds for name, seconds in trials.items())
+        return load_s + before_s + sum(warm_ups.values()) + whole + job.after_s - min(spent, present)
 
-    def _trial_on_top(self, shares: Iterable[_Share]) -> float | None:
-        return _on_top({name: plan for one in shares for name, plan in one.trial_s.items()}, self._trial_s)
+    def _trial_on_top(self, jobs: Iterable[_Job]) -> float | None:
+        return _on_top({name: plan for one in jobs for name, plan in one.trial_s.items()}, self._trial_s)
 
-    def _warm_up_on_top(self, shares: Iterable[_Share]) -> float | None:
-        return _on_top({name: plan for one in shares for name, plan in one.warm_up_s.items()}, self._warm_up_s)
+    def _warm_up_on_top(self, jobs: Iterable[_Job]) -> float | None:
+        return _on_top({name: plan for one in jobs for name, plan in one.warm_up_s.items()}, self._warm_up_s)
 
     def _trial_s(self, name: str) -> float | None:
         """How long a trial of an experiment takes, from the end of the one before it; None before it was timed."""
@@ -193,12 +193,12 @@ def _either(known: float | None, guess: float) -> float:
     return guess if known is None else known
 
 
-def _share(one: Mapping[str, Any]) -> _Share:
+def _job(one: Mapping[str, Any]) -> _Job:
     experiments: Mapping[str, Mapping[str, Any]] = one["experiments"]
 
     def column(name: str) -> dict[str, Any]:
         return {which: planned[name] for which, planned in experiments.items()}
 
-    return _Share(
-        one["share"][0], column("trials"), column("trial_s"), column("warm_up_s"), one["before_s"], one["after_s"]
+    return _Job(
+        one["job"][0], column("trials"), column("trial_s"), column("warm_up_s"), one["before_s"], one["after_s"]
     )

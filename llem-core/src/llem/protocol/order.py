@@ -34,12 +34,12 @@ class Gap:
 
 @attrs.frozen
 class WorkOrder:
-    """What one worker does: its share of the trials of experiments that are measured with one engine.
+    """What one worker does: its job of the trials of experiments that are measured with one engine.
 
     Attributes:
         store: the store's folder.
         worker: number of the worker's folder in the store.
-        restart: which engine process of its experiments this is; new for each worker.
+        process: which engine process of its experiments this is; new for each worker.
         experiments: ids of experiments, whose `experiment.json` hold the configurations. The engine is constructed
             for the first of them.
         turns: trials in order. Those beyond the number that its configuration asks for at least are taken only while
@@ -51,7 +51,7 @@ class WorkOrder:
 
     store: str
     worker: int
-    restart: int
+    process: int
     experiments: tuple[str, ...]
     turns: tuple[Turn, ...]
     gap: Gap = Gap()

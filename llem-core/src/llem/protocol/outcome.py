@@ -55,7 +55,7 @@ class Outcomes:
         self.found: dict[str, str] = {}
 
     def done(self, experiment_id: str) -> None:
-        """Every trial of its share is stored."""
+        """Every trial of its job is stored."""
         self._end(experiment_id, "done", None)
 
     def failed(self, experiment_id: str, failed: Failure) -> None:
@@ -71,7 +71,7 @@ class Outcomes:
     def _end(self, experiment_id: str, outcome: str, error: Mapping[str, Any] | None) -> None:
         self.found[experiment_id] = outcome
         document: dict[str, Any] = {
-            "restart": self._order.restart,
+            "process": self._order.process,
             "outcome": outcome,
             "error": None if error is None else error["message"],
             "code": None if error is None else error["code"],

@@ -96,7 +96,7 @@ def _funnel(study: Study) -> Iterator[str]:
 
 def _order(study: Study) -> Iterator[str]:
     engines = len({one.identified.engine for one in study.experiments})
-    loads = len(study.shares)
+    loads = len(study.jobs)
     shared = f"{engines} engine" + ("s" if engines > 1 else "")
     yield f"order: {_how(study.file.order)}; {shared}, loaded {loads} time{'s' if loads > 1 else ''}"
     width = len(str(len(study.experiments)))

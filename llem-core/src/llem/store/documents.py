@@ -36,7 +36,7 @@ _DOMAIN = {"meter": str, "name": str, "scope": str, "kind": str, "instrument": s
 _ARCHITECTURE: dict[Any, Any] = {
     field.name: int | float for field in attrs.fields(Architecture) if field.default is attrs.NOTHING
 }
-_CONFIG = {"load": Maybe({"kind": Maybe(str)}), "sampling": Maybe(dict), "trials": Maybe(int), "restarts": Maybe(int)}
+_CONFIG = {"load": Maybe({"kind": Maybe(str)}), "sampling": Maybe(dict), "trials": Maybe(int), "processes": Maybe(int)}
 
 STUDY: Shape = {
     "experiments": Maybe([str]),
@@ -48,7 +48,7 @@ STUDY: Shape = {
 ENVIRONMENT: Shape = {"host": {"cpu": _TEXT, "threads": int, "memory_bytes": int | float}}
 EXPERIMENT: Shape = {"id": str, "config": _CONFIG, "sources": Maybe(dict), "model": {"weights": str}}
 ENGINE: Shape = {
-    "restart": int,
+    "process": int,
     "effective": Maybe(dict),
     "environment": Maybe(str),
     "architecture": Maybe(_ARCHITECTURE),
@@ -57,7 +57,7 @@ ENGINE: Shape = {
     "probe": Maybe({"requests_per_s": int | float}),
     "findings": _FINDINGS,
 }
-OUTCOME: Shape = {"restart": int, "outcome": str, "error": Maybe(str), "findings": _FINDINGS}
+OUTCOME: Shape = {"process": int, "outcome": str, "error": Maybe(str), "findings": _FINDINGS}
 
 
 def fault(value: Any, shape: Shape, path: str = "") -> str | None:

@@ -23,7 +23,7 @@ __all__ = [
     "Trial",
 ]
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 
 @attrs.frozen
@@ -31,13 +31,13 @@ class BaselineReading:
     """Idle measurement of one engine process: `<phase>` before or after the trials.
 
     Attributes:
-        restart: which engine process.
+        process: which engine process.
         phase: "before" or "after".
         t0_ns, t1_ns: monotonic clock, the discarded beginning excluded.
         readings: energies over that time; power is energy over `duration_s`.
     """
 
-    restart: int
+    process: int
     phase: Literal["before", "after"]
     t0_ns: int
     t1_ns: int
@@ -126,7 +126,7 @@ class Trial:
 
     Attributes:
         index: 0, 1, … over all engine processes.
-        restart: which engine process it ran in.
+        process: which engine process it ran in.
         started_at: UTC, the one wall-clock anchor.
         t0_ns, t1_ns: the window on the monotonic clock.
         batches, requests, input_tokens, output_tokens: work done within the window; padding is not counted.
@@ -147,7 +147,7 @@ class Trial:
 
     experiment_id: str
     index: int
-    restart: int
+    process: int
     started_at: str
     t0_ns: int
     t1_ns: int

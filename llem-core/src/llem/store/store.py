@@ -4,9 +4,9 @@ for, when a study goes on.
 
 study.json                     the study as asked and as resolved
 environments/<hash>.json       machine, GPUs, driver, packages
-experiments/<id>/              experiment.json · engine-<restart>.json · baseline-<restart>-<phase>.json
+experiments/<id>/              experiment.json · engine-<process>.json · baseline-<process>-<phase>.json
                                trial-<n>.json · trial-<n>.power.csv.gz · trial-<n>.requests.csv.gz
-                               outcome-<restart>.json · result.json
+                               outcome-<process>.json · result.json
 workers/<n>/                   what each worker process was told and said
 """
 
@@ -170,56 +170,56 @@ class Store:
         return read_shaped(self.folder(experiment_id) / "experiment.json", EXPERIMENT)
 
     def write_engine(self, experiment_id: str, document: Mapping[str, Any], *, replace: bool = False) -> None:
-        """Store what one engine process (`document["restart"]`) says it runs with.
+        """Store what one engine process (`document["process"]`) says it runs with.
 
         `replace`: the same engine's document, with what was found out about it since it was loaded.
         """
-        path = self.folder(experiment_id) / f"engine-{document['restart']}.json"
+        path = self.folder(experiment_id) / f"engine-{document['process']}.json"
         write_json(path, _versioned(document), replace=replace)
 
-    def add_engine_finding(self, experiment_id: str, restart: int, found: Finding) -> None:
+    def add_engine_finding(self, experiment_id: str, process: int, found: Finding) -> None:
         """Add what was found out about one engine process too late for it to say it itself.
 
         An experiment that did not begin with this engine has no document of it, and nothing to be told.
         """
-        path = self.folder(experiment_id) / f"engine-{restart}.json"
+        path = self.folder(experiment_id) / f"engine-{process}.json"
         if path.exists():
             document = read_shaped(path, ENGINE)
             told = [*document.get("findings", ()), attrs.asdict(found)]
             write_json(path, {**document, "findings": told}, replace=True)
 
     def engines(self, experiment_id: str) -> tuple[dict[str, Any], ...]:
-        """Engine documents by restart."""
+        """Engine documents by process."""
         return tuple(read_shaped(path, ENGINE) for path in self._numbered(experiment_id, r"engine-(\d+)\.json"))
 
     def write_outcome(self, experiment_id: str, document: Mapping[str, Any]) -> None:
-        """Store how one engine process (`document["restart"]`) ended."""
-        write_json(self.folder(experiment_id) / f"outcome-{document['restart']}.json", _versioned(document))
+        """Store how one engine process (`document["process"]`) ended."""
+        write_json(self.folder(experiment_id) / f"outcome-{document['process']}.json", _versioned(document))
 
-    def has_outcome(self, experiment_id: str, restart: int) -> bool:
+    def has_outcome(self, experiment_id: str, process: int) -> bool:
         """Whether it is stored how one engine process ended."""
-        return (self.folder(experiment_id) / f"outcome-{restart}.json").exists()
+        return (self.folder(experiment_id) / f"outcome-{process}.json").exists()
 
     def outcomes(self, experiment_id: str) -> tuple[dict[str, Any], ...]:
-        """Outcome documents by restart."""
+        """Outcome documents by process."""
         return tuple(read_shaped(path, OUTCOME) for path in self._numbered(experiment_id, r"outcome-(\d+)\.json"))
 
     # baselines and trials: rows first, the document last, so that a document never lacks its rows
 
     def write_baseline(self, experiment_id: str, baseline: BaselineReading, rows: Iterable[TraceRow]) -> None:
-        path = self.folder(experiment_id) / f"baseline-{baseline.restart}-{baseline.phase}.json"
+        path = self.folder(experiment_id) / f"baseline-{baseline.process}-{baseline.phase}.json"
         self._refuse(path)
         write(path.with_suffix(".power.csv.gz"), trace_bytes(rows), replace=True)
         write_json(path, dump(baseline))
 
     def baselines(self, experiment_id: str) -> tuple[BaselineReading, ...]:
-        """Baselines by restart, before the trials and after."""
+        """Baselines by process, before the trials and after."""
         paths = self._numbered(experiment_id, r"baseline-(\d+)-(?:before|after)\.json")
         found = [load(read_json(path), BaselineReading, str(path)) for path in paths]
-        return tuple(sorted(found, key=lambda baseline: (baseline.restart, baseline.phase != "before")))
+        return tuple(sorted(found, key=lambda baseline: (baseline.process, baseline.phase != "before")))
 
-    def baseline_trace(self, experiment_id: str, restart: int, phase: str) -> tuple[TraceRow, ...]:
-        return read_trace(self.folder(experiment_id) / f"baseline-{restart}-{phase}.power.csv.gz")
+    def baseline_trace(self, experiment_id: str, process: int, phase: str) -> tuple[TraceRow, ...]:
+        return read_trace(self.folder(experiment_id) / f"baseline-{process}-{phase}.power.csv.gz")
 
     def write_trial(self, trial: Trial, rows: Iterable[TraceRow], requests: Iterable[RequestRow]) -> None:
         """Store a trial and its rows. Rows left by a worker that died before it wrote the trial are replaced."""
@@ -238,7 +238,7 @@ class Store:
         """Indices of the trials that are stored."""
         return self._numbers(experiment_id, r"trial-(\d+)\.json")
 
-    def next_restart(self, experiment_id: str) -> int:
+    def next_process(self, experiment_id: str) -> int:
         """The least number that no engine process of an experiment has."""
         return max(self._numbers(experiment_id, r"(?:engine|outcome|baseline)-(\d+)(?:-\w+)?\.json"), default=-1) + 1
 

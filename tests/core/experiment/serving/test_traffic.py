@@ -267,7 +267,7 @@ def test_a_stock_makes_none_while_it_is_sealed() -> None:
         return made(start, number)
 
     stock = Stock(make)
-    stock.restart(100)
+    stock.begin_at(100)
     asyncio.run(stock.fill(PORTION + 1))
     stock.sealed = True
     before = len(asked)

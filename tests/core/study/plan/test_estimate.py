@@ -6,7 +6,7 @@ import attrs
 import pytest
 
 from llem.config.models import Baseline, Experiment, Warmup
-from llem.study.plan.estimate import Estimate, estimate, estimate_groups, share_plan
+from llem.study.plan.estimate import Estimate, estimate, estimate_groups, job_plan
 
 PLAIN = Experiment(
     backend="echo",
@@ -24,15 +24,15 @@ PLAIN = Experiment(
         ({}, 50.0 + 30.0 + 50.0, 50.0 + 30.0 + 100.0),
         ({"baseline": Baseline(seconds=0.0)}, 30.0 + 50.0, 30.0 + 100.0),
         ({"baseline": Baseline(seconds=5.0, discard_seconds=10.0)}, 21.5 + 30.0 + 50.0, 21.5 + 30.0 + 100.0),
-        ({"restarts": 2}, 2 * 80.0 + 50.0, 2 * 80.0 + 100.0),
-        ({"restarts": 3, "trials": 1, "max_trials": 1}, 3 * 80.0 + 30.0, 3 * 80.0 + 30.0),
+        ({"processes": 2}, 2 * 80.0 + 50.0, 2 * 80.0 + 100.0),
+        ({"processes": 3, "trials": 1, "max_trials": 1}, 3 * 80.0 + 30.0, 3 * 80.0 + 30.0),
     ],
 )
 def test_one_experiment(changes: dict, least_s: float, most_s: float) -> None:
     """Baselines before and after, warm-up, and a window per trial; around each engine process anew."""
     one = attrs.evolve(PLAIN, **changes)
 
-    assert estimate([one]) == Estimate(least_s, most_s, one.restarts)
+    assert estimate([one]) == Estimate(least_s, most_s, one.processes)
 
 
 def test_experiments_add_up() -> None:
@@ -42,8 +42,8 @@ def test_experiments_add_up() -> None:
 
 
 def test_those_that_share_an_engine_share_its_baselines() -> None:
-    """Each has its own warm-up; a gap comes with every trial, and workers side by side share the time."""
-    group = [PLAIN, attrs.evolve(PLAIN, restarts=2)]
+    """Each has its own warm-up; a gap comes with every trial, and workers side by side job the time."""
+    group = [PLAIN, attrs.evolve(PLAIN, processes=2)]
 
     assert estimate_groups([group]) == Estimate(2 * 50.0 + 3 * 30.0 + 100.0, 2 * 50.0 + 3 * 30.0 + 200.0, 2)
     assert estimate_groups([[PLAIN]], gap_s=2.0, parallel=2) == Estimate(140.0 / 2, 200.0 / 2, 1)
@@ -51,9 +51,9 @@ def test_those_that_share_an_engine_share_its_baselines() -> None:
 
 def test_what_an_engine_process_will_do() -> None:
     """Trials that are due, each with its window and pause, warm-ups, and the baselines around them."""
-    experiments = {"a": PLAIN, "b": attrs.evolve(PLAIN, trials=1, restarts=2, window_s=3.0)}
+    experiments = {"a": PLAIN, "b": attrs.evolve(PLAIN, trials=1, processes=2, window_s=3.0)}
     turns = [("b", 1), ("a", 4), ("a", 5), ("b", 2)]
-    plan = share_plan(turns, experiments, gap_s=0.5)
+    plan = job_plan(turns, experiments, gap_s=0.5)
 
     assert (plan["before_s"], plan["after_s"]) == (30.0, 20.0)
     assert plan["experiments"] == {

@@ -65,7 +65,7 @@ def test_an_engine_is_loaded_once_and_blocks_are_taken_in_turn(run) -> None:
         "load", "warm-up 1", "trial 1", "warm-up 2", "trial 2", "trial 2", "trial 1",
     ]  # fmt: skip
     assert ran.outcomes == {1: "done", 2: "done"}
-    assert [(one["worker"], one["restart"], one["experiments"]) for one in engines] == [(0, 0, 2)] * 2
+    assert [(one["worker"], one["process"], one["experiments"]) for one in engines] == [(0, 0, 2)] * 2
     assert verify(ran.store) == []
 
 
@@ -129,11 +129,11 @@ def test_an_engine_that_is_of_no_use_after_it_ran_out_of_memory_is_loaded_anew(r
 def test_a_crash_costs_the_engine_and_not_the_others(run, error: str) -> None:
     """What was measured before stays; the rest is measured with a new engine, whose number is the next one."""
     ran = run([1, 8, 2], {"limit": 4, "error": error}, order={"kind": "reverse"})
-    restarts = {size: [t.restart for t in ran.store.trials(result.id)] for size, result in ran.results.items()}
+    processes = {size: [t.process for t in ran.store.trials(result.id)] for size, result in ran.results.items()}
 
     assert ran.outcomes == {1: "done", 2: "done", 8: "crash"}
     assert ran.trials == {1: 2, 2: 2, 8: 0}
-    assert (restarts[1], restarts[2]) == ([0, 1], [1, 1])
+    assert (processes[1], processes[2]) == ([0, 1], [1, 1])
     assert verify(ran.store) == []
 
 
@@ -148,7 +148,7 @@ def test_the_logs_end_is_stored_with_a_worker_that_died(run) -> None:
 
 def test_an_experiment_that_failed_is_left_out_of_further_engine_processes(run) -> None:
     """And has one result."""
-    ran = run([1, 8], {"limit": 4, "error": "oom"}, base={"restarts": 2})
+    ran = run([1, 8], {"limit": 4, "error": "oom"}, base={"processes": 2})
     told = [event["id"] for event in ran.events if event["event"] == "result"]
 
     assert ran.outcomes == {1: "done", 8: "oom"}
@@ -292,16 +292,16 @@ def test_a_last_baseline_that_fails_is_told_with_all_that_it_was_for(run, monkey
 
 def test_a_worker_that_dies_in_its_last_baseline_is_told_of(run, monkeypatch) -> None:
     """What it measured is done, and does not count as whole."""
-    from llem.study.run.watchdog import Watch
+    from llem.study.run.watchdog import Watchdog
 
-    hear = Watch.__call__
+    hear = Watchdog.__call__
 
     def killing(self, event) -> None:
         hear(self, event)
         if event.get("phase") == "baseline after":
             self._kill()
 
-    monkeypatch.setattr(Watch, "__call__", killing)
+    monkeypatch.setattr(Watchdog, "__call__", killing)
     ran = run([1, 2], base=IDLE)
 
     message = "the idle baseline after the trials failed: the worker ended with status -9"

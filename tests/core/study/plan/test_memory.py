@@ -23,8 +23,8 @@ from llem.study.plan.memory import (
     gib,
     parse_bytes,
     refuse_too_large,
+    this_gpu,
 )
-from llem.study.run.machine import this_gpu
 from llem.testing.fakes import FakeClock, FakeGpu, FakeNvml, Load
 from llem.workloads.lengths import Lognormal, Uniform
 from llem.workloads.synthetic import SyntheticOptions

@@ -10,15 +10,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llem.config.study.order import Order
-from llem.study.plan.schedule import Member, Share, next_share, running_order, schedule, williams_row
+from llem.study.plan.schedule import Job, Member, next_job, running_order, schedule, williams_row
 
 KINDS = ("blocks", "sequential", "reverse", "williams")
 members_lists = st.lists(
     st.tuples(st.integers(0, 3), st.integers(1, 5), st.integers(0, 3), st.integers(1, 3)), min_size=1, max_size=12
 ).map(
     lambda rows: [
-        Member(f"e{number}", f"engine{engine}", trials, trials + more, restarts)
-        for number, (engine, trials, more, restarts) in enumerate(rows)
+        Member(f"e{number}", f"engine{engine}", trials, trials + more, processes)
+        for number, (engine, trials, more, processes) in enumerate(rows)
     ]
 )
 orders = st.builds(Order, kind=st.sampled_from(KINDS), seed=st.integers(0, 5))
@@ -26,40 +26,38 @@ orders = st.builds(Order, kind=st.sampled_from(KINDS), seed=st.integers(0, 5))
 
 def group(count: int, trials: int = 3, **more) -> list[Member]:
     """Experiments that share one engine."""
-    return [Member(f"e{n}", "engine", trials, more.get("most", trials), more.get("restarts", 1)) for n in range(count)]
+    return [Member(f"e{n}", "engine", trials, more.get("most", trials), more.get("processes", 1)) for n in range(count)]
 
 
 @given(members_lists, orders)
 def test_every_trial_is_taken_once_by_the_process_whose_it_is(members: list[Member], order: Order) -> None:
-    """Trial t is process t modulo restarts; a process has experiments of one engine alone, and one trial at least."""
+    """Trial t is process t modulo processes; a process has experiments of one engine alone, and one trial at least."""
     engines = {member.id: member for member in members}
-    shares = schedule(members, order)
-    turns = Counter(turn for share in shares for turn in share.turns)
-    wanted = {(m.id, t) for m in members for t in range(max(m.max_trials, m.trials, m.restarts))}
+    jobs = schedule(members, order)
+    turns = Counter(turn for job in jobs for turn in job.turns)
+    wanted = {(m.id, t) for m in members for t in range(max(m.max_trials, m.trials, m.processes))}
 
     assert set(turns) == wanted
     assert set(turns.values()) == {1}
-    for share in shares:
-        assert {name for name, _ in share.turns} == set(share.experiments)
-        assert len({engines[name].engine for name in share.experiments}) == 1
-        assert all(index % engines[name].restarts == share.restart for name, index in share.turns)
-    assert len({(share.group, share.restart) for share in shares}) == len(shares)
-    assert sorted(running_order(shares)) == sorted(engines)
+    for job in jobs:
+        assert {name for name, _ in job.turns} == set(job.experiments)
+        assert len({engines[name].engine for name in job.experiments}) == 1
+        assert all(index % engines[name].processes == job.process for name, index in job.turns)
+    assert len({(job.group, job.process) for job in jobs}) == len(jobs)
+    assert sorted(running_order(jobs)) == sorted(engines)
 
 
 @given(members_lists, st.sampled_from(["blocks", "reverse", "williams"]), st.integers(0, 5))
 def test_blocks_are_complete(members: list[Member], kind: str, seed: int) -> None:
     """Trials due come before those for wide intervals, and each experiment's in order, one a block."""
-    least = {member.id: max(member.trials, member.restarts) for member in members}
-    restarts = {member.id: member.restarts for member in members}
-    for share in schedule(members, Order(kind=kind, seed=seed)):
-        due = [index < least[name] for name, index in share.turns]
+    least = {member.id: max(member.trials, member.processes) for member in members}
+    processes = {member.id: member.processes for member in members}
+    for job in schedule(members, Order(kind=kind, seed=seed)):
+        due = [index < least[name] for name, index in job.turns]
         assert due == sorted(due, reverse=True)
         for part in (True, False):
             blocks = [
-                index // restarts[name]
-                for (name, index), is_due in zip(share.turns, due, strict=True)
-                if is_due is part
+                index // processes[name] for (name, index), is_due in zip(job.turns, due, strict=True) if is_due is part
             ]
             assert blocks == sorted(blocks)
 
@@ -68,8 +66,8 @@ def test_blocks_are_complete(members: list[Member], kind: str, seed: int) -> Non
 def test_a_williams_design_balances_what_comes_before(count: int, seed: int) -> None:
     """Over all rows each experiment stands at each place equally often and follows each other one equally often."""
     rows = count if count % 2 == 0 else 2 * count
-    [share] = schedule(group(count, rows), Order(kind="williams", seed=seed))
-    blocks = [[name for name, _ in share.turns[n * count : (n + 1) * count]] for n in range(rows)]
+    [job] = schedule(group(count, rows), Order(kind="williams", seed=seed))
+    blocks = [[name for name, _ in job.turns[n * count : (n + 1) * count]] for n in range(rows)]
     follows = Counter(pair for block in blocks for pair in pairwise(block))
     places = Counter((place, name) for block in blocks for place, name in enumerate(block))
 
@@ -85,16 +83,16 @@ def test_a_williams_row_by_hand() -> None:
 
 def test_reverse_goes_there_and_back() -> None:
     """So that a linear drift falls on all alike."""
-    [share] = schedule(group(3, 2), Order(kind="reverse"))
+    [job] = schedule(group(3, 2), Order(kind="reverse"))
 
-    assert [name for name, _ in share.turns] == ["e0", "e1", "e2", "e2", "e1", "e0"]
+    assert [name for name, _ in job.turns] == ["e0", "e1", "e2", "e2", "e1", "e0"]
 
 
 def test_sequential_takes_all_trials_of_one_after_the_other() -> None:
     """Also those for wide intervals, in the file's order, engine process after engine process."""
-    shares = schedule(group(2, 2, most=3, restarts=2), Order(kind="sequential"))
+    jobs = schedule(group(2, 2, most=3, processes=2), Order(kind="sequential"))
 
-    assert [(share.restart, share.turns) for share in shares] == [
+    assert [(job.process, job.turns) for job in jobs] == [
         (0, (("e0", 0), ("e0", 2), ("e1", 0), ("e1", 2))),
         (1, (("e0", 1), ("e1", 1))),
     ]
@@ -122,17 +120,17 @@ def test_a_further_experiment_leaves_the_order_of_the_others() -> None:
 def test_processes_of_a_group_have_orders_of_their_own(kind: str) -> None:
     """And all groups run once before any is loaded again."""
     members = [Member(f"e{n}", f"engine{n % 2}", 4, 4, 2) for n in range(12)]
-    shares = schedule(members, Order(kind=kind))
-    first, second = ([name for name, index in share.turns if index // 2 == 0] for share in shares if share.group == 0)
+    jobs = schedule(members, Order(kind=kind))
+    first, second = ([name for name, index in job.turns if index // 2 == 0] for job in jobs if job.group == 0)
 
-    assert [share.restart for share in shares] == [0, 0, 1, 1]
+    assert [job.process for job in jobs] == [0, 0, 1, 1]
     assert sorted(first) == sorted(second)
     assert first != second
 
 
-def waiting(*pairs: tuple[int, int]) -> list[Share]:
-    """Shares of these groups and restarts."""
-    return [Share(group, restart, (f"e{group}",), ((f"e{group}", restart),)) for group, restart in pairs]
+def waiting(*pairs: tuple[int, int]) -> list[Job]:
+    """Shares of these groups and processes."""
+    return [Job(group, process, (f"e{group}",), ((f"e{group}", process),)) for group, process in pairs]
 
 
 @pytest.mark.parametrize(
@@ -150,15 +148,15 @@ def waiting(*pairs: tuple[int, int]) -> list[Share]:
 )
 def test_a_free_worker_takes_what_ran_on_a_board_that_is_free(left, ran_on, at_work, taken) -> None:
     """Within the round that is due; and where there is none, it takes another rather than wait."""
-    found = next_share(waiting(*left), ran_on, at_work)
+    found = next_job(waiting(*left), ran_on, at_work)
 
-    assert (found.group, found.restart) == taken
+    assert (found.group, found.process) == taken
 
 
 def test_a_board_that_another_study_has_is_not_free() -> None:
     """What ran on a board that is free comes first; with none free it is the first, which then goes to any."""
     left, ran_on = waiting((0, 1), (1, 1)), {0: {"A"}, 1: {"B"}}
 
-    assert next_share(left, ran_on, {}, {"A"}).group == 1
-    assert next_share(left, ran_on, {}, {"A", "B"}).group == 0
-    assert next_share(left, ran_on, {(2, 0): {"B"}}, {"A"}).group == 0
+    assert next_job(left, ran_on, {}, {"A"}).group == 1
+    assert next_job(left, ran_on, {}, {"A", "B"}).group == 0
+    assert next_job(left, ran_on, {(2, 0): {"B"}}, {"A"}).group == 0

@@ -22,7 +22,7 @@ from llem.protocol.order import WorkOrder
 from llem.store.store import Store
 from llem.study.plan.document import study_document
 from llem.study.plan.load import load
-from llem.study.plan.schedule import Member, Share, schedule
+from llem.study.plan.schedule import Job, Member, schedule
 from llem.study.run.gpus import Gpus
 from llem.study.run.pool import side_by_side
 from llem.study.run.preflight import plan_study
@@ -87,7 +87,7 @@ class Recorder(Launcher):
             return -9
         for name in asked.experiments:
             Store.open(asked.store).write_outcome(
-                name, {"restart": asked.restart, "outcome": "invalid", "error": "no", "code": "no", "findings": []}
+                name, {"process": asked.process, "outcome": "invalid", "error": "no", "code": "no", "findings": []}
             )
             emit({"event": "outcome", "id": name, "outcome": "invalid", "error": error})
         return 1
@@ -168,8 +168,8 @@ def test_whom_one_waits_for_is_told(tmp_path: Path) -> None:
     ran = run(tmp_path / "out", emit=emit)
 
     assert told == [
-        {"event": "waiting", "for": "GPU-A (process 7, /results/other)", "share": [0, 0]},
-        {"event": "waited", "share": [0, 0]},
+        {"event": "waiting", "for": "GPU-A (process 7, /results/other)", "job": [0, 0]},
+        {"event": "waited", "job": [0, 0]},
     ]
     assert len(ran.results) == 6
 
@@ -251,26 +251,26 @@ def test_a_study_whose_experiments_take_numbers_of_gpus(tmp_path: Path) -> None:
     assert set(Recorder.seen) == {("GPU-A", "GPU-B")}
 
 
-def boards_of(shares: list[Share], gpus: Gpus, seconds) -> dict[int, list[str]]:
-    """Boards that each group ran on, in order, with two workers; a share holds its board for `seconds(share)`."""
+def boards_of(jobs: list[Job], gpus: Gpus, seconds) -> dict[int, list[str]]:
+    """Boards that each group ran on, in order, with two workers; a job holds its board for `seconds(job)`."""
     found: dict[int, list[str]] = {}
     wanted = experiment()
 
-    def carry_out(share: Share) -> None:
-        with gpus.taken(wanted, threading.Event(), silent, share) as uuids:
-            found.setdefault(share.group, []).append(*uuids)
-            time.sleep(seconds(share))
+    def carry_out(job: Job) -> None:
+        with gpus.taken(wanted, threading.Event(), silent, job) as uuids:
+            found.setdefault(job.group, []).append(*uuids)
+            time.sleep(seconds(job))
 
-    side_by_side(shares, 2, carry_out, gpus, None, threading.Event())  # type: ignore[arg-type] - nothing fails
+    side_by_side(jobs, 2, carry_out, gpus, None, threading.Event())  # type: ignore[arg-type] - nothing fails
     return found
 
 
 @pytest.mark.parametrize("kind", ["blocks", "reverse", "sequential"])
 def test_engine_processes_of_a_group_get_the_board_that_it_had(kind: str) -> None:
     """Whichever worker was free first, in whatever order they are taken."""
-    members = [Member(f"e{number}", number, 3, 3, restarts=3) for number in range(4)]
-    shares = schedule(members, Order(kind=kind, seed=3))
-    found = boards_of(shares, Gpus("me", None, several=True), lambda share: 0.06 + 0.03 * (share.restart % 2))
+    members = [Member(f"e{number}", number, 3, 3, processes=3) for number in range(4)]
+    jobs = schedule(members, Order(kind=kind, seed=3))
+    found = boards_of(jobs, Gpus("me", None, several=True), lambda job: 0.06 + 0.03 * (job.process % 2))
 
     assert [len(boards) for boards in found.values()] == [3] * 4
     assert [len(set(boards)) for boards in found.values()] == [1] * 4
@@ -280,10 +280,10 @@ def test_engine_processes_of_a_group_get_the_board_that_it_had(kind: str) -> Non
 def test_a_board_is_not_left_idle_for_a_group_that_waits_for_another() -> None:
     """Everything ran on one of two: the second worker takes some of it to the other board."""
     gpus = Gpus("me", None, several=True)
-    shares = [Share(group, 1, (f"e{group}",), ((f"e{group}", 1),)) for group in range(4)]
-    for share in shares:
-        gpus.remember(share.group, ["GPU-B"])
-    found = boards_of(shares, gpus, lambda _: 0.1)
+    jobs = [Job(group, 1, (f"e{group}",), ((f"e{group}", 1),)) for group in range(4)]
+    for job in jobs:
+        gpus.remember(job.group, ["GPU-B"])
+    found = boards_of(jobs, gpus, lambda _: 0.1)
 
     assert sorted(board for boards in found.values() for board in boards) == ["GPU-A"] * 2 + ["GPU-B"] * 2
 
@@ -291,16 +291,16 @@ def test_a_board_is_not_left_idle_for_a_group_that_waits_for_another() -> None:
 def test_a_group_does_not_leave_its_board_for_one_that_another_study_has() -> None:
     """While another study has the board of one group, the groups of the other board have their turns there."""
     gpus, other = Gpus("me", None, several=True), gpu_lock("GPU-A")
-    shares = [Share(group, 1, (f"e{group}",), ((f"e{group}", 1),)) for group in range(2)]
+    jobs = [Job(group, 1, (f"e{group}",), ((f"e{group}", 1),)) for group in range(2)]
     for group, board in enumerate(["GPU-A", "GPU-B"]):
         gpus.remember(group, [board])
     other.take("another study")
-    first = gpus.choose(shares)
+    first = gpus.choose(jobs)
     other.let_go()
     gpus.over(first)
 
     assert first.group == 1
-    assert gpus.choose(shares).group == 0, "the board is free again"
+    assert gpus.choose(jobs).group == 0, "the board is free again"
     assert other.take("another study"), "looking at a board does not keep it"
     other.let_go()
 
@@ -320,7 +320,7 @@ def test_a_wait_for_the_studys_own_worker_has_no_limit(tmp_path: Path) -> None:
 class Elsewhere(InlineLauncher):
     """A launcher whose workers choose their GPUs themselves: it knows nothing of the machine they run on."""
 
-    name = "elsewhere"
+    name = "moved_boards"
     same_machine = False
 
 
@@ -372,7 +372,7 @@ class Apart(Launcher):
 
 
 def test_workers_on_machines_of_their_own_are_not_beside_each_other(tmp_path: Path) -> None:
-    """They share no processor whose energy would hold the others' too (the finding `shared_host`)."""
+    """They job no processor whose energy would hold the others' too (the finding `shared_host`)."""
     run(tmp_path / "out", Apart, parallel=2)
     orders = [WorkOrder.read(path) for path in (tmp_path / "out").glob("workers/*/order.json")]
 
@@ -404,9 +404,9 @@ def test_a_worker_elsewhere_locks_what_it_takes(tmp_path: Path, monkeypatch: pyt
 
 def test_the_second_interrupt_kills_every_worker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """And what they were at is recorded."""
-    from llem.study.run import pool as crew
+    from llem.study.run import pool
 
-    wait, calls = crew._wait, []
+    wait, calls = pool._wait, []
 
     def pressed(threads) -> None:
         calls.append(1)
@@ -417,7 +417,7 @@ def test_the_second_interrupt_kills_every_worker(tmp_path: Path, monkeypatch: py
             raise KeyboardInterrupt
         wait(threads)
 
-    monkeypatch.setattr(crew, "_wait", pressed)
+    monkeypatch.setattr(pool, "_wait", pressed)
     monkeypatch.setattr(Recorder, "reset", classmethod(lambda cls: setattr(cls, "seconds", 30.0)))
     Recorder.now, Recorder.most, Recorder.seen, Recorder.killed = set(), 0, [], []
     ran = run(tmp_path / "out", parallel=2)

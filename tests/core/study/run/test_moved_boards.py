@@ -13,7 +13,7 @@ from llem.metrics.boards import place_of
 from llem.plugins.registry import registry
 from llem.store.files import write_json
 from llem.store.store import Store
-from llem.study.run.moved_boards import elsewhere
+from llem.study.run.moved_boards import moved_boards
 from llem.testing.fakes import FakeClock, FakeGpu, FakeNvml, Load
 
 
@@ -60,7 +60,7 @@ def told(store: Store, *, spread: bool = False, **settings) -> list[str]:
     """What is warned of when every experiment of the store goes on."""
     going_on = dict.fromkeys(store.experiment_ids(), experiment(**settings))
     places = {name: {place_of(one) for one in store.engines(name)} for name in going_on}
-    return list(elsewhere(store, going_on, places, spread=spread))
+    return list(moved_boards(store, going_on, places, spread=spread))
 
 
 def test_another_gpu_is_told_once_for_all(store, monkeypatch) -> None:
@@ -133,7 +133,7 @@ def test_an_engine_that_measured_nothing_is_not_told(study, store, monkeypatch) 
     for path in store.path.glob("experiments/*/engine-0.json"):
         path.with_name("engine-1.json").write_bytes(path.read_bytes())
         device = {"device": "cuda", "gpus": ["GPU-C"], "names": ["NVIDIA H200"]}
-        change(path.with_name("engine-1.json"), restart=1, device=device)
+        change(path.with_name("engine-1.json"), process=1, device=device)
     events: list[dict] = []
     llem.run_study({**study, "trials": 3}, store.path, launcher="inline", resume=True, on_event=events.append)
 

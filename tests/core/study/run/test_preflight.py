@@ -22,9 +22,9 @@ def plan(planned):
 
 def test_a_plan_holds_what_is_stored(plan) -> None:
     """Identity, resolved configuration, sources, model, and how often to measure."""
-    made = plan(trials=3, max_trials=7, restarts=2, model="shape:tiny", weights_seed=5)
+    made = plan(trials=3, max_trials=7, processes=2, model="shape:tiny", weights_seed=5)
 
-    assert (made.trials, made.max_trials, made.restarts) == (3, 7, 2)
+    assert (made.trials, made.max_trials, made.processes) == (3, 7, 2)
     assert made.document["id"] == made.id
     assert made.document["config"]["backend"] == "echo"
     assert made.document["sources"]["trials"] == "python"

@@ -63,7 +63,7 @@ def test_what_is_stored_is_kept_and_the_rest_is_measured(study, tmp_path: Path) 
     assert len([name for name in before if name.endswith(".json")]) == 4
     assert before.items() <= measured(out).items()
     assert [(result.outcome, result.trials) for result in results.values()] == [("done", 2)] * 3
-    assert {trial.restart for name in results for trial in store.trials(name)} == {0, 1}
+    assert {trial.process for name in results for trial in store.trials(name)} == {0, 1}
     assert len(store.study()["resumed_at"]) == 1
     assert verify(store) == []
 
@@ -76,7 +76,7 @@ def test_with_nothing_missing_nothing_is_run(study, tmp_path: Path) -> None:
 
     assert dict(again) == dict(first)
     assert [event["event"] for event in events] == ["study"]
-    assert (events[0]["done"], events[0]["shares"]) == (3, [])
+    assert (events[0]["done"], events[0]["jobs"]) == (3, [])
 
 
 def test_further_trials_are_added(study, tmp_path: Path) -> None:
@@ -100,7 +100,7 @@ def test_a_trial_that_was_removed_is_measured_again(study, tmp_path: Path) -> No
     (store.folder(name) / "trial-0.json").unlink()
     results = llem.run_study(study, out, launcher="inline", resume=True)
 
-    assert [trial.restart for trial in store.trials(name)] == [1, 0]
+    assert [trial.process for trial in store.trials(name)] == [1, 0]
     assert [(result.outcome, result.trials) for result in results.values()] == [("done", 2)] * 3
     assert verify(store) == []
 
@@ -173,7 +173,7 @@ def test_what_failed_is_tried_again(study, tmp_path: Path, monkeypatch) -> None:
 
     assert [result.outcome for result in first.values()].count("oom") == 1
     assert [result.outcome for result in second.values()] == ["done"] * 3
-    assert [(one["restart"], one["outcome"]) for one in outcomes] == [(0, "oom"), (1, "done")]
+    assert [(one["process"], one["outcome"]) for one in outcomes] == [(0, "oom"), (1, "done")]
     assert verify(Store.open(out)) == []
 
 
@@ -365,7 +365,7 @@ def test_the_command_goes_on(run_llem, isolated_llem, lab) -> None:
 def test_trials_of_a_restarted_study_keep_their_process(study, tmp_path: Path) -> None:
     """With two engine processes each goes on with its own trials, in a new one."""
     out = tmp_path / "out"
-    study = {**study, "trials": 4, "base": {**study["base"], "restarts": 2}}
+    study = {**study, "trials": 4, "base": {**study["base"], "processes": 2}}
     interrupted_after(3, study, out)
     results = llem.run_study(study, out, launcher="inline", resume=True)
     store = Store.open(out)
@@ -374,7 +374,7 @@ def test_trials_of_a_restarted_study_keep_their_process(study, tmp_path: Path) -
     for name in results:
         by_process: dict[int, set[int]] = {}
         for trial in store.trials(name):
-            by_process.setdefault(trial.restart, set()).add(trial.index % 2)
+            by_process.setdefault(trial.process, set()).add(trial.index % 2)
         assert all(len(parities) == 1 for parities in by_process.values())
     assert verify(store) == []
 

@@ -1,4 +1,4 @@
-"""The study's side of a run: shares of the trials, folders, the user's wish to stop, observers."""
+"""The study's side of a run: jobs of the trials, folders, the user's wish to stop, observers."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ class StopsAfterwards(InlineLauncher):
 
 def test_no_further_engine_process_is_started_after_a_wish_to_stop(plan, tmp_path: Path) -> None:
     """What was measured is kept and computed; the result says that it was interrupted."""
-    planned = plan(trials=2, max_trials=2, restarts=2)
+    planned = plan(trials=2, max_trials=2, processes=2)
     with pytest.raises(ExperimentFailed) as caught:
         run(planned, tmp_path / "out", StopsAfterwards())
     store = Store.open(tmp_path / "out")
@@ -254,7 +254,7 @@ def run_several(planned: list[Planned], out: Path, launcher: Launcher, stop=None
 
 def test_experiments_that_share_an_engine_share_workers(plan, tmp_path: Path) -> None:
     """One worker for each engine process; each experiment's engine processes are numbered from 0."""
-    several = [plan(trials=2, max_trials=2, restarts=2, sampling={"seed": seed}) for seed in (1, 2)]
+    several = [plan(trials=2, max_trials=2, processes=2, sampling={"seed": seed}) for seed in (1, 2)]
     events: list[dict] = []
     ran = run_several(several, tmp_path / "out", InlineLauncher(), emit=events.append)
     store = Store.open(tmp_path / "out")
@@ -262,7 +262,7 @@ def test_experiments_that_share_an_engine_share_workers(plan, tmp_path: Path) ->
     assert [result.id for result in ran.results] == [one.id for one in several]
     assert (ran.errors, ran.interrupted) == ({}, None)
     assert sorted(path.name for path in (tmp_path / "out" / "workers").iterdir()) == ["0", "1"]
-    assert [[trial.restart for trial in store.trials(one.id)] for one in several] == [[0, 1], [0, 1]]
+    assert [[trial.process for trial in store.trials(one.id)] for one in several] == [[0, 1], [0, 1]]
     assert [event["experiments"] for event in events if event["event"] == "worker"] == [2, 2]
     assert sorted(event["id"] for event in events if event["event"] == "result") == sorted(one.id for one in several)
 

@@ -33,7 +33,7 @@ class Stock:
         """Index of the request that is taken next."""
         return self._next - len(self._ready)
 
-    def restart(self, first: int) -> None:
+    def begin_at(self, first: int) -> None:
         """Go on with request `first` of the sequence; what is ready is thrown away."""
         self._ready.clear()
         self._next = first

@@ -185,7 +185,7 @@ class Serving(Work):
     def trial(self, index: int) -> Measured:
         session, pace = self._session, self._pace
         first = pace.first(index, self._lead_s)
-        self._stock.restart(first)
+        self._stock.begin_at(first)
         session.live_engine.reset_memory()  # before the load: an engine in another process answers when it can
         with traced(session, index) as started, _no_collection():
             (t0, t1), flights = self._run(lambda traffic: self._window(traffic, index))

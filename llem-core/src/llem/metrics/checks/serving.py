@@ -127,8 +127,8 @@ def _objective(setup: Setup, metrics: Mapping[str, Quantity]) -> Iterable[Findin
     slo, attained = slo_of(setup.config), metrics["slo_attainment"].value
     if slo is None or attained is None:
         return
-    limits, share = slo.limits(), slo.percentile
+    limits, share = slo.limits(), slo.attainment
     if attained < share:
         told = ", ".join(f"{name.removesuffix('_s')} {limit:g} s" for name, limit in limits.items())
         message = f"{attained:.2%} of the requests kept every limit ({told}), where {share:.2%} should"
-        yield finding("slo_missed", message, attainment=attained, percentile=share, limits=dict(limits))
+        yield finding("slo_missed", message, attainment=attained, target=share, limits=dict(limits))

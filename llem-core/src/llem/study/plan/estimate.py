@@ -10,7 +10,7 @@ import attrs
 from llem.config.models import Experiment
 from llem.study.plan.schedule import Turn
 
-__all__ = ["BASIS", "Estimate", "estimate", "estimate_groups", "share_plan"]
+__all__ = ["BASIS", "Estimate", "estimate", "estimate_groups", "job_plan"]
 
 #: What the estimate is made of, for whoever reads it.
 BASIS = (
@@ -44,11 +44,11 @@ def estimate_groups(groups: Iterable[Sequence[Experiment]], *, gap_s: float = 0.
     least = most = 0.0
     loads = 0
     for group in groups:
-        restarts = max(one.restarts for one in group)
-        loads += restarts
-        around = restarts * sum(_baselines(group[0])) + sum(one.restarts * one.warmup.seconds for one in group)
-        least += around + sum(max(one.trials, one.restarts) * (one.window_s + gap_s) for one in group)
-        most += around + sum(max(one.max_trials, one.restarts) * (one.window_s + gap_s) for one in group)
+        processes = max(one.processes for one in group)
+        loads += processes
+        around = processes * sum(_baselines(group[0])) + sum(one.processes * one.warmup.seconds for one in group)
+        least += around + sum(max(one.trials, one.processes) * (one.window_s + gap_s) for one in group)
+        most += around + sum(max(one.max_trials, one.processes) * (one.window_s + gap_s) for one in group)
     return Estimate(least / parallel, most / parallel, loads)
 
 
@@ -61,7 +61,7 @@ def _baselines(experiment: Experiment) -> tuple[float, float]:
     return wanted.discard_seconds + kept, wanted.discard_seconds + kept / 2
 
 
-def share_plan(turns: Iterable[Turn], experiments: Mapping[str, Experiment], *, gap_s: float = 0.0) -> dict[str, Any]:
+def job_plan(turns: Iterable[Turn], experiments: Mapping[str, Experiment], *, gap_s: float = 0.0) -> dict[str, Any]:
     """What one engine process will do, in seconds, as the event `study` has it; see `BASIS` for what is not in it.
 
     Args:
@@ -71,7 +71,7 @@ def share_plan(turns: Iterable[Turn], experiments: Mapping[str, Experiment], *, 
     counts: dict[str, int] = {}
     for name, index in turns:
         one = experiments[name]
-        counts[name] = counts.get(name, 0) + (index < max(one.trials, one.restarts))
+        counts[name] = counts.get(name, 0) + (index < max(one.trials, one.processes))
     before, after = _baselines(experiments[next(iter(counts))])
     planned = {
         name: {

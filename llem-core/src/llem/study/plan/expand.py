@@ -22,7 +22,7 @@ from llem.errors import ConfigError, UnknownPlugin
 from llem.plugins.registry import Registry
 from llem.study.plan.identify import Identified, Identifier
 from llem.study.plan.memory import GpuKind, MemoryEstimate, gib
-from llem.study.plan.schedule import Member, Share, running_order, schedule
+from llem.study.plan.schedule import Job, Member, running_order, schedule
 
 __all__ = ["Entry", "Merged", "Study", "expand", "member"]
 
@@ -57,7 +57,7 @@ class Study:
         file: as asked.
         overrides: settings laid over every point (flags, arguments).
         experiments: in the order of their first trials.
-        shares: what each engine process measures, in running order.
+        jobs: what each engine process measures, in running order.
         axes: paths of the settings that vary, in the file's order.
         notes: what is not wrong and yet good to know.
     """
@@ -70,7 +70,7 @@ class Study:
     merged: tuple[Merged, ...]
     axes: tuple[str, ...]
     notes: tuple[str, ...]
-    shares: tuple[Share, ...]
+    jobs: tuple[Job, ...]
 
     @property
     def name(self) -> str:
@@ -85,7 +85,7 @@ class Study:
     def trials(self) -> int:
         """Trials of all experiments, at least."""
         asked = [one.identified.experiment for one in self.experiments]
-        return sum(max(one.trials, one.restarts) for one in asked)
+        return sum(max(one.trials, one.processes) for one in asked)
 
 
 def expand(
@@ -126,17 +126,17 @@ def expand(
     refuse_mistakes(file, looked.tried, looked.invalid)
     refuse_unused_mistakes(file, points, looked.tried, registry)
     found = looked.found
-    shares = schedule([member(one.identified) for one in found.values()], file.order)
+    jobs = schedule([member(one.identified) for one in found.values()], file.order)
     return Study(
         file,
         tuple(overrides),
-        tuple(found[name] for name in running_order(shares)),
+        tuple(found[name] for name in running_order(jobs)),
         tuple(exclusions.found),
         tuple(looked.invalid),
         tuple(looked.merged),
         tuple(dict.fromkeys(path for point in points for path in point.values)),
         (*exclusions.notes(), *shared.notes(), *_notes(found.values(), identifier, registry)),
-        tuple(shares),
+        tuple(jobs),
     )
 
 
@@ -168,7 +168,7 @@ class _Looked:
 def member(identified: Identified) -> Member:
     """An experiment as the schedule needs it."""
     asked = identified.experiment
-    return Member(identified.id, identified.engine, asked.trials, asked.max_trials, asked.restarts)
+    return Member(identified.id, identified.engine, asked.trials, asked.max_trials, asked.processes)
 
 
 def _single(
@@ -183,8 +183,8 @@ def _single(
     notes = tuple(_notes([planned], identifier, registry))
     if file.exclude:
         notes += ("`exclude` leaves nothing out: this is one experiment",)
-    shares = tuple(schedule([member(planned.identified)], file.order))
-    return Study(file, overrides, (planned,), (), (), (), (), notes, shares)
+    jobs = tuple(schedule([member(planned.identified)], file.order))
+    return Study(file, overrides, (planned,), (), (), (), (), notes, jobs)
 
 
 def _notes(planned: Collection[Entry], identifier: Identifier, registry: Registry) -> Iterator[str]:

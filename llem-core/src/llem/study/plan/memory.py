@@ -1,4 +1,7 @@
-"""How much GPU memory a point needs at least, from the sizes of its model. An estimate. Pure."""
+"""How much GPU memory a point needs at least, from the sizes of its model. An estimate.
+
+Pure, but for `this_gpu`, which looks at this machine.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,7 @@ import attrs
 
 from llem.backends.base import Holding
 from llem.config.models import Experiment
-from llem.errors import ConfigError, Problem
+from llem.errors import ConfigError, MachineError, Problem
 from llem.models.shapes import parameter_count
 from llem.models.spec import ModelSpec
 from llem.workloads.lengths import Lognormal, Uniform
@@ -23,6 +26,7 @@ __all__ = [
     "gib",
     "parse_bytes",
     "refuse_too_large",
+    "this_gpu",
 ]
 
 GIB = 2**30
@@ -86,6 +90,21 @@ class UnknownMemory:
     def document(self) -> Mapping[str, Any]:
         """As JSON values."""
         return {"unknown": self.reason}
+
+
+def this_gpu() -> GpuKind | None:
+    """The GPU with the most memory that this process may see; None where there is none, or none can be reached."""
+    import contextlib
+
+    from llem.devices.nvml import Nvml
+
+    try:
+        nvml = Nvml.open()
+    except MachineError:  # no driver or no permission: nothing is known, which is no mistake of a plan
+        return None
+    with contextlib.closing(nvml):
+        found = [GpuKind(gpu.memory_bytes, gpu.name) for gpu in nvml.gpus() if gpu.memory_bytes is not None]
+    return max(found, key=lambda gpu: gpu.memory_bytes, default=None)
 
 
 def estimate_memory(experiment: Experiment, model: ModelSpec, held: Holding) -> MemoryEstimate | UnknownMemory | None:

@@ -1,7 +1,7 @@
 """Which engine processes a study needs, and in which order each takes the trials of its experiments. Pure.
 
-Experiments whose engines are made alike form a group, and each group has as many engine processes as restarts are
-asked for. Trial t of an experiment is for process t modulo restarts, so that further trials change nothing of those
+Experiments whose engines are made alike form a group, and each group has as many engine processes as processes are
+asked for. Trial t of an experiment is for process t modulo processes, so that further trials change nothing of those
 that are measured. Within a process trials come in blocks: block k has trial k of every experiment once.
 
 Random orders sort by a hash of the seed and what is sorted: they are the same with every version of Python and however
@@ -18,7 +18,7 @@ import attrs
 
 from llem.config.study.order import Order
 
-__all__ = ["Member", "Share", "Turn", "next_share", "running_order", "schedule", "williams_row"]
+__all__ = ["Job", "Member", "Turn", "next_job", "running_order", "schedule", "williams_row"]
 
 #: A trial whose turn it is: the experiment's id, and the trial's index.
 Turn = tuple[str, int]
@@ -31,30 +31,30 @@ class Member:
     Attributes:
         engine: equal for experiments that can be measured with one engine.
         trials, max_trials: at least and at most, over all engine processes.
-        restarts: engine processes that they are spread over, each with one trial at least.
+        processes: engine processes that they are spread over, each with one trial at least.
     """
 
     id: str
     engine: Hashable
     trials: int
     max_trials: int
-    restarts: int = 1
+    processes: int = 1
 
 
 @attrs.frozen
-class Share:
+class Job:
     """What one engine process measures.
 
     Attributes:
         group: number of the group, in the order in which groups begin.
-        restart: which of the group's engine processes, from 0.
+        process: which of the group's engine processes, from 0.
         experiments: ids, in the order of their first turn.
         turns: trials in order. Those from an experiment's `trials` on are for intervals that are still too wide; they
             come after all others, except with the order `sequential`.
     """
 
     group: int
-    restart: int
+    process: int
     experiments: tuple[str, ...]
     turns: tuple[Turn, ...]
 
@@ -63,7 +63,7 @@ class Share:
 Arrange = Callable[[Sequence[Member], int], Sequence[Member]]
 
 
-def schedule(members: Iterable[Member], order: Order) -> list[Share]:
+def schedule(members: Iterable[Member], order: Order) -> list[Job]:
     """Every engine process, in running order: all groups once, then all groups for the second time, and so on.
 
     With the order `sequential` a group's processes follow each other instead.
@@ -74,30 +74,30 @@ def schedule(members: Iterable[Member], order: Order) -> list[Share]:
     first = _group_order(list(groups.values()), order, 0)
     numbers = {id(group): number for number, group in enumerate(first)}
     if order.kind == "sequential":
-        pairs = [(group, restart) for group in first for restart in range(_restarts(group))]
+        pairs = [(group, process) for group in first for process in range(_processes(group))]
     else:
-        most = max((_restarts(group) for group in first), default=0)
+        most = max((_processes(group) for group in first), default=0)
         pairs = [
-            (group, restart)
-            for restart in range(most)
-            for group in _group_order(first, order, restart)
-            if restart < _restarts(group)
+            (group, process)
+            for process in range(most)
+            for group in _group_order(first, order, process)
+            if process < _processes(group)
         ]
-    return [_share(numbers[id(group)], group, restart, order) for group, restart in pairs]
+    return [_job(numbers[id(group)], group, process, order) for group, process in pairs]
 
 
-def running_order(shares: Sequence[Share]) -> list[str]:
+def running_order(jobs: Sequence[Job]) -> list[str]:
     """Ids by the place of their first trial."""
-    return list(dict.fromkeys(name for share in shares for name in share.experiments))
+    return list(dict.fromkeys(name for job in jobs for name in job.experiments))
 
 
-def next_share(
-    waiting: Sequence[Share],
+def next_job(
+    waiting: Sequence[Job],
     ran_on: Mapping[int, Set[str]],
     at_work: Mapping[tuple[int, int], Set[str]],
     others: Set[str] = frozenset(),
-) -> Share:
-    """Which of the waiting shares is taken by a worker that is free now.
+) -> Job:
+    """Which of the waiting jobs is taken by a worker that is free now.
 
     It is one whose group ran on a board that is free now, so that a group's engine processes are on one board as far
     as no board is left idle for it; else one whose group ran nowhere, else the first. Where all groups come once, then
@@ -106,61 +106,61 @@ def next_share(
     Args:
         waiting: in running order, one at least.
         ran_on: boards that groups ran on, by group.
-        at_work: boards of shares that workers have now, by group and restart.
+        at_work: boards of jobs that workers have now, by group and process.
         others: boards that another study has now.
     """
     busy = set(others).union(*at_work.values())
     tied = {group for group, _ in at_work} | {group for group, boards in ran_on.items() if boards}
 
-    def rank(share: Share) -> int:
-        return 0 if set(ran_on.get(share.group, ())) - busy else 1 if share.group not in tied else 2
+    def rank(job: Job) -> int:
+        return 0 if set(ran_on.get(job.group, ())) - busy else 1 if job.group not in tied else 2
 
-    in_rounds = all(one.restart <= other.restart for one, other in pairwise(waiting))
-    return min((share for share in waiting if not in_rounds or share.restart == waiting[0].restart), key=rank)
-
-
-def _restarts(group: Sequence[Member]) -> int:
-    return max(member.restarts for member in group)
+    in_rounds = all(one.process <= other.process for one, other in pairwise(waiting))
+    return min((job for job in waiting if not in_rounds or job.process == waiting[0].process), key=rank)
 
 
-def _group_order(groups: Sequence[list[Member]], order: Order, restart: int) -> list[list[Member]]:
-    """Groups at random by the seed, anew for each restart; as the file has them with `sequential` and `reverse`."""
+def _processes(group: Sequence[Member]) -> int:
+    return max(member.processes for member in group)
+
+
+def _group_order(groups: Sequence[list[Member]], order: Order, process: int) -> list[list[Member]]:
+    """Groups at random by the seed, anew for each process; as the file has them with `sequential` and `reverse`."""
     if order.kind in ("sequential", "reverse"):
-        return list(groups) if restart % 2 == 0 or order.kind == "sequential" else list(reversed(groups))
-    return sorted(groups, key=lambda group: min(_hash(order.seed, "group", restart, one.id) for one in group))
+        return list(groups) if process % 2 == 0 or order.kind == "sequential" else list(reversed(groups))
+    return sorted(groups, key=lambda group: min(_hash(order.seed, "group", process, one.id) for one in group))
 
 
 def _hash(*parts: object) -> bytes:
     return hashlib.sha256(":".join(map(str, parts)).encode()).digest()
 
 
-def _share(number: int, group: Sequence[Member], restart: int, order: Order) -> Share:
-    taking = [member for member in group if restart < member.restarts]
-    due = {member.id: max(member.trials, member.restarts) for member in taking}
+def _job(number: int, group: Sequence[Member], process: int, order: Order) -> Job:
+    taking = [member for member in group if process < member.processes]
+    due = {member.id: max(member.trials, member.processes) for member in taking}
     most = {member.id: max(member.max_trials, due[member.id]) for member in taking}
     if order.kind == "sequential":
-        turns = [(one.id, index) for one in taking for index in range(restart, most[one.id], one.restarts)]
+        turns = [(one.id, index) for one in taking for index in range(process, most[one.id], one.processes)]
     else:
         arrange = _ARRANGE[order.kind](order.seed)
         turns = [
-            *_blocks(taking, restart, {}, due, arrange),
-            *_blocks(taking, restart, due, most, arrange),
+            *_blocks(taking, process, {}, due, arrange),
+            *_blocks(taking, process, due, most, arrange),
         ]
-    return Share(number, restart, tuple(dict.fromkeys(name for name, _ in turns)), tuple(turns))
+    return Job(number, process, tuple(dict.fromkeys(name for name, _ in turns)), tuple(turns))
 
 
 def _blocks(
-    members: Sequence[Member], restart: int, start: Mapping[str, int], end: Mapping[str, int], arrange: Arrange
+    members: Sequence[Member], process: int, start: Mapping[str, int], end: Mapping[str, int], arrange: Arrange
 ) -> Iterator[Turn]:
     """The trials of one process from `start` to before `end`, block by block."""
     blocks: dict[int, dict[str, int]] = {}
     for member in members:
-        for index in range(restart, end[member.id], member.restarts):
+        for index in range(process, end[member.id], member.processes):
             if index >= start.get(member.id, 0):
-                blocks.setdefault(index // member.restarts, {})[member.id] = index
+                blocks.setdefault(index // member.processes, {})[member.id] = index
     for number, found in sorted(blocks.items()):
         # the number over all processes, so that each process has arrangements of its own
-        for member in arrange(members, number * _restarts(members) + restart):
+        for member in arrange(members, number * _processes(members) + process):
             if member.id in found:
                 yield member.id, found[member.id]
 

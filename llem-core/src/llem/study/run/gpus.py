@@ -14,7 +14,7 @@ from llem.devices.locks import Lock, held_gpus, lock_gpus
 from llem.errors import ExperimentFailed, MachineError
 from llem.experiment.placement import Candidates, candidates
 from llem.protocol.events import Emit
-from llem.study.plan.schedule import Share, next_share
+from llem.study.plan.schedule import Job, next_job
 
 __all__ = ["Gpus"]
 
@@ -43,52 +43,52 @@ class Gpus:
         with self._known:
             self._ran_on[group] = self._ran_on.get(group, frozenset()) | frozenset(uuids)
 
-    def choose(self, waiting: Sequence[Share]) -> Share:
+    def choose(self, waiting: Sequence[Job]) -> Job:
         """Which of these a worker takes that is free now; the boards that it hopes for are spoken for.
 
         Boards that another study has count as taken: what ran on others comes first.
         """
         with self._known:
-            hoped_for = {board for share in waiting for board in self._ran_on.get(share.group, ())}
+            hoped_for = {board for job in waiting for board in self._ran_on.get(job.group, ())}
             others = held_gpus(hoped_for.difference(*self._at_work.values()))
-            share = next_share(waiting, self._ran_on, self._at_work, others)
-            self._at_work[share.group, share.restart] = self._ran_on.get(share.group, frozenset())
-            return share
+            job = next_job(waiting, self._ran_on, self._at_work, others)
+            self._at_work[job.group, job.process] = self._ran_on.get(job.group, frozenset())
+            return job
 
-    def over(self, share: Share) -> None:
-        """Nobody works at this share any more."""
+    def over(self, job: Job) -> None:
+        """Nobody works at this job any more."""
         with self._known:
-            self._at_work.pop((share.group, share.restart), None)
+            self._at_work.pop((job.group, job.process), None)
 
-    def _works(self, share: Share, uuids: tuple[str, ...]) -> None:
-        self.remember(share.group, uuids)
+    def _works(self, job: Job, uuids: tuple[str, ...]) -> None:
+        self.remember(job.group, uuids)
         with self._known:
-            self._at_work[share.group, share.restart] = frozenset(uuids)
+            self._at_work[job.group, job.process] = frozenset(uuids)
 
-    def _candidates(self, experiment: Experiment, share: Share | None) -> Candidates:
+    def _candidates(self, experiment: Experiment, job: Job | None) -> Candidates:
         found = candidates(experiment, spread=self._several)
-        before = self._ran_on.get(share.group, frozenset()) if share is not None else frozenset()
+        before = self._ran_on.get(job.group, frozenset()) if job is not None else frozenset()
         if found.count == len(found.uuids) or not before:
             return found
         return attrs.evolve(found, uuids=tuple(sorted(found.uuids, key=lambda uuid: uuid not in before)))
 
     @contextmanager
     def taken(
-        self, experiment: Experiment, stop: threading.Event, emit: Emit, share: Share | None = None
+        self, experiment: Experiment, stop: threading.Event, emit: Emit, job: Job | None = None
     ) -> Iterator[tuple[str, ...]]:
         """Wait for GPUs and hold them; none for the CPU.
 
-        A wait is told as the event `waiting` (for), and `waited` when it is over, with the `share` that waits.
+        A wait is told as the event `waiting` (for), and `waited` when it is over, with the `job` that waits.
 
-        Of those that are free the share's group gets the ones that it ran on before.
+        Of those that are free the job's group gets the ones that it ran on before.
 
         Raises:
             MachineError: another study has them for too long (gpu_busy); or as `candidates`.
             ExperimentFailed: interrupted while it waited.
         """
-        locks = self._lock(experiment, stop, emit, share)
-        if share is not None:
-            self._works(share, tuple(locks))
+        locks = self._lock(experiment, stop, emit, job)
+        if job is not None:
+            self._works(job, tuple(locks))
         try:
             yield tuple(locks)
         finally:
@@ -97,14 +97,12 @@ class Gpus:
                 for lock in locks.values():
                     lock.let_go()
 
-    def _lock(
-        self, experiment: Experiment, stop: threading.Event, emit: Emit, share: Share | None
-    ) -> Mapping[str, Lock]:
-        which = {} if share is None else {"share": [share.group, share.restart]}
+    def _lock(self, experiment: Experiment, stop: threading.Event, emit: Emit, job: Job | None) -> Mapping[str, Lock]:
+        which = {} if job is None else {"job": [job.group, job.process]}
         since, told = time.monotonic(), False
         try:
             while True:
-                found = self._candidates(experiment, share)
+                found = self._candidates(experiment, job)
                 with self._known:  # not while `choose` looks which are free
                     locks = lock_gpus(found.uuids, found.count, self._holder)
                     ours = not self._held.isdisjoint(found.uuids)

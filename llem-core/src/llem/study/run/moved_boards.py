@@ -16,10 +16,10 @@ from llem.experiment.placement import candidates
 from llem.metrics.boards import Place
 from llem.store.store import Store
 
-__all__ = ["elsewhere"]
+__all__ = ["moved_boards"]
 
 
-def elsewhere(
+def moved_boards(
     store: Store,
     experiments: Mapping[str, Experiment],
     places: Mapping[str, Iterable[Place]],

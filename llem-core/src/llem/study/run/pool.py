@@ -5,9 +5,9 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Sequence
 
-from llem.study.plan.schedule import Share
+from llem.study.plan.schedule import Job
 from llem.study.run.gpus import Gpus
-from llem.study.run.supervisor import Desk
+from llem.study.run.supervisor import Supervisor
 
 __all__ = ["side_by_side"]
 
@@ -15,19 +15,19 @@ POLL_S = 0.2
 
 
 def side_by_side(
-    shares: Sequence[Share],
+    jobs: Sequence[Job],
     workers: int,
-    carry_out: Callable[[Share], None],
+    carry_out: Callable[[Job], None],
     gpus: Gpus,
-    desk: Desk,
+    supervisor: Supervisor,
     stop: threading.Event,
 ) -> None:
-    """Carry out all shares, so many at a time, in their order as far as GPUs are free that they may want again.
+    """Carry out all jobs, so many at a time, in their order as far as GPUs are free that they may want again.
 
     Raises KeyboardInterrupt after every worker was killed and what became of it written down; and what `carry_out`
     raised, once the others have ended.
     """
-    waiting = list(shares)
+    waiting = list(jobs)
     errors: list[BaseException] = []
     lock = threading.Lock()
 
@@ -36,25 +36,25 @@ def side_by_side(
             with lock:
                 if not waiting:
                     return
-                share = gpus.choose(waiting)
-                waiting.remove(share)
+                job = gpus.choose(waiting)
+                waiting.remove(job)
             try:
-                carry_out(share)
+                carry_out(job)
             except BaseException as error:  # it is raised again below, by the thread that can tell of it
                 errors.append(error)
                 stop.set()
             finally:
                 with lock:
-                    gpus.over(share)
+                    gpus.over(job)
 
-    threads = [threading.Thread(target=work, name=f"worker {number}") for number in range(min(workers, len(shares)))]
+    threads = [threading.Thread(target=work, name=f"worker {number}") for number in range(min(workers, len(jobs)))]
     for thread in threads:
         thread.start()
     try:
         _wait(threads)
     except KeyboardInterrupt:
         stop.set()
-        desk.kill_all()
+        supervisor.kill_all()
         _wait(threads)
         raise
     if errors:

@@ -41,8 +41,8 @@ class Planned:
         return self.experiment.max_trials
 
     @property
-    def restarts(self) -> int:
-        return self.experiment.restarts
+    def processes(self) -> int:
+        return self.experiment.processes
 
 
 def plan_study(study: Study, registry: Registry, launcher: Launcher) -> list[Planned]:

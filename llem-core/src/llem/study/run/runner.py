@@ -19,7 +19,7 @@ from llem.store.store import Store
 from llem.study.run.observers import notify
 from llem.study.run.preflight import Planned
 from llem.study.run.resume import go_on, is_begun, owned
-from llem.study.run.study_run import Course, Ran, Terms
+from llem.study.run.study_run import Ran, StudyRun, Terms
 
 __all__ = ["Ran", "Terms", "default_folder", "run_all"]
 
@@ -45,8 +45,8 @@ def run_all(
 ) -> Ran:
     """Measure many experiments into one store, going on after one that fails.
 
-    Before all comes the event `study` (experiments, done, restarts, parallel, gap_s, and for each engine process what
-    `share_plan` says of it), and a `warning` (message) where experiments go on on other boards; after each experiment
+    Before all comes the event `study` (experiments, done, processes, parallel, gap_s, and for each engine process what
+    `job_plan` says of it), and a `warning` (message) where experiments go on on other boards; after each experiment
     `result` (id, outcome, valid, error); workers' events have the number of their `worker`.
 
     Raises:
@@ -56,7 +56,7 @@ def run_all(
     """
     terms = terms or Terms()
     with _opened(study, store_path, registry, planned, terms.resume) as store:
-        return Course(store, planned, make_launcher, registry, terms, _one_by_one(emit), stop).run()
+        return StudyRun(store, planned, make_launcher, registry, terms, _one_by_one(emit), stop).run()
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""The course of a study: shares to the desk, each in its turn, and results computed from what was stored."""
+"""The course of a study: jobs to the supervisor, each in its turn, and results computed from what was stored."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ from llem.protocol.events import Emit
 from llem.protocol.order import Gap
 from llem.store.models import Result
 from llem.store.store import Store
-from llem.study.plan.estimate import share_plan
-from llem.study.plan.schedule import Member, Share, schedule
+from llem.study.plan.estimate import job_plan
+from llem.study.plan.schedule import Job, Member, schedule
 from llem.study.run.gpus import Gpus
-from llem.study.run.moved_boards import elsewhere
+from llem.study.run.moved_boards import moved_boards
 from llem.study.run.observers import notify
 from llem.study.run.pool import side_by_side
 from llem.study.run.preflight import Planned
-from llem.study.run.remaining import missing_trials
-from llem.study.run.supervisor import Desk
+from llem.study.run.remaining import remaining_trials
+from llem.study.run.supervisor import Supervisor
 
-__all__ = ["Course", "Ran", "Terms"]
+__all__ = ["Ran", "StudyRun", "Terms"]
 
 
 @attrs.frozen
@@ -76,8 +76,8 @@ class Ran:
         return self.stopped if self.stopped is not None and self.stopped.code == "interrupted" else None
 
 
-class Course:
-    """One run of a study: every share in its turn, and each experiment's result when its last share is over."""
+class StudyRun:
+    """One run of a study: every job in its turn, and each experiment's result when its last job is over."""
 
     def __init__(
         self,
@@ -94,7 +94,7 @@ class Course:
         self._make_launcher = make_launcher
         order, holder = terms.order, f"process {os.getpid()}, {store.path}"
         self._gpus = Gpus(holder, terms.limits.gpu_wait_s, several=terms.parallel > 1)
-        self._desk = Desk(
+        self._supervisor = Supervisor(
             store,
             self._planned,
             make_launcher,
@@ -113,26 +113,26 @@ class Course:
 
     def run(self) -> Ran:
         members = [
-            Member(one.id, one.engine, one.trials, one.max_trials, one.restarts) for one in self._planned.values()
+            Member(one.id, one.engine, one.trials, one.max_trials, one.processes) for one in self._planned.values()
         ]
-        shares = schedule(members, self._terms.order)
-        left = self._left(shares)
+        jobs = schedule(members, self._terms.order)
+        left = self._left(jobs)
         self._tell_begin(left)
         self._tell_other_version(left)
         self._tell_where(left)
-        self._open.update(name for share in left for name in share.experiments)
+        self._open.update(name for job in left for name in job.experiments)
         for name in self._begun - self._open.keys():  # all is measured; the result may be of fewer trials, or lacking
-            self._desk.settle(name)
+            self._supervisor.settle(name)
             self._conclude(name)
         stopped: LlemError | None = None
         try:
             if self._terms.parallel == 1:
-                for share in left:
+                for job in left:
                     if self._stop.is_set():
                         break
-                    self._share(share)
+                    self._job(job)
             else:
-                side_by_side(left, self._terms.parallel, self._share, self._gpus, self._desk, self._stop)
+                side_by_side(left, self._terms.parallel, self._job, self._gpus, self._supervisor, self._stop)
         except KeyboardInterrupt:
             self._stop.set()
         for name in [name for name, count in self._open.items() if count > 0]:
@@ -140,93 +140,94 @@ class Course:
         undone = any(self._results[name].outcome == "interrupted" for name in self._results) or any(
             name not in self._results for name in self._planned
         )
-        if self._desk.breaker.tripped:
-            stopped = self._desk.breaker.tripped
+        if self._supervisor.breaker.tripped:
+            stopped = self._supervisor.breaker.tripped
         elif self._stop.is_set() and undone:
             kept = f"what was measured is in {self._store.path}; go on with `--resume`"
             stopped = ExperimentFailed("stopped by the user", kept, "interrupted")
         results = tuple(self._results[name] for name in self._planned if name in self._results)
-        return Ran(results, dict(self._desk.failed), stopped)
+        return Ran(results, dict(self._supervisor.failed), stopped)
 
-    def _left(self, shares: Sequence[Share]) -> list[Share]:
+    def _left(self, jobs: Sequence[Job]) -> list[Job]:
         """Shares of which something is to be measured, with those experiments alone."""
         wanted = {}
         for name, one in self._planned.items():
-            most = max(one.max_trials, one.trials, one.restarts)
+            most = max(one.max_trials, one.trials, one.processes)
             all_of_it = range(most)
             wanted[name] = (
-                missing_trials(self._store, name, one.experiment, all_of_it) if name in self._begun else set(all_of_it)
+                remaining_trials(self._store, name, one.experiment, all_of_it)
+                if name in self._begun
+                else set(all_of_it)
             )
         left = []
-        for share in shares:
-            turns = tuple(turn for turn in share.turns if turn[1] in wanted[turn[0]])
+        for job in jobs:
+            turns = tuple(turn for turn in job.turns if turn[1] in wanted[turn[0]])
             names = tuple(dict.fromkeys(name for name, _ in turns))
             if names:
-                left.append(attrs.evolve(share, experiments=names, turns=turns))
+                left.append(attrs.evolve(job, experiments=names, turns=turns))
         return left
 
-    def _tell_begin(self, left: Sequence[Share]) -> None:
-        names = {name for share in left for name in share.experiments}
+    def _tell_begin(self, left: Sequence[Job]) -> None:
+        names = {name for job in left for name in job.experiments}
         experiments, gap_s = {name: one.experiment for name, one in self._planned.items()}, self._terms.order.gap_s
         self._emit(
             {
                 "event": "study",
                 "experiments": len(self._planned),
                 "done": len(self._planned) - len(names),
-                "restarts": max(one.restarts for one in self._planned.values()),
+                "processes": max(one.processes for one in self._planned.values()),
                 "parallel": self._terms.parallel,
                 "gap_s": gap_s,
                 "points": {name: point["values"] for name, point in self._store.study().get("points", {}).items()},
-                "shares": [
-                    {"share": [share.group, share.restart], **share_plan(share.turns, experiments, gap_s=gap_s)}
-                    for share in left
+                "jobs": [
+                    {"job": [job.group, job.process], **job_plan(job.turns, experiments, gap_s=gap_s)} for job in left
                 ],
             }
         )
 
-    def _tell_other_version(self, left: Sequence[Share]) -> None:
+    def _tell_other_version(self, left: Sequence[Job]) -> None:
         """Trials of two versions are not sure to be measured alike."""
         began = self._store.study().get("llem")
         if left and self._begun and began != __version__:
             message = f"the study began with llem {began} and goes on with {__version__}, which may measure otherwise"
             self._emit({"event": "warning", "message": message})
 
-    def _tell_where(self, left: Sequence[Share]) -> None:
+    def _tell_where(self, left: Sequence[Job]) -> None:
         """To the GPUs: where groups that go on have run. To the user: which go on where their trials were not measured.
 
         Of another machine nobody knows here.
         """
-        groups = {name: share.group for share in left for name in share.experiments if name in self._begun}
+        groups = {name: job.group for job in left for name in job.experiments if name in self._begun}
         places: dict[str, set[Place]] = {}
         for name, group in groups.items():
             # every trial is read, so that a damaged one is told before anything is measured
-            measured = {trial.restart for trial in self._store.trials(name)}
+            measured = {trial.process for trial in self._store.trials(name)}
             engines = self._store.engines(name) if measured else ()
-            places[name] = {place_of(engine) for engine in engines if engine["restart"] in measured}
+            places[name] = {place_of(engine) for engine in engines if engine["process"] in measured}
             for place in places[name]:
                 self._gpus.remember(group, place.gpus)
         going_on = {name: self._planned[name].experiment for name, found in places.items() if found}
         if going_on and self._make_launcher().same_machine:
-            for message in elsewhere(self._store, going_on, places, spread=self._terms.parallel > 1):
+            for message in moved_boards(self._store, going_on, places, spread=self._terms.parallel > 1):
                 self._emit({"event": "warning", "message": message})
 
-    def _share(self, share: Share) -> None:
-        """One engine process's share, and the results of the experiments that it was the last one for."""
-        for name in share.experiments:
+    def _job(self, job: Job) -> None:
+        """One engine process's job, and the results of the experiments that it was the last one for."""
+        for name in job.experiments:
             if name not in self._begun:
                 self._begun.add(name)
                 document = self._planned[name].document
                 self._store.write_experiment(name, document)
                 notify(self._registry, "llem_experiment_started", experiment=document, store=str(self._store.path))
         with self._lock:
-            self._touched.update(share.experiments)
+            self._touched.update(job.experiments)
         try:
-            self._desk.carry_out(share)
+            self._supervisor.carry_out(job)
         finally:
             with self._lock:
-                waiting = [name for name in share.experiments if name in self._open]
+                waiting = [name for name in job.experiments if name in self._open]
                 self._open.subtract(waiting)
-                over = [name for name in waiting if self._open[name] == 0 or name in self._desk.failed]
+                over = [name for name in waiting if self._open[name] == 0 or name in self._supervisor.failed]
             for name in over:
                 self._conclude(name)
 
@@ -235,7 +236,7 @@ class Course:
         with self._lock:
             self._open.pop(name, None)
         stored = self._store.trial_indices(name)
-        if not stored and not self._store.next_restart(name):
+        if not stored and not self._store.next_process(name):
             return  # its turn did not come
         before = self._store.read_result(name)
         if before is not None and name not in self._touched and _is_of(before, self._planned[name], len(stored)):

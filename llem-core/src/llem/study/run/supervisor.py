@@ -18,14 +18,14 @@ from llem.protocol.events import Emit
 from llem.protocol.order import Gap, WorkOrder
 from llem.store.store import Store
 from llem.study.plan.estimate import estimate_groups
-from llem.study.plan.schedule import Share
+from llem.study.plan.schedule import Job
 from llem.study.run.gpus import Gpus
 from llem.study.run.preflight import Planned
-from llem.study.run.remaining import missing_turns
+from llem.study.run.remaining import remaining_turns
 from llem.study.run.stopping import Breaker
-from llem.study.run.watchdog import Watch
+from llem.study.run.watchdog import Watchdog
 
-__all__ = ["Desk"]
+__all__ = ["Supervisor"]
 
 #: The hint where nobody says who killed a worker.
 KILLED = "; this is how the system ends a process when memory runs out"
@@ -36,10 +36,10 @@ TAIL, TAIL_BYTES = 10, 8192
 MARGIN, EXTRA_S = 10.0, 3600.0
 
 
-class Desk:
-    """Where shares of a study are given to workers, and what became of their experiments is written down.
+class Supervisor:
+    """Where jobs of a study are given to workers, and what became of their experiments is written down.
 
-    Several threads may work at it, each on its own share.
+    Several threads may work at it, each on its own job.
 
     Attributes:
         failed: experiments that did not end well, which no further worker gets, and their errors.
@@ -69,15 +69,15 @@ class Desk:
         self.launchers: set[Launcher] = set()
         self.killed = False
 
-    def carry_out(self, share: Share) -> None:
-        """Measure what of a share is missing. Whatever goes wrong in it is an outcome of its experiments.
+    def carry_out(self, job: Job) -> None:
+        """Measure what of a job is missing. Whatever goes wrong in it is an outcome of its experiments.
 
         Raises KeyboardInterrupt when the user wants no more, after that was written down.
         """
         done: set[str] = set()
         while not self._stop.is_set():
-            names = [name for name in share.experiments if name not in self.failed and name not in done]
-            todo = missing_turns(self._store, share, self._experiments, names)
+            names = [name for name in job.experiments if name not in self.failed and name not in done]
+            todo = remaining_turns(self._store, job, self._experiments, names)
             if not todo.turns:
                 return
             self._worker(todo, done)
@@ -87,8 +87,8 @@ class Desk:
         outcomes = self._store.outcomes(name)
         if outcomes and outcomes[-1]["outcome"] == "done":
             return
-        last = self._store.next_restart(name) - 1
-        taken = bool(outcomes) and outcomes[-1]["restart"] == last
+        last = self._store.next_process(name) - 1
+        taken = bool(outcomes) and outcomes[-1]["process"] == last
         self._store.write_outcome(name, _document(last + taken, "done"))
 
     def kill_all(self) -> None:
@@ -97,49 +97,45 @@ class Desk:
         for launcher in list(self.launchers):
             launcher.kill()
 
-    def _worker(self, share: Share, done: set[str]) -> None:
+    def _worker(self, job: Job, done: set[str]) -> None:
         """One worker, from its order to what became of each experiment in it: done, failed, or left to another."""
         launcher = self._make()
-        lead = self._experiments[share.experiments[0]]
+        lead = self._experiments[job.experiments[0]]
         try:
             if not launcher.same_machine:
-                return self._launch(launcher, share, None, done)
-            with self._gpus.taken(lead, self._stop, self._emit, share) as uuids:
-                return self._launch(launcher, share, uuids or None, done)
+                return self._launch(launcher, job, None, done)
+            with self._gpus.taken(lead, self._stop, self._emit, job) as uuids:
+                return self._launch(launcher, job, uuids or None, done)
         except LlemError as error:  # no GPU to be had, or nothing to launch a worker with
             if error.code != "interrupted":
-                self._all_failed(share, self._restart(share), error)
+                self._all_failed(job, self._process(job), error)
         return None
 
-    def _restart(self, share: Share) -> int:
-        return max(self._store.next_restart(name) for name in share.experiments)
+    def _process(self, job: Job) -> int:
+        return max(self._store.next_process(name) for name in job.experiments)
 
-    def _launch(self, launcher: Launcher, share: Share, gpus: tuple[str, ...] | None, done: set[str]) -> None:
+    def _launch(self, launcher: Launcher, job: Job, gpus: tuple[str, ...] | None, done: set[str]) -> None:
         with self._lock:
             number, self._next_worker = self._next_worker, self._next_worker + 1
         path = self._store.worker_dir(number) / "order.json"
-        restart = self._restart(share)
+        process = self._process(job)
         beside = self._beside and launcher.same_machine  # elsewhere each has a machine, or a part of one, to itself
-        order = WorkOrder(
-            str(self._store.path), number, restart, share.experiments, share.turns, self._gap, gpus, beside
-        )
+        order = WorkOrder(str(self._store.path), number, process, job.experiments, job.turns, self._gap, gpus, beside)
         order.write(path)
         log = path.parent / "log.txt"
         self._emit(
             {
                 "event": "worker",
                 "worker": number,
-                "restart": restart,
-                "share": [share.group, share.restart],
-                "experiments": len(share.experiments),
+                "process": process,
+                "job": [job.group, job.process],
+                "experiments": len(job.experiments),
                 "gpus": list(gpus or ()),
                 "log": str(log),
             }
         )
-        limits = (
-            self._limits if self._limits.timeout_s else attrs.evolve(self._limits, timeout_s=self._timeout_s(share))
-        )
-        watch = Watch(
+        limits = self._limits if self._limits.timeout_s else attrs.evolve(self._limits, timeout_s=self._timeout_s(job))
+        watch = Watchdog(
             limits, launcher.kill, from_start=launcher.same_machine, on_event=lambda event: self._hear(event, number)
         )
         status, killed = 0, False
@@ -152,12 +148,12 @@ class Desk:
         finally:
             self.launchers.discard(launcher)
             self._emit({"event": "worker ended", "worker": number})
-        self._conclude(share, restart, watch, status, log, done, killed=killed or self.killed)
+        self._conclude(job, process, watch, status, log, done, killed=killed or self.killed)
         if killed:
             raise KeyboardInterrupt
 
-    def _timeout_s(self, share: Share) -> float:
-        group = [self._experiments[name] for name in share.experiments]
+    def _timeout_s(self, job: Job) -> float:
+        group = [self._experiments[name] for name in job.experiments]
         return MARGIN * estimate_groups([group], gap_s=self._gap.seconds).most_s + EXTRA_S
 
     def _hear(self, event: Mapping[str, Any], number: int) -> None:
@@ -172,7 +168,7 @@ class Desk:
             self.breaker.failure(code, message)
 
     def _conclude(
-        self, share: Share, restart: int, watch: Watch, status: int, log: Path, done: set[str], *, killed: bool
+        self, job: Job, process: int, watch: Watchdog, status: int, log: Path, done: set[str], *, killed: bool
     ) -> None:
         """Take the worker's word for what it said, and write down what it could not say any more."""
         for name, error in watch.outcomes.items():
@@ -180,66 +176,66 @@ class Desk:
                 done.add(name)
             else:
                 self.failed[name] = _error(error)
-            if not self._store.has_outcome(name, restart):
-                outcome = _document(restart, "done") if error is None else _told(restart, error)
+            if not self._store.has_outcome(name, process):
+                outcome = _document(process, "done") if error is None else _told(process, error)
                 self._store.write_outcome(name, outcome)  # the worker died between the word and the file
         if watch.phase == "baseline after" and not (watch.ended or watch.left or killed or self._stop.is_set()):
-            self._baseline_failed(share, restart, watch.verdict or f"the worker ended with status {status}")
-        silent = [name for name in share.experiments if name not in watch.outcomes]
+            self._baseline_failed(job, process, watch.verdict or f"the worker ended with status {status}")
+        silent = [name for name in job.experiments if name not in watch.outcomes]
         if not silent:
             return
-        left = set(missing_turns(self._store, share, self._experiments, silent).experiments)
+        left = set(remaining_turns(self._store, job, self._experiments, silent).experiments)
         for name in (name for name in silent if name not in left):  # it ended between the trial and the word of it
-            self._store.write_outcome(name, _document(restart, "done"))
+            self._store.write_outcome(name, _document(process, "done"))
             done.add(name)
         unfinished = [name for name in silent if name in left]
-        alone = len(share.experiments) == 1  # then it has begun with its worker
+        alone = len(job.experiments) == 1  # then it has begun with its worker
         begun = [name for name in unfinished if alone or name in watch.begun]
         kept = f"what was measured is in {self._store.path}"
         if killed:
-            self._end(begun, restart, "interrupted", "killed by the user", kept)
+            self._end(begun, process, "interrupted", "killed by the user", kept)
         elif watch.verdict:
             at = [name for name in unfinished if name == watch.current]
-            self._end(at or unfinished, restart, "timeout", watch.verdict, _see(log), log)
+            self._end(at or unfinished, process, "timeout", watch.verdict, _see(log), log)
         elif self._stop.is_set():  # told to stop before it could listen, or while it was dying
-            self._end(begun, restart, "interrupted", "stopped by the user", kept)
+            self._end(begun, process, "interrupted", "stopped by the user", kept)
         elif not watch.left and (not watch.ended or not (watch.outcomes or watch.begun)):
             at = [name for name in unfinished if name == watch.current]
             message = f"the worker ended with status {status} and no outcome"
             hint = _see(log) + (KILLED if status == -signal.SIGKILL else "")
-            self._end(at or unfinished, restart, "crash", message, hint, log)
+            self._end(at or unfinished, process, "crash", message, hint, log)
 
-    def _baseline_failed(self, share: Share, restart: int, why: str) -> None:
+    def _baseline_failed(self, job: Job, process: int, why: str) -> None:
         """Tell with every experiment of a worker that all was measured but idle after it."""
-        found = finding("baseline_failed", f"the idle baseline after the trials failed: {why}", restart=restart)
+        found = finding("baseline_failed", f"the idle baseline after the trials failed: {why}", process=process)
         self._emit({"event": "warning", "message": found.message})
-        for name in share.experiments:
-            self._store.add_engine_finding(name, restart, found)
+        for name in job.experiments:
+            self._store.add_engine_finding(name, process, found)
 
     def _end(
-        self, names: Sequence[str], restart: int, code: str, message: str, hint: str, log: Path | None = None
+        self, names: Sequence[str], process: int, code: str, message: str, hint: str, log: Path | None = None
     ) -> None:
         """Store the outcome of experiments that a worker could not tell it itself."""
         tail = _tail(log) if log is not None else []
         for name in names:
-            self._store.write_outcome(name, {**_document(restart, code, message), "log_tail": tail})
+            self._store.write_outcome(name, {**_document(process, code, message), "log_tail": tail})
             self.failed[name] = ExperimentFailed(message, _with_tail(hint, tail), code)
             error = {"message": message, "hint": hint, "code": code, "exit_code": 1}
             self._emit({"event": "outcome", "id": name, "outcome": code, "error": error})
         if names:
             self._note(code, message)
 
-    def _all_failed(self, share: Share, restart: int, error: LlemError) -> None:
+    def _all_failed(self, job: Job, process: int, error: LlemError) -> None:
         """No worker could be had for these."""
-        for name in share.experiments:
-            self._store.write_outcome(name, _document(restart, "invalid", error.message, error.code))
+        for name in job.experiments:
+            self._store.write_outcome(name, _document(process, "invalid", error.message, error.code))
             self.failed[name] = error
         self._note(error.code, error.message)
 
 
-def _document(restart: int, outcome: str, message: str | None = None, code: str | None = None) -> dict[str, Any]:
+def _document(process: int, outcome: str, message: str | None = None, code: str | None = None) -> dict[str, Any]:
     code = None if outcome == "done" else code or outcome
-    return {"restart": restart, "outcome": outcome, "error": message, "code": code, "findings": []}
+    return {"process": process, "outcome": outcome, "error": message, "code": code, "findings": []}
 
 
 def _see(log: Path) -> str:
@@ -260,8 +256,8 @@ def _with_tail(hint: str, tail: Sequence[str]) -> str:
     return "\n  ".join(["its log ends:", *(f"  {line}" for line in tail), hint]) if tail else hint
 
 
-def _told(restart: int, error: Mapping[str, Any]) -> dict[str, Any]:
-    return _document(restart, error.get("outcome", error["code"]), error["message"], error["code"])
+def _told(process: int, error: Mapping[str, Any]) -> dict[str, Any]:
+    return _document(process, error.get("outcome", error["code"]), error["message"], error["code"])
 
 
 def _error(error: Mapping[str, Any]) -> LlemError:

@@ -11,10 +11,10 @@ from typing import Any
 from llem.config.study.order import Limits
 from llem.protocol.events import Emit, Event
 
-__all__ = ["Watch"]
+__all__ = ["Watchdog"]
 
 
-class Watch:
+class Watchdog:
     """What is known of a worker from its events. A context manager: within it the worker is watched.
 
     Args:
@@ -67,7 +67,7 @@ class Watch:
             self.left = True
         self._on_event(event)
 
-    def __enter__(self) -> Watch:
+    def __enter__(self) -> Watchdog:
         self._thread.start()
         return self
 

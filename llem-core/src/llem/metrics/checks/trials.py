@@ -118,14 +118,14 @@ def _idle(trials: Sequence[Trial], baselines: Sequence[BaselineReading]) -> Iter
     for baseline in (one for one in baselines if one.phase == "after"):
         for reading in baseline.readings:
             key = key_of(reading)
-            before = idle_power(baselines, baseline.restart, key).value
-            counted = key in chosen.keys.get(baseline.restart, ())
+            before = idle_power(baselines, baseline.process, key).value
+            counted = key in chosen.keys.get(baseline.process, ())
             if not counted or not before or reading.energy_j is None:
                 continue
             watts = reading.energy_j / baseline.duration_s
             if abs(watts / before - 1) > IDLE_DRIFT:
                 message = f"{reading.domain}: idle power was {before:.1f} W before the trials and {watts:.1f} W after"
-                where = {"domain": reading.domain, "restart": baseline.restart}
+                where = {"domain": reading.domain, "process": baseline.process}
                 yield finding("idle_drift", message, **where, before_w=before, after_w=watts)
 
 

@@ -176,9 +176,9 @@ def test_idle_drift(study):
     assert (evidence["before_w"], evidence["after_w"]) == (pytest.approx(123.0), pytest.approx(130.0))
 
 
-def test_idle_drift_is_per_restart(study):
+def test_idle_drift_is_per_process(study):
     """Two engine processes may idle at different power: only before and after of one are compared."""
-    study.baselines += [study.make.baseline(140.0, restart=1, phase=phase)[0] for phase in ("before", "after")]
+    study.baselines += [study.make.baseline(140.0, process=1, phase=phase)[0] for phase in ("before", "after")]
     assert "idle_drift" not in study.codes()
 
 
@@ -272,7 +272,7 @@ def test_a_share_is_told_of_the_trial_that_had_most(study):
 
 
 def test_findings_of_engine_and_outcome(study):
-    """What the engine process found is in the result, once for all restarts."""
+    """What the engine process found is in the result, once for all processes."""
     raw = {"code": "token_times_on", "severity": "info", "message": "on", "evidence": {}}
     study.engines = [study.make.engine_document(r, findings=[raw]) for r in (0, 1)]
     assert study.codes() == ["token_times_on"]
@@ -303,11 +303,11 @@ def test_before_anything_loaded(make):
 
 def test_restarts_that_are_missing(study):
     """Of two engine processes asked for only one has trials: the experiment was interrupted."""
-    study.experiment["config"]["restarts"] = 2
+    study.experiment["config"]["processes"] = 2
     assert study.result().outcome == "interrupted"
     study.outcomes.append(study.make.outcome_document(1))
     assert study.result().outcome == "interrupted"
-    study.trials[-1] = attrs.evolve(study.trials[-1], restart=1)
+    study.trials[-1] = attrs.evolve(study.trials[-1], process=1)
     assert study.result().outcome == "done"
 
 

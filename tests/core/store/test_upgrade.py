@@ -1,0 +1,82 @@
+"""A store that an older llem wrote opens, verifies and goes on. `schema2/` holds two, written by llem at schema 2."""
+
+from __future__ import annotations
+
+import json
+import tarfile
+from pathlib import Path
+
+import pytest
+
+import llem
+from llem.metrics.verify import verify
+from llem.store.store import Store
+
+WRITTEN = Path(__file__).parent / "schema2"
+#: The study that `schema2/serving.tgz` holds, in today's words.
+SERVING = {
+    "name": "serving",
+    "base": {
+        "backend": "echo", "device": "cpu", "echo": {"token_seconds": 0.002}, "preset": "quick", "window_s": 1,
+        "trials": 2, "warmup": {"batches": 1, "seconds": 0}, "baseline": {"seconds": 0},
+        "workload": {"kind": "synthetic", "input_tokens": 8, "output_tokens": 8},
+        "slo": {"ttft_s": 0.5, "tpot_s": 0.0001, "attainment": 0.9},
+    },
+    "axes": {"load": [{"kind": "open", "request_rate": 10}, {"kind": "closed", "concurrency": 2}]},
+}  # fmt: skip
+
+
+@pytest.fixture
+def unpacked(tmp_path: Path):
+    """`unpacked(name)`: the folder of a store of schema 2."""
+
+    def unpack(name: str) -> Path:
+        with tarfile.open(WRITTEN / f"{name}.tgz") as archive:
+            archive.extractall(tmp_path, filter="data")
+        return tmp_path / name
+
+    return unpack
+
+
+@pytest.mark.parametrize("name", ["offline", "serving"])
+def test_an_old_store_verifies(unpacked, name):
+    """Every derived number is the same when it is computed again, and no file was written."""
+    folder = unpacked(name)
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+    assert verify(Store.open(folder)) == []
+    assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
+
+
+def test_an_old_store_is_read_in_todays_words(unpacked):
+    """Engine processes, settings, axes, sources and findings have the names of the present version."""
+    store = Store.open(unpacked("offline"))
+    for name in store.experiment_ids():
+        assert {trial.process for trial in store.trials(name)} == {0, 1}
+        assert [engine["process"] for engine in store.engines(name)] == [0, 1]
+        document = store.read_experiment(name)
+        assert document["config"]["processes"] == 2
+        assert document["sources"]["processes"].startswith("file ")
+    serving = Store.open(unpacked("serving"))
+    [missed] = [
+        found
+        for name in serving.experiment_ids()
+        for found in (serving.read_result(name) or pytest.fail("no result")).findings
+        if found.code == "slo_missed" and found.evidence["attainment"] < 0.5
+    ][:1]
+    assert missed.evidence["target"] == 0.9
+
+
+def test_an_old_store_is_gone_on_with(unpacked):
+    """What is missing is measured, what is there stays byte for byte, and all of it verifies."""
+    folder = unpacked("serving")
+    lost = min(folder.glob("experiments/*/trial-1.json"))
+    lost.unlink()
+    kept = {path: path.read_bytes() for path in folder.glob("experiments/*/trial-*.json")}
+
+    results = llem.run_study(SERVING, folder, resume=True)
+
+    assert {result.outcome for result in results.values()} == {"done"}
+    assert all(path.read_bytes() == content for path, content in kept.items())
+    assert json.loads(lost.read_text())["schema_version"] == 3
+    assert verify(Store.open(folder)) == []
