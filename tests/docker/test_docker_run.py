@@ -11,8 +11,7 @@ from typing import Any
 
 import pytest
 
-from llem.config.document import to_document
-from llem.config.load import Layer, resolve
+from llem.config.load import Layer, resolve, to_document
 from llem.errors import MachineError
 from llem.launchers.docker import DockerLauncher
 from llem.launchers.options import DockerOptions

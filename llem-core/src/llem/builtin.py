@@ -48,8 +48,8 @@ def llem_workloads() -> Sequence[Reference]:
         ),
         Reference(
             "prompts",
-            "llem.workloads.builtin_prompts:BuiltinWorkload",
-            config="llem.workloads.builtin_prompts:BuiltinOptions",
+            "llem.workloads.files:BuiltinWorkload",
+            config="llem.workloads.files:BuiltinOptions",
             summary="A built-in set of English prompts.",
         ),
         Reference(

@@ -10,8 +10,7 @@ from typing import Any
 
 import pytest
 
-from llem.config.document import to_document
-from llem.config.load import Layer, resolve
+from llem.config.load import Layer, resolve, to_document
 from llem.plugins.registry import registry
 from llem.protocol.order import WorkOrder
 from llem.store.store import Store

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from llem.devices.container import VARIABLE
+from llem.devices.host import VARIABLE
 from llem.errors import MachineError
 from llem.launchers.apptainer import ApptainerLauncher
 from llem.launchers.options import ApptainerOptions

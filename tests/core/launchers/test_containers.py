@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llem.devices.container import VARIABLE, Container, told_container
+from llem.devices.host import VARIABLE, Container, told_container
 from llem.errors import ConfigError, LlemError, MachineError
 from llem.launchers.apptainer import ApptainerLauncher
 from llem.launchers.container import ended_by_signal, mount, needs_of, variables

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from llem.devices.container import VARIABLE
+from llem.devices.host import VARIABLE
 from llem.errors import MachineError
 from llem.launchers.docker import DockerLauncher, _user, refusal
 from llem.launchers.options import DockerOptions

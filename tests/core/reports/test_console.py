@@ -10,7 +10,7 @@ import pytest
 from rich.console import Console
 
 from llem.findings import finding
-from llem.meters.readings import ErrorBudget
+from llem.meters.base import ErrorBudget
 from llem.reports.console import render_result, render_results
 from llem.reports.figures import figure
 from llem.store.models import DomainMetrics, Quantity, Result

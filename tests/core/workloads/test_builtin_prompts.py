@@ -6,7 +6,7 @@ import json
 from importlib import resources
 
 from llem.models.tokenizer import ByteTokenizer
-from llem.workloads.builtin_prompts import FILE, BuiltinOptions, BuiltinWorkload
+from llem.workloads.files import FILE, BuiltinOptions, BuiltinWorkload
 
 
 def make(**options: object) -> BuiltinWorkload:

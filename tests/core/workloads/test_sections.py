@@ -9,8 +9,7 @@ import pytest
 from llem.backends.echo import EchoOptions
 from llem.config.converter import structure, unstructure
 from llem.errors import ConfigError
-from llem.workloads.builtin_prompts import BuiltinOptions
-from llem.workloads.files import FileOptions
+from llem.workloads.files import BuiltinOptions, FileOptions
 from llem.workloads.lengths import Lognormal, Uniform
 from llem.workloads.synthetic import SyntheticOptions
 

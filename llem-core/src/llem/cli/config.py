@@ -67,8 +67,8 @@ def show(file: str | None, assignments: tuple[str, ...]) -> None:
 
     The first line names the user configuration, which holds what varies by machine. Without FILE, the defaults.
     """
-    from llem.config.document import to_document
     from llem.config.layers import Layer
+    from llem.config.load import to_document
     from llem.config.text import parse_assignment, to_yaml
     from llem.config.user import user_config_path
     from llem.errors import ConfigError

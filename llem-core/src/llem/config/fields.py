@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import attrs
 
-__all__ = ["DAY_S", "YEAR_S", "Bounds", "at_least", "between", "option"]
+__all__ = ["DAY_S", "YEAR_S", "Bounds", "Gpus", "HowMany", "at_least", "between", "how_many", "option"]
 
 #: The longest that one step of a measurement may take, and that a study waits for anything, in seconds. Above them are
 #: slips of the keyboard, and numbers that the operating system cannot wait for.
@@ -72,3 +72,25 @@ def at_least(low: float) -> Bounds:
 def between(low: float, high: float) -> Bounds:
     """Validator: a number within [low, high]; None passes."""
     return Bounds(low, high)
+
+
+#: A number of GPUs, whichever there are to be had; or each by index or UUID; None leaves it open.
+Gpus = int | tuple[int | str, ...] | None
+
+
+@attrs.frozen
+class HowMany(Bounds):
+    """Validator: a number is at least 1. A list passes: whether its GPUs are there, only their machine knows."""
+
+    low: float | None = 1
+
+    def __call__(self, _: Any, attribute: Any, value: Any) -> None:
+        """Raise ValueError for a number below 1, which was probably meant as an index."""
+        if isinstance(value, int) and value < 1:
+            meant = f"a number says how many GPUs; `[{value}]` says which, and `device: cpu` uses none"
+            raise ValueError(f"must be {self}, got {value}: {meant}")
+
+
+def how_many(gpus: Gpus) -> int | None:
+    """How many GPUs the setting asks for; None where it leaves that open."""
+    return len(gpus) if isinstance(gpus, tuple) else gpus

@@ -7,8 +7,7 @@ from typing import Any
 
 import attrs
 
-from llem.config.converter import structure_all
-from llem.config.document import to_document
+from llem.config.converter import structure_all, unstructure
 from llem.config.layers import Layer, Leaf, Tree, leaves, overlay, plain
 from llem.config.models import DEFAULT_METERS, DEFAULT_WORKLOAD, PRESETS, Experiment
 from llem.config.sections import config_class, plugin_fields
@@ -221,3 +220,16 @@ def _origin(path: str, sources: Mapping[str, str]) -> str | None:
             return inside
         path = path.rpartition(".")[0]
     return None
+
+
+def to_document(experiment: Experiment) -> dict[str, Any]:
+    """JSON values that `llem.config.load.resolve` turns into the same experiment again.
+
+    Sections of the backend and of meters stand under their names, as a user writes them. Every field is there,
+    defaults included.
+    """
+    document: dict[str, Any] = unstructure(experiment)
+    options, meter_options = document.pop("options"), document.pop("meter_options")
+    if options is not None:
+        document[experiment.backend] = options
+    return {**document, **meter_options}

@@ -8,8 +8,7 @@ from typing import Any, Literal
 import attrs
 
 from llem.config.arrival import ClosedLoad, OfflineLoad, OpenLoad, ReplayLoad
-from llem.config.fields import DAY_S, at_least, between, option
-from llem.config.gpus import Gpus, HowMany, how_many
+from llem.config.fields import DAY_S, Gpus, HowMany, at_least, between, how_many, option
 from llem.config.slo import SLO_PRESETS, Slo
 
 __all__ = [

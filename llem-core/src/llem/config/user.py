@@ -10,8 +10,7 @@ from typing import Any
 import attrs
 
 from llem.config.converter import structure
-from llem.config.fields import option
-from llem.config.gpus import Gpus, HowMany
+from llem.config.fields import Gpus, HowMany, option
 from llem.config.text import parse_mapping, read_text
 from llem.errors import ConfigError
 

@@ -1,4 +1,4 @@
-"""The host: processor, memory, operating system, container, Docker and Slurm.
+"""The host: processor, memory, operating system, container, Docker and Slurm; and which container a worker runs in.
 
 Every probe tells what it found, and raises nothing for what is not there.
 """
@@ -16,7 +16,21 @@ from typing import Any
 
 import attrs
 
-__all__ = ["Answer", "Docker", "Host", "Slurm", "ask_program", "probe_docker", "probe_host", "probe_slurm"]
+from llem.errors import MachineError
+
+__all__ = [
+    "VARIABLE",
+    "Answer",
+    "Container",
+    "Docker",
+    "Host",
+    "Slurm",
+    "ask_program",
+    "probe_docker",
+    "probe_host",
+    "probe_slurm",
+    "told_container",
+]
 
 
 @attrs.frozen
@@ -178,3 +192,43 @@ def _json(text: str) -> Any:
 
 def _first_line(text: str) -> str:
     return text.splitlines()[0] if text else ""
+
+
+#: Environment variable by which a launcher tells the worker its container, as JSON.
+VARIABLE = "LLEM_CONTAINER"
+
+
+@attrs.frozen
+class Container:
+    """What of a container changes what is measured in it.
+
+    Attributes:
+        runtime: "docker" or "apptainer", with its version.
+        image: as the configuration names it.
+        digest: `sha256:…` of the image's content on this machine; this, not the name, is what ran.
+        repo_digests: under which digests registries know the image; none for one that was built here.
+        network: how it is connected.
+        env: names of the variables that the configuration sets in it; no values, which may be secrets.
+    """
+
+    runtime: str
+    image: str
+    digest: str
+    repo_digests: Sequence[str] = ()
+    network: str | None = None
+    env: Sequence[str] = ()
+
+    def told(self) -> str:
+        """The value of the variable."""
+        return json.dumps(attrs.asdict(self), sort_keys=True)
+
+
+def told_container(environ: Mapping[str, str] = os.environ) -> dict[str, Any] | None:
+    """What the launcher told; None where it started no container. Raises MachineError for what no launcher wrote."""
+    text = environ.get(VARIABLE)
+    if text is None:
+        return None
+    try:
+        return attrs.asdict(Container(**json.loads(text)))
+    except (ValueError, TypeError) as error:
+        raise MachineError(f"the variable {VARIABLE} holds no container: {error}", f"unset {VARIABLE}") from error

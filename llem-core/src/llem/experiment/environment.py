@@ -11,8 +11,7 @@ from typing import Any
 import attrs
 
 from llem import __version__
-from llem.devices.container import told_container
-from llem.devices.host import probe_host
+from llem.devices.host import probe_host, told_container
 from llem.devices.nvml import Nvml
 from llem.plugins.discovery import LoadFailure
 from llem.plugins.registry import Registry

@@ -11,8 +11,7 @@ from llem.config.converter import unstructure
 from llem.config.models import DEFAULT_METERS, Experiment
 from llem.errors import MachineError
 from llem.findings import Finding, finding
-from llem.meters.base import Domain, WindowMeter
-from llem.meters.readings import EnergyReading
+from llem.meters.base import Domain, EnergyReading, WindowMeter
 from llem.meters.sampler import Sampler
 from llem.meters.trace import TraceRow
 from llem.meters.window import energy_readings

@@ -11,8 +11,7 @@ import threading
 from collections.abc import Mapping
 from pathlib import Path
 
-from llem.devices.container import VARIABLE, Container
-from llem.devices.host import ask_program
+from llem.devices.host import VARIABLE, Container, ask_program
 from llem.errors import MachineError
 from llem.experiment.placement import VISIBLE_DEVICES
 from llem.launchers.container import ContainerLauncher, Needs, ended_by_signal, needs_of, variables

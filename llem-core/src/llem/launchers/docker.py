@@ -12,8 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from llem import __version__
-from llem.devices.container import VARIABLE, Container
-from llem.devices.host import Docker, ask_program, probe_docker
+from llem.devices.host import VARIABLE, Container, Docker, ask_program, probe_docker
 from llem.errors import LlemError, MachineError
 from llem.experiment.placement import VISIBLE_DEVICES
 from llem.launchers.container import ContainerLauncher, Needs, ended_by_signal, needs_of, variables

@@ -23,8 +23,7 @@ from collections.abc import Sequence
 
 import attrs
 
-from llem.meters.base import Domain
-from llem.meters.readings import EnergyReading, ErrorBudget
+from llem.meters.base import Domain, EnergyReading, ErrorBudget
 from llem.meters.trace import TraceRow, series
 
 __all__ = ["Ticks", "counter_energy", "energy_readings", "power_energy"]

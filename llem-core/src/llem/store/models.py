@@ -8,7 +8,7 @@ from typing import Any, Literal
 import attrs
 
 from llem.findings import Finding
-from llem.meters.readings import EnergyReading, ErrorBudget
+from llem.meters.base import EnergyReading, ErrorBudget
 
 __all__ = [
     "SCHEMA_VERSION",

@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterator
+from importlib import resources
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -15,7 +16,7 @@ from llem.config.fields import option
 from llem.errors import ConfigError
 from llem.workloads.prompts import PromptOptions, PromptSet, PromptWorkload
 
-__all__ = ["FileOptions", "FileWorkload", "parse_prompts"]
+__all__ = ["BuiltinOptions", "BuiltinWorkload", "FileOptions", "FileWorkload", "parse_prompts"]
 
 #: Fields in which a JSON line's prompt is looked for, in this order.
 FIELDS = ("prompt", "text", "instruction", "input", "question")
@@ -118,3 +119,27 @@ def _text(place: str, key: str, value: Any) -> str:
 
 def _error(message: str, hint: str) -> ConfigError:
     return ConfigError(message, hint, code="prompts_unreadable")
+
+
+FILE = "builtin_prompts.jsonl"
+
+
+@attrs.frozen(kw_only=True)
+class BuiltinOptions(PromptOptions):
+    """Section `workload` with `kind: prompts`."""
+
+    kind: Literal["prompts"] = option("prompts", help="The built-in prompt set.")
+
+
+class BuiltinWorkload(PromptWorkload):
+    """Questions, code, summaries, translations, sums and longer contexts, in a fixed mixed order.
+
+    The set is part of llem's interface: it changes only with a major version, and its SHA-256 is in every result.
+    """
+
+    kind: ClassVar[str] = "prompts"
+    options: BuiltinOptions
+
+    def read(self) -> PromptSet:
+        content = resources.files("llem.workloads").joinpath(FILE).read_bytes()
+        return parse_prompts(FILE, content)
