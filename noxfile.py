@@ -111,7 +111,7 @@ def journeys(session: nox.Session) -> None:
     """Run every workload with every arrival on every backend that needs no GPU, by the command line alone."""
     packages = ("./llem-core[testing]", "./llem-pytorch", "./llem-openai")
     session.install(*CPU, *_editable(*packages), *TEST_TOOLS)
-    session.run("pytest", "-n", "2", "tests/journeys", *session.posargs)
+    session.run("pytest", "-n", "4", "tests/journeys", *session.posargs)  # most of their time they wait
 
 
 @nox.session
