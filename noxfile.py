@@ -22,13 +22,13 @@ nox.needs_version = ">=2024.10.9"
 nox.options.default_venv_backend = "venv"
 nox.options.reuse_venv = "yes"
 nox.options.stop_on_first_error = False
-nox.options.sessions = ["lint", "typing", "tests", "minimums", "docs", "build", "demo", "slurm", "docker"]
+nox.options.sessions = ["lint", "typing", "tests", "journeys", "minimums", "docs", "build", "demo", "slurm", "docker"]
 
 ROOT = Path(__file__).parent
 CPU = ("-c", "constraints/cpu.txt")
 CORE = "./llem-core[testing,frames]"
 PLUGINS = ("pytorch", "vllm", "tensorrt", "openai", "codecarbon", "zeus", "webhook", "slurm")
-TEST_TOOLS = ("pytest-timeout", "jsonschema")
+TEST_TOOLS = ("pytest-timeout", "pytest-xdist", "jsonschema")
 
 #: What is installed to test each package: it and the core, with the optional parts that its tests cover.
 UNDER_TEST = {
@@ -102,7 +102,16 @@ def tests(session: nox.Session, package: str) -> None:
     session.install(*pins, *_editable(*UNDER_TEST[package]), *TEST_TOOLS, *BESIDE.get(package, ()))
     if package in UNWANTED:
         session.run("python", "-m", "pip", "uninstall", "-q", "-y", *UNWANTED[package])
-    session.run("pytest", f"tests/{package}", *session.posargs)
+    travels = ["tests/journeys"] if package == "vllm" else []  # there alone: the session `journeys` has no vLLM
+    session.run("pytest", f"tests/{package}", *travels, *session.posargs)
+
+
+@nox.session
+def journeys(session: nox.Session) -> None:
+    """Run every workload with every arrival on every backend that needs no GPU, by the command line alone."""
+    packages = ("./llem-core[testing]", "./llem-pytorch", "./llem-openai")
+    session.install(*CPU, *_editable(*packages), *TEST_TOOLS)
+    session.run("pytest", "-n", "4", "tests/journeys", *session.posargs)  # most of their time they wait
 
 
 @nox.session

@@ -46,6 +46,19 @@ def test_the_steps_in_order() -> None:
     assert [step.__name__ for step in BEGIN] == ["record", "warm_up", "calibrate"]
 
 
+@pytest.mark.parametrize("kind", ["prompts", "file"])
+def test_a_workload_of_text_gets_its_models_tokens(session, tmp_path: Path, kind: str) -> None:
+    """What reads text is given the tokenizer of the session's model, read once for the process."""
+    path = tmp_path / "mine.txt"
+    path.write_text("Say hello\nSay goodbye\n")
+    asked = {"kind": kind, "output_tokens": 8, **({"path": str(path)} if kind == "file" else {})}
+    one = through(session(workload=asked), "record")
+    first = one.workload.requests(0, 1)[0].token_ids
+
+    assert bytes(first).decode() == one.workload.prompt_set.prompts[0]
+    assert one.process.tokenizer(one.model) is one.process.tokenizer(resolve_model("shape:tiny"))
+
+
 def test_calibration_fills_the_window_and_leads_only_where_something_is_read(session) -> None:
     """The number of batches is the window over a batch, rounded up; leads last as long as the sensor's delay."""
     read, blind = session(meters=["steady"]), session(meters=["watch"])

@@ -30,6 +30,16 @@ def test_shape() -> None:
     assert spec.config["vocab_size"] == 512
 
 
+def test_a_spec_is_a_key(folder: Path) -> None:
+    """Specs of shapes and folders can be keys of a cache, although they hold a mapping; equal ones are one key."""
+    named = ("shape:tiny", "shape:qwen2.5-0.5b", str(folder), "org/name")
+    specs = {resolve_model(name) for name in named for _ in range(2)}
+    assert len(specs) == len(named)
+
+    (folder / "config.json").write_text(json.dumps({"model_type": "llama", "vocab_size": 301}))
+    assert resolve_model(str(folder)) not in specs
+
+
 def test_fingerprint_of_a_shape_depends_on_name_and_seed_only() -> None:
     """Same shape and seed, same fingerprint; another shape or seed, another."""
     prints = [resolve_model(f"shape:{n}", seed=s).fingerprint for n in ("tiny", "qwen2.5-0.5b") for s in (0, 1)]

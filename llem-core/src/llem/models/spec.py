@@ -12,7 +12,7 @@ __all__ = ["Architecture", "ModelSpec"]
 
 @attrs.frozen
 class ModelSpec:
-    """A model as asked for.
+    """A model as asked for. Usable as a key; the mapping in it is compared, and left out of the hash.
 
     Attributes:
         name: what the user wrote.
@@ -32,7 +32,7 @@ class ModelSpec:
     fingerprint: str
     path: str | None = None
     revision: str | None = None
-    config: Mapping[str, Any] | None = None
+    config: Mapping[str, Any] | None = attrs.field(default=None, hash=False)
     seed: int = 0
 
 
