@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import ClassVar
 
-from llem.config.load import Layer, resolve
+from llem.config.load import stored_experiment
 from llem.config.models import Experiment
 from llem.errors import MachineError
 from llem.launchers.base import Launcher
@@ -110,7 +110,7 @@ def _early(watch: Watch, ended: Ended) -> bool:
 
 def _gpus(work: WorkOrder, store: Store) -> int:
     documents = [store.read_experiment(name) for name in work.experiments]
-    return gpus_of([resolve([Layer("order", document["config"])], registry()).experiment for document in documents])
+    return gpus_of([stored_experiment(document, registry()) for document in documents])
 
 
 def _status(watch: Watch, ended: Ended) -> int:

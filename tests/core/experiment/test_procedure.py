@@ -153,7 +153,7 @@ def test_the_engines_error_is_told_though_the_meters_are_gone_too(session) -> No
 def idle(session: Session, phase: str):
     """The idle measurement that the session's experiment asks for."""
     wanted = session.experiment.baseline
-    return baseline(session.process, wanted.seconds, wanted.discard_seconds, phase)
+    return baseline(session.process, wanted, phase)
 
 
 def test_baseline_discards_its_beginning(session) -> None:

@@ -139,6 +139,25 @@ def test_without_a_meter_there_are_no_baselines() -> None:
     assert left.seconds(5.0) == 10 + (5 + 10)
 
 
+def test_an_experiment_without_a_baseline_says_nothing_of_others() -> None:
+    """It asked for none: the engines to come are still measured idle, before and after their trials."""
+    without, *others = [job(number, {name: 1}) for number, name in enumerate("abc")]
+    left = TimeLeft(study(without | {"before_s": 0.0, "after_s": 0.0}, *others))
+    for now, event in ((0, begins()), (0, phase("warm-up", "a")), (5, calibrated("a", 10.0) | {"after_s": 0.0})):
+        left.update(event, now)
+
+    assert left.seconds(5.0) == 10 + 2 * (6 + 5 + 10 + 4)
+
+
+def test_a_job_that_was_not_planned_takes_no_known_time() -> None:
+    """A planner adds jobs when it has seen results; the time of those that are known is told as before."""
+    left = TimeLeft(study(job(0, {"a": 1})))
+    for now, event in ((0, begins(worker=7, number=9)), (0, phase("load", worker=7))):
+        left.update(event, now)
+
+    assert left.seconds(0.0) == 6 + 5 + 10 + 4
+
+
 def test_trials_beyond_the_least_leave_the_end_to_come() -> None:
     """While an interval is too wide nobody knows how many more there will be; the last baseline is still due."""
     left = TimeLeft(study(job(0, {"a": 1})))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -13,7 +14,7 @@ from llem.config.models import DEFAULT_METERS, DEFAULT_WORKLOAD, PRESETS, Experi
 from llem.config.sections import config_class, plugin_fields
 from llem.config.text import parse_assignment, read_yaml
 from llem.config.words import got
-from llem.errors import ConfigError, Problem, UnknownPlugin, nearest
+from llem.errors import BrokenPlugin, ConfigError, Problem, UnknownPlugin, nearest
 from llem.plugins.registry import KNOWN_PACKAGES, Registry
 
 __all__ = ["Layer", "Resolved", "parse_assignment", "read_yaml", "resolve", "to_document"]
@@ -68,6 +69,11 @@ def resolve(layers: Sequence[Layer], registry: Registry) -> Resolved:
         raise _error(problems, sources, layers)
     paths = (path for path, _ in leaves(to_document(experiment)))
     return Resolved(experiment, {path: sources.get(path, "default") for path in paths})
+
+
+def stored_experiment(document: Mapping[str, Any], registry: Registry) -> Experiment:
+    """The experiment of a stored `experiment.json`. Raises as `resolve`."""
+    return resolve([Layer("order", document["config"])], registry).experiment
 
 
 def _of_another_load(experiment: Experiment) -> Iterator[Problem]:
@@ -185,20 +191,29 @@ def _unexpected(
                 message = f"is the section of meter {key!r}, which is not in `meters`"
                 problems.append(Problem(key, message, f"remove it, or set `meters: [{', '.join((*meters, key))}]`"))
         else:
-            problems.append(_unknown(str(key), backend, (*FIELDS, *backends, *known_meters), registry))
+            known = ", ".join((*FIELDS, *backends, *known_meters))
+            problems.append(unknown_name(str(key), "field", (backend,) if backend else (), registry, f"known: {known}"))
     return problems
 
 
-def _unknown(key: str, backend: str | None, known: Sequence[str], registry: Registry) -> Problem:
-    if key in KNOWN_PACKAGES:
-        hint = f"remove it, or pip install {KNOWN_PACKAGES[key]}"
-        return Problem(key, "is the section of a plugin that is not installed", hint)
-    if near := nearest(key, known):
-        return Problem(key, "unknown field", f"did you mean {near!r}?")
-    fields = plugin_fields(registry, "backend", backend) if backend else ()
-    if near := nearest(key, fields):
-        return Problem(key, "unknown field", f"did you mean '{backend}.{near}'?")
-    return Problem(key, "unknown field", f"known: {', '.join(known)}")
+def unknown_name(name: str, what: str, backends: Iterable[str], registry: Registry, otherwise: str) -> Problem:
+    """What to tell of a name at the top that is neither a setting nor the section of an installed plugin.
+
+    Args:
+        what: "field" or "setting".
+        backends: those among whose settings it may be meant.
+        otherwise: the hint where no known name is near.
+    """
+    if name in KNOWN_PACKAGES:
+        hint = f"remove it, or pip install {KNOWN_PACKAGES[name]}"
+        return Problem(name, "is the section of a plugin that is not installed", hint)
+    inside: dict[str, str] = {}
+    for backend in backends:
+        with contextlib.suppress(BrokenPlugin):  # asking for this backend says so; here the others will do
+            inside = {field: f"{backend}.{field}" for field in plugin_fields(registry, "backend", backend)} | inside
+    known = (*FIELDS, *registry.names("backend"), *registry.names("meter"))
+    near = inside.get(name) or nearest(name, known) or inside.get(nearest(name, tuple(inside)) or "")
+    return Problem(name, f"unknown {what}", f"did you mean {near!r}?" if near else otherwise)
 
 
 def _error(problems: Sequence[Problem], sources: Mapping[str, str], layers: Sequence[Layer]) -> ConfigError:

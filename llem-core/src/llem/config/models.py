@@ -25,6 +25,7 @@ __all__ = [
     "Sampling",
     "Slo",
     "Warmup",
+    "least_trials",
 ]
 
 #: Trials of one experiment; each of them is planned before the first is measured.
@@ -79,6 +80,20 @@ class Baseline:
     discard_seconds: float = option(
         10.0, help="Left out at its beginning, while power settles.", unit="s", validator=between(0, DAY_S)
     )
+
+    def kept_s(self, phase: Literal["before", "after"]) -> float:
+        """Seconds of idle that are measured, past those left out; 1 at least.
+
+        The baseline after the trials is half as long as the one before them: it is there to show drift.
+        """
+        if self.seconds == 0:
+            return 0.0
+        kept = max(self.seconds - self.discard_seconds, 1.0)
+        return kept if phase == "before" else kept / 2
+
+    def length_s(self, phase: Literal["before", "after"]) -> float:
+        """Seconds that the baseline takes, with those left out; 0 where none is wanted."""
+        return self.discard_seconds + self.kept_s(phase) if self.seconds else 0.0
 
 
 @attrs.frozen(kw_only=True)
@@ -136,6 +151,21 @@ class Experiment:
     def gpu_count(self) -> int | None:
         """How many GPUs `gpus` asks for; None where it leaves that open."""
         return how_many(self.gpus)
+
+    @property
+    def least_trials(self) -> int:
+        """Trials at least, over all engine processes."""
+        return least_trials(self.trials, self.processes)
+
+    @property
+    def most_trials(self) -> int:
+        """Trials at most, over all engine processes."""
+        return max(self.max_trials, self.least_trials)
+
+
+def least_trials(trials: int, processes: int) -> int:
+    """Trials that are measured at least: those asked for, and one in each engine process."""
+    return max(trials, processes)
 
 
 #: Meters of `meters: null`, each used where it is present. A fixed list: installing a package never changes it.

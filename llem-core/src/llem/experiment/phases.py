@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from typing import Literal
 
+from llem.config.models import Baseline
 from llem.errors import MachineError
 from llem.experiment.engine_process import EngineProcess
 from llem.experiment.session import Session
@@ -20,24 +21,21 @@ COOLING_POLL_S = 1.0
 
 
 def baseline(
-    process: EngineProcess, seconds: float, discard_seconds: float, phase: Literal["before", "after"]
+    process: EngineProcess, wanted: Baseline, phase: Literal["before", "after"]
 ) -> tuple[BaselineReading, list[TraceRow]] | None:
     """Idle energy of this very process with the engine resident; the beginning, while power settles, is left out.
 
-    The one after the trials is half as long past its discarded part: it is there to see drift. None where no meter
-    reads or none is wanted.
+    None where no meter reads or none is wanted.
     """
     instruments = process.instruments
-    if seconds == 0 or instruments is None or not instruments.domains:
+    if wanted.seconds == 0 or instruments is None or not instruments.domains:
         return None
-    kept = max(seconds - discard_seconds, 1.0)
-    kept = kept if phase == "before" else kept / 2
-    process.phase(f"baseline {phase}", discard_seconds + kept)
+    process.phase(f"baseline {phase}", wanted.length_s(phase))
     instruments.begin()
-    process.rest(max(discard_seconds, LEAD_S))
+    process.rest(max(wanted.discard_seconds, LEAD_S))
     instruments.window_begin()
     t0 = time.monotonic_ns()
-    process.rest(kept)
+    process.rest(wanted.kept_s(phase))
     t1 = time.monotonic_ns()
     instruments.window_end()
     process.rest(LEAD_S)
@@ -57,15 +55,14 @@ def calibrate(session: Session) -> None:
     figures = work.calibrate()
     if work.facts():
         session.store.write_engine(session.id, session.facts(), replace=True)
-    rest = session.experiment.baseline
-    after = rest.discard_seconds + (rest.seconds - rest.discard_seconds) / 2 if rest.seconds else 0.0
+    after_s = session.experiment.baseline.length_s("after")
     session.emit(
         {
             "event": "calibrated",
             **figures,
             "trial_s": work.trial_s,
             "settle_s": work.settle_s,
-            "after_s": after if session.live_instruments.domains else 0.0,
+            "after_s": after_s if session.live_instruments.domains else 0.0,
         }
     )
 

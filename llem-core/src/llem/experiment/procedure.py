@@ -75,15 +75,14 @@ def load(session: Session) -> None:
 
 def baseline_before(session: Session) -> None:
     """Idle, engine resident, before the first warm-up."""
-    wanted = session.experiment.baseline
-    session.process.baseline = baseline(session.process, wanted.seconds, wanted.discard_seconds, "before")
+    session.process.baseline = baseline(session.process, session.experiment.baseline, "before")
 
 
 def baseline_after(session: Session, begun: Collection[Session]) -> None:
     """Idle again, so that drift of the baseline shows; stored with every experiment that began."""
-    process, wanted = session.process, session.experiment.baseline
+    process = session.process
     known = len(process.findings)
-    taken = baseline(process, wanted.seconds, wanted.discard_seconds, "after")
+    taken = baseline(process, session.experiment.baseline, "after")
     for one in begun if taken else ():
         one.store.write_baseline(one.id, *taken)  # type: ignore[misc]
         if len(process.findings) > known:  # the engine's document is what their results take findings from

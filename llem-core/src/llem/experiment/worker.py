@@ -10,7 +10,7 @@ from pathlib import Path
 
 import attrs
 
-from llem.config.load import Layer, resolve
+from llem.config.load import stored_experiment
 from llem.errors import LlemError
 from llem.experiment.engine_process import EngineProcess
 from llem.experiment.placement import hold, place, restrict
@@ -142,7 +142,7 @@ class _Shift:
     def _is_due(self, name: str, index: int) -> bool:
         """Whether this trial is measured however narrow the interval is."""
         experiment = self._sessions[name].experiment
-        return index < max(experiment.trials, experiment.processes)
+        return index < experiment.least_trials
 
     def _enough(self, name: str) -> bool:
         session = self._sessions[name]
@@ -180,7 +180,7 @@ def open_sessions(
 ) -> dict[str, Session]:
     """A session for each experiment of an order, by id, in one process."""
     documents = [store.read_experiment(name) for name in order.experiments]
-    experiments = [resolve([Layer("order", one["config"])], registry).experiment for one in documents]
+    experiments = [stored_experiment(one, registry) for one in documents]
     lead = experiments[0]
     if order.gpus is None:
         placement, locks = hold(lead, f"process {os.getpid()}, {order.store}")

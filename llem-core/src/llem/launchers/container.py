@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 import attrs
 
 from llem.config.identity import file_settings
-from llem.config.load import Layer, resolve
+from llem.config.load import stored_experiment
 from llem.config.models import Experiment
 from llem.errors import ConfigError, MachineError, Problem
 from llem.experiment.placement import place
@@ -78,7 +78,7 @@ def needs_of(
     _check_mounts(mounts)
     asked = WorkOrder.read(order)
     store = Store.open(asked.store)
-    experiments = [_experiment(store, name) for name in asked.experiments]
+    experiments = [stored_experiment(store.read_experiment(name), registry()) for name in asked.experiments]
     gpus = asked.gpus
     if gpus is None:
         gpus = place(experiments[0]).gpu_uuids
@@ -91,10 +91,6 @@ def needs_of(
     # absolute, not resolved: the worker opens them by the names that the configuration has
     unique = dict.fromkeys(Path(os.path.abspath(path.expanduser())) for path in read)
     return Needs(experiments[0].backend, Path(os.path.abspath(asked.store)), tuple(unique), hub, gpus)
-
-
-def _experiment(store: Store, name: str) -> Experiment:
-    return resolve([Layer("order", store.read_experiment(name)["config"])], registry()).experiment
 
 
 def _model(experiment: Experiment) -> ModelSpec:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
+from llem.config.models import least_trials
 from llem.findings import Finding
 from llem.meters.trace import TraceRow
 from llem.metrics.boards import several_boards
@@ -96,7 +97,7 @@ def _outcome(setup: Setup, trials: Sequence[Trial], outcomes: Sequence[Mapping[s
         return "interrupted", f"no engine process ended; trials that are stored: {len(trials)}"
     if outcomes[-1]["outcome"] != "done":
         return outcomes[-1]["outcome"], outcomes[-1].get("error")
-    wanted = max(setup.trials, setup.processes)
+    wanted = least_trials(setup.trials, setup.processes)
     if len(trials) < wanted:
         return "interrupted", f"{len(trials)} of {wanted} trials are stored"
     processes = len({trial.process for trial in trials})

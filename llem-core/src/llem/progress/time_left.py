@@ -74,7 +74,8 @@ class TimeLeft:
         """Take an event; `now` in seconds."""
         kind, worker = event["event"], event.get("worker", 0)
         if kind == "worker":
-            self._at[worker] = self._jobs[tuple(event["job"])]
+            if (job := self._jobs.get(tuple(event["job"]))) is not None:  # else a planner added it later
+                self._at[worker] = job
         elif kind in ("outcome", "result") and event["outcome"] not in ("done", "interrupted"):
             for one in self._jobs.values():  # what failed gets no further worker
                 one.trials.pop(event["id"], None)
@@ -95,7 +96,7 @@ class TimeLeft:
             self._calibrated[event["id"]] = event["trial_s"]
             self._settle[event["id"]] = event["settle_s"] if len(at.trial_s) > 1 else 0.0
             at.begun.add(event["id"])
-            if not event["after_s"]:  # no meter reads anything, so there are no baselines
+            if at.after_s and not event["after_s"]:  # one was planned, and no meter reads anything: none has baselines
                 for one in self._jobs.values():
                     one.before_s = one.after_s = 0.0
             at.turn_to("trial", now)

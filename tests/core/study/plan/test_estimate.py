@@ -60,3 +60,23 @@ def test_what_an_engine_process_will_do() -> None:
         "b": {"trials": 1, "trial_s": 3.5, "warm_up_s": 30.0},
         "a": {"trials": 1, "trial_s": 10.5, "warm_up_s": 30.0},
     }
+
+
+def test_without_a_meter_there_is_no_baseline() -> None:
+    """`meters: []` reads nothing, and so nothing is measured idle."""
+    none = attrs.evolve(PLAIN, meters=())
+
+    assert estimate([none]) == Estimate(30.0 + 50.0, 30.0 + 100.0, 1)
+    assert [job_plan([("a", 0)], {"a": none})[name] for name in ("before_s", "after_s")] == [0.0, 0.0]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "discard_s", "lengths", "kept"),
+    [(30.0, 10.0, (30.0, 20.0), (20.0, 10.0)), (5.0, 10.0, (11.0, 10.5), (1.0, 0.5)), (0.0, 10.0, (0, 0), (0, 0))],
+)
+def test_how_long_a_baseline_is(seconds: float, discard_s: float, lengths: tuple, kept: tuple) -> None:
+    """Half as long after the trials, past what is left out; a second is kept at least, where any is wanted."""
+    baseline = Baseline(seconds=seconds, discard_seconds=discard_s)
+
+    assert (baseline.length_s("before"), baseline.length_s("after")) == lengths
+    assert (baseline.kept_s("before"), baseline.kept_s("after")) == kept

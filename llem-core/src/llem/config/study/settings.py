@@ -15,14 +15,14 @@ from typing import Any
 import attrs
 
 from llem.config.converter import settings, structure_all
-from llem.config.load import FIELDS
+from llem.config.load import FIELDS, unknown_name
 from llem.config.models import Experiment
-from llem.config.sections import config_class, plugin_fields
+from llem.config.sections import config_class
 from llem.config.study.axes import Point
 from llem.config.study.exclude import wanted
 from llem.config.study.file import StudyFile
 from llem.errors import BrokenPlugin, ConfigError, Problem, nearest
-from llem.plugins.registry import KNOWN_PACKAGES, Kind, Registry
+from llem.plugins.registry import Kind, Registry
 
 __all__ = ["refuse_mistaken_exclusions", "refuse_unused_mistakes", "setting_problem"]
 
@@ -156,25 +156,7 @@ def _within(kind: Any, step: str) -> list[Any]:
 
 def _unknown(name: str, registry: Registry) -> Problem:
     """A name at the top that is no setting; a plugin without settings is no section either."""
-    if name in KNOWN_PACKAGES and name not in registry.names("backend"):
-        hint = f"remove it, or pip install {KNOWN_PACKAGES[name]}"
-        return Problem(name, "is the section of a plugin that is not installed", hint)
-    plugins = (*registry.names("backend"), *registry.names("meter"))
-    if name in plugins:
+    backends = registry.names("backend")
+    if name in (*backends, *registry.names("meter")):
         return Problem(name, "is a plugin that has no settings", "remove it")
-    inside = _in_sections(registry)
-    near = inside.get(name) or nearest(name, (*FIELDS, *plugins)) or inside.get(nearest(name, tuple(inside)) or "")
-    hint = f"did you mean {near!r}?" if near else "name settings, such as backend or load.batch_size"
-    return Problem(name, "unknown setting", hint)
-
-
-def _in_sections(registry: Registry) -> dict[str, str]:
-    """Settings of backends, and their paths, by the bare name that a user may have meant."""
-    found: dict[str, str] = {}
-    for backend in registry.names("backend"):
-        try:
-            fields = plugin_fields(registry, "backend", backend)
-        except BrokenPlugin:
-            continue
-        found = {field: f"{backend}.{field}" for field in fields} | found
-    return found
+    return unknown_name(name, "setting", backends, registry, "name settings, such as backend or load.batch_size")

@@ -1,1 +1,1 @@
-"""From a study file to the jobs of its engine processes. Pure but for reading models and files."""
+"""From a study file to the jobs of its engine processes, and who says which is next. Loads no engine, runs nothing."""

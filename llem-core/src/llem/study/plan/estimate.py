@@ -8,7 +8,7 @@ from typing import Any
 import attrs
 
 from llem.config.models import Experiment
-from llem.study.plan.schedule import Turn
+from llem.protocol.order import Turn
 
 __all__ = ["BASIS", "Estimate", "estimate", "estimate_groups", "job_plan"]
 
@@ -46,19 +46,17 @@ def estimate_groups(groups: Iterable[Sequence[Experiment]], *, gap_s: float = 0.
     for group in groups:
         processes = max(one.processes for one in group)
         loads += processes
-        around = processes * sum(_baselines(group[0])) + sum(one.processes * one.warmup.seconds for one in group)
-        least += around + sum(max(one.trials, one.processes) * (one.window_s + gap_s) for one in group)
-        most += around + sum(max(one.max_trials, one.processes) * (one.window_s + gap_s) for one in group)
+        around = processes * sum(_baselines_s(group[0])) + sum(one.processes * one.warmup.seconds for one in group)
+        least += around + sum(one.least_trials * (one.window_s + gap_s) for one in group)
+        most += around + sum(one.most_trials * (one.window_s + gap_s) for one in group)
     return Estimate(least / parallel, most / parallel, loads)
 
 
-def _baselines(experiment: Experiment) -> tuple[float, float]:
-    """Before the trials, and half as long after them; each begins with a part that is left out."""
-    wanted = experiment.baseline
-    if wanted.seconds == 0:
+def _baselines_s(experiment: Experiment) -> tuple[float, float]:
+    """Before the trials and after them; none where no meter is to be read."""
+    if experiment.meters == ():
         return 0.0, 0.0
-    kept = max(wanted.seconds - wanted.discard_seconds, 1.0)
-    return wanted.discard_seconds + kept, wanted.discard_seconds + kept / 2
+    return experiment.baseline.length_s("before"), experiment.baseline.length_s("after")
 
 
 def job_plan(turns: Iterable[Turn], experiments: Mapping[str, Experiment], *, gap_s: float = 0.0) -> dict[str, Any]:
@@ -71,8 +69,8 @@ def job_plan(turns: Iterable[Turn], experiments: Mapping[str, Experiment], *, ga
     counts: dict[str, int] = {}
     for name, index in turns:
         one = experiments[name]
-        counts[name] = counts.get(name, 0) + (index < max(one.trials, one.processes))
-    before, after = _baselines(experiments[next(iter(counts))])
+        counts[name] = counts.get(name, 0) + (index < one.least_trials)
+    before_s, after_s = _baselines_s(experiments[next(iter(counts))])
     planned = {
         name: {
             "trials": count,
@@ -81,4 +79,4 @@ def job_plan(turns: Iterable[Turn], experiments: Mapping[str, Experiment], *, ga
         }
         for name, count in counts.items()
     }
-    return {"experiments": planned, "before_s": before, "after_s": after}
+    return {"experiments": planned, "before_s": before_s, "after_s": after_s}
