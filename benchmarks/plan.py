@@ -21,7 +21,8 @@ from llem.config.layers import Layer
 from llem.config.load import resolve
 from llem.config.study.file import read_study
 from llem.plugins.registry import registry
-from llem.study.plan.expand import Study, expand
+from llem.study.plan.expand import expand
+from llem.study.plan.study import Study
 
 STUDY = """
 name: two-thousand

@@ -25,8 +25,9 @@ from llem.models.spec import Architecture
 from llem.plugins.registry import registry
 from llem.store.models import BaselineReading, EnergyReading, Quantity, RequestRow, Result, ServingFacts, Trial
 from llem.store.store import Store
-from llem.study.plan.expand import Study, expand
-from llem.study.run.preflight import Planned
+from llem.study.plan.expand import expand
+from llem.study.plan.planned import PlannedExperiment
+from llem.study.plan.study import Study
 
 LAB = Path(__file__).parent / "lab"
 
@@ -74,11 +75,11 @@ def lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
 
 
 @pytest.fixture
-def planned() -> Callable[..., Planned]:
+def planned() -> Callable[..., PlannedExperiment]:
     """`planned(backend="echo", …)`: an experiment as `llem run` prepares it, for the launcher `process`."""
 
-    def made(**settings: Any) -> Planned:
-        [one] = prepare(None, [Layer("python", settings)], "unused").planned
+    def made(**settings: Any) -> PlannedExperiment:
+        [one] = prepare(None, [Layer("python", settings)], "unused").study.experiments
         return one
 
     return made

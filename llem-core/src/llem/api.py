@@ -20,13 +20,13 @@ from llem.plugins.registry import registry
 from llem.protocol.events import Emit, Event, silent
 from llem.store.models import Result
 from llem.store.store import Store
-from llem.study.plan.document import study_document
-from llem.study.plan.expand import Study
-from llem.study.plan.load import load
+from llem.study.plan.expand import load
 from llem.study.plan.memory import this_gpu
-from llem.study.run.preflight import Planned, plan_study
-from llem.study.run.runner import Ran, Terms, default_folder, run_all
+from llem.study.plan.study import Study
+from llem.study.run.folder import default_folder
+from llem.study.run.preflight import check_study
 from llem.study.run.stopping import stop_on_interrupt
+from llem.study.run.study_run import Ran, run_all
 
 __all__ = ["Ready", "load_results", "load_study", "prepare", "run", "run_study"]
 
@@ -36,30 +36,14 @@ class Ready:
     """A study whose experiments can run here, and the folder their results will go to."""
 
     study: Study
-    planned: Sequence[Planned]
     folder: Path
     make_launcher: Callable[[], Launcher]
     resume: bool = False
 
-    @property
-    def document(self) -> Mapping[str, Any]:
-        """What `study.json` will hold."""
-        return study_document(self.study)
-
     def run(self, emit: Emit, stop: threading.Event) -> Ran:
-        """Measure all experiments, as `llem.study.run.runner.run_all`."""
-        file = self.study.file
-        terms = Terms(file.order, file.limits, file.parallel, self.resume)
-        return run_all(
-            self.planned,
-            self.folder,
-            self.make_launcher,
-            registry(),
-            study=self.document,
-            emit=emit,
-            stop=stop,
-            terms=terms,
-        )
+        """Measure all experiments, as `llem.study.run.study_run.run_all`."""
+        made, where = self.make_launcher, self.folder
+        return run_all(self.study, where, made, registry(), emit=emit, stop=stop, resume=self.resume)
 
 
 def run(
@@ -91,7 +75,7 @@ def run(
     ready = prepare(study, _layers(settings), out, launcher=launcher, resume=resume)
     if not ready.study.file.single:
         raise ConfigError(
-            f"{study} is a study of {len(ready.planned)} experiments, and `llem.run` measures one",
+            f"{study} is a study of {len(ready.study.experiments)} experiments, and `llem.run` measures one",
             "call llem.run_study",
         )
     with stop_on_interrupt() as stop:
@@ -174,7 +158,8 @@ def _ready(study: Study, out: str | Path | None, launcher: str, resume: bool) ->
     user = load_user_config()
     folder = Path(out) if out is not None else default_folder(user.results_dir, study.name)
     make = functools.partial(make_launcher, launcher, registry(), user.launchers)
-    return Ready(study, plan_study(study, registry(), make()), folder, make, resume)
+    check_study(study, registry(), make())
+    return Ready(study, folder, make, resume)
 
 
 def _layers(settings: Mapping[str, Any]) -> list[Layer]:

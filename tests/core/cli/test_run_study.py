@@ -191,7 +191,7 @@ def test_python_measures_a_study(study, short, isolated_llem) -> None:
     loaded = llem.load_study(study, window_s=0.2)
     results = llem.run_study(loaded, "out", launcher="inline")
 
-    assert list(results) == [one.identified.id for one in loaded.experiments]
+    assert list(results) == [one.id for one in loaded.experiments]
     assert [result.config["window_s"] for result in results.values()] == [0.2, 0.2]
     assert llem.load_results("out") == results
 

@@ -26,8 +26,10 @@ def session(tmp_path: Path, lab, planned, monkeypatch) -> Iterator[Callable[...,
     def _make(emit: Emit = silent, **settings) -> Session:
         one = planned(**{**lab, **settings})
         store = Store.create(tmp_path / f"store-{len(made)}", {"name": "test", "experiments": [one.id]})
-        store.write_experiment(one.id, one.document)
-        order = WorkOrder(str(store.path), 0, 0, (one.id,), tuple((one.id, index) for index in range(one.max_trials)))
+        store.write_experiment(one.id, one.document())
+        order = WorkOrder(
+            str(store.path), 0, 0, (one.id,), tuple((one.id, index) for index in range(one.experiment.max_trials))
+        )
         made.extend(open_sessions(order, store, registry(), emit, threading.Event(), None).values())
         return made[-1]
 

@@ -8,7 +8,7 @@ import click
 
 if TYPE_CHECKING:
     from llem.config.layers import Layer
-    from llem.study.plan.expand import Study
+    from llem.study.plan.study import Study
 
 __all__ = ["config"]
 
@@ -77,23 +77,22 @@ def show(file: str | None, assignments: tuple[str, ...]) -> None:
     if not study.file.single:
         raise ConfigError(f"{file} is a study of {len(study.experiments)} experiments", "list them with `llem plan`")
     [one] = study.experiments
-    resolved = one.identified.resolved
     user = user_config_path()
     click.echo(f"# user configuration: {user}{'' if user.exists() else ' (none there)'}")
-    click.echo(to_yaml(to_document(resolved.experiment), resolved.sources), nl=False)
+    click.echo(to_yaml(to_document(one.experiment), one.sources), nl=False)
 
 
 def _load(file: str | None, overrides: list[Layer]) -> Study:
     """As `llem run` would, but for what the backends say: their classes need not import here."""
     from llem.plugins.registry import registry
-    from llem.study.plan.load import load
+    from llem.study.plan.expand import load
 
     return load(file, overrides, registry(), checked=False)
 
 
 def _summary(study: Study) -> str:
     if study.file.single:
-        experiment = study.experiments[0].identified.experiment
+        experiment = study.experiments[0].experiment
         return f"{experiment.model} on {experiment.backend}"
     left_out = study.declared - len(study.experiments)
     more = f", {left_out} of {study.declared} points left out: see `llem plan`" if left_out else ""

@@ -43,7 +43,7 @@ def plan(
     from llem.cli.settings import flag_layers
     from llem.plugins.registry import registry
     from llem.reports.plan import plan_document, plan_lines
-    from llem.study.plan.load import load
+    from llem.study.plan.expand import load
 
     planned = load(study, flag_layers(model, backend, preset, assignments), registry(), gpu=_gpu(gpu_memory))
     if as_json:

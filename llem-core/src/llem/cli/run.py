@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from llem.api import Ready
     from llem.errors import LlemError
     from llem.store.models import Result
-    from llem.study.plan.expand import Study
+    from llem.study.plan.study import Study
 
 __all__ = ["run"]
 
@@ -68,9 +68,9 @@ def run_one(ready: Ready, as_json: bool, quiet: bool, verbose: bool) -> None:
     from llem.progress.display import progress
     from llem.study.run.stopping import stop_on_interrupt
 
-    [planned] = ready.planned
+    [planned] = ready.study.experiments
     try:
-        with stop_on_interrupt() as stop, progress(planned.trials, quiet=quiet, verbose=verbose) as emit:
+        with stop_on_interrupt() as stop, progress(planned.experiment.trials, quiet=quiet, verbose=verbose) as emit:
             result = ready.run(emit, stop).only()
     except LlemError as error:
         _tell_left_behind(ready, error)
@@ -90,11 +90,11 @@ def run_many(ready: Ready, as_json: bool, quiet: bool, verbose: bool) -> None:
     from llem.progress.display import progress
     from llem.reports.study_table import render_study
     from llem.store.serial import dump
+    from llem.study.plan.study import study_document
     from llem.study.run.stopping import stop_on_interrupt
 
     if not quiet:
         _tell_left_out(ready.study)
-    document = ready.document
     try:
         with stop_on_interrupt() as stop, progress(0, quiet=quiet, verbose=verbose) as emit:
             ran = ready.run(emit, stop)
@@ -104,10 +104,10 @@ def run_many(ready: Ready, as_json: bool, quiet: bool, verbose: bool) -> None:
     if as_json:
         click.echo(json_text([dump(result) for result in ran.results]))
     else:
-        render_study(ran.results, document)
+        render_study(ran.results, study_document(ready.study))
         click.echo(f"stored in {ready.folder}", err=True)
     if ran.interrupted is not None:
-        click.echo(f"{len(ran.results)} of {len(ready.planned)} experiments began", err=True)
+        click.echo(f"{len(ran.results)} of {len(ready.study.experiments)} experiments began", err=True)
         raise KeyboardInterrupt from ran.interrupted
     if ran.stopped is not None:
         raise ran.stopped

@@ -14,7 +14,7 @@ from llem.protocol.events import Emit
 from llem.protocol.order import WorkOrder
 from llem.store.store import Store
 
-__all__ = ["Failure", "Outcomes", "failure"]
+__all__ = ["Failure", "Outcomes", "failure", "outcome_document"]
 
 
 @attrs.frozen
@@ -47,6 +47,11 @@ def _told(error: BaseException) -> str:
     return "\n  ".join([message, *(str(problem) for problem in getattr(error, "problems", ()))])
 
 
+def outcome_document(process: int, outcome: str, message: str | None = None, code: str | None = None) -> dict[str, Any]:
+    """What `outcome-<process>.json` holds of an experiment: how an engine process ended it, and with which error."""
+    return {"process": process, "outcome": outcome, "error": message, "code": code, "findings": []}
+
+
 class Outcomes:
     """Those of one worker, by experiment."""
 
@@ -70,16 +75,10 @@ class Outcomes:
 
     def _end(self, experiment_id: str, outcome: str, error: Mapping[str, Any] | None) -> None:
         self.found[experiment_id] = outcome
-        document: dict[str, Any] = {
-            "process": self._order.process,
-            "outcome": outcome,
-            "error": None if error is None else error["message"],
-            "code": None if error is None else error["code"],
-            "findings": [],
-        }
+        told = (None, None) if error is None else (error["message"], error["code"])
         # told first: a full disk must not keep the parent from hearing of it
         self._emit({"event": "outcome", "id": experiment_id, "outcome": outcome, "error": error})
-        self._store.write_outcome(experiment_id, document)
+        self._store.write_outcome(experiment_id, outcome_document(self._order.process, outcome, *told))
 
     @property
     def outcome(self) -> str:

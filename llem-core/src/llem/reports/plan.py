@@ -11,10 +11,10 @@ from llem.config.study.axes import Point
 from llem.config.study.order import Order
 from llem.errors import Problem
 from llem.reports.figures import settings
-from llem.study.plan.document import study_document
 from llem.study.plan.estimate import BASIS, Estimate, estimate, estimate_groups
-from llem.study.plan.expand import Entry, Merged, Study
 from llem.study.plan.memory import MEMORY_BASIS, MemoryEstimate, UnknownMemory, gib
+from llem.study.plan.planned import PlannedExperiment
+from llem.study.plan.study import Merged, Study, study_document
 
 __all__ = ["duration", "plan_document", "plan_lines"]
 
@@ -27,20 +27,20 @@ def plan_document(study: Study) -> dict[str, Any]:
         "trials": study.trials,
         "engines": time.loads,
         "estimate": {"least_s": time.least_s, "most_s": time.most_s, "basis": BASIS},
-        "estimates": {one.identified.id: _estimates(one) for one in study.experiments},
+        "estimates": {one.id: _estimates(one) for one in study.experiments},
     }
 
 
-def _estimates(one: Entry) -> dict[str, Any]:
+def _estimates(one: PlannedExperiment) -> dict[str, Any]:
     """Time and memory of one point; memory is null where no GPU is used, and says why where it is not known."""
-    time, memory = estimate([one.identified.experiment]), one.identified.memory
+    time, memory = estimate([one.experiment]), one.memory
     return {"least_s": time.least_s, "most_s": time.most_s, "memory": None if memory is None else memory.document()}
 
 
 def _time(study: Study) -> Estimate:
     groups: dict[object, list[Experiment]] = {}
     for one in study.experiments:
-        groups.setdefault(one.identified.engine, []).append(one.identified.experiment)
+        groups.setdefault(one.engine, []).append(one.experiment)
     return estimate_groups(groups.values(), gap_s=study.file.order.gap_s, parallel=study.file.parallel)
 
 
@@ -66,7 +66,7 @@ def plan_lines(study: Study) -> Iterator[str]:
 
 def _same(one: Merged) -> str:
     because = f": {', '.join(one.because)} changes nothing" if one.because else ""
-    return f"the same experiment as {one.into.identified.id}{because}"
+    return f"the same experiment as {one.into.id}{because}"
 
 
 def _span(least: str, most: str) -> str:
@@ -75,7 +75,7 @@ def _span(least: str, most: str) -> str:
 
 def _memory(study: Study) -> Iterator[str]:
     """The least and the most that a point needs, of those whose memory is known, and why that of others is not."""
-    memories = [one.identified.memory for one in study.experiments]
+    memories = [one.memory for one in study.experiments]
     known = [memory.total_bytes for memory in memories if isinstance(memory, MemoryEstimate)]
     reasons = Counter(memory.reason for memory in memories if isinstance(memory, UnknownMemory))
     if known:
@@ -89,24 +89,24 @@ def _funnel(study: Study) -> Iterator[str]:
     yield f"{study.declared:>8,}  declared"
     for word in ("excluded", "invalid", "merged"):
         yield f"{-len(getattr(study, word)):>8,}  {word}"
-    each = {one.identified.experiment.trials for one in study.experiments}
+    each = {one.experiment.trials for one in study.experiments}
     trials = f" × {each.pop()} trials" if len(each) == 1 else ""
     yield f"{len(study.experiments):>8,}  to run{trials} = {study.trials:,} trials at least"
 
 
 def _order(study: Study) -> Iterator[str]:
-    engines = len({one.identified.engine for one in study.experiments})
+    engines = len({one.engine for one in study.experiments})
     loads = len(study.jobs)
     shared = f"{engines} engine" + ("s" if engines > 1 else "")
     yield f"order: {_how(study.file.order)}; {shared}, loaded {loads} time{'s' if loads > 1 else ''}"
     width = len(str(len(study.experiments)))
-    times = [duration(estimate([one.identified.experiment]).least_s) for one in study.experiments]
-    memories = [one.identified.memory for one in study.experiments]
+    times = [duration(estimate([one.experiment]).least_s) for one in study.experiments]
+    memories = [one.memory for one in study.experiments]
     sizes = [_size(memory) for memory in memories]
     columns = [(column, max(map(len, column))) for column in (times, sizes) if any(column)]
     for number, one in enumerate(study.experiments, 1):
         told = "  ".join(f"{column[number - 1]:>{longest}}" for column, longest in columns)
-        yield f"  {number:>{width}}  {one.identified.id}  {told}  {_values(one.point)}".rstrip()
+        yield f"  {number:>{width}}  {one.id}  {told}  {_values(one.point)}".rstrip()
 
 
 def _size(memory: MemoryEstimate | UnknownMemory | None) -> str:

@@ -15,8 +15,8 @@ from llem.config.study.file import read_study
 from llem.errors import BrokenPlugin, ConfigError, UnknownPlugin
 from llem.findings import finding
 from llem.plugins.registry import registry
-from llem.study.plan.document import study_document
-from llem.study.plan.expand import Study, expand
+from llem.study.plan.expand import expand
+from llem.study.plan.study import Study, study_document
 
 Make = Callable[..., Study]
 ECHO = {"backend": "echo", "device": "cpu"}
@@ -40,11 +40,11 @@ def test_each_point_is_resolved_on_top_of_the_base(study: Make) -> None:
         axes={"load.batch_size": [4, 8], "window_s": [1]},
         order={"kind": "sequential"},
     )
-    [one, other] = [entry.identified for entry in made.experiments]
+    [one, other] = made.experiments
 
     assert (one.experiment.load.batch_size, other.experiment.load.batch_size) == (4, 8)
     assert (one.experiment.sampling.seed, one.experiment.window_s) == (1, 3.0)
-    told_sources = {path: one.resolved.sources[path] for path in ("load.batch_size", "sampling.seed", "window_s")}
+    told_sources = {path: one.sources[path] for path in ("load.batch_size", "sampling.seed", "window_s")}
     assert told_sources == {
         "load.batch_size": "point of the study",
         "sampling.seed": "python",
@@ -205,7 +205,7 @@ def test_a_shared_section_is_for_its_own_backends_points(study: Make, lab) -> No
     """Points of other backends are not invalid because of it, and those of its backend have it."""
     base = {**lab, "echo": {"token_seconds": 0.5}, "lab": {"after": 7}}
     made = study(base=base, axes={"backend": ["echo", "lab"]}, order={"kind": "sequential"})
-    echo, lab_one = (entry.identified.experiment for entry in made.experiments)
+    echo, lab_one = (entry.experiment for entry in made.experiments)
 
     assert made.invalid == ()
     assert echo.options.token_seconds == 0.5
@@ -250,7 +250,7 @@ def test_a_meters_section_is_shared_too(study: Make, lab) -> None:
     base = {**lab, "meters": ["steady"], "steady": {"watts": 80.0}}
     made = study(base=base, axes={"dtype": ["float16", "float32"]})
 
-    assert [one.identified.experiment.meter_options["steady"].watts for one in made.experiments] == [80.0, 80.0]
+    assert [one.experiment.meter_options["steady"].watts for one in made.experiments] == [80.0, 80.0]
 
 
 def test_an_axis_of_one_backend_does_not_multiply_the_others(study: Make, lab) -> None:
@@ -274,7 +274,7 @@ def test_loads_of_several_kinds_are_one_axis(study: Make, lab) -> None:
         order={"kind": "sequential"},
         experiments=[{"load": {"kind": "closed", "concurrency": 5}}],
     )
-    loads = [entry.identified.experiment.load for entry in made.experiments]
+    loads = [entry.experiment.load for entry in made.experiments]
 
     assert loads == [
         OfflineLoad(batch_size=1),
@@ -435,10 +435,10 @@ def test_the_order_of_axes_changes_no_id_and_no_running_order(study: Make, axes:
     """Nor does the order of their values; other seeds change the running order alone."""
     shuffled = {path: random.sample(axes[path], len(axes[path])) for path in random.sample(list(axes), len(axes))}
     one, other = (study(axes=each, order={"seed": seed}) for each in (axes, shuffled))
-    ids = [entry.identified.id for entry in one.experiments]
+    ids = [entry.id for entry in one.experiments]
 
-    assert [entry.identified.id for entry in other.experiments] == ids
-    assert {entry.identified.id for entry in study(axes=axes, order={"seed": seed + 1}).experiments} == set(ids)
+    assert [entry.id for entry in other.experiments] == ids
+    assert {entry.id for entry in study(axes=axes, order={"seed": seed + 1}).experiments} == set(ids)
 
 
 @settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -487,10 +487,8 @@ def test_the_document_holds_all_that_was_asked_and_left_out(study: Make) -> None
     document = json.loads(json.dumps(study_document(made), allow_nan=False))
     [only] = made.experiments
 
-    assert document["experiments"] == [only.identified.id]
-    assert document["points"] == {
-        only.identified.id: {"number": 0, "values": {"load.batch_size": 1, "sampling.top_p": None}}
-    }
+    assert document["experiments"] == [only.id]
+    assert document["points"] == {only.id: {"number": 0, "values": {"load.batch_size": 1, "sampling.top_p": None}}}
     assert document["declared"] == 4
     assert [one["by"] for one in document["excluded"]] == ["python: exclude[0]"] * 2
     assert document["invalid"][0]["values"]["load.batch_size"] == "nan"

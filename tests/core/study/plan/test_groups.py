@@ -193,7 +193,7 @@ def test_trials_go_on_for_those_alone_whose_interval_is_wide(run, monkeypatch) -
         return narrow(trials, sizes[trials[0].requests // trials[0].batches])
 
     monkeypatch.setattr("llem.experiment.worker.is_narrow", judged)
-    monkeypatch.setattr("llem.study.run.remaining.is_narrow", judged)
+    monkeypatch.setattr("llem.study.plan.planner.is_narrow", judged)
     ran = run([1, 2], launcher="inline", base={"max_trials": 4})
 
     assert ran.trials == {1: 4, 2: 2}

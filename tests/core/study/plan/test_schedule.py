@@ -9,49 +9,65 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from llem.config.models import Experiment
+from llem.config.study.axes import Point
 from llem.config.study.order import Order
-from llem.study.plan.schedule import Job, Member, next_job, running_order, schedule, williams_row
+from llem.models.resolve import resolve_model
+from llem.study.plan.planned import PlannedExperiment
+from llem.study.plan.schedule import Job, next_job, running_order, schedule, williams_row
 
 KINDS = ("blocks", "sequential", "reverse", "williams")
+
+
+def member(name: str, engine: str, trials: int, most: int, processes: int = 1) -> PlannedExperiment:
+    """An experiment that needs this engine."""
+    asked = Experiment(backend="echo", trials=trials, max_trials=most, processes=processes)
+    return PlannedExperiment(name, asked, {}, resolve_model("shape:tiny"), Point(0, {}, {}, {}), engine)
+
+
 members_lists = st.lists(
     st.tuples(st.integers(0, 3), st.integers(1, 5), st.integers(0, 3), st.integers(1, 3)), min_size=1, max_size=12
 ).map(
     lambda rows: [
-        Member(f"e{number}", f"engine{engine}", trials, trials + more, processes)
+        member(f"e{number}", f"engine{engine}", trials, trials + more, processes)
         for number, (engine, trials, more, processes) in enumerate(rows)
     ]
 )
 orders = st.builds(Order, kind=st.sampled_from(KINDS), seed=st.integers(0, 5))
 
 
-def group(count: int, trials: int = 3, **more) -> list[Member]:
+def group(count: int, trials: int = 3, **more) -> list[PlannedExperiment]:
     """Experiments that share one engine."""
-    return [Member(f"e{n}", "engine", trials, more.get("most", trials), more.get("processes", 1)) for n in range(count)]
+    return [member(f"e{n}", "engine", trials, more.get("most", trials), more.get("processes", 1)) for n in range(count)]
 
 
 @given(members_lists, orders)
-def test_every_trial_is_taken_once_by_the_process_whose_it_is(members: list[Member], order: Order) -> None:
+def test_every_trial_is_taken_once_by_the_process_whose_it_is(members: list[PlannedExperiment], order: Order) -> None:
     """Trial t is process t modulo processes; a process has experiments of one engine alone, and one trial at least."""
-    engines = {member.id: member for member in members}
+    engines = {one.id: one for one in members}
     jobs = schedule(members, order)
     turns = Counter(turn for job in jobs for turn in job.turns)
-    wanted = {(m.id, t) for m in members for t in range(max(m.max_trials, m.trials, m.processes))}
+    wanted = {
+        (m.id, t)
+        for m in members
+        for t in range(max(m.experiment.max_trials, m.experiment.trials, m.experiment.processes))
+    }
 
     assert set(turns) == wanted
     assert set(turns.values()) == {1}
     for job in jobs:
         assert {name for name, _ in job.turns} == set(job.experiments)
         assert len({engines[name].engine for name in job.experiments}) == 1
-        assert all(index % engines[name].processes == job.process for name, index in job.turns)
+        assert all(index % engines[name].experiment.processes == job.process for name, index in job.turns)
     assert len({(job.group, job.process) for job in jobs}) == len(jobs)
     assert sorted(running_order(jobs)) == sorted(engines)
 
 
 @given(members_lists, st.sampled_from(["blocks", "reverse", "williams"]), st.integers(0, 5))
-def test_blocks_are_complete(members: list[Member], kind: str, seed: int) -> None:
+def test_blocks_are_complete(members: list[PlannedExperiment], kind: str, seed: int) -> None:
     """Trials due come before those for wide intervals, and each experiment's in order, one a block."""
-    least = {member.id: max(member.trials, member.processes) for member in members}
-    processes = {member.id: member.processes for member in members}
+    least = {one.id: max(one.experiment.trials, one.experiment.processes) for one in members}
+    processes = {one.id: one.experiment.processes for one in members}
     for job in schedule(members, Order(kind=kind, seed=seed)):
         due = [index < least[name] for name, index in job.turns]
         assert due == sorted(due, reverse=True)
@@ -100,7 +116,7 @@ def test_sequential_takes_all_trials_of_one_after_the_other() -> None:
 
 def test_the_random_order_is_the_seeds() -> None:
     """The same with the same seed, another with another; blocks and groups each in an order of their own."""
-    members = [Member(f"e{n}", f"engine{n % 3}", 4, 4) for n in range(18)]
+    members = [member(f"e{n}", f"engine{n % 3}", 4, 4) for n in range(18)]
     once, again, other = (schedule(members, Order(seed=seed)) for seed in (1, 1, 2))
     blocks = [[name for name, index in once[0].turns if index == block] for block in range(4)]
 
@@ -119,7 +135,7 @@ def test_a_further_experiment_leaves_the_order_of_the_others() -> None:
 @pytest.mark.parametrize("kind", ["blocks", "williams"])
 def test_processes_of_a_group_have_orders_of_their_own(kind: str) -> None:
     """And all groups run once before any is loaded again."""
-    members = [Member(f"e{n}", f"engine{n % 2}", 4, 4, 2) for n in range(12)]
+    members = [member(f"e{n}", f"engine{n % 2}", 4, 4, 2) for n in range(12)]
     jobs = schedule(members, Order(kind=kind))
     first, second = ([name for name, index in job.turns if index // 2 == 0] for job in jobs if job.group == 0)
 

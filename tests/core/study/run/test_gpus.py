@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
 import llem
 from llem.config.load import Layer, resolve
-from llem.config.study.order import Order
 from llem.devices.locks import gpu_lock
 from llem.errors import ConfigError, ExperimentFailed, MachineError
 from llem.experiment.engine_process import EngineProcess
@@ -20,13 +20,11 @@ from llem.plugins.registry import registry
 from llem.protocol.events import silent
 from llem.protocol.order import WorkOrder
 from llem.store.store import Store
-from llem.study.plan.document import study_document
-from llem.study.plan.load import load
-from llem.study.plan.schedule import Job, Member, schedule
-from llem.study.run.gpus import Gpus
-from llem.study.run.pool import side_by_side
-from llem.study.run.preflight import plan_study
-from llem.study.run.runner import Ran, Terms, run_all
+from llem.study.plan.expand import load
+from llem.study.plan.schedule import Job
+from llem.study.run.gpus import Gpus, side_by_side
+from llem.study.run.preflight import check_study
+from llem.study.run.study_run import Ran, run_all
 from llem.testing.fakes import FakeClock, FakeGpu, FakeNvml, Load
 
 STUDY = {
@@ -101,18 +99,8 @@ def run(out: Path, launcher: type[Launcher] = Recorder, emit=silent, stop=None, 
     """The study, with further parts."""
     Recorder.reset()
     loaded = load({**STUDY, **more}, (), registry())
-    planned = plan_study(loaded, registry(), launcher())
-    terms = Terms(loaded.file.order, loaded.file.limits, loaded.file.parallel)
-    return run_all(
-        planned,
-        out,
-        launcher,
-        registry(),
-        study=study_document(loaded),
-        emit=emit,
-        stop=stop or threading.Event(),
-        terms=terms,
-    )
+    check_study(loaded, registry(), launcher())
+    return run_all(loaded, out, launcher, registry(), emit=emit, stop=stop or threading.Event())
 
 
 def test_workers_side_by_side_have_gpus_of_their_own(tmp_path: Path) -> None:
@@ -251,7 +239,7 @@ def test_a_study_whose_experiments_take_numbers_of_gpus(tmp_path: Path) -> None:
     assert set(Recorder.seen) == {("GPU-A", "GPU-B")}
 
 
-def boards_of(jobs: list[Job], gpus: Gpus, seconds) -> dict[int, list[str]]:
+def boards_of(jobs: Sequence[Job], gpus: Gpus, seconds) -> dict[int, list[str]]:
     """Boards that each group ran on, in order, with two workers; a job holds its board for `seconds(job)`."""
     found: dict[int, list[str]] = {}
     wanted = experiment()
@@ -261,15 +249,16 @@ def boards_of(jobs: list[Job], gpus: Gpus, seconds) -> dict[int, list[str]]:
             found.setdefault(job.group, []).append(*uuids)
             time.sleep(seconds(job))
 
-    side_by_side(jobs, 2, carry_out, gpus, None, threading.Event())  # type: ignore[arg-type] - nothing fails
+    side_by_side(jobs, 2, carry_out, gpus, lambda: None, threading.Event())
     return found
 
 
 @pytest.mark.parametrize("kind", ["blocks", "reverse", "sequential"])
 def test_engine_processes_of_a_group_get_the_board_that_it_had(kind: str) -> None:
     """Whichever worker was free first, in whatever order they are taken."""
-    members = [Member(f"e{number}", number, 3, 3, processes=3) for number in range(4)]
-    jobs = schedule(members, Order(kind=kind, seed=3))
+    axes = {"echo.token_seconds": [0.001, 0.002, 0.003, 0.004]}
+    more = {"axes": axes, "order": {"kind": kind, "seed": 3}}
+    jobs = load({"base": {**STUDY["base"], "processes": 3}, **more}, (), registry()).jobs
     found = boards_of(jobs, Gpus("me", None, several=True), lambda job: 0.06 + 0.03 * (job.process % 2))
 
     assert [len(boards) for boards in found.values()] == [3] * 4
@@ -404,9 +393,9 @@ def test_a_worker_elsewhere_locks_what_it_takes(tmp_path: Path, monkeypatch: pyt
 
 def test_the_second_interrupt_kills_every_worker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """And what they were at is recorded."""
-    from llem.study.run import pool
+    from llem.study.run import gpus
 
-    wait, calls = pool._wait, []
+    wait, calls = gpus._wait, []
 
     def pressed(threads) -> None:
         calls.append(1)
@@ -417,7 +406,7 @@ def test_the_second_interrupt_kills_every_worker(tmp_path: Path, monkeypatch: py
             raise KeyboardInterrupt
         wait(threads)
 
-    monkeypatch.setattr(pool, "_wait", pressed)
+    monkeypatch.setattr(gpus, "_wait", pressed)
     monkeypatch.setattr(Recorder, "reset", classmethod(lambda cls: setattr(cls, "seconds", 30.0)))
     Recorder.now, Recorder.most, Recorder.seen, Recorder.killed = set(), 0, [], []
     ran = run(tmp_path / "out", parallel=2)
@@ -431,8 +420,8 @@ def test_more_workers_than_can_be(tmp_path: Path) -> None:
     """Side by side on the CPU they would disturb each other; a launcher may have room for one only."""
     cpu = load({**STUDY, "parallel": 2, "base": {**STUDY["base"], "device": "cpu"}}, (), registry())
     with pytest.raises(MachineError, match="needs a GPU for each worker"):
-        plan_study(cpu, registry(), Recorder())
+        check_study(cpu, registry(), Recorder())
     with pytest.raises(ConfigError, match="runs one worker at a time"):
-        plan_study(load({**STUDY, "parallel": 2}, (), registry()), registry(), InlineLauncher())
+        check_study(load({**STUDY, "parallel": 2}, (), registry()), registry(), InlineLauncher())
     with pytest.raises(llem.ConfigError, match="parallel: must be a whole number"):
         load({**STUDY, "parallel": 0}, (), registry())

@@ -10,8 +10,8 @@ import llem
 from llem.errors import ConfigError, MachineError, UnknownPlugin
 from llem.launchers.process import ProcessLauncher
 from llem.plugins.registry import registry
-from llem.study.plan.load import load
-from llem.study.run.preflight import plan_study
+from llem.study.plan.expand import load
+from llem.study.run.preflight import check_study
 
 
 @pytest.fixture
@@ -24,12 +24,13 @@ def test_a_plan_holds_what_is_stored(plan) -> None:
     """Identity, resolved configuration, sources, model, and how often to measure."""
     made = plan(trials=3, max_trials=7, processes=2, model="shape:tiny", weights_seed=5)
 
-    assert (made.trials, made.max_trials, made.processes) == (3, 7, 2)
-    assert made.document["id"] == made.id
-    assert made.document["config"]["backend"] == "echo"
-    assert made.document["sources"]["trials"] == "python"
-    assert made.document["model"]["name"] == "shape:tiny"
-    assert (made.document["model"]["weights"], made.document["model"]["seed"]) == ("random", 5)
+    document = made.document()
+    assert (made.experiment.trials, made.experiment.max_trials, made.experiment.processes) == (3, 7, 2)
+    assert document["id"] == made.id
+    assert document["config"]["backend"] == "echo"
+    assert document["sources"]["trials"] == "python"
+    assert document["model"]["name"] == "shape:tiny"
+    assert (document["model"]["weights"], document["model"]["seed"]) == ("random", 5)
 
 
 def prompts(path: Path, *lines: str) -> dict:
@@ -118,7 +119,7 @@ def test_the_launcher_is_asked_once_about_all_experiments(short) -> None:
             asked.append([one.options.token_seconds for one in experiments])
 
     study = load({"base": short, "axes": {"echo.token_seconds": [0.001, 0.002]}}, (), registry())
-    plan_study(study, registry(), Asked())
+    check_study(study, registry(), Asked())
 
     assert [sorted(one) for one in asked] == [[0.001, 0.002]]
 
@@ -128,6 +129,6 @@ def test_a_pause_for_gpus_to_cool_needs_gpus() -> None:
     base = {"backend": "echo", "device": "cpu"}
     study = load({"base": base, "axes": {"load.batch_size": [1, 2]}, "order": {"gap_until_c": 2}}, (), registry())
     with pytest.raises(MachineError, match="gap_until_c") as caught:
-        plan_study(study, registry(), ProcessLauncher())
+        check_study(study, registry(), ProcessLauncher())
 
     assert "order.gap_s" in caught.value.hint

@@ -16,10 +16,10 @@ from llem.metrics.verify import verify
 from llem.plugins.registry import registry
 from llem.protocol.events import silent
 from llem.store.store import Store
-from llem.study.plan.document import study_document
-from llem.study.plan.load import load
-from llem.study.run.resume import differences
-from llem.study.run.runner import Terms, run_all
+from llem.study.plan.expand import load
+from llem.study.plan.study import study_document
+from llem.study.run.folder import differences
+from llem.study.run.study_run import run_all
 
 
 @pytest.fixture
@@ -262,7 +262,7 @@ def test_the_same_study_has_no_differences(study, tmp_path: Path) -> None:
 
     ready = llem.api.prepare(study, (), out, launcher="inline", resume=True)
 
-    assert list(differences(Store.open(out), ready.document, ready.planned)) == []
+    assert list(differences(Store.open(out), study_document(ready.study), ready.study.experiments)) == []
 
 
 def test_a_folder_is_resumed_only_when_asked(study, tmp_path: Path) -> None:
@@ -301,7 +301,7 @@ def test_a_worker_of_an_earlier_run_is_waited_for(study, tmp_path: Path, monkeyp
     """So that no trial is measured twice at once."""
     out = tmp_path / "out"
     interrupted_after(1, study, out)
-    monkeypatch.setattr("llem.study.run.resume.WORKERS_GONE_S", 0.2)
+    monkeypatch.setattr("llem.study.run.folder.WORKERS_GONE_S", 0.2)
     with Store.open(out).attended(), pytest.raises(llem.StoreError, match="a worker of an earlier run"):
         llem.run_study(study, out, launcher="inline", resume=True)
 
@@ -380,22 +380,20 @@ def test_trials_of_a_restarted_study_keep_their_process(study, tmp_path: Path) -
 
 
 def test_a_plan_that_was_loaded_can_be_run_again(study, tmp_path: Path) -> None:
-    """`run_all` with terms of its own, as a launcher of one's own would use it."""
+    """`run_all` by itself, as a launcher of one's own would use it."""
     from llem.launchers.inline import InlineLauncher
-    from llem.study.plan.document import study_document
-    from llem.study.run.preflight import plan_study
+    from llem.study.run.preflight import check_study
 
     loaded = load(study, [Layer("python", {"trials": 1})], registry())
-    planned = plan_study(loaded, registry(), InlineLauncher())
+    check_study(loaded, registry(), InlineLauncher())
     for resume in (False, True):
         ran = run_all(
-            planned,
+            loaded,
             tmp_path / "out",
             InlineLauncher,
             registry(),
-            study=study_document(loaded),
             emit=silent,
             stop=threading.Event(),
-            terms=Terms(resume=resume),
+            resume=resume,
         )
         assert [result.outcome for result in ran.results] == ["done"] * 3

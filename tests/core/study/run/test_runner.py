@@ -10,32 +10,34 @@ from pathlib import Path
 
 import pytest
 
+from llem.config.study.file import StudyFile
 from llem.errors import ExperimentFailed, LlemError, MachineError, StoreError
 from llem.launchers.base import Launcher
 from llem.launchers.inline import InlineLauncher
 from llem.plugins.registry import registry
 from llem.protocol.events import silent
 from llem.store.store import Store
-from llem.study.run.preflight import Planned
-from llem.study.run.runner import Ran, Terms, default_folder, run_all
+from llem.study.plan.planned import PlannedExperiment
+from llem.study.plan.schedule import schedule
+from llem.study.plan.study import Study
+from llem.study.run.folder import default_folder
 from llem.study.run.stopping import SAME_REQUEST_S, stop_on_interrupt
+from llem.study.run.study_run import Ran, run_all
 
 
 @pytest.fixture
 def plan(short, planned):
     """A short experiment with these further settings."""
 
-    def _plan(**settings) -> Planned:
+    def _plan(**settings) -> PlannedExperiment:
         return planned(**{**short, **settings})
 
     return _plan
 
 
-def run(planned: Planned, out: Path, launcher: Launcher, stop: threading.Event | None = None, emit=silent):
+def run(planned: PlannedExperiment, out: Path, launcher: Launcher, stop: threading.Event | None = None, emit=silent):
     """The production path below the command line."""
-    stop = stop or threading.Event()
-    ran = run_all([planned], out, lambda: launcher, registry(), study={"name": "test"}, emit=emit, stop=stop)
-    return ran.only()
+    return run_several([planned], out, launcher, stop, emit).only()
 
 
 class Silent(Launcher):
@@ -245,11 +247,11 @@ def test_in_another_thread_signals_are_left_alone() -> None:
 # several experiments
 
 
-def run_several(planned: list[Planned], out: Path, launcher: Launcher, stop=None, emit=silent, **terms) -> Ran:
+def run_several(planned: list[PlannedExperiment], out: Path, launcher: Launcher, stop=None, emit=silent) -> Ran:
     """As a study runs them."""
-    study = {"name": "test", "experiments": [one.id for one in planned]}
-    stop = stop or threading.Event()
-    return run_all(planned, out, lambda: launcher, registry(), study=study, emit=emit, stop=stop, terms=Terms(**terms))
+    file = StudyFile("test", ())
+    study = Study(file, tuple(planned), tuple(schedule(planned, file.order)))
+    return run_all(study, out, lambda: launcher, registry(), emit=emit, stop=stop or threading.Event())
 
 
 def test_experiments_that_share_an_engine_share_workers(plan, tmp_path: Path) -> None:
@@ -267,7 +269,7 @@ def test_experiments_that_share_an_engine_share_workers(plan, tmp_path: Path) ->
     assert sorted(event["id"] for event in events if event["event"] == "result") == sorted(one.id for one in several)
 
 
-def apart(plan, count: int, **settings) -> list[Planned]:
+def apart(plan, count: int, **settings) -> list[PlannedExperiment]:
     """Experiments each of which needs an engine of its own."""
     return [plan(echo={"token_seconds": 0.001 + n / 1e5}, **settings) for n in range(count)]
 

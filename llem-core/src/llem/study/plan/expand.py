@@ -1,91 +1,64 @@
-"""From a study file to its experiments: every point resolved, and each that will not run listed with its reason.
+"""From what a user names (a file, a mapping, nothing) to a study: every point resolved, and each that will not run
+listed with its reason.
 
 Runs nothing, loads no engine, looks at no device.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
 import attrs
 
+from llem.config.converter import unstructure
 from llem.config.layers import Layer
 from llem.config.load import resolve
 from llem.config.study.axes import Point, declared_points
-from llem.config.study.exclude import Excluded, Exclusions
-from llem.config.study.file import StudyFile
+from llem.config.study.exclude import Exclusions
+from llem.config.study.file import StudyFile, parse_study, read_study
 from llem.config.study.mistakes import Invalid, invalid_point, refuse_mistakes
 from llem.config.study.settings import refuse_mistaken_exclusions, refuse_unused_mistakes
 from llem.config.study.shared import Shared
+from llem.config.user import load_user_config
 from llem.devices.peaks import peak_of
 from llem.errors import ConfigError, UnknownPlugin
 from llem.plugins.registry import Registry
-from llem.study.plan.identify import Identified, Identifier
 from llem.study.plan.memory import GpuKind, MemoryEstimate, gib
-from llem.study.plan.schedule import Job, Member, running_order, schedule
+from llem.study.plan.planned import Identifier, PlannedExperiment
+from llem.study.plan.schedule import running_order, schedule
+from llem.study.plan.study import Merged, Study
 
-__all__ = ["Entry", "Merged", "Study", "expand", "member"]
-
-
-@attrs.frozen
-class Entry:
-    """A point that runs, as the experiment that it is."""
-
-    point: Point
-    identified: Identified
+__all__ = ["expand", "load"]
 
 
-@attrs.frozen
-class Merged:
-    """A point that is the same experiment as one before it: what differs changes nothing that is executed.
+def load(
+    source: str | Path | Mapping[str, Any] | None,
+    overrides: Sequence[Layer],
+    registry: Registry,
+    *,
+    checked: bool = True,
+    unmet: bool = True,
+    gpu: Callable[[], GpuKind | None] = lambda: None,
+) -> Study:
+    """A study on top of the user's own configuration, expanded.
 
-    Attributes:
-        because: settings of either, as `path=value`, that the backend says have no effect; none where the points differ
-            in what is no part of the execution, or in nothing.
+    Args:
+        source: a YAML file, or a mapping of the same shape; None for the one experiment that `overrides` describe.
+        overrides: settings over those of the study, for every point.
+        checked, unmet, gpu: as of `Identifier`.
+
+    Raises:
+        LlemError: as `read_study` and `expand`.
     """
-
-    point: Point
-    into: Entry
-    because: tuple[str, ...] = ()
-
-
-@attrs.frozen
-class Study:
-    """A study that is ready to run, and all that it leaves out.
-
-    Attributes:
-        file: as asked.
-        overrides: settings laid over every point (flags, arguments).
-        experiments: in the order of their first trials.
-        jobs: what each engine process measures, in running order.
-        axes: paths of the settings that vary, in the file's order.
-        notes: what is not wrong and yet good to know.
-    """
-
-    file: StudyFile
-    overrides: tuple[Layer, ...]
-    experiments: tuple[Entry, ...]
-    excluded: tuple[Excluded, ...]
-    invalid: tuple[Invalid, ...]
-    merged: tuple[Merged, ...]
-    axes: tuple[str, ...]
-    notes: tuple[str, ...]
-    jobs: tuple[Job, ...]
-
-    @property
-    def name(self) -> str:
-        return self.file.name
-
-    @property
-    def declared(self) -> int:
-        """Points of the file: those that run and those that do not."""
-        return len(self.experiments) + len(self.excluded) + len(self.invalid) + len(self.merged)
-
-    @property
-    def trials(self) -> int:
-        """Trials of all experiments, at least."""
-        asked = [one.identified.experiment for one in self.experiments]
-        return sum(max(one.trials, one.processes) for one in asked)
+    if source is None:
+        file = StudyFile("llem", ())
+    else:
+        file = parse_study(source) if isinstance(source, Mapping) else read_study(source)
+    gpus = load_user_config().gpus
+    below = [] if gpus is None else [Layer("user config", {"gpus": unstructure(gpus)})]
+    return expand(file, registry, below=below, overrides=overrides, checked=checked, unmet=unmet, gpu=gpu)
 
 
 def expand(
@@ -126,17 +99,17 @@ def expand(
     refuse_mistakes(file, looked.tried, looked.invalid)
     refuse_unused_mistakes(file, points, looked.tried, registry)
     found = looked.found
-    jobs = schedule([member(one.identified) for one in found.values()], file.order)
+    jobs = tuple(schedule(found.values(), file.order))
     return Study(
         file,
-        tuple(overrides),
         tuple(found[name] for name in running_order(jobs)),
+        jobs,
+        tuple(overrides),
         tuple(exclusions.found),
         tuple(looked.invalid),
         tuple(looked.merged),
         tuple(dict.fromkeys(path for point in points for path in point.values)),
         (*exclusions.notes(), *shared.notes(), *_notes(found.values(), identifier, registry)),
-        tuple(jobs),
     )
 
 
@@ -146,7 +119,7 @@ class _Looked:
     def __init__(self, file: StudyFile, identifier: Identifier, registry: Registry) -> None:
         self._file, self._identifier, self._registry = file, identifier, registry
         self.tried: list[Point] = []
-        self.found: dict[str, Entry] = {}
+        self.found: dict[str, PlannedExperiment] = {}
         self.merged: list[Merged] = []
         self.invalid: list[Invalid] = []
 
@@ -154,21 +127,14 @@ class _Looked:
         """Raises UnknownPlugin, BrokenPlugin."""
         self.tried.append(point)
         try:
-            identified = self._identifier(resolve(layers, self._registry))
+            planned = self._identifier(point, resolve(layers, self._registry))
         except ConfigError as error:
             self.invalid.append(invalid_point(self._file, point, error))
             return
         except UnknownPlugin as error:
             raise _placed(error, point) from None
-        planned = Entry(point, identified)
-        if (first := self.found.setdefault(identified.id, planned)) is not planned:
-            self.merged.append(Merged(point, first, _differing(identified, first.identified)))
-
-
-def member(identified: Identified) -> Member:
-    """An experiment as the schedule needs it."""
-    asked = identified.experiment
-    return Member(identified.id, identified.engine, asked.trials, asked.max_trials, asked.processes)
+        if (first := self.found.setdefault(planned.id, planned)) is not planned:
+            self.merged.append(Merged(point, first, _differing(planned, first)))
 
 
 def _single(
@@ -179,23 +145,22 @@ def _single(
     layers: Sequence[Layer],
     overrides: tuple[Layer, ...],
 ) -> Study:
-    planned = Entry(point, identifier(resolve(layers, registry)))
+    planned = identifier(point, resolve(layers, registry))
     notes = tuple(_notes([planned], identifier, registry))
     if file.exclude:
         notes += ("`exclude` leaves nothing out: this is one experiment",)
-    jobs = tuple(schedule([member(planned.identified)], file.order))
-    return Study(file, overrides, (planned,), (), (), (), (), notes, jobs)
+    return Study(file, (planned,), tuple(schedule([planned], file.order)), overrides, notes=notes)
 
 
-def _notes(planned: Collection[Entry], identifier: Identifier, registry: Registry) -> Iterator[str]:
+def _notes(planned: Collection[PlannedExperiment], identifier: Identifier, registry: Registry) -> Iterator[str]:
     yield from _missing_engines(planned, registry)
     yield from _may_not_fit(planned, identifier.gpu)
     yield from _without_arithmetic(planned, identifier.gpu)
 
 
-def _missing_engines(planned: Iterable[Entry], registry: Registry) -> Iterator[str]:
+def _missing_engines(planned: Iterable[PlannedExperiment], registry: Registry) -> Iterator[str]:
     """A plan is possible without the engines; a run is not."""
-    for name in sorted({one.identified.experiment.backend for one in planned}):
+    for name in sorted({one.experiment.backend for one in planned}):
         if missing := registry.reference("backend", name).missing():
             yield f"backend {name!r} needs {', '.join(missing)}, which is not installed here"
 
@@ -209,7 +174,7 @@ def _placed(error: UnknownPlugin, point: Point) -> UnknownPlugin:
     return error
 
 
-def _differing(one: Identified, other: Identified) -> tuple[str, ...]:
+def _differing(one: PlannedExperiment, other: PlannedExperiment) -> tuple[str, ...]:
     """Settings without effect that only one of two has."""
     return tuple(
         dict.fromkeys(
@@ -220,9 +185,9 @@ def _differing(one: Identified, other: Identified) -> tuple[str, ...]:
     )
 
 
-def _may_not_fit(planned: Iterable[Entry], gpu: Callable[[], GpuKind | None]) -> Iterator[str]:
+def _may_not_fit(planned: Iterable[PlannedExperiment], gpu: Callable[[], GpuKind | None]) -> Iterator[str]:
     """Points whose cache would have to be smaller than all requests at their full length need."""
-    known = [memory for one in planned if isinstance(memory := one.identified.memory, MemoryEstimate)]
+    known = [memory for one in planned if isinstance(memory := one.memory, MemoryEstimate)]
     kind = gpu() if known else None
     if kind is None:
         return
@@ -236,9 +201,9 @@ def _may_not_fit(planned: Iterable[Entry], gpu: Callable[[], GpuKind | None]) ->
         )
 
 
-def _without_arithmetic(planned: Iterable[Entry], gpu: Callable[[], GpuKind | None]) -> Iterator[str]:
+def _without_arithmetic(planned: Iterable[PlannedExperiment], gpu: Callable[[], GpuKind | None]) -> Iterator[str]:
     """Number formats that the GPU does not compute in: engines refuse them, or go a slower way."""
-    asked = [one.identified.experiment.dtype for one in planned if one.identified.experiment.device != "cpu"]
+    asked = [one.experiment.dtype for one in planned if one.experiment.device != "cpu"]
     kind = gpu() if asked else None
     peak = None if kind is None or kind.name is None else peak_of(kind.name)
     if kind is None or peak is None:

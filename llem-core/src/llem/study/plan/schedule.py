@@ -17,28 +17,10 @@ from itertools import pairwise
 import attrs
 
 from llem.config.study.order import Order
+from llem.protocol.order import Turn
+from llem.study.plan.planned import PlannedExperiment
 
-__all__ = ["Job", "Member", "Turn", "next_job", "running_order", "schedule", "williams_row"]
-
-#: A trial whose turn it is: the experiment's id, and the trial's index.
-Turn = tuple[str, int]
-
-
-@attrs.frozen
-class Member:
-    """One experiment to be scheduled.
-
-    Attributes:
-        engine: equal for experiments that can be measured with one engine.
-        trials, max_trials: at least and at most, over all engine processes.
-        processes: engine processes that they are spread over, each with one trial at least.
-    """
-
-    id: str
-    engine: Hashable
-    trials: int
-    max_trials: int
-    processes: int = 1
+__all__ = ["Job", "next_job", "running_order", "schedule", "williams_row"]
 
 
 @attrs.frozen
@@ -60,15 +42,15 @@ class Job:
 
 
 #: One block: the members in the order of their turns, for block number k of a group.
-Arrange = Callable[[Sequence[Member], int], Sequence[Member]]
+Arrange = Callable[[Sequence[PlannedExperiment], int], Sequence[PlannedExperiment]]
 
 
-def schedule(members: Iterable[Member], order: Order) -> list[Job]:
+def schedule(members: Iterable[PlannedExperiment], order: Order) -> list[Job]:
     """Every engine process, in running order: all groups once, then all groups for the second time, and so on.
 
     With the order `sequential` a group's processes follow each other instead.
     """
-    groups: dict[Hashable, list[Member]] = {}
+    groups: dict[Hashable, list[PlannedExperiment]] = {}
     for member in members:
         groups.setdefault(member.engine, []).append(member)
     first = _group_order(list(groups.values()), order, 0)
@@ -119,11 +101,13 @@ def next_job(
     return min((job for job in waiting if not in_rounds or job.process == waiting[0].process), key=rank)
 
 
-def _processes(group: Sequence[Member]) -> int:
-    return max(member.processes for member in group)
+def _processes(group: Sequence[PlannedExperiment]) -> int:
+    return max(one.experiment.processes for one in group)
 
 
-def _group_order(groups: Sequence[list[Member]], order: Order, process: int) -> list[list[Member]]:
+def _group_order(
+    groups: Sequence[list[PlannedExperiment]], order: Order, process: int
+) -> list[list[PlannedExperiment]]:
     """Groups at random by the seed, anew for each process; as the file has them with `sequential` and `reverse`."""
     if order.kind in ("sequential", "reverse"):
         return list(groups) if process % 2 == 0 or order.kind == "sequential" else list(reversed(groups))
@@ -134,12 +118,12 @@ def _hash(*parts: object) -> bytes:
     return hashlib.sha256(":".join(map(str, parts)).encode()).digest()
 
 
-def _job(number: int, group: Sequence[Member], process: int, order: Order) -> Job:
-    taking = [member for member in group if process < member.processes]
-    due = {member.id: max(member.trials, member.processes) for member in taking}
-    most = {member.id: max(member.max_trials, due[member.id]) for member in taking}
+def _job(number: int, group: Sequence[PlannedExperiment], process: int, order: Order) -> Job:
+    taking = [one for one in group if process < one.experiment.processes]
+    due = {one.id: one.experiment.least_trials for one in taking}
+    most = {one.id: one.experiment.most_trials for one in taking}
     if order.kind == "sequential":
-        turns = [(one.id, index) for one in taking for index in range(process, most[one.id], one.processes)]
+        turns = [(one.id, index) for one in taking for index in range(process, most[one.id], one.experiment.processes)]
     else:
         arrange = _ARRANGE[order.kind](order.seed)
         turns = [
@@ -150,14 +134,19 @@ def _job(number: int, group: Sequence[Member], process: int, order: Order) -> Jo
 
 
 def _blocks(
-    members: Sequence[Member], process: int, start: Mapping[str, int], end: Mapping[str, int], arrange: Arrange
+    members: Sequence[PlannedExperiment],
+    process: int,
+    start: Mapping[str, int],
+    end: Mapping[str, int],
+    arrange: Arrange,
 ) -> Iterator[Turn]:
     """The trials of one process from `start` to before `end`, block by block."""
     blocks: dict[int, dict[str, int]] = {}
     for member in members:
-        for index in range(process, end[member.id], member.processes):
+        processes = member.experiment.processes
+        for index in range(process, end[member.id], processes):
             if index >= start.get(member.id, 0):
-                blocks.setdefault(index // member.processes, {})[member.id] = index
+                blocks.setdefault(index // processes, {})[member.id] = index
     for number, found in sorted(blocks.items()):
         # the number over all processes, so that each process has arrangements of its own
         for member in arrange(members, number * _processes(members) + process):
@@ -176,7 +165,7 @@ def _there_and_back(_: int) -> Arrange:
 def _williams(seed: int) -> Arrange:
     """Which experiment is which letter, and which row comes when, is random by the seed."""
 
-    def arrange(members: Sequence[Member], block: int) -> Sequence[Member]:
+    def arrange(members: Sequence[PlannedExperiment], block: int) -> Sequence[PlannedExperiment]:
         count = len(members)
         lettered = sorted(members, key=lambda one: _hash(seed, "letter", one.id))
         rows = sorted(range(count if count % 2 == 0 else 2 * count), key=lambda row: _hash(seed, "row", row))

@@ -1,10 +1,13 @@
-"""Which GPUs a worker gets: locked by UUID, so that no two workers, of whichever study, measure on one."""
+"""Which GPUs a worker gets: locked by UUID, so that no two workers, of whichever study, measure on one.
+
+And several workers at once, each on GPUs of its own.
+"""
 
 from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 import attrs
@@ -16,9 +19,12 @@ from llem.experiment.placement import Candidates, candidates
 from llem.protocol.events import Emit
 from llem.study.plan.schedule import Job, next_job
 
-__all__ = ["Gpus"]
+__all__ = ["Gpus", "side_by_side"]
 
+#: How often a worker that waits for GPUs looks whether they are free.
 POLL_S = 0.5
+#: How long the waiting thread sleeps before Ctrl-C can reach it.
+JOIN_S = 0.2
 
 
 class Gpus:
@@ -122,3 +128,59 @@ class Gpus:
         finally:
             if told:
                 emit({"event": "waited", **which})
+
+
+def side_by_side(
+    jobs: Sequence[Job],
+    workers: int,
+    carry_out: Callable[[Job], None],
+    gpus: Gpus,
+    kill_all: Callable[[], None],
+    stop: threading.Event,
+) -> None:
+    """Carry out all jobs, so many at a time, in their order as far as GPUs are free that they may want again.
+
+    Args:
+        kill_all: ends every worker at once.
+
+    Raises KeyboardInterrupt after every worker was killed and what became of it written down; and what `carry_out`
+    raised, once the others have ended.
+    """
+    waiting = list(jobs)
+    errors: list[BaseException] = []
+    lock = threading.Lock()
+
+    def work() -> None:
+        while not stop.is_set():
+            with lock:
+                if not waiting:
+                    return
+                job = gpus.choose(waiting)
+                waiting.remove(job)
+            try:
+                carry_out(job)
+            except BaseException as error:  # it is raised again below, by the thread that can tell of it
+                errors.append(error)
+                stop.set()
+            finally:
+                with lock:
+                    gpus.over(job)
+
+    threads = [threading.Thread(target=work, name=f"worker {number}") for number in range(min(workers, len(jobs)))]
+    for thread in threads:
+        thread.start()
+    try:
+        _wait(threads)
+    except KeyboardInterrupt:
+        stop.set()
+        kill_all()
+        _wait(threads)
+        raise
+    if errors:
+        raise errors[0]
+
+
+def _wait(threads: Sequence[threading.Thread]) -> None:
+    for thread in threads:
+        while thread.is_alive():  # in pieces: a lock that is waited for without end keeps Ctrl-C out
+            thread.join(JOIN_S)

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
 from typing import Any
-
-import attrs
 
 from llem.backends.base import Placement
 from llem.config.models import Experiment
@@ -14,39 +11,16 @@ from llem.experiment.placement import place
 from llem.launchers.base import Launcher
 from llem.meters.base import Meter, WindowMeter
 from llem.plugins.registry import Registry
-from llem.study.plan.expand import Study
-from llem.study.plan.identify import Identified
+from llem.study.plan.study import Study
 
-__all__ = ["Planned", "plan_study"]
+__all__ = ["check_study"]
 
 #: What of an experiment has to do with this machine, beside the workload's kind.
 _OF_THE_MACHINE = ("backend", "device", "gpus", "meters", "meter_options")
 
 
-@attrs.frozen
-class Planned:
-    """An experiment that is ready to run: its identity, the document `experiment.json`, and which engine it needs."""
-
-    id: str
-    document: Mapping[str, Any]
-    experiment: Experiment
-    engine: Hashable
-
-    @property
-    def trials(self) -> int:
-        return self.experiment.trials
-
-    @property
-    def max_trials(self) -> int:
-        return self.experiment.max_trials
-
-    @property
-    def processes(self) -> int:
-        return self.experiment.processes
-
-
-def plan_study(study: Study, registry: Registry, launcher: Launcher) -> list[Planned]:
-    """Every experiment of a study, in running order; each engine, device and meter is tried once.
+def check_study(study: Study, registry: Registry, launcher: Launcher) -> None:
+    """Whether a study can run here; each engine, device and meter is tried once.
 
     What the launcher's workers do not share with this process is not tried here; the launcher checks the rest.
 
@@ -57,7 +31,7 @@ def plan_study(study: Study, registry: Registry, launcher: Launcher) -> list[Pla
     """
     tried: set[str] = set()
     for one in study.experiments:
-        experiment = one.identified.experiment
+        experiment = one.experiment
         needed = repr([getattr(experiment, name) for name in _OF_THE_MACHINE] + [experiment.workload.kind])
         if needed in tried:
             continue
@@ -71,12 +45,7 @@ def plan_study(study: Study, registry: Registry, launcher: Launcher) -> list[Pla
     if study.file.parallel > 1 and not launcher.side_by_side:
         hint = "set `parallel: 1`, or use the launcher `process`"
         raise ConfigError(f"the launcher {launcher.name!r} runs one worker at a time", hint)
-    launcher.check([one.identified.experiment for one in study.experiments])
-    return [_planned(one.identified) for one in study.experiments]
-
-
-def _planned(identified: Identified) -> Planned:
-    return Planned(identified.id, identified.document(), identified.experiment, identified.engine)
+    launcher.check([one.experiment for one in study.experiments])
 
 
 def _check_without_gpu(study: Study) -> None:

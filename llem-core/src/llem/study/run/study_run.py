@@ -1,51 +1,37 @@
-"""The course of a study: jobs to the supervisor, each in its turn, and results computed from what was stored."""
+"""A run of a study: the planner's jobs to the supervisor, and results computed from what was stored."""
 
 from __future__ import annotations
 
+import functools
 import os
 import threading
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
 import attrs
 
 from llem import __version__
-from llem.config.study.order import Limits, Order
 from llem.errors import ExperimentFailed, LlemError
 from llem.launchers.base import Launcher
 from llem.metrics.boards import Place, place_of
 from llem.metrics.verify import recompute
 from llem.plugins.registry import Registry
-from llem.protocol.events import Emit
-from llem.protocol.order import Gap
+from llem.protocol.events import Emit, Event
 from llem.store.models import Result
 from llem.store.store import Store
 from llem.study.plan.estimate import job_plan
-from llem.study.plan.schedule import Job, Member, schedule
-from llem.study.run.gpus import Gpus
+from llem.study.plan.planner import FixedList, Planner
+from llem.study.plan.schedule import Job
+from llem.study.plan.study import Study, study_document
+from llem.study.run.folder import opened
+from llem.study.run.gpus import Gpus, side_by_side
 from llem.study.run.moved_boards import moved_boards
-from llem.study.run.observers import notify
-from llem.study.run.pool import side_by_side
-from llem.study.run.preflight import Planned
-from llem.study.run.remaining import remaining_trials
+from llem.study.run.quiet import Quiet, notify
 from llem.study.run.supervisor import Supervisor
 
-__all__ = ["Ran", "StudyRun", "Terms"]
-
-
-@attrs.frozen
-class Terms:
-    """On what terms a study runs.
-
-    Attributes:
-        parallel: workers at once.
-        resume: go on with what the folder holds; a folder that holds nothing is begun.
-    """
-
-    order: Order = attrs.field(factory=Order)
-    limits: Limits = attrs.field(factory=Limits)
-    parallel: int = 1
-    resume: bool = False
+__all__ = ["Ran", "StudyRun", "run_all"]
 
 
 @attrs.frozen
@@ -76,128 +62,154 @@ class Ran:
         return self.stopped if self.stopped is not None and self.stopped.code == "interrupted" else None
 
 
+def run_all(
+    study: Study,
+    store_path: Path,
+    make_launcher: Callable[[], Launcher],
+    registry: Registry,
+    *,
+    emit: Emit,
+    stop: threading.Event,
+    resume: bool = False,
+    planner: Planner | None = None,
+) -> Ran:
+    """Measure the experiments of a study into one store, going on after one that fails.
+
+    Before all comes the event `study` (experiments, done, processes, parallel, gap_s, and for each engine process what
+    `job_plan` says of it), and a `warning` (message) where experiments go on on other boards; after each experiment
+    `result` (id, outcome, valid, error), with workers side by side as late as `Quiet` says; workers' events have the
+    number of their `worker`.
+
+    Args:
+        resume: go on with what the folder holds; a folder that holds nothing is begun.
+        planner: says what comes next; all jobs of the study, in order, where none is given.
+
+    Raises:
+        StoreError: the folder is there already, or another run works in it.
+        ConfigError: `resume`, and the folder holds another study.
+        LlemError: the store cannot be written any more; what was measured stays in it.
+    """
+    planner = planner or FixedList(study)
+    with opened(study_document(study), store_path, registry, study.experiments, resume) as store:
+        return StudyRun(store, study, planner, make_launcher, registry, _one_by_one(emit), stop).run()
+
+
+def _one_by_one(emit: Emit) -> Emit:
+    """Events of several workers come from several threads."""
+    lock = threading.Lock()
+
+    def told(event: Event) -> None:
+        with lock:
+            emit(event)
+
+    return told
+
+
 class StudyRun:
     """One run of a study: every job in its turn, and each experiment's result when its last job is over."""
 
     def __init__(
         self,
         store: Store,
-        planned: Sequence[Planned],
+        study: Study,
+        planner: Planner,
         make_launcher: Callable[[], Launcher],
         registry: Registry,
-        terms: Terms,
         emit: Emit,
         stop: threading.Event,
     ) -> None:
-        self._store, self._registry, self._terms, self._emit, self._stop = store, registry, terms, emit, stop
-        self._planned = {one.id: one for one in planned}
-        self._make_launcher = make_launcher
-        order, holder = terms.order, f"process {os.getpid()}, {store.path}"
-        self._gpus = Gpus(holder, terms.limits.gpu_wait_s, several=terms.parallel > 1)
-        self._supervisor = Supervisor(
-            store,
-            self._planned,
-            make_launcher,
-            gap=Gap(order.gap_s, order.gap_until_c, order.gap_timeout_s),
-            limits=terms.limits,
-            gpus=self._gpus,
-            beside=terms.parallel > 1,
-            emit=emit,
-            stop=stop,
-        )
+        self._store, self._file, self._planner, self._registry = store, study.file, planner, registry
+        self._planned = {one.id: one for one in study.experiments}
+        self._make_launcher, self._emit, self._stop = make_launcher, emit, stop
+        holder = f"process {os.getpid()}, {store.path}"
+        self._gpus = Gpus(holder, self._file.limits.gpu_wait_s, several=self._file.parallel > 1)
+        self._quiet = Quiet()
+        self._supervisor = Supervisor(store, study, make_launcher, self._gpus, self._quiet, emit, stop)
         self._results: dict[str, Result] = {}
         self._begun = set(store.experiment_ids())
         self._touched: set[str] = set()  # those that workers of this run had
-        self._open: Counter[str] = Counter()
+        self._open: Counter[str] = Counter()  # jobs to come, of experiments whose result is to come
         self._lock = threading.Lock()
 
     def run(self) -> Ran:
-        members = [
-            Member(one.id, one.engine, one.trials, one.max_trials, one.processes) for one in self._planned.values()
-        ]
-        jobs = schedule(members, self._terms.order)
-        left = self._left(jobs)
-        self._tell_begin(left)
-        self._tell_other_version(left)
-        self._tell_where(left)
-        self._open.update(name for job in left for name in job.experiments)
-        for name in self._begun - self._open.keys():  # all is measured; the result may be of fewer trials, or lacking
-            self._supervisor.settle(name)
-            self._conclude(name)
-        stopped: LlemError | None = None
+        jobs = self._planner.next(self._store)
+        self._tell_begin(jobs)
+        self._tell_other_version(jobs)
+        self._tell_where(jobs)
+        self._conclude_those_without(jobs)
         try:
-            if self._terms.parallel == 1:
-                for job in left:
-                    if self._stop.is_set():
-                        break
-                    self._job(job)
-            else:
-                side_by_side(left, self._terms.parallel, self._job, self._gpus, self._supervisor, self._stop)
+            while jobs and not self._stop.is_set():
+                self._carry_out(jobs)
+                jobs = () if self._stop.is_set() else self._planner.next(self._store)
         except KeyboardInterrupt:
             self._stop.set()
-        for name in [name for name, count in self._open.items() if count > 0]:
-            self._conclude(name)
-        undone = any(self._results[name].outcome == "interrupted" for name in self._results) or any(
-            name not in self._results for name in self._planned
-        )
-        if self._supervisor.breaker.tripped:
-            stopped = self._supervisor.breaker.tripped
-        elif self._stop.is_set() and undone:
-            kept = f"what was measured is in {self._store.path}; go on with `--resume`"
-            stopped = ExperimentFailed("stopped by the user", kept, "interrupted")
+        self._over([name for name, count in self._open.items() if count > 0])
         results = tuple(self._results[name] for name in self._planned if name in self._results)
-        return Ran(results, dict(self._supervisor.failed), stopped)
+        return Ran(results, dict(self._supervisor.failed), self._stopped(results))
 
-    def _left(self, jobs: Sequence[Job]) -> list[Job]:
-        """Shares of which something is to be measured, with those experiments alone."""
-        wanted = {}
-        for name, one in self._planned.items():
-            most = max(one.max_trials, one.trials, one.processes)
-            all_of_it = range(most)
-            wanted[name] = (
-                remaining_trials(self._store, name, one.experiment, all_of_it)
-                if name in self._begun
-                else set(all_of_it)
-            )
-        left = []
-        for job in jobs:
-            turns = tuple(turn for turn in job.turns if turn[1] in wanted[turn[0]])
-            names = tuple(dict.fromkeys(name for name, _ in turns))
-            if names:
-                left.append(attrs.evolve(job, experiments=names, turns=turns))
-        return left
+    def _stopped(self, results: Sequence[Result]) -> LlemError | None:
+        """Why the study ended before it was done."""
+        undone = len(results) < len(self._planned) or any(one.outcome == "interrupted" for one in results)
+        if self._supervisor.breaker.tripped:
+            return self._supervisor.breaker.tripped
+        if self._stop.is_set() and undone:
+            kept = f"what was measured is in {self._store.path}; go on with `--resume`"
+            return ExperimentFailed("stopped by the user", kept, "interrupted")
+        return None
 
-    def _tell_begin(self, left: Sequence[Job]) -> None:
-        names = {name for job in left for name in job.experiments}
-        experiments, gap_s = {name: one.experiment for name, one in self._planned.items()}, self._terms.order.gap_s
+    def _conclude_those_without(self, jobs: Sequence[Job]) -> None:
+        """Of those that began earlier and have no job now the result may be lacking, or of fewer trials."""
+        done = sorted(self._begun - {name for job in jobs for name in job.experiments})
+        for name in done:
+            if len(self._store.trial_indices(name)) >= self._planned[name].experiment.least_trials:
+                self._supervisor.settle(name)
+        self._over(done)
+
+    def _carry_out(self, jobs: Sequence[Job]) -> None:
+        """All of these jobs, and the results of their experiments. No worker runs afterwards."""
+        self._open.update(name for job in jobs for name in job.experiments)
+        try:
+            if self._file.parallel > 1:
+                kill_all = self._supervisor.kill_all
+                side_by_side(jobs, self._file.parallel, self._job, self._gpus, kill_all, self._stop)
+            else:
+                for job in jobs:
+                    if not self._stop.is_set():
+                        self._job(job)
+        finally:
+            self._quiet.settle()
+
+    def _tell_begin(self, jobs: Sequence[Job]) -> None:
+        names = {name for job in jobs for name in job.experiments}
+        experiments, gap_s = {name: one.experiment for name, one in self._planned.items()}, self._file.order.gap_s
         self._emit(
             {
                 "event": "study",
                 "experiments": len(self._planned),
-                "done": len(self._planned) - len(names),
-                "processes": max(one.processes for one in self._planned.values()),
-                "parallel": self._terms.parallel,
+                "done": len(self._begun - names),
+                "processes": max(one.processes for one in experiments.values()),
+                "parallel": self._file.parallel,
                 "gap_s": gap_s,
                 "points": {name: point["values"] for name, point in self._store.study().get("points", {}).items()},
                 "jobs": [
-                    {"job": [job.group, job.process], **job_plan(job.turns, experiments, gap_s=gap_s)} for job in left
+                    {"job": [job.group, job.process], **job_plan(job.turns, experiments, gap_s=gap_s)} for job in jobs
                 ],
             }
         )
 
-    def _tell_other_version(self, left: Sequence[Job]) -> None:
+    def _tell_other_version(self, jobs: Sequence[Job]) -> None:
         """Trials of two versions are not sure to be measured alike."""
         began = self._store.study().get("llem")
-        if left and self._begun and began != __version__:
+        if jobs and self._begun and began != __version__:
             message = f"the study began with llem {began} and goes on with {__version__}, which may measure otherwise"
             self._emit({"event": "warning", "message": message})
 
-    def _tell_where(self, left: Sequence[Job]) -> None:
+    def _tell_where(self, jobs: Sequence[Job]) -> None:
         """To the GPUs: where groups that go on have run. To the user: which go on where their trials were not measured.
 
         Of another machine nobody knows here.
         """
-        groups = {name: job.group for job in left for name in job.experiments if name in self._begun}
+        groups = {name: job.group for job in jobs for name in job.experiments if name in self._begun}
         places: dict[str, set[Place]] = {}
         for name, group in groups.items():
             # every trial is read, so that a damaged one is told before anything is measured
@@ -208,7 +220,7 @@ class StudyRun:
                 self._gpus.remember(group, place.gpus)
         going_on = {name: self._planned[name].experiment for name, found in places.items() if found}
         if going_on and self._make_launcher().same_machine:
-            for message in moved_boards(self._store, going_on, places, spread=self._terms.parallel > 1):
+            for message in moved_boards(self._store, going_on, places, spread=self._file.parallel > 1):
                 self._emit({"event": "warning", "message": message})
 
     def _job(self, job: Job) -> None:
@@ -216,9 +228,10 @@ class StudyRun:
         for name in job.experiments:
             if name not in self._begun:
                 self._begun.add(name)
-                document = self._planned[name].document
+                document = self._planned[name].document()
                 self._store.write_experiment(name, document)
-                notify(self._registry, "llem_experiment_started", experiment=document, store=str(self._store.path))
+                self._tell_later("llem_experiment_started", experiment=document)
+        self._quiet.settle()
         with self._lock:
             self._touched.update(job.experiments)
         try:
@@ -228,30 +241,40 @@ class StudyRun:
                 waiting = [name for name in job.experiments if name in self._open]
                 self._open.subtract(waiting)
                 over = [name for name in waiting if self._open[name] == 0 or name in self._supervisor.failed]
-            for name in over:
-                self._conclude(name)
+                for name in over:
+                    del self._open[name]
+            self._over(over)
+
+    def _over(self, names: Sequence[str]) -> None:
+        """No job of these experiments is to come: their results are computed as soon as no worker runs."""
+        for name in names:
+            self._quiet.later(functools.partial(self._conclude, name))
+        self._quiet.settle()
+
+    def _tell_later(self, hook: str, **arguments: Any) -> None:
+        where = str(self._store.path)
+        self._quiet.later(functools.partial(notify, self._registry, hook, store=where, **arguments))
 
     def _conclude(self, name: str) -> None:
-        """Compute and store the result of an experiment that began; no window is open in its worker any more."""
-        with self._lock:
-            self._open.pop(name, None)
+        """Compute and store the result of an experiment that began."""
         stored = self._store.trial_indices(name)
         if not stored and not self._store.next_process(name):
             return  # its turn did not come
+        document = self._planned[name].document()
         before = self._store.read_result(name)
-        if before is not None and name not in self._touched and _is_of(before, self._planned[name], len(stored)):
+        if before is not None and name not in self._touched and _is_of(before, document, len(stored)):
             self._results[name] = before
             return
         result = recompute(self._store, name)
         self._store.write_result(result, replace=True)
         self._results[name] = result
         facts = {"id": result.id, "outcome": result.outcome, "valid": result.valid, "error": result.error}
-        document = dict(self._planned[name].document)
         where = str(self._store.path)
         notify(self._registry, "llem_experiment_finished", experiment=document, result=facts, store=where)
         self._emit({"event": "result", **facts})
+        self._planner.told(result)
 
 
-def _is_of(result: Result, planned: Planned, trials: int) -> bool:
+def _is_of(result: Result, document: Mapping[str, Any], trials: int) -> bool:
     """Whether a result is of all that is stored and asked for."""
-    return result.outcome == "done" and result.trials == trials and result.config == planned.document["config"]
+    return result.outcome == "done" and result.trials == trials and result.config == document["config"]

@@ -10,18 +10,19 @@ from typing import Any
 
 import attrs
 
-from llem.config.study.order import Limits
 from llem.errors import ConfigError, ExperimentFailed, LlemError, MachineError
 from llem.findings import finding
 from llem.launchers.base import Launcher
 from llem.protocol.events import Emit
 from llem.protocol.order import Gap, WorkOrder
+from llem.protocol.outcome import outcome_document
 from llem.store.store import Store
 from llem.study.plan.estimate import estimate_groups
+from llem.study.plan.planner import remaining_turns
 from llem.study.plan.schedule import Job
+from llem.study.plan.study import Study
 from llem.study.run.gpus import Gpus
-from llem.study.run.preflight import Planned
-from llem.study.run.remaining import remaining_turns
+from llem.study.run.quiet import Quiet
 from llem.study.run.stopping import Breaker
 from llem.study.run.watchdog import Watchdog
 
@@ -49,22 +50,21 @@ class Supervisor:
     def __init__(
         self,
         store: Store,
-        planned: Mapping[str, Planned],
+        study: Study,
         make_launcher: Callable[[], Launcher],
-        *,
-        gap: Gap,
-        limits: Limits,
         gpus: Gpus,
-        beside: bool,
+        quiet: Quiet,
         emit: Emit,
         stop: threading.Event,
     ) -> None:
-        self._store, self._make, self._gap, self._limits, self._gpus = store, make_launcher, gap, limits, gpus
-        self._experiments = {name: one.experiment for name, one in planned.items()}
-        self._beside, self._emit, self._stop = beside, emit, stop
+        order, self._limits, self._beside = study.file.order, study.file.limits, study.file.parallel > 1
+        self._gap = Gap(order.gap_s, order.gap_until_c, order.gap_timeout_s)
+        self._experiments = {one.id: one.experiment for one in study.experiments}
+        self._store, self._make, self._gpus, self._quiet = store, make_launcher, gpus, quiet
+        self._emit, self._stop = emit, stop
         self._lock = threading.Lock()
         self._next_worker = store.next_worker()
-        self.breaker = Breaker(limits.failures_in_a_row, stop)
+        self.breaker = Breaker(self._limits.failures_in_a_row, stop)
         self.failed: dict[str, LlemError] = {}
         self.launchers: set[Launcher] = set()
         self.killed = False
@@ -89,7 +89,7 @@ class Supervisor:
             return
         last = self._store.next_process(name) - 1
         taken = bool(outcomes) and outcomes[-1]["process"] == last
-        self._store.write_outcome(name, _document(last + taken, "done"))
+        self._store.write_outcome(name, outcome_document(last + taken, "done"))
 
     def kill_all(self) -> None:
         """End every worker at once; from another thread than those that wait for them."""
@@ -104,7 +104,7 @@ class Supervisor:
         try:
             if not launcher.same_machine:
                 return self._launch(launcher, job, None, done)
-            with self._gpus.taken(lead, self._stop, self._emit, job) as uuids:
+            with self._gpus.taken(lead, self._stop, self._emit, job) as uuids, self._quiet.worker():
                 return self._launch(launcher, job, uuids or None, done)
         except LlemError as error:  # no GPU to be had, or nothing to launch a worker with
             if error.code != "interrupted":
@@ -177,7 +177,7 @@ class Supervisor:
             else:
                 self.failed[name] = _error(error)
             if not self._store.has_outcome(name, process):
-                outcome = _document(process, "done") if error is None else _told(process, error)
+                outcome = outcome_document(process, "done") if error is None else _told(process, error)
                 self._store.write_outcome(name, outcome)  # the worker died between the word and the file
         if watch.phase == "baseline after" and not (watch.ended or watch.left or killed or self._stop.is_set()):
             self._baseline_failed(job, process, watch.verdict or f"the worker ended with status {status}")
@@ -186,7 +186,7 @@ class Supervisor:
             return
         left = set(remaining_turns(self._store, job, self._experiments, silent).experiments)
         for name in (name for name in silent if name not in left):  # it ended between the trial and the word of it
-            self._store.write_outcome(name, _document(process, "done"))
+            self._store.write_outcome(name, outcome_document(process, "done"))
             done.add(name)
         unfinished = [name for name in silent if name in left]
         alone = len(job.experiments) == 1  # then it has begun with its worker
@@ -218,7 +218,7 @@ class Supervisor:
         """Store the outcome of experiments that a worker could not tell it itself."""
         tail = _tail(log) if log is not None else []
         for name in names:
-            self._store.write_outcome(name, {**_document(process, code, message), "log_tail": tail})
+            self._store.write_outcome(name, {**outcome_document(process, code, message, code), "log_tail": tail})
             self.failed[name] = ExperimentFailed(message, _with_tail(hint, tail), code)
             error = {"message": message, "hint": hint, "code": code, "exit_code": 1}
             self._emit({"event": "outcome", "id": name, "outcome": code, "error": error})
@@ -228,14 +228,9 @@ class Supervisor:
     def _all_failed(self, job: Job, process: int, error: LlemError) -> None:
         """No worker could be had for these."""
         for name in job.experiments:
-            self._store.write_outcome(name, _document(process, "invalid", error.message, error.code))
+            self._store.write_outcome(name, outcome_document(process, "invalid", error.message, error.code))
             self.failed[name] = error
         self._note(error.code, error.message)
-
-
-def _document(process: int, outcome: str, message: str | None = None, code: str | None = None) -> dict[str, Any]:
-    code = None if outcome == "done" else code or outcome
-    return {"process": process, "outcome": outcome, "error": message, "code": code, "findings": []}
 
 
 def _see(log: Path) -> str:
@@ -257,7 +252,7 @@ def _with_tail(hint: str, tail: Sequence[str]) -> str:
 
 
 def _told(process: int, error: Mapping[str, Any]) -> dict[str, Any]:
-    return _document(process, error.get("outcome", error["code"]), error["message"], error["code"])
+    return outcome_document(process, error.get("outcome", error["code"]), error["message"], error["code"])
 
 
 def _error(error: Mapping[str, Any]) -> LlemError:

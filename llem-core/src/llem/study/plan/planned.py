@@ -1,4 +1,7 @@
-"""Which experiment a configuration is: its model, what its backend says of it, and its id. Loads no engine."""
+"""The one form of an experiment until it is measured: a point with its configuration, its model, its id and its engine.
+
+Loads no engine.
+"""
 
 from __future__ import annotations
 
@@ -18,52 +21,53 @@ from llem.config.identity import experiment_id, file_settings
 from llem.config.layers import leaves
 from llem.config.load import Resolved, to_document
 from llem.config.models import Experiment
+from llem.config.study.axes import Point
 from llem.errors import ConfigError, Problem
 from llem.models.resolve import resolve_model
 from llem.models.spec import ModelSpec
 from llem.plugins.registry import Registry
 from llem.study.plan.memory import GpuKind, MemoryEstimate, UnknownMemory, estimate_memory, refuse_too_large
 
-__all__ = ["Identified", "Identifier"]
+__all__ = ["Identifier", "PlannedExperiment"]
 
 #: What else is the same for all that one engine process measures.
 _OF_THE_PROCESS = ("device", "gpus", "meters", "meter_options", "baseline")
 
 
 @attrs.frozen
-class Identified:
-    """A configuration that its backend takes, its model, and its id.
+class PlannedExperiment:
+    """An experiment of a study that its backend takes.
 
     Attributes:
+        sources: where each value of the configuration came from, as of `Resolved`.
+        point: what it sets in the study, and where that stands.
+        engine: equal for experiments that can be measured with one engine, by one set of meters, on the same device.
         no_effect: settings, as `path=value`, that the backend says change nothing; they are not in the id.
         memory: what it needs on GPUs, or why that is not known; None where it uses none.
-        engine: equal for experiments that can be measured with one engine, by one set of meters, on the same device.
     """
 
     id: str
-    resolved: Resolved
+    experiment: Experiment
+    sources: Mapping[str, str]
     model: ModelSpec
+    point: Point
+    engine: Hashable
     no_effect: tuple[str, ...] = ()
     memory: MemoryEstimate | UnknownMemory | None = None
-    engine: Hashable = None
 
-    @property
-    def experiment(self) -> Experiment:
-        return self.resolved.experiment
-
-    def document(self) -> Mapping[str, Any]:
+    def document(self) -> dict[str, Any]:
         """What `experiment.json` holds."""
         names = ("name", "source", "weights", "fingerprint", "revision", "seed")
         return {
             "id": self.id,
             "config": to_document(self.experiment),
-            "sources": dict(self.resolved.sources),
+            "sources": dict(self.sources),
             "model": {name: getattr(self.model, name) for name in names},
         }
 
 
 class Identifier:
-    """Identifies many configurations; models and files are read once.
+    """Says which experiment a configuration is, for many of them; models and files are read once.
 
     Args:
         checked: ask the backends. `llem config check` does not: their classes need not import there.
@@ -85,7 +89,7 @@ class Identifier:
         self._content = functools.cache(_content_hash)
         self._workloads: dict[str, ConfigError | None] = {}
 
-    def __call__(self, resolved: Resolved) -> Identified:
+    def __call__(self, point: Point, resolved: Resolved) -> PlannedExperiment:
         """Raises ConfigError: no such model or file, the backend refuses, workload and load do not go together, or the
         weights are certain not to fit. Others as `check_backend`."""
         experiment = resolved.experiment
@@ -103,7 +107,9 @@ class Identifier:
             self._check_workload(experiment)
         dropped = () if canonical is experiment else tuple(_dropped(experiment, canonical))
         name = experiment_id(canonical, model, hashes)
-        return Identified(name, resolved, model, dropped, memory, name if engine is None else engine)
+        return PlannedExperiment(
+            name, experiment, resolved.sources, model, point, name if engine is None else engine, dropped, memory
+        )
 
     def _check_workload(self, experiment: Experiment) -> None:
         """Whether workload and load go together; a trace that is replayed is read once."""

@@ -1,21 +1,26 @@
-"""Going on with a study: that it is the same one, and what of it is already in the store."""
+"""The folder of a run: a new one, or one to go on with, whose study must be the same."""
 
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
+import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from llem import __version__
 from llem.config.layers import leaves
 from llem.errors import ConfigError, Problem, StoreError
+from llem.plugins.registry import Registry
 from llem.store.store import Store
-from llem.study.run.preflight import Planned
+from llem.study.plan.planned import PlannedExperiment
+from llem.study.run.quiet import notify
 
-__all__ = ["differences", "go_on", "is_begun", "owned"]
+__all__ = ["default_folder", "differences", "opened"]
 
 #: Settings that do not change what is executed, and may be others when a study goes on.
 MAY_CHANGE = ("max_trials", "slo", "target_half_width", "trials")
@@ -25,13 +30,43 @@ MOST_TOLD = 8
 WORKERS_GONE_S = 30.0
 
 
-def is_begun(path: Path) -> bool:
-    """Whether there is a store to go on with."""
-    return (path / "study.json").is_file()
+def default_folder(results_dir: str, name: str) -> Path:
+    """A new folder's name under the results folder: study's name, UTC time, and a number where that is taken."""
+    safe = re.sub(r"[^\w.-]+", "-", name).strip(".-") or "llem"
+    first = Path(results_dir) / f"{safe}-{datetime.now(UTC):%Y%m%dT%H%M%SZ}"
+    further = (first.with_name(f"{first.name}-{number}") for number in itertools.count(2))
+    return next(path for path in itertools.chain([first], further) if not path.exists())
 
 
 @contextlib.contextmanager
-def owned(store: Store) -> Iterator[None]:
+def opened(
+    study: Mapping[str, Any], path: Path, registry: Registry, planned: Sequence[PlannedExperiment], resume: bool
+) -> Iterator[Store]:
+    """A store of our own, with observers told of the study's beginning and, in whatever way, its end.
+
+    Args:
+        study: what `study.json` will hold.
+        resume: go on with what is there, if anything is.
+
+    Raises:
+        StoreError: the folder is there already, or another run works in it.
+        ConfigError: `resume`, and the folder holds another study.
+    """
+    document = {**study, "llem": __version__, "started_at": datetime.now(UTC).isoformat(timespec="seconds")}
+    again = resume and (path / "study.json").is_file()
+    store = Store.open(path) if again else Store.create(path, document)
+    with _owned(store):
+        if again:
+            _go_on(store, study, planned)
+        notify(registry, "llem_study_started", study=document, store=str(store.path))
+        try:
+            yield store
+        finally:
+            notify(registry, "llem_study_finished", study=document, store=str(store.path))
+
+
+@contextlib.contextmanager
+def _owned(store: Store) -> Iterator[None]:
     """This process alone runs the study. Raises StoreError (store_busy) when another does."""
     lock = store.owner_lock()
     if not lock.take():
@@ -42,7 +77,7 @@ def owned(store: Store) -> Iterator[None]:
         lock.let_go()
 
 
-def go_on(store: Store, study: Mapping[str, Any], planned: Sequence[Planned]) -> None:
+def _go_on(store: Store, study: Mapping[str, Any], planned: Sequence[PlannedExperiment]) -> None:
     """Make the store ready to go on with: the same study as before, no worker left, nothing half-written.
 
     Raises:
@@ -70,11 +105,11 @@ def go_on(store: Store, study: Mapping[str, Any], planned: Sequence[Planned]) ->
     store.write_study({**study, **began, "resumed_at": resumed})
     begun = set(store.experiment_ids())
     for one in planned:
-        if one.id in begun and store.read_experiment(one.id)["config"] != one.document["config"]:
-            store.write_experiment(one.id, one.document, replace=True)
+        if one.id in begun and store.read_experiment(one.id)["config"] != (document := one.document())["config"]:
+            store.write_experiment(one.id, document, replace=True)
 
 
-def differences(store: Store, study: Mapping[str, Any], planned: Sequence[Planned]) -> Iterator[Problem]:
+def differences(store: Store, study: Mapping[str, Any], planned: Sequence[PlannedExperiment]) -> Iterator[Problem]:
     """What of a study is not as the store has it, apart from what changes no execution."""
     before = store.study()
     if before.get("order") != study.get("order"):
@@ -93,7 +128,7 @@ def differences(store: Store, study: Mapping[str, Any], planned: Sequence[Planne
             yield Problem("", f"a point is new: {now[one.id]}")
             continue
         stored = store.read_experiment(old)["config"] if old in begun else {}
-        found = list(_settings(one.document["config"], stored)) if stored else []
+        found = list(_settings(one.document()["config"], stored)) if stored else []
         if old != one.id and not found:  # what the settings lead to: a file's content, say; or it has not begun
             what = f"a point is another experiment than it was: {now[one.id]}"
             found = [Problem("", what if _varies(now) else "the experiment is another one than it was")]

@@ -1,0 +1,115 @@
+"""A study that is ready to run, all that it leaves out, and what `study.json` holds of both."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import attrs
+
+from llem.config.converter import unstructure
+from llem.config.layers import Layer
+from llem.config.study.axes import Point
+from llem.config.study.exclude import Excluded
+from llem.config.study.file import StudyFile
+from llem.config.study.mistakes import Invalid
+from llem.study.plan.planned import PlannedExperiment
+from llem.study.plan.schedule import Job
+
+__all__ = ["Merged", "Study", "study_document"]
+
+
+@attrs.frozen
+class Merged:
+    """A point that is the same experiment as one before it: what differs changes nothing that is executed.
+
+    Attributes:
+        because: settings of either, as `path=value`, that the backend says have no effect; none where the points differ
+            in what is no part of the execution, or in nothing.
+    """
+
+    point: Point
+    into: PlannedExperiment
+    because: tuple[str, ...] = ()
+
+
+@attrs.frozen
+class Study:
+    """A study that is ready to run, and all that it leaves out.
+
+    Attributes:
+        file: as asked.
+        experiments: in the order of their first trials.
+        jobs: what each engine process measures, in running order.
+        overrides: settings laid over every point (flags, arguments).
+        axes: paths of the settings that vary, in the file's order.
+        notes: what is not wrong and yet good to know.
+    """
+
+    file: StudyFile
+    experiments: tuple[PlannedExperiment, ...]
+    jobs: tuple[Job, ...]
+    overrides: tuple[Layer, ...] = ()
+    excluded: tuple[Excluded, ...] = ()
+    invalid: tuple[Invalid, ...] = ()
+    merged: tuple[Merged, ...] = ()
+    axes: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        return self.file.name
+
+    @property
+    def declared(self) -> int:
+        """Points of the file: those that run and those that do not."""
+        return len(self.experiments) + len(self.excluded) + len(self.invalid) + len(self.merged)
+
+    @property
+    def trials(self) -> int:
+        """Trials of all experiments, at least."""
+        return sum(one.experiment.least_trials for one in self.experiments)
+
+
+def study_document(study: Study) -> dict[str, Any]:
+    """The study's part of `study.json`: as asked, word for word, and as resolved. JSON values only.
+
+    `experiments` are the ids in running order, `points` what each of them sets; then every point that does not run,
+    with its reason. `texts` are the files as they were read, `overrides` what flags or arguments laid over them.
+    """
+    return {
+        "name": study.name,
+        "experiments": [one.id for one in study.experiments],
+        "axes": list(study.axes),
+        "points": {one.id: _point(one.point) for one in study.experiments},
+        "order": unstructure(study.file.order),
+        "limits": unstructure(study.file.limits),
+        "parallel": study.file.parallel,
+        "declared": study.declared,
+        "excluded": [{**_point(one.point), "by": one.by} for one in study.excluded],
+        "invalid": [{**_point(one.point), "reasons": [str(p) for p in one.problems]} for one in study.invalid],
+        "merged": [{**_point(one.point), "into": one.into.id, "because": list(one.because)} for one in study.merged],
+        "notes": list(study.notes),
+        "texts": dict(study.file.texts),
+        "overrides": [
+            {"source": layer.source, "values": _plain(layer.values)} for layer in study.overrides if layer.values
+        ],
+    }
+
+
+def _point(point: Point) -> dict[str, Any]:
+    return {"number": point.number, "values": _plain(point.values)}
+
+
+def _plain(value: Any) -> Any:
+    """As JSON can say it: what a point sets may be any value, since invalid ones are listed too."""
+    if attrs.has(type(value)):
+        return _plain(unstructure(value))
+    if isinstance(value, Mapping):
+        return {str(key): _plain(inner) for key, inner in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(inner) for inner in value]
+    if value is None or isinstance(value, (bool, int, str)) or (isinstance(value, float) and math.isfinite(value)):
+        return value
+    return repr(value)
