@@ -218,6 +218,19 @@ def test_with_several_engine_processes_the_result_tells_that_an_experiment_is_do
     assert (study.done, study.failed) == (2, 0)
 
 
+def test_an_experiment_is_done_with_the_last_of_its_jobs() -> None:
+    """Its result may come much later, with workers side by side."""
+    event = planned(0, a=2, b=1) | {"processes": 2}
+    study = StudyProgress({**event, "jobs": [*event["jobs"], {**planned(0, a=2)["jobs"][0], "job": [0, 1]}]})
+    study.update(of("a", {"event": "outcome", "outcome": "done"}), 1.0)
+    assert study.done == 0
+    study.update(of("a", {"event": "outcome", "outcome": "done"}), 2.0)
+    assert study.done == 1
+    study.update({"event": "result", "id": "a", "outcome": "done"}, 3.0)
+
+    assert study.done == 1
+
+
 def test_hours_are_told_as_hours() -> None:
     """A study may take days."""
     assert StudyProgress(planned(0, a=361)).line(0.0) == "0 of 1 done · about 1:01:30 left"

@@ -61,8 +61,14 @@ class Hooks:
 
     @hookspec
     def llem_experiment_started(self, experiment: Mapping[str, Any], store: str) -> None:
-        """Observer: the worker of one experiment is about to start. Added in 0.1."""
+        """Observer: the worker of one experiment is about to start.
+
+        With workers side by side the call comes when none of them runs, and so perhaps after that. Added in 0.1.
+        """
 
     @hookspec
     def llem_experiment_finished(self, experiment: Mapping[str, Any], result: Mapping[str, Any], store: str) -> None:
-        """Observer: one experiment has a result, failed ones included. Added in 0.1."""
+        """Observer: one experiment has a result, failed ones included.
+
+        With workers side by side the call comes when none of them runs. Added in 0.1.
+        """

@@ -6,6 +6,7 @@ A study shows a table there: its line, and below it a row for each engine proces
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -68,6 +69,9 @@ class StudyProgress:
     def __init__(self, event: Event) -> None:
         self.experiments, self.done, self.failed = event["experiments"], event["done"], 0
         self._several = event["processes"] > 1
+        self._jobs = Counter(
+            name for job in event["jobs"] for name in job["experiments"]
+        )  # still to end, by experiment
         self._left = TimeLeft(event)
         self._ended: set[str] = set()
         self._points: Mapping[str, Mapping[str, Any]] = event.get("points", {})
@@ -98,11 +102,16 @@ class StudyProgress:
             # a worker's `done` is the end of an experiment only where it has no other worker to come
             if event["outcome"] != "done":
                 self.failed += 1
-            elif kind == "outcome" and self._several:
+            elif kind == "outcome" and self._several and not self._last_job(event["id"]):
                 return
             else:
                 self.done += 1
             self._ended.add(event["id"])
+
+    def _last_job(self, name: str) -> bool:
+        """Whether a job of this experiment that just ended well was the last one."""
+        self._jobs[name] -= 1
+        return self._jobs[name] == 0
 
     def left_s(self, now: float) -> float:
         """Seconds, by what experiments ask for until something is measured."""
