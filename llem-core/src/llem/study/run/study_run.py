@@ -230,7 +230,8 @@ class StudyRun:
                 self._begun.add(name)
                 document = self._planned[name].document()
                 self._store.write_experiment(name, document)
-                self._tell_later("llem_experiment_started", experiment=document)
+                told = {"experiment": document, "store": str(self._store.path)}
+                self._quiet.later(functools.partial(notify, self._registry, "llem_experiment_started", **told))
         self._quiet.settle()
         with self._lock:
             self._touched.update(job.experiments)
@@ -250,10 +251,6 @@ class StudyRun:
         for name in names:
             self._quiet.later(functools.partial(self._conclude, name))
         self._quiet.settle()
-
-    def _tell_later(self, hook: str, **arguments: Any) -> None:
-        where = str(self._store.path)
-        self._quiet.later(functools.partial(notify, self._registry, hook, store=where, **arguments))
 
     def _conclude(self, name: str) -> None:
         """Compute and store the result of an experiment that began."""
