@@ -14,6 +14,7 @@ from llem.config.layers import Layer
 from llem.config.text import to_yaml
 from llem.metrics.verify import verify
 from llem.plugins.registry import registry
+from llem.progress.display import StudyProgress
 from llem.protocol.events import silent
 from llem.store.store import Store
 from llem.study.plan.expand import load
@@ -77,6 +78,21 @@ def test_with_nothing_missing_nothing_is_run(study, tmp_path: Path) -> None:
     assert dict(again) == dict(first)
     assert [event["event"] for event in events] == ["study"]
     assert (events[0]["done"], events[0]["jobs"]) == (3, [])
+
+
+def test_a_result_that_is_lacking_is_computed_and_counted_once(study, tmp_path: Path) -> None:
+    """All is measured, and the command died before it computed one result: the display ends with 3 of 3."""
+    first = llem.run_study(study, tmp_path / "out", launcher="inline")
+    (tmp_path / "out" / "experiments" / next(iter(first)) / "result.json").unlink()
+    events: list[dict] = []
+    again = llem.run_study(study, tmp_path / "out", launcher="inline", resume=True, on_event=events.append)
+    shown = StudyProgress(events[0])
+    for event in events:
+        shown.update(event, 0.0)
+
+    assert dict(again) == dict(first)
+    assert [event["event"] for event in events] == ["study", "result"]
+    assert (events[0]["done"], shown.done, shown.experiments) == (2, 3, 3)
 
 
 def test_further_trials_are_added(study, tmp_path: Path) -> None:

@@ -8,7 +8,6 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import attrs
 
@@ -133,10 +132,12 @@ class StudyRun:
 
     def run(self) -> Ran:
         jobs = self._planner.next(self._store)
+        without = sorted(self._begun - {name for job in jobs for name in job.experiments})
+        lacking = [name for name in without if not self._keep(name)]
         self._tell_begin(jobs)
         self._tell_other_version(jobs)
         self._tell_where(jobs)
-        self._conclude_those_without(jobs)
+        self._settle(lacking)
         try:
             while jobs and not self._stop.is_set():
                 self._carry_out(jobs)
@@ -157,13 +158,12 @@ class StudyRun:
             return ExperimentFailed("stopped by the user", kept, "interrupted")
         return None
 
-    def _conclude_those_without(self, jobs: Sequence[Job]) -> None:
-        """Of those that began earlier and have no job now the result may be lacking, or of fewer trials."""
-        done = sorted(self._begun - {name for job in jobs for name in job.experiments})
-        for name in done:
+    def _settle(self, names: Sequence[str]) -> None:
+        """Experiments that began earlier and have no job now: the result is lacking, or of fewer trials."""
+        for name in names:
             if len(self._store.trial_indices(name)) >= self._planned[name].experiment.least_trials:
                 self._supervisor.settle(name)
-        self._over(done)
+        self._over(names)
 
     def _carry_out(self, jobs: Sequence[Job]) -> None:
         """All of these jobs, and the results of their experiments. No worker runs afterwards."""
@@ -180,13 +180,12 @@ class StudyRun:
             self._quiet.settle()
 
     def _tell_begin(self, jobs: Sequence[Job]) -> None:
-        names = {name for job in jobs for name in job.experiments}
         experiments, gap_s = {name: one.experiment for name, one in self._planned.items()}, self._file.order.gap_s
         self._emit(
             {
                 "event": "study",
                 "experiments": len(self._planned),
-                "done": len(self._begun - names),
+                "done": len(self._results),
                 "processes": max(one.processes for one in experiments.values()),
                 "parallel": self._file.parallel,
                 "gap_s": gap_s,
@@ -254,24 +253,25 @@ class StudyRun:
 
     def _conclude(self, name: str) -> None:
         """Compute and store the result of an experiment that began."""
-        stored = self._store.trial_indices(name)
-        if not stored and not self._store.next_process(name):
+        if not self._store.trial_indices(name) and not self._store.next_process(name):
             return  # its turn did not come
-        document = self._planned[name].document()
-        before = self._store.read_result(name)
-        if before is not None and name not in self._touched and _is_of(before, document, len(stored)):
-            self._results[name] = before
+        if name not in self._touched and self._keep(name):
             return
         result = recompute(self._store, name)
         self._store.write_result(result, replace=True)
         self._results[name] = result
         facts = {"id": result.id, "outcome": result.outcome, "valid": result.valid, "error": result.error}
-        where = str(self._store.path)
+        document, where = self._planned[name].document(), str(self._store.path)
         notify(self._registry, "llem_experiment_finished", experiment=document, result=facts, store=where)
         self._emit({"event": "result", **facts})
         self._planner.told(result)
 
-
-def _is_of(result: Result, document: Mapping[str, Any], trials: int) -> bool:
-    """Whether a result is of all that is stored and asked for."""
-    return result.outcome == "done" and result.trials == trials and result.config == document["config"]
+    def _keep(self, name: str) -> bool:
+        """Whether the stored result is of all that is stored and asked for; it then stands."""
+        result = self._store.read_result(name)
+        if result is None or result.outcome != "done" or result.trials != len(self._store.trial_indices(name)):
+            return False
+        if result.config != self._planned[name].document()["config"]:
+            return False
+        self._results[name] = result
+        return True
