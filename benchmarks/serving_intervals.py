@@ -18,8 +18,8 @@ from types import SimpleNamespace
 import numpy as np
 
 from llem.metrics.checks.serving import serving_checks
-from llem.metrics.latency import PERCENTILES, family
-from llem.metrics.serving_latency import BLOCKS
+from llem.metrics.latency import BLOCKS
+from llem.metrics.percentiles import PERCENTILES, family
 from llem.store.models import RequestRow
 
 SERVICE_S, WINDOW_S, BEFORE_S = 0.01, 20.0, 30.0
@@ -47,10 +47,10 @@ def coverage(
     noise, hits = random.Random(7), dict.fromkeys(QUANTILES, 0)
     for _ in range(studies):
         blocks = [split(window(share, noise)) for _ in range(windows)]
-        found = family("x", blocks, "", partial="", quantiles=QUANTILES, serving=serving)
+        found = family(blocks, "", partial="", quantiles=QUANTILES, serving=serving)
         for q in QUANTILES:
             truth = -math.log(1 - q) * SERVICE_S / (1 - share)
-            one = found[f"x_p{round(q * 100)}_s"]
+            one = found[q]
             hits[q] += one.low <= truth <= one.high
     return [hits[q] / studies for q in QUANTILES]
 

@@ -24,6 +24,7 @@ from llem.config.models import PRESETS, Experiment
 from llem.config.schema import reference_table
 from llem.config.user import VARIABLE, UserConfig
 from llem.findings import FINDINGS, REASONS
+from llem.metrics.catalogue import GROUPS, METRICS, quality
 from llem.plugins.reference import resolve
 from llem.plugins.registry import Kind, registry
 from llem.plugins.specs import Hooks
@@ -200,6 +201,24 @@ def _type(kind: Any) -> str:
     return f"{origin.__name__} of {', '.join(_type(member) for member in inner if member is not ...)}"
 
 
+def metrics() -> str:
+    """The catalogue of metrics, by group; metrics of one description share a row."""
+    parts = [
+        "# Metrics\n\nWhat `metrics` of a result holds. Every name is there in every result; what was not measured is "
+        "`null` with a [reason](findings.md#reasons). The window is the measured interval of a trial. A value is the "
+        "mean over trials unless its row says otherwise.\n"
+    ]
+    rows = [*METRICS.values(), quality("<task>")]
+    for group, (title, about) in GROUPS.items():
+        alike: dict[tuple[str, str, str], list[str]] = {}
+        for metric in (row for row in rows if row.group == group):
+            alike.setdefault((metric.unit, metric.direction or "", metric.doc), []).append(f"`{metric.name}`")
+        table = ((", ".join(names), unit, better, doc) for (unit, better, doc), names in alike.items())
+        intro = f"{about}\n\n" if about else ""
+        parts.append(f"\n## {title}\n\n{intro}{_table(('name', 'unit', 'better', 'what it is'), table)}")
+    return "".join(parts)
+
+
 def exit_codes() -> str:
     """What `llem` ends with."""
     rows = ((f"`{code}`", meaning) for code, meaning in EXIT_CODES.items())
@@ -252,6 +271,7 @@ PAGES: dict[str, Callable[[], str]] = {
     "settings.md": settings,
     "coverage.md": coverage,
     "results.md": result_fields,
+    "metrics.md": metrics,
     "findings.md": findings,
     "hooks.md": hooks,
     "exit-codes.md": exit_codes,

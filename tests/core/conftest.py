@@ -89,8 +89,8 @@ def planned() -> Callable[..., PlannedExperiment]:
 def grid_store(tmp_path: Path) -> Callable[..., Store]:
     """`grid_store(axes, energy)`: a store with a result for each point; `energy(point)` is its joules per token.
 
-    It may give None for a point without a result, or a Result's fields to change as a mapping with "energy". Ids are
-    `a-0000…`, in the file's order, each beginning unlike the others.
+    It may give None for a point without a result, or a Result's fields to change as a mapping with "energy", "speed"
+    and "basis" (scope and kind). Ids are `a-0000…`, in the file's order, each beginning unlike the others.
     """
 
     def make(axes: Mapping[str, Sequence[Any]], energy: Callable[[dict[str, Any]], Any], half: float = 0.01) -> Store:
@@ -116,19 +116,19 @@ def grid_store(tmp_path: Path) -> Callable[..., Store]:
 def _grid_result(name: str, given: Mapping[str, Any], half: float) -> Result:
     joules = given["energy"]
 
-    def quantity(value: float | None, unit: str) -> Quantity:
+    def quantity(value: float | None, unit: str, **basis: str) -> Quantity:
         if value is None:
             return Quantity(None, unit, reason="no_meter")
-        return Quantity(value, unit, value * (1 - half), value * (1 + half), 0.95, 5, "student_t")
+        return Quantity(value, unit, value * (1 - half), value * (1 + half), 0.95, 5, "student_t", **basis)
 
     metrics = {
-        "energy_per_output_token_j": quantity(joules, "J"),
+        "energy_per_output_token_j": quantity(joules, "J", **given.get("basis", {})),
         "output_tokens_per_s": quantity(given.get("speed", 100.0), "token/s"),
         "ttft_s": Quantity(None, "s", reason="not_requested"),
     }
     fields: dict[str, Any] = {
         "outcome": "done", "trials": 5, "valid": True, "publishable": True, "findings": (),
-        **{key: value for key, value in given.items() if key not in ("energy", "speed")},
+        **{key: value for key, value in given.items() if key not in ("energy", "speed", "basis")},
     }  # fmt: skip
     return Result(
         id=name, config={"backend": "echo", "load": {"kind": "offline"}}, sources={}, effective={}, environment="e",

@@ -1,13 +1,16 @@
-"""The page of metrics names every metric that a result has."""
+"""The page of metrics, made from the catalogue, names every metric that a result has."""
 
 from __future__ import annotations
 
+import importlib.util
 import re
 from pathlib import Path
 
 import pytest
 
 import llem
+from llem.metrics.catalogue import METRICS
+from llem.metrics.metric import Metric
 
 PAGE = Path(__file__).parents[2] / "docs" / "reference" / "metrics.md"
 SHORT = {
@@ -38,3 +41,14 @@ def test_every_metric_on_the_page_is_one(isolated_llem):
     rows = re.findall(r"^\| (`[^|]*`) \|", PAGE.read_text(encoding="utf-8"), re.M)
 
     assert {name for names in rows for name in re.findall(r"`(\w+)`", names)} <= llem.run(**SHORT).metrics.keys()
+
+
+def test_a_row_of_the_catalogue_is_a_row_of_the_page(monkeypatch):
+    """With its unit, the better direction and its paragraph."""
+    spec = importlib.util.spec_from_file_location("docs_generate", PAGE.parents[1] / "generate.py")
+    generate = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(generate)
+    doc = "Batches that ended in the window over its time."
+    monkeypatch.setitem(METRICS, "batches_per_s", Metric("batches_per_s", "1/s", "batches", "higher", "speed", doc))
+
+    assert f"| `batches_per_s` | 1/s | higher | {doc} |\n" in generate.metrics()

@@ -10,7 +10,7 @@ from llem.analysis.collection import Results
 from llem.analysis.overview import overview_of, overviews, state_of
 from llem.errors import StoreError
 from llem.findings import finding
-from llem.metrics.directions import DIRECTIONS, lower_is_better
+from llem.metrics.catalogue import METRICS, lower_is_better
 
 AXES = {"load.batch_size": [1, 8], "dtype": ["float16", "bfloat16"]}
 
@@ -154,7 +154,7 @@ def test_pareto_is_a_smaller_collection(grid_store):
 
 
 @pytest.mark.parametrize(
-    "name", ["ttft_p99_s", "itl_chunk_p50_s", "e2el_p95_s", *(n for n, low in DIRECTIONS.items() if low)]
+    "name", ["ttft_p99_s", "itl_chunk_p50_s", "e2el_p95_s", *(n for n, one in METRICS.items() if one.lower_is_better)]
 )
 def test_less_is_better_of_energies_and_times(name):
     """Percentiles of times too."""

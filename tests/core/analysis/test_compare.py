@@ -5,8 +5,11 @@ import random
 import attrs
 import pytest
 
-from llem.analysis.compare import compare, interleaved
+from llem.analysis.compare import compare as compare_sides
+from llem.analysis.compare import interleaved, side_of
 from llem.errors import StoreError
+from llem.metrics.metric import Measured
+from llem.metrics.setup import setup_of
 from llem.metrics.statistics import welch_ratio
 
 S = 1_000_000_000
@@ -22,6 +25,16 @@ def trials(make, watts, *, offset_s=0, every_s=60, seed=1, spread=0.01, count=5)
         minute, second = divmod(offset_s + index * every_s, 60)
         found.append(attrs.evolve(trial, started_at=f"2026-11-24T10:{minute:02}:{second:02}+00:00"))
     return found
+
+
+def side(trials):
+    """What a comparison takes of trials."""
+    return side_of(Measured(setup_of({"config": {}}, []), trials))
+
+
+def compare(a, b):
+    """The comparison of trials."""
+    return compare_sides(side(a), side(b))
 
 
 def by_metric(found):
@@ -71,11 +84,11 @@ def test_trials_that_took_turns_are_paired(make):
         return found
 
     a, b = drifting(500.0, 0), drifting(490.0, 30)
-    assert interleaved(a, b)
+    assert interleaved(side(a), side(b))
     paired = by_metric(compare(a, b))["power_w"]
     assert paired.method == "paired_by_block"
     apart = [attrs.evolve(t, started_at=t.started_at.replace("T10", "T11")) for t in b]
-    assert not interleaved(a, apart)
+    assert not interleaved(side(a), side(apart))
     welch = by_metric(compare(a, apart))["power_w"]
     assert welch.method == "welch"
     assert paired.ratio.half_width < welch.ratio.half_width / 10

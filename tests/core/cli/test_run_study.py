@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import signal
 import subprocess
@@ -42,10 +43,10 @@ def study(isolated_llem, lab) -> Path:
 
 
 def table(text: str) -> list[list[str]]:
-    """The rows of a printed table below its heading, as words."""
+    """The rows of a printed table below its heading, as words; a blank line ends it."""
     lines = text.splitlines()
     first = next(number for number, line in enumerate(lines) if line.startswith("──"))
-    return [line.split() for line in lines[first + 1 :] if line and not line.startswith("–")]
+    return [line.split() for line in itertools.takewhile(str.strip, lines[first + 1 :])]
 
 
 def test_every_experiment_of_a_study_is_measured_into_one_store(run_llem, study) -> None:
@@ -156,7 +157,7 @@ def test_show_prints_the_same_table(run_llem, study) -> None:
 
 def test_columns_are_named_by_the_shortest_ending_that_is_clear() -> None:
     """Two settings of the same name are told apart."""
-    from llem.reports.study_table import headings
+    from llem.reports.tables import headings
 
     assert headings(["load.batch_size", "sampling.seed", "workload.seed", "dtype"]) == [
         "batch_size",

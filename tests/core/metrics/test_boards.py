@@ -11,8 +11,10 @@ from llem.meters.window import energy_readings
 from llem.metrics.boards import place_of
 from llem.metrics.domains import domain_metrics
 from llem.metrics.energies import gross, headline, output_energy
+from llem.metrics.metric import Measured
 from llem.metrics.precision import is_narrow
 from llem.metrics.result import compute_result
+from llem.metrics.setup import setup_of
 from llem.metrics.verify import recompute, verify
 from llem.store.store import Store
 
@@ -78,6 +80,10 @@ class Mixed:
             experiment, self.engines, self.trials, self.baselines, self.requests, outcomes, self.traces
         )
 
+    def measured(self):
+        setup = setup_of(self.make.experiment_document(processes=1), self.engines)
+        return Measured(setup, self.trials, self.baselines, self.requests.__getitem__)
+
     def energy(self):
         return self.result().metrics["energy_j"]
 
@@ -96,7 +102,7 @@ def test_each_trial_counts_the_board_it_ran_on(moved):
     assert found["energy_j"].value == pytest.approx((3 * 6000 + 2 * 6300) / 5, rel=1e-3)
     assert (found["energy_j"].n, found["energy_j"].scope, found["energy_j"].kind) == (5, "gpu", "measured")
     assert output_energy(moved.trials)[3] == pytest.approx(6300 / tokens, rel=1e-3)
-    assert trial_values(moved.trials, "power_w") == pytest.approx([600, 600, 600, 630, 630], rel=1e-3)
+    assert trial_values(moved.measured(), "power_w") == pytest.approx([600, 600, 600, 630, 630], rel=1e-3)
     assert is_narrow(moved.trials, 0.1)
     assert not is_narrow(moved.trials, 0.01)
 
@@ -197,7 +203,7 @@ def test_a_process_that_read_fewer_gpus_than_another_lacks_one(make):
     case = Mixed(make, [[A, B], [C]], [0, 0, 1], watts=(300.0,) * 3)
     assert case.energy().reason == "no_meter"
     assert headline(case.trials).of(case.trials[2]) == ()
-    assert trial_values(case.trials, "energy_per_output_token_j") is None
+    assert trial_values(case.measured(), "energy_per_output_token_j") is None
 
 
 def test_a_process_without_a_gpu_has_no_gpu_energy(make):

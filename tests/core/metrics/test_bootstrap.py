@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from llem.metrics.bootstrap import bootstrap_mean, bootstrap_quantiles
+from llem.metrics.percentiles import bootstrap_mean, bootstrap_quantiles
 from llem.metrics.statistics import quantile
 
 

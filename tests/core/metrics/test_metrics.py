@@ -7,10 +7,10 @@ import pytest
 
 from llem.findings import REASONS
 from llem.meters.base import Domain
-from llem.metrics.catalogue import compute_metrics
-from llem.metrics.directions import DIRECTIONS, NEITHER
+from llem.metrics.catalogue import METRICS, compute_metrics
 from llem.metrics.domains import domain_metrics
 from llem.metrics.energies import headline, output_energy
+from llem.metrics.metric import Measured
 from llem.metrics.setup import setup_of
 from llem.metrics.work import window_work
 
@@ -43,9 +43,7 @@ class Case:
         self.setup = setup_of(make.experiment_document(**(config or {})), [engine or make.engine_document()])
 
     def metrics(self):
-        known = self.setup.architecture
-        works = [window_work(known, rows) if known else None for rows in self.rows]
-        return compute_metrics(self.setup, self.trials, self.baselines, self.rows, works, [None] * len(works))
+        return compute_metrics(Measured(self.setup, self.trials, self.baselines, self.rows.__getitem__))
 
 
 def test_every_promised_name_is_there(make):
@@ -59,7 +57,9 @@ def test_every_promised_name_is_there(make):
 
 def test_each_metric_is_better_one_way_or_known_to_be_neither():
     """A metric that comes is one that `--metric` knows, and the other way round."""
-    assert {*DIRECTIONS, *NEITHER} == NAMES
+    assert set(METRICS) == NAMES
+    neither = {name for name, metric in METRICS.items() if metric.direction is None}
+    assert neither == {"request_rate", "in_flight_mean", "lag_p99_s", "capacity_share"}
 
 
 def test_one_trial_carries_the_instruments_bound(make):

@@ -10,13 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llem.config.slo import Slo
-from llem.metrics.allocation import allocate
 from llem.metrics.flow import flow_of
-from llem.metrics.goodput import Judged, judge
-from llem.metrics.recount import counted, stated
-from llem.metrics.serving_latency import request_latencies
-from llem.metrics.serving_work import serving_work
-from llem.metrics.work import Ceiling, window_work
+from llem.metrics.latency import request_latencies
+from llem.metrics.serving import Judged, allocate, judge
+from llem.metrics.verify import counted, stated
+from llem.metrics.work import Ceiling, serving_work, window_work
 
 S = 1_000_000_000
 MS = S // 1000

@@ -7,6 +7,7 @@ import json
 import re
 import shutil
 
+import attrs
 import pytest
 from click.testing import CliRunner
 from hypothesis import HealthCheck, given, settings
@@ -15,8 +16,10 @@ from hypothesis import strategies as st
 from llem.cli.show import show
 from llem.cli.verify import verify as verify_command
 from llem.errors import StoreError
+from llem.metrics.catalogue import METRICS
 from llem.metrics.verify import recompute, verify
 from llem.store.files import DIGEST, write_json
+from llem.store.models import SCHEMA_VERSION
 from llem.store.serial import dump
 from llem.store.store import Store
 
@@ -144,6 +147,19 @@ def test_whole_number_for_a_float(store):
     """`publishable: 1` for `true` is a difference: types count."""
     edit(store.folder("exp-one") / "result.json", lambda data: data["metrics"]["mfu"].update(n=6))
     assert [d.path for d in verify(store)] == ["metrics.mfu.n"]
+
+
+def test_removed_metric(store):
+    """A metric taken away is a difference: a result has all that there were when it was written."""
+    edit(store.folder("exp-one") / "result.json", lambda data: data["metrics"].pop("mfu"))
+    assert [d.path for d in verify(store)] == ["metrics.mfu"]
+
+
+@pytest.mark.parametrize(("since", "paths"), [(SCHEMA_VERSION, ["metrics.new_s"]), (SCHEMA_VERSION + 1, [])])
+def test_a_metric_that_is_newer_than_the_result_is_no_difference(store, monkeypatch, since, paths):
+    """One that the version of the result had already is."""
+    monkeypatch.setitem(METRICS, "new_s", attrs.evolve(METRICS["duration_s"], name="new_s", since=since))
+    assert [d.path for d in verify(store)] == paths
 
 
 def test_removed_trial(store):

@@ -9,10 +9,13 @@ import attrs
 import pytest
 from rich.console import Console
 
+from llem.analysis.overview import overview_of
 from llem.findings import finding
 from llem.meters.base import ErrorBudget
-from llem.reports.console import render_result, render_results
+from llem.reports.console import render_result
 from llem.reports.figures import figure
+from llem.reports.tables import render_study
+from llem.reports.views import study_view
 from llem.store.models import DomainMetrics, Quantity, Result
 
 GPU = {"scope": "gpu", "kind": "measured"}
@@ -20,6 +23,11 @@ GPU = {"scope": "gpu", "kind": "measured"}
 
 def student(value, half, unit, n=5, **more):
     return Quantity(value, unit, value - half, value + half, 0.95, n, "student_t", **more)
+
+
+def render_results(results, console):
+    """A line for each."""
+    render_study(study_view(map(overview_of, results), {}), console)
 
 
 def text(render, value, width=80, **more):

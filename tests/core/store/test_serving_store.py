@@ -8,8 +8,11 @@ import json
 import pytest
 from rich.console import Console
 
+from llem.analysis.overview import overview_of
 from llem.metrics.verify import recompute, verify
-from llem.reports.console import render_result, render_results
+from llem.reports.console import render_result
+from llem.reports.tables import render_study
+from llem.reports.views import study_view
 from llem.store.files import DIGEST, write_json
 from llem.store.store import Store
 
@@ -32,6 +35,11 @@ def served(tmp_path, make):
         store.write_outcome(name, make.outcome_document())
         store.write_result(recompute(store, name))
     return store
+
+
+def render_results(results, console):
+    """A line for each."""
+    render_study(study_view(map(overview_of, results), {}), console)
 
 
 def text(render, value, width=110):

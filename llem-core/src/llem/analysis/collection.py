@@ -6,21 +6,18 @@ import functools
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
-from llem.analysis.compare import Comparison, compare
-from llem.analysis.effects import Effect, Sample, axis_effects, find_axis
+from llem.analysis.compare import Comparison, Side, compare, side_of
+from llem.analysis.effects import Effect, PairEffect, Sample, axis_effects, find_axis, pair_effects
 from llem.analysis.frame import columns, pandas_frame, polars_frame
-from llem.analysis.overview import Overview, overview_of, overviews
-from llem.analysis.pairs import PairEffect, pair_effects
+from llem.analysis.overview import Overview, basis_of, overview_of, overviews
 from llem.analysis.pareto import Candidate, non_dominated
 from llem.errors import StoreError
-from llem.metrics.directions import lower_is_better
+from llem.metrics.catalogue import lower_is_better, shown
+from llem.metrics.metric import Measured
 from llem.store.models import Result
 from llem.store.store import Store
 
-__all__ = ["EFFECT_METRICS", "Results", "effects_of"]
-
-#: Metrics that effects are computed of where none is named.
-EFFECT_METRICS = ("energy_per_output_token_j", "output_tokens_per_s")
+__all__ = ["Results", "effects_of"]
 
 
 class Results(Mapping[str, Result]):
@@ -82,7 +79,8 @@ class Results(Mapping[str, Result]):
 
     def frame(self) -> Any:
         """A `polars.DataFrame`, one row per experiment: `id`, the axes, `outcome`, `trials`, `valid`, `publishable`,
-        `findings` (codes), and for each metric its value, `_low`, `_high` and `_n`.
+        `findings` (codes), `error`, `backend`, `model`, `dtype`, and for each metric its value, `_low`, `_high`, `_n`
+        and `_reason`; of energies `_scope` and `_kind`.
 
         Raises MachineError (requirement_missing) without polars: `pip install 'llem-core[frames]'`.
         """
@@ -92,13 +90,16 @@ class Results(Mapping[str, Result]):
         """The same as a `pandas.DataFrame`."""
         return pandas_frame(self.columns())
 
-    def compare(self, a: str, b: str) -> list[Comparison]:
+    def compare(self, a: str, b: str, metrics: Sequence[str] | None = None) -> list[Comparison]:
         """Experiment `b` over `a` from their trials, metric by metric; the beginning of an id is enough.
 
-        Raises StoreError: no such id, or too few trials (see `llem.analysis.compare.compare`).
+        Args:
+            metrics: any that trials have by themselves; None takes energies per token and request, power and speeds.
+
+        Raises StoreError: no such id or metric, or too few trials (see `llem.analysis.compare.compare`).
         """
-        names = self._store.find(a), self._store.find(b)
-        return compare(self._store.trials(names[0]), self._store.trials(names[1]))
+        first, second = (side_of(Measured.read(self._store, self._store.find(name)), metrics) for name in (a, b))
+        return compare(first, second)
 
     def best(self, metric: str) -> Result:
         """The valid result with the best value. Raises StoreError: none has one, or nothing is better than else."""
@@ -124,19 +125,26 @@ class Results(Mapping[str, Result]):
                 found.append(Candidate(one.id, one.metrics[x], one.metrics[y], lower))
         return Results(self._store, non_dominated(found), self._held)
 
-    def by_axis(self, axis: str, metrics: Sequence[str] = EFFECT_METRICS, reference: Any = None) -> list[Effect]:
+    def by_axis(self, axis: str, metrics: Sequence[str] | None = None, reference: Any = None) -> list[Effect]:
         """What each value of an axis does to each metric, all else equal; see `llem.analysis.effects.axis_effects`.
 
-        Only valid results count.
+        Only valid results count. `metrics`: None takes energy per output token and output tokens per second.
 
         Raises StoreError: no such axis, or no point with that reference value.
         """
-        return effects_of(self._store.study(), list(self.overviews(metrics)), axis, metrics, reference)
+        names = [metric.name for metric in shown("effects")] if metrics is None else metrics
+        return effects_of(self._store.study(), list(self.overviews(names)), axis, names, reference)
 
-    def by_pair(self, axis: str, metrics: Sequence[str] = EFFECT_METRICS, reference: Any = None) -> list[PairEffect]:
+    def by_pair(self, axis: str, metrics: Sequence[str] | None = None, reference: Any = None) -> list[PairEffect]:
         """The pairs that `by_axis` pools, one by one, each with the interval that its trials give."""
         found = self.by_axis(axis, metrics, reference)
-        return pair_effects(found, functools.lru_cache(maxsize=1024)(self._store.trials))
+        names = tuple(dict.fromkeys(effect.metric for effect in found))
+
+        @functools.lru_cache(maxsize=1024)
+        def side(name: str) -> Side:
+            return side_of(Measured.read(self._store, name), names)
+
+        return pair_effects(found, side)
 
 
 def _points(study: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
@@ -161,7 +169,9 @@ def effects_of(
     for metric in metrics:
         valued = ((row, row.value(metric)) for _, row in placed)
         samples = [
-            Sample(row.id, points[row.id]["values"], value) for row, value in valued if value is not None and value > 0
+            Sample(row.id, points[row.id]["values"], value, basis_of(row.metrics[metric]))
+            for row, value in valued
+            if value is not None and value > 0
         ]
         found += axis_effects(samples, path, metric, reference)
     return found

@@ -4,34 +4,31 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import attrs
 
 from llem.errors import StoreError
-from llem.metrics.catalogue import ENERGY_PER
-from llem.metrics.directions import lower_is_better
-from llem.metrics.energies import gross, headline
-from llem.metrics.requests import requests_within
+from llem.metrics.catalogue import lower_is_better, metric_of, shown
+from llem.metrics.metric import Basis, Measured
 from llem.metrics.statistics import Interval, holm, mean, paired_ratio, welch_ratio
-from llem.store.models import Trial
 
-__all__ = ["COMPARED", "Comparison", "compare", "interleaved", "trial_values"]
+__all__ = ["Comparison", "Side", "compare", "interleaved", "side_of", "trial_values"]
 
-#: Metrics that every trial has by itself, and their units.
-COMPARED: Mapping[str, str] = {
-    "energy_per_output_token_j": "J",
-    "energy_per_request_j": "J",
-    "power_w": "W",
-    "output_tokens_per_s": "token/s",
-    "requests_per_s": "request/s",
-}
 
-#: What is counted for each rate.
-RATES: Mapping[str, Callable[[Trial], float]] = {
-    "output_tokens_per_s": lambda trial: trial.output_tokens,
-    "requests_per_s": requests_within,
-}
+@attrs.frozen
+class Side:
+    """What a comparison needs of one experiment.
+
+    Attributes:
+        trials: when each began, `started_at`.
+        values: of each metric that it has, one per trial.
+        basis: what its energies cover; None without a meter.
+    """
+
+    trials: tuple[str, ...]
+    values: Mapping[str, Sequence[float]]
+    basis: Basis | None
 
 
 @attrs.frozen
@@ -45,6 +42,8 @@ class Comparison:
         p_adjusted: the p-value after Holm's correction over all metrics compared.
         probability_lower: P(b < a), the posterior of Student's t under a flat prior.
         lower_is_better: what "better" means for this metric.
+        basis_a, basis_b: of an energy, what it covers and whether it is measured or modelled; else None.
+        same_basis: false where these differ, so that the ratio is one of two different things.
     """
 
     metric: str
@@ -56,6 +55,9 @@ class Comparison:
     p_adjusted: float
     probability_lower: float
     lower_is_better: bool
+    basis_a: Basis | None = None
+    basis_b: Basis | None = None
+    same_basis: bool = True
 
     @property
     def probability_better(self) -> float:
@@ -63,79 +65,74 @@ class Comparison:
         return self.probability_lower if self.lower_is_better else 1 - self.probability_lower
 
 
-def trial_values(trials: Sequence[Trial], metric: str) -> list[float] | None:
+def trial_values(measured: Measured, metric: str) -> list[float] | None:
     """One value of `metric` per trial; None where a trial has none or it is not above 0 (logarithms are taken)."""
-    values = _rates(trials, metric) if metric in RATES else _energies(trials, metric)
+    values = metric_of(metric).per_trial(measured)
     return values if values and min(values) > 0 else None
 
 
-def _rates(trials: Sequence[Trial], metric: str) -> list[float]:
-    return [RATES[metric](trial) / trial.duration_s for trial in trials]
+def side_of(measured: Measured, metrics: Sequence[str] | None = None) -> Side:
+    """One side of a comparison; the metrics that are compared by default where none are named."""
+    names = [metric.name for metric in shown("compare")] if metrics is None else metrics
+    found = {name: trial_values(measured, name) for name in names}
+    values = {name: one for name, one in found.items() if one is not None}
+    return Side(tuple(trial.started_at for trial in measured.trials), values, measured.basis)
 
 
-def _energies(trials: Sequence[Trial], metric: str) -> list[float] | None:
-    """None where a trial has no energy, or nothing to divide it by."""
-    chosen = headline(trials)
-    if chosen is None:
-        return None
-    values = []
-    for trial in trials:
-        energy, count = gross(trial, chosen.of(trial)).value, ENERGY_PER[metric](trial)
-        if energy is None or count == 0:
-            return None
-        values.append(energy / count)
-    return values
-
-
-def interleaved(a: Sequence[Trial], b: Sequence[Trial]) -> bool:
+def interleaved(a: Side, b: Side) -> bool:
     """Whether the trials took turns: each pair had ended before the next began, so that drift is common to both.
 
     Trials of two engine processes share one monotonic clock; of two machines or boots they do not, and then the order
     of `started_at` (whole seconds) decides.
     """
-    if len(a) != len(b) or len(a) < 2:
+    if len(a.trials) != len(b.trials) or len(a.trials) < 2:
         return False
-    starts = [sorted((one.started_at, other.started_at)) for one, other in zip(a, b, strict=True)]
+    starts = [sorted(pair) for pair in zip(a.trials, b.trials, strict=True)]
     return all(this[1] <= later[0] for this, later in itertools.pairwise(starts))
 
 
-def compare(a: Sequence[Trial], b: Sequence[Trial], metrics: Sequence[str] = tuple(COMPARED)) -> list[Comparison]:
-    """Every metric that both have, b over a.
+def compare(a: Side, b: Side, metrics: Sequence[str] | None = None) -> list[Comparison]:
+    """Every metric that both have, or those of them that are named; b over a.
 
     Raises:
         StoreError: fewer than two trials on a side (no interval), or nothing in common to compare.
     """
-    if min(len(a), len(b)) < 2:
+    if min(len(a.trials), len(b.trials)) < 2:
         raise StoreError(
-            f"a comparison needs two trials at least of each experiment; there are {len(a)} and {len(b)}",
+            f"a comparison needs two trials at least of each experiment; there are {len(a.trials)} and {len(b.trials)}",
             "measure with `preset: standard`, or set `trials`",
             "too_few_trials",
         )
-    paired = interleaved(a, b)
-    found: list[tuple[str, list[float], list[float], Interval, float]] = []
-    for metric in metrics:
-        first, second = trial_values(a, metric), trial_values(b, metric)
-        if first is None or second is None:
-            continue
-        ratio = paired_ratio(first, second) if paired else welch_ratio(first, second)
-        found.append((metric, first, second, ratio, _probability_lower(ratio)))
-    if not found:
+    common = [name for name in (a.values if metrics is None else metrics) if name in a.values and name in b.values]
+    if not common:
         raise StoreError("the two experiments have no metric in common", "see `llem show`", "nothing_to_compare")
-    adjusted = holm([ratio.p_value or 0.0 for _, _, _, ratio, _ in found])
+    paired = interleaved(a, b)
+    ratio_of = paired_ratio if paired else welch_ratio
+    ratios = [ratio_of(a.values[name], b.values[name]) for name in common]
+    adjusted = holm([ratio.p_value or 0.0 for ratio in ratios])
     return [
-        Comparison(
-            metric=metric,
-            unit=COMPARED[metric],
-            a=mean(first),
-            b=mean(second),
-            ratio=ratio,
-            method="paired_by_block" if paired else "welch",
-            p_adjusted=p_adjusted,
-            probability_lower=lower,
-            lower_is_better=lower_is_better(metric),
-        )
-        for (metric, first, second, ratio, lower), p_adjusted in zip(found, adjusted, strict=True)
+        _comparison(name, a, b, ratio, "paired_by_block" if paired else "welch", p_adjusted)
+        for name, ratio, p_adjusted in zip(common, ratios, adjusted, strict=True)
     ]
+
+
+def _comparison(name: str, a: Side, b: Side, ratio: Interval, method: str, p_adjusted: float) -> Comparison:
+    metric = metric_of(name)
+    bases = (a.basis, b.basis) if metric.scoped else (None, None)
+    return Comparison(
+        metric=name,
+        unit=metric.unit,
+        a=mean(a.values[name]),
+        b=mean(b.values[name]),
+        ratio=ratio,
+        method=method,
+        p_adjusted=p_adjusted,
+        probability_lower=_probability_lower(ratio),
+        lower_is_better=lower_is_better(name),
+        basis_a=bases[0],
+        basis_b=bases[1],
+        same_basis=bases[0] == bases[1],
+    )
 
 
 def _probability_lower(ratio: Interval) -> float:

@@ -1,39 +1,46 @@
-"""What each value of an axis does to a metric, all else equal: ratios over pairs of points with intervals. Pure."""
+"""What each value of an axis does to a metric, all else equal: ratios over pairs of points with intervals, and the
+pairs one by one, each with the interval that its own trials give. Pure."""
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import attrs
 
+from llem.analysis.compare import Comparison, Side, compare
 from llem.errors import StoreError, nearest
+from llem.metrics.metric import Basis
 from llem.metrics.statistics import holm, log_interval, mean
 from llem.store.serial import canonical
 
-__all__ = ["Effect", "Pair", "Sample", "axis_effects", "find_axis"]
+__all__ = ["Effect", "Pair", "PairEffect", "Sample", "axis_effects", "find_axis", "pair_effects"]
 
 
 @attrs.frozen
 class Sample:
-    """One measured point: the experiment, what it sets by axis, and one metric of it (above 0)."""
+    """One measured point: the experiment, what it sets by axis, one metric of it (above 0) and what that covers."""
 
     id: str
     values: Mapping[str, Any]
     metric: float
+    basis: Basis | None = None
 
 
 @attrs.frozen
 class Pair:
     """Two points, or two groups of them, that are equal in all other axes. `ratio` is value over reference.
 
-    `reference` and `value` hold ids; a group (see `Effect.averaged`) enters by its geometric mean.
+    `reference` and `value` hold ids; a group (see `Effect.averaged`) enters by its geometric mean. `bases`: as of an
+    Effect.
     """
 
     reference: tuple[str, ...]
     value: tuple[str, ...]
     ratio: float
+    bases: tuple[Basis, ...] = ()
 
 
 @attrs.frozen
@@ -45,6 +52,8 @@ class Effect:
         low, high: Student's t on the logarithms over the pairs; None for fewer than two pairs.
         p_value: of no difference. p_adjusted: after Holm's correction over the values of the axis.
         averaged: axes that only some values of this axis have, and over which points were averaged.
+        bases: of an energy, what those of the pairs cover and whether they are measured or modelled, each once; with
+            more than one, the ratio is of different things.
     """
 
     axis: str
@@ -58,6 +67,7 @@ class Effect:
     p_adjusted: float | None
     pairs: tuple[Pair, ...]
     averaged: tuple[str, ...]
+    bases: tuple[Basis, ...] = ()
 
 
 def find_axis(axes: Sequence[str], name: str) -> str:
@@ -132,17 +142,90 @@ def _averaged(samples: Sequence[Sample], axis: str) -> frozenset[str]:
 def _pair(reference: Sequence[Sample], value: Sequence[Sample]) -> Pair:
     logs = [mean([math.log(sample.metric) for sample in group]) for group in (reference, value)]
     first, second = (tuple(sample.id for sample in group) for group in (reference, value))
-    return Pair(first, second, math.exp(logs[1] - logs[0]))
+    bases = dict.fromkeys(sample.basis for sample in (*reference, *value) if sample.basis is not None)
+    return Pair(first, second, math.exp(logs[1] - logs[0]), tuple(bases))
 
 
 def _effect(
     axis: str, metric: str, reference: Any, value: Any, pairs: tuple[Pair, ...], averaged: tuple[str, ...]
 ) -> Effect:
     ratios = [pair.ratio for pair in pairs]
+    bases = tuple(dict.fromkeys(itertools.chain.from_iterable(pair.bases for pair in pairs)))
     if len(ratios) < 2:
         only = ratios[0] if ratios else None
-        return Effect(axis, metric, reference, value, only, None, None, None, None, pairs, averaged)
+        return Effect(axis, metric, reference, value, only, None, None, None, None, pairs, averaged, bases)
     over = log_interval(ratios)
     return Effect(
-        axis, metric, reference, value, over.value, over.low, over.high, over.p_value, None, pairs, averaged
-    )  # fmt: skip
+        axis, metric, reference, value, over.value, over.low, over.high, over.p_value, None, pairs, averaged, bases
+    )
+
+
+@attrs.frozen
+class PairEffect:
+    """Two experiments that differ in one axis alone.
+
+    Attributes:
+        ratio: `value` over `reference`. low, high: from the trials of both, as `llem compare` has them; None where one
+            has fewer than two trials, or a trial without the metric.
+        p_adjusted: after Holm's correction over all pairs of the axis and the metric that have an interval.
+        method: of the interval: "paired_by_block" or "welch"; empty for none.
+        bases: as of an Effect.
+    """
+
+    axis: str
+    metric: str
+    reference: Any
+    value: Any
+    reference_id: str
+    value_id: str
+    ratio: float
+    low: float | None = None
+    high: float | None = None
+    p_adjusted: float | None = None
+    method: str = ""
+    bases: tuple[Basis, ...] = ()
+
+
+def pair_effects(effects: Iterable[Effect], sides: Callable[[str], Side]) -> list[PairEffect]:
+    """Every pair of single experiments, in the order of the effects; pairs of averaged groups are none.
+
+    Args:
+        sides: an experiment's side of a comparison, with the metrics of the effects, by its id.
+    """
+    by_metric: dict[str, list[tuple[PairEffect, Comparison | None]]] = {}
+    for effect in effects:
+        for pair in effect.pairs:
+            if len(pair.reference) == len(pair.value) == 1:
+                (first,), (second,) = pair.reference, pair.value
+                plain = PairEffect(
+                    effect.axis, effect.metric, effect.reference, effect.value, first, second, pair.ratio,
+                    bases=pair.bases,
+                )  # fmt: skip
+                found = _compared(sides(first), sides(second), effect.metric)
+                by_metric.setdefault(effect.metric, []).append((plain, found))
+    return [one for group in by_metric.values() for one in _adjusted(group)]
+
+
+def _compared(first: Side, second: Side, metric: str) -> Comparison | None:
+    """None without an interval: fewer than two trials, or trials that do not have the metric."""
+    if any(metric not in side.values or len(side.trials) < 2 for side in (first, second)):
+        return None
+    return compare(first, second, [metric])[0]
+
+
+def _adjusted(group: Sequence[tuple[PairEffect, Comparison | None]]) -> list[PairEffect]:
+    tested = [found.ratio.p_value or 0.0 for _, found in group if found is not None]
+    adjusted = iter(holm(tested)) if tested else iter(())
+    return [
+        plain
+        if found is None
+        else attrs.evolve(
+            plain,
+            ratio=found.ratio.value,
+            low=found.ratio.low,
+            high=found.ratio.high,
+            p_adjusted=next(adjusted),
+            method=found.method,
+        )
+        for plain, found in group
+    ]

@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import click
-
-if TYPE_CHECKING:
-    from llem.store.store import Store
 
 __all__ = ["compare"]
 
@@ -24,32 +19,29 @@ def compare(folder: str, a: str, b: str, as_json: bool) -> None:
     others as independent samples; p-values are corrected for the number of metrics (Holm).
     """
     from llem.analysis.compare import compare as compared
+    from llem.analysis.compare import side_of
+    from llem.analysis.overview import overview_of
+    from llem.metrics.metric import Measured
+    from llem.metrics.verify import recompute
+    from llem.reports.ratios import comparison_view
     from llem.store.store import Store
 
     store = Store.open(folder)
     names = store.find(a), store.find(b)
     if names[0] == names[1]:
         raise click.UsageError(f"A and B are the same experiment, {names[0]}; `llem show {folder}` lists all")
-    for letter, name in zip("AB", names, strict=True):
-        _warn_of_errors(store, letter, name)
-    found = compared(store.trials(names[0]), store.trials(names[1]))
+    first, second = (overview_of(store.read_result(name) or recompute(store, name)) for name in names)
+    side_a, side_b = (side_of(Measured.read(store, name)) for name in names)
+    view = comparison_view(first, second, compared(side_a, side_b))
+    for warning in view.warnings:
+        click.echo(f"warning: {warning}", err=True)
     if as_json:
         import attrs
 
         from llem.store.serial import to_text
 
-        click.echo(to_text([attrs.asdict(one) for one in found]), nl=False)
+        click.echo(to_text([attrs.asdict(one) for one in view.rows]), nl=False)
         return
-    from llem.reports.comparison import render_comparison
+    from llem.reports.tables import render_comparison
 
-    render_comparison(names, found)
-
-
-def _warn_of_errors(store: Store, letter: str, name: str) -> None:
-    """Tell what stands against a result; whoever compares it all the same should know."""
-    result = store.read_result(name)
-    if result is None or result.valid:
-        return
-    codes = dict.fromkeys(found.code for found in result.findings if found.severity == "error")
-    reasons = ", ".join(codes) or result.outcome
-    click.echo(f"warning: {letter} is not valid: {reasons}; `llem show` says why", err=True)
+    render_comparison(view)

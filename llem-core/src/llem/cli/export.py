@@ -21,8 +21,9 @@ __all__ = ["export"]
 def export(folder: str, kind: str, out: str | None) -> None:
     """Write the results of DIR as a table, one experiment a line.
 
-    Columns: id, the axes, outcome, trials, valid, publishable, findings (codes), and for each metric its value, and its
-    low, high and n. What was not measured is empty (null in JSON). Parquet needs polars.
+    Columns: id, the axes, outcome, trials, valid, publishable, findings (codes), error, backend, model, dtype, and for
+    each metric its value, low, high, n and reason; of energies also scope and kind (measured or modelled). What was not
+    measured is empty (null in JSON). Parquet needs polars.
     """
     from llem.analysis.collection import Results
     from llem.reports.export import csv_text, jsonl_text, write_parquet

@@ -86,9 +86,11 @@ def run_one(ready: Ready, as_json: bool, quiet: bool, verbose: bool) -> None:
 
 def run_many(ready: Ready, as_json: bool, quiet: bool, verbose: bool) -> None:
     """Measure all experiments of a study and print them as a table, or as a list of Results."""
+    from llem.analysis.overview import overview_of
     from llem.errors import LlemError
     from llem.progress.display import progress
-    from llem.reports.study_table import render_study
+    from llem.reports.tables import render_study
+    from llem.reports.views import study_view
     from llem.store.serial import dump
     from llem.study.plan.study import study_document
     from llem.study.run.stopping import stop_on_interrupt
@@ -104,7 +106,7 @@ def run_many(ready: Ready, as_json: bool, quiet: bool, verbose: bool) -> None:
     if as_json:
         click.echo(json_text([dump(result) for result in ran.results]))
     else:
-        render_study(ran.results, study_document(ready.study))
+        render_study(study_view(map(overview_of, ran.results), study_document(ready.study)))
         click.echo(f"stored in {ready.folder}", err=True)
     if ran.interrupted is not None:
         click.echo(f"{len(ran.results)} of {len(ready.study.experiments)} experiments began", err=True)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import click
 
 if TYPE_CHECKING:
+    from llem.analysis.overview import Overview
     from llem.store.models import Result
     from llem.store.store import Store
 
@@ -57,11 +58,16 @@ def show(
         click.echo("note: `llem run` is at work in this folder; what is `interrupted` here may only not have ended yet")
 
 
+#: More experiments than this are summarised where nothing else is asked for.
+MANY = 200
+
+
 def _print(store: Store, names: Sequence[str], *, everything: bool) -> None:
     """One experiment at length, several as a table, very many as a summary."""
-    from llem.reports.console import render_result, render_results
-    from llem.reports.study_summary import MANY, render_summary
-    from llem.reports.study_table import render_study, varied
+    from llem.reports.console import render_result
+    from llem.reports.ratios import summary_view
+    from llem.reports.tables import render_study, render_summary
+    from llem.reports.views import metrics_shown, study_view
 
     if not names:
         click.echo(f"{store.path} holds no experiment yet")
@@ -71,21 +77,25 @@ def _print(store: Store, names: Sequence[str], *, everything: bool) -> None:
         render_result(result)
         return
     study = store.study()
-    axes = varied(study, names)
     if len(names) > MANY and not everything:
-        from llem.analysis.collection import EFFECT_METRICS
-        from llem.analysis.overview import overview_of, overviews
+        render_summary(summary_view(list(_overviews(store, names, metrics_shown("effects"))), study))
+        return
+    known = {name: number for number, name in enumerate(study.get("experiments", ()))}  # the order they ran in
+    ordered = sorted(names, key=lambda name: known.get(name, len(known)))
+    render_study(study_view(_overviews(store, ordered, metrics_shown("study", "curve")), study))
 
-        ended = set(store.result_ids())
-        rows = list(overviews(store, [name for name in names if name in ended], EFFECT_METRICS))
-        rest = _results(store, [name for name in names if name not in ended])
-        rows += [overview_of(result, EFFECT_METRICS) for result in rest]
-        render_summary(rows, study, axes)
-    elif axes:
-        place = {name: number for number, name in enumerate(study["experiments"])}  # the order they ran in
-        render_study(sorted(_results(store, names), key=lambda result: place[result.id]), study)
-    else:
-        render_results(list(_results(store, names)))
+
+def _overviews(store: Store, names: Sequence[str], metrics: Collection[str]) -> Iterator[Overview]:
+    """Of the stored results, and of those that are computed because they have not ended."""
+    from llem.analysis.overview import overview_of, overviews
+    from llem.metrics.verify import recompute
+
+    ended = set(store.result_ids())
+    for name in names:
+        if name in ended:
+            yield from overviews(store, [name], metrics)
+        else:
+            yield overview_of(recompute(store, name), metrics)
 
 
 def _results(store: Store, names: Sequence[str]) -> Iterator[Result]:
@@ -114,25 +124,23 @@ def _json(results: Iterator[Result], *, single: bool) -> None:
 def _by_axis(
     store: Store, axis: str, metrics: tuple[str, ...], reference: str | None, *, pairs: bool, as_json: bool
 ) -> None:
-    from llem.analysis.collection import EFFECT_METRICS, Results
-    from llem.metrics.directions import lower_is_better
-    from llem.reports.axis_table import render_effects, render_pairs
+    from llem.analysis.collection import Results
+    from llem.metrics.catalogue import lower_is_better
+    from llem.reports.ratios import ratio_tables
+    from llem.reports.tables import render_ratios
 
     for metric in metrics:
         lower_is_better(metric)  # refuses what is neither good nor bad
-    asked = metrics or EFFECT_METRICS
     results = Results.open(store)
-    effects = results.by_axis(axis, asked, reference)
-    singles = results.by_pair(axis, asked, reference) if pairs else []
+    ask = results.by_pair if pairs else results.by_axis
+    found = ask(axis, metrics or None, reference)
     if as_json:
         import attrs
 
         from llem.store.serial import to_text
 
-        click.echo(to_text([attrs.asdict(one) for one in (singles if pairs else effects)]), nl=False)
-    elif not effects or (pairs and not singles):
+        click.echo(to_text([attrs.asdict(one) for one in found]), nl=False)
+    elif not found:
         click.echo(f"nothing to compare: no two values of {axis} have valid results with these metrics")
-    elif pairs:
-        render_pairs(singles)
     else:
-        render_effects(effects)
+        render_ratios(ratio_tables(found))

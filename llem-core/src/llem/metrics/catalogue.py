@@ -1,90 +1,160 @@
-"""Every named metric of an experiment, from its trials. Pure."""
+"""The catalogue of metrics: a row for each, in the order in which they are shown.
+
+A row says all there is to say of a metric: how it is computed, its unit, which way it is better, its name for people,
+where it is shown, and what it is. Results, tables, comparisons, effects, curves, exports and the reference page take it
+from here. Rows of latencies are in `latency`, those of serving loads in `serving`.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 
-from llem.metrics.aggregate import Value, absent, exact, quantity
-from llem.metrics.energies import gross, headline, net
-from llem.metrics.flow import Flow
+from llem.errors import StoreError, nearest
+from llem.metrics.aggregate import Value
+from llem.metrics.energies import net
+from llem.metrics.flow import requests_within
 from llem.metrics.latency import latency_metrics
-from llem.metrics.requests import requests_within
-from llem.metrics.serving_latency import serving_latency_metrics
-from llem.metrics.serving_metrics import absent_serving_metrics, serving_metrics
-from llem.metrics.serving_work import ServingWork
-from llem.metrics.setup import Setup
-from llem.metrics.work import Ceiling, WindowWork
-from llem.store.models import BaselineReading, Quantity, RequestRow, Trial
+from llem.metrics.metric import Measured, Metric, Place, alike, greatest
+from llem.metrics.serving import serving_metrics
+from llem.metrics.work import Ceiling, Work
+from llem.store.models import Quantity, Trial
 
-__all__ = ["ENERGY_PER", "compute_metrics"]
+__all__ = ["GROUPS", "METRICS", "compute_metrics", "lower_is_better", "metric_of", "quality", "shown"]
 
-#: What a window's energy is divided by in each metric; power is energy over seconds.
-ENERGY_PER: Mapping[str, Callable[[Trial], float]] = {
-    "energy_per_output_token_j": lambda trial: trial.output_tokens,
-    "energy_per_token_j": lambda trial: trial.input_tokens + trial.output_tokens,
-    "energy_per_request_j": requests_within,
-    "power_w": lambda trial: trial.duration_s,
+#: Groups of metrics in their order: the title, and what holds for all of them.
+GROUPS: Mapping[str, tuple[str, str]] = {
+    "energy": (
+        "Energy and power",
+        "Over the GPUs where there are any, else over the CPU and its memory; `scope` says which, and `kind` whether "
+        "it was measured or modelled.",
+    ),
+    "speed": ("Speed", ""),
+    "latency": (
+        "Times of requests",
+        "Each as its mean and its percentiles, which are values that were observed. An offline load has only the time "
+        "per request, unless `token_times: true` asks for the others, which slows the engine. Of a serving load they "
+        "are of the requests that ended well within the window, and an open load's requests arrive when scheduled.",
+    ),
+    "serving": (
+        "Serving loads",
+        "`null` for an offline load. Definitions and intervals: [serving metrics](../explanation/serving-metrics.md).",
+    ),
+    "hardware": ("The hardware", ""),
+    "quality": ("Quality", "The scores of evaluators, by task."),
 }
 
 
-def compute_metrics(
-    setup: Setup,
-    trials: Sequence[Trial],
-    baselines: Sequence[BaselineReading],
-    rows: Sequence[Sequence[RequestRow]],
-    works: Sequence[WindowWork | ServingWork | None],
-    flows: Sequence[Flow | None],
-) -> dict[str, Quantity]:
-    """All metrics by name. `rows`, `works` and `flows` are per trial, in the order of `trials`."""
-    found = _energy_metrics(trials, baselines)
-    found |= _speed_metrics(trials)
-    served = [flow for flow in flows if flow is not None]
-    if served:
-        found |= serving_metrics(setup, trials, served) | serving_latency_metrics(served)
-    else:
-        found |= absent_serving_metrics("no_trials" if setup.serving else "offline_load")
-        found |= latency_metrics(rows, asked=setup.token_times or setup.serving)
-    found["prefill_energy_j"] = absent("J", "not_requested")
-    found["decode_energy_j"] = absent("J", "not_requested")
-    found |= _utilisation_metrics(setup, trials, works)
-    found["peak_memory_bytes"] = _peak_memory(trials)
-    return found
+def compute_metrics(measured: Measured) -> dict[str, Quantity]:
+    """Every metric of one experiment by name."""
+    return {name: metric.of(measured) for name, metric in METRICS.items()}
 
 
-def _per(value: Value, count: float) -> Value:
-    """`value` divided by a count; None where there was nothing to divide by."""
-    if count == 0:
-        return Value(None, reason=value.reason or "no_completions")
-    return value.scaled(1 / count)
+def shown(place: Place) -> list[Metric]:
+    """The metrics that are shown at a place by default, in the order of the catalogue."""
+    return [metric for metric in METRICS.values() if place in metric.shown]
 
 
-def _energy_metrics(trials: Sequence[Trial], baselines: Sequence[BaselineReading]) -> dict[str, Quantity]:
-    chosen = headline(trials)
+def metric_of(name: str) -> Metric:
+    """The row of a metric. Raises StoreError (metric_unknown): there is none of this name."""
+    if name in METRICS:
+        return METRICS[name]
+    if name.startswith("quality."):
+        return quality(name.removeprefix("quality."))
+    near = nearest(name, tuple(METRICS))
+    listed = "`llem show DIR --json` and the reference page on metrics have the list"
+    raise StoreError(
+        f"there is no metric {name!r}", f"did you mean {near!r}? {listed}" if near else listed, "metric_unknown"
+    )
+
+
+def lower_is_better(name: str) -> bool:
+    """Whether less of a metric is better. Raises StoreError: it is neither (no_direction), or none (metric_unknown)."""
+    metric = metric_of(name)
+    if metric.direction is None:
+        known = [other.name for other in METRICS.values() if other.direction]
+        hint = f"name another metric, such as {', '.join(known[:3])}"
+        raise StoreError(f"of {name!r}, neither less nor more is better", hint, "no_direction")
+    return metric.lower_is_better
+
+
+def quality(task: str) -> Metric:
+    """The row of a task's score: evaluators bring the tasks, so that none is in the table."""
+    return Metric(
+        f"quality.{task}", "", f"quality, {task}", "higher", "quality",
+        "The score of the evaluator of this task. It belongs to the engine's configuration, whatever the load.",
+    )  # fmt: skip
+
+
+# energy
+
+
+def _per(count: Callable[[Trial], float]) -> Callable[[Measured], list[Value]]:
+    """Headline joules over what a trial has of something; None where there was nothing to divide by."""
+
+    def each(measured: Measured) -> list[Value]:
+        counts = [count(trial) for trial in measured.trials]
+        return [
+            energy.scaled(1 / n) if n else Value(None, reason=energy.reason or "no_completions")
+            for energy, n in zip(measured.gross, counts, strict=True)
+        ]
+
+    return each
+
+
+def _net(measured: Measured) -> list[Value]:
+    chosen = measured.headline
     if chosen is None:
-        reason = "no_meter" if trials else "no_trials"
-        return {name: absent(_unit(name), reason) for name in ("energy_j", "energy_net_j", *ENERGY_PER)}
-    energies = [gross(trial, chosen.of(trial)) for trial in trials]
-    values = {
-        "energy_j": energies,
-        "energy_net_j": [net(trial, baselines, chosen.of(trial)) for trial in trials],
-        **{
-            name: [_per(energy, count(trial)) for energy, trial in zip(energies, trials, strict=True)]
-            for name, count in ENERGY_PER.items()
-        },
-    }
-    return {name: quantity(found, _unit(name), scope=chosen.scope, kind=chosen.kind) for name, found in values.items()}
+        return measured.gross
+    return [net(trial, measured.baselines, chosen.of(trial)) for trial in measured.trials]
 
 
-def _unit(name: str) -> str:
-    return "W" if name == "power_w" else "J"
+def _energy() -> Iterator[Metric]:
+    yield Metric(
+        "energy_per_output_token_j", "J", "energy per output token", "lower", "energy",
+        "The window's energy over the tokens that were generated in it. The headline.",
+        each=_per(lambda trial: trial.output_tokens), scoped=True,
+        shown=("result", "study", "compare", "effects", "curve"), heading="J/output token",
+    )  # fmt: skip
+    yield Metric(
+        "energy_per_token_j", "J", "energy per token in + out", "lower", "energy",
+        "The window's energy over prompt and generated tokens together.",
+        each=_per(lambda trial: trial.input_tokens + trial.output_tokens), scoped=True, shown=("result",),
+    )  # fmt: skip
+    yield Metric(
+        "energy_per_request_j", "J", "energy per request", "lower", "energy",
+        "The window's energy over the requests that its work amounts to: of a serving load, its output tokens over the "
+        "mean output of the requests that ended within it.",
+        each=_per(requests_within), scoped=True, shown=("result", "compare", "curve"), heading="J/request",
+    )  # fmt: skip
+    yield Metric(
+        "energy_j", "J", "window energy, gross", "lower", "energy",
+        "All energy that flowed in the window.",
+        each=lambda measured: measured.gross, scoped=True, shown=("result",),
+    )  # fmt: skip
+    yield Metric(
+        "energy_net_j", "J", "window energy, net of idle", "lower", "energy",
+        "Gross energy less the idle power of the same engine process, with the model loaded, over the same time. It "
+        "may be negative and is not clamped.",
+        each=_net, scoped=True, shown=("result",),
+    )  # fmt: skip
+    yield Metric(
+        "power_w", "W", "power", "lower", "energy",
+        "Gross energy over the window's time.",
+        each=_per(lambda trial: trial.duration_s), scoped=True, shown=("result", "study", "compare"), heading="W",
+    )  # fmt: skip
+    for phase in ("prefill", "decode"):
+        yield Metric(
+            f"{phase}_energy_j", "J", f"energy of {phase}", "lower", "energy",
+            "Energy of the two phases apart. Not measured yet.",
+            absent=lambda _: "not_requested", scoped=True,
+        )  # fmt: skip
 
 
-def _speed_metrics(trials: Sequence[Trial]) -> dict[str, Quantity]:
-    return {
-        "output_tokens_per_s": quantity([Value(t.output_tokens / t.duration_s) for t in trials], "token/s"),
-        "requests_per_s": quantity([_request_rate(trial) for trial in trials], "request/s"),
-        "duration_s": quantity([Value(t.duration_s) for t in trials], "s"),
-    }
+# speed
+
+
+def _rate(count: Callable[[Trial], float]) -> Callable[[Measured], list[Value]]:
+    return lambda measured: [Value(count(trial) / trial.duration_s) for trial in measured.trials]
 
 
 def _request_rate(trial: Trial) -> Value:
@@ -92,46 +162,85 @@ def _request_rate(trial: Trial) -> Value:
     return Value(count / trial.duration_s if count else None, reason="no_completions")
 
 
-def _utilisation_metrics(
-    setup: Setup, trials: Sequence[Trial], works: Sequence[WindowWork | ServingWork | None]
-) -> dict[str, Quantity]:
-    """Operations per token, and the shares of the peak rates reached over the window, prefill and decode together."""
-    known = [work for work in works if work is not None]
-    if not trials or len(known) < len(trials):
-        known_model = setup.architecture is not None
-        reason = "no_trials" if not trials else "no_completions" if known_model else "architecture_unknown"
-        return {"flops_per_token": absent("FLOP", reason), "mfu": absent("", reason), "mbu": absent("", reason)}
-    rates = [work.flops_per_token for work in known]
-    if len(set(rates)) == 1:
-        found = {"flops_per_token": exact(rates[0], "FLOP", len(rates))}
-    else:
-        found = {"flops_per_token": quantity([Value(rate) for rate in rates], "FLOP")}
-    ceiling = setup.ceiling
-    if ceiling is None:
-        reason = setup.ceiling_reason or "peak_unknown"
-        return {**found, "mfu": absent("", reason), "mbu": absent("", reason)}
-    pairs = list(zip(known, trials, strict=True))
-    return {
-        **found,
-        "mfu": quantity([Value(_mfu(work, trial, ceiling)) for work, trial in pairs], ""),
-        "mbu": quantity([Value(_mbu(work, trial, ceiling)) for work, trial in pairs], ""),
-    }
+def _speed() -> Iterator[Metric]:
+    yield Metric(
+        "output_tokens_per_s", "token/s", "output tokens", "higher", "speed",
+        "Tokens generated in the window over its time, all requests together.",
+        each=_rate(lambda trial: trial.output_tokens), shown=("result", "study", "compare", "effects"),
+        heading="output token/s",
+    )  # fmt: skip
+    yield Metric(
+        "requests_per_s", "request/s", "requests", "higher", "speed",
+        "Requests that the window's work amounts to (as in `energy_per_request_j`) over its time.",
+        each=lambda measured: [_request_rate(trial) for trial in measured.trials], shown=("result", "compare"),
+    )  # fmt: skip
+    yield Metric(
+        "duration_s", "s", "window duration", "lower", "speed",
+        "Length of the window.",
+        each=lambda measured: [Value(trial.duration_s) for trial in measured.trials], shown=("result",),
+    )  # fmt: skip
 
 
-def _mfu(work: WindowWork | ServingWork, trial: Trial, ceiling: Ceiling) -> float:
-    return work.flops / trial.duration_s / ceiling.flops
+# the hardware
 
 
-def _mbu(work: WindowWork | ServingWork, trial: Trial, ceiling: Ceiling) -> float:
-    return work.least_bytes / trial.duration_s / ceiling.bytes_per_s
+def _no_work(measured: Measured) -> str | None:
+    if not measured.trials:
+        return "no_trials"
+    if measured.setup.architecture is None:
+        return "architecture_unknown"
+    return "no_completions" if None in measured.works else None
 
 
-def _peak_memory(trials: Sequence[Trial]) -> Quantity:
-    """The greatest peak of all trials: what must fit."""
-    if not trials:
-        return absent("B", "no_trials")
-    peaks = [trial.peak_memory_bytes for trial in trials if trial.peak_memory_bytes is not None]
-    if len(peaks) < len(trials):
-        missing = next(trial for trial in trials if trial.peak_memory_bytes is None)
-        return absent("B", missing.memory_reason or "not_supported")
-    return exact(float(max(peaks)), "B", len(peaks))
+def _no_ceiling(measured: Measured) -> str | None:
+    setup = measured.setup
+    return _no_work(measured) or (None if setup.ceiling else setup.ceiling_reason or "peak_unknown")
+
+
+def _flops_per_token(measured: Measured) -> list[Value]:
+    return [Value(work.flops_per_token) for work in measured.works if work is not None]
+
+
+def _share(reached: Callable[[Work, Trial, Ceiling], float]) -> Callable[[Measured], list[Value]]:
+    """The share of a peak rate that was reached over the window, prefill and decode together."""
+
+    def each(measured: Measured) -> list[Value]:
+        ceiling, pairs = measured.setup.ceiling, zip(measured.works, measured.trials, strict=True)
+        return [Value(reached(work, trial, ceiling)) for work, trial in pairs if work and ceiling]
+
+    return each
+
+
+def _peak_memory(measured: Measured) -> list[Value]:
+    peaks = [(trial.peak_memory_bytes, trial.memory_reason) for trial in measured.trials]
+    return [Value(None if peak is None else float(peak), reason=reason or "not_supported") for peak, reason in peaks]
+
+
+def _hardware() -> Iterator[Metric]:
+    yield Metric(
+        "mfu", "", "share of peak FLOP/s", "higher", "hardware",
+        "Operations per second that the architecture needs, as a share of what the GPUs can do in this dtype.",
+        each=_share(lambda work, trial, peak: work.flops / trial.duration_s / peak.flops), absent=_no_ceiling,
+        shown=("result",),
+    )  # fmt: skip
+    yield Metric(
+        "mbu", "", "share of peak bandwidth", "higher", "hardware",
+        "Bytes per second that must move at least, as a share of the GPUs' memory bandwidth.",
+        each=_share(lambda work, trial, peak: work.least_bytes / trial.duration_s / peak.bytes_per_s),
+        absent=_no_ceiling, shown=("result",),
+    )  # fmt: skip
+    yield Metric(
+        "flops_per_token", "FLOP", "operations per token", "lower", "hardware",
+        "Operations that the architecture needs for a token, by formula, averaged over prompt and output.",
+        each=_flops_per_token, over=alike, absent=_no_work,
+    )  # fmt: skip
+    yield Metric(
+        "peak_memory_bytes", "B", "peak memory", "lower", "hardware",
+        "The greatest peak of all trials: what must fit. `memory_covers` of a trial says of what.",
+        each=_peak_memory, over=greatest, shown=("result",),
+    )  # fmt: skip
+
+
+METRICS: dict[str, Metric] = {
+    metric.name: metric for rows in (_energy, _speed, serving_metrics, latency_metrics, _hardware) for metric in rows()
+}

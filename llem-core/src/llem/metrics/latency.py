@@ -1,43 +1,156 @@
-"""Latencies from request rows: time to first token, per further token, gaps between tokens, and end to end.
+"""Latencies: time to first token, per further token, gaps between chunks, end to end, and in the engine's queue.
 
-Of an offline load, where all requests of a batch begin and end together (a serving load's: `serving_latency`):
+Of an offline load, where all requests of a batch begin and end together, times count from the start of the request.
+Of a serving load they are of the requests that ended well within the window, and count from a request's arrival, which
+in an open load is its scheduled time: a client that falls behind would else hide the wait it causes.
 
-    ttft       first token minus start of the request
-    tpot       (last token minus first token) / (output tokens - 1), per request
-    itl_chunk  gaps between successive tokens, pooled over requests
-    e2el       end minus start of the request
-
-Percentiles are observed values over all requests of all trials; their intervals resample batches, not requests.
+Percentiles are observed values over all requests of all trials. Requests in flight together wait for one another, so
+single ones are no independent sample: of an offline load the interval resamples batches. Of a serving load, windows are
+independent: from three on, the interval is Student's, on logarithms, from the scatter of their percentiles. With fewer,
+a bootstrap resamples runs of consecutive arrivals, `BLOCKS` per window, as the method of batch means does, where more
+than 30 gain nothing (Schmeiser, Operations Research 30, 1982). How well each covers is in the documentation of serving
+metrics.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
 from typing import Any
 
-from llem.metrics.aggregate import Value, absent, quantity
-from llem.metrics.bootstrap import bootstrap_mean, bootstrap_quantiles
-from llem.metrics.statistics import (
-    CONFIDENCE,
-    Interval,
-    log_interval,
-    mean,
-    mean_interval,
-    quantile,
-)
+from llem.metrics.aggregate import Value
+from llem.metrics.flow import Flow
+from llem.metrics.metric import Measured, Metric, Place
+from llem.metrics.percentiles import PERCENTILES, Blocks, family, of_trial
 from llem.store.models import Quantity, RequestRow
 
-__all__ = ["PERCENTILES", "Blocks", "family", "latency_metrics"]
+__all__ = ["BLOCKS", "latency_metrics", "request_latencies", "unserved"]
 
-PERCENTILES = (0.5, 0.9, 0.95, 0.99)
+#: Runs of consecutive requests per window; where there are fewer requests, each is its own.
+BLOCKS = 20
 NS = 1e9
+#: The percentile of each latency that is shown by default.
+SHOWN = 0.99
 
-#: Serving windows from which on their scatter gives the interval of a percentile.
-WINDOWS = 3
+#: Why an experiment, or a request, has no value of a latency.
+Reason = Callable[[Measured], str]
 
-#: Values of one trial, by what is resampled as a whole.
-Blocks = Sequence[Sequence[float]]
+
+def latency_metrics() -> Iterator[Metric]:
+    """A row for the mean and each percentile of every latency."""
+    yield from _latency(
+        "ttft", "time to first token", "TTFT",
+        "Time from the arrival of a request (offline: its start) to its first chunk that brings a token.",
+        offline=_ttft, serving=lambda flow: _blocks(request_latencies(flow)["ttft_s"]),
+        why=lambda measured: "no_completions" if measured.served else _token_times(measured),
+        shown=("result", "latencies"), percentile=("curve",),
+    )  # fmt: skip
+    yield from _latency(
+        "tpot", "time per further token", "TPOT",
+        "Time from the first token of a request to its last, over its output tokens less one. Tokens are counted as "
+        "the engine counts them, not chunks.",
+        offline=_tpot, serving=lambda flow: _blocks(request_latencies(flow)["tpot_s"]),
+        why=lambda measured: "one_output_token" if measured.served else _token_times(measured),
+        shown=("result", "latencies"), percentile=("curve",),
+    )  # fmt: skip
+    yield from _latency(
+        "itl_chunk", "gap between chunks", "ITL",
+        "Time between successive chunks of tokens of one request, as they arrive; the gaps of all requests together. "
+        "A chunk may bring several tokens.",
+        offline=_gaps, serving=_gap_blocks,
+        why=lambda measured: "one_output_token" if measured.served else _token_times(measured),
+        shown=("latencies",), percentile=("result",),
+    )  # fmt: skip
+    yield from _latency(
+        "e2el", "time per request", "E2EL",
+        "Time from the arrival of a request to its last token; offline, that of its batch.",
+        offline=lambda row: [(row.end_ns - row.start_ns) / NS],
+        serving=lambda flow: _blocks(request_latencies(flow)["e2el_s"]),
+        why=lambda measured: "no_completions" if measured.served else "no_trials",
+        shown=("result", "latencies"),
+    )  # fmt: skip
+    yield from _latency(
+        "queued", "time in the queue", "queued",
+        "Time that a request waited in the engine's queue, by the word of the engine. Few engines tell it.",
+        serving=lambda flow: _blocks(_queued(flow)), why=lambda _: "not_supported", absent=unserved,
+        quantiles=(0.99,), group="serving",
+    )  # fmt: skip
+
+
+def _latency(
+    name: str,
+    label: str,
+    short: str,
+    doc: str,
+    *,
+    serving: Callable[[Flow], Blocks],
+    why: Reason,
+    offline: Callable[[RequestRow], list[float]] = lambda _: [],
+    absent: Callable[[Measured], str | None] = lambda _: None,
+    quantiles: Sequence[float] = PERCENTILES,
+    group: str = "latency",
+    shown: tuple[Place, ...] = (),
+    percentile: tuple[Place, ...] = (),
+) -> Iterator[Metric]:
+    """The rows of one latency: its mean and its percentiles.
+
+    Args:
+        serving, offline: its values in a serving window, by runs of requests; and of a request in a batch.
+        why: the reason where no request has a value.
+        shown: where the mean and `SHOWN` stand; `percentile`: where `SHOWN` stands besides.
+    """
+
+    def blocks(measured: Measured) -> list[Blocks]:
+        if measured.served:
+            return [serving(flow) for flow in measured.flows if flow is not None]
+        return [_by_batch(offline, rows) for rows in measured.rows]
+
+    def found(measured: Measured) -> dict[float | None, Quantity]:
+        reason = why(measured)
+        partial = reason if measured.served else "not_supported"
+        trials, served = measured.once(blocks), measured.served
+        return family(trials, reason, partial=partial, quantiles=quantiles, serving=served)
+
+    def row(q: float | None) -> Metric:
+        part = "mean" if q is None else f"p{round(q * 100)}"
+        places = (*shown, *percentile) if q == SHOWN else shown
+        if q not in (None, SHOWN):
+            places = tuple(place for place in shown if place == "latencies")
+        return Metric(
+            f"{name}_s" if q is None else f"{name}_{part}_s",
+            "s",
+            label if q is None else f"{label}, {part}",
+            "lower",
+            group,
+            doc,
+            each=lambda measured: [Value(of_trial(trial, q), reason=why(measured)) for trial in measured.once(blocks)],
+            over=lambda measured, _: measured.once(found)[q],
+            absent=absent,
+            shown=places,
+            heading=short if q is None else f"{short} {part}",
+            part=(label, part),
+        )
+
+    yield from map(row, (None, *quantiles))
+
+
+def unserved(measured: Measured) -> str | None:
+    """Why there is nothing of a serving load; None where there is."""
+    if measured.served:
+        return None
+    return "no_trials" if measured.setup.serving else "offline_load"
+
+
+def _token_times(measured: Measured) -> str:
+    """Why no request of an offline load has times of tokens, or too few."""
+    setup = measured.setup
+    if not (setup.token_times or setup.serving):
+        return "not_requested"
+    timed = any(row.token_times_ns is not None for rows in measured.rows for row in rows)
+    return "one_output_token" if timed else "not_supported"
+
+
+# of requests in batches
 
 
 def _ttft(row: RequestRow) -> list[float]:
@@ -50,115 +163,55 @@ def _tpot(row: RequestRow) -> list[float]:
 
 
 def _gaps(row: RequestRow) -> list[float]:
-    times = row.token_times_ns or ()
-    return [(later - earlier) / NS for earlier, later in pairwise(times)]
+    return [(later - earlier) / NS for earlier, later in pairwise(row.token_times_ns or ())]
 
 
-def _e2el(row: RequestRow) -> list[float]:
-    return [(row.end_ns - row.start_ns) / NS]
-
-
-def latency_metrics(rows: Sequence[Sequence[RequestRow]], *, asked: bool) -> dict[str, Quantity]:
-    """All latencies by flat key (`ttft_s`, `ttft_p99_s`, …). `rows`: per trial. `asked`: token times were asked for."""
-    timed = any(row.token_times_ns is not None for trial in rows for row in trial)
-    if not asked:
-        reason = "not_requested"
-    elif not timed:
-        reason = "not_supported"
-    else:
-        reason = "one_output_token"
-
-    def of(name: str, take: Callable[[RequestRow], list[float]], reason: str) -> dict[str, Quantity]:
-        blocks = [list(_by_batch(take, trial).values()) for trial in rows]
-        return family(name, blocks, reason, partial="not_supported")
-
-    found = of("ttft", _ttft, reason) | of("tpot", _tpot, reason) | of("itl_chunk", _gaps, reason)
-    return found | of("e2el", _e2el, "no_trials")
-
-
-def _by_batch(take: Callable[[RequestRow], list[float]], rows: Sequence[RequestRow]) -> Mapping[int, list[float]]:
+def _by_batch(take: Callable[[RequestRow], list[float]], rows: Sequence[RequestRow]) -> Blocks:
     groups: dict[int, list[float]] = {}
     for row in rows:
         groups.setdefault(row.batch, []).extend(take(row))
-    return groups
+    return list(groups.values())
 
 
-def family(
-    name: str,
-    trials: Sequence[Blocks],
-    reason: str,
-    *,
-    partial: str,
-    quantiles: Sequence[float] = PERCENTILES,
-    serving: bool = False,
-) -> dict[str, Quantity]:
-    """Mean and percentiles of one latency in seconds.
-
-    Args:
-        trials: per trial the blocks that the bootstrap resamples.
-        reason: why there is no value where no request has one; `partial`: where one of several trials has none.
-        serving: blocks are consecutive requests; from `WINDOWS` trials on, their scatter gives the interval.
-    """
-    groups = [group for trial in trials for group in trial if len(group)]
-    keys = [f"{name}_p{round(q * 100)}_s" for q in quantiles]
-    if not groups:
-        return {key: absent("s", reason) for key in (f"{name}_s", *keys)}
-    if not all(any(map(len, trial)) for trial in trials):  # never a mean over those trials that happened to have it
-        return {key: absent("s", partial) for key in (f"{name}_s", *keys)}
-    method = "block_bootstrap" if serving else "bootstrap"
-    if serving and len(trials) >= WINDOWS:
-        points = _over_trials(trials, groups, quantiles)
-    else:
-        points = _resampled(groups, quantiles, method)
-    return {f"{name}_s": _mean(trials, groups, method), **dict(zip(keys, points, strict=True))}
+# of a serving window
 
 
-def _over_trials(
-    trials: Sequence[Blocks], groups: Sequence[Sequence[float]], quantiles: Sequence[float]
-) -> list[Quantity]:
-    """Percentiles of all requests together, each with the scatter of the single windows' percentiles around it.
-
-    On logarithms, for tails are skewed, where no window's percentile is 0.
-    """
-    whole = _ordered(groups)
-    single = [_ordered(trial) for trial in trials]
-    found = []
-    for q in quantiles:
-        value, *each = (float(quantile(one, q)) for one in (whole, *single))
-        if min(each) > 0:
-            spread = log_interval(each)
-            low, high = value * spread.low / spread.value, value * spread.high / spread.value
-        else:
-            half = mean_interval(each).half_width
-            low, high = value - half, value + half
-        found.append(Quantity(value, "s", low, high, CONFIDENCE, len(trials), "student_t"))
-    return found
-
-
-def _resampled(groups: Sequence[Sequence[float]], quantiles: Sequence[float], method: str) -> list[Quantity]:
-    intervals = bootstrap_quantiles(groups, quantiles)
-    if intervals is not None:
-        return [_point(one.value, one, method) for one in intervals]
-    ordered = _ordered(groups)
-    return [_point(float(quantile(ordered, q)), None, method) for q in quantiles]
-
-
-def _ordered(groups: Sequence[Sequence[float]]) -> Any:
-    """All values, ascending, as an array: gaps between tokens come in millions."""
+def request_latencies(flow: Flow) -> dict[str, Any]:
+    """`ttft_s`, `tpot_s` and `e2el_s` of each row of `flow.completed`; NaN where a request has none."""
     import numpy as np
 
-    return np.sort(np.concatenate([np.asarray(group, dtype=np.float64) for group in groups]))
+    rows = flow.completed
+    first, further = flow.first[rows], flow.outputs[rows] - 1
+    ttft = np.where(first >= 0, (first - flow.arrival[rows]) / NS, np.nan)
+    known = (first >= 0) & (further > 0)
+    tpot = np.where(known, (flow.end[rows] - first) / np.maximum(further, 1) / NS, np.nan)
+    return {"ttft_s": ttft, "tpot_s": tpot, "e2el_s": (flow.end[rows] - flow.arrival[rows]) / NS}
 
 
-def _mean(trials: Sequence[Blocks], groups: Sequence[Sequence[float]], method: str) -> Quantity:
-    """Over several trials the mean of their means with a t-interval; within one, a bootstrap over blocks."""
-    means = [mean([float(value) for group in trial for value in group]) for trial in trials]
-    if len(means) > 1:
-        return quantity([Value(value) for value in means], "s")
-    return _point(means[0], bootstrap_mean(groups), method)
+def _blocks(values: Any) -> Blocks:
+    """Runs of consecutive requests, without those that have no value."""
+    import numpy as np
+
+    return [block[~np.isnan(block)] for block in np.array_split(values, BLOCKS)]
 
 
-def _point(value: float, interval: Interval | None, method: str) -> Quantity:
-    if interval is None:
-        return Quantity(value, "s", n=1, method="single_trial")
-    return Quantity(value, "s", interval.low, interval.high, CONFIDENCE, interval.n, method)
+def _gap_blocks(flow: Flow) -> Blocks:
+    """Gaps between chunks, by the same blocks of requests."""
+    import numpy as np
+
+    block_of = np.full(len(flow.rows), -1, dtype=np.int64)
+    for number, rows in enumerate(np.array_split(flow.completed, BLOCKS)):
+        block_of[rows] = number
+    same = flow.owner[1:] == flow.owner[:-1]
+    gaps, blocks = (np.diff(flow.at) / NS)[same], block_of[flow.owner[1:]][same]
+    order = np.argsort(blocks, kind="stable")
+    bounds = np.searchsorted(blocks[order], np.arange(BLOCKS + 1))
+    ordered = gaps[order]
+    return [ordered[low:high] for low, high in pairwise(bounds)]
+
+
+def _queued(flow: Flow) -> Any:
+    import numpy as np
+
+    told = [(flow.rows[i].engine_metrics or {}).get("queued_s") for i in flow.completed]
+    return np.array([np.nan if value is None else value for value in told], dtype=np.float64)

@@ -13,11 +13,8 @@ from llem.metrics.catalogue import compute_metrics
 from llem.metrics.checks.trials import check_all, merge
 from llem.metrics.domains import domain_metrics
 from llem.metrics.energies import trusted
-from llem.metrics.flow import Flow, flow_of
-from llem.metrics.serving_work import ServingWork, serving_work
+from llem.metrics.metric import Measured
 from llem.metrics.setup import Setup, setup_of
-from llem.metrics.work import WindowWork, window_work
-from llem.models.spec import Architecture
 from llem.store.models import BaselineReading, RequestRow, Result, Trial
 
 __all__ = ["compute_result"]
@@ -45,13 +42,10 @@ def compute_result(
         outcomes: outcome-<process>.json of every engine process that ended, by process.
     """
     setup = setup_of(experiment, engines)
-    baselines = trusted(baselines, engines)
-    rows = [requests.get(trial.index, ()) for trial in trials]
-    flows = [flow_of(trial, r) if trial.serving is not None else None for trial, r in zip(trials, rows, strict=True)]
-    works = [_work(setup.architecture, r, flow) for r, flow in zip(rows, flows, strict=True)]
-    metrics = compute_metrics(setup, trials, baselines, rows, works, flows)
+    measured = Measured(setup, trials, trusted(baselines, engines), lambda index: requests.get(index, ()))
+    metrics = compute_metrics(measured)
     told = [_finding(raw) for document in (*engines, *outcomes) for raw in document.get("findings", ())]
-    checked = check_all(setup, trials, baselines, works, flows, metrics, traces)
+    checked = check_all(measured, metrics, traces)
     findings = merge(trials, [*told, *several_boards(engines, trials), *checked])
     outcome, error = _outcome(setup, trials, outcomes)
     severities = {found.severity for found in findings}
@@ -67,20 +61,12 @@ def compute_result(
         weights=experiment["model"]["weights"],
         trials=len(trials),
         metrics=metrics,
-        domains=domain_metrics(trials, baselines),
+        domains=domain_metrics(trials, measured.baselines),
         findings=findings,
         valid=valid,
         publishable=valid and _publishable(setup, trials, severities),
         error=error,
     )
-
-
-def _work(
-    architecture: Architecture | None, rows: Sequence[RequestRow], flow: Flow | None
-) -> WindowWork | ServingWork | None:
-    if architecture is None:
-        return None
-    return window_work(architecture, rows) if flow is None else serving_work(architecture, flow)
 
 
 def _publishable(setup: Setup, trials: Sequence[Trial], severities: Collection[str]) -> bool:

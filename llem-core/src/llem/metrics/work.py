@@ -3,19 +3,31 @@
 Operations per token: 2 N + 4 L H Q T (forward third of PaLM, appendix B), N active parameters, L layers, H heads,
 Q size of a head, T mean context. Bytes: the weights that take part, once per step, and the key-value cache of the
 context, once per token. Both are lower bounds: what an engine moves beyond them is its own.
+
+A serving window is counted by what was emitted within it. A prompt counts where its first token came, whole (less what
+the engine says it had cached); every further token at its own position in its own context. Bytes: each further token
+reads the key-value cache of its context, and the weights are read once per step of decoding. A stream does not tell
+steps; they are bounded from below by
+
+    steps >= sum over chunks after a request's first of 1 / (requests that had begun and not ended when it came)
+
+since one step brings one chunk at most to each of them. Prompts read the weights in steps of their own or share those
+of others; their reads are left out.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import Any, TypeAlias
 
 import attrs
 
 from llem.devices.peaks import Peak
+from llem.metrics.flow import Flow
 from llem.models.spec import Architecture
 from llem.store.models import RequestRow
 
-__all__ = ["BatchWork", "Ceiling", "WindowWork", "flops_of", "weight_bytes", "window_work"]
+__all__ = ["BatchWork", "Ceiling", "ServingWork", "WindowWork", "Work", "serving_work", "window_work"]
 
 
 @attrs.frozen
@@ -82,7 +94,39 @@ class WindowWork:
         return sum(batch.least_s(ceiling) for batch in self.batches)
 
 
-def flops_of(architecture: Architecture, positions: int, context: int) -> int:
+@attrs.frozen
+class ServingWork:
+    """Work of one serving window. A position is one token's pass through the model.
+
+    `prefill_flops` and `decode_flops` are operations; `steps` (of decoding, at least) and `least_bytes` are bounds.
+    """
+
+    positions: int
+    prefill_flops: int
+    decode_flops: int
+    steps: float
+    least_bytes: float
+
+    @property
+    def flops(self) -> int:
+        return self.prefill_flops + self.decode_flops
+
+    @property
+    def flops_per_token(self) -> float:
+        """Operations per position, averaged over the window."""
+        return self.flops / self.positions
+
+    def least_step_s(self, ceiling: Ceiling) -> float | None:
+        """Time that the hardware needs at least for a step of decoding; None where there was none."""
+        if not self.steps:
+            return None
+        return max(self.decode_flops / ceiling.flops, self.least_bytes / ceiling.bytes_per_s) / self.steps
+
+
+Work: TypeAlias = WindowWork | ServingWork
+
+
+def _flops_of(architecture: Architecture, positions: int, context: int) -> int:
     """Operations of so many positions. `context`: tokens that they attend to, summed over the positions."""
     attention = 4 * architecture.layers * architecture.heads * architecture.head_dim
     return 2 * architecture.active_parameters * positions + attention * context
@@ -91,10 +135,10 @@ def flops_of(architecture: Architecture, positions: int, context: int) -> int:
 def _span_flops(architecture: Architecture, first: int, last: int) -> int:
     """Operations of the positions first … last (1-based; position p attends to p tokens)."""
     count = last - first + 1
-    return flops_of(architecture, count, (first + last) * count // 2)
+    return _flops_of(architecture, count, (first + last) * count // 2)
 
 
-def weight_bytes(architecture: Architecture) -> float:
+def _weight_bytes(architecture: Architecture) -> float:
     """Bytes of the weights one token touches: the input embedding is read by the row, idle experts not at all."""
     return architecture.weight_bytes * min(1.0, architecture.active_parameters / architecture.parameters)
 
@@ -102,7 +146,7 @@ def weight_bytes(architecture: Architecture) -> float:
 def _batch_work(architecture: Architecture, rows: Sequence[RequestRow]) -> BatchWork:
     produced = [row for row in rows if row.output_tokens > 0]
     steps = max((row.output_tokens for row in rows), default=0)
-    weights = weight_bytes(architecture)
+    weights = _weight_bytes(architecture)
     # The last output token is never fed back, and the first comes out of the prefill.
     decode_context = sum(
         (row.output_tokens - 1) * row.input_tokens + row.output_tokens * (row.output_tokens - 1) // 2
@@ -129,3 +173,60 @@ def window_work(architecture: Architecture, rows: Iterable[RequestRow]) -> Windo
     if not batches:
         return None
     return WindowWork(tuple(_batch_work(architecture, batches[number]) for number in sorted(batches)))
+
+
+def serving_work(architecture: Architecture, flow: Flow) -> ServingWork | None:
+    """Work of one window; None when no token came within it."""
+    import numpy as np
+
+    emitted = flow.emitted
+    begun = (flow.first >= flow.t0) & (flow.first < flow.t1)
+    cached = np.array([_cached(row.engine_metrics) for row in flow.rows], dtype=np.int64)
+    prompts = np.flatnonzero(begun)
+    before = _before(flow)
+    # Tokens of decoding: all but the request's first, which comes out of the prompt's pass.
+    first = np.maximum(before, 1) + 1
+    count = np.maximum(before + emitted - first + 1, 0)
+    # Token k stands at position inputs + k and is computed from the one before it, which attends to inputs + k - 1.
+    context = flow.inputs * count + (2 * first + count - 3) * count // 2
+    skipped = np.minimum(cached, np.maximum(flow.inputs - 1, 0))[prompts]
+    whole, fresh = flow.inputs[prompts], flow.inputs[prompts] - skipped
+    prompt_context = (whole * (whole + 1) - skipped * (skipped + 1)) // 2
+    positions = int(fresh.sum() + count.sum())
+    if not positions:
+        return None
+    decoded, contexts = int(count.sum()), int(context.sum())
+    steps = _steps(flow)
+    return ServingWork(
+        positions=positions,
+        prefill_flops=_flops_of(architecture, int(fresh.sum()), int(prompt_context.sum())),
+        decode_flops=_flops_of(architecture, decoded, contexts),
+        steps=steps,
+        least_bytes=_weight_bytes(architecture) * steps + architecture.kv_bytes_per_token * contexts,
+    )
+
+
+def _cached(told: Any) -> int:
+    return int((told or {}).get("cached_tokens", 0))
+
+
+def _before(flow: Flow) -> Any:
+    """Of each row: its tokens that came before the window."""
+    import numpy as np
+
+    found = np.zeros(len(flow.rows), dtype=np.int64)
+    early = flow.at < flow.t0
+    np.add.at(found, flow.owner[early], flow.tokens[early])
+    return found
+
+
+def _steps(flow: Flow) -> float:
+    """Steps of decoding within the window, at least."""
+    import numpy as np
+
+    later = flow.inside & (flow.at > flow.first[flow.owner])
+    begins = np.sort(flow.first[flow.first >= 0])
+    ends = np.sort(flow.end[flow.first >= 0])
+    at = flow.at[later]
+    active = np.searchsorted(begins, at, side="right") - np.searchsorted(ends, at, side="left")
+    return float((1.0 / active).sum())

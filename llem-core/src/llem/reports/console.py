@@ -1,51 +1,21 @@
-"""A Result, or several, as text for a terminal: the headline first, every number with its interval and its scope."""
+"""A Result as text for a terminal: the headline first, every number with its interval and its scope."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
-from llem.analysis.overview import state_of
 from llem.findings import FINDINGS, REASONS
-from llem.reports.figures import bare, figure, grid, number, plain, put, screen, two
-from llem.reports.serving import load_text, percentiles, render_curves
+from llem.metrics.catalogue import shown
+from llem.reports.figures import figure, grid, number, plain, put, screen, short, two
+from llem.reports.views import ResultView, result_view
 from llem.store.models import DomainMetrics, Quantity, Result
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-__all__ = ["render_result", "render_results"]
+__all__ = ["render_result"]
 
-#: What is printed, in this order; the rest is in `--json`.
-ROWS: tuple[tuple[str, str], ...] = (
-    ("energy_per_output_token_j", "energy per output token"),
-    ("energy_per_token_j", "energy per token in + out"),
-    ("energy_per_request_j", "energy per request"),
-    ("energy_j", "window energy, gross"),
-    ("energy_net_j", "window energy, net of idle"),
-    ("power_w", "power"),
-    ("output_tokens_per_s", "output tokens"),
-    ("requests_per_s", "requests"),
-    ("request_rate", "arrivals"),
-    ("capacity_share", "share of capacity"),
-    ("in_flight_mean", "requests in flight"),
-    ("goodput_requests_per_s", "goodput"),
-    ("slo_attainment", "share within limits"),
-    ("energy_per_good_request_j", "energy per good request"),
-    ("duration_s", "window duration"),
-    ("ttft_s", "time to first token"),
-    ("ttft_p99_s", "time to first token, p99"),
-    ("tpot_s", "time per further token"),
-    ("tpot_p99_s", "time per further token, p99"),
-    ("itl_chunk_p99_s", "gap between tokens, p99"),
-    ("e2el_s", "time per request"),
-    ("e2el_p99_s", "time per request, p99"),
-    ("mfu", "share of peak FLOP/s"),
-    ("mbu", "share of peak bandwidth"),
-    ("peak_memory_bytes", "peak memory"),
-)
-#: Reasons that need no line of their own: nobody expects the number.
-QUIET = frozenset({"not_requested", "no_gpu", "offline_load", "closed_load"})
 STYLES: Mapping[str, str] = {"error": "bold red", "warning": "yellow", "info": "dim"}
 
 
@@ -67,45 +37,49 @@ def _basis(quantity: Quantity) -> str:
 
 def render_result(result: Result, console: Console | None = None) -> None:
     """Print one Result to `console` (standard output when None)."""
-    out = screen(console)
-    _head(result, out)
+    out, view = screen(console), result_view(result)
+    _head(view, out)
     if result.error:
         out.print(f"  {result.error}", style="red", markup=False)
-    _metrics(result, out)
-    if (table := percentiles(result)) is not None:
+    _metrics(view, out)
+    if view.latencies:
         out.print()
-        put(out, table)
+        put(out, _latencies(view))
     if result.domains:
         out.print()
         _domains(result, out)
     _findings(result, out)
 
 
-def _metrics(result: Result, out: Console) -> None:
-    """The metrics as rows. A reason is told once: what is missing for the same reason is left to `--json`."""
+def _metrics(view: ResultView, out: Console) -> None:
+    """The metrics as rows; the rest is in `--json`."""
     table = grid("", "", "", words=[2])
-    told: set[str | None] = set(QUIET)
-    for name, label in ROWS:
-        quantity = result.metrics.get(name)
-        if quantity is None or (quantity.value is None and quantity.reason in told):
-            continue
-        if quantity.value is None:
-            told.add(quantity.reason)
-        style = "bold" if name == ROWS[0][0] else ""
-        table.add_row(label, plain(figure(quantity)), plain(_basis(quantity)), style=style)
+    headline = shown("result")[0]
+    for metric, quantity in view.figures:
+        style = "bold" if metric is headline else ""
+        table.add_row(metric.label, plain(figure(quantity)), plain(_basis(quantity)), style=style)
     put(out, table)
 
 
-def _head(result: Result, out: Console) -> None:
+def _latencies(view: ResultView) -> Any:
+    """Latencies by percentile. Intervals are in the metrics and in `--json`."""
+    parts = list(dict.fromkeys(part for parts in view.latencies.values() for part in parts))
+    table = grid("latency", *parts)
+    for column in table.columns[1:]:
+        column.justify = "right"
+    for label, found in view.latencies.items():
+        table.add_row(label, *[plain(short(found.get(part))) for part in parts])
+    return table
+
+
+def _head(view: ResultView, out: Console) -> None:
     from rich.text import Text
 
-    config = result.config
-    asked = [config.get("backend"), config.get("model"), config.get("dtype"), load_text(config)]
-    out.print(Text(" · ".join(str(part) for part in asked if part), style="bold"))
-    state = "publishable" if result.publishable else "valid, not publishable" if result.valid else "not valid"
+    result = view.result
+    out.print(Text(view.configuration, style="bold"))
     trials = f"{result.trials} trial{'' if result.trials == 1 else 's'}"
     style = "green" if result.publishable else "" if result.valid else "red"
-    out.print(Text(f"{result.id} · {result.outcome} · {trials} · {result.weights} weights · {state}", style=style))
+    out.print(Text(f"{result.id} · {result.outcome} · {trials} · {result.weights} weights · {view.state}", style=style))
     out.print()
 
 
@@ -157,20 +131,3 @@ def _findings(result: Result, out: Console) -> None:
         remedy = FINDINGS[found.code].remedy if found.code in FINDINGS else ""
         if remedy and found.severity != "info":
             out.print(Padding(Text(f"→ {remedy}", style="dim"), (0, 0, 0, 2), expand=False))
-
-
-def render_results(results: Sequence[Result], console: Console | None = None) -> None:
-    """Print several Results as a list: one row each, to choose one from."""
-    out = screen(console)
-    table = grid("id", "configuration", "J per output token", "output token/s", "outcome", words=[1, 4])
-    for result in results:
-        config = result.config
-        figures = (result.metrics.get(name) for name in ("energy_per_output_token_j", "output_tokens_per_s"))
-        table.add_row(
-            plain(result.id),
-            plain(f"{config.get('backend')} · {config.get('model')} · {config.get('dtype')} · {load_text(config)}"),
-            *[plain(bare(quantity)) for quantity in figures],
-            plain(state_of(result)),
-        )
-    put(out, table)
-    render_curves(results, out)

@@ -15,7 +15,6 @@ if TYPE_CHECKING:
 
 __all__ = [
     "amount",
-    "bare",
     "figure",
     "grid",
     "new_console",
@@ -27,6 +26,7 @@ __all__ = [
     "screen",
     "setting",
     "settings",
+    "short",
     "two",
 ]
 
@@ -154,11 +154,12 @@ def p_value(value: float) -> str:
     return "<0.0001" if value < 1e-4 else two(value)
 
 
-def bare(quantity: Quantity | None) -> str:
-    """The figure without its unit, for a column that names it."""
+def short(quantity: Quantity | None) -> str:
+    """Value and unit, without the interval."""
     if quantity is None or quantity.value is None:
-        return "–" if quantity is None else f"– ({quantity.reason})"
-    return amount(quantity, quantity.value)
+        return "–"
+    unit, divisor = scaled(quantity.value, quantity.unit)
+    return f"{number(quantity.value / divisor)} {unit}"
 
 
 def setting(value: Any) -> str:

@@ -25,6 +25,7 @@ __all__ = [
     "read_gzip",
     "read_json",
     "stored_digest",
+    "stored_version",
     "write",
     "write_json",
 ]
@@ -168,6 +169,11 @@ def stored_digest(path: Path) -> tuple[Any, str]:
     written = text == to_text(data)
     stored = data.pop(DIGEST, None)
     return stored, digest(data) if written else "of a text that was changed without changing its values"
+
+
+def stored_version(path: Path) -> int:
+    """The schema version that a document was written in."""
+    return int(_document(path)[1]["schema_version"])
 
 
 def read_gzip(path: Path) -> str:

@@ -8,7 +8,7 @@ import random
 import attrs
 import pytest
 
-from llem.analysis.curves import comparable, latency_energy_curve
+from llem.analysis.overview import comparable, latency_energy_curve, overview_of
 
 S = 1_000_000_000
 MS = S // 1000
@@ -191,7 +191,7 @@ def curve(make):
         study.experiment = make.experiment_document(f"exp-{number}", load=load, dtype=dtype, slo=None)
         found.append(study.result())
     offline = attrs.evolve(found[0], id="offline", config=make.experiment_document()["config"])
-    return [*found, offline]
+    return [overview_of(result) for result in (*found, offline)]
 
 
 def test_curves_are_of_results_that_differ_in_rate_alone(make):
@@ -212,7 +212,7 @@ def test_replays_at_several_speeds_make_a_curve(make):
         study.put(0, make.served_rows(*make.window(0), rate=10 * speed), kind="replay", rate=10.0 * speed)
         load = {"kind": "replay", "speed": speed}
         study.experiment = make.experiment_document(f"replay-{number}", load=load, dtype="bfloat16", slo=None)
-        replays.append(study.result())
+        replays.append(overview_of(study.result()))
     groups = comparable([*curve(make), *replays])
 
     assert [[point.id for point in latency_energy_curve(group)] for group in groups] == [
@@ -224,5 +224,5 @@ def test_replays_at_several_speeds_make_a_curve(make):
 
 def test_curve_leaves_out_what_has_no_rate(make):
     """A closed load, or an experiment without a trial, has no place on the axis of rates."""
-    closed = served_study(make, kind="closed").result()
+    closed = overview_of(served_study(make, kind="closed").result())
     assert latency_energy_curve([closed]) == ()

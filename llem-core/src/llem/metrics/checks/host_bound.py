@@ -7,10 +7,9 @@ from typing import Any
 
 from llem.findings import Finding, finding
 from llem.metrics.flow import Flow
-from llem.metrics.serving_work import ServingWork
 from llem.metrics.setup import Setup
 from llem.metrics.statistics import mean
-from llem.metrics.work import Ceiling, WindowWork
+from llem.metrics.work import Ceiling, WindowWork, Work
 from llem.store.models import Trial
 
 __all__ = ["host_bound", "power_limit"]
@@ -22,7 +21,7 @@ STEP_RATIO, POWER_SHARE = 3.0, 0.6
 def host_bound(
     setup: Setup,
     trials: Sequence[Trial],
-    works: Sequence[WindowWork | ServingWork | None],
+    works: Sequence[Work | None],
     flows: Sequence[Flow | None],
 ) -> Iterable[Finding]:
     """`host_bound`, with what is known of utilisation, steps and power.
@@ -55,7 +54,7 @@ def host_bound(
 def _steps(
     setup: Setup,
     trials: Sequence[Trial],
-    works: Sequence[WindowWork | ServingWork | None],
+    works: Sequence[Work | None],
     flows: Sequence[Flow | None],
 ) -> dict[str, float]:
     """Time of a step, the time that the hardware needs for it, and their ratio, averaged over trials."""
@@ -72,9 +71,7 @@ def _steps(
     return {"step_s": took, "roofline_step_s": least, "step_ratio": took / least}
 
 
-def _step(
-    trial: Trial, work: WindowWork | ServingWork, flow: Flow | None, ceiling: Ceiling
-) -> tuple[float, float] | None:
+def _step(trial: Trial, work: Work, flow: Flow | None, ceiling: Ceiling) -> tuple[float, float] | None:
     """Seconds of a step as it was and as it could be: the mean over an offline window, the median gap of a stream."""
     if isinstance(work, WindowWork):
         return (trial.duration_s / work.steps, work.least_s(ceiling) / work.steps) if work.steps else None

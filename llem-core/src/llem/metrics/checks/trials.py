@@ -12,11 +12,9 @@ from llem.metrics.checks.host_bound import host_bound, power_limit
 from llem.metrics.checks.serving import serving_checks
 from llem.metrics.domains import domain_metrics
 from llem.metrics.energies import Key, headline, idle_power, key_of
-from llem.metrics.flow import Flow
+from llem.metrics.metric import Measured
 from llem.metrics.precision import precision
-from llem.metrics.serving_work import ServingWork
 from llem.metrics.setup import Setup
-from llem.metrics.work import WindowWork
 from llem.store.models import BaselineReading, Quantity, Trial
 
 __all__ = ["check_all", "merge"]
@@ -35,15 +33,11 @@ LIMIT_MARGIN = 1.05
 
 
 def check_all(
-    setup: Setup,
-    trials: Sequence[Trial],
-    baselines: Sequence[BaselineReading],
-    works: Sequence[WindowWork | ServingWork | None],
-    flows: Sequence[Flow | None],
-    metrics: Mapping[str, Quantity],
-    traces: Mapping[int, Sequence[TraceRow]],
+    measured: Measured, metrics: Mapping[str, Quantity], traces: Mapping[int, Sequence[TraceRow]]
 ) -> list[Finding]:
-    """Every check in turn. `works` and `flows` are per trial, in the order of `trials`; `traces` by trial index."""
+    """Every check in turn. `traces` by trial index."""
+    setup, trials, baselines = measured.setup, measured.trials, measured.baselines
+    works, flows = measured.works, measured.flows
     found: list[Finding] = []
     found += _design(setup, trials)
     found += _absent_energy(trials)

@@ -1,0 +1,203 @@
+"""What a metric is: one row of the catalogue, and all that its value is computed from. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
+
+import attrs
+
+from llem.metrics.aggregate import Value, absent, exact, quantity
+from llem.metrics.energies import Headline, gross, headline, trusted
+from llem.metrics.flow import Flow, flow_of
+from llem.metrics.setup import Setup, setup_of
+from llem.metrics.work import Work, serving_work, window_work
+from llem.store.models import BaselineReading, Quantity, RequestRow, Trial
+
+if TYPE_CHECKING:
+    from llem.store.store import Store
+
+__all__ = ["Basis", "Direction", "Measured", "Metric", "Place", "alike", "greatest", "mean_over_trials"]
+
+T = TypeVar("T")
+Direction = Literal["lower", "higher"]
+#: Where a metric is shown unless something else is asked for: a row of one result, a row of its table of latencies, a
+#: column of a study's table, of a comparison, of the effects of an axis, of a latency-energy curve.
+Place = Literal["result", "latencies", "study", "compare", "effects", "curve"]
+
+
+@attrs.frozen
+class Basis:
+    """What an energy covers, and whether it is "measured" or "modelled". Energies of two bases are never compared."""
+
+    scope: str
+    kind: str
+
+    def __str__(self) -> str:
+        return f"{self.scope}, {self.kind}"
+
+
+@attrs.frozen(eq=False)
+class Measured:
+    """All of one experiment that metrics are computed from.
+
+    Attributes:
+        requests: rows of a trial by its index; called when a metric needs them, for they are most of what is stored.
+    """
+
+    setup: Setup
+    trials: Sequence[Trial]
+    baselines: Sequence[BaselineReading] = ()
+    requests: Callable[[int], Sequence[RequestRow]] = lambda _: ()
+    _kept: dict[Any, Any] = attrs.field(factory=dict, init=False, repr=False)
+
+    @classmethod
+    def read(cls, store: Store, experiment_id: str) -> Measured:
+        """What is stored of one experiment; its request rows are read when they are asked for."""
+        engines = store.engines(experiment_id)
+        setup = setup_of(store.read_experiment(experiment_id), engines)
+        baselines = trusted(store.baselines(experiment_id), engines)
+        return cls(setup, store.trials(experiment_id), baselines, lambda index: store.requests(experiment_id, index))
+
+    @cached_property
+    def rows(self) -> list[Sequence[RequestRow]]:
+        """Requests of each trial."""
+        return [self.requests(trial.index) for trial in self.trials]
+
+    @property
+    def served(self) -> bool:
+        """Whether the trials are of a serving load."""
+        return any(trial.serving is not None for trial in self.trials)
+
+    @cached_property
+    def flows(self) -> list[Flow | None]:
+        """Requests of each trial as columns; None for an offline one."""
+        return [
+            None if trial.serving is None else flow_of(trial, rows)
+            for trial, rows in zip(self.trials, self.rows, strict=True)
+        ]
+
+    @cached_property
+    def works(self) -> list[Work | None]:
+        """What each window had to compute; None where the model is not known, or nothing was done."""
+        known = self.setup.architecture
+        if known is None:
+            return [None] * len(self.trials)
+        return [
+            window_work(known, rows) if flow is None else serving_work(known, flow)
+            for rows, flow in zip(self.rows, self.flows, strict=True)
+        ]
+
+    @cached_property
+    def headline(self) -> Headline | None:
+        """The domains that energies are of; None without a meter."""
+        return headline(self.trials)
+
+    @property
+    def basis(self) -> Basis | None:
+        """What the energies cover; None without a meter."""
+        return None if self.headline is None else Basis(self.headline.scope, self.headline.kind)
+
+    @cached_property
+    def gross(self) -> list[Value]:
+        """Headline joules of each trial."""
+        chosen = self.headline
+        if chosen is None:
+            return [Value(None, reason="no_meter") for _ in self.trials]
+        return [gross(trial, chosen.of(trial)) for trial in self.trials]
+
+    def once(self, make: Callable[[Measured], T]) -> T:
+        """`make(self)`, computed the first time and kept: for what several metrics share."""
+        if make not in self._kept:
+            self._kept[make] = make(self)
+        found: T = self._kept[make]
+        return found
+
+
+def _nothing(_: Measured) -> Sequence[Value]:
+    return ()
+
+
+def _always(_: Measured) -> str | None:
+    return None
+
+
+def mean_over_trials(measured: Measured, metric: Metric) -> Quantity:
+    """The mean with its Student-t interval."""
+    return quantity(metric.each(measured), metric.unit, **metric.labels(measured))
+
+
+def alike(measured: Measured, metric: Metric) -> Quantity:
+    """Exact where all trials agree, for then it follows from what was asked; else the mean."""
+    values = {value.value for value in metric.each(measured)}
+    only = values.pop() if len(values) == 1 else None
+    return mean_over_trials(measured, metric) if only is None else exact(only, metric.unit, len(measured.trials))
+
+
+def greatest(measured: Measured, metric: Metric) -> Quantity:
+    """The greatest of all trials."""
+    values = metric.each(measured)
+    known = [value.value for value in values if value.value is not None]
+    if not known or len(known) < len(values):
+        return mean_over_trials(measured, metric)  # which says why there is none
+    return exact(max(known), metric.unit, len(known))
+
+
+@attrs.frozen
+class Metric:
+    """One row of the catalogue: all that is said of a metric, said once.
+
+    Attributes:
+        name: in results; the unit is its ending.
+        unit: as a Quantity has it; "" for a share.
+        label: what people read, without the unit.
+        direction: which way is better; None where neither is.
+        group: a key of `llem.metrics.catalogue.GROUPS`.
+        doc: one paragraph: what it is, of which requests or tokens, by which rule.
+        each: a value per trial, in their order; nothing for a metric that trials do not have by themselves.
+        over: from all trials to one quantity.
+        absent: why the experiment as a whole has no value, as a code of `llem.findings.REASONS`; None where it may.
+        scoped: whether it is an energy, which carries scope and kind.
+        shown: where it is shown by default.
+        heading: of its column in a table, with the unit; `label` where it is empty.
+        part: of a latency: the family's label, and "mean" or the percentile.
+        since: the first schema version of results that have it.
+    """
+
+    name: str
+    unit: str
+    label: str
+    direction: Direction | None
+    group: str
+    doc: str
+    each: Callable[[Measured], Sequence[Value]] = _nothing
+    over: Callable[[Measured, Metric], Quantity] = mean_over_trials
+    absent: Callable[[Measured], str | None] = _always
+    scoped: bool = False
+    shown: tuple[Place, ...] = ()
+    heading: str = ""
+    part: tuple[str, str] = ("", "")
+    since: int = 2
+
+    def of(self, measured: Measured) -> Quantity:
+        """The metric of one experiment, with its interval or the reason why there is none."""
+        reason = self.absent(measured)
+        return self.over(measured, self) if reason is None else absent(self.unit, reason)
+
+    def per_trial(self, measured: Measured) -> list[float] | None:
+        """One value per trial; None where a trial has none, or trials do not have it by themselves."""
+        if self.absent(measured) is not None:
+            return None
+        values = [value.value for value in self.each(measured)]
+        known = [value for value in values if value is not None]
+        return known if known and len(known) == len(values) else None
+
+    def labels(self, measured: Measured) -> dict[str, str]:
+        """`scope` and `kind`, of an energy."""
+        basis = measured.basis if self.scoped else None
+        return {} if basis is None else attrs.asdict(basis)
+
+    @property
+    def lower_is_better(self) -> bool:
+        return self.direction == "lower"

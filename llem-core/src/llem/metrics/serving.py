@@ -1,0 +1,228 @@
+"""What only a serving load has: its arrivals, what the engine can bear, goodput, and the energy of requests.
+
+Goodput: a request that ended within the window is good when its time to first token, its time per further token and its
+whole time are each within their limit (the limits that are stated). A failed request is not good. A request of one
+output token has no time per further token and keeps that limit. Each request is judged by itself: the limits are not
+met by percentiles of different requests.
+
+Energy of single requests: an allocation of the window's energy by a stated rule, never a measurement. One counter sees
+all requests in flight together, so what a single one cost cannot be read from it. The rule: a request bears the
+window's energy in proportion to the output tokens that it emitted within the window.
+
+    energy of request i = window energy * tokens of i within the window / tokens of all within the window
+
+The shares add up to the window's energy to the last bit. Prompts are not weighed: the cost of a long one is shared by
+all.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import attrs
+
+from llem.config.slo import Slo
+from llem.metrics.aggregate import Value, quantity
+from llem.metrics.flow import Flow, edge_factor
+from llem.metrics.latency import request_latencies, unserved
+from llem.metrics.metric import Measured, Metric, alike
+from llem.metrics.statistics import quantile
+from llem.store.models import Quantity, ServingFacts
+
+__all__ = ["Judged", "allocate", "judge", "serving_metrics", "slo_of"]
+
+
+def serving_metrics() -> Iterator[Metric]:
+    """A row for each."""
+    yield Metric(
+        "request_rate", "request/s", "arrivals", None, "serving",
+        "Arrivals per second that were scheduled; of a replay, those of the trial's part of the trace. A closed load "
+        "has none: its clients wait for their answers.",
+        each=lambda measured: _told(measured, lambda facts: facts.request_rate), over=alike, absent=unserved,
+        shown=("result", "curve"), heading="arrivals/s",
+    )  # fmt: skip
+    yield Metric(
+        "capacity_share", "", "share of capacity", None, "serving",
+        "Scheduled arrivals as a share of `capacity_requests_per_s`.",
+        each=_capacity_share, absent=_no_probe, shown=("result", "curve"), heading="of capacity",
+    )  # fmt: skip
+    yield Metric(
+        "in_flight_mean", "request", "requests in flight", None, "serving",
+        "Requests sent and not ended, averaged over the window's time.",
+        each=lambda measured: _told(measured, lambda facts: facts.in_flight_mean), absent=unserved, shown=("result",),
+    )  # fmt: skip
+    yield Metric(
+        "lag_p99_s", "s", "lag of the client, p99", None, "serving",
+        "How far requests were sent behind their schedule, percentile 99 of those that were scheduled within the "
+        "window. It belongs to the client, not to the engine.",
+        each=lambda measured: _told(measured, lambda facts: facts.lag_p99_s), absent=unserved,
+    )  # fmt: skip
+    yield Metric(
+        "capacity_requests_per_s", "request/s", "capacity", "higher", "serving",
+        "Requests per second that a probe found the engine to complete when many are always waiting, averaged over "
+        "engine processes. Only a load with `capacity_share` is probed.",
+        over=_capacity, absent=_no_probe,
+    )  # fmt: skip
+    yield Metric(
+        "goodput_requests_per_s", "request/s", "goodput", "higher", "serving",
+        "Requests per second that kept every limit of `slo`, corrected for the window's edges as `requests_per_s` is.",
+        each=_goodput, absent=_no_slo, shown=("result", "curve"), heading="goodput/s",
+    )  # fmt: skip
+    yield Metric(
+        "slo_attainment", "", "share within limits", "higher", "serving",
+        "Requests that kept every limit of `slo`, as a share of those that ended within the window, failed ones "
+        "included.",
+        each=lambda measured: [Value(one.attainment, reason="no_completions") for one in measured.once(_judged)],
+        absent=_no_slo, shown=("result",),
+    )  # fmt: skip
+    yield Metric(
+        "energy_per_good_request_j", "J", "energy per good request", "lower", "serving",
+        "The window's energy over its good requests: energy spent on late answers is spent all the same.",
+        each=_per_good, absent=_no_slo, scoped=True, shown=("result",),
+    )  # fmt: skip
+    for q in (0.5, 0.99):
+        part = f"p{round(q * 100)}"
+        yield Metric(
+            f"energy_per_request_{part}_j", "J", f"allocated energy per request, {part}", "lower", "serving",
+            "A percentile of the energy allocated to the requests that arrived and ended within the window. It is no "
+            "measurement: a request bears the window's energy in proportion to the output tokens that it emitted.",
+            each=_allocated(q), absent=unserved, scoped=True,
+        )  # fmt: skip
+
+
+# the load
+
+
+def _facts(measured: Measured) -> list[ServingFacts]:
+    return [trial.serving for trial in measured.trials if trial.serving is not None]
+
+
+def _told(measured: Measured, take: Callable[[ServingFacts], float | None]) -> list[Value]:
+    return [Value(take(facts), reason="closed_load") for facts in _facts(measured)]
+
+
+def _no_probe(measured: Measured) -> str | None:
+    if (reason := unserved(measured)) is not None:
+        return reason
+    if any(facts.kind == "closed" for facts in _facts(measured)):
+        return "closed_load"
+    return None if measured.setup.probes else "not_requested"
+
+
+def _capacity(measured: Measured, metric: Metric) -> Quantity:
+    """Over engine processes: each is probed once."""
+    return quantity([Value(float(probe["requests_per_s"])) for probe in measured.setup.probes], metric.unit)
+
+
+def _capacity_share(measured: Measured) -> list[Value]:
+    capacity = quantity([Value(float(probe["requests_per_s"])) for probe in measured.setup.probes], "").value
+    rates = [facts.request_rate for facts in _facts(measured) if facts.request_rate is not None]
+    return [Value(rate / capacity if capacity else None, reason="not_supported") for rate in rates]
+
+
+# goodput
+
+
+@attrs.frozen
+class Judged:
+    """Requests that ended within one window, and how many of them kept every limit."""
+
+    ended: int
+    good: int
+
+    @property
+    def attainment(self) -> float | None:
+        """Share of the requests that kept every limit; None where none ended."""
+        return self.good / self.ended if self.ended else None
+
+
+def slo_of(config: Mapping[str, Any]) -> Slo | None:
+    """The service level objective of a stored configuration; None where none is stated."""
+    stated = config.get("slo")
+    return None if stated is None else Slo(**stated)
+
+
+def judge(flow: Flow, limits: Mapping[str, float]) -> Judged:
+    """The requests of one window against limits in seconds, by latency."""
+    import numpy as np
+
+    latencies = request_latencies(flow)
+    good = ~np.isnan(latencies["ttft_s"])  # without a token nothing was served
+    for name, limit in limits.items():
+        good &= ~(latencies[name] > limit)  # NaN is not above: without a further token there is none that is late
+    return Judged(len(good) + int(flow.failed.sum()), int(good.sum()))
+
+
+def _no_slo(measured: Measured) -> str | None:
+    return unserved(measured) or (None if slo_of(measured.setup.config) else "not_requested")
+
+
+def _judged(measured: Measured) -> list[Judged]:
+    slo = slo_of(measured.setup.config)
+    limits = slo.limits() if slo else {}
+    return [judge(flow, limits) for flow in measured.flows if flow is not None]
+
+
+def _good(measured: Measured) -> list[float]:
+    """Good requests of each trial, corrected for its edges."""
+    judged = measured.once(_judged)
+    return [one.good * edge_factor(trial) for one, trial in zip(judged, measured.trials, strict=True)]
+
+
+def _goodput(measured: Measured) -> list[Value]:
+    return [Value(good / trial.duration_s) for good, trial in zip(_good(measured), measured.trials, strict=True)]
+
+
+def _per_good(measured: Measured) -> list[Value]:
+    return [
+        energy.scaled(1 / good) if good else Value(None, reason=energy.reason or "none_good")
+        for energy, good in zip(measured.gross, _good(measured), strict=True)
+    ]
+
+
+# energy of requests
+
+
+def allocate(total: float, weights: Sequence[int]) -> list[float]:
+    """`total` in proportion to `weights`, such that `math.fsum` of the shares is `total` exactly.
+
+    Raises ValueError when all weights are 0.
+    """
+    whole = sum(weights)
+    if whole <= 0:
+        raise ValueError("nothing to allocate to: every weight is 0")
+    shares = [total * (weight / whole) for weight in weights]
+    # What rounding left over, a few last bits of the total: the smallest share has the finest steps to bear it in.
+    smallest = min((i for i, weight in enumerate(weights) if weight), key=lambda i: weights[i])
+    shares[smallest] += math.fsum([total, *(-share for share in shares)])
+    return shares
+
+
+def _whole_requests(measured: Measured) -> list[list[float]]:
+    """Of each trial the allocated joules, ascending, of the requests that arrived and ended well within the window."""
+    flows = [flow for flow in measured.flows if flow is not None]
+    return [_whole(flow, energy.value) for flow, energy in zip(flows, measured.gross, strict=True)]
+
+
+def _whole(flow: Flow, energy_j: float | None) -> list[float]:
+    weights = flow.emitted.tolist()
+    if energy_j is None or not any(weights):
+        return []
+    shares = allocate(energy_j, weights)
+    return sorted(shares[i] for i in flow.completed if flow.arrival[i] >= flow.t0)
+
+
+def _allocated(q: float) -> Callable[[Measured], list[Value]]:
+    """One value per trial: requests that share one counter are no sample of it, only trials are repeated."""
+
+    def each(measured: Measured) -> list[Value]:
+        return [
+            energy.scaled(quantile(ordered, q) / energy.value)
+            if ordered and energy.value
+            else Value(None, reason=energy.reason or "no_completions")
+            for energy, ordered in zip(measured.gross, measured.once(_whole_requests), strict=True)
+        ]
+
+    return each

@@ -1,0 +1,218 @@
+"""What is shown of results, as plain data: tables, notes and warnings, before anybody decides how they look. Pure.
+
+Every view keeps what a number is of: scope, kind (measured or modelled), model, backend, validity and the reasons why
+something is missing. Renderers (`console` and `tables` for a terminal, `export` for files) only lay out what is here
+and in `ratios`.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import attrs
+
+from llem.analysis.overview import Overview, comparable, latency_energy_curve, overview_of
+from llem.metrics.catalogue import shown
+from llem.metrics.metric import Basis, Metric, Place
+from llem.store.models import Quantity, Result
+
+__all__ = [
+    "Column",
+    "CurveView",
+    "ResultView",
+    "StudyView",
+    "configuration",
+    "counts",
+    "curve_views",
+    "in_common",
+    "load_text",
+    "metrics_shown",
+    "result_view",
+    "study_view",
+    "varied",
+]
+
+#: Reasons that need no line of their own: nobody expects the number.
+QUIET = frozenset({"not_requested", "no_gpu", "offline_load", "closed_load"})
+
+
+def metrics_shown(*places: Place) -> list[str]:
+    """Names of what is shown at these places by default."""
+    return list(dict.fromkeys(metric.name for place in places for metric in shown(place)))
+
+
+def load_text(load: Mapping[str, Any]) -> str:
+    """How requests arrive, in few words."""
+    kind = load.get("kind", "offline")
+    if kind == "closed":
+        return f"{load.get('concurrency', '?')} clients"
+    if kind == "open":
+        share = load.get("capacity_share")
+        return f"{load['request_rate']:g} requests/s" if share is None else f"{share:.0%} of capacity"
+    if kind == "replay":
+        return "trace" + ("" if load["speed"] == 1 else f" × {load['speed']:g}")
+    return f"batch {load.get('batch_size', '?')}"
+
+
+def configuration(row: Overview, *, load: bool = True) -> str:
+    """Backend, model, dtype and load in a line."""
+    asked = (row.backend, row.model, row.dtype, load_text(row.load) if load else None)
+    return " · ".join(str(part) for part in asked if part)
+
+
+def varied(study: Mapping[str, Any], ids: Iterable[str]) -> list[str]:
+    """Paths that are not the same for all these experiments, in the study's order."""
+    values = [study.get("points", {}).get(name, {}).get("values", {}) for name in ids]
+    return [path for path in study.get("axes", ()) if len({repr(one.get(path)) for one in values}) > 1]
+
+
+# one result
+
+
+@attrs.frozen
+class ResultView:
+    """One experiment at length.
+
+    Attributes:
+        state: whether it may be relied on, in words.
+        figures: what is shown of its metrics; of those that are missing for one reason, the first.
+        latencies: by label the mean and the percentiles; nothing for an offline load.
+    """
+
+    result: Result
+    configuration: str
+    state: str
+    figures: tuple[tuple[Metric, Quantity], ...]
+    latencies: Mapping[str, Mapping[str, Quantity | None]]
+
+
+def result_view(result: Result) -> ResultView:
+    """The view of a Result."""
+    overview = overview_of(result, ())
+    state = "publishable" if result.publishable else "valid, not publishable" if result.valid else "not valid"
+    latencies: dict[str, dict[str, Quantity | None]] = {}
+    if result.trials and overview.load.get("kind", "offline") != "offline":
+        for metric in shown("latencies"):
+            label, part = metric.part
+            latencies.setdefault(label, {})[part] = result.metrics.get(metric.name)
+    return ResultView(result, configuration(overview), state, tuple(_figures(result)), latencies)
+
+
+def _figures(result: Result) -> Iterable[tuple[Metric, Quantity]]:
+    told: set[str | None] = set(QUIET)
+    for metric in shown("result"):
+        quantity = result.metrics.get(metric.name)
+        if quantity is None or (quantity.value is None and quantity.reason in told):
+            continue
+        if quantity.value is None:
+            told.add(quantity.reason)
+        yield metric, quantity
+
+
+# many results
+
+
+@attrs.frozen
+class Column:
+    """A metric over the rows of a table. `basis`: what all of them cover; None for no energy, or where they differ."""
+
+    metric: Metric
+    basis: Basis | None
+
+    @property
+    def heading(self) -> str:
+        words = self.metric.heading or self.metric.label
+        return words if self.basis is None else f"{words} ({self.basis})"
+
+
+@attrs.frozen
+class CurveView:
+    """Experiments that differ in the rate of arrivals alone, by it."""
+
+    configuration: str
+    columns: tuple[Column, ...]
+    rows: tuple[Overview, ...]
+    mixed: bool
+
+
+@attrs.frozen
+class StudyView:
+    """Experiments in a line each.
+
+    Attributes:
+        axes: paths that vary; none where no study says so, and then each row has its configuration.
+        values: what each experiment sets, by id and path.
+        same: the configuration that all rows have in common, but for the axes.
+        mixed: energies of the rows cover different things, or are measured in some and modelled in others.
+        missing: headings of the columns that lack a value, by reason.
+        codes: of findings, to how many experiments have them.
+    """
+
+    axes: tuple[str, ...]
+    columns: tuple[Column, ...]
+    rows: tuple[Overview, ...]
+    values: Mapping[str, Mapping[str, Any]]
+    same: str
+    mixed: bool
+    missing: Mapping[str, tuple[str, ...]]
+    codes: Mapping[str, int]
+    curves: tuple[CurveView, ...]
+
+
+def study_view(rows: Iterable[Overview], study: Mapping[str, Any]) -> StudyView:
+    """The view of experiments in the order given, which have the metrics of "study" and "curve"; of study.json."""
+    listed = tuple(rows)
+    points = study.get("points", {})
+    axes = varied(study, [row.id for row in listed])
+    columns = _columns(shown("study" if axes else "effects"), listed)  # a configuration in words leaves less room
+    absent: dict[str, dict[str, None]] = {}  # in order, each heading once
+    for metric in (column.metric for column in columns):
+        for quantity in (row.metrics.get(metric.name) for row in listed):
+            if quantity is not None and quantity.value is None:
+                absent.setdefault(quantity.reason or "", {})[metric.heading or metric.label] = None
+    return StudyView(
+        axes=tuple(axes),
+        columns=columns,
+        rows=listed,
+        values={row.id: points.get(row.id, {}).get("values", {}) for row in listed},
+        same=in_common(listed),
+        mixed=_mixed(listed),
+        missing={reason: tuple(headings) for reason, headings in absent.items()},
+        codes=counts(code for row in listed for code in row.codes),
+        curves=curve_views(listed),
+    )
+
+
+def counts(found: Iterable[str], most: int | None = None) -> dict[str, int]:
+    """How often each comes, the commonest first."""
+    return dict(Counter(found).most_common(most))
+
+
+def in_common(rows: Iterable[Overview]) -> str:
+    """Backend, model and dtype where all rows have the same; else nothing."""
+    found = {configuration(row, load=False) for row in rows}
+    return found.pop() if len(found) == 1 else ""
+
+
+def _mixed(rows: Iterable[Overview]) -> bool:
+    return len({row.basis for row in rows if row.basis is not None}) > 1
+
+
+def _columns(metrics: Iterable[Metric], rows: Sequence[Overview]) -> tuple[Column, ...]:
+    found = {row.basis for row in rows if row.basis is not None}
+    shared = found.pop() if len(found) == 1 else None
+    return tuple(Column(metric, shared if metric.scoped else None) for metric in metrics)
+
+
+def curve_views(rows: Iterable[Overview]) -> tuple[CurveView, ...]:
+    """A curve for every group of experiments that differ in the rate of arrivals alone."""
+    found = []
+    for group in comparable(rows):
+        points = latency_energy_curve(group)
+        if len(points) > 1:
+            metrics = sorted(shown("curve"), key=lambda metric: metric.direction is not None)  # what was asked is first
+            name = configuration(points[0], load=False)
+            found.append(CurveView(name, _columns(metrics, points), points, _mixed(points)))
+    return tuple(found)
