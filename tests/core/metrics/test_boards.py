@@ -9,8 +9,7 @@ from llem.analysis.compare import trial_values
 from llem.findings import FINDINGS, REASONS
 from llem.meters.window import energy_readings
 from llem.metrics.boards import place_of
-from llem.metrics.domains import domain_metrics
-from llem.metrics.energies import gross, headline, output_energy
+from llem.metrics.energies import domain_metrics, gross, headline, output_energy
 from llem.metrics.metric import Measured
 from llem.metrics.precision import is_narrow
 from llem.metrics.result import compute_result

@@ -8,8 +8,7 @@ import pytest
 from llem.findings import REASONS
 from llem.meters.base import Domain
 from llem.metrics.catalogue import METRICS, compute_metrics
-from llem.metrics.domains import domain_metrics
-from llem.metrics.energies import headline, output_energy
+from llem.metrics.energies import domain_metrics, headline, output_energy
 from llem.metrics.metric import Measured
 from llem.metrics.setup import setup_of
 from llem.metrics.work import window_work

@@ -10,12 +10,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 
 from llem.errors import StoreError, nearest
-from llem.metrics.aggregate import Value
 from llem.metrics.energies import net
 from llem.metrics.flow import requests_within
 from llem.metrics.latency import latency_metrics
 from llem.metrics.metric import Measured, Metric, Place, alike, greatest
 from llem.metrics.serving import serving_metrics
+from llem.metrics.statistics import Value
 from llem.metrics.work import Ceiling, Work
 from llem.store.models import Quantity, Trial
 

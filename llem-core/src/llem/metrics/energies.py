@@ -1,4 +1,5 @@
-"""Energies: which domains the headline covers, on whatever boards a trial ran, and what is left net of idle."""
+"""Energies: which domains the headline covers, on whatever boards a trial ran, what is left net of idle, and every
+domain by itself, with the error budget of its mean."""
 
 from __future__ import annotations
 
@@ -11,21 +12,19 @@ from typing import Any
 
 import attrs
 
-from llem.metrics.aggregate import Value
-from llem.store.models import BaselineReading, EnergyReading, Trial
+from llem.metrics.statistics import Value, mean, mean_interval, quantity
+from llem.store.models import BaselineReading, DomainMetrics, EnergyReading, ErrorBudget, Trial
 
 __all__ = [
     "Headline",
     "Key",
-    "distinct",
-    "expected_readings",
+    "domain_metrics",
     "gross",
     "headline",
     "idle_power",
     "key_of",
     "net",
     "output_energy",
-    "reading_of",
     "token_energy",
     "trusted",
 ]
@@ -67,7 +66,7 @@ def key_of(reading: EnergyReading) -> Key:
     return reading.meter, reading.domain
 
 
-def distinct(trials: Iterable[Trial]) -> list[EnergyReading]:
+def _distinct(trials: Iterable[Trial]) -> list[EnergyReading]:
     """One reading per meter and domain, in the order in which meters were asked for."""
     seen: dict[Key, EnergyReading] = {}
     for trial in trials:
@@ -76,7 +75,7 @@ def distinct(trials: Iterable[Trial]) -> list[EnergyReading]:
     return list(seen.values())
 
 
-def expected_readings(trials: Sequence[Trial]) -> dict[int, list[EnergyReading]]:
+def _expected_readings(trials: Sequence[Trial]) -> dict[int, list[EnergyReading]]:
     """One reading of every domain that each engine process should have read in each of its trials.
 
     An engine process stays on its boards, so what any of its trials read, all should have. So should those of another
@@ -89,7 +88,7 @@ def expected_readings(trials: Sequence[Trial]) -> dict[int, list[EnergyReading]]
     alike: dict[Hashable, list[Trial]] = {}
     for trial in trials:
         alike.setdefault(frozenset(boards[trial.process]) or trial.process, []).append(trial)
-    return {trial.process: found for group in alike.values() for found in [distinct(group)] for trial in group}
+    return {trial.process: found for group in alike.values() for found in [_distinct(group)] for trial in group}
 
 
 def headline(trials: Sequence[Trial]) -> Headline | None:
@@ -99,7 +98,7 @@ def headline(trials: Sequence[Trial]) -> Headline | None:
     take another meter's because the first one failed would change the instrument without being asked. The domains are
     those of the boards that a trial ran on; meters, scopes and the number of GPUs are the same for all trials.
     """
-    expected = expected_readings(trials)
+    expected = _expected_readings(trials)
     for kind, scopes in SCOPES:
         chosen = {process: _choice(readings, kind, scopes) for process, readings in expected.items()}
         coverage = {process: _coverage(readings) for process, readings in chosen.items()}
@@ -128,13 +127,13 @@ def _coverage(readings: Sequence[EnergyReading]) -> Counter[Key]:
     return Counter({pair: count if pair[1] == "gpu" else 1 for pair, count in counts.items()})
 
 
-def reading_of(readings: Sequence[EnergyReading], key: Key) -> EnergyReading | None:
+def _reading_of(readings: Sequence[EnergyReading], key: Key) -> EnergyReading | None:
     """The reading of one domain by one meter; None where there is none."""
     return next((reading for reading in readings if key_of(reading) == key), None)
 
 
 def _joules(readings: Sequence[EnergyReading], key: Key) -> Value:
-    reading = reading_of(readings, key)
+    reading = _reading_of(readings, key)
     if reading is None:
         return Value(None, reason="meter_failed")
     if reading.energy_j is None:
@@ -163,7 +162,7 @@ def gross(trial: Trial, keys: Sequence[Key]) -> Value:
 def idle_power(baselines: Sequence[BaselineReading], process: int, key: Key) -> Value:
     """Watts of one engine process at rest before its trials, in one domain."""
     for baseline in baselines:
-        if baseline.process == process and baseline.phase == "before" and reading_of(baseline.readings, key):
+        if baseline.process == process and baseline.phase == "before" and _reading_of(baseline.readings, key):
             return _joules(baseline.readings, key).scaled(1 / baseline.duration_s)
     return Value(None, reason="no_baseline")
 
@@ -209,3 +208,55 @@ def token_energy(trial: Trial, chosen: Headline) -> float | None:
     """Headline joules per output token of one trial."""
     energy = gross(trial, chosen.of(trial)).value
     return None if energy is None or trial.output_tokens == 0 else energy / trial.output_tokens
+
+
+def domain_metrics(trials: Sequence[Trial], baselines: Sequence[BaselineReading]) -> tuple[DomainMetrics, ...]:
+    """Every domain by every meter, by itself, over the trials that ran where it is: `n` says how many those are."""
+    expected = {process: {key_of(one) for one in readings} for process, readings in _expected_readings(trials).items()}
+    return tuple(
+        _domain(first, [trial for trial in trials if key_of(first) in expected[trial.process]], baselines)
+        for first in _distinct(trials)
+    )
+
+
+def _domain(first: EnergyReading, trials: Sequence[Trial], baselines: Sequence[BaselineReading]) -> DomainMetrics:
+    key = key_of(first)
+    label = {"scope": first.scope, "kind": first.kind}
+    readings = [_reading_of(trial.energies, key) for trial in trials]
+    energies = [gross(trial, (key,)) for trial in trials]
+    powers = [energy.scaled(1 / trial.duration_s) for energy, trial in zip(energies, trials, strict=True)]
+    idle = [idle_power(baselines, process, key) for process in sorted({trial.process for trial in trials})]
+    return DomainMetrics(
+        meter=first.meter,
+        domain=first.domain,
+        scope=first.scope,
+        kind=first.kind,
+        instrument=first.instrument,
+        energy_j=quantity(energies, "J", **label),
+        energy_net_j=quantity([net(trial, baselines, (key,)) for trial in trials], "J", **label),
+        power_w=quantity(powers, "W", **label),
+        idle_power_w=quantity(idle, "W", **label),
+        budget=_mean_budget([one for one in readings if one is not None]) if None not in readings else None,
+        cross_ratio=quantity([_cross(reading) for reading in readings], ""),
+    )
+
+
+def _mean_budget(readings: Sequence[EnergyReading]) -> ErrorBudget | None:
+    """Error budget of the mean over trials: edges and gaps as in a typical trial, scatter as seen between trials."""
+    budgets = [reading.budget for reading in readings if reading.budget is not None]
+    energies = [reading.energy_j for reading in readings if reading.energy_j is not None]
+    if not readings or len(budgets) < len(readings) or len(energies) < len(readings):
+        return None
+    sensors = [budget.sensor_j for budget in budgets if budget.sensor_j is not None]
+    return ErrorBudget(
+        tick_j=mean([budget.tick_j for budget in budgets]),
+        gap_j=mean([budget.gap_j for budget in budgets]),
+        repeat_j=mean_interval(energies).half_width if len(energies) > 1 else budgets[0].repeat_j,
+        sensor_j=mean(sensors) if len(sensors) == len(budgets) else None,
+    )
+
+
+def _cross(reading: EnergyReading | None) -> Value:
+    if reading is None or reading.energy_j is None or not reading.cross_energy_j:
+        return Value(None, reason="no_meter")
+    return Value(reading.energy_j / reading.cross_energy_j)

@@ -18,10 +18,10 @@ from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
 from typing import Any
 
-from llem.metrics.aggregate import Value
 from llem.metrics.flow import Flow
 from llem.metrics.metric import Measured, Metric, Place
 from llem.metrics.percentiles import PERCENTILES, Blocks, family, of_trial
+from llem.metrics.statistics import Value
 from llem.store.models import Quantity, RequestRow
 
 __all__ = ["BLOCKS", "latency_metrics", "request_latencies", "unserved"]

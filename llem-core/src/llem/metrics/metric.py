@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import attrs
 
-from llem.metrics.aggregate import Value, absent, exact, quantity
 from llem.metrics.energies import Headline, gross, headline, trusted
 from llem.metrics.flow import Flow, flow_of
 from llem.metrics.setup import Setup, setup_of
+from llem.metrics.statistics import Value, absent, exact, quantity
 from llem.metrics.work import Work, serving_work, window_work
 from llem.store.models import BaselineReading, Quantity, RequestRow, Trial
 

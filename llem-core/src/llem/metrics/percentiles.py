@@ -10,8 +10,17 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from llem.metrics.aggregate import Value, absent, quantity
-from llem.metrics.statistics import CONFIDENCE, Interval, log_interval, mean, mean_interval, quantile
+from llem.metrics.statistics import (
+    CONFIDENCE,
+    Interval,
+    Value,
+    absent,
+    log_interval,
+    mean,
+    mean_interval,
+    quantile,
+    quantity,
+)
 from llem.store.models import Quantity
 
 __all__ = ["PERCENTILES", "Blocks", "bootstrap_mean", "bootstrap_quantiles", "family", "of_trial"]

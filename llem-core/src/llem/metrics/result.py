@@ -11,8 +11,7 @@ from llem.meters.trace import TraceRow
 from llem.metrics.boards import several_boards
 from llem.metrics.catalogue import compute_metrics
 from llem.metrics.checks.trials import check_all, merge
-from llem.metrics.domains import domain_metrics
-from llem.metrics.energies import trusted
+from llem.metrics.energies import domain_metrics, trusted
 from llem.metrics.metric import Measured
 from llem.metrics.setup import Setup, setup_of
 from llem.store.models import BaselineReading, RequestRow, Result, Trial

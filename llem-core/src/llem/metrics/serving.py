@@ -24,11 +24,10 @@ from typing import Any
 import attrs
 
 from llem.config.slo import Slo
-from llem.metrics.aggregate import Value, quantity
 from llem.metrics.flow import Flow, edge_factor
 from llem.metrics.latency import request_latencies, unserved
 from llem.metrics.metric import Measured, Metric, alike
-from llem.metrics.statistics import quantile
+from llem.metrics.statistics import Value, quantile, quantity
 from llem.store.models import Quantity, ServingFacts
 
 __all__ = ["Judged", "allocate", "judge", "serving_metrics", "slo_of"]

@@ -18,7 +18,6 @@ from llem.reports.views import counts, in_common, varied
 
 __all__ = [
     "ComparisonView",
-    "RatioRow",
     "RatioTable",
     "SummaryView",
     "comparison_view",
@@ -28,34 +27,20 @@ __all__ = [
 
 
 @attrs.frozen
-class RatioRow:
-    """A value of an axis against the reference; or, with `pair`, one experiment against another.
-
-    `verdict`: "better" or "worse" where the interval says so, else "". `bases`: what the energies of both sides cover.
-    """
-
-    value: Any
-    ratio: float | None
-    low: float | None
-    high: float | None
-    p_adjusted: float | None
-    pairs: int
-    pair: tuple[str, str] | None
-    verdict: str
-    bases: tuple[Basis, ...]
-
-
-@attrs.frozen
 class RatioTable:
-    """What the values of an axis do to one metric. `basis`: what all its energies cover; None where they differ."""
+    """What the values of an axis do to one metric.
+
+    Attributes:
+        basis: what all its energies cover; None where they differ, which `mixed` says.
+        rows: each with its verdict: "better" or "worse" where the interval says so, else "".
+    """
 
     metric: Metric
     axis: str
     reference: Any
-    averaged: tuple[str, ...]
     basis: Basis | None
     mixed: bool
-    rows: tuple[RatioRow, ...]
+    rows: tuple[tuple[Effect | PairEffect, str], ...]
 
 
 def ratio_tables(found: Sequence[Effect | PairEffect]) -> list[RatioTable]:
@@ -63,11 +48,10 @@ def ratio_tables(found: Sequence[Effect | PairEffect]) -> list[RatioTable]:
     tables = []
     for name, group in itertools.groupby(found, key=_metric):
         listed = list(group)
-        first, bases = listed[0], {basis for one in listed for basis in one.bases}
-        averaged = first.averaged if isinstance(first, Effect) else ()
+        bases = {basis for one in listed for basis in one.bases}
         shared = next(iter(bases)) if len(bases) == 1 else None
-        rows = tuple(map(_ratio_row, listed))
-        tables.append(RatioTable(metric_of(name), first.axis, first.reference, averaged, shared, len(bases) > 1, rows))
+        rows = tuple((one, _verdict(one)) for one in listed)
+        tables.append(RatioTable(metric_of(name), listed[0].axis, listed[0].reference, shared, len(bases) > 1, rows))
     return tables
 
 
@@ -75,24 +59,10 @@ def _metric(one: Effect | PairEffect) -> str:
     return one.metric
 
 
-def _ratio_row(one: Effect | PairEffect) -> RatioRow:
-    return RatioRow(
-        value=one.value,
-        ratio=one.ratio,
-        low=one.low,
-        high=one.high,
-        p_adjusted=one.p_adjusted,
-        pairs=len(one.pairs) if isinstance(one, Effect) else 1,
-        pair=None if isinstance(one, Effect) else (one.reference_id, one.value_id),
-        verdict=_verdict(one.metric, one.low, one.high) if len(one.bases) < 2 else "",
-        bases=one.bases,
-    )
-
-
-def _verdict(metric: str, low: float | None, high: float | None) -> str:
-    if low is None or high is None or low <= 1 <= high:
+def _verdict(one: Effect | PairEffect) -> str:
+    if one.low is None or one.high is None or one.low <= 1 <= one.high or len(one.bases) > 1:
         return ""
-    return "better" if (high < 1) == lower_is_better(metric) else "worse"
+    return "better" if (one.high < 1) == lower_is_better(one.metric) else "worse"
 
 
 @attrs.frozen

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from llem.analysis.effects import Effect, PairEffect
 from llem.analysis.overview import Overview, basis_of, state_of
 from llem.findings import REASONS
 from llem.metrics.catalogue import metric_of
 from llem.metrics.metric import Metric
 from llem.reports.figures import amount, figure, grid, number, p_value, plain, put, screen, setting, settings, short
-from llem.reports.ratios import ComparisonView, RatioRow, RatioTable, SummaryView
+from llem.reports.ratios import ComparisonView, RatioTable, SummaryView
 from llem.reports.views import CurveView, StudyView, configuration
 from llem.store.models import Quantity
 
@@ -28,7 +29,7 @@ def render_study(view: StudyView, console: Console | None = None) -> None:
     out = screen(console)
     axes = headings(view.axes) if view.axes else ["configuration"]
     columns = [column.heading for column in view.columns]
-    energy = ["energy of"] if view.mixed else []
+    energy = ["energy"] if view.mixed else []
     words = [*range(1, len(axes) + 1), len(axes) + len(columns) + len(energy) + 1]
     table = grid("id", *axes, *columns, *energy, "outcome", words=words)
     shown = prefixes([row.id for row in view.rows])
@@ -91,7 +92,7 @@ def headings(paths: Sequence[str]) -> list[str]:
 
 def _curve(view: CurveView) -> Any:
     notes = [_note(row) for row in view.rows]
-    extra = (["energy of"] if view.mixed else []) + ([""] if any(notes) else [])
+    extra = (["energy"] if view.mixed else []) + ([""] if any(notes) else [])
     table = grid(*(column.heading for column in view.columns), *extra)
     for column in table.columns[: len(view.columns)]:
         column.justify = "right"
@@ -145,55 +146,56 @@ def render_summary(view: SummaryView) -> None:
 def render_ratios(tables: Sequence[RatioTable], console: Console | None = None) -> None:
     """Print a table for each metric: a line for each value of the axis, or for each pair."""
     out = screen(console)
-    ids = {name for table in tables for row in table.rows if row.pair for name in row.pair}
-    known = prefixes(sorted(ids)) if ids else {}
+    pairs = [one for view in tables for one, _ in view.rows if isinstance(one, PairEffect)]
+    ids = prefixes(sorted({name for one in pairs for name in (one.reference_id, one.value_id)})) if pairs else {}
     for view in tables:
         against = f"against {setting(view.reference)}, all else equal"
-        if known:
+        if pairs:
             against = f"each experiment B against A with {setting(view.reference)}"
         basis = f" ({view.basis})" if view.basis else ""
         out.print(plain(f"{view.metric.name}{basis}, by {view.axis}: {against}"))
-        put(out, _ratios(view, known))
+        put(out, _ratios(view, ids))
         out.print()
-    for note in dict.fromkeys(note for view in tables for note in _ratio_notes(view)):
+    for note in dict.fromkeys(note for view in tables for note in _ratio_notes([one for one, _ in view.rows])):
         out.print(plain(note), style="dim")
 
 
-def _ratios(view: RatioTable, known: Mapping[str, str]) -> Any:
-    axis = view.axis.rpartition(".")[2]
-    energy = ["energy of"] if view.mixed else []
-    if known:
-        table = grid(axis, "A", "B", "B / A", "95 % interval", "p (Holm)", *energy, "")
-    else:
-        table = grid(axis, "ratio", "95 % interval", "p (Holm)", "pairs", *energy, "")
-    for row in view.rows:
-        ids = [known[name] for name in row.pair] if row.pair else []
-        count = [] if row.pair else [str(row.pairs)]
-        bases = [" and ".join(map(str, row.bases))] if view.mixed else []
-        table.add_row(*map(plain, (setting(row.value), *ids, *_ratio(row), *count, *bases, row.verdict)))
+def _ratios(view: RatioTable, ids: Mapping[str, str]) -> Any:
+    sides = ["A", "B", "B / A"] if ids else ["ratio"]
+    heads = [view.axis.rpartition(".")[2], *sides, "95 % interval", "p (Holm)", *([] if ids else ["pairs"])]
+    energy = ["energy"] if view.mixed else []
+    table = grid(*heads, *energy, "", words=[len(heads)] if energy else [])
+    for one, verdict in view.rows:
+        cells = [setting(one.value)]
+        if isinstance(one, PairEffect):
+            cells += [ids[one.reference_id], ids[one.value_id], *_ratio(one)]
+        else:
+            cells += [*_ratio(one), str(len(one.pairs))]
+        cells += [" and ".join(map(str, one.bases))] if view.mixed else []
+        table.add_row(*map(plain, (*cells, verdict)))
     return table
 
 
-def _ratio(row: RatioRow) -> tuple[str, str, str]:
-    if row.ratio is None:
+def _ratio(one: Effect | PairEffect) -> tuple[str, str, str]:
+    if one.ratio is None:
         return "–", "", ""
-    if row.low is None or row.high is None or row.p_adjusted is None:
-        return number(row.ratio), "", ""
-    half = (row.high - row.low) / 2
-    return number(row.ratio, half), f"{number(row.low, half)} … {number(row.high, half)}", p_value(row.p_adjusted)
+    if one.low is None or one.high is None or one.p_adjusted is None:
+        return number(one.ratio), "", ""
+    half = (one.high - one.low) / 2
+    return number(one.ratio, half), f"{number(one.low, half)} … {number(one.high, half)}", p_value(one.p_adjusted)
 
 
-def _ratio_notes(view: RatioTable) -> Iterator[str]:
-    if any(len(row.bases) > 1 for row in view.rows):
+def _ratio_notes(rows: Sequence[Effect | PairEffect]) -> Iterator[str]:
+    if any(len(one.bases) > 1 for one in rows):
         yield "energies of different things, or measured against modelled: their ratio does not say which is better"
-    if view.averaged:
-        yield f"averaged over {', '.join(view.averaged)}, which only some values have"
-    if any(row.pair for row in view.rows):
-        if any(row.low is None for row in view.rows):
-            yield "no interval: fewer than two trials, or a metric that trials do not have"
-    elif not any(row.pairs for row in view.rows):
+    effects = [one for one in rows if isinstance(one, Effect)]
+    if any(one.low is None for one in rows if isinstance(one, PairEffect)):
+        yield "no interval: fewer than two trials, or a metric that trials do not have"
+    if effects and effects[0].averaged:
+        yield f"averaged over {', '.join(effects[0].averaged)}, which only some values have"
+    if effects and not any(one.pairs for one in effects):
         yield "no two valid points differ in this axis alone"
-    elif any(row.pairs == 1 for row in view.rows):
+    elif any(len(one.pairs) == 1 for one in effects):
         yield "one pair gives no interval here; --pairs has that of its trials"
 
 
@@ -204,7 +206,7 @@ def render_comparison(view: ComparisonView) -> None:
     """A: and B: by id, configuration and what their energies cover; then one line per metric with the ratio B / A."""
     console = screen()
     for letter, row in (("A", view.a), ("B", view.b)):
-        energy = f" · energy of {row.basis}" if row.basis else ""
+        energy = f" · energy: {row.basis}" if row.basis else ""
         console.print(plain(f"{letter} = {row.id}  {configuration(row)}{energy}"))
     console.print()
     table = grid("metric", "A", "B", "B / A, 95 %", "p", "P(B better)")

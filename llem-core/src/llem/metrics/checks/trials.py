@@ -10,8 +10,7 @@ from llem.meters.trace import TraceRow
 from llem.metrics.checks.drift import steady_state
 from llem.metrics.checks.host_bound import host_bound, power_limit
 from llem.metrics.checks.serving import serving_checks
-from llem.metrics.domains import domain_metrics
-from llem.metrics.energies import Key, headline, idle_power, key_of
+from llem.metrics.energies import Key, domain_metrics, headline, idle_power, key_of
 from llem.metrics.metric import Measured
 from llem.metrics.precision import precision
 from llem.metrics.setup import Setup

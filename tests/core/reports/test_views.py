@@ -1,0 +1,196 @@
+"""Views of many results: what a number is of never gets lost, in no table, comparison, export or frame."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+
+import attrs
+import pytest
+
+from llem.analysis.collection import Results
+from llem.findings import finding
+from llem.reports.views import result_view, study_view
+from llem.store.models import EnergyReading
+from llem.store.store import Store
+
+GPU = {"scope": "gpu", "kind": "measured"}
+MODEL = {"scope": "cpu+dram", "kind": "modelled"}
+AXES = {"load.batch_size": [1, 8], "device": ["cuda", "cpu"]}
+
+
+def of_the_gpu(point):
+    """Energy as measured on a GPU, whatever the point."""
+    return {"energy": 1.0 / point["load.batch_size"], "basis": GPU}
+
+
+def of_both(point):
+    """Measured on the GPU, modelled without one."""
+    return {"energy": 1.0 / point["load.batch_size"], "basis": GPU if point["device"] == "cuda" else MODEL}
+
+
+def lines(text):
+    return [line.rstrip() for line in text.splitlines()]
+
+
+def test_one_basis_stands_in_the_heading(run_llem, grid_store):
+    """Of the table of a study, of the tables of an axis, and beside the best of a summary."""
+    store = grid_store(AXES, of_the_gpu)
+    view = study_view(Results.open(store).overviews(), store.study())
+
+    assert [column.heading for column in view.columns] == [
+        "J/output token (gpu, measured)",
+        "W (gpu, measured)",
+        "output token/s",
+    ]
+    assert not view.mixed
+    assert "J/output token (gpu, measured)" in run_llem("show", store.path).stdout
+    by = run_llem("show", store.path, "--by", "load.batch_size").stdout
+    assert "energy_per_output_token_j (gpu, measured), by load.batch_size: against 1, all else equal" in by
+    assert "output_tokens_per_s, by load.batch_size" in by
+
+
+def test_each_row_says_its_own_where_they_differ(run_llem, grid_store):
+    """Then the heading says nothing that is untrue of a row."""
+    store = grid_store(AXES, of_both)
+    shown = lines(run_llem("show", store.path).stdout)
+
+    assert shown[0].split()[-2:] == ["energy", "outcome"]
+    assert "(" not in shown[0]
+    assert sorted(line.count("gpu, measured") for line in shown[2:6]) == [0, 0, 1, 1]
+    assert sorted(line.count("cpu+dram, modelled") for line in shown[2:6]) == [0, 0, 1, 1]
+
+
+def test_measured_against_modelled_is_no_verdict(run_llem, grid_store):
+    """An axis along which the basis changes says so, in a note, in each row and in JSON."""
+    store = grid_store(AXES, lambda point: {**of_both(point), "energy": 1.0 if point["device"] == "cuda" else 9.0})
+    shown = run_llem("show", store.path, "--by", "device", "--metric", "energy_per_output_token_j").stdout
+    [effect] = json.loads(run_llem("show", store.path, "--by", "device", "--json").stdout)[:1]
+
+    assert "energies of different things, or measured against modelled" in shown
+    row = next(line for line in lines(shown) if line.startswith("cpu"))
+    assert "gpu, measured and cpu+dram, modelled" in row
+    assert not row.endswith(("better", "worse"))
+    assert effect["bases"] == [GPU, MODEL]
+    [same, *_] = json.loads(run_llem("show", store.path, "--by", "load.batch_size", "--json").stdout)
+    assert [pair["bases"] for pair in same["pairs"]] == [[GPU], [MODEL]]
+
+
+@pytest.mark.parametrize("given", [of_the_gpu, of_both])
+def test_tables_fit_a_hundred_columns(run_llem, grid_store, monkeypatch, given):
+    """With the basis in the heading and in a column."""
+    monkeypatch.setenv("COLUMNS", "100")
+    store = grid_store(AXES, given)
+    for arguments in ((), ("--by", "device"), ("--by", "device", "--pairs")):
+        assert max(map(len, lines(run_llem("show", store.path, *arguments).stdout))) <= 100
+
+
+def test_a_summary_says_what_the_energies_are_of(run_llem, grid_store):
+    """Of the best, and of each axis."""
+    store = grid_store({**AXES, "sampling.seed": list(range(51))}, of_the_gpu)
+    text = run_llem("show", store.path).stdout
+
+    assert "best energy_per_output_token_j: 0.1250 ± 0.0013 J (gpu, measured)  " in text
+    assert "energy_per_output_token_j (gpu, measured), by device" in text
+    assert "all: echo" in text
+
+
+def test_why_a_result_is_not_valid_stands_in_its_line(run_llem, grid_store):
+    """And below the table, what all rows share, how many may be published and what stands against the others."""
+
+    def given(point):
+        found = (finding("energy_suspect", "x"), finding("short_window", "y"))
+        return (
+            {"energy": 1.0, "valid": False, "publishable": False, "findings": found}
+            if point["load.batch_size"] == 8
+            else 2.0
+        )
+
+    shown = run_llem("show", grid_store({"load.batch_size": [1, 8]}, given).path).stdout
+    assert "done (not valid): energy_suspect\n" in shown.replace(" \n", "\n")
+    assert "all: echo\n" in shown
+    assert "1 of 2 valid, 1 publishable; findings: energy_suspect 1, short_window 1\n" in shown
+
+
+def test_exports_and_frames_keep_what_a_number_is_of(run_llem, grid_store):
+    """Scope and kind of energies, the reason of what is missing; backend, model and dtype though they do not vary."""
+    store = grid_store(
+        AXES, lambda point: {**of_both(point), **({"energy": None} if point["load.batch_size"] == 8 else {})}
+    )
+    rows = list(csv.DictReader(io.StringIO(run_llem("export", store.path).stdout)))
+    energy = "energy_per_output_token_j"
+
+    assert {(row["device"], row[f"{energy}_scope"], row[f"{energy}_kind"]) for row in rows if row[energy]} == {
+        ("cuda", "gpu", "measured"),
+        ("cpu", "cpu+dram", "modelled"),
+    }
+    assert {row[f"{energy}_reason"] for row in rows if not row[energy]} == {"no_meter"}
+    assert {row["ttft_s_reason"] for row in rows} == {"not_requested"}
+    assert {(row["backend"], row["model"], row["dtype"], row["error"]) for row in rows} == {("echo", "", "", "")}
+    assert not [
+        name for name in rows[0] if name.startswith("output_tokens_per_s_") and name.endswith(("scope", "kind"))
+    ]
+    polars = pytest.importorskip("polars")
+    frame = Results.open(store).frame()
+    assert frame["ttft_s_reason"].dtype == polars.String
+    assert frame["error"].dtype == polars.String
+    assert frame["model"].dtype == polars.String
+
+
+def test_an_axis_keeps_its_own_column(grid_store):
+    """Where the dtype varies, its column is what the study sets."""
+    columns = Results.open(grid_store({"dtype": ["float16", None]}, lambda _: 1.0)).columns()
+
+    assert columns["dtype"] == [None, "float16"]
+    assert list(columns).count("dtype") == 1
+
+
+def test_a_comparison_of_different_things_warns(run_llem, tmp_path, make):
+    """On standard error, in every energy's line and in JSON; speeds are compared all the same."""
+    store = Store.create(tmp_path / "two", {})
+    make.fill(store, "measured")
+    make.fill(store, "modelled")
+    for index in range(5):
+        path = store.folder("modelled") / f"trial-{index}.json"
+        trial = store.trials("modelled")[index]
+        kept = tuple(one for one in trial.energies if isinstance(one, EnergyReading) and one.kind == "modelled")
+        path.unlink()
+        store.write_trial(
+            attrs.evolve(trial, energies=kept), store.trace("modelled", index), store.requests("modelled", index)
+        )
+    (store.folder("modelled") / "result.json").unlink()
+    done = run_llem("compare", store.path, "measured", "modelled")
+    found = {one["metric"]: one for one in json.loads(run_llem("compare", store.path, "mea", "mod", "--json").stdout)}
+
+    assert "A = measured  echo · shape:llama-3.1-8b · bfloat16 · batch 2 · energy: gpu, measured\n" in done.stdout
+    assert "energy: cpu+dram, modelled" in done.stdout
+    [warning] = done.stderr.splitlines()
+    assert warning.startswith("warning: energies are of different things: of A gpu, measured, of B cpu+dram, modelled")
+    power, speed = found["power_w"], found["output_tokens_per_s"]
+    assert (power["basis_a"], power["basis_b"], power["same_basis"]) == (GPU, MODEL, False)
+    assert (speed["basis_a"], speed["basis_b"], speed["same_basis"]) == (None, None, True)
+    row = next(line for line in lines(done.stdout) if line.startswith("power "))
+    assert row.endswith("–")
+    assert max(map(len, lines(done.stdout))) <= 110
+
+
+def test_a_comparison_of_one_kind_does_not_warn(run_llem, store, make):
+    """Nothing on standard error."""
+    make.fill(store, "exp-two")
+
+    assert run_llem("compare", store.path, "exp-o", "exp-t").stderr == ""
+
+
+def test_a_result_is_plain_data_before_it_is_text(store):
+    """State, configuration and figures with their rows of the catalogue; one reason is told once."""
+    view = result_view(store.read_result("exp-one"))
+
+    assert view.configuration == "echo · shape:llama-3.1-8b · bfloat16 · batch 2"
+    assert view.state == "publishable"
+    assert view.latencies == {}
+    names = [metric.name for metric, _ in view.figures]
+    assert names[:2] == ["energy_per_output_token_j", "energy_per_token_j"]
+    assert "ttft_s" not in names
+    reasons = [quantity.reason for _, quantity in view.figures if quantity.value is None]
+    assert len(set(reasons)) == len(reasons)
