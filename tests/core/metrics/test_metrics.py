@@ -18,7 +18,14 @@ LATENCIES = [
 ]
 NAMES = {
     *("energy_j", "energy_net_j", "energy_per_output_token_j", "energy_per_token_j", "energy_per_request_j", "power_w"),
-    *("output_tokens_per_s", "requests_per_s", "duration_s", "prefill_energy_j", "decode_energy_j"),
+    *(
+        "output_tokens_per_s",
+        "total_tokens_per_s",
+        "requests_per_s",
+        "duration_s",
+        "prefill_energy_j",
+        "decode_energy_j",
+    ),
     *("flops_per_token", "mfu", "mbu", "peak_memory_bytes"),
     *("request_rate", "in_flight_mean", "lag_p99_s", "capacity_requests_per_s", "capacity_share"),
     *("goodput_requests_per_s", "slo_attainment", "energy_per_good_request_j"),
@@ -99,6 +106,7 @@ def test_denominators(make):
     assert found["energy_per_token_j"].value == pytest.approx(energy / (512 + 1024))
     assert found["energy_per_request_j"].value == pytest.approx(energy / 8)
     assert found["requests_per_s"].value == pytest.approx(0.8)
+    assert found["total_tokens_per_s"].value == pytest.approx((512 + 1024) / 10)
 
 
 def test_net_uses_the_same_process(make):

@@ -170,6 +170,12 @@ def _speed() -> Iterator[Metric]:
         heading="output token/s",
     )  # fmt: skip
     yield Metric(
+        "total_tokens_per_s", "token/s", "tokens in + out", "higher", "speed",
+        "Prompt and generated tokens of the window over its time, all requests together. A prompt counts where its "
+        "first output token came.",
+        each=_rate(lambda trial: trial.input_tokens + trial.output_tokens), shown=("result",), since=3,
+    )  # fmt: skip
+    yield Metric(
         "requests_per_s", "request/s", "requests", "higher", "speed",
         "Requests that the window's work amounts to (as in `energy_per_request_j`) over its time.",
         each=lambda measured: [_request_rate(trial) for trial in measured.trials], shown=("result", "compare"),
