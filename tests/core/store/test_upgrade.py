@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 
 import llem
+from llem.metrics.catalogue import METRICS
 from llem.metrics.verify import verify
+from llem.store.files import DIGEST, write_json
 from llem.store.store import Store
 
 WRITTEN = Path(__file__).parent / "schema2"
@@ -46,6 +48,20 @@ def test_an_old_store_verifies(unpacked, name):
 
     assert verify(Store.open(folder)) == []
     assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
+
+
+def test_an_old_result_lacks_only_what_came_later(unpacked):
+    """A metric of a later version is missing from a result of schema 2; one that its version had must be there."""
+    store = Store.open(unpacked("offline"))
+    name = store.experiment_ids()[0]
+    path = store.folder(name) / "result.json"
+    document = json.loads(path.read_text())
+    assert document["schema_version"] == 2
+    assert METRICS.keys() - document["metrics"].keys() == {n for n, metric in METRICS.items() if metric.since > 2}
+    del document["metrics"]["duration_s"], document[DIGEST]
+    write_json(path, document, replace=True)
+
+    assert [difference.path for difference in verify(store)] == ["metrics.duration_s"]
 
 
 def test_an_old_store_is_read_in_todays_words(unpacked):
