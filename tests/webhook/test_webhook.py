@@ -137,7 +137,7 @@ def test_a_study_counts_its_outcomes(server: Server, tmp_path: Path) -> None:
         folder.mkdir(parents=True)
         document = {
             "schema_version": 2, "id": name, "outcome": outcome, "error": None, "trials": 1, "valid": True,
-            "publishable": False, "findings": [], "metrics": {},
+            "publishable": False, "config": {}, "findings": [], "metrics": {},
         }  # fmt: skip
         (folder / "result.json").write_text(json.dumps(document))
     message = study_message({"name": "s", "experiments": ["a", "b", "c", "d"]}, str(tmp_path / "out"))

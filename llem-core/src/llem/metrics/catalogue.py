@@ -146,7 +146,7 @@ def _energy() -> Iterator[Metric]:
         yield Metric(
             f"{phase}_energy_j", "J", f"energy of {phase}", "lower", "energy",
             "Energy of the two phases apart. Not measured yet.",
-            absent=lambda _: "not_requested", scoped=True,
+            lacks=lambda _: "not_requested", scoped=True,
         )  # fmt: skip
 
 
@@ -226,19 +226,19 @@ def _hardware() -> Iterator[Metric]:
     yield Metric(
         "mfu", "", "share of peak FLOP/s", "higher", "hardware",
         "Operations per second that the architecture needs, as a share of what the GPUs can do in this dtype.",
-        each=_share(lambda work, trial, peak: work.flops / trial.duration_s / peak.flops), absent=_no_ceiling,
+        each=_share(lambda work, trial, peak: work.flops / trial.duration_s / peak.flops), lacks=_no_ceiling,
         shown=("result",),
     )  # fmt: skip
     yield Metric(
         "mbu", "", "share of peak bandwidth", "higher", "hardware",
         "Bytes per second that must move at least, as a share of the GPUs' memory bandwidth.",
         each=_share(lambda work, trial, peak: work.least_bytes / trial.duration_s / peak.bytes_per_s),
-        absent=_no_ceiling, shown=("result",),
+        lacks=_no_ceiling, shown=("result",),
     )  # fmt: skip
     yield Metric(
         "flops_per_token", "FLOP", "operations per token", "lower", "hardware",
         "Operations that the architecture needs for a token, by formula, averaged over prompt and output.",
-        each=_flops_per_token, over=alike, absent=_no_work,
+        each=_flops_per_token, over=alike, lacks=_no_work,
     )  # fmt: skip
     yield Metric(
         "peak_memory_bytes", "B", "peak memory", "lower", "hardware",

@@ -72,7 +72,7 @@ def latency_metrics() -> Iterator[Metric]:
     yield from _latency(
         "queued", "time in the queue", "queued",
         "Time that a request waited in the engine's queue, by the word of the engine. Few engines tell it.",
-        serving=lambda flow: _blocks(_queued(flow)), why=lambda _: "not_supported", absent=unserved,
+        serving=lambda flow: _blocks(_queued(flow)), why=lambda _: "not_supported", lacks=unserved,
         quantiles=(0.99,), group="serving",
     )  # fmt: skip
 
@@ -86,7 +86,7 @@ def _latency(
     serving: Callable[[Flow], Blocks],
     why: Reason,
     offline: Callable[[RequestRow], list[float]] = lambda _: [],
-    absent: Callable[[Measured], str | None] = lambda _: None,
+    lacks: Callable[[Measured], str | None] = lambda _: None,
     quantiles: Sequence[float] = PERCENTILES,
     group: str = "latency",
     shown: tuple[Place, ...] = (),
@@ -125,7 +125,7 @@ def _latency(
             doc,
             each=lambda measured: [Value(of_trial(trial, q), reason=why(measured)) for trial in measured.once(blocks)],
             over=lambda measured, _: measured.once(found)[q],
-            absent=absent,
+            lacks=lacks,
             shown=places,
             heading=short if q is None else f"{short} {part}",
             part=(label, part),

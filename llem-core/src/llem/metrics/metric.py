@@ -115,14 +115,6 @@ class Measured:
         return found
 
 
-def _nothing(_: Measured) -> Sequence[Value]:
-    return ()
-
-
-def _always(_: Measured) -> str | None:
-    return None
-
-
 def mean_over_trials(measured: Measured, metric: Metric) -> Quantity:
     """The mean with its Student-t interval."""
     return quantity(metric.each(measured), metric.unit, **metric.labels(measured))
@@ -157,7 +149,7 @@ class Metric:
         doc: one paragraph: what it is, of which requests or tokens, by which rule.
         each: a value per trial, in their order; nothing for a metric that trials do not have by themselves.
         over: from all trials to one quantity.
-        absent: why the experiment as a whole has no value, as a code of `llem.findings.REASONS`; None where it may.
+        lacks: why the experiment as a whole has no value, as a code of `llem.findings.REASONS`; None where it may.
         scoped: whether it is an energy, which carries scope and kind.
         shown: where it is shown by default.
         heading: of its column in a table, with the unit; `label` where it is empty.
@@ -171,9 +163,9 @@ class Metric:
     direction: Direction | None
     group: str
     doc: str
-    each: Callable[[Measured], Sequence[Value]] = _nothing
+    each: Callable[[Measured], Sequence[Value]] = lambda _: ()
     over: Callable[[Measured, Metric], Quantity] = mean_over_trials
-    absent: Callable[[Measured], str | None] = _always
+    lacks: Callable[[Measured], str | None] = lambda _: None
     scoped: bool = False
     shown: tuple[Place, ...] = ()
     heading: str = ""
@@ -182,12 +174,12 @@ class Metric:
 
     def of(self, measured: Measured) -> Quantity:
         """The metric of one experiment, with its interval or the reason why there is none."""
-        reason = self.absent(measured)
+        reason = self.lacks(measured)
         return self.over(measured, self) if reason is None else absent(self.unit, reason)
 
     def per_trial(self, measured: Measured) -> list[float] | None:
         """One value per trial; None where a trial has none, or trials do not have it by themselves."""
-        if self.absent(measured) is not None:
+        if self.lacks(measured) is not None:
             return None
         values = [value.value for value in self.each(measured)]
         known = [value for value in values if value is not None]
