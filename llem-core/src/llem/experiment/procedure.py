@@ -1,4 +1,4 @@
-"""The procedure: two visible tuples of small steps, of an engine process and of each experiment in it."""
+"""The procedure: visible tuples of small steps, of an engine process (before and after) and of each experiment."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from llem.findings import finding
 from llem.metrics.energies import output_energy
 from llem.store.models import Trial
 
-__all__ = ["BEFORE", "BEGIN", "baseline_after", "begin", "check", "let_go", "trial"]
+__all__ = ["AFTER", "BEFORE", "BEGIN", "begin", "check", "let_go", "trial"]
 
 #: What is done with each kind of load.
 WORK: Mapping[str, Callable[[Session], Work]] = {
@@ -89,8 +89,11 @@ def baseline_after(session: Session, begun: Collection[Session]) -> None:
             one.store.write_engine(one.id, one.facts(), replace=True)
 
 
-#: Once for an engine process, before any experiment's turn; `baseline_after` comes when all is measured.
+#: Once for an engine process, before any experiment's turn.
 BEFORE: tuple[Callable[[Session], None], ...] = (open_instruments, load, baseline_before)
+#: Once for an engine process when all is measured, each by its phase in `AFTER_PHASES`. The trials stand without them:
+#: what fails becomes a finding.
+AFTER: Mapping[str, Callable[[Session, Collection[Session]], None]] = {"baseline after": baseline_after}
 
 
 # of each experiment, before its first trial

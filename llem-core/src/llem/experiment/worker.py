@@ -14,14 +14,13 @@ from llem.config.load import stored_experiment
 from llem.errors import LlemError
 from llem.experiment.engine_process import EngineProcess
 from llem.experiment.placement import hold, place, restrict
-from llem.experiment.procedure import BEFORE, baseline_after, check, let_go, trial
+from llem.experiment.procedure import AFTER, BEFORE, check, let_go, trial
 from llem.experiment.session import Session
-from llem.findings import finding
 from llem.metrics.precision import is_narrow
 from llem.plugins.registry import Registry
 from llem.protocol.events import Emit
 from llem.protocol.order import WorkOrder
-from llem.protocol.outcome import Failure, Outcomes, failure
+from llem.protocol.outcome import Failure, Outcomes, after_finding, failure
 from llem.store.store import Store
 
 __all__ = ["open_sessions", "work"]
@@ -97,19 +96,19 @@ class _Shift:
         self._turns(order)
         if not self.lost:
             self.measured = True
-            self._last_baseline(lead, [session for session in checked if session.begun])
+            begun = [session for session in checked if session.begun]
+            for phase in AFTER:
+                self._after(phase, lead, begun)
 
-    def _last_baseline(self, lead: Session, begun: Sequence[Session]) -> None:
-        """Idle once more. The trials stand without it; that it failed is told with every experiment that it was for.
+    def _after(self, phase: str, lead: Session, begun: Sequence[Session]) -> None:
+        """One step of `AFTER`; that it failed is told with every experiment that it was for.
 
         Raises ExperimentFailed (interrupted).
         """
         try:
-            baseline_after(lead, begun)
-        except Exception as error:  # a meter may raise anything
-            failed = _no_stop(error)
-            message = f"the idle baseline after the trials failed: {failed.message}"
-            found = finding("baseline_failed", message, process=lead.order.process)
+            AFTER[phase](lead, begun)
+        except Exception as error:  # a meter or an engine may raise anything
+            found = after_finding(phase, _no_stop(error).message, lead.order.process)
             lead.process.emit({"event": "warning", "message": found.message})
             for one in begun:
                 one.store.add_engine_finding(one.id, lead.order.process, found)

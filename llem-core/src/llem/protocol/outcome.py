@@ -1,4 +1,4 @@
-"""How the experiments of one worker end: each outcome stored and told once."""
+"""How the experiments of one worker end: each outcome stored and told once; and what may fail when all is measured."""
 
 from __future__ import annotations
 
@@ -10,11 +10,23 @@ from typing import Any
 import attrs
 
 from llem.errors import ExperimentFailed, LlemError
+from llem.findings import Finding, finding
 from llem.protocol.events import Emit
 from llem.protocol.order import WorkOrder
 from llem.store.store import Store
 
-__all__ = ["Failure", "Outcomes", "failure", "outcome_document"]
+__all__ = ["AFTER_PHASES", "Failure", "Outcomes", "after_finding", "failure", "outcome_document"]
+
+#: Phases of an engine process that come when all is measured: the finding of one that fails, and its name in words.
+AFTER_PHASES: Mapping[str, tuple[str, str]] = {
+    "baseline after": ("baseline_failed", "the idle baseline after the trials"),
+}
+
+
+def after_finding(phase: str, why: str, process: int) -> Finding:
+    """What is told with every experiment of an engine process when one of `AFTER_PHASES` fails: the trials stand."""
+    code, name = AFTER_PHASES[phase]
+    return finding(code, f"{name} failed: {why}", process=process)
 
 
 @attrs.frozen

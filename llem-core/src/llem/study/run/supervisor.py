@@ -11,11 +11,10 @@ from typing import Any
 import attrs
 
 from llem.errors import ConfigError, ExperimentFailed, LlemError, MachineError
-from llem.findings import finding
 from llem.launchers.base import Launcher
 from llem.protocol.events import Emit
 from llem.protocol.order import Gap, WorkOrder
-from llem.protocol.outcome import outcome_document
+from llem.protocol.outcome import AFTER_PHASES, after_finding, outcome_document
 from llem.store.store import Store
 from llem.study.plan.estimate import estimate_groups
 from llem.study.plan.planner import remaining_turns
@@ -179,8 +178,9 @@ class Supervisor:
             if not self._store.has_outcome(name, process):
                 outcome = outcome_document(process, "done") if error is None else _told(process, error)
                 self._store.write_outcome(name, outcome)  # the worker died between the word and the file
-        if watch.phase == "baseline after" and not (watch.ended or watch.left or killed or self._stop.is_set()):
-            self._baseline_failed(job, process, watch.verdict or f"the worker ended with status {status}")
+        if watch.phase in AFTER_PHASES and not (watch.ended or watch.left or killed or self._stop.is_set()):
+            why = watch.verdict or f"the worker ended with status {status}"
+            self._after_failed(watch.phase, job, process, why)
         silent = [name for name in job.experiments if name not in watch.outcomes]
         if not silent:
             return
@@ -205,9 +205,9 @@ class Supervisor:
             hint = _see(log) + (KILLED if status == -signal.SIGKILL else "")
             self._end(at or unfinished, process, "crash", message, hint, log)
 
-    def _baseline_failed(self, job: Job, process: int, why: str) -> None:
-        """Tell with every experiment of a worker that all was measured but idle after it."""
-        found = finding("baseline_failed", f"the idle baseline after the trials failed: {why}", process=process)
+    def _after_failed(self, phase: str, job: Job, process: int, why: str) -> None:
+        """Tell with every experiment of a worker that all was measured but what comes after it."""
+        found = after_finding(phase, why, process)
         self._emit({"event": "warning", "message": found.message})
         for name in job.experiments:
             self._store.add_engine_finding(name, process, found)
