@@ -107,7 +107,14 @@ class Endpoint:
         if eos and eos < count and (self.args.know_eos or not body.get("ignore_eos")):
             count, reason = eos, "stop"
         seed = sum((place + 1) * token for place, token in enumerate(ids))
-        return len(ids) + self.args.more_prompt, [(seed * 31 + 7 * i) % VOCAB for i in range(count)], reason
+        made = [(seed * 31 + 7 * i) % VOCAB for i in range(count)]
+        for end in range(1, count + 1) if body.get("stop") else ():
+            if any(
+                text in bytes(min(one, 255) for one in made[:end]).decode(errors="replace") for text in body["stop"]
+            ):
+                made, reason = made[:end], "stop"
+                break
+        return len(ids) + self.args.more_prompt, made, reason
 
     def usage(self, prompt: int, done: int) -> dict:
         details = {"cached_tokens": 2}

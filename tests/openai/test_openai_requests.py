@@ -199,3 +199,18 @@ def test_a_key_that_is_not_there_is_an_error(load, monkeypatch):
     monkeypatch.delenv("MY_KEY", raising=False)
     with pytest.raises(MachineError, match=r"MY_KEY of openai\.api_key_env is not set"):
         load({"api_key_env": "MY_KEY"})
+
+
+def test_stop_texts_are_sent_beside_those_of_the_settings(running, load, requests_of):
+    """Each request's own, whether `extra_body` has one text, several or none."""
+    server = running()
+    request = attrs.evolve(requests_of((3, 4))[0], stop=("\n",))
+    for own, wanted in ((None, ["\n"]), ("a", ["a", "\n"]), (["a", "b"], ["a", "b", "\n"])):
+        options = {"base_url": server.url, "extra_body": {} if own is None else {"stop": own}}
+        load(options, sampling=FREE).generate([request], FREE)
+        assert server.log()["received"][-1]["body"]["stop"] == wanted
+
+
+def test_context_is_what_the_list_of_models_tells(running, load):
+    """Under the name that vLLM and SGLang use."""
+    assert load({"base_url": running().url}).context_length() == 2048

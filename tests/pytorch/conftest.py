@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from llem.backends.base import Placement
+from llem.backends.check import check_placed
 from llem.config.models import Experiment
 from llem.models.spec import ModelSpec
 from llem_pytorch.backend import PyTorchBackend
@@ -66,7 +67,9 @@ def load(tiny: Any, experiment: Any) -> Iterator[Callable[..., PyTorchEngine]]:
 
     def make(options: dict[str, Any] | None = None, spec: ModelSpec | None = None, **changes: Any) -> PyTorchEngine:
         asked = experiment(options, **changes)
-        engine = PyTorchBackend(asked.options).load(asked, spec or tiny(), Placement("cpu"))
+        backend, model, placement = PyTorchBackend(asked.options), spec or tiny(), Placement("cpu")
+        check_placed(backend, asked, model, placement)
+        engine = backend.load(asked, model, placement)
         engines.append(engine)
         return engine
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 
+import attrs
 import pytest
 import torch
 
@@ -196,3 +197,30 @@ def test_other_runtime_errors_are_not_disguised():
     """A RuntimeError that is not about memory stays what it is."""
     with pytest.raises(RuntimeError, match="shapes"), memory_failures("generating"):
         raise RuntimeError("shapes cannot be multiplied")
+
+
+def test_stop_texts_are_each_requests_own(load, requests_of):
+    """A row ends with the token that completes one of its texts, padding is not counted, and other rows go on."""
+    engine = load()
+    batch = requests_of((4, 24), (9, 24), (5, 24))
+    free = [one.token_ids for one in engine.generate(batch, GREEDY)]
+    place = next(
+        place for place, token in enumerate(free[0][2:], 2) if 32 < token < 127 and token not in free[0][:place]
+    )
+    asked = [attrs.evolve(batch[0], stop=("never said", chr(free[0][place]))), batch[1], batch[2]]
+    done = engine.generate(asked, GREEDY)
+    assert [one.token_ids for one in done] == [free[0][: place + 1], *free[1:]]
+    assert [one.finish_reason for one in done] == ["stop", "length", "length"]
+    assert [one.token_ids for one in engine.generate(batch, GREEDY)] == free
+
+
+def test_beams_do_not_end_at_texts(load, requests_of):
+    """They are refused where they would be found in one beam and not in another."""
+    with pytest.raises(ConfigError, match="beam search"):
+        load({"num_beams": 2}).generate([attrs.evolve(requests_of((4, 6))[0], stop=("a",))], GREEDY)
+
+
+def test_context_is_the_models_or_a_shorter_cache(load):
+    """Positions of the model; a static cache may hold fewer."""
+    assert load().context_length() == 256
+    assert load({"cache_implementation": "static", "max_cache_len": 64}).context_length() == 64

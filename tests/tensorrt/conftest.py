@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from llem.backends.base import Placement
+from llem.backends.check import check_placed
 from llem.config.models import Experiment
 from llem.models.resolve import resolve_model
 from llem.models.spec import ModelSpec
@@ -71,7 +72,9 @@ def load(control: Any, tiny: Any, experiment: Any) -> Iterator[Callable[..., Ten
 
     def make(options: dict[str, Any] | None = None, spec: ModelSpec | None = None, **changes: Any) -> TensorRTEngine:
         asked = experiment(options, **changes)
-        engine = TensorRTBackend(asked.options).load(asked, spec or tiny, Placement("cuda"))
+        backend, model, placement = TensorRTBackend(asked.options), spec or tiny, Placement("cuda")
+        check_placed(backend, asked, model, placement)
+        engine = backend.load(asked, model, placement)
         engines.append(engine)
         return engine
 

@@ -11,6 +11,8 @@ from llem.backends.base import Request, Scored
 from llem.config.models import Sampling
 from llem.errors import ConfigError, ExperimentFailed
 from llem.models.spec import ModelSpec
+from llem_tensorrt.config import TensorRTOptions
+from llem_tensorrt.sampling import EndIds, sampling_arguments
 from llem_tensorrt.sections import KvCache
 
 GREEDY = Sampling()
@@ -232,3 +234,22 @@ def test_long_prompt_is_the_users_mistake(load):
     """A prompt that no check could know is refused in the library's own words."""
     with pytest.raises(ValueError, match="max_num_tokens"):
         load({"max_num_tokens": 16}).generate([Request(0, tuple(range(5, 40)), 2)], GREEDY)
+
+
+def test_stop_texts_arrive_beside_those_of_the_settings():
+    """Each request's own, whether the settings give one text, several or none."""
+    request = Request(0, (3,), 8, stop=("\n",))
+    for own, wanted in ((None, ["\n"]), ("a", ["a", "\n"]), (["a", "b"], ["a", "b", "\n"])):
+        options = TensorRTOptions(extra_sampling=None if own is None else {"stop": own})
+        assert sampling_arguments(options, GREEDY, request, EndIds())["stop"] == wanted
+
+
+def test_stop_texts_of_a_shape_are_refused(load):
+    """Its tokens are no text."""
+    with pytest.raises(ConfigError, match="a shape has none"):
+        load().generate([Request(0, (3,), 8, stop=("a",))], GREEDY)
+
+
+def test_context_is_the_limit_of_the_engine(load):
+    """The one it was given, else the positions of the model."""
+    assert (load({"max_seq_len": 64}).context_length(), load().context_length()) == (64, 2048)

@@ -8,6 +8,7 @@ import attrs
 import pytest
 
 from llem.backends.base import Placement
+from llem.backends.check import check_placed
 from llem.config.converter import structure
 from llem.config.models import OfflineLoad, Sampling
 from llem.errors import ConfigError, MachineError
@@ -335,7 +336,7 @@ def test_sections_are_covered_whole():
 
 @pytest.mark.parametrize(("options", "changes", "parameter"), REFUSED)
 def test_contradiction_is_refused(experiment, tiny, options, changes, parameter):
-    """The check names the parameter, with the code backend_check; loading refuses the same."""
+    """The check names the parameter, with the code backend_check; where the device is settled it refuses the same."""
     changes = dict(changes)
     spec = changes.pop("model", tiny)
     asked = experiment(options_of(options), **changes)
@@ -344,7 +345,7 @@ def test_contradiction_is_refused(experiment, tiny, options, changes, parameter)
     assert parameter in {one.evidence["parameter"] for one in found}
     if asked.device == "cuda":
         with pytest.raises(ConfigError, match="backend tensorrt cannot run this on cuda"):
-            TensorRTBackend(asked.options).load(asked, spec, Placement("cuda"))
+            check_placed(TensorRTBackend(asked.options), asked, spec, Placement("cuda"))
 
 
 def test_defaults_pass_the_check(experiment, tiny):

@@ -12,6 +12,7 @@ import psutil
 import pytest
 
 from llem.backends.base import Placement, Request
+from llem.backends.check import check_placed
 from llem.config.models import Experiment
 from llem.models.spec import ModelSpec
 from llem_vllm.backend import VllmBackend
@@ -97,7 +98,9 @@ def opened(tiny: Any, experiment_of: Any) -> Callable[..., AbstractContextManage
         spec = spec or tiny()
         quick = {**QUICK, "shape_weights": "seeded" if spec.source == "shape" else None}
         asked = experiment_of({**quick, **(options or {})}, **changes)
-        engine = VllmBackend(asked.options).load(asked, spec, Placement("cpu"))
+        backend, placement = VllmBackend(asked.options), Placement("cpu")
+        check_placed(backend, asked, spec, placement)
+        engine = backend.load(asked, spec, placement)
         try:
             yield engine
         finally:

@@ -225,3 +225,27 @@ def test_model_that_vllm_does_not_know(opened, tiny):
         opened({"shape_weights": None}, spec=tiny(model_type="no-such-type", architectures=["NoSuch"])),
     ):
         pass
+
+
+def test_stop_texts_of_a_request(opened, requests_of, worded):
+    """A request ends with the token that completes one of its texts, and others of the batch go on."""
+    folder, token = worded
+    favoured = {"extra_sampling": {"logit_bias": {str(token): 100.0}}}
+    free = Sampling(ignore_eos=False)
+    first, second = requests_of((5, 6), (4, 6))
+    with opened(favoured, spec=resolve_model(folder), model=folder, sampling=free) as engine:
+        done = engine.generate([attrs.evolve(first, stop=("never said", "aaa")), second], free)
+    assert [one.token_ids for one in done] == [(token,) * 3, (token,) * 6]
+    assert [one.finish_reason for one in done] == ["stop", "length"]
+
+
+def test_stop_texts_need_a_tokenizer(opened, requests_of):
+    """vLLM would take no notice of them without one, so they are refused."""
+    with opened() as engine, pytest.raises(ConfigError, match="need the model's tokenizer"):
+        engine.generate([attrs.evolve(requests_of((4, 6))[0], stop=("a",))], Sampling())
+
+
+def test_context_is_vllms_limit(opened):
+    """As it was set."""
+    with opened({"max_model_len": 96}) as engine:
+        assert engine.context_length() == 96

@@ -18,7 +18,7 @@ def llem_backends() -> Sequence[Reference]:
             config="llem.backends.echo:EchoOptions",
             summary="Gives the prompt back; no model, no engine. For tests, examples and trying a plugin.",
             status="a fake: its figures mean nothing",
-            capabilities={"token_times": "supported", "stream": "supported", "loglikelihood": "supported"},
+            capabilities=dict.fromkeys(("token_times", "stream", "loglikelihood", "stop"), "supported"),
         )
     ]
 

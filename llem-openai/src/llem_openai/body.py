@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from llem.backends.base import Request
+from llem.backends.base import Request, request_seed
 from llem.config.models import Sampling
 from llem_openai.config import OpenAIOptions
 
@@ -43,7 +43,7 @@ def request_body(
     body["max_tokens"] = request.output_tokens
     body["temperature"] = sampling.temperature
     if sampling.temperature > 0:
-        body["seed"] = (sampling.seed * 1_000_003 + request.index) % 2**63
+        body["seed"] = request_seed(sampling, request.index)
     for name in ("top_k", "top_p", "min_p", "repetition_penalty"):
         value = getattr(sampling, name)
         if value is not None:
@@ -51,6 +51,9 @@ def request_body(
     if sampling.ignore_eos:
         length = {"ignore_eos": True, "min_tokens": request.output_tokens}
         body |= {name: length[name] for name in options.ignore_eos_fields}
+    if request.stop:
+        own = body.get("stop") or []
+        body["stop"] = [*([own] if isinstance(own, str) else own), *request.stop]
     if options.return_token_ids:
         body["return_token_ids"] = True
     if stream_options is not None:

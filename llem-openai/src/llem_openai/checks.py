@@ -10,15 +10,13 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import attrs
 
+from llem.backends.check import Refusal, refused, sampling_refusals
 from llem.config.models import Experiment
 from llem.findings import Finding, finding
 from llem_openai.address import Address, elsewhere
 from llem_openai.config import OpenAIOptions, argv
 
 __all__ = ["findings", "sends_text"]
-
-#: Parameter and what is wrong with it.
-Refusal = tuple[str, str]
 
 COUNTED = "it would change what is counted: one request is one prompt and one answer"
 #: Fields of a request that are not for `extra_body`, and what to do instead.
@@ -60,7 +58,7 @@ def findings(options: OpenAIOptions, experiment: Experiment) -> Sequence[Finding
         *_requests(options, experiment),
         *_sampling(options, experiment),
     ]
-    found = [finding("backend_check", f"{path}: {message}", parameter=path) for path, message in refusals]
+    found = refused(refusals)
     if sends_text(options):
         message = "prompts are sent as text, so the server's prompt tokens may differ from the workload's"
         found.append(finding("prompt_as_text", message))
@@ -128,6 +126,4 @@ def _sampling(options: OpenAIOptions, experiment: Experiment) -> Iterator[Refusa
         yield "openai.ignore_eos_fields", "is empty, so the server would not learn of `sampling.ignore_eos: true`"
     if not sampling.ignore_eos and fields != attrs.fields(OpenAIOptions).ignore_eos_fields.default:
         yield "openai.ignore_eos_fields", "has no effect with `sampling.ignore_eos: false`"
-    for name in ("top_k", "top_p", "min_p"):
-        if sampling.temperature == 0 and getattr(sampling, name) is not None:
-            yield f"sampling.{name}", "has no effect at temperature 0 (greedy); leave it out or raise temperature"
+    yield from sampling_refusals(sampling)

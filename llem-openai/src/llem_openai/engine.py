@@ -27,6 +27,8 @@ __all__ = ["Dialect", "OpenAIEngine", "probe"]
 PROBE_TOKENS = 8
 PROBE = Request(index=0, token_ids=tuple(range(3, 11)), output_tokens=PROBE_TOKENS)
 PROBE_TEXT = "Once upon a time"
+#: Under which of these names servers tell how long prompt and answer may be together.
+CONTEXT = ("max_model_len", "context_length", "context_window")
 
 
 @attrs.frozen
@@ -193,6 +195,12 @@ class OpenAIEngine(Engine):
     def architecture(self) -> Architecture | None:
         """None: what the server has loaded, and in which formats, is not known here, whatever `model` says."""
         return None
+
+    def context_length(self) -> int | None:
+        """As the server's list of models tells it (vLLM, SGLang and others), else None."""
+        model = self._facts["model"]
+        told = next((model[name] for name in CONTEXT if model.get(name)), None)
+        return None if told is None else int(told)
 
     def memory(self) -> MemoryReading:
         """Not known: it is the server's."""

@@ -26,6 +26,7 @@ def llem_backends() -> Sequence[Reference]:
                 "token_times": "supported",
                 "memory": "unsupported",
                 "loglikelihood": "unsupported",
+                "stop": "supported",
             },
         )
     ]

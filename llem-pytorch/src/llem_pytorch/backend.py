@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from llem.backends.base import Backend, Holding, Placement, engine_settings
-from llem.backends.check import check_placed
 from llem.config.models import Experiment
 from llem.findings import Finding
 from llem.models.spec import ModelSpec
@@ -56,7 +55,6 @@ class PyTorchBackend(Backend):
             MachineError: no CUDA, or a package that the options need is missing.
             ExperimentFailed: out of memory (`code` "oom").
         """
-        check_placed(self, experiment, model, placement)
         from llem_pytorch.engine import PyTorchEngine
         from llem_pytorch.loading import load
         from llem_pytorch.process import ProcessSettings

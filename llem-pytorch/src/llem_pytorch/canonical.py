@@ -10,6 +10,7 @@ from typing import Any
 
 import attrs
 
+from llem.backends.base import DTYPE_BITS
 from llem.config.canonical import unset
 from llem.config.models import Experiment, Sampling
 from llem_pytorch.config import STATIC_CACHES, PyTorchOptions
@@ -31,7 +32,6 @@ DEFAULTS: dict[str, Any] = {
     "torch_compile_fullgraph": False,
     "merge_adapter": False,
 }
-_BITS = {"float32": 32.0, "float16": 16.0, "bfloat16": 16.0}
 
 
 def canonical(options: PyTorchOptions, experiment: Experiment) -> Experiment:
@@ -72,4 +72,4 @@ def weight_bits(options: PyTorchOptions, experiment: Experiment) -> float | None
     elsewhere = options.device_map is not None and not options.device_map.startswith("cuda")
     if options.load_in_4bit or options.load_in_8bit or elsewhere or getattr(options, "extra_model", None):
         return None
-    return _BITS.get(experiment.dtype)
+    return DTYPE_BITS.get(experiment.dtype)

@@ -11,8 +11,9 @@ from pathlib import Path
 
 import attrs
 
+from llem.backends.check import Refusal, adapter_refusals, refused, sampling_refusals
 from llem.config.models import Experiment
-from llem.findings import Finding, finding
+from llem.findings import Finding
 from llem.models.spec import ModelSpec
 from llem_pytorch.config import STATIC_CACHES, PyTorchOptions, QuantizedCache
 from llem_pytorch.extras import generation_faults, model_faults
@@ -20,9 +21,6 @@ from llem_pytorch.names import name_faults
 from llem_pytorch.speculation import speculation_faults
 
 __all__ = ["contradictions"]
-
-#: Parameter and what is wrong with it.
-Refusal = tuple[str, str]
 
 #: Details of quantisation, by what they belong to.
 OF_4BIT = ("bnb_4bit_compute_dtype", "bnb_4bit_quant_type", "bnb_4bit_use_double_quant", "bnb_4bit_quant_storage")
@@ -45,14 +43,14 @@ def contradictions(options: PyTorchOptions, experiment: Experiment, model: Model
         *_cache(options, experiment),
         *_decoding(options, experiment),
         *speculation_faults(options, experiment),
-        *_sampling(experiment),
+        *sampling_refusals(experiment.sampling),
         *_placement(options, experiment),
         *_adapter(options),
         *name_faults(options),
         *generation_faults(options, experiment, model),
         *model_faults(options, model),
     ]
-    return [finding("backend_check", f"{path}: {message}", parameter=path) for path, message in refusals]
+    return refused(refusals)
 
 
 def _installed(module: str) -> bool:
@@ -158,17 +156,6 @@ def _decoding(options: PyTorchOptions, experiment: Experiment) -> Iterator[Refus
         yield "pytorch.guidance_scale", "its second cache does not follow beams; leave num_beams at 1"
 
 
-def _sampling(experiment: Experiment) -> Iterator[Refusal]:
-    sampling = experiment.sampling
-    if sampling.repetition_penalty is not None and sampling.repetition_penalty <= 0:
-        yield "sampling.repetition_penalty", "must be above 0; 1 is no penalty"
-    if sampling.temperature > 0:
-        return
-    for name in ("top_k", "top_p", "min_p"):
-        if getattr(sampling, name) is not None:
-            yield f"sampling.{name}", "has no effect at temperature 0 (greedy); leave it out or raise temperature"
-
-
 def _placement(options: PyTorchOptions, experiment: Experiment) -> Iterator[Refusal]:
     for name in ("max_memory", "offload_folder", "offload_buffers"):
         if getattr(options, name) is not None and options.device_map is None:
@@ -187,13 +174,8 @@ def _adapter(options: PyTorchOptions) -> Iterator[Refusal]:
         return
     if not _installed("peft"):
         yield "pytorch.adapter", "needs peft: pip install 'llem-pytorch[lora]'"
-    folder = Path(options.adapter)
-    if folder.is_dir():
-        if not (folder / "adapter_config.json").is_file():
-            yield "pytorch.adapter", f"{options.adapter} holds no adapter_config.json, so it is no adapter"
-        if options.adapter_revision is not None:
-            yield "pytorch.adapter_revision", "a folder has no revisions; leave it out"
-    elif options.adapter.startswith((".", "/", "~")):
-        yield "pytorch.adapter", f"there is no folder {options.adapter}"
+    yield from adapter_refusals("pytorch.adapter", options.adapter)
+    if options.adapter_revision is not None and Path(options.adapter).is_dir():
+        yield "pytorch.adapter_revision", "a folder has no revisions; leave it out"
     if options.merge_adapter and (options.load_in_4bit or options.load_in_8bit):
         yield "pytorch.merge_adapter", "merging into quantised weights rounds the adapter away; leave it out"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import gc
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -9,10 +10,11 @@ from typing import Any
 import torch
 from transformers import GenerationConfig, PreTrainedModel
 
-from llem.backends.base import Completion, Engine, Likelihood, MemoryReading, Request, Scored
+from llem.backends.base import Completion, Engine, Likelihood, MemoryReading, Request, Scored, request_seed
 from llem.config.models import Experiment, Sampling
 from llem.errors import ConfigError
 from llem.models.spec import Architecture
+from llem.models.tokenizer import stops_at
 from llem_pytorch.architecture import architecture_of
 from llem_pytorch.config import STATIC_CACHES, PyTorchOptions
 from llem_pytorch.effective import effective_config, speculation
@@ -23,7 +25,7 @@ from llem_pytorch.loading import Loaded
 from llem_pytorch.memory import PeakMemory
 from llem_pytorch.process import ProcessSettings
 from llem_pytorch.speculation import drafting_settings
-from llem_pytorch.stopping import StopTexts
+from llem_pytorch.stopping import RequestStops, StopTexts
 
 __all__ = ["PyTorchEngine"]
 
@@ -63,6 +65,7 @@ class PyTorchEngine(Engine):
             self._stop = _stop_texts(loaded, options)
             self._config(sampling, 1)
         self._inputs = _generate_inputs(loaded, self._stop)
+        self._tokenizer = functools.cache(loaded.read_tokenizer)
 
     def generate(
         self, requests: Sequence[Request], sampling: Sampling, *, token_times: bool = False
@@ -75,8 +78,8 @@ class PyTorchEngine(Engine):
 
         Raises:
             ExperimentFailed: out of memory (`code` "oom").
-            ConfigError: more tokens than the model has positions, token times of a beam search, or settings that
-                transformers does not take.
+            ConfigError: more tokens than the model has positions, token times or stop texts of a beam search, or
+                settings that transformers does not take.
         """
         new_tokens = max(request.output_tokens for request in requests)
         ids, mask = left_padded(requests, self._ids.pad)
@@ -90,8 +93,9 @@ class PyTorchEngine(Engine):
         if token_times and config.num_beams > 1:
             raise ConfigError("beam search has no time per token", "leave token_times off or num_beams at 1")
         clock = TokenClock(len(requests)) if token_times else None
+        inputs = self._with_stops(requests, width, config)
         if config.do_sample:
-            torch.manual_seed((sampling.seed * 1_000_003 + requests[0].index) % 2**63)
+            torch.manual_seed(request_seed(sampling, requests[0].index))
         if self._stop is not None:
             self._stop.begin(width)
         with (
@@ -104,15 +108,30 @@ class PyTorchEngine(Engine):
                 attention_mask=mask.to(self._device),
                 generation_config=config,
                 streamer=clock,
-                **self._inputs,
+                **inputs,
             )
             # asked for logits or attention weights it gives them beside the tokens
             sequences = output if isinstance(output, torch.Tensor) else output.sequences
             rows = sequences[:, width:].tolist()
         times_ns = None if clock is None else clock.times_ns
-        return completions(
-            requests, rows, config.eos_token_id or (), times_ns, None if self._stop is None else self._stop.ends()
-        )
+        return completions(requests, rows, config.eos_token_id or (), times_ns, self._ends(requests, rows))
+
+    def _with_stops(self, requests: Sequence[Request], width: int, config: GenerationConfig) -> dict[str, Any]:
+        """Arguments of `model.generate` beside the tensors, with the stop texts of these requests."""
+        if not any(request.stop for request in requests):
+            return self._inputs
+        if config.num_beams > 1:
+            raise ConfigError("beam search does not end at texts", "leave num_beams at 1")
+        stops = RequestStops(requests, self._tokenizer(), width)
+        return {**self._inputs, "stopping_criteria": [*self._inputs.get("stopping_criteria", ()), stops]}
+
+    def _ends(self, requests: Sequence[Request], rows: Sequence[Sequence[int]]) -> list[int]:
+        """Per row the number of tokens after which a text ended it; 0 where none did."""
+        ends = [0] * len(rows) if self._stop is None else self._stop.ends() or [0] * len(rows)
+        for place, (request, row) in enumerate(zip(requests, rows, strict=True)):
+            own = stops_at(row, request.stop, self._tokenizer()) if request.stop else None
+            ends[place] = min(filter(None, (own, ends[place])), default=0)
+        return ends
 
     def loglikelihood(self, requests: Sequence[Scored]) -> Sequence[Likelihood]:
         """Of continuations given their contexts, by the model itself: `sampling` has no part in it.
@@ -148,6 +167,11 @@ class PyTorchEngine(Engine):
     def architecture(self) -> Architecture | None:
         """Sizes of the loaded model; None for kinds it would have to guess at (see `architecture_of`)."""
         return architecture_of(self.model)
+
+    def context_length(self) -> int | None:
+        """The model's positions, or a static cache that is shorter."""
+        known = [length for length in (self._positions, self._options.max_cache_len) if length is not None]
+        return min(known, default=None)
 
     def memory(self) -> MemoryReading:
         """Peak memory: PyTorch's allocator on GPUs, resident memory of the process on the CPU."""

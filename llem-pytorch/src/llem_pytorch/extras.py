@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import Iterator
 
+from llem.backends.check import Refusal
 from llem.config.models import Experiment
 from llem.models.spec import ModelSpec
 from llem_pytorch.config import PyTorchOptions
@@ -28,10 +29,8 @@ FILES = (
     "ignore_mismatched_sizes",
 )
 
-Fault = tuple[str, str]
 
-
-def generation_faults(options: PyTorchOptions, experiment: Experiment, model: ModelSpec) -> Iterator[Fault]:
+def generation_faults(options: PyTorchOptions, experiment: Experiment, model: ModelSpec) -> Iterator[Refusal]:
     """Fields of GenerationConfig that generation would not look at."""
     given, sampling = options.extra_generation or {}, experiment.sampling
     path = "pytorch.extra_generation"
@@ -54,7 +53,7 @@ def generation_faults(options: PyTorchOptions, experiment: Experiment, model: Mo
         yield from _stop_strings(options, model)
 
 
-def _stop_strings(options: PyTorchOptions, model: ModelSpec) -> Iterator[Fault]:
+def _stop_strings(options: PyTorchOptions, model: ModelSpec) -> Iterator[Refusal]:
     path = "pytorch.extra_generation.stop_strings"
     if model.source == "shape":
         yield path, "a shape has no tokenizer, so there is no text to find them in"
@@ -62,7 +61,7 @@ def _stop_strings(options: PyTorchOptions, model: ModelSpec) -> Iterator[Fault]:
         yield path, "does not work with beam search; leave num_beams at 1"
 
 
-def model_faults(options: PyTorchOptions, model: ModelSpec) -> Iterator[Fault]:
+def model_faults(options: PyTorchOptions, model: ModelSpec) -> Iterator[Refusal]:
     """Arguments of from_pretrained that loading this model would not look at."""
     given, path = options.extra_model or {}, "pytorch.extra_model"
     idle = {"shape": FILES, "folder": DOWNLOAD}.get(model.source, ())

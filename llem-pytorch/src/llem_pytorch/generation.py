@@ -133,7 +133,7 @@ def completions(
     rows: Sequence[Sequence[int]],
     eos: Sequence[int],
     times_ns: Sequence[int] | None,
-    stops: Sequence[int] | None = None,
+    stops: Sequence[int],
 ) -> list[Completion]:
     """Cut each row of generated ids to what its request asked for, and after the first id that is in `eos`.
 
@@ -141,7 +141,7 @@ def completions(
         stops: per row the number of tokens after which its text ended it; 0 where it did not.
     """
     done = []
-    for request, row, stop in zip(requests, rows, stops or [0] * len(requests), strict=True):
+    for request, row, stop in zip(requests, rows, stops, strict=True):
         tokens, reason = tuple(row[: request.output_tokens]), "length"
         if 0 < stop <= len(tokens):
             tokens, reason = tokens[:stop], "stop"

@@ -30,6 +30,7 @@ def llem_backends() -> Sequence[Reference]:
                 "memory": "supported",
                 "stream": "unsupported",
                 "loglikelihood": "supported",
+                "stop": "supported",
             },
             parameters="llem_pytorch.coverage:parameters",
         )

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Mapping
+import functools
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -25,6 +26,7 @@ from llem.config.models import Experiment
 from llem.errors import ConfigError, MachineError
 from llem.models.resolve import resolve_model
 from llem.models.spec import ModelSpec
+from llem.models.tokenizer import Tokenizer, load_tokenizer
 from llem_pytorch.adapter import with_adapter
 from llem_pytorch.config import PyTorchOptions
 from llem_pytorch.failures import load_failures, memory_failures
@@ -41,10 +43,13 @@ class Loaded:
     Attributes:
         model: see `load_model`.
         assistant: the model that drafts, where `assistant_model` names one.
-        tokenizers: of the model, and of an assistant of another vocabulary; only where something needs them.
+        read_tokenizer: gives llem's tokenizer of the model.
+        tokenizers: transformers' own, of the model and of an assistant of another vocabulary; only where something
+            needs them.
     """
 
     model: PreTrainedModel
+    read_tokenizer: Callable[[], Tokenizer]
     assistant: PreTrainedModel | None = None
     tokenizers: Mapping[str, PreTrainedTokenizerBase] = attrs.field(factory=dict)
 
@@ -52,10 +57,11 @@ class Loaded:
 def load(experiment: Experiment, options: PyTorchOptions, spec: ModelSpec, placement: Placement) -> Loaded:
     """The model and what goes with it. Raises as `load_model`, and ConfigError for a draft that does not fit."""
     model = load_model(experiment, options, spec, placement)
+    read = functools.partial(load_tokenizer, spec, trust_remote_code=experiment.trust_remote_code)
     extra = options.extra_generation or {}
     tokenizers = {"tokenizer": _tokenizer(experiment, spec)} if "stop_strings" in extra else {}
     if options.assistant_model is None:
-        return Loaded(model, None, tokenizers)
+        return Loaded(model, read, None, tokenizers)
     draft_spec = resolve_model(options.assistant_model, seed=experiment.weights_seed)
     draft_options = PyTorchOptions(attn_implementation=options.attn_implementation)
     draft = load_model(experiment, draft_options, draft_spec, placement)
@@ -80,7 +86,7 @@ def load(experiment: Experiment, options: PyTorchOptions, spec: ModelSpec, place
             f"pytorch.extra_generation.{unused[0]}: has no effect where both models have the same vocabulary",
             "leave it out",
         )
-    return Loaded(model, draft, tokenizers)
+    return Loaded(model, read, draft, tokenizers)
 
 
 def _tokenizer(experiment: Experiment, spec: ModelSpec) -> PreTrainedTokenizerBase:

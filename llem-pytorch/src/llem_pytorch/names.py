@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
+from llem.backends.check import Refusal
 from llem.backends.coverage import Reach
 from llem.backends.inventory import Inventory
 from llem.errors import nearest
@@ -160,10 +161,9 @@ NOT_FREE: Mapping[Reach, Mapping[str, Mapping[str, str]]] = {
 SECTIONS = {"GenerationConfig": "extra_generation", "from_pretrained": "extra_model"}
 
 #: Where in the configuration, and what is wrong there.
-Fault = tuple[str, str]
 
 
-def name_faults(options: PyTorchOptions) -> Iterator[Fault]:
+def name_faults(options: PyTorchOptions) -> Iterator[Refusal]:
     """What is wrong with names: unknown to transformers, typed, not free, or options that the installed one lacks."""
     for owner, section in SECTIONS.items():
         for name in getattr(options, section) or {}:

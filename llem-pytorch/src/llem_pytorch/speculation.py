@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from llem.backends.check import Refusal
 from llem.config.models import Experiment
 from llem.errors import ConfigError
 from llem.models.resolve import resolve_model
@@ -18,8 +19,6 @@ DRAFTING = ("num_assistant_tokens", "num_assistant_tokens_schedule", "assistant_
 #: As DRAFTING, where the drafting model has another vocabulary.
 LOOKBEHIND = ("assistant_lookbehind", "target_lookbehind")
 
-Fault = tuple[str, str]
-
 
 def drafting_settings(options: PyTorchOptions) -> dict[str, Any]:
     """What the drafting model's GenerationConfig must hold."""
@@ -28,7 +27,7 @@ def drafting_settings(options: PyTorchOptions) -> dict[str, Any]:
     return {**typed, **extra}
 
 
-def speculation_faults(options: PyTorchOptions, experiment: Experiment) -> Iterator[Fault]:
+def speculation_faults(options: PyTorchOptions, experiment: Experiment) -> Iterator[Refusal]:
     """What is wrong with speculation: without effect, several kinds of it, or where it does not work."""
     asked = [name for name in KINDS if getattr(options, name) is not None]
     by_model = options.assistant_model is not None or options.assistant_early_exit is not None

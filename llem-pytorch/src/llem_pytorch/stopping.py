@@ -1,4 +1,4 @@
-"""Texts that end a sequence, and after how many tokens they did."""
+"""Texts that end a sequence: those of the settings, and those of each request."""
 
 from __future__ import annotations
 
@@ -8,7 +8,13 @@ from typing import Any
 import torch
 from transformers import PreTrainedTokenizerBase, StoppingCriteria, StopStringCriteria
 
-__all__ = ["StopTexts"]
+from llem.backends.base import Request
+from llem.models.tokenizer import Tokenizer
+
+__all__ = ["RequestStops", "StopTexts"]
+
+#: Tokens that are read beside those that a text may have, since some begin or stand for no text by themselves.
+MARGIN = 4
 
 
 class StopTexts(StoppingCriteria):  # type: ignore[misc]
@@ -38,3 +44,25 @@ class StopTexts(StoppingCriteria):  # type: ignore[misc]
     def ends(self) -> list[int]:
         """Per row the tokens after which it ended, 0 where it did not."""
         return [] if self._ends is None else self._ends.tolist()
+
+
+class RequestStops(StoppingCriteria):  # type: ignore[misc]
+    """Ends each row at one of its own request's texts. It waits for the device at every step.
+
+    Where exactly a row ends is seen afterwards, by `llem.models.tokenizer.stops_at`: a step may bring several tokens.
+    """
+
+    def __init__(self, requests: Sequence[Request], tokenizer: Tokenizer, width: int) -> None:
+        self._texts = [request.stop for request in requests]
+        self._tokenizer, self._width = tokenizer, width
+        self._done = [False] * len(requests)
+        longest = max(len(text.encode()) for texts in self._texts for text in texts)
+        self._tail = longest + MARGIN
+
+    def __call__(self, input_ids: torch.Tensor, scores: Any, **kwargs: Any) -> torch.Tensor:
+        """Per row whether it ends."""
+        for row, tokens in enumerate(input_ids[:, self._width :][:, -self._tail :].tolist()):
+            if self._texts[row] and not self._done[row]:
+                said = self._tokenizer.decode(tokens, strict=False)
+                self._done[row] = any(text in said for text in self._texts[row])
+        return torch.tensor(self._done, device=input_ids.device)

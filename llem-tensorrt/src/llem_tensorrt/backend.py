@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from llem.backends.base import Backend, Holding, Placement, engine_settings
-from llem.backends.check import check_placed
 from llem.config.models import Experiment
 from llem.errors import MachineError
 from llem.findings import Finding
@@ -57,7 +56,6 @@ class TensorRTBackend(Backend):
                 "TensorRT-LLM runs on NVIDIA GPUs only, and there is none to use",
                 "check the driver with `llem doctor`, or use another backend",
             )
-        check_placed(self, experiment, model, placement)
         from llem_tensorrt.engine import TensorRTEngine
         from llem_tensorrt.loading import load_model
 

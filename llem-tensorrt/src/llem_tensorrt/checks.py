@@ -14,16 +14,14 @@ from typing import Any
 
 import attrs
 
+from llem.backends.check import Refusal, refused, sampling_refusals
 from llem.config.models import Experiment
-from llem.findings import Finding, finding
+from llem.findings import Finding
 from llem.models.spec import ModelSpec
 from llem_tensorrt.config import TensorRTOptions
 from llem_tensorrt.inventory import refused_extras
 
 __all__ = ["contradictions", "trtllm_sampler", "world_size"]
-
-#: Parameter and what is wrong with it.
-Refusal = tuple[str, str]
 
 BEAMS_ONLY = ("beam_search_diversity_rate", "length_penalty", "early_stopping")
 PENALTIES = ("presence_penalty", "frequency_penalty", "no_repeat_ngram_size")
@@ -56,7 +54,7 @@ def contradictions(options: TensorRTOptions, experiment: Experiment, model: Mode
         *_text(options, model),
         *refused_extras(options),
     ]
-    return [finding("backend_check", f"{path}: {message}", parameter=path) for path, message in refusals]
+    return refused(refusals)
 
 
 def world_size(options: TensorRTOptions) -> int:
@@ -216,15 +214,9 @@ def _adapter(options: TensorRTOptions) -> Iterator[Refusal]:
 
 def _sampling(options: TensorRTOptions, experiment: Experiment) -> Iterator[Refusal]:
     sampling = experiment.sampling
-    if sampling.repetition_penalty is not None and sampling.repetition_penalty <= 0:
-        yield "sampling.repetition_penalty", "must be above 0; 1 is no penalty"
-    if sampling.temperature > 0:
-        if sampling.top_p == 0:
-            yield "sampling.top_p", "0 makes TensorRT-LLM greedy; set temperature to 0 for that, or raise top_p"
-    else:
-        for name in ("top_k", "top_p", "min_p"):
-            if getattr(sampling, name) is not None:
-                yield f"sampling.{name}", "has no effect at temperature 0 (greedy); leave it out or raise temperature"
+    yield from sampling_refusals(sampling)
+    if sampling.temperature > 0 and sampling.top_p == 0:
+        yield "sampling.top_p", "0 makes TensorRT-LLM greedy; set temperature to 0 for that, or raise top_p"
     for name in ("top_p_decay", "top_p_min", "top_p_reset_ids"):
         if getattr(options, name) is not None and (sampling.temperature == 0 or sampling.top_p is None):
             yield f"tensorrt.{name}", "changes top_p; set sampling.top_p and a temperature above 0"

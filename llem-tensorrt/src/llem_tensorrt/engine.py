@@ -143,13 +143,18 @@ class TensorRTEngine(Engine):
         return [_likelihood(scored, output.context_logits) for scored, output in zip(requests, outputs, strict=True)]
 
     def _params(self, sampling: Sampling, request: Request) -> Any:
-        """SamplingParams of a request; greedy ones depend on its length alone and are made once."""
+        """SamplingParams of a request; greedy ones depend on its length and stop texts alone and are made once.
+
+        Raises ConfigError for stop texts of a shape, whose tokens are no text.
+        """
+        if request.stop and self._loaded.folder is not None:
+            raise ConfigError("stop texts need a tokenizer, and a shape has none", "use a real model")
         if sampling.temperature == 0:
-            return self._greedy(sampling, request.output_tokens)
+            return self._greedy(sampling, request.output_tokens, request.stop)
         return self._made(sampling, request)
 
-    def _params_of_length(self, sampling: Sampling, output_tokens: int) -> Any:
-        return self._made(sampling, Request(0, (), output_tokens))
+    def _params_of_length(self, sampling: Sampling, output_tokens: int, stop: tuple[str, ...]) -> Any:
+        return self._made(sampling, Request(0, (), output_tokens, stop))
 
     def _made(self, sampling: Sampling, request: Request) -> Any:
         arguments = sampling_arguments(self._options, sampling, request, self._ends)
@@ -162,6 +167,13 @@ class TensorRTEngine(Engine):
     def architecture(self) -> Architecture | None:
         """Sizes of an unquantised shape; None for everything that would be a guess (see `architecture_of`)."""
         return architecture_of(self._loaded.model, self._options, getattr(self.llm.args, "dtype", None))
+
+    def context_length(self) -> int | None:
+        """The limit that the engine was given, else the model's positions."""
+        told = getattr(self.llm.args, "max_seq_len", None) or (self._loaded.model.config or {}).get(
+            "max_position_embeddings"
+        )
+        return None if told is None else int(told)
 
     def memory(self) -> MemoryReading:
         """Not known: the engine computes in worker processes, and its cache takes a fixed share of what is free."""

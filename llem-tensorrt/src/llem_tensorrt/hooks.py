@@ -32,6 +32,7 @@ def llem_backends() -> Sequence[Reference]:
                 "token_times": "supported",
                 "stream": "supported",
                 "loglikelihood": "supported",
+                "stop": "supported",
                 "memory": "unsupported",
             },
             status=STATUS,

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from llem.backends.base import Holding
+from llem.backends.base import DTYPE_BITS, Holding
 from llem.config.models import Experiment
 from llem.models.spec import ModelSpec
 from llem_tensorrt.config import TensorRTOptions
 
 __all__ = ["holding"]
 
-_BITS = {"float32": 32.0, "float16": 16.0, "bfloat16": 16.0}
 #: Of the weights that an algorithm quantises; embeddings, which it leaves alone, and scales have more.
 _QUANTISED = {"FP8": 8.0, "FP8_BLOCK_SCALES": 8.0, "NVFP4": 4.0, "W4A16_AWQ": 4.0, "W4A8_AWQ": 4.0}
 
@@ -22,7 +21,7 @@ def holding(options: TensorRTOptions, experiment: Experiment, model: ModelSpec) 
     """
     cache = options.kv_cache_config
     known = model.source == "shape" and not options.extra
-    bits = _BITS.get(experiment.dtype) if options.quant_algo is None else _QUANTISED[options.quant_algo]
+    bits = DTYPE_BITS.get(experiment.dtype) if options.quant_algo is None else _QUANTISED[options.quant_algo]
     return Holding(
         weight_bits=bits if known else None, cache_bits=8.0 if cache is not None and cache.dtype == "fp8" else None
     )

@@ -6,7 +6,7 @@ from typing import Any
 
 import attrs
 
-from llem.backends.base import Request
+from llem.backends.base import Request, request_seed
 from llem.config.models import Sampling
 from llem.models.spec import ModelSpec
 from llem_tensorrt.config import SAMPLING, TensorRTOptions
@@ -58,7 +58,7 @@ def sampling_arguments(options: TensorRTOptions, sampling: Sampling, request: Re
         given |= {
             "temperature": sampling.temperature,
             "top_p": 1.0 if sampling.top_p is None else sampling.top_p,
-            "seed": (sampling.seed * 1_000_003 + request.index) % 2**63,
+            "seed": request_seed(sampling, request.index),
         }
         given |= {name: value for name in ("top_k", "min_p") if (value := getattr(sampling, name)) is not None}
     if sampling.repetition_penalty is not None:
@@ -69,4 +69,7 @@ def sampling_arguments(options: TensorRTOptions, sampling: Sampling, request: Re
     extra = dict(options.extra_sampling or {})
     if "stop_token_ids" in extra:
         extra["stop_token_ids"] = [*given.get("stop_token_ids", []), *extra["stop_token_ids"]]
+    if request.stop:
+        own = extra.get("stop") or []
+        extra["stop"] = [*([own] if isinstance(own, str) else own), *request.stop]
     return {**given, **extra}

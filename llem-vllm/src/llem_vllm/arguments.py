@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from llem.backends.base import request_seed
 from llem.config.models import Experiment, Sampling
 from llem.models.spec import ModelSpec
 from llem_vllm.config import COMPILATION, ENGINE, SAMPLING, SPECULATIVE, VllmOptions
@@ -62,13 +63,18 @@ def keeps_metrics(experiment: Experiment, options: VllmOptions) -> bool:
 
 
 def sampling_arguments(
-    options: VllmOptions, sampling: Sampling, output_tokens: int, index: int | None = None
+    options: VllmOptions,
+    sampling: Sampling,
+    output_tokens: int,
+    index: int | None = None,
+    stop: tuple[str, ...] = (),
 ) -> dict[str, Any]:
     """Keyword arguments of vLLM's SamplingParams. What `sampling` leaves None is off.
 
     Args:
         output_tokens: the most there are, and with `ignore_eos` the number there is.
         index: of the request, where it is seeded by itself.
+        stop: texts that end the request, beside those of the options.
     """
     arguments: dict[str, Any] = {
         "max_tokens": output_tokens,
@@ -83,8 +89,10 @@ def sampling_arguments(
     arguments |= {name: _plain(value) for name in SAMPLING if (value := getattr(options, name)) is not None}
     if "min_tokens" in arguments:
         arguments["min_tokens"] = min(arguments["min_tokens"], output_tokens)
+    if stop:
+        arguments |= {"stop": [*(options.stop or ()), *stop], "detokenize": True}
     if options.seed_per_request and index is not None:
-        arguments["seed"] = (sampling.seed * 1_000_003 + index) % 2**63
+        arguments["seed"] = request_seed(sampling, index)
     return arguments
 
 

@@ -6,7 +6,6 @@ from collections.abc import Hashable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from llem.backends.base import Backend, Holding, Placement, engine_settings
-from llem.backends.check import check_placed
 from llem.config.models import Experiment
 from llem.findings import Finding
 from llem.models.spec import ModelSpec
@@ -53,7 +52,6 @@ class VllmBackend(Backend):
             MachineError: the installed build of vLLM is for another device, or a package is missing.
             ExperimentFailed: out of memory (`code` "oom"), or the engine's process ended.
         """
-        check_placed(self, experiment, model, placement)
         environment = EngineEnvironment.apply(self.options)
         try:
             from llem_vllm.loading import check_platform, load_engine

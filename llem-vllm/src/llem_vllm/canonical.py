@@ -9,7 +9,7 @@ from typing import Any
 
 import attrs
 
-from llem.backends.base import Holding
+from llem.backends.base import DTYPE_BITS, Holding
 from llem.config.canonical import unset
 from llem.config.models import Experiment
 from llem_vllm.config import VllmOptions
@@ -49,7 +49,6 @@ DEFAULTS: dict[str, Any] = {
 }
 #: The same of `sampling`: what is None there goes to vLLM as these values.
 SAMPLING: dict[str, float] = {"top_p": 1.0, "min_p": 0.0, "repetition_penalty": 1.0}
-_BITS = {"float32": 32.0, "float16": 16.0, "bfloat16": 16.0}
 
 
 def canonical(options: VllmOptions, experiment: Experiment) -> Experiment:
@@ -73,7 +72,7 @@ def holding(options: VllmOptions, experiment: Experiment) -> Holding:
     elsewhere = options.quantization is not None or options.cpu_offload_gb or options.extra
     eight = (options.kv_cache_dtype or "").startswith("fp8")
     return Holding(
-        weight_bits=None if elsewhere else _BITS.get(experiment.dtype),
-        cache_bits=8.0 if eight else _BITS.get(options.kv_cache_dtype or ""),
+        weight_bits=None if elsewhere else DTYPE_BITS.get(experiment.dtype),
+        cache_bits=8.0 if eight else DTYPE_BITS.get(options.kv_cache_dtype or ""),
         copies=1 if options.enable_expert_parallel else options.data_parallel_size or 1,
     )

@@ -7,19 +7,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 
+from llem.backends.check import Refusal, adapter_refusals, refused, sampling_refusals
 from llem.config.models import Experiment
-from llem.findings import Finding, finding
+from llem.findings import Finding
 from llem.models.spec import ModelSpec
 from llem_vllm.config import COMPILATION, VllmOptions
 from llem_vllm.inventory import known
 from llem_vllm.names import name_faults
 
 __all__ = ["contradictions", "gpus_needed"]
-
-#: Parameter and what is wrong with it.
-Refusal = tuple[str, str]
 
 #: Head sizes that the attention kernel of vLLM's CPU build has.
 CPU_HEAD_SIZES = (32, 64, 80, 96, 112, 128, 160, 192, 224, 256, 512)
@@ -59,10 +56,11 @@ def contradictions(options: VllmOptions, experiment: Experiment, model: ModelSpe
         *_speculation(options, experiment),
         *_decoding(options, experiment),
         *_beams(options, experiment),
+        *sampling_refusals(experiment.sampling),
         *_sampling(experiment),
         *_serving(options, experiment),
     ]
-    return [finding("backend_check", f"{path}: {message}", parameter=path) for path, message in refusals]
+    return refused(refusals)
 
 
 def gpus_needed(options: VllmOptions) -> int:
@@ -166,12 +164,7 @@ def _adapter(options: VllmOptions) -> Iterator[Refusal]:
             if name in options.extra:
                 yield f"vllm.extra.{name}", "has no effect without `vllm.adapter`"
         return
-    folder = Path(options.adapter)
-    if folder.is_dir():
-        if not (folder / "adapter_config.json").is_file():
-            yield "vllm.adapter", f"{options.adapter} holds no adapter_config.json, so it is no adapter"
-    elif options.adapter.startswith((".", "/", "~")):
-        yield "vllm.adapter", f"there is no folder {options.adapter}"
+    yield from adapter_refusals("vllm.adapter", options.adapter)
 
 
 def _speculation(options: VllmOptions, experiment: Experiment) -> Iterator[Refusal]:
@@ -238,17 +231,10 @@ def _beams(options: VllmOptions, experiment: Experiment) -> Iterator[Refusal]:
 
 def _sampling(experiment: Experiment) -> Iterator[Refusal]:
     sampling = experiment.sampling
-    if sampling.repetition_penalty is not None and sampling.repetition_penalty <= 0:
-        yield "sampling.repetition_penalty", "must be above 0; 1 is no penalty"
     if sampling.top_p == 0:
         yield "sampling.top_p", "must be above 0; use temperature 0 for the most likely token"
     if 0 < sampling.temperature < 0.01:
         yield "sampling.temperature", "vLLM raises values below 0.01 to 0.01; use 0 or at least 0.01"
-    if sampling.temperature > 0:
-        return
-    for name in ("top_k", "top_p", "min_p"):
-        if getattr(sampling, name) is not None:
-            yield f"sampling.{name}", "has no effect at temperature 0 (greedy); leave it out or raise temperature"
 
 
 def _serving(options: VllmOptions, experiment: Experiment) -> Iterator[Refusal]:

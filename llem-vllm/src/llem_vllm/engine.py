@@ -100,6 +100,16 @@ class VllmEngine(Engine):
                 told["model_config"]["served_model_name"] = self._loaded.spec.name
         return told
 
+    def _check_stop(self, requests: Sequence[Request]) -> None:
+        """Raises ConfigError for stop texts where nothing makes text of tokens: vLLM would take no notice of them."""
+        if any(request.stop for request in requests) and self._config.model_config.skip_tokenizer_init:
+            hint = "a shape has none; for a real model set `sampling.ignore_eos: false`, with which it is loaded"
+            raise ConfigError("stop texts need the model's tokenizer, which vLLM was loaded without", hint)
+
+    def context_length(self) -> int | None:
+        """vLLM's own limit."""
+        return int(self._config.model_config.max_model_len)
+
     def _weights(self) -> str:
         if self._loaded.spec.source != "shape":
             return "real" if self._config.load_config.load_format != "dummy" else "dummy"
@@ -175,12 +185,16 @@ class OfflineEngine(VllmEngine):
 
         Raises:
             ExperimentFailed: out of memory (`code` "oom"), or the engine's process died.
-            ConfigError: a prompt that does not fit, or token times of a beam search.
+            ConfigError: a prompt that does not fit, stop texts without a tokenizer, or token times or stop texts of a
+                beam search.
         """
+        self._check_stop(requests)
         with run_failures(f"generating for {len(requests)} requests"):
             if (self._options.beam_width or 1) > 1:
                 if token_times:
                     raise ConfigError("beam search has no time per token", "leave token_times off or beam_width at 1")
+                if any(request.stop for request in requests):
+                    raise ConfigError("beam search does not end at texts", "leave beam_width at 1")
                 return self._search(requests, sampling)
             if token_times:
                 return self._timed(requests, sampling)

@@ -31,6 +31,7 @@ def llem_backends() -> Sequence[Reference]:
                 "memory": "supported",
                 "stream": "supported",
                 "loglikelihood": "supported",
+                "stop": "supported",
             },
             parameters="llem_vllm.coverage:parameters",
         )

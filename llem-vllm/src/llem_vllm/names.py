@@ -7,6 +7,7 @@ from typing import Any
 
 import attrs
 
+from llem.backends.check import Refusal
 from llem.backends.inventory import Inventory
 from llem.errors import nearest
 from llem_vllm.config import COMPILATION, ENGINE, SAMPLING, SPECULATIVE, VllmOptions
@@ -80,10 +81,9 @@ OWNED_SPECULATIVE: Mapping[str, str] = {
 SHARED = {"compilation_config": COMPILATION, "speculative_config": SPECULATIVE}
 
 #: Where in the configuration, and what is wrong there.
-Fault = tuple[str, str]
 
 
-def name_faults(options: VllmOptions, known: Inventory) -> Iterator[Fault]:
+def name_faults(options: VllmOptions, known: Inventory) -> Iterator[Refusal]:
     """What is wrong with names: unknown to vLLM, typed, llem's own, or typed here and unknown to this version."""
     yield from _unknown_options(options, known)
     engine, sampling = known.fields["EngineArgs"], known.fields["SamplingParams"]
@@ -115,7 +115,7 @@ def _section(
     typed: set[str],
     owned: Mapping[str, str],
     known: Inventory,
-) -> Iterator[Fault]:
+) -> Iterator[Refusal]:
     for name in given:
         if name in typed:
             yield f"{path}.{name}", f"has a setting of its own: set `vllm.{name}`"
@@ -129,7 +129,7 @@ def _section(
             yield f"{path}.{name}", f"vLLM {known.version} has no such parameter{hint}"
 
 
-def _unknown_options(options: VllmOptions, known: Inventory) -> Iterator[Fault]:
+def _unknown_options(options: VllmOptions, known: Inventory) -> Iterator[Refusal]:
     """Typed options that are set and that the installed version does not have."""
     sections = {
         "EngineArgs": {name: name for name in ENGINE},

@@ -20,7 +20,7 @@ __all__ = ["SamplingCache", "completion", "request_metrics"]
 
 
 class SamplingCache:
-    """SamplingParams by setting and number of tokens, so that a batch costs a look-up and no validation.
+    """SamplingParams by setting, number of tokens and stop texts, so that a batch costs a look-up and no validation.
 
     Raises ConfigError on construction for values of `extra_sampling` that are not of vLLM's types.
     """
@@ -28,23 +28,22 @@ class SamplingCache:
     def __init__(self, options: VllmOptions, kind: RequestOutputKind) -> None:
         self._options = attrs.evolve(options, extra_sampling=_typed(options.extra_sampling))
         self._kind = kind
-        self._made: dict[tuple[Sampling, int], SamplingParams] = {}
+        self._made: dict[tuple[Sampling, int, tuple[str, ...]], SamplingParams] = {}
 
     def get(self, request: Request, sampling: Sampling) -> SamplingParams:
         """Raises ConfigError for what vLLM refuses."""
         if self._options.seed_per_request:
-            return self._make(sampling, request.output_tokens, request.index)
-        key = (sampling, request.output_tokens)
+            return self._make(sampling, request, request.index)
+        key = (sampling, request.output_tokens, request.stop)
         made = self._made.get(key)
         if made is None:
-            made = self._made[key] = self._make(sampling, request.output_tokens, None)
+            made = self._made[key] = self._make(sampling, request, None)
         return made
 
-    def _make(self, sampling: Sampling, output_tokens: int, index: int | None) -> SamplingParams:
+    def _make(self, sampling: Sampling, request: Request, index: int | None) -> SamplingParams:
+        arguments = sampling_arguments(self._options, sampling, request.output_tokens, index, request.stop)
         try:
-            return SamplingParams(
-                **sampling_arguments(self._options, sampling, output_tokens, index), output_kind=self._kind
-            )
+            return SamplingParams(**arguments, output_kind=self._kind)
         except (ValueError, TypeError) as error:
             raise ConfigError(
                 f"vLLM refuses the sampling parameters: {error}", "change the one that the message names"

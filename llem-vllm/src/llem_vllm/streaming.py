@@ -42,6 +42,7 @@ class ServingEngine(VllmEngine):
 
     async def stream(self, request: Request, sampling: Sampling) -> AsyncIterator[Chunk]:  # type: ignore[override]
         """Run one request among others and yield its tokens as they arrive; closing it aborts the request."""
+        self._check_stop([request])
         self._serve(asyncio.get_running_loop())
         outputs = self._request(request.token_ids, self._delta.get(request, sampling))
         try:
@@ -58,6 +59,7 @@ class ServingEngine(VllmEngine):
         self, requests: Sequence[Request], sampling: Sampling, *, token_times: bool = False
     ) -> Sequence[Completion]:
         """Send a batch at once and wait for all of it; see `llem.backends.base.Engine.generate`."""
+        self._check_stop(requests)
         with run_failures(f"generating for {len(requests)} requests"):
             return self._run(self._gather([self._complete(one, sampling, token_times) for one in requests]))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import json
 import time
@@ -71,3 +72,17 @@ def test_negative_delay_is_refused() -> None:
     """Time does not run backwards."""
     with pytest.raises(ValueError, match="must be between 0"):
         EchoOptions(token_seconds=-1)
+
+
+def test_stop_texts_end_an_answer() -> None:
+    """With the token that completes one; a stream ends there too, and its last chunk says why."""
+    request = Request(0, tuple(b"abcdef"), 20, stop=("zz", "de"))
+    engine = load()
+    [done] = engine.generate([request], Sampling(), token_times=True)
+
+    async def streamed():
+        return [chunk async for chunk in engine.stream(request, Sampling())]
+
+    chunks = asyncio.run(streamed())
+    assert (bytes(done.token_ids), done.finish_reason, len(done.token_times_ns)) == (b"abcde", "stop", 5)
+    assert [chunk.finish_reason for chunk in chunks] == [None] * 4 + ["stop"]

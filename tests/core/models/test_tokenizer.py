@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from llem.errors import ConfigError, MachineError
 from llem.models.resolve import resolve_model
 from llem.models.spec import ModelSpec
-from llem.models.tokenizer import ByteTokenizer, load_tokenizer
+from llem.models.tokenizer import ByteTokenizer, load_tokenizer, stops_at
 
 WORDS = ["[UNK]", "<s>", "</s>", "user", ":", "assistant", "hello", "world", "on"]
 TEMPLATE = (
@@ -52,6 +52,26 @@ def test_ids_beyond_bytes_have_no_text() -> None:
     assert ByteTokenizer(512).decode([0xC3]) == "\ufffd"
     with pytest.raises(ConfigError, match="token 300 of a `shape:` model stands for no text"):
         ByteTokenizer(512).decode([97, 300])
+
+
+def test_ids_beyond_bytes_are_marked_where_that_will_do() -> None:
+    """Not strict, an id that stands for no text is one replacement character, and the rest is told."""
+    assert ByteTokenizer(512).decode([97, 300, 98], strict=False) == "a\ufffdb"
+
+
+def test_bytes_have_no_special_tokens() -> None:
+    """Nothing begins or ends a text, so it is encoded in one way."""
+    tokenizer = ByteTokenizer(512)
+    assert (tokenizer.bos_token_id, tokenizer.eos_token_id) == (None, None)
+    assert tokenizer.encode("ab", special_tokens=False) == tokenizer.encode("ab")
+
+
+@pytest.mark.parametrize(
+    ("stop", "count"), [(("lo",), 5), (("z", "l"), 3), (("hello",), 5), (("z",), None), ((), None)]
+)
+def test_an_answer_ends_at_the_token_that_completes_a_text(stop: tuple[str, ...], count: int | None) -> None:
+    """The first text that is whole counts; a text over several tokens ends with its last one."""
+    assert stops_at(list(b"hello"), stop, ByteTokenizer(512)) == count
 
 
 def test_byte_vocabulary_must_hold_all_bytes() -> None:

@@ -141,7 +141,26 @@ class ZeroWeightBytes(EchoEngine):
         return Architecture(9, 9, 1, 4, 2, 8, 32, VOCAB, 0, 8)
 
 
+class StopsIgnored(EchoEngine):
+    def generate(self, requests: Sequence[Request], sampling: Sampling, **more: Any) -> Sequence[Completion]:
+        return super().generate([attrs.evolve(one, stop=()) for one in requests], sampling, **more)
+
+
+class StopCutOff(EchoEngine):
+    def generate(self, requests: Sequence[Request], sampling: Sampling, **more: Any) -> Sequence[Completion]:
+        made = super().generate(requests, sampling, **more)
+        return [attrs.evolve(c, token_ids=c.token_ids[:-1]) if c.finish_reason == "stop" else c for c in made]
+
+
+class NoContext(EchoEngine):
+    def context_length(self) -> int | None:
+        return 0
+
+
 ENGINES = [
+    (StopsIgnored, "test_stop_texts"),
+    (StopCutOff, "test_stop_texts"),
+    (NoContext, "test_context_length"),
     (OneTooFew, "test_counts_are_exact"),
     (PromptIncluded, "test_counts_are_exact"),
     (PaddedToTheLongest, "test_counts_are_exact"),
@@ -163,9 +182,9 @@ ENGINES = [
 
 
 def _run(check: str, engine: Engine, **reference: Any) -> None:
-    kit = EchoKit(**{"capabilities": {"token_times": "supported"}, **reference})
+    kit = EchoKit(**{"capabilities": {"token_times": "supported", "stop": "supported"}, **reference})
     method = getattr(kit, check)
-    wanted = {"engine": engine, "requests": REQUESTS, "vocab_size": VOCAB}
+    wanted = {"engine": engine, "model": MODEL, "requests": REQUESTS, "vocab_size": VOCAB}
     names = method.__code__.co_varnames[1 : method.__code__.co_argcount]
     method(**{name: wanted[name] for name in names})
 
@@ -173,9 +192,9 @@ def _run(check: str, engine: Engine, **reference: Any) -> None:
 @pytest.mark.parametrize(("engine", "check"), ENGINES, ids=lambda value: getattr(value, "__name__", value))
 def test_faulty_engine_is_caught(engine: type[EchoEngine], check: str) -> None:
     """The check passes for the right engine and fails for the faulty one."""
-    _run(check, EchoEngine(EchoOptions(token_seconds=0.001)))
+    _run(check, EchoEngine(EchoOptions(token_seconds=0.001), MODEL))
     with pytest.raises((*FAILED, ValueError)):
-        _run(check, engine(EchoOptions(token_seconds=0.001)))
+        _run(check, engine(EchoOptions(token_seconds=0.001), MODEL))
 
 
 def test_undeclared_token_times_are_caught() -> None:
@@ -482,7 +501,7 @@ def test_failures_show_under_pytest(pytester: pytest.Pytester) -> None:
             name = "wrong"
 
             def load(self, *args):
-                return Engine(self.options)
+                return Engine(self.options, args[1])
         """,
         test_wrong="""
         from llem.plugins import Reference
@@ -491,9 +510,9 @@ def test_failures_show_under_pytest(pytester: pytest.Pytester) -> None:
         class TestWrong(BackendConformance):
             def reference(self):
                 return Reference("wrong", "wrong:Wrong", config="llem.backends.echo:EchoOptions", summary="Wrong.",
-                                 capabilities={"token_times": "supported"})
+                                 capabilities={"token_times": "supported", "stop": "supported"})
         """,
     )
     result = pytester.runpytest_subprocess("-p", "no:cacheprovider", "--import-mode=prepend")
-    result.assert_outcomes(failed=1, passed=21)
+    result.assert_outcomes(failed=1, passed=23)
     result.stdout.fnmatch_lines(["*test_effective_config*", "*'devices': [[]0, 1[]]*"])

@@ -13,6 +13,7 @@ from llem.findings import Finding
 from llem.models.spec import Architecture, ModelSpec
 
 __all__ = [
+    "DTYPE_BITS",
     "Backend",
     "Chunk",
     "Completion",
@@ -24,7 +25,11 @@ __all__ = [
     "Request",
     "Scored",
     "engine_settings",
+    "request_seed",
 ]
+
+#: Bits of a number in each format that an experiment can name.
+DTYPE_BITS: Mapping[str, float] = {"float32": 32.0, "float16": 16.0, "bfloat16": 16.0}
 
 #: Settings that say what is asked of an engine and how that is measured, and not how the engine is made.
 NOT_OF_THE_ENGINE = frozenset(
@@ -56,6 +61,11 @@ def engine_settings(experiment: Experiment, *, but: Collection[str] = ()) -> str
     return repr((kind, settings))
 
 
+def request_seed(sampling: Sampling, index: int) -> int:
+    """The seed of one request by itself, the same with every engine that seeds requests: 0 … 2^63 - 1."""
+    return (sampling.seed * 1_000_003 + index) % 2**63
+
+
 @attrs.frozen
 class Request:
     """One prompt as token ids, and how many tokens to make of it.
@@ -63,12 +73,15 @@ class Request:
     Attributes:
         index: position in the workload's endless, seeded sequence.
         token_ids: the prompt; never empty.
-        output_tokens: tokens to generate (exactly, with `ignore_eos`).
+        output_tokens: tokens to generate (exactly, with `ignore_eos` and no `stop`).
+        stop: texts that end the answer: it ends with the token that completes the first of them, and its finish reason
+            is "stop". Capability `stop`.
     """
 
     index: int
     token_ids: tuple[int, ...]
     output_tokens: int
+    stop: tuple[str, ...] = ()
 
 
 @attrs.frozen
@@ -185,7 +198,7 @@ class Engine(ABC):
         """Run one batch; return when every token is in host memory.
 
         Completions come in the order of the requests. Raises MemoryError (or the engine's own out-of-memory error)
-        when the batch does not fit.
+        when the batch does not fit; ConfigError for requests with `stop` where it cannot honour them.
         """
 
     def stream(self, request: Request, sampling: Sampling) -> AsyncIterator[Chunk]:
@@ -207,6 +220,10 @@ class Engine(ABC):
     @abstractmethod
     def architecture(self) -> Architecture | None:
         """Sizes of the loaded model, for operations and bytes per token; None when unknown."""
+
+    def context_length(self) -> int | None:
+        """How many tokens a prompt and its answer may have together; None where the engine does not tell."""
+        return None
 
     @abstractmethod
     def memory(self) -> MemoryReading:
@@ -280,4 +297,7 @@ class Backend(ABC):
 
     @abstractmethod
     def load(self, experiment: Experiment, model: ModelSpec, placement: Placement) -> Engine:
-        """Load the model. Raises LlemError for what the user can mend."""
+        """Load the model, once `check` has taken the experiment with the device that `placement` names.
+
+        Raises LlemError for what the user can mend.
+        """

@@ -1,19 +1,47 @@
-"""What a backend says of a configuration before anything is loaded."""
+"""What a backend says of a configuration before anything is loaded, and what backends refuse alike."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
 
 import attrs
 
 from llem.backends.base import Backend, Placement
-from llem.config.models import Experiment
+from llem.config.models import Experiment, Sampling
 from llem.errors import ConfigError, Problem
-from llem.findings import Finding
+from llem.findings import Finding, finding
 from llem.models.spec import ModelSpec
 from llem.plugins.registry import Registry
 
-__all__ = ["check_backend", "check_placed"]
+__all__ = ["Refusal", "adapter_refusals", "check_backend", "check_placed", "refused", "sampling_refusals"]
+
+#: Parameter and what is wrong with it.
+Refusal = tuple[str, str]
+
+
+def refused(refusals: Iterable[Refusal]) -> list[Finding]:
+    """What a backend's `check` returns for them: findings `backend_check`, each with its parameter."""
+    return [finding("backend_check", f"{path}: {message}", parameter=path) for path, message in refusals]
+
+
+def sampling_refusals(sampling: Sampling) -> Iterator[Refusal]:
+    """Settings of `sampling` that no engine can follow: a penalty that divides by 0, a choice that greedy ignores."""
+    if sampling.repetition_penalty is not None and sampling.repetition_penalty <= 0:
+        yield "sampling.repetition_penalty", "must be above 0; 1 is no penalty"
+    for name in ("top_k", "top_p", "min_p"):
+        if sampling.temperature == 0 and getattr(sampling, name) is not None:
+            yield f"sampling.{name}", "has no effect at temperature 0 (greedy); leave it out or raise temperature"
+
+
+def adapter_refusals(path: str, adapter: str) -> Iterator[Refusal]:
+    """An adapter by the name of a folder that is none, or holds none. Any other name may be one of a hub."""
+    folder = Path(adapter)
+    if folder.is_dir():
+        if not (folder / "adapter_config.json").is_file():
+            yield path, f"{adapter} holds no adapter_config.json, so it is no adapter"
+    elif adapter.startswith((".", "/", "~")):
+        yield path, f"there is no folder {adapter}"
 
 
 def check_backend(
@@ -32,9 +60,9 @@ def check_backend(
     _check_stream(experiment, registry)
     backend = registry.load("backend", experiment.backend, unmet=unmet)(experiment.options)
     found: Sequence[Finding] = backend.check(experiment, model)
-    refused = tuple(_problem(one, experiment.backend) for one in found if one.severity == "error")
-    if refused:
-        raise ConfigError(f"the {experiment.backend} backend refuses this configuration", problems=refused)
+    problems = tuple(_problem(one, experiment.backend) for one in found if one.severity == "error")
+    if problems:
+        raise ConfigError(f"the {experiment.backend} backend refuses this configuration", problems=problems)
     return [one for one in found if one.severity != "error"]
 
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import itertools
 import math
 import time
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any, ClassVar
 
 import attrs
@@ -26,8 +27,10 @@ from llem.backends.base import (
 )
 from llem.config.fields import DAY_S, between, option
 from llem.config.models import Experiment, Sampling
+from llem.errors import LlemError
 from llem.findings import Finding
 from llem.models.spec import Architecture, ModelSpec
+from llem.models.tokenizer import Tokenizer, load_tokenizer, stops_at
 
 __all__ = ["EchoBackend", "EchoEngine", "EchoOptions"]
 
@@ -50,32 +53,47 @@ class EchoOptions:
 class EchoEngine(Engine):
     """Answers each request with its own prompt, over and over, to the asked length.
 
-    It computes nothing, so dtype, device and sampling have no effect on it; `effective_config` says so.
+    It computes nothing, so dtype, device and sampling have no effect on it; `effective_config` says so. Of the model it
+    takes the tokenizer alone, where a request has stop texts.
     """
 
-    def __init__(self, options: EchoOptions) -> None:
+    def __init__(self, options: EchoOptions, model: ModelSpec | None = None) -> None:
         self.options = options
+        self._model = model
+
+    @functools.cached_property
+    def _tokenizer(self) -> Tokenizer:
+        if self._model is None:
+            raise LlemError("this echo was made without a model, so it knows no text", code="bug")
+        return load_tokenizer(self._model)
+
+    def _answer(self, request: Request) -> tuple[tuple[int, ...], str]:
+        """Tokens, and why they end."""
+        tokens = tuple(itertools.islice(itertools.cycle(request.token_ids), request.output_tokens))
+        end = stops_at(tokens, request.stop, self._tokenizer) if request.stop else None
+        return (tokens, "length") if end is None else (tokens[:end], "stop")
 
     def generate(
         self, requests: Sequence[Request], sampling: Sampling, *, token_times: bool = False
     ) -> Sequence[Completion]:
-        times = self._step(max((request.output_tokens for request in requests), default=0))
+        answers = [self._answer(request) for request in requests]
+        times = self._step(max((len(tokens) for tokens, _ in answers), default=0))
         return [
             Completion(
                 index=request.index,
-                token_ids=tuple(_echo(request)),
-                finish_reason="length",
-                token_times_ns=times[: request.output_tokens] if token_times else None,
+                token_ids=tokens,
+                finish_reason=reason,
+                token_times_ns=times[: len(tokens)] if token_times else None,
             )
-            for request in requests
+            for request, (tokens, reason) in zip(requests, answers, strict=True)
         ]
 
     async def stream(self, request: Request, sampling: Sampling) -> AsyncIterator[Chunk]:
         """As many requests at once as are sent: each waits by itself, as if no other were there."""
-        for number, token in enumerate(_echo(request), start=1):
+        tokens, reason = self._answer(request)
+        for number, token in enumerate(tokens, start=1):
             await asyncio.sleep(self.options.token_seconds)
-            reason = "length" if number == request.output_tokens else None
-            yield Chunk(1, time.monotonic_ns(), (token,), reason)
+            yield Chunk(1, time.monotonic_ns(), (token,), reason if number == len(tokens) else None)
 
     def loglikelihood(self, requests: Sequence[Scored]) -> Sequence[Likelihood]:
         """As if the token that the echo would give had the probability 1/2, and all others shared the rest."""
@@ -101,11 +119,6 @@ class EchoEngine(Engine):
 
     def close(self) -> None:
         return None
-
-
-def _echo(request: Request) -> Iterator[int]:
-    """The prompt over and over, to the asked length."""
-    return itertools.islice(itertools.cycle(request.token_ids), request.output_tokens)
 
 
 def _likelihood(request: Scored) -> Likelihood:
@@ -135,4 +148,4 @@ class EchoBackend(Backend):
         return engine_settings(experiment, but=("sampling", "token_times", "load.kind"))
 
     def load(self, experiment: Experiment, model: ModelSpec, placement: Placement) -> Engine:
-        return EchoEngine(self.options)
+        return EchoEngine(self.options, model)

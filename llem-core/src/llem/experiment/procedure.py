@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Mapping
 
 import attrs
 
-from llem.backends.check import check_backend
+from llem.backends.check import check_backend, check_placed
 from llem.devices.nvml import Nvml
 from llem.experiment.batches import Batches
 from llem.experiment.engine_process import EngineProcess
@@ -67,6 +67,7 @@ def load(session: Session) -> None:
     if session.backend is None:
         check(session)
     assert session.backend is not None
+    check_placed(session.backend, session.experiment, session.model, process.placement)
     process.engine = session.backend.load(session.experiment, session.model, process.placement)
     process.load_s = time.monotonic() - start
     if process.tenants is not None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Sequence
 from typing import Any, NoReturn, Protocol
 
 from llem.errors import ConfigError, MachineError
 from llem.models.spec import ModelSpec
 
-__all__ = ["ByteTokenizer", "HubTokenizer", "Tokenizer", "load_tokenizer"]
+__all__ = ["ByteTokenizer", "HubTokenizer", "Tokenizer", "load_tokenizer", "stops_at"]
 
 #: Some templates state the date and take it under this name; a fixed one keeps prompts the same from day to day.
 CHAT_DATE = "26 Jul 2024"
@@ -25,18 +26,25 @@ class Tokenizer(Protocol):
     def chat_template(self) -> str | None:
         """The template `encode_chat` applies, for the record; None where there is none."""
 
-    def encode(self, text: str) -> list[int]:
+    @property
+    def bos_token_id(self) -> int | None:
+        """The token that begins a text; None where the model has none."""
+
+    @property
+    def eos_token_id(self) -> int | None:
+        """The token that ends a text; None where the model has none."""
+
+    def encode(self, text: str, *, special_tokens: bool = True) -> list[int]:
         """Token ids of a plain prompt, as the model's tokenizer makes them by default.
 
         That includes the special tokens it adds by itself (for most models a beginning-of-sequence token), because
-        this is what the model is given in use.
+        this is what the model is given in use. Without `special_tokens` they are those of the text alone.
         """
 
-    def decode(self, token_ids: Sequence[int]) -> str:
-        """The text of token ids without special tokens, for an engine that takes text only; encoding it again may give
-        other ids.
+    def decode(self, token_ids: Sequence[int], *, strict: bool = True) -> str:
+        """The text of token ids without special tokens; encoding it again may give other ids.
 
-        Raises ConfigError for an id that stands for no text.
+        Raises ConfigError for an id that stands for no text; not `strict`, it is replaced by U+FFFD.
         """
 
     def encode_chat(self, user: str) -> list[int]:
@@ -68,11 +76,21 @@ class ByteTokenizer:
     def chat_template(self) -> str | None:
         return None
 
-    def encode(self, text: str) -> list[int]:
+    @property
+    def bos_token_id(self) -> int | None:
+        return None
+
+    @property
+    def eos_token_id(self) -> int | None:
+        return None
+
+    def encode(self, text: str, *, special_tokens: bool = True) -> list[int]:
         return list(text.encode("utf-8"))
 
-    def decode(self, token_ids: Sequence[int]) -> str:
-        if max(token_ids, default=0) > 255:
+    def decode(self, token_ids: Sequence[int], *, strict: bool = True) -> str:
+        if not strict:  # 0xff stands in no UTF-8
+            token_ids = [min(token, 255) for token in token_ids]
+        elif max(token_ids, default=0) > 255:
             raise ConfigError(
                 f"token {max(token_ids)} of a `shape:` model stands for no text",
                 "give the engine token ids, or use a workload that reads text",
@@ -101,10 +119,22 @@ class HubTokenizer:
         template = self._tokenizer.chat_template
         return template if isinstance(template, str) else None
 
-    def encode(self, text: str) -> list[int]:
-        return [int(token) for token in self._tokenizer.encode(text)]
+    @property
+    def bos_token_id(self) -> int | None:
+        return self._special("bos_token_id")
 
-    def decode(self, token_ids: Sequence[int]) -> str:
+    @property
+    def eos_token_id(self) -> int | None:
+        return self._special("eos_token_id")
+
+    def _special(self, name: str) -> int | None:
+        token = getattr(self._tokenizer, name)
+        return None if token is None else int(token)
+
+    def encode(self, text: str, *, special_tokens: bool = True) -> list[int]:
+        return [int(token) for token in self._tokenizer.encode(text, add_special_tokens=special_tokens)]
+
+    def decode(self, token_ids: Sequence[int], *, strict: bool = True) -> str:
         return str(self._tokenizer.decode(list(token_ids), skip_special_tokens=True))
 
     def encode_chat(self, user: str) -> list[int]:
@@ -122,6 +152,17 @@ class HubTokenizer:
             date_string=CHAT_DATE,
         )
         return [int(token) for token in ids]
+
+
+def stops_at(token_ids: Sequence[int], stop: Sequence[str], tokenizer: Tokenizer) -> int | None:
+    """After how many of these tokens their text first holds one of the texts; None where it holds none."""
+
+    def held(count: int) -> bool:
+        text = tokenizer.decode(token_ids[:count], strict=False)
+        return any(one in text for one in stop)
+
+    counts = range(len(token_ids) + 1)
+    return bisect_left(counts, True, key=held) if stop and held(len(token_ids)) else None
 
 
 def load_tokenizer(spec: ModelSpec, *, trust_remote_code: bool = False) -> Tokenizer:

@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import attrs
+import pytest
 
 from llem.backends.base import Backend, Completion, Engine, Placement, Request
 from llem.config.models import Experiment
-from llem.errors import LlemError
+from llem.errors import ConfigError, LlemError
 from llem.findings import FINDINGS, REASONS
 from llem.models.spec import ModelSpec
+from llem.models.tokenizer import Tokenizer, load_tokenizer, stops_at
 from llem.testing.conformance.engine import GREEDY, EngineUnderTest
 from llem.testing.conformance.plugin import PluginConformance
 
 __all__ = ["BackendConformance"]
+
+#: Prompts for answers that hold text.
+TEXTS = ("hello world", "Once upon a time", "1 2 3 4 5", "quality")
 
 
 class BackendConformance(EngineUnderTest, PluginConformance):
@@ -113,6 +118,33 @@ class BackendConformance(EngineUnderTest, PluginConformance):
             assert list(times) == sorted(times), "times go backwards"
             assert all(before <= at <= after for at in times), "not time.monotonic_ns() within the call"
 
+    def test_stop_texts(self, engine: Engine, model: ModelSpec) -> None:
+        """Where `stop` is declared, an answer ends with the token that completes a stop text; other answers go on.
+
+        An engine whose own tokenizer finds the texts may refuse them for a shape, which has none.
+        """
+        if self.reference().capabilities.get("stop") != "supported":
+            pytest.skip("the backend declares no `stop`")
+        tokenizer = load_tokenizer(model)
+        requests = [Request(i, tuple(tokenizer.encode(text)), 24) for i, text in enumerate(TEXTS)]
+        free = engine.generate(requests, GREEDY)
+        stop = next((text for done in free for text in _texts(done, tokenizer)), None)
+        if stop is None:
+            pytest.skip("the engine's answers to these requests hold no text")
+        ends = [stops_at(done.token_ids or (), [stop], tokenizer) for done in free]
+        try:
+            found = engine.generate([attrs.evolve(request, stop=(stop,)) for request in requests], GREEDY)
+        except ConfigError:
+            assert model.source == "shape", "stop texts are declared, and refused for a model that has text"
+            return
+        assert _tokens(found) == [(done.token_ids or ())[:end] for done, end in zip(free, ends, strict=True)]
+        assert [done.finish_reason for done in found] == ["length" if end is None else "stop" for end in ends]
+
+    def test_context_length(self, engine: Engine) -> None:
+        """How long prompt and answer may be together is a number of tokens, or None; never 0."""
+        length = engine.context_length()
+        assert length is None or (type(length) is int and length > 0)
+
     def test_effective_config(self, engine: Engine) -> None:
         """What the engine runs with can be stored as it is, and names its dtype."""
         effective = dict(engine.effective_config())
@@ -148,6 +180,14 @@ class BackendConformance(EngineUnderTest, PluginConformance):
         engine = backend.load(experiment, model, placement)
         engine.close()
         engine.close()
+
+
+def _texts(done: Completion, tokenizer: Tokenizer) -> Iterator[str]:
+    """Texts that single tokens of an answer stand for, its last token left out."""
+    for token in (done.token_ids or ())[:-1]:
+        text = tokenizer.decode([token], strict=False)
+        if text.strip() and "\ufffd" not in text:
+            yield text
 
 
 def _tokens(found: Sequence[Completion]) -> list[tuple[int, ...] | None]:
