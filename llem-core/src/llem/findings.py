@@ -106,6 +106,17 @@ FINDINGS: Mapping[str, FindingKind] = {
         "before them. The trials stand; their energy net of idle is None.",
         "See the message and the worker's log; use gross energy, or measure again.",
     ),
+    "quality_failed": FindingKind(
+        "warning",
+        "Quality could not be evaluated after the trials, not or not in every task. The trials stand; the tasks that "
+        "the message names have no score.",
+        "See the message and the worker's log; `llem run --resume` evaluates what is missing.",
+    ),
+    "quality_random_weights": FindingKind(
+        "warning",
+        "Quality was evaluated of random weights, as `quality.force` asks: the scores say nothing about any model.",
+        "Use a real model.",
+    ),
     "meter_unavailable": FindingKind(
         "info",
         "A built-in meter is not usable on this machine; the message says why.",
@@ -229,6 +240,7 @@ REASONS: Mapping[str, str] = {
     "no_meter": "No meter covers this quantity on this machine.",
     "no_baseline": "No idle baseline was measured, so nothing can be subtracted.",
     "baseline_failed": "The idle baseline after the trials failed; the finding says how.",
+    "not_evaluated": "No score of this task is stored: it was not evaluated yet, or that failed, which a finding says.",
     "no_gpu": "The experiment used no GPU.",
     "not_requested": "The measurement is opt-in and was not asked for.",
     "not_supported": "The engine does not report it.",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from llem.backends.base import Request, request_seed
+from llem.backends.base import Request
 from llem.config.models import Sampling
 from llem_openai.config import OpenAIOptions
 
@@ -43,7 +43,7 @@ def request_body(
     body["max_tokens"] = request.output_tokens
     body["temperature"] = sampling.temperature
     if sampling.temperature > 0:
-        body["seed"] = request_seed(sampling, request.index)
+        body["seed"] = sampling.request_seed(request.index)
     for name in ("top_k", "top_p", "min_p", "repetition_penalty"):
         value = getattr(sampling, name)
         if value is not None:

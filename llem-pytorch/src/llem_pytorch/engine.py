@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from transformers import GenerationConfig, PreTrainedModel
 
-from llem.backends.base import Completion, Engine, Likelihood, MemoryReading, Request, Scored, request_seed
+from llem.backends.base import Completion, Engine, Likelihood, MemoryReading, Request, Scored
 from llem.config.models import Experiment, Sampling
 from llem.errors import ConfigError
 from llem.models.spec import Architecture
@@ -95,7 +95,7 @@ class PyTorchEngine(Engine):
         clock = TokenClock(len(requests)) if token_times else None
         inputs = self._with_stops(requests, width, config)
         if config.do_sample:
-            torch.manual_seed(request_seed(sampling, requests[0].index))
+            torch.manual_seed(sampling.request_seed(requests[0].index))
         if self._stop is not None:
             self._stop.begin(width)
         with (

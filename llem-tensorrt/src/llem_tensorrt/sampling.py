@@ -6,7 +6,7 @@ from typing import Any
 
 import attrs
 
-from llem.backends.base import Request, request_seed
+from llem.backends.base import Request
 from llem.config.models import Sampling
 from llem.models.spec import ModelSpec
 from llem_tensorrt.config import SAMPLING, TensorRTOptions
@@ -58,7 +58,7 @@ def sampling_arguments(options: TensorRTOptions, sampling: Sampling, request: Re
         given |= {
             "temperature": sampling.temperature,
             "top_p": 1.0 if sampling.top_p is None else sampling.top_p,
-            "seed": request_seed(sampling, request.index),
+            "seed": sampling.request_seed(request.index),
         }
         given |= {name: value for name in ("top_k", "min_p") if (value := getattr(sampling, name)) is not None}
     if sampling.repetition_penalty is not None:

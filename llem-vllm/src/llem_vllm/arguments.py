@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from llem.backends.base import request_seed
 from llem.config.models import Experiment, Sampling
 from llem.models.spec import ModelSpec
 from llem_vllm.config import COMPILATION, ENGINE, SAMPLING, SPECULATIVE, VllmOptions
@@ -92,7 +91,7 @@ def sampling_arguments(
     if stop:
         arguments |= {"stop": [*(options.stop or ()), *stop], "detokenize": True}
     if options.seed_per_request and index is not None:
-        arguments["seed"] = request_seed(sampling, index)
+        arguments["seed"] = sampling.request_seed(index)
     return arguments
 
 

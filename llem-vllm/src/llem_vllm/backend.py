@@ -37,8 +37,9 @@ class VllmBackend(Backend):
         return canonical(self.options, experiment)
 
     def engine_key(self, experiment: Experiment) -> Hashable:
-        """One engine serves every kind of load that is not offline."""
-        return experiment.load.kind == "offline", engine_settings(experiment, but=("load.kind",))
+        """One engine serves every kind of load that is not offline. For quality it has the model's tokenizer."""
+        offline, evaluated = experiment.load.kind == "offline", experiment.quality is not None
+        return offline, evaluated, engine_settings(experiment, but=("load.kind",))
 
     def holding(self, experiment: Experiment, model: ModelSpec) -> Holding:
         """By the dtype, unless weights are quantised or offloaded, or further arguments may say so."""

@@ -103,7 +103,7 @@ class VllmEngine(Engine):
     def _check_stop(self, requests: Sequence[Request]) -> None:
         """Raises ConfigError for stop texts where nothing makes text of tokens: vLLM would take no notice of them."""
         if any(request.stop for request in requests) and self._config.model_config.skip_tokenizer_init:
-            hint = "a shape has none; for a real model set `sampling.ignore_eos: false`, with which it is loaded"
+            hint = "a shape has none; for a real model it is loaded with `quality` or `sampling.ignore_eos: false`"
             raise ConfigError("stop texts need the model's tokenizer, which vLLM was loaded without", hint)
 
     def context_length(self) -> int | None:

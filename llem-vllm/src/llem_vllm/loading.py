@@ -56,9 +56,8 @@ def load_engine(
     ]
     if texts and not has_tokenizer(spec):
         raise ConfigError(f"{what} has no tokenizer, which {texts[0]} needs", f"leave {', '.join(texts)} out")
-    tokenizer = has_tokenizer(spec) and bool(
-        texts or options.stop or not experiment.sampling.ignore_eos or _has_beams(options)
-    )
+    asked = texts or options.stop or not experiment.sampling.ignore_eos or _has_beams(options) or experiment.quality
+    tokenizer = has_tokenizer(spec) and bool(asked)
     seeded = spec.source == "shape" and options.shape_weights == "seeded"
     with model_folder(experiment, spec, seeded=seeded) as folder:
         arguments = engine_arguments(experiment, options, spec, model=folder, tokenizer=tokenizer)

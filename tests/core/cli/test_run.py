@@ -281,12 +281,13 @@ def test_a_folder_that_may_not_be_written_is_the_machines_state(refuse, isolated
         ("", "error: study.yaml"),
         (
             "base: {backend: echo}\nquality: {tasks: [arc_easy]}\n",
-            "error: invalid study in file study.yaml\n  quality: this version measures no quality (remove it)",
+            "error: invalid study in file study.yaml\n  quality: unknown field of a study (settings of the "
+            "experiment go under `base`)",
         ),
         ("backend: echo\ntrails: 3\n", "error: invalid configuration from file study.yaml\n  trails: unknown field "),
         ("backend: echo\nbackend: echo\n", "error: study.yaml:2"),
     ],
-    ids=["missing", "not YAML", "a list", "empty", "later", "unknown field", "twice"],
+    ids=["missing", "not YAML", "a list", "empty", "not in base", "unknown field", "twice"],
 )
 def test_a_study_that_cannot_be_read_says_where(refuse, isolated_llem, text: str | None, message: str) -> None:
     """File, line and column, or the field."""

@@ -9,6 +9,7 @@ import attrs
 import pytest
 
 from llem.config.fields import at_least, between, option
+from llem.config.models import Quality
 from llem.plugins import Reference, hookimpl
 from llem.plugins.discovery import Plugin, PluginSet
 from llem.plugins.registry import Registry
@@ -80,6 +81,13 @@ class FileConfig:
     path: str = option(help="The file.", file=True)
 
 
+@attrs.frozen(kw_only=True)
+class SpellingConfig(Quality):
+    """Settings of a fake evaluator."""
+
+    strict: bool = option(False, help="Count capital letters.")
+
+
 class NoKindConfig:
     """Not an attrs class, and without `kind`: what a careless plugin may bring."""
 
@@ -96,7 +104,10 @@ def here(cls: type) -> str:
 
 
 def make(
-    backends: Mapping[str, type | None], meters: Mapping[str, type | None], workloads: Mapping[str, type | None]
+    backends: Mapping[str, type | None],
+    meters: Mapping[str, type | None],
+    workloads: Mapping[str, type | None],
+    evaluators: Mapping[str, type | None],
 ) -> Registry:
     """A registry with one plugin that provides these names, each with its config class."""
 
@@ -119,6 +130,10 @@ def make(
         def llem_workloads(self) -> list[Reference]:
             return references(workloads)
 
+        @hookimpl
+        def llem_evaluators(self) -> list[Reference]:
+            return references(evaluators)
+
     found = PluginSet()
     found.add(Plugin("fake", "fake", "llem-fake", "1"), Hooks())
     return Registry(found)
@@ -126,18 +141,19 @@ def make(
 
 METERS = {"nvml": None, "rapl": None, "codecarbon": MeterConfig}
 WORKLOADS = {"synthetic": SyntheticConfig, "file": FileConfig}
+EVALUATORS = {"spelling": SpellingConfig, "plain": None}
 
 
 @pytest.fixture(scope="session")
 def registry() -> Registry:
-    """Backends echo and fast, meters nvml, rapl and codecarbon, workloads synthetic and file."""
-    return make({"echo": EchoConfig, "fast": FastConfig}, METERS, WORKLOADS)
+    """Backends echo and fast, meters nvml, rapl and codecarbon, workloads synthetic and file, evaluators too."""
+    return make({"echo": EchoConfig, "fast": FastConfig}, METERS, WORKLOADS, EVALUATORS)
 
 
 @pytest.fixture(scope="session")
 def with_backends() -> Callable[..., Registry]:
     """The same with other backends: `with_backends("a", "b")`; all take no settings."""
-    return lambda *names: make(dict.fromkeys(names), METERS, WORKLOADS)
+    return lambda *names: make(dict.fromkeys(names), METERS, WORKLOADS, EVALUATORS)
 
 
 @pytest.fixture(scope="session")
@@ -147,4 +163,5 @@ def careless() -> Registry:
         {"echo": EchoConfig, "careless": UnresolvableConfig},
         {"plain": NoKindConfig},
         {"synthetic": SyntheticConfig, "nokind": EchoConfig, "nothing": None},
+        {"spelling": SpellingConfig, "unlike": EchoConfig},
     )

@@ -36,6 +36,7 @@ CHANGES = {
     "baseline": ({"baseline.seconds": 31}, True),
     "meters": ({"meters": ["nvml"]}, False),
     "slo": ({"slo.ttft_s": 0.5}, False),
+    "quality": ({"quality": {"evaluator": "spelling", "tasks": ["fruit"]}}, False),
     "preset": ({"preset": "quick"}, None),  # by its values: see below
     "window_s": ({"window_s": 11}, True),
     "trials": ({"trials": 6}, False),

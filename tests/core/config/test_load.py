@@ -22,6 +22,7 @@ from llem.config.models import (
     Experiment,
     OfflineLoad,
     OpenLoad,
+    Quality,
     Sampling,
     Slo,
     Warmup,
@@ -354,6 +355,7 @@ def test_unknown_meter_and_workload(registry):
     "values",
     [
         {"backend": "careless"},
+        {"backend": "echo", "quality": {"evaluator": "unlike", "tasks": ["a"]}},
         {"backend": "echo", "meters": ["plain"]},
         {"backend": "echo", "workload": {"kind": "nokind"}},
         {"backend": "echo", "workload": {"kind": "nothing"}},
@@ -387,6 +389,9 @@ def experiments(draw, registry):
     config = {name: registry.reference("backend", name).load_config() for name in ("echo", "fast")}
     workload = {name: registry.reference("workload", name).load_config() for name in ("synthetic", "file")}
     carbon = registry.reference("meter", "codecarbon").load_config()
+    spelling = registry.reference("evaluator", "spelling").load_config()
+    tasks = st.lists(st.text(max_size=5), min_size=1, unique=True).map(tuple)
+    asked = {"tasks": tasks, "limit": st.none() | st.integers(1)}
     backend = draw(st.sampled_from(["echo", "fast"]))
     meters = draw(st.none() | st.lists(st.sampled_from(["nvml", "rapl", "codecarbon"]), unique=True).map(tuple))
     load, trials = draw(loads), draw(st.integers(1, 50))
@@ -415,6 +420,11 @@ def experiments(draw, registry):
         ),
         load=load,
         slo=draw(st.none() if load.kind == "offline" else st.none() | limits),  # limits are for serving loads alone
+        quality=draw(
+            st.none()
+            | st.builds(Quality, evaluator=st.just("plain"), **asked)
+            | st.builds(spelling, evaluator=st.just("spelling"), strict=st.booleans(), force=st.booleans(), **asked)
+        ),
         sampling=Sampling(
             temperature=draw(numbers), top_k=draw(st.none() | st.integers(1)), top_p=draw(optional_share)
         ),

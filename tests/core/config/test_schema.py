@@ -123,7 +123,7 @@ def test_unusable_config_classes_are_left_out_and_reported(careless):
 
     assert "careless" not in schema["properties"]
     assert "echo" in schema["properties"]
-    assert len(told) == 4  # careless, plain, nokind, nothing
+    assert len(told) == 5  # careless, plain, nokind, nothing, unlike
     assert all(message in schema["$comment"] for message in told)
 
 

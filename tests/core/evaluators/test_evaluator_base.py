@@ -9,8 +9,9 @@ import pytest
 from llem.backends.base import Engine, Placement, Request
 from llem.backends.echo import EchoBackend
 from llem.config.models import Experiment, Sampling
-from llem.evaluators.base import Evaluator, Score
+from llem.evaluators.base import Context, Evaluator, Score
 from llem.models.resolve import resolve_model
+from llem.models.spec import ModelSpec
 from llem.models.tokenizer import Tokenizer, load_tokenizer
 
 
@@ -19,7 +20,10 @@ class Repeats(Evaluator):
 
     name = "repeats"
 
-    def evaluate(self, engine: Engine, tokenizer: Tokenizer) -> Sequence[Score]:
+    def check(self, experiment: Experiment, model: ModelSpec) -> None:
+        return None
+
+    def evaluate(self, engine: Engine, tokenizer: Tokenizer, context: Context) -> Sequence[Score]:
         ids = tuple(tokenizer.encode(self.options))
         (answer,) = engine.generate([Request(0, ids, len(ids))], Sampling())
         return [Score("repeats", "exact", float(answer.token_ids == ids), stderr=None, n=1)]
@@ -29,7 +33,8 @@ def test_evaluator_scores_the_engine_it_is_given() -> None:
     """An evaluator needs the engine and the tokenizer, and nothing else."""
     model = resolve_model("shape:tiny")
     engine = EchoBackend(None).load(Experiment(backend="echo"), model, Placement("cpu"))
-    (score,) = Repeats("hello").evaluate(engine, load_tokenizer(model))
+    context = Context("repeats", Experiment(backend="echo"), model, lambda done, total: None, lambda: None)
+    (score,) = Repeats("hello").evaluate(engine, load_tokenizer(model), context)
     assert (score.value, score.n, score.higher_is_better) == (1.0, 1, True)
 
 

@@ -6,14 +6,16 @@ import os
 import signal
 import sys
 import time
-from typing import Literal
+from typing import ClassVar, Literal
 
 import attrs
 
-from llem.backends.base import Chunk, Holding
+from llem.backends.base import Chunk, Holding, Request
 from llem.backends.echo import EchoBackend, EchoEngine, EchoOptions
 from llem.config.fields import option
-from llem.errors import ExperimentFailed, MachineError
+from llem.config.models import Quality, Sampling
+from llem.errors import ConfigError, ExperimentFailed, MachineError, Problem
+from llem.evaluators.base import Evaluator, Item, Score
 from llem.meters.base import Domain, WindowMeter
 from llem.testing.fakes import SteadyMeter
 
@@ -56,8 +58,8 @@ class LabEngine(EchoEngine):
 
     closed = 0
 
-    def __init__(self, lab: LabOptions) -> None:
-        super().__init__(EchoOptions(token_seconds=lab.token_seconds))
+    def __init__(self, lab: LabOptions, model=None) -> None:
+        super().__init__(EchoOptions(token_seconds=lab.token_seconds), model)
         self.lab, self.batches, self.streamed, self.in_flight, self.bad = lab, 0, 0, 0, False
 
     def generate(self, requests, sampling, *, token_times=False):
@@ -111,7 +113,7 @@ class LabBackend(EchoBackend):
     def load(self, experiment, model, placement):
         if self.options.fail_in == "load":
             fail(self.options.error)
-        return LabEngine(self.options)
+        return LabEngine(self.options, model)
 
 
 class MuteBackend(LabBackend):
@@ -158,3 +160,57 @@ class NoisyMeter(SteadyMeter):
     def read_counter(self, domain):
         print("reading")
         return super().read_counter(domain)
+
+
+@attrs.frozen(kw_only=True)
+class SpellingOptions(Quality):
+    """Section `quality` with `evaluator: spelling`."""
+
+    evaluator: Literal["spelling"] = option("spelling", help="How well words are repeated.")
+    fail_in: str | None = option(None, help="A task to fail in.")
+    error: Literal["runtime", "kill"] = option("runtime", help="How to fail.")
+
+
+class Spelling(Evaluator):
+    """Whether an engine repeats words: a score for an engine that echoes, with an item for each word."""
+
+    name = "spelling"
+    WORDS: ClassVar = {"fruit": ("apple", "pear", "fig", "plum"), "colour": ("red", "blue")}
+
+    def needs(self):
+        return ("stop",)
+
+    def check(self, experiment, model):
+        unknown = [task for task in self.options.tasks if task not in self.WORDS]
+        if unknown:
+            hint = f"known: {', '.join(self.WORDS)}"
+            raise ConfigError("an unknown task", problems=(Problem("quality.tasks", f"no task {unknown[0]!r}", hint),))
+
+    def evaluate(self, engine, tokenizer, context):
+        words = self.WORDS[context.task][: self.options.limit]
+        items = []
+        for number, word in enumerate(words):
+            context.check_stop()
+            if context.task == self.options.fail_in:
+                fail(self.options.error)
+            ids = tuple(tokenizer.encode(word + "."))
+            [done] = engine.generate([Request(number, ids, 2 * len(ids), stop=(".",))], Sampling())
+            answer = tokenizer.decode(done.token_ids, strict=False)
+            items.append(Item(word, float(answer == word + "." and len(word) > 3), answer))
+            context.progress(number + 1, len(words))
+        value = sum(item.value for item in items) / len(items)
+        stderr = (value * (1 - value) / len(items)) ** 0.5
+        length = Score(context.task, "letters", sum(map(len, words)) / len(words), None, len(words))
+        return [Score(context.task, "exact", value, stderr, len(items), items=tuple(items)), length]
+
+    def describe(self):
+        return {"words": 2}
+
+
+class Choosy(Spelling):
+    """Needs a capability that is not there."""
+
+    name = "choosy"
+
+    def needs(self):
+        return ("telepathy", "stop")

@@ -13,7 +13,7 @@ def llem_backends():
             "llem_lab:LabBackend",
             config="llem_lab:LabOptions",
             summary="Fails when told.",
-            capabilities={"stream": "supported"},
+            capabilities=dict.fromkeys(("stream", "loglikelihood", "stop"), "supported"),
         ),
         Reference("mute", "llem_lab:MuteBackend", config="llem_lab:LabOptions", summary="Does not stream."),
     ]
@@ -28,4 +28,12 @@ def llem_meters():
         Reference("watch", "llem_lab:WatchMeter"),
         Reference("absent", "llem_lab:AbsentMeter"),
         Reference("noisy", "llem_lab:NoisyMeter"),
+    ]
+
+
+@hookimpl
+def llem_evaluators():
+    return [
+        Reference("spelling", "llem_lab:Spelling", config="llem_lab:SpellingOptions", summary="Repeats words."),
+        Reference("choosy", "llem_lab:Choosy", summary="Needs what no backend has."),
     ]

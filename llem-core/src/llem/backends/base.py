@@ -25,7 +25,6 @@ __all__ = [
     "Request",
     "Scored",
     "engine_settings",
-    "request_seed",
 ]
 
 #: Bits of a number in each format that an experiment can name.
@@ -36,6 +35,7 @@ NOT_OF_THE_ENGINE = frozenset(
     (
         "workload",
         "load",
+        "quality",
         "slo",
         "warmup",
         "baseline",
@@ -59,11 +59,6 @@ def engine_settings(experiment: Experiment, *, but: Collection[str] = ()) -> str
     settings = {name: getattr(experiment, name) for name in names if name not in but}
     kind = None if "load.kind" in but else experiment.load.kind
     return repr((kind, settings))
-
-
-def request_seed(sampling: Sampling, index: int) -> int:
-    """The seed of one request by itself, the same with every engine that seeds requests: 0 … 2^63 - 1."""
-    return (sampling.seed * 1_000_003 + index) % 2**63
 
 
 @attrs.frozen

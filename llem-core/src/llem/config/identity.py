@@ -3,7 +3,8 @@
 In:  the model's content, the backend and its settings, dtype, device, number of GPUs, workload, load, sampling,
      warm-up, baseline, window length, token times, whether code of the model may run.
 Out: names and paths, the preset (its values are in), how often it is repeated and when it stops, which GPUs of a kind,
-     the meters, which read and do not act, and the objectives, which judge what was measured.
+     the meters, which read and do not act, the objectives, which judge what was measured, and the evaluation of
+     quality, which comes when all is measured.
 """
 
 from __future__ import annotations
@@ -39,7 +40,17 @@ EXECUTION = (
 #: Fields that enter through the fingerprint of the model they lead to.
 THROUGH_MODEL = ("model", "revision", "weights_seed")
 #: Fields that do not.
-NOT_EXECUTION = ("max_trials", "meter_options", "meters", "preset", "processes", "slo", "target_half_width", "trials")
+NOT_EXECUTION = (
+    "max_trials",
+    "meter_options",
+    "meters",
+    "preset",
+    "processes",
+    "quality",
+    "slo",
+    "target_half_width",
+    "trials",
+)
 
 #: Floats up to here hold every whole number exactly.
 _EXACT = 2**53

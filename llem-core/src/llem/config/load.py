@@ -127,8 +127,9 @@ def _build(values: dict[Any, Any], registry: Registry) -> tuple[Experiment | Non
     options = _section("backend", backend, values.get(backend), registry, problems) if backend else None
     found = {name: _section("meter", name, values.get(name), registry, problems) for name in meters or ()}
     workload = _workload(values.get("workload"), registry, problems)
+    quality = _quality(values.get("quality"), registry, problems)
     problems += _unexpected(values, backend, meters, registry)
-    own = {key: value for key, value in values.items() if key in FIELDS and key != "workload"}
+    own = {key: value for key, value in values.items() if key in FIELDS and key not in ("workload", "quality")}
     experiment, more = structure_all(Experiment, own)
     problems += more
     if meters is not None and len(set(meters)) < len(meters):
@@ -136,7 +137,8 @@ def _build(values: dict[Any, Any], registry: Registry) -> tuple[Experiment | Non
     if experiment is None:
         return None, problems
     meter_options = {name: section for name, section in found.items() if section is not None}
-    return attrs.evolve(experiment, workload=workload, options=options, meter_options=meter_options), problems
+    sections = {"workload": workload, "quality": quality, "options": options, "meter_options": meter_options}
+    return attrs.evolve(experiment, **sections), problems
 
 
 def _meter_names(values: Mapping[Any, Any], registry: Registry) -> list[str] | None:
@@ -162,16 +164,41 @@ def _section(kind: Any, name: str, raw: Any, registry: Registry, problems: list[
 
 def _workload(raw: Any, registry: Registry, problems: list[Problem]) -> Any:
     raw = {} if raw is None else raw
-    if not isinstance(raw, Mapping):
-        problems.append(Problem("workload", f"must be a section, got {got(raw)}", "such as {kind: synthetic}"))
+    name = _named(raw, "workload", "kind", "{kind: synthetic}", problems, DEFAULT_WORKLOAD)
+    if name is None:
         return None
-    kind = raw.get("kind", DEFAULT_WORKLOAD)
-    if not isinstance(kind, str):
-        problems.append(Problem("workload.kind", f"must be text, got {got(kind)}"))
-        return None
-    section, more = structure_all(config_class(registry, "workload", kind), {"kind": kind, **raw}, "workload")
+    section, more = structure_all(config_class(registry, "workload", name), {"kind": name, **raw}, "workload")
     problems += more
     return section
+
+
+def _quality(raw: Any, registry: Registry, problems: list[Problem]) -> Any:
+    if raw is None:
+        return None
+    known = ", ".join(registry.names("evaluator"))
+    name = _named(raw, "quality", "evaluator", "{evaluator: NAME, tasks: [TASK]}", problems, known=known)
+    if name is None:
+        return None
+    section, more = structure_all(config_class(registry, "evaluator", name), raw, "quality")
+    problems += more
+    return section
+
+
+def _named(
+    raw: Any, section: str, key: str, example: str, problems: list[Problem], default: str | None = None, known: str = ""
+) -> str | None:
+    """The plugin that a section names by one of its keys; None where that is reported."""
+    if not isinstance(raw, Mapping):
+        problems.append(Problem(section, f"must be a section, got {got(raw)}", f"such as {example}"))
+        return None
+    name = raw.get(key, default)
+    if name is None:
+        problems.append(Problem(f"{section}.{key}", "is missing", f"installed: {known or 'none'}"))
+    elif not isinstance(name, str):
+        problems.append(Problem(f"{section}.{key}", f"must be text, got {got(name)}"))
+    else:
+        return name
+    return None
 
 
 def _unexpected(

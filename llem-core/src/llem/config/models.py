@@ -22,6 +22,7 @@ __all__ = [
     "OfflineLoad",
     "OpenLoad",
     "Preset",
+    "Quality",
     "Sampling",
     "Slo",
     "Warmup",
@@ -51,6 +52,10 @@ class Sampling:
     ignore_eos: bool = option(
         True, help="Go on to the asked number of tokens, so that every configuration does the same work."
     )
+
+    def request_seed(self, index: int) -> int:
+        """The seed of one request by itself, the same with every engine that seeds requests: 0 … 2^63 - 1."""
+        return (self.seed * 1_000_003 + index) % 2**63
 
 
 @attrs.frozen(kw_only=True)
@@ -96,6 +101,21 @@ class Baseline:
         return self.discard_seconds + self.kept_s(phase) if self.seconds else 0.0
 
 
+def _some(_: Any, attribute: Any, value: tuple[str, ...]) -> None:
+    if not value or len(set(value)) < len(value):
+        raise ValueError("must name each task once, and one at least")
+
+
+@attrs.frozen(kw_only=True)
+class Quality:
+    """What every evaluator's section has; an evaluator adds its own settings in a class that inherits from it."""
+
+    evaluator: str = option(help="What scores the answers: a name from `llem plugins`.")
+    tasks: tuple[str, ...] = option(help="What is asked, by the evaluator's names of tasks.", validator=_some)
+    limit: int | None = option(None, help="Items of each task at most; null asks them all.", validator=at_least(1))
+    force: bool = option(False, help="Score random weights too, whose answers say nothing about any model.")
+
+
 @attrs.frozen(kw_only=True)
 class Experiment:
     """One fixed configuration: what runs, on what, and how it is measured."""
@@ -122,6 +142,11 @@ class Experiment:
     )
     slo: Slo | None = option(
         None, help="Limits by which the latencies of a serving load are judged; changes no measurement."
+    )
+    quality: Any = option(
+        None,
+        help="What scores each engine configuration after its last trial, outside every window: a section whose "
+        "`evaluator` names an evaluator. Null: nothing. Changes no measurement.",
     )
     sampling: Sampling = option(factory=Sampling, help="How tokens are chosen.")
     warmup: Warmup = option(factory=Warmup, help="Work before the first window.")

@@ -33,7 +33,7 @@ def json_schema(registry: Registry, report: Callable[[str], None] | None = None)
         report: is told of each plugin whose config class cannot be used; it is left out, and `$comment` says so too.
     """
     broken: list[str] = []
-    sections = {kind: dict(_usable(registry, kind, broken)) for kind in ("backend", "meter", "workload")}
+    sections = {kind: dict(_usable(registry, kind, broken)) for kind in ("backend", "meter", "workload", "evaluator")}
     for message in broken:
         if report is not None:
             report(message)
@@ -44,6 +44,7 @@ def json_schema(registry: Registry, report: Callable[[str], None] | None = None)
     properties["backend"]["enum"] = list(registry.names("backend"))
     properties["meters"]["anyOf"][0]["items"]["enum"] = list(registry.names("meter"))
     properties["workload"] |= _workloads(sections["workload"])
+    properties["quality"] |= _evaluators(sections["evaluator"])
     dependent = {}
     for kind in ("meter", "backend"):
         for name, cls in sections[kind].items():
@@ -72,6 +73,17 @@ def _workloads(classes: Mapping[str, Any]) -> dict[str, Any]:
         schema = section_schema(cls)
         if name != DEFAULT_WORKLOAD:
             schema["required"] = sorted({"kind", *schema.get("required", ())})
+        options.append(schema)
+    return {"anyOf": options}
+
+
+def _evaluators(classes: Mapping[str, Any]) -> dict[str, Any]:
+    """One schema per evaluator, which the section names."""
+    options: list[dict[str, Any]] = [{"type": "null"}]
+    for name, cls in classes.items():
+        schema = section_schema(cls)
+        schema["properties"]["evaluator"] |= {"const": name}
+        schema["required"] = sorted({"evaluator", *schema["required"]})
         options.append(schema)
     return {"anyOf": options}
 

@@ -7,6 +7,7 @@ from typing import Any
 import attrs
 
 from llem.config.converter import kinds_of, settings
+from llem.config.models import Quality
 from llem.errors import BrokenPlugin
 from llem.plugins.registry import Kind, Registry
 
@@ -14,11 +15,12 @@ __all__ = ["config_class", "plugin_fields"]
 
 
 def config_class(registry: Registry, kind: Kind, name: str) -> Any:
-    """The attrs class that types a plugin's section; None where the plugin takes no settings.
+    """The attrs class that types a plugin's section; None where it takes no settings. An evaluator takes some always.
 
     Raises:
         UnknownPlugin: no such plugin.
-        BrokenPlugin: its class does not import, is no attrs class, or, for a workload, has no field `kind`.
+        BrokenPlugin: its class does not import, is no attrs class, for a workload has no field `kind`, or for an
+            evaluator is no `Quality`.
     """
     reference = registry.reference(kind, name)
     try:
@@ -29,6 +31,10 @@ def config_class(registry: Registry, kind: Kind, name: str) -> Any:
         raise _broken(kind, name, f"{type(error).__name__}: {error}") from error
     if kind == "workload" and (cls is None or name not in kinds_of(cls)):
         raise _broken(kind, name, f"it needs a field `kind: Literal[{name!r}]`, by which the section names it")
+    if kind == "evaluator":
+        cls = Quality if cls is None else cls
+        if not issubclass(cls, Quality):
+            raise _broken(kind, name, "it must inherit from llem.config.models.Quality")
     return cls
 
 

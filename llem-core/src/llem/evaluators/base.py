@@ -3,15 +3,32 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, ClassVar
 
 import attrs
 
 from llem.backends.base import Engine
+from llem.config.models import Experiment, Quality
+from llem.models.spec import ModelSpec
 from llem.models.tokenizer import Tokenizer
 
-__all__ = ["Evaluator", "Score"]
+__all__ = ["Context", "Evaluator", "Item", "Score"]
+
+
+@attrs.frozen
+class Item:
+    """One item of a task, as it was scored.
+
+    Attributes:
+        id: names the item by its content, the same with every engine: two configurations are compared item by item.
+        value: its part of the score.
+        response: what the engine answered, or a digest of it.
+    """
+
+    id: str
+    value: float
+    response: str = ""
 
 
 @attrs.frozen
@@ -25,6 +42,7 @@ class Score:
         stderr: its standard error; None where the evaluator states none.
         n: how many items it is computed from.
         higher_is_better: which way to read it.
+        items: all of them, each once; none where the evaluator keeps none.
     """
 
     task: str
@@ -33,6 +51,26 @@ class Score:
     stderr: float | None
     n: int
     higher_is_better: bool = True
+    items: tuple[Item, ...] = ()
+
+
+@attrs.frozen
+class Context:
+    """What an evaluation belongs to, and how it speaks.
+
+    Attributes:
+        task: the one to evaluate, of the section's `tasks`.
+        experiment: the configuration that was measured; of several that share the engine, the first.
+        model: its model.
+        progress: tell how many items are done, of how many. A worker that tells nothing for long is ended.
+        check_stop: raises ExperimentFailed once the user stops the study: call it between batches, and let it through.
+    """
+
+    task: str
+    experiment: Experiment
+    model: ModelSpec
+    progress: Callable[[int, int], None]
+    check_stop: Callable[[], None]
 
 
 class Evaluator(ABC):
@@ -40,14 +78,26 @@ class Evaluator(ABC):
 
     name: ClassVar[str]
 
-    def __init__(self, options: Any) -> None:
-        self.options = options
+    def __init__(self, options: Quality) -> None:
+        self.options: Any = options
+
+    def needs(self) -> Collection[str]:
+        """Capabilities that a backend must have for these tasks, such as "loglikelihood" and "stop". Default: none."""
+        return ()
 
     @abstractmethod
-    def evaluate(self, engine: Engine, tokenizer: Tokenizer) -> Sequence[Score]:
-        """Ask the engine and score its answers. Called after the trials, outside every window.
+    def check(self, experiment: Experiment, model: ModelSpec) -> None:
+        """Whether these tasks can be evaluated, before anything is loaded, and in `llem plan`.
 
-        Raises ConfigError for an unknown task, or one that needs a capability the engine does not have.
+        Raises ConfigError for an unknown task.
+        """
+
+    @abstractmethod
+    def evaluate(self, engine: Engine, tokenizer: Tokenizer, context: Context) -> Sequence[Score]:
+        """Ask the engine and score its answers to one task; the score that stands for the task comes first.
+
+        Called once for each task, when all trials of the engine are measured. Raises whatever it likes: the trials
+        stand, and the task has no score.
         """
 
     def describe(self) -> Mapping[str, Any]:

@@ -25,10 +25,10 @@ def baseline(
 ) -> tuple[BaselineReading, list[TraceRow]] | None:
     """Idle energy of this very process with the engine resident; the beginning, while power settles, is left out.
 
-    None where no meter reads or none is wanted.
+    None where no meter reads, none is wanted, or there are no trials.
     """
     instruments = process.instruments
-    if wanted.seconds == 0 or instruments is None or not instruments.domains:
+    if wanted.seconds == 0 or instruments is None or not instruments.domains or not process.order.turns:
         return None
     process.phase(f"baseline {phase}", wanted.length_s(phase))
     instruments.begin()

@@ -10,11 +10,13 @@ import attrs
 
 from llem.backends.check import check_backend, check_placed
 from llem.devices.nvml import Nvml
+from llem.evaluators.check import check_quality
 from llem.experiment.batches import Batches
 from llem.experiment.engine_process import EngineProcess
 from llem.experiment.environment import environment_facts
 from llem.experiment.instruments import Instruments
 from llem.experiment.phases import baseline, calibrate, pause, warm_up
+from llem.experiment.quality import quality
 from llem.experiment.serving.work import Serving
 from llem.experiment.session import Session
 from llem.experiment.tenants import Tenants
@@ -23,7 +25,7 @@ from llem.findings import finding
 from llem.metrics.energies import output_energy
 from llem.store.models import Trial
 
-__all__ = ["AFTER", "BEFORE", "BEGIN", "begin", "check", "let_go", "trial"]
+__all__ = ["AFTER", "BEFORE", "BEGIN", "begin", "check", "let_go", "record", "trial"]
 
 #: What is done with each kind of load.
 WORK: Mapping[str, Callable[[Session], Work]] = {
@@ -35,7 +37,8 @@ WORK: Mapping[str, Callable[[Session], Work]] = {
 
 
 def check(session: Session) -> None:
-    """What the backend says of an experiment before anything is loaded."""
+    """What the backend, and the evaluator, say of an experiment before anything is loaded."""
+    check_quality(session.experiment, session.model, session.process.registry)
     session.findings += check_backend(session.experiment, session.model, session.process.registry)
     session.backend = session.process.registry.load("backend", session.experiment.backend)(session.experiment.options)
     session.work = WORK[session.experiment.load.kind](session)
@@ -94,7 +97,10 @@ def baseline_after(session: Session, begun: Collection[Session]) -> None:
 BEFORE: tuple[Callable[[Session], None], ...] = (open_instruments, load, baseline_before)
 #: Once for an engine process when all is measured, each by its phase in `AFTER_PHASES`. The trials stand without them:
 #: what fails becomes a finding.
-AFTER: Mapping[str, Callable[[Session, Collection[Session]], None]] = {"baseline after": baseline_after}
+AFTER: Mapping[str, Callable[[Session, Collection[Session]], None]] = {
+    "baseline after": baseline_after,
+    "quality": quality,
+}
 
 
 # of each experiment, before its first trial

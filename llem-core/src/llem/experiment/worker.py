@@ -14,13 +14,13 @@ from llem.config.load import stored_experiment
 from llem.errors import LlemError
 from llem.experiment.engine_process import EngineProcess
 from llem.experiment.placement import hold, place, restrict
-from llem.experiment.procedure import AFTER, BEFORE, check, let_go, trial
+from llem.experiment.procedure import AFTER, BEFORE, check, let_go, record, trial
 from llem.experiment.session import Session
 from llem.metrics.precision import is_narrow
 from llem.plugins.registry import Registry
 from llem.protocol.events import Emit
 from llem.protocol.order import WorkOrder
-from llem.protocol.outcome import Failure, Outcomes, after_finding, failure
+from llem.protocol.outcome import AFTER_PHASES, Failure, Outcomes, after_finding, failure
 from llem.store.store import Store
 
 __all__ = ["open_sessions", "work"]
@@ -44,10 +44,20 @@ def work(order: WorkOrder, registry: Registry, emit: Emit, stop: threading.Event
             failed = failure(error)
             if failed.outcome == "interrupted":
                 outcomes.rest_failed(failed, shift.has_begun)
+            elif not order.turns:
+                _not_evaluated(order, store, outcomes, failed)
             elif not shift.lost and not shift.measured:
                 outcomes.rest_failed(failed)
     emit({"event": "ended"})
     return outcomes.outcome
+
+
+def _not_evaluated(order: WorkOrder, store: Store, outcomes: Outcomes, failed: Failure) -> None:
+    """An engine that was to evaluate quality alone did not load: told with each experiment's last one that did."""
+    for name in (name for name in order.experiments if name not in outcomes.found):
+        last = store.engines(name)[-1]["process"]
+        store.add_engine_finding(name, last, after_finding("quality", failed.message, order.process))
+        outcomes.done(name)
 
 
 class _Shift:
@@ -110,7 +120,7 @@ class _Shift:
         except Exception as error:  # a meter or an engine may raise anything
             found = after_finding(phase, _no_stop(error).message, lead.order.process)
             lead.process.emit({"event": "warning", "message": found.message})
-            for one in begun:
+            for one in filter(lambda one: AFTER_PHASES[phase].concerns(one.experiment), begun):
                 one.store.add_engine_finding(one.id, lead.order.process, found)
 
     def _check(self, session: Session) -> bool:
@@ -122,7 +132,13 @@ class _Shift:
         return True
 
     def _turns(self, order: WorkOrder) -> None:
-        """Each trial in order, until the engine is lost; experiments that failed or are done are passed over."""
+        """Each trial in order, until the engine is lost; experiments that failed or are done are passed over.
+
+        An order without trials is for what comes after them: then every trial is stored.
+        """
+        for session in self._sessions.values() if not order.turns else ():
+            record(session)
+            self._outcomes.done(session.id)
         left = Counter(name for name, _ in order.turns)
         due = Counter(name for name, index in order.turns if self._is_due(name, index))
         for name, index in order.turns:

@@ -13,7 +13,9 @@ from llem.metrics.catalogue import compute_metrics
 from llem.metrics.checks.trials import check_all, merge
 from llem.metrics.energies import domain_metrics, trusted
 from llem.metrics.metric import Measured
+from llem.metrics.quality import quality_findings, quality_metrics
 from llem.metrics.setup import Setup, setup_of
+from llem.store.evaluations import Evaluation
 from llem.store.models import BaselineReading, RequestRow, Result, Trial
 
 __all__ = ["compute_result"]
@@ -29,6 +31,7 @@ def compute_result(
     requests: Mapping[int, Sequence[RequestRow]],
     outcomes: Sequence[Mapping[str, Any]],
     traces: Mapping[int, Sequence[TraceRow]],
+    evaluations: Sequence[Evaluation] = (),
 ) -> Result:
     """The Result of one experiment.
 
@@ -39,12 +42,15 @@ def compute_result(
         baselines: idle measurements.
         requests, traces: rows by trial index.
         outcomes: outcome-<process>.json of every engine process that ended, by process.
+        evaluations: quality-<key>.json of every task that was evaluated.
     """
     setup = setup_of(experiment, engines)
     measured = Measured(setup, trials, trusted(baselines, engines), lambda index: requests.get(index, ()))
-    metrics = compute_metrics(measured)
+    quality = quality_metrics(experiment["config"], evaluations)
+    metrics = {**compute_metrics(measured), **quality}
     told = [_finding(raw) for document in (*engines, *outcomes) for raw in document.get("findings", ())]
-    checked = check_all(measured, metrics, traces)
+    told = [one for one in told if one.code != "quality_failed" or any(each.value is None for each in quality.values())]
+    checked = [*check_all(measured, metrics, traces), *quality_findings(experiment, quality)]
     findings = merge(trials, [*told, *several_boards(engines, trials), *checked])
     outcome, error = _outcome(setup, trials, outcomes)
     severities = {found.severity for found in findings}

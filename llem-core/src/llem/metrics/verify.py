@@ -15,6 +15,7 @@ from llem.metrics.catalogue import METRICS
 from llem.metrics.flow import UNFINISHED, flow_of
 from llem.metrics.result import compute_result
 from llem.metrics.statistics import quantile
+from llem.store.evaluations import evaluations, read_items
 from llem.store.files import stored_digest, stored_version
 from llem.store.models import EnergyReading, RequestRow, Result, Trial
 from llem.store.serial import dump
@@ -53,6 +54,7 @@ def recompute(store: Store, experiment_id: str) -> Result:
         {trial.index: store.requests(experiment_id, trial.index) for trial in trials},
         store.outcomes(experiment_id),
         {trial.index: store.trace(experiment_id, trial.index) for trial in trials},
+        evaluations(store, experiment_id),
     )
 
 
@@ -82,6 +84,11 @@ def _experiment(store: Store, experiment_id: str) -> Iterator[Difference]:
         again = _energies(rows, domains.get(trial.process, ()), trial.t0_ns, trial.t1_ns)
         yield from _compare_energies(file, "energies", trial.energies, again)
         yield from _compare(file, "", stated(trial), counted(trial, store.requests(experiment_id, trial.index)))
+    for evaluation in evaluations(store, experiment_id):
+        whole = read_items(store, experiment_id, evaluation)
+        counts = {str(place): len(score.items) for place, score in enumerate(whole.scores) if score.items}
+        told = {place: whole.scores[int(place)].n for place in counts}
+        yield from _compare(f"{folder}/quality-{evaluation.key}.json", "scores", told, counts)
     stored = store.read_result(experiment_id)
     if stored is not None:
         again = dump(recompute(store, experiment_id))

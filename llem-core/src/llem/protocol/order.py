@@ -43,7 +43,8 @@ class WorkOrder:
         experiments: ids of experiments, whose `experiment.json` hold the configurations. The engine is constructed
             for the first of them.
         turns: trials in order. Those beyond the number that its configuration asks for at least are taken only while
-            an experiment's interval is too wide.
+            an experiment's interval is too wide. None at all: all trials are stored, and quality is to be
+            evaluated.
         gap: before every trial but the first.
         gpus: UUIDs of the GPUs to use; None leaves the choice to the worker.
         beside: other workers run on this machine at the same time.

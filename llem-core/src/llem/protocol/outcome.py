@@ -9,24 +9,41 @@ from typing import Any
 
 import attrs
 
+from llem.config.models import Experiment
 from llem.errors import ExperimentFailed, LlemError
 from llem.findings import Finding, finding
 from llem.protocol.events import Emit
 from llem.protocol.order import WorkOrder
 from llem.store.store import Store
 
-__all__ = ["AFTER_PHASES", "Failure", "Outcomes", "after_finding", "failure", "outcome_document"]
+__all__ = ["AFTER_PHASES", "AfterPhase", "Failure", "Outcomes", "after_finding", "failure", "outcome_document"]
 
-#: Phases of an engine process that come when all is measured: the finding of one that fails, and its name in words.
-AFTER_PHASES: Mapping[str, tuple[str, str]] = {
-    "baseline after": ("baseline_failed", "the idle baseline after the trials"),
+
+@attrs.frozen
+class AfterPhase:
+    """A phase of an engine process that comes when all is measured, so that the trials stand when it fails.
+
+    Attributes:
+        code: of the finding when it fails.
+        name: in words.
+        concerns: whether it is for this experiment.
+    """
+
+    code: str
+    name: str
+    concerns: Callable[[Experiment], bool] = lambda _: True
+
+
+AFTER_PHASES: Mapping[str, AfterPhase] = {
+    "baseline after": AfterPhase("baseline_failed", "the idle baseline after the trials"),
+    "quality": AfterPhase("quality_failed", "the evaluation of quality", lambda one: one.quality is not None),
 }
 
 
 def after_finding(phase: str, why: str, process: int) -> Finding:
-    """What is told with every experiment of an engine process when one of `AFTER_PHASES` fails: the trials stand."""
-    code, name = AFTER_PHASES[phase]
-    return finding(code, f"{name} failed: {why}", process=process)
+    """What is told with the experiments that it concerns when one of `AFTER_PHASES` fails."""
+    failed = AFTER_PHASES[phase]
+    return finding(failed.code, f"{failed.name} failed: {why}", process=process)
 
 
 @attrs.frozen

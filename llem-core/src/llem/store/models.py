@@ -181,7 +181,8 @@ class Quantity:
         low, high: the interval at `confidence`; None where one trial gives none.
         n: what the interval is computed from.
         method: "student_t" over trials, "bootstrap" over batches, "block_bootstrap" over runs of consecutive requests,
-            "instrument" (one window, its error bound), "single_trial", or "exact".
+            "instrument" (one window, its error bound), "items" (standard error over a task's items), "single_trial",
+            or "exact".
         scope, kind: for energies, what it covers and whether it is measured or modelled.
     """
 

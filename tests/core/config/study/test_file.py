@@ -128,7 +128,7 @@ def test_a_file_may_be_included_twice_but_not_by_itself(write) -> None:
         ("base: 3\n", "base: must be a section or the name of a file, got the number 3"),
         ("name: 3\n", "name: must be text, got the number 3"),
         ("base: {trials: 1}\ntrials: 2\n", "trials: stands both here and under `base` (keep one of the two)"),
-        ("quality: {}\n", "quality: this version measures no quality (remove it)"),
+        ("base: {}\nquality: {}\n", "quality: unknown field of a study (settings of the experiment go under `base`)"),
         ("axes: [1]\n", "axes: must be a section of paths with their values, got a list (such as {load.batch_size: "),
         ("axes: {load..x: [1]}\n", "axes.load..x: is no path to a setting (write a path such as load.batch_size)"),
         ("zip: 3\n", "zip: must be a section of paths with their values, got the number 3 "),

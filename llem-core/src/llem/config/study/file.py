@@ -33,8 +33,6 @@ STUDY_KEYS = (
     "limits",
     "parallel",
 )
-#: What later versions will take.
-NOT_YET: Mapping[str, str] = {"quality": "this version measures no quality"}
 _FIELDS = frozenset(field.name for field in attrs.fields(Experiment))
 
 
@@ -100,7 +98,7 @@ class _Part:
 
 def is_study(document: Mapping[str, Any]) -> bool:
     """Whether this is a study; else it is the settings of one experiment."""
-    return any(key in document for key in (*STUDY_KEYS, *NOT_YET) if key != "trials")
+    return any(key in document for key in STUDY_KEYS if key != "trials")
 
 
 def read_study(path: str | Path) -> StudyFile:
@@ -222,9 +220,7 @@ def _axes(raw: Mapping[Any, Any], prefix: str) -> dict[str, Stated]:
 def _problems(document: Mapping[str, Any]) -> list[Problem]:
     problems = []
     for key in document:
-        if key in NOT_YET:
-            problems.append(Problem(str(key), NOT_YET[key], "remove it"))
-        elif key not in STUDY_KEYS:
+        if key not in STUDY_KEYS:
             near = None if key in _FIELDS else nearest(str(key), STUDY_KEYS)
             hint = f"did you mean {near!r}?" if near else "settings of the experiment go under `base`"
             problems.append(Problem(str(key), "unknown field of a study", hint))

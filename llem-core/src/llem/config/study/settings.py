@@ -113,8 +113,8 @@ def _value_problem(path: str, value: Any, kinds: Sequence[Any], several: bool) -
 
 def _at_the_top(name: str, registry: Registry) -> list[Any]:
     """Types that a setting of this name may have; none where there is no such setting."""
-    if name == "workload":
-        return list(_workloads(registry))
+    if name in ("workload", "quality"):
+        return list(_sections("evaluator" if name == "quality" else "workload", registry))
     if name in FIELDS:
         return [field.type for field in settings(Experiment) if field.name == name]
     kinds: tuple[Kind, ...] = ("backend", "meter")
@@ -122,10 +122,10 @@ def _at_the_top(name: str, registry: Registry) -> list[Any]:
     return [cls for cls in sections if cls is not None]
 
 
-def _workloads(registry: Registry) -> Iterator[Any]:
-    for name in registry.names("workload"):
+def _sections(kind: Kind, registry: Registry) -> Iterator[Any]:
+    for name in registry.names(kind):
         try:
-            yield config_class(registry, "workload", name)
+            yield config_class(registry, kind, name)
         except BrokenPlugin:  # asking for it says so; here the others will do
             continue
 

@@ -70,7 +70,7 @@ def job_plan(turns: Iterable[Turn], experiments: Mapping[str, Experiment], *, ga
     for name, index in turns:
         one = experiments[name]
         counts[name] = counts.get(name, 0) + (index < one.least_trials)
-    before_s, after_s = _baselines_s(experiments[next(iter(counts))])
+    before_s, after_s = _baselines_s(experiments[next(iter(counts))]) if counts else (0.0, 0.0)
     planned = {
         name: {
             "trials": count,

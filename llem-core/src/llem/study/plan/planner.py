@@ -9,6 +9,7 @@ import attrs
 
 from llem.config.models import Experiment
 from llem.metrics.precision import is_narrow
+from llem.store.evaluations import remaining_tasks
 from llem.store.models import Result
 from llem.store.store import Store
 from llem.study.plan.schedule import Job
@@ -38,7 +39,10 @@ class Planner(ABC):
 
 
 class FixedList(Planner):
-    """The jobs of the schedule, all at once, each with the trials that are not measured."""
+    """The jobs of the schedule, all at once, each with the trials that are not measured.
+
+    An experiment of which quality alone is missing is in a job without trials of it.
+    """
 
     def __init__(self, study: Study) -> None:
         self._study = study
@@ -52,7 +56,20 @@ class FixedList(Planner):
             one.id: _remaining_trials(store, one.id, one.experiment, range(one.experiment.most_trials))
             for one in self._study.experiments
         }
-        return [left for job in self._study.jobs if (left := _only(job, wanted)).turns]
+        unscored = {
+            one.id
+            for one in self._study.experiments
+            if not wanted[one.id] and remaining_tasks(store, one.id, one.experiment.quality)
+        }
+        left = []
+        for job in self._study.jobs:
+            evaluated = unscored.intersection(job.experiments)  # by the first of its engine processes
+            unscored -= evaluated
+            measured = _only(job, wanted)
+            names = (*measured.experiments, *(name for name in job.experiments if name in evaluated))
+            if names:
+                left.append(attrs.evolve(measured, experiments=names))
+        return left
 
 
 def remaining_turns(store: Store, job: Job, experiments: Mapping[str, Experiment], names: Collection[str]) -> Job:

@@ -23,7 +23,7 @@ from llem.study.run.quiet import notify
 __all__ = ["default_folder", "differences", "opened"]
 
 #: Settings that do not change what is executed, and may be others when a study goes on.
-MAY_CHANGE = ("max_trials", "slo", "target_half_width", "trials")
+MAY_CHANGE = ("max_trials", "quality", "slo", "target_half_width", "trials")
 #: Differences that are told one by one.
 MOST_TOLD = 8
 #: How long a worker of an earlier run may take to be gone, after the process that launched it has died.

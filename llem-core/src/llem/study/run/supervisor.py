@@ -10,11 +10,13 @@ from typing import Any
 
 import attrs
 
+from llem.config.fields import DAY_S
 from llem.errors import ConfigError, ExperimentFailed, LlemError, MachineError
 from llem.launchers.base import Launcher
 from llem.protocol.events import Emit
 from llem.protocol.order import Gap, WorkOrder
 from llem.protocol.outcome import AFTER_PHASES, after_finding, outcome_document
+from llem.store.evaluations import remaining_tasks
 from llem.store.store import Store
 from llem.study.plan.estimate import estimate_groups
 from llem.study.plan.planner import remaining_turns
@@ -32,7 +34,8 @@ KILLED = "; this is how the system ends a process when memory runs out"
 
 #: Lines of a worker's log that an error shows.
 TAIL, TAIL_BYTES = 10, 8192
-#: A worker may take so many times the estimated time, and this much beside it, where no limit is set.
+#: A worker may take so many times the estimated time, and this much beside it, where no limit is set; a day more where
+#: it evaluates quality, of which nobody knows how long it takes.
 MARGIN, EXTRA_S = 10.0, 3600.0
 
 
@@ -67,6 +70,7 @@ class Supervisor:
         self.failed: dict[str, LlemError] = {}
         self.launchers: set[Launcher] = set()
         self.killed = False
+        self._evaluated: set[str] = set()  # by a worker of this run, as far as that went
 
     def carry_out(self, job: Job) -> None:
         """Measure what of a job is missing. Whatever goes wrong in it is an outcome of its experiments.
@@ -78,8 +82,22 @@ class Supervisor:
             names = [name for name in job.experiments if name not in self.failed and name not in done]
             todo = remaining_turns(self._store, job, self._experiments, names)
             if not todo.turns:
-                return
+                return self._evaluate(job, done)
             self._worker(todo, done)
+        return None
+
+    def _evaluate(self, job: Job, done: set[str]) -> None:
+        """A worker for quality alone, where none of this run has tried: trials were stored before, or a worker died."""
+        names = tuple(
+            name
+            for name in job.experiments
+            if name not in self.failed
+            and name not in self._evaluated
+            and remaining_tasks(self._store, name, self._experiments[name].quality)
+        )
+        self._evaluated.update(names)
+        if names:
+            self._worker(attrs.evolve(job, experiments=names, turns=()), done)
 
     def settle(self, name: str) -> None:
         """Write down that an experiment is done, all of whose trials are stored, if its worker died before it did."""
@@ -106,7 +124,9 @@ class Supervisor:
             with self._gpus.taken(lead, self._stop, self._emit, job) as uuids, self._quiet.worker():
                 return self._launch(launcher, job, uuids or None, done)
         except LlemError as error:  # no GPU to be had, or nothing to launch a worker with
-            if error.code != "interrupted":
+            if not job.turns:
+                self._after_failed("quality", job, self._process(job) - 1, error.message)
+            elif error.code != "interrupted":
                 self._all_failed(job, self._process(job), error)
         return None
 
@@ -153,7 +173,8 @@ class Supervisor:
 
     def _timeout_s(self, job: Job) -> float:
         group = [self._experiments[name] for name in job.experiments]
-        return MARGIN * estimate_groups([group], gap_s=self._gap.seconds).most_s + EXTRA_S
+        quality_s = DAY_S if any(one.quality is not None for one in group) else 0.0
+        return MARGIN * estimate_groups([group], gap_s=self._gap.seconds).most_s + EXTRA_S + quality_s
 
     def _hear(self, event: Mapping[str, Any], number: int) -> None:
         if event.get("event") == "trial":
@@ -178,6 +199,8 @@ class Supervisor:
             if not self._store.has_outcome(name, process):
                 outcome = outcome_document(process, "done") if error is None else _told(process, error)
                 self._store.write_outcome(name, outcome)  # the worker died between the word and the file
+        if watch.phase == "quality":
+            self._evaluated.update(job.experiments)
         if watch.phase in AFTER_PHASES and not (watch.ended or watch.left or killed or self._stop.is_set()):
             why = watch.verdict or f"the worker ended with status {status}"
             self._after_failed(watch.phase, job, process, why)
@@ -210,7 +233,8 @@ class Supervisor:
         found = after_finding(phase, why, process)
         self._emit({"event": "warning", "message": found.message})
         for name in job.experiments:
-            self._store.add_engine_finding(name, process, found)
+            if AFTER_PHASES[phase].concerns(self._experiments[name]):
+                self._store.add_engine_finding(name, process, found)
 
     def _end(
         self, names: Sequence[str], process: int, code: str, message: str, hint: str, log: Path | None = None

@@ -1,0 +1,111 @@
+"""Quality of an engine, evaluated once when all its trials are measured, and stored with every experiment it is for."""
+
+from __future__ import annotations
+
+import functools
+import time
+from collections.abc import Collection, Sequence
+
+from llem.config.converter import unstructure
+from llem.errors import ExperimentFailed
+from llem.evaluators.base import Context, Evaluator
+from llem.experiment.engine_process import EngineProcess
+from llem.experiment.session import Session
+from llem.experiment.trial import LEAD_S
+from llem.meters.base import EnergyReading
+from llem.protocol.outcome import failure
+from llem.store.evaluations import Evaluation, evaluation_key, read_evaluation, terms_of, write_evaluation
+
+__all__ = ["quality"]
+
+
+def quality(lead: Session, begun: Collection[Session]) -> None:
+    """Every task that is not stored yet; what experiments of one engine ask alike is evaluated once.
+
+    Raises ExperimentFailed: interrupted, or naming each task that failed and why; those that did not are stored.
+    """
+    asked: dict[str, list[Session]] = {}
+    tasks: dict[str, str] = {}
+    for session in begun:
+        wanted = session.experiment.quality
+        for task in () if wanted is None else wanted.tasks:
+            key = evaluation_key(wanted, task)
+            tasks[key] = task
+            asked.setdefault(key, []).append(session)
+    failed: list[str] = []
+    for key, sessions in asked.items():
+        try:
+            _once(key, tasks[key], sessions)
+        except Exception as error:  # an evaluator may raise anything
+            told = failure(error)
+            if told.outcome == "interrupted":
+                raise
+            failed.append(f"{tasks[key]}: {told.message}")
+    if failed:
+        raise ExperimentFailed("; ".join(failed), "see the worker's log", "quality")
+
+
+def _once(key: str, task: str, sessions: Sequence[Session]) -> None:
+    """Evaluate a task unless it is stored with any of these experiments, and store it with all of them."""
+    found, without = None, []
+    for one in sessions:
+        stored = read_evaluation(one.store, one.id, key)
+        found = found or stored
+        if stored is None:
+            without.append(one)
+    if without:
+        found = found or _evaluate(sessions[0], task)
+    for one in without:
+        assert found is not None
+        write_evaluation(one.store, one.id, found)
+
+
+def _evaluate(session: Session, task: str) -> Evaluation:
+    process, experiment, wanted = session.process, session.experiment, session.experiment.quality
+    tell = functools.partial(_tell, process, task)
+    tell(0, 0)
+    process.check_stop()
+    session.live_engine.turn_to(experiment)
+    process.current = session.id
+    evaluator: Evaluator = process.registry.load("evaluator", wanted.evaluator)(wanted)
+    tokenizer = process.tokenizer(session.model, trust_remote_code=experiment.trust_remote_code)
+    assert tokenizer is not None
+    context = Context(task, experiment, session.model, tell, process.check_stop)
+    with _Metered(process) as metered:
+        scores = tuple(evaluator.evaluate(session.live_engine, tokenizer, context))
+    if not scores:
+        raise ExperimentFailed("the evaluator gave no score", "report it to its authors", "quality")
+    about, terms = dict(evaluator.describe()), terms_of(unstructure(wanted))
+    number, seconds = process.order.process, metered.duration_s
+    return Evaluation(wanted.evaluator, task, terms, number, scores, seconds, metered.energies, about)
+
+
+def _tell(process: EngineProcess, task: str, done: int, total: int) -> None:
+    process.phase("quality", None, task=task, done=done, total=total)
+
+
+class _Metered:
+    """Time and energy of what is done within; no window, so that nothing is said of its edges."""
+
+    def __init__(self, process: EngineProcess) -> None:
+        self._process = process
+        self.duration_s = 0.0
+        self.energies: tuple[EnergyReading, ...] = ()
+
+    def __enter__(self) -> _Metered:
+        instruments = self._process.instruments
+        if instruments is not None:
+            instruments.begin()
+            self._process.rest(LEAD_S)
+            instruments.window_begin()
+        self._t0 = time.monotonic_ns()
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        t1 = time.monotonic_ns()
+        self.duration_s = (t1 - self._t0) / 1e9
+        instruments = self._process.instruments
+        if instruments is not None:
+            instruments.window_end()
+            time.sleep(LEAD_S)
+            self.energies, _, _ = instruments.end(self._t0, t1)  # a reading that failed has its reason

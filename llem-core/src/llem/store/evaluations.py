@@ -1,0 +1,135 @@
+"""Quality as stored: one document per task with its scores, and the items behind them as compressed rows."""
+
+from __future__ import annotations
+
+import gzip
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+from llem.config.converter import unstructure
+from llem.config.models import Quality
+from llem.evaluators.base import Item, Score
+from llem.meters.base import EnergyReading
+from llem.store.files import corrupt, read_gzip, read_json, write, write_json
+from llem.store.models import SCHEMA_VERSION
+from llem.store.serial import canonical, digest, dump, load, parse
+from llem.store.store import Store
+
+__all__ = [
+    "Evaluation",
+    "evaluation_key",
+    "evaluations",
+    "read_evaluation",
+    "read_items",
+    "remaining_tasks",
+    "terms_of",
+    "write_evaluation",
+]
+
+KEY_LENGTH = 16
+
+
+@attrs.frozen
+class Evaluation:
+    """One task as an evaluator scored it, after the trials of one engine process: `quality-<key>.json`.
+
+    Its items are in `quality-<key>.items.jsonl.gz` beside it: those of each score, in their order.
+
+    Attributes:
+        evaluator, task: by their names.
+        terms: the other settings of the section that may change a score.
+        process: which engine process of the experiment.
+        scores: the first stands for the task; their `items` are left out here.
+        duration_s: how long it took, outside every window.
+        energies: over that time, by meter and domain; none where no meter reads.
+        about: what the evaluator says of itself: versions, hashes of data.
+    """
+
+    evaluator: str
+    task: str
+    terms: Mapping[str, Any]
+    process: int
+    scores: tuple[Score, ...]
+    duration_s: float
+    energies: tuple[EnergyReading, ...]
+    about: Mapping[str, Any]
+    schema_version: int = SCHEMA_VERSION
+
+    @property
+    def key(self) -> str:
+        """The same for the same task in the same terms."""
+        return _key(self.evaluator, self.terms, self.task)
+
+
+def _key(evaluator: str, terms: Mapping[str, Any], task: str) -> str:
+    return digest([evaluator, dict(terms), task])[:KEY_LENGTH]
+
+
+def terms_of(section: Mapping[str, Any]) -> dict[str, Any]:
+    """What of a stored section `quality` may change a score, its evaluator and the choice of tasks aside."""
+    return {name: value for name, value in section.items() if name not in ("evaluator", "tasks", "force")}
+
+
+def evaluation_key(wanted: Quality, task: str) -> str:
+    """Names a task in the terms of a section `quality`."""
+    return _key(wanted.evaluator, terms_of(unstructure(wanted)), task)
+
+
+def remaining_tasks(store: Store, experiment_id: str, wanted: Quality | None) -> list[str]:
+    """Tasks of a section `quality` that have no document."""
+    tasks = () if wanted is None else wanted.tasks
+    return [task for task in tasks if wanted and not _path(store, experiment_id, evaluation_key(wanted, task)).exists()]
+
+
+def _path(store: Store, experiment_id: str, key: str) -> Path:
+    return store.folder(experiment_id) / f"quality-{key}.json"
+
+
+def _rows(path: Path) -> Path:
+    return path.with_suffix(".items.jsonl.gz")
+
+
+def write_evaluation(store: Store, experiment_id: str, evaluation: Evaluation) -> None:
+    """Store a task's scores: rows first, the document last, so that a document never lacks its rows.
+
+    Raises StoreError for NaN and infinity, MachineError for a full disk or a missing permission.
+    """
+    path = _path(store, experiment_id, evaluation.key)
+    lines = [
+        canonical({"score": number, **attrs.asdict(item)}).decode()
+        for number, score in enumerate(evaluation.scores)
+        for item in score.items
+    ]
+    content = "".join(f"{line}\n" for line in lines).encode()
+    write(_rows(path), gzip.compress(content, compresslevel=6, mtime=0), replace=True)
+    scores = tuple(attrs.evolve(score, items=()) for score in evaluation.scores)
+    write_json(path, dump(attrs.evolve(evaluation, scores=scores)))
+
+
+def evaluations(store: Store, experiment_id: str) -> tuple[Evaluation, ...]:
+    """All that are stored of one experiment, those of former terms included; by key, without items."""
+    paths = sorted(store.folder(experiment_id).glob("quality-*.json"))
+    return tuple(load(read_json(path), Evaluation, str(path)) for path in paths)
+
+
+def read_evaluation(store: Store, experiment_id: str, key: str) -> Evaluation | None:
+    """One with its items; None where it is not stored."""
+    path = _path(store, experiment_id, key)
+    return read_items(store, experiment_id, load(read_json(path), Evaluation, str(path))) if path.exists() else None
+
+
+def read_items(store: Store, experiment_id: str, evaluation: Evaluation) -> Evaluation:
+    """The evaluation with the items of its scores. Raises StoreError (store_corrupt) naming file and line."""
+    path = _rows(_path(store, experiment_id, evaluation.key))
+    found: list[list[Item]] = [[] for _ in evaluation.scores]
+    for number, line in enumerate(read_gzip(path).splitlines(), start=1):
+        try:
+            row = parse(line)
+            found[row["score"]].append(Item(str(row["id"]), float(row["value"]), str(row["response"])))
+        except (ValueError, KeyError, IndexError, TypeError) as error:
+            raise corrupt(path, f"line {number}: {error}") from error
+    scores = zip(evaluation.scores, found, strict=True)
+    return attrs.evolve(evaluation, scores=tuple(attrs.evolve(score, items=tuple(items)) for score, items in scores))
