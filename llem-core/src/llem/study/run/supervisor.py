@@ -124,10 +124,11 @@ class Supervisor:
             with self._gpus.taken(lead, self._stop, self._emit, job) as uuids, self._quiet.worker():
                 return self._launch(launcher, job, uuids or None, done)
         except LlemError as error:  # no GPU to be had, or nothing to launch a worker with
+            if error.code == "interrupted":
+                return None
             if not job.turns:
-                self._after_failed("quality", job, self._process(job) - 1, error.message)
-            elif error.code != "interrupted":
-                self._all_failed(job, self._process(job), error)
+                return self._after_failed("quality", job, self._process(job) - 1, error.message)
+            self._all_failed(job, self._process(job), error)
         return None
 
     def _process(self, job: Job) -> int:
