@@ -427,7 +427,7 @@ def fill(store, experiment_id="exp-one", *, processes=1, token_times=False, per_
             trial = make_trial(index, rows, requests, t0, t1, process=process, extra=extra, experiment_id=experiment_id)
             store.write_trial(trial, rows, requests)
         store.write_outcome(experiment_id, outcome_document(process))
-    from llem.metrics.verify import recompute
+    from llem.metrics.result import recompute
 
     store.write_result(recompute(store, experiment_id))
 

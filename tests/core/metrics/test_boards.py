@@ -9,12 +9,11 @@ from llem.analysis.compare import trial_values
 from llem.findings import FINDINGS, REASONS
 from llem.meters.window import energy_readings
 from llem.metrics.boards import place_of
-from llem.metrics.energies import domain_metrics, gross, headline, output_energy
+from llem.metrics.energies import domain_metrics, gross, headline, is_narrow, output_energy
 from llem.metrics.metric import Measured
-from llem.metrics.precision import is_narrow
-from llem.metrics.result import compute_result
+from llem.metrics.result import compute_result, recompute
 from llem.metrics.setup import setup_of
-from llem.metrics.verify import recompute, verify
+from llem.metrics.verify import verify
 from llem.store.store import Store
 
 A, B, C = (f"gpu:GPU-{letter * 8}-0000" for letter in "abc")

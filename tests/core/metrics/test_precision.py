@@ -5,8 +5,7 @@ from __future__ import annotations
 import attrs
 import pytest
 
-from llem.metrics.energies import output_energy
-from llem.metrics.precision import is_narrow, precision
+from llem.metrics.energies import is_narrow, output_energy, precision
 from llem.metrics.result import compute_result
 from llem.metrics.statistics import relative_half_width
 

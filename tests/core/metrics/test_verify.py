@@ -17,7 +17,8 @@ from llem.cli.show import show
 from llem.cli.verify import verify as verify_command
 from llem.errors import StoreError
 from llem.metrics.catalogue import METRICS
-from llem.metrics.verify import recompute, verify
+from llem.metrics.result import recompute
+from llem.metrics.verify import verify
 from llem.store.files import DIGEST, write_json
 from llem.store.models import SCHEMA_VERSION
 from llem.store.serial import dump

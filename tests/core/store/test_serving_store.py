@@ -9,7 +9,8 @@ import pytest
 from rich.console import Console
 
 from llem.analysis.overview import overview_of
-from llem.metrics.verify import recompute, verify
+from llem.metrics.result import recompute
+from llem.metrics.verify import verify
 from llem.reports.console import render_result
 from llem.reports.tables import render_study
 from llem.reports.views import study_view

@@ -10,7 +10,7 @@ import os
 import pytest
 
 from llem.errors import LlemError, MachineError, StoreError
-from llem.metrics.verify import recompute
+from llem.metrics.result import recompute
 from llem.store import files, migrations
 from llem.store.files import read_json, write_json
 from llem.store.store import Store

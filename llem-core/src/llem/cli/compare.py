@@ -22,7 +22,7 @@ def compare(folder: str, a: str, b: str, as_json: bool) -> None:
     from llem.analysis.compare import side_of
     from llem.analysis.overview import overview_of
     from llem.metrics.metric import Measured
-    from llem.metrics.verify import recompute
+    from llem.metrics.result import recompute
     from llem.reports.ratios import comparison_view
     from llem.store.store import Store
 

@@ -88,7 +88,7 @@ def _print(store: Store, names: Sequence[str], *, everything: bool) -> None:
 def _overviews(store: Store, names: Sequence[str], metrics: Collection[str]) -> Iterator[Overview]:
     """Of the stored results, and of those that are computed because they have not ended."""
     from llem.analysis.overview import overview_of, overviews
-    from llem.metrics.verify import recompute
+    from llem.metrics.result import recompute
 
     ended = set(store.result_ids())
     for name in names:
@@ -99,7 +99,7 @@ def _overviews(store: Store, names: Sequence[str], metrics: Collection[str]) -> 
 
 
 def _results(store: Store, names: Sequence[str]) -> Iterator[Result]:
-    from llem.metrics.verify import recompute
+    from llem.metrics.result import recompute
 
     return (store.read_result(name) or recompute(store, name) for name in names)
 

@@ -16,7 +16,7 @@ from llem.experiment.engine_process import EngineProcess
 from llem.experiment.placement import hold, place, restrict
 from llem.experiment.procedure import AFTER, BEFORE, check, let_go, record, trial
 from llem.experiment.session import Session
-from llem.metrics.precision import is_narrow
+from llem.metrics.energies import is_narrow
 from llem.plugins.registry import Registry
 from llem.protocol.events import Emit
 from llem.protocol.order import WorkOrder

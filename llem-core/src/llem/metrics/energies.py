@@ -12,19 +12,22 @@ from typing import Any
 
 import attrs
 
-from llem.metrics.statistics import Value, mean, mean_interval, quantity
+from llem.metrics.statistics import Value, mean, mean_interval, quantity, relative_half_width
 from llem.store.models import BaselineReading, DomainMetrics, EnergyReading, ErrorBudget, Trial
 
 __all__ = [
     "Headline",
     "Key",
+    "Precision",
     "domain_metrics",
     "gross",
     "headline",
     "idle_power",
+    "is_narrow",
     "key_of",
     "net",
     "output_energy",
+    "precision",
     "token_energy",
     "trusted",
 ]
@@ -260,3 +263,25 @@ def _cross(reading: EnergyReading | None) -> Value:
     if reading is None or reading.energy_j is None or not reading.cross_energy_j:
         return Value(None, reason="no_meter")
     return Value(reading.energy_j / reading.cross_energy_j)
+
+
+@attrs.frozen
+class Precision:
+    """Half of the 95 % interval over its mean, of the quantity that is `of`; None for fewer than two trials."""
+
+    of: str
+    half_width: float | None
+
+
+def precision(trials: Sequence[Trial]) -> Precision:
+    """Of energy per output token, or of output tokens per second where no energy is read."""
+    if energies := output_energy(trials):
+        return Precision("energy per output token", relative_half_width(energies))
+    rates = [trial.output_tokens / trial.duration_s for trial in trials]
+    return Precision("output tokens per second", relative_half_width(rates))
+
+
+def is_narrow(trials: Sequence[Trial], target: float) -> bool:
+    """Whether the interval is at most ± `target`, so that no further trial is needed."""
+    width = precision(trials).half_width
+    return width is not None and width <= target

@@ -15,10 +15,11 @@ from llem.metrics.energies import domain_metrics, trusted
 from llem.metrics.metric import Measured
 from llem.metrics.quality import quality_findings, quality_metrics
 from llem.metrics.setup import Setup, setup_of
-from llem.store.evaluations import Evaluation
+from llem.store.evaluations import Evaluation, evaluations
 from llem.store.models import BaselineReading, RequestRow, Result, Trial
+from llem.store.store import Store
 
-__all__ = ["compute_result"]
+__all__ = ["compute_result", "recompute"]
 
 PUBLISHABLE_TRIALS = 5
 
@@ -95,3 +96,18 @@ def _outcome(setup: Setup, trials: Sequence[Trial], outcomes: Sequence[Mapping[s
     if processes < setup.processes:
         return "interrupted", f"{processes} of {setup.processes} engine processes have trials"
     return "done", None
+
+
+def recompute(store: Store, experiment_id: str) -> Result:
+    """The Result from what is stored of one experiment; also before it has ended."""
+    trials = store.trials(experiment_id)
+    return compute_result(
+        store.read_experiment(experiment_id),
+        store.engines(experiment_id),
+        trials,
+        store.baselines(experiment_id),
+        {trial.index: store.requests(experiment_id, trial.index) for trial in trials},
+        store.outcomes(experiment_id),
+        {trial.index: store.trace(experiment_id, trial.index) for trial in trials},
+        evaluations(store, experiment_id),
+    )

@@ -13,15 +13,15 @@ from llem.meters.trace import TraceRow
 from llem.meters.window import energy_readings
 from llem.metrics.catalogue import METRICS
 from llem.metrics.flow import UNFINISHED, flow_of
-from llem.metrics.result import compute_result
+from llem.metrics.result import recompute
 from llem.metrics.statistics import quantile
 from llem.store.evaluations import evaluations, read_items
 from llem.store.files import stored_digest, stored_version
-from llem.store.models import EnergyReading, RequestRow, Result, Trial
+from llem.store.models import EnergyReading, RequestRow, Trial
 from llem.store.serial import dump
 from llem.store.store import Store
 
-__all__ = ["Difference", "counted", "recompute", "sampled_domains", "stated", "verify"]
+__all__ = ["Difference", "counted", "sampled_domains", "stated", "verify"]
 
 #: Sums of fractions differ in their last digits between machines: `sum` is compensated from Python 3.12 on, and the
 #: order in which numpy adds depends on the processor. Nothing that is stated is as fine as this.
@@ -41,21 +41,6 @@ class Difference:
 
     def __str__(self) -> str:
         return f"{self.file}: {self.path}: stored {self.stored!r}, recomputed {self.recomputed!r}"
-
-
-def recompute(store: Store, experiment_id: str) -> Result:
-    """The Result from what is stored of one experiment; also before it has ended."""
-    trials = store.trials(experiment_id)
-    return compute_result(
-        store.read_experiment(experiment_id),
-        store.engines(experiment_id),
-        trials,
-        store.baselines(experiment_id),
-        {trial.index: store.requests(experiment_id, trial.index) for trial in trials},
-        store.outcomes(experiment_id),
-        {trial.index: store.trace(experiment_id, trial.index) for trial in trials},
-        evaluations(store, experiment_id),
-    )
 
 
 def verify(store: Store) -> list[Difference]:

@@ -15,6 +15,7 @@ from typing import Any
 
 from llem.errors import LlemError, MachineError, StoreError
 from llem.store.migrations import upgrade
+from llem.store.models import SCHEMA_VERSION
 from llem.store.serial import digest, parse, to_text
 
 __all__ = [
@@ -156,7 +157,7 @@ def read_json(path: Path) -> dict[str, Any]:
     """A document in the present version, without its digest (`llem verify` compares that)."""
     _, data = _document(path)
     data.pop(DIGEST, None)
-    return upgrade(data, str(path))
+    return data if data.get("schema_version") == SCHEMA_VERSION else upgrade(data, str(path))
 
 
 def stored_digest(path: Path) -> tuple[Any, str]:

@@ -14,7 +14,7 @@ import pytest
 
 from llem.launchers.base import Launcher
 from llem.launchers.process import ProcessLauncher
-from llem.metrics.verify import recompute
+from llem.metrics.result import recompute
 from llem.plugins.registry import registry
 from llem.protocol.order import WorkOrder
 from llem.store.store import Store

@@ -14,10 +14,12 @@ from llem.config.study.ranges import MOST_VALUES, RANGES, range_values
 from llem.config.words import got
 from llem.errors import ConfigError, Problem, nearest
 
-__all__ = ["MOST_POINTS", "Point", "declared_points"]
+__all__ = ["MOST_POINTS", "POINT", "Point", "declared_points"]
 
 #: More than this is a slip of the finger, like as many values of one axis.
 MOST_POINTS = MOST_VALUES
+#: The source of what a point sets.
+POINT = "point of the study"
 
 
 @attrs.frozen

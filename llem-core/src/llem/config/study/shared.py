@@ -1,4 +1,4 @@
-"""What all points of a study share: settings, and sections of backends. Pure."""
+"""What all points of a study have in common (settings, sections of backends), and which points are left out. Pure."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from typing import Any
 
 import attrs
 
+from llem.config.canonical import same
 from llem.config.converter import structure_all
 from llem.config.layers import Layer, Leaf, Tree, leaves, overlay, plain
 from llem.config.sections import config_class
-from llem.config.study.axes import Point
-from llem.config.study.file import StudyFile
-from llem.config.study.mistakes import POINT
+from llem.config.study.axes import POINT, Point
+from llem.config.study.file import Stated, StudyFile
 from llem.errors import ConfigError, Problem
 from llem.plugins.registry import Registry
 
-__all__ = ["Shared"]
+__all__ = ["Excluded", "Exclusions", "Shared", "wanted"]
 
 
 class Shared:
@@ -114,3 +114,49 @@ def _source(tree: Tree, path: str) -> str:
     while isinstance(below, dict) and below:
         below = next(iter(below.values()))
     return below.source if isinstance(below, Leaf) else ""
+
+
+@attrs.frozen
+class Excluded:
+    """A point that was left out, and the entry that did it: `study.yaml: exclude[0]`."""
+
+    point: Point
+    by: str
+
+
+class Exclusions:
+    """The entries of `exclude`, and what they have left out so far."""
+
+    def __init__(self, entries: Sequence[Stated]) -> None:
+        self._entries = [(entry.where, wanted(entry)) for entry in entries]
+        self.found: list[Excluded] = []
+
+    def leave_out(self, point: Point, values: Mapping[str, Any]) -> bool:
+        """Whether an entry matches the point's settings, given as sections; it is remembered."""
+        if not self._entries:
+            return False
+        flat = dict(leaves(values))
+        for where, asked in self._entries:
+            if all(path in flat and _matches(flat[path], value) for path, value in asked.items()):
+                self.found.append(Excluded(point, where))
+                return True
+        return False
+
+    def notes(self) -> Iterator[str]:
+        """Entries that no point matched; often a value that is spelt otherwise in the axes."""
+        used = {one.by for one in self.found}
+        return (f"{where} matches no point" for where, _ in self._entries if where not in used)
+
+
+def wanted(entry: Stated) -> dict[str, Any]:
+    """Dotted path to value of what an entry of `exclude` matches."""
+    tree: dict[Any, Any] = {}
+    overlay(tree, Layer("", entry.value))
+    return dict(leaves(plain(tree)))
+
+
+def _matches(value: Any, asked: Any) -> bool:
+    """Equal, or one of several: a list stands for itself and for each of its entries."""
+    if same(value, asked):
+        return True
+    return isinstance(asked, (list, tuple)) and any(same(value, one) for one in asked)

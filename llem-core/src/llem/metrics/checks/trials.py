@@ -10,9 +10,8 @@ from llem.meters.trace import TraceRow
 from llem.metrics.checks.drift import steady_state
 from llem.metrics.checks.host_bound import host_bound, power_limit
 from llem.metrics.checks.serving import serving_checks
-from llem.metrics.energies import Key, domain_metrics, headline, idle_power, key_of
+from llem.metrics.energies import Key, domain_metrics, headline, idle_power, key_of, precision
 from llem.metrics.metric import Measured
-from llem.metrics.precision import precision
 from llem.metrics.setup import Setup
 from llem.store.models import BaselineReading, Quantity, Trial
 

@@ -16,11 +16,15 @@ from llem.config.converter import unstructure
 from llem.config.layers import Layer
 from llem.config.load import resolve
 from llem.config.study.axes import Point, declared_points
-from llem.config.study.exclude import Exclusions
 from llem.config.study.file import StudyFile, parse_study, read_study
-from llem.config.study.mistakes import Invalid, invalid_point, refuse_mistakes
-from llem.config.study.settings import refuse_mistaken_exclusions, refuse_unused_mistakes
-from llem.config.study.shared import Shared
+from llem.config.study.mistakes import (
+    Invalid,
+    invalid_point,
+    refuse_mistaken_exclusions,
+    refuse_mistakes,
+    refuse_unused_mistakes,
+)
+from llem.config.study.shared import Exclusions, Shared
 from llem.config.user import load_user_config
 from llem.devices.peaks import peak_of
 from llem.errors import ConfigError, UnknownPlugin

@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 import attrs
 
 from llem.config.models import Experiment
-from llem.metrics.precision import is_narrow
+from llem.metrics.energies import is_narrow
 from llem.store.evaluations import remaining_tasks
 from llem.store.models import Result
 from llem.store.store import Store

@@ -11,9 +11,9 @@ import attrs
 from llem.config.converter import unstructure
 from llem.config.layers import Layer
 from llem.config.study.axes import Point
-from llem.config.study.exclude import Excluded
 from llem.config.study.file import StudyFile
 from llem.config.study.mistakes import Invalid
+from llem.config.study.shared import Excluded
 from llem.study.plan.planned import PlannedExperiment
 from llem.study.plan.schedule import Job
 

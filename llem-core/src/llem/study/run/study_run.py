@@ -15,7 +15,7 @@ from llem import __version__
 from llem.errors import ExperimentFailed, LlemError
 from llem.launchers.base import Launcher
 from llem.metrics.boards import Place, place_of
-from llem.metrics.verify import recompute
+from llem.metrics.result import recompute
 from llem.plugins.registry import Registry
 from llem.protocol.events import Emit, Event
 from llem.store.models import Result
