@@ -64,8 +64,9 @@ def run(
             results folder.
         launcher: "process" (the engine in a process of its own), "inline", or another that is installed.
         resume: go on with what `out` holds: trials that are stored are kept, the others measured.
-        on_event: called with each event between phases and trials, never inside a window. With the launcher "inline"
-            the call is made in the measuring process and delays what comes next.
+        on_event: called with each event (`llem.protocol.events`, `llem.protocol.study_events`) between phases and
+            trials; within a window with `power` alone. With the launcher "inline" the call is made in the measuring
+            process and delays what comes next.
         settings: fields of `llem.config.models.Experiment` and plugins' sections:
             `run(model="shape:tiny", backend="pytorch", load={"batch_size": 4}, pytorch={"torch_compile": True})`.
 
