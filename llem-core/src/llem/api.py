@@ -14,8 +14,7 @@ from llem.analysis.collection import Results
 from llem.config.layers import Layer
 from llem.config.user import load_user_config
 from llem.errors import ConfigError
-from llem.launchers.base import Launcher
-from llem.launchers.make import make_launcher
+from llem.launchers.base import Launcher, make_launcher
 from llem.plugins.registry import registry
 from llem.protocol.events import Emit, Event, silent
 from llem.store.models import Result
