@@ -139,7 +139,7 @@ def _time(store: Store, experiment: str | None, *, as_json: bool) -> None:
 
         click.echo(to_text(attrs.asdict(spent)), nl=False)
     else:
-        from llem.reports.time_table import render_time
+        from llem.reports.tables import render_time
 
         render_time(spent)
 
