@@ -34,6 +34,7 @@ PARTS: Mapping[str, str] = {
     "window": "of trials: what is measured",
     "lead-out": "of trials: the same work after the window, the trace, and the storing",
     "lost trial": "trials that came to nothing",
+    "quality": "the evaluation of quality",
     "baseline after": "idle, after the trials",
     "end": "from a worker's last word until it is gone",
     "results": "computing and storing them",

@@ -114,7 +114,7 @@ class Phase(Event):
         trial: index of the trial, from 0.
         batches: number of full-length batches that a warm-up begins with.
         task: of quality: the task that is evaluated.
-        done, total: of quality: requests of the task that are answered, and all of them.
+        done, total: of quality: items of the task that are evaluated, and all of them; 0 of 0 before that is known.
     """
 
     kind: ClassVar[str] = "phase"
