@@ -48,6 +48,7 @@ from llem.config.load import parse_assignment
 from llem.meters.trace import TraceRow, series
 from llem.metrics.statistics import mean, paired_ratio
 from llem.plugins.registry import registry
+from llem.protocol.events import Calibrated, Event, Phase, TrialEnded
 from llem.store.models import Trial
 from llem.store.store import Store
 
@@ -88,18 +89,16 @@ class Interleaver:
     def __init__(self, make: Callable[[], ByHand], done: Callable[[list[dict[str, float]]], None]) -> None:
         self.make, self.done, self.hand, self.windows, self.batches = make, done, None, [], 1
 
-    def __call__(self, event: Any) -> None:
-        kind = event["event"]
-        if kind == "calibrated":
-            self.batches = event["batches"]
-        odd = event.get("trial", 0) % 2 == 1
-        before = kind == "phase" and event["phase"] == "trial" and odd
-        after = kind == "trial" and not odd
+    def __call__(self, event: Event) -> None:
+        if isinstance(event, Calibrated):
+            self.batches = event.batches
+        before = isinstance(event, Phase) and event.phase == "trial" and event.trial % 2 == 1
+        after = isinstance(event, TrialEnded) and event.trial % 2 == 0
         if before or after:
             self.hand = self.hand or self.make()
             self.windows.append(self.hand.window(self.batches))
             print("by hand", self.windows[-1], flush=True)
-        if kind == "trial":
+        if isinstance(event, TrialEnded):
             print("llem   ", event, flush=True)
             self.done(self.windows)
 
@@ -166,8 +165,8 @@ def measure(args: argparse.Namespace, batch: int, shared: SharedEngine, clock: C
 
     turns = Interleaver(by_hand, paired)
 
-    def seen(event: Any) -> None:
-        if event["event"] == "calibrated":
+    def seen(event: Event) -> None:
+        if isinstance(event, Calibrated):
             clock.begin()
         turns(event)
 

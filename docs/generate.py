@@ -29,6 +29,9 @@ from llem.metrics.catalogue import GROUPS, METRICS, quality
 from llem.plugins.reference import resolve
 from llem.plugins.registry import Kind, registry
 from llem.plugins.specs import Hooks
+from llem.protocol.events import Event, Failure, Moment
+from llem.protocol.lines import EVENTS
+from llem.protocol.study_events import ExperimentPlan, JobPlan, StudyEvent
 from llem.store import models as results
 from llem.store.evaluations import Evaluation
 
@@ -46,6 +49,23 @@ OURS = (
     "llem-webhook",
     "llem-slurm",
 )
+EVENTS_INTRO = """# Events
+
+`on_event` of `llem.run` and `llem.run_study` receives objects of these classes, one by one, as they come:
+
+```python
+from llem.protocol.events import TrialEnded
+
+
+def on_event(event):
+    if isinstance(event, TrialEnded):
+        print(event.at.utc, event.worker, event.id, event.duration_s)
+```
+
+The store keeps events as lines of JSON, without nulls. `workers/<n>/events.jsonl` holds what a worker told, without
+`power`; `events.jsonl` holds what the process that runs the study told. `llem show DIR --time` adds their times up.
+`llem.protocol.lines` has `to_json` and `from_json`.
+"""
 KINDS: tuple[Kind, ...] = ("backend", "meter", "workload", "launcher")
 
 
@@ -171,12 +191,27 @@ def result_fields() -> str:
     return "".join(parts)
 
 
-def _record(cls: type) -> str:
+def events() -> str:
+    """The classes of events: fields, types and what they mean."""
+    parts = [EVENTS_INTRO]
+    parts += [_record(cls) for cls in (Event, Moment)]
+    for cls in EVENTS:
+        teller = "the process that runs the study" if issubclass(cls, StudyEvent) else "a worker"
+        where = f"`{cls.kind}`, `{cls.__module__}.{cls.__name__}`, told by {teller}."
+        parts.append(_record(cls, inherited=Event).replace("`\n\n", f"`\n\n{where} ", 1))
+    parts += [_record(cls) for cls in (Failure, JobPlan, ExperimentPlan)]
+    return "".join(parts)
+
+
+def _record(cls: type, inherited: type | None = None) -> str:
+    """A class: its fields, without those of a class that it has them from."""
     attrs.resolve_types(cls)
     text, _, about = _prose(cls.__doc__).partition("Attributes:\n")
-    rows = ((f"`{field.name}`", f"`{_type(field.type)}`") for field in attrs.fields(cls))
+    known = {field.name for field in attrs.fields(inherited)} if inherited else set()
+    rows = [(f"`{field.name}`", f"`{_type(field.type)}`") for field in attrs.fields(cls) if field.name not in known]
     notes = "".join(f"- {_note(line)}\n" for line in _unfolded(about))
-    return f"\n## `{cls.__name__}`\n\n{text.strip()}\n\n{_table(('field', 'type'), rows)}\n{notes}"
+    table = f"\n{_table(('field', 'type'), iter(rows))}\n{notes}" if rows else ""
+    return f"\n## `{cls.__name__}`\n\n{text.strip()}\n{table}"
 
 
 def _unfolded(about: str) -> list[str]:
@@ -279,6 +314,7 @@ PAGES: dict[str, Callable[[], str]] = {
     "coverage.md": coverage,
     "results.md": result_fields,
     "metrics.md": metrics,
+    "events.md": events,
     "findings.md": findings,
     "hooks.md": hooks,
     "exit-codes.md": exit_codes,

@@ -7,6 +7,7 @@ import os
 import sys
 from pathlib import Path
 
+import attrs
 import psutil
 import pytest
 
@@ -14,12 +15,15 @@ import llem
 from llem.experiment.instruments import Instruments
 from llem.findings import finding
 from llem.metrics.verify import verify
+from llem.protocol.events import Calibrated, Event, Phase, Power, TrialEnded
+from llem.protocol.lines import stored_events
+from llem.protocol.study_events import StudyEvent
 from llem.store.store import Store
 
 
-def transcript(events: list[dict]) -> list[str]:
+def transcript(events: list[Event]) -> list[str]:
     """The order of events in words, without those around the experiment and power, which comes by the clock."""
-    names = [f"{e['event']} {e['phase']}" if e["event"] == "phase" else e["event"] for e in events]
+    names = [f"{e.kind} {e.phase}" if isinstance(e, Phase) else e.kind for e in events]
     return [name for name in names if name not in ("power", "study", "started", "ended", "worker ended", "result")]
 
 
@@ -31,13 +35,14 @@ def children() -> list[int]:
 @pytest.mark.parametrize("launcher", ["process", "inline"])
 def test_a_run_measures_stores_and_leaves_nothing_running(tmp_path: Path, short, launcher: str) -> None:
     """The whole way: events in order, exact counts, a store that verifies, no process left."""
-    events: list[dict] = []
+    events: list[Event] = []
     result = llem.run(out=tmp_path / "out", launcher=launcher, on_event=events.append, **short)
 
     assert (result.outcome, result.valid, result.trials, result.error) == ("done", True, 1, None)
     assert transcript(events) == [
         "worker",
         "phase load",
+        "loaded",
         "phase warm-up",
         "calibrated",
         "phase trial",
@@ -46,8 +51,8 @@ def test_a_run_measures_stores_and_leaves_nothing_running(tmp_path: Path, short,
     ]
     store = Store.open(tmp_path / "out")
     [trial] = store.trials(result.id)
-    [calibrated] = [event for event in events if event["event"] == "calibrated"]
-    assert (trial.batches, trial.requests) == (calibrated["batches"],) * 2
+    [calibrated] = [event for event in events if isinstance(event, Calibrated)]
+    assert (trial.batches, trial.requests) == (calibrated.batches,) * 2
     assert trial.output_tokens == trial.expected_output_tokens == 8 * trial.batches
     assert trial.input_tokens == 8 * trial.batches
     assert len(trial.batch_s) == len(store.requests(result.id, 0)) == trial.batches
@@ -97,19 +102,19 @@ def test_trials_end_early_when_the_interval_is_narrow(tmp_path: Path, short) -> 
 
 def test_trials_are_spread_over_engine_processes(tmp_path: Path, short) -> None:
     """With processes each process loads anew and takes its share; together they are as many as asked."""
-    events: list[dict] = []
+    events: list[Event] = []
     settings = {**short, "preset": "publication", "trials": 3, "max_trials": 3, "processes": 2}
     settings["warmup"] = {"seconds": 0.0, "batches": 1}
     result = llem.run(out=tmp_path / "out", on_event=events.append, **settings)
     store = Store.open(tmp_path / "out")
-    one = ["worker", "phase load", "phase warm-up", "calibrated"]
+    one = ["worker", "phase load", "loaded", "phase warm-up", "calibrated"]
     trial = ["phase trial", "trial"]
 
     assert (result.outcome, result.trials) == ("done", 3)
     assert [(t.index, t.process) for t in store.trials(result.id)] == [(0, 0), (1, 1), (2, 0)]
     assert [engine["process"] for engine in store.engines(result.id)] == [0, 1]
     assert transcript(events) == [*one, *trial, *trial, "outcome", *one, *trial, "outcome"]
-    assert [e["trial"] for e in events if e["event"] == "trial"] == [0, 2, 1]
+    assert [e.trial for e in events if isinstance(e, TrialEnded)] == [0, 2, 1]
     assert verify(store) == []
 
 
@@ -136,7 +141,7 @@ def test_where_each_value_came_from_is_stored(tmp_path: Path, short) -> None:
 
 def test_energy_of_a_plugins_meter_gross_and_net(tmp_path: Path, lab) -> None:
     """A counter by a plugin: gross is watts times seconds within its bound, net is gross less idle power, exactly."""
-    events: list[dict] = []
+    events: list[Event] = []
     settings = {**lab, "meters": ["steady"], "steady": {"watts": 80.0}, "window_s": 0.5}
     settings["baseline"] = {"seconds": 0.5, "discard_seconds": 0.0}
     result = llem.run(out=tmp_path / "out", on_event=events.append, **settings)
@@ -148,13 +153,16 @@ def test_energy_of_a_plugins_meter_gross_and_net(tmp_path: Path, lab) -> None:
     assert transcript(events) == [
         "worker",
         "phase load",
+        "loaded",
         "phase baseline before",
+        "baseline",
         "phase warm-up",
         "calibrated",
         "phase trial",
         "trial",
         "outcome",
         "phase baseline after",
+        "baseline",
     ]
     assert (domain.meter, domain.domain, domain.kind) == ("steady", "node", "measured")
     assert reading.budget is not None
@@ -184,7 +192,7 @@ def test_what_the_last_baseline_finds_is_in_the_result(tmp_path: Path, lab, monk
     result = llem.run(
         out=tmp_path / "out",
         launcher="inline",
-        on_event=lambda event: phases.append(event["phase"]) if event["event"] == "phase" else None,
+        on_event=lambda event: phases.append(event.phase) if isinstance(event, Phase) else None,
         **settings,
     )
     [engine] = Store.open(tmp_path / "out").engines(result.id)
@@ -345,12 +353,13 @@ def test_results_of_no_folder_are_an_error(tmp_path: Path) -> None:
 
 def test_what_the_worker_said_is_kept(tmp_path: Path, lab) -> None:
     """Order, events and log stay beside the results; what the engine printed is in the log, not among the events."""
-    events: list[dict] = []
+    events: list[Event] = []
     llem.run(out=tmp_path / "out", on_event=events.append, **lab)
     folder = tmp_path / "out" / "workers" / "0"
-    kept = [json.loads(line) for line in (folder / "events.jsonl").read_text().splitlines()]
+    kept = [attrs.evolve(event, worker=0) for event in stored_events(folder / "events.jsonl")]
 
-    told = [event for event in events if event["event"] in ("phase", "calibrated", "trial", "outcome")]
-    assert told == [{**event, "worker": 0} for event in kept if event["event"] not in ("started", "ended")]
+    told = [event for event in events if not isinstance(event, (StudyEvent, Power))]
+    assert told == kept
+    assert [event.at for event in told] == [event.at for event in kept]
     assert "an engine prints as it pleases" in (folder / "log.txt").read_text()
     assert [index for _, index in json.loads((folder / "order.json").read_text())["turns"]] == [0]

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 import llem
+from llem.protocol.events import Event, Phase
 from llem.store.store import Store
 
 LOADS = {
@@ -25,12 +26,12 @@ def settings(lab) -> dict:
 @pytest.mark.parametrize("load", LOADS.values(), ids=LOADS)
 def test_a_serving_run_measures_and_stores(tmp_path: Path, settings, load) -> None:
     """The energy is that of the window, tokens and requests are what the rows say, and events tell the way."""
-    events: list[dict] = []
+    events: list[Event] = []
     result = llem.run(out=tmp_path / "out", on_event=events.append, load=load, **settings)
     store = Store.open(tmp_path / "out")
     [trial] = store.trials(result.id)
     rows = store.requests(result.id, 0)
-    phases = [event["phase"] for event in events if event["event"] == "phase"]
+    phases = [event.phase for event in events if isinstance(event, Phase)]
 
     assert (result.outcome, result.trials, result.error) == ("done", 1, None)
     assert phases == ["load", "warm-up", *(["capacity probe", "warm-up"] if "capacity_share" in load else []), "trial"]

@@ -17,6 +17,7 @@ from llem.launchers.docker import DockerLauncher
 from llem.launchers.options import DockerOptions
 from llem.metrics.verify import verify
 from llem.plugins.registry import registry
+from llem.protocol.events import Phase
 from llem.protocol.order import WorkOrder
 from llem.store.store import Store
 
@@ -156,7 +157,7 @@ def test_kill_ends_the_container_at_once(machine, monkeypatch, tmp_path: Path) -
     launcher = DockerLauncher(DockerOptions(image={"echo": IMAGE}))
 
     def told(event: Any) -> None:
-        if event["event"] == "phase" and event["phase"] == "trial":
+        if isinstance(event, Phase) and event.phase == "trial":
             threading.Thread(target=launcher.kill).start()
 
     assert launcher.launch(order, told, threading.Event()) == -signal.SIGKILL

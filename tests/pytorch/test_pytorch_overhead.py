@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from llem.protocol.events import Calibrated, Phase, TrialEnded
+
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 QUICK = ("--model", "shape:tiny", "--output", "4", "--set", "window_s=0.1", "--set", "warmup.seconds=0")
 
@@ -61,10 +63,10 @@ def test_each_pair_is_told(interleaver):
             return {}
 
     turns = interleaver(Hand, lambda windows: pairs.append(len(windows)))
-    turns({"event": "calibrated", "batches": 3})
+    turns(Calibrated(id="a", trial_s=1.0, settle_s=0.0, after_s=0.0, batches=3))
     for trial in range(3):
-        turns({"event": "phase", "phase": "trial", "trial": trial})
+        turns(Phase(phase="trial", id="a", trial=trial))
         order.append("llem")
-        turns({"event": "trial", "trial": trial})
+        turns(TrialEnded(id="a", trial=trial, t0_ns=0, t1_ns=1, duration_s=1e-9, output_tokens_per_s=1.0))
     assert order == ["llem", "hand 3", "hand 3", "llem", "llem", "hand 3"]
     assert pairs == [1, 2, 3]

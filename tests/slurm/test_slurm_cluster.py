@@ -18,6 +18,8 @@ import yaml
 
 import llem
 from llem.metrics.verify import verify
+from llem.protocol.events import Event
+from llem.protocol.study_events import Waiting
 from llem.store.store import Store
 
 pytestmark = pytest.mark.timeout(240)
@@ -279,12 +281,12 @@ def test_what_slurm_cannot_give(
 def test_what_a_job_waits_for_is_told(cluster: Any, tmp_path: Path) -> None:
     """In Slurm's words, once for each; and the study goes on when there is room."""
     cluster.ask("sbatch", "--partition=urgent", "--exclusive", "--output=/dev/null", "--wrap=sleep 4")
-    events: list[Mapping[str, Any]] = []
+    events: list[Event] = []
     path = tmp_path / "study.yaml"
     path.write_text(yaml.safe_dump(study(**ONE_ENGINE)))
     llem.run_study(path, tmp_path / "out", launcher="slurm", on_event=events.append)
 
-    waiting = [event["for"] for event in events if event.get("event") == "waiting"]
+    waiting = [event.what for event in events if isinstance(event, Waiting)]
     assert waiting
     assert len(waiting) == len(set(waiting))
     assert all(re.fullmatch(r"Slurm, job \d+: (Resources|Priority)", one) for one in waiting)

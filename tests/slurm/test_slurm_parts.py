@@ -17,12 +17,16 @@ import pytest
 from llem.config.load import Layer, resolve
 from llem.errors import ConfigError, LlemError, MachineError
 from llem.plugins.registry import registry
+from llem.protocol.events import Ended as LastWord
+from llem.protocol.events import Event, Started
+from llem.protocol.lines import to_json
+from llem.protocol.study_events import Waited, Waiting
 from llem_slurm import cluster, submission
 from llem_slurm.cluster import Ended, Queue, Queued, check_cluster, ended, queued
 from llem_slurm.config import SlurmOptions
 from llem_slurm.launcher import SlurmLauncher
 from llem_slurm.submission import Job, Submitter, comment_of
-from llem_slurm.watch import Lines
+from llem_slurm.watch import Lines, Watch
 
 Program = Callable[[str, str], None]
 
@@ -260,3 +264,51 @@ def test_events_are_read_whole_and_once(tmp_path: Path) -> None:
         file.write('}\n{"n": \n{"n": 4}\n')
     assert list(lines.new()) == [{"n": 2}, {"n": 4}]
     assert list(lines.new()) == []
+
+
+class Turns:
+    """Slurm's queue, look by look; `begins` is done before the second, as the job would."""
+
+    def __init__(self, begins: Callable[[], object]) -> None:
+        self.looks, self._begins = 0, begins
+
+    def look(self, *_: object, **__: object) -> tuple[bool, Queued | None]:
+        self.looks += 1
+        if self.looks == 1:
+            return True, Queued("PENDING", "", "Priority")
+        if self.looks == 2:
+            self._begins()
+        return True, Queued("RUNNING", "", "None") if self.looks == 2 else None
+
+
+def watched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *lines: str) -> list[Event]:
+    """What a job's watch tells whose worker writes these lines."""
+    monkeypatch.setattr("llem_slurm.watch.TICK_S", 0.0)
+    monkeypatch.setattr(cluster, "ended", lambda _: Ended("COMPLETED", 0))
+
+    def begins() -> None:
+        (tmp_path / "slurm.jsonl").write_text('{"token": "t"}\n')
+        (tmp_path / "events.jsonl").write_text("".join(lines))
+
+    seen: list[Event] = []
+    job, stop = Job("7", "t", 0.0, (), ()), threading.Event()
+    watch = Watch(job, tmp_path, seen.append, stop, threading.Event(), Turns(begins), None)
+    assert watch.wait() == Ended("COMPLETED", 0)
+    return seen
+
+
+def test_a_wait_in_the_queue_ends_before_the_workers_first_word(tmp_path: Path, monkeypatch) -> None:
+    """So that the time of the wait is known; the worker's events keep theirs."""
+    started = Started(pid=1)
+    seen = watched(tmp_path, monkeypatch, to_json(started), to_json(LastWord()))
+
+    assert seen == [Waiting(what="Slurm, job 7: Priority"), Waited(), started, LastWord()]
+    assert seen[2].at == started.at
+
+
+def test_a_worker_of_another_version_is_not_passed_over(tmp_path: Path, monkeypatch) -> None:
+    """What it tells and this llem does not know names its log."""
+    with pytest.raises(MachineError, match="an event 'quality'") as caught:
+        watched(tmp_path, monkeypatch, '{"event": "quality"}\n')
+
+    assert str(tmp_path / "log.txt") in caught.value.hint

@@ -14,8 +14,7 @@ from llem.analysis.collection import Results
 from llem.config.layers import Layer
 from llem.config.user import load_user_config
 from llem.errors import ConfigError
-from llem.launchers.base import Launcher
-from llem.launchers.make import make_launcher
+from llem.launchers.base import Launcher, make_launcher
 from llem.plugins.registry import registry
 from llem.protocol.events import Emit, Event, silent
 from llem.store.models import Result
@@ -64,8 +63,9 @@ def run(
             results folder.
         launcher: "process" (the engine in a process of its own), "inline", or another that is installed.
         resume: go on with what `out` holds: trials that are stored are kept, the others measured.
-        on_event: called with each event between phases and trials, never inside a window. With the launcher "inline"
-            the call is made in the measuring process and delays what comes next.
+        on_event: called with each event (`llem.protocol.events`, `llem.protocol.study_events`) between phases and
+            trials; within a window with `power` alone. With the launcher "inline" the call is made in the measuring
+            process and delays what comes next.
         settings: fields of `llem.config.models.Experiment` and plugins' sections:
             `run(model="shape:tiny", backend="pytorch", load={"batch_size": 4}, pytorch={"torch_compile": True})`.
 

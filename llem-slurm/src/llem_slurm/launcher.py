@@ -16,6 +16,7 @@ from llem.launchers.base import Launcher
 from llem.plugins.registry import registry
 from llem.protocol.events import Emit
 from llem.protocol.order import Turn, WorkOrder
+from llem.protocol.study_events import Left
 from llem.store.store import Store
 from llem_slurm import cluster
 from llem_slurm.cluster import Ended, Queue, check_cluster
@@ -74,7 +75,7 @@ class SlurmLauncher(Launcher):
         ended = _await(watch)
         if _early(watch, ended) and self._another(folder, work):
             _note(watch, ended)
-            emit({"event": "left", "why": f"job {watch.job.id} ended as {ended.state}"})
+            emit(Left(why=f"job {watch.job.id} ended as {ended.state}"))
             return ended.status or 1
         for event in watch.held:
             emit(event)

@@ -12,7 +12,9 @@ from typing import Any
 import attrs
 
 from llem.errors import ExperimentFailed, MachineError
-from llem.protocol.events import Emit, Event
+from llem.protocol.events import Emit, Outcome
+from llem.protocol.lines import event_of
+from llem.protocol.study_events import Waited, Waiting
 from llem_slurm import cluster
 from llem_slurm.cluster import Ended, Queue, Queued
 from llem_slurm.job import BEGAN
@@ -76,9 +78,10 @@ class Watch:
     pending_limit_s: float | None
     began: bool = False
     over: bool = False
-    held: list[Event] = attrs.field(factory=list)
+    held: list[Outcome] = attrs.field(factory=list)
     last: str = ""
     _reason: str = ""
+    _waits: bool = False
     _running_since: float | None = None
     _told: str = ""
 
@@ -87,15 +90,19 @@ class Watch:
 
         Raises:
             MachineError: the job does not see the store's folder (store_not_shared), or Slurm is lost (slurm_down).
+            MachineError: the worker tells what this llem does not know (event_unknown).
             ExperimentFailed: it waited for too long (pending).
         """
         marks, events = Lines(self.folder / BEGAN), Lines(self.folder / "events.jsonl")
         while True:
             reached, queued = self.queue.look(self.job.id, max_age_s=self._patience(), since=self.job.submitted)
             self.began = self.began or any(mark["token"] == self.job.token for mark in marks.new())
-            for event in events.new():
-                self.last = str(event.get("event"))
-                if event.get("outcome") == "interrupted" and not self.asked_to_end:
+            if self.began and self._waits:
+                self._waits = False
+                self.emit(Waited())
+            for event in (event_of(line, self.folder / "log.txt") for line in events.new()):
+                self.last = event.kind
+                if isinstance(event, Outcome) and event.outcome == "interrupted" and not self.asked_to_end:
                     self.held.append(event)
                 else:
                     self.emit(event)
@@ -133,8 +140,8 @@ class Watch:
     def _pending(self, queued: Queued) -> None:
         waited = time.monotonic() - self.job.submitted
         if queued.reason not in (self._reason, "None"):
-            self._reason = queued.reason
-            self.emit({"event": "waiting", "for": f"Slurm, job {self.job.id}: {queued.reason}"})
+            self._reason, self._waits = queued.reason, True
+            self.emit(Waiting(what=f"Slurm, job {self.job.id}: {queued.reason}"))
         if self.pending_limit_s is not None and waited > self.pending_limit_s:
             hint = "raise `pending_limit_min`, or ask for less; `scontrol show job` says more while a job waits"
             what = f"job {self.job.id} has not begun after {waited / 60:.3g} min: {queued.reason}"

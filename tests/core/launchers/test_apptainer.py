@@ -15,6 +15,8 @@ from llem.devices.host import VARIABLE
 from llem.errors import MachineError
 from llem.launchers.apptainer import ApptainerLauncher
 from llem.launchers.options import ApptainerOptions
+from llem.protocol.events import Outcome
+from llem.protocol.lines import to_json
 
 
 @pytest.fixture
@@ -22,7 +24,8 @@ def apptainer(recorder: Any, tmp_path: Path) -> Any:
     """A client that is there, and an image."""
     made = recorder("apptainer")
     made.answer(["--version"], out="apptainer version 1.3.4")
-    made.program("import json; print(json.dumps({'event': 'outcome', 'outcome': 'done'}))")
+    line = to_json(Outcome(id="a", outcome="done"))
+    made.program(f"print({line!r}, end='')")
     (tmp_path / "echo.sif").write_text("image")
     return made
 
@@ -40,7 +43,7 @@ def test_the_command_line(apptainer, ordered, tmp_path: Path) -> None:
     arguments = apptainer.started
     scratch = arguments[arguments.index("--workdir") + 1]
 
-    assert (status, seen) == (0, [{"event": "outcome", "outcome": "done"}])
+    assert (status, seen) == (0, [Outcome(id="a", outcome="done")])
     assert arguments == [
         *("exec", "--containall", "--no-eval", "--no-privs", "--workdir", scratch, "--pwd", str(tmp_path)),
         *("--mount", f"type=bind,source={tmp_path}/out,destination={tmp_path}/out"),

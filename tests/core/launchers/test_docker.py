@@ -19,8 +19,15 @@ from llem.devices.host import VARIABLE
 from llem.errors import MachineError
 from llem.launchers.docker import DockerLauncher, _user, refusal
 from llem.launchers.options import DockerOptions
+from llem.protocol.events import Outcome
 
-ENDS = "import json; print(json.dumps({'event': 'outcome', 'outcome': 'done'}))"
+#: How a worker's program tells an event: `tell('warning', message='ready')`.
+TELL = (
+    "import json\n"
+    "at = {'monotonic_ns': 1, 'utc': '2026-01-01T00:00:00+00:00'}\n"
+    "def tell(kind, **fields): print(json.dumps({'event': kind, 'at': at, **fields}), flush=True)\n"
+)
+ENDS = TELL + "tell('outcome', id='a', outcome='done')"
 
 
 @pytest.fixture
@@ -53,7 +60,7 @@ def test_the_worker_runs_by_digest_without_privilege(docker, ordered, tmp_path: 
     status, seen = launch(order)
     arguments = docker.started
 
-    assert (status, seen) == (0, [{"event": "outcome", "outcome": "done"}])
+    assert (status, seen) == (0, [Outcome(id="a", outcome="done")])
     assert arguments[-4:] == ["sha256:feed", "worker", "--lifeline", str(tmp_path / "out/workers/0/order.json")]
     assert {"--rm", "--init", "--interactive"} <= set(arguments)
     assert not {"--privileged", "--pid", "--ipc", "--gpus", "--tty"} & set(arguments)
@@ -163,24 +170,24 @@ def test_the_workers_status_is_kept(docker, ordered, status: int, told: int) -> 
 def test_stop_reaches_the_client_which_may_finish(docker, ordered) -> None:
     """SIGTERM, which `docker run` hands on; events that come afterwards still arrive."""
     docker.program(
-        "import json, signal, threading\nstop = threading.Event()\n"
+        f"{TELL}import signal, threading\nstop = threading.Event()\n"
         "signal.signal(signal.SIGTERM, lambda *_: stop.set())\n"
-        "print(json.dumps({'event': 'ready'}), flush=True)\nstop.wait(20)\n"
-        "print(json.dumps({'event': 'outcome'}), flush=True)\n"
+        "tell('started', pid=1)\nstop.wait(20)\n"
+        "tell('ended')\n"
     )
     stop, seen = threading.Event(), []
 
     def told(event: Any) -> None:
-        seen.append(event["event"])
+        seen.append(event.kind)
         stop.set()
 
     assert DockerLauncher().launch(ordered(), told, stop) == 0
-    assert seen == ["ready", "outcome"]
+    assert seen == ["started", "ended"]
 
 
 def test_kill_ends_a_hanging_worker(docker, ordered) -> None:
     """From another thread; `launch` returns and the container is removed. Without anything running it does nothing."""
-    docker.program("import json, time; print(json.dumps({'event': 'ready'}), flush=True); time.sleep(60)")
+    docker.program(f"{TELL}import time\ntell('started', pid=1)\ntime.sleep(60)")
     launcher = DockerLauncher()
     launcher.kill()
     begun = time.monotonic()

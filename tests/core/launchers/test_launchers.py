@@ -13,9 +13,18 @@ from pathlib import Path
 import psutil
 import pytest
 
+from llem.errors import MachineError
 from llem.launchers import child as child_module
 from llem.launchers import process as process_module
 from llem.launchers.process import ProcessLauncher
+from llem.protocol.events import Phase, Started
+
+#: How the stand-in for a worker tells an event: `tell('warning', message='ready')`.
+TELL = (
+    "import json\n"
+    "at = {'monotonic_ns': 1, 'utc': '2026-01-01T00:00:00+00:00'}\n"
+    "def tell(kind, **fields): print(json.dumps({'event': kind, 'at': at, **fields}), flush=True)\n"
+)
 
 
 @pytest.fixture
@@ -50,54 +59,54 @@ def ended(pid: int) -> bool:
 def test_events_come_in_order_and_the_rest_goes_to_the_log(tmp_path: Path, script: Path) -> None:
     """Each line of standard output is an event; standard error is kept; the exit status is returned."""
     script.write_text(
-        "import json, sys\nprint('noise', file=sys.stderr)\n"
-        "for n in range(3): print(json.dumps({'event': 'trial', 'n': n}), flush=True)\n"
-        "print(json.dumps({'event': 'told', 'arguments': sys.argv[1:]}))\nsys.exit(5)\n"
+        f"{TELL}import sys\nprint('noise', file=sys.stderr)\n"
+        "for n in range(3): tell('phase', phase='trial', trial=n)\n"
+        "tell('warning', message=json.dumps(sys.argv[1:]))\nsys.exit(5)\n"
     )
     seen: list = []
     path = order(tmp_path)
     status = ProcessLauncher().launch(path, seen.append, threading.Event())
 
     assert status == 5
-    assert [event["n"] for event in seen[:3]] == [0, 1, 2]
-    assert seen[3]["arguments"][-3:] == ["worker", "--lifeline", str(path)]
+    assert seen[:3] == [Phase(phase="trial", trial=n) for n in range(3)]
+    assert json.loads(seen[3].message)[-3:] == ["worker", "--lifeline", str(path)]
     assert (path.parent / "log.txt").read_text() == "noise\n"
 
 
 def test_a_worker_is_asked_to_stop_and_may_finish(tmp_path: Path, script: Path) -> None:
     """`stop` becomes SIGTERM once; what the worker says afterwards still arrives, and its status too."""
     script.write_text(
-        "import json, signal, sys, threading\nstop = threading.Event()\n"
+        f"{TELL}import signal, sys, threading\nstop = threading.Event()\n"
         "signal.signal(signal.SIGTERM, lambda *_: stop.set())\n"
-        "print(json.dumps({'event': 'ready'}), flush=True)\nstop.wait(20)\n"
-        "print(json.dumps({'event': 'outcome'}), flush=True)\nsys.exit(3)\n"
+        "tell('started', pid=1)\nstop.wait(20)\n"
+        "tell('ended')\nsys.exit(3)\n"
     )
     seen: list = []
     stop = threading.Event()
 
     def told(event) -> None:
-        seen.append(event["event"])
-        if event["event"] == "ready":
+        seen.append(event.kind)
+        if event.kind == "started":
             stop.set()
 
     assert ProcessLauncher().launch(order(tmp_path), told, stop) == 3
-    assert seen == ["ready", "outcome"]
+    assert seen == ["started", "ended"]
 
 
 @pytest.mark.parametrize("how", ["ends", "raises"])
 def test_nothing_of_the_worker_outlives_the_call(tmp_path: Path, script: Path, how: str) -> None:
     """Children that it left behind are ended with it, whether it ended or the caller gave up on it."""
     script.write_text(
-        "import json, subprocess, sys, time\n"
+        f"{TELL}import subprocess, sys, time\n"
         "quiet = {'stdout': subprocess.DEVNULL}\n"
         "child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)'], **quiet)\n"
-        "print(json.dumps({'child': child.pid}), flush=True)\n"
+        "tell('started', pid=child.pid)\n"
         f"time.sleep({0 if how == 'ends' else 60})\n"
     )
     seen: list = []
 
     def told(event) -> None:
-        seen.append(event["child"])
+        seen.append(event.pid)
         if how == "raises":
             raise KeyboardInterrupt
 
@@ -120,11 +129,11 @@ def test_a_worker_that_is_killed_gives_its_signal(tmp_path: Path, script: Path) 
 
 def test_the_worker_is_out_of_the_terminals_reach(tmp_path: Path, script: Path) -> None:
     """It leads a process group of its own, so that Ctrl-C does not reach it past its parent."""
-    script.write_text("import json, os; print(json.dumps({'group': os.getpgid(0), 'pid': os.getpid()}))")
+    script.write_text(f"{TELL}import os; tell('warning', message=str(os.getpgid(0))); tell('started', pid=os.getpid())")
     seen: list = []
     ProcessLauncher().launch(order(tmp_path), seen.append, threading.Event())
 
-    assert seen[0]["group"] == seen[0]["pid"] != os.getpgid(0)
+    assert int(seen[0].message) == seen[1].pid != os.getpgid(0)
 
 
 def test_no_thread_stays_behind(tmp_path: Path, script: Path, monkeypatch) -> None:
@@ -150,3 +159,16 @@ def test_a_second_worker_adds_to_the_log(tmp_path: Path, script: Path) -> None:
 
     assert (path.parent / "log.txt").read_text() == "line\nline\n"
     assert json.loads(path.read_text()) == {}
+
+
+def test_a_worker_of_another_version_is_ended_with_its_log_named(tmp_path: Path, script: Path) -> None:
+    """What it told before is passed on; it does not run on."""
+    script.write_text(f"{TELL}import time\ntell('started', pid=1)\ntell('quality', score=1)\ntime.sleep(60)")
+    seen: list = []
+    path = order(tmp_path)
+    with pytest.raises(MachineError, match="an event 'quality'") as caught:
+        ProcessLauncher().launch(path, seen.append, threading.Event())
+
+    assert seen == [Started(pid=1)]
+    assert str(path.parent / "log.txt") in caught.value.hint
+    assert [child for child in psutil.Process().children() if child.status() != psutil.STATUS_ZOMBIE] == []

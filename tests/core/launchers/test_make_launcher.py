@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from llem.errors import ConfigError, UnknownPlugin
+from llem.launchers.base import make_launcher
 from llem.launchers.docker import DockerLauncher
-from llem.launchers.make import make_launcher
 from llem.plugins.registry import registry
 
 

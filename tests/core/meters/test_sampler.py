@@ -15,6 +15,8 @@ import pytest
 
 from llem.meters.sampler import Sampler, SamplerError
 from llem.meters.window import energy_readings
+from llem.protocol.events import Power
+from llem.protocol.lines import from_json
 
 STEADY = {
     "name": "steady",
@@ -177,7 +179,8 @@ def test_watts_are_told_each_second(start) -> None:
     """With a descriptor to write to, a line with the watts by domain comes each second, whole."""
     reader, writer = os.pipe()
     try:
-        sampler = start(STEADY, events_fd=writer)
+        sampler = start(STEADY, events_fd=writer, power_line="llem.protocol.lines:power_line")
+        before = time.monotonic_ns()
         sampler.begin()
         time.sleep(1.2)
         sampler.end()
@@ -186,7 +189,10 @@ def test_watts_are_told_each_second(start) -> None:
         os.close(reader)
         os.close(writer)
 
-    assert line == b'{"event": "power", "watts": {"node": 50.0}}\n'
+    told = from_json(line, Path("log.txt"))
+    assert told == Power(watts={"node": 50.0})
+    assert before < told.at.monotonic_ns < time.monotonic_ns()
+    assert line.endswith(b"}\n")
 
 
 def test_modules_of_the_current_folder_do_not_reach_the_child(start, tmp_path: Path, monkeypatch) -> None:

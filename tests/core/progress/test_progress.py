@@ -5,43 +5,54 @@ from __future__ import annotations
 import io
 import os
 
+import attrs
 import pytest
 from rich.console import Console
 
 from llem.progress.display import ExperimentProgress, StudyProgress, progress
+from llem.protocol.events import Calibrated, Event, Outcome, Phase, Power, TrialEnded, Warned
+from llem.protocol.study_events import (
+    ExperimentPlan,
+    JobPlan,
+    ResultComputed,
+    StudyBegan,
+    Waited,
+    Waiting,
+    WorkerEnded,
+    WorkerLaunched,
+)
 from llem.reports.figures import new_console
 
-TRIAL = {
-    "event": "trial",
-    "id": "abcdefghij",
-    "trial": 0,
-    "output_tokens_per_s": 911.789,
-    "energy_per_output_token_j": 0.04387,
-    "duration_s": 10.0,
-}
+TRIAL = TrialEnded(
+    id="abcdefghij",
+    trial=0,
+    t0_ns=0,
+    t1_ns=10_000_000_000,
+    output_tokens_per_s=911.789,
+    energy_per_output_token_j=0.04387,
+    duration_s=10.0,
+)
 
 
-def planned(trials: int, **experiments: int) -> dict:
+def planned(trials: int, **experiments: int) -> StudyBegan:
     """The event `study`: one engine process, with so many trials of one experiment or of each that is named."""
     each = experiments or {"abcdefghij": trials}
-    plan = {name: {"trials": count, "trial_s": 10.0, "warm_up_s": 30.0} for name, count in each.items()}
-    job = {"job": [0, 0], "experiments": plan, "before_s": 30.0, "after_s": 20.0}
-    facts = {"experiments": len(each), "done": 0, "processes": 1, "parallel": 1, "gap_s": 0.0}
-    return {"event": "study", **facts, "jobs": [job]}
+    plan = {name: ExperimentPlan(count, 10.0, 30.0) for name, count in each.items()}
+    jobs = (JobPlan((0, 0), plan, 30.0, 20.0),)
+    return StudyBegan(experiments=len(each), done=0, processes=1, parallel=1, gap_s=0.0, points={}, jobs=jobs)
 
 
-WORKER = {"event": "worker", "worker": 0, "job": [0, 0]}
+WORKER = WorkerLaunched(worker=0, job=(0, 0), process=0, experiments=("abcdefghij",), gpus=(), log="log.txt")
 
 
-def phase(name: str, seconds: float | None = None) -> dict:
+def phase(name: str, seconds: float | None = None) -> Phase:
     """A phase begins, of the experiment where it is of one."""
-    of = {"id": "abcdefghij"} if name in ("warm-up", "trial") else {}
-    return {"event": "phase", "phase": name, "seconds": seconds, "trial": 0, **of}
+    return Phase(phase=name, seconds=seconds, trial=0, id="abcdefghij" if name in ("warm-up", "trial") else None)
 
 
-def calibrated(trial_s: float = 12.0) -> dict:
+def calibrated(trial_s: float = 12.0) -> Calibrated:
     """Calibration is over."""
-    return {"event": "calibrated", "id": "abcdefghij", "trial_s": trial_s, "settle_s": 0.0, "after_s": 20.0}
+    return Calibrated(id="abcdefghij", trial_s=trial_s, settle_s=0.0, after_s=20.0)
 
 
 def test_a_run_line_by_line() -> None:
@@ -52,18 +63,18 @@ def test_a_run_line_by_line() -> None:
         (0.0, WORKER, "start"),
         (0.0, phase("load"), "load"),
         (5.0, phase("baseline before", 30.0), "baseline before"),
-        (10.0, {"event": "power", "watts": {"gpu:A": 70.2, "gpu:B": 60.2}}, "baseline before · 130 W"),
+        (10.0, Power(watts={"gpu:A": 70.2, "gpu:B": 60.2}), "baseline before · 130 W"),
         (35.0, phase("warm-up", 30.0), "warm-up · 130 W"),
         (65.0, calibrated(), "warm-up · 130 W · about 0:56 left"),
         (65.0, phase("trial", 12.0), "trial 1 of 3 · 130 W · about 0:56 left"),
-        (71.0, {"event": "power", "watts": {"gpu:A": 650.0}}, "trial 1 of 3 · 650 W · about 0:50 left"),
+        (71.0, Power(watts={"gpu:A": 650.0}), "trial 1 of 3 · 650 W · about 0:50 left"),
         (77.0, TRIAL, "trial 2 of 3 · 650 W · 911.8 tok/s · about 0:44 left"),
         (77.0, phase("trial", 12.0), "trial 2 of 3 · 650 W · 911.8 tok/s · about 0:44 left"),
-        (89.0, {**TRIAL, "output_tokens_per_s": 1234567.0}, None),
+        (89.0, attrs.evolve(TRIAL, output_tokens_per_s=1234567.0), None),
         (89.0, phase("trial", 12.0), "trial 3 of 3 · 650 W · 1.235e+06 tok/s · about 0:32 left"),
         (101.0, TRIAL, None),
         (101.0, phase("baseline after", 20.0), "baseline after · 650 W · 911.8 tok/s · about 0:20 left"),
-        (121.0, {"event": "worker ended"}, "baseline after · 650 W · 911.8 tok/s · about 0:00 left"),
+        (121.0, WorkerEnded(), "baseline after · 650 W · 911.8 tok/s · about 0:00 left"),
     ]
     for now, event, line in steps:
         known.update(event, now)
@@ -97,7 +108,7 @@ def test_more_trials_than_the_least_are_counted_on() -> None:
 def test_no_power_is_not_zero_watts(watts: dict) -> None:
     """Without a meter nothing is said of power; a meter that reads 0 W says so."""
     for known in (ExperimentProgress(1), StudyProgress(STUDY)):
-        known.update({"event": "power", "watts": watts}, 0.0)
+        known.update(Power(watts=watts), 0.0)
         assert ("W" in known.line(0.0)) is bool(watts)
 
 
@@ -138,7 +149,7 @@ def test_off_a_terminal_there_are_plain_lines(capsys, monkeypatch, verbose: bool
 def test_a_trial_without_energy_says_nothing_of_it(capsys) -> None:
     """No meter, no joules."""
     with progress(1, quiet=False) as emit:
-        emit({**TRIAL, "energy_per_output_token_j": None})
+        emit(attrs.evolve(TRIAL, energy_per_output_token_j=None))
 
     assert capsys.readouterr().err == "trial 1: 911.8 tok/s\n"
 
@@ -152,34 +163,34 @@ def test_quiet_shows_nothing(capsys) -> None:
     assert capsys.readouterr() == ("", "")
 
 
-STUDY = planned(0, abcdefghij=2, klm=1, old=0) | {"done": 1}
+STUDY = attrs.evolve(planned(0, abcdefghij=2, klm=1, old=0), done=1)
 
 
-def of(name: str, event: dict, worker: int = 0) -> dict:
+def of(name: str, event: Event, worker: int = 0) -> Event:
     """An event of a worker about one experiment."""
-    return {**event, "id": name, "worker": worker}
+    return attrs.evolve(event, id=name, worker=worker)
 
 
 def test_a_study_line_by_line() -> None:
     """Done, failed, what each worker is at, watts of all of them, and the time left."""
     study = StudyProgress(STUDY)
-    done, oom = ({"event": "outcome", "outcome": outcome} for outcome in ("done", "oom"))
-    result = {"event": "result", "id": "abcdefghij", "outcome": "done"}
+    done, oom = (Outcome(id="", outcome=outcome) for outcome in ("done", "oom"))
+    result = ResultComputed(id="abcdefghij", outcome="done", valid=True, seconds=0.0)
     steps = [
         (0.0, WORKER, "1 of 3 done · about 2:20 left"),
-        (0.0, {"event": "phase", "phase": "load", "worker": 0}, "1 of 3 done · load · about 2:20 left"),
+        (0.0, Phase(phase="load", worker=0), "1 of 3 done · load · about 2:20 left"),
         (10.0, phase("warm-up", 30.0), "1 of 3 done · abcdefgh warm-up · about 1:50 left"),
         (15.0, None, "1 of 3 done · abcdefgh warm-up · about 1:45 left"),
         (40.0, calibrated(10.0), None),
         (40.0, phase("trial"), "1 of 3 done · abcdefgh trial 1 · about 1:20 left"),
-        (45.0, {"event": "power", "watts": {"gpu:A": 300.4}, "worker": 0}, None),
-        (45.0, {"event": "power", "watts": {"gpu:B": 100.0, "gpu:C": 50.0}, "worker": 1}, None),
+        (45.0, Power(watts={"gpu:A": 300.4}, worker=0), None),
+        (45.0, Power(watts={"gpu:B": 100.0, "gpu:C": 50.0}, worker=1), None),
         (50.0, TRIAL, "1 of 3 done · abcdefgh trial 1 · 450 W · about 1:10 left"),
         (60.0, TRIAL, "1 of 3 done · abcdefgh trial 1 · 450 W · about 1:00 left"),
         (60.0, of("abcdefghij", done), "2 of 3 done · abcdefgh trial 1 · 450 W · about 1:00 left"),
         (61.0, of("klm", oom), None),
         (61.0, phase("baseline after"), "2 of 3 done · 1 failed · baseline after · 450 W · about 0:20 left"),
-        (81.0, {"event": "worker ended", "worker": 0}, "2 of 3 done · 1 failed · 150 W · about 0:00 left"),
+        (81.0, WorkerEnded(worker=0), "2 of 3 done · 1 failed · 150 W · about 0:00 left"),
         (82.0, result, "2 of 3 done · 1 failed · 150 W · about 0:00 left"),
     ]  # fmt: skip
     for now, event, line in steps:
@@ -191,11 +202,11 @@ def test_a_study_line_by_line() -> None:
 
 def test_a_study_on_a_terminal_is_a_table() -> None:
     """The line above, and a row for each engine process: experiment, what it sets, phase, watts; no markup."""
-    study = StudyProgress({**STUDY, "points": {"abcdefghij": {"load.batch_size": 4, "model": "[red]"}}})
-    study.update({**WORKER, "worker": 1}, 0.0)
-    study.update({**phase("warm-up"), "worker": 1}, 0.0)
-    study.update({"event": "power", "watts": {"gpu:A": 300.4}, "worker": 1}, 0.0)
-    study.update({"event": "waiting", "for": "GPU-1", "worker": 0}, 0.0)
+    study = StudyProgress(attrs.evolve(STUDY, points={"abcdefghij": {"load.batch_size": 4, "model": "[red]"}}))
+    study.update(attrs.evolve(WORKER, worker=1), 0.0)
+    study.update(attrs.evolve(phase("warm-up"), worker=1), 0.0)
+    study.update(Power(watts={"gpu:A": 300.4}, worker=1), 0.0)
+    study.update(Waiting(what="GPU-1", worker=0), 0.0)
     console = Console(width=100, file=io.StringIO())
     console.print(study.table(0.0))
     title, *rows = [line.strip() for line in console.file.getvalue().splitlines()]
@@ -209,24 +220,25 @@ def test_a_study_on_a_terminal_is_a_table() -> None:
 
 def test_with_several_engine_processes_the_result_tells_that_an_experiment_is_done() -> None:
     """The first of its workers that ends well is not the last one."""
-    study = StudyProgress({**STUDY, "processes": 2})
-    study.update(of("a", {"event": "outcome", "outcome": "done"}), 1.0)
+    study = StudyProgress(attrs.evolve(STUDY, processes=2))
+    study.update(of("a", Outcome(id="", outcome="done")), 1.0)
     assert study.done == 1
-    study.update({"event": "result", "id": "a", "outcome": "done"}, 2.0)
-    study.update({"event": "result", "id": "b", "outcome": "interrupted"}, 2.0)
+    study.update(ResultComputed(id="a", outcome="done", valid=True, seconds=0.0), 2.0)
+    study.update(ResultComputed(id="b", outcome="interrupted", valid=True, seconds=0.0), 2.0)
 
     assert (study.done, study.failed) == (2, 0)
 
 
 def test_an_experiment_is_done_with_the_last_of_its_jobs() -> None:
     """Its result may come much later, with workers side by side."""
-    event = planned(0, a=2, b=1) | {"processes": 2}
-    study = StudyProgress({**event, "jobs": [*event["jobs"], {**planned(0, a=2)["jobs"][0], "job": [0, 1]}]})
-    study.update(of("a", {"event": "outcome", "outcome": "done"}), 1.0)
+    event = planned(0, a=2, b=1)
+    second = attrs.evolve(planned(0, a=2).jobs[0], job=(0, 1))
+    study = StudyProgress(attrs.evolve(event, processes=2, jobs=(*event.jobs, second)))
+    study.update(of("a", Outcome(id="", outcome="done")), 1.0)
     assert study.done == 0
-    study.update(of("a", {"event": "outcome", "outcome": "done"}), 2.0)
+    study.update(of("a", Outcome(id="", outcome="done")), 2.0)
     assert study.done == 1
-    study.update({"event": "result", "id": "a", "outcome": "done"}, 3.0)
+    study.update(ResultComputed(id="a", outcome="done", valid=True, seconds=0.0), 3.0)
 
     assert study.done == 1
 
@@ -239,17 +251,17 @@ def test_hours_are_told_as_hours() -> None:
 def test_plain_lines_of_a_study(capsys, monkeypatch) -> None:
     """Warnings, each trial with its experiment, each result with how it ended, and what is waited for."""
     monkeypatch.setenv("COLUMNS", "120")
-    ended = {"event": "result", "id": "abc", "outcome": "done", "valid": True, "error": None}
+    ended = ResultComputed(id="abc", outcome="done", valid=True, seconds=0.0)
     with progress(0, quiet=False) as emit:
         emit(STUDY)
-        emit({"event": "warning", "message": "1 experiment goes on elsewhere"})
-        emit({"event": "waiting", "for": "GPU-1 (process 7, other)"})
-        emit({"event": "waited"})
+        emit(Warned(message="1 experiment goes on elsewhere"))
+        emit(Waiting(what="GPU-1 (process 7, other)"))
+        emit(Waited())
         emit(of("abcdefghij", phase("warm-up")))
         emit(of("abcdefghij", TRIAL))
         emit(ended)
-        emit({**ended, "id": "d", "valid": False})
-        emit({**ended, "id": "e", "outcome": "oom", "valid": False, "error": "[too] large"})
+        emit(attrs.evolve(ended, id="d", valid=False))
+        emit(attrs.evolve(ended, id="e", outcome="oom", valid=False, error="[too] large"))
 
     assert capsys.readouterr().err.splitlines() == [
         "warning: 1 experiment goes on elsewhere",
@@ -275,7 +287,7 @@ def test_plain_lines_are_whole(capsys, monkeypatch) -> None:
     monkeypatch.setattr("sys.stderr.isatty", lambda: False, raising=False)
     why = "word " * 40 + "end"
     with progress(2, quiet=False) as emit:
-        emit({"event": "warning", "message": why})
+        emit(Warned(message=why))
 
     assert capsys.readouterr().err == f"warning: {why}\n"
 
@@ -284,9 +296,9 @@ def test_who_waits_beside_a_worker_is_told_until_the_wait_is_over() -> None:
     """An engine process has no worker yet then, whose row it could take."""
     study = StudyProgress(STUDY)
     study.update(of("a", phase("load")), 0.0)
-    study.update({"event": "waiting", "for": "GPU-1", "job": [1, 0]}, 0.0)
+    study.update(Waiting(what="GPU-1", job=(1, 0)), 0.0)
     assert "load · waiting for GPU-1" in study.line(0.0)
     assert [row[2] for row in study.rows()] == ["load", "waiting for GPU-1"]
-    study.update({"event": "waited", "job": [1, 0]}, 0.0)
+    study.update(Waited(job=(1, 0)), 0.0)
     assert "waiting" not in study.line(0.0)
     assert [row[2] for row in study.rows()] == ["load"]

@@ -4,52 +4,53 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import attrs
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from llem.progress.time_left import TimeLeft
+from llem.protocol.events import Calibrated, Event, Outcome, Phase, TrialEnded
+from llem.protocol.study_events import ExperimentPlan, JobPlan, StudyBegan, WorkerEnded, WorkerLaunched
 
 
 def job(
     number: int, trials: dict[str, int], *, process: int = 0, trial_s: float = 10.0, warm_up_s: float = 5.0
-) -> dict:
+) -> JobPlan:
     """The plan of an engine process: baselines of 6 s and 4 s around trials of so many experiments."""
-    experiments = {
-        name: {"trials": count, "trial_s": trial_s, "warm_up_s": warm_up_s} for name, count in trials.items()
-    }
-    return {"job": [number, process], "experiments": experiments, "before_s": 6.0, "after_s": 4.0}
+    experiments = {name: ExperimentPlan(count, trial_s, warm_up_s) for name, count in trials.items()}
+    return JobPlan((number, process), experiments, before_s=6.0, after_s=4.0)
 
 
-def study(*jobs: dict, parallel: int = 1, gap_s: float = 0.0) -> dict:
+def study(*jobs: JobPlan, parallel: int = 1, gap_s: float = 0.0) -> StudyBegan:
     """The event with which a study begins."""
-    return {"event": "study", "parallel": parallel, "gap_s": gap_s, "jobs": list(jobs)}
+    return StudyBegan(experiments=1, done=0, processes=1, parallel=parallel, gap_s=gap_s, points={}, jobs=jobs)
 
 
-def begins(number: int = 0, worker: int = 0, process: int = 0) -> dict:
+def begins(number: int = 0, worker: int = 0, process: int = 0) -> Event:
     """A worker begins with a job."""
-    return {"event": "worker", "worker": worker, "job": [number, process]}
+    job = (number, process)
+    return WorkerLaunched(worker=worker, job=job, process=0, experiments=(), gpus=(), log="log.txt")
 
 
-def phase(name: str, of: str | None = None, worker: int = 0) -> dict:
+def phase(name: str, of: str | None = None, worker: int = 0) -> Event:
     """A phase begins."""
-    return {"event": "phase", "phase": name, "worker": worker, **({"id": of} if of else {})}
+    return Phase(phase=name, worker=worker, id=of)
 
 
-def calibrated(of: str, trial_s: float, worker: int = 0, settle_s: float = 0.0) -> dict:
+def calibrated(of: str, trial_s: float, worker: int = 0, settle_s: float = 0.0) -> Event:
     """The warm-up is over."""
-    figures = {"trial_s": trial_s, "settle_s": settle_s, "after_s": 4.0}
-    return {"event": "calibrated", "id": of, "worker": worker, **figures}
+    return Calibrated(id=of, worker=worker, trial_s=trial_s, settle_s=settle_s, after_s=4.0)
 
 
-def trial(of: str, worker: int = 0) -> dict:
+def trial(of: str, worker: int = 0) -> Event:
     """A trial ended."""
-    return {"event": "trial", "id": of, "worker": worker}
+    return TrialEnded(id=of, worker=worker, trial=0, t0_ns=0, t1_ns=1, duration_s=1e-9, output_tokens_per_s=1.0)
 
 
-def ended(of: str, outcome: str, worker: int = 0) -> dict:
+def ended(of: str, outcome: str, worker: int = 0) -> Event:
     """An experiment ended."""
-    return {"event": "outcome", "id": of, "outcome": outcome, "worker": worker}
+    return Outcome(id=of, outcome=outcome, worker=worker)
 
 
 def test_each_part_is_counted_once_and_by_itself() -> None:
@@ -79,7 +80,7 @@ def test_each_part_is_counted_once_and_by_itself() -> None:
         (138.0, ended("b", "done"), 4),
         (139.0, phase("baseline after"), 4),
         (141.0, None, 2),
-        (150.0, {"event": "worker ended", "worker": 0}, 0),
+        (150.0, WorkerEnded(worker=0), 0),
     ]
     for now, event, seconds in steps:
         if event is not None:
@@ -105,7 +106,7 @@ def test_a_worker_that_dies_begins_anew() -> None:
     left = TimeLeft(study(job(0, {"a": 2, "b": 1})))
     for now, event in (
         (0, begins()), (0, phase("load")), (20, phase("baseline before")), (26, phase("warm-up", "a")),
-        (31, calibrated("a", 10.0)), (41, trial("a")), (41, ended("b", "crash")), (41, {"event": "worker ended"}),
+        (31, calibrated("a", 10.0)), (41, trial("a")), (41, ended("b", "crash")), (41, WorkerEnded()),
     ):  # fmt: skip
         left.update(event, now)
     assert left.seconds(41.0) == 20 + 6 + 5 + 10 + 4
@@ -133,7 +134,8 @@ def test_settling_comes_before_every_trial_but_the_first() -> None:
 def test_without_a_meter_there_are_no_baselines() -> None:
     """The plan cannot know that; the first calibration does, for all engines to come."""
     left = TimeLeft(study(job(0, {"a": 1}), job(1, {"b": 1})))
-    for now, event in ((0, begins()), (0, phase("warm-up", "a")), (5, calibrated("a", 10.0) | {"after_s": 0.0})):
+    unread = attrs.evolve(calibrated("a", 10.0), after_s=0.0)
+    for now, event in ((0, begins()), (0, phase("warm-up", "a")), (5, unread)):
         left.update(event, now)
 
     assert left.seconds(5.0) == 10 + (5 + 10)
@@ -142,8 +144,9 @@ def test_without_a_meter_there_are_no_baselines() -> None:
 def test_an_experiment_without_a_baseline_says_nothing_of_others() -> None:
     """It asked for none: the engines to come are still measured idle, before and after their trials."""
     without, *others = [job(number, {name: 1}) for number, name in enumerate("abc")]
-    left = TimeLeft(study(without | {"before_s": 0.0, "after_s": 0.0}, *others))
-    for now, event in ((0, begins()), (0, phase("warm-up", "a")), (5, calibrated("a", 10.0) | {"after_s": 0.0})):
+    left = TimeLeft(study(attrs.evolve(without, before_s=0.0, after_s=0.0), *others))
+    unread = attrs.evolve(calibrated("a", 10.0), after_s=0.0)
+    for now, event in ((0, begins()), (0, phase("warm-up", "a")), (5, unread)):
         left.update(event, now)
 
     assert left.seconds(5.0) == 10 + 2 * (6 + 5 + 10 + 4)
@@ -188,7 +191,7 @@ def test_of_other_engines_what_is_known_here_is_taken() -> None:
     left = TimeLeft(study(job(0, {"a": 1}), job(1, {"b": 1, "c": 1}, trial_s=20.0), gap_s=1.0))
     for now, event in (
         (0, begins()), (0, phase("load")), (30, phase("warm-up", "a")), (35, calibrated("a", 15.0)), (55, trial("a")),
-        (55, {"event": "worker ended", "worker": 0}),
+        (55, WorkerEnded(worker=0)),
     ):  # fmt: skip
         left.update(event, now)
     assert left.seconds(55.0) == 30 + 6 + 2 * (5 + 20 + 10) + 4
@@ -215,7 +218,7 @@ SERVING = [
 ]  # fmt: skip
 
 
-def as_it_was(engines: list[list[tuple[str, float, float, float]]]) -> Iterator[tuple[float, dict]]:
+def as_it_was(engines: list[list[tuple[str, float, float, float]]]) -> Iterator[tuple[float, Event]]:
     """The events of such a study and their times: an engine's load, baselines, and warm-ups where they fit between."""
     now = 0.0
     for number, trials in enumerate(engines):
@@ -236,7 +239,7 @@ def as_it_was(engines: list[list[tuple[str, float, float, float]]]) -> Iterator[
             yield now, trial(name)
         yield now, phase("baseline after")
         now += 4.5
-        yield now, {"event": "worker ended", "worker": 0}
+        yield now, WorkerEnded(worker=0)
 
 
 @pytest.mark.parametrize(
@@ -248,14 +251,14 @@ def test_real_studies_are_foreseen_within_a_factor_of_two(engines, window_s: flo
     for number, trials in enumerate(engines):
         names = [name for name, *_ in trials]
         planned = {name: names.count(name) for name in names}
-        jobs.append(job(number, planned, trial_s=window_s, warm_up_s=warm_up_s) | {"after_s": 4.5})
+        jobs.append(attrs.evolve(job(number, planned, trial_s=window_s, warm_up_s=warm_up_s), after_s=4.5))
     left, events = TimeLeft(study(*jobs)), list(as_it_was(engines))
     end, measured = events[-1][0], 0
     assert [now for now, _ in events] == sorted(now for now, _ in events)
 
     for now, event in events:
         left.update(event, now)
-        measured += event["event"] == "trial"
+        measured += isinstance(event, TrialEnded)
         if measured:
             assert (end - now) / 2 <= left.seconds(now) <= (end - now) * 2, (now, event)
     assert left.seconds(end) == 0.0

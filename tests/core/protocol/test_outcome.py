@@ -10,6 +10,8 @@ import pytest
 
 import llem
 from llem.metrics.verify import verify
+from llem.protocol.events import Event, Phase, TrialEnded
+from llem.protocol.study_events import WorkerLaunched
 from llem.store.store import Store
 
 CASES = {
@@ -69,7 +71,7 @@ def test_a_worker_that_dies_in_a_trial_keeps_the_trials_before(tmp_path: Path, l
     # a trial is some 130 batches of 8 ms with its leads, and fewer on a slow host
     settings = failing(lab, "generate", "kill", after=170)
     settings.update(meters=["steady"], trials=50, max_trials=50, window_s=0.1)
-    events: list[dict] = []
+    events: list[Event] = []
     with pytest.raises(llem.ExperimentFailed) as caught:
         llem.run(out=tmp_path / "out", on_event=events.append, **settings)
     store = Store.open(tmp_path / "out")
@@ -84,7 +86,7 @@ def test_a_worker_that_dies_in_a_trial_keeps_the_trials_before(tmp_path: Path, l
     assert store.outcomes(result.id)[0]["log_tail"][-1] == "an engine prints as it pleases"
     assert result.outcome == "crash"
     assert result.error == caught.value.message
-    measured = [event["trial"] for event in events if event["event"] == "trial"]
+    measured = [event.trial for event in events if isinstance(event, TrialEnded)]
     assert [trial.index for trial in store.trials(result.id)] == measured != []
     assert result.trials == len(measured)
     assert result.metrics["energy_j"].value is not None
@@ -112,22 +114,22 @@ def test_the_traceback_of_an_engines_error_is_in_the_log(tmp_path: Path, lab) ->
 
 def test_a_failure_ends_the_run_before_the_next_engine_process(tmp_path: Path, lab) -> None:
     """What failed once is not loaded again."""
-    events: list[dict] = []
+    events: list[Event] = []
     settings = {**failing(lab, "load", "oom"), "processes": 3, "trials": 3, "max_trials": 3}
     with pytest.raises(llem.ExperimentFailed):
         llem.run(out=tmp_path / "out", launcher="inline", on_event=events.append, **settings)
 
-    assert [event["process"] for event in events if event["event"] == "worker"] == [0]
+    assert [event.process for event in events if isinstance(event, WorkerLaunched)] == [0]
 
 
 def test_meters_are_opened_before_the_engine(tmp_path: Path, lab, monkeypatch) -> None:
     """A meter that went away after the checks costs no load: the machine's state, recorded, nothing loaded."""
     monkeypatch.setattr("llem.study.run.preflight._try_meter", lambda *_: None)
-    events: list[dict] = []
+    events: list[Event] = []
     with pytest.raises(llem.MachineError, match="no power meter answers"):
         llem.run(out=tmp_path / "out", launcher="inline", on_event=events.append, **{**lab, "meters": ["absent"]})
     [result] = llem.load_results(tmp_path / "out").values()
 
     assert (result.outcome, result.error) == ("invalid", "no power meter answers on the serial line")
-    assert [event["phase"] for event in events if event["event"] == "phase"] == []
+    assert [event.phase for event in events if isinstance(event, Phase)] == []
     assert sys.modules["llem_lab"].LabEngine.closed == 0

@@ -22,6 +22,7 @@ __all__ = ["show"]
 @click.option("--reference", metavar="VALUE", help="With --by: the value to compare with; default: the file's first.")
 @click.option("--metric", "metrics", multiple=True, metavar="NAME", help="With --by: the metrics to look at.")
 @click.option("--pairs", is_flag=True, help="With --by: each pair of experiments by itself.")
+@click.option("--time", "spent", is_flag=True, help="Where the wall clock of the study, or of EXPERIMENT, went.")
 @click.option("--all", "everything", is_flag=True, help="A line for each experiment, however many there are.")
 @click.option("--json", "as_json", is_flag=True, help="Print the Result alone as JSON; a list when there are several.")
 def show(
@@ -31,6 +32,7 @@ def show(
     reference: str | None,
     metrics: tuple[str, ...],
     pairs: bool,
+    spent: bool,
     everything: bool,
     as_json: bool,
 ) -> None:
@@ -45,7 +47,12 @@ def show(
         raise click.UsageError("--reference, --metric and --pairs belong to --by AXIS")
     if axis is not None and experiment is not None:
         raise click.UsageError("--by looks at all experiments; leave EXPERIMENT out")
+    if axis is not None and spent:
+        raise click.UsageError("--time has no axes; leave --by out")
     store = Store.open(folder)
+    if spent:
+        _time(store, None if experiment is None else store.find(experiment), as_json=as_json)
+        return
     if axis is not None:
         _by_axis(store, axis, metrics, reference, pairs=pairs, as_json=as_json)
         return
@@ -119,6 +126,22 @@ def _json(results: Iterator[Result], *, single: bool) -> None:
         click.echo(before + indent(to_text(dump(result)).removesuffix("\n"), "  "), nl=False)
         before = ",\n"
     click.echo("[]" if before == "[\n" else "\n]")
+
+
+def _time(store: Store, experiment: str | None, *, as_json: bool) -> None:
+    from llem.analysis.wall_clock import time_spent
+
+    spent = time_spent(store, experiment)
+    if as_json:
+        import attrs
+
+        from llem.store.serial import to_text
+
+        click.echo(to_text(attrs.asdict(spent)), nl=False)
+    else:
+        from llem.reports.tables import render_time
+
+        render_time(spent)
 
 
 def _by_axis(

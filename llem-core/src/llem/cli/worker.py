@@ -13,7 +13,6 @@ __all__ = ["worker"]
 def worker(order: str, lifeline: bool) -> None:
     """Carry out ORDER, a JSON file that a launcher wrote."""
     import io
-    import json
     import os
     import signal
     import sys
@@ -28,6 +27,8 @@ def worker(order: str, lifeline: bool) -> None:
     from llem.experiment.worker import work
     from llem.log import to_stderr
     from llem.plugins.registry import registry
+    from llem.protocol.events import Event, Started
+    from llem.protocol.lines import kept, to_json
     from llem.protocol.order import WorkOrder
 
     # Engines print to standard output as they please; events keep the pipe to themselves.
@@ -41,19 +42,16 @@ def worker(order: str, lifeline: bool) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides what Ctrl-C means
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
     path = Path(order)
-    with (path.parent / "events.jsonl").open("a", encoding="utf-8") as kept:
 
-        def emit(event: object) -> None:
-            line = json.dumps(event) + "\n"
-            try:
-                os.write(events_fd, line.encode())  # first: a full disk must not keep the parent from hearing of it
-            except BrokenPipeError:
-                if lifeline:  # the parent died a moment ago, and the guard is about to act
-                    os.killpg(0, signal.SIGKILL)
-                raise
-            kept.write(line)
-            kept.flush()
+    def write(event: Event) -> None:
+        try:
+            os.write(events_fd, to_json(event).encode())
+        except BrokenPipeError:
+            if lifeline:  # the parent died a moment ago, and the guard is about to act
+                os.killpg(0, signal.SIGKILL)
+            raise
 
-        emit({"event": "started", "pid": os.getpid()})
+    with kept(path.parent / "events.jsonl", write) as emit:
+        emit(Started(pid=os.getpid()))
         outcome = work(WorkOrder.read(path), registry(), emit, stop, events_fd)
     raise SystemExit(0 if outcome == "done" else 1)

@@ -23,7 +23,7 @@ from llem.models.resolve import resolve_model
 from llem.models.spec import ModelSpec
 from llem.models.tokenizer import Tokenizer, load_tokenizer
 from llem.plugins.registry import Registry
-from llem.protocol.events import Emit
+from llem.protocol.events import Emit, Phase
 from llem.protocol.order import WorkOrder
 from llem.store.models import BaselineReading
 from llem.store.store import Store
@@ -72,7 +72,7 @@ class EngineProcess:
 
     def phase(self, name: str, seconds: float | None = None, **more: Any) -> None:
         """Tell which phase begins and how long it should take."""
-        self.emit({"event": "phase", "phase": name, "seconds": seconds, **more})
+        self.emit(Phase(phase=name, seconds=seconds, **more))
 
     def check_stop(self) -> None:
         """Raise ExperimentFailed (interrupted) once the worker is to stop."""

@@ -19,6 +19,9 @@ from llem.plugins.registry import Registry
 
 __all__ = ["Instruments"]
 
+#: What the process that reads the meters writes its events with.
+POWER_LINE = "llem.protocol.lines:power_line"
+
 
 @attrs.define
 class Instruments:
@@ -70,7 +73,7 @@ class Instruments:
             raw = None if options is None else unstructure(options)
             sampled.append({"name": name, "target": reference.target, "config": reference.config, "options": raw})
         if sampled or gpu_uuids:
-            self._sampler = Sampler(sampled, gpu_uuids, events_fd)
+            self._sampler = Sampler(sampled, gpu_uuids, events_fd, POWER_LINE)
             for name, error in self._sampler.failed.items():
                 if named:
                     raise error

@@ -12,6 +12,7 @@ from llem.experiment.session import Session
 from llem.experiment.trial import LEAD_S
 from llem.findings import Finding, finding
 from llem.meters.trace import TraceRow
+from llem.protocol.events import BaselineMeasured, Calibrated
 from llem.store.models import BaselineReading
 
 __all__ = ["baseline", "calibrate", "pause", "warm_up"]
@@ -41,6 +42,7 @@ def baseline(
     process.rest(LEAD_S)
     readings, rows, findings = instruments.end(t0, t1)
     process.findings += findings
+    process.emit(BaselineMeasured(phase=phase, t0_ns=t0, t1_ns=t1))
     return BaselineReading(process.order.process, phase, t0, t1, readings), rows
 
 
@@ -56,14 +58,14 @@ def calibrate(session: Session) -> None:
     if work.facts():
         session.store.write_engine(session.id, session.facts(), replace=True)
     after_s = session.experiment.baseline.length_s("after")
-    session.emit(
-        {
-            "event": "calibrated",
+    session.process.emit(
+        Calibrated(
+            id=session.id,
+            trial_s=work.trial_s,
+            settle_s=work.settle_s,
+            after_s=after_s if session.live_instruments.domains else 0.0,
             **figures,
-            "trial_s": work.trial_s,
-            "settle_s": work.settle_s,
-            "after_s": after_s if session.live_instruments.domains else 0.0,
-        }
+        )
     )
 
 

@@ -23,6 +23,7 @@ from llem.experiment.tenants import Tenants
 from llem.experiment.work import Work
 from llem.findings import finding
 from llem.metrics.energies import output_energy
+from llem.protocol.events import Loaded, TrialEnded
 from llem.store.models import Trial
 
 __all__ = ["AFTER", "BEFORE", "BEGIN", "begin", "check", "let_go", "record", "trial"]
@@ -73,6 +74,7 @@ def load(session: Session) -> None:
     check_placed(session.backend, session.experiment, session.model, process.placement)
     process.engine = session.backend.load(session.experiment, session.model, process.placement)
     process.load_s = time.monotonic() - start
+    process.emit(Loaded(load_s=process.load_s))
     if process.tenants is not None:
         process.tenants.engine_loaded(process.engine.pids())
 
@@ -166,18 +168,20 @@ def trial(session: Session, index: int) -> None:
     measured = attrs.evolve(measured, findings=(*found, *measured.findings))
     process.store.write_trial(measured, rows, requests)
     session.trials.append(measured)
-    session.emit(_trial_event(measured))
+    process.emit(_trial_event(measured))
 
 
-def _trial_event(trial: Trial) -> dict[str, object]:
+def _trial_event(trial: Trial) -> TrialEnded:
     energy = output_energy([trial])
-    return {
-        "event": "trial",
-        "trial": trial.index,
-        "output_tokens_per_s": trial.output_tokens / trial.duration_s,
-        "energy_per_output_token_j": energy[0] if energy else None,
-        "duration_s": trial.duration_s,
-    }
+    return TrialEnded(
+        id=trial.experiment_id,
+        trial=trial.index,
+        t0_ns=trial.t0_ns,
+        t1_ns=trial.t1_ns,
+        duration_s=trial.duration_s,
+        output_tokens_per_s=trial.output_tokens / trial.duration_s,
+        energy_per_output_token_j=energy[0] if energy else None,
+    )
 
 
 def let_go(process: EngineProcess) -> None:

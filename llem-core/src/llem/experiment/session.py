@@ -83,10 +83,6 @@ class Session:
             raise LlemError("the load is not checked yet", code="bug")
         return self.work
 
-    def emit(self, event: Mapping[str, Any]) -> None:
-        """Tell something of this experiment."""
-        self.process.emit({**event, "id": self.id})
-
     def phase(self, name: str, seconds: float | None = None, **more: Any) -> None:
         """Tell which phase of this experiment begins and how long it should take."""
         self.process.phase(name, seconds, **more, id=self.id)

@@ -18,9 +18,9 @@ from llem.experiment.procedure import AFTER, BEFORE, check, let_go, record, tria
 from llem.experiment.session import Session
 from llem.metrics.energies import is_narrow
 from llem.plugins.registry import Registry
-from llem.protocol.events import Emit
+from llem.protocol.events import Emit, Ended, Failure, Warned
 from llem.protocol.order import WorkOrder
-from llem.protocol.outcome import AFTER_PHASES, Failure, Outcomes, after_finding, failure
+from llem.protocol.outcome import AFTER_PHASES, Outcomes, after_finding, failure
 from llem.store.store import Store
 
 __all__ = ["open_sessions", "work"]
@@ -48,7 +48,7 @@ def work(order: WorkOrder, registry: Registry, emit: Emit, stop: threading.Event
                 _not_evaluated(order, store, outcomes, failed)
             elif not shift.lost and not shift.measured:
                 outcomes.rest_failed(failed)
-    emit({"event": "ended"})
+    emit(Ended())
     return outcomes.outcome
 
 
@@ -119,7 +119,7 @@ class _Shift:
             AFTER[phase](lead, begun)
         except Exception as error:  # a meter or an engine may raise anything
             found = after_finding(phase, _no_stop(error).message, lead.order.process)
-            lead.process.emit({"event": "warning", "message": found.message})
+            lead.process.emit(Warned(message=found.message))
             for one in filter(lambda one: AFTER_PHASES[phase].concerns(one.experiment), begun):
                 one.store.add_engine_finding(one.id, lead.order.process, found)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import signal
 import subprocess
@@ -12,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from llem.protocol.events import Emit
+from llem.protocol.lines import from_json
 
 __all__ = ["Child"]
 
@@ -40,6 +40,8 @@ class Child:
         """Run it to its end, passing on its events; what it writes elsewhere goes to the log. Its exit status.
 
         When `stop` is set it gets SIGTERM.
+
+        Raises MachineError (event_unknown) for a line that is no event; the process is ended then.
         """
         with log.open("ab") as written:
             process = self._process = subprocess.Popen(
@@ -57,7 +59,7 @@ class Child:
             assert process.stdout is not None
             for line in process.stdout:  # blocks: the parent sleeps while the worker measures
                 if line.endswith(b"\n"):  # else its writer was killed within it
-                    emit(json.loads(line))
+                    emit(from_json(line, log))
             return process.wait()
         finally:
             self._process = None

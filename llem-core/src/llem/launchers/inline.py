@@ -10,7 +10,8 @@ from llem.experiment.placement import VISIBLE_DEVICES
 from llem.experiment.worker import work
 from llem.launchers.base import Launcher
 from llem.plugins.registry import registry
-from llem.protocol.events import Emit
+from llem.protocol.events import Emit, Started
+from llem.protocol.lines import kept
 from llem.protocol.order import WorkOrder
 
 __all__ = ["InlineLauncher"]
@@ -25,7 +26,9 @@ class InlineLauncher(Launcher):
     def launch(self, order: Path, emit: Emit, stop: threading.Event) -> int:
         before = os.environ.get(VISIBLE_DEVICES)
         try:
-            return 0 if work(WorkOrder.read(order), registry(), emit, stop) == "done" else 1
+            with kept(order.parent / "events.jsonl", emit) as told:
+                told(Started(pid=os.getpid()))
+                return 0 if work(WorkOrder.read(order), registry(), told, stop) == "done" else 1
         finally:  # the worker lets its process see the experiment's GPUs alone; the caller's next may want others
             if before is None:
                 os.environ.pop(VISIBLE_DEVICES, None)

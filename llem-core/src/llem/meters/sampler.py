@@ -2,7 +2,7 @@
 
 The child is `python -m llem.meters.sampler`; JSON lines go to its standard input and come from its standard output:
 
-    {"meters": […], "gpu_uuids": […], "events_fd": n}        first line; answered by {"domains": …, "failed": …}
+    {"meters": […], "gpu_uuids": […], "power": …}            first line; answered by {"domains": …, "failed": …}
     begin                                                    start reading
     thin, dense                                              a window opens, has closed
     end                                                      stop; answered by {"rows": …, "errors": …}
@@ -33,6 +33,7 @@ __all__ = ["Sampler", "SamplerError", "main"]
 
 Opened = list[tuple[str, Domain]]
 Answer = Callable[[Mapping[str, Any]], None]
+Tell = Callable[[Mapping[str, float]], object]
 
 
 @attrs.frozen
@@ -49,10 +50,15 @@ class Sampler:
         meters: per meter {"name", "target", "config", "options"}, as a `Reference` names them.
         gpu_uuids: GPUs to read.
         events_fd: a file descriptor on which the child writes a line with the watts each second; None for none.
+        power_line: reference of the function that makes the line from watts by domain.
     """
 
     def __init__(
-        self, meters: Sequence[Mapping[str, Any]], gpu_uuids: Sequence[str], events_fd: int | None = None
+        self,
+        meters: Sequence[Mapping[str, Any]],
+        gpu_uuids: Sequence[str],
+        events_fd: int | None = None,
+        power_line: str = "",
     ) -> None:
         self._process = subprocess.Popen(
             [sys.executable, "-P", "-m", "llem.meters.sampler"],  # -P: no module of the current folder
@@ -62,8 +68,8 @@ class Sampler:
             pass_fds=() if events_fd is None else (events_fd,),
         )
         try:
-            spec = {"meters": list(meters), "gpu_uuids": list(gpu_uuids), "events_fd": events_fd}
-            self._send(json.dumps(spec))
+            power = None if events_fd is None else {"fd": events_fd, "line": power_line}
+            self._send(json.dumps({"meters": list(meters), "gpu_uuids": list(gpu_uuids), "power": power}))
             answer = self._receive()
             self.domains: Opened = [(name, Domain(**domain)) for name, domain in answer["domains"]]
             self.failed = {name: MachineError(**error) for name, error in answer["failed"]}
@@ -147,6 +153,17 @@ def _answers() -> Answer:
     return answer
 
 
+def _teller(power: Mapping[str, Any] | None) -> Tell | None:
+    """What writes the watts for the live display."""
+    from llem.plugins.reference import resolve
+
+    if power is None:
+        return None
+    line: Callable[[Mapping[str, float]], bytes] = resolve(power["line"])
+    # below PIPE_BUF, so it is one piece among the worker's own lines
+    return lambda watts: os.write(power["fd"], line(watts))
+
+
 def _commands(lines: IO[str]) -> queue.Queue[str]:
     """Lines of standard input as a queue, ended by "": a thread waits for them so that the reader need not look."""
     found: queue.Queue[str] = queue.Queue()
@@ -186,14 +203,14 @@ def _serve(opened: Sequence[tuple[Meter, Sequence[Domain]]], spec: Mapping[str, 
     from llem.meters.sampling import Sampling
 
     nvml = Nvml.open() if spec["gpu_uuids"] else None
-    commands = _commands(sys.stdin)
+    commands, tell = _commands(sys.stdin), _teller(spec["power"])
     try:
         while commands.get() == "begin":
             sampling = Sampling(opened, time.monotonic_ns)
             if nvml is not None:
                 for uuid in spec["gpu_uuids"]:
                     sampling.add_health(nvml, uuid)
-            if not _read_until_end(sampling, commands, spec["events_fd"]):
+            if not _read_until_end(sampling, commands, tell):
                 return
             rows, errors = sampling.take()
             answer({"rows": [attrs.astuple(row) for row in rows], "errors": errors})
@@ -202,16 +219,15 @@ def _serve(opened: Sequence[tuple[Meter, Sequence[Domain]]], spec: Mapping[str, 
             nvml.close()
 
 
-def _read_until_end(sampling: Any, commands: queue.Queue[str], events_fd: int | None) -> bool:
+def _read_until_end(sampling: Any, commands: queue.Queue[str], tell: Tell | None) -> bool:
     """Read until `end` (True) or the end of input (False)."""
     told_ns = time.monotonic_ns()
     while True:
         due_ns = sampling.step()
         now_ns = time.monotonic_ns()
-        if events_fd is not None and now_ns - told_ns > 1_000_000_000:
+        if tell is not None and now_ns - told_ns > 1_000_000_000:
             told_ns = now_ns
-            line = json.dumps({"event": "power", "watts": sampling.watts()}) + "\n"
-            os.write(events_fd, line.encode())  # below PIPE_BUF, so it is one piece among the worker's own lines
+            tell(sampling.watts())
         try:
             command = commands.get(timeout=max(due_ns - now_ns, 0) / 1e9)
         except queue.Empty:

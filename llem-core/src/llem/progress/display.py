@@ -12,7 +12,8 @@ from contextlib import contextmanager
 from typing import Any
 
 from llem.progress.time_left import TimeLeft
-from llem.protocol.events import Emit, Event, silent
+from llem.protocol.events import Emit, Event, Outcome, Phase, Power, TrialEnded, Warned, silent
+from llem.protocol.study_events import ResultComputed, StudyBegan, Waited, Waiting, WorkerEnded
 from llem.reports.figures import new_console, settings
 
 __all__ = ["ExperimentProgress", "StudyProgress", "progress"]
@@ -35,18 +36,17 @@ class ExperimentProgress:
 
     def update(self, event: Event, now: float) -> None:
         """Take an event; `now` in seconds."""
-        kind = event.get("event")
-        if kind == "study":
+        if isinstance(event, StudyBegan):
             self._left = TimeLeft(event)
         if self._left is not None:
             self._left.update(event, now)
-        if kind == "phase":
-            self.phase = str(event["phase"])
-        elif kind == "power":
-            self.watts = sum(event["watts"].values()) if event["watts"] else None
-        elif kind == "trial":
+        if isinstance(event, Phase):
+            self.phase = event.phase
+        elif isinstance(event, Power):
+            self.watts = sum(event.watts.values()) if event.watts else None
+        elif isinstance(event, TrialEnded):
             self.done += 1
-            self.tokens_per_s = event["output_tokens_per_s"]
+            self.tokens_per_s = event.output_tokens_per_s
 
     def left_s(self, now: float) -> float | None:
         """Seconds left, None before it can be known (a batch has to be timed first)."""
@@ -66,47 +66,49 @@ class ExperimentProgress:
 class StudyProgress:
     """The same for a study of many experiments, from the event `study` on: how many are done, failed and left."""
 
-    def __init__(self, event: Event) -> None:
-        self.experiments, self.done, self.failed = event["experiments"], event["done"], 0
-        self._several = event["processes"] > 1
-        self._jobs = Counter(
-            name for job in event["jobs"] for name in job["experiments"]
-        )  # still to end, by experiment
+    def __init__(self, event: StudyBegan) -> None:
+        self.experiments, self.done, self.failed = event.experiments, event.done, 0
+        self._several = event.processes > 1
+        self._jobs = Counter(name for job in event.jobs for name in job.experiments)  # still to end, by experiment
         self._left = TimeLeft(event)
         self._ended: set[str] = set()
-        self._points: Mapping[str, Mapping[str, Any]] = event.get("points", {})
+        self._points: Mapping[str, Mapping[str, Any]] = event.points
         self._at: dict[int, tuple[str, str]] = {}  # of a worker: experiment ("" for none), phase
         self._watts: dict[int, float] = {}
-        self._waiting: dict[tuple[int, ...], str] = {}  # of an engine process that has no worker yet: what for
+        self._waiting: dict[tuple[int, int] | None, str] = {}  # of an engine process that has no worker yet: what for
 
     def update(self, event: Event, now: float) -> None:
         """Take an event; those of workers have the number of their worker."""
         self._left.update(event, now)
-        kind, worker = event.get("event"), event.get("worker", 0)
-        if kind == "phase":
-            trial = f"trial {event['trial'] + 1}" if event["phase"] == "trial" else str(event["phase"])
-            self._at[worker] = event.get("id") or "", trial
-        elif kind in ("waiting", "waited") and "worker" not in event:
-            job = tuple(event.get("job", ()))
-            self._waiting.pop(job, None)
-            if kind == "waiting":
-                self._waiting[job] = f"waiting for {event['for']}"
-        elif kind == "waiting":
-            self._at[worker] = "", f"waiting for {event['for']}"
-        elif kind == "power" and event["watts"]:  # nothing is read without a meter, which is not 0 W
-            self._watts[worker] = sum(event["watts"].values())
-        elif kind == "worker ended":
+        worker = event.worker or 0
+        if isinstance(event, Phase):
+            trial = f"trial {(event.trial or 0) + 1}" if event.phase == "trial" else event.phase
+            self._at[worker] = event.id or "", trial
+        elif isinstance(event, Waiting) and event.worker is None:
+            self._waiting[event.job] = f"waiting for {event.what}"
+        elif isinstance(event, Waiting):
+            self._at[worker] = "", f"waiting for {event.what}"
+        elif isinstance(event, Waited):
+            self._waiting.pop(event.job, None)
+        elif isinstance(event, Power) and event.watts:  # nothing is read without a meter, which is not 0 W
+            self._watts[worker] = sum(event.watts.values())
+        elif isinstance(event, WorkerEnded):
             self._at.pop(worker, None)
             self._watts.pop(worker, None)
-        elif kind in ("outcome", "result") and event["outcome"] != "interrupted" and event["id"] not in self._ended:
-            # a worker's `done` is the end of an experiment only where it has no other worker to come
-            if event["outcome"] != "done":
-                self.failed += 1
-            elif kind == "outcome" and self._several and not self._last_job(event["id"]):
-                return
-            else:
-                self.done += 1
-            self._ended.add(event["id"])
+        elif isinstance(event, (Outcome, ResultComputed)):
+            self._end(event)
+
+    def _end(self, event: Outcome | ResultComputed) -> None:
+        if event.outcome == "interrupted" or event.id in self._ended:
+            return
+        # a worker's `done` is the end of an experiment only where it has no other worker to come
+        if event.outcome != "done":
+            self.failed += 1
+        elif isinstance(event, Outcome) and self._several and not self._last_job(event.id):
+            return
+        else:
+            self.done += 1
+        self._ended.add(event.id)
 
     def _last_job(self, name: str) -> bool:
         """Whether a job of this experiment that just ended well was the last one."""
@@ -212,7 +214,7 @@ class _Shown:
         self._known: ExperimentProgress | StudyProgress = ExperimentProgress(trials)
 
     def update(self, event: Event, now: float) -> None:
-        if self._many and event.get("event") == "study":
+        if self._many and isinstance(event, StudyBegan):
             self._known = StudyProgress(event)
         self._known.update(event, now)
 
@@ -225,17 +227,16 @@ class _Shown:
 
     def lasting(self, event: Event) -> str | None:
         """What stays on the screen: warnings, each trial, each failure, and how each experiment of a study ended."""
-        kind = event.get("event")
-        if kind == "trial":
+        if isinstance(event, TrialEnded):
             return _trial_line(event, self._many)
-        if kind == "waiting":
-            return f"waiting for {event['for']}"
-        if kind == "warning":
-            return f"warning: {event['message']}"
-        if kind != "result" or not self._many:
+        if isinstance(event, Waiting):
+            return f"waiting for {event.what}"
+        if isinstance(event, Warned):
+            return f"warning: {event.message}"
+        if not isinstance(event, ResultComputed) or not self._many:
             return None
-        about = f": {event['error']}" if event["error"] else "" if event["valid"] else ": not valid"
-        return f"{event['id']} {event['outcome']}{about}"
+        about = f": {event.error}" if event.error else "" if event.valid else ": not valid"
+        return f"{event.id} {event.outcome}{about}"
 
 
 def _plain(console: Any, shown: _Shown, event: Event, verbose: bool) -> None:
@@ -243,12 +244,12 @@ def _plain(console: Any, shown: _Shown, event: Event, verbose: bool) -> None:
     shown.update(event, now)
     if line := shown.lasting(event):
         console.print(line, highlight=False, markup=False, soft_wrap=True)
-    elif event.get("event") == "phase" and (verbose or event["phase"] not in ("trial", "pause")):
+    elif isinstance(event, Phase) and (verbose or event.phase not in ("trial", "pause")):
         console.print(shown.line(now), highlight=False, soft_wrap=True)
 
 
-def _trial_line(event: Mapping[str, Any], many: bool) -> str:
-    joules = event["energy_per_output_token_j"]
+def _trial_line(event: TrialEnded, many: bool) -> str:
+    joules = event.energy_per_output_token_j
     energy = "" if joules is None else f" · {joules:.4g} J/output token"
-    which = f"{event['id'][:8]} " if many and event.get("id") else ""
-    return f"{which}trial {event['trial'] + 1}: {event['output_tokens_per_s']:.4g} tok/s{energy}"
+    which = f"{event.id[:8]} " if many else ""
+    return f"{which}trial {event.trial + 1}: {event.output_tokens_per_s:.4g} tok/s{energy}"

@@ -12,11 +12,11 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from statistics import fmean
-from typing import Any
 
 import attrs
 
-from llem.protocol.events import Event
+from llem.protocol.events import Calibrated, Event, Outcome, Phase, TrialEnded
+from llem.protocol.study_events import JobPlan, ResultComputed, StudyBegan, WorkerEnded, WorkerLaunched
 
 __all__ = ["TimeLeft"]
 
@@ -55,9 +55,9 @@ class _Job:
 class TimeLeft:
     """Pure but for the times that events are given. Begins with the event `study`."""
 
-    def __init__(self, event: Event) -> None:
-        self._gap_s, self._parallel = float(event["gap_s"]), int(event["parallel"])
-        self._jobs = {tuple(one["job"]): _job(one) for one in event["jobs"]}
+    def __init__(self, event: StudyBegan) -> None:
+        self._gap_s, self._parallel = event.gap_s, event.parallel
+        self._jobs = {one.job: _job(one) for one in event.jobs}
         self._at: dict[int, _Job] = {}
         self._loads: dict[int, list[float]] = defaultdict(list)
         self._warm_ups: dict[str, list[float]] = defaultdict(list)
@@ -72,40 +72,40 @@ class TimeLeft:
 
     def update(self, event: Event, now: float) -> None:
         """Take an event; `now` in seconds."""
-        kind, worker = event["event"], event.get("worker", 0)
-        if kind == "worker":
-            if (job := self._jobs.get(tuple(event["job"]))) is not None:  # else a planner added it later
+        worker = event.worker or 0
+        if isinstance(event, WorkerLaunched):
+            if (job := self._jobs.get(event.job)) is not None:  # else a planner added it later
                 self._at[worker] = job
-        elif kind in ("outcome", "result") and event["outcome"] not in ("done", "interrupted"):
+        elif isinstance(event, (Outcome, ResultComputed)) and event.outcome not in ("done", "interrupted"):
             for one in self._jobs.values():  # what failed gets no further worker
-                one.trials.pop(event["id"], None)
+                one.trials.pop(event.id, None)
             at = self._at.get(worker)
-            if kind == "outcome" and at is not None and at.step in ("warm-up", "trial"):
+            if isinstance(event, Outcome) and at is not None and at.step in ("warm-up", "trial"):
                 at.turn_to("trial", now)  # what comes next did not begin before
         elif (at := self._at.get(worker)) is None:
             return
-        elif kind == "worker ended":
+        elif isinstance(event, WorkerEnded):
             del self._at[worker]
             at.turn_to("", now)
             at.begun, at.ready = set(), False
-        elif kind == "phase":
-            self._phase(at, str(event["phase"]), event.get("id"), now)
-        elif kind == "calibrated":
+        elif isinstance(event, Phase):
+            self._phase(at, event.phase, event.id, now)
+        elif isinstance(event, Calibrated):
             if at.step == "warm-up":
-                self._warm_ups[event["id"]].append(now - at.since)
-            self._calibrated[event["id"]] = event["trial_s"]
-            self._settle[event["id"]] = event["settle_s"] if len(at.trial_s) > 1 else 0.0
-            at.begun.add(event["id"])
-            if at.after_s and not event["after_s"]:  # one was planned, and no meter reads anything: none has baselines
+                self._warm_ups[event.id].append(now - at.since)
+            self._calibrated[event.id] = event.trial_s
+            self._settle[event.id] = event.settle_s if len(at.trial_s) > 1 else 0.0
+            at.begun.add(event.id)
+            if at.after_s and not event.after_s:  # one was planned, and no meter reads anything: none has baselines
                 for one in self._jobs.values():
                     one.before_s = one.after_s = 0.0
             at.turn_to("trial", now)
             at.settled = True
-        elif kind == "trial":
+        elif isinstance(event, TrialEnded):
             if at.step == "trial":
-                settle = self._settle.get(event["id"], 0.0) if at.settled else 0.0
-                self._trials[event["id"]].append(now - at.since + settle)
-            at.trials[event["id"]] = max(at.trials.get(event["id"], 0) - 1, 0)
+                settle = self._settle.get(event.id, 0.0) if at.settled else 0.0
+                self._trials[event.id].append(now - at.since + settle)
+            at.trials[event.id] = max(at.trials.get(event.id, 0) - 1, 0)
             at.turn_to("trial", now)
 
     def _phase(self, at: _Job, phase: str, of: str | None, now: float) -> None:
@@ -194,12 +194,12 @@ def _either(known: float | None, guess: float) -> float:
     return guess if known is None else known
 
 
-def _job(one: Mapping[str, Any]) -> _Job:
-    experiments: Mapping[str, Mapping[str, Any]] = one["experiments"]
-
-    def column(name: str) -> dict[str, Any]:
-        return {which: planned[name] for which, planned in experiments.items()}
-
+def _job(one: JobPlan) -> _Job:
     return _Job(
-        one["job"][0], column("trials"), column("trial_s"), column("warm_up_s"), one["before_s"], one["after_s"]
+        one.job[0],
+        {name: plan.trials for name, plan in one.experiments.items()},
+        {name: plan.trial_s for name, plan in one.experiments.items()},
+        {name: plan.warm_up_s for name, plan in one.experiments.items()},
+        one.before_s,
+        one.after_s,
     )

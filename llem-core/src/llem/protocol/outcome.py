@@ -12,11 +12,11 @@ import attrs
 from llem.config.models import Experiment
 from llem.errors import ExperimentFailed, LlemError
 from llem.findings import Finding, finding
-from llem.protocol.events import Emit
+from llem.protocol.events import Emit, Failure, Outcome
 from llem.protocol.order import WorkOrder
 from llem.store.store import Store
 
-__all__ = ["AFTER_PHASES", "AfterPhase", "Failure", "Outcomes", "after_finding", "failure", "outcome_document"]
+__all__ = ["AFTER_PHASES", "AfterPhase", "Outcomes", "after_finding", "failure", "outcome_document"]
 
 
 @attrs.frozen
@@ -44,17 +44,6 @@ def after_finding(phase: str, why: str, process: int) -> Finding:
     """What is told with the experiments that it concerns when one of `AFTER_PHASES` fails."""
     failed = AFTER_PHASES[phase]
     return finding(failed.code, f"{failed.name} failed: {why}", process=process)
-
-
-@attrs.frozen
-class Failure:
-    """An error as it is recorded: the outcome, and what a caller is told of it."""
-
-    outcome: str
-    message: str
-    hint: str
-    code: str
-    exit_code: int
 
 
 def failure(error: BaseException) -> Failure:
@@ -94,7 +83,7 @@ class Outcomes:
 
     def failed(self, experiment_id: str, failed: Failure) -> None:
         """It did not come to its end."""
-        self._end(experiment_id, failed.outcome, attrs.asdict(failed))
+        self._end(experiment_id, failed.outcome, failed)
 
     def rest_failed(self, failed: Failure, which: Callable[[str], bool] = lambda _: True) -> None:
         """What ended the engine process ended those that had not ended before."""
@@ -102,11 +91,11 @@ class Outcomes:
             if experiment_id not in self.found and which(experiment_id):
                 self.failed(experiment_id, failed)
 
-    def _end(self, experiment_id: str, outcome: str, error: Mapping[str, Any] | None) -> None:
+    def _end(self, experiment_id: str, outcome: str, error: Failure | None) -> None:
         self.found[experiment_id] = outcome
-        told = (None, None) if error is None else (error["message"], error["code"])
+        told = (None, None) if error is None else (error.message, error.code)
         # told first: a full disk must not keep the parent from hearing of it
-        self._emit({"event": "outcome", "id": experiment_id, "outcome": outcome, "error": error})
+        self._emit(Outcome(id=experiment_id, outcome=outcome, error=error))
         self._store.write_outcome(experiment_id, outcome_document(self._order.process, outcome, *told))
 
     @property

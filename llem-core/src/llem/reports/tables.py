@@ -1,4 +1,4 @@
-"""Views of several experiments as text for a terminal: a study, its summary, what axes do, a comparison."""
+"""Tables for a terminal: a study, its summary, what axes do, a comparison, and where the wall clock went."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from llem.analysis.effects import Effect, PairEffect
 from llem.analysis.overview import Overview, basis_of, state_of
+from llem.analysis.wall_clock import PARTS, TimeSpent
 from llem.findings import REASONS
 from llem.metrics.catalogue import metric_of
 from llem.metrics.metric import Metric
@@ -18,7 +19,15 @@ from llem.store.models import Quantity
 if TYPE_CHECKING:
     from rich.console import Console
 
-__all__ = ["headings", "prefixes", "render_comparison", "render_ratios", "render_study", "render_summary"]
+__all__ = [
+    "headings",
+    "prefixes",
+    "render_comparison",
+    "render_ratios",
+    "render_study",
+    "render_summary",
+    "render_time",
+]
 
 
 # a study
@@ -238,3 +247,39 @@ def _rated(metric: Metric) -> str:
 def _with_unit(value: float, unit: str) -> str:
     """A rate's unit stands in the metric's name already."""
     return number(value) if unit.endswith("/s") else f"{number(value)} {unit}"
+
+
+# where the wall clock went
+
+
+def render_time(spent: TimeSpent) -> None:
+    """Print the parts with their share of the sum, and what the sum leaves out."""
+    out = screen()
+    if spent.parts:
+        shared = any(part.shared_by > 1 for part in spent.parts)
+        table = grid("part", "time", "share", *(["shared by"] if shared else []), "")
+        for part in spent.parts:
+            cells = [
+                part.part,
+                f"{part.seconds:.3f} s",
+                f"{part.seconds / spent.whole_s:.1%}" if spent.whole_s else "–",
+            ]
+            cells += [f"{part.shared_by} experiments" if part.shared_by > 1 else ""] if shared else []
+            table.add_row(*map(plain, [*cells, PARTS.get(part.part, "")]))
+        put(out, table)
+        out.print(plain(f"\n{_whole(spent)}"))
+    if spent.untimed:
+        what = "engine process has" if spent.untimed == 1 else "engine processes have"
+        out.print(plain(f"{spent.untimed} {what} no times: measured by an llem whose events had none"))
+    elif not spent.parts:
+        out.print(plain("no times yet: no worker was launched"))
+
+
+def _whole(spent: TimeSpent) -> str:
+    engines = f"{spent.workers} engine process{'' if spent.workers == 1 else 'es'}"
+    whole = f"in all {spent.whole_s:.3f} s, {engines}"
+    if spent.wall_s is not None and spent.whole_s - spent.wall_s > 0.001:
+        return f"{whole} side by side within {spent.wall_s:.3f} s"
+    if any(part.shared_by > 1 for part in spent.parts):
+        return f"{whole}; what several experiments share is counted whole for each of them"
+    return whole

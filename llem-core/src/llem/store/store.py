@@ -8,6 +8,7 @@ experiments/<id>/              experiment.json · engine-<process>.json · basel
                                trial-<n>.json · trial-<n>.power.csv.gz · trial-<n>.requests.csv.gz
                                outcome-<process>.json · result.json
 workers/<n>/                   what each worker process was told and said
+events.jsonl                   what the processes that ran the study said
 """
 
 from __future__ import annotations

@@ -29,6 +29,7 @@ from llem.experiment.trial import LEAD_S
 from llem.experiment.worker import work
 from llem.models.resolve import resolve_model
 from llem.plugins.registry import registry
+from llem.protocol.events import Calibrated, Event, Phase
 from llem.workloads.arrivals import arrivals, trial_seed
 
 CLOSED = {"kind": "closed", "concurrency": 4}
@@ -38,7 +39,7 @@ OPEN = {"kind": "open", "request_rate": 40.0, "seed": 3}
 @pytest.fixture
 def serving(session):
     """A session with a serving load; `serving.events` holds what each session told."""
-    events: list[list[dict]] = []
+    events: list[list[Event]] = []
 
     def _make(**settings) -> Session:
         events.append([])
@@ -254,7 +255,7 @@ def test_the_capacity_probe(serving) -> None:
     work = one.live_work
     assert isinstance(work, Serving)
     [engine] = one.store.engines(one.id)
-    told = [event["phase"] for event in serving.events[0] if event["event"] == "phase"]
+    told = [event.phase for event in serving.events[0] if isinstance(event, Phase)]
     trial, _, _ = work.trial(0)
 
     assert engine["probe"] == attrs.asdict(work.probe)
@@ -350,12 +351,12 @@ def test_the_procedure_with_a_serving_load(serving, monkeypatch) -> None:
     assert work(one.order, registry(), serving.events[0].append, threading.Event()) == "done"
     [trials] = [one.store.trials(one.id)]
     rows = one.store.requests(one.id, 1)
-    [calibrated] = [event for event in serving.events[0] if event["event"] == "calibrated"]
+    [calibrated] = [event for event in serving.events[0] if isinstance(event, Calibrated)]
 
     assert [trial.index for trial in trials] == [0, 1]
     assert trials[1].first_index == min(row.index for row in rows)
     assert trials[1].output_tokens > 0
-    assert calibrated["trial_s"] > 0.2 + 2 * LEAD_S
+    assert calibrated.trial_s > 0.2 + 2 * LEAD_S
     with pytest.raises(RuntimeError, match="Runner is closed"):
         closed[0].runner.get_loop()
 

@@ -6,7 +6,9 @@ import attrs
 import pytest
 
 from llem.config.models import Baseline, Experiment, Warmup
+from llem.protocol.study_events import ExperimentPlan
 from llem.study.plan.estimate import Estimate, estimate, estimate_groups, job_plan
+from llem.study.plan.schedule import Job
 
 PLAIN = Experiment(
     backend="echo",
@@ -52,22 +54,20 @@ def test_those_that_share_an_engine_share_its_baselines() -> None:
 def test_what_an_engine_process_will_do() -> None:
     """Trials that are due, each with its window and pause, warm-ups, and the baselines around them."""
     experiments = {"a": PLAIN, "b": attrs.evolve(PLAIN, trials=1, processes=2, window_s=3.0)}
-    turns = [("b", 1), ("a", 4), ("a", 5), ("b", 2)]
-    plan = job_plan(turns, experiments, gap_s=0.5)
+    turns = (("b", 1), ("a", 4), ("a", 5), ("b", 2))
+    plan = job_plan(Job(2, 1, ("b", "a"), turns), experiments, gap_s=0.5)
 
-    assert (plan["before_s"], plan["after_s"]) == (30.0, 20.0)
-    assert plan["experiments"] == {
-        "b": {"trials": 1, "trial_s": 3.5, "warm_up_s": 30.0},
-        "a": {"trials": 1, "trial_s": 10.5, "warm_up_s": 30.0},
-    }
+    assert (plan.job, plan.before_s, plan.after_s) == ((2, 1), 30.0, 20.0)
+    assert plan.experiments == {"b": ExperimentPlan(1, 3.5, 30.0), "a": ExperimentPlan(1, 10.5, 30.0)}
 
 
 def test_without_a_meter_there_is_no_baseline() -> None:
     """`meters: []` reads nothing, and so nothing is measured idle."""
     none = attrs.evolve(PLAIN, meters=())
+    plan = job_plan(Job(0, 0, ("a",), (("a", 0),)), {"a": none})
 
     assert estimate([none]) == Estimate(30.0 + 50.0, 30.0 + 100.0, 1)
-    assert [job_plan([("a", 0)], {"a": none})[name] for name in ("before_s", "after_s")] == [0.0, 0.0]
+    assert (plan.before_s, plan.after_s) == (0.0, 0.0)
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,8 @@ import pytest
 
 import llem
 from llem.metrics.verify import verify
+from llem.protocol.events import Event, Phase, Warned
+from llem.protocol.study_events import ResultComputed
 from llem.store.store import Store
 
 Run = Callable[..., "Ran"]
@@ -20,7 +22,7 @@ Run = Callable[..., "Ran"]
 class Ran:
     """A study that was run: results by batch size, events, and the store."""
 
-    def __init__(self, out: Path, results: Mapping[str, Any], events: list[dict]) -> None:
+    def __init__(self, out: Path, results: Mapping[str, Any], events: list[Event]) -> None:
         self.store, self.events = Store.open(out), events
         self.results = {result.config["load"]["batch_size"]: result for result in results.values()}
 
@@ -38,8 +40,8 @@ class Ran:
     def phases(self) -> list[str]:
         """Phases of the workers, in order, with the size of the batch that they are about."""
         sizes = {result.id: size for size, result in self.results.items()}
-        told = [event for event in self.events if event["event"] == "phase"]
-        return [f"{event['phase']} {sizes[event['id']]}" if "id" in event else event["phase"] for event in told]
+        told = [event for event in self.events if isinstance(event, Phase)]
+        return [f"{event.phase} {sizes[event.id]}" if event.id else event.phase for event in told]
 
 
 @pytest.fixture
@@ -49,7 +51,7 @@ def run(tmp_path: Path, lab) -> Run:
     def _run(sizes: list[int], settings: Mapping[str, Any] | None = None, launcher: str = "process", **parts) -> Ran:
         base = {**lab, "window_s": 0.1, **parts.pop("base", {}), "lab": settings or {}}
         study = {"base": base, "axes": {"load.batch_size": sizes}, "trials": 2, **parts}
-        events: list[dict] = []
+        events: list[Event] = []
         results = llem.run_study(study, tmp_path / "out", launcher=launcher, on_event=events.append)
         return Ran(tmp_path / "out", results, events)
 
@@ -149,7 +151,7 @@ def test_the_logs_end_is_stored_with_a_worker_that_died(run) -> None:
 def test_an_experiment_that_failed_is_left_out_of_further_engine_processes(run) -> None:
     """And has one result."""
     ran = run([1, 8], {"limit": 4, "error": "oom"}, base={"processes": 2})
-    told = [event["id"] for event in ran.events if event["event"] == "result"]
+    told = [event.id for event in ran.events if isinstance(event, ResultComputed)]
 
     assert ran.outcomes == {1: "done", 8: "oom"}
     assert ran.phases.count("warm-up 8") == 1
@@ -231,11 +233,11 @@ def test_the_command_tells_why_it_stopped(run_llem, isolated_llem, lab) -> None:
 def test_a_gap_is_waited_for_between_trials(run) -> None:
     """Before each but an engine's first."""
     ran = run([1, 2], order={"kind": "reverse", "gap_s": 0.3})
-    times = [event["phase"] for event in ran.events if event["event"] == "phase"]
-    pauses = [event for event in ran.events if event["event"] == "phase" and event["phase"] == "pause"]
+    times = [event.phase for event in ran.events if isinstance(event, Phase)]
+    pauses = [event for event in ran.events if isinstance(event, Phase) and event.phase == "pause"]
 
     assert times.count("pause") == 3
-    assert [pause["seconds"] for pause in pauses] == [0.3] * 3
+    assert [pause.seconds for pause in pauses] == [0.3] * 3
 
 
 def test_waiting_for_a_temperature_needs_one(run) -> None:
@@ -286,7 +288,7 @@ def test_a_last_baseline_that_fails_is_told_with_all_that_it_was_for(run, monkey
     assert net_and_findings(ran) == {("done", True, "baseline_failed", message)}
     assert all(result.metrics["energy_j"].value for result in ran.results.values())
     assert not any(result.publishable for result in ran.results.values())
-    assert [event["message"] for event in ran.events if event["event"] == "warning"] == [message]
+    assert [event.message for event in ran.events if isinstance(event, Warned)] == [message]
     assert verify(ran.store) == []
 
 
@@ -298,7 +300,7 @@ def test_a_worker_that_dies_in_its_last_baseline_is_told_of(run, monkeypatch) ->
 
     def killing(self, event) -> None:
         hear(self, event)
-        if event.get("phase") == "baseline after":
+        if isinstance(event, Phase) and event.phase == "baseline after":
             self._kill()
 
     monkeypatch.setattr(Watchdog, "__call__", killing)

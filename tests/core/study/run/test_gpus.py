@@ -17,8 +17,9 @@ from llem.experiment.engine_process import EngineProcess
 from llem.launchers.base import Launcher
 from llem.launchers.inline import InlineLauncher
 from llem.plugins.registry import registry
-from llem.protocol.events import silent
+from llem.protocol.events import Event, Failure, Outcome, Phase, silent
 from llem.protocol.order import WorkOrder
+from llem.protocol.study_events import Waited, Waiting
 from llem.store.store import Store
 from llem.study.plan.expand import load
 from llem.study.plan.schedule import Job
@@ -77,8 +78,8 @@ class Recorder(Launcher):
         Recorder.now |= set(asked.gpus)
         Recorder.most = max(Recorder.most, len(Recorder.now))
         Recorder.seen.append(asked.gpus)
-        error = {"message": f"no {asked.worker}", "hint": "", "code": f"x{asked.worker}", "exit_code": 2}
-        emit({"event": "phase", "phase": "trial", "seconds": 0, "trial": 0, "id": asked.experiments[0]})
+        error = Failure("invalid", f"no {asked.worker}", "", f"x{asked.worker}", 2)
+        emit(Phase(phase="trial", seconds=0.0, trial=0, id=asked.experiments[0]))
         self._told.wait(Recorder.seconds)
         Recorder.now -= set(asked.gpus)
         if self._told.is_set():
@@ -87,7 +88,7 @@ class Recorder(Launcher):
             Store.open(asked.store).write_outcome(
                 name, {"process": asked.process, "outcome": "invalid", "error": "no", "code": "no", "findings": []}
             )
-            emit({"event": "outcome", "id": name, "outcome": "invalid", "error": error})
+            emit(Outcome(id=name, outcome="invalid", error=error))
         return 1
 
     def kill(self) -> None:
@@ -146,18 +147,18 @@ def test_whom_one_waits_for_is_told(tmp_path: Path) -> None:
     """Once, by name; and when it is free the study begins."""
     taken = gpu_lock("GPU-A")
     taken.take("process 7, /results/other")
-    told: list[dict] = []
+    told: list[Event] = []
 
     def emit(event) -> None:
-        if event["event"] in ("waiting", "waited"):
+        if isinstance(event, (Waiting, Waited)):
             told.append(event)
             taken.let_go()
 
     ran = run(tmp_path / "out", emit=emit)
 
     assert told == [
-        {"event": "waiting", "for": "GPU-A (process 7, /results/other)", "job": [0, 0]},
-        {"event": "waited", "job": [0, 0]},
+        Waiting(what="GPU-A (process 7, /results/other)", job=(0, 0)),
+        Waited(job=(0, 0)),
     ]
     assert len(ran.results) == 6
 

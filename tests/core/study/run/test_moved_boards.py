@@ -11,6 +11,7 @@ import llem
 from llem.config.load import Layer, resolve
 from llem.metrics.boards import place_of
 from llem.plugins.registry import registry
+from llem.protocol.events import Event
 from llem.store.files import write_json
 from llem.store.store import Store
 from llem.study.run.moved_boards import moved_boards
@@ -119,13 +120,13 @@ def test_it_is_told_before_anything_runs(study, store) -> None:
     [path] = store.path.glob("environments/*.json")
     host = json.loads(path.read_text())["host"]
     change(path, host={**host, "cpu": "Old Processor"})
-    events: list[dict] = []
+    events: list[Event] = []
     llem.run_study(study, store.path, launcher="inline", resume=True, on_event=events.append)
-    assert [event["event"] for event in events] == ["study"]
+    assert [event.kind for event in events] == ["study"]
     llem.run_study({**study, "trials": 3}, store.path, launcher="inline", resume=True, on_event=events.append)
 
-    assert [event["event"] for event in events[1:4]] == ["study", "warning", "worker"]
-    assert "2 experiments go on elsewhere" in events[2]["message"]
+    assert [event.kind for event in events[1:4]] == ["study", "warning", "worker"]
+    assert "2 experiments go on elsewhere" in events[2].message
 
 
 def test_an_engine_that_measured_nothing_is_not_told(study, store, monkeypatch) -> None:
@@ -134,7 +135,7 @@ def test_an_engine_that_measured_nothing_is_not_told(study, store, monkeypatch) 
         path.with_name("engine-1.json").write_bytes(path.read_bytes())
         device = {"device": "cuda", "gpus": ["GPU-C"], "names": ["NVIDIA H200"]}
         change(path.with_name("engine-1.json"), process=1, device=device)
-    events: list[dict] = []
+    events: list[Event] = []
     llem.run_study({**study, "trials": 3}, store.path, launcher="inline", resume=True, on_event=events.append)
 
-    assert [event["event"] for event in events[:2]] == ["study", "worker"]
+    assert [event.kind for event in events[:2]] == ["study", "worker"]

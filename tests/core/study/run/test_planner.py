@@ -12,6 +12,8 @@ import pytest
 from llem.launchers.inline import InlineLauncher
 from llem.metrics.verify import verify
 from llem.plugins.registry import registry
+from llem.protocol.events import Event
+from llem.protocol.study_events import ResultComputed
 from llem.store.models import Result
 from llem.store.store import Store
 from llem.study.plan.expand import load
@@ -57,7 +59,7 @@ def study(short: dict[str, Any]) -> Study:
     return load({"base": short, "axes": {"echo.token_seconds": [0.004, 0.001, 0.006]}}, (), registry())
 
 
-def run(study: Study, out: Path, planner: Planner, events: list[dict], resume: bool = False) -> Ran:
+def run(study: Study, out: Path, planner: Planner, events: list[Any], resume: bool = False) -> Ran:
     """The study, by this planner."""
     stop = threading.Event()
     return run_all(
@@ -73,7 +75,7 @@ def fastest(study: Study) -> str:
 
 def test_a_planner_adds_jobs_when_it_has_seen_results(study: Study, tmp_path: Path) -> None:
     """The best one is measured again in an engine process of its own, and its result is of both trials."""
-    planner, events = BestAgain(study), list[dict]()
+    planner, events = BestAgain(study), list[Event]()
     ran = run(study, tmp_path / "out", planner, events)
     best, all_of_them = fastest(study), [one.id for one in study.experiments]
 
@@ -87,24 +89,24 @@ def test_a_planner_adds_jobs_when_it_has_seen_results(study: Study, tmp_path: Pa
 
 def test_no_worker_runs_when_a_planner_is_asked_or_told(study: Study, tmp_path: Path) -> None:
     """Between the end of one worker and the beginning of the next."""
-    events: list[dict] = []
+    seen: list[Any] = []
 
     class Watched(BestAgain):
         def next(self, store: Store) -> Sequence[Job]:
-            events.append({"event": "asked"})
+            seen.append("asked")
             return super().next(store)
 
         def told(self, result: Result) -> None:
-            events.append({"event": "told"})
+            seen.append("told")
 
-    run(study, tmp_path / "out", Watched(study), events)
+    run(study, tmp_path / "out", Watched(study), seen)
+    kinds = [one if isinstance(one, str) else one.kind for one in seen]
     running = 0
-    for event in events:
-        running += {"worker": 1, "worker ended": -1}.get(event["event"], 0)
-        assert running == 0 or event["event"] not in ("asked", "told", "result")
+    for kind in kinds:
+        running += {"worker": 1, "worker ended": -1}.get(kind, 0)
+        assert running == 0 or kind not in ("asked", "told", "result")
 
-    names = [event["event"] for event in events]
-    assert (names.count("asked"), names.count("told"), names.count("worker")) == (3, 4, 4)
+    assert (kinds.count("asked"), kinds.count("told"), kinds.count("worker")) == (3, 4, 4)
 
 
 def test_a_study_that_is_resumed_asks_the_planner_again(study: Study, tmp_path: Path) -> None:
@@ -113,7 +115,7 @@ def test_a_study_that_is_resumed_asks_the_planner_again(study: Study, tmp_path: 
     out, stop = tmp_path / "out", threading.Event()
 
     def emit(event) -> None:
-        if event["event"] == "result" and len(first.seen) == 2:  # the third result is there
+        if isinstance(event, ResultComputed) and len(first.seen) == 2:  # the third result is there
             stop.set()
 
     interrupted = run_all(study, out, InlineLauncher, registry(), emit=emit, stop=stop, planner=first)

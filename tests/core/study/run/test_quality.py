@@ -10,6 +10,7 @@ import pytest
 
 import llem
 from llem.metrics.verify import verify
+from llem.protocol.events import Phase
 from llem.store.evaluations import evaluations, read_items
 from llem.store.store import Store
 
@@ -27,7 +28,7 @@ class Ran:
     @property
     def phases(self) -> list[str]:
         """Phases of the workers, in order, those of a trial left out."""
-        told = [event["phase"] for event in self.events if event["event"] == "phase"]
+        told = [event.phase for event in self.events if isinstance(event, Phase)]
         return [phase for phase in told if phase not in ("warm-up", "trial")]
 
     def quality(self, size: int) -> Mapping[str, Any]:

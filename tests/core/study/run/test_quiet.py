@@ -17,6 +17,7 @@ from llem.launchers.process import ProcessLauncher
 from llem.metrics.result import recompute
 from llem.plugins.registry import registry
 from llem.protocol.order import WorkOrder
+from llem.protocol.study_events import ResultComputed, WorkerEnded, WorkerLaunched
 from llem.store.store import Store
 from llem.study.plan.expand import load
 from llem.study.run import study_run
@@ -102,8 +103,8 @@ def test_nothing_is_computed_while_a_window_is_open(tmp_path: Path, busy: list[S
     workers: dict[int, list[int]] = {}
 
     def emit(event) -> None:
-        if event["event"] in ("worker", "worker ended"):
-            workers.setdefault(event["worker"], []).append(time.monotonic_ns())
+        if isinstance(event, (WorkerLaunched, WorkerEnded)):
+            workers.setdefault(event.worker, []).append(time.monotonic_ns())
 
     out, planned = tmp_path / "out", study([1, 6, 1, 1], parallel=parallel)
     ran = run_all(planned, out, ProcessLauncher, registry(), emit=emit, stop=threading.Event())
@@ -136,7 +137,7 @@ def test_workers_elsewhere_keep_nothing_waiting(tmp_path: Path) -> None:
     Elsewhere.first.clear()
 
     def emit(event) -> None:
-        if event["event"] == "result":
+        if isinstance(event, ResultComputed):
             Elsewhere.first.set()
 
     ran: Ran = run_all(

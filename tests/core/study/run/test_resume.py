@@ -15,7 +15,7 @@ from llem.config.text import to_yaml
 from llem.metrics.verify import verify
 from llem.plugins.registry import registry
 from llem.progress.display import StudyProgress
-from llem.protocol.events import silent
+from llem.protocol.events import Event, Warned, silent
 from llem.store.store import Store
 from llem.study.plan.expand import load
 from llem.study.plan.study import study_document
@@ -44,7 +44,7 @@ def interrupted_after(trials: int, study: dict, out: Path, **more) -> None:
     seen = []
 
     def emit(event) -> None:
-        seen.append(event["event"])
+        seen.append(event.kind)
         if seen.count("trial") == trials:
             stop.set()
 
@@ -72,27 +72,27 @@ def test_what_is_stored_is_kept_and_the_rest_is_measured(study, tmp_path: Path) 
 def test_with_nothing_missing_nothing_is_run(study, tmp_path: Path) -> None:
     """No worker is started, and the results are what they were."""
     first = llem.run_study(study, tmp_path / "out", launcher="inline")
-    events: list[dict] = []
+    events: list[Event] = []
     again = llem.run_study(study, tmp_path / "out", launcher="inline", resume=True, on_event=events.append)
 
     assert dict(again) == dict(first)
-    assert [event["event"] for event in events] == ["study"]
-    assert (events[0]["done"], events[0]["jobs"]) == (3, [])
+    assert [event.kind for event in events] == ["study"]
+    assert (events[0].done, events[0].jobs) == (3, ())
 
 
 def test_a_result_that_is_lacking_is_computed_and_counted_once(study, tmp_path: Path) -> None:
     """All is measured, and the command died before it computed one result: the display ends with 3 of 3."""
     first = llem.run_study(study, tmp_path / "out", launcher="inline")
     (tmp_path / "out" / "experiments" / next(iter(first)) / "result.json").unlink()
-    events: list[dict] = []
+    events: list[Event] = []
     again = llem.run_study(study, tmp_path / "out", launcher="inline", resume=True, on_event=events.append)
     shown = StudyProgress(events[0])
     for event in events:
         shown.update(event, 0.0)
 
     assert dict(again) == dict(first)
-    assert [event["event"] for event in events] == ["study", "result"]
-    assert (events[0]["done"], shown.done, shown.experiments) == (2, 3, 3)
+    assert [event.kind for event in events] == ["study", "result"]
+    assert (events[0].done, shown.done, shown.experiments) == (2, 3, 3)
 
 
 def test_further_trials_are_added(study, tmp_path: Path) -> None:
@@ -167,9 +167,9 @@ def test_to_go_on_with_another_version_is_told(study, tmp_path: Path) -> None:
     store.write_study({**store.study(), "llem": "0.0.1"})
     told: list[list[str]] = []
     for _ in range(2):
-        events: list[dict] = []
+        events: list[Event] = []
         llem.run_study(study, out, launcher="inline", resume=True, on_event=events.append)
-        told.append([event["message"] for event in events if event["event"] == "warning"])
+        told.append([event.message for event in events if isinstance(event, Warned)])
 
     began = f"the study began with llem 0.0.1 and goes on with {llem.__version__}, which may measure otherwise"
     assert told == [[began], []]
@@ -346,11 +346,11 @@ def test_all_trials_and_no_word_of_the_end_is_done(study, tmp_path: Path) -> Non
     first = llem.run_study(study, out, launcher="inline")
     for path in [*out.glob("experiments/*/outcome-0.json"), *out.glob("experiments/*/result.json")]:
         path.unlink()
-    events: list[dict] = []
+    events: list[Event] = []
     again = llem.run_study(study, out, launcher="inline", resume=True, on_event=events.append)
 
     assert dict(again) == dict(first)
-    assert "worker" not in {event["event"] for event in events}
+    assert "worker" not in {event.kind for event in events}
 
 
 def test_a_run_of_one_experiment_goes_on_too(lab, tmp_path: Path) -> None:

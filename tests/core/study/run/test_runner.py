@@ -8,14 +8,20 @@ import threading
 import time
 from pathlib import Path
 
+import attrs
 import pytest
 
 from llem.config.study.file import StudyFile
 from llem.errors import ExperimentFailed, LlemError, MachineError, StoreError
+from llem.experiment.worker import work
 from llem.launchers.base import Launcher
 from llem.launchers.inline import InlineLauncher
+from llem.metrics.verify import verify
 from llem.plugins.registry import registry
-from llem.protocol.events import silent
+from llem.protocol.events import Event, Failure, Outcome, Phase, silent
+from llem.protocol.lines import from_json
+from llem.protocol.order import WorkOrder
+from llem.protocol.study_events import ResultComputed, WorkerLaunched
 from llem.store.store import Store
 from llem.study.plan.planned import PlannedExperiment
 from llem.study.plan.schedule import schedule
@@ -125,14 +131,14 @@ def test_the_first_wish_to_stop_ends_the_run_at_the_next_step(plan, tmp_path: Pa
     seen = []
 
     def emit(event) -> None:
-        seen.append(event["event"] if event["event"] != "phase" else event["phase"])
-        if event.get("phase") == when:
+        seen.append(event.phase if isinstance(event, Phase) else event.kind)
+        if isinstance(event, Phase) and event.phase == when:
             stop.set()
 
     with pytest.raises(ExperimentFailed) as caught:
         run(plan(trials=3, max_trials=3), tmp_path / "out", InlineLauncher(), stop, emit)
     trials = Store.open(tmp_path / "out").trials(plan().id)
-    told = [name for name in seen if name not in ("ended", "worker ended", "result")]
+    told = [name for name in seen if name not in ("loaded", "ended", "worker ended", "result")]
 
     assert (caught.value.message, caught.value.code) == ("stopped by the user", "interrupted")
     assert len(trials) == (1 if when == "trial" else 0)
@@ -149,8 +155,7 @@ def test_the_workers_error_keeps_its_kind(plan, tmp_path: Path, code: int, kind:
         name = "refuses"
 
         def launch(self, order, emit, stop):
-            error = {"message": "no", "hint": "yes", "code": "why", "exit_code": code}
-            emit({"event": "outcome", "id": plan().id, "outcome": "invalid", "error": error})
+            emit(Outcome(id=plan().id, outcome="invalid", error=Failure("invalid", "no", "yes", "why", code)))
             return 1
 
     with pytest.raises(kind) as caught:
@@ -158,6 +163,32 @@ def test_the_workers_error_keeps_its_kind(plan, tmp_path: Path, code: int, kind:
 
     assert (caught.value.message, caught.value.hint, caught.value.code) == ("no", "yes", "why")
     assert caught.value.exit_code == code
+
+
+class Stranger(Launcher):
+    """Its worker measures the first experiment, and then tells what this llem does not know."""
+
+    name = "stranger"
+
+    def launch(self, order, emit, stop):
+        whole = WorkOrder.read(order)
+        first = whole.experiments[:1]
+        turns = tuple(turn for turn in whole.turns if turn[0] in first)
+        work(attrs.evolve(whole, experiments=first, turns=turns), registry(), silent, stop)
+        emit(from_json('{"event": "quality"}', order.parent / "log.txt"))
+
+
+def test_a_worker_that_is_not_understood_costs_what_it_has_not_measured(plan, tmp_path: Path) -> None:
+    """The error names the log; what is stored stays done, and the study goes on to its end."""
+    several = [plan(load={"batch_size": size}) for size in (1, 2)]
+    ran = run_several(several, tmp_path / "out", Stranger())
+    [error] = ran.errors.values()
+
+    assert [result.outcome for result in ran.results] == ["done", "invalid"]
+    assert list(ran.errors) == [several[1].id]
+    assert (error.code, error.exit_code) == ("event_unknown", 3)
+    assert str(tmp_path / "out" / "workers" / "0" / "log.txt") in error.hint
+    assert verify(Store.open(tmp_path / "out")) == []
 
 
 def test_a_folder_that_holds_something_is_left_alone(plan, tmp_path: Path) -> None:
@@ -257,7 +288,7 @@ def run_several(planned: list[PlannedExperiment], out: Path, launcher: Launcher,
 def test_experiments_that_share_an_engine_share_workers(plan, tmp_path: Path) -> None:
     """One worker for each engine process; each experiment's engine processes are numbered from 0."""
     several = [plan(trials=2, max_trials=2, processes=2, sampling={"seed": seed}) for seed in (1, 2)]
-    events: list[dict] = []
+    events: list[Event] = []
     ran = run_several(several, tmp_path / "out", InlineLauncher(), emit=events.append)
     store = Store.open(tmp_path / "out")
 
@@ -265,8 +296,10 @@ def test_experiments_that_share_an_engine_share_workers(plan, tmp_path: Path) ->
     assert (ran.errors, ran.interrupted) == ({}, None)
     assert sorted(path.name for path in (tmp_path / "out" / "workers").iterdir()) == ["0", "1"]
     assert [[trial.process for trial in store.trials(one.id)] for one in several] == [[0, 1], [0, 1]]
-    assert [event["experiments"] for event in events if event["event"] == "worker"] == [2, 2]
-    assert sorted(event["id"] for event in events if event["event"] == "result") == sorted(one.id for one in several)
+    assert [len(event.experiments) for event in events if isinstance(event, WorkerLaunched)] == [2, 2]
+    assert sorted(event.id for event in events if isinstance(event, ResultComputed)) == sorted(
+        one.id for one in several
+    )
 
 
 def apart(plan, count: int, **settings) -> list[PlannedExperiment]:

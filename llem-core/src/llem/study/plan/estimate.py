@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
 
 import attrs
 
 from llem.config.models import Experiment
-from llem.protocol.order import Turn
+from llem.protocol.study_events import ExperimentPlan, JobPlan
+from llem.study.plan.schedule import Job
 
 __all__ = ["BASIS", "Estimate", "estimate", "estimate_groups", "job_plan"]
 
@@ -59,24 +59,19 @@ def _baselines_s(experiment: Experiment) -> tuple[float, float]:
     return experiment.baseline.length_s("before"), experiment.baseline.length_s("after")
 
 
-def job_plan(turns: Iterable[Turn], experiments: Mapping[str, Experiment], *, gap_s: float = 0.0) -> dict[str, Any]:
+def job_plan(job: Job, experiments: Mapping[str, Experiment], *, gap_s: float = 0.0) -> JobPlan:
     """What one engine process will do, in seconds, as the event `study` has it; see `BASIS` for what is not in it.
 
     Args:
-        turns: its trials.
         experiments: of the study, by id.
     """
     counts: dict[str, int] = {}
-    for name, index in turns:
+    for name, index in job.turns:
         one = experiments[name]
         counts[name] = counts.get(name, 0) + (index < one.least_trials)
     before_s, after_s = _baselines_s(experiments[next(iter(counts))]) if counts else (0.0, 0.0)
     planned = {
-        name: {
-            "trials": count,
-            "trial_s": experiments[name].window_s + gap_s,
-            "warm_up_s": experiments[name].warmup.seconds,
-        }
+        name: ExperimentPlan(count, experiments[name].window_s + gap_s, experiments[name].warmup.seconds)
         for name, count in counts.items()
     }
-    return {"experiments": planned, "before_s": before_s, "after_s": after_s}
+    return JobPlan((job.group, job.process), planned, before_s, after_s)

@@ -17,6 +17,7 @@ from llem.devices.locks import Lock, held_gpus, lock_gpus
 from llem.errors import ExperimentFailed, MachineError
 from llem.experiment.placement import Candidates, candidates
 from llem.protocol.events import Emit
+from llem.protocol.study_events import Waited, Waiting
 from llem.study.plan.schedule import Job, next_job
 
 __all__ = ["Gpus", "side_by_side"]
@@ -84,7 +85,7 @@ class Gpus:
     ) -> Iterator[tuple[str, ...]]:
         """Wait for GPUs and hold them; none for the CPU.
 
-        A wait is told as the event `waiting` (for), and `waited` when it is over, with the `job` that waits.
+        A wait is told as the event `waiting`, and `waited` when it is over, with the `job` that waits.
 
         Of those that are free the job's group gets the ones that it ran on before.
 
@@ -104,7 +105,7 @@ class Gpus:
                     lock.let_go()
 
     def _lock(self, experiment: Experiment, stop: threading.Event, emit: Emit, job: Job | None) -> Mapping[str, Lock]:
-        which = {} if job is None else {"job": [job.group, job.process]}
+        which = None if job is None else (job.group, job.process)
         since, told = time.monotonic(), False
         try:
             while True:
@@ -121,13 +122,13 @@ class Gpus:
                     hint = "wait for it, choose another GPU with `gpus`, or raise `limits.gpu_wait_s`"
                     raise MachineError(f"another study measures there: {found.who}", hint, "gpu_busy")
                 if not told:
-                    emit({"event": "waiting", "for": found.who, **which})
+                    emit(Waiting(what=found.who, job=which))
                     told = True
                 if stop.wait(POLL_S):
                     raise ExperimentFailed("stopped by the user", "go on with `--resume`", "interrupted")
         finally:
             if told:
-                emit({"event": "waited", **which})
+                emit(Waited(job=which))
 
 
 def side_by_side(

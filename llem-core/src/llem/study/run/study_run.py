@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import os
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -17,7 +18,9 @@ from llem.launchers.base import Launcher
 from llem.metrics.boards import Place, place_of
 from llem.metrics.result import recompute
 from llem.plugins.registry import Registry
-from llem.protocol.events import Emit, Event
+from llem.protocol.events import Emit, Event, Warned, silent
+from llem.protocol.lines import kept
+from llem.protocol.study_events import ResultComputed, StudyBegan, StudyEvent
 from llem.store.models import Result
 from llem.store.store import Store
 from llem.study.plan.estimate import job_plan
@@ -74,10 +77,9 @@ def run_all(
 ) -> Ran:
     """Measure the experiments of a study into one store, going on after one that fails.
 
-    Before all comes the event `study` (experiments, done, processes, parallel, gap_s, and for each engine process what
-    `job_plan` says of it), and a `warning` (message) where experiments go on on other boards; after each experiment
-    `result` (id, outcome, valid, error), with workers side by side as late as `Quiet` says; workers' events have the
-    number of their `worker`.
+    Before all comes the event `study`, and a `warning` where experiments go on on other boards; after each experiment
+    `result`, with workers side by side as late as `Quiet` says; workers' events have the number of their `worker`. The
+    store keeps the events of this process (`StudyEvent`) in `events.jsonl`, and those of a worker in its folder.
 
     Args:
         resume: go on with what the folder holds; a folder that holds nothing is begun.
@@ -89,17 +91,22 @@ def run_all(
         LlemError: the store cannot be written any more; what was measured stays in it.
     """
     planner = planner or FixedList(study)
-    with opened(study_document(study), store_path, registry, study.experiments, resume) as store:
-        return StudyRun(store, study, planner, make_launcher, registry, _one_by_one(emit), stop).run()
+    with (
+        opened(study_document(study), store_path, registry, study.experiments, resume) as store,
+        kept(store.path / "events.jsonl", silent) as keep,
+    ):
+        return StudyRun(store, study, planner, make_launcher, registry, _one_by_one(emit, keep), stop).run()
 
 
-def _one_by_one(emit: Emit) -> Emit:
-    """Events of several workers come from several threads."""
+def _one_by_one(emit: Emit, keep: Emit) -> Emit:
+    """Events of several workers come from several threads. Workers keep their own."""
     lock = threading.Lock()
 
     def told(event: Event) -> None:
         with lock:
             emit(event)
+            if isinstance(event, StudyEvent):
+                keep(event)
 
     return told
 
@@ -182,18 +189,15 @@ class StudyRun:
     def _tell_begin(self, jobs: Sequence[Job]) -> None:
         experiments, gap_s = {name: one.experiment for name, one in self._planned.items()}, self._file.order.gap_s
         self._emit(
-            {
-                "event": "study",
-                "experiments": len(self._planned),
-                "done": len(self._results),
-                "processes": max(one.processes for one in experiments.values()),
-                "parallel": self._file.parallel,
-                "gap_s": gap_s,
-                "points": {name: point["values"] for name, point in self._store.study().get("points", {}).items()},
-                "jobs": [
-                    {"job": [job.group, job.process], **job_plan(job.turns, experiments, gap_s=gap_s)} for job in jobs
-                ],
-            }
+            StudyBegan(
+                experiments=len(self._planned),
+                done=len(self._results),
+                processes=max(one.processes for one in experiments.values()),
+                parallel=self._file.parallel,
+                gap_s=gap_s,
+                points={name: point["values"] for name, point in self._store.study().get("points", {}).items()},
+                jobs=tuple(job_plan(job, experiments, gap_s=gap_s) for job in jobs),
+            )
         )
 
     def _tell_other_version(self, jobs: Sequence[Job]) -> None:
@@ -201,7 +205,7 @@ class StudyRun:
         began = self._store.study().get("llem")
         if jobs and self._begun and began != __version__:
             message = f"the study began with llem {began} and goes on with {__version__}, which may measure otherwise"
-            self._emit({"event": "warning", "message": message})
+            self._emit(Warned(message=message))
 
     def _tell_where(self, jobs: Sequence[Job]) -> None:
         """To the GPUs: where groups that go on have run. To the user: which go on where their trials were not measured.
@@ -220,7 +224,7 @@ class StudyRun:
         going_on = {name: self._planned[name].experiment for name, found in places.items() if found}
         if going_on and self._make_launcher().same_machine:
             for message in moved_boards(self._store, going_on, places, spread=self._file.parallel > 1):
-                self._emit({"event": "warning", "message": message})
+                self._emit(Warned(message=message))
 
     def _job(self, job: Job) -> None:
         """One engine process's job, and the results of the experiments that it was the last one for."""
@@ -257,13 +261,21 @@ class StudyRun:
             return  # its turn did not come
         if name not in self._touched and self._keep(name):
             return
+        start = time.monotonic()
         result = recompute(self._store, name)
         self._store.write_result(result, replace=True)
         self._results[name] = result
         facts = {"id": result.id, "outcome": result.outcome, "valid": result.valid, "error": result.error}
+        computed = ResultComputed(
+            id=result.id,
+            outcome=result.outcome,
+            valid=result.valid,
+            error=result.error,
+            seconds=time.monotonic() - start,
+        )
         document, where = self._planned[name].document(), str(self._store.path)
         notify(self._registry, "llem_experiment_finished", experiment=document, result=facts, store=where)
-        self._emit({"event": "result", **facts})
+        self._emit(computed)
         self._planner.told(result)
 
     def _keep(self, name: str) -> bool:

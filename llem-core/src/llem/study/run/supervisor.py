@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +13,10 @@ import attrs
 from llem.config.fields import DAY_S
 from llem.errors import ConfigError, ExperimentFailed, LlemError, MachineError
 from llem.launchers.base import Launcher
-from llem.protocol.events import Emit
+from llem.protocol.events import Emit, Event, Failure, Outcome, TrialEnded, Warned
 from llem.protocol.order import Gap, WorkOrder
 from llem.protocol.outcome import AFTER_PHASES, after_finding, outcome_document
+from llem.protocol.study_events import WorkerEnded, WorkerLaunched
 from llem.store.evaluations import remaining_tasks
 from llem.store.store import Store
 from llem.study.plan.estimate import estimate_groups
@@ -144,15 +145,14 @@ class Supervisor:
         order.write(path)
         log = path.parent / "log.txt"
         self._emit(
-            {
-                "event": "worker",
-                "worker": number,
-                "process": process,
-                "job": [job.group, job.process],
-                "experiments": len(job.experiments),
-                "gpus": list(gpus or ()),
-                "log": str(log),
-            }
+            WorkerLaunched(
+                worker=number,
+                job=(job.group, job.process),
+                process=process,
+                experiments=job.experiments,
+                gpus=gpus or (),
+                log=str(log),
+            )
         )
         limits = self._limits if self._limits.timeout_s else attrs.evolve(self._limits, timeout_s=self._timeout_s(job))
         watch = Watchdog(
@@ -167,7 +167,7 @@ class Supervisor:
             killed = True
         finally:
             self.launchers.discard(launcher)
-            self._emit({"event": "worker ended", "worker": number})
+            self._emit(WorkerEnded(worker=number))
         self._conclude(job, process, watch, status, log, done, killed=killed or self.killed)
         if killed:
             raise KeyboardInterrupt
@@ -177,12 +177,12 @@ class Supervisor:
         quality_s = DAY_S if any(one.quality is not None for one in group) else 0.0
         return MARGIN * estimate_groups([group], gap_s=self._gap.seconds).most_s + EXTRA_S + quality_s
 
-    def _hear(self, event: Mapping[str, Any], number: int) -> None:
-        if event.get("event") == "trial":
+    def _hear(self, event: Event, number: int) -> None:
+        if isinstance(event, TrialEnded):
             self.breaker.success()
-        elif event.get("event") == "outcome" and event["error"] is not None:
-            self._note(event["error"]["code"], event["error"]["message"])
-        self._emit({**event, "worker": number})
+        elif isinstance(event, Outcome) and event.error is not None:
+            self._note(event.error.code, event.error.message)
+        self._emit(attrs.evolve(event, worker=number))
 
     def _note(self, code: str, message: str) -> None:
         if code != "interrupted":
@@ -232,7 +232,7 @@ class Supervisor:
     def _after_failed(self, phase: str, job: Job, process: int, why: str) -> None:
         """Tell with every experiment of a worker that all was measured but what comes after it."""
         found = after_finding(phase, why, process)
-        self._emit({"event": "warning", "message": found.message})
+        self._emit(Warned(message=found.message))
         for name in job.experiments:
             if AFTER_PHASES[phase].concerns(self._experiments[name]):
                 self._store.add_engine_finding(name, process, found)
@@ -245,14 +245,13 @@ class Supervisor:
         for name in names:
             self._store.write_outcome(name, {**outcome_document(process, code, message, code), "log_tail": tail})
             self.failed[name] = ExperimentFailed(message, _with_tail(hint, tail), code)
-            error = {"message": message, "hint": hint, "code": code, "exit_code": 1}
-            self._emit({"event": "outcome", "id": name, "outcome": code, "error": error})
+            self._emit(Outcome(id=name, outcome=code, error=Failure(code, message, hint, code, 1)))
         if names:
             self._note(code, message)
 
     def _all_failed(self, job: Job, process: int, error: LlemError) -> None:
-        """No worker could be had for these."""
-        for name in job.experiments:
+        """No worker could be had for these, or none that can be understood; what is measured stays so."""
+        for name in remaining_turns(self._store, job, self._experiments, job.experiments).experiments:
             self._store.write_outcome(name, outcome_document(process, "invalid", error.message, error.code))
             self.failed[name] = error
         self._note(error.code, error.message)
@@ -276,10 +275,10 @@ def _with_tail(hint: str, tail: Sequence[str]) -> str:
     return "\n  ".join(["its log ends:", *(f"  {line}" for line in tail), hint]) if tail else hint
 
 
-def _told(process: int, error: Mapping[str, Any]) -> dict[str, Any]:
-    return outcome_document(process, error.get("outcome", error["code"]), error["message"], error["code"])
+def _told(process: int, error: Failure) -> dict[str, Any]:
+    return outcome_document(process, error.outcome, error.message, error.code)
 
 
-def _error(error: Mapping[str, Any]) -> LlemError:
+def _error(error: Failure) -> LlemError:
     kinds: dict[int, Callable[..., LlemError]] = {1: ExperimentFailed, 2: ConfigError, 3: MachineError}
-    return kinds[error["exit_code"]](error["message"], error["hint"], error["code"])
+    return kinds[error.exit_code](error.message, error.hint, error.code)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from types import TracebackType
-from typing import Any
 
 from llem.config.study.order import Limits
-from llem.protocol.events import Emit, Event
+from llem.protocol.events import Emit, Ended, Event, Failure, Outcome, Phase, Power
+from llem.protocol.study_events import Left, Waiting
 
 __all__ = ["Watchdog"]
 
@@ -35,7 +35,7 @@ class Watchdog:
 
     def __init__(self, limits: Limits, kill: Callable[[], None], *, from_start: bool, on_event: Emit) -> None:
         self._limits, self._kill, self._on_event = limits, kill, on_event
-        self.outcomes: dict[str, Mapping[str, Any] | None] = {}
+        self.outcomes: dict[str, Failure | None] = {}
         self.current: str | None = None
         self.phase = ""
         self.begun: set[str] = set()
@@ -48,22 +48,21 @@ class Watchdog:
 
     def __call__(self, event: Event) -> None:
         """Take an event from the worker, and pass it on."""
-        kind = event.get("event")
-        if self._started is None and kind != "waiting":  # for its turn somewhere else
+        if self._started is None and not isinstance(event, Waiting):  # for its turn somewhere else
             self._started = time.monotonic()
-        if kind != "power":  # that comes from beside the engine, which may hang all the same
+        if not isinstance(event, Power):  # that comes from beside the engine, which may hang all the same
             self._heard = time.monotonic()
-        if kind == "phase":
-            self._allowed_s = self._limits.silence_s + 2 * (event.get("seconds") or 0.0)
-            self.phase, self.current = event["phase"], event.get("id")
+        if isinstance(event, Phase):
+            self._allowed_s = self._limits.silence_s + 2 * (event.seconds or 0.0)
+            self.phase, self.current = event.phase, event.id
             if self.current is not None:
                 self.begun.add(self.current)
-        elif kind == "outcome":
-            self.outcomes[event["id"]] = event["error"]
+        elif isinstance(event, Outcome):
+            self.outcomes[event.id] = event.error
             self.current = None
-        elif kind == "ended":
+        elif isinstance(event, Ended):
             self.ended = True
-        elif kind == "left":
+        elif isinstance(event, Left):
             self.left = True
         self._on_event(event)
 
