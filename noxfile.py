@@ -240,7 +240,8 @@ def demo(session: nox.Session) -> None:
     if energy["value"] is not None and energy["kind"] not in ("modelled", "measured"):
         session.error(f"energy_j does not say whether it is measured or modelled: {energy}")
     session.run("llem", "verify", str(store))
-    session.run("python", "docs/shown.py", "README.md", "docs/tutorial/first-run.md", "docs/howto/compare.md")
+    pages = ("README.md", "docs/tutorial/first-run.md", "docs/howto/compare.md", "docs/howto/sweep.md")
+    session.run("python", "docs/shown.py", *pages)
 
 
 def _readme_commands(mark: str) -> list[str]:

@@ -22,7 +22,7 @@ from pathlib import Path
 __all__ = ["check", "commands", "matches"]
 
 _BLOCK = re.compile(r"^```(console|yaml)\n(.*?)^```", re.M | re.S)
-_NUMBER = r"-?\d[\d,]*(?:\.\d+)?(?:e[+-]?\d+)?"
+_NUMBER = r"(?<![A-Za-z])-?\d[\d,]*(?:\.\d+)?(?:e[+-]?\d+)?"
 #: What may differ between two machines, and what stands for it.
 _VARIES = (
     (re.compile(r"\b[0-9a-f]{16}\b"), "ID"),

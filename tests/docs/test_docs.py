@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import re
+import shlex
 import sys
 from pathlib import Path
 
@@ -12,8 +13,12 @@ import click
 import pytest
 
 from llem.cli import cli
+from llem.cli.settings import flag_layers
+from llem.config.layers import Layer
+from llem.config.load import resolve
 from llem.config.models import Experiment
 from llem.findings import FINDINGS, REASONS
+from llem.plugins.registry import registry
 from llem.plugins.specs import Hooks
 
 REPOSITORY = Path(__file__).parents[2]
@@ -133,6 +138,20 @@ def test_llem_commands_on_page_exist(page):
             known = {option for parameter in command.params for option in parameter.opts} | {"--help", "--version"}
             asked = {word.split("=")[0] for word in words if re.fullmatch(r"--?[a-z][\w-]*(=.*)?", word)}
             assert asked <= known, f"llem {line}: {asked - known}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=[str(page.relative_to(REPOSITORY)) for page in PAGES])
+def test_settings_in_commands_on_page_are_settings(page):
+    """What `-m`, `-b`, `--preset` and `--set` of a `llem run` without a study say is accepted as one experiment."""
+    blocks = re.findall(r"^```(?:sh|console)\n(.*?)^```", page.read_text(encoding="utf-8"), re.M | re.S)
+    for line in re.findall(r"(?:^|&& |\$ )llem run ([^&|>\n]*)", "\n".join(blocks), re.M):
+        with cli.commands["run"].make_context("run", shlex.split(line, comments=True)) as context:
+            given = context.params
+        if given["study"] is not None:
+            continue
+        flags = flag_layers(given["model"], given["backend"], given["preset"], given["assignments"])
+        named = [name for name in registry().names("backend") if f"--set {name}." in line]
+        resolve([Layer("page", {"backend": (*named, "echo")[0]}), *flags], registry())
 
 
 def test_readme_commands_are_what_continuous_integration_runs():

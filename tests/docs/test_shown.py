@@ -20,7 +20,7 @@ PAGES = {
     if SHOWN.commands(page.read_text(encoding="utf-8"))
 }
 #: Need a real engine or a meter, which the environment of these tests has not: the session `demo` checks them.
-BY_DEMO = {"README.md", "docs/tutorial/first-run.md", "docs/howto/compare.md"}
+BY_DEMO = {"README.md", "docs/tutorial/first-run.md", "docs/howto/compare.md", "docs/howto/sweep.md"}
 
 
 @pytest.mark.parametrize("page", sorted(PAGES.keys() - BY_DEMO))
@@ -58,6 +58,7 @@ def test_numbers_and_ids_may_differ(shown: str, printed: str) -> None:
         ("energy 1.2 J\n", "energy 1.2 J\npower 3 W\n"),
         ("energy 1.2 J\npower 3 W\n", "energy 1.2 J\n"),
         ("energy 1.2 J\n", "energy – (no_meter)\n"),
+        ("dtype=float16\n", "dtype=float32\n"),
         ("first\n…\nlast\n", "first\n"),
     ],
 )
