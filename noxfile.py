@@ -223,7 +223,10 @@ def docker(session: nox.Session) -> None:
 
 @nox.session(reuse_venv=False)
 def demo(session: nox.Session) -> None:
-    """Do what the README tells a newcomer to do, word for word, in a fresh environment, and look at the result."""
+    """Do what the README tells a newcomer to do, word for word, in a fresh environment, and look at the result.
+
+    Then do the same for pages that show what a real engine's commands print.
+    """
     for command in _readme_commands("demo"):
         session.run("bash", "-euo", "pipefail", "-c", command, external=True, env={"PIP_QUIET": "1"})
     store = _newest(ROOT / "llem-results")
@@ -237,6 +240,8 @@ def demo(session: nox.Session) -> None:
     if energy["value"] is not None and energy["kind"] not in ("modelled", "measured"):
         session.error(f"energy_j does not say whether it is measured or modelled: {energy}")
     session.run("llem", "verify", str(store))
+    pages = ("README.md", "docs/tutorial/first-run.md", "docs/howto/compare.md", "docs/howto/sweep.md")
+    session.run("python", "docs/shown.py", *pages)
 
 
 def _readme_commands(mark: str) -> list[str]:

@@ -22,6 +22,8 @@ from llem.cli import cli
 from llem.cli.root import EXIT_CODES
 from llem.config.models import PRESETS, Experiment, Quality
 from llem.config.schema import reference_table
+from llem.config.study.order import Limits, Order
+from llem.config.study.schema import study_schema
 from llem.config.user import VARIABLE, UserConfig
 from llem.evaluators.base import Item, Score
 from llem.findings import FINDINGS, REASONS
@@ -49,6 +51,25 @@ OURS = (
     "llem-webhook",
     "llem-slurm",
 )
+#: Pages of the experiment's own settings: title and first words.
+SECTIONS: typing.Mapping[str, tuple[str, str]] = {
+    "experiment": ("Experiment", "What runs, and on what."),
+    "load": ("Load", "How requests arrive, and the limits by which their latencies are judged."),
+    "measurement": ("Measurement", "How an experiment is measured. Sections of meters: [meters](meters.md)."),
+}
+#: Page of a field, where that is not the experiment's.
+SECTION_OF: typing.Mapping[str, str] = {
+    **dict.fromkeys(("load", "slo"), "load"),
+    **dict.fromkeys(("preset", "window_s", "trials", "max_trials", "target_half_width", "processes"), "measurement"),
+    **dict.fromkeys(("meters", "warmup", "baseline", "token_times"), "measurement"),
+}
+#: Kind of plugin to the path of its section in a configuration, and how its page says so.
+PLACE_OF: typing.Mapping[Kind, tuple[str, str]] = {
+    "workload": ("workload", "Section `workload`, with `kind: {}`."),
+    "meter": ("{}", "Section `{}`."),
+    "launcher": ("launchers.{}", "Section `launchers.{}` of the [user configuration](user.md)."),
+    "backend": ("{}", "Section `{}`."),
+}
 EVENTS_INTRO = """# Events
 
 `on_event` of `llem.run` and `llem.run_study` receives objects of these classes, one by one, as they come:
@@ -66,7 +87,6 @@ The store keeps events as lines of JSON, without nulls. `workers/<n>/events.json
 `power`; `events.jsonl` holds what the process that runs the study told. `llem show DIR --time` adds their times up.
 `llem.protocol.lines` has `to_json` and `from_json`.
 """
-KINDS: tuple[Kind, ...] = ("backend", "meter", "workload", "launcher")
 
 
 def _cell(text: str) -> str:
@@ -106,48 +126,99 @@ def _prose(text: str | None) -> str:
     return inspect.cleandoc(text or "").replace("\b\n", "")
 
 
-def settings() -> str:
-    """The experiment's fields, the presets, and the sections of our plugins."""
-    parts = [
-        "# Settings\n\nOne experiment. A path such as `load.batch_size` is what `--set` takes, and stands for nested "
-        "sections in YAML and nested mappings in Python. `null` means: the engine's own default, or as described.\n\n",
-        _without(reference_table(Experiment), "options", "meter_options"),
-        "\n## Presets\n\nWhat a preset sets where you set nothing:\n\n",
-        _table(("preset", "values"), ((f"`{name}`", _assignments(values)) for name, values in PRESETS.items())),
-    ]
-    parts.append(
-        "\n## Quality\n\nSection `quality`, with `evaluator: NAME`. An evaluator may have further settings.\n\n"
-        f"{reference_table(Quality)}"
-    )
-    parts.append(
-        "\n## Your machine\n\nThe file `config.yaml` in the platform's folder for user configuration, or the file "
-        f"that `{VARIABLE}` names, holds what varies by machine and nothing that is measured; `llem doctor` tells "
-        "where it is:\n\n"
-        f"{reference_table(UserConfig)}"
-    )
-    known = registry()
-    for kind in KINDS:
-        for reference, plugin in known.entries(kind):
+def settings() -> dict[str, str]:
+    """The pages of settings by name: the experiment's fields by section, studies, the user's machine, our plugins."""
+    rows = _rows(reference_table(Experiment))
+    part = {path: SECTION_OF.get(path.partition(".")[0], "experiment") for path in rows}
+    pages = {
+        name: f"# {title}\n\n{text}\n\n{_settings(row for path, row in rows.items() if part[path] == name)}"
+        for name, (title, text) in SECTIONS.items()
+    }
+    presets = ((f"`{name}`", _assignments(values)) for name, values in PRESETS.items())
+    pages["measurement"] += "\n## Presets\n\nWhat a preset sets where you set nothing:\n\n"
+    pages["measurement"] += _table(("preset", "values"), presets)
+    pages |= {"quality": _quality(), "study": _study(), "user": _user()}
+    for kind in PLACE_OF:
+        for reference, plugin in registry().entries(kind):
             config = reference.load_config() if plugin.distribution in OURS else None
             if config is None:
                 continue
-            parts.append(f"\n## {kind.capitalize()} `{reference.name}`\n\n{_where(kind, reference.name)} ")
-            parts.append(f"From {plugin.distribution}. {reference.summary}\n\n{reference_table(config)}")
-    return "".join(parts)
+            section, note = (text.format(reference.name) for text in PLACE_OF[kind])
+            about = f"{kind.capitalize()} `{reference.name}`\n\n{note} From {plugin.distribution}. {reference.summary}"
+            table = _settings(_rows(reference_table(config), f"{section}.", f"{reference.name}-").values())
+            if kind == "backend":  # long enough for pages of their own
+                pages[reference.name] = f"# {about}\n\n{table}"
+            else:
+                pages[f"{kind}s"] = pages.get(f"{kind}s", f"# {kind.capitalize()}s\n") + f"\n## {about}\n\n{table}"
+    return {f"settings/{name}.md": text for name, text in {"index": _settings_index(pages), **pages}.items()}
 
 
-def _without(table: str, *fields: str) -> str:
-    """The table without these rows: what they hold is written as a section named after its plugin."""
-    rows = table.splitlines(keepends=True)
-    return "".join(row for row in rows if not row.startswith(tuple(f"| `{field}`" for field in fields)))
+def _settings_index(pages: typing.Mapping[str, str]) -> str:
+    """What all tables of settings have in common, and where each table is."""
+    titles = {name: text.partition("\n")[0].removeprefix("# ") for name, text in pages.items()}
+    rows = ((f"[{title}]({name}.md)", str(pages[name].count("<a id="))) for name, title in titles.items())
+    return (
+        "# Settings\n\nA path such as `load.batch_size` is what `--set` takes. It stands for nested sections in YAML "
+        "and for nested mappings in Python. `null` means the engine's own default, unless the row says otherwise.\n\n"
+        "Each row has an anchor made of its path, such as [`load.md#load-batch_size`](load.md#load-batch_size).\n\n"
+        f"{_table(('page', 'settings'), rows)}"
+    )
+
+
+def _quality() -> str:
+    return (
+        "# Quality\n\nSection `quality`, with `evaluator: NAME`. An evaluator may have further settings.\n\n"
+        f"{_settings(_rows(reference_table(Quality), 'quality.').values())}"
+    )
+
+
+def _study() -> str:
+    """The keys of a study, and the sections of its own."""
+    schema = study_schema(registry())
+    about = {key: one.get("description", "") for key, one in schema["properties"].items()}
+    about["axes"] = schema["$defs"]["axes"]["description"]
+    keys = ((_anchored(f"`{key}`", key), text) for key, text in about.items() if key not in ("order", "limits"))
+    return (
+        "# Study\n\nWhat a study file may hold. [Compare many configurations](../../howto/sweep.md) explains each.\n\n"
+        f"{_table(('key', 'meaning'), keys)}"
+        f"\n## Order\n\n{_prose(Order.__doc__)}\n\n{_settings(_rows(reference_table(Order), 'order.').values())}"
+        f"\n## Limits\n\n{_prose(Limits.__doc__)}\n\n{_settings(_rows(reference_table(Limits), 'limits.').values())}"
+    )
+
+
+def _user() -> str:
+    return (
+        "# User configuration\n\nSettings that vary by machine, and nothing that is measured. They stand in "
+        "`config.yaml` in the platform's folder for user configuration, or in the file that "
+        f"`{VARIABLE}` names. `llem doctor` shows its path. The sections of launchers: [launchers](launchers.md).\n\n"
+        f"{_settings(_rows(reference_table(UserConfig)).values())}"
+    )
+
+
+def _rows(table: str, section: str = "", anchor: str = "") -> dict[str, str]:
+    """The rows of a table of settings by full path, each with its anchor.
+
+    The fields that hold sections of plugins have no row: such a section is written under its plugin's name.
+    """
+    found = {}
+    for line in table.splitlines(keepends=True)[2:]:
+        path = line.split("`")[1]
+        if section or path not in ("options", "meter_options"):
+            cell = _anchored(f"`{section}{path}`", f"{anchor or section}{path}")
+            found[section + path] = line.replace(f"`{path}`", cell, 1)
+    return found
+
+
+def _anchored(cell: str, path: str) -> str:
+    return f'{cell}<a id="{path.replace(".", "-")}"></a>'
+
+
+def _settings(rows: typing.Iterable[str]) -> str:
+    return "| setting | type | default | unit | meaning |\n|---|---|---|---|---|\n" + "".join(rows)
 
 
 def _assignments(values: typing.Mapping[str, Any]) -> str:
     return ", ".join(f"`{key}: {value}`" for key, value in values.items())
-
-
-def _where(kind: Kind, name: str) -> str:
-    return f"Section `workload`, with `kind: {name}`." if kind == "workload" else f"Section `{name}`."
 
 
 def hooks() -> str:
@@ -310,11 +381,10 @@ def _summary(name: str, engine: Coverage) -> Iterator[tuple[str, ...]]:
 
 PAGES: dict[str, Callable[[], str]] = {
     "commands.md": commands,
-    "settings.md": settings,
     "coverage.md": coverage,
     "results.md": result_fields,
-    "metrics.md": metrics,
     "events.md": events,
+    "metrics.md": metrics,
     "findings.md": findings,
     "hooks.md": hooks,
     "exit-codes.md": exit_codes,
@@ -322,18 +392,23 @@ PAGES: dict[str, Callable[[], str]] = {
 
 
 def main(arguments: list[str]) -> int:
-    stale = []
-    for name, make in PAGES.items():
-        page, text = REFERENCE / name, NOTE + make().rstrip() + "\n"
+    texts = {name: make() for name, make in PAGES.items()} | settings()
+    gone = [page for page in (REFERENCE / "settings").glob("*.md") if f"settings/{page.name}" not in texts]
+    stale = [f"settings/{page.name}" for page in gone]
+    for name, text in texts.items():
+        page, text = REFERENCE / name, NOTE + text.rstrip() + "\n"
         if page.is_file() and page.read_text(encoding="utf-8") == text:
             continue
         stale.append(name)
         if "--check" not in arguments:
+            page.parent.mkdir(exist_ok=True)
             page.write_text(text, encoding="utf-8")
             print(f"wrote {page.relative_to(Path.cwd())}" if page.is_relative_to(Path.cwd()) else f"wrote {page}")
     if stale and "--check" in arguments:
         print(f"out of date: {', '.join(stale)}; run: nox -s docs -- --write", file=sys.stderr)
         return 1
+    for page in gone:
+        page.unlink()
     return 0
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import re
+import shlex
 import sys
 from pathlib import Path
 
@@ -12,8 +13,12 @@ import click
 import pytest
 
 from llem.cli import cli
+from llem.cli.settings import flag_layers
+from llem.config.layers import Layer
+from llem.config.load import resolve
 from llem.config.models import Experiment
 from llem.findings import FINDINGS, REASONS
+from llem.plugins.registry import registry
 from llem.plugins.specs import Hooks
 
 REPOSITORY = Path(__file__).parents[2]
@@ -30,6 +35,9 @@ PYTHON = re.compile(r"^```python[^\n]*\n(.*?)^```", re.M | re.S)
 WITH_PYTHON = [page for page in PAGES if PYTHON.search(page.read_text(encoding="utf-8"))]
 
 
+SETTINGS = "".join(page.read_text(encoding="utf-8") for page in sorted((DOCS / "reference" / "settings").glob("*.md")))
+
+
 def _reference(name: str) -> str:
     return (DOCS / "reference" / name).read_text(encoding="utf-8")
 
@@ -41,15 +49,18 @@ def _commands(path: str, command: click.Command) -> list[str]:
     return [path, *(found for name, child in inner for found in _commands(f"{path} {name}", child))]
 
 
-def test_generated_pages_are_current(capsys):
-    """The reference pages are what the code would write now; where not, the command that writes them is named."""
+def _generate():
     spec = importlib.util.spec_from_file_location("docs_generate", DOCS / "generate.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
+    return module
 
-    assert module.main(["--check"]) == 0, capsys.readouterr().err
+
+def test_generated_pages_are_current(capsys):
+    """The reference pages are what the code would write now; where not, the command that writes them is named."""
+    assert _generate().main(["--check"]) == 0, capsys.readouterr().err
 
 
 @pytest.mark.parametrize("hook", sorted(name for name in vars(Hooks) if name.startswith("llem_")))
@@ -74,7 +85,30 @@ def test_command_is_documented(command):
 @pytest.mark.parametrize("field", [field.name for field in attrs.fields(Experiment) if "option" not in field.name])
 def test_setting_is_documented(field):
     """Each field of an experiment, or those of the section it is, has a row."""
-    assert re.search(rf"^\| `{field}[`.]", _reference("settings.md"), re.M)
+    assert re.search(rf"^\| `{field}[`.]", SETTINGS, re.M)
+
+
+def test_each_setting_has_an_anchor():
+    """Each row of a table of settings has an anchor, and none is twice on a page, so that a link leads to one row."""
+    rows = re.findall(r"^\| `.*", SETTINGS, re.M)
+    assert len(rows) > 390
+    assert [row for row in rows if not re.match(r"\| `[^`]+`(<a id=\"[\w-]+\"></a>)? \|", row)] == []
+    for page in (DOCS / "reference" / "settings").glob("*.md"):
+        anchors = re.findall(r'<a id="([\w-]+)"></a>', page.read_text(encoding="utf-8"))
+        assert len(anchors) == len(set(anchors)), page.name
+
+
+def test_a_page_of_settings_that_nothing_makes_is_out_of_date(tmp_path, monkeypatch, capsys):
+    """A backend that is gone leaves no page: `--check` names it, and writing removes it."""
+    module = _generate()
+    monkeypatch.setattr(module, "REFERENCE", tmp_path)
+    assert module.main([]) == 0
+    (tmp_path / "settings" / "gone.md").write_text("old")
+
+    assert module.main(["--check"]) == 1
+    assert "settings/gone.md" in capsys.readouterr().err
+    assert module.main([]) == 0
+    assert module.main(["--check"]) == 0
 
 
 @pytest.mark.parametrize("page", WITH_PYTHON, ids=[str(page.relative_to(REPOSITORY)) for page in WITH_PYTHON])
@@ -104,6 +138,20 @@ def test_llem_commands_on_page_exist(page):
             known = {option for parameter in command.params for option in parameter.opts} | {"--help", "--version"}
             asked = {word.split("=")[0] for word in words if re.fullmatch(r"--?[a-z][\w-]*(=.*)?", word)}
             assert asked <= known, f"llem {line}: {asked - known}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=[str(page.relative_to(REPOSITORY)) for page in PAGES])
+def test_settings_in_commands_on_page_are_settings(page):
+    """What `-m`, `-b`, `--preset` and `--set` of a `llem run` without a study say is accepted as one experiment."""
+    blocks = re.findall(r"^```(?:sh|console)\n(.*?)^```", page.read_text(encoding="utf-8"), re.M | re.S)
+    for line in re.findall(r"(?:^|&& |\$ )llem run ([^&|>\n]*)", "\n".join(blocks), re.M):
+        with cli.commands["run"].make_context("run", shlex.split(line, comments=True)) as context:
+            given = context.params
+        if given["study"] is not None:
+            continue
+        flags = flag_layers(given["model"], given["backend"], given["preset"], given["assignments"])
+        named = [name for name in registry().names("backend") if f"--set {name}." in line]
+        resolve([Layer("page", {"backend": (*named, "echo")[0]}), *flags], registry())
 
 
 def test_readme_commands_are_what_continuous_integration_runs():

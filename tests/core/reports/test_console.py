@@ -228,4 +228,4 @@ counter/integrated 1.0012
 
 warning idle_drift
   idle power was 123.0 W before the trials and 130.0 W after
-  → Let the GPU settle; use gross energy."""
+  → Let the GPU settle, or use gross energy."""
