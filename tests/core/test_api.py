@@ -16,6 +16,8 @@ from llem.findings import finding
 from llem.metrics.verify import verify
 from llem.store.store import Store
 
+pytestmark = pytest.mark.process
+
 
 def transcript(events: list[dict]) -> list[str]:
     """The order of events in words, without those around the experiment and power, which comes by the clock."""

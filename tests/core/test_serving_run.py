@@ -9,6 +9,8 @@ import pytest
 import llem
 from llem.store.store import Store
 
+pytestmark = pytest.mark.process
+
 LOADS = {
     "closed": {"kind": "closed", "concurrency": 4},
     "open": {"kind": "open", "request_rate": 50.0},

@@ -77,6 +77,7 @@ def test_setting_is_documented(field):
     assert re.search(rf"^\| `{field}[`.]", _reference("settings.md"), re.M)
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("page", WITH_PYTHON, ids=[str(page.relative_to(REPOSITORY)) for page in WITH_PYTHON])
 def test_python_on_page_runs(page, isolated_llem, monkeypatch):
     """The Python blocks of a page run, one after the other, as one program."""

@@ -16,6 +16,8 @@ from llem.errors import MachineError
 from llem.launchers.apptainer import ApptainerLauncher
 from llem.launchers.options import ApptainerOptions
 
+pytestmark = pytest.mark.process
+
 
 @pytest.fixture
 def apptainer(recorder: Any, tmp_path: Path) -> Any:

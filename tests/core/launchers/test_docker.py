@@ -20,6 +20,8 @@ from llem.errors import MachineError
 from llem.launchers.docker import DockerLauncher, _user, refusal
 from llem.launchers.options import DockerOptions
 
+pytestmark = pytest.mark.process
+
 ENDS = "import json; print(json.dumps({'event': 'outcome', 'outcome': 'done'}))"
 
 

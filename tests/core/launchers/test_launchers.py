@@ -17,6 +17,8 @@ from llem.launchers import child as child_module
 from llem.launchers import process as process_module
 from llem.launchers.process import ProcessLauncher
 
+pytestmark = pytest.mark.process
+
 
 @pytest.fixture
 def script(tmp_path: Path, monkeypatch) -> Path:

@@ -16,6 +16,8 @@ import pytest
 from llem.meters.sampler import Sampler, SamplerError
 from llem.meters.window import energy_readings
 
+pytestmark = pytest.mark.process
+
 STEADY = {
     "name": "steady",
     "target": "llem.testing.fakes:SteadyMeter",

@@ -12,6 +12,8 @@ import llem
 from llem.metrics.verify import verify
 from llem.store.store import Store
 
+pytestmark = pytest.mark.process
+
 CASES = {
     # error: outcome, message, hint, code
     "memory": ("oom", "MemoryError", "use a smaller batch or model", "oom"),

@@ -31,6 +31,8 @@ from llem.models.resolve import resolve_model
 from llem.plugins.registry import registry
 from llem.workloads.arrivals import arrivals, trial_seed
 
+pytestmark = pytest.mark.process
+
 CLOSED = {"kind": "closed", "concurrency": 4}
 OPEN = {"kind": "open", "request_rate": 40.0, "seed": 3}
 

@@ -14,6 +14,8 @@ import llem
 from llem.metrics.verify import verify
 from llem.store.store import Store
 
+pytestmark = pytest.mark.process
+
 Run = Callable[..., "Ran"]
 
 

@@ -333,6 +333,7 @@ def used(folder: Path) -> tuple[str, str, list[str]]:
     return name, store.read_result(name).outcome, [gpu for engine in engines for gpu in engine["device"]["gpus"]]
 
 
+@pytest.mark.process
 @pytest.mark.usefixtures("gpus_for_children")
 def test_a_worker_elsewhere_takes_what_was_assigned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """By number, of the visible ones, recorded by UUID; the id depends on the number, not on which they were."""
@@ -369,6 +370,7 @@ def test_workers_on_machines_of_their_own_are_not_beside_each_other(tmp_path: Pa
     assert not any(order.beside for order in orders)
 
 
+@pytest.mark.process
 @pytest.mark.usefixtures("gpus_for_children")
 @pytest.mark.parametrize("gpus", [None, 1])
 def test_a_worker_elsewhere_locks_what_it_takes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, gpus) -> None:
