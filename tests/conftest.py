@@ -4,15 +4,11 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Generator
-from pathlib import Path
 
 import pytest
 
 from llem.backends.base import Request
 
-TESTS = Path(__file__).parent
-#: Folders whose tests all start processes.
-FOLDERS = {"docker", "journeys"}
 #: Tests of the suites that packages inherit, which start a process wherever they run.
 INHERITED = {"test_hooks_and_config_import_light"}
 #: What Python tells an audit hook when a process is about to start.
@@ -31,11 +27,10 @@ sys.addaudithook(_refuse)
 
 
 @pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(items: list[pytest.Function]) -> None:
     """Mark what no line of its own module can mark; before `-m` selects."""
     for item in items:
-        folder = item.path.relative_to(TESTS).parts[0] if TESTS in item.path.parents else None
-        if folder in FOLDERS or item.originalname in INHERITED:
+        if item.originalname in INHERITED:
             item.add_marker(pytest.mark.process)
 
 

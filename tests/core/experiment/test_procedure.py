@@ -46,6 +46,7 @@ def test_the_steps_in_order() -> None:
     assert [step.__name__ for step in BEGIN] == ["record", "warm_up", "calibrate"]
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("kind", ["prompts", "file"])
 def test_a_workload_of_text_gets_its_models_tokens(session, tmp_path: Path, kind: str) -> None:
     """What reads text is given the tokenizer of the session's model, read once for the process."""
