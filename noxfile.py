@@ -63,7 +63,6 @@ UV = {
     "UV_FIND_LINKS": ",".join(FIND_LINKS),
     "UV_NO_INDEX": PIP.get("no-index"),
     "UV_INSECURE_HOST": PIP.get("trusted-host"),
-    "UV_HTTP_TIMEOUT": PIP.get("timeout", PIP.get("default-timeout")),
     "SSL_CERT_FILE": PIP.get("cert"),
     "UV_INDEX_STRATEGY": "unsafe-best-match",  # as pip does: the best version, in whichever index it lies
     "UV_COMPILE_BYTECODE": "1",  # as pip does: else the first import is slow, and every one where none may be written
@@ -201,12 +200,9 @@ def slurm(session: nox.Session) -> None:
 def lint(session: nox.Session) -> None:
     """Check style and formatting; `nox -s lint -- --fix` mends what can be mended."""
     session.install(*CPU, "ruff")
-    if "--fix" in session.posargs:
-        session.run("ruff", "check", "--fix", ".")
-        session.run("ruff", "format", ".")
-        return
-    session.run("ruff", "check", ".")
-    session.run("ruff", "format", "--check", ".")
+    fix = "--fix" in session.posargs
+    session.run("ruff", "check", *(["--fix"] if fix else []), ".")
+    session.run("ruff", "format", *([] if fix else ["--check"]), ".")
 
 
 @nox.session
@@ -245,7 +241,9 @@ def alone(session: nox.Session, package: str) -> None:
     """Install one wheel into a fresh environment, with nothing but what it requires, and import it."""
     [wheel] = DIST.glob(f"llem_{package}-*.whl")
     places = (str(DIST), *FIND_LINKS)  # siblings are not published yet; these variables replace what stands elsewhere
-    session.install(*CPU, str(wheel), env={"PIP_FIND_LINKS": " ".join(places), "UV_FIND_LINKS": ",".join(places)})
+    found = {"PIP_FIND_LINKS": " ".join(places), "UV_FIND_LINKS": ",".join(places)}
+    anew = ("--refresh-package=llem-core",) if session.venv_backend == "uv" else ()  # not one of an earlier build
+    session.install(*CPU, *anew, str(wheel), env=found)
     session.run("python", "-c", "import llem" if package == "core" else f"import llem_{package}")
     if package == "core":
         session.run("python", "-c", NO_ENGINE)
@@ -283,9 +281,7 @@ def demo(session: nox.Session) -> None:
     for command in _readme_commands("demo"):
         session.run("bash", "-euo", "pipefail", "-c", command, external=True, env={"PIP_QUIET": "1"})
     store = max((ROOT / "llem-results").glob("*/"), key=lambda path: path.stat().st_mtime)
-    shown = session.run("llem", "show", str(store), "--json", silent=True)
-    assert isinstance(shown, str)
-    results = json.loads(shown)
+    results = json.loads(str(session.run("llem", "show", str(store), "--json", silent=True)))
     first = results[0] if isinstance(results, list) else results
     energy = first["metrics"]["energy_j"]
     if energy["value"] is None and not energy["reason"]:
@@ -299,5 +295,4 @@ def _readme_commands(mark: str) -> list[str]:
     """The shell commands of README.md between `<!-- begin MARK -->` and `<!-- end MARK -->`."""
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     section = text.split(f"<!-- begin {mark} -->")[1].split(f"<!-- end {mark} -->")[0]
-    blocks = [block.split("```")[0] for block in section.split("```sh\n")[1:]]
-    return [block.strip() for block in blocks]
+    return [block.split("```")[0].strip() for block in section.split("```sh\n")[1:]]
