@@ -65,9 +65,9 @@ UV = {
     "UV_INSECURE_HOST": PIP.get("trusted-host"),
     "SSL_CERT_FILE": PIP.get("cert"),
     "UV_INDEX_STRATEGY": "unsafe-best-match",  # as pip does: the best version, in whichever index it lies
-    "UV_COMPILE_BYTECODE": "1",  # as pip does: else the first import is slow, and every one where none may be written
 }
 os.environ.update({name: value for name, value in UV.items() if value and name not in os.environ})
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # uv compiles nothing: with it, every process would do so anew
 
 
 def _pins(name: str) -> tuple[str, ...]:
