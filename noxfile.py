@@ -121,10 +121,10 @@ def _editable(*packages: str) -> list[str]:
     return [argument for package in packages for argument in ("-e", package)]
 
 
-def _test(session: nox.Session, *paths: str, at_a_time: int = 4) -> None:
+def _test(session: nox.Session, *paths: str, at_a_time: int = 4, **environ: str) -> None:
     """Run tests side by side, each computing on one core; `-- -n 0` runs them one by one."""
     side_by_side = ("-n", str(at_a_time), "--dist", "worksteal")
-    session.run("pytest", *side_by_side, *paths, *session.posargs, env={"OMP_NUM_THREADS": "1"})
+    session.run("pytest", *side_by_side, *paths, *session.posargs, env={"OMP_NUM_THREADS": "1", **environ})
 
 
 def _untested(session: nox.Session, why: str) -> NoReturn:
@@ -193,7 +193,7 @@ def slurm(session: nox.Session) -> None:
     except PermissionError as error:
         _untested(session, f"this root may not make a device file: {error}")
     session.install(*CPU, *_editable(*UNDER_TEST["slurm"], "./llem-pytorch"), *TEST_TOOLS)
-    session.run("pytest", "tests/slurm", *session.posargs, env={"LLEM_TEST_SLURM": "1"})
+    _test(session, "tests/slurm", LLEM_TEST_SLURM="1")  # each of those at a time with a Slurm of its own
 
 
 @nox.session

@@ -259,7 +259,7 @@ def test_engine_processes_of_a_group_get_the_board_that_it_had(kind: str) -> Non
     axes = {"echo.token_seconds": [0.001, 0.002, 0.003, 0.004]}
     more = {"axes": axes, "order": {"kind": kind, "seed": 3}}
     jobs = load({"base": {**STUDY["base"], "processes": 3}, **more}, (), registry()).jobs
-    found = boards_of(jobs, Gpus("me", None, several=True), lambda job: 0.06 + 0.03 * (job.process % 2))
+    found = boards_of(jobs, Gpus("me", None, several=True), lambda job: 0.2 + 0.1 * (job.process % 2))
 
     assert [len(boards) for boards in found.values()] == [3] * 4
     assert [len(set(boards)) for boards in found.values()] == [1] * 4
