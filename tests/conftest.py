@@ -1,12 +1,54 @@
-"""Fixtures of several packages' tests."""
+"""Fixtures of several packages' tests, and the marker `process`: a test without it can start no process."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Generator
 
 import pytest
 
 from llem.backends.base import Request
+
+#: Tests of the suites that packages inherit, which start a process wherever they run.
+INHERITED = {"test_hooks_and_config_import_light"}
+#: What Python tells an audit hook when a process is about to start.
+STARTS = {"subprocess.Popen", "os.fork", "os.forkpty", "os.posix_spawn", "os.spawn", "os.system"}
+
+#: The test that runs now, if it may start no process.
+_guarded: list[str] = []
+
+
+def _refuse(event: str, arguments: tuple[object, ...]) -> None:
+    if _guarded and event in STARTS:
+        pytest.fail(f"{_guarded[-1]} starts a process ({event} {arguments}): mark it `@pytest.mark.process`")
+
+
+sys.addaudithook(_refuse)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Function]) -> None:
+    """Mark what no line of its own module can mark; before `-m` selects."""
+    for item in items:
+        if item.originalname in INHERITED:
+            item.add_marker(pytest.mark.process)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    """Guard a test that is not marked, with the fixtures that begin for it."""
+    if item.get_closest_marker("process") is None:
+        _guarded.append(item.nodeid)
+    try:
+        return (yield)
+    finally:
+        _guarded.clear()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_teardown() -> None:
+    """A fixture of several tests may end with one that is not marked."""
+    _guarded.clear()
 
 
 @pytest.fixture

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import pytest
+
 from llem.plugins import Reference
 from llem.testing.conformance import MeterConformance
 from llem_codecarbon.hooks import llem_meters
+
+pytestmark = pytest.mark.process
 
 
 class TestCodeCarbon(MeterConformance):

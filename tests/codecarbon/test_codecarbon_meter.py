@@ -19,6 +19,8 @@ from llem_codecarbon import meter as codecarbon_meter
 from llem_codecarbon.config import CodeCarbonOptions
 from llem_codecarbon.meter import CodeCarbonMeter, tracker_settings
 
+pytestmark = pytest.mark.process
+
 Opened = tuple[CodeCarbonMeter, Sequence[Domain]]
 CPU_W, RAM_W = 100.0, 12.0
 

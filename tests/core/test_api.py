@@ -20,6 +20,8 @@ from llem.protocol.lines import stored_events
 from llem.protocol.study_events import StudyEvent
 from llem.store.store import Store
 
+pytestmark = pytest.mark.process
+
 
 def transcript(events: list[Event]) -> list[str]:
     """The order of events in words, without those around the experiment and power, which comes by the clock."""

@@ -177,6 +177,7 @@ def test_probe_that_raises_becomes_a_check():
     assert "docker" in checks
 
 
+@pytest.mark.process
 def test_command_prints_json_of_this_machine():
     """`llem doctor --json` ends with 0 on any machine, prints JSON alone, and has a fix for each thing missing."""
     from llem.cli import cli

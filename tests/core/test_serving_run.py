@@ -10,6 +10,8 @@ import llem
 from llem.protocol.events import Event, Phase
 from llem.store.store import Store
 
+pytestmark = pytest.mark.process
+
 LOADS = {
     "closed": {"kind": "closed", "concurrency": 4},
     "open": {"kind": "open", "request_rate": 50.0},

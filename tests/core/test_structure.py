@@ -145,6 +145,7 @@ def test_no_module_is_named_after_nothing():
     assert [name for name in NAMES if vague & set(name.removesuffix(".py").split(os.sep))] == []
 
 
+@pytest.mark.process
 def test_help_imports_nothing_heavy():
     """`llem --help` loads no torch, numpy, scipy, rich or pynvml, plugins included."""
     program = (
@@ -162,6 +163,7 @@ def test_help_imports_nothing_heavy():
     assert done.stdout.splitlines()[-1] == "HEAVY 0 []"
 
 
+@pytest.mark.process
 def test_import_of_the_package_imports_nothing_else_of_it():
     """`import llem` loads no other module of llem: every plugin's hooks import it."""
     program = "import sys, llem; print(sorted(m for m in sys.modules if m.startswith('llem.')))"

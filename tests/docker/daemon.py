@@ -22,7 +22,6 @@ REPOSITORY = Path(__file__).parents[2]
 #: Its Python is 3.11, for which the wheels have to be.
 SUITE = "bookworm"
 BASE, IMAGE = "llem-debian:test", "llem-pytorch:test"
-TORCH = "torch==2.13.0+cpu"
 #: Of Docker's own package, and without any library: the smallest container that there can be.
 STATIC = "docker-init"
 
@@ -103,7 +102,7 @@ def build(folder: Path, wheels: Path, environ: dict[str, str]) -> None:
         shutil.rmtree(root)
     made = time.monotonic()
     _run("docker", "import", str(archive), BASE, environ=environ)
-    arguments = {"BASE": BASE, "TORCH": TORCH, "PIP_NO_INDEX": "1", "APT": ""}
+    arguments = {"BASE": BASE, "PIP_NO_INDEX": "1", "APT": ""}
     options = [text for name, value in arguments.items() for text in ("--build-arg", f"{name}={value}")]
     dockerfile = str(REPOSITORY / "containers" / "pytorch" / "Dockerfile")
     _run("docker", "build", "--network=none", "-t", IMAGE, "-f", dockerfile, *options, str(wheels), environ=environ)

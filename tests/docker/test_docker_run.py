@@ -21,6 +21,8 @@ from llem.protocol.events import Phase
 from llem.protocol.order import WorkOrder
 from llem.store.store import Store
 
+pytestmark = pytest.mark.process
+
 #: Batches of 0.4 s.
 ECHO = ("--set=echo.token_seconds=0.05", "--set=workload.output_tokens=8", "--set=workload.input_tokens=8")
 LAB = tuple(text.replace("echo.", "lab.") for text in ECHO)

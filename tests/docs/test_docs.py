@@ -111,6 +111,7 @@ def test_a_page_of_settings_that_nothing_makes_is_out_of_date(tmp_path, monkeypa
     assert module.main(["--check"]) == 0
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("page", WITH_PYTHON, ids=[str(page.relative_to(REPOSITORY)) for page in WITH_PYTHON])
 def test_python_on_page_runs(page, isolated_llem, monkeypatch):
     """The Python blocks of a page run, one after the other, as one program."""

@@ -12,6 +12,8 @@ import llem
 from llem.metrics.catalogue import METRICS
 from llem.metrics.metric import Metric
 
+pytestmark = pytest.mark.process
+
 PAGE = Path(__file__).parents[2] / "docs" / "reference" / "metrics.md"
 SHORT = {
     "backend": "echo",

@@ -19,7 +19,7 @@ from typing import Any
 
 import pytest
 
-pytestmark = pytest.mark.timeout(400)  # an engine may take a minute to start
+pytestmark = [pytest.mark.process, pytest.mark.timeout(400)]  # an engine may take a minute to start
 
 #: Settings of each workload, and the tokens in and out that its requests may have.
 WORKLOADS: dict[str, tuple[dict[str, Any], set[tuple[int, int]]]] = {

@@ -13,6 +13,8 @@ from llem.testing.conformance import BackendConformance
 from llem_openai.config import OpenAIOptions
 from llem_openai.hooks import llem_backends
 
+pytestmark = pytest.mark.process
+
 
 class TestOpenAI(BackendConformance):
     """The backend `openai`, with a server that gives token ids, as the suite compares outputs."""

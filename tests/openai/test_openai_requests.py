@@ -12,6 +12,8 @@ from llem.config.models import Sampling
 from llem.errors import ExperimentFailed, LlemError, MachineError
 from llem_openai.config import OpenAIOptions
 
+pytestmark = pytest.mark.process
+
 FREE = Sampling(ignore_eos=False)
 KEY = "sk-secret-1234"
 

@@ -33,6 +33,7 @@ def measured(run_llem, isolated_llem, **more):
     return json.loads(done.stdout)
 
 
+@pytest.mark.process
 @pytest.mark.parametrize(
     "load",
     [
@@ -55,6 +56,7 @@ def test_a_started_server_is_measured(run_llem, isolated_llem, start_command, lo
     assert "token_count_mismatch" not in {one["code"] for one in result["findings"]}
 
 
+@pytest.mark.process
 def test_a_server_that_stops_early_is_found_out(run_llem, isolated_llem, running):
     """It takes ignore_eos and does not honour it: the result is not valid."""
     server = running("--eos", "3", "--know-eos")

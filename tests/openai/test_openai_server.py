@@ -31,6 +31,7 @@ def gone(pids, within=30.0):
     return False
 
 
+@pytest.mark.process
 def test_a_slow_server_is_waited_for(load, start_command, requests_of):
     """It lists its models while it loads; only its /health says that it is ready."""
     url, words = start_command
@@ -40,6 +41,7 @@ def test_a_slow_server_is_waited_for(load, start_command, requests_of):
     assert engine.effective_config()["served_model"] == "tiny"
 
 
+@pytest.mark.process
 def test_a_server_that_dies_says_why(load, start_command):
     """Its exit status and the end of its output are in the error, and its log file is removed."""
     url, words = start_command
@@ -53,6 +55,7 @@ def _owned(path):
     return "no room for the model" in path.read_text(errors="replace")
 
 
+@pytest.mark.process
 def test_the_output_of_the_server_is_in_the_log(load, start_command, capfd):
     """What it wrote comes on standard error when it has ended, as far as no key is in it."""
     url, words = start_command
@@ -62,6 +65,7 @@ def test_the_output_of_the_server_is_in_the_log(load, start_command, capfd):
     assert f"starting on {url.split(':')[2].removesuffix('/v1')}" in told
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("child", [[], ["--child"]], ids=["obedient", "child that ignores SIGTERM"])
 def test_close_ends_the_whole_group(load, start_command, child, monkeypatch):
     """Children too, those included that do not want to."""
@@ -73,6 +77,7 @@ def test_close_ends_the_whole_group(load, start_command, child, monkeypatch):
     assert gone(pids, within=1.0)
 
 
+@pytest.mark.process
 def test_a_server_that_runs_already_is_left_running(load, running):
     """It is not ours to end."""
     server = running()
@@ -81,6 +86,7 @@ def test_a_server_that_runs_already_is_left_running(load, running):
     assert server.log()["received"]
 
 
+@pytest.mark.process
 def test_a_failed_load_ends_the_server(load, start_command):
     """A server that started and does not suit is ended as well."""
     url, words = start_command
@@ -90,6 +96,7 @@ def test_a_failed_load_ends_the_server(load, start_command):
     assert not [one for one in psutil.net_connections("tcp") if one.status == "LISTEN" and one.laddr.port == port]
 
 
+@pytest.mark.process
 def test_the_server_ends_when_its_worker_is_killed(start_command, tmp_path):
     """Nothing can be done by a process that is killed: the guard sees the pipe end."""
     _, words = start_command
@@ -121,6 +128,7 @@ def test_the_server_ends_when_its_worker_is_killed(start_command, tmp_path):
     assert gone(pids)
 
 
+@pytest.mark.process
 def test_a_port_that_is_taken_is_an_error(load, running):
     """The command's server would not be the one that answers."""
     server = running()
@@ -135,12 +143,14 @@ def test_nothing_that_answers_is_an_error(load, start_command):
     assert "openai.command" in failed.value.hint
 
 
+@pytest.mark.process
 def test_a_running_server_that_loads_is_an_error(load, running):
     """A measurement waits for nothing that it did not start."""
     with pytest.raises(MachineError, match=r"not ready.*503"):
         load({"base_url": running("--loading", "60").url})
 
 
+@pytest.mark.process
 @pytest.mark.parametrize(
     ("models", "wanted", "message"),
     [("a,b", None, "lists 2 models"), ("a,b", "c", "has no model 'c'")],
@@ -152,12 +162,14 @@ def test_a_model_that_is_not_clear_is_an_error(load, running, models, wanted, me
     assert "it serves: a, b" in failed.value.hint
 
 
+@pytest.mark.process
 def test_a_wrong_path_is_an_error(load, running):
     """Without /v1 there are no models."""
     with pytest.raises(MachineError, match=r"/models answers 404"):
         load({"base_url": running().url.removesuffix("/v1")})
 
 
+@pytest.mark.process
 def test_the_listener_of_a_port_is_found_with_its_children(running):
     """By the port alone."""
     server = running("--child")
@@ -172,6 +184,7 @@ def test_a_listener_that_cannot_be_seen_is_an_error():
     assert "openai.command" in failed.value.hint
 
 
+@pytest.mark.process
 def test_a_tunnel_is_no_server(tmp_path):
     """Whoever forwards a port to another machine is refused by its name."""
     link = tmp_path / "ssh"

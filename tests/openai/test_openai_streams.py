@@ -19,6 +19,8 @@ from llem_openai.counting import detect
 from llem_openai.failures import RequestFailed
 from llem_openai.sse import Events
 
+pytestmark = pytest.mark.process
+
 GREEDY = Sampling()
 
 

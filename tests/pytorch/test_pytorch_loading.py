@@ -198,6 +198,7 @@ def test_close_frees_the_model(load):
     assert weights() is None
 
 
+@pytest.mark.process
 def test_light_modules_import_no_engine():
     """hooks, config, checks and backend load neither torch nor transformers, nor does a whole check."""
     code = (

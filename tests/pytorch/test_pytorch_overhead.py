@@ -31,6 +31,7 @@ def interleaver(monkeypatch):
     return overhead.Interleaver
 
 
+@pytest.mark.process
 def test_a_report_and_its_pool(tmp_path):
     """Each batch size has a report of its pairs, without energy where nothing counts it; they can be pooled."""
     script("overhead.py", tmp_path, "--batch", 1, 2, "--trials", 2, *QUICK, "--set", "baseline.seconds=0")
@@ -45,6 +46,7 @@ def test_a_report_and_its_pool(tmp_path):
     assert energy == "energy_ratio null"
 
 
+@pytest.mark.process
 def test_a_deadline_ends_the_pairs(tmp_path):
     """No pair begins that would not be done in time, no batch size either, and the end is a good one."""
     told = script("overhead.py", tmp_path, "--batch", 1, 2, "--trials", 50, "--deadline", 0.1, *QUICK)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 import llem
 from llem.config.load import Layer, resolve
 from llem.plugins.registry import registry
@@ -33,6 +35,7 @@ def test_what_is_compiled_is_compiled_for_its_shapes() -> None:
         assert one != other
 
 
+@pytest.mark.process
 def test_each_experiment_has_its_own_effective_configuration(tmp_path) -> None:
     """One model is loaded; what is stored of the generation is of the experiment that it stands with."""
     settings = {"preset": "quick", "window_s": 0.1, "warmup": {"seconds": 0, "batches": 1}, "baseline": {"seconds": 0}}

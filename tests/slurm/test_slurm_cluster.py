@@ -22,7 +22,7 @@ from llem.protocol.events import Event
 from llem.protocol.study_events import Waiting
 from llem.store.store import Store
 
-pytestmark = pytest.mark.timeout(240)
+pytestmark = [pytest.mark.process, pytest.mark.timeout(240)]
 
 #: An image with llem and PyTorch, where `nox -s docker` has made one.
 IMAGE = os.environ.get("LLEM_TEST_IMAGE")

@@ -56,6 +56,7 @@ def test_no_slurm_here(program: Program) -> None:
     assert "login node" in caught.value.hint
 
 
+@pytest.mark.process
 def test_a_controller_that_is_down(program: Program) -> None:
     """Slurm's own words are passed on."""
     for name in ("sbatch", "srun"):
@@ -66,6 +67,7 @@ def test_a_controller_that_is_down(program: Program) -> None:
     assert caught.value.code == "slurm_down"
 
 
+@pytest.mark.process
 def test_a_study_is_checked_once_and_not_by_each_worker(program: Program) -> None:
     """The launcher asks Slurm before anything is written, and whether jobs have as many GPUs as are used."""
     for name in ("sbatch", "srun"):
@@ -81,6 +83,7 @@ def test_a_study_is_checked_once_and_not_by_each_worker(program: Program) -> Non
         launcher.check([attrs.evolve(asked[0], gpus=1)])
 
 
+@pytest.mark.process
 def test_a_partition_that_is_not_there(program: Program) -> None:
     """The nearest name is offered; each of several has to be there."""
     for name in ("sbatch", "srun"):
@@ -92,12 +95,14 @@ def test_a_partition_that_is_not_there(program: Program) -> None:
     assert caught.value.hint == "did you mean 'gpu'?"
 
 
+@pytest.mark.process
 def test_the_queue_is_read(program: Program) -> None:
     """Tasks of an array by themselves; a reason may hold the character that parts the columns."""
     program("squeue", "echo '7|RUNNING|llem ab|None'; echo '8_0|PENDING|(null)|a|b'")
     assert queued() == {"7": Queued("RUNNING", "llem ab", "None"), "8_0": Queued("PENDING", "(null)", "a|b")}
 
 
+@pytest.mark.process
 @pytest.mark.parametrize(
     ("code", "status"), [("0:0", 0), ("1:0", 1), ("137:0", -9), ("0:15", -15), ("0:9", -9), ("(null)", None)]
 )
@@ -107,6 +112,7 @@ def test_how_a_job_ended(program: Program, code: str, status: int | None) -> Non
     assert ended("7") == Ended("FAILED", status)
 
 
+@pytest.mark.process
 def test_how_a_job_ended_that_slurm_has_forgotten(program: Program) -> None:
     """Its database is asked, which need not be there."""
     program("scontrol", "echo 'slurm_load_jobs error: Invalid job id specified' >&2; exit 1")
@@ -116,6 +122,7 @@ def test_how_a_job_ended_that_slurm_has_forgotten(program: Program) -> None:
     assert ended("7") == Ended("CANCELLED", -15)
 
 
+@pytest.mark.process
 def test_a_controller_may_be_away_for_a_while(program: Program, monkeypatch: pytest.MonkeyPatch) -> None:
     """What was last known is not taken for the present; after too long it is an error."""
     queue = Queue()
@@ -130,6 +137,7 @@ def test_a_controller_may_be_away_for_a_while(program: Program, monkeypatch: pyt
         queue.look("7", max_age_s=0, since=0)
 
 
+@pytest.mark.process
 def test_one_look_serves_many(program: Program, tmp_path: Path) -> None:
     """Slurm is asked once for all jobs, unless the answer is from before a job was submitted."""
     program("squeue", f"echo asked >> {tmp_path}/asked; echo '7|RUNNING|c|None'")
@@ -232,6 +240,7 @@ def begun(folder: Path, **set_by_slurm: str) -> subprocess.CompletedProcess[str]
     return subprocess.run([sys.executable, "-c", code], env=whole, capture_output=True, text=True, check=False)
 
 
+@pytest.mark.process
 def test_the_job_becomes_the_worker(tmp_path: Path) -> None:
     """It tells that it began, what the worker prints goes to its log, and its exit status is the job's."""
     done = begun(tmp_path, CUDA_VISIBLE_DEVICES="1")
@@ -242,6 +251,7 @@ def test_the_job_becomes_the_worker(tmp_path: Path) -> None:
     assert {name: mark[name] for name in ("token", "job", "gpus")} == {"token": "abc", "job": "7", "gpus": "1"}
 
 
+@pytest.mark.process
 @pytest.mark.parametrize(
     ("set_by_slurm", "seen"),
     [({"CUDA_VISIBLE_DEVICES": "2,3"}, "2,3"), ({}, ""), ({"LLEM_SLURM_ALL_GPUS": "1"}, "None")],

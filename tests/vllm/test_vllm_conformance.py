@@ -12,6 +12,8 @@ from llem.testing.conformance import BackendConformance, LikelihoodConformance
 from llem_vllm.config import VllmOptions
 from llem_vllm.hooks import llem_backends
 
+pytestmark = pytest.mark.process
+
 
 class TestVllm(BackendConformance, LikelihoodConformance):
     """The backend `vllm` on a tiny shape with heads that vLLM's CPU build has."""

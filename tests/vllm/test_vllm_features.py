@@ -11,6 +11,8 @@ from llem.config.models import Sampling
 from llem.errors import ConfigError, ExperimentFailed
 from llem.models.resolve import resolve_model
 
+pytestmark = pytest.mark.process
+
 GREEDY = Sampling()
 
 

@@ -57,6 +57,7 @@ def test_what_vllm_does_anyway_is_left_out(name) -> None:
     assert canonical(experiment(max_num_seqs=8, **{name: DEFAULTS[name]})) == experiment(max_num_seqs=8)
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("name", [name for name in DEFAULTS if name in ENGINE])
 def test_what_is_left_out_is_the_default_of_the_installed_vllm(name) -> None:
     """So that vLLM gets the very same arguments either way."""

@@ -8,7 +8,6 @@ import subprocess
 import sys
 
 import attrs
-import msgspec
 import pytest
 
 from llem.backends.base import Request
@@ -277,6 +276,7 @@ def defaults(engine_args):
     return resolved(engine_args({}))
 
 
+@pytest.mark.process
 @pytest.mark.parametrize(("options", "changes", "path", "value"), CONFIGURED)
 def test_option_is_in_the_configuration(engine_args, defaults, experiment_of, tiny, options, changes, path, value):
     """A value is read back from the configuration that vLLM resolved, passes the check, and is no default."""
@@ -289,6 +289,7 @@ def test_option_is_in_the_configuration(engine_args, defaults, experiment_of, ti
     assert VllmBackend(asked.options).check(asked, tiny()) == []
 
 
+@pytest.mark.process
 @pytest.mark.parametrize(("options", "changes", "path", "value"), ENGINE_ARGS)
 def test_option_reaches_engine_args(engine_args, experiment_of, tiny, options, changes, path, value):
     """What needs a GPU passes the check for one, and is in EngineArgs, which is what vLLM starts from."""
@@ -297,6 +298,7 @@ def test_option_reaches_engine_args(engine_args, experiment_of, tiny, options, c
     assert VllmBackend(asked.options).check(asked, tiny()) == []
 
 
+@pytest.mark.process
 @pytest.mark.parametrize(("options", "changes", "name", "value"), SAMPLED)
 def test_option_is_in_sampling_params(experiment_of, tiny, options, changes, name, value):
     """A value is read back from vLLM's SamplingParams, and is not what stands there without it."""
@@ -310,6 +312,7 @@ def test_option_is_in_sampling_params(experiment_of, tiny, options, changes, nam
     assert VllmBackend(asked.options).check(asked, tiny()) == []
 
 
+@pytest.mark.process
 def test_further_sampling_parameters_have_vllms_types():
     """Objects and token ids as a file can write them; a value of another kind is refused by name, all at once."""
     from vllm.sampling_params import RepetitionDetectionParams, RequestOutputKind
@@ -329,6 +332,7 @@ def test_further_sampling_parameters_have_vllms_types():
     assert (first, second) == ("vllm.extra_sampling.allowed_token_ids.1", "vllm.extra_sampling.bad_words")
 
 
+@pytest.mark.process
 def test_sampling_section_is_in_sampling_params():
     """Every field of `sampling` arrives; what is left out is off."""
     from vllm import SamplingParams
@@ -342,6 +346,7 @@ def test_sampling_section_is_in_sampling_params():
     assert (off.temperature, off.top_k, off.top_p, off.min_p, off.repetition_penalty) == (0.0, 0, 1.0, 0.0, 1.0)
 
 
+@pytest.mark.process
 def test_seed_and_dtype_are_in_the_configuration(engine_args):
     """The experiment's own settings arrive too."""
     told = resolved(engine_args({}, dtype="bfloat16", **WARM))
@@ -379,8 +384,10 @@ def test_refusal_of_a_name_says_what_to_use(experiment_of, tiny, name, hint):
     assert hint in found.message
 
 
+@pytest.mark.process
 def test_inventory_is_the_installed_engines():
     """The bundled names, and those read off the source, are those of the imported classes."""
+    import msgspec
     from vllm import SamplingParams
     from vllm.config import CompilationConfig, SpeculativeConfig
     from vllm.engine.arg_utils import EngineArgs
@@ -399,7 +406,7 @@ def test_inventory_is_the_installed_engines():
 
 def test_option_unknown_to_the_installed_version(experiment_of, tiny, monkeypatch):
     """A typed option that the installed vLLM lacks is refused by its name and vLLM's version."""
-    whole = installed()
+    whole = bundled()
     fields = {**whole.fields, "EngineArgs": tuple(name for name in whole.fields["EngineArgs"] if name != "enable_dbo")}
     monkeypatch.setattr("llem_vllm.checks.known", lambda: attrs.evolve(whole, version="0.20.0", fields=fields))
     asked = experiment_of({"enable_dbo": True}, device="cuda")
@@ -407,6 +414,7 @@ def test_option_unknown_to_the_installed_version(experiment_of, tiny, monkeypatc
     assert found.message.startswith("vllm.enable_dbo: vLLM 0.20.0 has no such parameter")
 
 
+@pytest.mark.process
 def test_check_imports_no_engine(tmp_path):
     """Names are checked against the installed vLLM without importing it."""
     code = (
@@ -476,6 +484,7 @@ def test_heads_that_the_cpu_build_lacks(experiment_of, tiny):
     assert VllmBackend().check(attrs.evolve(asked, device="cuda"), tiny(head_dim=16)) == []
 
 
+@pytest.mark.process
 def test_wrong_build_is_a_machine_error(experiment_of, tiny):
     """The CPU build on a GPU placement says which build to install."""
     from llem.backends.base import Placement
@@ -491,6 +500,7 @@ def test_refusals_at_load(opened):
     assert len(caught.value.problems) == 2
 
 
+@pytest.mark.process
 def test_overruled_option_is_refused(engine_args):
     """What vLLM changes in silence is refused: its CPU build compiles in a mode of its own."""
     options = {"compilation_mode": 3, "compilation_backend": "eager"}
@@ -500,6 +510,7 @@ def test_overruled_option_is_refused(engine_args):
     assert {problem.path for problem in caught.value.problems} == {f"vllm.{name}" for name in options}
 
 
+@pytest.mark.process
 @pytest.mark.parametrize(
     ("extra", "said"),
     [
@@ -527,6 +538,7 @@ def test_fields_of_a_section_are_compared_one_by_one():
         refuse_overruled(VllmOptions(extra={"a_config": {"x": 2}}), told)
 
 
+@pytest.mark.process
 def test_configuration_has_no_secret_and_no_folder_of_its_own(engine_args, experiment_of, tiny):
     """The whole configuration is told twice alike, without the token of a hub and what is made anew each time."""
     first, second = (resolved(engine_args({})) for _ in range(2))
@@ -535,6 +547,7 @@ def test_configuration_has_no_secret_and_no_folder_of_its_own(engine_args, exper
     assert "instance_id" not in first
 
 
+@pytest.mark.process
 def test_paths_of_overruled_options_exist(engine_args):
     """Each option is looked for where this version of vLLM keeps it, so that an overruled one is seen."""
     options = {**LORA, **NGRAM, "prompt_lookup_max": 6}

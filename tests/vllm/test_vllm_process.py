@@ -11,6 +11,8 @@ from llem.backends.base import Request
 from llem.config.models import Sampling
 from llem.errors import ExperimentFailed
 
+pytestmark = pytest.mark.process
+
 GREEDY = Sampling()
 NGRAM = {
     "speculative_method": "ngram",

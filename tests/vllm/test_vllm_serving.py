@@ -16,6 +16,8 @@ from llem.testing.conformance import LikelihoodConformance, StreamConformance
 from llem_vllm.config import VllmOptions
 from llem_vllm.hooks import llem_backends
 
+pytestmark = pytest.mark.process
+
 GREEDY = Sampling()
 SIZES = ((3, 9), (17, 4), (1, 12), (8, 1))
 

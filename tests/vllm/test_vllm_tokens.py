@@ -12,6 +12,8 @@ from llem.backends.base import Scored
 from llem.config.models import Sampling
 from llem.errors import ConfigError
 
+pytestmark = pytest.mark.process
+
 GREEDY = Sampling()
 SIZES = ((3, 9), (17, 4), (1, 12), (8, 1), (30, 20))
 

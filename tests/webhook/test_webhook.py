@@ -208,6 +208,7 @@ def test_after_three_failures_only_the_study_is_told(server: Server) -> None:
     assert len(server.received) == GIVE_UP + 1
 
 
+@pytest.mark.process
 def test_a_command_gets_the_json(tmp_path: Path) -> None:
     """On its standard input, its arguments as they are written."""
     target = tmp_path / "got it.json"
@@ -217,6 +218,7 @@ def test_a_command_gets_the_json(tmp_path: Path) -> None:
     assert json.loads(target.read_text(encoding="utf-8")) == {"event": "é"}
 
 
+@pytest.mark.process
 @pytest.mark.parametrize(
     ("command", "message"),
     [
@@ -231,6 +233,7 @@ def test_a_command_that_fails_raises(command: tuple[str, ...], message: str) -> 
         run(command, b"{}", 0.5)
 
 
+@pytest.mark.process
 def test_the_command_runs_although_the_url_fails(tmp_path: Path) -> None:
     """One broken way does not close the other."""
     target = tmp_path / "told"

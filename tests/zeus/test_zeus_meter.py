@@ -167,6 +167,7 @@ def test_refused_rapl_says_how_to_grant_it() -> None:
     assert "chmod" in error.hint
 
 
+@pytest.mark.process
 def test_real_zeus_with_uuids_in_cuda_visible_devices() -> None:
     """The real library, in a fresh process: nothing to read is an error with a hint, whatever the GPUs' names are.
 

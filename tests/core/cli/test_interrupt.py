@@ -18,6 +18,8 @@ import llem
 from llem.metrics.verify import verify
 from llem.store.store import Store
 
+pytestmark = pytest.mark.process
+
 
 @pytest.fixture
 def start(tmp_path: Path, lab) -> Iterator[Callable[..., subprocess.Popen[str]]]:

@@ -137,6 +137,7 @@ def test_a_mistake_of_the_study_ends_with_2(run_llem, study, text: str, message:
     assert (done.exit_code, done.stdout, done.stderr) == (2, "", message)
 
 
+@pytest.mark.process
 def test_a_plan_imports_nothing_that_could_run_it(study, lab) -> None:
     """No launcher, no procedure, no engine's library; no process is started and nothing is written."""
     study.write_text(STUDY.replace("backend: echo", "backend: lab, lab: {fail_in: load}"))

@@ -107,6 +107,7 @@ def test_every_command_has_help():
         assert cli.commands[name].get_short_help_str(), name
 
 
+@pytest.mark.process
 def test_reader_that_goes_away_leaves_no_noise():
     """Output that nobody reads any more ends with 141 and says nothing on stderr."""
     reader, writer = os.pipe()

@@ -316,6 +316,7 @@ def test_other_slips(refuse, arguments: tuple[str, ...], part: str) -> None:
 # runs that are done
 
 
+@pytest.mark.process
 def test_json_is_alone_on_standard_output(run_llem, isolated_llem) -> None:
     """The Result and nothing else, though the engine and the progress have much to say; it is what the store holds."""
     done = run_llem("run", *SHORT, "-o", "out", "--json")
@@ -328,6 +329,7 @@ def test_json_is_alone_on_standard_output(run_llem, isolated_llem) -> None:
     assert document["metrics"]["output_tokens_per_s"]["value"] == stored.metrics["output_tokens_per_s"].value
 
 
+@pytest.mark.process
 def test_the_result_is_on_standard_output_and_the_rest_on_standard_error(run_llem, isolated_llem) -> None:
     """So that a pipe gets the table alone."""
     done = run_llem("run", *SHORT, "-o", "out")
@@ -338,6 +340,7 @@ def test_the_result_is_on_standard_output_and_the_rest_on_standard_error(run_lle
     assert done.stderr.splitlines()[-1] == "stored in out"
 
 
+@pytest.mark.process
 def test_quiet_leaves_the_result(run_llem, isolated_llem) -> None:
     """No progress; where the result lies is still told."""
     done = run_llem("run", *SHORT, "-o", "out", "-q")
@@ -346,6 +349,7 @@ def test_quiet_leaves_the_result(run_llem, isolated_llem) -> None:
     assert done.stderr == "stored in out\n"
 
 
+@pytest.mark.process
 def test_flags_lie_over_the_file(run_llem, isolated_llem) -> None:
     """Each value says where it came from."""
     (isolated_llem.folder / "study.yaml").write_text("backend: lab\nload: {batch_size: 4}\nsampling: {seed: 1}\n")
@@ -357,6 +361,7 @@ def test_flags_lie_over_the_file(run_llem, isolated_llem) -> None:
     assert (document["config"]["load"]["batch_size"], document["sources"]["load.batch_size"]) == (4, "file study.yaml")
 
 
+@pytest.mark.process
 def test_an_invalid_result_ends_with_1(run_llem, isolated_llem, lab) -> None:
     """It is shown all the same."""
     arguments = [argument.replace("echo", "lab") for argument in SHORT]
@@ -366,6 +371,7 @@ def test_an_invalid_result_ends_with_1(run_llem, isolated_llem, lab) -> None:
     assert json.loads(done.stdout)["valid"] is False
 
 
+@pytest.mark.process
 def test_a_failure_of_the_engine_ends_with_1_and_says_where_the_rest_is(run_llem, isolated_llem, lab) -> None:
     """The message and the hint of the error, nothing on standard output."""
     arguments = [argument.replace("echo", "lab") for argument in SHORT]
@@ -398,6 +404,7 @@ def small_disk(tmp_path: Path):
         subprocess.run(["umount", "-l", str(folder)], check=True)
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("full", ["from the beginning", "later"])
 def test_a_full_disk_is_one_message_and_loses_nothing(small_disk, lab, full: str) -> None:
     """Exit 3 with what to do; the trials that were stored before are whole, and the store can be read."""

@@ -49,6 +49,7 @@ def table(text: str) -> list[list[str]]:
     return [line.split() for line in itertools.takewhile(str.strip, lines[first + 1 :])]
 
 
+@pytest.mark.process
 def test_every_experiment_of_a_study_is_measured_into_one_store(run_llem, study) -> None:
     """A table of what varies on standard output, the rest on standard error; what was left out is in the store."""
     done = run_llem("run", study, "-o", "out")
@@ -70,6 +71,7 @@ def test_every_experiment_of_a_study_is_measured_into_one_store(run_llem, study)
     assert verify(store) == []
 
 
+@pytest.mark.process
 def test_json_is_the_list_of_results_alone(run_llem, study) -> None:
     """In running order."""
     done = run_llem("run", study, "-o", "out", "--json")
@@ -80,6 +82,7 @@ def test_json_is_the_list_of_results_alone(run_llem, study) -> None:
     assert [result["config"]["load"]["batch_size"] for result in results] == [1, 2]
 
 
+@pytest.mark.process
 def test_the_study_goes_on_after_a_failure_and_ends_with_1(run_llem, study) -> None:
     """The failure has its line and its outcome; the others are measured."""
     study.write_text(FAILING)
@@ -93,6 +96,7 @@ def test_the_study_goes_on_after_a_failure_and_ends_with_1(run_llem, study) -> N
     assert done.stderr == "stored in out\n"
 
 
+@pytest.mark.process
 def test_a_worker_that_dies_without_a_word_does_not_end_the_study(run_llem, study) -> None:
     """Its status is in the result."""
     study.write_text(FAILING.replace("fail_in: [load, null]", "error: [kill, runtime]\n  lab.fail_in: [load]"))
@@ -107,6 +111,7 @@ def test_a_worker_that_dies_without_a_word_does_not_end_the_study(run_llem, stud
     ]
 
 
+@pytest.mark.process
 def test_an_invalid_result_ends_with_1(run_llem, study) -> None:
     """As with one experiment."""
     study.write_text(STUDY.replace("  preset:", "  meters: [failing]\n  failing: {reads: 5}\n  preset:"))
@@ -137,6 +142,7 @@ def test_a_study_that_cannot_run_is_told_before_anything_is_written(
     assert not Path("out").exists()
 
 
+@pytest.mark.process
 def test_flags_lie_over_every_point(run_llem, study) -> None:
     """And what they make the same is run once."""
     done = run_llem("run", study, "-o", "out", "--set", "load.batch_size=3", "--json")
@@ -145,6 +151,7 @@ def test_flags_lie_over_every_point(run_llem, study) -> None:
     assert Store.open("out").study()["overrides"] == [{"source": "flag --set", "values": {"load.batch_size": 3}}]
 
 
+@pytest.mark.process
 def test_show_prints_the_same_table(run_llem, study) -> None:
     """In the order in which they ran, with what varies as columns; one of them by the beginning of its id."""
     printed = run_llem("run", study, "-o", "out", "-q").stdout
@@ -187,6 +194,7 @@ def test_config_show_is_for_one_experiment(run_llem, study) -> None:
     assert done.stderr == "error: study.yaml is a study of 2 experiments\n  list them with `llem plan`\n"
 
 
+@pytest.mark.process
 def test_python_measures_a_study(study, short, isolated_llem) -> None:
     """From a file or a mapping; results by id in running order, as `load_results` gives them."""
     loaded = llem.load_study(study, window_s=0.2)
@@ -206,6 +214,7 @@ def test_run_refuses_a_study_of_several(study) -> None:
         llem.run(study, out="out")
 
 
+@pytest.mark.process
 def test_an_interrupt_ends_the_study_after_the_trial(study, lab) -> None:
     """What was measured is shown and kept, how much began is told, and the exit code is 130."""
     study.write_text(STUDY.replace("window_s: 0.1", "window_s: 1.5"))

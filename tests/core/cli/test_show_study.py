@@ -152,6 +152,7 @@ def test_export_as_parquet(run_llem, store, tmp_path) -> None:
     assert "name a file with -o" in refused.stderr
 
 
+@pytest.mark.process
 def test_comparing_an_invalid_result_names_what_stands_against_it(run_llem, isolated_llem, lab) -> None:
     """The comparison is made all the same, with a warning for each result that is not valid, on standard error."""
     document = {
@@ -170,6 +171,7 @@ def test_comparing_an_invalid_result_names_what_stands_against_it(run_llem, isol
     assert "meter_failed" in done.stderr
 
 
+@pytest.mark.process
 def test_a_comparison_says_how_it_was_made(run_llem, isolated_llem, lab) -> None:
     """A line for each metric; below, what the interval and the ratio are of."""
     document = {"base": {**lab, "trials": 2, "max_trials": 2}, "axes": {"load.batch_size": [1, 2]}}

@@ -15,6 +15,8 @@ import pytest
 from llem import load_results
 from llem.cli.terminal import fit_output
 
+pytestmark = pytest.mark.process
+
 QUICK = ("run", "-b", "echo", "--preset", "quick", "--set", "window_s=0.1")
 AT_ONCE = ("--set", "warmup.seconds=0", "--set", "baseline.seconds=0")
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import sys
 
+import pytest
+
 from llem.devices.host import Answer, Docker, Slurm, ask_program, probe_docker, probe_host, probe_slurm
 
 HERE = "/usr/bin/{}".format
@@ -53,6 +55,7 @@ def test_host_knows_apptainer_by_its_variable(tmp_path):
     assert probe_host(tmp_path, {"APPTAINER_CONTAINER": "/x.sif"}).container == "apptainer"
 
 
+@pytest.mark.process
 def test_program_that_is_not_there_hangs_or_fails_is_an_answer():
     """A missing, a hanging and a failing program each give an answer instead of an exception."""
     missing = ask_program(["no-such-program-here"])

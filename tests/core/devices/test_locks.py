@@ -59,6 +59,7 @@ def test_several_share_and_one_alone_waits_for_all(tmp_path: Path) -> None:
     alone.let_go()
 
 
+@pytest.mark.process
 def test_a_holder_that_is_killed_holds_no_more(tmp_path: Path) -> None:
     """Nothing has to be cleaned up by hand."""
     path = tmp_path / "lock"

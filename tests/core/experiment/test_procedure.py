@@ -46,6 +46,7 @@ def test_the_steps_in_order() -> None:
     assert [step.__name__ for step in BEGIN] == ["record", "warm_up", "calibrate"]
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("kind", ["prompts", "file"])
 def test_a_workload_of_text_gets_its_models_tokens(session, tmp_path: Path, kind: str) -> None:
     """What reads text is given the tokenizer of the session's model, read once for the process."""
@@ -59,6 +60,7 @@ def test_a_workload_of_text_gets_its_models_tokens(session, tmp_path: Path, kind
     assert one.process.tokenizer(one.model) is one.process.tokenizer(resolve_model("shape:tiny"))
 
 
+@pytest.mark.process
 def test_calibration_fills_the_window_and_leads_only_where_something_is_read(session) -> None:
     """The number of batches is the window over a batch, rounded up; leads last as long as the sensor's delay."""
     read, blind = session(meters=["steady"]), session(meters=["watch"])
@@ -72,6 +74,7 @@ def test_calibration_fills_the_window_and_leads_only_where_something_is_read(ses
     assert read.work.lead_batches * 0.07 >= LEAD_S
 
 
+@pytest.mark.process
 def test_a_batch_longer_than_the_window_is_one_batch(session) -> None:
     """At least one is measured, and one leads in and out."""
     one = through(session(meters=["steady"]), "open_instruments")
@@ -81,6 +84,7 @@ def test_a_batch_longer_than_the_window_is_one_batch(session) -> None:
     assert (one.work.batches, one.work.lead_batches) == (1, 1)
 
 
+@pytest.mark.process
 def test_warm_up_is_a_number_of_batches_and_then_a_time(session) -> None:
     """Both are fixed by the configuration; calibration gets the median time of a batch."""
     few = through(session(warmup={"batches": 3, "seconds": 0.0}), "record")
@@ -95,6 +99,7 @@ def test_warm_up_is_a_number_of_batches_and_then_a_time(session) -> None:
     assert few.work.batch_s >= 0.008
 
 
+@pytest.mark.process
 def test_a_trial_counts_the_window_alone(session) -> None:
     """Lead batches are the same work and appear in no number; requests go on where the warm-up ended."""
     one = through(session(meters=["steady"], load={"batch_size": 2}), "calibrate")
@@ -128,6 +133,7 @@ def test_there_is_no_digest_of_what_is_not_known() -> None:
     assert digest([(1, 2), None]) == ""
 
 
+@pytest.mark.process
 def test_a_trial_that_fails_leaves_the_meters_ready(session) -> None:
     """The reader stops reading, so that the next window can begin."""
     one = through(session(meters=["steady"]), "calibrate")
@@ -140,6 +146,7 @@ def test_a_trial_that_fails_leaves_the_meters_ready(session) -> None:
     assert trial.energies[0].energy_j is not None
 
 
+@pytest.mark.process
 def test_the_engines_error_is_told_though_the_meters_are_gone_too(session) -> None:
     """Where both fail, what ended the trial is the engine's failure."""
     one = through(session(meters=["steady"]), "calibrate")
@@ -176,6 +183,7 @@ def test_no_baseline_without_meters_or_when_none_is_wanted(session) -> None:
         assert idle(one, "before") is None
 
 
+@pytest.mark.process
 def test_a_wish_to_stop_ends_the_baseline(session) -> None:
     """A minute of idleness is not waited for."""
     one = through(session(meters=["steady"], baseline={"seconds": 60.0}), "load")
@@ -200,6 +208,7 @@ def test_what_is_used_before_its_step_is_a_bug(session) -> None:
         assert caught.value.code == "bug"
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("fails", [None, "load", "baseline_before", "record", "calibrate"])
 def test_engine_and_meters_are_let_go_whatever_happens(session, monkeypatch, fails: str | None) -> None:
     """Each closed once, in whatever step the procedure ended."""
@@ -306,6 +315,7 @@ def test_a_library_that_gives_no_reading_is_none_with_a_reason(session, monkeypa
     assert (rows, findings) == ([], [])
 
 
+@pytest.mark.process
 def test_meters_opened_before_one_that_fails_are_closed(session, monkeypatch) -> None:
     """No library is left running because the next meter is not there."""
     import llem_lab

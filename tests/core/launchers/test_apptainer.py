@@ -18,6 +18,8 @@ from llem.launchers.options import ApptainerOptions
 from llem.protocol.events import Outcome
 from llem.protocol.lines import to_json
 
+pytestmark = pytest.mark.process
+
 
 @pytest.fixture
 def apptainer(recorder: Any, tmp_path: Path) -> Any:

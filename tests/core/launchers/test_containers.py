@@ -147,6 +147,7 @@ def ready(recorder, tmp_path: Path, monkeypatch):
     return made
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("kind", ["docker", "apptainer"])
 def test_what_a_container_lacks_is_found_beforehand(ready, planned, kind: str) -> None:
     """The image of each backend, mounts, variables, models: all that would fail every worker. Nothing is started."""

@@ -21,6 +21,8 @@ from llem.launchers.docker import DockerLauncher, _user, refusal
 from llem.launchers.options import DockerOptions
 from llem.protocol.events import Outcome
 
+pytestmark = pytest.mark.process
+
 #: How a worker's program tells an event: `tell('warning', message='ready')`.
 TELL = (
     "import json\n"

@@ -26,6 +26,8 @@ TELL = (
     "def tell(kind, **fields): print(json.dumps({'event': kind, 'at': at, **fields}), flush=True)\n"
 )
 
+pytestmark = pytest.mark.process
+
 
 @pytest.fixture
 def script(tmp_path: Path, monkeypatch) -> Path:

@@ -18,6 +18,8 @@ from llem.meters.window import energy_readings
 from llem.protocol.events import Power
 from llem.protocol.lines import from_json
 
+pytestmark = pytest.mark.process
+
 STEADY = {
     "name": "steady",
     "target": "llem.testing.fakes:SteadyMeter",

@@ -134,6 +134,7 @@ def test_revision_is_refused_where_there_is_none(folder: Path) -> None:
             resolve_model(name, revision="v1")
 
 
+@pytest.mark.process
 def test_resolving_imports_no_engine_library() -> None:
     """Planning a study must work where neither torch nor transformers is installed, and start quickly."""
     code = (

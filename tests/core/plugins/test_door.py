@@ -7,6 +7,8 @@ from importlib.util import find_spec
 
 import pytest
 
+pytestmark = pytest.mark.process
+
 GOOD = """
 from llem.plugins import Reference, hookimpl
 

@@ -14,6 +14,8 @@ from llem.protocol.events import Event, Phase, TrialEnded
 from llem.protocol.study_events import WorkerLaunched
 from llem.store.store import Store
 
+pytestmark = pytest.mark.process
+
 CASES = {
     # error: outcome, message, hint, code
     "memory": ("oom", "MemoryError", "use a smaller batch or model", "oom"),

@@ -199,6 +199,7 @@ def test_list_of_several(result):
     assert "timeout" in shown
 
 
+@pytest.mark.process
 def test_importing_it_stays_light():
     """The module imports rich only when it prints."""
     import subprocess

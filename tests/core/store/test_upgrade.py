@@ -83,6 +83,7 @@ def test_an_old_store_is_read_in_todays_words(unpacked):
     assert missed.evidence["target"] == 0.9
 
 
+@pytest.mark.process
 def test_an_old_store_is_gone_on_with(unpacked):
     """What is missing is measured, what is there stays byte for byte, and all of it verifies."""
     folder = unpacked("serving")

@@ -308,6 +308,7 @@ def test_mutable_section_is_caught() -> None:
         EchoKit().test_config_is_frozen(MutableOptions())
 
 
+@pytest.mark.process
 def test_heavy_config_is_caught() -> None:
     """A config module that imports what the plugin wraps fails, and the module is named."""
     EchoKit().test_hooks_and_config_import_light()
@@ -487,6 +488,7 @@ def test_faulty_meter_is_caught(kind: type[Meter], check: str, check_meter: Any)
         check_meter(check, kind)
 
 
+@pytest.mark.process
 def test_failures_show_under_pytest(pytester: pytest.Pytester) -> None:
     """An author who inherits the suite sees the failed check, with the values, and the others pass."""
     pytester.makepyfile(

@@ -48,6 +48,7 @@ def test_run_llem_captures_output(run_llem: Callable[..., Outcome]) -> None:
     assert "no-such-command" in wrong.stderr
 
 
+@pytest.mark.process
 def test_plugin_imports_light() -> None:
     """Loading the plugin, which every pytest run does, imports nothing of llem but the package itself."""
     code = "import sys; import llem.testing.fixtures; print(*sorted(m for m in sys.modules if m.startswith('llem')))"

@@ -16,6 +16,8 @@ from llem.protocol.events import Event, Phase, Warned
 from llem.protocol.study_events import ResultComputed
 from llem.store.store import Store
 
+pytestmark = pytest.mark.process
+
 Run = Callable[..., "Ran"]
 
 

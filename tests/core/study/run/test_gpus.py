@@ -260,7 +260,7 @@ def test_engine_processes_of_a_group_get_the_board_that_it_had(kind: str) -> Non
     axes = {"echo.token_seconds": [0.001, 0.002, 0.003, 0.004]}
     more = {"axes": axes, "order": {"kind": kind, "seed": 3}}
     jobs = load({"base": {**STUDY["base"], "processes": 3}, **more}, (), registry()).jobs
-    found = boards_of(jobs, Gpus("me", None, several=True), lambda job: 0.06 + 0.03 * (job.process % 2))
+    found = boards_of(jobs, Gpus("me", None, several=True), lambda job: 0.2 + 0.1 * (job.process % 2))
 
     assert [len(boards) for boards in found.values()] == [3] * 4
     assert [len(set(boards)) for boards in found.values()] == [1] * 4
@@ -334,6 +334,7 @@ def used(folder: Path) -> tuple[str, str, list[str]]:
     return name, store.read_result(name).outcome, [gpu for engine in engines for gpu in engine["device"]["gpus"]]
 
 
+@pytest.mark.process
 @pytest.mark.usefixtures("gpus_for_children")
 def test_a_worker_elsewhere_takes_what_was_assigned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """By number, of the visible ones, recorded by UUID; the id depends on the number, not on which they were."""
@@ -370,6 +371,7 @@ def test_workers_on_machines_of_their_own_are_not_beside_each_other(tmp_path: Pa
     assert not any(order.beside for order in orders)
 
 
+@pytest.mark.process
 @pytest.mark.usefixtures("gpus_for_children")
 @pytest.mark.parametrize("gpus", [None, 1])
 def test_a_worker_elsewhere_locks_what_it_takes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, gpus) -> None:

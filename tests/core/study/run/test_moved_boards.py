@@ -17,6 +17,8 @@ from llem.store.store import Store
 from llem.study.run.moved_boards import moved_boards
 from llem.testing.fakes import FakeClock, FakeGpu, FakeNvml, Load
 
+pytestmark = pytest.mark.process
+
 
 def boards(monkeypatch: pytest.MonkeyPatch, *letters: str) -> None:
     """This machine has these GPUs."""

@@ -22,6 +22,8 @@ from llem.study.plan.schedule import Job
 from llem.study.plan.study import Study
 from llem.study.run.study_run import Ran, run_all
 
+pytestmark = pytest.mark.process
+
 
 class BestAgain(Planner):
     """Every experiment once; then the fastest one again, with a further engine process, until it has two trials."""

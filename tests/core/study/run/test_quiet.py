@@ -97,6 +97,7 @@ def windows(out: Path) -> list[Span]:
     return [(trial.t0_ns, trial.t1_ns) for name in store.experiment_ids() for trial in store.trials(name)]
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("parallel", [1, 2])
 def test_nothing_is_computed_while_a_window_is_open(tmp_path: Path, busy: list[Span], parallel: int) -> None:
     """Nor is an observer called: not in the window of the next job's worker, nor of one that runs beside."""

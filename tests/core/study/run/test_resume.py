@@ -22,6 +22,8 @@ from llem.study.plan.study import study_document
 from llem.study.run.folder import differences
 from llem.study.run.study_run import run_all
 
+pytestmark = pytest.mark.process
+
 
 @pytest.fixture
 def study(lab) -> dict[str, Any]:

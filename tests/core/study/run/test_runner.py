@@ -90,6 +90,7 @@ class StopsAfterwards(InlineLauncher):
         return status
 
 
+@pytest.mark.process
 def test_no_further_engine_process_is_started_after_a_wish_to_stop(plan, tmp_path: Path) -> None:
     """What was measured is kept and computed; the result says that it was interrupted."""
     planned = plan(trials=2, max_trials=2, processes=2)
@@ -124,6 +125,7 @@ def test_a_kill_by_the_user_is_recorded(plan, tmp_path: Path) -> None:
     assert (result.outcome, result.error) == ("interrupted", "killed by the user")
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("when", ["load", "warm-up", "trial"])
 def test_the_first_wish_to_stop_ends_the_run_at_the_next_step(plan, tmp_path: Path, when: str) -> None:
     """The step that runs is finished and its trial kept; the next does not begin."""
@@ -285,6 +287,7 @@ def run_several(planned: list[PlannedExperiment], out: Path, launcher: Launcher,
     return run_all(study, out, lambda: launcher, registry(), emit=emit, stop=stop or threading.Event())
 
 
+@pytest.mark.process
 def test_experiments_that_share_an_engine_share_workers(plan, tmp_path: Path) -> None:
     """One worker for each engine process; each experiment's engine processes are numbered from 0."""
     several = [plan(trials=2, max_trials=2, processes=2, sampling={"seed": seed}) for seed in (1, 2)]
@@ -316,6 +319,7 @@ def test_a_study_goes_on_after_a_worker_that_failed(plan, tmp_path: Path) -> Non
     assert set(ran.errors) == {one.id for one in several}
 
 
+@pytest.mark.process
 @pytest.mark.parametrize(
     "launcher", [StopsAfterwards(), Silent(-15, stops=True), Interrupted()], ids=lambda one: one.name
 )
