@@ -225,6 +225,7 @@ def _trials_s(seen: Sequence[Event]) -> float:
     return (sum(ended) - sum(begun)) / 1e9
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("launcher", ["process", "inline"])
 def test_the_parts_of_a_real_run_are_its_time(tmp_path: Path, lab, launcher: str) -> None:
     """All of it, once: sums of an experiment and of the study against clocks that take no part in them."""
@@ -252,6 +253,7 @@ def test_the_parts_of_a_real_run_are_its_time(tmp_path: Path, lab, launcher: str
     assert [event.kind for event in kept] == [event.kind for event in seen if event in kept]
 
 
+@pytest.mark.process
 def test_an_engine_that_several_share_is_counted_once_for_the_study(tmp_path: Path, lab) -> None:
     """And whole for each of them, with how many they are."""
     study = {"base": {**lab, "window_s": 0.1}, "axes": {"load.batch_size": [1, 2]}, "order": {"gap_s": 0.1}}
@@ -274,6 +276,7 @@ def test_an_engine_that_several_share_is_counted_once_for_the_study(tmp_path: Pa
     )
 
 
+@pytest.mark.process
 def test_the_command_shows_and_prints_them(run_llem, tmp_path: Path, short) -> None:
     """A table with shares that make up the whole, the same figures as JSON, by the beginning of an id."""
     one = llem.run(out=tmp_path / "out", launcher="inline", **short)

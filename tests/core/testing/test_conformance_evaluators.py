@@ -52,6 +52,7 @@ def run(check: str, wrong: type | None = None) -> None:
     method(**{name: given[name] for name in method.__code__.co_varnames[1 : method.__code__.co_argcount]})
 
 
+@pytest.mark.process  # one check imports the plugin in a process of its own
 @pytest.mark.parametrize("check", CHECKS)
 def test_a_right_evaluator_passes(check: str) -> None:
     """Every check of the suite holds for it."""

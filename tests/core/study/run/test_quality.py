@@ -14,6 +14,8 @@ from llem.protocol.events import Phase
 from llem.store.evaluations import evaluations, read_items
 from llem.store.store import Store
 
+pytestmark = pytest.mark.process
+
 SPELLING = {"evaluator": "spelling", "tasks": ["fruit", "colour"], "force": True}
 
 

@@ -180,6 +180,7 @@ class Stranger(Launcher):
         emit(from_json('{"event": "quality"}', order.parent / "log.txt"))
 
 
+@pytest.mark.process
 def test_a_worker_that_is_not_understood_costs_what_it_has_not_measured(plan, tmp_path: Path) -> None:
     """The error names the log; what is stored stays done, and the study goes on to its end."""
     several = [plan(load={"batch_size": size}) for size in (1, 2)]
