@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.process
+
 REPOSITORY = Path(__file__).parents[2]
 _SPEC = importlib.util.spec_from_file_location("docs_shown", REPOSITORY / "docs" / "shown.py")
 assert _SPEC is not None
