@@ -482,3 +482,19 @@ def test_no_document_makes_a_traceback(registry, document):
     """Whatever a document holds, it loads or gives an error for the user."""
     with contextlib.suppress(LlemError):
         resolve([Layer("file x", document)], registry)
+
+
+@pytest.mark.parametrize(
+    ("settings", "path", "new"),
+    [
+        ({"restarts": 2}, "restarts", "processes"),
+        ({"slo": {"ttft_s": 1, "percentile": 0.9}}, "slo.percentile", "attainment"),
+    ],
+)
+def test_a_setting_that_was_renamed_is_told_its_new_name(registry, settings, path, new):
+    """Files written for an earlier version say the old name."""
+    with pytest.raises(ConfigError) as caught:
+        resolve([Layer("file study.yaml", {"backend": "echo", "load": {"kind": "closed"}, **settings})], registry)
+
+    [problem] = caught.value.problems
+    assert (problem.path, problem.hint) == (path, f"it is called {new!r} now")

@@ -17,7 +17,7 @@ import attrs
 import cattrs
 
 from llem.config.scalars import SCALARS, Faults, closest, structure_float, structure_literal, wrong
-from llem.config.words import choices, got, quoted
+from llem.config.words import choices, got, quoted, renamed
 from llem.errors import ConfigError, Problem
 
 __all__ = ["default_kind", "default_of", "kinds_of", "settings", "structure", "structure_all", "unstructure"]
@@ -226,7 +226,9 @@ def _with_kind(raw: Any, field: attrs.Attribute[Any]) -> Any:
 
 def _unknown(raw: Mapping[Any, Any], known: Sequence[str]) -> list[Problem]:
     return [
-        Problem(str(name), "unknown field", closest(name, known) or f"known: {quoted(known)}")
+        Problem(
+            str(name), "unknown field", renamed(str(name), known) or closest(name, known) or f"known: {quoted(known)}"
+        )
         for name in raw
         if name not in known
     ]

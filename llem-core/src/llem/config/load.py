@@ -13,7 +13,7 @@ from llem.config.layers import Layer, Leaf, Tree, leaves, overlay, plain
 from llem.config.models import DEFAULT_METERS, DEFAULT_WORKLOAD, PRESETS, Experiment
 from llem.config.sections import config_class, plugin_fields
 from llem.config.text import parse_assignment, read_yaml
-from llem.config.words import got
+from llem.config.words import got, renamed
 from llem.errors import BrokenPlugin, ConfigError, Problem, UnknownPlugin, nearest
 from llem.plugins.registry import KNOWN_PACKAGES, Registry
 
@@ -240,7 +240,8 @@ def unknown_name(name: str, what: str, backends: Iterable[str], registry: Regist
             inside = {field: f"{backend}.{field}" for field in plugin_fields(registry, "backend", backend)} | inside
     known = (*FIELDS, *registry.names("backend"), *registry.names("meter"))
     near = inside.get(name) or nearest(name, known) or inside.get(nearest(name, tuple(inside)) or "")
-    return Problem(name, f"unknown {what}", f"did you mean {near!r}?" if near else otherwise)
+    advice = renamed(name, known) or (f"did you mean {near!r}?" if near else otherwise)
+    return Problem(name, f"unknown {what}", advice)
 
 
 def _error(problems: Sequence[Problem], sources: Mapping[str, str], layers: Sequence[Layer]) -> ConfigError:

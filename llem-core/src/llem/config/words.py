@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import attrs
 
-__all__ = ["choices", "describe", "got", "quoted"]
+__all__ = ["choices", "describe", "got", "quoted", "renamed"]
 
 _NAMES: Mapping[Any, str] = {
     bool: "true or false",
@@ -21,6 +21,14 @@ _NAMES: Mapping[Any, str] = {
 }
 
 _LONGEST = 60
+#: Settings of earlier versions and what they are called now: stores on disk are upgraded, files of users are not.
+_RENAMED = {"restarts": "processes", "percentile": "attainment"}
+
+
+def renamed(name: str, known: Iterable[str]) -> str:
+    """The hint for a setting that has another name now, where that one is known; else empty."""
+    new = _RENAMED.get(name)
+    return "" if new is None or new not in known else f"it is called {new!r} now"
 
 
 def got(value: Any) -> str:
