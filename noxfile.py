@@ -127,6 +127,13 @@ def _test(session: nox.Session, *paths: str, at_a_time: int = 4, **environ: str)
     session.run("pytest", *side_by_side, *paths, *session.posargs, env={"OMP_NUM_THREADS": "1", **environ})
 
 
+def _test_core(session: nox.Session, *paths: str) -> None:
+    """Run tests side by side, and then one by one those that need a core for themselves."""
+    _test(session, *paths, "-m", "not paced")
+    if not session.posargs:
+        session.run("pytest", "tests/core", "-m", "paced")
+
+
 def _untested(session: nox.Session, why: str) -> NoReturn:
     """Skip the session, loudly: its closing line says what nobody has tested, and why."""
     session.skip(f"{session.name.upper()} IS NOT TESTED: {why}")
@@ -156,7 +163,10 @@ def tests(session: nox.Session, package: str) -> None:
         pip = ("uv", "pip", "uninstall") if session.venv_backend == "uv" else ("pip", "uninstall", "--yes")
         session.run(*pip, "--quiet", *UNWANTED)
     travels = ["tests/journeys"] if package == "vllm" else []  # there alone: the session `journeys` has no vLLM
-    _test(session, f"tests/{package}", *travels, at_a_time=AT_A_TIME.get(package, 4))
+    if package == "core":
+        _test_core(session, "tests/core")
+    else:
+        _test(session, f"tests/{package}", *travels, at_a_time=AT_A_TIME.get(package, 4))
 
 
 @nox.session
@@ -179,7 +189,7 @@ def minimums(session: nox.Session) -> None:
     """Run the tests of what needs no engine with the lowest versions that the pyprojects allow."""
     packages = ("core", "openai", "codecarbon", "zeus", "webhook", "slurm")
     session.install(*_pins("minimum"), *_editable(CORE, *(f"./llem-{one}" for one in packages[1:])), *TEST_TOOLS)
-    _test(session, *(f"tests/{one}" for one in packages))
+    _test_core(session, *(f"tests/{one}" for one in packages))
 
 
 @nox.session

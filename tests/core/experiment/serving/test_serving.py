@@ -32,7 +32,7 @@ from llem.plugins.registry import registry
 from llem.protocol.events import Calibrated, Event, Phase
 from llem.workloads.arrivals import arrivals, trial_seed
 
-pytestmark = pytest.mark.process
+pytestmark = [pytest.mark.process, pytest.mark.paced]
 
 CLOSED = {"kind": "closed", "concurrency": 4}
 OPEN = {"kind": "open", "request_rate": 40.0, "seed": 3}
