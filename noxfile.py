@@ -254,7 +254,7 @@ def alone(session: nox.Session, package: str) -> None:
     found = {"PIP_FIND_LINKS": " ".join(places), "UV_FIND_LINKS": ",".join(places)}
     anew = ("--refresh-package=llem-core",) if session.venv_backend == "uv" else ()  # not one of an earlier build
     session.install(*CPU, *anew, str(wheel), env=found)
-    session.run("python", "-c", "import llem" if package == "core" else f"import llem_{package}")
+    session.run("python", "-c", "import llem.api" if package == "core" else f"import llem_{package}.hooks")
     if package == "core":
         session.run("python", "-c", NO_ENGINE)
 
