@@ -127,3 +127,12 @@ def test_relative_half_width():
     assert s.relative_half_width(VALUES) == pytest.approx(s.mean_interval(VALUES).half_width / 10.0)
     assert s.relative_half_width([1.0]) is None
     assert s.relative_half_width([1.0, -1.0]) is None
+
+
+@pytest.mark.parametrize(
+    ("freedom", "exact"),
+    [(1, 12.706204736174694), (2, 4.302652729749462), (4, 2.7764451051977934), (9, 2.262157162798205)],
+)
+def test_quantiles_are_those_of_every_scipy(freedom, exact):
+    """Releases before 1.17 are off by 2e-11; a store written with one verifies with another."""
+    assert s._t_quantile(freedom) == pytest.approx(exact, rel=1e-14)

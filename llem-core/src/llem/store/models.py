@@ -26,6 +26,12 @@ __all__ = [
 SCHEMA_VERSION = 3
 
 
+def _after_t0(measured: Any, _: Any, t1_ns: int) -> None:
+    """Rates divide by a window's length: a stored one of no length, or less, was damaged."""
+    if t1_ns <= measured.t0_ns:
+        raise ValueError(f"t1_ns {t1_ns} is not after t0_ns {measured.t0_ns}")
+
+
 @attrs.frozen
 class BaselineReading:
     """Idle measurement of one engine process: `<phase>` before or after the trials.
@@ -40,7 +46,7 @@ class BaselineReading:
     process: int
     phase: Literal["before", "after"]
     t0_ns: int
-    t1_ns: int
+    t1_ns: int = attrs.field(validator=_after_t0)
     readings: tuple[EnergyReading, ...]
     schema_version: int = SCHEMA_VERSION
 
@@ -150,7 +156,7 @@ class Trial:
     process: int
     started_at: str
     t0_ns: int
-    t1_ns: int
+    t1_ns: int = attrs.field(validator=_after_t0)
     batches: int
     requests: int
     input_tokens: int
