@@ -82,7 +82,7 @@ def _t_quantile(freedom: float) -> float:
     level = 0.5 + CONFIDENCE / 2
     t = float(stdtrit(freedom, level))
     scale = math.exp(math.lgamma((freedom + 1) / 2) - math.lgamma(freedom / 2)) / math.sqrt(freedom * math.pi)
-    density = scale * (1 + t * t / freedom) ** (-(freedom + 1) / 2)
+    density: float = scale * (1 + t * t / freedom) ** (-(freedom + 1) / 2)
     return t - (float(stdtr(freedom, t)) - level) / density
 
 
