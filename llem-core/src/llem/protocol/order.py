@@ -7,8 +7,7 @@ from pathlib import Path
 
 import attrs
 
-from llem.store.files import corrupt, machine_errors
-from llem.store.serial import load
+from llem.store.files import corrupt, load, machine_errors
 
 __all__ = ["Gap", "Turn", "WorkOrder"]
 

@@ -13,9 +13,8 @@ from llem.config.converter import unstructure
 from llem.config.models import Quality
 from llem.evaluators.base import Item, Score
 from llem.meters.base import EnergyReading
-from llem.store.files import corrupt, read_gzip, read_json, write, write_json
+from llem.store.files import canonical, corrupt, digest, dump, load, parse, read_gzip, read_json, write, write_json
 from llem.store.models import SCHEMA_VERSION
-from llem.store.serial import canonical, digest, dump, load, parse
 from llem.store.store import Store
 
 __all__ = [

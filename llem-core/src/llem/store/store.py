@@ -26,9 +26,8 @@ from llem.errors import StoreError, nearest
 from llem.findings import Finding
 from llem.meters.trace import TraceRow
 from llem.store.documents import ENGINE, ENVIRONMENT, EXPERIMENT, OUTCOME, STUDY, read_shaped
-from llem.store.files import machine_errors, make_folder, read_json, write, write_json
+from llem.store.files import digest, dump, load, machine_errors, make_folder, read_json, write, write_json
 from llem.store.models import SCHEMA_VERSION, BaselineReading, RequestRow, Result, Trial
-from llem.store.serial import digest, dump, load
 from llem.store.tables import read_requests, read_trace, requests_bytes, trace_bytes
 
 __all__ = ["Store"]
