@@ -7,8 +7,7 @@ from typing import Literal
 
 from llem.config.models import Baseline
 from llem.errors import MachineError
-from llem.experiment.engine_process import EngineProcess
-from llem.experiment.session import Session
+from llem.experiment.session import EngineProcess, Session
 from llem.experiment.trial import LEAD_S
 from llem.findings import Finding, finding
 from llem.meters.trace import TraceRow

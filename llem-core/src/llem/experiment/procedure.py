@@ -12,15 +12,12 @@ from llem.backends.check import check_backend, check_placed
 from llem.devices.nvml import Nvml
 from llem.evaluators.check import check_quality
 from llem.experiment.batches import Batches
-from llem.experiment.engine_process import EngineProcess
-from llem.experiment.environment import environment_facts
+from llem.experiment.environment import Tenants, environment_facts
 from llem.experiment.instruments import Instruments
 from llem.experiment.phases import baseline, calibrate, pause, warm_up
 from llem.experiment.quality import quality
 from llem.experiment.serving.work import Serving
-from llem.experiment.session import Session
-from llem.experiment.tenants import Tenants
-from llem.experiment.work import Work
+from llem.experiment.session import EngineProcess, Session, Work
 from llem.findings import finding
 from llem.metrics.energies import output_energy
 from llem.protocol.events import Loaded, TrialEnded

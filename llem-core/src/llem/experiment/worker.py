@@ -12,10 +12,9 @@ import attrs
 
 from llem.config.load import stored_experiment
 from llem.errors import LlemError
-from llem.experiment.engine_process import EngineProcess
 from llem.experiment.placement import hold, place, restrict
 from llem.experiment.procedure import AFTER, BEFORE, check, let_go, record, trial
-from llem.experiment.session import Session
+from llem.experiment.session import EngineProcess, Session
 from llem.metrics.energies import is_narrow
 from llem.plugins.registry import Registry
 from llem.protocol.events import Emit, Ended, Failure, Warned

@@ -1,4 +1,4 @@
-"""Models to JSON and back, exactly; a file is written whole or not at all, and read with a message that says where it is
+"""Models to JSON and back, exactly; and files, written whole or not at all, read with a message that says where they are
 broken. Floats round-trip by their shortest form, nothing is coerced, nothing dropped.
 """
 

@@ -316,7 +316,7 @@ def test_a_worker_that_dies_in_its_last_baseline_is_told_of(run, monkeypatch) ->
 
 def test_a_wish_to_stop_in_the_last_baseline_is_no_failure_of_it(run, monkeypatch) -> None:
     """All is measured, and what was not measured of idle was not wanted."""
-    from llem.experiment.engine_process import EngineProcess
+    from llem.experiment.session import EngineProcess
 
     phase = EngineProcess.phase
 
