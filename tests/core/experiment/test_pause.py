@@ -9,7 +9,7 @@ import pytest
 
 from llem.errors import ExperimentFailed, MachineError
 from llem.experiment import phases
-from llem.experiment.phases import pause
+from llem.experiment.procedure import pause
 from llem.protocol.order import Gap
 
 

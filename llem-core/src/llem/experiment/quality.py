@@ -12,7 +12,7 @@ from llem.evaluators.base import Context, Evaluator
 from llem.experiment.session import EngineProcess, Session
 from llem.experiment.trial import LEAD_S
 from llem.meters.base import EnergyReading
-from llem.protocol.outcome import failure
+from llem.protocol.order import failure
 from llem.store.evaluations import Evaluation, evaluation_key, read_evaluation, terms_of, write_evaluation
 
 __all__ = ["quality"]

@@ -1,5 +1,5 @@
-"""What the steps share: an engine process, each of its experiments, and the work that goes with its load. Filled in from
-step to step.
+"""What the steps share: an engine process, each of its experiments, and the work that goes with its load; filled in
+from step to step.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from llem.devices.nvml import Nvml
 from llem.errors import ExperimentFailed, LlemError
 from llem.experiment.environment import Tenants
 from llem.experiment.instruments import Instruments
-from llem.experiment.serving.capacity import Probe
+from llem.experiment.serving.window import Probe
 from llem.findings import Finding
 from llem.meters.trace import TraceRow
 from llem.models.resolve import resolve_model

@@ -18,8 +18,7 @@ from llem.experiment.session import EngineProcess, Session
 from llem.metrics.energies import is_narrow
 from llem.plugins.registry import Registry
 from llem.protocol.events import Emit, Ended, Failure, Warned
-from llem.protocol.order import WorkOrder
-from llem.protocol.outcome import AFTER_PHASES, Outcomes, after_finding, failure
+from llem.protocol.order import AFTER_PHASES, Outcomes, WorkOrder, after_finding, failure
 from llem.store.store import Store
 
 __all__ = ["open_sessions", "work"]

@@ -12,9 +12,8 @@ from llem.metrics.boards import several_boards
 from llem.metrics.catalogue import compute_metrics
 from llem.metrics.checks.trials import check_all, merge
 from llem.metrics.energies import domain_metrics, trusted
-from llem.metrics.metric import Measured
+from llem.metrics.metric import Measured, Setup, setup_of
 from llem.metrics.quality import quality_findings, quality_metrics
-from llem.metrics.setup import Setup, setup_of
 from llem.store.evaluations import Evaluation, evaluations
 from llem.store.models import BaselineReading, RequestRow, Result, Trial
 from llem.store.store import Store

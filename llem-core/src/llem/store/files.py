@@ -1,5 +1,5 @@
-"""Models to JSON and back, exactly; and files, written whole or not at all, read with a message that says where they are
-broken. Floats round-trip by their shortest form, nothing is coerced, nothing dropped.
+"""Models to JSON and back, exactly; and files, written whole or not at all, read with a message that says where they
+are broken. Floats round-trip by their shortest form, nothing is coerced, nothing dropped.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ from llem.plugins.registry import registry
 from llem.protocol.events import Event
 from llem.store.files import write_json
 from llem.store.store import Store
-from llem.study.run.moved_boards import moved_boards
+from llem.study.run.gpus import moved_boards
 from llem.testing.fakes import FakeClock, FakeGpu, FakeNvml, Load
 
 pytestmark = pytest.mark.process

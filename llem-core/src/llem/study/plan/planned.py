@@ -23,7 +23,7 @@ from llem.config.load import Resolved, to_document
 from llem.config.models import Experiment
 from llem.config.study.axes import Point
 from llem.errors import ConfigError, Problem
-from llem.evaluators.check import check_quality
+from llem.evaluators.base import check_quality
 from llem.models.resolve import resolve_model
 from llem.models.spec import ModelSpec
 from llem.plugins.registry import Registry
