@@ -21,7 +21,6 @@ REPOSITORY = Path(__file__).parents[2]
 ORDER = (
     "errors",
     "findings",
-    "log",
     "plugins",
     "config",
     "models",

@@ -16,6 +16,7 @@ from llem.devices.host import probe_host, told_container
 from llem.devices.nvml import Nvml
 from llem.plugins.discovery import LoadFailure
 from llem.plugins.registry import Registry
+from llem.plugins.versions import installed_versions
 
 __all__ = ["Tenants", "environment_facts"]
 
@@ -60,13 +61,7 @@ def _versions(distributions: Mapping[str, str]) -> dict[str, str]:
         except importlib.metadata.PackageNotFoundError:  # run from its source, without having been installed
             continue
         names |= {match[0] for requirement in requirements if (match := NAME.match(requirement))}
-    found = {}
-    for name in sorted(names):
-        try:
-            found[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return found
+    return installed_versions(sorted(names))
 
 
 class Tenants:

@@ -27,7 +27,6 @@ __all__ = [
     "Place",
     "Setup",
     "alike",
-    "greatest",
     "mean_over_trials",
     "setup_of",
 ]
@@ -81,6 +80,11 @@ class Measured:
     def served(self) -> bool:
         """Whether the trials are of a serving load."""
         return any(trial.serving is not None for trial in self.trials)
+
+    @property
+    def unserved(self) -> str | None:
+        """Why there is nothing of a serving load; None where there is."""
+        return None if self.served else "no_trials" if self.setup.serving else "offline_load"
 
     @cached_property
     def flows(self) -> list[Flow | None]:
@@ -139,15 +143,6 @@ def alike(measured: Measured, metric: Metric) -> Quantity:
     return mean_over_trials(measured, metric) if only is None else exact(only, metric.unit, len(measured.trials))
 
 
-def greatest(measured: Measured, metric: Metric) -> Quantity:
-    """The greatest of all trials."""
-    values = metric.each(measured)
-    known = [value.value for value in values if value.value is not None]
-    if not known or len(known) < len(values):
-        return mean_over_trials(measured, metric)  # which says why there is none
-    return exact(max(known), metric.unit, len(known))
-
-
 @attrs.frozen
 class Metric:
     """One row of the catalogue: all that is said of a metric, said once.
@@ -162,6 +157,7 @@ class Metric:
         each: a value per trial, in their order; nothing for a metric that trials do not have by themselves.
         over: from all trials to one quantity.
         lacks: why the experiment as a whole has no value, as a code of `llem.findings.REASONS`; None where it may.
+            Of the group "serving" it is asked for serving loads alone.
         scoped: whether it is an energy, which carries scope and kind.
         shown: where it is shown by default.
         heading: of its column in a table, with the unit; `label` where it is empty.
@@ -186,16 +182,19 @@ class Metric:
 
     def of(self, measured: Measured) -> Quantity:
         """The metric of one experiment, with its interval or the reason why there is none."""
-        reason = self.lacks(measured)
+        reason = self._lacks(measured)
         return self.over(measured, self) if reason is None else absent(self.unit, reason)
 
     def per_trial(self, measured: Measured) -> list[float] | None:
         """One value per trial; None where a trial has none, or trials do not have it by themselves."""
-        if self.lacks(measured) is not None:
+        if self._lacks(measured) is not None:
             return None
         values = [value.value for value in self.each(measured)]
         known = [value for value in values if value is not None]
         return known if known and len(known) == len(values) else None
+
+    def _lacks(self, measured: Measured) -> str | None:
+        return (measured.unserved if self.group == "serving" else None) or self.lacks(measured)
 
     def labels(self, measured: Measured) -> dict[str, str]:
         """`scope` and `kind`, of an energy."""

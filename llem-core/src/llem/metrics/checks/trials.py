@@ -34,16 +34,18 @@ def check_all(
 ) -> list[Finding]:
     """Every check in turn. `traces` by trial index."""
     setup, trials, baselines = measured.setup, measured.trials, measured.baselines
-    works, flows = measured.works, measured.flows
+    flows = measured.flows
     found: list[Finding] = []
     found += _design(setup, trials)
     found += _absent_energy(trials)
     found += _meters(trials, baselines)
     found += steady_state(trials, flows, traces)
     found += _idle(trials, baselines)
-    found += host_bound(setup, trials, works, flows)
+    if setup.device == "cuda":
+        found += host_bound(setup, trials, measured.works, flows)
     found += _tokens(setup, trials)
-    found += serving_checks(setup, trials, flows, metrics)
+    if measured.served:
+        found += serving_checks(setup, trials, flows, metrics)
     found += _bounds(setup, trials, metrics)
     return found
 

@@ -23,8 +23,7 @@ from llem.study.plan.schedule import Job, estimate_groups
 from llem.study.plan.study import Study
 from llem.study.run.gpus import Gpus
 from llem.study.run.quiet import Quiet
-from llem.study.run.stopping import Breaker
-from llem.study.run.watchdog import Watchdog
+from llem.study.run.stopping import Breaker, Watchdog
 
 __all__ = ["Supervisor"]
 
