@@ -17,8 +17,7 @@ from llem.config.schema import json_schema
 from llem.errors import ConfigError, UnknownPlugin
 from llem.evaluators.base import check_quality
 from llem.models.resolve import resolve_model
-from llem.plugins.discovery import discover
-from llem.plugins.registry import Registry
+from llem.plugins.registry import Registry, discover
 
 SPELLING = {"evaluator": "spelling", "tasks": ["fruit"]}
 FORCED = {**SPELLING, "force": True}

@@ -8,7 +8,8 @@ from typing import Any
 import attrs
 
 from llem.metrics.metric import Basis
-from llem.store.files import corrupt, digest, read_json
+from llem.store.documents import read_json
+from llem.store.files import corrupt, digest
 from llem.store.models import Quantity, Result
 from llem.store.store import Store
 

@@ -14,9 +14,8 @@ import attrs
 from llem import __version__
 from llem.devices.host import probe_host, told_container
 from llem.devices.nvml import Nvml
-from llem.plugins.discovery import LoadFailure
-from llem.plugins.registry import Registry
-from llem.plugins.versions import installed_versions
+from llem.plugins.reference import installed_versions
+from llem.plugins.registry import LoadFailure, Registry
 
 __all__ = ["Tenants", "environment_facts"]
 

@@ -106,19 +106,20 @@ class _Shift:
             self.measured = True
             begun = [session for session in checked if session.begun]
             for phase in AFTER:
-                self._after(phase, lead, begun)
+                if concerned := [one for one in begun if AFTER_PHASES[phase].concerns(one.experiment)]:
+                    self._after(phase, lead, concerned)
 
-    def _after(self, phase: str, lead: Session, begun: Sequence[Session]) -> None:
+    def _after(self, phase: str, lead: Session, concerned: Sequence[Session]) -> None:
         """One step of `AFTER`; that it failed is told with every experiment that it was for.
 
         Raises ExperimentFailed (interrupted).
         """
         try:
-            AFTER[phase](lead, begun)
+            AFTER[phase](lead, concerned)
         except Exception as error:  # a meter or an engine may raise anything
             found = after_finding(phase, _no_stop(error).message, lead.order.process)
             lead.process.emit(Warned(message=found.message))
-            for one in filter(lambda one: AFTER_PHASES[phase].concerns(one.experiment), begun):
+            for one in concerned:
                 one.store.add_engine_finding(one.id, lead.order.process, found)
 
     def _check(self, session: Session) -> bool:

@@ -21,8 +21,6 @@ from typing import Any, TypeVar
 from cattrs import Converter
 
 from llem.errors import LlemError, MachineError, StoreError
-from llem.store.migrations import upgrade
-from llem.store.models import SCHEMA_VERSION
 
 __all__ = [
     "DIGEST",
@@ -34,8 +32,8 @@ __all__ = [
     "machine_errors",
     "make_folder",
     "parse",
+    "read_document",
     "read_gzip",
-    "read_json",
     "stored_digest",
     "stored_version",
     "to_text",
@@ -151,8 +149,8 @@ def write_json(path: Path, data: Mapping[str, Any], *, replace: bool = False) ->
     write(path, text.encode(), replace=replace)
 
 
-def _document(path: Path) -> tuple[str, dict[str, Any]]:
-    """The text as it lies there, and what it says."""
+def read_document(path: Path) -> tuple[str, dict[str, Any]]:
+    """The text as it lies there, and what it says. Raises StoreError (store_corrupt), MachineError."""
     with machine_errors(path):
         raw = path.read_bytes()
     try:
@@ -165,20 +163,13 @@ def _document(path: Path) -> tuple[str, dict[str, Any]]:
     return text, data
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """A document in the present version, without its digest (`llem verify` compares that)."""
-    _, data = _document(path)
-    data.pop(DIGEST, None)
-    return data if data.get("schema_version") == SCHEMA_VERSION else upgrade(data, str(path))
-
-
 def stored_digest(path: Path) -> tuple[Any, str]:
     """The digest a document carries, and the one its content has now.
 
     A changed last digit of a number can leave the number as it was: then the text is not the one that was written, and
     what is given in place of the digest says so.
     """
-    text, data = _document(path)
+    text, data = read_document(path)
     written = text == to_text(data)
     stored = data.pop(DIGEST, None)
     return stored, digest(data) if written else "of a text that was changed without changing its values"
@@ -186,7 +177,7 @@ def stored_digest(path: Path) -> tuple[Any, str]:
 
 def stored_version(path: Path) -> int:
     """The schema version that a document was written in."""
-    return int(_document(path)[1]["schema_version"])
+    return int(read_document(path)[1]["schema_version"])
 
 
 def read_gzip(path: Path) -> str:

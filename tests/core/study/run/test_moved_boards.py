@@ -9,7 +9,7 @@ import pytest
 
 import llem
 from llem.config.load import Layer, resolve
-from llem.metrics.boards import place_of
+from llem.metrics.result import place_of
 from llem.plugins.registry import registry
 from llem.protocol.events import Event
 from llem.store.files import write_json

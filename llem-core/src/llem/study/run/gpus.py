@@ -21,7 +21,7 @@ from llem.devices.host import probe_host
 from llem.devices.locks import Lock, held_gpus, lock_gpus
 from llem.errors import ExperimentFailed, LlemError, MachineError
 from llem.experiment.placement import Candidates, candidates
-from llem.metrics.boards import Place
+from llem.metrics.result import Place
 from llem.protocol.events import Emit
 from llem.protocol.study_events import Waited, Waiting
 from llem.store.store import Store

@@ -15,8 +15,7 @@ import attrs
 from llem import __version__
 from llem.errors import ExperimentFailed, LlemError
 from llem.launchers.base import Launcher
-from llem.metrics.boards import Place, place_of
-from llem.metrics.result import recompute
+from llem.metrics.result import Place, place_of, recompute
 from llem.plugins.registry import Registry
 from llem.protocol.events import Emit, Event, Warned, silent
 from llem.protocol.lines import kept
