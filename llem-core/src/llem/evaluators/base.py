@@ -110,7 +110,7 @@ class Evaluator(ABC):
 
 
 def check_quality(experiment: Experiment, model: ModelSpec, registry: Registry, *, unmet: bool = False) -> None:
-    """Ask the evaluator, where there is one.
+    """Ask the evaluator of an experiment that has one.
 
     Args:
         unmet: leave it out where what the evaluator needs is not installed, as for a plan.
@@ -120,9 +120,7 @@ def check_quality(experiment: Experiment, model: ModelSpec, registry: Registry, 
         UnknownPlugin, BrokenPlugin: no such evaluator, or it does not import.
         MachineError: what it needs is not installed.
     """
-    wanted: Quality | None = experiment.quality
-    if wanted is None:
-        return
+    wanted: Quality = experiment.quality
     if model.weights == "random" and not wanted.force:
         hint = "use a real model, leave quality out, or set `quality.force: true` to try it out"
         raise _refusal(Problem("quality", f"the weights of {model.name} are random, so its answers mean nothing", hint))

@@ -53,7 +53,8 @@ WORK: Mapping[str, Callable[[Session], Work]] = {
 
 def check(session: Session) -> None:
     """What the backend, and the evaluator, say of an experiment before anything is loaded."""
-    check_quality(session.experiment, session.model, session.process.registry)
+    if session.experiment.quality is not None:
+        check_quality(session.experiment, session.model, session.process.registry)
     session.findings += check_backend(session.experiment, session.model, session.process.registry)
     session.backend = session.process.registry.load("backend", session.experiment.backend)(session.experiment.options)
     session.work = WORK[session.experiment.load.kind](session)

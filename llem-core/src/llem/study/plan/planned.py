@@ -98,7 +98,8 @@ class Identifier:
         canonical, memory, engine = experiment, None, None
         if self._checked:
             check_backend(experiment, model, self._registry, unmet=self._unmet)
-            check_quality(experiment, model, self._registry, unmet=self._unmet)
+            if experiment.quality is not None:
+                check_quality(experiment, model, self._registry, unmet=self._unmet)
             backend: Backend = self._registry.load("backend", experiment.backend, unmet=True)(experiment.options)
             canonical = backend.canonical(experiment)
             memory = self._memory(experiment, model, backend)
