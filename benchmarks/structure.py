@@ -8,8 +8,8 @@ Prints JSON. `walk` is of one study of two points with the fake backend and the 
     calls         ordered pairs of different modules of which one called the other
     transitions   ordered pairs of different modules that ran one after the other
 
-Code that runs at import, and methods that attrs writes, do not count. `--functions` adds every function that ran, in
-the order in which it first ran.
+Code that runs at import, with what it calls, and methods that attrs writes, do not count. `--functions` adds every
+function that ran, in the order in which it first ran.
 """
 
 from __future__ import annotations
@@ -48,11 +48,15 @@ class Walk:
         self.transitions: set[tuple[str, str]] = set()
         self.functions: dict[str, None] = {}
         self._last: dict[int, str] = {}
+        self._imports: dict[int, int] = {}
 
     def __call__(self, frame: FrameType, event: str, _: Any) -> None:
         """Take a call; as `sys.setprofile` wants it."""
+        thread = threading.get_ident()
+        if frame.f_code.co_name == "<module>":
+            self._imports[thread] = self._imports.get(thread, 0) + {"call": 1, "return": -1}.get(event, 0)
         name = _core_module(frame)
-        if event != "call" or name is None:
+        if event != "call" or name is None or self._imports.get(thread):
             return
         self.modules.add(name)
         self.functions.setdefault(f"{name}:{frame.f_code.co_qualname}")
@@ -62,7 +66,6 @@ class Walk:
         caller = None if back is None else _core_module(back)
         if caller is not None and caller != name:
             self.calls.add((caller, name))
-        thread = threading.get_ident()
         if self._last.get(thread, name) != name:
             self.transitions.add((self._last[thread], name))
         self._last[thread] = name

@@ -14,8 +14,7 @@ from llem.devices.nvml import Gpu
 from llem.doctor import Probes, diagnose, update_periods
 from llem.errors import MachineError
 from llem.meters.rapl import RaplZone
-from llem.plugins.discovery import discover
-from llem.plugins.registry import Registry
+from llem.plugins.registry import Registry, discover
 
 HOST = Host("Xeon 9", 4, 8, 2**34, "Xinux 3", "Linux 6", "CPython 3.12", "performance", None, False)
 

@@ -21,7 +21,6 @@ REPOSITORY = Path(__file__).parents[2]
 ORDER = (
     "errors",
     "findings",
-    "log",
     "plugins",
     "config",
     "models",
@@ -49,6 +48,15 @@ MODULES = sorted(path for path in SOURCE.rglob("*.py"))
 NAMES = [str(path.relative_to(SOURCE)) for path in MODULES]
 #: Modules of more than 300 lines; keep it empty if you can.
 LONG: set[str] = set()
+#: Modules of less than 50 lines with one importer, and why they are no part of it.
+SMALL = {
+    "__main__.py": "Python runs it by its name, for `python -m llem`",
+    "cli/compare.py": "one file per command",
+    "cli/doctor.py": "one file per command",
+    "cli/export.py": "one file per command",
+    "cli/verify.py": "one file per command",
+    "launchers/inline.py": "one file per launcher; a reference names it, and what it imports loads with it alone",
+}
 HEAVY = ("torch", "transformers", "numpy", "scipy", "pandas", "rich", "pynvml", "yaml", "structlog", "zeus")
 
 
@@ -136,6 +144,23 @@ def test_modules_stay_small():
 
     assert {name for name, count in lines.items() if count > 300} == LONG
     assert [name for name, count in lines.items() if count > 600] == []
+
+
+def _importers(module: str) -> set[Path]:
+    """Files of all packages that import a module, or name something of it in a reference."""
+    pattern = re.compile(rf"\b{re.escape(module)}(?: import |:|\n)")
+    return {path for path in REPOSITORY.glob("llem-*/src/**/*.py") if pattern.search(path.read_text(encoding="utf-8"))}
+
+
+def test_small_modules_have_a_reason():
+    """A module under 50 lines that one other module imports stands in it, unless the list says why not."""
+    small = set()
+    for path, name in zip(MODULES, NAMES, strict=True):
+        module = "llem." + name.removesuffix(".py").replace(os.sep, ".")
+        if path.name != "__init__.py" and path.read_text(encoding="utf-8").count("\n") < 50:
+            small |= {name} if len(_importers(module)) < 2 else set()
+
+    assert small == set(SMALL)
 
 
 def test_no_module_is_named_after_nothing():

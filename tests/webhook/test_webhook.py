@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from llem.errors import ConfigError
-from llem.plugins.discovery import discover
+from llem.plugins.registry import discover
 from llem_webhook import hooks
 from llem_webhook.config import COMMAND, URL, WebhookOptions, load_options
 from llem_webhook.deliver import GIVE_UP, NotDelivered, Sender, post, run, sender

@@ -11,7 +11,7 @@ from typing import Any
 import attrs
 
 from llem.backends.base import DTYPE_BITS
-from llem.config.canonical import unset
+from llem.config.identity import unset
 from llem.config.models import Experiment, Sampling
 from llem_pytorch.config import STATIC_CACHES, PyTorchOptions
 

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import torch
 from safetensors import SafetensorError
 
-from llem.backends.failures import files_failure
+from llem.backends.check import files_failure
 from llem.errors import ConfigError, ExperimentFailed, LlemError, MachineError
 
 __all__ = ["generation_failures", "load_failures", "memory_failures"]

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from llem.plugins import Reference, hookimpl
-from llem.plugins.versions import torch_versions
+from llem.plugins.reference import torch_versions
 
 __all__ = ["llem_backends", "llem_environment"]
 

@@ -13,7 +13,7 @@ import importlib.util
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
-from llem.backends.inventory import Inventory
+from llem.backends.coverage import Inventory
 
 __all__ = ["OWNERS", "bundled", "installed", "known"]
 

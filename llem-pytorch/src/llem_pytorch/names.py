@@ -8,8 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from llem.backends.check import Refusal
-from llem.backends.coverage import Reach
-from llem.backends.inventory import Inventory
+from llem.backends.coverage import Inventory, Reach
 from llem.errors import nearest
 from llem_pytorch.config import PyTorchOptions
 from llem_pytorch.inventory import known

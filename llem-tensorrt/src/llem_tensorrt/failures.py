@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from llem.backends.failures import files_failure
+from llem.backends.check import files_failure
 from llem.errors import ConfigError, ExperimentFailed, LlemError, MachineError, Problem
 
 __all__ = ["load_failures", "memory_failures"]

@@ -10,7 +10,7 @@ from typing import Any
 import attrs
 
 from llem.backends.base import DTYPE_BITS, Holding
-from llem.config.canonical import unset
+from llem.config.identity import unset
 from llem.config.models import Experiment
 from llem_vllm.config import VllmOptions
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from llem.backends.failures import files_failure
+from llem.backends.check import files_failure
 from llem.errors import ConfigError, ExperimentFailed, LlemError, MachineError
 
 __all__ = ["load_failures", "run_failures"]

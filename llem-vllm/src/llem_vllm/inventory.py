@@ -12,7 +12,7 @@ import functools
 import importlib.util
 from pathlib import Path
 
-from llem.backends.inventory import Inventory
+from llem.backends.coverage import Inventory
 
 __all__ = ["CLASSES", "bundled", "installed", "known"]
 

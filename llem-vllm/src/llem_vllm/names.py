@@ -8,7 +8,7 @@ from typing import Any
 import attrs
 
 from llem.backends.check import Refusal
-from llem.backends.inventory import Inventory
+from llem.backends.coverage import Inventory
 from llem.errors import nearest
 from llem_vllm.config import COMPILATION, ENGINE, SAMPLING, SPECULATIVE, VllmOptions
 

@@ -11,8 +11,7 @@ import pytest
 from llem.config.fields import at_least, between, option
 from llem.config.models import Quality
 from llem.plugins import Reference, hookimpl
-from llem.plugins.discovery import Plugin, PluginSet
-from llem.plugins.registry import Registry
+from llem.plugins.registry import Plugin, PluginSet, Registry
 
 
 @attrs.frozen(kw_only=True)

@@ -15,10 +15,9 @@ from llem.config.load import Layer, resolve, to_document
 from llem.config.models import Quality
 from llem.config.schema import json_schema
 from llem.errors import ConfigError, UnknownPlugin
-from llem.evaluators.check import check_quality
+from llem.evaluators.base import check_quality
 from llem.models.resolve import resolve_model
-from llem.plugins.discovery import discover
-from llem.plugins.registry import Registry
+from llem.plugins.registry import Registry, discover
 
 SPELLING = {"evaluator": "spelling", "tasks": ["fruit"]}
 FORCED = {**SPELLING, "force": True}

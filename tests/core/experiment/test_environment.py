@@ -9,8 +9,7 @@ import pytest
 from llem.devices.nvml import Nvml
 from llem.experiment.environment import NAME, environment_facts
 from llem.plugins import hookimpl
-from llem.plugins.discovery import Plugin, discover
-from llem.plugins.registry import Registry
+from llem.plugins.registry import Plugin, Registry, discover
 from llem.testing.fakes import FakeClock, FakeGpu, FakeNvml, Load
 
 

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from llem.errors import ExperimentFailed, MachineError
-from llem.experiment import phases
-from llem.experiment.phases import pause
+from llem.experiment import procedure
+from llem.experiment.procedure import pause
 from llem.protocol.order import Gap
 
 
@@ -92,6 +92,6 @@ def test_a_wish_to_stop_ends_the_pause(monkeypatch: pytest.MonkeyPatch) -> None:
         raise ExperimentFailed("stopped by the user", "", "interrupted")
 
     monkeypatch.setattr(process, "rest", stopped)
-    monkeypatch.setattr(phases, "COOLING_POLL_S", 0.01)
+    monkeypatch.setattr(procedure, "COOLING_POLL_S", 0.01)
     with pytest.raises(ExperimentFailed):
         pause(process)  # type: ignore[arg-type]

@@ -16,11 +16,10 @@ from llem.backends.check import check_backend
 from llem.config.load import Layer, resolve
 from llem.errors import ConfigError, ExperimentFailed, LlemError, MachineError
 from llem.experiment import procedure, worker
+from llem.experiment.environment import Tenants
 from llem.experiment.instruments import Instruments
-from llem.experiment.phases import baseline, calibrate, warm_up
-from llem.experiment.procedure import BEFORE, BEGIN, check
+from llem.experiment.procedure import BEFORE, BEGIN, baseline, calibrate, check, warm_up
 from llem.experiment.session import Session
-from llem.experiment.tenants import Tenants
 from llem.experiment.trial import LEAD_S, _conduct, digest
 from llem.experiment.worker import work
 from llem.findings import Finding, finding

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from llem.devices.nvml import Nvml
-from llem.experiment.tenants import Tenants
+from llem.experiment.environment import Tenants
 from llem.testing.fakes import FakeClock, FakeGpu, FakeNvml, Load
 
 

@@ -14,7 +14,7 @@ import psutil
 import pytest
 
 from llem.errors import MachineError
-from llem.launchers import child as child_module
+from llem.launchers import process as child_module
 from llem.launchers import process as process_module
 from llem.launchers.process import ProcessLauncher
 from llem.protocol.events import Phase, Started

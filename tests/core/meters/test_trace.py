@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from llem.meters.sampling import Sampling
-from llem.meters.trace import TraceRow, health_summary, series
+from llem.meters.trace import TraceRow, series
+from llem.meters.window import health_summary
 from llem.testing.fakes import FakeClock
 
 

@@ -19,9 +19,8 @@ from llem.errors import StoreError
 from llem.metrics.catalogue import METRICS
 from llem.metrics.result import recompute
 from llem.metrics.verify import verify
-from llem.store.files import DIGEST, write_json
+from llem.store.files import DIGEST, dump, write_json
 from llem.store.models import SCHEMA_VERSION
-from llem.store.serial import dump
 from llem.store.store import Store
 
 

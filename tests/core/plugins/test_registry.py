@@ -12,8 +12,7 @@ from hypothesis import strategies as st
 
 from llem.errors import BrokenPlugin, MachineError, UnknownPlugin
 from llem.plugins import Reference, hookimpl
-from llem.plugins.discovery import discover
-from llem.plugins.registry import KNOWN_PACKAGES, Registry
+from llem.plugins.registry import KNOWN_PACKAGES, Registry, discover
 
 
 @pytest.fixture

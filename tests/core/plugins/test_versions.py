@@ -4,7 +4,7 @@ import sys
 from importlib import metadata
 from types import SimpleNamespace
 
-from llem.plugins.versions import installed_versions, torch_versions
+from llem.plugins.reference import installed_versions, torch_versions
 
 
 def test_only_what_is_installed_is_named():

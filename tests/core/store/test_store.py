@@ -11,8 +11,9 @@ import pytest
 
 from llem.errors import LlemError, MachineError, StoreError
 from llem.metrics.result import recompute
-from llem.store import files, migrations
-from llem.store.files import read_json, write_json
+from llem.store import documents, files
+from llem.store.documents import read_json
+from llem.store.files import write_json
 from llem.store.store import Store
 
 
@@ -172,11 +173,11 @@ def test_too_new_and_too_old_are_two_errors(store):
 def test_upgrades_go_step_by_step(monkeypatch):
     """Each step is applied in turn, and the version is that of the last."""
     steps = {v: (lambda data, v=v: {**data, "seen": [*data.get("seen", []), v]}) for v in (1, 2)}
-    monkeypatch.setattr(migrations, "STEPS", steps)
-    monkeypatch.setattr(migrations, "SCHEMA_VERSION", 3)
-    assert migrations.upgrade({"schema_version": 1}) == {"schema_version": 3, "seen": [1, 2]}
+    monkeypatch.setattr(documents, "STEPS", steps)
+    monkeypatch.setattr(documents, "SCHEMA_VERSION", 3)
+    assert documents.upgrade({"schema_version": 1}) == {"schema_version": 3, "seen": [1, 2]}
     with pytest.raises(StoreError, match="reads from 1"):
-        migrations.upgrade({"schema_version": 0})
+        documents.upgrade({"schema_version": 0})
 
 
 @pytest.mark.parametrize("failing", ["write", "fsync", "link"])

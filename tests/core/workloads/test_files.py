@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from llem.errors import ConfigError
 from llem.models.tokenizer import ByteTokenizer
+from llem.workloads.base import Uniform
 from llem.workloads.files import FileOptions, FileWorkload, parse_prompts
-from llem.workloads.lengths import Uniform
 
 
 class ChatBytes(ByteTokenizer):

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llem.workloads.lengths import Length, Lognormal, Uniform, sample
+from llem.workloads.base import Length, Lognormal, Uniform, sample
 
 seeds = st.integers(0, 2**32)
 uniforms = st.tuples(st.integers(1, 5000), st.integers(0, 5000)).map(lambda t: Uniform(low=t[0], high=t[0] + t[1]))

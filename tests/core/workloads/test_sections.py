@@ -9,8 +9,8 @@ import pytest
 from llem.backends.echo import EchoOptions
 from llem.config.converter import structure, unstructure
 from llem.errors import ConfigError
+from llem.workloads.base import Lognormal, Uniform
 from llem.workloads.files import BuiltinOptions, FileOptions
-from llem.workloads.lengths import Lognormal, Uniform
 from llem.workloads.synthetic import SyntheticOptions
 
 LOGNORMAL = {"kind": "lognormal", "mean": 200, "sigma": 0.5, "max": 900}

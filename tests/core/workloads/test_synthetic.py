@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llem.errors import ConfigError
-from llem.workloads.lengths import Lognormal, Uniform
+from llem.workloads.base import Lognormal, Uniform
 from llem.workloads.synthetic import FIRST_ID, SyntheticOptions, SyntheticWorkload
 
 lengths = st.one_of(

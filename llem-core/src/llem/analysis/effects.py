@@ -14,7 +14,7 @@ from llem.analysis.compare import Comparison, Side, compare
 from llem.errors import StoreError, nearest
 from llem.metrics.metric import Basis
 from llem.metrics.statistics import holm, log_interval, mean
-from llem.store.serial import canonical
+from llem.store.files import canonical
 
 __all__ = ["Effect", "Pair", "PairEffect", "Sample", "axis_effects", "find_axis", "pair_effects"]
 

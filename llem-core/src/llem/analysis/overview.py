@@ -8,9 +8,9 @@ from typing import Any
 import attrs
 
 from llem.metrics.metric import Basis
-from llem.store.files import corrupt, read_json
+from llem.store.documents import read_json
+from llem.store.files import corrupt, digest
 from llem.store.models import Quantity, Result
-from llem.store.serial import digest
 from llem.store.store import Store
 
 __all__ = ["Overview", "basis_of", "comparable", "latency_energy_curve", "overview_of", "overviews", "state_of"]

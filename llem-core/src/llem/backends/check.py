@@ -9,12 +9,20 @@ import attrs
 
 from llem.backends.base import Backend, Placement
 from llem.config.models import Experiment, Sampling
-from llem.errors import ConfigError, Problem
+from llem.errors import ConfigError, LlemError, MachineError, Problem
 from llem.findings import Finding, finding
 from llem.models.spec import ModelSpec
 from llem.plugins.registry import Registry
 
-__all__ = ["Refusal", "adapter_refusals", "check_backend", "check_placed", "refused", "sampling_refusals"]
+__all__ = [
+    "Refusal",
+    "adapter_refusals",
+    "check_backend",
+    "check_placed",
+    "files_failure",
+    "refused",
+    "sampling_refusals",
+]
 
 #: Parameter and what is wrong with it.
 Refusal = tuple[str, str]
@@ -99,3 +107,20 @@ def _check_stream(experiment: Experiment, registry: Registry) -> None:
 
 def _streams(backend: str, registry: Registry) -> bool:
     return registry.reference("backend", backend).capabilities.get("stream") == "supported"
+
+
+def files_failure(what: str, told: str, *, unreachable: bool) -> LlemError:
+    """The error for an OSError while a model's files were sought.
+
+    Args:
+        what: "model 'name'", say.
+        told: what the engine said, in one line.
+        unreachable: the files are somewhere that could not be reached, rather than missing.
+    """
+    if unreachable:
+        return MachineError(f"cannot fetch {what}: {told}", "check the network, or name a folder that holds the files")
+    return ConfigError(
+        f"cannot load {what}: {told}",
+        "check the name and the revision, log in where the model is gated, or name a folder with config.json "
+        "and weights",
+    )

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Literal
 
 import attrs
 
-__all__ = ["REACHES", "Coverage", "Parameter", "Reach", "reached_share"]
+__all__ = ["REACHES", "Coverage", "Inventory", "Parameter", "Reach", "reached_share"]
 
 Reach = Literal["typed", "derived", "extra", "fixed", "refused", "gone"]
 
@@ -66,3 +68,22 @@ def reached_share(parameters: Iterable[Parameter]) -> float:
     if not counted:
         return 1.0
     return sum(1 for parameter in counted if parameter.reach != "refused") / len(counted)
+
+
+@attrs.frozen
+class Inventory:
+    """Names of parameters, by the class or function that takes them, in one version of the engine."""
+
+    version: str
+    fields: Mapping[str, tuple[str, ...]]
+
+    @classmethod
+    def read(cls, path: Path) -> Inventory:
+        """From a file that `write` made."""
+        stored = json.loads(path.read_text(encoding="utf-8"))
+        return cls(stored["version"], {owner: tuple(names) for owner, names in stored["fields"].items()})
+
+    def write(self, path: Path) -> None:
+        """As JSON that `read` understands."""
+        text = json.dumps({"version": self.version, "fields": self.fields}, indent=1)
+        path.write_text(text + "\n", encoding="utf-8")

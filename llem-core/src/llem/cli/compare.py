@@ -38,7 +38,7 @@ def compare(folder: str, a: str, b: str, as_json: bool) -> None:
     if as_json:
         import attrs
 
-        from llem.store.serial import to_text
+        from llem.store.files import to_text
 
         click.echo(to_text([attrs.asdict(one) for one in view.rows]), nl=False)
         return

@@ -91,7 +91,7 @@ def run_many(ready: Ready, as_json: bool, quiet: bool, verbose: bool) -> None:
     from llem.progress.display import progress
     from llem.reports.tables import render_study
     from llem.reports.views import study_view
-    from llem.store.serial import dump
+    from llem.store.files import dump
     from llem.study.plan.study import study_document
     from llem.study.run.stopping import stop_on_interrupt
 
@@ -140,7 +140,7 @@ def _tell_left_out(study: Study) -> None:
 def show_result(result: Result, as_json: bool) -> None:
     """Print a Result on standard output."""
     from llem.reports.console import render_result
-    from llem.store.serial import dump
+    from llem.store.files import dump
 
     if as_json:
         click.echo(json_text(dump(result)))

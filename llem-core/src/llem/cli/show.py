@@ -115,7 +115,7 @@ def _json(results: Iterator[Result], *, single: bool) -> None:
     """One document, or a list of them written one by one: of ten thousand, only one is in memory."""
     from textwrap import indent
 
-    from llem.store.serial import dump, to_text
+    from llem.store.files import dump, to_text
 
     if single:
         [result] = results
@@ -135,7 +135,7 @@ def _time(store: Store, experiment: str | None, *, as_json: bool) -> None:
     if as_json:
         import attrs
 
-        from llem.store.serial import to_text
+        from llem.store.files import to_text
 
         click.echo(to_text(attrs.asdict(spent)), nl=False)
     else:
@@ -160,7 +160,7 @@ def _by_axis(
     if as_json:
         import attrs
 
-        from llem.store.serial import to_text
+        from llem.store.files import to_text
 
         click.echo(to_text([attrs.asdict(one) for one in found]), nl=False)
     elif not found:

@@ -25,7 +25,6 @@ def worker(order: str, lifeline: bool) -> None:
         guard()
 
     from llem.experiment.worker import work
-    from llem.log import to_stderr
     from llem.plugins.registry import registry
     from llem.protocol.events import Event, Started
     from llem.protocol.lines import kept, to_json
@@ -37,7 +36,7 @@ def worker(order: str, lifeline: bool) -> None:
     os.dup2(2, 1)
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(line_buffering=True)  # the log of a worker that is killed has its last lines
-    to_stderr()
+    _log_to_stderr()
     stop = threading.Event()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides what Ctrl-C means
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
@@ -55,3 +54,24 @@ def worker(order: str, lifeline: bool) -> None:
         emit(Started(pid=os.getpid()))
         outcome = work(WorkOrder.read(path), registry(), emit, stop, events_fd)
     raise SystemExit(0 if outcome == "done" else 1)
+
+
+def _log_to_stderr() -> None:
+    """Send llem's and other libraries' log lines to standard error, with UTC times."""
+    import logging
+    import sys
+
+    import structlog
+
+    processors: list[structlog.types.Processor] = [
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        structlog.processors.format_exc_info,
+        structlog.processors.KeyValueRenderer(key_order=["timestamp", "level", "event"]),
+    ]
+    structlog.configure(
+        processors=processors,
+        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+    )
+    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")

@@ -19,7 +19,7 @@ import attrs
 
 from llem.config.models import Experiment
 
-__all__ = ["EXECUTION", "NOT_EXECUTION", "THROUGH_MODEL", "experiment_id", "file_settings"]
+__all__ = ["EXECUTION", "NOT_EXECUTION", "THROUGH_MODEL", "experiment_id", "file_settings", "same", "unset"]
 
 #: Fields of Experiment that enter the id as they are; `gpus` enters as a number.
 EXECUTION = (
@@ -128,3 +128,13 @@ def _canonical(value: Any, path: str, contents: Mapping[str, str]) -> Any:
     if isinstance(value, float) and value.is_integer() and abs(value) <= _EXACT:
         return int(value)
     return value
+
+
+def same(one: Any, other: Any) -> bool:
+    """Equal; True and 1 are not, nor False and 0."""
+    return bool(one == other) and isinstance(one, bool) == isinstance(other, bool)
+
+
+def unset(section: Any, defaults: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of a section that have their default, as the change that leaves them out."""
+    return {name: None for name, default in defaults.items() if same(getattr(section, name), default)}

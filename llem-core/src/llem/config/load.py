@@ -10,8 +10,7 @@ import attrs
 
 from llem.config.converter import structure_all, unstructure
 from llem.config.layers import Layer, Leaf, Tree, leaves, overlay, plain
-from llem.config.models import DEFAULT_METERS, DEFAULT_WORKLOAD, PRESETS, Experiment
-from llem.config.sections import config_class, plugin_fields
+from llem.config.models import DEFAULT_METERS, DEFAULT_WORKLOAD, PRESETS, Experiment, config_class, plugin_fields
 from llem.config.text import parse_assignment, read_yaml
 from llem.config.words import got, renamed
 from llem.errors import BrokenPlugin, ConfigError, Problem, UnknownPlugin, nearest

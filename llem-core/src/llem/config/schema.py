@@ -12,8 +12,7 @@ import attrs
 
 from llem.config.converter import default_kind, default_of, kinds_of, settings, unstructure
 from llem.config.fields import Bounds
-from llem.config.models import DEFAULT_METERS, DEFAULT_WORKLOAD, Experiment
-from llem.config.sections import config_class
+from llem.config.models import DEFAULT_METERS, DEFAULT_WORKLOAD, Experiment, config_class
 from llem.config.words import quoted
 from llem.errors import BrokenPlugin
 from llem.plugins.registry import Kind, Registry

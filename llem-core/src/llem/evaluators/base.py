@@ -1,4 +1,6 @@
-"""What an evaluator implements: quality of the very configuration that was measured."""
+"""What an evaluator implements: quality of the very configuration that was measured; and what is checked of it before
+anything loads.
+"""
 
 from __future__ import annotations
 
@@ -10,10 +12,12 @@ import attrs
 
 from llem.backends.base import Engine
 from llem.config.models import Experiment, Quality
+from llem.errors import ConfigError, Problem
 from llem.models.spec import ModelSpec
 from llem.models.tokenizer import Tokenizer
+from llem.plugins.registry import Registry
 
-__all__ = ["Context", "Evaluator", "Item", "Score"]
+__all__ = ["Context", "Evaluator", "Item", "Score", "check_quality"]
 
 
 @attrs.frozen
@@ -103,3 +107,32 @@ class Evaluator(ABC):
     def describe(self) -> Mapping[str, Any]:
         """What to record beside the scores: versions, number of shots, data hashes; JSON values only."""
         return {}
+
+
+def check_quality(experiment: Experiment, model: ModelSpec, registry: Registry, *, unmet: bool = False) -> None:
+    """Ask the evaluator of an experiment that has one.
+
+    Args:
+        unmet: leave it out where what the evaluator needs is not installed, as for a plan.
+
+    Raises:
+        ConfigError: random weights that are not forced, a backend that lacks a capability, or as `Evaluator.check`.
+        UnknownPlugin, BrokenPlugin: no such evaluator, or it does not import.
+        MachineError: what it needs is not installed.
+    """
+    wanted: Quality = experiment.quality
+    if model.weights == "random" and not wanted.force:
+        hint = "use a real model, leave quality out, or set `quality.force: true` to try it out"
+        raise _refusal(Problem("quality", f"the weights of {model.name} are random, so its answers mean nothing", hint))
+    if unmet and registry.reference("evaluator", wanted.evaluator).missing():
+        return
+    evaluator: Evaluator = registry.load("evaluator", wanted.evaluator)(wanted)
+    known = registry.reference("backend", experiment.backend).capabilities
+    if lacking := [name for name in evaluator.needs() if known.get(name) != "supported"]:
+        about = f"these tasks need {' and '.join(lacking)}, which the {experiment.backend} backend does not support"
+        raise _refusal(Problem("quality.tasks", about, "choose other tasks, or another backend"))
+    evaluator.check(experiment, model)
+
+
+def _refusal(problem: Problem) -> ConfigError:
+    return ConfigError("quality cannot be evaluated", problems=(problem,))

@@ -18,9 +18,8 @@ import attrs
 from llem.backends.base import Completion, Request
 from llem.config.models import OfflineLoad
 from llem.errors import LlemError
-from llem.experiment.session import Session
+from llem.experiment.session import Measured, Session, Work
 from llem.experiment.trial import LEAD_S, digest, finish, traced
-from llem.experiment.work import Measured, Work
 from llem.store.models import RequestRow
 
 __all__ = ["Batch", "Batches"]

@@ -1,11 +1,12 @@
-"""Facts stored with each result: the machine, its GPUs, the versions that matter. No secrets, no variables."""
+"""The machine of a result: facts stored with it (no secrets, no variables), and who else computes on its GPUs."""
 
 from __future__ import annotations
 
 import importlib.metadata
 import json
+import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import attrs
@@ -13,10 +14,10 @@ import attrs
 from llem import __version__
 from llem.devices.host import probe_host, told_container
 from llem.devices.nvml import Nvml
-from llem.plugins.discovery import LoadFailure
-from llem.plugins.registry import Registry
+from llem.plugins.reference import installed_versions
+from llem.plugins.registry import LoadFailure, Registry
 
-__all__ = ["environment_facts"]
+__all__ = ["Tenants", "environment_facts"]
 
 #: The name at the beginning of a requirement, which extras, versions and markers follow.
 NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?")
@@ -59,10 +60,30 @@ def _versions(distributions: Mapping[str, str]) -> dict[str, str]:
         except importlib.metadata.PackageNotFoundError:  # run from its source, without having been installed
             continue
         names |= {match[0] for requirement in requirements if (match := NAME.match(requirement))}
-    found = {}
-    for name in sorted(names):
-        try:
-            found[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return found
+    return installed_versions(sorted(names))
+
+
+class Tenants:
+    """Tells strangers on the GPUs from ourselves without relying on process ids being ours to see.
+
+    In a container NVML shows the host's process ids, so "mine" is what appeared while the engine loaded, and this
+    process, which a program that calls llem may have used on the GPU before.
+    """
+
+    def __init__(self, pids: Callable[[], set[int]]) -> None:
+        self._pids = pids
+        self._before = pids()
+        self._own = {os.getpid()}
+
+    @classmethod
+    def on(cls, nvml: Nvml, uuids: Sequence[str]) -> Tenants:
+        """Watch these GPUs."""
+        return cls(lambda: {pid for uuid in uuids for pid in nvml.compute_pids(uuid)})
+
+    def engine_loaded(self, pids: Iterable[int] = ()) -> None:
+        """What is there now and was not before is the engine; and what it says are its own, however long they ran."""
+        self._own |= (self._pids() - self._before) | set(pids)
+
+    def strangers(self) -> tuple[int, ...]:
+        """Process ids on the GPUs that are not the engine's."""
+        return tuple(sorted(self._pids() - self._own))

@@ -9,11 +9,10 @@ from collections.abc import Collection, Sequence
 from llem.config.converter import unstructure
 from llem.errors import ExperimentFailed
 from llem.evaluators.base import Context, Evaluator
-from llem.experiment.engine_process import EngineProcess
-from llem.experiment.session import Session
+from llem.experiment.session import EngineProcess, Session
 from llem.experiment.trial import LEAD_S
 from llem.meters.base import EnergyReading
-from llem.protocol.outcome import failure
+from llem.protocol.order import failure
 from llem.store.evaluations import Evaluation, evaluation_key, read_evaluation, terms_of, write_evaluation
 
 __all__ = ["quality"]

@@ -1,27 +1,39 @@
-"""What the steps of one experiment share: filled in from step to step, held in one place."""
+"""What the steps share: an engine process, each of its experiments, and the work that goes with its load; filled in
+from step to step.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+import asyncio
+import functools
+import threading
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, TypeAlias
 
 import attrs
 
-from llem.backends.base import Backend, Engine, Request
+from llem.backends.base import Backend, Engine, Placement, Request
 from llem.config.models import Experiment
-from llem.errors import LlemError
-from llem.experiment.engine_process import EngineProcess
+from llem.devices.locks import Lock
+from llem.devices.nvml import Nvml
+from llem.errors import ExperimentFailed, LlemError
+from llem.experiment.environment import Tenants
 from llem.experiment.instruments import Instruments
-from llem.experiment.tenants import Tenants
-from llem.experiment.work import Work
+from llem.experiment.serving.window import Probe
 from llem.findings import Finding
+from llem.meters.trace import TraceRow
+from llem.models.resolve import resolve_model
 from llem.models.spec import ModelSpec
+from llem.models.tokenizer import Tokenizer, load_tokenizer
+from llem.plugins.registry import Registry
+from llem.protocol.events import Emit, Phase
 from llem.protocol.order import WorkOrder
-from llem.store.models import Trial
+from llem.store.models import BaselineReading, RequestRow, Trial
 from llem.store.store import Store
 from llem.workloads.base import Workload
 
-__all__ = ["Session"]
+__all__ = ["EngineProcess", "Measured", "Session", "Work"]
 
 
 @attrs.define(eq=False)
@@ -122,3 +134,101 @@ class Session:
             "workload": dict(self.workload.describe()) if self.workload else {},
             **(self.work.facts() if self.work else {}),
         }
+
+
+#: A trial, the trace of its meters, and its requests.
+Measured: TypeAlias = tuple[Trial, Sequence[TraceRow], Sequence[RequestRow]]
+
+
+class Work(ABC):
+    """Runs the requests of one experiment in one engine process, from the warm-up to the last trial."""
+
+    @abstractmethod
+    def warm_up(self) -> None:
+        """A fixed amount of work, so that two configurations are warmed alike; what calibration needs is timed."""
+
+    @abstractmethod
+    def calibrate(self) -> Mapping[str, Any]:
+        """Settle what a trial is, the same for all of them; figures for the event `calibrated`."""
+
+    def settle(self) -> None:
+        """Before a trial, after another experiment had the engine: bring it back to this one's work. Does nothing where
+        a trial begins with more than enough of the work before its window."""
+        return None
+
+    @property
+    def settle_s(self) -> float:
+        """How long that should take, in seconds."""
+        return 0.0
+
+    @abstractmethod
+    def trial(self, index: int) -> Measured:
+        """Measure one window. Everything that can be made ready is ready before it opens."""
+
+    @property
+    @abstractmethod
+    def trial_s(self) -> float:
+        """How long a trial should take, in seconds."""
+
+    def facts(self) -> Mapping[str, Any]:
+        """What was found out on the way and belongs to the engine's document; JSON values only."""
+        return {}
+
+
+@attrs.define(eq=False)
+class EngineProcess:
+    """Given at the start: order, placement, registry, store, emit, stop. The rest is filled in by the step that its
+    comment names.
+    """
+
+    order: WorkOrder
+    placement: Placement
+    registry: Registry
+    store: Store
+    emit: Emit
+    stop: threading.Event
+    events_fd: int | None = None
+    locks: Iterable[Lock] = ()  # of GPUs, where the launcher holds none
+    findings: list[Finding] = attrs.field(factory=list)
+    nvml: Nvml | None = None  # open_instruments
+    instruments: Instruments | None = None  # open_instruments
+    tenants: Tenants | None = None  # open_instruments
+    engine: Engine | None = None  # load
+    load_s: float | None = None  # load
+    baseline: tuple[BaselineReading, list[TraceRow]] | None = None  # baseline_before
+    environment: str | None = None  # record: hash of the stored environment
+    current: str | None = None  # the experiment whose turn it is
+    probes: list[tuple[object, Probe]] = attrs.field(factory=list)  # warm-up: what was probed, and what was found
+    first_c: dict[str, int] | None = None  # pause: temperature of each GPU when the first trial began
+    # a model's files and its tokenizer are read once for all experiments
+    model: Callable[..., ModelSpec] = attrs.field(init=False, factory=lambda: functools.cache(resolve_model))
+    tokenizer: Callable[..., Tokenizer | None] = attrs.field(
+        init=False, factory=lambda: functools.cache(load_tokenizer)
+    )
+    _runner: asyncio.Runner | None = attrs.field(init=False, default=None)
+
+    @property
+    def runner(self) -> asyncio.Runner:
+        """The owner of the one event loop of serving loads, which lives as long as the engine."""
+        if self._runner is None:
+            self._runner = asyncio.Runner()
+        return self._runner
+
+    def phase(self, name: str, seconds: float | None = None, **more: Any) -> None:
+        """Tell which phase begins and how long it should take."""
+        self.emit(Phase(phase=name, seconds=seconds, **more))
+
+    def check_stop(self) -> None:
+        """Raise ExperimentFailed (interrupted) once the worker is to stop."""
+        if self.stop.is_set():
+            raise ExperimentFailed("stopped by the user", "go on with `--resume`", code="interrupted")
+
+    def rest(self, seconds: float) -> None:
+        """Do nothing, and wake at once when the worker is to stop."""
+        self.stop.wait(seconds)
+        self.check_stop()
+
+    def holdings(self) -> Iterable[Any]:
+        """What has to be closed, in the order of opening; close it in reverse: the engine first, then its loop."""
+        held = (self.nvml, self.instruments, self._runner, self.engine)
+        return [one for one in held if one is not None]

@@ -14,7 +14,8 @@ from typing import Any
 from llem.errors import MachineError
 from llem.experiment.session import Session
 from llem.findings import Finding, finding
-from llem.meters.trace import TraceRow, health_summary
+from llem.meters.trace import TraceRow
+from llem.meters.window import health_summary
 from llem.store.models import Trial
 
 __all__ = ["LEAD_S", "digest", "finish", "traced"]

@@ -12,15 +12,13 @@ import attrs
 
 from llem.config.load import stored_experiment
 from llem.errors import LlemError
-from llem.experiment.engine_process import EngineProcess
 from llem.experiment.placement import hold, place, restrict
 from llem.experiment.procedure import AFTER, BEFORE, check, let_go, record, trial
-from llem.experiment.session import Session
+from llem.experiment.session import EngineProcess, Session
 from llem.metrics.energies import is_narrow
 from llem.plugins.registry import Registry
 from llem.protocol.events import Emit, Ended, Failure, Warned
-from llem.protocol.order import WorkOrder
-from llem.protocol.outcome import AFTER_PHASES, Outcomes, after_finding, failure
+from llem.protocol.order import AFTER_PHASES, Outcomes, WorkOrder, after_finding, failure
 from llem.store.store import Store
 
 __all__ = ["open_sessions", "work"]
@@ -108,19 +106,20 @@ class _Shift:
             self.measured = True
             begun = [session for session in checked if session.begun]
             for phase in AFTER:
-                self._after(phase, lead, begun)
+                if concerned := [one for one in begun if AFTER_PHASES[phase].concerns(one.experiment)]:
+                    self._after(phase, lead, concerned)
 
-    def _after(self, phase: str, lead: Session, begun: Sequence[Session]) -> None:
+    def _after(self, phase: str, lead: Session, concerned: Sequence[Session]) -> None:
         """One step of `AFTER`; that it failed is told with every experiment that it was for.
 
         Raises ExperimentFailed (interrupted).
         """
         try:
-            AFTER[phase](lead, begun)
+            AFTER[phase](lead, concerned)
         except Exception as error:  # a meter or an engine may raise anything
             found = after_finding(phase, _no_stop(error).message, lead.order.process)
             lead.process.emit(Warned(message=found.message))
-            for one in filter(lambda one: AFTER_PHASES[phase].concerns(one.experiment), begun):
+            for one in concerned:
                 one.store.add_engine_finding(one.id, lead.order.process, found)
 
     def _check(self, session: Session) -> bool:

@@ -11,8 +11,7 @@ from typing import Any, ClassVar
 import attrs
 
 from llem.config.converter import structure
-from llem.config.models import Experiment
-from llem.config.sections import config_class
+from llem.config.models import Experiment, config_class
 from llem.config.user import named_user_config
 from llem.errors import ConfigError, Problem, UnknownPlugin
 from llem.plugins.registry import Registry

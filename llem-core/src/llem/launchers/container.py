@@ -20,8 +20,8 @@ from llem.config.models import Experiment
 from llem.errors import ConfigError, MachineError, Problem
 from llem.experiment.placement import place
 from llem.launchers.base import Launcher
-from llem.launchers.child import Child
 from llem.launchers.options import ApptainerOptions, DockerOptions
+from llem.launchers.process import Child
 from llem.models.resolve import resolve_model
 from llem.models.spec import ModelSpec
 from llem.plugins.registry import registry

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import signal
+import subprocess
 import sys
 import threading
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from llem.launchers.base import Launcher
-from llem.launchers.child import Child
 from llem.protocol.events import Emit
+from llem.protocol.lines import from_json
 
-__all__ = ["ProcessLauncher"]
+__all__ = ["Child", "ProcessLauncher"]
 
 
 class ProcessLauncher(Launcher):
@@ -35,3 +40,83 @@ class ProcessLauncher(Launcher):
     def kill(self) -> None:
         """SIGKILL to the worker's process group."""
         self._child.kill()
+
+
+#: How long a killed process may take to be gone.
+GRACE_S = 10.0
+#: How often the watching thread looks whether the process is still there.
+WATCH_S = 1.0
+
+
+class Child:
+    """One process, run once. Its standard input is a pipe that nobody writes to; it ends when this process does."""
+
+    def __init__(self) -> None:
+        self._process: subprocess.Popen[bytes] | None = None
+        self._killed = False
+
+    def run(
+        self,
+        command: Sequence[str],
+        log: Path,
+        emit: Emit,
+        stop: threading.Event,
+        *,
+        environ: Mapping[str, str] | None = None,
+    ) -> int:
+        """Run it to its end, passing on its events; what it writes elsewhere goes to the log. Its exit status.
+
+        When `stop` is set it gets SIGTERM.
+
+        Raises MachineError (event_unknown) for a line that is no event; the process is ended then.
+        """
+        with log.open("ab") as written:
+            process = self._process = subprocess.Popen(
+                command,
+                env=None if environ is None else dict(environ),
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=written,
+                start_new_session=True,
+            )
+        if self._killed:  # before it was there
+            _kill_group(process)
+        threading.Thread(target=_stop_when_told, args=(process, stop), daemon=True).start()
+        try:
+            assert process.stdout is not None
+            for line in process.stdout:  # blocks: the parent sleeps while the worker measures
+                if line.endswith(b"\n"):  # else its writer was killed within it
+                    emit(from_json(line, log))
+            return process.wait()
+        finally:
+            self._process = None
+            _end_group(process)
+
+    def kill(self) -> None:
+        """SIGKILL to its process group, at once or as soon as it is there."""
+        self._killed = True
+        if (process := self._process) is not None:
+            _kill_group(process)
+
+
+def _stop_when_told(process: subprocess.Popen[bytes], stop: threading.Event) -> None:
+    while not stop.wait(WATCH_S):
+        if process.poll() is not None:  # without this the thread would outlive the process
+            return
+    if process.poll() is None:
+        with contextlib.suppress(ProcessLookupError):
+            process.send_signal(signal.SIGTERM)
+
+
+def _end_group(process: subprocess.Popen[bytes]) -> None:
+    """What is left of the group is killed."""
+    for pipe in (process.stdout, process.stdin):
+        if pipe is not None:
+            pipe.close()
+    _kill_group(process)
+    process.wait(timeout=GRACE_S)
+
+
+def _kill_group(process: subprocess.Popen[bytes]) -> None:
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(process.pid, signal.SIGKILL)

@@ -1,4 +1,4 @@
-"""The arithmetic of a window: from ticks and samples to joules with an error budget. Pure.
+"""The arithmetic of a window: from ticks and samples to joules with an error budget; and how GPUs fared in it. Pure.
 
 A counter is known at its ticks only (every 100 ms on Hopper). A window's edges are read off by linear interpolation
 between the ticks around them; what may then still be wrong is bounded from what was seen:
@@ -19,15 +19,18 @@ import bisect
 import itertools
 import math
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import attrs
 
+from llem.devices.nvml import THROTTLE_BITS
 from llem.meters.base import Domain, EnergyReading, ErrorBudget
-from llem.meters.trace import TraceRow, series
+from llem.meters.trace import ReadingName, TraceRow, series
 
-__all__ = ["Ticks", "counter_energy", "energy_readings", "power_energy"]
+__all__ = ["Ticks", "counter_energy", "energy_readings", "health_summary", "power_energy"]
 
+HEALTH_READINGS: tuple[ReadingName, ...] = ("temperature_c", "throttle_bits", "utilisation_percent", "sm_clock_mhz")
 #: Delays of NVIDIA's power sensors were 23 to 311 ms on H100 (Yang et al., table of results).
 SENSOR_DELAY_S = 0.32
 DELAY_STEPS = 16
@@ -241,3 +244,31 @@ def _counter_fault(rows: Sequence[TraceRow], t0_ns: int, t1_ns: int, period_s: f
     if not rows or t1_ns - rows[-1].t_ns > patience_ns:
         return "counter_stuck"
     return None
+
+
+def health_summary(rows: Sequence[TraceRow], t0_ns: int, t1_ns: int) -> Mapping[str, dict[str, Any]]:
+    """Per GPU domain: temperature, clock, utilisation and throttle reasons seen within the window.
+
+    `throttle` is each reason that was seen to the share of the `throttle_readings` that had it, in (0, 1]. Nothing is
+    said of what no reading told.
+    """
+    found: dict[str, dict[str, list[float]]] = {}
+    for row in rows:
+        if row.reading in HEALTH_READINGS and t0_ns <= row.t_ns <= t1_ns:
+            found.setdefault(row.domain, {}).setdefault(row.reading, []).append(row.value)
+    return {domain: _summary(values) for domain, values in sorted(found.items())}
+
+
+def _summary(values: Mapping[str, Sequence[float]]) -> dict[str, Any]:
+    summary: dict[str, Any] = {}
+    if temperature := values.get("temperature_c"):
+        summary["temperature_c"] = {"first": temperature[0], "last": temperature[-1], "max": max(temperature)}
+    if clock := values.get("sm_clock_mhz"):
+        summary["sm_clock_mhz"] = {"mean": sum(clock) / len(clock), "min": min(clock)}
+    if busy := values.get("utilisation_percent"):
+        summary["utilisation_percent"] = {"mean": sum(busy) / len(busy)}
+    if masks := [int(mask) for mask in values.get("throttle_bits", ())]:
+        counts = {name: sum(bool(mask & bit) for mask in masks) for bit, name in THROTTLE_BITS.items()}
+        summary["throttle"] = {name: count / len(masks) for name, count in counts.items() if count}
+        summary["throttle_readings"] = len(masks)
+    return summary

@@ -13,9 +13,9 @@ from llem.errors import StoreError, nearest
 from llem.metrics.energies import net
 from llem.metrics.flow import requests_within
 from llem.metrics.latency import latency_metrics
-from llem.metrics.metric import Measured, Metric, Place, alike, greatest
+from llem.metrics.metric import Measured, Metric, Place, alike, mean_over_trials
 from llem.metrics.serving import serving_metrics
-from llem.metrics.statistics import Value
+from llem.metrics.statistics import Value, exact
 from llem.metrics.work import Ceiling, Work
 from llem.store.models import Quantity, Trial
 
@@ -222,6 +222,15 @@ def _peak_memory(measured: Measured) -> list[Value]:
     return [Value(None if peak is None else float(peak), reason=reason or "not_supported") for peak, reason in peaks]
 
 
+def _greatest(measured: Measured, metric: Metric) -> Quantity:
+    """The greatest of all trials."""
+    values = metric.each(measured)
+    known = [value.value for value in values if value.value is not None]
+    if not known or len(known) < len(values):
+        return mean_over_trials(measured, metric)  # which says why there is none
+    return exact(max(known), metric.unit, len(known))
+
+
 def _hardware() -> Iterator[Metric]:
     yield Metric(
         "mfu", "", "share of peak FLOP/s", "higher", "hardware",
@@ -243,7 +252,7 @@ def _hardware() -> Iterator[Metric]:
     yield Metric(
         "peak_memory_bytes", "B", "peak memory", "lower", "hardware",
         "The greatest peak of all trials: what must fit. `memory_covers` of a trial says of what.",
-        each=_peak_memory, over=greatest, shown=("result",),
+        each=_peak_memory, over=_greatest, shown=("result",),
     )  # fmt: skip
 
 

@@ -24,7 +24,7 @@ from llem.metrics.percentiles import PERCENTILES, Blocks, family, of_trial
 from llem.metrics.statistics import Value
 from llem.store.models import Quantity, RequestRow
 
-__all__ = ["BLOCKS", "latency_metrics", "request_latencies", "unserved"]
+__all__ = ["BLOCKS", "latency_metrics", "request_latencies"]
 
 #: Runs of consecutive requests per window; where there are fewer requests, each is its own.
 BLOCKS = 20
@@ -72,7 +72,7 @@ def latency_metrics() -> Iterator[Metric]:
     yield from _latency(
         "queued", "time in the queue", "queued",
         "Time that a request waited in the engine's queue, by the word of the engine. Few engines tell it.",
-        serving=lambda flow: _blocks(_queued(flow)), why=lambda _: "not_supported", lacks=unserved,
+        serving=lambda flow: _blocks(_queued(flow)), why=lambda _: "not_supported",
         quantiles=(0.99,), group="serving",
     )  # fmt: skip
 
@@ -86,7 +86,6 @@ def _latency(
     serving: Callable[[Flow], Blocks],
     why: Reason,
     offline: Callable[[RequestRow], list[float]] = lambda _: [],
-    lacks: Callable[[Measured], str | None] = lambda _: None,
     quantiles: Sequence[float] = PERCENTILES,
     group: str = "latency",
     shown: tuple[Place, ...] = (),
@@ -125,20 +124,12 @@ def _latency(
             doc,
             each=lambda measured: [Value(of_trial(trial, q), reason=why(measured)) for trial in measured.once(blocks)],
             over=lambda measured, _: measured.once(found)[q],
-            lacks=lacks,
             shown=places,
             heading=short if q is None else f"{short} {part}",
             part=(label, part),
         )
 
     yield from map(row, (None, *quantiles))
-
-
-def unserved(measured: Measured) -> str | None:
-    """Why there is nothing of a serving load; None where there is."""
-    if measured.served:
-        return None
-    return "no_trials" if measured.setup.serving else "offline_load"
 
 
 def _token_times(measured: Measured) -> str:

@@ -2,23 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import attrs
 
+from llem.devices.peaks import peak_of
 from llem.metrics.energies import Headline, gross, headline, trusted
 from llem.metrics.flow import Flow, flow_of
-from llem.metrics.setup import Setup, setup_of
 from llem.metrics.statistics import Value, absent, exact, quantity
-from llem.metrics.work import Work, serving_work, window_work
+from llem.metrics.work import Ceiling, Work, serving_work, window_work
+from llem.models.spec import Architecture
 from llem.store.models import BaselineReading, Quantity, RequestRow, Trial
 
 if TYPE_CHECKING:
     from llem.store.store import Store
 
-__all__ = ["Basis", "Direction", "Measured", "Metric", "Place", "alike", "greatest", "mean_over_trials"]
+__all__ = [
+    "Basis",
+    "Direction",
+    "Measured",
+    "Metric",
+    "Place",
+    "Setup",
+    "alike",
+    "mean_over_trials",
+    "setup_of",
+]
 
 T = TypeVar("T")
 Direction = Literal["lower", "higher"]
@@ -69,6 +80,11 @@ class Measured:
     def served(self) -> bool:
         """Whether the trials are of a serving load."""
         return any(trial.serving is not None for trial in self.trials)
+
+    @property
+    def unserved(self) -> str | None:
+        """Why there is nothing of a serving load; None where there is."""
+        return None if self.served else "no_trials" if self.setup.serving else "offline_load"
 
     @cached_property
     def flows(self) -> list[Flow | None]:
@@ -127,15 +143,6 @@ def alike(measured: Measured, metric: Metric) -> Quantity:
     return mean_over_trials(measured, metric) if only is None else exact(only, metric.unit, len(measured.trials))
 
 
-def greatest(measured: Measured, metric: Metric) -> Quantity:
-    """The greatest of all trials."""
-    values = metric.each(measured)
-    known = [value.value for value in values if value.value is not None]
-    if not known or len(known) < len(values):
-        return mean_over_trials(measured, metric)  # which says why there is none
-    return exact(max(known), metric.unit, len(known))
-
-
 @attrs.frozen
 class Metric:
     """One row of the catalogue: all that is said of a metric, said once.
@@ -150,6 +157,7 @@ class Metric:
         each: a value per trial, in their order; nothing for a metric that trials do not have by themselves.
         over: from all trials to one quantity.
         lacks: why the experiment as a whole has no value, as a code of `llem.findings.REASONS`; None where it may.
+            Of the group "serving" it is asked for serving loads alone.
         scoped: whether it is an energy, which carries scope and kind.
         shown: where it is shown by default.
         heading: of its column in a table, with the unit; `label` where it is empty.
@@ -174,16 +182,19 @@ class Metric:
 
     def of(self, measured: Measured) -> Quantity:
         """The metric of one experiment, with its interval or the reason why there is none."""
-        reason = self.lacks(measured)
+        reason = self._lacks(measured)
         return self.over(measured, self) if reason is None else absent(self.unit, reason)
 
     def per_trial(self, measured: Measured) -> list[float] | None:
         """One value per trial; None where a trial has none, or trials do not have it by themselves."""
-        if self.lacks(measured) is not None:
+        if self._lacks(measured) is not None:
             return None
         values = [value.value for value in self.each(measured)]
         known = [value for value in values if value is not None]
         return known if known and len(known) == len(values) else None
+
+    def _lacks(self, measured: Measured) -> str | None:
+        return (measured.unserved if self.group == "serving" else None) or self.lacks(measured)
 
     def labels(self, measured: Measured) -> dict[str, str]:
         """`scope` and `kind`, of an energy."""
@@ -193,3 +204,96 @@ class Metric:
     @property
     def lower_is_better(self) -> bool:
         return self.direction == "lower"
+
+
+@attrs.frozen
+class Setup:
+    """Facts of one experiment.
+
+    Attributes:
+        config: the resolved configuration.
+        device: "cpu" or "cuda"; "" when no engine was loaded.
+        architecture: sizes of the loaded model, or None.
+        ceiling: peak rates of all GPUs together, or None with `ceiling_reason`.
+        power_limits: watts that may flow at most, by domain, where known.
+        probes: what the capacity probe of each engine process found, where there was one.
+    """
+
+    config: Mapping[str, Any]
+    device: str
+    architecture: Architecture | None
+    ceiling: Ceiling | None
+    ceiling_reason: str | None
+    power_limits: Mapping[str, float]
+    probes: tuple[Mapping[str, float], ...] = ()
+
+    @property
+    def preset(self) -> str:
+        return str(self.config.get("preset", ""))
+
+    @property
+    def processes(self) -> int:
+        return int(self.config.get("processes", 1))
+
+    @property
+    def trials(self) -> int:
+        """Trials that were asked for at least."""
+        return int(self.config.get("trials", 1))
+
+    @property
+    def serving(self) -> bool:
+        """Whether requests arrive by themselves: a closed or an open load."""
+        return bool(self.config.get("load", {}).get("kind", "offline") != "offline")
+
+    @property
+    def token_times(self) -> bool:
+        """Whether an offline load was slowed to time its tokens; a serving load streams them anyway."""
+        return bool(self.config.get("token_times", False)) and not self.serving
+
+    @property
+    def target_half_width(self) -> float:
+        return float(self.config.get("target_half_width", 0.01))
+
+    @property
+    def exact_output(self) -> bool:
+        """Whether every request must yield exactly the tokens that were asked for."""
+        return bool(self.config.get("sampling", {}).get("ignore_eos", True))
+
+
+def _dtype(config: Mapping[str, Any], effective: Mapping[str, Any]) -> str:
+    """The number format of the matrix products: what the engine says, else what was asked for."""
+    dtype = str(effective.get("dtype") or config.get("dtype", "")).removeprefix("torch.")
+    if dtype == "float32" and effective.get("float32_matmul_precision") in ("high", "medium"):
+        return "tfloat32"
+    return dtype
+
+
+def _ceiling(engine: Mapping[str, Any], dtype: str) -> tuple[Ceiling | None, str | None]:
+    device = engine.get("device", {})
+    names = device.get("names", [])
+    if device.get("device") != "cuda" or not names:
+        return None, "no_gpu"
+    peaks = [peak_of(name or "") for name in names]
+    peak = peaks[0] if all(one == peaks[0] for one in peaks) else None
+    ceiling = None if peak is None else Ceiling.of(peak, dtype, len(names))
+    return ceiling, None if ceiling else "peak_unknown"
+
+
+def setup_of(experiment: Mapping[str, Any], engines: Sequence[Mapping[str, Any]]) -> Setup:
+    """Facts from experiment.json and the engine-<process>.json that exist."""
+    config = experiment["config"]
+    engine: Mapping[str, Any] = engines[0] if engines else {}
+    known = engine.get("architecture")
+    ceiling, reason = _ceiling(engine, _dtype(config, engine.get("effective", {})))
+    if ceiling and len({tuple(sorted(map(str, e.get("device", {}).get("names", ())))) for e in engines}) > 1:
+        ceiling, reason = None, "several_kinds"
+    limits = {d["name"]: d["power_limit_w"] for e in engines for d in e.get("domains", ()) if d.get("power_limit_w")}
+    return Setup(
+        config=config,
+        device=engine.get("device", {}).get("device", ""),
+        architecture=Architecture(**known) if known else None,
+        ceiling=ceiling,
+        ceiling_reason=reason,
+        power_limits=limits,
+        probes=tuple(engine["probe"] for engine in engines if engine.get("probe")),
+    )

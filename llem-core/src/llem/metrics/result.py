@@ -1,25 +1,32 @@
-"""One Result from what is stored of one experiment. Pure and deterministic: the same input gives the same bits."""
+"""One Result from what is stored of one experiment. Pure and deterministic: the same input gives the same bits.
+
+Also its quality, from the scores that are stored, and whether all its trials ran on the same boards. They need not: a
+study goes on elsewhere, a cluster has many. GPUs are told apart by UUID. Experiments without one are told apart by the
+stored environment: the machine's processor, memory and system, and the software that was measured. Two machines of one
+build and state look alike there.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+import attrs
+
 from llem.config.models import least_trials
-from llem.findings import Finding
+from llem.evaluators.base import Score
+from llem.findings import Finding, finding
 from llem.meters.trace import TraceRow
-from llem.metrics.boards import several_boards
 from llem.metrics.catalogue import compute_metrics
 from llem.metrics.checks.trials import check_all, merge
-from llem.metrics.energies import domain_metrics, trusted
-from llem.metrics.metric import Measured
-from llem.metrics.quality import quality_findings, quality_metrics
-from llem.metrics.setup import Setup, setup_of
-from llem.store.evaluations import Evaluation, evaluations
-from llem.store.models import BaselineReading, RequestRow, Result, Trial
+from llem.metrics.energies import Headline, domain_metrics, headline, token_energy, trusted
+from llem.metrics.metric import Measured, Setup, setup_of
+from llem.metrics.statistics import absent, mean
+from llem.store.evaluations import Evaluation, evaluations, terms_of
+from llem.store.models import BaselineReading, Quantity, RequestRow, Result, Trial
 from llem.store.store import Store
 
-__all__ = ["compute_result", "recompute"]
+__all__ = ["Place", "compute_result", "place_of", "quality_findings", "quality_metrics", "recompute", "several_boards"]
 
 PUBLISHABLE_TRIALS = 5
 
@@ -111,3 +118,117 @@ def recompute(store: Store, experiment_id: str) -> Result:
         {trial.index: store.trace(experiment_id, trial.index) for trial in trials},
         evaluations(store, experiment_id),
     )
+
+
+#: Standard errors on either side that hold 95 % of a normal distribution.
+Z_95 = 1.959963984540054
+
+
+def quality_metrics(config: Mapping[str, Any], evaluations: Sequence[Evaluation]) -> dict[str, Quantity]:
+    """`quality.<task>` for every task that is asked for, and `quality.<task>.<metric>` for its further scores.
+
+    The interval is the score and 1.96 of its standard errors over the task's items: it says how another draw of items
+    would score, and nothing of differences between engine processes. None where no score of a task is stored in the
+    terms that are asked for.
+    """
+    wanted = config.get("quality")
+    if wanted is None:
+        return {}
+    known = {
+        one.task: one.scores
+        for one in evaluations
+        if one.evaluator == wanted["evaluator"] and one.terms == terms_of(wanted)
+    }
+    return {name: one for task in wanted["tasks"] for name, one in _of_task(task, known.get(task, ()))}
+
+
+def _of_task(task: str, scores: Sequence[Score]) -> Iterator[tuple[str, Quantity]]:
+    if not scores:
+        yield f"quality.{task}", absent("", "not_evaluated")
+    for number, score in enumerate(scores):
+        within = task if score.task == task else f"{task}.{score.task}"
+        yield f"quality.{task}" if number == 0 else f"quality.{within}.{score.metric}", _quantity(score)
+
+
+def _quantity(score: Score) -> Quantity:
+    if score.stderr is None:
+        return Quantity(score.value, "", n=score.n, method="items")
+    half = Z_95 * score.stderr
+    return Quantity(score.value, "", score.value - half, score.value + half, 0.95, score.n, "items")
+
+
+def quality_findings(experiment: Mapping[str, Any], metrics: Mapping[str, Quantity]) -> list[Finding]:
+    """That scores are of random weights."""
+    scored = [name for name, one in metrics.items() if name.startswith("quality.") and one.value is not None]
+    if not scored or experiment["model"]["weights"] != "random":
+        return []
+    message = "quality was evaluated of random weights, and says nothing about any model"
+    return [finding("quality_random_weights", message)]
+
+
+#: `GPU-1234abcd`: enough of a UUID to tell boards apart on a screen.
+SHOWN = 12
+
+
+@attrs.frozen
+class Place:
+    """Where an engine process ran: on these GPUs, or without any in this environment (a stored one's hash)."""
+
+    gpus: tuple[str, ...]
+    names: tuple[str, ...]
+    environment: str
+
+    def __str__(self) -> str:
+        if not self.gpus:
+            return self.environment
+        kinds = ", ".join(dict.fromkeys(name for name in self.names if name))
+        uuids = " + ".join(uuid[:SHOWN] for uuid in self.gpus)
+        return f"{uuids} ({kinds})" if kinds else uuids
+
+
+def place_of(engine: Mapping[str, Any]) -> Place:
+    """From engine-<process>.json. Places are equal where the boards are."""
+    device = engine.get("device", {})
+    boards = sorted(zip(device.get("gpus", ()), device.get("names", ()), strict=True))
+    gpus, names = tuple(uuid for uuid, _ in boards), tuple(name or "" for _, name in boards)
+    return Place(gpus, names, "" if gpus else str(engine.get("environment", "")))
+
+
+def several_boards(engines: Sequence[Mapping[str, Any]], trials: Sequence[Trial]) -> Iterable[Finding]:
+    """`several_boards` when trials ran at more than one place, with the mean energy per output token at each."""
+    places = {engine["process"]: place_of(engine) for engine in engines}
+    found: dict[Place, list[Trial]] = {}
+    for trial in trials:
+        if trial.process in places:
+            found.setdefault(places[trial.process], []).append(trial)
+    if len(found) < 2:
+        return
+    what = "sets of GPUs" if any(place.gpus for place in found) else "environments"
+    counted = "; ".join(f"{len(there)} on {place}" for place, there in found.items())
+    message = f"trials ran on {len(found)} {what}: {counted}"
+    chosen = headline(trials)
+    energies = [_mean_token_energy(there, chosen) for there in found.values()]
+    evidence: dict[str, Any] = {
+        "boards": [
+            {
+                **({"gpus": list(place.gpus), "names": list(place.names)} if place.gpus else {}),
+                **({} if place.gpus else {"environment": place.environment}),
+                "trials": [trial.index for trial in there],
+                "energy_per_output_token_j": energy,
+            }
+            for (place, there), energy in zip(found.items(), energies, strict=True)
+        ]
+    }
+    known = [energy for energy in energies if energy is not None]
+    if len(known) == len(energies) and min(known) > 0:
+        spread = max(known) / min(known) - 1
+        evidence["difference"] = spread
+        message += f"; their mean energy per output token differs by {spread:.1%}"
+    yield finding("several_boards", message, **evidence)
+
+
+def _mean_token_energy(there: Sequence[Trial], chosen: Headline | None) -> float | None:
+    """Mean headline joules per output token of the trials at one place; None where one has none."""
+    found = [token_energy(trial, chosen) if chosen else None for trial in there]
+    known = [energy for energy in found if energy is not None]
+    return mean(known) if len(known) == len(found) else None

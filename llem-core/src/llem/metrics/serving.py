@@ -25,7 +25,7 @@ import attrs
 
 from llem.config.slo import Slo
 from llem.metrics.flow import Flow, edge_factor
-from llem.metrics.latency import request_latencies, unserved
+from llem.metrics.latency import request_latencies
 from llem.metrics.metric import Measured, Metric, alike
 from llem.metrics.statistics import Value, quantile, quantity
 from llem.store.models import Quantity, ServingFacts
@@ -39,7 +39,7 @@ def serving_metrics() -> Iterator[Metric]:
         "request_rate", "request/s", "arrivals", None, "serving",
         "Arrivals per second that were scheduled; of a replay, those of the trial's part of the trace. A closed load "
         "has none: its clients wait for their answers.",
-        each=lambda measured: _told(measured, lambda facts: facts.request_rate), over=alike, lacks=unserved,
+        each=lambda measured: _told(measured, lambda facts: facts.request_rate), over=alike,
         shown=("result", "curve"), heading="arrivals/s",
     )  # fmt: skip
     yield Metric(
@@ -50,13 +50,13 @@ def serving_metrics() -> Iterator[Metric]:
     yield Metric(
         "in_flight_mean", "request", "requests in flight", None, "serving",
         "Requests sent and not ended, averaged over the window's time.",
-        each=lambda measured: _told(measured, lambda facts: facts.in_flight_mean), lacks=unserved, shown=("result",),
+        each=lambda measured: _told(measured, lambda facts: facts.in_flight_mean), shown=("result",),
     )  # fmt: skip
     yield Metric(
         "lag_p99_s", "s", "lag of the client, p99", None, "serving",
         "How far requests were sent behind their schedule, percentile 99 of those that were scheduled within the "
         "window. It belongs to the client, not to the engine.",
-        each=lambda measured: _told(measured, lambda facts: facts.lag_p99_s), lacks=unserved,
+        each=lambda measured: _told(measured, lambda facts: facts.lag_p99_s),
     )  # fmt: skip
     yield Metric(
         "capacity_requests_per_s", "request/s", "capacity", "higher", "serving",
@@ -87,7 +87,7 @@ def serving_metrics() -> Iterator[Metric]:
             f"energy_per_request_{part}_j", "J", f"allocated energy per request, {part}", "lower", "serving",
             "A percentile of the energy allocated to the requests that arrived and ended within the window. It is no "
             "measurement: a request bears the window's energy in proportion to the output tokens that it emitted.",
-            each=_allocated(q), lacks=unserved, scoped=True,
+            each=_allocated(q), scoped=True,
         )  # fmt: skip
 
 
@@ -103,8 +103,6 @@ def _told(measured: Measured, take: Callable[[ServingFacts], float | None]) -> l
 
 
 def _no_probe(measured: Measured) -> str | None:
-    if (reason := unserved(measured)) is not None:
-        return reason
     if any(facts.kind == "closed" for facts in _facts(measured)):
         return "closed_load"
     return None if measured.setup.probes else "not_requested"
@@ -155,7 +153,7 @@ def judge(flow: Flow, limits: Mapping[str, float]) -> Judged:
 
 
 def _no_slo(measured: Measured) -> str | None:
-    return unserved(measured) or (None if slo_of(measured.setup.config) else "not_requested")
+    return None if slo_of(measured.setup.config) else "not_requested"
 
 
 def _judged(measured: Measured) -> list[Judged]:

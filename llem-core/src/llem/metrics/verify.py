@@ -16,9 +16,8 @@ from llem.metrics.flow import UNFINISHED, flow_of
 from llem.metrics.result import recompute
 from llem.metrics.statistics import quantile
 from llem.store.evaluations import evaluations, read_items
-from llem.store.files import stored_digest, stored_version
+from llem.store.files import dump, stored_digest, stored_version
 from llem.store.models import EnergyReading, RequestRow, Trial
-from llem.store.serial import dump
 from llem.store.store import Store
 
 __all__ = ["Difference", "counted", "sampled_domains", "stated", "verify"]

@@ -1,15 +1,17 @@
-"""What a plugin tells about each thing it provides, without importing it."""
+"""What a plugin tells about each thing it provides, and about what is installed, without importing it."""
 
 from __future__ import annotations
 
 import importlib
 import importlib.util
-from collections.abc import Mapping
+import sys
+from collections.abc import Iterable, Mapping
+from importlib import metadata
 from typing import Any, Literal
 
 import pluggy
 
-__all__ = ["NAME", "Reference", "Support", "hookimpl", "resolve"]
+__all__ = ["NAME", "Reference", "Support", "hookimpl", "installed_versions", "resolve", "torch_versions"]
 
 NAME = "llem"
 hookimpl = pluggy.HookimplMarker(NAME)
@@ -86,3 +88,23 @@ def resolve(target: str) -> Any:
     """The object behind `"module:name"`."""
     module, _, name = target.partition(":")
     return getattr(importlib.import_module(module), name)
+
+
+def installed_versions(names: Iterable[str]) -> dict[str, str]:
+    """Version by name, of those distributions that are installed."""
+    found: dict[str, str] = {}
+    for name in names:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def torch_versions(names: Iterable[str]) -> dict[str, Any]:
+    """As `installed_versions`, and `torch_cuda` where torch is imported already: importing it is not our call."""
+    found: dict[str, Any] = installed_versions(names)
+    torch = sys.modules.get("torch")
+    if torch is not None:
+        found["torch_cuda"] = torch.version.cuda
+    return found

@@ -35,8 +35,7 @@ from llem.protocol.study_events import (
     WorkerEnded,
     WorkerLaunched,
 )
-from llem.store.files import corrupt, machine_errors
-from llem.store.serial import load
+from llem.store.files import corrupt, load, machine_errors
 
 __all__ = ["EVENTS", "event_of", "from_json", "kept", "power_line", "stored_events", "to_json"]
 

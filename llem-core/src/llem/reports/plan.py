@@ -11,9 +11,9 @@ from llem.config.study.axes import Point
 from llem.config.study.order import Order
 from llem.errors import Problem
 from llem.reports.figures import settings
-from llem.study.plan.estimate import BASIS, Estimate, estimate, estimate_groups
 from llem.study.plan.memory import MEMORY_BASIS, MemoryEstimate, UnknownMemory, gib
 from llem.study.plan.planned import PlannedExperiment
+from llem.study.plan.schedule import BASIS, Estimate, estimate, estimate_groups
 from llem.study.plan.study import Merged, Study, study_document
 
 __all__ = ["duration", "plan_document", "plan_lines"]

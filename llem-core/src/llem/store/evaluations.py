@@ -13,9 +13,9 @@ from llem.config.converter import unstructure
 from llem.config.models import Quality
 from llem.evaluators.base import Item, Score
 from llem.meters.base import EnergyReading
-from llem.store.files import corrupt, read_gzip, read_json, write, write_json
+from llem.store.documents import read_model
+from llem.store.files import canonical, corrupt, digest, dump, parse, read_gzip, write, write_json
 from llem.store.models import SCHEMA_VERSION
-from llem.store.serial import canonical, digest, dump, load, parse
 from llem.store.store import Store
 
 __all__ = [
@@ -112,13 +112,13 @@ def write_evaluation(store: Store, experiment_id: str, evaluation: Evaluation) -
 def evaluations(store: Store, experiment_id: str) -> tuple[Evaluation, ...]:
     """All that are stored of one experiment, those of former terms included; by key, without items."""
     paths = sorted(store.folder(experiment_id).glob("quality-*.json"))
-    return tuple(load(read_json(path), Evaluation, str(path)) for path in paths)
+    return tuple(read_model(path, Evaluation) for path in paths)
 
 
 def read_evaluation(store: Store, experiment_id: str, key: str) -> Evaluation | None:
     """One with its items; None where it is not stored."""
     path = _path(store, experiment_id, key)
-    return read_items(store, experiment_id, load(read_json(path), Evaluation, str(path))) if path.exists() else None
+    return read_items(store, experiment_id, read_model(path, Evaluation)) if path.exists() else None
 
 
 def read_items(store: Store, experiment_id: str, evaluation: Evaluation) -> Evaluation:

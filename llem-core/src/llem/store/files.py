@@ -1,32 +1,42 @@
-"""Writing a file whole or not at all, and reading it with a message that says where it is broken."""
+"""Models to JSON and back, exactly; and files, written whole or not at all, read with a message that says where they
+are broken. Floats round-trip by their shortest form, nothing is coerced, nothing dropped.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import errno
 import gzip
+import hashlib
+import json
 import os
 import re
 import tempfile
 import zlib
 from collections.abc import Iterator, Mapping
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
+
+from cattrs import Converter
 
 from llem.errors import LlemError, MachineError, StoreError
-from llem.store.migrations import upgrade
-from llem.store.models import SCHEMA_VERSION
-from llem.store.serial import digest, parse, to_text
 
 __all__ = [
     "DIGEST",
+    "canonical",
     "corrupt",
+    "digest",
+    "dump",
+    "load",
     "machine_errors",
     "make_folder",
+    "parse",
+    "read_document",
     "read_gzip",
-    "read_json",
     "stored_digest",
     "stored_version",
+    "to_text",
     "write",
     "write_json",
 ]
@@ -139,8 +149,8 @@ def write_json(path: Path, data: Mapping[str, Any], *, replace: bool = False) ->
     write(path, text.encode(), replace=replace)
 
 
-def _document(path: Path) -> tuple[str, dict[str, Any]]:
-    """The text as it lies there, and what it says."""
+def read_document(path: Path) -> tuple[str, dict[str, Any]]:
+    """The text as it lies there, and what it says. Raises StoreError (store_corrupt), MachineError."""
     with machine_errors(path):
         raw = path.read_bytes()
     try:
@@ -153,20 +163,13 @@ def _document(path: Path) -> tuple[str, dict[str, Any]]:
     return text, data
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """A document in the present version, without its digest (`llem verify` compares that)."""
-    _, data = _document(path)
-    data.pop(DIGEST, None)
-    return data if data.get("schema_version") == SCHEMA_VERSION else upgrade(data, str(path))
-
-
 def stored_digest(path: Path) -> tuple[Any, str]:
     """The digest a document carries, and the one its content has now.
 
     A changed last digit of a number can leave the number as it was: then the text is not the one that was written, and
     what is given in place of the digest says so.
     """
-    text, data = _document(path)
+    text, data = read_document(path)
     written = text == to_text(data)
     stored = data.pop(DIGEST, None)
     return stored, digest(data) if written else "of a text that was changed without changing its values"
@@ -174,7 +177,7 @@ def stored_digest(path: Path) -> tuple[Any, str]:
 
 def stored_version(path: Path) -> int:
     """The schema version that a document was written in."""
-    return int(_document(path)[1]["schema_version"])
+    return int(read_document(path)[1]["schema_version"])
 
 
 def read_gzip(path: Path) -> str:
@@ -185,3 +188,66 @@ def read_gzip(path: Path) -> str:
         return gzip.decompress(raw).decode()
     except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
         raise corrupt(path, f"damaged: {error}") from error
+
+
+T = TypeVar("T")
+
+
+@cache
+def _converter() -> Converter:
+    converter = Converter(forbid_extra_keys=True, detailed_validation=False)
+
+    def strict(kind: type) -> Any:
+        def structure(value: Any, _: type) -> Any:
+            if kind is float and type(value) is int:
+                return float(value)
+            if type(value) is not kind:  # cattrs alone turns 2.9 into 2 and "false" into True
+                raise TypeError(f"{value!r} is not {kind.__name__}")
+            return value
+
+        return structure
+
+    for kind in (bool, int, float, str):
+        converter.register_structure_hook(kind, strict(kind))
+    return converter
+
+
+def dump(model: Any) -> dict[str, Any]:
+    """A model as JSON values: the very values that reading its file gives."""
+    data: dict[str, Any] = json.loads(to_text(_converter().unstructure(model)))
+    return data
+
+
+def load(data: Mapping[str, Any], kind: type[T], where: str) -> T:
+    """A model from JSON values. Raises StoreError (store_corrupt) naming the file `where`."""
+    try:
+        return _converter().structure(data, kind)
+    except Exception as error:  # cattrs raises many kinds; each means that the file is not what was written
+        detail = f"{type(error).__name__}: {error}".splitlines()[0]
+        raise StoreError(
+            f"{where}: not a {kind.__name__.lower()} ({detail})", "restore the file, or measure again", "store_corrupt"
+        ) from error
+
+
+def to_text(data: Any) -> str:
+    """JSON as it is stored. Raises ValueError for NaN and infinity, which are not JSON."""
+    return json.dumps(data, allow_nan=False, sort_keys=True, indent=2, ensure_ascii=False) + "\n"
+
+
+def parse(text: str) -> Any:
+    """JSON values from text. Raises ValueError with the position; NaN and infinity are refused."""
+
+    def refuse(name: str) -> Any:
+        raise ValueError(f"{name} is not a JSON number")
+
+    return json.loads(text, parse_constant=refuse)
+
+
+def canonical(data: Any) -> bytes:
+    """One byte string per JSON value, whatever the order and spacing it was written in."""
+    return json.dumps(data, allow_nan=False, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+
+
+def digest(data: Any) -> str:
+    """SHA-256 over the canonical form."""
+    return hashlib.sha256(canonical(data)).hexdigest()

@@ -25,10 +25,9 @@ from llem.devices.locks import Lock, is_held
 from llem.errors import StoreError, nearest
 from llem.findings import Finding
 from llem.meters.trace import TraceRow
-from llem.store.documents import ENGINE, ENVIRONMENT, EXPERIMENT, OUTCOME, STUDY, read_shaped
-from llem.store.files import machine_errors, make_folder, read_json, write, write_json
+from llem.store.documents import ENGINE, ENVIRONMENT, EXPERIMENT, OUTCOME, STUDY, read_model, read_shaped
+from llem.store.files import digest, dump, machine_errors, make_folder, write, write_json
 from llem.store.models import SCHEMA_VERSION, BaselineReading, RequestRow, Result, Trial
-from llem.store.serial import digest, dump, load
 from llem.store.tables import read_requests, read_trace, requests_bytes, trace_bytes
 
 __all__ = ["Store"]
@@ -216,7 +215,7 @@ class Store:
     def baselines(self, experiment_id: str) -> tuple[BaselineReading, ...]:
         """Baselines by process, before the trials and after."""
         paths = self._numbered(experiment_id, r"baseline-(\d+)-(?:before|after)\.json")
-        found = [load(read_json(path), BaselineReading, str(path)) for path in paths]
+        found = [read_model(path, BaselineReading) for path in paths]
         return tuple(sorted(found, key=lambda baseline: (baseline.process, baseline.phase != "before")))
 
     def baseline_trace(self, experiment_id: str, process: int, phase: str) -> tuple[TraceRow, ...]:
@@ -233,7 +232,7 @@ class Store:
     def trials(self, experiment_id: str) -> tuple[Trial, ...]:
         """Trials by index."""
         paths = self._numbered(experiment_id, r"trial-(\d+)\.json")
-        return tuple(load(read_json(path), Trial, str(path)) for path in paths)
+        return tuple(read_model(path, Trial) for path in paths)
 
     def trial_indices(self, experiment_id: str) -> set[int]:
         """Indices of the trials that are stored."""
@@ -263,7 +262,7 @@ class Store:
     def read_result(self, experiment_id: str) -> Result | None:
         """The stored Result; None when the experiment has not ended."""
         path = self.folder(experiment_id) / "result.json"
-        return load(read_json(path), Result, str(path)) if path.exists() else None
+        return read_model(path, Result) if path.exists() else None
 
     def worker_dir(self, number: int) -> Path:
         """The folder of one worker, made when it is not there."""

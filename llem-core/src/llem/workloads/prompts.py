@@ -14,8 +14,7 @@ from llem.backends.base import Request
 from llem.config.fields import at_least, option
 from llem.errors import ConfigError
 from llem.models.tokenizer import Tokenizer
-from llem.workloads.base import Workload
-from llem.workloads.lengths import Length, positive, sample
+from llem.workloads.base import Length, Workload, positive, sample
 
 __all__ = ["PromptOptions", "PromptSet", "PromptWorkload"]
 

@@ -6,8 +6,8 @@ import pytest
 
 from llem.backends.base import Chunk, Request
 from llem.errors import ExperimentFailed
-from llem.experiment.serving.capacity import capacity
 from llem.experiment.serving.traffic import Flight
+from llem.experiment.serving.window import capacity
 
 S = 1_000_000_000
 

@@ -7,8 +7,7 @@ import pytest
 
 from llem.config.models import Baseline, Experiment, Warmup
 from llem.protocol.study_events import ExperimentPlan
-from llem.study.plan.estimate import Estimate, estimate, estimate_groups, job_plan
-from llem.study.plan.schedule import Job
+from llem.study.plan.schedule import Estimate, Job, estimate, estimate_groups, job_plan
 
 PLAIN = Experiment(
     backend="echo",

@@ -296,7 +296,7 @@ def test_a_last_baseline_that_fails_is_told_with_all_that_it_was_for(run, monkey
 
 def test_a_worker_that_dies_in_its_last_baseline_is_told_of(run, monkeypatch) -> None:
     """What it measured is done, and does not count as whole."""
-    from llem.study.run.watchdog import Watchdog
+    from llem.study.run.stopping import Watchdog
 
     hear = Watchdog.__call__
 
@@ -316,7 +316,7 @@ def test_a_worker_that_dies_in_its_last_baseline_is_told_of(run, monkeypatch) ->
 
 def test_a_wish_to_stop_in_the_last_baseline_is_no_failure_of_it(run, monkeypatch) -> None:
     """All is measured, and what was not measured of idle was not wanted."""
-    from llem.experiment.engine_process import EngineProcess
+    from llem.experiment.session import EngineProcess
 
     phase = EngineProcess.phase
 

@@ -26,7 +26,7 @@ from llem.study.plan.memory import (
     this_gpu,
 )
 from llem.testing.fakes import FakeClock, FakeGpu, FakeNvml, Load
-from llem.workloads.lengths import Lognormal, Uniform
+from llem.workloads.base import Lognormal, Uniform
 from llem.workloads.synthetic import SyntheticOptions
 
 BITS16 = Holding(weight_bits=16.0)

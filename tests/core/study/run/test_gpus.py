@@ -13,7 +13,7 @@ import llem
 from llem.config.load import Layer, resolve
 from llem.devices.locks import gpu_lock
 from llem.errors import ConfigError, ExperimentFailed, MachineError
-from llem.experiment.engine_process import EngineProcess
+from llem.experiment.session import EngineProcess
 from llem.launchers.base import Launcher
 from llem.launchers.inline import InlineLauncher
 from llem.plugins.registry import registry

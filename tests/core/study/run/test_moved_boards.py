@@ -9,12 +9,12 @@ import pytest
 
 import llem
 from llem.config.load import Layer, resolve
-from llem.metrics.boards import place_of
+from llem.metrics.result import place_of
 from llem.plugins.registry import registry
 from llem.protocol.events import Event
 from llem.store.files import write_json
 from llem.store.store import Store
-from llem.study.run.moved_boards import moved_boards
+from llem.study.run.gpus import moved_boards
 from llem.testing.fakes import FakeClock, FakeGpu, FakeNvml, Load
 
 pytestmark = pytest.mark.process

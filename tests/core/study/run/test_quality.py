@@ -187,7 +187,7 @@ def test_the_user_may_stop_an_evaluation(run, monkeypatch) -> None:
     """What is scored by then is stored; the rest is for `--resume`."""
     import llem_lab
 
-    from llem.experiment.engine_process import EngineProcess
+    from llem.experiment.session import EngineProcess
 
     check = EngineProcess.check_stop
     scored: list[str] = []

@@ -17,8 +17,7 @@ import attrs
 
 from llem.config.converter import settings, structure_all
 from llem.config.load import FIELDS, unknown_name
-from llem.config.models import Experiment
-from llem.config.sections import config_class
+from llem.config.models import Experiment, config_class
 from llem.config.study.axes import POINT, Point
 from llem.config.study.file import StudyFile
 from llem.config.study.shared import wanted

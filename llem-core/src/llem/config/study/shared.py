@@ -8,10 +8,10 @@ from typing import Any
 
 import attrs
 
-from llem.config.canonical import same
 from llem.config.converter import structure_all
+from llem.config.identity import same
 from llem.config.layers import Layer, Leaf, Tree, leaves, overlay, plain
-from llem.config.sections import config_class
+from llem.config.models import config_class
 from llem.config.study.axes import POINT, Point
 from llem.config.study.file import Stated, StudyFile
 from llem.errors import ConfigError, Problem

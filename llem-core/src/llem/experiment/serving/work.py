@@ -21,14 +21,12 @@ import attrs
 from llem.backends.base import Chunk, Request
 from llem.config.arrival import ClosedLoad, OpenLoad, ReplayLoad
 from llem.errors import ExperimentFailed, LlemError
-from llem.experiment.serving.capacity import Probe, capacity
 from llem.experiment.serving.pacing import Pace, PaceClosed, PaceOpen, PaceReplay
 from llem.experiment.serving.stock import Stock
 from llem.experiment.serving.traffic import Flight, Traffic
-from llem.experiment.serving.window import counts, serving_facts, touching
-from llem.experiment.session import Session
+from llem.experiment.serving.window import Probe, capacity, counts, serving_facts, touching
+from llem.experiment.session import Measured, Session, Work
 from llem.experiment.trial import LEAD_S, digest, finish, traced
-from llem.experiment.work import Measured, Work
 from llem.workloads.base import Workload
 
 __all__ = ["Serving"]

@@ -11,8 +11,7 @@ from llem.metrics.checks.drift import steady_state
 from llem.metrics.checks.host_bound import host_bound, power_limit
 from llem.metrics.checks.serving import serving_checks
 from llem.metrics.energies import Key, domain_metrics, headline, idle_power, key_of, precision
-from llem.metrics.metric import Measured
-from llem.metrics.setup import Setup
+from llem.metrics.metric import Measured, Setup
 from llem.store.models import BaselineReading, Quantity, Trial
 
 __all__ = ["check_all", "merge"]
@@ -35,16 +34,18 @@ def check_all(
 ) -> list[Finding]:
     """Every check in turn. `traces` by trial index."""
     setup, trials, baselines = measured.setup, measured.trials, measured.baselines
-    works, flows = measured.works, measured.flows
+    flows = measured.flows
     found: list[Finding] = []
     found += _design(setup, trials)
     found += _absent_energy(trials)
     found += _meters(trials, baselines)
     found += steady_state(trials, flows, traces)
     found += _idle(trials, baselines)
-    found += host_bound(setup, trials, works, flows)
+    if setup.device == "cuda":
+        found += host_bound(setup, trials, measured.works, flows)
     found += _tokens(setup, trials)
-    found += serving_checks(setup, trials, flows, metrics)
+    if measured.served:
+        found += serving_checks(setup, trials, flows, metrics)
     found += _bounds(setup, trials, metrics)
     return found
 

@@ -15,7 +15,7 @@ from llem.config.models import Experiment
 from llem.errors import ConfigError, MachineError, Problem
 from llem.models.shapes import parameter_count
 from llem.models.spec import ModelSpec
-from llem.workloads.lengths import Lognormal, Uniform
+from llem.workloads.base import Lognormal, Uniform
 
 __all__ = [
     "MEMORY_BASIS",

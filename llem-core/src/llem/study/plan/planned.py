@@ -23,7 +23,7 @@ from llem.config.load import Resolved, to_document
 from llem.config.models import Experiment
 from llem.config.study.axes import Point
 from llem.errors import ConfigError, Problem
-from llem.evaluators.check import check_quality
+from llem.evaluators.base import check_quality
 from llem.models.resolve import resolve_model
 from llem.models.spec import ModelSpec
 from llem.plugins.registry import Registry
@@ -98,7 +98,8 @@ class Identifier:
         canonical, memory, engine = experiment, None, None
         if self._checked:
             check_backend(experiment, model, self._registry, unmet=self._unmet)
-            check_quality(experiment, model, self._registry, unmet=self._unmet)
+            if experiment.quality is not None:
+                check_quality(experiment, model, self._registry, unmet=self._unmet)
             backend: Backend = self._registry.load("backend", experiment.backend, unmet=True)(experiment.options)
             canonical = backend.canonical(experiment)
             memory = self._memory(experiment, model, backend)

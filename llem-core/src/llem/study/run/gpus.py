@@ -1,26 +1,33 @@
 """Which GPUs a worker gets: locked by UUID, so that no two workers, of whichever study, measure on one.
 
-And several workers at once, each on GPUs of its own.
+And several workers at once, each on GPUs of its own; and a study that goes on on other boards, which is told before
+anything is measured, since its trials are then a mixture.
 """
 
 from __future__ import annotations
 
+import functools
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import attrs
 
 from llem.config.models import Experiment
+from llem.devices.host import probe_host
 from llem.devices.locks import Lock, held_gpus, lock_gpus
-from llem.errors import ExperimentFailed, MachineError
+from llem.errors import ExperimentFailed, LlemError, MachineError
 from llem.experiment.placement import Candidates, candidates
+from llem.metrics.result import Place
 from llem.protocol.events import Emit
 from llem.protocol.study_events import Waited, Waiting
+from llem.store.store import Store
 from llem.study.plan.schedule import Job, next_job
 
-__all__ = ["Gpus", "side_by_side"]
+__all__ = ["Gpus", "moved_boards", "side_by_side"]
 
 #: How often a worker that waits for GPUs looks whether they are free.
 POLL_S = 0.5
@@ -185,3 +192,63 @@ def _wait(threads: Sequence[threading.Thread]) -> None:
     for thread in threads:
         while thread.is_alive():  # in pieces: a lock that is waited for without end keeps Ctrl-C out
             thread.join(JOIN_S)
+
+
+def moved_boards(
+    store: Store,
+    experiments: Mapping[str, Experiment],
+    places: Mapping[str, Iterable[Place]],
+    *,
+    spread: bool = False,
+) -> Iterator[str]:
+    """What to warn of, for experiments that have trials and get more of them here.
+
+    A GPU is another one by its UUID. Without a GPU, a machine is another one by its processor and memory.
+
+    Args:
+        experiments: those that go on, by id; they run on this machine.
+        places: where their trials were measured, by id.
+        spread: as of `candidates`.
+    """
+    found: dict[tuple[Any, ...], tuple[str, ...] | None] = {}
+    other: Counter[tuple[str, str]] = Counter()
+    this_build = functools.cache(lambda: _build(attrs.asdict(probe_host())))  # asked for without GPUs alone
+    for name, experiment in experiments.items():
+        wanted = (experiment.device, experiment.gpus)
+        if wanted not in found:
+            found[wanted] = _here(experiment, spread)
+        here = found[wanted]
+        if here is not None:
+            moves = {_move(store, place, here, this_build) for place in places[name]}
+            other.update(move for move in moves if move is not None)
+    for (was, now), count in other.items():
+        yield (
+            f"{count} experiment{' goes' if count == 1 else 's go'} on elsewhere: trials were measured on {was}, and "
+            f"here is {now}; boards of one kind differ by several percent, and a result of several is marked "
+            "`several_boards` and not publishable"
+        )
+
+
+def _here(experiment: Experiment, spread: bool) -> tuple[str, ...] | None:
+    """UUIDs that it may get; None where it cannot run at all, which its worker's outcome will tell."""
+    try:
+        return candidates(experiment, spread=spread).uuids
+    except LlemError:
+        return None
+
+
+def _move(store: Store, place: Place, here: tuple[str, ...], this_build: Callable[[], str]) -> tuple[str, str] | None:
+    """From where to where, None where this is the same place."""
+    if place.gpus:
+        moved = not set(place.gpus) <= set(here)
+        return (str(place), " or ".join(str(Place((one,), (), "")) for one in here) or "no GPU") if moved else None
+    was, now = _build(store.read_environment(place.environment)["host"]), this_build()
+    if was != now:
+        return was, now
+    return (f"{was}, without a GPU", str(Place(here[:1], (), ""))) if here else None
+
+
+def _build(host: Mapping[str, Any]) -> str:
+    """A machine by what does not change with its software; memory to the GiB, of which a kernel keeps more or less."""
+    gib = float(host["memory_bytes"]) / 2**30
+    return f"{host['cpu'] or 'an unknown processor'} with {host['threads']} threads and {gib:.0f} GiB"

@@ -1,4 +1,4 @@
-"""What ends a study before it is done: the user, or ten failures in a row with one cause."""
+"""What ends a worker or a study before it is done: limits of time, the user, ten failures in a row with one cause."""
 
 from __future__ import annotations
 
@@ -7,12 +7,16 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from types import TracebackType
 
+from llem.config.study.order import Limits
 from llem.errors import ExperimentFailed, LlemError
+from llem.protocol.events import Emit, Ended, Event, Failure, Outcome, Phase, Power
+from llem.protocol.study_events import Left, Waiting
 
-__all__ = ["Breaker", "stop_on_interrupt"]
+__all__ = ["Breaker", "Watchdog", "stop_on_interrupt"]
 
 #: SIGTERMs within this time are one: `timeout` sends one to its child and another one to the child's process group.
 SAME_REQUEST_S = 1.0
@@ -85,3 +89,93 @@ def stop_on_interrupt() -> Iterator[threading.Event]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+class Watchdog:
+    """What is known of a worker from its events. A context manager: within it the worker is watched.
+
+    Args:
+        limits: `timeout_s` must be settled.
+        kill: ends the worker at once.
+        from_start: the worker starts when the watch does; else with its first event.
+        on_event: gets each event.
+
+    Attributes:
+        outcomes: what the worker said of each experiment.
+        current: the experiment that it is at.
+        phase: the phase that it is in.
+        begun: experiments that it was at.
+        ended: it took its leave.
+        left: it is gone, by no fault of its experiments: what it has not measured is for another.
+        verdict: why it was ended; "" while it was not.
+    """
+
+    def __init__(self, limits: Limits, kill: Callable[[], None], *, from_start: bool, on_event: Emit) -> None:
+        self._limits, self._kill, self._on_event = limits, kill, on_event
+        self.outcomes: dict[str, Failure | None] = {}
+        self.current: str | None = None
+        self.phase = ""
+        self.begun: set[str] = set()
+        self.ended = self.left = False
+        self.verdict = ""
+        self._over = threading.Event()
+        self._started: float | None = time.monotonic() if from_start else None
+        self._heard, self._allowed_s = time.monotonic(), limits.silence_s
+        self._thread = threading.Thread(target=self._guard, daemon=True)
+
+    def __call__(self, event: Event) -> None:
+        """Take an event from the worker, and pass it on."""
+        if self._started is None and not isinstance(event, Waiting):  # for its turn somewhere else
+            self._started = time.monotonic()
+        if not isinstance(event, Power):  # that comes from beside the engine, which may hang all the same
+            self._heard = time.monotonic()
+        if isinstance(event, Phase):
+            self._allowed_s = self._limits.silence_s + 2 * (event.seconds or 0.0)
+            self.phase, self.current = event.phase, event.id
+            if self.current is not None:
+                self.begun.add(self.current)
+        elif isinstance(event, Outcome):
+            self.outcomes[event.id] = event.error
+            self.current = None
+        elif isinstance(event, Ended):
+            self.ended = True
+        elif isinstance(event, Left):
+            self.left = True
+        self._on_event(event)
+
+    def __enter__(self) -> Watchdog:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._over.set()
+        self._thread.join()
+
+    def _guard(self) -> None:
+        while not self._over.wait(self._next_look_s()):
+            self.verdict = self._judge()
+            if self.verdict:
+                self._kill()
+                return
+
+    def _deadlines(self) -> tuple[float, float]:
+        """When it will have run for too long, and when it will have been silent for too long."""
+        started = time.monotonic() if self._started is None else self._started
+        return started + (self._limits.timeout_s or float("inf")), max(self._heard, started) + self._allowed_s
+
+    def _next_look_s(self) -> float:
+        """Few looks: nothing shall wake up while a worker measures."""
+        return min(max(min(self._deadlines()) - time.monotonic(), 0.05), 60.0)
+
+    def _judge(self) -> str:
+        now = time.monotonic()
+        run, silent = self._deadlines()
+        if self._started is None:
+            return ""
+        if now >= run:
+            return f"the worker ran for more than {self._limits.timeout_s:g} s (`limits.timeout_s`)"
+        if now >= silent:
+            return f"the worker told nothing for more than {round(self._allowed_s, 2):g} s (`limits.silence_s`)"
+        return ""

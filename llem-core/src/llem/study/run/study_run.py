@@ -15,21 +15,18 @@ import attrs
 from llem import __version__
 from llem.errors import ExperimentFailed, LlemError
 from llem.launchers.base import Launcher
-from llem.metrics.boards import Place, place_of
-from llem.metrics.result import recompute
+from llem.metrics.result import Place, place_of, recompute
 from llem.plugins.registry import Registry
 from llem.protocol.events import Emit, Event, Warned, silent
 from llem.protocol.lines import kept
 from llem.protocol.study_events import ResultComputed, StudyBegan, StudyEvent
 from llem.store.models import Result
 from llem.store.store import Store
-from llem.study.plan.estimate import job_plan
 from llem.study.plan.planner import FixedList, Planner
-from llem.study.plan.schedule import Job
+from llem.study.plan.schedule import Job, job_plan
 from llem.study.plan.study import Study, study_document
 from llem.study.run.folder import opened
-from llem.study.run.gpus import Gpus, side_by_side
-from llem.study.run.moved_boards import moved_boards
+from llem.study.run.gpus import Gpus, moved_boards, side_by_side
 from llem.study.run.quiet import Quiet, notify
 from llem.study.run.supervisor import Supervisor
 

@@ -14,19 +14,16 @@ from llem.config.fields import DAY_S
 from llem.errors import ConfigError, ExperimentFailed, LlemError, MachineError
 from llem.launchers.base import Launcher
 from llem.protocol.events import Emit, Event, Failure, Outcome, TrialEnded, Warned
-from llem.protocol.order import Gap, WorkOrder
-from llem.protocol.outcome import AFTER_PHASES, after_finding, outcome_document
+from llem.protocol.order import AFTER_PHASES, Gap, WorkOrder, after_finding, outcome_document
 from llem.protocol.study_events import WorkerEnded, WorkerLaunched
 from llem.store.evaluations import remaining_tasks
 from llem.store.store import Store
-from llem.study.plan.estimate import estimate_groups
 from llem.study.plan.planner import remaining_turns
-from llem.study.plan.schedule import Job
+from llem.study.plan.schedule import Job, estimate_groups
 from llem.study.plan.study import Study
 from llem.study.run.gpus import Gpus
 from llem.study.run.quiet import Quiet
-from llem.study.run.stopping import Breaker
-from llem.study.run.watchdog import Watchdog
+from llem.study.run.stopping import Breaker, Watchdog
 
 __all__ = ["Supervisor"]
 

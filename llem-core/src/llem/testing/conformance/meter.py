@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import math
 import re
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -15,9 +16,8 @@ import pytest
 from llem.errors import MachineError
 from llem.meters.base import CounterMeter, Domain, Meter, PowerMeter, WindowMeter
 from llem.testing.conformance.plugin import PluginConformance
-from llem.testing.conformance.touch import touches
 
-__all__ = ["MeterConformance"]
+__all__ = ["MeterConformance", "touches"]
 
 NAME = re.compile(r"(?P<gpu>gpu:\S+)|(?P<cpu>cpu:\d+)|(?P<dram>dram:\d+)|(?P<node>node)")
 KINDS: tuple[tuple[type[Meter], str], ...] = ((CounterMeter, "counter"), (PowerMeter, "power"), (WindowMeter, "window"))
@@ -189,3 +189,44 @@ def _open(meter: Meter) -> Sequence[Domain]:
 def _after(seconds: float, act: Callable[[], Any]) -> Any:
     time.sleep(seconds)
     return act()
+
+
+ALWAYS = ("ctypes.dlopen", "subprocess.Popen", "os.system", "os.posix_spawn", "os.fork", "socket.connect")
+OF_PATHS = ("open", "os.listdir", "os.scandir", "glob.glob")
+DEVICES = ("/dev/", "/sys/")
+HARMLESS = ("/dev/null", "/dev/urandom")
+
+
+class _Watch:
+    """The one audit hook of this process: hooks cannot be removed, so it is told when to look."""
+
+    def __init__(self) -> None:
+        self.seen: list[str] | None = None
+        self.modules: frozenset[str] = frozenset()
+        self.installed = False
+
+    def __call__(self, event: str, args: tuple[Any, ...]) -> None:
+        if self.seen is None:
+            return
+        if event in ALWAYS:
+            self.seen.append(event)
+        elif event in OF_PATHS and str(args[0]).startswith(DEVICES) and args[0] not in HARMLESS:
+            self.seen.append(str(args[0]))
+        elif event == "import" and str(args[0]).partition(".")[0] in self.modules:
+            self.seen.append(f"import {args[0]}")
+
+
+_watch = _Watch()
+
+
+def touches(act: Callable[[], object], modules: Sequence[str] = ()) -> list[str]:
+    """Devices, libraries, processes and connections that `act` reaches for, and the named modules it imports."""
+    if not _watch.installed:
+        sys.addaudithook(_watch)
+        _watch.installed = True
+    _watch.seen, _watch.modules = [], frozenset(name.partition(".")[0] for name in modules)
+    try:
+        act()
+        return list(_watch.seen)
+    finally:
+        _watch.seen = None
