@@ -41,7 +41,7 @@ class Lognormal:
     kind: Literal["lognormal"] = option("lognormal", help="Log-normally distributed lengths.")
     mean: float = option(help="Mean of the distribution before `max`.", unit="tokens", validator=at_least(1))
     sigma: float = option(help="Standard deviation of the natural logarithm of the length.", validator=at_least(0))
-    max: int = option(help="Longer draws become this long.", unit="tokens", validator=at_least(1))
+    max: int = option(help="Greatest length; longer draws are cut to it.", unit="tokens", validator=at_least(1))
 
 
 Length: TypeAlias = int | Uniform | Lognormal

@@ -1,4 +1,4 @@
-"""Going on with a study on other boards: told before anything is measured, since the trials are then a mixture."""
+"""Warns, before anything is measured, of experiments that would continue on other GPUs: their trials would mix."""
 
 from __future__ import annotations
 
@@ -26,18 +26,18 @@ def moved_boards(
     *,
     spread: bool = False,
 ) -> Iterator[str]:
-    """What to warn of, for experiments that have trials and get more of them here.
+    """Warnings about experiments that have trials and would get more on another GPU or machine.
 
     A GPU is another one by its UUID. Without a GPU, a machine is another one by its processor and memory.
 
     Args:
-        experiments: those that go on, by id; they run on this machine.
+        experiments: experiments that get more trials on this machine, by id.
         places: where their trials were measured, by id.
         spread: as of `candidates`.
     """
     found: dict[tuple[Any, ...], tuple[str, ...] | None] = {}
     other: Counter[tuple[str, str]] = Counter()
-    this_build = functools.cache(lambda: _build(attrs.asdict(probe_host())))  # asked for without GPUs alone
+    this_build = functools.cache(lambda: _build(attrs.asdict(probe_host())))  # called only without GPUs
     for name, experiment in experiments.items():
         wanted = (experiment.device, experiment.gpus)
         if wanted not in found:
@@ -55,7 +55,7 @@ def moved_boards(
 
 
 def _here(experiment: Experiment, spread: bool) -> tuple[str, ...] | None:
-    """UUIDs that it may get; None where it cannot run at all, which its worker's outcome will tell."""
+    """UUIDs that the experiment may get; None if it cannot run here, which its outcome will say."""
     try:
         return candidates(experiment, spread=spread).uuids
     except LlemError:

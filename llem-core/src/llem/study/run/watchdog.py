@@ -1,4 +1,4 @@
-"""One worker under watch: its events are followed, and it is ended when it is silent or runs for too long."""
+"""Follows the events of one worker, and ends the worker if it is silent or runs for too long."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ __all__ = ["Watchdog"]
 
 
 class Watchdog:
-    """What is known of a worker from its events. A context manager: within it the worker is watched.
+    """What is known of a worker from its events. A context manager: within it, a thread watches the worker.
 
     Args:
-        limits: `timeout_s` must be settled.
+        limits: with a `timeout_s`.
         kill: ends the worker at once.
-        from_start: the worker starts when the watch does; else with its first event.
+        from_start: the worker starts with the watch; otherwise its first event starts the watch.
         on_event: gets each event.
 
     Attributes:
-        outcomes: what the worker said of each experiment.
-        current: the experiment that it is at.
-        phase: the phase that it is in.
-        begun: experiments that it was at.
-        ended: it took its leave.
-        left: it is gone, by no fault of its experiments: what it has not measured is for another.
-        verdict: why it was ended; "" while it was not.
+        outcomes: by experiment, the error that the worker sent; None for none.
+        current: the experiment of the current phase.
+        phase: the current phase.
+        begun: experiments that had a phase.
+        ended: the worker sent its last event, `ended`.
+        left: the worker is gone by no fault of its experiments; another worker measures the rest.
+        verdict: why the watchdog ended the worker; "" if it did not.
     """
 
     def __init__(self, limits: Limits, kill: Callable[[], None], *, from_start: bool, on_event: Emit) -> None:
@@ -48,9 +48,9 @@ class Watchdog:
 
     def __call__(self, event: Event) -> None:
         """Take an event from the worker, and pass it on."""
-        if self._started is None and not isinstance(event, Waiting):  # for its turn somewhere else
+        if self._started is None and not isinstance(event, Waiting):  # in a queue the worker has not started
             self._started = time.monotonic()
-        if not isinstance(event, Power):  # that comes from beside the engine, which may hang all the same
+        if not isinstance(event, Power):  # the meter process sends it, also while the engine hangs
             self._heard = time.monotonic()
         if isinstance(event, Phase):
             self._allowed_s = self._limits.silence_s + 2 * (event.seconds or 0.0)
@@ -84,12 +84,12 @@ class Watchdog:
                 return
 
     def _deadlines(self) -> tuple[float, float]:
-        """When it will have run for too long, and when it will have been silent for too long."""
+        """When the worker has run for too long, and when it has been silent for too long."""
         started = time.monotonic() if self._started is None else self._started
         return started + (self._limits.timeout_s or float("inf")), max(self._heard, started) + self._allowed_s
 
     def _next_look_s(self) -> float:
-        """Few looks: nothing shall wake up while a worker measures."""
+        """Look seldom, because waking up disturbs a measurement."""
         return min(max(min(self._deadlines()) - time.monotonic(), 0.05), 60.0)
 
     def _judge(self) -> str:
