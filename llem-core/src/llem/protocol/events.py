@@ -1,6 +1,6 @@
 """Events of a worker. `on_event` receives these classes, and those of `protocol/study_events.py`.
 
-An event takes its time when it is made, which is when it is emitted. Within a window a worker emits nothing but `Power`,
+An event takes its time when it is made, which is when it is emitted. Within a window a worker emits only `Power`,
 which the process that reads the meters writes once a second.
 """
 

@@ -49,8 +49,8 @@ def moved_boards(
     for (was, now), count in other.items():
         yield (
             f"{count} experiment{' goes' if count == 1 else 's go'} on elsewhere: trials were measured on {was}, and "
-            f"here is {now}; boards of one kind differ by several percent, and a result of several is marked "
-            "`several_boards` and not publishable"
+            f"here is {now}; GPUs of one kind differ by several percent, so the result will have the finding "
+            "`several_boards` and is not publishable"
         )
 
 

@@ -205,7 +205,7 @@ class StudyRun:
         """Warn if another version of llem measured the stored trials: the two may measure differently."""
         began = self._store.study().get("llem")
         if jobs and self._begun and began != __version__:
-            message = f"the study began with llem {began} and goes on with {__version__}, which may measure otherwise"
+            message = f"the study began with llem {began} and goes on with {__version__}, which may measure differently"
             self._emit(Warned(message=message))
 
     def _tell_where(self, jobs: Sequence[Job]) -> None:
