@@ -68,7 +68,7 @@ def test_measured_against_modelled_is_no_verdict(run_llem, grid_store):
     shown = run_llem("show", store.path, "--by", "device", "--metric", "energy_per_output_token_j").stdout
     [effect] = json.loads(run_llem("show", store.path, "--by", "device", "--json").stdout)[:1]
 
-    assert "energies of different things, or measured against modelled" in shown
+    assert "energies differ in what they cover, or one is measured and one modelled" in shown
     row = next(line for line in lines(shown) if line.startswith("cpu"))
     assert "gpu, measured and cpu+dram, modelled" in row
     assert not row.endswith(("better", "worse"))

@@ -155,9 +155,7 @@ class Experiment:
         "that work here (nvml, rapl). If a meter named here cannot measure, llem ends with an error.",
     )
     preset: Preset = option("standard", help="Defaults for the measurement: quick, standard or publication.")
-    window_s: float = option(
-        10.0, help="Length of a measured window, at least.", unit="s", validator=between(0.1, DAY_S)
-    )
+    window_s: float = option(10.0, help="Least length of a measured window.", unit="s", validator=between(0.1, DAY_S))
     trials: int = option(5, help="Trials, at least.", validator=between(1, MOST))
     max_trials: int = option(
         10, help="Trials, at most. llem adds trials while the interval is too wide.", validator=between(1, MOST)
