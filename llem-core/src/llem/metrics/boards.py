@@ -1,7 +1,7 @@
-"""Did all trials of an experiment run on the same boards? They need not: a study goes on elsewhere, a cluster has many.
+"""Finds experiments whose trials ran on several GPUs: a study was resumed elsewhere, or a cluster has several.
 
-GPUs are told apart by UUID. Experiments without one are told apart by the stored environment: the machine's processor,
-memory and system, and the software that was measured. Two machines of one build and state look alike there.
+UUIDs tell GPUs apart. Without a GPU, the stored environment tells machines apart: processor, memory, system and
+software. Two machines of one build and state have the same environment.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from llem.store.models import Trial
 
 __all__ = ["Place", "place_of", "several_boards"]
 
-#: `GPU-1234abcd`: enough of a UUID to tell boards apart on a screen.
+#: `GPU-1234abcd`: enough of a UUID to tell GPUs apart on a screen.
 SHOWN = 12
 
 
@@ -39,7 +39,7 @@ class Place:
 
 
 def place_of(engine: Mapping[str, Any]) -> Place:
-    """From engine-<process>.json. Places are equal where the boards are."""
+    """The place of an engine process, from engine-<process>.json. Places are equal if their GPUs are."""
     device = engine.get("device", {})
     boards = sorted(zip(device.get("gpus", ()), device.get("names", ()), strict=True))
     gpus, names = tuple(uuid for uuid, _ in boards), tuple(name or "" for _, name in boards)
