@@ -51,7 +51,7 @@ class Headline:
     """What adds up to the headline: (meter, domain) pairs of each engine process, and what their sum covers.
 
     Attributes:
-        keys: by engine process, since each may have had other GPUs; none for a process with other domains than the rest.
+        keys: by engine process, since each may have had other GPUs; none for a process that read other domains.
     """
 
     keys: Mapping[int, tuple[Key, ...]]
