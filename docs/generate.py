@@ -83,9 +83,9 @@ def on_event(event):
         print(event.at.utc, event.worker, event.id, event.duration_s)
 ```
 
-The store keeps events as lines of JSON, without nulls. `workers/<n>/events.jsonl` holds what a worker told, without
-`power`; `events.jsonl` holds what the process that runs the study told. `llem show DIR --time` adds their times up.
-`llem.protocol.lines` has `to_json` and `from_json`.
+The store keeps events as lines of JSON, without nulls. `workers/<n>/events.jsonl` holds the events of a worker, without
+`power`. `events.jsonl` holds the events of the process that runs the study. `llem show DIR --time` adds up the times
+between events. `llem.protocol.lines` has `to_json` and `from_json`.
 """
 
 

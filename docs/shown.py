@@ -4,8 +4,8 @@ python docs/shown.py PAGE ...      end with 1 where a page shows something else
 
 A block ```console of a page holds commands of llem, each after `$ `, with what each prints on standard output. The
 blocks of a page run one after the other in one fresh folder, without a GPU. A block ```yaml that begins with a comment
-`# NAME.yaml` is that file. Compared are words and layout: numbers, their units' prefixes and ids may differ, and a line
-`…` stands for any lines.
+`# NAME.yaml` is that file. Words and layout must be the same. Numbers, the prefixes of their units, ids and verdicts
+(better, worse) may differ, and a line `…` stands for any lines.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ _VARIES = (
     (re.compile(r"\bN (?:[nµm]?s)\b"), "N s"),
     (re.compile(r"\bN (?:[mk]?J)\b"), "N J"),
     (re.compile(r"\bN (?:[KMG]i)?B\b"), "N B"),
+    (re.compile(r" (?:better|worse) *$", re.M), ""),
     (re.compile(r"─+"), "─"),
     (re.compile(r"[ \t]+"), " "),
 )

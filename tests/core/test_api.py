@@ -103,7 +103,7 @@ def test_trials_end_early_when_the_interval_is_narrow(tmp_path: Path, short) -> 
 
 
 def test_trials_are_spread_over_engine_processes(tmp_path: Path, short) -> None:
-    """With processes each process loads anew and takes its share; together they are as many as asked."""
+    """Each of several engine processes loads anew and runs its part of the trials; together they run all."""
     events: list[Event] = []
     settings = {**short, "preset": "publication", "trials": 3, "max_trials": 3, "processes": 2}
     settings["warmup"] = {"seconds": 0.0, "batches": 1}

@@ -46,10 +46,11 @@ def test_output_of_engines_is_checked_by_the_demo() -> None:
         ("f498e0ca0fe5bad2 · done\n────\n", "0123456789abcdef · done\n──────────\n"),
         ("first\n…\nlast\n", "first\nanything\nat all\nlast\n"),
         ("first\n…\n", "first\n"),
+        ("4  3.9  2      better\n", "4  2.3  2   \n"),
     ],
 )
 def test_numbers_and_ids_may_differ(shown: str, printed: str) -> None:
-    """So may prefixes of units, widths, and the lines that `…` stands for."""
+    """So may prefixes of units, widths, verdicts, and the lines that `…` stands for."""
     assert SHOWN.matches(shown, printed)
 
 
@@ -62,6 +63,7 @@ def test_numbers_and_ids_may_differ(shown: str, printed: str) -> None:
         ("energy 1.2 J\n", "energy – (no_meter)\n"),
         ("dtype=float16\n", "dtype=float32\n"),
         ("first\n…\nlast\n", "first\n"),
+        ("the better one\n", "the one\n"),
     ],
 )
 def test_words_and_lines_may_not(shown: str, printed: str) -> None:

@@ -1,4 +1,4 @@
-"""What comes with the core, entering by the same door as everything else."""
+"""The core's own plugins, in the form in which other packages give theirs."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def llem_backends() -> Sequence[Reference]:
             "echo",
             "llem.backends.echo:EchoBackend",
             config="llem.backends.echo:EchoOptions",
-            summary="Gives the prompt back; no model, no engine. For tests, examples and trying a plugin.",
+            summary="Repeats the prompt, without a model or an engine. For tests, examples and trying a plugin.",
             status="a fake: its figures mean nothing",
             capabilities=dict.fromkeys(("token_times", "stream", "loglikelihood", "stop"), "supported"),
         )

@@ -81,7 +81,7 @@ def diagnose(probes: Probes | None = None) -> list[Check]:
 
 
 def _guarded(name: str, section: Callable[[Probes], Iterator[Check]], probes: Probes) -> list[Check]:
-    """The checks of one section; whatever its probe raises is told, because a doctor that crashes helps nobody."""
+    """The checks of one section. An error of its probe becomes a check, so that the other sections still show."""
     try:
         return list(section(probes))
     except Exception as error:
@@ -99,7 +99,7 @@ def _host(probes: Probes) -> Iterator[Check]:
     yield Check("host", "ok", f"{cpu}, {cores}, {host.threads or '?'} threads, {memory}{where}")
     yield Check("system", "ok", f"{host.system}, {host.kernel}, {host.python}")
     if host.governor is None:
-        yield Check("cpu governor", "ok", "not told by this system; clocks are not in our hands")
+        yield Check("cpu governor", "ok", "this system does not report it, and sets the clocks by itself")
     elif host.governor == "performance":
         yield Check("cpu governor", "ok", "performance")
     else:
@@ -118,7 +118,7 @@ def _gpus(probes: Probes) -> Iterator[Check]:
         gpus = nvml.gpus()
         if not gpus:
             fix = "give the container or job a GPU (docker: --gpus, Slurm: --gres)"
-            yield Check("gpu", "missing", "the driver answers, and shows this process no GPU", fix)
+            yield Check("gpu", "missing", "the driver works, but shows this process no GPU", fix)
             return
         yield Check("gpu driver", "ok", nvml.driver_version())
         for gpu in gpus:

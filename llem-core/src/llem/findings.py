@@ -103,7 +103,7 @@ FINDINGS: Mapping[str, FindingKind] = {
     ),
     "baseline_failed": FindingKind(
         "warning",
-        "The idle baseline after the trials failed, so nobody knows whether idle power stayed as it was before them. "
+        "The idle baseline after the trials failed, so llem cannot say whether idle power stayed the same. "
         "The trials stand; their energy net of idle is None.",
         "See the message and the worker's log. Use gross energy, or measure again.",
     ),

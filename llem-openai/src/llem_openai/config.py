@@ -42,46 +42,46 @@ def _a_variable(_: Any, attribute: Any, value: str | None) -> None:
 
 @attrs.frozen(kw_only=True)
 class OpenAIOptions:
-    """The server, and how it is asked. Every setting is used or refused, never ignored."""
+    """The server, and how llem sends requests to it."""
 
     # the server
     base_url: str = option(
-        "http://127.0.0.1:8000/v1", help="Where the server answers; it must be this machine, whose energy is measured."
+        "http://127.0.0.1:8000/v1", help="URL of the server. It must be on this machine, whose energy llem measures."
     )
     command: tuple[str, ...] | str | None = option(
         None,
-        help="Starts the server; a list of arguments, or text that is split as a shell would. It is ended with the "
-        "engine. Null: the server runs already, and is left running.",
+        help="Command that starts the server: a list of arguments, or text that llem splits like a shell. llem ends "
+        "the server with the engine. Null: the server runs already, and llem leaves it running.",
         validator=_a_command,
     )
     ready_timeout_s: float | None = option(
         None,
-        help="How long the command may take until it serves; null is 600.",
+        help="Time from starting the command until the server answers, at most. Null is 600.",
         unit="s",
         validator=between(0.1, DAY_S),
     )
     served_model: str | None = option(
-        None, help="The model's name at the server; null takes the only one that it lists."
+        None, help="The model's name on the server. Null takes the only model that the server lists."
     )
     api_key_env: str | None = option(
         None,
-        help="Name of the environment variable that holds the server's key. The key itself is stored nowhere.",
+        help="Name of the environment variable that holds the server's key. llem never stores the key.",
         validator=_a_variable,
     )
 
     # requests
-    endpoint: Endpoint = option("completions", help="Which interface of the server is used.")
+    endpoint: Endpoint = option("completions", help="Which interface of the server llem uses.")
     prompt: Prompt | None = option(
         None,
-        help="Send the workload's token ids, or their text. Null: token ids to completions, text to chat, which takes "
-        "nothing else.",
+        help="Send the workload's token ids, or their text. Null sends token ids to completions, and text to chat, "
+        "which takes text only.",
     )
     return_token_ids: bool = option(
-        False, help="Ask for the generated token ids too (vLLM), so that outputs can be compared between engines."
+        False, help="Also request the generated token ids (vLLM), so that outputs of engines can be compared."
     )
     ignore_eos_fields: tuple[LengthField, ...] = option(
         ("ignore_eos", "min_tokens"),
-        help="Fields by which the server is told of `sampling.ignore_eos`; leave out the one that it does not know.",
+        help="Fields that pass `sampling.ignore_eos` to the server. Leave out a field that the server does not know.",
     )
     extra_body: Mapping[str, Any] = option(
         factory=dict, help="Further fields of each request, as this server understands them."

@@ -21,41 +21,41 @@ class SlurmOptions:
     qos: str | None = option(None, help="Quality of service.")
     time_limit_min: int | None = option(
         None,
-        help="Time limit of a job; it has to hold one engine's whole work.",
+        help="Time limit of a job, which does one engine's whole work.",
         unit="min",
         validator=between(1, YEAR_S // 60),
     )
     gpus_per_node: int | None = option(
         None,
-        help="GPUs of a job; null asks for as many as its experiments use: as many as `gpus` says or lists, or one "
-        "with `device: cuda`. 0 is for a cluster that does not count GPUs: a job then sees all of its node.",
+        help="GPUs of a job. Null asks for as many as `gpus` says or lists, or one with `device: cuda`. 0 is for a "
+        "cluster that does not count GPUs: a job then sees all GPUs of its node.",
         validator=at_least(0),
     )
-    gres: str | None = option(None, help="Generic resources instead, e.g. `gpu:h100:2`.")
+    gres: str | None = option(None, help="Generic resources instead of `gpus_per_node`, such as `gpu:h100:2`.")
     cpus: int | None = option(None, help="CPUs of a job.", validator=at_least(1))
     memory_gb: float | None = option(None, help="Memory of a job.", unit="GB", validator=at_least(0.001))
     constraint: str | None = option(None, help="Features that the node must have.")
     exclusive: bool = option(
         False,
-        help="No other job on the node: CPU and memory counters cover the whole node, so that others' work counts.",
+        help="Run no other job on the node, since CPU and memory counters cover all jobs of the node.",
     )
     array_parallelism: int | None = option(
         None,
-        help="Jobs of one array that may run at once; null leaves submitit's own limit.",
+        help="Jobs of one array that may run at once. Null takes submitit's own limit.",
         validator=at_least(1),
     )
     setup: tuple[str, ...] = option(
-        (), help="Lines of shell that run in the job before the worker, e.g. `module load`."
+        (), help="Lines of shell that run in the job before the worker, such as `module load`."
     )
     requeue: int = option(
         3,
-        help="When Slurm ends a job by itself (preemption, time limit, node failure), what it left is submitted anew; "
-        "so many times for one trial that does not get done.",
+        help="If Slurm ends a job (preemption, time limit, node failure), llem submits the remaining trials again, at "
+        "most this many times for one trial.",
         validator=at_least(0),
     )
     pending_limit_min: float | None = option(
         None,
-        help="Give a job up that has not begun after this long; null waits.",
+        help="Cancel a job that has not begun after this long. Null waits.",
         unit="min",
         validator=between(0.01, YEAR_S // 60),
     )
@@ -63,5 +63,6 @@ class SlurmOptions:
         factory=dict, help="Further parameters by submitit's names: exclude, nodelist, mail_type, mem_per_gpu, …"
     )
     sbatch: Mapping[str, Any] = option(
-        factory=dict, help="Further options of sbatch that submitit does not know, e.g. `reservation`; true for a flag."
+        factory=dict,
+        help="Further options of sbatch that submitit does not know, such as `reservation`; true for a flag.",
     )

@@ -1,4 +1,4 @@
-"""Whom to tell, and of what: from the user configuration and the environment."""
+"""Where messages go, and about which events: from the user configuration and the environment."""
 
 from __future__ import annotations
 
@@ -28,14 +28,15 @@ def _web(_: Any, attribute: Any, value: str | None) -> None:
 class WebhookOptions:
     """The section `webhook` of `observers` in the user configuration."""
 
-    url: str | None = option(None, help="Where to POST; null: nowhere.", validator=_web)
+    url: str | None = option(None, help="POST messages to this URL. Null: to none.", validator=_web)
     command: tuple[str, ...] | None = option(
-        None, help="Program and arguments that get the JSON on standard input; no shell is involved."
+        None, help="Program and arguments, run without a shell. The program gets the JSON on standard input."
     )
     events: tuple[Literal["study", "experiment", "failure"], ...] = option(
-        ("study", "failure"), help="Tell when a study has ended, an experiment has ended, or one has failed."
+        ("study", "failure"),
+        help="Send a message when a study has ended, an experiment has ended, or an experiment has failed.",
     )
-    timeout_s: float = option(5.0, help="Give up after this long.", unit="s", validator=between(0.1, DAY_S))
+    timeout_s: float = option(5.0, help="Give up a message after this long.", unit="s", validator=between(0.1, DAY_S))
 
 
 def load_options() -> WebhookOptions:

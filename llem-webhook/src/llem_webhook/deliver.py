@@ -1,4 +1,4 @@
-"""Getting a message out, within a time limit. What fails raises, which llem reports as `plugin_observer_failed`."""
+"""Sends a message within a time limit. If sending fails, llem reports the error as `plugin_observer_failed`."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ class NotDelivered(Exception):
 
 
 class Sender:
-    """Sends what is asked for to whom is asked for."""
+    """Sends the messages that the settings ask for, to the URL and the command that they name."""
 
     def __init__(self, options: WebhookOptions) -> None:
         self._options, self._failures = options, 0
 
     def wants(self, kind: str) -> bool:
-        """Whether anybody is to be told of this kind of event. `failure` is told to whom all experiments are told."""
+        """Whether the settings ask for this kind of event. Asking for `experiment` includes `failure`."""
         asked = self._options.events
         told = kind in asked or (kind == "failure" and "experiment" in asked)
         return told and (self._options.url is not None or self._options.command is not None)
@@ -84,7 +84,7 @@ def post(url: str, content: bytes, timeout_s: float) -> None:
 
 
 class _Here(urllib.request.HTTPRedirectHandler):
-    """Goes nowhere else: urllib would ask there for a page, and what was to be told would be lost."""
+    """Follows no redirect: urllib would send a GET to the new address, without the message."""
 
     def redirect_request(self, *_: Any) -> None:
         return None

@@ -15,5 +15,5 @@ class ZeusOptions:
 
     cpu: bool = option(
         True,
-        help="Read CPU packages and their memory through RAPL where this user may; false reads GPUs only.",
+        help="Read CPU packages and their memory through RAPL, if this user may. False reads GPUs only.",
     )

@@ -309,7 +309,7 @@ def test_a_store_from_before_events_had_times_says_so(run_llem, tmp_path: Path) 
     for arguments in ((), (first,)):
         done = run_llem("show", folder, *arguments, "--time")
         assert done.exit_code == 0
-        assert done.stdout.rstrip().endswith("measured by an llem whose events had none")
+        assert done.stdout.rstrip().endswith("an earlier version of llem measured, whose events had none")
     data = json.loads(run_llem("show", folder, "--time", "--json").stdout)
     assert (data["parts"], data["whole_s"], data["workers"]) == ([], 0, 0)
     assert data["untimed"] == 2

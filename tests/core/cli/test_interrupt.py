@@ -113,7 +113,7 @@ def test_a_study_that_runs_is_no_interrupted_one(start, run_llem, tmp_path: Path
     process.communicate(timeout=60)
     afterwards = run_llem("show", tmp_path / "out")
 
-    note = "note: `llem run` is at work in this folder; what is `interrupted` here may only not have ended yet"
+    note = "note: `llem run` works in this folder; an experiment shown as `interrupted` may still be running"
     assert meanwhile.stdout.splitlines()[-1] == note
     assert json.loads(again.stdout)["outcome"] == "interrupted"
     assert process.returncode == 130

@@ -66,7 +66,7 @@ def test_pairs_are_shown_one_by_one(run_llem, store) -> None:
         ["bfloat16", "02000000", "03000000", "0.9200"],
         ["bfloat16", "04000000", "05000000", "0.9300"],
     ]
-    assert lines[-1] == "no interval: fewer than two trials, or a metric that trials do not have"
+    assert lines[-1] == "no interval: fewer than two trials, or the metric has no value for each trial"
 
 
 @pytest.mark.parametrize(
@@ -183,7 +183,7 @@ def test_a_comparison_says_how_it_was_made(run_llem, isolated_llem, lab) -> None
     assert any(line.startswith("output tokens/s ") for line in lines)
     assert lines[-2:] == [
         "2 trials of each, compared pair by pair, as they took turns; p is corrected for the number of metrics (Holm)",
-        "B / A is of geometric means; where trials scatter widely it is not that of the means beside it",
+        "B / A is the ratio of geometric means. If trials vary widely, it differs from the ratio of the means shown.",
     ]
 
 

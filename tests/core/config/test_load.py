@@ -288,12 +288,12 @@ class TestBackendChoice:
         ),
         (
             {"slo": {"ttft_s": 1}},
-            "slo: judges the requests of a serving load, and with an offline load nobody waits for one "
+            "slo: limits the latencies of a serving load, and this load is offline "
             "(remove it, or set `load.kind` to closed, open or replay)",
         ),
         (
             {"slo": {"ttft_s": 1}, "token_times": True},
-            "slo: judges the requests of a serving load, and with an offline load nobody waits for one "
+            "slo: limits the latencies of a serving load, and this load is offline "
             "(remove it, or set `load.kind` to closed, open or replay)",
         ),
         ({"trials": 10**7}, "trials: must be between 1 and 100000, got 10000000"),

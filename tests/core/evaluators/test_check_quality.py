@@ -40,7 +40,7 @@ def resolved(registry: Registry, quality: Any, **more: Any):
         (3, "quality: must be a section, got the number 3 (such as {evaluator: NAME, tasks: [TASK]})"),
         ({}, "quality.evaluator: is missing (installed: choosy, spelling)"),
         ({"evaluator": 3}, "quality.evaluator: must be text, got the number 3"),
-        ({"evaluator": "spelling"}, "quality.tasks: is missing (What is asked, by the evaluator's names of tasks.)"),
+        ({"evaluator": "spelling"}, "quality.tasks: is missing (Tasks, by the evaluator's names.)"),
         ({**SPELLING, "tasks": []}, "quality.tasks: must name each task once, and one at least"),
         ({**SPELLING, "tasks": ["fruit", "fruit"]}, "quality.tasks: must name each task once, and one at least"),
         ({**SPELLING, "limt": 3}, "quality.limt: unknown field (did you mean 'limit'?)"),

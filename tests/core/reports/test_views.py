@@ -68,7 +68,7 @@ def test_measured_against_modelled_is_no_verdict(run_llem, grid_store):
     shown = run_llem("show", store.path, "--by", "device", "--metric", "energy_per_output_token_j").stdout
     [effect] = json.loads(run_llem("show", store.path, "--by", "device", "--json").stdout)[:1]
 
-    assert "energies of different things, or measured against modelled" in shown
+    assert "energies differ in what they cover, or one is measured and one modelled" in shown
     row = next(line for line in lines(shown) if line.startswith("cpu"))
     assert "gpu, measured and cpu+dram, modelled" in row
     assert not row.endswith(("better", "worse"))
@@ -166,7 +166,8 @@ def test_a_comparison_of_different_things_warns(run_llem, tmp_path, make):
     assert "A = measured  echo · shape:llama-3.1-8b · bfloat16 · batch 2 · energy: gpu, measured\n" in done.stdout
     assert "energy: cpu+dram, modelled" in done.stdout
     [warning] = done.stderr.splitlines()
-    assert warning.startswith("warning: energies are of different things: of A gpu, measured, of B cpu+dram, modelled")
+    covers = "(A: gpu, measured, B: cpu+dram, modelled)"
+    assert warning.startswith(f"warning: energies of A and B differ in what they cover {covers}")
     power, speed = found["power_w"], found["output_tokens_per_s"]
     assert (power["basis_a"], power["basis_b"], power["same_basis"]) == (GPU, MODEL, False)
     assert (speed["basis_a"], speed["basis_b"], speed["same_basis"]) == (None, None, True)

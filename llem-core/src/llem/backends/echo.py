@@ -44,7 +44,7 @@ class EchoOptions:
 
     token_seconds: float = option(
         0.0,
-        help="Wait this long before each token of a batch, and of each request of a serving load by itself.",
+        help="Wait this long before each token of a batch, or of each request of a serving load.",
         unit="s",
         validator=between(0, DAY_S),
     )

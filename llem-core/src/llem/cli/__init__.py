@@ -24,9 +24,9 @@ __all__ = ["cli", "main"]
 @click.version_option(__version__, "-V", "--version", prog_name="llem")
 @verbose_option
 def cli(verbose: bool) -> None:
-    """Which deployment configuration? Energy, compute, time and quality of LLM inference, with an error bar.
+    """Which deployment configuration? Energy, time, memory and quality of LLM inference, with confidence intervals.
 
-    Begin with `llem run`: it measures a tiny model with random weights on whatever is installed here.
+    Begin with `llem run`: it measures a tiny model with random weights on the installed backend.
     """
 
 

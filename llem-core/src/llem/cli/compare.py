@@ -15,8 +15,8 @@ __all__ = ["compare"]
 def compare(folder: str, a: str, b: str, as_json: bool) -> None:
     """Say how experiment B differs from A, metric by metric, and how probable it is that B is better.
 
-    The beginning of an id is enough; `llem show DIR` lists them. Trials that took turns are compared pair by pair,
-    others as independent samples; p-values are corrected for the number of metrics (Holm).
+    `llem show DIR` lists the ids; the beginning of an id is enough. If the trials took turns, llem compares them pair
+    by pair, otherwise as independent samples. Holm's method corrects the p-values for the number of metrics.
     """
     from llem.analysis.compare import compare as compared
     from llem.analysis.compare import side_of

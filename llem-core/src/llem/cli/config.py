@@ -15,16 +15,16 @@ __all__ = ["config"]
 
 @click.group()
 def config() -> None:
-    """Check and show configurations; nothing is run."""
+    """Check and show configurations. Nothing runs."""
 
 
 @config.command()
 @click.argument("files", nargs=-1, required=True, type=click.Path(), metavar="FILE…")
 @click.pass_context
 def check(ctx: click.Context, files: tuple[str, ...]) -> None:
-    """Check FILEs and report everything that is wrong with each. A file holds one experiment, or a study of many.
+    """Check each FILE and report everything that is wrong in it. A file holds one experiment or a study.
 
-    Ends with 0 when all are valid, else with 2, or with 3 when a plugin they need is broken.
+    The exit code is 0 if all files are valid, 3 if a plugin that a file needs is broken, and otherwise 2.
     """
     from llem.errors import LlemError
 
@@ -43,7 +43,7 @@ def check(ctx: click.Context, files: tuple[str, ...]) -> None:
 
 
 @config.command()
-@click.option("--study", is_flag=True, help="Of a study file instead of one experiment.")
+@click.option("--study", is_flag=True, help="Print the schema of a study file instead.")
 def schema(study: bool) -> None:
     """Print the JSON Schema of an experiment, with the sections of all installed plugins."""
     import json
@@ -59,13 +59,12 @@ def schema(study: bool) -> None:
 
 @config.command()
 @click.argument("file", required=False, type=click.Path())
-@click.option(
-    "--set", "assignments", multiple=True, metavar="KEY=VALUE", help="Set a value, such as load.batch_size=8."
-)
+@click.option("--set", "assignments", multiple=True, metavar="KEY=VALUE", help="A setting, such as load.batch_size=8.")
 def show(file: str | None, assignments: tuple[str, ...]) -> None:
-    """Print what FILE becomes: every value, with where it came from as a comment.
+    """Print every value of the experiment in FILE; a comment says where each value came from.
 
-    The first line names the user configuration, which holds what varies by machine. Without FILE, the defaults.
+    The first line names the user configuration, which holds the settings of this machine. Without FILE, llem prints
+    the defaults.
     """
     from llem.config.layers import Layer
     from llem.config.load import to_document
@@ -83,7 +82,7 @@ def show(file: str | None, assignments: tuple[str, ...]) -> None:
 
 
 def _load(file: str | None, overrides: list[Layer]) -> Study:
-    """As `llem run` would, but for what the backends say: their classes need not import here."""
+    """Load as `llem run` does, without the backends' checks: their classes need not be importable here."""
     from llem.plugins.registry import registry
     from llem.study.plan.expand import load
 

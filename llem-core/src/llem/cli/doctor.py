@@ -10,12 +10,12 @@ COLOURS = {"ok": "green", "missing": "red", "warning": "yellow"}
 
 
 @click.command()
-@click.option("--json", "as_json", is_flag=True, help="Print JSON alone.")
+@click.option("--json", "as_json", is_flag=True, help="Print only JSON.")
 def doctor(as_json: bool) -> None:
-    """Look at GPUs, energy counters, permissions, Docker, Slurm and plugins.
+    """Check GPUs, energy counters, permissions, Docker, Slurm and plugins.
 
-    Each thing that is missing comes with what to do about it. Ends with 0 whatever it finds: a machine without a GPU
-    is not an error.
+    For each missing thing, llem prints what to do. The exit code is always 0, because a machine without a GPU is no
+    error.
     """
     import attrs
 

@@ -17,13 +17,13 @@ __all__ = ["export"]
     show_default=True,
     help="Kind of file.",
 )
-@click.option("-o", "--out", type=click.Path(), help="File to write; default: standard output.")
+@click.option("-o", "--out", type=click.Path(), help="File to write.  [default: standard output]")
 def export(folder: str, kind: str, out: str | None) -> None:
-    """Write the results of DIR as a table, one experiment a line.
+    """Write the results of DIR as a table with one row for each experiment.
 
     Columns: id, the axes, outcome, trials, valid, publishable, findings (codes), error, backend, model, dtype, and for
-    each metric its value, low, high, n and reason; of energies also scope and kind (measured or modelled). What was not
-    measured is empty (null in JSON). Parquet needs polars.
+    each metric its value, low, high, n and reason. Energies also have scope and kind (measured or modelled). A value
+    that was not measured is empty (null in JSON). Parquet needs polars.
     """
     from llem.analysis.collection import Results
     from llem.reports.export import csv_text, jsonl_text, write_parquet
@@ -32,7 +32,7 @@ def export(folder: str, kind: str, out: str | None) -> None:
     columns = Results.open(Store.open(folder)).columns()
     if kind == "parquet":
         if out is None:
-            raise click.UsageError("parquet is no text: name a file with -o")
+            raise click.UsageError("parquet cannot go to standard output; name a file with -o")
         write_parquet(columns, out)
         return
     lines = csv_text(columns) if kind == "csv" else jsonl_text(columns)

@@ -22,7 +22,7 @@ __all__ = ["plan"]
 @click.option("--set", "assignments", multiple=True, metavar="KEY=VALUE", help="As for `llem run`.")
 @click.option("--preset", type=click.Choice(["quick", "standard", "publication"]), help="As for `llem run`.")
 @click.option(
-    "--gpu-memory", metavar="SIZE", help="Memory of each GPU, such as 80GiB; default: this machine's, if any."
+    "--gpu-memory", metavar="SIZE", help="Memory of each GPU, such as 80GiB.  [default: that of this machine's GPU]"
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the plan as JSON.")
 @verbose_option
@@ -36,9 +36,9 @@ def plan(
     as_json: bool,
     verbose: bool,
 ) -> None:
-    """Show what STUDY would run: how many points are left of those declared and why, the order, time and memory.
+    """Show what STUDY would run: how many declared points remain and why, the order, estimates of time and memory.
 
-    Nothing is run, no engine is loaded, and none need be installed.
+    llem runs nothing and loads no engine. The engines need not be installed.
     """
     from llem.cli.settings import flag_layers
     from llem.plugins.registry import registry
@@ -55,7 +55,7 @@ def plan(
 
 
 def _gpu(memory: str | None) -> Callable[[], GpuKind | None]:
-    """What is known of the GPUs: as given, else of this machine, which is only asked if an experiment may use one."""
+    """The GPU's memory as given; else a function that reads this machine's GPU, called if an experiment may use one."""
     from llem.study.plan.memory import GpuKind, parse_bytes, this_gpu
 
     if memory is None:

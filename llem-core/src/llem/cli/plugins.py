@@ -17,7 +17,7 @@ KINDS = ("backend", "meter", "evaluator", "launcher", "workload")
 
 
 @click.command()
-@click.option("--json", "as_json", is_flag=True, help="Print JSON alone.")
+@click.option("--json", "as_json", is_flag=True, help="Print only JSON.")
 @verbose_option
 def plugins(as_json: bool, verbose: bool) -> None:
     """List installed plugins by kind, and the broken ones with their cause."""

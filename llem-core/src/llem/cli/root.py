@@ -22,18 +22,18 @@ OUTPUT_CLOSED = 141
 EXIT_CODES = {
     0: "Done.",
     1: "Some experiments failed, or their results are invalid.",
-    2: "The user's mistake: usage, configuration, a plugin that is not installed, a folder that is no store.",
-    3: "The machine's state: no GPU, no permission, a disk that is full, a plugin that is installed and broken.",
-    BUG: "A bug in llem or in a plugin; the traceback is shown.",
+    2: "Your mistake: usage, configuration, a plugin that is not installed, or a folder that is not a result folder.",
+    3: "The machine lacks something: a GPU, a permission, disk space, or a plugin that works.",
+    BUG: "A bug in llem or in a plugin; llem shows the traceback.",
     INTERRUPTED: "Interrupted by Ctrl-C or SIGTERM.",
-    OUTPUT_CLOSED: "Whatever read standard output went away before all was written. What was to be measured has been, "
-    "and is stored.",
+    OUTPUT_CLOSED: "The program that read standard output ended before llem had written everything. The measurement is "
+    "complete and stored.",
 }
 
 #: Key in click's shared `meta`, so that `llem -v run` and `llem run -v` mean the same.
 VERBOSE = "llem.verbose"
 
-#: What the machine, not llem, is to blame for when the operating system refuses.
+#: Errors of the operating system that are the machine's fault, and what to do about each.
 MACHINE_ERRNOS = {
     errno.ENOSPC: "free some space, or choose another folder with `-o`",
     errno.EDQUOT: "free some of your quota, or choose another folder with `-o`",
@@ -51,7 +51,7 @@ def _remember_verbose(ctx: click.Context, _: click.Parameter, value: bool) -> bo
 
 #: `-v`: more detail, and the traceback below an error. The command gets it as the argument `verbose`.
 verbose_option = click.option(
-    "-v", "--verbose", is_flag=True, callback=_remember_verbose, help="Say more; show tracebacks of errors."
+    "-v", "--verbose", is_flag=True, callback=_remember_verbose, help="Show more detail, and tracebacks of errors."
 )
 
 
@@ -100,7 +100,7 @@ class Root(click.Group):
         except (KeyboardInterrupt, click.Abort) as error:
             _fail(ctx, error, INTERRUPTED, "interrupted")
         except BrokenPipeError:
-            # Nobody reads any more; the interpreter's own flush at exit must not complain about it either.
+            # the reader of standard output is gone; the interpreter's own flush at exit must not fail as well
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             raise click.exceptions.Exit(OUTPUT_CLOSED) from None
         except Exception as error:

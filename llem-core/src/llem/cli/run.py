@@ -22,15 +22,15 @@ UNTOUCHED = ("store_exists", "store_busy", "config_invalid")
 
 @click.command()
 @click.argument("study", required=False, type=click.Path())
-@click.option("-m", "--model", help="Hugging Face id, folder, or shape:NAME.  [default: shape:tiny]")
-@click.option("-b", "--backend", help="Inference engine.  [default: the one that is installed]")
-@click.option("--set", "assignments", multiple=True, metavar="KEY=VALUE", help="Set any value, e.g. load.batch_size=8.")
-@click.option("--preset", type=click.Choice(["quick", "standard", "publication"]), help="How thoroughly to measure.")
-@click.option("-o", "--out", metavar="DIR", help="Folder for the results; must be new, except with --resume.")
-@click.option("--launcher", default="process", show_default=True, help="Where the worker runs.")
-@click.option("--resume", is_flag=True, help="Continue in the folder: measure what is missing or failed.")
-@click.option("--json", "as_json", is_flag=True, help="Print the Result alone, as JSON; a list for a study of several.")
-@click.option("-q", "--quiet", is_flag=True, help="No progress; the result still comes.")
+@click.option("-m", "--model", help="Hugging Face id, folder or shape:NAME.  [default: shape:tiny]")
+@click.option("-b", "--backend", help="Inference backend.  [default: the installed one]")
+@click.option("--set", "assignments", multiple=True, metavar="KEY=VALUE", help="A setting, such as load.batch_size=8.")
+@click.option("--preset", type=click.Choice(["quick", "standard", "publication"]), help="Defaults for the measurement.")
+@click.option("-o", "--out", metavar="DIR", help="Folder for the results. Without --resume it must be new or empty.")
+@click.option("--launcher", default="process", show_default=True, help="How workers run; `llem plugins` lists names.")
+@click.option("--resume", is_flag=True, help="Continue in the folder: measure missing and failed trials.")
+@click.option("--json", "as_json", is_flag=True, help="Print only the Result, as JSON; for a study, a list.")
+@click.option("-q", "--quiet", is_flag=True, help="Show no progress; the result is printed.")
 @verbose_option
 def run(
     study: str | None,
@@ -45,10 +45,10 @@ def run(
     quiet: bool,
     verbose: bool,
 ) -> None:
-    """Measure STUDY, a YAML file of one configuration or of many; without one, a tiny model.
+    """Measure STUDY, a YAML file with one experiment or many. Without STUDY, llem measures a tiny model.
 
-    All results go into one folder. Configurations that can share an engine take turns, and one that fails does not
-    stop the others. Ends with 1 when one failed or its result is invalid.
+    All results go into one folder. Experiments that can share an engine take turns. If an experiment fails, the
+    others still run. The exit code is 1 if an experiment failed or its result is invalid.
     """
     from llem.api import prepare
     from llem.cli.settings import flag_layers
@@ -118,7 +118,7 @@ def run_many(ready: Ready, as_json: bool, quiet: bool, verbose: bool) -> None:
 
 
 def _tell_left_behind(ready: Ready, error: LlemError) -> None:
-    """Where to look after an error: at what was measured, or at the worker's log where nothing was."""
+    """Name the folder after an error: it holds trials, or, if nothing was measured, the worker's log."""
     import os
 
     if error.code in UNTOUCHED or not os.path.exists(ready.folder):  # of any name, also one that no folder can have
@@ -128,7 +128,7 @@ def _tell_left_behind(ready: Ready, error: LlemError) -> None:
 
 
 def _tell_left_out(study: Study) -> None:
-    """What of the study will not run, in a line; the reasons are in `llem plan`."""
+    """Say in one line how many points of the study will not run; `llem plan` gives the reasons."""
     counts = {word: len(getattr(study, word)) for word in ("excluded", "invalid", "merged")}
     left_out = ", ".join(f"{count} {word}" for word, count in counts.items() if count)
     about = f" ({study.declared} declared, {left_out}; `llem plan` lists them)" if left_out else ""

@@ -15,7 +15,7 @@ def flag_layers(
 ) -> list[Layer]:
     """The layers of `-m`, `-b`, `--preset` and each `--set`, later ones above.
 
-    Raises ConfigError for a `--set` that is none, or that says otherwise than a flag of its own.
+    Raises ConfigError if a `--set` is no KEY=VALUE, or contradicts `-m`, `-b` or `--preset`.
     """
     from llem.config.layers import Layer
     from llem.config.text import parse_assignment

@@ -18,13 +18,13 @@ __all__ = ["show"]
 @click.command()
 @click.argument("folder", metavar="DIR", type=click.Path())
 @click.argument("experiment", metavar="[EXPERIMENT]", required=False)
-@click.option("--by", "axis", metavar="AXIS", help="What each value of this axis does, all else equal.")
-@click.option("--reference", metavar="VALUE", help="With --by: the value to compare with; default: the file's first.")
-@click.option("--metric", "metrics", multiple=True, metavar="NAME", help="With --by: the metrics to look at.")
-@click.option("--pairs", is_flag=True, help="With --by: each pair of experiments by itself.")
-@click.option("--time", "spent", is_flag=True, help="Where the wall clock of the study, or of EXPERIMENT, went.")
-@click.option("--all", "everything", is_flag=True, help="A line for each experiment, however many there are.")
-@click.option("--json", "as_json", is_flag=True, help="Print the Result alone as JSON; a list when there are several.")
+@click.option("--by", "axis", metavar="AXIS", help="Show the effect of each value of this axis, all else equal.")
+@click.option("--reference", metavar="VALUE", help="With --by: compare with this value.  [default: the file's first]")
+@click.option("--metric", "metrics", multiple=True, metavar="NAME", help="With --by: show this metric.")
+@click.option("--pairs", is_flag=True, help="With --by: show each pair of experiments.")
+@click.option("--time", "spent", is_flag=True, help="Show where the wall clock of the study, or of EXPERIMENT, went.")
+@click.option("--all", "everything", is_flag=True, help="Show one line for each experiment, however many there are.")
+@click.option("--json", "as_json", is_flag=True, help="Print only the Result, as JSON; for several, a list.")
 def show(
     folder: str,
     experiment: str | None,
@@ -36,10 +36,10 @@ def show(
     everything: bool,
     as_json: bool,
 ) -> None:
-    """Print the result of an experiment, or a table of what varies when DIR holds several and none is named.
+    """Print the result of EXPERIMENT. Without EXPERIMENT, print a table if DIR holds several results.
 
-    The beginning of an id is enough for EXPERIMENT. An experiment that has not ended is computed from the trials that
-    are there. Of more than 200 experiments a summary is printed, unless --all is given.
+    The beginning of an id is enough for EXPERIMENT. If an experiment has not ended, llem computes its result from the
+    trials in DIR. For more than 200 experiments llem prints a summary, or the whole table with --all.
     """
     from llem.store.store import Store
 
@@ -62,10 +62,10 @@ def show(
         return
     _print(store, names, everything=everything)
     if store.busy():
-        click.echo("note: `llem run` is at work in this folder; what is `interrupted` here may only not have ended yet")
+        click.echo("note: `llem run` works in this folder; an experiment shown as `interrupted` may still be running")
 
 
-#: More experiments than this are summarised where nothing else is asked for.
+#: With more experiments than this, `llem show` prints a summary unless `--all` is given.
 MANY = 200
 
 
@@ -93,7 +93,7 @@ def _print(store: Store, names: Sequence[str], *, everything: bool) -> None:
 
 
 def _overviews(store: Store, names: Sequence[str], metrics: Collection[str]) -> Iterator[Overview]:
-    """Of the stored results, and of those that are computed because they have not ended."""
+    """Overviews of stored results; results of experiments that have not ended are computed."""
     from llem.analysis.overview import overview_of, overviews
     from llem.metrics.result import recompute
 
@@ -112,7 +112,7 @@ def _results(store: Store, names: Sequence[str]) -> Iterator[Result]:
 
 
 def _json(results: Iterator[Result], *, single: bool) -> None:
-    """One document, or a list of them written one by one: of ten thousand, only one is in memory."""
+    """Print one document, or a list, one by one: only one of ten thousand results is in memory."""
     from textwrap import indent
 
     from llem.store.files import dump, to_text
@@ -153,7 +153,7 @@ def _by_axis(
     from llem.reports.tables import render_ratios
 
     for metric in metrics:
-        lower_is_better(metric)  # refuses what is neither good nor bad
+        lower_is_better(metric)  # refuses a metric without a better direction
     results = Results.open(store)
     ask = results.by_pair if pairs else results.by_axis
     found = ask(axis, metrics or None, reference)

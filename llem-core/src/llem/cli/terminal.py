@@ -1,7 +1,8 @@
-"""Output that cannot show every character, or that nobody reads any more, and nothing fails.
+"""Output to a terminal with few characters, or to a reader that has gone away.
 
-Characters that are missing are written in ASCII. Progress and messages on standard error are dropped if they cannot be
-written, for a measurement of hours must not end with `tee`. On standard output that is told: a result is not shown.
+If an encoding lacks a character, llem writes ASCII in its place. If progress and messages cannot be written to standard
+error, llem drops them, because a measurement of hours must not end when `tee` does. If a result cannot be written to
+standard output, llem ends with an exit code of its own.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import Any
 
 __all__ = ["fit_output"]
 
-#: What tables and figures use beyond ASCII.
+#: Characters beyond ASCII in tables and figures, and what replaces each.
 PLAIN = {"·": "|", "–": "-", "±": "+-", "…": "...", "→": "->", "×": "x", "µ": "u", "²": "2", "°": " deg ", "─": "-"}
 HANDLER = "llem.plain"
 
@@ -28,21 +29,21 @@ def _plain(error: UnicodeError) -> tuple[str | bytes, int]:
 
 
 class _Lossy(io.FileIO):
-    """A file that drops what cannot be written: its pipe is closed, its terminal gone, its disk full. Whom to tell?"""
+    """Standard error that drops what it cannot write: to a closed pipe, a closed terminal or a full disk."""
 
     def write(self, data: Any, /) -> int:
         rest = memoryview(data)
         with contextlib.suppress(OSError):
             while rest:
-                rest = rest[super().write(rest) or len(rest) :]  # None: a terminal that takes no more now
+                rest = rest[super().write(rest) or len(rest) :]  # None: the terminal takes nothing now
         return len(data)
 
 
 def fit_output() -> None:
-    """Let standard output and error replace what their encoding lacks, and standard error drop what nobody reads."""
+    """Let both outputs replace characters that their encoding lacks, and standard error drop what it cannot write."""
     now = sys.stderr
     if isinstance(now, io.TextIOWrapper) and now is sys.__stderr__:  # else it is another program's
-        # no buffer between: it raises where Ctrl-C is told within a line that is being written
+        # without a buffer: a buffer raises if Ctrl-C's message comes while another line is being written
         raw: Any = _Lossy(now.fileno(), "wb", closefd=False)
         sys.stderr = io.TextIOWrapper(raw, now.encoding, now.errors, line_buffering=True)
     codecs.register_error(HANDLER, _plain)

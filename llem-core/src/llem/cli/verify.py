@@ -11,9 +11,9 @@ __all__ = ["verify"]
 @click.argument("folder", metavar="DIR", type=click.Path())
 @click.pass_context
 def verify(ctx: click.Context, folder: str) -> None:
-    """Recompute all energies, counts and results in DIR from their raw rows, and compare them.
+    """Recompute all energies, counts and results in DIR from the raw rows, and compare them with the stored ones.
 
-    Ends with 1 when a stored number differs from what its rows give.
+    The exit code is 1 if a stored number differs from the recomputed one.
     """
     from llem.metrics.verify import verify as find_differences
     from llem.store.store import Store

@@ -1,4 +1,4 @@
-"""`llem worker`: what launchers run. Not for people."""
+"""`llem worker`: launchers run this command. Users do not."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ __all__ = ["worker"]
 
 @click.command(hidden=True)
 @click.argument("order", type=click.Path(exists=True, dir_okay=False))
-@click.option("--lifeline", is_flag=True, help="Standard input ends when the launching process does, and so does this.")
+@click.option("--lifeline", is_flag=True, help="End when standard input ends: the launching process has then ended.")
 def worker(order: str, lifeline: bool) -> None:
     """Carry out ORDER, a JSON file that a launcher wrote."""
     import io
@@ -30,7 +30,7 @@ def worker(order: str, lifeline: bool) -> None:
     from llem.protocol.lines import kept, to_json
     from llem.protocol.order import WorkOrder
 
-    # Engines print to standard output as they please; events keep the pipe to themselves.
+    # Engines print to standard output; from here on only events go to the pipe, and all else to standard error.
     sys.stdout.flush()
     events_fd = os.dup(1)
     os.dup2(2, 1)

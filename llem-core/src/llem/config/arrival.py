@@ -24,7 +24,7 @@ class ClosedLoad:
     """A fixed number of clients, each of which sends its next request as soon as its last one has ended."""
 
     kind: Literal["closed"] = option("closed", help="How requests arrive.")
-    concurrency: int = option(1, help="Number of clients, and so of requests in flight.", validator=at_least(1))
+    concurrency: int = option(1, help="Number of clients: each has one request in flight.", validator=at_least(1))
     ramp_s: float = option(
         0.0, help="The clients start one by one, spread evenly over this time.", unit="s", validator=between(0, DAY_S)
     )
@@ -37,25 +37,26 @@ class OpenLoad:
     kind: Literal["open"] = option("open", help="How requests arrive.")
     request_rate: float | None = option(
         None,
-        help="Mean arrivals; give this or `capacity_share`.",
+        help="Mean rate of arrivals. Give this or `capacity_share`.",
         unit="requests/s",
         validator=between(0.001, 1_000_000),
     )
     capacity_share: float | None = option(
         None,
-        help="Mean arrivals as a share of the rate at which requests end under a closed load, measured by a probe.",
+        help="Mean rate of arrivals, as a share of the engine's capacity. A probe with a closed load measures the "
+        "capacity.",
         validator=between(0.01, 1.5),
     )
     burstiness: float = option(
         1.0,
-        help="Shape of the gamma distribution of the gaps: 1 is Poisson, less comes in bursts, more is regular.",
+        help="Shape of the gamma distribution of the gaps: 1 is Poisson, less makes bursts, more is regular.",
         validator=at_least(0.01),
     )
-    seed: int = option(0, help="Seed of the schedules; every configuration gets the same ones.")
+    seed: int = option(0, help="Seed of the schedules. Every configuration gets the same schedules.")
     probe_concurrency: int = option(256, help="Clients of the capacity probe.", validator=at_least(1))
     probe_seconds: float = option(
         20.0,
-        help="Length of the capacity probe, once every client has had a token.",
+        help="Length of the capacity probe, from when every client has received a token.",
         unit="s",
         validator=between(0.1, DAY_S),
     )
@@ -75,6 +76,4 @@ class ReplayLoad:
     """Requests sent at the times that the workload has for them, whether or not earlier ones have ended."""
 
     kind: Literal["replay"] = option("replay", help="How requests arrive.")
-    speed: float = option(
-        1.0, help="How much faster than in the trace: 2 halves every gap.", validator=between(0.001, 1000)
-    )
+    speed: float = option(1.0, help="Speed relative to the trace: 2 halves every gap.", validator=between(0.001, 1000))

@@ -82,7 +82,7 @@ def _of_another_load(experiment: Experiment) -> Iterator[Problem]:
         about = f"is for offline loads; with a load of kind {kind!r} every request has its times"
         yield Problem("token_times", about, "remove it")
     if experiment.slo is not None and kind == "offline":
-        about = "judges the requests of a serving load, and with an offline load nobody waits for one"
+        about = "limits the latencies of a serving load, and this load is offline"
         yield Problem("slo", about, "remove it, or set `load.kind` to closed, open or replay")
 
 

@@ -58,7 +58,7 @@ class Sampling:
     repetition_penalty: float | None = option(None, help="Above 1 discourages repetition.", validator=at_least(0))
     seed: int = option(0, help="Seed of sampling.")
     ignore_eos: bool = option(
-        True, help="Go on to the asked number of tokens, so that every configuration does the same work."
+        True, help="Generate the requested number of tokens, so that every configuration does the same work."
     )
 
     def request_seed(self, index: int) -> int:
@@ -72,12 +72,12 @@ class Warmup:
 
     batches: int = option(
         2,
-        help="Full-length batches first (compilation, graphs, caches); with a serving load, single requests.",
+        help="Full-length batches first, for compilation, graphs and caches. With a serving load: single requests.",
         validator=at_least(0),
     )
     seconds: float = option(
         30.0,
-        help="Then the same load for at least this long, so that temperature settles.",
+        help="Then run the same load for at least this long, so that temperature settles.",
         unit="s",
         validator=between(0, DAY_S),
     )
@@ -91,7 +91,7 @@ class Baseline:
         30.0, help="Length of the idle measurement; 0 measures none.", unit="s", validator=between(0, DAY_S)
     )
     discard_seconds: float = option(
-        10.0, help="Left out at its beginning, while power settles.", unit="s", validator=between(0, DAY_S)
+        10.0, help="Discard this much of its beginning, while power settles.", unit="s", validator=between(0, DAY_S)
     )
 
     def kept_s(self, phase: Literal["before", "after"]) -> float:
@@ -118,10 +118,10 @@ def _some(_: Any, attribute: Any, value: tuple[str, ...]) -> None:
 class Quality:
     """What every evaluator's section has; an evaluator adds its own settings in a class that inherits from it."""
 
-    evaluator: str = option(help="What scores the answers: a name from `llem plugins`.")
-    tasks: tuple[str, ...] = option(help="What is asked, by the evaluator's names of tasks.", validator=_some)
-    limit: int | None = option(None, help="Items of each task at most; null asks them all.", validator=at_least(1))
-    force: bool = option(False, help="Score random weights too, whose answers say nothing about any model.")
+    evaluator: str = option(help="The evaluator: a name from `llem plugins`.")
+    tasks: tuple[str, ...] = option(help="Tasks, by the evaluator's names.", validator=_some)
+    limit: int | None = option(None, help="Items of each task, at most. Null takes all items.", validator=at_least(1))
+    force: bool = option(False, help="Score random weights too, although their answers mean nothing.")
 
 
 @attrs.frozen(kw_only=True)
@@ -134,48 +134,50 @@ class Experiment:
     )
     revision: str | None = option(None, help="Branch, tag or commit of a Hugging Face model.")
     weights_seed: int = option(0, help="Seed of the random weights of a `shape:` model.")
-    trust_remote_code: bool = option(False, help="Allow code that comes with the model to run. Off unless set here.")
-    backend: str = option(help="The inference engine: a name from `llem plugins`.")
-    dtype: Dtype = option("bfloat16", help="Number format of weights and activations; `auto` takes the model's own.")
-    device: Device = option("auto", help="`auto` is CUDA where a GPU is visible, else the CPU; the result says which.")
+    trust_remote_code: bool = option(False, help="Allow code that comes with the model to run.")
+    backend: str = option(help="The backend: a name from `llem plugins`.")
+    dtype: Dtype = option("bfloat16", help="Number format of weights and activations. `auto` takes the model's own.")
+    device: Device = option("auto", help="`auto` takes CUDA if a GPU is visible, else the CPU. The result says which.")
     gpus: Gpus = option(
         None,
-        help="GPUs to use: a list names them by index or UUID, a number takes so many of those that are visible and "
-        "free, whichever they are; null takes the first that is visible.",
+        help="GPUs to use. A list names them by index or UUID. A number takes this many visible and free GPUs, "
+        "whatever their model. Null takes the first visible GPU.",
         validator=HowMany(),
     )
-    workload: Any = option(None, help="Which requests: a section whose `kind` names a workload.")
+    workload: Any = option(None, help="Which requests are sent: a section whose `kind` names a workload.")
     load: OfflineLoad | ClosedLoad | OpenLoad | ReplayLoad = option(
         factory=OfflineLoad, help="How the requests arrive."
     )
-    slo: Slo | None = option(
-        None, help="Limits by which the latencies of a serving load are judged; changes no measurement."
-    )
+    slo: Slo | None = option(None, help="Limits on the latencies of a serving load, applied after the measurement.")
     quality: Any = option(
         None,
-        help="What scores each engine configuration after its last trial, outside every window: a section whose "
-        "`evaluator` names an evaluator. Null: nothing. Changes no measurement.",
+        help="A section whose `evaluator` names an evaluator. It scores each engine configuration after the last "
+        "trial, outside every window. Null evaluates nothing.",
     )
     sampling: Sampling = option(factory=Sampling, help="How tokens are chosen.")
     warmup: Warmup = option(factory=Warmup, help="Work before the first window.")
     baseline: Baseline = option(factory=Baseline, help="Idle measurement for net energy.")
     meters: tuple[str, ...] | None = option(
         None,
-        help="Meters by name, the first that covers a domain is the one reported. Null: what is built in and "
-        "present (nvml, rapl). A meter named here that cannot measure is an error.",
+        help="Meters by name. Results report the first meter that covers a domain. Null takes the built-in meters "
+        "that work here (nvml, rapl). If a meter named here cannot measure, llem ends with an error.",
     )
     preset: Preset = option("standard", help="Defaults for the measurement: quick, standard or publication.")
     window_s: float = option(10.0, help="Least length of a measured window.", unit="s", validator=between(0.1, DAY_S))
-    trials: int = option(5, help="Trials at least.", validator=between(1, MOST))
-    max_trials: int = option(10, help="Trials at most, while the interval is too wide.", validator=between(1, MOST))
-    target_half_width: float = option(
-        0.01, help="Stop adding trials when the 95 % interval's half-width is below this share.", validator=at_least(0)
+    trials: int = option(5, help="Trials, at least.", validator=between(1, MOST))
+    max_trials: int = option(
+        10, help="Trials, at most. llem adds trials while the interval is too wide.", validator=between(1, MOST)
     )
-    processes: int = option(1, help="Engine processes the trials are spread over.", validator=between(1, MOST))
+    target_half_width: float = option(
+        0.01,
+        help="llem adds no trials once the 95 % interval's half-width is below this share of the mean.",
+        validator=at_least(0),
+    )
+    processes: int = option(1, help="Engine processes that share the trials.", validator=between(1, MOST))
     token_times: bool = option(
         False,
-        help="Record the time of every token of an offline load (TTFT, TPOT, ITL); slows the engine, which a finding "
-        "says. A serving load always has these times, since it streams.",
+        help="Record the time of every token of an offline load (TTFT, TPOT, ITL). Recording slows the engine, and the "
+        "result has a finding. A serving load streams, so it always has these times.",
     )
     options: Any = option(None, help="The backend's own section, named after it.")
     meter_options: Mapping[str, Any] = option(factory=dict, help="Sections of meters, each named after its meter.")

@@ -1,4 +1,4 @@
-"""What a service promises its users, by which requests are judged afterwards."""
+"""Service-level objectives: limits on latencies, applied to the requests after the measurement."""
 
 from __future__ import annotations
 
@@ -35,16 +35,16 @@ def _known(_: Any, attribute: Any, value: str | None) -> None:
 
 @attrs.frozen(kw_only=True)
 class Slo:
-    """Limits that a request must keep; what is null is not judged. They change no measurement."""
+    """Limits on the latencies of a request; null is no limit. They change no measurement."""
 
     preset: str | None = option(
-        None, help="Limits of an MLPerf scenario; a limit given beside it stands in its place.", validator=_known
+        None, help="Limits of an MLPerf scenario. A limit given beside it overrides the preset's.", validator=_known
     )
     ttft_s: float | None = option(None, help="Time to the first token, at most.", unit="s", validator=at_least(0))
     tpot_s: float | None = option(None, help="Time per further token, at most.", unit="s", validator=at_least(0))
     e2el_s: float | None = option(None, help="Time to the last token, at most.", unit="s", validator=at_least(0))
     attainment: float = option(
-        0.99, help="Share of the requests that must keep every limit for the objective to be met.",
+        0.99, help="Share of requests that must keep every limit, for the objective to be met.",
         validator=between(0, 1),
     )  # fmt: skip
 

@@ -24,16 +24,16 @@ VARIABLE = "LLEM_CONFIG"
 class UserConfig:
     """What varies by machine."""
 
-    results_dir: str = option("llem-results", help="Folder for results where `-o` names none.")
+    results_dir: str = option("llem-results", help="Folder for results if `-o` names none.")
     gpus: Gpus = option(
         None,
-        help="GPUs to use where the study says nothing: a list names them by index or UUID, a number takes so many of "
-        "those that are visible and free; null takes the first that is visible.",
+        help="GPUs to use if the study does not set `gpus`. A list names them by index or UUID. A number takes this "
+        "many visible and free GPUs. Null takes the first visible GPU.",
         validator=HowMany(),
     )
     launchers: Mapping[str, Any] = option(factory=dict, help="Sections of launchers, each named after its launcher.")
     observers: Mapping[str, Any] = option(
-        factory=dict, help="Sections of plugins that are told of a study's progress, each named after its plugin."
+        factory=dict, help="Sections of plugins that observe studies, each named after its plugin."
     )
 
 

@@ -1,5 +1,6 @@
-"""What an evaluator implements: quality of the very configuration that was measured; and what is checked of it before
-anything loads.
+"""What an evaluator implements: it measures the quality of the configuration whose trials were measured.
+
+And what the core checks of it before anything loads.
 """
 
 from __future__ import annotations
@@ -22,12 +23,12 @@ __all__ = ["Context", "Evaluator", "Item", "Score", "check_quality"]
 
 @attrs.frozen
 class Item:
-    """One item of a task, as it was scored.
+    """One scored item of a task.
 
     Attributes:
-        id: names the item by its content, the same with every engine: two configurations are compared item by item.
-        value: its part of the score.
-        response: what the engine answered, or a digest of it.
+        id: names the item by its content, the same with every engine, so that configurations are compared by items.
+        value: the item's part of the score.
+        response: the engine's answer, or a digest of the answer.
     """
 
     id: str
@@ -40,13 +41,13 @@ class Score:
     """One figure of quality.
 
     Attributes:
-        task: what was asked, for example `arc_easy`.
-        metric: how it was scored, for example `acc_norm`.
+        task: name of the task, such as `arc_easy`.
+        metric: name of the score, such as `acc_norm`.
         value: the score.
-        stderr: its standard error; None where the evaluator states none.
-        n: how many items it is computed from.
-        higher_is_better: which way to read it.
-        items: all of them, each once; none where the evaluator keeps none.
+        stderr: standard error of the score; None if the evaluator states none.
+        n: number of items behind the score.
+        higher_is_better: whether a higher value is better.
+        items: all items, each once; empty if the evaluator keeps none.
     """
 
     task: str
@@ -60,14 +61,14 @@ class Score:
 
 @attrs.frozen
 class Context:
-    """What an evaluation belongs to, and how it speaks.
+    """What one evaluation is about, and how it reports progress.
 
     Attributes:
-        task: the one to evaluate, of the section's `tasks`.
-        experiment: the configuration that was measured; of several that share the engine, the first.
-        model: its model.
-        progress: tell how many items are done, of how many. A worker that tells nothing for long is ended.
-        check_stop: raises ExperimentFailed once the user stops the study: call it between batches, and let it through.
+        task: the task to evaluate, one of the section's `tasks`.
+        experiment: the measured configuration; of several that share the engine, the first.
+        model: the experiment's model.
+        progress: call it with the number of items done and of all items. llem ends a worker that is silent for long.
+        check_stop: call it between batches. It raises ExperimentFailed once the user stops the study; let it through.
     """
 
     task: str
@@ -91,17 +92,17 @@ class Evaluator(ABC):
 
     @abstractmethod
     def check(self, experiment: Experiment, model: ModelSpec) -> None:
-        """Whether these tasks can be evaluated, before anything is loaded, and in `llem plan`.
+        """Refuse tasks that cannot be evaluated. Called before anything is loaded, also by `llem plan`.
 
         Raises ConfigError for an unknown task.
         """
 
     @abstractmethod
     def evaluate(self, engine: Engine, tokenizer: Tokenizer, context: Context) -> Sequence[Score]:
-        """Ask the engine and score its answers to one task; the score that stands for the task comes first.
+        """Score the engine's answers to one task. The score that stands for the task comes first.
 
-        Called once for each task, when all trials of the engine are measured. Raises whatever it likes: the trials
-        stand, and the task has no score.
+        Called once for each task, after the engine's last trial. It may raise any error: the trials then stand, and the
+        task has no score.
         """
 
     def describe(self) -> Mapping[str, Any]:

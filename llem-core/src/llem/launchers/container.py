@@ -101,7 +101,7 @@ def _check_mounts(mounts: Sequence[str]) -> None:
     missing = [name for name in mounts if not Path(name).expanduser().exists()]
     if missing:
         problems = tuple(Problem("mounts", f"no file or folder {name}") for name in missing)
-        raise ConfigError("the launcher's settings name what is not there", problems=problems)
+        raise ConfigError("the launcher's `mounts` name files or folders that do not exist", problems=problems)
 
 
 def _hub_for(models: Sequence[ModelSpec], online: bool, environ: Mapping[str, str]) -> Path | None:
@@ -153,7 +153,7 @@ def _check_passed_on(own: Mapping[str, str | None], environ: Mapping[str, str]) 
     unset = [name for name, value in own.items() if value is None and name not in environ]
     if unset:
         problems = tuple(Problem(f"env.{name}", "is not set here, so it cannot be passed on") for name in unset)
-        raise ConfigError("the launcher's settings pass on what is not there", problems=problems)
+        raise ConfigError("the launcher's `env` passes on variables that are not set", problems=problems)
 
 
 def ended_by_signal(status: int) -> int:

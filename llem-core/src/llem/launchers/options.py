@@ -18,14 +18,14 @@ class DockerOptions:
 
     image: Mapping[str, str] = option(
         factory=dict,
-        help="Image of each backend, by the backend's name; what is not named here is `llem-BACKEND:VERSION`. An image "
-        "is never pulled.",
+        help="Image of each backend, by the backend's name. The default is `llem-BACKEND:VERSION`. llem never pulls an "
+        "image.",
     )
     network: Literal["none", "bridge", "host"] = option(
-        "none", help="`none` measures without any; models come from the machine's Hugging Face cache."
+        "none", help="`none` gives the container no network. Models then come from this machine's Hugging Face cache."
     )
     shm_size: str | None = option(
-        "8g", help="Size of /dev/shm, which processes of a parallel engine talk through; null is Docker's 64 MB."
+        "8g", help="Size of /dev/shm, which an engine on several GPUs needs. Null is Docker's 64 MB."
     )
     mounts: tuple[str, ...] = option(
         (), help="Further folders and files that the worker may read, seen at the same path."
@@ -35,7 +35,7 @@ class DockerOptions:
         help="Variables in the container; null passes on the value that `llem` itself has. Results hold their names.",
     )
     user: str | None = option(
-        None, help="`uid:gid` of the worker; null is who runs `llem`, so that results belong to them."
+        None, help="`uid:gid` of the worker. Null takes the user who runs `llem`, who then owns the results."
     )
 
 
@@ -45,7 +45,7 @@ class ApptainerOptions:
 
     image: Mapping[str, str] = option(factory=dict, help="Image file (.sif) of each backend, by the backend's name.")
     network: Literal["none", "host"] = option(
-        "host", help="`none` gives the container a network namespace without any, where the system allows that."
+        "host", help="`none` gives the container no network, if the system allows network namespaces."
     )
     mounts: tuple[str, ...] = option(
         (), help="Further folders and files that the worker may read, seen at the same path."

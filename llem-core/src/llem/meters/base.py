@@ -22,17 +22,17 @@ Scope = Literal["gpu", "cpu", "dram", "node"]
 
 @attrs.frozen
 class Domain:
-    """One thing whose energy is read.
+    """A part of the machine whose energy a meter reads.
 
     Attributes:
         name: `gpu:<uuid>`, `cpu:<n>`, `dram:<n>`, `node`.
-        scope: what the figure covers.
-        kind: "measured" by a sensor, or "modelled" from assumptions; the two are never summed.
-        instrument: where the figure comes from, in words.
-        method: how the meter comes by it: "counter", "power" or "window", as the meter's kind.
+        scope: what the energy covers.
+        kind: "measured" by a sensor, or "modelled" by a formula. llem never adds the two.
+        instrument: the source of the energy, in words.
+        method: how the meter reads: "counter", "power" or "window", as the meter's kind.
         period_s: nominal time between two updates of the reading; None for window meters.
-        sensor_relative: stated relative uncertainty of the sensor's calibration; None when nobody states one.
-        power_limit_w: no more than this can flow, where known; used to bound what happens between two updates.
+        sensor_relative: relative uncertainty that the sensor's maker states; None if the maker states none.
+        power_limit_w: greatest power of the domain, if known. It bounds the power between two updates.
     """
 
     name: str
@@ -93,23 +93,24 @@ class WindowMeter(Meter):
 
     @abstractmethod
     def begin(self) -> None:
-        """Begin a window. What takes long belongs in `open`."""
+        """Begin a window. Slow work belongs in `open`."""
 
     @abstractmethod
     def end(self) -> Mapping[str, float | None]:
-        """End it: joules by domain name; None for a domain that gave no reading, never 0."""
+        """End the window. Returns joules by domain name; None for a domain without a reading, never 0."""
 
 
 @attrs.frozen
 class ErrorBudget:
-    """What may be wrong with one energy, in joules, each a bound or a 95 % half-width.
+    """The uncertainty of one energy, in joules. Each part is a bound or a 95 % half-width.
 
     Attributes:
-        tick_j: the window's two edges fall between updates of the reading (interpolation, read time, sensor delay).
-        gap_j: updates that did not come.
-        repeat_j: scatter of the reading itself: within the window for one trial, between trials for a mean.
-        sensor_j: the sensor's stated calibration uncertainty; common to all windows of one board, so it does not
-            enter comparisons on that board. None when nobody states one.
+        tick_j: uncertainty at the window's two edges, which lie between updates of the reading (interpolation, read
+            time, sensor delay).
+        gap_j: missing updates of the reading.
+        repeat_j: scatter of the reading: within the window for one trial, between trials for a mean.
+        sensor_j: calibration uncertainty that the sensor's maker states; None if the maker states none. It is the same
+            for all windows on one GPU, so it does not affect comparisons on this GPU.
     """
 
     tick_j: float
@@ -119,7 +120,7 @@ class ErrorBudget:
 
     @property
     def bound_j(self) -> float:
-        """Sum of what may differ from window to window: tick, gap and repeat."""
+        """Sum of the parts that differ from window to window: tick, gap and repeat."""
         return self.tick_j + self.gap_j + self.repeat_j
 
 

@@ -1,8 +1,8 @@
 """The catalogue of metrics: a row for each, in the order in which they are shown.
 
-A row says all there is to say of a metric: how it is computed, its unit, which way it is better, its name for people,
-where it is shown, and what it is. Results, tables, comparisons, effects, curves, exports and the reference page take it
-from here. Rows of latencies are in `latency`, those of serving loads in `serving`.
+A row defines a metric: how it is computed, its unit, which way it is better, its name for people, where it is shown,
+and what it is. Results, tables, comparisons, effects, curves, exports and the reference page are made from these rows.
+Rows of latencies are in `latency`, those of serving loads in `serving`.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ __all__ = ["GROUPS", "METRICS", "compute_metrics", "lower_is_better", "metric_of
 GROUPS: Mapping[str, tuple[str, str]] = {
     "energy": (
         "Energy and power",
-        "Over the GPUs where there are any, else over the CPU and its memory; `scope` says which, and `kind` whether "
-        "it was measured or modelled.",
+        "Of the GPUs if the experiment uses any, else of the CPU and its memory. `scope` says which, and `kind` says "
+        "whether the energy was measured or modelled.",
     ),
     "speed": ("Speed", ""),
     "latency": (
         "Times of requests",
-        "Each as its mean and its percentiles, which are values that were observed. An offline load has only the time "
-        "per request, unless `token_times: true` asks for the others, which slows the engine. Of a serving load they "
-        "are of the requests that ended well within the window, and an open load's requests arrive when scheduled.",
+        "Each as its mean and its percentiles; percentiles are observed values. An offline load has only the time per "
+        "request, unless you set `token_times: true`, which slows the engine. For a serving load they cover the "
+        "requests that completed within the window. A request of an open load arrives at its scheduled time.",
     ),
     "serving": (
         "Serving loads",
@@ -73,7 +73,7 @@ def lower_is_better(name: str) -> bool:
     if metric.direction is None:
         known = [other.name for other in METRICS.values() if other.direction]
         hint = f"name another metric, such as {', '.join(known[:3])}"
-        raise StoreError(f"of {name!r}, neither less nor more is better", hint, "no_direction")
+        raise StoreError(f"metric {name!r} has no direction: neither less nor more is better", hint, "no_direction")
     return metric.lower_is_better
 
 
@@ -81,7 +81,7 @@ def quality(task: str) -> Metric:
     """The row of a task's score: evaluators bring the tasks, so that none is in the table."""
     return Metric(
         f"quality.{task}", "", f"quality, {task}", "higher", "quality",
-        "The score of the evaluator of this task. It belongs to the engine's configuration, whatever the load.",
+        "The task's score. It belongs to the engine's configuration, whatever the load.",
     )  # fmt: skip
 
 
@@ -89,7 +89,7 @@ def quality(task: str) -> Metric:
 
 
 def _per(count: Callable[[Trial], float]) -> Callable[[Measured], list[Value]]:
-    """Headline joules over what a trial has of something; None where there was nothing to divide by."""
+    """Headline joules divided by a count of each trial; None if the count is 0."""
 
     def each(measured: Measured) -> list[Value]:
         counts = [count(trial) for trial in measured.trials]
@@ -111,35 +111,35 @@ def _net(measured: Measured) -> list[Value]:
 def _energy() -> Iterator[Metric]:
     yield Metric(
         "energy_per_output_token_j", "J", "energy per output token", "lower", "energy",
-        "The window's energy over the tokens that were generated in it. The headline.",
+        "The window's energy divided by the tokens generated in the window. The headline.",
         each=_per(lambda trial: trial.output_tokens), scoped=True,
         shown=("result", "study", "compare", "effects", "curve"), heading="J/output token",
     )  # fmt: skip
     yield Metric(
         "energy_per_token_j", "J", "energy per token in + out", "lower", "energy",
-        "The window's energy over prompt and generated tokens together.",
+        "The window's energy divided by its prompt and generated tokens together.",
         each=_per(lambda trial: trial.input_tokens + trial.output_tokens), scoped=True, shown=("result",),
     )  # fmt: skip
     yield Metric(
         "energy_per_request_j", "J", "energy per request", "lower", "energy",
-        "The window's energy over the requests that its work amounts to: of a serving load, its output tokens over the "
-        "mean output of the requests that ended within it.",
+        "The window's energy divided by its number of requests. For a serving load this number is the window's output "
+        "tokens divided by the mean output of the requests that ended within the window.",
         each=_per(requests_within), scoped=True, shown=("result", "compare", "curve"), heading="J/request",
     )  # fmt: skip
     yield Metric(
         "energy_j", "J", "window energy, gross", "lower", "energy",
-        "All energy that flowed in the window.",
+        "All energy of the window.",
         each=lambda measured: measured.gross, scoped=True, shown=("result",),
     )  # fmt: skip
     yield Metric(
         "energy_net_j", "J", "window energy, net of idle", "lower", "energy",
-        "Gross energy less the idle power of the same engine process, with the model loaded, over the same time. It "
-        "may be negative and is not clamped.",
+        "Gross energy less the idle energy of the same engine process, with the model loaded, over the same time. It "
+        "may be negative; llem does not clamp it.",
         each=_net, scoped=True, shown=("result",),
     )  # fmt: skip
     yield Metric(
         "power_w", "W", "power", "lower", "energy",
-        "Gross energy over the window's time.",
+        "Gross energy divided by the length of the window.",
         each=_per(lambda trial: trial.duration_s), scoped=True, shown=("result", "study", "compare"), heading="W",
     )  # fmt: skip
     for phase in ("prefill", "decode"):
@@ -165,19 +165,19 @@ def _request_rate(trial: Trial) -> Value:
 def _speed() -> Iterator[Metric]:
     yield Metric(
         "output_tokens_per_s", "token/s", "output tokens", "higher", "speed",
-        "Tokens generated in the window over its time, all requests together.",
+        "Tokens generated in the window, of all requests, divided by the length of the window.",
         each=_rate(lambda trial: trial.output_tokens), shown=("result", "study", "compare", "effects"),
         heading="output token/s",
     )  # fmt: skip
     yield Metric(
         "total_tokens_per_s", "token/s", "tokens in + out", "higher", "speed",
-        "Prompt and generated tokens of the window over its time, all requests together. A prompt counts where its "
-        "first output token came.",
+        "Prompt and generated tokens of the window, divided by the length of the window. A prompt counts in the window "
+        "in which its first output token came.",
         each=_rate(lambda trial: trial.input_tokens + trial.output_tokens), shown=("result",), since=3,
     )  # fmt: skip
     yield Metric(
         "requests_per_s", "request/s", "requests", "higher", "speed",
-        "Requests that the window's work amounts to (as in `energy_per_request_j`) over its time.",
+        "The window's number of requests (as in `energy_per_request_j`), divided by the length of the window.",
         each=lambda measured: [_request_rate(trial) for trial in measured.trials], shown=("result", "compare"),
     )  # fmt: skip
     yield Metric(
@@ -234,24 +234,24 @@ def _greatest(measured: Measured, metric: Metric) -> Quantity:
 def _hardware() -> Iterator[Metric]:
     yield Metric(
         "mfu", "", "share of peak FLOP/s", "higher", "hardware",
-        "Operations per second that the architecture needs, as a share of what the GPUs can do in this dtype.",
+        "Operations per second that the architecture needs, as a share of the GPUs' peak rate in this dtype.",
         each=_share(lambda work, trial, peak: work.flops / trial.duration_s / peak.flops), lacks=_no_ceiling,
         shown=("result",),
     )  # fmt: skip
     yield Metric(
         "mbu", "", "share of peak bandwidth", "higher", "hardware",
-        "Bytes per second that must move at least, as a share of the GPUs' memory bandwidth.",
+        "Bytes per second that the work must move at least, as a share of the GPUs' peak memory bandwidth.",
         each=_share(lambda work, trial, peak: work.least_bytes / trial.duration_s / peak.bytes_per_s),
         lacks=_no_ceiling, shown=("result",),
     )  # fmt: skip
     yield Metric(
         "flops_per_token", "FLOP", "operations per token", "lower", "hardware",
-        "Operations that the architecture needs for a token, by formula, averaged over prompt and output.",
+        "Operations that the architecture needs for a token, by formula; the mean over prompt and output tokens.",
         each=_flops_per_token, over=alike, lacks=_no_work,
     )  # fmt: skip
     yield Metric(
         "peak_memory_bytes", "B", "peak memory", "lower", "hardware",
-        "The greatest peak of all trials: what must fit. `memory_covers` of a trial says of what.",
+        "The greatest peak of all trials. `memory_covers` of a trial says what the peak covers.",
         each=_peak_memory, over=_greatest, shown=("result",),
     )  # fmt: skip
 

@@ -1,5 +1,5 @@
-"""Energies: which domains the headline covers, on whatever boards a trial ran, what is left net of idle, and every
-domain by itself, with the error budget of its mean."""
+"""Energies: the domains of the headline, whatever GPUs a trial ran on; energy net of idle; and every domain by itself,
+with the error budget of its mean."""
 
 from __future__ import annotations
 
@@ -51,8 +51,7 @@ class Headline:
     """What adds up to the headline: (meter, domain) pairs of each engine process, and what their sum covers.
 
     Attributes:
-        keys: by engine process, since each may have had other boards; none for a process that was not read like the
-            others.
+        keys: by engine process, since each may have had other GPUs; none for a process that read other domains.
     """
 
     keys: Mapping[int, tuple[Key, ...]]
@@ -81,8 +80,8 @@ def _distinct(trials: Iterable[Trial]) -> list[EnergyReading]:
 def _expected_readings(trials: Sequence[Trial]) -> dict[int, list[EnergyReading]]:
     """One reading of every domain that each engine process should have read in each of its trials.
 
-    An engine process stays on its boards, so what any of its trials read, all should have. So should those of another
-    process on the same GPUs. Without a GPU two processes may have run on machines of different build.
+    An engine process stays on its GPUs, so each of its trials should have every domain that any of its trials has. The
+    same holds for another process on the same GPUs. Without a GPU, two processes may have run on different machines.
     """
     boards: dict[int, set[str]] = {}
     for trial in trials:
@@ -99,7 +98,7 @@ def headline(trials: Sequence[Trial]) -> Headline | None:
 
     Within a scope each domain comes from the first meter that covers it, whether its reading succeeded or not: to
     take another meter's because the first one failed would change the instrument without being asked. The domains are
-    those of the boards that a trial ran on; meters, scopes and the number of GPUs are the same for all trials.
+    those of the GPUs that a trial ran on; meters, scopes and the number of GPUs are the same for all trials.
     """
     expected = _expected_readings(trials)
     for kind, scopes in SCOPES:
@@ -171,7 +170,7 @@ def idle_power(baselines: Sequence[BaselineReading], process: int, key: Key) -> 
 
 
 def trusted(baselines: Sequence[BaselineReading], engines: Sequence[Mapping[str, Any]]) -> list[BaselineReading]:
-    """Idle of engine processes whose last baseline failed is None: whether it stayed as it was, nobody knows."""
+    """Baselines, with None for engine processes whose last baseline failed: their idle power may have changed."""
     failed = {
         engine["process"]
         for engine in engines

@@ -40,30 +40,30 @@ def latency_metrics() -> Iterator[Metric]:
     """A row for the mean and each percentile of every latency."""
     yield from _latency(
         "ttft", "time to first token", "TTFT",
-        "Time from the arrival of a request (offline: its start) to its first chunk that brings a token.",
+        "Time from the arrival of a request (offline: its start) to its first chunk with a token.",
         offline=_ttft, serving=lambda flow: _blocks(request_latencies(flow)["ttft_s"]),
         why=lambda measured: "no_completions" if measured.served else _token_times(measured),
         shown=("result", "latencies"), percentile=("curve",),
     )  # fmt: skip
     yield from _latency(
         "tpot", "time per further token", "TPOT",
-        "Time from the first token of a request to its last, over its output tokens less one. Tokens are counted as "
-        "the engine counts them, not chunks.",
+        "Time from the first token of a request to its last, divided by its output tokens less one. The engine's count "
+        "of tokens counts, not the number of chunks.",
         offline=_tpot, serving=lambda flow: _blocks(request_latencies(flow)["tpot_s"]),
         why=lambda measured: "one_output_token" if measured.served else _token_times(measured),
         shown=("result", "latencies"), percentile=("curve",),
     )  # fmt: skip
     yield from _latency(
         "itl_chunk", "gap between chunks", "ITL",
-        "Time between successive chunks of tokens of one request, as they arrive; the gaps of all requests together. "
-        "A chunk may bring several tokens.",
+        "Time between the arrivals of successive chunks of one request; the gaps of all requests together. A chunk may "
+        "bring several tokens.",
         offline=_gaps, serving=_gap_blocks,
         why=lambda measured: "one_output_token" if measured.served else _token_times(measured),
         shown=("latencies",), percentile=("result",),
     )  # fmt: skip
     yield from _latency(
         "e2el", "time per request", "E2EL",
-        "Time from the arrival of a request to its last token; offline, that of its batch.",
+        "Time from the arrival of a request to its last token; offline, the time of its batch.",
         offline=lambda row: [(row.end_ns - row.start_ns) / NS],
         serving=lambda flow: _blocks(request_latencies(flow)["e2el_s"]),
         why=lambda measured: "no_completions" if measured.served else "no_trials",
@@ -71,7 +71,7 @@ def latency_metrics() -> Iterator[Metric]:
     )  # fmt: skip
     yield from _latency(
         "queued", "time in the queue", "queued",
-        "Time that a request waited in the engine's queue, by the word of the engine. Few engines tell it.",
+        "Time that a request waited in the engine's queue, as the engine reports it. Few engines do.",
         serving=lambda flow: _blocks(_queued(flow)), why=lambda _: "not_supported",
         quantiles=(0.99,), group="serving",
     )  # fmt: skip

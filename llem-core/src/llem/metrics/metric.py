@@ -1,4 +1,4 @@
-"""What a metric is: one row of the catalogue, and all that its value is computed from. Pure."""
+"""The class of a metric, one row of the catalogue; and everything from which values are computed. Pure."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ __all__ = [
 
 T = TypeVar("T")
 Direction = Literal["lower", "higher"]
-#: Where a metric is shown unless something else is asked for: a row of one result, a row of its table of latencies, a
-#: column of a study's table, of a comparison, of the effects of an axis, of a latency-energy curve.
+#: Where a metric is shown by default: a row of one result or of its table of latencies, a column of a study's table, of
+#: a comparison, of the effects of an axis, or of a latency-energy curve.
 Place = Literal["result", "latencies", "study", "compare", "effects", "curve"]
 
 
@@ -51,10 +51,10 @@ class Basis:
 
 @attrs.frozen(eq=False)
 class Measured:
-    """All of one experiment that metrics are computed from.
+    """Everything of one experiment from which metrics are computed.
 
     Attributes:
-        requests: rows of a trial by its index; called when a metric needs them, for they are most of what is stored.
+        requests: gives the rows of a trial by its index. Called only if a metric needs them, because they are large.
     """
 
     setup: Setup
@@ -145,24 +145,24 @@ def alike(measured: Measured, metric: Metric) -> Quantity:
 
 @attrs.frozen
 class Metric:
-    """One row of the catalogue: all that is said of a metric, said once.
+    """One row of the catalogue, the only definition of a metric.
 
     Attributes:
-        name: in results; the unit is its ending.
-        unit: as a Quantity has it; "" for a share.
-        label: what people read, without the unit.
-        direction: which way is better; None where neither is.
+        name: name in results; it ends with the unit.
+        unit: unit of the Quantity; "" for a share.
+        label: name for people, without the unit.
+        direction: which way is better; None if neither is.
         group: a key of `llem.metrics.catalogue.GROUPS`.
-        doc: one paragraph: what it is, of which requests or tokens, by which rule.
-        each: a value per trial, in their order; nothing for a metric that trials do not have by themselves.
-        over: from all trials to one quantity.
-        lacks: why the experiment as a whole has no value, as a code of `llem.findings.REASONS`; None where it may.
-            Of the group "serving" it is asked for serving loads alone.
-        scoped: whether it is an energy, which carries scope and kind.
-        shown: where it is shown by default.
-        heading: of its column in a table, with the unit; `label` where it is empty.
+        doc: one paragraph: what the metric is, of which requests or tokens, by which rule.
+        each: one value per trial, in order; empty for a metric that single trials do not have.
+        over: computes one quantity from all trials.
+        lacks: why the experiment has no value, as a code of `llem.findings.REASONS`; None if it may have one.
+            A row of the group "serving" is computed for serving loads alone.
+        scoped: whether the metric is an energy or a power, with scope and kind.
+        shown: where the metric is shown by default.
+        heading: heading of its column in a table, with the unit; if empty, `label`.
         part: of a latency: the family's label, and "mean" or the percentile.
-        since: the first schema version of results that have it.
+        since: first schema version whose results have the metric.
     """
 
     name: str

@@ -37,56 +37,55 @@ def serving_metrics() -> Iterator[Metric]:
     """A row for each."""
     yield Metric(
         "request_rate", "request/s", "arrivals", None, "serving",
-        "Arrivals per second that were scheduled; of a replay, those of the trial's part of the trace. A closed load "
-        "has none: its clients wait for their answers.",
+        "Scheduled arrivals per second; for a replay, in the trial's part of the trace. A closed load schedules none, "
+        "because its clients wait for their answers.",
         each=lambda measured: _told(measured, lambda facts: facts.request_rate), over=alike,
         shown=("result", "curve"), heading="arrivals/s",
     )  # fmt: skip
     yield Metric(
         "capacity_share", "", "share of capacity", None, "serving",
-        "Scheduled arrivals as a share of `capacity_requests_per_s`.",
+        "Scheduled arrivals per second, as a share of `capacity_requests_per_s`.",
         each=_capacity_share, lacks=_no_probe, shown=("result", "curve"), heading="of capacity",
     )  # fmt: skip
     yield Metric(
         "in_flight_mean", "request", "requests in flight", None, "serving",
-        "Requests sent and not ended, averaged over the window's time.",
+        "Requests sent and not ended; the mean over the window's time.",
         each=lambda measured: _told(measured, lambda facts: facts.in_flight_mean), shown=("result",),
     )  # fmt: skip
     yield Metric(
         "lag_p99_s", "s", "lag of the client, p99", None, "serving",
-        "How far requests were sent behind their schedule, percentile 99 of those that were scheduled within the "
-        "window. It belongs to the client, not to the engine.",
+        "How late requests were sent: the 99th percentile over the requests that were due within the window. The lag "
+        "is the client's, not the engine's.",
         each=lambda measured: _told(measured, lambda facts: facts.lag_p99_s),
     )  # fmt: skip
     yield Metric(
         "capacity_requests_per_s", "request/s", "capacity", "higher", "serving",
-        "Requests per second that a probe found the engine to complete when many are always waiting, averaged over "
-        "engine processes. Only a load with `capacity_share` is probed.",
+        "Requests per second that the engine completes under a closed load of many clients, measured by a probe; the "
+        "mean over engine processes. Only a load with `capacity_share` has a probe.",
         over=_capacity, lacks=_no_probe,
     )  # fmt: skip
     yield Metric(
         "goodput_requests_per_s", "request/s", "goodput", "higher", "serving",
-        "Requests per second that kept every limit of `slo`, corrected for the window's edges as `requests_per_s` is.",
+        "Requests per second that kept every limit of `slo`, corrected for the window's edges like `requests_per_s`.",
         each=_goodput, lacks=_no_slo, shown=("result", "curve"), heading="goodput/s",
     )  # fmt: skip
     yield Metric(
         "slo_attainment", "", "share within limits", "higher", "serving",
-        "Requests that kept every limit of `slo`, as a share of those that ended within the window, failed ones "
-        "included.",
+        "Share of the requests that ended within the window, also failed ones, that kept every limit of `slo`.",
         each=lambda measured: [Value(one.attainment, reason="no_completions") for one in measured.once(_judged)],
         lacks=_no_slo, shown=("result",),
     )  # fmt: skip
     yield Metric(
         "energy_per_good_request_j", "J", "energy per good request", "lower", "serving",
-        "The window's energy over its good requests: energy spent on late answers is spent all the same.",
+        "The window's energy, also that of late answers, divided by the requests that kept every limit of `slo`.",
         each=_per_good, lacks=_no_slo, scoped=True, shown=("result",),
     )  # fmt: skip
     for q in (0.5, 0.99):
         part = f"p{round(q * 100)}"
         yield Metric(
             f"energy_per_request_{part}_j", "J", f"allocated energy per request, {part}", "lower", "serving",
-            "A percentile of the energy allocated to the requests that arrived and ended within the window. It is no "
-            "measurement: a request bears the window's energy in proportion to the output tokens that it emitted.",
+            "A percentile of the energy allocated to the requests that arrived and ended within the window. llem "
+            "allocates the window's energy in proportion to output tokens; single requests are not measured.",
             each=_allocated(q), scoped=True,
         )  # fmt: skip
 

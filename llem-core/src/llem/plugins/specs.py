@@ -18,57 +18,62 @@ hookspec = pluggy.HookspecMarker(NAME)
 
 
 class Hooks:
-    """The hooks of llem. Registrars return references; observers run in the parent process only.
+    """The hooks of llem. Some return references to plugins; observers are told of a study's progress.
 
-    Observers are called one by one, each isolated, and never between the beginning and the end of a window.
+    llem calls observers in the parent process, one by one, and only while no worker runs on this machine. With workers
+    side by side, calls about experiments may come as late as the end of the run. If an observer raises, llem prints a
+    warning and goes on.
     """
 
     @hookspec
     def llem_backends(self) -> Sequence[Reference]:  # type: ignore[empty-body]
-        """Inference engines. The target is a `llem.backends.base.Backend`. Added in 0.1."""
+        """Backends of inference engines. The target is a `llem.backends.base.Backend`. Added in 0.1."""
 
     @hookspec
     def llem_meters(self) -> Sequence[Reference]:  # type: ignore[empty-body]
-        """Readers of energy or power. The target is a `llem.meters.base.Meter`. Added in 0.1."""
+        """Meters of energy or power. The target is a `llem.meters.base.Meter`. Added in 0.1."""
 
     @hookspec
     def llem_evaluators(self) -> Sequence[Reference]:  # type: ignore[empty-body]
-        """Quality evaluators. The target is a `llem.evaluators.base.Evaluator`. Added in 0.1."""
+        """Evaluators of quality. The target is a `llem.evaluators.base.Evaluator`. Added in 0.1."""
 
     @hookspec
     def llem_launchers(self) -> Sequence[Reference]:  # type: ignore[empty-body]
-        """Ways to run a worker. The target is a `llem.launchers.base.Launcher`. Added in 0.1."""
+        """Launchers of workers. The target is a `llem.launchers.base.Launcher`. Added in 0.1."""
 
     @hookspec
     def llem_workloads(self) -> Sequence[Reference]:  # type: ignore[empty-body]
-        """Sources of requests. The target is a `llem.workloads.base.Workload`. Added in 0.1."""
+        """Workloads, which make requests. The target is a `llem.workloads.base.Workload`. Added in 0.1."""
 
     @hookspec
     def llem_commands(self) -> Mapping[str, click.Command]:  # type: ignore[empty-body]
-        """Commands to add to `llem`, by name. Import what they need inside their bodies. Added in 0.1."""
+        """Commands to add to `llem`, by name. A command imports what it needs inside its body. Added in 0.1."""
 
     @hookspec
     def llem_environment(self) -> Mapping[str, Any]:  # type: ignore[empty-body]
-        """Facts to store with each result, JSON values only, no secrets. Called in the worker. Added in 0.1."""
+        """Facts to store with the environment of each result: JSON values, no secrets. Called in the worker.
+
+        Added in 0.1.
+        """
 
     @hookspec
     def llem_study_started(self, study: Mapping[str, Any], store: str) -> None:
-        """Observer: a study begins. `study` is study.json, `store` its folder. Added in 0.1."""
+        """Observer: a run of a study begins. `study` is study.json, `store` the result folder. Added in 0.1."""
 
     @hookspec
     def llem_study_finished(self, study: Mapping[str, Any], store: str) -> None:
-        """Observer: a study has ended, in whatever way. Added in 0.1."""
+        """Observer: a run of a study has ended, completed or not. Added in 0.1."""
 
     @hookspec
     def llem_experiment_started(self, experiment: Mapping[str, Any], store: str) -> None:
-        """Observer: the worker of one experiment is about to start.
+        """Observer: the first worker of an experiment is about to start. `experiment` is experiment.json.
 
-        With workers side by side the call comes when none of them runs, and so perhaps after that. Added in 0.1.
+        With workers side by side, the call may come after the worker has ended. Added in 0.1.
         """
 
     @hookspec
     def llem_experiment_finished(self, experiment: Mapping[str, Any], result: Mapping[str, Any], store: str) -> None:
-        """Observer: one experiment has a result, failed ones included.
+        """Observer: an experiment has a result, also if it failed.
 
-        With workers side by side the call comes when none of them runs. Added in 0.1.
+        `result` has `id`, `outcome`, `valid` and `error`; result.json in the store has the rest. Added in 0.1.
         """

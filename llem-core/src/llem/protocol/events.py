@@ -1,7 +1,7 @@
-"""What a worker tells while it works. `on_event` receives these classes, and those of `protocol/study_events.py`.
+"""Events of a worker. `on_event` receives these classes, and those of `protocol/study_events.py`.
 
-An event is made where it is emitted, and takes its time then. Nothing is emitted between a window's beginning and its
-end, except `Power`: the process that reads the meters writes it, once a second.
+An event takes its time when it is made, which is when it is emitted. Within a window a worker emits only `Power`,
+which the process that reads the meters writes once a second.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ __all__ = [
 
 @attrs.frozen
 class Moment:
-    """When an event was made, by two clocks of the process that made it.
+    """When an event was made, by two clocks of the process that made the event.
 
     Attributes:
-        monotonic_ns: monotonic clock, nanoseconds. Differences between events of one process are exact.
-        utc: wall clock, ISO 8601 in UTC with microseconds. It relates processes as well as their clocks agree.
+        monotonic_ns: monotonic clock, in nanoseconds. Differences between events of one process are exact.
+        utc: wall clock, ISO 8601 in UTC with microseconds. Between machines, differences are as exact as their clocks.
     """
 
     monotonic_ns: int
@@ -52,10 +52,10 @@ class Moment:
 
 @attrs.frozen(kw_only=True)
 class Event:
-    """What every event has. Two events are equal when they say the same, whenever they say it.
+    """What every event has. Two events are equal if all fields but `at` are equal.
 
     Attributes:
-        kind: names the class of an event; `event` in its JSON line.
+        kind: name of the event's class in JSON, as `event`.
         at: when the event was made.
         worker: number of the worker that the event is about; null for none, and in the worker's own file.
     """
@@ -69,19 +69,19 @@ Emit = Callable[[Event], None]
 
 
 def silent(_: Event) -> None:
-    """Tell nobody."""
+    """Drop the event."""
 
 
 @attrs.frozen
 class Failure:
-    """An error as it is recorded.
+    """A recorded error.
 
     Attributes:
         outcome: how the experiment ended: "oom", "crash", "timeout", "invalid" or "interrupted".
         message: what went wrong.
         hint: what to do.
         code: the error's code.
-        exit_code: with which `llem` ends for this error.
+        exit_code: the exit code of `llem` for this error.
     """
 
     outcome: str
@@ -96,7 +96,7 @@ class Started(Event):
     """The worker's process runs, and has imported llem.
 
     Attributes:
-        pid: its process id.
+        pid: the worker's process id.
     """
 
     kind: ClassVar[str] = "started"
@@ -109,12 +109,12 @@ class Phase(Event):
 
     Attributes:
         phase: "load", "baseline before", "warm-up", "capacity probe", "pause", "trial", "quality" or "baseline after".
-        seconds: how long it should take; null where nobody knows.
-        id: the experiment; null where the phase is of the engine process.
+        seconds: how long the phase should take; null if that is not known.
+        id: the experiment; null if the phase belongs to the engine process.
         trial: index of the trial, from 0.
-        batches: number of full-length batches that a warm-up begins with.
-        task: of quality: the task that is evaluated.
-        done, total: of quality: items of the task that are evaluated, and all of them; 0 of 0 before that is known.
+        batches: number of full-length batches with which a warm-up begins.
+        task: quality: the task that is evaluated.
+        done, total: quality: number of evaluated items, and of all items of the task; 0 of 0 at first.
     """
 
     kind: ClassVar[str] = "phase"
@@ -133,7 +133,7 @@ class Loaded(Event):
     """The engine is loaded.
 
     Attributes:
-        load_s: seconds that this took.
+        load_s: seconds that loading took.
     """
 
     kind: ClassVar[str] = "loaded"
@@ -157,12 +157,12 @@ class BaselineMeasured(Event):
 
 @attrs.frozen(kw_only=True)
 class Calibrated(Event):
-    """The warm-up is over, and it is settled what a trial of an experiment is.
+    """The warm-up is over, and the length of a trial is known.
 
     Attributes:
         id: the experiment.
-        trial_s: seconds that a trial should take, lead-in and lead-out included.
-        settle_s: seconds of the work before a trial that follows another experiment's trial.
+        trial_s: seconds that a trial should take, with lead-in and lead-out.
+        settle_s: seconds of unmeasured work before a trial that follows another experiment's trial.
         after_s: seconds of the idle baseline after the trials; 0 for none.
         batch_s: offline load: seconds of one batch.
         batches: offline load: number of batches in a window.
@@ -206,11 +206,11 @@ class TrialEnded(Event):
 
 @attrs.frozen(kw_only=True)
 class Outcome(Event):
-    """An experiment has ended in one engine process. The parent tells it for a worker that cannot.
+    """An experiment has ended in one engine process. If a worker dies, the parent emits the event.
 
     Attributes:
         id: the experiment.
-        outcome: "done", or as in the failure.
+        outcome: "done", or the outcome in `error`.
         error: the failure; null for none.
     """
 
@@ -222,10 +222,10 @@ class Outcome(Event):
 
 @attrs.frozen(kw_only=True)
 class Warned(Event):
-    """Something that the user should know and that ends nothing.
+    """A warning to the user. The run goes on.
 
     Attributes:
-        message: it.
+        message: the warning's text.
     """
 
     kind: ClassVar[str] = "warning"
@@ -234,7 +234,7 @@ class Warned(Event):
 
 @attrs.frozen(kw_only=True)
 class Power(Event):
-    """What the meters read last. It comes once a second, also within a window; from "inline" workers never.
+    """The latest power reading of the meters, once a second, also within a window. "inline" workers send none.
 
     Attributes:
         watts: power of each domain, in watts.
@@ -246,6 +246,6 @@ class Power(Event):
 
 @attrs.frozen(kw_only=True)
 class Ended(Event):
-    """The worker has done what it can, and ends."""
+    """The worker's last event: its work is over, and the process ends."""
 
     kind: ClassVar[str] = "ended"

@@ -1,4 +1,4 @@
-"""What the process that runs a study tells of itself. `on_event` receives these classes, and those of its workers."""
+"""Events of the process that runs a study. `on_event` receives these classes, and those of workers."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ __all__ = [
 
 @attrs.frozen
 class ExperimentPlan:
-    """What one engine process will do of one experiment.
+    """The plan of one experiment in one engine process.
 
     Attributes:
-        trials: number of trials at least.
-        trial_s: seconds of a window and of the pause before it.
+        trials: number of trials, at least.
+        trial_s: seconds of a window, with the pause before it.
         warm_up_s: seconds of the warm-up.
     """
 
@@ -40,10 +40,10 @@ class ExperimentPlan:
 
 @attrs.frozen
 class JobPlan:
-    """What one engine process will do. Loads, compilation and batches longer than a window are not in the times.
+    """The plan of one engine process. Its times leave out loading, compilation and batches longer than a window.
 
     Attributes:
-        job: number of the group of experiments, and of the engine process in this group.
+        job: number of the group of experiments, and number of the engine process in this group.
         experiments: plan of each experiment, by id.
         before_s: seconds of the idle baseline before the trials.
         after_s: seconds of the idle baseline after the trials.
@@ -57,21 +57,21 @@ class JobPlan:
 
 @attrs.frozen(kw_only=True)
 class StudyEvent(Event):
-    """What the process that runs the study tells of itself; the store keeps it in `events.jsonl`."""
+    """An event of the process that runs the study. The store keeps it in `events.jsonl`."""
 
 
 @attrs.frozen(kw_only=True)
 class StudyBegan(StudyEvent):
-    """A run of a study begins; also of a study that is resumed.
+    """A run of a study begins, also if the study is resumed.
 
     Attributes:
         experiments: number of experiments.
-        done: number of experiments of which nothing is left to be measured.
+        done: number of experiments with nothing left to measure.
         processes: engine processes of an experiment, at most.
-        parallel: workers at once.
+        parallel: number of workers at once.
         gap_s: seconds of the pause before a trial.
-        points: what the axes set, by experiment id.
-        jobs: what is left to be done, by engine process.
+        points: values that the axes set, by experiment id.
+        jobs: the remaining work, by engine process.
     """
 
     kind: ClassVar[str] = "study"
@@ -86,11 +86,11 @@ class StudyBegan(StudyEvent):
 
 @attrs.frozen(kw_only=True)
 class Waiting(StudyEvent):
-    """A worker, or a job that has no worker yet, waits for its turn.
+    """A job waits for GPUs of this machine, or a worker waits in a queue.
 
     Attributes:
-        what: what it waits for: who has the GPUs, or what the queue says.
-        job: group and engine process of the job that waits for GPUs of this machine.
+        what: the GPUs with their holders, or the queue's own words.
+        job: group and engine process of the job that waits for GPUs; null for a worker in a queue.
     """
 
     kind: ClassVar[str] = "waiting"
@@ -100,10 +100,10 @@ class Waiting(StudyEvent):
 
 @attrs.frozen(kw_only=True)
 class Waited(StudyEvent):
-    """The wait is over.
+    """A wait is over.
 
     Attributes:
-        job: of the event `waiting`.
+        job: as in the event `waiting`.
     """
 
     kind: ClassVar[str] = "waited"
@@ -116,9 +116,9 @@ class WorkerLaunched(StudyEvent):
 
     Attributes:
         job: group and engine process of its job.
-        process: number of the engine process in the documents of its experiments.
+        process: number of the engine process in the stored documents of its experiments.
         experiments: ids of its experiments.
-        gpus: UUIDs of its GPUs; none on a CPU, and where the worker chooses.
+        gpus: UUIDs of its GPUs; empty on a CPU, and if the worker chooses its GPUs itself.
         log: path of its log.
     """
 
@@ -132,10 +132,10 @@ class WorkerLaunched(StudyEvent):
 
 @attrs.frozen(kw_only=True)
 class Left(StudyEvent):
-    """A worker is gone by no fault of its experiments; what it has not measured is for another worker.
+    """A worker was ended by no fault of its experiments. Another worker measures the rest.
 
     Attributes:
-        why: what ended it.
+        why: what ended the worker.
     """
 
     kind: ClassVar[str] = "left"
@@ -144,7 +144,7 @@ class Left(StudyEvent):
 
 @attrs.frozen(kw_only=True)
 class WorkerEnded(StudyEvent):
-    """A worker is gone, however it ended."""
+    """A worker is gone, with or without success."""
 
     kind: ClassVar[str] = "worker ended"
 
@@ -155,10 +155,10 @@ class ResultComputed(StudyEvent):
 
     Attributes:
         id: the experiment.
-        outcome: how the experiment ended: "done", or as in a failure.
-        valid: whether the result can be used.
-        error: what went wrong; null for nothing.
-        seconds: how long the computation and the storing took, up to the time of this event.
+        outcome: how the experiment ended: "done", or the outcome of its failure.
+        valid: whether the result is valid.
+        error: what went wrong; null if nothing did.
+        seconds: how long llem computed and stored the result, up to the time of this event.
     """
 
     kind: ClassVar[str] = "result"

@@ -67,10 +67,10 @@ def _verdict(one: Effect | PairEffect) -> str:
 
 @attrs.frozen
 class SummaryView:
-    """More experiments than anybody reads line by line.
+    """A study with too many experiments for a table.
 
     Attributes:
-        states, errors, codes: how many experiments ended so, failed so, have this finding.
+        states, errors, codes: number of experiments by how they ended, by error, and by finding.
         best: the valid experiment with the best value of each metric, and what it sets.
         tables: what each axis does.
     """
@@ -132,7 +132,7 @@ def comparison_view(a: Overview, b: Overview, found: Sequence[Comparison]) -> Co
     if different:
         first, names = different[0], ", ".join(one.metric for one in different)
         warnings.append(
-            f"energies are of different things: of A {first.basis_a}, of B {first.basis_b}; "
-            f"no ratio of {names} says which is better"
+            f"energies of A and B differ in what they cover (A: {first.basis_a}, B: {first.basis_b}); "
+            f"the ratio of {names} does not say which is better"
         )
     return ComparisonView(a, b, tuple(found), tuple(warnings))

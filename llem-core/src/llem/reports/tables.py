@@ -69,7 +69,7 @@ def _outcome(row: Overview) -> str:
 
 
 def _notes(view: StudyView) -> Iterator[str]:
-    """What all rows share, why figures are missing (each reason once), how many are valid and what stands against."""
+    """What all rows share, why figures are missing (each reason once), how many are valid, and the findings."""
     if view.axes and view.same:
         yield f"all: {view.same}"
     for reason, names in view.missing.items():
@@ -196,16 +196,16 @@ def _ratio(one: Effect | PairEffect) -> tuple[str, str, str]:
 
 def _ratio_notes(rows: Sequence[Effect | PairEffect]) -> Iterator[str]:
     if any(len(one.bases) > 1 for one in rows):
-        yield "energies of different things, or measured against modelled: their ratio does not say which is better"
+        yield "energies differ in what they cover, or one is measured and one modelled: no ratio says which is better"
     effects = [one for one in rows if isinstance(one, Effect)]
     if any(one.low is None for one in rows if isinstance(one, PairEffect)):
-        yield "no interval: fewer than two trials, or a metric that trials do not have"
+        yield "no interval: fewer than two trials, or the metric has no value for each trial"
     if effects and effects[0].averaged:
-        yield f"averaged over {', '.join(effects[0].averaged)}, which only some values have"
+        yield f"averaged over {', '.join(effects[0].averaged)}: only some values of this axis have that axis"
     if effects and not any(one.pairs for one in effects):
         yield "no two valid points differ in this axis alone"
     elif any(len(one.pairs) == 1 for one in effects):
-        yield "one pair gives no interval here; --pairs has that of its trials"
+        yield "one pair gives no interval; --pairs shows the interval over its trials"
 
 
 # two experiments
@@ -236,7 +236,7 @@ def render_comparison(view: ComparisonView) -> None:
     how = "pair by pair, as they took turns" if paired else "as independent samples (Welch)"
     console.print(
         f"\n{first.ratio.n} trials of each, compared {how}; p is corrected for the number of metrics (Holm)\n"
-        "B / A is of geometric means; where trials scatter widely it is not that of the means beside it"
+        "B / A is the ratio of geometric means. If trials vary widely, it differs from the ratio of the means shown."
     )
 
 
@@ -270,7 +270,7 @@ def render_time(spent: TimeSpent) -> None:
         out.print(plain(f"\n{_whole(spent)}"))
     if spent.untimed:
         what = "engine process has" if spent.untimed == 1 else "engine processes have"
-        out.print(plain(f"{spent.untimed} {what} no times: measured by an llem whose events had none"))
+        out.print(plain(f"{spent.untimed} {what} no times: an earlier version of llem measured, whose events had none"))
     elif not spent.parts:
         out.print(plain("no times yet: no worker was launched"))
 

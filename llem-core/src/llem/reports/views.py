@@ -1,4 +1,4 @@
-"""What is shown of results, as plain data: tables, notes and warnings, before anybody decides how they look. Pure.
+"""What is shown of results, as plain data: tables, notes and warnings, without their layout. Pure.
 
 Every view keeps what a number is of: scope, kind (measured or modelled), model, backend, validity and the reasons why
 something is missing. Renderers (`console` and `tables` for a terminal, `export` for files) only lay out what is here
@@ -34,7 +34,7 @@ __all__ = [
     "varied",
 ]
 
-#: Reasons that need no line of their own: nobody expects the number.
+#: Reasons that need no line of their own, because the reader does not expect the number.
 QUIET = frozenset({"not_requested", "no_gpu", "offline_load", "closed_load"})
 
 

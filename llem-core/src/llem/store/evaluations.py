@@ -34,18 +34,18 @@ KEY_LENGTH = 16
 
 @attrs.frozen
 class Evaluation:
-    """One task as an evaluator scored it, after the trials of one engine process: `quality-<key>.json`.
+    """The scores of one task, evaluated after the trials of an engine process: `quality-<key>.json`.
 
-    Its items are in `quality-<key>.items.jsonl.gz` beside it: those of each score, in their order.
+    The items of all scores, in their order, are in `quality-<key>.items.jsonl.gz` beside it.
 
     Attributes:
-        evaluator, task: by their names.
+        evaluator, task: names of the evaluator and of the task.
         terms: the other settings of the section that may change a score.
-        process: which engine process of the experiment.
-        scores: the first stands for the task; their `items` are left out here.
-        duration_s: how long it took, outside every window.
-        energies: over that time, by meter and domain; none where no meter reads.
-        about: what the evaluator says of itself: versions, hashes of data.
+        process: number of the engine process that was evaluated.
+        scores: the first one stands for the task. Their `items` are in the other file.
+        duration_s: how long the evaluation took, outside every window.
+        energies: energies over this time, by meter and domain; empty if no meter reads.
+        about: what the evaluator states of itself: versions, hashes of data.
     """
 
     evaluator: str

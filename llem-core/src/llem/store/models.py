@@ -1,4 +1,4 @@
-"""What is stored. Raw trials are the truth; a Result is computed from them and can be computed again."""
+"""The stored classes. Raw trials are the truth; llem computes a Result from them, and can compute it again."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ def _after_t0(measured: Any, _: Any, t1_ns: int) -> None:
 
 @attrs.frozen
 class BaselineReading:
-    """Idle measurement of one engine process: `<phase>` before or after the trials.
+    """Idle measurement of one engine process, before or after the trials.
 
     Attributes:
-        process: which engine process.
-        phase: "before" or "after".
-        t0_ns, t1_ns: monotonic clock, the discarded beginning excluded.
-        readings: energies over that time; power is energy over `duration_s`.
+        process: number of the engine process.
+        phase: "before" or "after" the trials.
+        t0_ns, t1_ns: beginning and end on the monotonic clock, in nanoseconds, without the discarded beginning.
+        readings: energies from t0 to t1; power is energy over `duration_s`.
     """
 
     process: int
@@ -57,20 +57,20 @@ class BaselineReading:
 
 @attrs.frozen
 class RequestRow:
-    """One measured request. Times are monotonic nanoseconds.
+    """One measured request. Times are nanoseconds of the monotonic clock.
 
     Attributes:
-        index: in the workload's sequence.
-        batch: of an offline load; 0 for every request of a serving load.
-        output_tokens: as the engine counts them, as many as had arrived when the request ended.
-        start_ns: when the engine was given the request (a serving load: when it was sent).
-        end_ns: when its last token, its failure or its abortion came.
-        token_times_ns: arrival of each token, or of each chunk where `chunk_tokens` is there. None: not asked for.
-        scheduled_ns: open load: when it should have been sent; latencies count from here.
+        index: position in the workload's sequence.
+        batch: number of the batch of an offline load; 0 for a serving load.
+        output_tokens: tokens that had arrived when the request ended, as the engine counts them.
+        start_ns: when the engine got the request; of a serving load, when llem sent the request.
+        end_ns: when the last token came, or when the request failed or was aborted.
+        token_times_ns: arrival of each token, or of each chunk if `chunk_tokens` is not None. None: not recorded.
+        scheduled_ns: open load or replay: when the request was due. Latencies count from this time.
         chunk_tokens: tokens of each chunk in `token_times_ns`; None means one each.
-        finish_reason: what the engine says ("length", "stop", …), "error" for a failed request, "unfinished" for one
-            that was aborted because it had not ended in time. None: not told.
-        engine_metrics: what the engine itself says about the request.
+        finish_reason: as the engine states it ("length", "stop", …); "error" for a failed request; "unfinished" for a
+            request that llem aborted because it had not ended in time. None: not stated.
+        engine_metrics: what the engine itself reports about the request.
     """
 
     index: int
@@ -92,20 +92,20 @@ class ServingFacts:
 
     Attributes:
         kind: "closed", "open" or "replay".
-        concurrency: number of clients of a closed load; None for others.
-        request_rate: arrivals per second that were scheduled on average; of a replay, those of this trial's part of the
-            trace; None for a closed load.
-        seed: of this trial's schedule; 0 where none is drawn.
+        concurrency: number of clients of a closed load; None for other loads.
+        request_rate: mean rate of scheduled arrivals, per second; of a replay, in this trial's part of the trace. None
+            for a closed load.
+        seed: seed of this trial's schedule; 0 if no schedule is drawn.
         sent: requests sent within the window.
-        completed: requests whose last token arrived within it.
-        failed: requests that failed within it.
-        unfinished: requests of the whole trial that were aborted because they had not ended in time.
-        lag_p50_s, lag_p99_s, lag_max_s: how far requests were sent behind their schedule, over those that were
-            scheduled within the window; None for a closed load.
+        completed: requests whose last token arrived within the window.
+        failed: requests that failed within the window.
+        unfinished: requests of the whole trial that llem aborted because they had not ended in time.
+        lag_p50_s, lag_p99_s, lag_max_s: how late requests were sent, over the requests that were due within the window;
+            None for a closed load.
         in_flight_mean, in_flight_start, in_flight_end: requests sent and not ended: mean over the window's time, and at
-            its two edges. An open load that is more than the engine can bear ends with more than it began with.
-        completed_output_tokens: tokens of the completed requests, those outside the window included.
-        completed_expected_tokens: what the workload asked for in those requests.
+            its two edges. If an open load is more than the engine can serve, the number rises.
+        completed_output_tokens: tokens of the completed requests, also those that arrived outside the window.
+        completed_expected_tokens: tokens that the workload asked for in the completed requests.
     """
 
     kind: str
@@ -132,22 +132,23 @@ class Trial:
 
     Attributes:
         index: 0, 1, … over all engine processes.
-        process: which engine process it ran in.
-        started_at: UTC, the one wall-clock anchor.
-        t0_ns, t1_ns: the window on the monotonic clock.
-        batches, requests, input_tokens, output_tokens: work done within the window; padding is not counted.
-            Serving loads: no batches; requests that ended within the window; prompt tokens of those whose first chunk
-            arrived in [t0, t1); tokens of the chunks that arrived in [t0, t1), of whatever request.
-        expected_output_tokens: what the workload asked for. Serving loads: `output_tokens` again, since the window
-            cuts through requests; parity is checked on `serving.completed_expected_tokens`.
-        batch_s: duration of each batch; none for serving loads.
-        first_index: of the first request in the workload's sequence.
+        process: number of the engine process that ran the trial.
+        started_at: UTC, the one wall-clock time of a trial.
+        t0_ns, t1_ns: the window on the monotonic clock, in nanoseconds.
+        batches, requests, input_tokens, output_tokens: work within the window, without padding. Serving loads have no
+            batches. Their requests are those that ended within the window, their input tokens the prompts of requests
+            whose first chunk arrived in [t0, t1), and their output tokens those of all chunks that arrived in [t0, t1).
+        expected_output_tokens: tokens that the workload asked for. Of a serving load, `output_tokens` again, because
+            the window cuts through requests; llem compares `serving.completed_expected_tokens` instead.
+        batch_s: duration of each batch, in seconds; empty for serving loads.
+        first_index: position of the first request in the workload's sequence.
         energies: by meter and domain.
-        peak_memory_bytes, memory_covers, memory_reason: peak within the window and what it covers.
-        output_digest: SHA-256 over the generated token ids, to compare engines; of a serving load over those of the
-            requests that ended within the window, in the order of their indices. Empty where the engine gives no ids.
-        health: per GPU: temperature, clocks and utilisation seen during the window; `throttle`, each reason that was
-            seen to the share of the window's `throttle_readings` that had it, in (0, 1].
+        peak_memory_bytes, memory_covers, memory_reason: peak within the window, what the peak covers, and why there is
+            none.
+        output_digest: SHA-256 over the generated token ids, to compare engines. Of a serving load, over the requests
+            that ended within the window, in the order of their indices. Empty if the engine gives no ids.
+        health: by GPU: temperature, clocks and utilisation during the window. `throttle` maps each reason that was seen
+            to the share of the window's `throttle_readings` with this reason, in (0, 1].
         serving: how a serving load went; None for an offline load.
     """
 
@@ -181,15 +182,16 @@ class Trial:
 
 @attrs.frozen
 class Quantity:
-    """A number with its unit and how sure we are, or None with the code of the reason.
+    """A number with its unit and interval, or None with the code of the reason.
 
     Attributes:
-        low, high: the interval at `confidence`; None where one trial gives none.
-        n: what the interval is computed from.
+        low, high: the interval at `confidence`; None if there is no interval, as with one trial.
+        n: how many values the interval is computed from.
         method: "student_t" over trials, "bootstrap" over batches, "block_bootstrap" over runs of consecutive requests,
-            "instrument" (one window, its error bound), "items" (standard error over a task's items), "single_trial",
+            "instrument" (the error bound of one window), "items" (standard error over a task's items), "single_trial",
             or "exact".
-        scope, kind: for energies, what it covers and whether it is measured or modelled.
+        reason: code of the reason why the value is None.
+        scope, kind: of an energy: what it covers, and whether it is "measured" or "modelled".
     """
 
     value: float | None
@@ -205,7 +207,7 @@ class Quantity:
 
     @property
     def lopsided(self) -> bool:
-        """One side of the interval is longer than the other by more than a quarter, so that "±" would mislead."""
+        """Whether one side of the interval is longer than the other by more than a quarter; "±" would then mislead."""
         if self.value is None or self.low is None or self.high is None:
             return False
         below, above = self.value - self.low, self.high - self.value
@@ -245,14 +247,16 @@ class Result:
     Attributes:
         id: the experiment's identity.
         outcome: "done", "oom", "timeout", "crash", "invalid" or "interrupted".
-        error: what happened, where the outcome is not "done".
-        config: resolved values; `sources`: dotted path to where each came from.
-        effective: what the engine says it ran.
+        error: what happened, if the outcome is not "done".
+        config, sources: every setting's value; and, by dotted path, where the value came from.
+        effective: the configuration that the engine itself reports.
         environment: hash of the stored environment.
         weights: "random" or "real".
-        metrics: name to Quantity; energies are those of `scope`.
+        trials: number of trials.
+        metrics: by name. An energy covers what its `scope` says.
         domains: every energy by domain and meter.
-        valid: no finding of severity error. publishable: valid, no warning, enough trials, a publishable preset.
+        valid: the outcome is "done", and no finding has the severity "error".
+        publishable: valid, without a warning, with at least five trials, and not with the preset `quick`.
     """
 
     id: str

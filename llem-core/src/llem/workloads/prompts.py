@@ -1,4 +1,4 @@
-"""What workloads that read prompts as text have in common: order, tokenisation, truncation, wrap-around."""
+"""Workloads that read prompts as text share this: order, tokenisation, truncation, wrap-around."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ class PromptOptions:
     output_tokens: Length = option(128, help="Tokens to generate for each prompt.", unit="tokens", validator=positive)
     input_tokens: int | None = option(
         None,
-        help="Cut longer prompts to their first so many tokens; null leaves them whole.",
+        help="Cut longer prompts to this many tokens from the start. Null leaves them whole.",
         unit="tokens",
         validator=[at_least(1), _not_with_chat],
     )
     chat: bool = option(False, help="Put each prompt into the model's chat template as one user message.")
     order: Literal["file", "shuffled"] = option(
-        "file", help="As they stand, or shuffled once by the seed; every pass has the same order."
+        "file", help="The file's order, or shuffled once by the seed. Every pass has the same order."
     )
     seed: int = option(0, help="Seed of the order and of random output lengths.")
 

@@ -26,7 +26,7 @@ class SyntheticOptions:
 
     kind: Literal["synthetic"] = option("synthetic", help="Random token ids of chosen lengths.")
     input_tokens: Length = option(128, help="Length of a prompt.", unit="tokens", validator=positive)
-    output_tokens: Length = option(128, help="Tokens to generate for it.", unit="tokens", validator=positive)
+    output_tokens: Length = option(128, help="Tokens to generate for each prompt.", unit="tokens", validator=positive)
     seed: int = option(0, help="Seed of lengths and token ids.")
 
 

@@ -1,4 +1,4 @@
-"""Lengths of real requests, from a CSV: what a service was asked, without what it was asked about.
+"""Lengths of real requests, from a CSV without their text.
 
 Traces that are published this way: the Azure LLM inference traces (`ContextTokens`, `GeneratedTokens`, `TIMESTAMP`) and
 BurstGPT (`Request tokens`, `Response tokens`, `Timestamp`).
@@ -43,16 +43,16 @@ class TraceOptions:
         None,
         help="Column of arrival times, in seconds or as dates with times; null takes the first of "
         + ", ".join(COLUMNS["arrival"])
-        + ". They are read for a load of kind `replay` alone; with any other this must be null.",
+        + ". Only a load of kind `replay` reads them; with any other load this must be null.",
     )
     max_input_tokens: int | None = option(
-        None, help="Longer prompts become this long; the result says how many.", unit="tokens", validator=at_least(1)
+        None, help="Cut longer prompts to this length. The result says how many.", unit="tokens", validator=at_least(1)
     )
     max_output_tokens: int | None = option(
-        None, help="Longer outputs become this long; the result says how many.", unit="tokens", validator=at_least(1)
+        None, help="Cut longer outputs to this length. The result says how many.", unit="tokens", validator=at_least(1)
     )
     skip_empty: bool = option(
-        False, help="Leave out rows with 0 tokens in or out, as BurstGPT has for requests that failed."
+        False, help="Leave out rows with 0 tokens in or out. In BurstGPT these are failed requests."
     )
     seed: int = option(0, help="Seed of the token ids.")
 

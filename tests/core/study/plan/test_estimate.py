@@ -43,7 +43,7 @@ def test_experiments_add_up() -> None:
 
 
 def test_those_that_share_an_engine_share_its_baselines() -> None:
-    """Each has its own warm-up; a gap comes with every trial, and workers side by side job the time."""
+    """Each has its own warm-up; a gap comes with every trial, and workers side by side share the time."""
     group = [PLAIN, attrs.evolve(PLAIN, processes=2)]
 
     assert estimate_groups([group]) == Estimate(2 * 50.0 + 3 * 30.0 + 100.0, 2 * 50.0 + 3 * 30.0 + 200.0, 2)

@@ -72,7 +72,7 @@ def test_limits_of_latencies_cost_the_points_with_an_offline_load(study: Make) -
     [invalid] = made.invalid
 
     assert shown(made) == [{"load": {"kind": "closed", "concurrency": 2}}]
-    assert str(invalid.problems[0]).startswith("python: base.slo: judges the requests of a serving load")
+    assert str(invalid.problems[0]).startswith("python: base.slo: limits the latencies of a serving load")
 
 
 def test_the_place_of_a_wrong_value_names_the_file(tmp_path: Path) -> None:

@@ -43,7 +43,7 @@ def group(count: int, trials: int = 3, **more) -> list[PlannedExperiment]:
 
 @given(members_lists, orders)
 def test_every_trial_is_taken_once_by_the_process_whose_it_is(members: list[PlannedExperiment], order: Order) -> None:
-    """Trial t is process t modulo processes; a process has experiments of one engine alone, and one trial at least."""
+    """Trial t is in process t modulo `processes`; a process has one engine's experiments only, and at least a trial."""
     engines = {one.id: one for one in members}
     jobs = schedule(members, order)
     turns = Counter(turn for job in jobs for turn in job.turns)
@@ -145,7 +145,7 @@ def test_processes_of_a_group_have_orders_of_their_own(kind: str) -> None:
 
 
 def waiting(*pairs: tuple[int, int]) -> list[Job]:
-    """Shares of these groups and processes."""
+    """Jobs of these groups and processes."""
     return [Job(group, process, (f"e{group}",), ((f"e{group}", process),)) for group, process in pairs]
 
 

@@ -363,7 +363,7 @@ class Apart(Launcher):
 
 
 def test_workers_on_machines_of_their_own_are_not_beside_each_other(tmp_path: Path) -> None:
-    """They job no processor whose energy would hold the others' too (the finding `shared_host`)."""
+    """They share no processor whose energy would include the others' (the finding `shared_host`)."""
     run(tmp_path / "out", Apart, parallel=2)
     orders = [WorkOrder.read(path) for path in (tmp_path / "out").glob("workers/*/order.json")]
 

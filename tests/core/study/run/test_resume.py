@@ -173,7 +173,7 @@ def test_to_go_on_with_another_version_is_told(study, tmp_path: Path) -> None:
         llem.run_study(study, out, launcher="inline", resume=True, on_event=events.append)
         told.append([event.message for event in events if isinstance(event, Warned)])
 
-    began = f"the study began with llem 0.0.1 and goes on with {llem.__version__}, which may measure otherwise"
+    began = f"the study began with llem 0.0.1 and goes on with {llem.__version__}, which may measure differently"
     assert told == [[began], []]
 
 

@@ -1,4 +1,4 @@
-"""How a study runs: in which order, with which pauses, and when it gives up."""
+"""How a study runs: in which order, with which pauses, and when it stops."""
 
 from __future__ import annotations
 
@@ -17,47 +17,48 @@ class Order:
 
     kind: Literal["blocks", "sequential", "reverse", "williams"] = option(
         "blocks",
-        help="`blocks`: block k has trial k of every experiment, at random by the seed; `reverse`: blocks as the file "
-        "lists the experiments, every other one backwards; `williams`: blocks in which each experiment follows each "
-        "other one equally often; `sequential`: all trials of one after the other, which confounds with drift.",
+        help="`blocks`: block k has trial k of every experiment, in random order by the seed. `reverse`: blocks in the "
+        "file's order, every other block backwards. `williams`: blocks in which each experiment follows each other one "
+        "equally often. `sequential`: all trials of one experiment, then of the next; drift then looks like an effect.",
     )
-    seed: int = option(0, help="Seed of the random order; it is stored with the results.")
+    seed: int = option(0, help="Seed of the random order. llem stores it with the results.")
     gap_s: float = option(
-        0.0, help="Pause before each trial but an engine's first.", unit="s", validator=between(0, DAY_S)
+        0.0, help="Pause before each trial except an engine's first.", unit="s", validator=between(0, DAY_S)
     )
     gap_until_c: float | None = option(
         None,
-        help="Pause until every GPU is at most this many degrees warmer than when the engine's first trial began.",
+        help="Pause until every GPU is at most this much warmer than when the engine's first trial began.",
         unit="°C",
         validator=at_least(0),
     )
     gap_timeout_s: float = option(
-        300.0, help="Go on after this long all the same, with a finding.", unit="s", validator=between(0, DAY_S)
+        300.0, help="Pause for at most this long; the trial then has a finding.", unit="s", validator=between(0, DAY_S)
     )
 
 
 @attrs.frozen(kw_only=True)
 class Limits:
-    """When a study gives up on a worker, or on itself."""
+    """When llem ends a worker, or the whole study."""
 
     timeout_s: float | None = option(
         None,
-        help="A worker that runs for longer is ended; null is ten times the estimated time and an hour.",
+        help="llem ends a worker that runs for longer. Null is ten times the estimated time, plus an hour, plus a day "
+        "if the worker evaluates quality.",
         unit="s",
         validator=between(0.1, YEAR_S),
     )
     silence_s: float = option(
         3600.0,
-        help="A worker that tells nothing for this long, beyond twice the time that its phase should take, is ended.",
+        help="llem ends a worker that sends no event for this long beyond twice the expected time of its phase.",
         unit="s",
         validator=between(0.1, YEAR_S),
     )
     failures_in_a_row: int = option(
-        10, help="The study stops after so many failures in a row with one cause.", validator=at_least(1)
+        10, help="llem stops the study after this many failures in a row with one cause.", validator=at_least(1)
     )
     gpu_wait_s: float | None = option(
         None,
-        help="Wait no longer than this for a GPU that another study uses; null waits until it is free.",
+        help="Wait for at most this long for a GPU that another study uses. Null waits until the GPU is free.",
         unit="s",
         validator=between(0, YEAR_S),
     )

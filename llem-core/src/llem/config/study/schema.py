@@ -43,7 +43,7 @@ def study_schema(registry: Registry, report: Callable[[str], None] | None = None
             "includes": {
                 "type": "array",
                 "items": {"type": "string"},
-                "description": "Files, named relative to this one, over whose settings its own lie.",
+                "description": "Files to include, named relative to this one. This file's settings override theirs.",
             },
             "base": {
                 "anyOf": [experiment, {"type": "string", "description": "A file that holds it."}],
@@ -54,30 +54,30 @@ def study_schema(registry: Registry, report: Callable[[str], None] | None = None
                 "anyOf": [_columns(values), {"type": "array", "items": _columns(values)}],
                 "description": "Axes that vary together, in one group or several.",
             },
-            "experiments": {"type": "array", "items": point, "description": "Points by hand, besides those of axes."},
+            "experiments": {"type": "array", "items": point, "description": "Points by hand, beside those of axes."},
             "exclude": {
                 "type": "array",
                 "items": {**point, "minProperties": 1},
-                "description": "Points that match all of an entry are left out; a list matches any of its values.",
+                "description": "llem leaves out points that match an entry. A list matches any of its values.",
             },
-            "trials": {"type": "integer", "minimum": 1, "description": "Trials of every experiment, at least."},
+            "trials": {"type": "integer", "minimum": 1, "description": "Trials of each experiment, at least."},
             "order": section_schema(Order),
             "limits": section_schema(Limits),
-            "parallel": {"type": "integer", "minimum": 1, "description": "Workers at once, each on GPUs of its own."},
+            "parallel": {"type": "integer", "minimum": 1, "description": "Workers at once, each on its own GPUs."},
         },
         "additionalProperties": False,
         "$defs": {
             "axes": {
                 "type": "object",
                 "additionalProperties": {"anyOf": [values, {"$ref": "#/$defs/conditional"}]},
-                "description": "Path of a setting to its values; every combination is a point.",
+                "description": "Paths of settings with their values. Every combination is a point.",
             },
             "values": {"anyOf": [{"type": "array", "minItems": 1}, *_ranges()]},
             "conditional": {
                 "type": "object",
                 "minProperties": 1,
                 "additionalProperties": {"anyOf": [{"$ref": "#/$defs/axes"}, {"type": "null"}]},
-                "description": "Values, each with further axes over which it alone is varied.",
+                "description": "Values, each with further axes that belong to this value only.",
             },
         },
     }

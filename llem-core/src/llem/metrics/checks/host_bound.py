@@ -26,8 +26,8 @@ def host_bound(
 ) -> Iterable[Finding]:
     """`host_bound`, with what is known of utilisation, steps and power.
 
-    A GPU that nobody asks anything waits for nobody: under a serving load, utilisation and power are held against the
-    share of the window in which a request was in flight.
+    Without a request in flight, a GPU does not wait for the host. So under a serving load, utilisation and power are
+    compared with the share of the window in which a request was in flight.
     """
     if setup.device != "cuda" or not trials:
         return

@@ -1,4 +1,4 @@
-"""Who says what a study measures next, and what of a job is not measured yet."""
+"""Planners, which say what a study measures next; and the trials of a job that are not measured yet."""
 
 from __future__ import annotations
 
@@ -21,27 +21,27 @@ __all__ = ["FixedList", "Planner", "remaining_turns"]
 class Planner(ABC):
     """Says what a study measures next.
 
-    A study run asks for jobs, carries them all out, computes their results, tells the planner of each, and asks again.
-    It asks and tells only while no worker runs. What a planner knows of earlier trials it reads from the store, so that
-    a study that is resumed is asked in the same way as one that goes on.
+    `StudyRun` calls `next`, carries out all jobs, computes their results, calls `told` for each result, and calls
+    `next` again. It does both only while no worker runs on this machine. A planner reads earlier trials from the store,
+    so resuming a study needs no other call.
     """
 
     @abstractmethod
     def next(self, store: Store) -> Sequence[Job]:
-        """The next jobs, in running order; none ends the study.
+        """The next jobs, in running order. No jobs end the study.
 
-        A job's experiments are of the study. Its trials that are stored are left out by the study run, and no two jobs
-        have the same `group` and `process`.
+        The experiments of a job belong to the study, and no two jobs have the same `group` and `process`. `StudyRun`
+        leaves out trials that are stored.
         """
 
     def told(self, result: Result) -> None:  # noqa: B027
-        """Take note of the result of an experiment, of all trials that it has so far. The default does nothing."""
+        """Take note of an experiment's result, computed from all its trials so far. The default does nothing."""
 
 
 class FixedList(Planner):
-    """The jobs of the schedule, all at once, each with the trials that are not measured.
+    """All jobs of the schedule at once, each with its trials that are not stored.
 
-    An experiment of which quality alone is missing is in a job without trials of it.
+    If only an experiment's quality is missing, a job has the experiment without trials.
     """
 
     def __init__(self, study: Study) -> None:
@@ -73,7 +73,7 @@ class FixedList(Planner):
 
 
 def remaining_turns(store: Store, job: Job, experiments: Mapping[str, Experiment], names: Collection[str]) -> Job:
-    """The job of these experiments, of it what is not measured: the store is asked, there is no other record."""
+    """The job with only the trials of these experiments that are not stored. The store alone says which those are."""
     indices: dict[str, set[int]] = {name: set() for name in names}
     for name, index in job.turns:
         if name in indices:
@@ -84,9 +84,9 @@ def remaining_turns(store: Store, job: Job, experiments: Mapping[str, Experiment
 
 
 def _remaining_trials(store: Store, experiment_id: str, experiment: Experiment, indices: Iterable[int]) -> set[int]:
-    """Of these trials those that are still to be measured.
+    """The trials with these indices that are still to be measured.
 
-    Trials beyond the number that is asked for at least are wanted only while the interval is too wide.
+    Trials from the experiment's `trials` on are measured only while the interval is too wide.
     """
     absent = set(indices) - store.trial_indices(experiment_id)
     if not absent or min(absent) < experiment.least_trials:

@@ -1,11 +1,11 @@
 """Which engine processes a study needs, and in which order each takes the trials of its experiments. Pure.
 
-Experiments whose engines are made alike form a group, and each group has as many engine processes as processes are
-asked for. Trial t of an experiment is for process t modulo processes, so that further trials change nothing of those
-that are measured. Within a process trials come in blocks: block k has trial k of every experiment once.
+Experiments with the same engine key form a group. The setting `processes` says how many engine processes load a group's
+engine, one after the other. Trial t runs in process t modulo `processes`, so further trials move no measured trial.
+Within a process, trials come in blocks: block k has trial k of every experiment once.
 
-Random orders sort by a hash of the seed and what is sorted: they are the same with every version of Python and however
-the file is arranged, and a further experiment leaves the order of the others as it was.
+Random orders sort by a hash of the seed and of what is sorted. So the order is the same with every version of Python
+and every arrangement of the file, and another experiment does not change the order of the others.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class Job:
         group: number of the group, in the order in which groups begin.
         process: which of the group's engine processes, from 0.
         experiments: ids, in the order of their first turn.
-        turns: trials in order. Those from an experiment's `trials` on are for intervals that are still too wide; they
+        turns: trials in order. Trials from an experiment's `trials` on run only while the interval is too wide. They
             come after all others, except with the order `sequential`.
     """
 
@@ -59,9 +59,9 @@ Arrange = Callable[[Sequence[PlannedExperiment], int], Sequence[PlannedExperimen
 
 
 def schedule(members: Iterable[PlannedExperiment], order: Order) -> list[Job]:
-    """Every engine process, in running order: all groups once, then all groups for the second time, and so on.
+    """The job of every engine process, in running order: the first process of all groups, then the second, and so on.
 
-    With the order `sequential` a group's processes follow each other instead.
+    With the order `sequential`, all processes of one group come before those of the next group.
     """
     groups: dict[Hashable, list[PlannedExperiment]] = {}
     for member in members:
@@ -82,7 +82,7 @@ def schedule(members: Iterable[PlannedExperiment], order: Order) -> list[Job]:
 
 
 def running_order(jobs: Sequence[Job]) -> list[str]:
-    """Ids by the place of their first trial."""
+    """Ids in the order of their first trials."""
     return list(dict.fromkeys(name for job in jobs for name in job.experiments))
 
 
@@ -92,20 +92,21 @@ def next_job(
     at_work: Mapping[tuple[int, int], Set[str]],
     others: Set[str] = frozenset(),
 ) -> Job:
-    """Which of the waiting jobs is taken by a worker that is free now.
+    """The waiting job that a free worker takes.
 
-    It is one whose group ran on a board that is free now, so that a group's engine processes are on one board as far
-    as no board is left idle for it; else one whose group ran nowhere, else the first. Where all groups come once, then
-    all for the second time, and so on, it is one of the round that is due.
+    The first choice is a job whose group ran on a GPU that is free now. So a group's engine processes run on one GPU,
+    unless that would leave another GPU idle. The second choice is a job whose group ran nowhere yet, the last choice
+    the first waiting job. If the first processes of all groups come before the second ones, only jobs with the lowest
+    waiting process number are candidates.
 
     Args:
-        waiting: in running order, one at least.
-        ran_on: boards that groups ran on, by group.
-        at_work: boards of jobs that workers have now, by group and process.
-        others: boards that another study has now.
+        waiting: in running order, at least one.
+        ran_on: GPUs on which groups ran, by group.
+        at_work: GPUs of the jobs that workers have now, by group and process.
+        others: GPUs that other studies have now.
     """
     busy = set(others).union(*at_work.values())
-    tied = {group for group, _ in at_work} | {group for group, boards in ran_on.items() if boards}
+    tied = {group for group, _ in at_work} | {group for group, gpus in ran_on.items() if gpus}
 
     def rank(job: Job) -> int:
         return 0 if set(ran_on.get(job.group, ())) - busy else 1 if job.group not in tied else 2
@@ -121,7 +122,7 @@ def _processes(group: Sequence[PlannedExperiment]) -> int:
 def _group_order(
     groups: Sequence[list[PlannedExperiment]], order: Order, process: int
 ) -> list[list[PlannedExperiment]]:
-    """Groups at random by the seed, anew for each process; as the file has them with `sequential` and `reverse`."""
+    """Groups in random order by the seed, a new one for each process; `sequential` and `reverse` take the file's."""
     if order.kind in ("sequential", "reverse"):
         return list(groups) if process % 2 == 0 or order.kind == "sequential" else list(reversed(groups))
     return sorted(groups, key=lambda group: min(_hash(order.seed, "group", process, one.id) for one in group))
@@ -161,7 +162,7 @@ def _blocks(
             if index >= start.get(member.id, 0):
                 blocks.setdefault(index // processes, {})[member.id] = index
     for number, found in sorted(blocks.items()):
-        # the number over all processes, so that each process has arrangements of its own
+        # the block's number over all processes, so that no two processes have the same arrangements
         for member in arrange(members, number * _processes(members) + process):
             if member.id in found:
                 yield member.id, found[member.id]
@@ -176,7 +177,7 @@ def _there_and_back(_: int) -> Arrange:
 
 
 def _williams(seed: int) -> Arrange:
-    """Which experiment is which letter, and which row comes when, is random by the seed."""
+    """The seed decides which experiment is which letter, and the order of the rows."""
 
     def arrange(members: Sequence[PlannedExperiment], block: int) -> Sequence[PlannedExperiment]:
         count = len(members)

@@ -1,4 +1,4 @@
-"""The folder of a run: a new one, or one to go on with, whose study must be the same."""
+"""The folder of a run: a new one, or an existing one that holds the same study."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ from llem.study.run.quiet import notify
 
 __all__ = ["default_folder", "differences", "opened"]
 
-#: Settings that do not change what is executed, and may be others when a study goes on.
+#: Settings that do not change what is executed. They may change when a study is resumed.
 MAY_CHANGE = ("max_trials", "quality", "slo", "target_half_width", "trials")
-#: Differences that are told one by one.
+#: How many differences an error lists.
 MOST_TOLD = 8
 #: How long a worker of an earlier run may take to be gone, after the process that launched it has died.
 WORKERS_GONE_S = 30.0
@@ -42,11 +42,11 @@ def default_folder(results_dir: str, name: str) -> Path:
 def opened(
     study: Mapping[str, Any], path: Path, registry: Registry, planned: Sequence[PlannedExperiment], resume: bool
 ) -> Iterator[Store]:
-    """A store of our own, with observers told of the study's beginning and, in whatever way, its end.
+    """A store that only this process writes. Observers are called at the study's beginning and at its end.
 
     Args:
         study: what `study.json` will hold.
-        resume: go on with what is there, if anything is.
+        resume: continue the study in the folder, if there is one.
 
     Raises:
         StoreError: the folder is there already, or another run works in it.
@@ -78,11 +78,11 @@ def _owned(store: Store) -> Iterator[None]:
 
 
 def _go_on(store: Store, study: Mapping[str, Any], planned: Sequence[PlannedExperiment]) -> None:
-    """Make the store ready to go on with: the same study as before, no worker left, nothing half-written.
+    """Make the store ready to resume: it holds the same study, no worker is left, no file is half-written.
 
     Raises:
-        ConfigError: it is another study; what differs is told.
-        StoreError: a worker of an earlier run is still there.
+        ConfigError: the store holds another study; the error lists the differences.
+        StoreError: a worker of an earlier run still runs.
     """
     if found := list(differences(store, study, planned)):
         told = (
@@ -110,7 +110,7 @@ def _go_on(store: Store, study: Mapping[str, Any], planned: Sequence[PlannedExpe
 
 
 def differences(store: Store, study: Mapping[str, Any], planned: Sequence[PlannedExperiment]) -> Iterator[Problem]:
-    """What of a study is not as the store has it, apart from what changes no execution."""
+    """Differences between a study and the stored one, apart from settings that change no execution."""
     before = store.study()
     if before.get("order") != study.get("order"):
         yield Problem("order", f"is {_short(study.get('order'))}, and was {_short(before.get('order'))}")
@@ -140,7 +140,7 @@ def differences(store: Store, study: Mapping[str, Any], planned: Sequence[Planne
 
 
 def _varies(points: Mapping[str, str]) -> bool:
-    """Whether anything sets the points apart."""
+    """Whether the points differ in any setting."""
     return list(points.values()) != [_short({})]
 
 
@@ -151,7 +151,7 @@ def _counted(points: Mapping[str, str]) -> str:
 
 
 def _asked(study: Mapping[str, Any], before: Mapping[str, Any]) -> Iterator[Problem]:
-    """What was given otherwise than before: files, and settings beside them."""
+    """Differences in files, and in settings given beside them."""
     now, was = study.get("texts", {}), before.get("texts", {})
     yield from (Problem(name, "is not as it was") for name in {**was, **now} if now.get(name) != was.get(name))
     now, was = _overrides(study), _overrides(before)
@@ -172,7 +172,7 @@ def _points(study: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _settings(now: Mapping[str, Any], was: Mapping[str, Any]) -> Iterator[Problem]:
-    """Settings that are not as they were, those left out that may change."""
+    """Settings that differ, without those that may change."""
     flat_now, flat_was = dict(leaves(now)), dict(leaves(was))
     for path in dict.fromkeys((*flat_now, *flat_was)):
         here, there = flat_now.get(path), flat_was.get(path)

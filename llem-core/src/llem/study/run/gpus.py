@@ -1,7 +1,7 @@
-"""Which GPUs a worker gets: locked by UUID, so that no two workers, of whichever study, measure on one.
+"""Gives GPUs to workers and locks them by UUID, so that no two workers of any study measure on one GPU.
 
-And several workers at once, each on GPUs of its own; and a study that goes on on other boards, which is told before
-anything is measured, since its trials are then a mixture.
+`side_by_side` runs several workers at once, each on GPUs of its own. A study that goes on on
+other GPUs is told of before anything is measured, because its trials are then a mixture.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ __all__ = ["Gpus", "moved_boards", "side_by_side"]
 
 #: How often a worker that waits for GPUs looks whether they are free.
 POLL_S = 0.5
-#: How long the waiting thread sleeps before Ctrl-C can reach it.
+#: How long the main thread waits at a time; Ctrl-C reaches it in between.
 JOIN_S = 0.2
 
 
@@ -39,10 +39,10 @@ class Gpus:
     """Gives GPUs to workers.
 
     Args:
-        holder: what another study is told of who has a GPU.
-        wait_s: how long to wait for one that another study has; None for ever. While a worker of this study has one
-            that would do, the wait has not begun.
-        several: several workers run at once: one that needs any GPU takes whichever is free.
+        holder: names this study to other studies that wait for its GPUs.
+        wait_s: how long to wait for a GPU that another study has; None waits for ever. While a worker of this study
+            has a GPU that would do, the time does not count.
+        several: several workers run at once. A worker that needs any GPU takes one that is free.
     """
 
     def __init__(self, holder: str, wait_s: float | None, *, several: bool = False) -> None:
@@ -53,24 +53,24 @@ class Gpus:
         self._known = threading.Lock()
 
     def remember(self, group: int, uuids: Iterable[str]) -> None:
-        """A group of experiments ran on these; its further engine processes get them again if they are free then."""
+        """Note that a group ran on these GPUs. Its further engine processes get the same GPUs if those are free."""
         with self._known:
             self._ran_on[group] = self._ran_on.get(group, frozenset()) | frozenset(uuids)
 
     def choose(self, waiting: Sequence[Job]) -> Job:
-        """Which of these a worker takes that is free now; the boards that it hopes for are spoken for.
+        """The next job for a free worker. Other workers then treat the GPUs on which its group ran as taken.
 
-        Boards that another study has count as taken: what ran on others comes first.
+        GPUs locked by other studies count as taken too, so jobs of groups that ran on other GPUs come first.
         """
         with self._known:
-            hoped_for = {board for job in waiting for board in self._ran_on.get(job.group, ())}
-            others = held_gpus(hoped_for.difference(*self._at_work.values()))
+            wanted = {uuid for job in waiting for uuid in self._ran_on.get(job.group, ())}
+            others = held_gpus(wanted.difference(*self._at_work.values()))
             job = next_job(waiting, self._ran_on, self._at_work, others)
             self._at_work[job.group, job.process] = self._ran_on.get(job.group, frozenset())
             return job
 
     def over(self, job: Job) -> None:
-        """Nobody works at this job any more."""
+        """Note that the worker of this job has ended."""
         with self._known:
             self._at_work.pop((job.group, job.process), None)
 
@@ -90,15 +90,13 @@ class Gpus:
     def taken(
         self, experiment: Experiment, stop: threading.Event, emit: Emit, job: Job | None = None
     ) -> Iterator[tuple[str, ...]]:
-        """Wait for GPUs and hold them; none for the CPU.
+        """Wait for GPUs and hold them; none for the CPU. Free GPUs on which the job's group ran before come first.
 
-        A wait is told as the event `waiting`, and `waited` when it is over, with the `job` that waits.
-
-        Of those that are free the job's group gets the ones that it ran on before.
+        A wait begins with the event `waiting` and ends with `waited`; both name the `job`.
 
         Raises:
-            MachineError: another study has them for too long (gpu_busy); or as `candidates`.
-            ExperimentFailed: interrupted while it waited.
+            MachineError: another study had the GPUs for longer than `wait_s` (gpu_busy); or as `candidates`.
+            ExperimentFailed: the user stopped the study during the wait (interrupted).
         """
         locks = self._lock(experiment, stop, emit, job)
         if job is not None:
@@ -117,7 +115,7 @@ class Gpus:
         try:
             while True:
                 found = self._candidates(experiment, job)
-                with self._known:  # not while `choose` looks which are free
+                with self._known:  # not while `choose` tries which GPUs are free
                     locks = lock_gpus(found.uuids, found.count, self._holder)
                     ours = not self._held.isdisjoint(found.uuids)
                     self._held.update(locks or ())
@@ -146,13 +144,14 @@ def side_by_side(
     kill_all: Callable[[], None],
     stop: threading.Event,
 ) -> None:
-    """Carry out all jobs, so many at a time, in their order as far as GPUs are free that they may want again.
+    """Carry out all jobs with this many workers at once. `Gpus.choose` says which job a free worker takes.
 
     Args:
         kill_all: ends every worker at once.
 
-    Raises KeyboardInterrupt after every worker was killed and what became of it written down; and what `carry_out`
-    raised, once the others have ended.
+    Raises:
+        KeyboardInterrupt: after `kill_all`, once `carry_out` has returned for every job.
+        Exception: what `carry_out` raised first, once the other workers have ended.
     """
     waiting = list(jobs)
     errors: list[BaseException] = []
@@ -167,7 +166,7 @@ def side_by_side(
                 waiting.remove(job)
             try:
                 carry_out(job)
-            except BaseException as error:  # it is raised again below, by the thread that can tell of it
+            except BaseException as error:  # raised again below, in the caller's thread
                 errors.append(error)
                 stop.set()
             finally:
@@ -190,7 +189,7 @@ def side_by_side(
 
 def _wait(threads: Sequence[threading.Thread]) -> None:
     for thread in threads:
-        while thread.is_alive():  # in pieces: a lock that is waited for without end keeps Ctrl-C out
+        while thread.is_alive():  # in pieces: a join without a time limit keeps Ctrl-C out
             thread.join(JOIN_S)
 
 

@@ -1,4 +1,4 @@
-"""Windows are quiet: this process computes results and calls observers only while no worker runs beside it."""
+"""Windows are quiet: this process computes results and calls observers only while no worker runs on this machine."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ __all__ = ["Quiet", "notify"]
 class Quiet:
     """Tasks that wait until no worker runs on this machine.
 
-    This process hears of a window only when it is over, and cannot tell how long a gap between two windows will be.
-    Therefore no task begins while any worker runs, and no worker starts while a task is done.
+    This process learns of a window only when the window is over, and cannot know how long the next gap will be.
+    Therefore no task begins while a worker runs, and no worker starts while a task runs.
     """
 
     def __init__(self) -> None:
@@ -29,7 +29,7 @@ class Quiet:
 
     @contextmanager
     def worker(self) -> Iterator[None]:
-        """A worker runs on this machine meanwhile. Waits for the task that is being done, and those queued with it."""
+        """Within it a worker runs on this machine. Waits until `settle`, if it runs in another thread, has ended."""
         with self._lock:
             self._workers += 1
         try:
@@ -39,7 +39,7 @@ class Quiet:
                 self._workers -= 1
 
     def later(self, task: Callable[[], None]) -> None:
-        """Queue a task; `settle` does it."""
+        """Queue a task for `settle`."""
         self._tasks.append(task)
 
     def settle(self) -> None:
@@ -50,12 +50,12 @@ class Quiet:
 
 
 def notify(registry: Registry, hook: str, **arguments: Any) -> None:
-    """Call observers one by one; one that raises is named on standard error and stops nobody else."""
+    """Call observers one by one. If one raises, a warning on standard error names it, and the others still run."""
     pm = registry.found.pm
     for implementation in getattr(pm.hook, hook).get_hookimpls():
         wanted = {name: arguments[name] for name in implementation.argnames}
         try:
             implementation.function(**wanted)
-        except Exception as error:  # a stranger's observer may raise anything; the measurement goes on
+        except Exception as error:  # a plugin's observer may raise anything; the measurement goes on
             told = finding("plugin_observer_failed", f"{implementation.plugin_name}: {type(error).__name__}: {error}")
             print(f"warning: {hook}: {told.message}", file=sys.stderr)

@@ -23,7 +23,7 @@ SAME_REQUEST_S = 1.0
 
 
 class Breaker:
-    """Stops a study whose every experiment fails for one reason: the machine's fault, most likely, and not theirs.
+    """Stops a study after many failures in a row with one cause, which is then most likely the machine's.
 
     Attributes:
         tripped: the error that ended the study, once it has.
@@ -41,7 +41,7 @@ class Breaker:
             self._count = 0
 
     def failure(self, code: str, message: str) -> None:
-        """An experiment failed, or an engine with all its experiments. Figures in the message make no other cause."""
+        """An experiment failed, or an engine with all its experiments. Causes are equal if only digits differ."""
         cause = f"{code}: {re.sub(r'[0-9]+', '#', message)}"
         with self._lock:
             self._count = self._count + 1 if cause == self._cause else 1
@@ -60,8 +60,8 @@ class Breaker:
 def stop_on_interrupt() -> Iterator[threading.Event]:
     """An event that the first Ctrl-C or SIGTERM sets; the second raises KeyboardInterrupt. Only in the main thread.
 
-    SIGTERM is what `kill`, `timeout`, a container's stop and a batch system send. A program that handles it by itself
-    keeps its handler.
+    `kill`, `timeout`, a container's stop and a batch system send SIGTERM. If the program has a handler for SIGTERM, the
+    handler stays.
     """
     stop = threading.Event()
     if threading.current_thread() is not threading.main_thread():

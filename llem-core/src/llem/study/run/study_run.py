@@ -39,8 +39,8 @@ class Ran:
 
     Attributes:
         results: one for each experiment that began, failed ones included.
-        errors: by id, of those whose worker did not end well.
-        stopped: why the study ended before it was done: the user's wish, or too many failures in a row.
+        errors: by id, the errors of experiments that failed.
+        stopped: why the study ended early: the user stopped it, or too many failures came in a row.
     """
 
     results: tuple[Result, ...]
@@ -48,7 +48,7 @@ class Ran:
     stopped: LlemError | None = None
 
     def only(self) -> Result:
-        """The result of a study of one experiment. Raises LlemError: what its worker met, or why the study stopped."""
+        """The result of a study of one experiment. Raises LlemError: its failure, or why the study stopped."""
         for error in (*self.errors.values(), self.stopped):
             if error is not None:
                 raise error
@@ -57,7 +57,7 @@ class Ran:
 
     @property
     def interrupted(self) -> LlemError | None:
-        """The user's wish to stop, which left the rest undone."""
+        """Why the study stopped, if the user stopped it before it was done."""
         return self.stopped if self.stopped is not None and self.stopped.code == "interrupted" else None
 
 
@@ -72,20 +72,21 @@ def run_all(
     resume: bool = False,
     planner: Planner | None = None,
 ) -> Ran:
-    """Measure the experiments of a study into one store, going on after one that fails.
+    """Measure the experiments of a study into one store. If an experiment fails, the others still run.
 
-    Before all comes the event `study`, and a `warning` where experiments go on on other boards; after each experiment
-    `result`, with workers side by side as late as `Quiet` says; workers' events have the number of their `worker`. The
-    store keeps the events of this process (`StudyEvent`) in `events.jsonl`, and those of a worker in its folder.
+    The first event is `study`, followed by a `warning` for experiments that would continue on other GPUs. After each
+    experiment comes `result`; with workers side by side, it comes when none of them runs (`Quiet`). Events of workers
+    have the number of their `worker`. The store keeps the events of this process (`StudyEvent`) in `events.jsonl`, and
+    those of a worker in the worker's folder.
 
     Args:
-        resume: go on with what the folder holds; a folder that holds nothing is begun.
-        planner: says what comes next; all jobs of the study, in order, where none is given.
+        resume: continue the study in the folder; if there is none, begin it.
+        planner: says what comes next; by default all jobs of the study, in order.
 
     Raises:
-        StoreError: the folder is there already, or another run works in it.
+        StoreError: the folder exists already, or another run works in it.
         ConfigError: `resume`, and the folder holds another study.
-        LlemError: the store cannot be written any more; what was measured stays in it.
+        LlemError: the store can no longer be written; the stored trials stay.
     """
     planner = planner or FixedList(study)
     with (
@@ -130,8 +131,8 @@ class StudyRun:
         self._supervisor = Supervisor(store, study, make_launcher, self._gpus, self._quiet, emit, stop)
         self._results: dict[str, Result] = {}
         self._begun = set(store.experiment_ids())
-        self._touched: set[str] = set()  # those that workers of this run had
-        self._open: Counter[str] = Counter()  # jobs to come, of experiments whose result is to come
+        self._touched: set[str] = set()  # experiments that workers of this run had
+        self._open: Counter[str] = Counter()  # by experiment without a result: how many jobs are to come
         self._lock = threading.Lock()
 
     def run(self) -> Ran:
@@ -163,14 +164,14 @@ class StudyRun:
         return None
 
     def _settle(self, names: Sequence[str]) -> None:
-        """Experiments that began earlier and have no job now: the result is lacking, or of fewer trials."""
+        """Compute results of experiments that began earlier and have no job now: theirs is missing or out of date."""
         for name in names:
             if len(self._store.trial_indices(name)) >= self._planned[name].experiment.least_trials:
                 self._supervisor.settle(name)
         self._over(names)
 
     def _carry_out(self, jobs: Sequence[Job]) -> None:
-        """All of these jobs, and the results of their experiments. No worker runs afterwards."""
+        """Carry out these jobs, and compute the results of their experiments. No worker runs afterwards."""
         self._open.update(name for job in jobs for name in job.experiments)
         try:
             if self._file.parallel > 1:
@@ -198,21 +199,21 @@ class StudyRun:
         )
 
     def _tell_other_version(self, jobs: Sequence[Job]) -> None:
-        """Trials of two versions are not sure to be measured alike."""
+        """Warn if another version of llem measured the stored trials: the two may measure differently."""
         began = self._store.study().get("llem")
         if jobs and self._begun and began != __version__:
-            message = f"the study began with llem {began} and goes on with {__version__}, which may measure otherwise"
+            message = f"the study began with llem {began} and goes on with {__version__}, which may measure differently"
             self._emit(Warned(message=message))
 
     def _tell_where(self, jobs: Sequence[Job]) -> None:
-        """To the GPUs: where groups that go on have run. To the user: which go on where their trials were not measured.
+        """Tell `Gpus` where groups with further trials ran, and warn of experiments that would continue on other GPUs.
 
-        Of another machine nobody knows here.
+        If workers run on other machines, this process cannot know their GPUs and warns of nothing.
         """
         groups = {name: job.group for job in jobs for name in job.experiments if name in self._begun}
         places: dict[str, set[Place]] = {}
         for name, group in groups.items():
-            # every trial is read, so that a damaged one is told before anything is measured
+            # reads every trial, so that a damaged one raises before anything is measured
             measured = {trial.process for trial in self._store.trials(name)}
             engines = self._store.engines(name) if measured else ()
             places[name] = {place_of(engine) for engine in engines if engine["process"] in measured}
@@ -224,7 +225,7 @@ class StudyRun:
                 self._emit(Warned(message=message))
 
     def _job(self, job: Job) -> None:
-        """One engine process's job, and the results of the experiments that it was the last one for."""
+        """Carry out one job, and compute the results of experiments that have no further job."""
         for name in job.experiments:
             if name not in self._begun:
                 self._begun.add(name)
@@ -247,7 +248,7 @@ class StudyRun:
             self._over(over)
 
     def _over(self, names: Sequence[str]) -> None:
-        """No job of these experiments is to come: their results are computed as soon as no worker runs."""
+        """No job of these experiments is to come: compute their results as soon as no worker runs."""
         for name in names:
             self._quiet.later(functools.partial(self._conclude, name))
         self._quiet.settle()
@@ -255,7 +256,7 @@ class StudyRun:
     def _conclude(self, name: str) -> None:
         """Compute and store the result of an experiment that began."""
         if not self._store.trial_indices(name) and not self._store.next_process(name):
-            return  # its turn did not come
+            return  # no worker had it
         if name not in self._touched and self._keep(name):
             return
         start = time.monotonic()
@@ -276,7 +277,7 @@ class StudyRun:
         self._planner.told(result)
 
     def _keep(self, name: str) -> bool:
-        """Whether the stored result is of all that is stored and asked for; it then stands."""
+        """Keep the stored result, and return True, if it covers all stored trials and the settings are the same."""
         result = self._store.read_result(name)
         if result is None or result.outcome != "done" or result.trials != len(self._store.trial_indices(name)):
             return False

@@ -1,4 +1,4 @@
-"""One engine process of a study, in as many workers as it takes: an experiment that fails does not lose the others."""
+"""Carries out a job in as many workers as it takes: if an experiment fails, a new worker measures the others."""
 
 from __future__ import annotations
 
@@ -27,24 +27,24 @@ from llem.study.run.stopping import Breaker, Watchdog
 
 __all__ = ["Supervisor"]
 
-#: The hint where nobody says who killed a worker.
+#: Added to the hint if SIGKILL ended a worker.
 KILLED = "; this is how the system ends a process when memory runs out"
 
 #: Lines of a worker's log that an error shows.
 TAIL, TAIL_BYTES = 10, 8192
-#: A worker may take so many times the estimated time, and this much beside it, where no limit is set; a day more where
-#: it evaluates quality, of which nobody knows how long it takes.
+#: Without `limits.timeout_s`, a worker may take the estimated time times MARGIN, plus EXTRA_S, plus a day if it
+#: evaluates quality, whose time is not estimated.
 MARGIN, EXTRA_S = 10.0, 3600.0
 
 
 class Supervisor:
-    """Where jobs of a study are given to workers, and what became of their experiments is written down.
+    """Gives jobs of a study to workers, and writes the outcomes of experiments that a dead worker cannot write.
 
-    Several threads may work at it, each on its own job.
+    Several threads may use one, each for its own job.
 
     Attributes:
-        failed: experiments that did not end well, which no further worker gets, and their errors.
-        launchers: those that have a worker now.
+        failed: experiments that failed, with their errors. No further worker gets them.
+        launchers: launchers that run a worker now.
     """
 
     def __init__(
@@ -68,12 +68,12 @@ class Supervisor:
         self.failed: dict[str, LlemError] = {}
         self.launchers: set[Launcher] = set()
         self.killed = False
-        self._evaluated: set[str] = set()  # by a worker of this run, as far as that went
+        self._evaluated: set[str] = set()  # experiments whose quality a worker of this run tried to evaluate
 
     def carry_out(self, job: Job) -> None:
-        """Measure what of a job is missing. Whatever goes wrong in it is an outcome of its experiments.
+        """Measure the trials of a job that are not stored. Failures become outcomes of the job's experiments.
 
-        Raises KeyboardInterrupt when the user wants no more, after that was written down.
+        Raises KeyboardInterrupt if the user kills the run, after the outcomes are written.
         """
         done: set[str] = set()
         while not self._stop.is_set():
@@ -85,7 +85,7 @@ class Supervisor:
         return None
 
     def _evaluate(self, job: Job, done: set[str]) -> None:
-        """A worker for quality alone, where none of this run has tried: trials were stored before, or a worker died."""
+        """Launch a worker for quality only, if all trials are stored and no worker of this run tried to evaluate."""
         names = tuple(
             name
             for name in job.experiments
@@ -98,7 +98,7 @@ class Supervisor:
             self._worker(attrs.evolve(job, experiments=names, turns=()), done)
 
     def settle(self, name: str) -> None:
-        """Write down that an experiment is done, all of whose trials are stored, if its worker died before it did."""
+        """Write the outcome `done` of an experiment whose trials are all stored, if its worker died before writing."""
         outcomes = self._store.outcomes(name)
         if outcomes and outcomes[-1]["outcome"] == "done":
             return
@@ -107,13 +107,13 @@ class Supervisor:
         self._store.write_outcome(name, outcome_document(last + taken, "done"))
 
     def kill_all(self) -> None:
-        """End every worker at once; from another thread than those that wait for them."""
+        """End every worker at once. Called from a thread that waits for no worker."""
         self.killed = True
         for launcher in list(self.launchers):
             launcher.kill()
 
     def _worker(self, job: Job, done: set[str]) -> None:
-        """One worker, from its order to what became of each experiment in it: done, failed, or left to another."""
+        """Run one worker. Each experiment of the job is then done, failed, or left to another worker."""
         launcher = self._make()
         lead = self._experiments[job.experiments[0]]
         try:
@@ -121,7 +121,7 @@ class Supervisor:
                 return self._launch(launcher, job, None, done)
             with self._gpus.taken(lead, self._stop, self._emit, job) as uuids, self._quiet.worker():
                 return self._launch(launcher, job, uuids or None, done)
-        except LlemError as error:  # no GPU to be had, or nothing to launch a worker with
+        except LlemError as error:  # no GPU was free, or the launcher could not launch
             if error.code == "interrupted":
                 return None
             if not job.turns:
@@ -137,7 +137,7 @@ class Supervisor:
             number, self._next_worker = self._next_worker, self._next_worker + 1
         path = self._store.worker_dir(number) / "order.json"
         process = self._process(job)
-        beside = self._beside and launcher.same_machine  # elsewhere each has a machine, or a part of one, to itself
+        beside = self._beside and launcher.same_machine  # a cluster gives each worker a machine, or a part of one
         order = WorkOrder(str(self._store.path), number, process, job.experiments, job.turns, self._gap, gpus, beside)
         order.write(path)
         log = path.parent / "log.txt"
@@ -188,7 +188,7 @@ class Supervisor:
     def _conclude(
         self, job: Job, process: int, watch: Watchdog, status: int, log: Path, done: set[str], *, killed: bool
     ) -> None:
-        """Take the worker's word for what it said, and write down what it could not say any more."""
+        """Take the outcomes that the worker sent, and write those that it could not send or write."""
         for name, error in watch.outcomes.items():
             if error is None:
                 done.add(name)
@@ -196,7 +196,7 @@ class Supervisor:
                 self.failed[name] = _error(error)
             if not self._store.has_outcome(name, process):
                 outcome = outcome_document(process, "done") if error is None else _told(process, error)
-                self._store.write_outcome(name, outcome)  # the worker died between the word and the file
+                self._store.write_outcome(name, outcome)  # the worker died between the event and the file
         if watch.phase == "quality":
             self._evaluated.update(job.experiments)
         if watch.phase in AFTER_PHASES and not (watch.ended or watch.left or killed or self._stop.is_set()):
@@ -206,11 +206,11 @@ class Supervisor:
         if not silent:
             return
         left = set(remaining_turns(self._store, job, self._experiments, silent).experiments)
-        for name in (name for name in silent if name not in left):  # it ended between the trial and the word of it
+        for name in (name for name in silent if name not in left):  # the worker died between last trial and event
             self._store.write_outcome(name, outcome_document(process, "done"))
             done.add(name)
         unfinished = [name for name in silent if name in left]
-        alone = len(job.experiments) == 1  # then it has begun with its worker
+        alone = len(job.experiments) == 1  # a single experiment begins with its worker
         begun = [name for name in unfinished if alone or name in watch.begun]
         kept = f"what was measured is in {self._store.path}"
         if killed:
@@ -218,7 +218,7 @@ class Supervisor:
         elif watch.verdict:
             at = [name for name in unfinished if name == watch.current]
             self._end(at or unfinished, process, "timeout", watch.verdict, _see(log), log)
-        elif self._stop.is_set():  # told to stop before it could listen, or while it was dying
+        elif self._stop.is_set():  # the stop came before the worker could react, or while it died
             self._end(begun, process, "interrupted", "stopped by the user", kept)
         elif not watch.left and (not watch.ended or not (watch.outcomes or watch.begun)):
             at = [name for name in unfinished if name == watch.current]
@@ -227,7 +227,7 @@ class Supervisor:
             self._end(at or unfinished, process, "crash", message, hint, log)
 
     def _after_failed(self, phase: str, job: Job, process: int, why: str) -> None:
-        """Tell with every experiment of a worker that all was measured but what comes after it."""
+        """Add the finding of a failed AFTER step to every experiment of the worker that the step concerns."""
         found = after_finding(phase, why, process)
         self._emit(Warned(message=found.message))
         for name in job.experiments:
@@ -237,7 +237,7 @@ class Supervisor:
     def _end(
         self, names: Sequence[str], process: int, code: str, message: str, hint: str, log: Path | None = None
     ) -> None:
-        """Store the outcome of experiments that a worker could not tell it itself."""
+        """Store the outcome of experiments whose worker could not store it."""
         tail = _tail(log) if log is not None else []
         for name in names:
             self._store.write_outcome(name, {**outcome_document(process, code, message, code), "log_tail": tail})
@@ -247,7 +247,7 @@ class Supervisor:
             self._note(code, message)
 
     def _all_failed(self, job: Job, process: int, error: LlemError) -> None:
-        """No worker could be had for these, or none that can be understood; what is measured stays so."""
+        """No worker could be launched for this job, or its events could not be read. Stored trials stay."""
         for name in remaining_turns(self._store, job, self._experiments, job.experiments).experiments:
             self._store.write_outcome(name, outcome_document(process, "invalid", error.message, error.code))
             self.failed[name] = error
