@@ -42,6 +42,7 @@ def test_host_reads_processor_governor_and_container(tmp_path):
     assert (host.container, host.virtual) == ("docker", True)
 
 
+@pytest.mark.process  # `platform` asks the program uname, once in a process
 def test_host_without_any_file_tells_none(tmp_path):
     """On a system without these files the facts are None, and nothing raises."""
     host = probe_host(tmp_path, {})
@@ -50,6 +51,7 @@ def test_host_without_any_file_tells_none(tmp_path):
     assert host.memory_bytes > 0
 
 
+@pytest.mark.process  # `platform` asks the program uname, once in a process
 def test_host_knows_apptainer_by_its_variable(tmp_path):
     """Apptainer leaves no file and sets a variable."""
     assert probe_host(tmp_path, {"APPTAINER_CONTAINER": "/x.sif"}).container == "apptainer"
