@@ -7,7 +7,7 @@ import json
 import traceback
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import attrs
 
@@ -16,7 +16,9 @@ from llem.errors import ExperimentFailed, LlemError
 from llem.findings import Finding, finding
 from llem.protocol.events import Emit, Failure, Outcome
 from llem.store.files import corrupt, load, machine_errors
-from llem.store.store import Store
+
+if TYPE_CHECKING:  # a plan reads orders, and has no store
+    from llem.store.store import Store
 
 __all__ = [
     "AFTER_PHASES",
