@@ -5,10 +5,14 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
+import threading
 
+import attrs
 import pytest
 
 import llem
+from llem.store.models import Quantity
 
 AXES = {"load.batch_size": [1, 8, 64], "dtype": ["float16", "bfloat16"]}
 
@@ -150,6 +154,102 @@ def test_export_as_parquet(run_llem, store, tmp_path) -> None:
     refused = run_llem("export", store.path, "--format", "parquet")
     assert refused.exit_code == 2
     assert "name a file with -o" in refused.stderr
+
+
+@pytest.mark.parametrize("kind", ["csv", "parquet"])
+def test_export_writes_into_what_is_no_regular_file(run_llem, store, tmp_path, kind) -> None:
+    """A FIFO, also through a link, gets the table and stays a FIFO. No device is touched here."""
+    if kind == "parquet":
+        pytest.importorskip("polars")
+    fifo, link, plain = tmp_path / "fifo", tmp_path / "link", tmp_path / "plain"
+    os.mkfifo(fifo)
+    link.symlink_to(fifo)
+    run_llem("export", store.path, "--format", kind, "-o", plain)
+    for path in (fifo, link):
+        read: list[bytes] = []
+        reader = threading.Thread(target=lambda into=read: into.append(fifo.read_bytes()), daemon=True)
+        reader.start()
+        done = run_llem("export", store.path, "--format", kind, "-o", path)
+        reader.join(10)
+
+        assert (done.exit_code, done.stderr) == (0, "")
+        assert fifo.is_fifo()
+        assert link.is_symlink()
+        assert read == [plain.read_bytes()]
+
+
+def test_export_writes_the_target_of_a_link(run_llem, store, tmp_path) -> None:
+    """The link stays, whether its target exists already or not; a missing parent folder is made."""
+    link, target = tmp_path / "link.csv", tmp_path / "new" / "table.csv"
+    link.symlink_to(target)
+    for _ in range(2):
+        assert run_llem("export", store.path, "-o", link).exit_code == 0
+        assert os.readlink(link) == str(target)
+        assert not target.is_symlink()
+        assert target.read_text(encoding="utf-8") == run_llem("export", store.path).stdout
+        target.write_text("old", encoding="utf-8")
+
+
+def test_export_to_a_folder_or_a_link_to_itself_is_an_error(run_llem, store, tmp_path) -> None:
+    """Both stay as they were."""
+    loop = tmp_path / "loop"
+    loop.symlink_to(loop)
+    for path, reason in ((tmp_path, "is a directory"), (loop, "symbolic links")):
+        done = run_llem("export", store.path, "-o", path)
+
+        assert done.exit_code != 0
+        assert reason in done.stderr
+        assert "Traceback" not in done.stderr
+    assert loop.is_symlink()
+
+
+@pytest.fixture
+def scored(store):
+    """The same results with a score of the task `spelling`; of the task `sums` there is none."""
+    scores = {
+        "quality.spelling": Quantity(0.75, "", 0.5, 1.0, 0.95, 12, "items"),
+        "quality.sums": Quantity(None, "", reason="not_evaluated"),
+    }
+    for result in llem.load_results(store.path).values():
+        store.write_result(attrs.evolve(result, metrics={**result.metrics, **scores}), replace=True)
+    return store
+
+
+def test_scores_are_shown_with_a_result(run_llem, scored) -> None:
+    """By their task, with the number of items; a task without a score says why."""
+    lines = run_llem("show", scored.path, "00").stdout.splitlines()
+
+    assert next(line for line in lines if line.startswith("quality: spelling")).split()[2:] == [
+        *("0.75", "±", "0.25", "12", "items"),
+    ]
+    assert any(line.startswith("quality: sums") and "– (not_evaluated)" in line for line in lines)
+
+
+def test_scores_are_exported(run_llem, scored) -> None:
+    """With the interval and the number of items, or the reason."""
+    row = next(csv.DictReader(io.StringIO(run_llem("export", scored.path).stdout)))
+
+    assert [row["quality.spelling" + end] for end in ("", "_low", "_high", "_n")] == ["0.75", "0.5", "1.0", "12"]
+    assert (row["quality.sums"], row["quality.sums_reason"]) == ("", "not_evaluated")
+
+
+def test_a_score_that_no_result_has_is_an_error(run_llem, scored) -> None:
+    """It names the scores that exist."""
+    done = run_llem("show", scored.path, "--by", "dtype", "--metric", "quality.nope")
+
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert done.stderr == (
+        "error: no result has the metric 'quality.nope'\n  scores in this folder: quality.spelling, quality.sums\n"
+    )
+    assert run_llem("show", scored.path, "--by", "dtype", "--metric", "quality.spelling").exit_code == 0
+
+
+def test_a_folder_without_scores_says_so(run_llem, store) -> None:
+    """Nothing could be named instead."""
+    done = run_llem("show", store.path, "--by", "dtype", "--metric", "quality.nope", "--pairs")
+
+    assert done.exit_code == 2
+    assert "no result here has any score" in done.stderr
 
 
 @pytest.mark.process

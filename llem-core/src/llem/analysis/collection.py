@@ -130,10 +130,20 @@ class Results(Mapping[str, Result]):
 
         Only valid results count. `metrics`: None takes energy per output token and output tokens per second.
 
-        Raises StoreError: no such axis, or no point with that reference value.
+        Raises StoreError: no such axis, no point with that reference value, or a score that no result has.
         """
         names = [metric.name for metric in shown("effects")] if metrics is None else metrics
-        return effects_of(self._store.study(), list(self.overviews(names)), axis, names, reference)
+        rows = list(self.overviews(names))
+        for name in names:
+            if name.startswith("quality.") and not any(name in row.metrics for row in rows):
+                raise self._no_score(name)
+        return effects_of(self._store.study(), rows, axis, names, reference)
+
+    def _no_score(self, name: str) -> StoreError:
+        """The error for a score that no result has. It names the scores that some result has."""
+        found = {metric for row in self.overviews() for metric in row.metrics if metric.startswith("quality.")}
+        there = f"scores in this folder: {', '.join(sorted(found))}" if found else "no result here has any score"
+        return StoreError(f"no result has the metric {name!r}", there, "metric_unknown")
 
     def by_pair(self, axis: str, metrics: Sequence[str] | None = None, reference: Any = None) -> list[PairEffect]:
         """The pairs that `by_axis` pools, one by one, each with the interval that its trials give."""

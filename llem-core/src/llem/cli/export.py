@@ -26,22 +26,18 @@ def export(folder: str, kind: str, out: str | None) -> None:
     that was not measured is empty (null in JSON). Parquet needs polars.
     """
     from llem.analysis.collection import Results
-    from llem.reports.export import csv_text, jsonl_text, write_parquet
+    from llem.reports.export import csv_text, jsonl_text, parquet_bytes, write_out
     from llem.store.store import Store
 
     columns = Results.open(Store.open(folder)).columns()
     if kind == "parquet":
         if out is None:
             raise click.UsageError("parquet cannot go to standard output; name a file with -o")
-        write_parquet(columns, out)
+        write_out(out, parquet_bytes(columns))
         return
     lines = csv_text(columns) if kind == "csv" else jsonl_text(columns)
     if out is None:
         for line in lines:
             click.echo(line, nl=False)
         return
-    from pathlib import Path
-
-    from llem.store.files import write
-
-    write(Path(out), "".join(lines).encode(), replace=True)
+    write_out(out, "".join(lines).encode())

@@ -173,7 +173,12 @@ class Experiment:
         help="llem adds no trials once the 95 % interval's half-width is below this share of the mean.",
         validator=at_least(0),
     )
-    processes: int = option(1, help="Engine processes that share the trials.", validator=between(1, MOST))
+    processes: int = option(
+        1,
+        help="Engine processes that share the trials. If `processes` is above `trials`, llem raises the number of "
+        "trials to one for each process.",
+        validator=between(1, MOST),
+    )
     token_times: bool = option(
         False,
         help="Record the time of every token of an offline load (TTFT, TPOT, ITL). Recording slows the engine, and the "

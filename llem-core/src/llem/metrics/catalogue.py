@@ -7,7 +7,7 @@ Rows of latencies are in `latency`, those of serving loads in `serving`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from llem.errors import StoreError, nearest
 from llem.metrics.energies import net
@@ -49,9 +49,14 @@ def compute_metrics(measured: Measured) -> dict[str, Quantity]:
     return {name: metric.of(measured) for name, metric in METRICS.items()}
 
 
-def shown(place: Place) -> list[Metric]:
-    """The metrics that are shown at a place by default, in the order of the catalogue."""
-    return [metric for metric in METRICS.values() if place in metric.shown]
+def shown(place: Place, found: Iterable[str] = ()) -> list[Metric]:
+    """The metrics that are shown at a place by default, in the order of the catalogue.
+
+    Args:
+        found: names of metrics that a result has. Scores of evaluators among them come last: they have no row.
+    """
+    scores = [metric_of(name) for name in found if name.startswith("quality.")]
+    return [metric for metric in (*METRICS.values(), *scores) if place in metric.shown]
 
 
 def metric_of(name: str) -> Metric:
@@ -80,8 +85,8 @@ def lower_is_better(name: str) -> bool:
 def quality(task: str) -> Metric:
     """The row of a task's score: evaluators bring the tasks, so that none is in the table."""
     return Metric(
-        f"quality.{task}", "", f"quality, {task}", "higher", "quality",
-        "The task's score. It belongs to the engine's configuration, whatever the load.",
+        f"quality.{task}", "", f"quality: {task}", "higher", "quality",
+        "The task's score. It belongs to the engine's configuration, whatever the load.", shown=("result",),
     )  # fmt: skip
 
 

@@ -31,6 +31,7 @@ def _basis(quantity: Quantity) -> str:
         "instrument": "n = 1, instrument's bound",
         "single_trial": "n = 1",
         "exact": "exact",
+        "items": f"{quantity.n} items",
     }
     return " · ".join([*words, method.get(quantity.method, "")]).strip(" ·")
 

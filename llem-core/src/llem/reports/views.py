@@ -102,7 +102,7 @@ def result_view(result: Result) -> ResultView:
 
 def _figures(result: Result) -> Iterable[tuple[Metric, Quantity]]:
     told: set[str | None] = set(QUIET)
-    for metric in shown("result"):
+    for metric in shown("result", result.metrics):
         quantity = result.metrics.get(metric.name)
         if quantity is None or (quantity.value is None and quantity.reason in told):
             continue

@@ -145,6 +145,20 @@ def test_a_damaged_trial_is_named_and_nothing_else_is_lost(study, tmp_path: Path
     assert verify(Store.open(out)) == []
 
 
+def test_a_damaged_trial_is_named_when_nothing_is_left_to_measure(study, tmp_path: Path) -> None:
+    """All results are there, and would be kept if the trial were whole."""
+    out = tmp_path / "out"
+    name = next(iter(llem.run_study(study, out, launcher="inline")))
+    trial = Store.open(out).folder(name) / "trial-1.json"
+    trial.write_bytes(trial.read_bytes()[:300])
+    events: list[Event] = []
+    with pytest.raises(llem.StoreError) as caught:
+        llem.run_study(study, out, launcher="inline", resume=True, on_event=events.append)
+
+    assert str(trial) in caught.value.message
+    assert (caught.value.code, events) == ("store_corrupt", [])
+
+
 def test_a_damaged_result_is_computed_again_once_it_is_removed(study, tmp_path: Path) -> None:
     """As the error says."""
     out = tmp_path / "out"

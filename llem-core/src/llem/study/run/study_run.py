@@ -277,9 +277,12 @@ class StudyRun:
         self._planner.told(result)
 
     def _keep(self, name: str) -> bool:
-        """Keep the stored result, and return True, if it covers all stored trials and the settings are the same."""
-        result = self._store.read_result(name)
-        if result is None or result.outcome != "done" or result.trials != len(self._store.trial_indices(name)):
+        """Keep the stored result, and return True, if it covers all stored trials and the settings are the same.
+
+        Reads every trial, so that a damaged one raises, also when nothing is left to measure.
+        """
+        trials, result = self._store.trials(name), self._store.read_result(name)
+        if result is None or result.outcome != "done" or result.trials != len(trials):
             return False
         if result.config != self._planned[name].document()["config"]:
             return False
