@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import shutil
 import tarfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -25,7 +26,7 @@ from llem.protocol.events import (
     Started,
     TrialEnded,
 )
-from llem.protocol.lines import stored_events
+from llem.protocol.lines import stored_events, to_json
 from llem.protocol.study_events import (
     ResultComputed,
     StudyBegan,
@@ -153,18 +154,19 @@ def test_each_part_of_a_shared_engine_process() -> None:
 
 
 def test_a_worker_that_died_in_a_trial_loses_it() -> None:
-    """Its last event is the phase; the trial of another worker that failed is lost too, and its log's time is not."""
+    """The time after its last event is unknown; the trial of another worker that failed is lost, its log's time not."""
     died = (*SHARED[:8], at(28.5, Phase(phase="trial", id="a", trial=0)))
     found = by_part(spans(WHOLE, {0: died}))
-    assert found["lost trial", "a"] == 0.5 + 21.5
+    assert (found["lost trial", "a"], found["unknown", None]) == (0.5, 21.5)
     assert ("end", None) not in found
+    assert sum(span.seconds for span in spans(WHOLE, {0: died})) == pytest.approx(54.0)
 
     failed = (*SHARED[:8], at(30.0, Outcome(id="a", outcome="oom")), at(31.0, Ended()))
     found = by_part(spans(WHOLE, {0: failed}))
     assert (found["lost trial", "a"], found["end", None]) == (2.0, 19.0)
 
 
-def test_a_worker_without_a_word_only_started() -> None:
+def test_a_worker_without_a_word_is_unknown() -> None:
     """Between its launch and its end; waiting for a cluster's queue is no part of it."""
     queue = told(
         (0.0, begins()),
@@ -173,7 +175,7 @@ def test_a_worker_without_a_word_only_started() -> None:
         (5.0, Waiting(what="Slurm, job 7: Resources", worker=0)),
         (21.0, WorkerEnded(worker=0)),
     )
-    assert by_part(spans(queue, {0: ()})) == {("waiting", None): 20.0, ("start", None): 1.0}
+    assert by_part(spans(queue, {0: ()})) == {("waiting", None): 20.0, ("unknown", None): 1.0}
 
     began = told((0.0, begins()), (0.0, launched(0, "a")), (1.0, Waiting(what="Slurm", worker=0)),
                  (11.0, Waited(worker=0)), (50.0, WorkerEnded(worker=0)))  # fmt: skip
@@ -201,8 +203,9 @@ def test_a_study_that_was_killed_and_goes_on() -> None:
     found = by_part(spans((*first, *second), {0: SHARED, 1: ()}))
 
     assert found["between workers", None] == 10.0 + 1.0
-    assert found["start", None] == 3.0 + 3.0
+    assert (found["start", None], found["unknown", None]) == (3.0, 3.0)
     assert ("end", None) not in found
+    assert sum(span.seconds for span in spans((*first, *second), {0: SHARED, 1: ()})) == pytest.approx(49.5 + 4.0)
 
 
 def test_workers_side_by_side_are_covered_once() -> None:
@@ -212,10 +215,76 @@ def test_workers_side_by_side_are_covered_once() -> None:
     found = spans(run, {0: (), 1: ()})
 
     assert by_part(found) == {
-        ("start", None): 8.0 + 10.0,
+        ("unknown", None): 8.0 + 10.0,
         ("results", "a"): 0.5,
         ("between workers", None): 1.0 + 0.5,
     }
+
+
+def test_events_that_were_cut_off_leave_unknown_time() -> None:
+    """From the last event that is stored to the worker's end; no part before it grows, and the sum stays."""
+    for number in range(len(SHARED)):
+        found = spans(WHOLE, {0: SHARED[:number]})
+        unknown = sum(span.seconds for span in found if span.part == "unknown")
+        last = WORKER + 10 * S if number == 0 else SHARED[number - 1].at.monotonic_ns
+        assert unknown == pytest.approx(50.0 - (last - WORKER) / S)
+        assert not [span for span in found if span.part == "end"]
+        assert sum(span.seconds for span in found) == pytest.approx(54.0)
+
+
+def stored(folder: Path, told: Sequence[Event], workers: Mapping[int, Sequence[Event]]) -> Store:
+    """A store with these events, and nothing measured."""
+    store = Store.create(folder, {})
+    (folder / "events.jsonl").write_text("".join(map(to_json, told)))
+    for number, events in workers.items():
+        (store.worker_dir(number) / "events.jsonl").write_text("".join(map(to_json, events)))
+    return store
+
+
+def test_the_wall_of_a_killed_run_ends_with_its_worker(run_llem, tmp_path: Path) -> None:
+    """The worker's last event is placed by the wall clock; one worker after another is not side by side."""
+    first = told((0.0, begins()), (10.0, launched(0, "a", "b")))
+    second = told((100.0, begins()), (101.0, launched(1, "b")), (104.0, WorkerEnded(worker=1)))
+    killed = time_spent(stored(tmp_path / "killed", first, {0: SHARED[:16]}))
+    resumed = time_spent(stored(tmp_path / "resumed", (*first, *second), {0: SHARED[:16]}))
+
+    assert (killed.whole_s, killed.wall_s, killed.overlap_s) == (pytest.approx(45.0), pytest.approx(45.0), 0.0)
+    assert (resumed.whole_s, resumed.wall_s, resumed.overlap_s) == (pytest.approx(49.0), pytest.approx(49.0), 0.0)
+    assert "unknown" not in {part.part for part in killed.parts}
+    for folder, line in (
+        ("killed", "in all 45.000 s, 1 engine process"),
+        ("resumed", "in all 49.000 s, 2 engine processes"),
+    ):
+        assert run_llem("show", tmp_path / folder, "--time").stdout.splitlines()[-1] == line
+
+
+def test_workers_side_by_side_are_called_so(run_llem, tmp_path: Path) -> None:
+    """Where their time overlaps by more than two clocks may differ."""
+    for name, launch_s, line in (("beside", 2.0, " side by side within 12.000 s"), ("after", 8.95, "")):
+        run = told((0.0, begins()), (1.0, launched(0, "a")), (launch_s, launched(1, "b", job=1)),
+                   (9.0, WorkerEnded(worker=0)), (12.0, WorkerEnded(worker=1)))  # fmt: skip
+        spent = time_spent(stored(tmp_path / name, run, {}))
+        assert spent.overlap_s == pytest.approx(9.0 - launch_s)
+        printed = run_llem("show", tmp_path / name, "--time").stdout.splitlines()[-1]
+        assert printed == f"in all {spent.whole_s:.3f} s, 2 engine processes{line}"
+
+
+@pytest.mark.process
+def test_a_study_whose_events_are_gone_says_which_file(run_llem, tmp_path: Path, short) -> None:
+    """Deleted, or with no line that is whole; an earlier llem is not blamed for it."""
+    one = llem.run(out=tmp_path / "out", launcher="inline", **short)
+    path = tmp_path / "out" / "events.jsonl"
+    path.write_bytes(path.read_bytes()[:40])
+    for lose in (lambda: None, path.unlink, lambda: shutil.rmtree(tmp_path / "out" / "workers")):
+        lose()
+        for arguments in ((), (one.id,)):
+            done = run_llem("show", tmp_path / "out", *arguments, "--time")
+            assert done.stdout.startswith(
+                "events.jsonl in the folder of the study is missing or damaged: 1 engine process"
+            )
+            assert len(done.stdout.splitlines()) == 1
+        data = json.loads(run_llem("show", tmp_path / "out", "--time", "--json").stdout)
+        assert (data["whole_s"], data["wall_s"], data["untold"], data["untimed"]) == (None, None, 1, 0)
 
 
 def _trials_s(seen: Sequence[Event]) -> float:
@@ -311,8 +380,8 @@ def test_a_store_from_before_events_had_times_says_so(run_llem, tmp_path: Path) 
         assert done.exit_code == 0
         assert done.stdout.rstrip().endswith("an earlier version of llem measured, whose events had none")
     data = json.loads(run_llem("show", folder, "--time", "--json").stdout)
-    assert (data["parts"], data["whole_s"], data["workers"]) == ([], 0, 0)
-    assert data["untimed"] == 2
+    assert (data["parts"], data["whole_s"], data["wall_s"], data["workers"]) == ([], None, None, 0)
+    assert (data["untold"], data["untimed"]) == (0, 2)
     assert run_llem("verify", folder).exit_code == 0
 
 

@@ -2,21 +2,24 @@
 
 A worker's phase lasts until its next event. Between two phases the worker makes the next experiment ready. Within a
 process the monotonic clock counts. The parent alone knows of a worker before its first event and after its last one:
-the wall clock only says how this time is divided into before and after.
+the wall clock only says how this time is divided into before and after. A run whose parent was killed ends with the
+last event known of it, of the parent or of a worker.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from itertools import pairwise
 
 import attrs
 
-from llem.protocol.events import Event, Moment, Phase, Started, TrialEnded
+from llem.protocol.events import Ended, Event, Moment, Phase, Started, TrialEnded
 from llem.protocol.lines import stored_events
 from llem.protocol.study_events import ResultComputed, StudyBegan, Waited, Waiting, WorkerEnded, WorkerLaunched
+from llem.store.files import stored_version
+from llem.store.models import SCHEMA_VERSION
 from llem.store.store import Store
 
 __all__ = ["PARTS", "Part", "Span", "TimeSpent", "spans", "time_spent"]
@@ -37,6 +40,7 @@ PARTS: Mapping[str, str] = {
     "baseline after": "idle, after the trials",
     "quality": "the evaluation of quality",
     "end": "from a worker's last word until it is gone",
+    "unknown": "no events are stored of this time",
     "results": "computing and storing them",
     "between workers": "the process that runs the study, while no worker runs",
     "rest": "the worker between its phases: workloads made ready, another experiment's turn",
@@ -84,17 +88,21 @@ class TimeSpent:
     Attributes:
         experiment: id; None for the study.
         parts: none is counted twice.
-        whole_s: sum of the parts. Of workers side by side each counts, so that it is more than `wall_s`.
-        wall_s: seconds from the beginning to the end of the study's runs; None for an experiment.
+        whole_s: sum of the parts; None without any. Workers side by side count each, so that it exceeds `wall_s`.
+        wall_s: seconds from the beginning to the end of the study's runs; None for an experiment, and without parts.
+        overlap_s: seconds by which the workers' time exceeds the time in which any of them ran; None as `wall_s`.
         workers: engine processes whose time is among the parts.
-        untimed: engine processes whose events have no times.
+        untold: engine processes of which the study's `events.jsonl` does not tell, though this llem writes it.
+        untimed: engine processes that an earlier llem ran, whose events have no times.
     """
 
     experiment: str | None
     parts: tuple[Part, ...]
-    whole_s: float
+    whole_s: float | None
     wall_s: float | None
+    overlap_s: float | None
     workers: int
+    untold: int
     untimed: int
 
 
@@ -105,10 +113,11 @@ def time_spent(store: Store, experiment: str | None = None) -> TimeSpent:
     Raises:
         StoreError: a file of events is damaged (store_corrupt).
     """
-    told = stored_events(store.path / "events.jsonl")
-    jobs = {one.worker: one.experiments for one in told if isinstance(one, WorkerLaunched) and one.worker is not None}
-    events = {number: stored_events(store.path / "workers" / str(number) / "events.jsonl") for number in jobs}
-    found = spans(told, events)
+    runs = _runs(stored_events(store.path / "events.jsonl"))
+    jobs = {number: launch.experiments for run in runs for number, launch in _launches(run).items()}
+    events = {number: _events_of(store, number) for number in jobs}
+    found = [span for run in runs for span in _of_run(run, events)]
+    untold, untimed = _unplaced(store, store.experiment_ids() if experiment is None else (experiment,), jobs.keys())
     if experiment is None:
         sums = _sums((span.part, 1, span.seconds) for span in found)
     else:
@@ -116,16 +125,33 @@ def time_spent(store: Store, experiment: str | None = None) -> TimeSpent:
         own = [(span.part, 1, span.seconds) for span in found if span.experiment == experiment]
         ours = [span for span in found if span.experiment is None and span.worker in jobs]
         sums = _sums([*own, *((span.part, len(jobs[span.worker or 0]), span.seconds) for span in ours)])
-    measured = store.experiment_ids() if experiment is None else (experiment,)
-    known = {engine.get("worker") for name in measured for engine in store.engines(name)}
+    running = [_running(run, events) for run in runs]
+    whole = experiment is None and bool(sums)
     return TimeSpent(
         experiment=experiment,
         parts=sums,
-        whole_s=sum(part.seconds for part in sums),
-        wall_s=sum(_seconds(run[0].at, run[-1].at) for run in _runs(told)) if experiment is None else None,
+        whole_s=sum(part.seconds for part in sums) if sums else None,
+        wall_s=sum(map(_run_s, runs, running)) if whole else None,
+        overlap_s=sum(_overlap_s(one.values()) for one in running) if whole else None,
         workers=len(jobs),
-        untimed=len(known - jobs.keys()),
+        untold=untold,
+        untimed=untimed,
     )
+
+
+def _events_of(store: Store, worker: int | None) -> tuple[Event, ...]:
+    return stored_events(store.path / "workers" / str(worker) / "events.jsonl")
+
+
+def _unplaced(store: Store, experiments: Iterable[str], placed: Collection[int]) -> tuple[int, int]:
+    """How many workers measured that are not in the study's events: of an llem that tells of them, and of an older."""
+    known = {engine.get("worker"): store.folder(name) for name in experiments for engine in store.engines(name)}
+    lost = [
+        stored_version(folder / "experiment.json") == SCHEMA_VERSION or bool(_events_of(store, number))
+        for number, folder in known.items()
+        if number not in placed
+    ]
+    return lost.count(True), lost.count(False)
 
 
 def _sums(spans: Iterable[tuple[str, int, float]]) -> tuple[Part, ...]:
@@ -139,12 +165,7 @@ def _sums(spans: Iterable[tuple[str, int, float]]) -> tuple[Part, ...]:
 
 
 def spans(told: Sequence[Event], workers: Mapping[int, Sequence[Event]]) -> tuple[Span, ...]:
-    """All spans of a study.
-
-    Args:
-        told: events of the process that ran it; of several such processes where it was resumed.
-        workers: events of each worker, by its number.
-    """
+    """All spans of a study: from what each process that ran it told, and each worker's events by its number."""
     return tuple(span for run in _runs(told) for span in _of_run(run, workers))
 
 
@@ -157,8 +178,8 @@ def _runs(told: Sequence[Event]) -> list[Sequence[Event]]:
 def _of_run(run: Sequence[Event], workers: Mapping[int, Sequence[Event]]) -> Iterator[Span]:
     """Spans of workers, of waiting for GPUs and of results, and the time that none of these covers."""
     first = {one.job: one.worker for one in reversed(run) if isinstance(one, WorkerLaunched)}
-    ends = {one.worker: one.at for one in run if isinstance(one, WorkerEnded)}
-    covered: list[tuple[int, int]] = []
+    running = _running(run, workers)
+    covered = list(running.values())
     queued: defaultdict[int | None, float] = defaultdict(float)
     for wait, since, until in _waits(run):
         if wait.worker is None:
@@ -166,16 +187,36 @@ def _of_run(run: Sequence[Event], workers: Mapping[int, Sequence[Event]]) -> Ite
             yield Span("waiting", _seconds(since, until), None, first.get(wait.job) if wait.job else None)
         else:
             queued[wait.worker] += _seconds(since, until)
-    for event in run:
-        now = event.at.monotonic_ns
-        if isinstance(event, WorkerLaunched) and event.worker is not None:
-            end = ends.get(event.worker)
-            covered.append((now, (end or run[-1].at).monotonic_ns))
-            yield from _of_worker(event, end, queued[event.worker], workers[event.worker])
-        elif isinstance(event, ResultComputed):
-            covered.append((now - round(event.seconds * 1e9), now))
-            yield Span("results", event.seconds, event.id)
-    yield Span("between workers", _seconds(run[0].at, run[-1].at) - _covered_s(covered))
+    for number, launch in _launches(run).items():
+        ran_s = (running[number][1] - running[number][0]) / 1e9
+        yield from _of_worker(launch, ran_s, queued[number], workers[number])
+    for event in (event for event in run if isinstance(event, ResultComputed)):
+        covered.append((event.at.monotonic_ns - round(event.seconds * 1e9), event.at.monotonic_ns))
+        yield Span("results", event.seconds, event.id)
+    yield Span("between workers", _run_s(run, running) - _covered_s(covered))
+
+
+def _running(run: Sequence[Event], workers: Mapping[int, Sequence[Event]]) -> dict[int, tuple[int, int]]:
+    """From when until when each worker ran, by the parent's monotonic clock in nanoseconds.
+
+    If the parent was killed before it told of a worker's end, the worker ran until the last event of either.
+    """
+    ends = {one.worker: one.at.monotonic_ns for one in run if isinstance(one, WorkerEnded)}
+    found = {}
+    for number, launch in _launches(run).items():
+        since = launch.at.monotonic_ns
+        heard_ns = round(sum(_heard_s(launch, workers[number])) * 1e9)
+        found[number] = since, ends.get(number, max(run[-1].at.monotonic_ns, since + heard_ns))
+    return found
+
+
+def _launches(run: Iterable[Event]) -> dict[int, WorkerLaunched]:
+    return {one.worker: one for one in run if isinstance(one, WorkerLaunched) and one.worker is not None}
+
+
+def _run_s(run: Sequence[Event], running: Mapping[int, tuple[int, int]]) -> float:
+    """Seconds from the first event of a run to the last one that is known, of its process or of a worker."""
+    return (max(run[-1].at.monotonic_ns, *(until for _, until in running.values()), 0) - run[0].at.monotonic_ns) / 1e9
 
 
 def _waits(run: Sequence[Event]) -> Iterator[tuple[Waiting, Moment, Moment]]:
@@ -201,26 +242,33 @@ def _covered_s(intervals: Iterable[tuple[int, int]]) -> float:
     return total / 1e9
 
 
-def _of_worker(launch: WorkerLaunched, end: Moment | None, queued_s: float, events: Sequence[Event]) -> Iterator[Span]:
+def _overlap_s(intervals: Collection[tuple[int, int]]) -> float:
+    return sum(until - since for since, until in intervals) / 1e9 - _covered_s(intervals)
+
+
+def _of_worker(launch: WorkerLaunched, ran_s: float, queued_s: float, events: Sequence[Event]) -> Iterator[Span]:
     """What a worker tells of, and the time before its first word and after its last, of which only the parent knows."""
     for event, following in pairwise(events):
         yield from (attrs.evolve(span, worker=launch.worker) for span in _between(event, following))
-    told_s = _seconds(events[0].at, events[-1].at) if events else 0.0
-    before_s = max(_wall_s(launch.at, events[0].at), 0.0) if events else 0.0
-    after_s = 0.0
-    if end is not None:  # else the parent was killed before it could tell
-        untold_s = max(_seconds(launch.at, end) - told_s, 0.0)
-        before_s = min(before_s, untold_s) if events else untold_s
-        after_s = untold_s - before_s
+    before_s, told_s = _heard_s(launch, events)
+    untold_s = max(ran_s - told_s, 0.0)
+    before_s = min(before_s, untold_s) if events else min(queued_s, untold_s)
     waited_s = min(queued_s, before_s)
     if waited_s:
         yield Span("waiting", waited_s, None, launch.worker)
-    yield Span("start", before_s - waited_s, None, launch.worker)
-    last = events[-1] if events else None
-    if isinstance(last, Phase):  # it died in it
-        yield Span(_part(last), after_s, last.id, launch.worker)
-    else:
-        yield Span("end", after_s, None, launch.worker)
+    if events:
+        yield Span("start", before_s - waited_s, None, launch.worker)
+    if events and isinstance(events[-1], Ended):
+        yield Span("end", untold_s - before_s, None, launch.worker)
+    elif round(untold_s - before_s, 6):  # wall clocks are written in microseconds
+        yield Span("unknown", untold_s - before_s, None, launch.worker)
+
+
+def _heard_s(launch: WorkerLaunched, events: Sequence[Event]) -> tuple[float, float]:
+    """From a worker's launch to its first event, as far as the wall clocks agree, and from there to its last one."""
+    if not events:
+        return 0.0, 0.0
+    return max(_wall_s(launch.at, events[0].at), 0.0), _seconds(events[0].at, events[-1].at)
 
 
 def _between(event: Event, following: Event) -> Iterator[Span]:

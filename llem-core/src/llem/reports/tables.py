@@ -251,6 +251,9 @@ def _with_unit(value: float, unit: str) -> str:
 
 # where the wall clock went
 
+#: Seconds from which time of several workers at once is one of workers side by side, and no matter of two clocks.
+OVERLAP_S = 0.1
+
 
 def render_time(spent: TimeSpent) -> None:
     """Print the parts with their share of the sum, and what the sum leaves out."""
@@ -268,17 +271,24 @@ def render_time(spent: TimeSpent) -> None:
             table.add_row(*map(plain, [*cells, PARTS.get(part.part, "")]))
         put(out, table)
         out.print(plain(f"\n{_whole(spent)}"))
+    if spent.untold:
+        what = f"{_engines(spent.untold)} ran of which it does not tell"
+        out.print(plain(f"events.jsonl in the folder of the study is missing or damaged: {what}"))
     if spent.untimed:
-        what = "engine process has" if spent.untimed == 1 else "engine processes have"
-        out.print(plain(f"{spent.untimed} {what} no times: an earlier version of llem measured, whose events had none"))
-    elif not spent.parts:
+        what = "has" if spent.untimed == 1 else "have"
+        why = "an earlier version of llem measured, whose events had none"
+        out.print(plain(f"{_engines(spent.untimed)} {what} no times: {why}"))
+    if not (spent.parts or spent.untold or spent.untimed):
         out.print(plain("no times yet: no worker was launched"))
 
 
+def _engines(number: int) -> str:
+    return f"{number} engine process{'' if number == 1 else 'es'}"
+
+
 def _whole(spent: TimeSpent) -> str:
-    engines = f"{spent.workers} engine process{'' if spent.workers == 1 else 'es'}"
-    whole = f"in all {spent.whole_s:.3f} s, {engines}"
-    if spent.wall_s is not None and spent.whole_s - spent.wall_s > 0.001:
+    whole = f"in all {spent.whole_s:.3f} s, {_engines(spent.workers)}"
+    if (spent.overlap_s or 0.0) > OVERLAP_S:
         return f"{whole} side by side within {spent.wall_s:.3f} s"
     if any(part.shared_by > 1 for part in spent.parts):
         return f"{whole}; what several experiments share is counted whole for each of them"
