@@ -64,7 +64,7 @@ def write_out(path: str | Path, content: bytes) -> None:
         if _is_special(path):
             Path(path).write_bytes(content)
         else:
-            write(Path(os.path.realpath(path)), content, replace=True)
+            write(Path(os.path.realpath(path) if os.path.islink(path) else path), content, replace=True)
 
 
 def _is_special(path: str | Path) -> bool:
