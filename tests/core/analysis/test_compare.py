@@ -8,7 +8,8 @@ import pytest
 from llem.analysis.compare import compare as compare_sides
 from llem.analysis.compare import interleaved, side_of
 from llem.errors import StoreError
-from llem.metrics.metric import Measured, setup_of
+from llem.metrics.metric import Measured
+from llem.metrics.setup import setup_of
 from llem.metrics.statistics import welch_ratio
 
 S = 1_000_000_000

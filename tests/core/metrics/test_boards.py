@@ -9,8 +9,9 @@ from llem.analysis.compare import trial_values
 from llem.findings import FINDINGS, REASONS
 from llem.meters.window import energy_readings
 from llem.metrics.energies import domain_metrics, gross, headline, is_narrow, output_energy
-from llem.metrics.metric import Measured, setup_of
+from llem.metrics.metric import Measured
 from llem.metrics.result import compute_result, place_of, recompute
+from llem.metrics.setup import setup_of
 from llem.metrics.verify import verify
 from llem.store.store import Store
 

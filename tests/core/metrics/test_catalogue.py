@@ -11,9 +11,11 @@ import pytest
 from llem.analysis.collection import Results
 from llem.analysis.compare import side_of, trial_values
 from llem.metrics.catalogue import GROUPS, METRICS, compute_metrics, metric_of, quality, shown
-from llem.metrics.metric import Measured, Metric, Place, mean_over_trials, setup_of
+from llem.metrics.metric import Measured, Metric, Place, mean_over_trials
+from llem.metrics.quantity import Value
 from llem.metrics.result import recompute
-from llem.metrics.statistics import Value, mean
+from llem.metrics.setup import setup_of
+from llem.metrics.statistics import mean
 from llem.store.models import SCHEMA_VERSION
 
 BATCHES = Metric(

@@ -9,7 +9,8 @@ from llem.findings import REASONS
 from llem.meters.base import Domain
 from llem.metrics.catalogue import METRICS, compute_metrics
 from llem.metrics.energies import domain_metrics, headline, output_energy
-from llem.metrics.metric import Measured, setup_of
+from llem.metrics.metric import Measured
+from llem.metrics.setup import setup_of
 from llem.metrics.work import window_work
 
 LATENCIES = [

@@ -30,7 +30,7 @@ def test_every_document_is_versioned(store):
     """Each JSON file carries schema_version."""
     assert len(store.documents()) == 13
     for path in store.documents():
-        assert json.loads(path.read_text())["schema_version"] == 3, path
+        assert json.loads(path.read_text())["schema_version"] == 4, path
 
 
 def test_round_trip(store, make):
@@ -160,7 +160,7 @@ def test_damaged_rows_are_named(store):
 def test_too_new_and_too_old_are_two_errors(store):
     """A newer file says upgrade; an older one without a step says which version reads it."""
     path = store.path / "study.json"
-    path.write_text('{"schema_version": 4}')
+    path.write_text('{"schema_version": 5}')
     with pytest.raises(StoreError, match="newer llem") as caught:
         Store.open(store.path)
     assert (caught.value.code, caught.value.hint) == ("store_too_new", "upgrade llem-core")
@@ -175,7 +175,7 @@ def test_upgrades_go_step_by_step(monkeypatch):
     steps = {v: (lambda data, v=v: {**data, "seen": [*data.get("seen", []), v]}) for v in (1, 2)}
     monkeypatch.setattr(documents, "STEPS", steps)
     monkeypatch.setattr(documents, "SCHEMA_VERSION", 3)
-    assert documents.upgrade({"schema_version": 1}) == {"schema_version": 3, "seen": [1, 2]}
+    assert documents.upgrade({"schema_version": 1}) == {"schema_version": 4, "seen": [1, 2]}
     with pytest.raises(StoreError, match="reads from 1"):
         documents.upgrade({"schema_version": 0})
 

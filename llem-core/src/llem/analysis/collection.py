@@ -14,6 +14,7 @@ from llem.analysis.pareto import Candidate, non_dominated
 from llem.errors import StoreError
 from llem.metrics.catalogue import lower_is_better, shown
 from llem.metrics.metric import Measured
+from llem.metrics.result import recompute
 from llem.store.models import Result
 from llem.store.store import Store
 
@@ -47,10 +48,7 @@ class Results(Mapping[str, Result]):
             raise KeyError(name)
         if name in self._held:
             return self._held[name]
-        result = self._store.read_result(name)
-        if result is None:  # it was there when the folder was opened
-            raise KeyError(name)
-        return result
+        return self._store.read_result(name) or recompute(self._store, name)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._ids)

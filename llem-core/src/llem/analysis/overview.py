@@ -8,9 +8,10 @@ from typing import Any
 import attrs
 
 from llem.metrics.metric import Basis
+from llem.metrics.result import recompute
 from llem.store.documents import read_json
-from llem.store.files import corrupt, digest
-from llem.store.models import Quantity, Result
+from llem.store.files import corrupt, digest, stored_version
+from llem.store.models import SCHEMA_VERSION, Quantity, Result
 from llem.store.store import Store
 
 __all__ = ["Overview", "basis_of", "comparable", "latency_energy_curve", "overview_of", "overviews", "state_of"]
@@ -69,7 +70,8 @@ def state_of(one: Overview | Result) -> str:
 def overviews(store: Store, ids: Iterable[str], metrics: Collection[str] | None = None) -> Iterator[Overview]:
     """Overviews of the stored results, in the order of `ids`; an experiment without a result.json is left out.
 
-    Nothing is computed and no trial is read; that what is stored is what its trials give is for `llem verify` to say.
+    Nothing is computed and no trial is read, unless an older version computed the result; that what is stored is what
+    its trials give is for `llem verify` to say.
 
     Args:
         metrics: which to take; None takes all.
@@ -80,6 +82,9 @@ def overviews(store: Store, ids: Iterable[str], metrics: Collection[str] | None 
     for name in ids:
         path = store.folder(name) / "result.json"
         if not path.exists():
+            continue
+        if stored_version(path) < SCHEMA_VERSION:
+            yield overview_of(recompute(store, name), metrics)
             continue
         document = read_json(path)
         try:

@@ -14,8 +14,8 @@ from llem.metrics.energies import net
 from llem.metrics.flow import requests_within
 from llem.metrics.latency import latency_metrics
 from llem.metrics.metric import Measured, Metric, Place, alike, mean_over_trials
+from llem.metrics.quantity import Value, exact
 from llem.metrics.serving import serving_metrics
-from llem.metrics.statistics import Value, exact
 from llem.metrics.work import Ceiling, Work
 from llem.store.models import Quantity, Trial
 

@@ -12,7 +12,8 @@ from typing import Any
 
 import attrs
 
-from llem.metrics.statistics import Value, mean, mean_interval, quantity, relative_half_width
+from llem.metrics.quantity import Value, quantity
+from llem.metrics.statistics import mean, mean_interval, relative_half_width
 from llem.store.models import BaselineReading, DomainMetrics, EnergyReading, ErrorBudget, Trial
 
 __all__ = [
@@ -224,6 +225,7 @@ def domain_metrics(trials: Sequence[Trial], baselines: Sequence[BaselineReading]
 def _domain(first: EnergyReading, trials: Sequence[Trial], baselines: Sequence[BaselineReading]) -> DomainMetrics:
     key = key_of(first)
     label = {"scope": first.scope, "kind": first.kind}
+    processes = [trial.process for trial in trials]
     readings = [_reading_of(trial.energies, key) for trial in trials]
     energies = [gross(trial, (key,)) for trial in trials]
     powers = [energy.scaled(1 / trial.duration_s) for energy, trial in zip(energies, trials, strict=True)]
@@ -234,12 +236,12 @@ def _domain(first: EnergyReading, trials: Sequence[Trial], baselines: Sequence[B
         scope=first.scope,
         kind=first.kind,
         instrument=first.instrument,
-        energy_j=quantity(energies, "J", **label),
-        energy_net_j=quantity([net(trial, baselines, (key,)) for trial in trials], "J", **label),
-        power_w=quantity(powers, "W", **label),
-        idle_power_w=quantity(idle, "W", **label),
+        energy_j=quantity(energies, "J", processes, **label),
+        energy_net_j=quantity([net(trial, baselines, (key,)) for trial in trials], "J", processes, **label),
+        power_w=quantity(powers, "W", processes, **label),
+        idle_power_w=quantity(idle, "W", None, **label),
         budget=_mean_budget([one for one in readings if one is not None]) if None not in readings else None,
-        cross_ratio=quantity([_cross(reading) for reading in readings], ""),
+        cross_ratio=quantity([_cross(reading) for reading in readings], "", processes),
     )
 
 

@@ -21,7 +21,7 @@ from typing import Any
 from llem.metrics.flow import Flow
 from llem.metrics.metric import Measured, Metric, Place
 from llem.metrics.percentiles import PERCENTILES, Blocks, family, of_trial
-from llem.metrics.statistics import Value
+from llem.metrics.quantity import Value
 from llem.store.models import Quantity, RequestRow
 
 __all__ = ["BLOCKS", "latency_metrics", "request_latencies"]

@@ -10,17 +10,8 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from llem.metrics.statistics import (
-    CONFIDENCE,
-    Interval,
-    Value,
-    absent,
-    log_interval,
-    mean,
-    mean_interval,
-    quantile,
-    quantity,
-)
+from llem.metrics.quantity import Value, absent, quantity
+from llem.metrics.statistics import CONFIDENCE, Interval, log_interval, mean, mean_interval, quantile
 from llem.store.models import Quantity
 
 __all__ = ["PERCENTILES", "Blocks", "bootstrap_mean", "bootstrap_quantiles", "family", "of_trial"]
@@ -165,7 +156,7 @@ def _over_trials(
         else:
             half = mean_interval(each).half_width
             low, high = value - half, value + half
-        found.append(Quantity(value, "s", low, high, CONFIDENCE, len(trials), "student_t"))
+        found.append(Quantity(value, "s", low, high, CONFIDENCE, len(trials), method="student_t"))
     return found
 
 
@@ -199,4 +190,4 @@ def _mean(trials: Sequence[Blocks], groups: Sequence[Sequence[float]], method: s
 def _point(value: float, interval: Interval | None, method: str) -> Quantity:
     if interval is None:
         return Quantity(value, "s", n=1, method="single_trial")
-    return Quantity(value, "s", interval.low, interval.high, CONFIDENCE, interval.n, method)
+    return Quantity(value, "s", interval.low, interval.high, CONFIDENCE, interval.n, method=method)

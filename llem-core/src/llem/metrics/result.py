@@ -20,8 +20,10 @@ from llem.meters.trace import TraceRow
 from llem.metrics.catalogue import compute_metrics
 from llem.metrics.checks.trials import check_all, merge
 from llem.metrics.energies import Headline, domain_metrics, headline, token_energy, trusted
-from llem.metrics.metric import Measured, Setup, setup_of
-from llem.metrics.statistics import absent, mean
+from llem.metrics.metric import Measured
+from llem.metrics.quantity import absent
+from llem.metrics.setup import Setup, setup_of
+from llem.metrics.statistics import mean
 from llem.store.evaluations import Evaluation, evaluations, terms_of
 from llem.store.models import BaselineReading, Quantity, RequestRow, Result, Trial
 from llem.store.store import Store
@@ -154,7 +156,9 @@ def _quantity(score: Score) -> Quantity:
     if score.stderr is None:
         return Quantity(score.value, "", n=score.n, method="items")
     half = Z_95 * score.stderr
-    return Quantity(score.value, "", score.value - half, score.value + half, 0.95, score.n, "items")
+    return Quantity(
+        score.value, "", score.value - half, score.value + half, 0.95, score.n, covers="items", method="items"
+    )
 
 
 def quality_findings(experiment: Mapping[str, Any], metrics: Mapping[str, Quantity]) -> list[Finding]:

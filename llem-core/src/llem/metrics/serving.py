@@ -27,7 +27,8 @@ from llem.config.slo import Slo
 from llem.metrics.flow import Flow, edge_factor
 from llem.metrics.latency import request_latencies
 from llem.metrics.metric import Measured, Metric, alike
-from llem.metrics.statistics import Value, quantile, quantity
+from llem.metrics.quantity import Value, quantity
+from llem.metrics.statistics import quantile
 from llem.store.models import Quantity, ServingFacts
 
 __all__ = ["Judged", "allocate", "judge", "serving_metrics", "slo_of"]

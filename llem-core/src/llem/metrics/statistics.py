@@ -1,4 +1,4 @@
-"""Intervals, tests and trends, and from one value per trial to one Quantity. Pure: same numbers in, same bits out.
+"""Intervals, tests and trends. Pure: same numbers in, same bits out.
 
 Few repetitions get Student-t intervals, because a percentile bootstrap of five values covers 83 % where 95 % is
 claimed; latencies of many requests get one (`llem.metrics.bootstrap`). Sums use `math.fsum`, so that the order of the
@@ -12,21 +12,18 @@ from collections.abc import Sequence
 
 import attrs
 
-from llem.store.models import Quantity
-
 __all__ = [
+    "CONFIDENCE",
     "Interval",
     "Trend",
-    "Value",
-    "absent",
-    "exact",
+    "clustered",
     "holm",
     "log_interval",
     "mean",
     "mean_interval",
     "paired_ratio",
+    "process_means",
     "quantile",
-    "quantity",
     "relative_half_width",
     "trend",
     "welch_ratio",
@@ -100,6 +97,26 @@ def mean_interval(values: Sequence[float]) -> Interval:
     centre = mean(values)
     half = _t_quantile(n - 1) * _deviation(values, centre) / math.sqrt(n)
     return Interval(centre, centre - half, centre + half, n)
+
+
+def process_means(values: Sequence[float], processes: Sequence[int]) -> list[float]:
+    """The mean of each engine process, by its number. `processes`: of each value."""
+    groups: dict[int, list[float]] = {}
+    for value, process in zip(values, processes, strict=True):
+        groups.setdefault(process, []).append(value)
+    return [mean(groups[process]) for process in sorted(groups)]
+
+
+def clustered(values: Sequence[float], processes: Sequence[int]) -> Interval:
+    """Mean and its interval, where trials of one engine process are a cluster.
+
+    Trials of one process share what differs from process to process (memory layout, clocks, autotuning), so they are
+    no independent sample of it. With several processes the mean of a process is one value: Student's t over these
+    means, which is exact for normal means and equal numbers of trials. With one process the interval covers that
+    process alone. `n` is the number of trials. Raises ValueError for fewer than two values.
+    """
+    means = process_means(values, processes)
+    return attrs.evolve(mean_interval(means if len(means) > 1 else values), n=len(values))
 
 
 def zero_mean(values: Sequence[float]) -> Interval:
@@ -194,52 +211,3 @@ def quantile(ordered: Sequence[float], q: float) -> float:
 
 def _rank(q: float, n: int) -> int:
     return math.ceil(q * n - 1e-9)  # 0.9 * 10 must be 9, whatever its last bit says
-
-
-@attrs.frozen
-class Value:
-    """One trial's value, or None with a reason; `bound` is what the instrument may be off by, in the same unit."""
-
-    value: float | None
-    bound: float | None = None
-    reason: str | None = None
-
-    def scaled(self, factor: float) -> Value:
-        """Value and bound times `factor`."""
-        if self.value is None:
-            return self
-        return Value(self.value * factor, None if self.bound is None else self.bound * abs(factor))
-
-
-def absent(unit: str, reason: str, *, scope: str | None = None, kind: str | None = None) -> Quantity:
-    """A quantity that was not measured, with the code of the reason."""
-    return Quantity(None, unit, reason=reason, scope=scope, kind=kind)
-
-
-def exact(value: float, unit: str, n: int) -> Quantity:
-    """A quantity that is counted, not estimated."""
-    return Quantity(value, unit, n=n, method="exact")
-
-
-def quantity(values: Sequence[Value], unit: str, *, scope: str | None = None, kind: str | None = None) -> Quantity:
-    """Mean over trials with its Student-t interval; for one trial the instrument's bound, where there is one.
-
-    A trial without a value makes the whole quantity None with that trial's reason: a mean over the trials that
-    happened to be readable would be another quantity under the same name.
-    """
-    if not values:
-        return absent(unit, "no_trials", scope=scope, kind=kind)
-    found = [v.value for v in values if v.value is not None]
-    if len(found) < len(values):
-        missing = next(v for v in values if v.value is None)
-        return absent(unit, missing.reason or "not_supported", scope=scope, kind=kind)
-    if len(values) > 1:
-        interval = mean_interval(found)
-        return Quantity(
-            interval.value, unit, interval.low, interval.high, CONFIDENCE, len(found), "student_t",
-            scope=scope, kind=kind,
-        )  # fmt: skip
-    only, bound = found[0], values[0].bound
-    if bound is None:
-        return Quantity(only, unit, n=1, method="single_trial", scope=scope, kind=kind)
-    return Quantity(only, unit, only - bound, only + bound, CONFIDENCE, 1, "instrument", scope=scope, kind=kind)

@@ -17,7 +17,7 @@ from llem.metrics.result import recompute
 from llem.metrics.statistics import quantile
 from llem.store.evaluations import evaluations, read_items
 from llem.store.files import dump, stored_digest, stored_version
-from llem.store.models import EnergyReading, RequestRow, Trial
+from llem.store.models import SCHEMA_VERSION, EnergyReading, RequestRow, Result, Trial
 from llem.store.store import Store
 
 __all__ = ["Difference", "counted", "sampled_domains", "stated", "verify"]
@@ -61,26 +61,39 @@ def _experiment(store: Store, experiment_id: str) -> Iterator[Difference]:
         rows = store.baseline_trace(experiment_id, baseline.process, baseline.phase)
         again = _energies(rows, domains.get(baseline.process, ()), baseline.t0_ns, baseline.t1_ns)
         file = f"{folder}/baseline-{baseline.process}-{baseline.phase}.json"
-        yield from _compare_energies(file, "readings", baseline.readings, again)
+        yield from _compare_energies(store, file, "readings", baseline.readings, again)
     for trial in store.trials(experiment_id):
         file = f"{folder}/trial-{trial.index}.json"
         rows = store.trace(experiment_id, trial.index)
         again = _energies(rows, domains.get(trial.process, ()), trial.t0_ns, trial.t1_ns)
-        yield from _compare_energies(file, "energies", trial.energies, again)
+        yield from _compare_energies(store, file, "energies", trial.energies, again)
         yield from _compare(file, "", stated(trial), counted(trial, store.requests(experiment_id, trial.index)))
     for evaluation in evaluations(store, experiment_id):
         whole = read_items(store, experiment_id, evaluation)
         counts = {str(place): len(score.items) for place, score in enumerate(whole.scores) if score.items}
         told = {place: whole.scores[int(place)].n for place in counts}
         yield from _compare(f"{folder}/quality-{evaluation.key}.json", "scores", told, counts)
-    stored = store.read_result(experiment_id)
-    if stored is not None:
-        again = dump(recompute(store, experiment_id))
-        version = stored_version(store.folder(experiment_id) / "result.json")
-        # What came into the catalogue after the result was written is no difference. What was there then has to be.
-        new = {name for name, metric in METRICS.items() if metric.since > version} - stored.metrics.keys()
-        again["metrics"] = {name: one for name, one in again["metrics"].items() if name not in new}
-        yield from _compare(f"{folder}/result.json", "", dump(stored), again)
+    if (found := store.read_any_result(experiment_id)) is not None:
+        stored, version = found
+        file, now = f"{folder}/result.json", recompute(store, experiment_id)
+        if version == SCHEMA_VERSION:
+            yield from _compare(file, "", dump(stored), dump(now))
+        else:
+            yield from _compare(file, "", _unchanged(stored, version), _unchanged(now, version))
+
+
+#: Parts of a result that follow from the trials alone, by whatever rules it is computed.
+FACTS = ("id", "outcome", "error", "config", "sources", "effective", "environment", "weights", "trials")
+
+
+def _unchanged(result: Result, version: int) -> dict[str, Any]:
+    """What of a result is still computed as that older version did: its facts, and values of metrics.
+
+    Intervals and findings follow the present rules; a metric whose `since` is later has another rule for its value.
+    """
+    facts = {name: value for name, value in dump(result).items() if name in FACTS}
+    kept = {name: one for name, one in result.metrics.items() if name not in METRICS or METRICS[name].since <= version}
+    return {**facts, "metrics": {name: {"value": one.value, "unit": one.unit} for name, one in kept.items()}}
 
 
 def sampled_domains(engine: Mapping[str, Any]) -> tuple[tuple[str, Domain], ...]:
@@ -96,14 +109,18 @@ def sampled_domains(engine: Mapping[str, Any]) -> tuple[tuple[str, Domain], ...]
 
 def _energies(
     rows: Sequence[TraceRow], domains: Sequence[tuple[str, Domain]], t0_ns: int, t1_ns: int
-) -> dict[str, Any]:
+) -> dict[str, dict[str, Any]]:
     return {f"{r.meter}.{r.domain}": dump(r) for r in energy_readings(rows, domains, t0_ns, t1_ns)}
 
 
 def _compare_energies(
-    file: str, path: str, stored: Sequence[EnergyReading], again: Mapping[str, Any]
+    store: Store, file: str, path: str, stored: Sequence[EnergyReading], again: Mapping[str, dict[str, Any]]
 ) -> Iterator[Difference]:
+    """Energies of a document; of one that an older version wrote without error budgets, which have other rules now."""
     named = {f"{reading.meter}.{reading.domain}": dump(reading) for reading in stored}
+    if stored_version(store.path / file) < SCHEMA_VERSION:
+        for reading in (*named.values(), *again.values()):
+            reading.pop("budget", None)
     yield from _compare(file, path, {name: named.get(name) for name in again}, dict(again))
 
 

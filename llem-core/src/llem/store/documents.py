@@ -6,7 +6,8 @@ it. Keys beyond those of a shape are for whoever looks at them.
 Documents of older versions are brought up to date one step at a time: `STEPS[n]` turns one of version n into one of
 version n + 1. Version 2 knows serving loads. No step leads on from version 1, whose results lack metrics that cannot be
 told from altered ones. Version 3 calls an engine process by its name: `restart` became `process`, the setting
-`restarts` became `processes`, and `slo.percentile` became `slo.attainment`.
+`restarts` became `processes`, and `slo.percentile` became `slo.attainment`. Version 4 has other statistics: documents
+of version 3 stay as they are, and results of it are computed again from their trials (`llem.metrics.result.current`).
 """
 
 from __future__ import annotations
@@ -175,7 +176,7 @@ def _finding_3(found: Any) -> Any:
     return {**found, "evidence": _renamed(found["evidence"], names)}
 
 
-STEPS: Mapping[int, Callable[[dict[str, Any]], dict[str, Any]]] = {2: _to_3}
+STEPS: Mapping[int, Callable[[dict[str, Any]], dict[str, Any]]] = {2: _to_3, 3: dict}
 
 
 def upgrade(data: Mapping[str, Any], where: str = "") -> dict[str, Any]:

@@ -23,7 +23,7 @@ __all__ = [
     "Trial",
 ]
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 
 
 def _after_t0(measured: Any, _: Any, t1_ns: int) -> None:
@@ -186,7 +186,11 @@ class Quantity:
 
     Attributes:
         low, high: the interval at `confidence`; None if there is no interval, as with one trial.
-        n: how many values the interval is computed from.
+        n: how many values the quantity is computed from: trials, or what `method` says.
+        processes: number of engine processes that the values are from; 0 where that does not matter.
+        covers: what the interval covers: "within one process" (how further trials of the same engine process would
+            come out), "over processes" (also how other engine processes would), "one window" (what the instrument may
+            be off by), "items" (another draw of a task's items), or "" without an interval.
         method: "student_t" over trials, "bootstrap" over batches, "block_bootstrap" over runs of consecutive requests,
             "instrument" (the error bound of one window), "items" (standard error over a task's items), "single_trial",
             or "exact".
@@ -200,6 +204,8 @@ class Quantity:
     high: float | None = None
     confidence: float | None = None
     n: int = 0
+    processes: int = 0
+    covers: str = ""
     method: str = ""
     reason: str | None = None
     scope: str | None = None
@@ -220,7 +226,8 @@ class Quantity:
         if self.low is None or self.high is None or self.confidence is None:
             return text
         half = f"{self.low:.4g} to {self.high:.4g}" if self.lopsided else f"± {(self.high - self.low) / 2:.2g}"
-        return f"{text} {half} ({self.confidence * 100:g} %, n = {self.n})"
+        covers = f", {self.covers}" if self.covers else ""
+        return f"{text} {half} ({self.confidence * 100:g} %, n = {self.n}{covers})"
 
 
 @attrs.frozen

@@ -26,7 +26,7 @@ from llem.errors import StoreError, nearest
 from llem.findings import Finding
 from llem.meters.trace import TraceRow
 from llem.store.documents import ENGINE, ENVIRONMENT, EXPERIMENT, OUTCOME, STUDY, read_model, read_shaped
-from llem.store.files import digest, dump, machine_errors, make_folder, write, write_json
+from llem.store.files import digest, dump, machine_errors, make_folder, stored_version, write, write_json
 from llem.store.models import SCHEMA_VERSION, BaselineReading, RequestRow, Result, Trial
 from llem.store.tables import read_requests, read_trace, requests_bytes, trace_bytes
 
@@ -260,9 +260,17 @@ class Store:
         write_json(self.folder(result.id) / "result.json", dump(result), replace=replace)
 
     def read_result(self, experiment_id: str) -> Result | None:
-        """The stored Result; None when the experiment has not ended."""
+        """The stored Result; None when the experiment has not ended, or an older version computed the result.
+
+        Then `llem.metrics.result.recompute` gives it: trials are the truth, and results follow the present rules.
+        """
         path = self.folder(experiment_id) / "result.json"
-        return read_model(path, Result) if path.exists() else None
+        return read_model(path, Result) if path.exists() and stored_version(path) == SCHEMA_VERSION else None
+
+    def read_any_result(self, experiment_id: str) -> tuple[Result, int] | None:
+        """The stored Result, whatever version computed it, and that version; None when there is none."""
+        path = self.folder(experiment_id) / "result.json"
+        return (read_model(path, Result), stored_version(path)) if path.exists() else None
 
     def worker_dir(self, number: int) -> Path:
         """The folder of one worker, made when it is not there."""

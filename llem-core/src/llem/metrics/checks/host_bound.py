@@ -7,7 +7,7 @@ from typing import Any
 
 from llem.findings import Finding, finding
 from llem.metrics.flow import Flow
-from llem.metrics.metric import Setup
+from llem.metrics.setup import Setup
 from llem.metrics.statistics import mean
 from llem.metrics.work import Ceiling, WindowWork, Work
 from llem.store.models import Trial

@@ -7,8 +7,8 @@ from itertools import pairwise
 
 from llem.findings import Finding, finding
 from llem.metrics.flow import Flow
-from llem.metrics.metric import Setup
 from llem.metrics.serving import slo_of
+from llem.metrics.setup import Setup
 from llem.metrics.statistics import holm, trend
 from llem.store.models import Quantity, ServingFacts, Trial
 

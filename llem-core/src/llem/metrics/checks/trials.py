@@ -11,7 +11,8 @@ from llem.metrics.checks.drift import steady_state
 from llem.metrics.checks.host_bound import host_bound, power_limit
 from llem.metrics.checks.serving import serving_checks
 from llem.metrics.energies import Key, domain_metrics, headline, idle_power, key_of, precision
-from llem.metrics.metric import Measured, Setup
+from llem.metrics.metric import Measured
+from llem.metrics.setup import Setup
 from llem.store.models import BaselineReading, Quantity, Trial
 
 __all__ = ["check_all", "merge"]

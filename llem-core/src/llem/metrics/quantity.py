@@ -1,0 +1,95 @@
+"""From one value per trial to one Quantity, with its interval and what that covers. Pure."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Sequence
+
+import attrs
+
+from llem.metrics.statistics import CONFIDENCE, clustered, mean
+from llem.store.models import Quantity
+
+__all__ = ["OVER_PROCESSES", "WITHIN_PROCESS", "Value", "absent", "covers", "exact", "quantity"]
+
+#: What an interval covers: how further trials of the same engine process would come out, or also how other engine
+#: processes would.
+WITHIN_PROCESS, OVER_PROCESSES = "within one process", "over processes"
+
+
+def covers(processes: Collection[int]) -> str:
+    """What an interval over trials of these engine processes covers."""
+    return WITHIN_PROCESS if len(set(processes)) < 2 else OVER_PROCESSES
+
+
+@attrs.frozen
+class Value:
+    """One trial's value, or None with a reason.
+
+    Attributes:
+        bound: what the instrument may be off by, in the same unit.
+        shared: the part of it that all trials have alike, so that their scatter does not show it.
+    """
+
+    value: float | None
+    bound: float | None = None
+    reason: str | None = None
+    shared: float | None = None
+
+    def scaled(self, factor: float) -> Value:
+        """Value and bounds times `factor`."""
+        if self.value is None:
+            return self
+        bound, shared = (None if one is None else one * abs(factor) for one in (self.bound, self.shared))
+        return Value(self.value * factor, bound, shared=shared)
+
+
+def absent(unit: str, reason: str, *, scope: str | None = None, kind: str | None = None) -> Quantity:
+    """A quantity that was not measured, with the code of the reason."""
+    return Quantity(None, unit, reason=reason, scope=scope, kind=kind)
+
+
+def exact(value: float, unit: str, n: int) -> Quantity:
+    """A quantity that is counted, not estimated."""
+    return Quantity(value, unit, n=n, method="exact")
+
+
+def quantity(
+    values: Sequence[Value],
+    unit: str,
+    processes: Sequence[int] | None = None,
+    *,
+    scope: str | None = None,
+    kind: str | None = None,
+) -> Quantity:
+    """Mean over trials with its interval (see `clustered`); for one trial the instrument's bound, where there is one.
+
+    What all trials share of the instrument's error is no part of their scatter: its mean and the half-width of the
+    scatter are independent, and add as the root of the sum of their squares.
+
+    A trial without a value makes the whole quantity None with that trial's reason: a mean over the trials that
+    happened to be readable would be another quantity under the same name.
+
+    Args:
+        processes: the engine process of each value; None where each value is of a process of its own.
+    """
+    numbers = list(range(len(values))) if processes is None else processes
+    if not values:
+        return absent(unit, "no_trials", scope=scope, kind=kind)
+    found = [v.value for v in values if v.value is not None]
+    if len(found) < len(values):
+        missing = next(v for v in values if v.value is None)
+        return absent(unit, missing.reason or "not_supported", scope=scope, kind=kind)
+    if len(values) > 1:
+        interval = clustered(found, numbers)
+        half = math.hypot(interval.half_width, mean([value.shared or 0.0 for value in values]))
+        return Quantity(
+            interval.value, unit, interval.value - half, interval.value + half, CONFIDENCE, len(found),
+            len(set(numbers)), covers(numbers), "student_t", scope=scope, kind=kind,
+        )  # fmt: skip
+    only, bound = found[0], values[0].bound
+    if bound is None:
+        return Quantity(only, unit, n=1, processes=1, method="single_trial", scope=scope, kind=kind)
+    return Quantity(
+        only, unit, only - bound, only + bound, CONFIDENCE, 1, 1, "one window", "instrument", scope=scope, kind=kind
+    )

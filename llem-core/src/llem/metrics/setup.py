@@ -1,0 +1,107 @@
+"""The facts of one experiment that its metrics are computed with: its configuration, its device, its ceiling. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import attrs
+
+from llem.devices.peaks import peak_of
+from llem.metrics.work import Ceiling
+from llem.models.spec import Architecture
+
+__all__ = ["Setup", "setup_of"]
+
+
+@attrs.frozen
+class Setup:
+    """Facts of one experiment.
+
+    Attributes:
+        config: the resolved configuration.
+        device: "cpu" or "cuda"; "" when no engine was loaded.
+        architecture: sizes of the loaded model, or None.
+        ceiling: peak rates of all GPUs together, or None with `ceiling_reason`.
+        power_limits: watts that may flow at most, by domain, where known.
+        probes: what the capacity probe of each engine process found, where there was one.
+    """
+
+    config: Mapping[str, Any]
+    device: str
+    architecture: Architecture | None
+    ceiling: Ceiling | None
+    ceiling_reason: str | None
+    power_limits: Mapping[str, float]
+    probes: tuple[Mapping[str, float], ...] = ()
+
+    @property
+    def preset(self) -> str:
+        return str(self.config.get("preset", ""))
+
+    @property
+    def processes(self) -> int:
+        return int(self.config.get("processes", 1))
+
+    @property
+    def trials(self) -> int:
+        """Trials that were asked for at least."""
+        return int(self.config.get("trials", 1))
+
+    @property
+    def serving(self) -> bool:
+        """Whether requests arrive by themselves: a closed or an open load."""
+        return bool(self.config.get("load", {}).get("kind", "offline") != "offline")
+
+    @property
+    def token_times(self) -> bool:
+        """Whether an offline load was slowed to time its tokens; a serving load streams them anyway."""
+        return bool(self.config.get("token_times", False)) and not self.serving
+
+    @property
+    def target_half_width(self) -> float:
+        return float(self.config.get("target_half_width", 0.01))
+
+    @property
+    def exact_output(self) -> bool:
+        """Whether every request must yield exactly the tokens that were asked for."""
+        return bool(self.config.get("sampling", {}).get("ignore_eos", True))
+
+
+def _dtype(config: Mapping[str, Any], effective: Mapping[str, Any]) -> str:
+    """The number format of the matrix products: what the engine says, else what was asked for."""
+    dtype = str(effective.get("dtype") or config.get("dtype", "")).removeprefix("torch.")
+    if dtype == "float32" and effective.get("float32_matmul_precision") in ("high", "medium"):
+        return "tfloat32"
+    return dtype
+
+
+def _ceiling(engine: Mapping[str, Any], dtype: str) -> tuple[Ceiling | None, str | None]:
+    device = engine.get("device", {})
+    names = device.get("names", [])
+    if device.get("device") != "cuda" or not names:
+        return None, "no_gpu"
+    peaks = [peak_of(name or "") for name in names]
+    peak = peaks[0] if all(one == peaks[0] for one in peaks) else None
+    ceiling = None if peak is None else Ceiling.of(peak, dtype, len(names))
+    return ceiling, None if ceiling else "peak_unknown"
+
+
+def setup_of(experiment: Mapping[str, Any], engines: Sequence[Mapping[str, Any]]) -> Setup:
+    """Facts from experiment.json and the engine-<process>.json that exist."""
+    config = experiment["config"]
+    engine: Mapping[str, Any] = engines[0] if engines else {}
+    known = engine.get("architecture")
+    ceiling, reason = _ceiling(engine, _dtype(config, engine.get("effective", {})))
+    if ceiling and len({tuple(sorted(map(str, e.get("device", {}).get("names", ())))) for e in engines}) > 1:
+        ceiling, reason = None, "several_kinds"
+    limits = {d["name"]: d["power_limit_w"] for e in engines for d in e.get("domains", ()) if d.get("power_limit_w")}
+    return Setup(
+        config=config,
+        device=engine.get("device", {}).get("device", ""),
+        architecture=Architecture(**known) if known else None,
+        ceiling=ceiling,
+        ceiling_reason=reason,
+        power_limits=limits,
+        probes=tuple(engine["probe"] for engine in engines if engine.get("probe")),
+    )
