@@ -58,6 +58,13 @@ FINDINGS: Mapping[str, FindingKind] = {
         "The energy counter and the integrated instantaneous power differ by more than 5 %.",
         "Do not use this energy. Check the driver, MIG and other users of the GPU.",
     ),
+    "utilisation_model": FindingKind(
+        "info",
+        "The operations or bytes that llem counts for a window are more than the hardware can do in that time, so the "
+        "count does not fit this engine. The share of the peak is None; energy and speed do not rest on it.",
+        "Nothing to do for energy and speed. If the engine drafts tokens, shares prefixes or computes in another "
+        "number format, its backend should tell llem so.",
+    ),
     "no_steady_state": FindingKind(
         "warning",
         "Power or speed changes within a window by more than 0.5 % (p < 0.01).",
@@ -249,8 +256,15 @@ REASONS: Mapping[str, str] = {
     "not_supported": "The engine does not report it.",
     "peak_unknown": "The peak rate of this device is not in llem's table.",
     "several_kinds": "Trials ran on GPUs of several kinds, and their peak rates differ.",
-    "architecture_unknown": "llem does not know the model's architecture, so it cannot count operations.",
-    "one_output_token": "A request with one output token has no time per further output token.",
+    "architecture_unknown": "llem does not know the model's architecture, or does not model it (latent or linear "
+    "attention, state spaces, encoder-decoder, multimodal), so it cannot count operations.",
+    "speculative": "Tokens are drafted and verified several at a time, so passes through the model do not follow from "
+    "output tokens.",
+    "passes_unknown": "Passes through the model do not follow from output tokens: beam search, guidance, or no "
+    "key-value cache.",
+    "format_unknown": "llem does not know the number format of the matrix products, or the bytes of the weights.",
+    "model_does_not_fit": "The counted work is more than the hardware can do in that time, so the count does not fit.",
+    "one_output_token": "A request with one output token has no further output token, and no time for one.",
     "no_trials": "No trial ended.",
     "meter_failed": "The meter failed during the window; the finding says how.",
     "counter_stuck": "The energy counter did not advance during the window.",

@@ -142,7 +142,7 @@ def _parity(trial: Trial) -> tuple[int, int]:
 
 
 def _bounds(setup: Setup, trials: Sequence[Trial], metrics: Mapping[str, Quantity]) -> Iterable[Finding]:
-    """What physics forbids: more power than the limit, or work faster than the peak."""
+    """More power than the limit, which no energy survives; more work than the peak, which is the count's own fault."""
     for trial in trials:
         for reading in trial.energies:
             limit = power_limit(setup, trial, reading.domain)
@@ -154,9 +154,9 @@ def _bounds(setup: Setup, trials: Sequence[Trial], metrics: Mapping[str, Quantit
                 evidence = {"power_w": watts, "power_limit_w": limit, "trials": [trial.index]}
                 yield finding("energy_suspect", message, domain=reading.domain, **evidence)
     for name in ("mfu", "mbu"):
-        share = metrics[name].value
-        if share is not None and share > 1:
-            yield finding("energy_suspect", f"{name} is {share:.2f}: more than the hardware can do", **{name: share})
+        if metrics[name].reason == "model_does_not_fit":
+            message = f"{name} would be above 1: the count of the work does not fit this engine; energy is not affected"
+            yield finding("utilisation_model", message, metric=name)
 
 
 def _indices(trials: Sequence[Trial]) -> list[int]:
