@@ -26,7 +26,7 @@ PACKED = "qweight"
 
 @attrs.frozen
 class _Held:
-    """One parameter, or all of a packed module: its name, the numbers it stands for, its bytes, whether only looked up."""
+    """One parameter, or all of a packed module: the numbers it stands for, its bytes, and whether it is a lookup."""
 
     name: str
     count: int
@@ -50,20 +50,15 @@ def architecture_of(
         cache_bits: bits of a number in a quantised key-value cache; None: the model's dtype.
     """
     config: Any = model.config.get_text_config(decoder=True)
-    told, method = config.to_dict(), _method(model)
-    layers, heads = getattr(config, "num_hidden_layers", None), getattr(config, "num_attention_heads", None)
-    hidden, experts = getattr(config, "hidden_size", None), experts_of(told)
+    told, held = config.to_dict(), _held(model)
     plain = config is model.config and is_plain_decoder(told) and not model._is_stateful
-    if not plain or experts is None or method not in KNOWN_METHODS:
+    experts, sizes = experts_of(told), _sizes(config)
+    if not plain or held is None or experts is None or sizes is None:
         return None
-    if not all(isinstance(size, int) and size > 0 for size in (layers, heads, hidden)):
-        return None
-    kv_heads = getattr(config, "num_key_value_heads", None) or heads
-    head_dim = getattr(config, "head_dim", None) or hidden // heads
-    windows, held = attention_windows(told, layers), _held(model)
-    routed = [] if held is None else [one for one in held if ROUTED.search(one.name)]
-    (chosen, number), odd = experts, held is not None and any("expert" in one.name for one in held)
-    if windows is None or held is None or (number > 1) != bool(routed) or (number == 1 and odd):
+    layers, heads, kv_heads, head_dim = sizes
+    windows, routed = attention_windows(told, layers), [one for one in held if ROUTED.search(one.name)]
+    chosen, number = experts
+    if windows is None or (number > 1) != bool(routed) or (number == 1 and any("expert" in one.name for one in held)):
         return None
     if not _heads_are_alike(model, heads * head_dim, kv_heads * head_dim):
         return None
@@ -77,7 +72,7 @@ def architecture_of(
         heads=heads,
         kv_heads=kv_heads,
         head_dim=head_dim,
-        hidden_size=hidden,
+        hidden_size=config.hidden_size,
         vocab_size=config.vocab_size,
         weight_bytes=sum(one.bytes for one in held),
         kv_bytes_per_token=2 * layers * kv_heads * head_dim * (cache_bits or 8 * model.dtype.itemsize) // 8,
@@ -85,7 +80,7 @@ def architecture_of(
         output_parameters=None if output is None else parameter_count(output.weight),
         read_bytes=sum(one.bytes for one in taking_part) - round(idle * sum(one.bytes for one in routed)),
         experts=number,
-        other_products=method == "fp8" or bool(getattr(model, "is_loaded_in_8bit", False)),
+        other_products=_method(model) == "fp8" or bool(getattr(model, "is_loaded_in_8bit", False)),
         unfit=unfit,
     )
 
@@ -98,6 +93,20 @@ def unfit_of(config: GenerationConfig, drafts: bool) -> str | None:
     return "passes_unknown" if other else None
 
 
+def _sizes(config: Any) -> tuple[int, int, int, int] | None:
+    """Layers, heads, heads of keys and values, and the size of a head; None where they are not one number each."""
+    try:
+        layers, heads, hidden = (
+            getattr(config, name, None) for name in ("num_hidden_layers", "num_attention_heads", "hidden_size")
+        )
+        kv_heads = getattr(config, "num_key_value_heads", None) or heads
+        head_dim = getattr(config, "head_dim", None) or (hidden or 0) // (heads or 1)
+    except (RuntimeError, TypeError):  # transformers refuses to give one number for layers that differ
+        return None
+    found = (layers, heads, kv_heads, head_dim)
+    return found if all(isinstance(size, int) and size > 0 for size in found) else None  # type: ignore[return-value]
+
+
 def _method(model: PreTrainedModel) -> str | None:
     settings: Any = getattr(model.config, "quantization_config", None)
     if settings is None:
@@ -107,7 +116,9 @@ def _method(model: PreTrainedModel) -> str | None:
 
 
 def _held(model: PreTrainedModel) -> list[_Held] | None:
-    """Everything the model holds, tied tables once; None where a packed module does not tell its size."""
+    """Everything the model holds, tied tables once; None where that is packed in a way that is not known here."""
+    if _method(model) not in KNOWN_METHODS:
+        return None
     output: Any = model.get_output_embeddings()
     projected = None if output is None else output.weight
     tables = {id(m.weight) for m in model.modules() if isinstance(m, nn.Embedding) and m.weight is not projected}
