@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from typing import Any
 
 import pytest
@@ -43,6 +44,7 @@ CASES: dict[str, tuple[str, dict[str, Any], tuple[tuple[int, int], ...]]] = {
     "experts and windows": ("gpt_oss", {**EXPERTS, "sliding_window": 16}, ((16, 2),)),
 }
 PROMPT = 40
+BITSANDBYTES = importlib.util.find_spec("bitsandbytes") is not None
 
 
 def made(
@@ -85,7 +87,7 @@ def masked(sizes: Architecture, inputs: int) -> int:
 
 @pytest.mark.parametrize(("family", "special", "windows"), CASES.values(), ids=CASES)
 def test_operations_are_those_that_torch_counts(family, special, windows):
-    """Within 1.5 % (norms and biases are no matrix products) for a prompt, and for one token after it, in each family.
+    """Within 1 % (norms and biases are no matrix products) for a prompt, and for one token after it, in each family.
 
     The step also shows the window: transformers' cache keeps a sliding layer's window and no more.
     """
@@ -96,8 +98,8 @@ def test_operations_are_those_that_torch_counts(family, special, windows):
     work = by_formula(sizes, PROMPT, 2)
     prompt, cache = counted(model, torch.arange(5, 5 + PROMPT)[None])
     step, _ = counted(model, torch.tensor([[7]]), cache)
-    assert work.prefill_flops + masked(sizes, PROMPT) == pytest.approx(prompt, rel=0.015)
-    assert work.decode_flops == pytest.approx(step, rel=0.015)
+    assert work.prefill_flops + masked(sizes, PROMPT) == pytest.approx(prompt, rel=0.01)
+    assert work.decode_flops == pytest.approx(step, rel=0.01)
 
 
 @pytest.mark.parametrize(("name", "share"), [("llama-3.1-8b", 0.070), ("qwen2.5-0.5b", 0.375)])
@@ -217,6 +219,18 @@ def test_packed_weights_are_counted_as_loaded():
 def test_unknown_packing_is_unknown():
     """Of a quantisation that llem does not know, neither numbers nor bytes are guessed."""
     assert architecture_of(packed("a-new-one")) is None
+
+
+@pytest.mark.skipif(not BITSANDBYTES, reason="bitsandbytes is not installed")
+def test_nf4_weights_are_counted_as_loaded(load, tiny):
+    """Half a byte a number and a scale of four bytes for each 64; tables and the output projection in 16 bits."""
+    plain = load(spec=tiny(), dtype="bfloat16").architecture()
+    sizes = load({"load_in_4bit": True, "bnb_4bit_quant_type": "nf4"}, tiny(), dtype="bfloat16").architecture()
+    assert sizes.parameters == plain.parameters
+    table, norms = 512 * 64, (2 * 2 + 1) * 64
+    linear = plain.parameters - 2 * table - norms
+    assert sizes.read_bytes == linear // 2 + linear // 64 * 4 + 2 * (table + norms)
+    assert sizes.weight_bytes == sizes.read_bytes + 2 * table
 
 
 @pytest.mark.parametrize(

@@ -101,5 +101,5 @@ def test_unknown_families(family):
 def test_more_than_text():
     """A model with other parts than its decoder has no sizes: the workers' bytes are of all parts."""
     config = configured(LLAMA)
-    config.model_config.hf_config = Config(text_config=config.model_config.hf_text_config)
+    config.model_config.hf_config = Config(model_type="llava")
     assert architecture_of(config, [worker()]) is None

@@ -27,7 +27,7 @@ def architecture_of(vllm_config: Any, workers: Sequence[Mapping[str, Any]], beam
     """
     model = vllm_config.model_config
     config = model.hf_text_config
-    if getattr(model, "hf_config", config) is not config:  # more than text: its other parts are not counted apart
+    if model.hf_config.model_type != config.model_type:  # more than text: its other parts are not counted apart
         return None
     told = config.to_dict()
     sizes = decoder_sizes(told)
