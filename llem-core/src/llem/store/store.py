@@ -260,10 +260,7 @@ class Store:
         write_json(self.folder(result.id) / "result.json", dump(result), replace=replace)
 
     def read_result(self, experiment_id: str) -> Result | None:
-        """The stored Result; None when the experiment has not ended, or an older version computed the result.
-
-        Then `llem.metrics.result.recompute` gives it by the present rules.
-        """
+        """The stored Result; None when the experiment has not ended, or an older version computed the result."""
         path = self.folder(experiment_id) / "result.json"
         return read_model(path, Result) if path.exists() and stored_version(path) == SCHEMA_VERSION else None
 
