@@ -165,7 +165,8 @@ FINDINGS: Mapping[str, FindingKind] = {
     ),
     "meter_permission": FindingKind(
         "info",
-        "A built-in meter is present, but this user may not read it.",
+        "A built-in meter is present, but this user may not read it, or may not read all of it. Part of a machine's "
+        "energy must not pass for the whole, so llem then reads none.",
         "See `llem doctor` for the command that grants it.",
     ),
     "over_saturated": FindingKind(

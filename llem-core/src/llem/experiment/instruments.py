@@ -83,7 +83,11 @@ class Instruments:
 
     def _open_window(self, meter: WindowMeter) -> None:
         self._windows.append((meter.name, meter, ()))
-        domains = list(meter.open())
+        try:
+            domains = list(meter.open())
+        except (OSError, ValueError) as error:
+            message = f"the meter {meter.name} cannot be opened: {type(error).__name__}: {error}"
+            raise MachineError(message, "see the worker's log, and `llem doctor`", "meter_failed") from error
         self._windows[-1] = (meter.name, meter, domains)
         self.domains += [(meter.name, domain) for domain in domains]
 
