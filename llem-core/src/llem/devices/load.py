@@ -3,8 +3,8 @@
 Processor time of all comes from /proc/stat, by processor, and that of our processes from /proc/<pid>/stat. Both count
 in ticks of 10 ms (proc(5)), so a short window says nothing. Only the processors count on which our processes may run:
 what others do elsewhere, as on a node that jobs share, takes nothing from us. Interrupts count as nobody's, for ours
-are among them. In a container /proc/stat is the host's, as it should be. At the edges of a window the files are read and
-not looked at: that takes 0.1 ms. All else is done before and after.
+are among them. In a container /proc/stat is the host's, as it should be. At the edges of a window the files are only
+read, which takes 0.1 ms. All else is done before and after.
 """
 
 from __future__ import annotations

@@ -50,10 +50,10 @@ def test_what_others_may_use(told, device, cores, others, steal, busy) -> None:
 
 
 def test_ticks_are_no_load(told) -> None:
-    """0.16 cores in a window of half a second are within what ticks count wrong; in ten seconds they are others'."""
-    load = HostLoad(2, 1.0, 0.16, 0.0)
+    """0.13 cores in a window of a second are within what ticks count wrong; in ten seconds they are others'."""
+    load = HostLoad(2, 1.0, 0.13, 0.0)
 
-    assert told("cpu", [load], 0.5) == []
+    assert told("cpu", [load], 1) == []
     assert [one.severity for one in told("cpu", [load], 10)] == ["warning"]
 
 
