@@ -140,7 +140,7 @@ FINDINGS: Mapping[str, FindingKind] = {
     ),
     "counter_reset": FindingKind(
         "error",
-        "The energy counter went backwards during a window: the driver was reloaded.",
+        "The energy counter went backwards during a window, because the driver was reloaded or the counter set back.",
         "Measure again.",
     ),
     "sample_gap": FindingKind(
