@@ -139,9 +139,11 @@ def test_processes_that_start_within_the_window_are_ours(machine: Machine) -> No
     assert (load.own_cores, load.others_cores) == (pytest.approx(0.0), pytest.approx(0.6))
 
     machine.processes[ENGINE] = [WORKER, 0, 0, 0, 0, 70]
+    machine.processes[104] = [1, 500, 0, 0, 0, 71]
     machine.write()
     watching = watch(machine)
     machine.processes[103] = [ENGINE, 30, 10, 0, 0, 80]
+    machine.processes[104][0] = ENGINE  # older than the window: what it did before is not of it
     machine.passed(1.0, {"user": 60}, {})
     load = ended(machine, watching)
     assert load is not None

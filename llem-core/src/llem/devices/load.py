@@ -91,6 +91,7 @@ class HostWatch:
         self._proc, self._clock_ns = proc, clock_ns
         self._roots = {os.getpid() if root is None else root}
         self._own: dict[int, int] = {}  # when each started: a number may come again
+        self._there: dict[int, int] = {}  # the same of all processes, before the window
         self._cores: frozenset[int] = frozenset()
         self._quotas = _quotas(proc, cgroup)
         self._first: _Reading | None = None
@@ -103,7 +104,7 @@ class HostWatch:
     def look(self) -> None:
         """Find our processes, and where they may run. Takes milliseconds: not at the edge of a window."""
         self._first = self._last = None
-        self._find()
+        self._there = {pid: one.started for pid, one in self._find().items()}
         self._cores = _allowed(self._proc, self._own)
 
     def _find(self) -> dict[int, _Process]:
@@ -144,9 +145,7 @@ class HostWatch:
         busy, steal, idle = (sum(after[n][i] - before[n][i] for n in cores) for i in range(3))
         if busy + steal + idle < COUNTED * seconds * len(cores) or not cores:
             return None
-        known = set(self._own)
-        late = [one for pid, one in self._find().items() if pid in self._own and pid not in known]
-        own = _used(first.own, last.own) + sum(one.own_s + one.ended_s for one in late)
+        own = _used(first.own, last.own) + self._late()
         return HostLoad(
             cores=len(cores),
             own_cores=own / seconds,
@@ -154,6 +153,12 @@ class HostWatch:
             steal_cores=steal / seconds,
             throttled=_throttled(first.quotas, last.quotas),
         )
+
+    def _late(self) -> float:
+        """Seconds of processes of ours that started since `look` and still run; with what they did after the window."""
+        everyone, there = self._find(), self._there
+        new = (everyone[pid] for pid, started in self._own.items() if there.get(pid) != started)
+        return sum(one.own_s + one.ended_s for one in new)
 
 
 def _bytes(path: Path) -> bytes:
