@@ -3,11 +3,13 @@
 Each engine process is measured at rest twice, with its model loaded: before its trials and after them. Idle power is
 the mean of the two. Two things may be wrong with it, and both are seen in the difference of the two:
 
-    each baseline's own error     Independent from one to the other. Two readings give Student's t with one degree of
-                                  freedom: 12.7 times half their difference. Each engine process has its own, so over
-                                  several processes the scatter of process means shows it.
-    drift                         Idle power during the trials lies anywhere between the two, so the mean may be off by
-                                  half their difference. Drift is alike in all processes, so no scatter shows it.
+    each baseline's own error   Independent from one to the other: half their difference is the standard error of the
+                                mean, with one degree of freedom, so the interval reaches up to 12.7 times as far. Each
+                                engine process has its own error, so over several processes the scatter of their means
+                                shows it.
+    drift                       Idle power during the trials lies anywhere between the two, so the mean may be off by
+                                half their difference. In one process the interval above holds that many times over.
+                                Over several processes, no scatter shows what all of them drift alike.
 
 The edges of the baselines' windows add what their error budgets say. Where only one baseline was measured, nothing but
 its budget tells its error.
@@ -58,15 +60,9 @@ def powers(baselines: Sequence[BaselineReading], process: int, keys: Sequence[Ke
 
 
 def _watts(baseline: BaselineReading, keys: Sequence[Key]) -> Value:
-    """Each baseline's scatter is its own; its edges may be off as those of every window."""
-    each = []
-    for key in keys:
-        reading = reading_of(baseline.readings, key)
-        if reading is None:
-            return Value(None, reason="no_baseline")
-        scatter = reading.budget.repeat_j if reading.budget else None
-        each.append(attrs.evolve(joules(baseline.readings, key), within=scatter))
-    return total(each).scaled(1 / baseline.duration_s)
+    if any(reading_of(baseline.readings, key) is None for key in keys):
+        return Value(None, reason="no_baseline")
+    return total([joules(baseline.readings, key) for key in keys]).scaled(1 / baseline.duration_s)
 
 
 @attrs.frozen
@@ -74,7 +70,8 @@ class Idle:
     """Idle power of one engine process during its trials, in watts.
 
     Attributes:
-        power: the mean of its baselines. `shared` is of their edges, `within` of each baseline's own error.
+        power: the mean of its baselines. `shared` is of their edges, `within` of each baseline's own error. Of a single
+            baseline, `shared` is its whole bound.
         drift: watts from the baseline before the trials to the one after; None for a single baseline.
     """
 
@@ -88,11 +85,12 @@ def _idle(found: Collection[Value]) -> Idle:
         missing = next((one for one in found if one.value is None), Value(None, reason="no_baseline"))
         return Idle(missing)
     if len(values) == 1:
-        return Idle(next(iter(found)))
-    interval = mean_interval(values)
+        only = next(iter(found))
+        return Idle(attrs.evolve(only, shared=only.bound))
+    before, after = values
     edges = mean([one.shared or 0.0 for one in found])
-    power = Value(interval.value, shared=edges, within=interval.half_width)
-    return Idle(power, values[1] - values[0])
+    bound = math.hypot(mean_interval(values).half_width, edges)
+    return Idle(Value(mean(values), bound, shared=edges, within=abs(after - before) / 2), after - before)
 
 
 def idle_power(baselines: Sequence[BaselineReading], keys_of: Mapping[int, Sequence[Key]]) -> dict[int, Value]:
@@ -103,16 +101,11 @@ def idle_power(baselines: Sequence[BaselineReading], keys_of: Mapping[int, Seque
     """
     found = {process: _idle(powers(baselines, process, keys).values()) for process, keys in keys_of.items()}
     drifts = [one.drift for one in found.values() if one.drift is not None]
-    alike = abs(mean(drifts)) / 2 if drifts else 0.0
-    return {process: _with_drift(one.power, alike) for process, one in found.items()}
-
-
-def _with_drift(power: Value, alike: float) -> Value:
-    """The power with a drift that all processes have alike in what they share, and its bound: all parts together."""
-    if power.value is None or (power.bound is None and power.within is None):
-        return power  # of a library that states no error
-    shared = math.hypot(power.shared or 0.0, alike)
-    return attrs.evolve(power, shared=shared, bound=math.hypot(shared, power.within or 0.0))
+    if len(drifts) < 2:
+        return {process: one.power for process, one in found.items()}
+    alike = min(map(abs, drifts)) / 2 if min(drifts) > 0 or max(drifts) < 0 else 0.0
+    shared = {process: math.hypot(one.power.shared or 0.0, alike) for process, one in found.items()}
+    return {process: attrs.evolve(one.power, shared=shared[process]) for process, one in found.items()}
 
 
 def nets(

@@ -7,7 +7,7 @@ from collections.abc import Collection, Sequence
 
 import attrs
 
-from llem.metrics.statistics import CONFIDENCE, clustered, mean
+from llem.metrics.statistics import CONFIDENCE, clustered, joined, mean
 from llem.store.models import Quantity
 
 __all__ = ["OVER_PROCESSES", "WITHIN_PROCESS", "Value", "absent", "covers", "exact", "quantity", "total"]
@@ -29,8 +29,9 @@ class Value:
     Attributes:
         bound: what the instrument may be off by, in the same unit.
         shared: the part of it that all trials have alike, so that their scatter does not show it.
-        within: the part that all trials of one engine process have alike, and each process has anew, so that the
-            scatter of process means shows it, and the scatter within a process does not.
+        within: standard error of the part that all trials of one engine process have alike, and each process has anew:
+            the scatter of process means shows it, and the scatter within a process does not. Two readings of each
+            process estimate it, so it has one degree of freedom.
     """
 
     value: float | None
@@ -87,9 +88,9 @@ def quantity(
 ) -> Quantity:
     """Mean over trials with its interval (see `clustered`); for one trial the instrument's bound, where there is one.
 
-    What trials share of the instrument's error is no part of their scatter: its mean and the half-width of the scatter
-    are independent, and add as the root of the sum of their squares. The sum of squared half-widths, each of 95 %,
-    covers at least 95 % (Banerjee, Sankhya 22 (1960) 247).
+    What all trials share of the instrument's error is no part of their scatter: its mean and the half-width of the
+    scatter are independent, and add as the root of the sum of their squares, which covers 95 % at least (Banerjee,
+    Sankhya 22 (1960) 247). What the trials of one process share joins their scatter: see `joined`.
 
     A trial without a value makes the whole quantity None with that trial's reason: a mean over the trials that
     happened to be readable would be another quantity under the same name.
@@ -107,8 +108,9 @@ def quantity(
     if len(values) > 1:
         interval = clustered(found, numbers)
         shared = mean([value.shared or 0.0 for value in values])
-        within = mean([value.within or 0.0 for value in values]) if len(set(numbers)) < 2 else 0.0
-        half = math.hypot(interval.half_width, shared, within)
+        within = mean([value.within or 0.0 for value in values])
+        alone = within > 0 and len(set(numbers)) < 2
+        half = math.hypot(joined(interval, within) if alone else interval.half_width, shared)
         return Quantity(
             interval.value, unit, interval.value - half, interval.value + half, CONFIDENCE, len(found),
             len(set(numbers)), covers(numbers), "student_t", scope=scope, kind=kind,
