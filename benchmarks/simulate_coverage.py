@@ -88,9 +88,7 @@ def edges(trials: int, scatter: float, edge: float) -> Study:
 def trial(index: int, process: int, watts: float) -> Trial:
     """A trial of 10 s and 1,000 output tokens at this power."""
     t0 = round(index * 2 * WINDOW_S * SECOND)
-    reading = EnergyReading(
-        *GPU, "gpu", "measured", "simulated", watts * WINDOW_S, budget or ErrorBudget(0.0, 0.0, 0.0)
-    )
+    reading = EnergyReading(*GPU, "gpu", "measured", "simulated", watts * WINDOW_S, ErrorBudget(0.0, 0.0, 0.0))
     return Trial(
         "simulated", index, process, "", t0, t0 + round(WINDOW_S * SECOND), 1, 1, 1000, 1000, 1000, (WINDOW_S,), 0,
         (reading,), None, "", "not_supported", "", {},

@@ -62,7 +62,7 @@ def test_two_restarts_with_token_times(tmp_path, make):
     assert (result.trials, result.outcome) == (10, "done")
     gpu, cpu, dram = result.domains
     assert gpu.idle_power_w.value == pytest.approx(123.5)
-    assert (gpu.idle_power_w.method, gpu.idle_power_w.n) == ("student_t", 2)
+    assert (gpu.idle_power_w.method, gpu.idle_power_w.n, gpu.idle_power_w.processes) == ("student_t", 4, 2)
     assert result.metrics["energy_net_j"].value == pytest.approx(6000 - 1230, rel=1e-3)
     assert {cpu.kind, dram.kind} == {"modelled"}
     assert result.metrics["ttft_p99_s"].n == 40

@@ -50,13 +50,16 @@ def _blank(baseline: BaselineReading) -> BaselineReading:
 
 
 def powers(baselines: Sequence[BaselineReading], process: int, keys: Sequence[Key]) -> dict[str, Value]:
-    """Watts of one engine process at rest, in these domains together, by phase; none of a phase without a baseline."""
-    found = {one.phase: one for one in baselines if one.process == process}
-    return {
-        phase: _watts(found[phase], keys)
-        for phase in PHASES
-        if phase in found and any(reading_of(found[phase].readings, key) for key in keys)
+    """Watts of one engine process at rest, in these domains together, by phase; none without the one before the trials.
+
+    A phase without a baseline is left out.
+    """
+    found = {
+        one.phase: one
+        for one in baselines
+        if one.process == process and any(reading_of(one.readings, key) for key in keys)
     }
+    return {phase: _watts(found[phase], keys) for phase in PHASES if phase in found and "before" in found}
 
 
 def _watts(baseline: BaselineReading, keys: Sequence[Key]) -> Value:
