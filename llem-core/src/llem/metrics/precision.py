@@ -41,14 +41,15 @@ def is_wanted(experiment: Experiment, trials: Sequence[Trial], index: int) -> bo
 
     The least number of trials is. A further one is if the first trials of its own engine process scatter so much that
     it is needed. What differs from process to process does not decide, since further trials of the same processes do
-    not narrow it. A process with a single one of the least trials takes no more: nothing is known of its scatter.
+    not narrow it. Of several processes, one with fewer than three of the least trials takes no more: two say little of
+    its scatter, and what differs between the processes weighs more.
     """
     processes = experiment.processes
     least = max(experiment.least_trials, 2)  # one alone has no scatter
     if index < least:
         return True
     first = range(index % processes, least, processes)[:FIRST]
-    if len(first) < 2:
+    if processes > 1 and len(first) < FIRST:
         return False
     measured = [trial for trial in trials if trial.index in first]
     if len(measured) < len(first):
