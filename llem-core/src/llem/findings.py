@@ -99,13 +99,14 @@ FINDINGS: Mapping[str, FindingKind] = {
         "Use `preset: standard` or `publication`.",
     ),
     "interval_wide": FindingKind(
-        "warning",
-        "After the last allowed trial, the interval is still wider than the target.",
-        "Raise `max_trials` or `window_s`, or find what varies.",
+        "info",
+        "The 95 % interval is wider than the target. The interval is honest all the same, and the result may be "
+        "published: to take only results with narrow intervals is to take the lucky ones.",
+        "Raise `trials`, `max_trials` or `window_s`, or `processes` where there are several; or find what varies.",
     ),
     "idle_drift": FindingKind(
         "warning",
-        "The idle power before and after the trials differs by more than 3 %, so net energy is doubtful.",
+        "The idle power before and after the trials differs by more than 3 %, so the interval of net energy is wide.",
         "Let the GPU settle, or use gross energy.",
     ),
     "baseline_failed": FindingKind(

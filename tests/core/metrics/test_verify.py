@@ -62,7 +62,7 @@ def test_two_restarts_with_token_times(tmp_path, make):
     assert (result.trials, result.outcome) == (10, "done")
     gpu, cpu, dram = result.domains
     assert gpu.idle_power_w.value == pytest.approx(123.5)
-    assert (gpu.idle_power_w.method, gpu.idle_power_w.n) == ("student_t", 2)
+    assert (gpu.idle_power_w.method, gpu.idle_power_w.n, gpu.idle_power_w.processes) == ("student_t", 4, 2)
     assert result.metrics["energy_net_j"].value == pytest.approx(6000 - 1230, rel=1e-3)
     assert {cpu.kind, dram.kind} == {"modelled"}
     assert result.metrics["ttft_p99_s"].n == 40
@@ -162,9 +162,7 @@ def _older(data):
     data["findings"] = []
 
 
-@pytest.mark.parametrize(
-    ("since", "paths"), [(SCHEMA_VERSION - 1, ["metrics.duration_s.value"]), (SCHEMA_VERSION, [])]
-)
+@pytest.mark.parametrize(("since", "paths"), [(SCHEMA_VERSION - 1, ["metrics.duration_s.value"]), (SCHEMA_VERSION, [])])
 def test_a_rule_that_is_newer_than_the_result_is_no_difference(store, monkeypatch, since, paths):
     """Of a result that an older version computed, facts and values count, unless a metric has a new rule since."""
     edit(store.folder("exp-one") / "result.json", _older)

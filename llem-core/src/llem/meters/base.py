@@ -111,12 +111,15 @@ class ErrorBudget:
         repeat_j: scatter of the reading: within the window for one trial, between trials for a mean.
         sensor_j: calibration uncertainty that the sensor's maker states; None if the maker states none. It is the same
             for all windows on one GPU, so it does not affect comparisons on this GPU.
+        baseline_j: what idle power may be off by over the window. It is of the energy net of idle alone, and no part of
+            `bound_j`. None for a single reading, and without a baseline.
     """
 
     tick_j: float
     gap_j: float
     repeat_j: float
     sensor_j: float | None = None
+    baseline_j: float | None = None
 
     @property
     def bound_j(self) -> float:

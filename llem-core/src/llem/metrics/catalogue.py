@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from llem.errors import StoreError, nearest
-from llem.metrics.energies import net
 from llem.metrics.flow import requests_within
 from llem.metrics.hardware import hardware_metrics
+from llem.metrics.idle import nets
 from llem.metrics.latency import latency_metrics
 from llem.metrics.metric import Measured, Metric, Place
 from llem.metrics.quantity import Value
@@ -110,7 +110,7 @@ def _net(measured: Measured) -> list[Value]:
     chosen = measured.headline
     if chosen is None:
         return measured.gross
-    return [net(trial, measured.baselines, chosen.of(trial)) for trial in measured.trials]
+    return nets(measured.trials, measured.baselines, chosen.of)
 
 
 def _energy() -> Iterator[Metric]:
@@ -138,9 +138,9 @@ def _energy() -> Iterator[Metric]:
     )  # fmt: skip
     yield Metric(
         "energy_net_j", "J", "window energy, net of idle", "lower", "energy",
-        "Gross energy less the idle energy of the same engine process, with the model loaded, over the same time. It "
-        "may be negative; llem does not clamp it.",
-        each=_net, scoped=True, shown=("result",),
+        "Gross energy less the idle energy of the same engine process, with the model loaded, over the same time. Idle "
+        "power is the mean of the baselines before and after the trials. It may be negative; llem does not clamp it.",
+        each=_net, scoped=True, shown=("result",), since=4,
     )  # fmt: skip
     yield Metric(
         "power_w", "W", "power", "lower", "energy",

@@ -115,11 +115,17 @@ def test_a_gap_in_a_power_meter_is_a_warning(study):
 
 
 def test_interval_wide(study):
-    """An interval wider than the target is said with both figures."""
+    """An interval wider than the target is said with both figures, and the result may be published all the same.
+
+    To publish only narrow intervals is to choose the lucky ones: those cover 58 to 94 % where 95 % is stated.
+    """
     study.experiment["config"]["target_half_width"] = 0.001
-    evidence = study.found("interval_wide").evidence
-    assert 0.001 < evidence["relative_half_width"] < 0.01
-    assert evidence["target"] == 0.001
+    result = study.result()
+    found, energy = study.found("interval_wide"), result.metrics["energy_per_output_token_j"]
+    assert found.evidence["relative_half_width"] == pytest.approx((energy.high - energy.low) / 2 / energy.value)
+    assert 0.001 < found.evidence["relative_half_width"] < 0.01
+    assert found.evidence["target"] == 0.001
+    assert (found.severity, result.publishable) == ("info", True)
 
 
 @pytest.mark.parametrize(
