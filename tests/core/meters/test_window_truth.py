@@ -12,7 +12,8 @@ from llem.errors import MachineError
 from llem.meters.nvml import NvmlMeter
 from llem.meters.sampling import Sampling
 from llem.meters.trace import TraceRow, series
-from llem.meters.window import Ticks, energy_readings
+from llem.meters.ticks import Ticks
+from llem.meters.window import energy_readings
 from llem.testing.fakes import FakeClock, FakeGpu, FakeNvml, Load
 
 S = 1_000_000_000
@@ -201,7 +202,7 @@ def test_edge_bound_is_a_bound_for_any_power_in_range(watts: list[float], share:
     ticks = Ticks(times, (0.0,) * len(times), tuple(load.joules(t) for t in times), 0)
     t = share * times[-1]
 
-    assert abs(ticks.at(t) - load.joules(t)) <= ticks.edge_bound(t, 0.0, 700.0) + 1e-6
+    assert abs(ticks.at(t) - load.joules(t)) <= ticks.shape_bound(t, 0.0, 700.0) + 1e-6
 
 
 def record_thinned(gpu: FakeGpu, t0: float, length: float):
