@@ -102,11 +102,14 @@ class Ticks:
         return max(up, down) * (-x if x < 0 else x - d)
 
     def timing(self, t: float) -> float:
-        """Standard deviation in joules of `at(t)` for the times of the ticks, each anywhere within its span."""
+        """Standard deviation in joules of `at(t)` for the times of the ticks, each anywhere within its span.
+
+        Power at a tick is taken to be the greatest around it.
+        """
         i = self.interval(t)
         share = min(max((t - self.times[i]) / (self.times[i + 1] - self.times[i]), 0.0), 1.0)
         seconds = math.hypot(self.uncertain[i] * (1 - share), self.uncertain[i + 1] * share) / math.sqrt(3)
-        return abs(self.slope(i)) * seconds
+        return max(map(abs, self.around(t))) * seconds
 
 
 def edges_bound(ticks: Ticks, samples: Sequence[tuple[float, float]], t0: float, t1: float, domain: Domain) -> float:
