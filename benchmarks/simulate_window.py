@@ -218,7 +218,9 @@ def trial_of(index: int, found: dict[str, Any]) -> Trial:
     )  # fmt: skip
 
 
-def second_instrument(load: Watts, reads: float, runs: int, rng: np.random.Generator, trials: int = 5) -> dict[str, float]:
+def second_instrument(
+    load: Watts, reads: float, runs: int, rng: np.random.Generator, trials: int = 5
+) -> dict[str, float]:
     """What studies of five windows of 5 s say about a true counter, or one that reads so much of the truth.
 
     `before` is the share that the former rule would have made invalid: a ratio of the means more than 5 % from 1.
@@ -264,7 +266,10 @@ def main() -> None:
         found = summary([window(SENSORS[sensor], LOADS[load], length, rng) for _ in range(args.runs)])
         table.append({"sensor": sensor, "load": load, "window_s": length, **found})
         row = f"{found['bias']:+.3%} | {found['error_p95']:.3%} | {found['bound_median']:.3%}"
-        print(f"{sensor} | {load} | {length:g} s | {row} | {found['bound_over_p95']:.1f} | {found['covered']:.3f}", flush=True)
+        print(
+            f"{sensor} | {load} | {length:g} s | {row} | {found['bound_over_p95']:.1f} | {found['covered']:.3f}",
+            flush=True,
+        )
     if args.json:
         args.json.write_text(json.dumps({"runs": args.runs, "seed": args.seed, "table": table}, indent=1) + "\n")
 

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from llem.errors import MachineError
 from llem.meters.nvml import NvmlMeter
 from llem.meters.sampling import Sampling
-from llem.meters.trace import TraceRow, series
 from llem.meters.ticks import Ticks
+from llem.meters.trace import TraceRow, series
 from llem.meters.window import energy_readings
 from llem.testing.fakes import FakeClock, FakeGpu, FakeNvml, Load
 

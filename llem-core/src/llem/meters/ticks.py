@@ -152,9 +152,7 @@ def delayed(shift: Callable[[float], float], rest: Callable[[float], float], set
     return max(max(shift(lag) + rest(lag) for lag in lags), shift(reach) + GROWTH * growth + rest(reach))
 
 
-def _structure(
-    ticks: Ticks, samples: Sequence[tuple[float, float]], t0: float, t1: float, average_s: float
-) -> float:
+def _structure(ticks: Ticks, samples: Sequence[tuple[float, float]], t0: float, t1: float, average_s: float) -> float:
     """Standard deviation in joules of the error at an edge by what power does within a tick interval.
 
     A sensor that averages hides what is shorter than its average in the same way.

@@ -123,7 +123,8 @@ def test_interval_wide(study):
 
 
 @pytest.mark.parametrize(
-    ("integrated", "code"), [(595.0, None), (615.0, "meters_disagree"), (585.0, "meters_disagree"), (660.0, "meters_disagree")]
+    ("integrated", "code"),
+    [(595.0, None), (615.0, "meters_disagree"), (585.0, "meters_disagree"), (660.0, "meters_disagree")],
 )
 def test_cross_meter(make, integrated, code):
     """Under a steady load more than 2 % between the two instruments is a warning; the counter stays valid at 10 %."""
@@ -162,7 +163,11 @@ def test_an_aliasing_reading_says_nothing_about_the_counter(make, beat):
 
 def test_a_phase_met_throughout_one_trial_is_known_by_the_batches(make):
     """One trial whose samples stand still shows no scatter; periods of batches or steps say that they may alias."""
-    for batches, outputs, code in ((100, 20, "cross_unresolved"), (4, 64, "cross_unresolved"), (4, 512, "meters_disagree")):
+    for batches, outputs, code in (
+        (100, 20, "cross_unresolved"),
+        (4, 64, "cross_unresolved"),
+        (4, 512, "meters_disagree"),
+    ):
         study = Study(make, 0)
         study.add(0, 407.0, integrated=690.0, batches=batches, batch_size=8, outputs=outputs)
         assert study.found(code).evidence["ratio"] == pytest.approx(407 / 690, rel=1e-3)

@@ -117,7 +117,11 @@ def _meters(
         if known_to is not None and known_to <= DISAGREE:
             yield finding("meters_disagree", message, **where)
         else:
-            why = "load may repeat in step with its samples" if known_to is None else f"the ratio is known to ± {known_to:.2f}"
+            why = (
+                "load may repeat in step with its samples"
+                if known_to is None
+                else f"the ratio is known to ± {known_to:.2f}"
+            )
             yield finding("cross_unresolved", f"{message}, but that reading cannot resolve this load: {why}", **where)
 
 
