@@ -1,7 +1,8 @@
 """One window against a simulated sensor whose true energy is known: error, stated bound, and how often it covers.
 
-The sensor's ticks come every 100 ms, 3 % early or late; one read takes 1 to 3 ms; the sensor lags by 25 to 300 ms. Reads
-are as in a trial: every tick near the edges, every tenth within, and instantaneous power (25 of 100 ms) beside a counter.
+The sensor's ticks come every 100 ms, 3 % early or late; one read takes 1 to 3 ms; the sensor lags by 25 to 300 ms.
+Reads are as in a trial: every tick near the edges, every tenth within, and instantaneous power (25 of 100 ms) beside a
+counter.
 Lead-in and lead-out are those that llem takes for the sensor. Window lengths vary by 10 %, and phases are random, but
 for the loads of "whole periods", whose windows begin and end with a period as offline windows do with a batch. The
 energies come from `llem.meters.window`, as those of a trial do.
@@ -182,7 +183,8 @@ def window(sensor: Sensor, load: Watts, length: float, rng: np.random.Generator)
     rows = rows_of(sensor, truth, rng, begin - 0.2, t0, t1, t1 + lead)
     span = round(t0 * S), round(t1 * S)
     [found] = energy_readings(rows, [("simulated", sensor.domain())], *span)
-    assert found.energy_j is not None and found.budget is not None
+    assert found.energy_j is not None
+    assert found.budget is not None
     true = float(truth.joules(t1) - truth.joules(t0))
     return {
         "error": found.energy_j / true - 1,

@@ -8,8 +8,8 @@ calibration is common to both and not at stake here.
     python benchmarks/windows.py OUT_DIR [--seconds 60] [--warm 30] [--seed 1]
     python benchmarks/windows.py OUT_DIR --again [--trace windows-trace.csv.gz]
 
-Writes windows.csv (one row per window) and windows.json (the summary), and prints the summary. `--again` needs no GPU: it
-computes both anew from the trace, and from the windows and bare reads of windows.csv.
+Writes windows.csv (one row per window) and windows.json (the summary), and prints the summary. `--again` needs no GPU:
+it computes both anew from the trace, and from the windows and bare reads of windows.csv.
 """
 
 from __future__ import annotations

@@ -5,8 +5,8 @@ interpolation between the ticks around them. Four things may then be wrong, and 
 
     shape      what power did between the two ticks around an edge, given the least and greatest mean power between
                neighbouring ticks near that edge
-    structure  what power did within one tick interval and no mean over one shows. The instantaneous reading, where there
-               is one, departs from the means by as much
+    structure  what power did within one tick interval and no mean over one shows. The instantaneous reading, where
+               there is one, departs from the means by as much
     timing     a tick happened somewhere within the span of two reads
     delay      a reading that lags by d shows at t + d what was true at t. It cancels when power after the window's end
                is what it was after its beginning
@@ -35,8 +35,8 @@ GROWTH = 0.75
 #: Standard deviation of an edge's error by a square wave, in units of (half swing, period). Energy departs from a
 #: straight line by a triangle of height 1/4, 1 / (4 sqrt 3) in the root mean square, at the edge as at its ticks.
 SQUARE = math.sqrt(2) / (4 * math.sqrt(3))
-#: Share of a wave's half swing that instantaneous readings show, if its period is that of the ticks. They are means over
-#: 25 ms, and may come at nearly the same phase throughout (set by `benchmarks/simulate_window.py`).
+#: Share of a wave's half swing that instantaneous readings show, if its period is that of the ticks. They are means
+#: over 25 ms, and may come at nearly the same phase throughout (set by `benchmarks/simulate_window.py`).
 SHOWN = 0.6
 
 

@@ -4,8 +4,8 @@ What may be wrong with the joules of one window is bounded from what was seen:
 
     tick     the two edges, which lie between updates of the reading: see `llem.meters.ticks`
     gap      updates that did not come (integrated power only: a counter loses nothing in a gap)
-    repeat   sampling: 95 % half-width of the mean of the updates, times the duration, for a sensor that looks at samples
-             of power only. A counter that integrates without pause has no such error
+    repeat   sampling: 95 % half-width of the mean of the updates, times the duration, for a sensor that looks at
+             samples of power only. A counter that integrates without pause has no such error
     sensor   the sensor's stated calibration uncertainty
 """
 

@@ -150,7 +150,7 @@ def aliased(make, study, index, phase, beat):
 
 @pytest.mark.parametrize("beat", [0.0, 0.004, 0.37])
 def test_an_aliasing_reading_says_nothing_about_the_counter(make, beat):
-    """Samples that meet one phase throughout a trial, or wander slowly or fast: the difference is told as unresolved."""
+    """Samples that meet one phase throughout a trial, or wander slowly or fast: the difference is unresolved."""
     study = Study(make, 0)
     for i in range(5):
         aliased(make, study, i, random.Random(i).random(), beat)

@@ -22,8 +22,8 @@ __all__ = ["check_all", "merge"]
 
 #: Between two instruments. A reading resolves a load where their ratio is known to as much.
 DISAGREE = 0.02
-#: Where the sensor takes one sample of 25 ms in each 0.1 s, load that repeats at these periods may meet the same phase in
-#: each of them (seconds; square waves on an H200, docs/explanation/measurement.md).
+#: Where the sensor takes one sample of 25 ms in each 0.1 s, load that repeats at these periods may meet the same phase
+#: in each of them (seconds; square waves on an H200, docs/explanation/measurement.md).
 ALIASING_S = (0.025, 0.8)
 #: Pauses of random length come before each trial: from so many on, a phase that is met throughout a trial shows.
 SHIFTED_TRIALS = 3
@@ -117,12 +117,8 @@ def _meters(
         if known_to is not None and known_to <= DISAGREE:
             yield finding("meters_disagree", message, **where)
         else:
-            why = (
-                "load may repeat in step with its samples"
-                if known_to is None
-                else f"the ratio is known to ± {known_to:.2f}"
-            )
-            yield finding("cross_unresolved", f"{message}, but that reading cannot resolve this load: {why}", **where)
+            told = "is not known to resolve this load" if known_to is None else f"gives it to ± {known_to:.2f} only"
+            yield finding("cross_unresolved", f"{message}, but that reading {told}", **where)
 
 
 def _resolved_to(
@@ -131,8 +127,8 @@ def _resolved_to(
     """To how much the ratio of counter and instantaneous power is known: a 95 % half-width.
 
     It is the wider one of the half-widths over parts of the windows and over trials. A reading that resolves the load
-    gives one ratio in all of them; one that aliases gives ratios that scatter. None where no scatter would show: too few
-    parts, or few trials of a load that repeats as often as a reading may alias.
+    gives one ratio in all of them; one that aliases gives ratios that scatter. None where no scatter would show: too
+    few parts, or few trials of a load that repeats as often as a reading may alias.
     """
     parts, wholes = [], []
     for trial in trials:
