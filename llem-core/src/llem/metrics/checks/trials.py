@@ -117,7 +117,7 @@ def _meters(
         if known_to is not None and known_to <= DISAGREE:
             yield finding("meters_disagree", message, **where)
         else:
-            told = "is not known to resolve this load" if known_to is None else f"gives it to ± {known_to:.2f} only"
+            told = "is not known to resolve this load" if known_to is None else f"gives it to ± {known_to:.2f}"
             yield finding("cross_unresolved", f"{message}, but that reading {told}", **where)
 
 
@@ -143,7 +143,7 @@ def _resolved_to(
 
 
 def _may_alias(trial: Trial) -> bool:
-    """Whether the trial's batches, or the steps that make one token of each request, repeat at a period that aliases."""
+    """Whether the batches, or the steps that make one token of each request, repeat at a period that aliases."""
     if trial.serving is not None or not trial.batch_s or not trial.requests:
         return False
     batch = statistics.median(trial.batch_s)
