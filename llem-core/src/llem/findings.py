@@ -50,12 +50,21 @@ FINDINGS: Mapping[str, FindingKind] = {
     ),
     "meters_disagree": FindingKind(
         "warning",
-        "The energy counter and the integrated instantaneous power differ by more than 2 %.",
-        "Lengthen the window, and look at the power trace.",
+        "The energy counter and the integrated instantaneous power differ by more than 2 %, on a load that the "
+        "instantaneous reading resolves. The counter stays the result.",
+        "Lengthen the window, and look at the power trace. If the two differ by 5 % or more on steady loads too, check "
+        "the driver.",
+    ),
+    "cross_unresolved": FindingKind(
+        "info",
+        "The energy counter and the integrated instantaneous power differ by more than 2 %, but the instantaneous "
+        "reading cannot resolve this load: it samples 25 of each 100 ms and aliases. So the difference says nothing "
+        "about the counter. `known_to` is the 95 % half-width of the ratio, `null` if its scatter cannot show.",
+        "Nothing to do. For a check of the counter, measure a steady load.",
     ),
     "energy_suspect": FindingKind(
         "error",
-        "The energy counter and the integrated instantaneous power differ by more than 5 %.",
+        "The energy cannot be right: it says more power than the board's limit.",
         "Do not use this energy. Check the driver, MIG and other users of the GPU.",
     ),
     "utilisation_model": FindingKind(
