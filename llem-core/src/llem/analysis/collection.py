@@ -11,6 +11,7 @@ from llem.analysis.effects import Effect, PairEffect, Sample, axis_effects, find
 from llem.analysis.frame import columns, pandas_frame, polars_frame
 from llem.analysis.overview import Overview, basis_of, overview_of, overviews
 from llem.analysis.pareto import Candidate, non_dominated
+from llem.analysis.reference import ReferenceRuns, reference_of
 from llem.errors import StoreError
 from llem.metrics.catalogue import lower_is_better, shown
 from llem.metrics.metric import Measured
@@ -88,6 +89,10 @@ class Results(Mapping[str, Result]):
     def to_pandas(self, *, everything: bool = False) -> Any:
         """The same as a `pandas.DataFrame`."""
         return pandas_frame(self.columns(everything=everything))
+
+    def reference(self) -> ReferenceRuns | None:
+        """How much the engine processes of the study's reference differ, and whether they drift; None without one."""
+        return reference_of(self._store)
 
     def compare(self, a: str, b: str, metrics: Sequence[str] | None = None) -> list[Comparison]:
         """Experiment `b` over `a` from their trials, metric by metric; the beginning of an id is enough.
