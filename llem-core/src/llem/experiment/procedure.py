@@ -215,7 +215,8 @@ def _trial_event(trial: Trial) -> TrialEnded:
         id=trial.experiment_id, trial=trial.index, t0_ns=trial.t0_ns, t1_ns=trial.t1_ns, duration_s=trial.duration_s,
         output_tokens_per_s=trial.output_tokens / trial.duration_s,
         energy_per_output_token_j=energy[0] if energy else None,
-        energy_scope=chosen.scope if energy and chosen else None, energy_kind=chosen.kind if energy and chosen else None,
+        energy_scope=chosen.scope if energy and chosen else None,
+        energy_kind=chosen.kind if energy and chosen else None,
     )  # fmt: skip
 
 
