@@ -162,7 +162,9 @@ def _older(data):
     data["findings"] = []
 
 
-@pytest.mark.parametrize(("since", "paths"), [(SCHEMA_VERSION - 1, ["metrics.duration_s.value"]), (SCHEMA_VERSION, [])])
+@pytest.mark.parametrize(
+    ("since", "paths"), [(SCHEMA_VERSION - 1, ["metrics.duration_s.value"]), (SCHEMA_VERSION, [])]
+)
 def test_a_rule_that_is_newer_than_the_result_is_no_difference(store, monkeypatch, since, paths):
     """Of a result that an older version computed, facts and values count, unless a metric has a new rule since."""
     edit(store.folder("exp-one") / "result.json", _older)
