@@ -26,8 +26,8 @@ def _basis(quantity: Quantity) -> str:
     words = [word for word in (quantity.scope, quantity.kind) if word]
     method = {
         "student_t": f"n = {quantity.n}",
-        "bootstrap": f"{quantity.n} batches",
-        "block_bootstrap": f"{quantity.n} runs of requests",
+        "batch_means": f"{quantity.n} runs of requests",
+        "observed": f"{quantity.n} values, too few for an interval",
         "instrument": "n = 1, instrument's bound",
         "single_trial": "n = 1",
         "exact": "exact",

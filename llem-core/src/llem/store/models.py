@@ -190,10 +190,11 @@ class Quantity:
         processes: number of engine processes that the values are from; 0 where that does not matter.
         covers: what the interval covers: "within one process" (how further trials of the same engine process would
             come out), "over processes" (also how other engine processes would), "one window" (what the instrument may
-            be off by), "items" (another draw of a task's items), or "" without an interval.
-        method: "student_t" over trials, "bootstrap" over batches, "block_bootstrap" over runs of consecutive requests,
-            "instrument" (the error bound of one window), "items" (standard error over a task's items), "single_trial",
-            or "exact".
+            be off by, or how the parts of that window scatter), "items" (another draw of a task's items), or ""
+            without an interval.
+        method: "student_t" over trials (with several engine processes, over their means), "batch_means" over runs of
+            consecutive requests, "instrument" (the error bound of one window), "items" (standard error over a task's
+            items), "observed" (over n values of requests, without an interval), "single_trial", or "exact".
         reason: code of the reason why the value is None.
         scope, kind: of an energy: what it covers, and whether it is "measured" or "modelled".
     """
