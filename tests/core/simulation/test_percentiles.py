@@ -10,6 +10,8 @@ import pytest
 from llem.metrics.percentiles import family
 
 STUDIES = 400
+#: Standard deviation of batches whose mean is 1.
+CV = 0.02
 QUANTILES = (0.5, 0.9, 0.95, 0.99)
 NORMAL = dict(zip((None, *QUANTILES), (0.0, 0.0, 1.2815516, 1.6448536, 2.3263479), strict=True))
 
@@ -28,12 +30,12 @@ def coverage(
     hits: dict[float | None, list[bool]] = {key: [] for key in NORMAL}
     for _ in range(STUDIES):
         effects = between * random.normal(size=max(groups) + 1)
-        trials = [1 + cv * (effects[group] + random.normal(size=(batches, 1))) for group in groups]
+        trials = [1 + CV * (effects[group] + random.normal(size=(batches, 1))) for group in groups]
         found = family(trials, "", partial="", quantiles=QUANTILES, processes=processes)
         for key, z in NORMAL.items():
             one = found[key]
             if one.low is not None:
-                hits[key].append(one.low <= 1 + cv * z <= one.high)
+                hits[key].append(one.low <= 1 + CV * z <= one.high)
     assert all(len(told) in (0, STUDIES) for told in hits.values())
     return {key: sum(told) / STUDIES if told else None for key, told in hits.items()}
 
