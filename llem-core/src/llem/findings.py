@@ -258,7 +258,7 @@ REASONS: Mapping[str, str] = {
     "offline_load": "The load is offline: it sends batches one after another, and no request arrives by itself.",
     "closed_load": "The load is closed: a client sends when its last request has ended, so there is no schedule.",
     "no_completions": "No request ended, or no token came, within the window.",
-    "too_few_values": "A trial has too few batches for this percentile: a p50 needs 2, a p90 10, a p95 20, a p99 100.",
+    "too_few_values": "A window has too few batches for this percentile (p50: 2, p90: 10, p95: 20, p99: 100).",
     "none_good": "No request kept every limit of the service level objective.",
 }
 

@@ -65,7 +65,7 @@ def of_trial(blocks: Blocks, quantiles: Sequence[float], reason: str, *, serving
     if not filled:
         return {key: Value(None, reason=reason) for key in (None, *quantiles)}
     ordered = _ordered(blocks)
-    found: dict[float | None, Value] = {None: Value(_mean_of(blocks))}
+    found: dict[float | None, Value] = {None: Value(mean(ordered.tolist()))}
     for q in quantiles:
         observations = len(ordered) if serving else filled
         if serving or supports(observations, q):
@@ -148,8 +148,4 @@ def _ordered(groups: Sequence[Sequence[float]]) -> Any:
     """All values, ascending, as an array: gaps between tokens come in millions."""
     import numpy as np
 
-    return np.sort(np.concatenate([np.asarray(group, dtype=np.float64) for group in groups]))
-
-
-def _mean_of(blocks: Blocks) -> float:
-    return mean([float(value) for block in blocks for value in block])
+    return np.sort(np.concatenate(groups, dtype=np.float64))
