@@ -7,6 +7,7 @@ from typing import Any
 
 from llem.findings import Finding, finding
 from llem.meters.trace import TraceRow
+from llem.metrics.checks.between import drift_between
 from llem.metrics.checks.drift import steady_state
 from llem.metrics.checks.host_bound import host_bound, power_limit
 from llem.metrics.checks.serving import serving_checks
@@ -40,7 +41,8 @@ def check_all(
     found += _design(setup, trials)
     found += _absent_energy(trials)
     found += _meters(trials, baselines)
-    found += steady_state(trials, flows, traces)
+    found += steady_state(measured, traces)
+    found += drift_between(measured)
     found += _idle(trials, baselines)
     if setup.device == "cuda":
         found += host_bound(setup, trials, measured.works, flows)

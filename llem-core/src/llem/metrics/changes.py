@@ -1,0 +1,297 @@
+"""Where a series changes its level: a line, a bend, a step or a bump, sought in windows whose values may be correlated.
+
+The model of a window is x_t = level + shape + noise, where the noise is an autoregression of order one, equal in all
+windows but independent from one to the next. Its coefficient comes from the differences between pairs of windows, in
+which a shape that recurs cancels; the median over pairs is deaf to one window that differs. What remains after
+y_t = x_t - rho x_(t-1) is fitted by every shape in turn (a level that differs in an interval of a tenth of the window
+at least, or a bend |t - c|, whose ends are straight lines), and the statistic is
+
+    (n - 3) log(S0 / S1), the greatest over all shapes, S the sum of squares without and with the shape
+
+(Levin and Kline 1985 for the interval at unknown places). Its null distribution was simulated
+(`benchmarks/simulate_drift.py --calibrate`): from a p-value of 0.05 on, log p falls as a straight line.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from functools import lru_cache
+from itertools import combinations, pairwise
+from typing import Any, Literal
+
+import attrs
+
+from llem.metrics.statistics import mean
+
+__all__ = ["LEAST", "MOST", "Change", "cells", "changes", "levels", "residuals"]
+
+#: Values of a window that are sought through: below, no shape can be told from noise; above, values are averaged.
+LEAST, MOST = 12, 100
+#: Windows from which on their differences tell the correlation. With fewer it is that of what a shape leaves over.
+WINDOWS = 3
+#: The shortest interval is this share of a window, so that one value that lies far off is no bump.
+SHORTEST = 0.1
+_Tails = tuple[tuple[float, float], tuple[float, float], tuple[float, float]]
+_ALONE, _AMONG, _MEAN = range(3)
+HIGHEST_RHO, LOWEST_RHO = 0.95, -0.5
+#: Values n, and (a, b) of p = exp(a - b statistic), as simulated with a correlation of 0.6, the worst that is meant: of
+#: a window among fewer than `WINDOWS`, of one among these or more, and of their mean. With less correlation, p-values
+#: come out too great.
+TAILS: tuple[tuple[int, _Tails], ...] = (
+    (12, ((4.2, 0.37), (0.8, 0.4), (0.25, 0.31))),
+    (20, ((2.5, 0.239), (1.55, 0.4), (1.1, 0.31))),
+    (40, ((1.4, 0.186), (2.0, 0.4), (1.6, 0.31))),
+    (100, ((0.95, 0.205), (2.05, 0.4), (1.75, 0.31))),
+)
+
+
+@attrs.frozen
+class Change:
+    """The shape that fits a series best.
+
+    Attributes:
+        shape: "line", "bend" (down and up again, or up and down), "step" or "bump".
+        begin, end: where it lies, as shares of the series: a step's place twice, a bend's vertex twice.
+        share: the change over the mean of the series: a line's from beginning to end, a bend's from its vertex to the
+            farther end, a step's from before to after, a bump's from outside to inside.
+        p_value: of no change at all.
+    """
+
+    shape: Literal["line", "bend", "step", "bump"]
+    begin: float
+    end: float
+    share: float
+    p_value: float
+
+
+def cells(values: Sequence[float], count: int) -> list[float]:
+    """Means of `count` runs of consecutive values, of nearly equal length. Raises ValueError for too few values."""
+    n = len(values)
+    if count > n:
+        raise ValueError(f"{n} values do not fill {count} cells")
+    if count == n:
+        return list(values)
+    return [mean(values[i * n // count : (i + 1) * n // count]) for i in range(count)]
+
+
+def residuals(values: Sequence[float], columns: Sequence[Sequence[float]]) -> list[float]:
+    """The values less what a linear combination of the columns explains (least squares), their mean kept.
+
+    Columns that do not vary, or that others make up, are left out.
+    """
+    return _without([values], _basis([columns]))[0]
+
+
+def levels(
+    groups: Sequence[Sequence[float]], columns: Sequence[Sequence[Sequence[float]]]
+) -> tuple[list[float], list[list[float]]]:
+    """The mean of each group where every column has its mean over all groups; and how sure that is.
+
+    What a column does to a value is taken from differences within the groups alone, so that differences between them
+    stand. What remains unsure of it moves the groups together: the second part has a vector with the standard error of
+    each group's mean for each of the (independent) directions of the columns. `columns`: of each group, each as long
+    as the group. Raises ValueError for empty groups, or for too few values to tell.
+    """
+    basis = _basis(columns)
+    _, within = _centred(groups)
+    for unit in basis:
+        _, within = _less(within, within, unit)
+    free = len(within) - len(groups) - len(basis)
+    if free < 1:
+        raise ValueError(f"{len(within)} values do not tell what {len(basis)} columns do")
+    error, sides = math.sqrt(_product(within, within) / free), [0]
+    for group in groups:
+        sides.append(sides[-1] + len(group))
+    unsure = [[error * mean(unit[0][a:b].tolist()) for a, b in pairwise(sides)] for unit in basis]
+    return [mean(group) for group in _without(groups, basis)], unsure
+
+
+#: Rows of all groups together, less the mean of all and less the mean of the own group; the second has length 1.
+_Unit = tuple[Any, Any]
+
+
+def _basis(columns: Sequence[Sequence[Sequence[float]]]) -> list[_Unit]:
+    """Orthonormal vectors that span what the columns vary by within groups (Gram and Schmidt)."""
+    basis: list[_Unit] = []
+    for column in zip(*columns, strict=True):
+        whole, within = _centred(column)
+        size = math.fsum(one * one for group in column for one in group)
+        for unit in basis:
+            whole, within = _less(whole, within, unit)
+        length = _product(within, within)
+        if length > 1e-12 * size:
+            basis.append((whole / math.sqrt(length), within / math.sqrt(length)))
+    return basis
+
+
+def _without(groups: Sequence[Sequence[float]], basis: Sequence[_Unit]) -> list[list[float]]:
+    """Groups of values less what the basis explains of differences within groups; the mean of all is kept."""
+    whole, within = _centred(groups)
+    for unit in basis:
+        whole, within = _less(whole, within, unit)
+    centre, found = mean([one for group in groups for one in group]), iter(whole.tolist())
+    return [[next(found) + centre for _ in group] for group in groups]
+
+
+def _centred(groups: Sequence[Sequence[float]]) -> tuple[Any, Any]:
+    """All values in a row, less the mean of all; and less the mean of their group."""
+    import numpy as np
+
+    values = [one for group in groups for one in group]
+    centre, middles = mean(values), [mean(group) for group in groups]
+    within = [one - middle for group, middle in zip(groups, middles, strict=True) for one in group]
+    return np.array(values) - centre, np.array(within)
+
+
+def _less(whole: Any, within: Any, unit: _Unit) -> tuple[Any, Any]:
+    """Both rows of a vector less as much of those of a unit as makes the second rows orthogonal."""
+    along = _product(within, unit[1])
+    return whole - along * unit[0], within - along * unit[1]
+
+
+def _product(one: Any, other: Any) -> float:
+    return math.fsum((one * other).tolist())
+
+
+def changes(
+    windows: Sequence[Sequence[float]], columns: Sequence[Sequence[Sequence[float]]] | None = None
+) -> tuple[Change | None, list[Change]]:
+    """What changes in the mean of the windows, and in each window.
+
+    A shape that recurs in every window stands out in their mean, where noise is less. None for fewer windows than
+    `WINDOWS`. All windows have one number of values, `LEAST` to `MOST`.
+
+    Args:
+        columns: of each window, what is known to move its values; their effect is taken out of each window first.
+    """
+    bases = [_basis([of]) for of in columns] if columns is not None else [[] for _ in windows]
+    left = [_without([window], basis)[0] for window, basis in zip(windows, bases, strict=True)]
+    pooled = len(left) >= WINDOWS
+    if pooled:
+        around = [[b - a for a, b in zip(one, other, strict=True)] for one, other in combinations(left, 2)]
+    else:
+        around = [residuals(one, [_best(one, 0.0).column(len(one))]) for one in left]
+    rho = _correlation(around)
+    found = []
+    for window, basis in zip(left, bases, strict=True):
+        fit = _best(window, rho)
+        found.append(_change(fit, _slope(fit, window, basis), mean(window), len(window), _AMONG if pooled else _ALONE))
+    if not pooled:
+        return None, found
+    profile = [mean(at) for at in zip(*left, strict=True)]
+    fit = _best(profile, rho)
+    slope = mean([_slope(fit, window, basis) for window, basis in zip(left, bases, strict=True)])
+    return _change(fit, slope, mean(profile), len(profile), _MEAN), found
+
+
+def _correlation(series: Sequence[Sequence[float]]) -> float:
+    """Median correlation of neighbours, less the bias -(1 + 3 rho) / n of one series (Kendall 1954)."""
+    found = []
+    for values in series:
+        n, centre = len(values), mean(values)
+        rest = [value - centre for value in values]
+        whole = math.fsum(one * one for one in rest)
+        if whole > 0:
+            raw = math.fsum(a * b for a, b in pairwise(rest)) / whole
+            found.append((n * raw + 1) / (n - 3))
+    if not found:
+        return 0.0
+    found.sort()
+    middle = (found[(len(found) - 1) // 2] + found[len(found) // 2]) / 2
+    return min(HIGHEST_RHO, max(LOWEST_RHO, middle))
+
+
+@attrs.frozen
+class _Fit:
+    """The best shape: an interval of cells [begin, end), or a vertex where both are the same; and its statistic."""
+
+    begin: int
+    end: int
+    statistic: float
+
+    def column(self, n: int) -> list[float]:
+        """The shape itself, one value per cell."""
+        if self.begin == self.end:
+            return [float(abs(t - self.begin)) for t in range(n)]
+        return [float(self.begin <= t < self.end) for t in range(n)]
+
+
+def _slope(fit: _Fit, values: Sequence[float], basis: Sequence[_Unit]) -> float:
+    """Least-squares coefficient of the shape beside the basis; 0 where that makes it up."""
+    [shape] = _without([fit.column(len(values))], basis)
+    middle = mean(shape)
+    spread = math.fsum((one - middle) ** 2 for one in shape)
+    if spread <= 1e-9 * len(shape):
+        return 0.0
+    return math.fsum((one - middle) * value for one, value in zip(shape, values, strict=True)) / spread
+
+
+def _change(fit: _Fit, slope: float, centre: float, n: int, tail: int) -> Change:
+    size = slope / abs(centre) if centre else 0.0
+    a, b = _tail(n, tail)
+    p_value = min(1.0, math.exp(a - b * fit.statistic))
+    at, edge = fit.begin, n * SHORTEST
+    if fit.begin == fit.end:
+        if edge <= at < n - edge:
+            return Change("bend", at / n, at / n, size * max(at, n - 1 - at), p_value)
+        return Change("line", 0.0, 1.0, size * n * (1 if at < edge else -1), p_value)
+    if fit.begin == 0:
+        return Change("step", fit.end / n, fit.end / n, -size, p_value)
+    if fit.end == n:
+        return Change("step", at / n, at / n, size, p_value)
+    return Change("bump", at / n, fit.end / n, size, p_value)
+
+
+def _best(values: Sequence[float], rho: float) -> _Fit:
+    """The shape with the greatest statistic.
+
+    Sums are exact or run in one order, so that every machine finds the same bits.
+    """
+    import numpy as np
+
+    n = len(values) - 1
+    filtered = [b - rho * a for a, b in pairwise(values)]
+    centre = mean(filtered)
+    rest = np.array([one - centre for one in filtered])
+    whole = math.fsum(rest * rest)
+    if whole <= n * (1e-12 * max(map(abs, values))) ** 2:  # rounding
+        return _Fit(0, 0, 0.0)
+    begins, ends, spread, bends = _shapes(n)
+    sums = np.concatenate(([0.0], np.cumsum(rest)))
+    moments = np.concatenate(([0.0], np.cumsum(np.arange(n) * rest)))
+    along = (moments[-1] - 2 * moments[:-1]) - np.arange(n) * (sums[-1] - 2 * sums[:-1])
+    intervals, vertices = (sums[ends] - sums[begins]) ** 2 / spread, along**2 / bends
+    i, c = int(np.argmax(intervals)), int(np.argmax(vertices))
+    explained = max(float(intervals[i]), float(vertices[c]))
+    statistic = (n - 2) * math.log(whole / max(whole - explained, 1e-12 * whole))
+    if vertices[c] >= intervals[i]:
+        return _Fit(c + 1 if c else 0, c + 1 if c else 0, statistic)
+    begin = int(begins[i])
+    return _Fit(begin + 1 if begin else 0, int(ends[i]) + 1, statistic)
+
+
+@lru_cache(maxsize=64)
+def _shapes(n: int) -> tuple[Any, Any, Any, Any]:
+    """Of n filtered values: begin and end of every interval, its spread about its mean, and that of every bend."""
+    import numpy as np
+
+    least = max(4, math.ceil(n * SHORTEST))
+    begins, ends = np.triu_indices(n + 1, least)
+    kept = n - (ends - begins) >= least
+    begins, ends = begins[kept], ends[kept]
+    length = (ends - begins).astype(float)
+    before = np.arange(n, dtype=float)
+    after = n - 1 - before
+    first = (before * (before + 1) + after * (after + 1)) / 2
+    second = (before * (before + 1) * (2 * before + 1) + after * (after + 1) * (2 * after + 1)) / 6
+    return begins, ends, length - length**2 / n, second - first**2 / n
+
+
+def _tail(n: int, tail: int) -> tuple[float, float]:
+    """(a, b) of p = exp(a - b statistic) for n values, between two simulated numbers by their logarithm."""
+    low = max((row for row in TAILS if row[0] <= n), default=TAILS[0])
+    high = min((row for row in TAILS if row[0] >= n), default=TAILS[-1])
+    share = 0.0 if low[0] == high[0] else math.log(n / low[0]) / math.log(high[0] / low[0])
+    first, last = (row[1][tail] for row in (low, high))
+    return first[0] + share * (last[0] - first[0]), first[1] + share * (last[1] - first[1])
