@@ -32,17 +32,19 @@ LEAST, MOST = 12, 100
 WINDOWS = 3
 #: The shortest interval is this share of a window, so that one value that lies far off is no bump.
 SHORTEST = 0.1
-_Tails = tuple[tuple[float, float], tuple[float, float], tuple[float, float]]
-_ALONE, _AMONG, _MEAN = range(3)
+#: A bend's vertex is this share of a window from either end: nearer, it is hard to tell from a line.
+NEAREST = 0.25
+_Tails = tuple[tuple[float, float], tuple[float, float], tuple[float, float], tuple[float, float]]
+_ALONE, _AMONG, _MEAN_OF_THREE, _MEAN_OF_FIVE = range(4)
 HIGHEST_RHO, LOWEST_RHO = 0.95, -0.5
-#: Values n, and (a, b) of p = exp(a - b statistic), as simulated with a correlation of 0.6, the worst that is meant: of
-#: a window among fewer than `WINDOWS`, of one among these or more, and of their mean. With less correlation, p-values
-#: come out too great.
+#: Values n, and (a, b) of p = exp(a - b statistic), as simulated with a correlation of 0.6, the greatest that is meant:
+#: of a window among fewer than `WINDOWS`, of one among these or more, of the mean of these or more, of that of five or
+#: more. With less correlation p-values come out too great.
 TAILS: tuple[tuple[int, _Tails], ...] = (
-    (12, ((4.2, 0.37), (0.8, 0.4), (0.25, 0.31))),
-    (20, ((2.5, 0.239), (1.55, 0.4), (1.1, 0.31))),
-    (40, ((1.4, 0.186), (2.0, 0.4), (1.6, 0.31))),
-    (100, ((0.95, 0.205), (2.05, 0.4), (1.75, 0.31))),
+    (12, ((4.85, 0.37), (1.05, 0.4), (0.6, 0.33), (0.6, 0.36))),
+    (20, ((2.5, 0.239), (2.1, 0.45), (1.2, 0.345), (1.0, 0.37))),
+    (40, ((1.4, 0.186), (3.5, 0.45), (1.8, 0.33), (2.0, 0.37))),
+    (100, ((1.6, 0.22), (4.55, 0.45), (3.0, 0.34), (2.8, 0.37))),
 )
 
 
@@ -182,7 +184,7 @@ def changes(
     profile = [mean(at) for at in zip(*left, strict=True)]
     fit = _best(profile, rho)
     slope = mean([_slope(fit, window, basis) for window, basis in zip(left, bases, strict=True)])
-    return _change(fit, slope, mean(profile), len(profile), _MEAN), found
+    return _change(fit, slope, mean(profile), len(profile), _MEAN_OF_FIVE if len(left) >= 5 else _MEAN_OF_THREE), found
 
 
 def _correlation(series: Sequence[Sequence[float]]) -> float:
@@ -231,12 +233,12 @@ def _change(fit: _Fit, slope: float, centre: float, n: int, tail: int) -> Change
     size = slope / abs(centre) if centre else 0.0
     a, b = _tail(n, tail)
     p_value = min(1.0, math.exp(a - b * fit.statistic))
-    at, edge = fit.begin, n * SHORTEST
+    at = fit.begin
     if fit.begin == fit.end:
-        if edge <= at < n - edge:
+        if at > 0:
             return Change("bend", at / n, at / n, size * max(at, n - 1 - at), p_value)
-        return Change("line", 0.0, 1.0, size * n * (1 if at < edge else -1), p_value)
-    if fit.begin == 0:
+        return Change("line", 0.0, 1.0, size * n, p_value)
+    if at == 0:
         return Change("step", fit.end / n, fit.end / n, -size, p_value)
     if fit.end == n:
         return Change("step", at / n, at / n, size, p_value)
@@ -250,42 +252,70 @@ def _best(values: Sequence[float], rho: float) -> _Fit:
     """
     import numpy as np
 
-    n = len(values) - 1
+    n = len(values)
     filtered = [b - rho * a for a, b in pairwise(values)]
     centre = mean(filtered)
     rest = np.array([one - centre for one in filtered])
-    whole = math.fsum(rest * rest)
+    whole = _product(rest, rest)
     if whole <= n * (1e-12 * max(map(abs, values))) ** 2:  # rounding
         return _Fit(0, 0, 0.0)
-    begins, ends, spread, bends = _shapes(n)
+    begins, ends = _intervals(n)
     sums = np.concatenate(([0.0], np.cumsum(rest)))
-    moments = np.concatenate(([0.0], np.cumsum(np.arange(n) * rest)))
-    along = (moments[-1] - 2 * moments[:-1]) - np.arange(n) * (sums[-1] - 2 * sums[:-1])
-    intervals, vertices = (sums[ends] - sums[begins]) ** 2 / spread, along**2 / bends
+    intervals = _explained_by_intervals(rest, sums, begins, ends, rho)
+    vertices = _explained_by_bends(rest, sums)
     i, c = int(np.argmax(intervals)), int(np.argmax(vertices))
     explained = max(float(intervals[i]), float(vertices[c]))
-    statistic = (n - 2) * math.log(whole / max(whole - explained, 1e-12 * whole))
+    statistic = (n - 3) * math.log(whole / max(whole - explained, 1e-12 * whole))
     if vertices[c] >= intervals[i]:
         return _Fit(c + 1 if c else 0, c + 1 if c else 0, statistic)
-    begin = int(begins[i])
-    return _Fit(begin + 1 if begin else 0, int(ends[i]) + 1, statistic)
+    return _Fit(int(begins[i]), int(ends[i]), statistic)
 
 
 @lru_cache(maxsize=64)
-def _shapes(n: int) -> tuple[Any, Any, Any, Any]:
-    """Of n filtered values: begin and end of every interval, its spread about its mean, and that of every bend."""
+def _intervals(n: int) -> tuple[Any, Any]:
+    """Begin and end of every interval of n cells that is long enough, as is what it leaves on either side, if any."""
     import numpy as np
 
     least = max(4, math.ceil(n * SHORTEST))
     begins, ends = np.triu_indices(n + 1, least)
-    kept = n - (ends - begins) >= least
-    begins, ends = begins[kept], ends[kept]
-    length = (ends - begins).astype(float)
+    kept = ((begins == 0) | (begins >= least)) & ((ends == n) | (n - ends >= least)) & (ends - begins < n)
+    return begins[kept], ends[kept]
+
+
+def _explained_by_intervals(rest: Any, sums: Any, begins: Any, ends: Any, rho: float) -> Any:
+    """Sum of squares that each interval explains of the filtered values `rest`, whose running sums are `sums`.
+
+    Filtered, a level of 1 in [b, e) is 1 where it begins (unless that is the window's begin), then 1 - rho, and -rho
+    after its end.
+    """
+    import numpy as np
+
+    n = len(rest)
+    entered, left = begins > 0, ends <= n
+    inside, kept = ends - 1.0 - begins, 1.0 - rho
+    padded = np.concatenate(([0.0], rest, [0.0]))  # value t of `rest` is t + 1 here, and belongs to cell t + 1
+    along = kept * (sums[ends - 1] - sums[begins]) + entered * padded[begins] - rho * (left * padded[ends])
+    total = kept * inside + entered - rho * left
+    spread = kept**2 * inside + entered + rho**2 * left - total**2 / n
+    return along**2 / spread
+
+
+def _explained_by_bends(rest: Any, sums: Any) -> Any:
+    """Sum of squares that |t - c| explains of the filtered values, for each c: filtered, it is a bend still.
+
+    0 for a vertex so near to an end that the bend is all but a line; that is c = 0.
+    """
+    import numpy as np
+
+    n = len(rest)
     before = np.arange(n, dtype=float)
     after = n - 1 - before
+    moments = np.concatenate(([0.0], np.cumsum(before * rest)))
+    along = (moments[-1] - 2 * moments[:-1]) - before * (sums[-1] - 2 * sums[:-1])
     first = (before * (before + 1) + after * (after + 1)) / 2
     second = (before * (before + 1) * (2 * before + 1) + after * (after + 1) * (2 * after + 1)) / 6
-    return begins, ends, length - length**2 / n, second - first**2 / n
+    near = np.minimum(before, after) < n * NEAREST
+    return np.where(near & (before > 0), 0.0, along**2 / (second - first**2 / n))
 
 
 def _tail(n: int, tail: int) -> tuple[float, float]:

@@ -34,7 +34,7 @@ WINDOWS, LARGE = 3, 0.10
 #: Values of one window that a line and a bend are fitted to, at least; batches from which power within one is known.
 FEW, PHASED = 4, 4
 #: Parts of a batch whose power may differ, and the values that a window must have for each column that explains them.
-PHASES, PER_COLUMN = 8, 5
+PHASES, PER_COLUMN = 16, 5
 
 
 @attrs.frozen
@@ -70,7 +70,7 @@ class _Drift:
 
 
 def steady_state(measured: Measured, traces: Mapping[int, Sequence[TraceRow]]) -> list[Finding]:
-    """`no_steady_state` for every series that changes. The level is held over all that is tested (Holm)."""
+    """`no_steady_state` for every series that changes. The level is held over all that is tested."""
     groups: dict[str, list[_Series]] = {}
     for one in _all_series(measured, traces):
         groups.setdefault(one.what, []).append(one)
@@ -78,13 +78,25 @@ def steady_state(measured: Measured, traces: Mapping[int, Sequence[TraceRow]]) -
     for found in groups.values():
         many = [one for one in found if len(one.values) >= LEAST]
         drifts += _sought(many) if many and not measured.served else _together(found)
-    adjusted = holm([drift.p_value for drift in drifts])
     bad: dict[str, list[_Drift]] = {}
-    for drift, p_value in zip(drifts, adjusted, strict=True):
+    for drift in _adjusted(drifts):
         least = SHARE if drift.together or not measured.served else LARGE
-        if abs(drift.share) > least and p_value < LEVEL:
-            bad.setdefault(drift.what, []).append(attrs.evolve(drift, p_value=p_value))
+        if abs(drift.share) > least and drift.p_value < LEVEL:
+            bad.setdefault(drift.what, []).append(drift)
     return [_report(what, found) for what, found in bad.items()]
+
+
+def _adjusted(drifts: Sequence[_Drift]) -> list[_Drift]:
+    """P-values to be compared with the level: Holm's among means over windows, and among single windows.
+
+    Where there are both, each kind has half of the level: what recurs is not to pay for every window by itself.
+    """
+    kinds = [kind for kind in ([d for d in drifts if d.together], [d for d in drifts if not d.together]) if kind]
+    return [
+        attrs.evolve(drift, p_value=min(1.0, p_value * len(kinds)))
+        for kind in kinds
+        for drift, p_value in zip(kind, holm([one.p_value for one in kind]), strict=True)
+    ]
 
 
 # the series
@@ -221,9 +233,13 @@ def _bend(values: Sequence[float]) -> float:
 
 
 def _report(what: str, found: Sequence[_Drift]) -> Finding:
-    """The mean over windows where it changes, else the window that changes most."""
-    worst = max(found, key=lambda drift: (drift.together, abs(drift.share)))
-    trials = sorted({trial for drift in found for trial in drift.trials})
+    """The mean over windows where it changes, unless single windows change by more than twice as much."""
+    means, single = ([drift for drift in found if drift.together is kind] for kind in (True, False))
+    kind = means or single
+    if means and single and max(abs(one.share) for one in single) > 2 * max(abs(one.share) for one in means):
+        kind = single
+    worst = max(kind, key=lambda drift: abs(drift.share))
+    trials = sorted({trial for drift in kind for trial in drift.trials})
     if worst.together:
         where = f", on average over {len(worst.trials)} windows"
     else:
