@@ -7,7 +7,8 @@ import random
 
 import pytest
 
-from llem.metrics.changes import LEAST, cells, changes, levels, residuals
+from llem.metrics.changes import LEAST, cells, changes
+from llem.metrics.residuals import levels, residuals
 
 
 def noisy(shape, n=40, seed=1, scatter=0.3):

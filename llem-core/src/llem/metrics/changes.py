@@ -22,9 +22,10 @@ from typing import Any, Literal
 
 import attrs
 
+from llem.metrics.residuals import Unit, basis_of, product, residuals, without
 from llem.metrics.statistics import mean
 
-__all__ = ["LEAST", "MOST", "Change", "cells", "changes", "levels", "residuals"]
+__all__ = ["LEAST", "MOST", "Change", "cells", "changes"]
 
 #: Values of a window that are sought through: below, no shape can be told from noise; above, values are averaged.
 LEAST, MOST = 12, 100
@@ -41,10 +42,10 @@ HIGHEST_RHO, LOWEST_RHO = 0.95, -0.5
 #: of a window among fewer than `WINDOWS`, of one among these or more, of the mean of these or more, of that of five or
 #: more. With less correlation p-values come out too great.
 TAILS: tuple[tuple[int, _Tails], ...] = (
-    (12, ((4.85, 0.37), (1.05, 0.4), (0.6, 0.33), (0.6, 0.36))),
-    (20, ((2.5, 0.239), (2.1, 0.45), (1.2, 0.345), (1.0, 0.37))),
-    (40, ((1.4, 0.186), (3.5, 0.45), (1.8, 0.33), (2.0, 0.37))),
-    (100, ((1.6, 0.22), (4.55, 0.45), (3.0, 0.34), (2.8, 0.37))),
+    (12, ((4.85, 0.37), (1.25, 0.4), (0.8, 0.33), (1.05, 0.36))),
+    (20, ((2.65, 0.239), (2.15, 0.45), (1.5, 0.345), (1.5, 0.37))),
+    (40, ((1.4, 0.186), (3.5, 0.45), (1.9, 0.33), (3.0, 0.4))),
+    (100, ((1.6, 0.22), (4.55, 0.45), (3.2, 0.34), (3.3, 0.37))),
 )
 
 
@@ -77,85 +78,6 @@ def cells(values: Sequence[float], count: int) -> list[float]:
     return [mean(values[i * n // count : (i + 1) * n // count]) for i in range(count)]
 
 
-def residuals(values: Sequence[float], columns: Sequence[Sequence[float]]) -> list[float]:
-    """The values less what a linear combination of the columns explains (least squares), their mean kept.
-
-    Columns that do not vary, or that others make up, are left out.
-    """
-    return _without([values], _basis([columns]))[0]
-
-
-def levels(
-    groups: Sequence[Sequence[float]], columns: Sequence[Sequence[Sequence[float]]]
-) -> tuple[list[float], list[list[float]]]:
-    """The mean of each group where every column has its mean over all groups; and how sure that is.
-
-    What a column does to a value is taken from differences within the groups alone, so that differences between them
-    stand. What remains unsure of it moves the groups together: the second part has a vector with the standard error of
-    each group's mean for each of the (independent) directions of the columns. `columns`: of each group, each as long
-    as the group. Raises ValueError for empty groups, or for too few values to tell.
-    """
-    basis = _basis(columns)
-    _, within = _centred(groups)
-    for unit in basis:
-        _, within = _less(within, within, unit)
-    free = len(within) - len(groups) - len(basis)
-    if free < 1:
-        raise ValueError(f"{len(within)} values do not tell what {len(basis)} columns do")
-    error, sides = math.sqrt(_product(within, within) / free), [0]
-    for group in groups:
-        sides.append(sides[-1] + len(group))
-    unsure = [[error * mean(unit[0][a:b].tolist()) for a, b in pairwise(sides)] for unit in basis]
-    return [mean(group) for group in _without(groups, basis)], unsure
-
-
-#: Rows of all groups together, less the mean of all and less the mean of the own group; the second has length 1.
-_Unit = tuple[Any, Any]
-
-
-def _basis(columns: Sequence[Sequence[Sequence[float]]]) -> list[_Unit]:
-    """Orthonormal vectors that span what the columns vary by within groups (Gram and Schmidt)."""
-    basis: list[_Unit] = []
-    for column in zip(*columns, strict=True):
-        whole, within = _centred(column)
-        size = math.fsum(one * one for group in column for one in group)
-        for unit in basis:
-            whole, within = _less(whole, within, unit)
-        length = _product(within, within)
-        if length > 1e-12 * size:
-            basis.append((whole / math.sqrt(length), within / math.sqrt(length)))
-    return basis
-
-
-def _without(groups: Sequence[Sequence[float]], basis: Sequence[_Unit]) -> list[list[float]]:
-    """Groups of values less what the basis explains of differences within groups; the mean of all is kept."""
-    whole, within = _centred(groups)
-    for unit in basis:
-        whole, within = _less(whole, within, unit)
-    centre, found = mean([one for group in groups for one in group]), iter(whole.tolist())
-    return [[next(found) + centre for _ in group] for group in groups]
-
-
-def _centred(groups: Sequence[Sequence[float]]) -> tuple[Any, Any]:
-    """All values in a row, less the mean of all; and less the mean of their group."""
-    import numpy as np
-
-    values = [one for group in groups for one in group]
-    centre, middles = mean(values), [mean(group) for group in groups]
-    within = [one - middle for group, middle in zip(groups, middles, strict=True) for one in group]
-    return np.array(values) - centre, np.array(within)
-
-
-def _less(whole: Any, within: Any, unit: _Unit) -> tuple[Any, Any]:
-    """Both rows of a vector less as much of those of a unit as makes the second rows orthogonal."""
-    along = _product(within, unit[1])
-    return whole - along * unit[0], within - along * unit[1]
-
-
-def _product(one: Any, other: Any) -> float:
-    return math.fsum((one * other).tolist())
-
-
 def changes(
     windows: Sequence[Sequence[float]], columns: Sequence[Sequence[Sequence[float]]] | None = None
 ) -> tuple[Change | None, list[Change]]:
@@ -167,8 +89,8 @@ def changes(
     Args:
         columns: of each window, what is known to move its values; their effect is taken out of each window first.
     """
-    bases = [_basis([of]) for of in columns] if columns is not None else [[] for _ in windows]
-    left = [_without([window], basis)[0] for window, basis in zip(windows, bases, strict=True)]
+    bases = [basis_of([of]) for of in columns] if columns is not None else [[] for _ in windows]
+    left = [without([window], basis)[0] for window, basis in zip(windows, bases, strict=True)]
     pooled = len(left) >= WINDOWS
     if pooled:
         around = [[b - a for a, b in zip(one, other, strict=True)] for one, other in combinations(left, 2)]
@@ -219,9 +141,9 @@ class _Fit:
         return [float(self.begin <= t < self.end) for t in range(n)]
 
 
-def _slope(fit: _Fit, values: Sequence[float], basis: Sequence[_Unit]) -> float:
+def _slope(fit: _Fit, values: Sequence[float], basis: Sequence[Unit]) -> float:
     """Least-squares coefficient of the shape beside the basis; 0 where that makes it up."""
-    [shape] = _without([fit.column(len(values))], basis)
+    [shape] = without([fit.column(len(values))], basis)
     middle = mean(shape)
     spread = math.fsum((one - middle) ** 2 for one in shape)
     if spread <= 1e-9 * len(shape):
@@ -256,7 +178,7 @@ def _best(values: Sequence[float], rho: float) -> _Fit:
     filtered = [b - rho * a for a, b in pairwise(values)]
     centre = mean(filtered)
     rest = np.array([one - centre for one in filtered])
-    whole = _product(rest, rest)
+    whole = product(rest, rest)
     if whole <= n * (1e-12 * max(map(abs, values))) ** 2:  # rounding
         return _Fit(0, 0, 0.0)
     begins, ends = _intervals(n)

@@ -15,10 +15,10 @@ from collections.abc import Sequence
 import attrs
 
 from llem.findings import Finding, finding
-from llem.metrics.changes import levels
 from llem.metrics.checks.batches import batches_of, differ
 from llem.metrics.energies import token_energy
 from llem.metrics.metric import Measured
+from llem.metrics.residuals import levels
 from llem.metrics.statistics import mean, process_means, trend
 from llem.store.models import Trial
 

@@ -16,10 +16,11 @@ import attrs
 
 from llem.findings import Finding, finding
 from llem.meters.trace import TraceRow, series
-from llem.metrics.changes import LEAST, MOST, Change, cells, changes, residuals
+from llem.metrics.changes import LEAST, MOST, Change, cells, changes
 from llem.metrics.checks.batches import Batch, batches_of, columns_of
 from llem.metrics.flow import Flow
 from llem.metrics.metric import Measured
+from llem.metrics.residuals import residuals
 from llem.metrics.statistics import holm, mean, trend, zero_mean
 from llem.store.models import Trial
 
@@ -77,7 +78,7 @@ def steady_state(measured: Measured, traces: Mapping[int, Sequence[TraceRow]]) -
     drifts = []
     for found in groups.values():
         many = [one for one in found if len(one.values) >= LEAST]
-        drifts += _sought(many) if many and not measured.served else _together(found)
+        drifts += _sought(many) if many and not measured.served else _together(found, measured.served)
     bad: dict[str, list[_Drift]] = {}
     for drift in _adjusted(drifts):
         least = SHARE if drift.together or not measured.served else LARGE
@@ -199,15 +200,15 @@ def _drift(what: str, trials: tuple[int, ...], change: Change) -> _Drift:
     )
 
 
-def _together(found: Sequence[_Series]) -> list[_Drift]:
-    """The mean line and the mean bend over windows; the line of each where there are too few of them."""
+def _together(found: Sequence[_Series], served: bool) -> list[_Drift]:
+    """The mean line and the mean bend over windows; where these are too few, the line of each under a serving load."""
     found = [
         attrs.evolve(one, values=residuals(one.values, one.columns))
         for one in found
         if len(one.values) >= FEW and mean(one.values) != 0 and _known(one, len(one.values))
     ]
     if len(found) < WINDOWS:
-        return [_line(one) for one in found if len(one.values) == PARTS]
+        return [_line(one) for one in found] if served else []
     trials = tuple(one.trial for one in found)
     lines = zero_mean([_line(one).share for one in found])
     bends = zero_mean([_bend(one.values) for one in found])
