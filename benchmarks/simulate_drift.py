@@ -72,6 +72,9 @@ def cases() -> Iterator[Case]:
         for rho in (0.0, 0.6):
             yield Case(f"steady, {batches} batches, rho {rho:g}", batches, rho)
     yield Case("steady, 40 batches, rho 0.3", 40, 0.3)
+    # ten parts of these windows have a correlation of about 0.6
+    yield Case("steady, parts correlated, 40 batches, rho 0.88", 40, 0.88)
+    yield Case("steady, parts correlated, 100 batches, rho 0.95", 100, 0.95)
     yield Case("steady, 40 batches, skewed noise", 40, noise="skewed")
     yield Case("steady, 1 trial, rho 0", trials=1)
     yield Case("steady, 1 trial, rho 0.6", trials=1, rho=0.6)
@@ -86,6 +89,8 @@ def cases() -> Iterator[Case]:
     for shape in SHAPES:
         for batches, rho in ((40, 0.0), (100, 0.0), (100, 0.6)):
             yield Case(f"{shape}, one window, {batches} batches, rho {rho:g}", batches, rho, "time", shape, every=False)
+    for shape in ("step 3 %", "V 5 %", "bump 10 %"):
+        yield Case(f"{shape}, every window, parts correlated, rho 0.88", 40, 0.88, "time", shape)
     yield Case("power, step 3 %, every window", 40, 0.0, "power", "step 3 %")
     yield Case("power, step 3 %, one window", 40, 0.0, "power", "step 3 %", every=False)
     yield Case("power, step 3 %, every window, follows 5 batches", 5, 0.0, "power", "step 3 %", course=0.2)

@@ -102,6 +102,12 @@ def test_a_step_in_one_window(make):
     assert "(trial 3; 1 windows drift)" in found.message
 
 
+def test_a_step_of_power_in_one_window_of_odd_length(make):
+    """Windows of 101 samples and more are sought through as well as those of 100."""
+    [found] = Windows(make, level=lambda _: 0.02, power=half(0.04, trials={1})).within()
+    assert (found.evidence["what"], found.evidence["trials"]) == (f"power of {GPU}", [1])
+
+
 def test_what_matters_not_is_not_told(make):
     """A sure step of 0.3 % is below what matters."""
     windows = Windows(make, batches=100)

@@ -164,9 +164,11 @@ def _course(batches: Sequence[Batch], times: Sequence[int]) -> list[list[float]]
     ends = [*starts[1:], batches[-1].end_ns]
     places = [max(0, bisect.bisect_right(starts, at) - 1) for at in times]
     shares = [(at - starts[k]) / max(ends[k] - starts[k], 1) for at, k in zip(times, places, strict=True)]
-    count = min(PHASES, max(1, min(len(times), MOST) // PER_COLUMN))
-    phases = [min(count - 1, max(0, int(share * count))) for share in shares]
     work = [[kind[k] for k in places] for kind in columns_of(batches)]
+    # other windows may have a sample less, and all are cut into as many cells
+    room = int(0.9 * min(len(times), MOST)) // PER_COLUMN - len(work)
+    count = min(PHASES, max(1, room + 1))
+    phases = [min(count - 1, max(0, int(share * count))) for share in shares]
     return [[float(phase == number) for phase in phases] for number in range(count - 1)] + work
 
 
@@ -175,8 +177,7 @@ def _course(batches: Sequence[Batch], times: Sequence[int]) -> list[list[float]]
 
 def _sought(found: Sequence[_Series]) -> list[_Drift]:
     """Shapes in every window, and in the mean of all of them."""
-    least = min(len(one.values) for one in found)
-    count = least // -(-least // MOST)
+    count = min(MOST, *(len(one.values) for one in found))
     found = [one for one in found if _known(one, count)]
     if not found:
         return []
