@@ -58,6 +58,13 @@ FINDINGS: Mapping[str, FindingKind] = {
         "The energy counter and the integrated instantaneous power differ by more than 5 %.",
         "Do not use this energy. Check the driver, MIG and other users of the GPU.",
     ),
+    "utilisation_model": FindingKind(
+        "info",
+        "The operations or bytes that llem counts for a window are more than the hardware can do in that time, so the "
+        "count does not fit this engine. The share of the peak is None; energy and speed do not rest on it.",
+        "Nothing to do for energy and speed. If the engine drafts tokens, shares prefixes or computes in another "
+        "number format, its backend should tell llem so.",
+    ),
     "no_steady_state": FindingKind(
         "warning",
         "Power or speed changes within a window by more than 0.5 % (p < 0.01): along a line, by a step or a bump, or "
@@ -148,7 +155,7 @@ FINDINGS: Mapping[str, FindingKind] = {
     ),
     "counter_reset": FindingKind(
         "error",
-        "The energy counter went backwards during a window: the driver was reloaded.",
+        "The energy counter went backwards during a window, because the driver was reloaded or the counter set back.",
         "Measure again.",
     ),
     "sample_gap": FindingKind(
@@ -173,7 +180,8 @@ FINDINGS: Mapping[str, FindingKind] = {
     ),
     "meter_permission": FindingKind(
         "info",
-        "A built-in meter is present, but this user may not read it.",
+        "A built-in meter is present, but this user may not read it, or may not read all of it. Part of a machine's "
+        "energy must not pass for the whole, so llem then reads none.",
         "See `llem doctor` for the command that grants it.",
     ),
     "over_saturated": FindingKind(
@@ -231,6 +239,20 @@ FINDINGS: Mapping[str, FindingKind] = {
         "whole machine include their work.",
         "Use the energies of GPUs alone, or set `parallel: 1`.",
     ),
+    "host_busy": FindingKind(
+        "warning",
+        "Other processes, or other virtual machines on the same hardware, used the host's processors within a window. "
+        "Beside an engine on the CPU more than a tenth of a core and 2 % of the cores counts; beside one on a GPU more "
+        "than half a core and 10 %. Only processors on which the engine may run count. The engine's own processes are "
+        "those that the worker or `openai.command` started, and the family of a server that was running; a server "
+        "that its command started in a container is told apart from nobody, so its load counts as others'.",
+        "Stop what else runs, measure workers one after another, or give llem processors of its own (`taskset`).",
+    ),
+    "cpu_throttled": FindingKind(
+        "warning",
+        "A CPU quota of the container or the job stopped the worker within a window, so speed depends on the quota.",
+        "Give the container whole processors (`--cpuset-cpus`) in place of a quota, or a larger quota.",
+    ),
     "several_boards": FindingKind(
         "warning",
         "Trials ran on more than one set of GPUs or, without a GPU, in more than one environment. A study went on "
@@ -257,8 +279,15 @@ REASONS: Mapping[str, str] = {
     "not_supported": "The engine does not report it.",
     "peak_unknown": "The peak rate of this device is not in llem's table.",
     "several_kinds": "Trials ran on GPUs of several kinds, and their peak rates differ.",
-    "architecture_unknown": "llem does not know the model's architecture, so it cannot count operations.",
-    "one_output_token": "A request with one output token has no time per further output token.",
+    "architecture_unknown": "llem does not know the model's architecture, or does not model it (latent or linear "
+    "attention, state spaces, encoder-decoder, multimodal), so it cannot count operations.",
+    "speculative": "Tokens are drafted and verified several at a time, so passes through the model do not follow from "
+    "output tokens.",
+    "passes_unknown": "Passes through the model do not follow from output tokens: beam search, guidance, or no "
+    "key-value cache.",
+    "format_unknown": "llem does not know the number format of the matrix products, or the bytes of the weights.",
+    "model_does_not_fit": "The counted work is more than the hardware can do in that time, so the count does not fit.",
+    "one_output_token": "A request with one output token has no further output token, and no time for one.",
     "no_trials": "No trial ended.",
     "meter_failed": "The meter failed during the window; the finding says how.",
     "counter_stuck": "The energy counter did not advance during the window.",

@@ -204,6 +204,18 @@ def test_host_bound_by_slow_steps(make):
     assert evidence["power_share"] == pytest.approx(174 / 700, rel=1e-3)
 
 
+@pytest.mark.parametrize(
+    "sizes", [{"unfit": "speculative"}, {"experts": 8}, {"read_bytes": None, "weight_bytes": 10**9}]
+)
+def test_steps_of_unknown_length_bind_no_host(make, sizes):
+    """With speculation, experts or unknown bytes, what a step needs is not known from above: slow steps say nothing."""
+    study = Study(make, 0)
+    study.engines = [make.engine_document(architecture=attrs.evolve(make.ARCHITECTURE, **sizes))]
+    for i in range(5):
+        study.add(i, 174.0, batches=2, batch_size=1, outputs=128)
+    assert "host_bound" not in study.codes()
+
+
 def test_slow_steps_at_full_power_are_not_host_bound(make):
     """Slow steps at high power are the device's own work."""
     study = Study(make, 0)
@@ -239,12 +251,17 @@ def test_more_power_than_the_limit(make):
     assert [f.evidence["trials"] for f in study.result().findings if f.code == "energy_suspect"] == [[4]]
 
 
-def test_faster_than_the_hardware(make):
-    """More operations and bytes per second than the device can do is not believed."""
+def test_utilisation_above_one_condemns_no_energy(make):
+    """Work that is counted as more than the device can do is a wrong count: no share, a remark, the energy stands."""
     study = Study(make, **{**BUSY, "outputs": 2048})
-    told = [name for f in study.result().findings if f.code == "energy_suspect" for name in f.evidence]
-    assert told == ["mfu", "mbu"]
-    assert not study.result().valid
+    result = study.result()
+    told = [found for found in result.findings if found.code == "utilisation_model"]
+    assert [found.evidence["metric"] for found in told] == ["mfu", "mbu"]
+    assert {found.severity for found in told} == {"info"}
+    assert {result.metrics[name].reason for name in ("mfu", "mbu")} == {"model_does_not_fit"}
+    assert "energy_suspect" not in study.codes()
+    assert result.valid
+    assert result.metrics["energy_per_output_token_j"].value is not None
 
 
 def test_workers_findings_are_told_once(study):

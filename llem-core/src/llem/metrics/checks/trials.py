@@ -9,6 +9,7 @@ from llem.findings import Finding, finding
 from llem.meters.trace import TraceRow
 from llem.metrics.checks.between import drift_between
 from llem.metrics.checks.drift import steady_state
+from llem.metrics.checks.host import host_busy
 from llem.metrics.checks.host_bound import host_bound, power_limit
 from llem.metrics.checks.serving import serving_checks
 from llem.metrics.energies import Key, domain_metrics, headline, idle_power, key_of, precision
@@ -44,6 +45,7 @@ def check_all(
     found += steady_state(measured, traces)
     found += drift_between(measured)
     found += _idle(trials, baselines)
+    found += host_busy(setup, trials)
     if setup.device == "cuda":
         found += host_bound(setup, trials, measured.works, flows)
     found += _tokens(setup, trials)
@@ -144,7 +146,7 @@ def _parity(trial: Trial) -> tuple[int, int]:
 
 
 def _bounds(setup: Setup, trials: Sequence[Trial], metrics: Mapping[str, Quantity]) -> Iterable[Finding]:
-    """What physics forbids: more power than the limit, or work faster than the peak."""
+    """More power than the limit, which no energy survives; more work than the peak, which is the count's own fault."""
     for trial in trials:
         for reading in trial.energies:
             limit = power_limit(setup, trial, reading.domain)
@@ -156,9 +158,9 @@ def _bounds(setup: Setup, trials: Sequence[Trial], metrics: Mapping[str, Quantit
                 evidence = {"power_w": watts, "power_limit_w": limit, "trials": [trial.index]}
                 yield finding("energy_suspect", message, domain=reading.domain, **evidence)
     for name in ("mfu", "mbu"):
-        share = metrics[name].value
-        if share is not None and share > 1:
-            yield finding("energy_suspect", f"{name} is {share:.2f}: more than the hardware can do", **{name: share})
+        if metrics[name].reason == "model_does_not_fit":
+            message = f"{name} would be above 1: the count of the work does not fit this engine; energy is not affected"
+            yield finding("utilisation_model", message, metric=name)
 
 
 def _indices(trials: Sequence[Trial]) -> list[int]:
