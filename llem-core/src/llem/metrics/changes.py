@@ -37,7 +37,7 @@ SHORTEST = 0.1
 NEAREST = 0.25
 _Tails = tuple[tuple[float, float], tuple[float, float], tuple[float, float], tuple[float, float]]
 _ALONE, _AMONG, _MEAN_OF_THREE, _MEAN_OF_FIVE = range(4)
-HIGHEST_RHO, LOWEST_RHO = 0.95, -0.5
+HIGHEST_RHO, LOWEST_RHO = 0.99, -0.5
 #: Values n, and (a, b) of p = exp(a - b statistic), as simulated with a correlation of 0.6, the greatest that is meant:
 #: of a window among fewer than `WINDOWS`, of one among these or more, of the mean of these or more, of that of five or
 #: more. With less correlation p-values come out too great.
@@ -96,7 +96,9 @@ def changes(
         around = [[b - a for a, b in zip(one, other, strict=True)] for one, other in combinations(left, 2)]
     else:
         around = [residuals(one, [_best(one, 0.0).column(len(one))]) for one in left]
-    rho = _correlation(around)
+    # k directions that are taken out of n values take that share of the correlation with them
+    taken = max(map(len, bases)) / len(left[0])
+    rho = min(HIGHEST_RHO, _correlation(around) / (1 - taken))
     found = []
     for window, basis in zip(left, bases, strict=True):
         fit = _best(window, rho)
