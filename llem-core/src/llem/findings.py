@@ -50,12 +50,21 @@ FINDINGS: Mapping[str, FindingKind] = {
     ),
     "meters_disagree": FindingKind(
         "warning",
-        "The energy counter and the integrated instantaneous power differ by more than 2 %.",
-        "Lengthen the window, and look at the power trace.",
+        "The energy counter and the integrated instantaneous power differ by more than 2 %, on a load that the "
+        "instantaneous reading resolves. The counter stays the result.",
+        "Lengthen the window, and look at the power trace. If the two differ by 5 % or more on steady loads too, check "
+        "the driver.",
+    ),
+    "cross_unresolved": FindingKind(
+        "info",
+        "The energy counter and the integrated instantaneous power differ by more than 2 %, but the instantaneous "
+        "reading cannot resolve this load: it samples 25 of each 100 ms and aliases. So the difference says nothing "
+        "about the counter. `known_to` is the 95 % half-width of the ratio, `null` if its scatter cannot show.",
+        "Nothing to do. For a check of the counter, measure a steady load.",
     ),
     "energy_suspect": FindingKind(
         "error",
-        "The energy counter and the integrated instantaneous power differ by more than 5 %.",
+        "The energy cannot be right: it says more power than the board's limit.",
         "Do not use this energy. Check the driver, MIG and other users of the GPU.",
     ),
     "utilisation_model": FindingKind(
@@ -107,13 +116,14 @@ FINDINGS: Mapping[str, FindingKind] = {
         "Use `preset: standard` or `publication`.",
     ),
     "interval_wide": FindingKind(
-        "warning",
-        "After the last allowed trial, the interval is still wider than the target.",
-        "Raise `max_trials` or `window_s`, or find what varies.",
+        "info",
+        "The 95 % interval is wider than the target. The interval is honest all the same, and the result may be "
+        "published: to take only results with narrow intervals is to take the lucky ones.",
+        "Raise `trials`, `max_trials` or `window_s`, or `processes` where there are several; or find what varies.",
     ),
     "idle_drift": FindingKind(
         "warning",
-        "The idle power before and after the trials differs by more than 3 %, so net energy is doubtful.",
+        "The idle power before and after the trials differs by more than 3 %, so the interval of net energy is wide.",
         "Let the GPU settle, or use gross energy.",
     ),
     "baseline_failed": FindingKind(
@@ -206,7 +216,7 @@ FINDINGS: Mapping[str, FindingKind] = {
     "few_completions": FindingKind(
         "warning",
         "All windows together have fewer than 200 completed requests. The two slowest of them then decide the p99, "
-        "and the bootstrap cannot show anything beyond the slowest.",
+        "and nothing shows what lies beyond the slowest.",
         "Raise `window_s` or `trials`.",
     ),
     "chunks_together": FindingKind(
@@ -295,6 +305,7 @@ REASONS: Mapping[str, str] = {
     "offline_load": "The load is offline: it sends batches one after another, and no request arrives by itself.",
     "closed_load": "The load is closed: a client sends when its last request has ended, so there is no schedule.",
     "no_completions": "No request ended, or no token came, within the window.",
+    "too_few_values": "A window has too few batches for this percentile (p50: 2, p90: 10, p95: 20, p99: 100).",
     "none_good": "No request kept every limit of the service level objective.",
 }
 

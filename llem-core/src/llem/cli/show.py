@@ -72,6 +72,7 @@ MANY = 200
 def _print(store: Store, names: Sequence[str], *, everything: bool) -> None:
     """One experiment at length, several as a table, very many as a summary."""
     from llem.reports.console import render_result
+    from llem.reports.notes import reference_notes
     from llem.reports.ratios import summary_view
     from llem.reports.tables import render_study, render_summary
     from llem.reports.views import metrics_shown, study_view
@@ -86,10 +87,13 @@ def _print(store: Store, names: Sequence[str], *, everything: bool) -> None:
     study = store.study()
     if len(names) > MANY and not everything:
         render_summary(summary_view(list(_overviews(store, names, metrics_shown("effects"))), study))
+        for note in reference_notes(store):
+            click.echo(note)
         return
     known = {name: number for number, name in enumerate(study.get("experiments", ()))}  # the order they ran in
     ordered = sorted(names, key=lambda name: known.get(name, len(known)))
-    render_study(study_view(_overviews(store, ordered, metrics_shown("study", "curve")), study))
+    rows = _overviews(store, ordered, metrics_shown("study", "curve"))
+    render_study(study_view(rows, study, reference_notes(store)))
 
 
 def _overviews(store: Store, names: Sequence[str], metrics: Collection[str]) -> Iterator[Overview]:

@@ -20,10 +20,9 @@ from llem.experiment.instruments import Instruments
 from llem.experiment.quality import quality
 from llem.experiment.serving.work import Serving
 from llem.experiment.session import EngineProcess, Session, Work
-from llem.experiment.trial import LEAD_S
 from llem.findings import Finding, finding
 from llem.meters.trace import TraceRow
-from llem.metrics.energies import output_energy
+from llem.metrics.energies import headline, output_energy
 from llem.protocol.events import BaselineMeasured, Calibrated, Loaded, TrialEnded
 from llem.store.models import BaselineReading, Trial
 
@@ -210,16 +209,14 @@ def trial(session: Session, index: int) -> None:
 
 
 def _trial_event(trial: Trial) -> TrialEnded:
-    energy = output_energy([trial])
+    energy, chosen = output_energy([trial]), headline([trial])
     return TrialEnded(
-        id=trial.experiment_id,
-        trial=trial.index,
-        t0_ns=trial.t0_ns,
-        t1_ns=trial.t1_ns,
-        duration_s=trial.duration_s,
+        id=trial.experiment_id, trial=trial.index, t0_ns=trial.t0_ns, t1_ns=trial.t1_ns, duration_s=trial.duration_s,
         output_tokens_per_s=trial.output_tokens / trial.duration_s,
         energy_per_output_token_j=energy[0] if energy else None,
-    )
+        energy_scope=chosen.scope if energy and chosen else None,
+        energy_kind=chosen.kind if energy and chosen else None,
+    )  # fmt: skip
 
 
 def let_go(process: EngineProcess) -> None:
@@ -247,13 +244,13 @@ def baseline(
         return None
     process.phase(f"baseline {phase}", wanted.length_s(phase))
     instruments.begin()
-    process.rest(max(wanted.discard_seconds, LEAD_S))
+    process.rest(max(wanted.discard_seconds, instruments.lead_s))
     instruments.window_begin()
     t0 = time.monotonic_ns()
     process.rest(wanted.kept_s(phase))
     t1 = time.monotonic_ns()
     instruments.window_end()
-    process.rest(LEAD_S)
+    process.rest(instruments.lead_s)
     readings, rows, findings = instruments.end(t0, t1)
     process.findings += findings
     process.emit(BaselineMeasured(phase=phase, t0_ns=t0, t1_ns=t1))

@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from llem.errors import StoreError, nearest
-from llem.metrics.energies import net
 from llem.metrics.flow import requests_within
 from llem.metrics.hardware import hardware_metrics
+from llem.metrics.idle import nets
 from llem.metrics.latency import latency_metrics
 from llem.metrics.metric import Measured, Metric, Place
 from llem.metrics.quantity import Value
@@ -31,9 +31,10 @@ GROUPS: Mapping[str, tuple[str, str]] = {
     "speed": ("Speed", ""),
     "latency": (
         "Times of requests",
-        "Each as its mean and its percentiles; percentiles are observed values. An offline load has only the time per "
-        "request, unless you set `token_times: true`, which slows the engine. For a serving load they cover the "
-        "requests that completed within the window. A request of an open load arrives at its scheduled time.",
+        "Each as its mean and its percentiles. An offline load has only the time per request, unless you set "
+        "`token_times: true`, which slows the engine. Its percentiles are those of a window, averaged over trials, and "
+        "`null` where a window has too few batches. For a serving load they are over the requests that "
+        "completed within all windows. A request of an open load arrives at its scheduled time.",
     ),
     "serving": (
         "Serving loads",
@@ -110,7 +111,7 @@ def _net(measured: Measured) -> list[Value]:
     chosen = measured.headline
     if chosen is None:
         return measured.gross
-    return [net(trial, measured.baselines, chosen.of(trial)) for trial in measured.trials]
+    return nets(measured.trials, measured.baselines, chosen.of)
 
 
 def _energy() -> Iterator[Metric]:
@@ -138,9 +139,9 @@ def _energy() -> Iterator[Metric]:
     )  # fmt: skip
     yield Metric(
         "energy_net_j", "J", "window energy, net of idle", "lower", "energy",
-        "Gross energy less the idle energy of the same engine process, with the model loaded, over the same time. It "
-        "may be negative; llem does not clamp it.",
-        each=_net, scoped=True, shown=("result",),
+        "Gross energy less the idle energy of the same engine process, with the model loaded, over the same time. Idle "
+        "power is the mean of the baselines before and after the trials. It may be negative; llem does not clamp it.",
+        each=_net, scoped=True, shown=("result",), since=4,
     )  # fmt: skip
     yield Metric(
         "power_w", "W", "power", "lower", "energy",
