@@ -73,8 +73,16 @@ FINDINGS: Mapping[str, FindingKind] = {
     ),
     "no_steady_state": FindingKind(
         "warning",
-        "Power or speed changes within a window by more than 0.5 % (p < 0.01).",
+        "Power or speed changes within a window by more than 0.5 % (p < 0.01): along a line, by a step or a bump, or "
+        "with a turn.",
         "Lengthen the warm-up.",
+    ),
+    "drift_between_trials": FindingKind(
+        "warning",
+        "Energy per output token or speed changes along a line from the first trial of an engine process to the last, "
+        "by more than 0.5 % (p < 0.04). The trials are then not repetitions of one state, and the interval describes "
+        "the drift, not the scatter.",
+        "Lengthen the warm-up, let the machine settle, and look for what changes: temperature, clocks, other users.",
     ),
     "host_bound": FindingKind(
         "warning",

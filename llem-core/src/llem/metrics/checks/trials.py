@@ -9,6 +9,7 @@ from typing import Any
 from llem.findings import Finding, finding
 from llem.meters.trace import TraceRow
 from llem.meters.window import cross_parts
+from llem.metrics.checks.between import drift_between
 from llem.metrics.checks.drift import steady_state
 from llem.metrics.checks.host import host_busy
 from llem.metrics.checks.host_bound import host_bound, power_limit
@@ -52,7 +53,8 @@ def check_all(
     found += _design(setup, trials, metrics)
     found += _absent_energy(trials)
     found += _meters(trials, baselines, traces)
-    found += steady_state(trials, flows, traces)
+    found += steady_state(measured, traces)
+    found += drift_between(measured)
     found += _idle(trials, baselines)
     found += host_busy(setup, trials)
     if setup.device == "cuda":
