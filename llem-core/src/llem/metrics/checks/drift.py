@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import bisect
 from collections.abc import Iterable, Mapping, Sequence
-from itertools import pairwise
 
 import attrs
 
@@ -18,6 +17,8 @@ from llem.findings import Finding, finding
 from llem.meters.trace import TraceRow, series
 from llem.metrics.changes import LEAST, MOST, Change, cells, changes
 from llem.metrics.checks.batches import Batch, batches_of, columns_of
+from llem.metrics.checks.meters import resolves
+from llem.metrics.energies import Key
 from llem.metrics.flow import Flow
 from llem.metrics.metric import Measured
 from llem.metrics.residuals import residuals
@@ -112,9 +113,14 @@ def _all_series(measured: Measured, traces: Mapping[int, Sequence[TraceRow]]) ->
     for trial, flow in zip(trials, measured.flows, strict=True):
         if flow is not None:
             yield _rates(trial, flow)
+    keys = {trial.index: chosen.of(trial) if chosen else () for trial in trials}
+    resolved: dict[Key, bool] = {}
     for trial, made in zip(trials, batches, strict=True):
-        for meter, domain in chosen.of(trial) if chosen else ():
-            power = _power(trial, made, traces.get(trial.index, ()), meter, domain)
+        for key in keys[trial.index]:
+            if key not in resolved:
+                resolved[key] = resolves([one for one in trials if key in keys[one.index]], traces, *key)
+            rows = traces.get(trial.index, ())
+            power = _power(trial, made, rows, *key) if resolved[key] else _counted(trial, rows, *key)
             if power is not None:
                 yield power
 
@@ -125,19 +131,12 @@ def _rates(trial: Trial, flow: Flow) -> _Series:
 
 
 def _power(trial: Trial, batches: Sequence[Batch], rows: Sequence[TraceRow], meter: str, domain: str) -> _Series | None:
-    """Power in one domain; None where a tenth of the window has no sample, or too few batches to know their course.
-
-    Samples of power where the meter has them, else the mean power between the counter's ticks. Of a serving load, the
-    means of ten parts.
+    """Power in one domain by its readings; None where a tenth of the window has none, or too few batches to know their
+    course. Of a serving load, the means of ten parts.
     """
     samples = [(row.t_ns, row.value) for row in series(rows, meter, domain, "power_w")]
     if not samples:
-        ticks = series(rows, meter, domain, "counter_j")
-        samples = [
-            ((a.t_ns + b.t_ns) // 2, (b.value - a.value) / (b.t_ns - a.t_ns) * 1e9)
-            for a, b in pairwise(ticks)
-            if b.t_ns > a.t_ns
-        ]
+        return _counted(trial, rows, meter, domain)
     samples = [(at, watts) for at, watts in samples if trial.t0_ns <= at < trial.t1_ns]
     length = trial.t1_ns - trial.t0_ns
     parts: list[list[float]] = [[] for _ in range(PARTS)]
@@ -152,6 +151,19 @@ def _power(trial: Trial, batches: Sequence[Batch], rows: Sequence[TraceRow], met
         return None
     columns = _course(batches, [at for at, _ in samples])
     return _Series(what, trial.index, [watts for _, watts in samples], columns)
+
+
+def _counted(trial: Trial, rows: Sequence[TraceRow], meter: str, domain: str) -> _Series | None:
+    """Mean power by the counter in parts of a tenth of the window and more, for a load that the readings of power do
+    not resolve; None for fewer than four parts."""
+    ticks = [row for row in series(rows, meter, domain, "counter_j") if trial.t0_ns <= row.t_ns < trial.t1_ns]
+    least = (trial.t1_ns - trial.t0_ns) / PARTS
+    watts, begin = [], 0
+    for i, row in enumerate(ticks):
+        if row.t_ns - ticks[begin].t_ns >= least:
+            watts.append((row.value - ticks[begin].value) / (row.t_ns - ticks[begin].t_ns) * 1e9)
+            begin = i
+    return _Series(f"power of {domain}", trial.index, watts) if len(watts) >= FEW else None
 
 
 def _course(batches: Sequence[Batch], times: Sequence[int]) -> list[list[float]]:
