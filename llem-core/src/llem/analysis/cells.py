@@ -16,9 +16,6 @@ from llem.store.models import Quantity
 
 __all__ = ["Cell", "Sample", "cell_of", "pooled", "sample_of"]
 
-#: From so many engines on, the scatter over cells measures what varies between processes; below, it is assumed.
-LEAST_CLUSTERS = 4
-
 
 @attrs.frozen
 class Sample:
@@ -118,10 +115,9 @@ def pooled(cells: Sequence[Cell], *, sequential: bool = False) -> tuple[Estimate
 
     The variance is that which the trials give, and on top of it whatever the scatter between cells shows beyond that.
     So neither an interaction with another axis nor two cells that agree by luck make the interval too narrow. Cells of
-    the same two engines count as one, because what differs between engine processes is common to them. Where fewer
-    than four pairs of engines show it, and a point has one engine process, a deviation between processes is assumed.
-    Where the study ran one experiment after the other, drift is assumed on top. The error is infinite where nothing
-    is known of it.
+    the same two engines count as one, because what differs between engine processes is common to them. Where a point
+    has one engine process, a deviation between processes is assumed. Where the study ran one experiment after the
+    other, drift is assumed on top. The error is infinite where nothing is known of it.
     """
     clusters = _clusters(cells)
     value = math.fsum(one.share * one.log for one in clusters)
@@ -129,7 +125,7 @@ def pooled(cells: Sequence[Cell], *, sequential: bool = False) -> tuple[Estimate
     assumed = []
     count = len(clusters)
     alone = [one for one in clusters if one.single]
-    if alone and count < LEAST_CLUSTERS:
+    if alone:
         assumed.append("processes")
         parts.append((math.fsum(one.share**2 for one in alone) * 2 * ASSUMED_SD**2, ASSUMED_FREEDOM))
     if sequential:

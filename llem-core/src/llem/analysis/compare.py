@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import attrs
 
-from llem.analysis.difference import Between, Difference, difference
-from llem.analysis.shrinkage import Prior, fit
+from llem.analysis.difference import PAIRED, Between, Difference, difference
+from llem.analysis.shrinkage import Prior, fit, moderated
 from llem.analysis.sides import Side
-from llem.analysis.variance import ASSUMED_SD, Spread, chance_below_zero, spread
+from llem.analysis.variance import ASSUMED_SD, Estimate, Spread, chance_below_zero, spread
 from llem.errors import StoreError
 from llem.metrics.catalogue import lower_is_better, metric_of
 from llem.metrics.metric import Basis
@@ -37,7 +37,7 @@ class Background:
     def __init__(self, sides: Iterable[Side] = ()) -> None:
         self._sides = [side for side in sides if not side.fake]
         self._spreads: dict[Any, Spread | None] = {}
-        self._priors: dict[Any, Prior] = {}
+        self._priors: dict[Any, tuple[Prior, Callable[[Estimate], Estimate]]] = {}
 
     def spread(self, metric: str, side: Side) -> Spread | None:
         """How process means of this side's backend vary; see `llem.analysis.variance.spread`."""
@@ -52,15 +52,27 @@ class Background:
         both = [one for one in found if one is not None]
         return difference(a, b, metric, max(both, key=lambda one: one.variance) if len(both) == len(found) else None)
 
-    def prior(self, metric: str, side: Side) -> Prior:
-        """Of differences between the study's experiments whose energies cover the same."""
-        basis = _basis(side, metric)
+    def probability_below(self, a: Side, b: Side, metric: str, found: Difference) -> tuple[float, Prior]:
+        """P(b < a) with the study's prior, which is of experiments whose energies cover the same; and that prior.
+
+        The variance of trials that took turns is moderated over all pairs of the study that did.
+        """
+        basis = _basis(a, metric)
         if (metric, basis) not in self._priors:
-            having = [one for one in self._sides if metric in one.values and _basis(one, metric) == basis]
-            pairs = [(i, j) for i, j in _pairs(len(having)) if len(having[i].runs) > 1 < len(having[j].runs)]
-            found = [self.difference(having[i], having[j], metric).estimate for i, j in pairs]
-            self._priors[metric, basis] = fit(found, len(having))
-        return self._priors[metric, basis]
+            self._priors[metric, basis] = self._learnt(metric, basis)
+        prior, draw = self._priors[metric, basis]
+        return prior.below_zero(draw(found.estimate) if found.method == PAIRED else found.estimate), prior
+
+    def _learnt(self, metric: str, basis: Basis | None) -> tuple[Prior, Callable[[Estimate], Estimate]]:
+        having = [one for one in self._sides if metric in one.values and _basis(one, metric) == basis]
+        pairs = [(i, j) for i, j in _pairs(len(having)) if len(having[i].runs) > 1 < len(having[j].runs)]
+        found = [self.difference(having[i], having[j], metric) for i, j in pairs]
+        turns = [one.estimate for one in found if one.method == PAIRED]
+        taking = {number for pair, one in zip(pairs, found, strict=True) if one.method == PAIRED for number in pair}
+        each = min((one.freedom for one in turns), default=0.0)
+        draw = moderated(turns, (len(taking) - 1) * each)
+        drawn = [draw(one.estimate) if one.method == PAIRED else one.estimate for one in found]
+        return fit(drawn, len(having)), draw
 
 
 def _basis(side: Side, metric: str) -> Basis | None:
@@ -142,8 +154,8 @@ def compare(
     found = {name: study.difference(a, b, name) for name in left}
     adjusted = _adjusted(a, b, {name: one.estimate.p_value for name, one in found.items()})
     notes = (*_notes(a, b), *([] if len(left) == len(common) else [_energies_differ(a, b, "they are left out")]))
-    priors = {name: study.prior(name, a) for name in left}
-    return [_comparison(name, a, b, found[name], adjusted[name], priors[name], notes) for name in left]
+    below = {name: study.probability_below(a, b, name, found[name]) for name in left}
+    return [_comparison(name, a, b, found[name], adjusted[name], below[name], notes) for name in left]
 
 
 def _of_one_basis(a: Side, b: Side, names: Sequence[str], *, asked: bool) -> list[str]:
@@ -193,13 +205,19 @@ def _alike(first: Collection[float], second: Collection[float]) -> bool:
 
 
 def _comparison(
-    name: str, a: Side, b: Side, found: Difference, adjusted: tuple[str, float], prior: Prior, notes: tuple[str, ...]
+    name: str,
+    a: Side,
+    b: Side,
+    found: Difference,
+    adjusted: tuple[str, float],
+    below: tuple[float, Prior],
+    notes: tuple[str, ...],
 ) -> Comparison:
     metric, estimate, lower = metric_of(name), found.estimate, lower_is_better(name)
     fake, half = a.fake or b.fake, estimate.half_width
     ratio, low, high = (math.exp(estimate.value + shift) for shift in (0.0, -half, half))
-    below = (prior.below_zero(estimate), chance_below_zero(estimate))
-    better = [None if fake else (one if lower else 1 - one) for one in below]
+    chances = (below[0], chance_below_zero(estimate))
+    better = [None if fake else (one if lower else 1 - one) for one in chances]
     role, p_adjusted = adjusted
     return Comparison(
         metric=name,
@@ -216,7 +234,7 @@ def _comparison(
         verdict="" if fake else verdict_of(name, ratio, p_adjusted),
         probability_better=better[0],
         probability_flat=better[1],
-        prior=str(prior),
+        prior=str(below[1]),
         lower_is_better=lower,
         basis=a.basis if metric.scoped else None,
         notes=(*_open(found), *notes),

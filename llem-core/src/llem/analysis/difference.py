@@ -15,13 +15,16 @@ from llem.analysis.variance import ASSUMED_FREEDOM, ASSUMED_SD, Estimate, Spread
 from llem.metrics.quantity import OVER_PROCESSES, WITHIN_PROCESS
 from llem.metrics.statistics import mean
 
-__all__ = ["BOARD_SD", "Between", "Difference", "difference", "turns"]
+__all__ = ["BOARD_SD", "PAIRED", "Between", "Difference", "difference", "turns"]
 
 #: The sd of a board's calibration, on the log scale: documented boards read up to 5 % wrong (Yang, Adámek and Armour,
 #: SC'24), taken for the 95 % bound of each.
 BOARD_SD = 0.05 / 1.96
 #: Own variance of two experiments that is greater than the pooled one with less chance than this is taken instead.
 LEAST_CHANCE = 0.05
+
+#: The method of trials that took turns in one engine process.
+PAIRED = "paired_by_block"
 
 #: What varies between engine processes: "shared" cancels, because both ran in the same ones; "measured" is in the
 #: interval by the scatter of process means; "assumed" is in it with a stated deviation.
@@ -100,7 +103,7 @@ def _paired(a: Side, b: Side, metric: str, pairs: Sequence[tuple[int, int]]) -> 
     logs_a, logs_b = a.logs(metric), b.logs(metric)
     estimate = _student([logs_b[j] - logs_a[i] for i, j in pairs])
     processes = {a.runs[i].worker for i, _ in pairs}
-    return Difference(estimate, len(pairs), "paired_by_block", "shared", _covers(len(processes)))
+    return Difference(estimate, len(pairs), PAIRED, "shared", _covers(len(processes)))
 
 
 def _student(values: Sequence[float]) -> Estimate:

@@ -1,25 +1,26 @@
-"""The prior of differences between configurations, and P(one is better) with it. Pure.
+"""What a study says of all its differences together: the prior of their size, and the scatter of their pairs. Pure.
 
-Adaptive shrinkage (Stephens 2017, "False discovery rates: a new deal"): a mixture of normal distributions around 0 with
-a grid of standard deviations, whose weights are estimated from all differences of a study by EM, with pseudo-counts.
+The prior is a mixture of normal distributions around 0 with a grid of standard deviations, as in adaptive shrinkage
+(Stephens 2017, "False discovery rates: a new deal"). Of the differences 95 % are of one common scale, whose
+probability follows from all differences of the study; 5 % may be of any scale. The variances of pairs are moderated
+(Smyth 2004, "Linear models and empirical Bayes methods"): each is drawn to the common one as far as they are alike.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import attrs
 
 from llem.analysis.variance import Estimate
 
-__all__ = ["DEFAULT", "Prior", "fit"]
+__all__ = ["DEFAULT", "Prior", "fit", "moderated"]
 
-#: Standard deviations of the parts, on the log scale: 0.05 % to 205 %. The least stands for "no difference".
-SCALES: tuple[float, ...] = tuple(0.0005 * 2.0**step for step in range(13))
-#: What the prior is worth before anything is seen, in differences.
-PSEUDO_COUNT = 2.0
-STEPS = 200
+#: Standard deviations of the parts, on the log scale: 0.1 % to 205 %. The least stands for "no difference".
+SCALES: tuple[float, ...] = tuple(0.001 * 2.0 ** (step / 2) for step in range(23))
+#: Share of the differences of a study that may be of any other scale than the rest.
+OTHERS = 0.05
 
 
 @attrs.frozen
@@ -36,7 +37,7 @@ class Prior:
 
     def __str__(self) -> str:
         if not self.configurations:
-            return "the default prior: differences of 0.05 % to 200 %, each order of magnitude as likely"
+            return "the default prior: differences of 0.1 % to 200 %, each order of magnitude as likely"
         return f"a prior estimated from the differences of {self.configurations} configurations"
 
     def below_zero(self, one: Estimate) -> float:
@@ -64,7 +65,7 @@ DEFAULT = Prior(tuple(1 / len(SCALES) for _ in SCALES))
 def fit(differences: Sequence[Estimate], configurations: int) -> Prior:
     """The prior of a study from differences between its configurations.
 
-    All pairs of C configurations hold no more than C - 1 independent differences, so that each pair counts as its part
+    All pairs of C configurations hold no more than C - 1 independent differences, so that each pair counts as its share
     of those. Fewer than three configurations give the default.
     """
     import numpy as np
@@ -73,15 +74,48 @@ def fit(differences: Sequence[Estimate], configurations: int) -> Prior:
     if configurations < 3 or not known:
         return DEFAULT
     logs = _log_density(np.asarray([one.value for one in known]), _normal_errors(known))
-    likelihood = np.exp(logs - logs.max(axis=1, keepdims=True))
-    share = (configurations - 1) / len(known)
-    pseudo = PSEUDO_COUNT / len(SCALES)
-    weights = np.full(len(SCALES), 1 / len(SCALES))
-    for _ in range(STEPS):
-        parts = likelihood * weights
-        counts = share * (parts / parts.sum(axis=1, keepdims=True)).sum(axis=0) + pseudo
-        weights = counts / counts.sum()
+    density = np.exp(logs - logs.max(axis=1, keepdims=True))
+    mixed = (1 - OTHERS) * density + OTHERS * density.mean(axis=1, keepdims=True)
+    likelihood = np.log(mixed).sum(axis=0) * (configurations - 1) / len(known)
+    chances = np.exp(likelihood - likelihood.max())
+    weights = (1 - OTHERS) * chances / chances.sum() + OTHERS / len(SCALES)
     return Prior(tuple(float(weight) for weight in weights), configurations)
+
+
+def moderated(found: Sequence[Estimate], most: float) -> Callable[[Estimate], Estimate]:
+    """What gives an estimate the variance that is drawn to the common one of all that were `found`.
+
+    Args:
+        most: degrees of freedom that the common variance has at most: that many independent residuals there are.
+    """
+    import numpy as np
+    from scipy.special import digamma, polygamma
+
+    known = [one for one in found if one.error > 0]
+    if len(known) < 3 or most <= 0:
+        return lambda one: one
+    freedom = np.asarray([one.freedom for one in known])
+    logs = 2 * np.log([one.error for one in known]) - digamma(freedom / 2) + np.log(freedom / 2)
+    excess = float(logs.var(ddof=1) - polygamma(1, freedom / 2).mean())
+    prior = most if excess <= 0 else min(most, 2 * _inverse_trigamma(excess))
+    common = float(np.exp(logs.mean() + digamma(prior / 2) - np.log(prior / 2)))
+
+    def draw(one: Estimate) -> Estimate:
+        whole = prior + one.freedom
+        return Estimate(one.value, float(np.sqrt((prior * common + one.freedom * one.error**2) / whole)), whole)
+
+    return draw
+
+
+def _inverse_trigamma(value: float) -> float:
+    """Newton's method on 1 / trigamma, which is convex and nearly linear (Smyth 2004)."""
+    from scipy.special import polygamma
+
+    y = 0.5 + 1 / value
+    for _ in range(30):
+        now = float(polygamma(1, y))
+        y += now * (1 - now / value) / float(polygamma(2, y))
+    return y
 
 
 def _normal_errors(found: Sequence[Estimate]) -> Any:
