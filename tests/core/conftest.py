@@ -89,8 +89,9 @@ def planned() -> Callable[..., PlannedExperiment]:
 def grid_store(tmp_path: Path) -> Callable[..., Store]:
     """`grid_store(axes, energy)`: a store with a result for each point; `energy(point)` is its joules per token.
 
-    It may give None for a point without a result, or a Result's fields to change as a mapping with "energy", "speed"
-    and "basis" (scope and kind). Ids are `a-0000…`, in the file's order, each beginning unlike the others.
+    It may give None for a point without a result, or a Result's fields to change as a mapping with "energy", "speed",
+    "basis" (scope and kind), "processes" and what its "config" has besides. Ids are `a-0000…`, in the file's order,
+    each beginning unlike the others.
     """
 
     def make(axes: Mapping[str, Sequence[Any]], energy: Callable[[dict[str, Any]], Any], half: float = 0.01) -> Store:
@@ -113,13 +114,20 @@ def grid_store(tmp_path: Path) -> Callable[..., Store]:
     return make
 
 
+_NO_FIELDS = ("energy", "speed", "basis", "processes", "config")
+
+
 def _grid_result(name: str, given: Mapping[str, Any], half: float) -> Result:
     joules = given["energy"]
 
     def quantity(value: float | None, unit: str, **basis: str) -> Quantity:
         if value is None:
             return Quantity(None, unit, reason="no_meter")
-        return Quantity(value, unit, value * (1 - half), value * (1 + half), 0.95, 5, "student_t", **basis)
+        many = given.get("processes", 1)
+        covers = "within one process" if many == 1 else "over processes"
+        return Quantity(
+            value, unit, value * (1 - half), value * (1 + half), 0.95, 5 * many, many, covers, "student_t", **basis
+        )
 
     metrics = {
         "energy_per_output_token_j": quantity(joules, "J", **given.get("basis", {})),
@@ -128,11 +136,12 @@ def _grid_result(name: str, given: Mapping[str, Any], half: float) -> Result:
     }
     fields: dict[str, Any] = {
         "outcome": "done", "trials": 5, "valid": True, "publishable": True, "findings": (),
-        **{key: value for key, value in given.items() if key not in ("energy", "speed", "basis")},
+        **{key: value for key, value in given.items() if key not in _NO_FIELDS},
     }  # fmt: skip
+    config = {"backend": "pytorch", "load": {"kind": "offline"}, **given.get("config", {})}
     return Result(
-        id=name, config={"backend": "echo", "load": {"kind": "offline"}}, sources={}, effective={}, environment="e",
-        weights="random", metrics=metrics, domains=(), **fields,
+        id=name, config=config, sources={}, effective={}, environment="e", weights="random", metrics=metrics,
+        domains=(), **fields,
     )  # fmt: skip
 
 
@@ -364,7 +373,7 @@ def experiment_document(experiment_id="exp-one", **config):
     """experiment.json of a standard experiment."""
     resolved = {
         "model": "shape:llama-3.1-8b",
-        "backend": "echo",
+        "backend": "pytorch",
         "dtype": "bfloat16",
         "preset": "standard",
         "load": {"kind": "offline", "batch_size": 2},

@@ -105,9 +105,9 @@ def test_frame_is_a_polars_frame_of_the_columns(grid_store):
     polars = pytest.importorskip("polars")
     store = grid_store(AXES, lambda point: {"energy": None if point["dtype"] == "bfloat16" else 2.0})
     results = Results.open(store)
-    frame = results.frame()
+    frame = results.frame(everything=True)
 
-    assert frame.columns == list(results.columns())
+    assert frame.columns == list(results.columns(everything=True))
     assert frame["energy_per_output_token_j"].to_list() == [None, 2.0, None, 2.0]
     assert frame["energy_per_output_token_j"].dtype == polars.Float64
     assert frame["ttft_s"].dtype == polars.Float64

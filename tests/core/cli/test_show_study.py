@@ -126,7 +126,7 @@ def test_json_of_several_is_one_list(run_llem, store) -> None:
 
 def test_export_as_csv(run_llem, store) -> None:
     """A header and a line for each result, in the study's order; nothing where there is no number."""
-    rows = list(csv.DictReader(io.StringIO(run_llem("export", store.path).stdout)))
+    rows = list(csv.DictReader(io.StringIO(run_llem("export", store.path, "--all").stdout)))
 
     assert [row["id"][:2] for row in rows] == ["05", "04", "03", "02", "01", "00"]
     assert (rows[0]["load.batch_size"], rows[0]["dtype"], rows[0]["valid"]) == ("64", "bfloat16", "true")
@@ -136,7 +136,7 @@ def test_export_as_csv(run_llem, store) -> None:
 
 def test_export_as_jsonl_to_a_file(run_llem, store, tmp_path) -> None:
     """One object a line, with null where there is no number."""
-    done = run_llem("export", store.path, "--format", "jsonl", "-o", tmp_path / "table.jsonl")
+    done = run_llem("export", store.path, "--all", "--format", "jsonl", "-o", tmp_path / "table.jsonl")
     rows = [json.loads(line) for line in (tmp_path / "table.jsonl").read_text(encoding="utf-8").splitlines()]
 
     assert (done.exit_code, done.stdout) == (0, "")
@@ -207,7 +207,7 @@ def test_export_to_a_folder_or_a_link_to_itself_is_an_error(run_llem, store, tmp
 def scored(store):
     """The same results with a score of the task `spelling`; of the task `sums` there is none."""
     scores = {
-        "quality.spelling": Quantity(0.75, "", 0.5, 1.0, 0.95, 12, "items"),
+        "quality.spelling": Quantity(0.75, "", 0.5, 1.0, 0.95, 12, covers="items", method="items"),
         "quality.sums": Quantity(None, "", reason="not_evaluated"),
     }
     for result in llem.load_results(store.path).values():

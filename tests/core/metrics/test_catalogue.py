@@ -9,7 +9,7 @@ import typing
 import pytest
 
 from llem.analysis.collection import Results
-from llem.analysis.compare import side_of, trial_values
+from llem.analysis.sides import side_of, trial_values
 from llem.metrics.catalogue import GROUPS, METRICS, compute_metrics, metric_of, quality, shown
 from llem.metrics.metric import Measured, Metric, Place, mean_over_trials
 from llem.metrics.quantity import Value

@@ -21,8 +21,9 @@ from llem.store.models import DomainMetrics, Quantity, Result
 GPU = {"scope": "gpu", "kind": "measured"}
 
 
-def student(value, half, unit, n=5, **more):
-    return Quantity(value, unit, value - half, value + half, 0.95, n, "student_t", **more)
+def student(value, half, unit, n=5, processes=1, **more):
+    covers = "within one process" if processes == 1 else "over processes"
+    return Quantity(value, unit, value - half, value + half, 0.95, n, processes, covers, "student_t", **more)
 
 
 def render_results(results, console):
@@ -47,7 +48,7 @@ def result() -> Result:
         energy_j=student(6000.0, 9.8, "J", **GPU),
         energy_net_j=student(4770.0, 9.8, "J", **GPU),
         power_w=student(600.0, 0.98, "W", **GPU),
-        idle_power_w=Quantity(123.0, "W", 122.0, 124.0, 0.95, 1, "instrument", **GPU),
+        idle_power_w=Quantity(123.0, "W", 122.0, 124.0, 0.95, 1, 1, "one window", "instrument", **GPU),
         budget=ErrorBudget(0.6, 0.0, 9.8, 300.0),
         cross_ratio=student(1.0012, 0.0002, ""),
         **GPU,
@@ -67,7 +68,7 @@ def result() -> Result:
             "energy_net_j": student(4770.0, 9.8, "J", **GPU),
             "output_tokens_per_s": student(1450.0, 12.0, "token/s"),
             "ttft_s": Quantity(None, "s", reason="not_requested"),
-            "e2el_p99_s": Quantity(2.5, "s", 2.4, 2.6, 0.95, 20, "bootstrap"),
+            "e2el_p99_s": Quantity(2.5, "s", 2.4, 2.6, 0.95, 20, 1, "within one process", "bootstrap"),
             "mfu": Quantity(None, "", reason="peak_unknown"),
             "mbu": Quantity(None, "", reason="peak_unknown"),
             "peak_memory_bytes": Quantity(17e9, "B", n=5, method="exact"),
@@ -171,7 +172,7 @@ def test_modelled_is_said(result):
         (Quantity(900.0, "B", n=5, method="exact"), "900.0 B"),
         (student(0.66, 0.01, ""), "0.660 ± 0.010"),
         (student(0.5, 40.0, "J"), "0.50 ± 40 J"),
-        (Quantity(0.02, "s", 0.0076, 0.052, 0.95, 5, "bootstrap"), "20 (7.6 to 52) ms"),
+        (Quantity(0.02, "s", 0.0076, 0.052, 0.95, 5, method="bootstrap"), "20 (7.6 to 52) ms"),
         (Quantity(None, "J", reason="no_meter"), "– (no_meter)"),
     ],
 )
@@ -185,8 +186,47 @@ def test_figures(quantity, expected):
 
 def test_a_lopsided_interval_has_no_plus_minus():
     """The text of a Quantity tells the ends of such an interval, and the half-width of others."""
-    assert str(Quantity(0.02, "s", 0.0076, 0.052, 0.95, 5, "bootstrap")) == "0.02 s 0.0076 to 0.052 (95 %, n = 5)"
-    assert str(Quantity(2.0, "J", 1.9, 2.1, 0.95, 5, "student_t")) == "2 J ± 0.1 (95 %, n = 5)"
+    lopsided = Quantity(0.02, "s", 0.0076, 0.052, 0.95, 5, 1, "within one process", "bootstrap")
+
+    assert str(lopsided) == "0.02 s 0.0076 to 0.052 (95 %, 5 batches, one process)"
+    assert str(student(2.0, 0.1, "J")) == "2 J ± 0.1 (95 %, n = 5, one process)"
+
+
+@pytest.mark.parametrize(
+    ("quantity", "words", "whole"),
+    [
+        (student(0.0123, 0.0004, "J", scope="cpu+dram", kind="modelled"), "n = 5, one process",
+         "0.0123 J ± 0.0004 (95 %, n = 5, one process), cpu+dram, modelled"),
+        (student(2.0, 0.1, "J", 10, 5, **GPU), "n = 10, over 5 processes",
+         "2 J ± 0.1 (95 %, n = 10, over 5 processes), gpu, measured"),
+        (Quantity(2.0, "J", 1.9, 2.1, 0.95, 1, 1, "one window", "instrument", **GPU), "one window, instrument's bound",
+         "2 J ± 0.1 (95 %, one window, instrument's bound), gpu, measured"),
+        (Quantity(2.0, "s", 1.9, 2.1, 0.95, 40, 2, "over processes", "block_bootstrap"),
+         "40 runs of requests, over 2 processes", "2 s ± 0.1 (95 %, 40 runs of requests, over 2 processes)"),
+        (Quantity(0.75, "", 0.5, 1.0, 0.95, 12, covers="items", method="items"), "12 items",
+         "0.75 ± 0.25 (95 %, 12 items)"),
+        (Quantity(28.0, "W", n=1, processes=1, method="single_trial", scope="cpu", kind="modelled"), "n = 1",
+         "28 W (n = 1), cpu, modelled"),
+        (Quantity(17.0, "B", n=5, method="exact"), "exact", "17 B (exact)"),
+        (Quantity(None, "J", reason="no_trials", **GPU), "", "none (no_trials), gpu, measured"),
+        (Quantity(None, "s", reason="not_requested"), "", "none (not_requested)"),
+    ],
+)  # fmt: skip
+def test_a_number_keeps_what_it_is_of(quantity, words, whole):
+    """Its text has the trials and engine processes that it rests on, what the interval covers, scope and kind."""
+    assert quantity.rests_on == words
+    assert str(quantity) == whole
+
+
+def test_latencies_say_what_their_intervals_rest_on(result):
+    """Below their table, which has no room for intervals."""
+    ttft = {f"ttft_{part}s": Quantity(0.1, "s", 0.09, 0.11, 0.95, 40, 2, "over processes", "block_bootstrap")
+            for part in ("", "p50_", "p99_")}  # fmt: skip
+    served = attrs.evolve(result, config={**result.config, "load": {"kind": "closed", "concurrency": 8}}, metrics=ttft)
+
+    assert "\nlatencies: 40 runs of requests, over 2 processes; intervals are in --json\n" in text(
+        render_result, served
+    )
 
 
 def test_list_of_several(result):
@@ -212,11 +252,14 @@ EXPECTED = """\
 pytorch · shape:llama-3.1-8b · bfloat16 · batch 32
 0123456789abcdef · done · 5 trials · random weights · valid, not publishable
 
-energy per output token      0.18612 ± 0.00031 J   gpu · measured · n = 5
-window energy, gross         6,000.0 ± 9.8 J       gpu · measured · n = 5
-window energy, net of idle   4,770.0 ± 9.8 J       gpu · measured · n = 5
-output tokens                1,450 ± 12 token/s    n = 5
-time per request, p99        2.50 ± 0.10 s         20 batches
+energy per output token      0.18612 ± 0.00031 J   gpu · measured · n = 5, one
+                                                   process
+window energy, gross         6,000.0 ± 9.8 J       gpu · measured · n = 5, one
+                                                   process
+window energy, net of idle   4,770.0 ± 9.8 J       gpu · measured · n = 5, one
+                                                   process
+output tokens                1,450 ± 12 token/s    n = 5, one process
+time per request, p99        2.50 ± 0.10 s         20 batches, one process
 share of peak FLOP/s         – (peak_unknown)      The peak rate of this device
                                                    is not in llem's table
 peak memory                  15.83 GiB             exact

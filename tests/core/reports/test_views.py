@@ -77,6 +77,88 @@ def test_measured_against_modelled_is_no_verdict(run_llem, grid_store):
     assert [pair["bases"] for pair in same["pairs"]] == [[GPU], [MODEL]]
 
 
+@pytest.mark.parametrize(
+    ("processes", "note"),
+    [
+        (1, "±: 95 % interval, n = 5, one process; what varies between engine processes is not in it"),
+        (3, "±: 95 % interval, n = 15, over 3 processes"),
+    ],
+)
+def test_a_table_says_what_its_intervals_cover(run_llem, grid_store, processes, note):
+    """Below it where all rows have as many trials and engine processes."""
+    shown = lines(run_llem("show", grid_store(AXES, lambda _: {"energy": 1.0, "processes": processes}).path).stdout)
+
+    assert note in shown
+    assert shown[0].split()[-1] == "outcome"
+
+
+def test_each_row_says_its_trials_and_processes_where_they_differ(run_llem, grid_store):
+    """In a column; the note below says what the column is."""
+    shown = lines(
+        run_llem("show", grid_store(AXES, lambda point: {"energy": 1.0, "processes": point["load.batch_size"]}).path)
+        .stdout
+    )  # fmt: skip
+
+    assert shown[0].split()[-2:] == ["n", "outcome"]
+    assert sorted(line.count("5, one process") for line in shown[2:6]) == [0, 0, 1, 1]
+    assert sorted(line.count("40, over 8 processes") for line in shown[2:6]) == [0, 0, 1, 1]
+    assert any(line.startswith("±: 95 % interval, of the trials and engine processes in column n; ") for line in shown)
+
+
+def test_backend_and_model_are_told_though_no_axis_has_them(run_llem, grid_store):
+    """What rows have alike stands below the table; what differs and is no axis is a column."""
+    names = {1: "shape:tiny", 8: "shape:llama-3.1-8b"}
+    store = grid_store(
+        AXES, lambda point: {**of_the_gpu(point), "config": {"model": names[point["load.batch_size"]], "dtype": "int8"}}
+    )
+    shown = lines(run_llem("show", store.path).stdout)
+
+    assert "configuration" in " ".join(shown[:2])
+    assert sum(line.count("shape:tiny") for line in shown) == 2
+    assert sum(line.count("shape:llama-3.1-8b") for line in shown) == 2
+    assert "all: echo · int8" in shown
+
+
+def test_a_table_of_an_axis_of_backends_says_the_model(run_llem, grid_store):
+    """What the axis does not say, and all rows have alike."""
+    store = grid_store(
+        {"backend": ["vllm", "pytorch"]}, lambda point: {"energy": 1.0, "config": {**point, "model": "shape:tiny"}}
+    )
+    shown = lines(run_llem("show", store.path).stdout)
+
+    assert shown[0].split()[:2] == ["id", "backend"]
+    assert "configuration" not in shown[0]
+    assert "all: shape:tiny · batch ?" in shown
+
+
+def test_different_reasons_of_one_column_stand_in_their_rows(run_llem, grid_store):
+    """The note names each; where all rows lack a figure for one reason, the note alone says it."""
+
+    def given(point):
+        lost = {"energy": None, "outcome": "oom", "error": "out of memory", "valid": False}
+        return lost if point["load.batch_size"] == 8 else of_the_gpu(point)
+
+    store = grid_store(AXES, given)
+    [lacking, *_] = [name for name in store.result_ids() if not store.read_result(name).valid]
+    result = store.read_result(lacking)
+    energy = attrs.evolve(result.metrics["energy_per_output_token_j"], reason="no_trials")
+    store.write_result(
+        attrs.evolve(result, metrics={**result.metrics, "energy_per_output_token_j": energy}), replace=True
+    )
+    shown = lines(run_llem("show", store.path).stdout)
+
+    assert sum("– (no_trials)" in line for line in shown[2:6]) == 1
+    assert sum("– (no_meter)" in line for line in shown[2:6]) == 1
+    assert "– in J/output token (no_meter): No meter covers this quantity on this machine." in shown
+
+
+def test_a_study_of_measured_and_modelled_says_so_below(run_llem, grid_store):
+    """Beside the column in which each row says its own."""
+    note = "energies differ in what they cover, or some are measured and others modelled: see `energy`"
+
+    assert note in lines(run_llem("show", grid_store(AXES, of_both).path).stdout)
+
+
 @pytest.mark.parametrize("given", [of_the_gpu, of_both])
 def test_tables_fit_a_hundred_columns(run_llem, grid_store, monkeypatch, given):
     """With the basis in the heading and in a column."""
@@ -126,16 +208,53 @@ def test_exports_and_frames_keep_what_a_number_is_of(run_llem, grid_store):
         ("cpu", "cpu+dram", "modelled"),
     }
     assert {row[f"{energy}_reason"] for row in rows if not row[energy]} == {"no_meter"}
-    assert {row["ttft_s_reason"] for row in rows} == {"not_requested"}
     assert {(row["backend"], row["model"], row["dtype"], row["error"]) for row in rows} == {("echo", "", "", "")}
     assert not [
         name for name in rows[0] if name.startswith("output_tokens_per_s_") and name.endswith(("scope", "kind"))
     ]
     polars = pytest.importorskip("polars")
-    frame = Results.open(store).frame()
+    frame = Results.open(store).frame(everything=True)
     assert frame["ttft_s_reason"].dtype == polars.String
+    assert set(frame["ttft_s_reason"]) == {"not_requested"}
+    assert frame["ttft_s_covers"].dtype == polars.String
     assert frame["error"].dtype == polars.String
     assert frame["model"].dtype == polars.String
+
+
+def test_exports_and_frames_say_what_an_interval_rests_on(run_llem, grid_store, tmp_path):
+    """Trials, engine processes and what the interval covers, as CSV, as JSON lines, as Parquet and as a frame."""
+    store = grid_store(AXES, lambda point: {**of_both(point), "processes": point["load.batch_size"]})
+    expected = {(1, 5, 1, "within one process"), (8, 40, 8, "over processes")}
+    names = ["load.batch_size", *(f"energy_per_output_token_j_{part}" for part in ("n", "processes", "covers"))]
+    rows = list(csv.DictReader(io.StringIO(run_llem("export", store.path).stdout)))
+    lines = run_llem("export", store.path, "--format", "jsonl").stdout.splitlines()
+
+    assert {tuple(row[name] for name in names) for row in rows} == {tuple(map(str, one)) for one in expected}
+    assert {tuple(json.loads(line)[name] for name in names) for line in lines} == expected
+    polars = pytest.importorskip("polars")
+    run_llem("export", store.path, "--format", "parquet", "-o", tmp_path / "t.parquet")
+    for frame in (polars.read_parquet(tmp_path / "t.parquet"), Results.open(store).frame()):
+        assert {tuple(row) for row in frame.select(names).iter_rows()} == expected
+
+
+def test_columns_that_say_nothing_are_left_out(run_llem, grid_store, store):
+    """What no row has and none was to be expected, and parts that are empty; a missing number keeps its reason."""
+    grid = grid_store(AXES, lambda _: {"energy": None, "basis": GPU})
+    header = next(csv.reader(io.StringIO(run_llem("export", grid.path).stdout)))
+
+    assert [name for name in header if name.startswith("energy")] == [
+        "energy_per_output_token_j",
+        "energy_per_output_token_j_reason",
+    ]
+    assert not [name for name in header if name.startswith("ttft")]
+    assert [name for name in header if name.startswith("output_tokens")] == [
+        "output_tokens_per_s" + part for part in ("", "_low", "_high", "_n", "_processes", "_covers")
+    ]
+    whole = next(csv.reader(io.StringIO(run_llem("export", grid.path, "--all").stdout)))
+    assert {"ttft_s", "ttft_s_reason", "ttft_s_covers", "energy_per_output_token_j_kind"} <= set(whole)
+    offline = next(csv.reader(io.StringIO(run_llem("export", store.path).stdout)))
+    assert len(offline) < 150
+    assert not {"ttft_p99_s", "goodput_requests_per_s"} & set(offline)
 
 
 def test_an_axis_keeps_its_own_column(grid_store):

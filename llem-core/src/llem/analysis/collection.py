@@ -14,6 +14,7 @@ from llem.analysis.overview import Overview, basis_of, overview_of, overviews
 from llem.analysis.pairs import PairEffect, pair_effects
 from llem.analysis.pareto import Candidate, non_dominated
 from llem.analysis.ranking import Best, best_of, only_fakes, rankable
+from llem.analysis.reference import ReferenceRuns, reference_of
 from llem.analysis.sides import Side, is_fake, read_side
 from llem.errors import StoreError
 from llem.metrics.catalogue import lower_is_better, shown
@@ -76,23 +77,28 @@ class Results(Mapping[str, Result]):
             else:
                 yield from overviews(self._store, [name], metrics)
 
-    def columns(self) -> dict[str, list[Any]]:
+    def columns(self, *, everything: bool = False) -> dict[str, list[Any]]:
         """As `frame`, as lists by name of the column: needs no table library."""
         study = self._store.study()
-        return columns(self.overviews(), _points(study), _axes(study))
+        return columns(self.overviews(), _points(study), _axes(study), everything=everything)
 
-    def frame(self) -> Any:
+    def frame(self, *, everything: bool = False) -> Any:
         """A `polars.DataFrame`, one row per experiment: `id`, the axes, `outcome`, `trials`, `valid`, `publishable`,
-        `findings` (codes), `error`, `backend`, `model`, `dtype`, and for each metric its value, `_low`, `_high`, `_n`
-        and `_reason`; of energies `_scope` and `_kind`.
+        `findings` (codes), `error`, `backend`, `model`, `dtype`, and for each metric its value, `_low`, `_high`, `_n`,
+        `_processes`, `_covers` and `_reason`; of energies `_scope` and `_kind`. Columns that are empty are left out;
+        `everything` keeps them (see `llem.analysis.frame.columns`).
 
         Raises MachineError (requirement_missing) without polars: `pip install 'llem-core[frames]'`.
         """
-        return polars_frame(self.columns())
+        return polars_frame(self.columns(everything=everything))
 
-    def to_pandas(self) -> Any:
+    def to_pandas(self, *, everything: bool = False) -> Any:
         """The same as a `pandas.DataFrame`."""
-        return pandas_frame(self.columns())
+        return pandas_frame(self.columns(everything=everything))
+
+    def reference(self) -> ReferenceRuns | None:
+        """How much the engine processes of the study's reference differ, and whether they drift; None without one."""
+        return reference_of(self._store)
 
     def compare(self, a: str, b: str, metrics: Sequence[str] | None = None) -> list[Comparison]:
         """Experiment `b` over `a` from their trials, metric by metric; the beginning of an id is enough.

@@ -8,7 +8,7 @@ from typing import Any
 
 import attrs
 
-from llem.analysis.difference import PAIRED, Between, Difference, difference
+from llem.analysis.difference import BOARD_BOUND, PAIRED, Between, Difference, difference, other_places
 from llem.analysis.shrinkage import Prior, fit, moderated
 from llem.analysis.sides import Side
 from llem.analysis.variance import ASSUMED_SD, Estimate, Spread, chance_below_zero, spread
@@ -105,7 +105,8 @@ class Comparison:
         probability_flat: the same with a flat prior: every difference as likely as any other.
         prior: which prior, in words.
         basis: of an energy, what it covers and whether it is measured or modelled; else None.
-        notes: what the comparison leaves open, in sentences.
+        notes: what is in the interval by assumption, in sentences.
+        warnings: what A and B do not have in common beside their settings, in sentences.
     """
 
     metric: str
@@ -126,6 +127,7 @@ class Comparison:
     lower_is_better: bool
     basis: Basis | None = None
     notes: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
 
 
 def compare(
@@ -153,9 +155,9 @@ def compare(
     study = Background((a, b)) if background is None else background
     found = {name: study.difference(a, b, name) for name in left}
     adjusted = _adjusted(a, b, {name: one.estimate.p_value for name, one in found.items()})
-    notes = (*_notes(a, b), *([] if len(left) == len(common) else [_energies_differ(a, b, "they are left out")]))
+    warnings = (*_warnings(a, b), *([] if len(left) == len(common) else [_energies_differ(a, b, "they are left out")]))
     below = {name: study.probability_below(a, b, name, found[name]) for name in left}
-    return [_comparison(name, a, b, found[name], adjusted[name], below[name], notes) for name in left]
+    return [_comparison(name, a, b, found[name], adjusted[name], below[name], warnings) for name in left]
 
 
 def _of_one_basis(a: Side, b: Side, names: Sequence[str], *, asked: bool) -> list[str]:
@@ -211,7 +213,7 @@ def _comparison(
     found: Difference,
     adjusted: tuple[str, float],
     below: tuple[float, Prior],
-    notes: tuple[str, ...],
+    warnings: tuple[str, ...],
 ) -> Comparison:
     metric, estimate, lower = metric_of(name), found.estimate, lower_is_better(name)
     fake, half = a.fake or b.fake, estimate.half_width
@@ -237,7 +239,8 @@ def _comparison(
         prior=str(below[1]),
         lower_is_better=lower,
         basis=a.basis if metric.scoped else None,
-        notes=(*_open(found), *notes),
+        notes=tuple(_assumptions(found)),
+        warnings=warnings,
     )
 
 
@@ -248,7 +251,7 @@ def verdict_of(metric: str, ratio: float, p_adjusted: float) -> str:
     return "better" if (ratio < 1) == lower_is_better(metric) else "worse"
 
 
-def _open(found: Difference) -> Iterator[str]:
+def _assumptions(found: Difference) -> Iterator[str]:
     """What is in the interval by assumption alone."""
     if "processes" in found.assumed:
         yield (
@@ -261,11 +264,14 @@ def _open(found: Difference) -> Iterator[str]:
             f"{ASSUMED_SD:.0%} is assumed; the order `blocks` and `processes: 2` or more separate it"
         )
     if "boards" in found.assumed:
-        yield "A and B ran on different boards: ± 5 % for the calibration of each is assumed and in the interval"
+        yield f"± {BOARD_BOUND:.0%} is assumed for the calibration of each board"
 
 
-def _notes(a: Side, b: Side) -> Iterator[str]:
+def _warnings(a: Side, b: Side) -> Iterator[str]:
     """What is not the same of both experiments, so that the comparison is of more than one thing."""
+    if other_places(a, b):
+        told = [" and ".join(sorted(map(str, side.places))) for side in (a, b)]
+        yield f"A and B ran in different places (A: {told[0]}, B: {told[1]}), which differ by themselves"
     if a.fake or b.fake:
         yield "echo is a fake, whose figures mean nothing: there is no verdict"
     names = dict.fromkeys((*a.work, *b.work))

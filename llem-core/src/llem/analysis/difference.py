@@ -15,11 +15,12 @@ from llem.analysis.variance import ASSUMED_FREEDOM, ASSUMED_SD, Estimate, Spread
 from llem.metrics.quantity import OVER_PROCESSES, WITHIN_PROCESS
 from llem.metrics.statistics import mean
 
-__all__ = ["BOARD_SD", "PAIRED", "Between", "Difference", "difference", "turns"]
+__all__ = ["BOARD_BOUND", "BOARD_SD", "PAIRED", "Between", "Difference", "difference", "other_places", "turns"]
 
-#: The sd of a board's calibration, on the log scale: documented boards read up to 5 % wrong (Yang, Adámek and Armour,
-#: SC'24), taken for the 95 % bound of each.
-BOARD_SD = 0.05 / 1.96
+#: By how much a board's calibration may be off: documented boards read up to 5 % wrong (Yang, Adámek and Armour, SC'24),
+#: taken for the 95 % bound of each; and its standard deviation on the log scale.
+BOARD_BOUND = 0.05
+BOARD_SD = BOARD_BOUND / 1.96
 #: Own variance of two experiments that is greater than the pooled one with less chance than this is taken instead.
 LEAST_CHANCE = 0.05
 
@@ -62,13 +63,14 @@ def difference(a: Side, b: Side, metric: str, pooled: Spread | None) -> Differen
     if pairs:
         return _paired(a, b, metric, pairs)
     found = _in_common_processes(a, b, metric) if a.workers & b.workers else _of_processes(a, b, metric, pooled)
-    if not _other_places(a, b):
+    if not other_places(a, b):
         return found
     parts = [(found.estimate.error**2, found.estimate.freedom), (2 * BOARD_SD**2, ASSUMED_FREEDOM)]
     return attrs.evolve(found, estimate=combined(found.estimate.value, parts), assumed=(*found.assumed, "boards"))
 
 
-def _other_places(a: Side, b: Side) -> bool:
+def other_places(a: Side, b: Side) -> bool:
+    """Whether they ran on different boards or, without GPUs, in different environments."""
     return bool(a.places and b.places) and a.places != b.places
 
 

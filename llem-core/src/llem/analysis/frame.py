@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from llem.analysis.overview import Overview
@@ -16,27 +16,46 @@ __all__ = ["columns", "pandas_frame", "polars_frame"]
 #: What every row says of its experiment, after the axes; those that are an axis stand there.
 _FACTS = ("outcome", "trials", "valid", "publishable", "findings", "error", "backend", "model", "dtype")
 #: Parts of a metric: the ending of the column's name, and the field. Only energies have scope and kind.
-_PARTS = {"": "value", "_low": "low", "_high": "high", "_n": "n", "_reason": "reason"}
+_PARTS = {
+    "": "value",
+    "_low": "low",
+    "_high": "high",
+    "_n": "n",
+    "_processes": "processes",
+    "_covers": "covers",
+    "_reason": "reason",
+}
 _SCOPED = {**_PARTS, "_scope": "scope", "_kind": "kind"}
-_TEXTS = ("_reason", "_scope", "_kind")
+_TEXTS = ("_covers", "_reason", "_scope", "_kind")
+#: Reasons that nobody needs a column for: the number was not to be expected.
+_EXPECTED = frozenset({"not_requested", "no_gpu", "offline_load", "closed_load"})
 
 
 def columns(
-    rows: Iterable[Overview], points: Mapping[str, Mapping[str, Any]], axes: Sequence[str]
+    rows: Iterable[Overview],
+    points: Mapping[str, Mapping[str, Any]],
+    axes: Sequence[str],
+    *,
+    everything: bool = False,
 ) -> dict[str, list[Any]]:
     """Columns of equal length, by name.
 
     `id`; each axis by its path; `outcome`, `trials`, `valid`, `publishable`, `findings` (codes), `error`, `backend`,
-    `model`, `dtype`; then for each metric its value, `_low`, `_high`, `_n` and `_reason`, and of an energy `_scope` and
-    `_kind`. None where a point sets no such axis, or nothing was measured. Values of an axis that are not all numbers,
-    or not all text, become text.
+    `model`, `dtype`; then for each metric its value, `_low` and `_high` (the 95 % interval), `_n` and `_processes`
+    (trials, or what the method counts, and engine processes), `_covers` (what the interval covers), `_reason`, and of
+    an energy `_scope` and `_kind`. None where a point sets no such axis, or nothing was measured. Values of an axis
+    that are not all numbers, or not all text, become text.
+
+    A part that no row has is left out, and so is a metric that no row has and none was to be expected (offline loads
+    have no `ttft_s`). A metric without any value keeps its column and `_reason`.
 
     Args:
         points: what each experiment sets, by id.
+        everything: leave nothing out, so that every table has the same columns.
     """
     head: dict[str, list[Any]] = {name: [] for name in ("id", *axes)}
     facts: dict[str, list[Any]] = {name: [] for name in _FACTS if name not in head}
-    metrics: dict[str, list[Any]] = {}
+    metrics: dict[str, dict[str, list[Any]]] = {}
     length = 0
     for length, row in enumerate(rows, 1):
         values = {**points.get(row.id, {}), "id": row.id}
@@ -45,25 +64,35 @@ def columns(
         for name, column in facts.items():
             column.append(list(row.codes) if name == "findings" else getattr(row, name))
         _add_metrics(metrics, row, length - 1)
-    for column in metrics.values():
-        column.extend([None] * (length - len(column)))
-    known = (metric + ending for metric in METRICS for ending in _SCOPED)
-    ordered = dict.fromkeys([*(name for name in known if name in metrics), *metrics])
-    return {
-        **{name: _one_kind(column) for name, column in head.items()},
-        **facts,
-        **{name: metrics[name] for name in ordered},
-    }
+    found: dict[str, list[Any]] = {}
+    for metric in dict.fromkeys([*(name for name in METRICS if name in metrics), *metrics]):
+        for ending, column in metrics[metric].items() if everything else _of_use(metrics[metric]):
+            column.extend([None] * (length - len(column)))
+            found[metric + ending] = column
+    return {**{name: _one_kind(column) for name, column in head.items()}, **facts, **found}
 
 
-def _add_metrics(found: dict[str, list[Any]], row: Overview, before: int) -> None:
+def _of_use(parts: Mapping[str, list[Any]]) -> Iterator[tuple[str, list[Any]]]:
+    """The parts of a metric that some row has; none of a metric that was not to be expected in any."""
+    told = {ending for ending, column in parts.items() if any(value not in (None, "") for value in column)}
+    if "" not in told and set(parts["_reason"]) <= _EXPECTED | {None}:
+        return
+    for ending, column in parts.items():
+        if ending == "" or (ending == "_reason" and ending in told) or (ending in told and "" in told):
+            yield ending, column
+
+
+def _add_metrics(found: dict[str, dict[str, list[Any]]], row: Overview, before: int) -> None:
     """`before`: rows before this one."""
     for metric, quantity in row.metrics.items():
         scoped = metric in METRICS and METRICS[metric].scoped
+        parts = found.setdefault(metric, {})
         for ending, part in (_SCOPED if scoped else _PARTS).items():
-            column = found.setdefault(metric + ending, [])
+            column = parts.setdefault(ending, [])
             column.extend([None] * (before - len(column)))  # rows that lack the metric
             value = getattr(quantity, part)
+            if (quantity.value is None and part in ("n", "processes")) or value == "":
+                value = None
             column.append(sys.intern(value) if isinstance(value, str) else value)
 
 

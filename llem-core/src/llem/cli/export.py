@@ -17,19 +17,22 @@ __all__ = ["export"]
     show_default=True,
     help="Kind of file.",
 )
+@click.option("--all", "everything", is_flag=True, help="Also write columns that are empty for all experiments.")
 @click.option("-o", "--out", type=click.Path(), help="File to write.  [default: standard output]")
-def export(folder: str, kind: str, out: str | None) -> None:
+def export(folder: str, kind: str, everything: bool, out: str | None) -> None:
     """Write the results of DIR as a table with one row for each experiment.
 
     Columns: id, the axes, outcome, trials, valid, publishable, findings (codes), error, backend, model, dtype, and for
-    each metric its value, low, high, n and reason. Energies also have scope and kind (measured or modelled). A value
-    that was not measured is empty (null in JSON). Parquet needs polars.
+    each metric its value, low and high (the 95 % interval), n, processes (engine processes), covers (what the interval
+    covers) and reason. Energies also have scope and kind (measured or modelled). A value that was not measured is empty
+    (null in JSON). Columns that are empty for all experiments are left out; with --all every study has the same
+    columns. Parquet needs polars.
     """
     from llem.analysis.collection import Results
     from llem.reports.export import csv_text, jsonl_text, parquet_bytes, write_out
     from llem.store.store import Store
 
-    columns = Results.open(Store.open(folder)).columns()
+    columns = Results.open(Store.open(folder)).columns(everything=everything)
     if kind == "parquet":
         if out is None:
             raise click.UsageError("parquet cannot go to standard output; name a file with -o")

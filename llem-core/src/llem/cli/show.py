@@ -74,6 +74,7 @@ def _print(store: Store, names: Sequence[str], *, everything: bool) -> None:
     """One experiment at length, several as a table, very many as a summary."""
     from llem.analysis.collection import workers_of
     from llem.reports.console import render_result
+    from llem.reports.notes import reference_notes
     from llem.reports.ratio_tables import render_summary
     from llem.reports.ratios import summary_view
     from llem.reports.tables import render_study
@@ -90,10 +91,13 @@ def _print(store: Store, names: Sequence[str], *, everything: bool) -> None:
     if len(names) > MANY and not everything:
         rows = list(_overviews(store, names, metrics_shown("effects")))
         render_summary(summary_view(rows, study, partial(workers_of, store)))
+        for note in reference_notes(store):
+            click.echo(note)
         return
     known = {name: number for number, name in enumerate(study.get("experiments", ()))}  # the order they ran in
     ordered = sorted(names, key=lambda name: known.get(name, len(known)))
-    render_study(study_view(_overviews(store, ordered, metrics_shown("study", "curve")), study))
+    rows = _overviews(store, ordered, metrics_shown("study", "curve"))
+    render_study(study_view(rows, study, reference_notes(store)))
 
 
 def _overviews(store: Store, names: Sequence[str], metrics: Collection[str]) -> Iterator[Overview]:

@@ -23,17 +23,7 @@ def _basis(quantity: Quantity) -> str:
     """What the number covers and what its interval rests on, in few words."""
     if quantity.value is None:
         return REASONS.get(quantity.reason or "", "").rstrip(".")
-    words = [word for word in (quantity.scope, quantity.kind) if word]
-    method = {
-        "student_t": f"n = {quantity.n}",
-        "bootstrap": f"{quantity.n} batches",
-        "block_bootstrap": f"{quantity.n} runs of requests",
-        "instrument": "n = 1, instrument's bound",
-        "single_trial": "n = 1",
-        "exact": "exact",
-        "items": f"{quantity.n} items",
-    }
-    return " · ".join([*words, method.get(quantity.method, "")]).strip(" ·")
+    return " · ".join(filter(None, (quantity.scope, quantity.kind, quantity.rests_on)))
 
 
 def render_result(result: Result, console: Console | None = None) -> None:
@@ -46,6 +36,8 @@ def render_result(result: Result, console: Console | None = None) -> None:
     if view.latencies:
         out.print()
         put(out, _latencies(view))
+        if view.latencies_rest_on:
+            out.print(plain(f"latencies: {view.latencies_rest_on}; intervals are in --json"), style="dim")
     if result.domains:
         out.print()
         _domains(result, out)
@@ -63,7 +55,7 @@ def _metrics(view: ResultView, out: Console) -> None:
 
 
 def _latencies(view: ResultView) -> Any:
-    """Latencies by percentile. Intervals are in the metrics and in `--json`."""
+    """Latencies by percentile, without their intervals."""
     parts = list(dict.fromkeys(part for parts in view.latencies.values() for part in parts))
     table = grid("latency", *parts)
     for column in table.columns[1:]:

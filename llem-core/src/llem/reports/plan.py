@@ -99,6 +99,11 @@ def _order(study: Study) -> Iterator[str]:
     loads = len(study.jobs)
     shared = f"{engines} engine" + ("s" if engines > 1 else "")
     yield f"order: {_how(study.file.order)}; {shared}, loaded {loads} time{'s' if loads > 1 else ''}"
+    for one in study.experiments:
+        if one.id == study.reference:
+            count = one.experiment.processes
+            where = "at the beginning, in the middle and at the end" if count == 3 else "from the beginning to the end"
+            yield f"reference: {one.id}, {count} engine processes {where}"
     width = len(str(len(study.experiments)))
     times = [duration(estimate([one.experiment]).least_s) for one in study.experiments]
     memories = [one.memory for one in study.experiments]

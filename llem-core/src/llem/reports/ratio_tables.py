@@ -13,8 +13,9 @@ from llem.analysis.variance import ASSUMED_SD
 from llem.metrics.catalogue import metric_of
 from llem.metrics.metric import Metric
 from llem.reports.figures import figure, grid, number, p_value, plain, put, screen, setting, settings
+from llem.reports.notes import findings_text
 from llem.reports.ratios import Best, ComparisonView, RatioTable, SummaryView
-from llem.reports.tables import findings_text, prefixes
+from llem.reports.tables import prefixes
 from llem.reports.views import configuration
 
 if TYPE_CHECKING:
@@ -177,6 +178,7 @@ def _how(rows: Sequence[Comparison]) -> Iterator[str]:
     yield f"{METHODS[first.method].format(n=first.ratio.n, processes=processes)}; the intervals cover: {first.covers}"
     tested = metric_of(headline.metric).label
     yield f"tested: {tested}; all other metrics are secondary, and their p is corrected for their number (Holm)"
+    yield from dict.fromkeys(f"assumed: {note}" for one in rows for note in one.notes)
     if first.probability_better is not None:
         yield f"P(B better) is with {headline.prior}"
     yield "B / A is the ratio of geometric means. If trials vary widely, it differs from the ratio of the means shown."

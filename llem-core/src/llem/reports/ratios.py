@@ -158,5 +158,5 @@ def comparison_view(a: Overview, b: Overview, found: Sequence[Comparison]) -> Co
         for letter, one in (("A", a), ("B", b))
         if not one.valid
     ]
-    warnings += dict.fromkeys(note for one in found for note in one.notes)
+    warnings += dict.fromkeys(note for one in found for note in one.warnings)
     return ComparisonView(a, b, tuple(found), tuple(warnings))

@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from llem.analysis.overview import Overview, state_of
 from llem.analysis.wall_clock import PARTS, TimeSpent
-from llem.findings import REASONS
 from llem.metrics.metric import Metric
 from llem.reports.figures import amount, grid, number, plain, put, screen, setting, short
-from llem.reports.views import CurveView, StudyView, configuration
+from llem.reports.views import CurveView, StudyView
 from llem.store.models import Quantity
 
 if TYPE_CHECKING:
     from rich.console import Console
 
 __all__ = [
-    "findings_text",
     "headings",
     "prefixes",
     "render_study",
@@ -31,51 +29,51 @@ __all__ = [
 def render_study(view: StudyView, console: Console | None = None) -> None:
     """Print a line for each experiment: what varies, the figures, the outcome; below, notes and curves."""
     out = screen(console)
-    axes = headings(view.axes) if view.axes else ["configuration"]
+    axes = [*headings(view.axes), *(["configuration"] if view.configurations else [])]
     columns = [column.heading for column in view.columns]
-    energy = ["energy"] if view.mixed else []
-    words = [*range(1, len(axes) + 1), len(axes) + len(columns) + len(energy) + 1]
-    table = grid("id", *axes, *columns, *energy, "outcome", words=words)
+    told = [*(["energy"] if view.mixed else []), *(["n"] if _differ(view.rests_on) else [])]
+    words = [*range(1, len(axes) + 1), *range(len(axes) + len(columns) + 1, len(axes) + len(columns) + len(told) + 2)]
+    table = grid("id", *axes, *columns, *told, "outcome", words=words)
     shown = prefixes([row.id for row in view.rows])
     for row in view.rows:
         values = view.values[row.id]
-        cells = [setting(values[path]) if path in values else "" for path in view.axes] or [configuration(row)]
-        figures = [_bare(row.metrics.get(column.metric.name)) for column in view.columns]
-        basis = [str(row.basis or "–")] if view.mixed else []
-        table.add_row(*(plain(cell) for cell in (shown[row.id], *cells, *figures, *basis, _outcome(row))))
+        cells = [setting(values[path]) if path in values else "" for path in view.axes]
+        cells += [view.configurations[row.id]] if view.configurations else []
+        cells += [_cell(column.metric, row, view.unlike) for column in view.columns]
+        table.add_row(*map(plain, (shown[row.id], *cells, *_told(view, row), _outcome(row))))
     put(out, table)
     out.print()
-    for line in _notes(view):
+    for line in view.notes:
         out.print(plain(line), style="dim")
     for curve in view.curves:
         out.print()
-        out.print(plain(f"{curve.configuration}, by arrivals"))
+        same = "" if _differ(curve.rests_on) else "; ".join(dict.fromkeys(filter(None, curve.rests_on.values())))
+        out.print(plain(f"{curve.configuration}, by arrivals" + (f" ({same})" if same else "")))
         put(out, _curve(curve))
 
 
-def _bare(quantity: Quantity | None) -> str:
-    return "–" if quantity is None or quantity.value is None else amount(quantity, quantity.value)
+def _differ(rests_on: Mapping[str, str]) -> bool:
+    """Whether rows rest on different numbers of trials and processes, so that each has to say its own."""
+    return len(set(filter(None, rests_on.values()))) > 1
+
+
+def _told(view: StudyView | CurveView, row: Overview) -> list[str]:
+    """What each row says of its numbers, where rows differ in it: what energies cover, trials and processes."""
+    basis = [str(row.basis or "–")] if view.mixed else []
+    return basis + ([view.rests_on[row.id].removeprefix("n = ") or "–"] if _differ(view.rests_on) else [])
+
+
+def _cell(metric: Metric, row: Overview, unlike: Collection[str]) -> str:
+    quantity = row.metrics.get(metric.name)
+    if quantity is not None and quantity.value is not None:
+        return amount(quantity, quantity.value)
+    return f"– ({quantity.reason})" if quantity is not None and metric.name in unlike else "–"
 
 
 def _outcome(row: Overview) -> str:
     if row.error:
         return f"{row.outcome}: {row.error}"
     return f"{state_of(row)}: {', '.join(row.errors)}" if row.errors else state_of(row)
-
-
-def _notes(view: StudyView) -> Iterator[str]:
-    """What all rows share, why figures are missing (each reason once), how many are valid, and the findings."""
-    if view.axes and view.same:
-        yield f"all: {view.same}"
-    for reason, names in view.missing.items():
-        yield f"– in {', '.join(names)}: {REASONS.get(reason, reason)}"
-    valid, publishable = (sum(getattr(row, name) for row in view.rows) for name in ("valid", "publishable"))
-    yield f"{valid} of {len(view.rows)} valid, {publishable} publishable{findings_text(view.codes)}"
-
-
-def findings_text(codes: Mapping[str, int]) -> str:
-    """Findings with their number, to stand at the end of a line."""
-    return "; findings: " + ", ".join(f"{code} {count:,}" for code, count in codes.items()) if codes else ""
 
 
 def prefixes(ids: Sequence[str]) -> dict[str, str]:
@@ -97,14 +95,13 @@ def headings(paths: Sequence[str]) -> list[str]:
 
 def _curve(view: CurveView) -> Any:
     notes = [_note(row) for row in view.rows]
-    extra = (["energy"] if view.mixed else []) + ([""] if any(notes) else [])
-    table = grid(*(column.heading for column in view.columns), *extra)
+    told = [*(["energy"] if view.mixed else []), *(["n"] if _differ(view.rests_on) else [])]
+    table = grid(*(column.heading for column in view.columns), *told, *([""] if any(notes) else []))
     for column in table.columns[: len(view.columns)]:
         column.justify = "right"
     for row, note in zip(view.rows, notes, strict=True):
         cells = [_point(column.metric, row.metrics.get(column.metric.name)) for column in view.columns]
-        more = ([str(row.basis or "–")] if view.mixed else []) + ([note] if any(notes) else [])
-        table.add_row(*map(plain, (*cells, *more)))
+        table.add_row(*map(plain, (*cells, *_told(view, row), *([note] if any(notes) else []))))
     return table
 
 

@@ -16,6 +16,7 @@ import attrs
 from llem.analysis.overview import Overview, comparable, latency_energy_curve, overview_of
 from llem.metrics.catalogue import shown
 from llem.metrics.metric import Basis, Metric, Place
+from llem.reports.notes import absence_notes, absent, findings_text, interval_notes, rests_on_text
 from llem.store.models import Quantity, Result
 
 __all__ = [
@@ -62,6 +63,12 @@ def configuration(row: Overview, *, load: bool = True) -> str:
     return " · ".join(str(part) for part in asked if part)
 
 
+def _parts(row: Overview) -> dict[str, str]:
+    """What `configuration` says, by the setting that it is of."""
+    found = {"backend": row.backend, "model": row.model, "dtype": row.dtype, "load": load_text(row.load)}
+    return {name: part for name, part in found.items() if part}
+
+
 def varied(study: Mapping[str, Any], ids: Iterable[str]) -> list[str]:
     """Paths that are not the same for all these experiments, in the study's order."""
     values = [study.get("points", {}).get(name, {}).get("values", {}) for name in ids]
@@ -79,6 +86,7 @@ class ResultView:
         state: whether it may be relied on, in words.
         figures: what is shown of its metrics; of those that are missing for one reason, the first.
         latencies: by label the mean and the percentiles; nothing for an offline load.
+        latencies_rest_on: what their intervals rest on, in words.
     """
 
     result: Result
@@ -86,6 +94,7 @@ class ResultView:
     state: str
     figures: tuple[tuple[Metric, Quantity], ...]
     latencies: Mapping[str, Mapping[str, Quantity | None]]
+    latencies_rest_on: str
 
 
 def result_view(result: Result) -> ResultView:
@@ -97,7 +106,8 @@ def result_view(result: Result) -> ResultView:
         for metric in shown("latencies"):
             label, part = metric.part
             latencies.setdefault(label, {})[part] = result.metrics.get(metric.name)
-    return ResultView(result, configuration(overview), state, tuple(_figures(result)), latencies)
+    rests_on = rests_on_text(one for parts in latencies.values() for one in parts.values())
+    return ResultView(result, configuration(overview), state, tuple(_figures(result)), latencies, rests_on)
 
 
 def _figures(result: Result) -> Iterable[tuple[Metric, Quantity]]:
@@ -129,12 +139,13 @@ class Column:
 
 @attrs.frozen
 class CurveView:
-    """Experiments that differ in the rate of arrivals alone, by it."""
+    """Experiments that differ in the rate of arrivals alone, by it. `rests_on`: as of `StudyView`."""
 
     configuration: str
     columns: tuple[Column, ...]
     rows: tuple[Overview, ...]
     mixed: bool
+    rests_on: Mapping[str, str]
 
 
 @attrs.frozen
@@ -142,45 +153,58 @@ class StudyView:
     """Experiments in a line each.
 
     Attributes:
-        axes: paths that vary; none where no study says so, and then each row has its configuration.
+        axes: paths that vary; none where no study says so.
         values: what each experiment sets, by id and path.
-        same: the configuration that all rows have in common, but for the axes.
+        configurations: what rows differ in beside the axes, by id; nothing where the axes say it all.
         mixed: energies of the rows cover different things, or are measured in some and modelled in others.
-        missing: headings of the columns that lack a value, by reason.
-        codes: of findings, to how many experiments have them.
+        rests_on: what the intervals of a row rest on, by id: `n = 5, one process`.
+        unlike: metrics that rows lack for different reasons.
+        notes: what all rows have in common, what the intervals cover, why figures are missing (each reason once), how
+            many rows are valid, and their findings.
     """
 
     axes: tuple[str, ...]
     columns: tuple[Column, ...]
     rows: tuple[Overview, ...]
     values: Mapping[str, Mapping[str, Any]]
-    same: str
+    configurations: Mapping[str, str]
     mixed: bool
-    missing: Mapping[str, tuple[str, ...]]
-    codes: Mapping[str, int]
+    rests_on: Mapping[str, str]
+    unlike: frozenset[str]
+    notes: tuple[str, ...]
     curves: tuple[CurveView, ...]
 
 
-def study_view(rows: Iterable[Overview], study: Mapping[str, Any]) -> StudyView:
-    """The view of experiments in the order given, which have the metrics of "study" and "curve"; of study.json."""
+def study_view(rows: Iterable[Overview], study: Mapping[str, Any], further: Iterable[str] = ()) -> StudyView:
+    """The view of experiments in the order given, which have the metrics of "study" and "curve"; of study.json.
+
+    Args:
+        further: notes beside its own.
+    """
     listed = tuple(rows)
     points = study.get("points", {})
     axes = varied(study, [row.id for row in listed])
     columns = _columns(shown("study" if axes else "effects"), listed)  # a configuration in words leaves less room
-    absent: dict[str, dict[str, None]] = {}  # in order, each heading once
-    for metric in (column.metric for column in columns):
-        for quantity in (row.metrics.get(metric.name) for row in listed):
-            if quantity is not None and quantity.value is None:
-                absent.setdefault(quantity.reason or "", {})[metric.heading or metric.label] = None
+    rests_on = _rows_rest_on(listed, columns)
+    lacking = absent(listed, [column.metric for column in columns])
+    same = in_common(listed, load=not any(path.startswith("load") for path in axes))
+    notes = [f"all: {same}"] if axes and same else []
+    notes += [*interval_notes(rests_on), *absence_notes(lacking), *further]
+    if _mixed(listed):
+        notes.append("energies differ in what they cover, or some are measured and others modelled: see `energy`")
+    valid, publishable = (sum(getattr(row, name) for row in listed) for name in ("valid", "publishable"))
+    codes = findings_text(counts(code for row in listed for code in row.codes))
+    notes.append(f"{valid} of {len(listed)} valid, {publishable} publishable{codes}")
     return StudyView(
         axes=tuple(axes),
         columns=columns,
         rows=listed,
         values={row.id: points.get(row.id, {}).get("values", {}) for row in listed},
-        same=in_common(listed),
+        configurations=_configurations(listed, axes),
         mixed=_mixed(listed),
-        missing={reason: tuple(headings) for reason, headings in absent.items()},
-        codes=counts(code for row in listed for code in row.codes),
+        rests_on=rests_on,
+        unlike=frozenset(metric.name for metric, reasons in lacking.items() if len(reasons) > 1),
+        notes=tuple(notes),
         curves=curve_views(listed),
     )
 
@@ -190,10 +214,29 @@ def counts(found: Iterable[str], most: int | None = None) -> dict[str, int]:
     return dict(Counter(found).most_common(most))
 
 
-def in_common(rows: Iterable[Overview]) -> str:
-    """Backend, model and dtype where all rows have the same; else nothing."""
-    found = {configuration(row, load=False) for row in rows}
-    return found.pop() if len(found) == 1 else ""
+def in_common(rows: Iterable[Overview], *, load: bool = False) -> str:
+    """What of backend, model and dtype (and load) all rows have alike."""
+    found = [_parts(row) for row in rows]
+    names = ("backend", "model", "dtype", *(("load",) if load else ()))
+    return " · ".join(found[0][name] for name in names if name in found[0] and _alike(found, name)) if found else ""
+
+
+def _alike(found: Iterable[Mapping[str, str]], name: str) -> bool:
+    return len({parts.get(name) for parts in found}) < 2
+
+
+def _configurations(rows: Sequence[Overview], axes: Sequence[str]) -> dict[str, str]:
+    found = {row.id: _parts(row) for row in rows}
+    if not axes:
+        return {name: " · ".join(parts.values()) for name, parts in found.items()}
+    told = {path.partition(".")[0] for path in axes}
+    apart = [name for name in ("backend", "model", "dtype", "load") if not _alike(found.values(), name)]
+    kept = [name for name in apart if name not in told]
+    return {one: " · ".join(parts.get(name, "–") for name in kept) for one, parts in found.items()} if kept else {}
+
+
+def _rows_rest_on(rows: Iterable[Overview], columns: Sequence[Column]) -> dict[str, str]:
+    return {row.id: rests_on_text(row.metrics.get(column.metric.name) for column in columns) for row in rows}
 
 
 def _mixed(rows: Iterable[Overview]) -> bool:
@@ -214,5 +257,7 @@ def curve_views(rows: Iterable[Overview]) -> tuple[CurveView, ...]:
         if len(points) > 1:
             metrics = sorted(shown("curve"), key=lambda metric: metric.direction is not None)  # what was asked is first
             name = configuration(points[0], load=False)
-            found.append(CurveView(name, _columns(metrics, points), points, _mixed(points)))
+            columns = _columns(metrics, points)
+            rests_on = _rows_rest_on(points, columns)
+            found.append(CurveView(name, columns, points, _mixed(points), rests_on))
     return tuple(found)

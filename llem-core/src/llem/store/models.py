@@ -9,6 +9,7 @@ import attrs
 
 from llem.findings import Finding
 from llem.meters.base import EnergyReading, ErrorBudget
+from llem.store.quantity import Quantity
 
 __all__ = [
     "SCHEMA_VERSION",
@@ -178,56 +179,6 @@ class Trial:
     @property
     def duration_s(self) -> float:
         return (self.t1_ns - self.t0_ns) / 1e9
-
-
-@attrs.frozen
-class Quantity:
-    """A number with its unit and interval, or None with the code of the reason.
-
-    Attributes:
-        low, high: the interval at `confidence`; None if there is no interval, as with one trial.
-        n: how many values the quantity is computed from: trials, or what `method` says.
-        processes: number of engine processes that the values are from; 0 where that does not matter.
-        covers: what the interval covers: "within one process" (how further trials of the same engine process would
-            come out), "over processes" (also how other engine processes would), "one window" (what the instrument may
-            be off by), "items" (another draw of a task's items), or "" without an interval.
-        method: "student_t" over trials, "bootstrap" over batches, "block_bootstrap" over runs of consecutive requests,
-            "instrument" (the error bound of one window), "items" (standard error over a task's items), "single_trial",
-            or "exact".
-        reason: code of the reason why the value is None.
-        scope, kind: of an energy: what it covers, and whether it is "measured" or "modelled".
-    """
-
-    value: float | None
-    unit: str
-    low: float | None = None
-    high: float | None = None
-    confidence: float | None = None
-    n: int = 0
-    processes: int = 0
-    covers: str = ""
-    method: str = ""
-    reason: str | None = None
-    scope: str | None = None
-    kind: str | None = None
-
-    @property
-    def lopsided(self) -> bool:
-        """Whether one side of the interval is longer than the other by more than a quarter; "±" would then mislead."""
-        if self.value is None or self.low is None or self.high is None:
-            return False
-        below, above = self.value - self.low, self.high - self.value
-        return max(below, above) > 1.25 * min(below, above)
-
-    def __str__(self) -> str:
-        if self.value is None:
-            return f"none ({self.reason})"
-        text = f"{self.value:.4g} {self.unit}".rstrip()
-        if self.low is None or self.high is None or self.confidence is None:
-            return text
-        half = f"{self.low:.4g} to {self.high:.4g}" if self.lopsided else f"± {(self.high - self.low) / 2:.2g}"
-        covers = f", {self.covers}" if self.covers else ""
-        return f"{text} {half} ({self.confidence * 100:g} %, n = {self.n}{covers})"
 
 
 @attrs.frozen

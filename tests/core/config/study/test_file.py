@@ -171,3 +171,35 @@ def test_a_mapping_is_a_study_too() -> None:
 
     assert study.axes["dtype"].where == "python: axes.dtype"
     assert study.texts == {"python": "base:\n  model: m\naxes:\n  dtype: [float16]\n"}
+
+
+@pytest.mark.parametrize(
+    ("reference", "problem"),
+    [
+        ("first", "reference: must be a section of paths with the values of one point, got the text 'first' "
+         "(such as {load.batch_size: 32})"),
+        ({}, "reference: names no point (such as {load.batch_size: 32})"),
+        ({"processes": 4}, "reference: names no point (such as {load.batch_size: 32})"),
+        ({"dtype": "float16", "processes": 2},
+         "reference.processes: must be a whole number of engine processes, 3 at least, got the number 2"),
+        ({"dtype": "float16", "processes": True},
+         "reference.processes: must be a whole number of engine processes, 3 at least, got true"),
+    ],
+)  # fmt: skip
+def test_a_reference_is_the_values_of_a_point(reference, problem) -> None:
+    """Anything else is refused with what would be right."""
+    with pytest.raises(ConfigError) as caught:
+        parse_study({"axes": {"dtype": ["float16"]}, "reference": reference})
+
+    assert [str(one) for one in caught.value.problems] == [problem]
+
+
+def test_the_last_file_says_the_reference(write) -> None:
+    """It knows where it stands; null takes away that of an included file."""
+    shared = "axes: {dtype: [float16, bfloat16]}\nreference: {dtype: float16}\n"
+    included = read_study(write(a="includes: [b.yaml]\nname: s\n", b=shared)).reference
+    taken = read_study(write(a="includes: [b.yaml]\nreference: null\n", b=shared)).reference
+
+    assert included is not None
+    assert (included.value, included.where) == ({"dtype": "float16"}, "b.yaml: reference")
+    assert taken is None

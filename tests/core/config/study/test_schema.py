@@ -26,7 +26,16 @@ GOOD: list[dict[str, Any]] = [
     {"zip": {"a": [1], "b": {"powers_of_two": [2, 2]}}},
     {"zip": [{"a": [1]}, {"b": [2]}], "experiments": [{"load": {"batch_size": 3}}], "exclude": [{"a": 1}]},
 ]
+GOOD += [
+    {"axes": {"a": [1, 2]}, "reference": {"a": 1}},
+    {"axes": {"a": [1, 2]}, "reference": {"a": 1, "processes": 5}},
+    {"axes": {"a": [1, 2]}, "reference": None},
+]
 BAD: list[dict[str, Any]] = [
+    {"reference": "first"},
+    {"reference": {}},
+    {"reference": {"a": 1, "processes": 2}},
+    {"reference": {"a": 1, "processes": "x"}},
     {"name": "s", "axs": {}},
     {"name": 3},
     {"base": 3},

@@ -17,7 +17,17 @@ from llem.config.text import parse_mapping, read_text, to_yaml
 from llem.config.words import got
 from llem.errors import ConfigError, Problem, nearest
 
-__all__ = ["STUDY_KEYS", "Limits", "Order", "Stated", "StudyFile", "is_study", "parse_study", "read_study"]
+__all__ = [
+    "REFERENCE_PROCESSES",
+    "STUDY_KEYS",
+    "Limits",
+    "Order",
+    "Stated",
+    "StudyFile",
+    "is_study",
+    "parse_study",
+    "read_study",
+]
 
 #: What a study may hold. A file with any of these but `trials`, which experiments have too, is a study.
 STUDY_KEYS = (
@@ -28,11 +38,14 @@ STUDY_KEYS = (
     "zip",
     "experiments",
     "exclude",
+    "reference",
     "trials",
     "order",
     "limits",
     "parallel",
 )
+#: Engine processes of a reference, at least: one at the beginning, one in the middle, one at the end.
+REFERENCE_PROCESSES = 3
 _FIELDS = frozenset(field.name for field in attrs.fields(Experiment))
 
 
@@ -54,6 +67,7 @@ class StudyFile:
         zips: groups of axes that vary together.
         experiments: points listed by hand, in addition to those of the axes.
         exclude: partial points; what matches one is left out.
+        reference: a partial point that one point matches, and how many engine processes measure that one.
         parallel: workers at once, each on GPUs of its own.
         texts: name of each file to what it holds, word for word.
         prefixes: source of a base layer to what stands before a setting's path in its file: "study.yaml: base.".
@@ -66,6 +80,7 @@ class StudyFile:
     zips: tuple[Mapping[str, Stated], ...] = ()
     experiments: tuple[Stated, ...] = ()
     exclude: tuple[Stated, ...] = ()
+    reference: Stated | None = None
     order: Order = attrs.field(factory=Order)
     limits: Limits = attrs.field(factory=Limits)
     parallel: int = 1
@@ -210,6 +225,9 @@ def _lists(document: Mapping[str, Any], study: StudyFile, label: str) -> dict[st
     for key in ("experiments", "exclude"):
         if key in document:
             found[key] = tuple(Stated(entry, f"{label}: {key}[{n}]") for n, entry in enumerate(document[key]))
+    if "reference" in document:
+        raw = document["reference"]
+        found["reference"] = None if raw is None else Stated(raw, f"{label}: reference")
     return found
 
 
@@ -242,7 +260,7 @@ def _problems(document: Mapping[str, Any]) -> list[Problem]:
         problems += _axis_problems("zip", groups)
     for key in ("experiments", "exclude"):
         problems += _list_problems(key, document.get(key, ()))
-    return problems
+    return [*problems, *_reference_problems(document.get("reference"))]
 
 
 def _axis_problems(path: str, raw: Any) -> Iterator[Problem]:
@@ -253,6 +271,19 @@ def _axis_problems(path: str, raw: Any) -> Iterator[Problem]:
     for key in raw:
         if not isinstance(key, str) or not all(key.split(".")):
             yield Problem(f"{path}.{key}", "is no path to a setting", "write a path such as load.batch_size")
+
+
+def _reference_problems(raw: Any) -> Iterator[Problem]:
+    hint = "such as {load.batch_size: 32}"
+    if raw is None:
+        return
+    if not isinstance(raw, Mapping):
+        yield Problem("reference", f"must be a section of paths with the values of one point, got {got(raw)}", hint)
+    elif not set(raw) - {"processes"}:
+        yield Problem("reference", "names no point", hint)
+    elif type(number := raw.get("processes", REFERENCE_PROCESSES)) is not int or number < REFERENCE_PROCESSES:
+        what = f"must be a whole number of engine processes, {REFERENCE_PROCESSES} at least, got {got(number)}"
+        yield Problem("reference.processes", what)
 
 
 def _list_problems(key: str, raw: Any) -> Iterator[Problem]:

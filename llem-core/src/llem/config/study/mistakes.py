@@ -1,7 +1,8 @@
 """Which problems are of single points, and which are mistakes of the study. Pure.
 
-What a point sets is checked when the point is resolved. Entries of `exclude` set nothing, and an axis may belong to a
-backend that no point uses. A typo in those is found here, by the names and types of the settings that there are.
+What a point sets is checked when the point is resolved. Entries of `exclude` and `reference` set nothing, and an axis
+may belong to a backend that no point uses. A typo in those is found here, by the names and types of the settings that
+there are.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from llem.plugins.registry import Kind, Registry
 __all__ = [
     "Invalid",
     "invalid_point",
-    "refuse_mistaken_exclusions",
+    "refuse_mistaken_entries",
     "refuse_mistakes",
     "refuse_unused_mistakes",
     "setting_problem",
@@ -117,13 +118,13 @@ def _commonest(invalid: Sequence[Invalid]) -> Iterator[Problem]:
 _MOST_TOLD = 10
 
 
-def refuse_mistaken_exclusions(file: StudyFile, registry: Registry) -> None:
-    """Raise ConfigError for an entry of `exclude` with what is no setting, or with a value that none can have."""
+def refuse_mistaken_entries(file: StudyFile, registry: Registry) -> None:
+    """Raise ConfigError for an entry of `exclude`, or `reference`, with what is no setting or no value of one."""
     _refuse(
         file,
         (
             attrs.evolve(problem, path=f"{entry.where}.{problem.path}")
-            for entry in file.exclude
+            for entry in (*file.exclude, *([file.reference] if file.reference else []))
             for path, value in wanted(entry).items()
             if (problem := setting_problem(path, value, registry, several=True)) is not None
         ),

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from llem.config.schema import json_schema, section_schema
+from llem.config.study.file import REFERENCE_PROCESSES
 from llem.config.study.order import Limits, Order
 from llem.plugins.registry import Registry
 
@@ -59,6 +60,18 @@ def study_schema(registry: Registry, report: Callable[[str], None] | None = None
                 "type": "array",
                 "items": {**point, "minProperties": 1},
                 "description": "llem leaves out points that match an entry. A list matches any of its values.",
+            },
+            "reference": {
+                "anyOf": [
+                    {
+                        **point,
+                        "minProperties": 1,
+                        "properties": {"processes": {"type": "integer", "minimum": REFERENCE_PROCESSES}},
+                    },
+                    {"type": "null"},
+                ],
+                "description": "The values of one point, whose experiment several engine processes measure from the "
+                "beginning of the study to its end: `processes` of them, 3 by default.",
             },
             "trials": {"type": "integer", "minimum": 1, "description": "Trials of each experiment, at least."},
             "order": section_schema(Order),

@@ -17,7 +17,7 @@ from llem.config.study.file import Stated, StudyFile
 from llem.errors import ConfigError, Problem
 from llem.plugins.registry import Registry
 
-__all__ = ["Excluded", "Exclusions", "Shared", "wanted"]
+__all__ = ["Excluded", "Exclusions", "Shared", "matches", "wanted"]
 
 
 class Shared:
@@ -137,7 +137,7 @@ class Exclusions:
             return False
         flat = dict(leaves(values))
         for where, asked in self._entries:
-            if all(path in flat and _matches(flat[path], value) for path, value in asked.items()):
+            if matches(flat, asked):
                 self.found.append(Excluded(point, where))
                 return True
         return False
@@ -149,10 +149,15 @@ class Exclusions:
 
 
 def wanted(entry: Stated) -> dict[str, Any]:
-    """Dotted path to value of what an entry of `exclude` matches."""
+    """Dotted path to value of what an entry of `exclude`, or `reference`, matches."""
     tree: dict[Any, Any] = {}
     overlay(tree, Layer("", entry.value))
     return dict(leaves(plain(tree)))
+
+
+def matches(settings: Mapping[str, Any], asked: Mapping[str, Any]) -> bool:
+    """Whether settings by dotted path have all that an entry asks for (see `wanted`)."""
+    return all(path in settings and _matches(settings[path], value) for path, value in asked.items())
 
 
 def _matches(value: Any, asked: Any) -> bool:

@@ -20,17 +20,18 @@ from llem.config.study.file import StudyFile, parse_study, read_study
 from llem.config.study.mistakes import (
     Invalid,
     invalid_point,
-    refuse_mistaken_exclusions,
+    refuse_mistaken_entries,
     refuse_mistakes,
     refuse_unused_mistakes,
 )
 from llem.config.study.shared import Exclusions, Shared
 from llem.config.user import load_user_config
 from llem.devices.peaks import peak_of
-from llem.errors import ConfigError, UnknownPlugin
+from llem.errors import ConfigError, Problem, UnknownPlugin
 from llem.plugins.registry import Registry
 from llem.study.plan.memory import GpuKind, MemoryEstimate, gib
 from llem.study.plan.planned import Identifier, PlannedExperiment
+from llem.study.plan.reference import Reference, spread
 from llem.study.plan.schedule import running_order, schedule
 from llem.study.plan.study import Merged, Study
 
@@ -87,33 +88,39 @@ def expand(
         UnknownPlugin, BrokenPlugin: something that a point names is not installed, or is broken.
     """
     points = declared_points(file)
-    refuse_mistaken_exclusions(file, registry)
+    refuse_mistaken_entries(file, registry)
     identifier = Identifier(registry, checked=checked, unmet=unmet, gpu=gpu)
     if file.single:  # one experiment: its errors need no mention of points
         return _single(file, points[0], identifier, registry, (*below, *file.base, *overrides), tuple(overrides))
     shared = Shared(file, registry, (*below, *file.base), tuple(overrides))
-    exclusions = Exclusions(file.exclude)
+    exclusions, reference = Exclusions(file.exclude), Reference(file)
     looked = _Looked(file, identifier, registry)
     for declared in points:
         point, layers, values = shared.of(declared)
-        if not exclusions.leave_out(point, values):
-            looked.at(point, layers)
+        matched, left_out = reference.look(point, layers, values), exclusions.leave_out(point, values)
+        name = None if left_out else looked.at(point, layers)
+        if matched is not None:
+            matched.id, matched.left_out = name, left_out
     if not looked.tried:
         raise ConfigError(f"{file.name!r} has nothing to run: `exclude` leaves out all {len(points)} points")
     refuse_mistakes(file, looked.tried, looked.invalid)
     refuse_unused_mistakes(file, points, looked.tried, registry)
     found = looked.found
-    jobs = tuple(schedule(found.values(), file.order))
+    if (chosen := reference.chosen(found, identifier, registry)) is not None:
+        found[chosen.id] = chosen
+    jobs = schedule(found.values(), file.order)
+    jobs = jobs if chosen is None else spread(jobs, chosen.id)
     return Study(
         file,
         tuple(found[name] for name in running_order(jobs)),
-        jobs,
+        tuple(jobs),
         tuple(overrides),
         tuple(exclusions.found),
         tuple(looked.invalid),
         tuple(looked.merged),
         tuple(dict.fromkeys(path for point in points for path in point.values)),
         (*exclusions.notes(), *shared.notes(), *_notes(found.values(), identifier, registry)),
+        None if chosen is None else chosen.id,
     )
 
 
@@ -127,18 +134,19 @@ class _Looked:
         self.merged: list[Merged] = []
         self.invalid: list[Invalid] = []
 
-    def at(self, point: Point, layers: Sequence[Layer]) -> None:
-        """Raises UnknownPlugin, BrokenPlugin."""
+    def at(self, point: Point, layers: Sequence[Layer]) -> str | None:
+        """The id of the point's experiment; None for an invalid point. Raises UnknownPlugin, BrokenPlugin."""
         self.tried.append(point)
         try:
             planned = self._identifier(point, resolve(layers, self._registry))
         except ConfigError as error:
             self.invalid.append(invalid_point(self._file, point, error))
-            return
+            return None
         except UnknownPlugin as error:
             raise _placed(error, point) from None
         if (first := self.found.setdefault(planned.id, planned)) is not planned:
             self.merged.append(Merged(point, first, _differing(planned, first)))
+        return planned.id
 
 
 def _single(
@@ -149,6 +157,9 @@ def _single(
     layers: Sequence[Layer],
     overrides: tuple[Layer, ...],
 ) -> Study:
+    if file.reference is not None:
+        problem = Problem(file.reference.where, "this is one experiment", "set `processes: 3` instead")
+        raise ConfigError(f"invalid study {file.name!r}", problems=(problem,))
     planned = identifier(point, resolve(layers, registry))
     notes = tuple(_notes([planned], identifier, registry))
     if file.exclude:

@@ -46,12 +46,14 @@ class Job:
         experiments: ids, in the order of their first turn.
         turns: trials in order. Trials from an experiment's `trials` on run only while the interval is too wide. They
             come after all others, except with the order `sequential`.
+        round: only jobs of one round may change places.
     """
 
     group: int
     process: int
     experiments: tuple[str, ...]
     turns: tuple[Turn, ...]
+    round: int = attrs.field(default=attrs.Factory(lambda job: job.process, takes_self=True), kw_only=True)
 
 
 #: One block: the members in the order of their turns, for block number k of a group.
@@ -78,7 +80,8 @@ def schedule(members: Iterable[PlannedExperiment], order: Order) -> list[Job]:
             for group in _group_order(first, order, process)
             if process < _processes(group)
         ]
-    return [_job(numbers[id(group)], group, process, order) for group, process in pairs]
+    jobs = [_job(numbers[id(group)], group, process, order) for group, process in pairs]
+    return [attrs.evolve(job, round=0) for job in jobs] if order.kind == "sequential" else jobs
 
 
 def running_order(jobs: Sequence[Job]) -> list[str]:
@@ -96,8 +99,8 @@ def next_job(
 
     The first choice is a job whose group ran on a GPU that is free now. So a group's engine processes run on one GPU,
     unless that would leave another GPU idle. The second choice is a job whose group ran nowhere yet, the last choice
-    the first waiting job. If the first processes of all groups come before the second ones, only jobs with the lowest
-    waiting process number are candidates.
+    the first waiting job. If rounds come one after the other, as with the first processes of all groups before the
+    second ones, only jobs of the lowest waiting round are candidates.
 
     Args:
         waiting: in running order, at least one.
@@ -111,8 +114,8 @@ def next_job(
     def rank(job: Job) -> int:
         return 0 if set(ran_on.get(job.group, ())) - busy else 1 if job.group not in tied else 2
 
-    in_rounds = all(one.process <= other.process for one, other in pairwise(waiting))
-    return min((job for job in waiting if not in_rounds or job.process == waiting[0].process), key=rank)
+    in_rounds = all(one.round <= other.round for one, other in pairwise(waiting))
+    return min((job for job in waiting if not in_rounds or job.round == waiting[0].round), key=rank)
 
 
 def _processes(group: Sequence[PlannedExperiment]) -> int:

@@ -43,6 +43,7 @@ class Study:
         experiments: in the order of their first trials.
         jobs: what each engine process measures, in running order.
         overrides: settings laid over every point (flags, arguments).
+        reference: id of the experiment that several engine processes measure, spread over the study; None for none.
         axes: paths of the settings that vary, in the file's order.
         notes: what is not wrong and yet good to know.
     """
@@ -56,6 +57,7 @@ class Study:
     merged: tuple[Merged, ...] = ()
     axes: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    reference: str | None = None
 
     @property
     def name(self) -> str:
@@ -86,6 +88,7 @@ def study_document(study: Study) -> dict[str, Any]:
         "order": unstructure(study.file.order),
         "limits": unstructure(study.file.limits),
         "parallel": study.file.parallel,
+        "reference": study.reference,
         "declared": study.declared,
         "excluded": [{**_point(one.point), "by": one.by} for one in study.excluded],
         "invalid": [{**_point(one.point), "reasons": [str(p) for p in one.problems]} for one in study.invalid],

@@ -114,6 +114,8 @@ def differences(store: Store, study: Mapping[str, Any], planned: Sequence[Planne
     before = store.study()
     if before.get("order") != study.get("order"):
         yield Problem("order", f"is {_short(study.get('order'))}, and was {_short(before.get('order'))}")
+    if before.get("reference") != study.get("reference"):
+        yield Problem("reference", f"is {_short(study.get('reference'))}, and was {_short(before.get('reference'))}")
     was, now = _points(before), _points(study)
     if _varies(was) != _varies(now):
         here, there = (_counted(points) for points in (now, was))

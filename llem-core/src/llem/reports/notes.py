@@ -1,0 +1,104 @@
+"""What is said of figures in words: what their intervals rest on, why some are missing, what was found. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+from llem.analysis.overview import Overview
+from llem.analysis.reference import ReferenceRuns, reference_of
+from llem.errors import StoreError
+from llem.findings import REASONS
+from llem.metrics.catalogue import metric_of
+from llem.metrics.metric import Metric
+from llem.reports.figures import p_value, two
+from llem.store.models import Quantity
+from llem.store.store import Store
+
+__all__ = [
+    "absence_notes",
+    "absent",
+    "findings_text",
+    "interval_notes",
+    "reference_note",
+    "reference_notes",
+    "rests_on_text",
+]
+
+
+def findings_text(codes: Mapping[str, int]) -> str:
+    """Codes with how many experiments have them, as the end of a sentence; "" for none."""
+    return "; findings: " + ", ".join(f"{code} {count:,}" for code, count in codes.items()) if codes else ""
+
+
+def rests_on_text(found: Iterable[Quantity | None]) -> str:
+    """What the intervals of these rest on, in words, each once; of the values where there is no interval."""
+    known = [one for one in found if one is not None and one.value is not None]
+    return "; ".join(dict.fromkeys(one.rests_on for one in [one for one in known if one.low is not None] or known))
+
+
+def interval_notes(rests_on: Mapping[str, str]) -> Iterator[str]:
+    """What ± is, and that one engine process does not show what varies between processes."""
+    found = set(filter(None, rests_on.values()))
+    if not found:
+        return
+    alone = any("one process" in one for one in found)
+    without = "; what varies between engine processes is not in it" if alone else ""
+    if len(found) > 1:
+        yield f"±: 95 % interval, of the trials and engine processes in column n{without}"
+    elif (only := found.pop()) in ("n = 1", "exact"):
+        yield f"{only}: no interval"
+    else:
+        yield f"±: 95 % interval, {only}{without}"
+
+
+def absent(rows: Sequence[Overview], metrics: Iterable[Metric]) -> dict[Metric, list[str]]:
+    """Reasons why rows lack a metric, each once."""
+    found: dict[Metric, list[str]] = {}
+    for metric in metrics:
+        quantities = (row.metrics.get(metric.name) for row in rows)
+        reasons = [one.reason or "" for one in quantities if one is not None and one.value is None]
+        if reasons:
+            found[metric] = list(dict.fromkeys(reasons))
+    return found
+
+
+def absence_notes(lacking: Mapping[Metric, Sequence[str]]) -> Iterator[str]:
+    """Why figures are missing, each reason once."""
+    headings: dict[str, list[str]] = {}
+    for metric, reasons in lacking.items():
+        for reason in reasons:
+            code = f" ({reason})" if len(reasons) > 1 else ""
+            headings.setdefault(reason, []).append(f"{metric.heading or metric.label}{code}")
+    yield from (f"– in {', '.join(names)}: {REASONS.get(reason, reason)}" for reason, names in headings.items())
+
+
+def reference_notes(store: Store) -> Iterator[str]:
+    """What the reference of a stored study shows, in a line; nothing without one. A damaged file is told."""
+    try:
+        runs = reference_of(store)
+    except StoreError as error:
+        yield f"reference: {error.message}"
+        return
+    if runs is not None:
+        yield reference_note(runs)
+
+
+#: From this p-value on a drift of the reference may be chance.
+SURE = 0.05
+
+
+def reference_note(runs: ReferenceRuns) -> str:
+    """How much the engine processes of a study's reference differ, and whether they drift, in a line."""
+    count, metric = len(runs.means), metric_of(runs.metric)
+    of = f"{metric.heading or metric.label}{f' ({runs.basis})' if runs.basis else ''}"
+    name = f"reference {runs.id[:8]}: {count}{f' of {runs.asked}' if count < runs.asked else ''} processes"
+    if runs.sd is None or runs.drift is None:
+        return f"{name}; two at least show what varies between them"
+    scatter = "" if runs.sd_of_scatter is None else f", of which scatter of trials {two(runs.sd_of_scatter * 100)} %"
+    p = "" if runs.p_value is None else f" (p {p_value(runs.p_value)})"
+    sign = "+" if runs.drift > 0 else "−" if runs.drift < 0 else ""
+    changed = "; the machine changed while the study ran" if runs.p_value is not None and runs.p_value < SURE else ""
+    return (
+        f"{name}, sd between processes {two(runs.sd * 100)} %{scatter}, "
+        f"drift {sign}{two(abs(runs.drift) * 100)} % from first to last{p}, in {of}{changed}"
+    )

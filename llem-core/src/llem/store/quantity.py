@@ -1,0 +1,80 @@
+"""A number with all that it is of: unit, interval, what that rests on and covers, scope and kind."""
+
+from __future__ import annotations
+
+import attrs
+
+__all__ = ["Quantity"]
+
+#: What `n` counts by method, where it does not count trials.
+_COUNTED = {"bootstrap": "batches", "block_bootstrap": "runs of requests", "items": "items"}
+
+
+@attrs.frozen
+class Quantity:
+    """A number with its unit and interval, or None with the code of the reason.
+
+    Attributes:
+        low, high: the interval at `confidence`; None if there is no interval, as with one trial.
+        n: how many values the quantity is computed from: trials, or what `method` says.
+        processes: number of engine processes that the values are from; 0 where that does not matter.
+        covers: what the interval covers: "within one process" (how further trials of the same engine process would
+            come out), "over processes" (also how other engine processes would), "one window" (what the instrument may
+            be off by), "items" (another draw of a task's items), or "" without an interval.
+        method: "student_t" over trials, "bootstrap" over batches, "block_bootstrap" over runs of consecutive requests,
+            "instrument" (the error bound of one window), "items" (standard error over a task's items), "single_trial",
+            or "exact".
+        reason: code of the reason why the value is None.
+        scope, kind: of an energy: what it covers, and whether it is "measured" or "modelled".
+    """
+
+    value: float | None
+    unit: str
+    low: float | None = None
+    high: float | None = None
+    confidence: float | None = None
+    n: int = 0
+    processes: int = 0
+    covers: str = ""
+    method: str = ""
+    reason: str | None = None
+    scope: str | None = None
+    kind: str | None = None
+
+    @property
+    def lopsided(self) -> bool:
+        """Whether one side of the interval is longer than the other by more than a quarter; "±" would then mislead."""
+        if self.value is None or self.low is None or self.high is None:
+            return False
+        below, above = self.value - self.low, self.high - self.value
+        return max(below, above) > 1.25 * min(below, above)
+
+    @property
+    def rests_on(self) -> str:
+        """What value and interval rest on: `n = 5, one process`, `n = 10, over 5 processes`, `20 batches, one process`.
+
+        "exact" for what is counted; "" without a value.
+        """
+        if self.value is None or self.method == "exact":
+            return "" if self.value is None else "exact"
+        if self.method == "instrument":
+            return "one window, instrument's bound"
+        counted = f"{self.n} {_COUNTED[self.method]}" if self.method in _COUNTED else f"n = {self.n}" if self.n else ""
+        over = {"within one process": "one process", "over processes": f"over {self.processes} processes"}
+        apart = "" if self.low is not None or self.processes < 2 else f"{self.processes} processes"
+        return ", ".join(filter(None, (counted, over.get(self.covers, apart))))
+
+    @property
+    def basis_text(self) -> str:
+        """Of an energy what it covers and its kind: `cpu+dram, modelled`; else ""."""
+        return ", ".join(filter(None, (self.scope, self.kind)))
+
+    def __str__(self) -> str:
+        of = f", {self.basis_text}" if self.basis_text else ""
+        if self.value is None:
+            return f"none ({self.reason}){of}"
+        text = f"{self.value:.4g} {self.unit}".rstrip()
+        if self.low is None or self.high is None or self.confidence is None:
+            return f"{text} ({self.rests_on}){of}" if self.rests_on else text + of
+        half = f"{self.low:.4g} to {self.high:.4g}" if self.lopsided else f"± {(self.high - self.low) / 2:.2g}"
+        return f"{text} {half} ({self.confidence * 100:g} %, {self.rests_on}){of}"
