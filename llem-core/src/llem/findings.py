@@ -91,6 +91,11 @@ FINDINGS: Mapping[str, FindingKind] = {
         "The preset `quick` is for trying things out, so llem marks its result not publishable.",
         "Use `preset: standard` or `publication`.",
     ),
+    "fake_backend": FindingKind(
+        "info",
+        "The backend is a fake that only plays at inference. Its figures mean nothing, and no view ranks them.",
+        "Use a backend that runs a model; `llem plugins` lists them.",
+    ),
     "interval_wide": FindingKind(
         "warning",
         "After the last allowed trial, the interval is still wider than the target.",

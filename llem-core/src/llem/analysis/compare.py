@@ -277,5 +277,5 @@ def _warnings(a: Side, b: Side) -> Iterator[str]:
     names = dict.fromkeys((*a.work, *b.work))
     other = [name for name in names if a.work.get(name) != b.work.get(name)]
     if other:
-        told = ", ".join(f"{name} {a.work.get(name)} and {b.work.get(name)}" for name in other)
-        yield f"A and B do different work ({told}): their tokens and requests are not the same"
+        work = ", ".join(f"{name} {a.work.get(name)} and {b.work.get(name)}" for name in other)
+        yield f"A and B do different work ({work}): their tokens and requests are not the same"

@@ -17,8 +17,8 @@ from llem.metrics.statistics import mean
 
 __all__ = ["BOARD_BOUND", "BOARD_SD", "PAIRED", "Between", "Difference", "difference", "other_places", "turns"]
 
-#: By how much a board's calibration may be off: documented boards read up to 5 % wrong (Yang, Adámek and Armour, SC'24),
-#: taken for the 95 % bound of each; and its standard deviation on the log scale.
+#: By how much a board's calibration may be off: documented boards read up to 5 % wrong (Yang, Adámek and Armour,
+#: SC'24), taken for the 95 % bound of each. Then its standard deviation on the log scale.
 BOARD_BOUND = 0.05
 BOARD_SD = BOARD_BOUND / 1.96
 #: Own variance of two experiments that is greater than the pooled one with less chance than this is taken instead.

@@ -74,7 +74,8 @@ def _greatest(axes: Sequence[tuple[Any, Any]], start: int, end: int) -> Any:
         one[rows, rows + start] = -np.inf
     both = np.minimum(*z)
     both[(z[0] == EQUAL) & (z[1] == EQUAL)] = -np.inf  # then none is better
-    least = ndtri(ndtr(both.max(axis=1)) ** 2)
+    most = both.max(axis=1)
+    least = np.minimum(ndtri(ndtr(most) ** 2), most)
     places = np.nonzero((both >= least[:, None]) & (both > -np.inf))
     found = np.zeros(end - start)
     np.maximum.at(found, places[0], _probability(z[0][places]) * _probability(z[1][places]))

@@ -1,8 +1,8 @@
 """What a study says of all its differences together: the prior of their size, and the scatter of their pairs. Pure.
 
 The prior is a mixture of normal distributions around 0 with a grid of standard deviations, as in adaptive shrinkage
-(Stephens 2017, "False discovery rates: a new deal"). Of the differences 95 % are of one common scale, whose
-probability follows from all differences of the study; 5 % may be of any scale. The variances of pairs are moderated
+(Stephens 2017, "False discovery rates: a new deal"). Of the differences 97 % are of one common scale, whose
+probability follows from all differences of the study; 3 % may be of any scale. The variances of pairs are moderated
 (Smyth 2004, "Linear models and empirical Bayes methods"): each is drawn to the common one as far as they are alike.
 """
 
@@ -20,7 +20,7 @@ __all__ = ["DEFAULT", "Prior", "fit", "moderated"]
 #: Standard deviations of the parts, on the log scale: 0.1 % to 205 %. The least stands for "no difference".
 SCALES: tuple[float, ...] = tuple(0.001 * 2.0 ** (step / 2) for step in range(23))
 #: Share of the differences of a study that may be of any other scale than the rest.
-OTHERS = 0.05
+OTHERS = 0.03
 
 
 @attrs.frozen

@@ -89,8 +89,8 @@ def _print(store: Store, names: Sequence[str], *, everything: bool) -> None:
         return
     study = store.study()
     if len(names) > MANY and not everything:
-        rows = list(_overviews(store, names, metrics_shown("effects")))
-        render_summary(summary_view(rows, study, partial(workers_of, store)))
+        listed = list(_overviews(store, names, metrics_shown("effects")))
+        render_summary(summary_view(listed, study, partial(workers_of, store)))
         for note in reference_notes(store):
             click.echo(note)
         return
