@@ -209,13 +209,20 @@ def _torch(probes: Probes) -> Iterator[Check]:
 
 
 def _rapl(probes: Probes) -> Iterator[Check]:
-    zones = probes.rapl()
+    try:
+        zones = probes.rapl()
+    except LlemError as error:
+        yield Check("rapl", "missing", error.message, error.hint)
+        return
     if not zones:
         fix = "virtual machines and some processors have none: measure on bare metal, or use `codecarbon` (modelled)"
         yield Check("rapl", "missing", "no RAPL counters: CPU and memory energy cannot be measured", fix)
         return
     for zone in zones:
-        if zone.readable:
+        if zone.readable and zone.trouble:
+            fix = "CPU and memory energy cannot be measured here; use `codecarbon` (modelled)"
+            yield Check(f"rapl {zone.domain}", "missing", zone.trouble, fix)
+        elif zone.readable:
             yield Check(f"rapl {zone.domain}", "ok", "readable")
         else:
             yield Check(f"rapl {zone.domain}", "missing", "present, and this user may not read it", RAPL_FIX)

@@ -145,7 +145,7 @@ FINDINGS: Mapping[str, FindingKind] = {
     ),
     "counter_reset": FindingKind(
         "error",
-        "The energy counter went backwards during a window: the driver was reloaded.",
+        "The energy counter went backwards during a window, because the driver was reloaded or the counter set back.",
         "Measure again.",
     ),
     "sample_gap": FindingKind(
@@ -170,7 +170,8 @@ FINDINGS: Mapping[str, FindingKind] = {
     ),
     "meter_permission": FindingKind(
         "info",
-        "A built-in meter is present, but this user may not read it.",
+        "A built-in meter is present, but this user may not read it, or may not read all of it. Part of a machine's "
+        "energy must not pass for the whole, so llem then reads none.",
         "See `llem doctor` for the command that grants it.",
     ),
     "over_saturated": FindingKind(
@@ -227,6 +228,20 @@ FINDINGS: Mapping[str, FindingKind] = {
         "Other workers of the study ran on this machine at the same time. Energies of the CPU, the memory and the "
         "whole machine include their work.",
         "Use the energies of GPUs alone, or set `parallel: 1`.",
+    ),
+    "host_busy": FindingKind(
+        "warning",
+        "Other processes, or other virtual machines on the same hardware, used the host's processors within a window. "
+        "Beside an engine on the CPU more than a tenth of a core and 2 % of the cores counts; beside one on a GPU more "
+        "than half a core and 10 %. Only processors on which the engine may run count. The engine's own processes are "
+        "those that the worker or `openai.command` started, and the family of a server that was running; a server "
+        "that its command started in a container is told apart from nobody, so its load counts as others'.",
+        "Stop what else runs, measure workers one after another, or give llem processors of its own (`taskset`).",
+    ),
+    "cpu_throttled": FindingKind(
+        "warning",
+        "A CPU quota of the container or the job stopped the worker within a window, so speed depends on the quota.",
+        "Give the container whole processors (`--cpuset-cpus`) in place of a quota, or a larger quota.",
     ),
     "several_boards": FindingKind(
         "warning",

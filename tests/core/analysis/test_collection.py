@@ -11,6 +11,7 @@ from llem.analysis.overview import overview_of, overviews, state_of
 from llem.errors import StoreError
 from llem.findings import finding
 from llem.metrics.catalogue import METRICS, lower_is_better
+from llem.store.models import SCHEMA_VERSION
 
 AXES = {"load.batch_size": [1, 8], "dtype": ["float16", "bfloat16"]}
 
@@ -62,7 +63,7 @@ def test_a_damaged_result_is_named(grid_store):
     """What is JSON and no result names its file."""
     store = grid_store(AXES, _energy)
     path = store.folder(store.experiment_ids()[0]) / "result.json"
-    path.write_text('{"schema_version": 2, "id": "x"}')
+    path.write_text(f'{{"schema_version": {SCHEMA_VERSION}, "id": "x"}}')
 
     with pytest.raises(StoreError, match=r"result\.json: not a result"):
         list(Results.open(store).overviews())

@@ -139,6 +139,16 @@ def test_a_gpu_that_is_hidden_names_the_variable(refuse, two_gpus, monkeypatch) 
     )
 
 
+@pytest.mark.parametrize("visible", ["MIG-4f2c", "MIG-GPU-a/3/0"])
+def test_a_slice_is_not_replaced_by_the_cpu(refuse, two_gpus, monkeypatch, visible: str) -> None:
+    """`device: auto` with a slice of a GPU ends with exit status 3 and what to do."""
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+
+    assert refuse(3, "-b", "echo").startswith(
+        f"error: CUDA_VISIBLE_DEVICES names the MIG slice {visible}, which cannot be measured\n  the energy counter "
+    )
+
+
 def test_a_gpu_named_twice_is_the_users_mistake(refuse, two_gpus) -> None:
     """Once by index, once by UUID."""
     assert refuse(2, "-b", "echo", "--set", "gpus=[0, GPU-a]").startswith("error: `gpus` names a GPU twice\n")

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from llem.backends.base import Placement
 from llem.config.models import Experiment
 from llem.devices.nvml import Gpu
 from llem.errors import ConfigError, MachineError
-from llem.experiment.placement import Candidates, among, place, restrict
+from llem.experiment.placement import Candidates, among, given_devices, place, restrict
+from llem.testing.fakes import FakeClock, FakeNvml
 
 GPUS = tuple(Gpu(index, f"GPU-{letter}", "Fake", 2**36, False) for index, letter in enumerate("abc"))
 
@@ -44,10 +47,108 @@ def test_gpus_are_chosen_by_the_machines_own_names(settings, visible, uuids) -> 
     assert chosen(visible, **settings) == Placement("cuda", uuids)
 
 
-@pytest.mark.parametrize("visible", ["", "-1", "none", "7", "MIG-x"])
-def test_auto_is_the_cpu_where_no_gpu_is_visible(visible: str) -> None:
-    """An empty or unknown list hides everything, as for CUDA."""
+@pytest.mark.parametrize("visible", ["", " ", "-1", "none", "NoDevFiles", "void", "-1,0", ",0"])
+def test_auto_is_the_cpu_where_every_gpu_is_hidden_on_purpose(visible: str) -> None:
+    """An empty list, a negative number, and what schedulers write for "no device"."""
     assert chosen(visible) == Placement("cpu")
+
+
+@pytest.mark.parametrize("device", ["auto", "cuda"])
+@pytest.mark.parametrize("visible", ["7", "GPU-x", "7,0", "all"])
+def test_a_list_that_names_nothing_here_is_refused(device: str, visible: str) -> None:
+    """CUDA would show nothing, and `auto` would be the CPU without a word: a wrong index or UUID is a mistake."""
+    with pytest.raises(MachineError) as caught:
+        chosen(visible, device=device)
+
+    assert caught.value.message == (
+        f"CUDA_VISIBLE_DEVICES is {visible!r}, and its first entry names no GPU of this machine"
+    )
+    assert caught.value.hint.startswith("GPUs of this machine: 0 (GPU-a), 1 (GPU-b), 2 (GPU-c); ")
+    assert (caught.value.code, caught.value.exit_code) == ("gpu_missing", 3)
+
+
+SLICES = ["MIG-4f2c", "MIG-GPU-b/3/0", "mig-4f2c", "0,MIG-4f2c", " MIG-4f2c ,1"]
+
+
+@pytest.mark.parametrize("settings", [{}, {"device": "cuda"}, {"gpus": 1}, {"gpus": (0,)}])
+@pytest.mark.parametrize("visible", SLICES)
+def test_a_slice_is_refused_whatever_is_asked_for(visible: str, settings) -> None:
+    """A slice has no energy counter: what to do is said, and the CPU does not take its place in silence."""
+    with pytest.raises(MachineError) as caught:
+        chosen(visible, **settings)
+
+    assert "names the MIG slice" in caught.value.message
+    assert "name a GPU without MIG" in caught.value.hint
+    assert "or set `device: cpu`" in caught.value.hint
+    assert (caught.value.code, caught.value.exit_code) == ("mig", 3)
+
+
+@pytest.mark.parametrize("named", ["MIG-4f2c", "MIG-GPU-b/3/0"])
+def test_a_slice_that_gpus_names_is_refused(named: str) -> None:
+    """The same for the setting."""
+    with pytest.raises(MachineError, match=f"`gpus` names the MIG slice {named}, which cannot be measured"):
+        chosen(gpus=(named,))
+
+
+def test_the_cpu_may_be_asked_for_beside_slices(monkeypatch) -> None:
+    """`device: cpu` says what is wanted."""
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "MIG-4f2c")
+
+    assert place(Experiment(backend="echo", device="cpu")) == Placement("cpu")
+
+
+@pytest.fixture
+def without_driver(monkeypatch) -> None:
+    """NVML answers nobody."""
+    monkeypatch.setattr("llem.devices.nvml._pynvml", lambda: FakeNvml(FakeClock(), []))
+    monkeypatch.setattr("llem.experiment.placement.given_devices", list)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+
+
+@pytest.mark.usefixtures("without_driver")
+def test_auto_is_the_cpu_on_a_machine_without_a_driver() -> None:
+    """No driver and no device: there is no GPU."""
+    assert place(Experiment(backend="echo")) == Placement("cpu")
+
+
+@pytest.mark.usefixtures("without_driver")
+@pytest.mark.parametrize(
+    ("visible", "code", "message"),
+    [
+        ("MIG-4f2c", "mig", "CUDA_VISIBLE_DEVICES names the MIG slice MIG-4f2c, which cannot be measured"),
+        ("0", "no_gpu", "CUDA_VISIBLE_DEVICES is '0', and no NVIDIA GPU can be reached: driver not loaded"),
+    ],
+)
+def test_what_is_visible_counts_without_a_driver_too(monkeypatch, visible: str, code: str, message: str) -> None:
+    """A GPU is named, and none can be reached."""
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    with pytest.raises(MachineError) as caught:
+        place(Experiment(backend="echo"))
+
+    assert (caught.value.code, caught.value.message) == (code, message)
+
+
+@pytest.mark.usefixtures("without_driver")
+def test_a_gpu_whose_driver_does_not_answer_is_not_replaced_by_the_cpu(monkeypatch) -> None:
+    """The device file is there, as in a container without NVML; hidden on purpose it does not matter."""
+    monkeypatch.setattr("llem.experiment.placement.given_devices", lambda: [Path("/dev/nvidia0")])
+    with pytest.raises(
+        MachineError, match="/dev/nvidia0 is there, and its GPU cannot be used: no NVIDIA GPU"
+    ) as caught:
+        place(Experiment(backend="echo"))
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+
+    assert caught.value.exit_code == 3
+    assert place(Experiment(backend="echo")) == Placement("cpu")
+
+
+def test_which_device_files_are_given_to_this_process(tmp_path: Path) -> None:
+    """GPUs alone, not the driver's other files; what cannot be opened for want of the device behind it is not given."""
+    for name in ("nvidia0", "nvidia1", "nvidiactl", "nvidia-uvm"):
+        (tmp_path / name).touch()
+    (tmp_path / "nvidia2").symlink_to(tmp_path / "gone")
+
+    assert [path.name for path in given_devices(tmp_path)] == ["nvidia0", "nvidia1"]
 
 
 def test_auto_is_the_cpu_where_there_is_no_gpu() -> None:

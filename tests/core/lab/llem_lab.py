@@ -147,6 +147,24 @@ class AbsentMeter(SteadyMeter):
         raise MachineError("no power meter answers on the serial line", "plug it in", "counter_missing")
 
 
+class BrokenMeter(SteadyMeter):
+    """A meter whose library raises what a meter should not: when it opens, or when it reads."""
+
+    name = "broken"
+
+    def open(self):
+        raise FileNotFoundError(2, "No such file or directory", "/dev/ttyUSB0")
+
+
+class TornMeter(SteadyMeter):
+    """A meter whose readings are no numbers."""
+
+    name = "torn"
+
+    def read_counter(self, domain):
+        return float("many")
+
+
 class NoisyMeter(SteadyMeter):
     """A meter whose library prints."""
 

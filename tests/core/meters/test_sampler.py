@@ -28,6 +28,8 @@ STEADY = {
 }
 FAILING = {**STEADY, "name": "failing", "target": "llem.testing.fakes:FailingMeter", "options": {"reads": 10}}
 RAPL_NOWHERE = {"name": "absent", "target": "llem_lab:AbsentMeter", "config": None, "options": None}
+BROKEN = {"name": "broken", "target": "llem_lab:BrokenMeter", "config": None, "options": None}
+TORN = {"name": "torn", "target": "llem_lab:TornMeter", "config": None, "options": None}
 NOISY = {"name": "noisy", "target": "llem_lab:NoisyMeter", "config": None, "options": None}
 
 
@@ -106,6 +108,21 @@ def test_a_meter_that_does_not_open_is_reported_and_the_others_read(start, lab) 
     [reading], errors, _ = measure(sampler, 0.2)
     assert reading.energy_j is not None
     assert errors == []
+
+
+@pytest.mark.usefixtures("lab")
+def test_what_a_library_raises_names_the_meter(start) -> None:
+    """When it opens and when it reads: the process that reads goes on with the other meters."""
+    sampler = start(BROKEN, TORN, STEADY)
+
+    assert {name: (e.message, e.code) for name, e in sampler.failed.items()} == {
+        "broken": (
+            "the meter broken cannot be opened: FileNotFoundError: [Errno 2] No such file or directory: '/dev/ttyUSB0'",
+            "meter_failed",
+        )
+    }
+    _, errors, _ = measure(sampler, 0.2)
+    assert errors == [("torn", "node", "ValueError: could not convert string to float: 'many'")]
 
 
 def test_a_meter_that_fails_while_reading_is_reported(start) -> None:

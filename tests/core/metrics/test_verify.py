@@ -155,10 +155,18 @@ def test_removed_metric(store):
     assert [d.path for d in verify(store)] == ["metrics.mfu"]
 
 
-@pytest.mark.parametrize(("since", "paths"), [(SCHEMA_VERSION, ["metrics.new_s"]), (SCHEMA_VERSION + 1, [])])
-def test_a_metric_that_is_newer_than_the_result_is_no_difference(store, monkeypatch, since, paths):
-    """One that the version of the result had already is."""
-    monkeypatch.setitem(METRICS, "new_s", attrs.evolve(METRICS["duration_s"], name="new_s", since=since))
+def _older(data):
+    data.update(schema_version=SCHEMA_VERSION - 1)
+    data["metrics"]["duration_s"].update(value=1.0, low=0.9)
+    data["metrics"]["requests_per_s"].update(low=0.9)
+    data["findings"] = []
+
+
+@pytest.mark.parametrize(("since", "paths"), [(SCHEMA_VERSION - 1, ["metrics.duration_s.value"]), (SCHEMA_VERSION, [])])
+def test_a_rule_that_is_newer_than_the_result_is_no_difference(store, monkeypatch, since, paths):
+    """Of a result that an older version computed, facts and values count, unless a metric has a new rule since."""
+    edit(store.folder("exp-one") / "result.json", _older)
+    monkeypatch.setitem(METRICS, "duration_s", attrs.evolve(METRICS["duration_s"], since=since))
     assert [d.path for d in verify(store)] == paths
 
 

@@ -30,6 +30,8 @@ TRIAL = TrialEnded(
     t1_ns=10_000_000_000,
     output_tokens_per_s=911.789,
     energy_per_output_token_j=0.04387,
+    energy_scope="gpu",
+    energy_kind="measured",
     duration_s=10.0,
 )
 
@@ -63,18 +65,18 @@ def test_a_run_line_by_line() -> None:
         (0.0, WORKER, "start"),
         (0.0, phase("load"), "load"),
         (5.0, phase("baseline before", 30.0), "baseline before"),
-        (10.0, Power(watts={"gpu:A": 70.2, "gpu:B": 60.2}), "baseline before · 130 W"),
-        (35.0, phase("warm-up", 30.0), "warm-up · 130 W"),
-        (65.0, calibrated(), "warm-up · 130 W · about 0:56 left"),
-        (65.0, phase("trial", 12.0), "trial 1 of 3 · 130 W · about 0:56 left"),
-        (71.0, Power(watts={"gpu:A": 650.0}), "trial 1 of 3 · 650 W · about 0:50 left"),
-        (77.0, TRIAL, "trial 2 of 3 · 650 W · 911.8 tok/s · about 0:44 left"),
-        (77.0, phase("trial", 12.0), "trial 2 of 3 · 650 W · 911.8 tok/s · about 0:44 left"),
+        (10.0, Power(watts={"gpu:A": 70.2, "gpu:B": 60.2}), "baseline before · gpu 130 W"),
+        (35.0, phase("warm-up", 30.0), "warm-up · gpu 130 W"),
+        (65.0, calibrated(), "warm-up · gpu 130 W · about 0:56 left"),
+        (65.0, phase("trial", 12.0), "trial 1 of 3 · gpu 130 W · about 0:56 left"),
+        (71.0, Power(watts={"gpu:A": 650.0}), "trial 1 of 3 · gpu 650 W · about 0:50 left"),
+        (77.0, TRIAL, "trial 2 of 3 · gpu 650 W · 911.8 tok/s · about 0:44 left"),
+        (77.0, phase("trial", 12.0), "trial 2 of 3 · gpu 650 W · 911.8 tok/s · about 0:44 left"),
         (89.0, attrs.evolve(TRIAL, output_tokens_per_s=1234567.0), None),
-        (89.0, phase("trial", 12.0), "trial 3 of 3 · 650 W · 1.235e+06 tok/s · about 0:32 left"),
+        (89.0, phase("trial", 12.0), "trial 3 of 3 · gpu 650 W · 1.235e+06 tok/s · about 0:32 left"),
         (101.0, TRIAL, None),
-        (101.0, phase("baseline after", 20.0), "baseline after · 650 W · 911.8 tok/s · about 0:20 left"),
-        (121.0, WorkerEnded(), "baseline after · 650 W · 911.8 tok/s · about 0:00 left"),
+        (101.0, phase("baseline after", 20.0), "baseline after · gpu 650 W · 911.8 tok/s · about 0:20 left"),
+        (121.0, WorkerEnded(), "baseline after · gpu 650 W · 911.8 tok/s · about 0:00 left"),
     ]
     for now, event, line in steps:
         known.update(event, now)
@@ -104,6 +106,20 @@ def test_more_trials_than_the_least_are_counted_on() -> None:
     assert known.line(0.0).startswith("trial 3 of 3")
 
 
+def test_power_of_different_scopes_is_never_added_up() -> None:
+    """GPUs add up to what the GPUs draw; the processor stands beside them."""
+    for known in (ExperimentProgress(1), StudyProgress(STUDY)):
+        known.update(Power(watts={"gpu:A": 300.0, "gpu:B": 100.0, "cpu:0": 50.0}), 0.0)
+        assert "gpu 400 W + cpu 50 W" in known.line(0.0)
+
+
+def test_a_trial_of_modelled_energy_says_so(capsys) -> None:
+    """In the line that stays on the screen."""
+    with progress(1, quiet=False) as show:
+        show(attrs.evolve(TRIAL, energy_scope="cpu+dram", energy_kind="modelled"))
+    assert "0.04387 J/output token (cpu+dram, modelled)" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("watts", [{}, {"node": 0.0}])
 def test_no_power_is_not_zero_watts(watts: dict) -> None:
     """Without a meter nothing is said of power; a meter that reads 0 W says so."""
@@ -124,11 +140,22 @@ EVENTS = [
 ]
 
 
+TOLD = "trial 1: 911.8 tok/s · 0.04387 J/output token (gpu, measured)"
+
+
 @pytest.mark.parametrize(
     ("verbose", "lines"),
     [
-        (False, ["load", "warm-up", "trial 1: 911.8 tok/s · 0.04387 J/output token"]),
-        (True, ["load", "warm-up", "trial 1 of 1 · about 0:32 left", "trial 1: 911.8 tok/s · 0.04387 J/output token"]),
+        (False, ["load", "warm-up", TOLD]),
+        (
+            True,
+            [
+                "load",
+                "warm-up",
+                "trial 1 of 1 · about 0:32 left",
+                TOLD,
+            ],
+        ),
     ],
 )
 def test_off_a_terminal_there_are_plain_lines(capsys, monkeypatch, verbose: bool, lines: list[str]) -> None:
@@ -185,13 +212,13 @@ def test_a_study_line_by_line() -> None:
         (40.0, phase("trial"), "1 of 3 done · abcdefgh trial 1 · about 1:20 left"),
         (45.0, Power(watts={"gpu:A": 300.4}, worker=0), None),
         (45.0, Power(watts={"gpu:B": 100.0, "gpu:C": 50.0}, worker=1), None),
-        (50.0, TRIAL, "1 of 3 done · abcdefgh trial 1 · 450 W · about 1:10 left"),
-        (60.0, TRIAL, "1 of 3 done · abcdefgh trial 1 · 450 W · about 1:00 left"),
-        (60.0, of("abcdefghij", done), "2 of 3 done · abcdefgh trial 1 · 450 W · about 1:00 left"),
+        (50.0, TRIAL, "1 of 3 done · abcdefgh trial 1 · gpu 450 W · about 1:10 left"),
+        (60.0, TRIAL, "1 of 3 done · abcdefgh trial 1 · gpu 450 W · about 1:00 left"),
+        (60.0, of("abcdefghij", done), "2 of 3 done · abcdefgh trial 1 · gpu 450 W · about 1:00 left"),
         (61.0, of("klm", oom), None),
-        (61.0, phase("baseline after"), "2 of 3 done · 1 failed · baseline after · 450 W · about 0:20 left"),
-        (81.0, WorkerEnded(worker=0), "2 of 3 done · 1 failed · 150 W · about 0:00 left"),
-        (82.0, result, "2 of 3 done · 1 failed · 150 W · about 0:00 left"),
+        (61.0, phase("baseline after"), "2 of 3 done · 1 failed · baseline after · gpu 450 W · about 0:20 left"),
+        (81.0, WorkerEnded(worker=0), "2 of 3 done · 1 failed · gpu 150 W · about 0:00 left"),
+        (82.0, result, "2 of 3 done · 1 failed · gpu 150 W · about 0:00 left"),
     ]  # fmt: skip
     for now, event, line in steps:
         if event is not None:
@@ -211,10 +238,10 @@ def test_a_study_on_a_terminal_is_a_table() -> None:
     console.print(study.table(0.0))
     title, *rows = [line.strip() for line in console.file.getvalue().splitlines()]
 
-    assert title.startswith("1 of 3 done · 300 W · about ")
+    assert title.startswith("1 of 3 done · gpu 300 W · about ")
     assert rows == [
         "waiting for GPU-1",
-        "abcdefgh  load.batch_size=4 model=[red]  warm-up            300 W",
+        "abcdefgh  load.batch_size=4 model=[red]  warm-up            gpu 300 W",
     ]
 
 
@@ -267,7 +294,7 @@ def test_plain_lines_of_a_study(capsys, monkeypatch) -> None:
         "warning: 1 experiment goes on elsewhere",
         "waiting for GPU-1 (process 7, other)",
         "1 of 3 done · abcdefgh warm-up · about 2:20 left",
-        "abcdefgh trial 1: 911.8 tok/s · 0.04387 J/output token",
+        "abcdefgh trial 1: 911.8 tok/s · 0.04387 J/output token (gpu, measured)",
         "abc done",
         "d done: not valid",
         "e oom: [too] large",

@@ -68,7 +68,7 @@ def result() -> Result:
             "energy_net_j": student(4770.0, 9.8, "J", **GPU),
             "output_tokens_per_s": student(1450.0, 12.0, "token/s"),
             "ttft_s": Quantity(None, "s", reason="not_requested"),
-            "e2el_p99_s": Quantity(2.5, "s", 2.4, 2.6, 0.95, 20, 1, "within one process", "bootstrap"),
+            "e2el_p99_s": Quantity(2.5, "s", 2.4, 2.6, 0.95, 20, 1, "one window", "batch_means"),
             "mfu": Quantity(None, "", reason="peak_unknown"),
             "mbu": Quantity(None, "", reason="peak_unknown"),
             "peak_memory_bytes": Quantity(17e9, "B", n=5, method="exact"),
@@ -203,6 +203,10 @@ def test_a_lopsided_interval_has_no_plus_minus():
          "2 J ± 0.1 (95 %, one window, instrument's bound), gpu, measured"),
         (Quantity(2.0, "s", 1.9, 2.1, 0.95, 40, 2, "over processes", "block_bootstrap"),
          "40 runs of requests, over 2 processes", "2 s ± 0.1 (95 %, 40 runs of requests, over 2 processes)"),
+        (Quantity(2.0, "s", 1.9, 2.1, 0.95, 40, 1, "one window", "batch_means"), "40 runs of requests, one window",
+         "2 s ± 0.1 (95 %, 40 runs of requests, one window)"),
+        (Quantity(2.0, "s", n=12, processes=1, method="observed"), "12 values, too few for an interval",
+         "2 s (12 values, too few for an interval)"),
         (Quantity(0.75, "", 0.5, 1.0, 0.95, 12, covers="items", method="items"), "12 items",
          "0.75 ± 0.25 (95 %, 12 items)"),
         (Quantity(28.0, "W", n=1, processes=1, method="single_trial", scope="cpu", kind="modelled"), "n = 1",
@@ -259,7 +263,8 @@ window energy, gross         6,000.0 ± 9.8 J       gpu · measured · n = 5, on
 window energy, net of idle   4,770.0 ± 9.8 J       gpu · measured · n = 5, one
                                                    process
 output tokens                1,450 ± 12 token/s    n = 5, one process
-time per request, p99        2.50 ± 0.10 s         20 batches, one process
+time per request, p99        2.50 ± 0.10 s         20 runs of requests, one
+                                                   window
 share of peak FLOP/s         – (peak_unknown)      The peak rate of this device
                                                    is not in llem's table
 peak memory                  15.83 GiB             exact

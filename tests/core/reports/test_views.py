@@ -92,6 +92,55 @@ def test_a_table_says_what_its_intervals_cover(run_llem, grid_store, processes, 
     assert shown[0].split()[-1] == "outcome"
 
 
+def test_one_window_has_nothing_of_other_trials(grid_store):
+    """The instrument's bound of one trial says so below the table; a value without any interval has none."""
+    store = grid_store({"load.batch_size": [1, 8]}, lambda _: 1.0)
+    rows = list(Results.open(store).overviews())
+    bound = {"n": 1, "processes": 1, "covers": "one window", "method": "instrument"}
+    alone = {"low": None, "high": None, "n": 1, "processes": 1, "covers": "", "method": "single_trial"}
+
+    def notes(**of):
+        changed = [
+            attrs.evolve(row, metrics={k: attrs.evolve(q, **of) for k, q in row.metrics.items()}) for row in rows
+        ]
+        return study_view(changed, store.study()).notes
+
+    said = "±: 95 % interval, one window, instrument's bound; what varies between trials is not in it"
+    assert said in notes(**bound)
+    assert "n = 1: no interval" in notes(**alone)
+
+
+@pytest.mark.parametrize(
+    ("processes", "heading", "cells"),
+    [((1, 1), "echo, by arrivals (n = 5, one process)", 0), ((1, 3), "echo, by arrivals", 1)],
+)
+def test_a_curve_says_what_its_points_rest_on(run_llem, grid_store, processes, heading, cells):
+    """Above it, or in each line where points differ; and what the energies cover, also where that differs."""
+    many = dict(zip((1, 4), processes, strict=True))
+    store = grid_store(
+        {"load.request_rate": [1, 4]},
+        lambda point: {
+            "energy": 1.0,
+            "basis": GPU if point["load.request_rate"] == 1 else MODEL,
+            "processes": many[point["load.request_rate"]],
+            "config": {"load": {"kind": "open", "request_rate": point["load.request_rate"]}},
+        },
+    )
+    for name in store.result_ids():
+        result = store.read_result(name)
+        rate = result.config["load"]["request_rate"]
+        asked = attrs.evolve(result.metrics["output_tokens_per_s"], value=rate, low=None, high=None, method="exact")
+        energy = result.metrics["energy_per_output_token_j"]
+        more = {"request_rate": asked, "energy_per_request_j": energy}
+        store.write_result(attrs.evolve(result, metrics={**result.metrics, **more}), replace=True)
+    shown = lines(run_llem("show", store.path).stdout)
+    curve = shown[shown.index(heading) + 1 :]
+
+    assert sum("gpu, measured" in line for line in curve) == 1
+    assert sum("cpu+dram, modelled" in line for line in curve) == 1
+    assert sum("15, over 3 processes" in line for line in curve) == cells
+
+
 def test_each_row_says_its_trials_and_processes_where_they_differ(run_llem, grid_store):
     """In a column; the note below says what the column is."""
     shown = lines(

@@ -9,6 +9,7 @@ import attrs
 
 from llem.config.converter import unstructure
 from llem.config.models import DEFAULT_METERS, Experiment
+from llem.devices.load import HostWatch
 from llem.errors import MachineError
 from llem.findings import Finding, finding
 from llem.meters.base import Domain, EnergyReading, WindowMeter
@@ -30,11 +31,13 @@ class Instruments:
     Attributes:
         domains: (meter, domain) of everything that can be read, in the order of the experiment's meters.
         findings: built-in meters that are not usable here, and why.
+        host: what others did on this machine during the last window.
     """
 
     names: tuple[str, ...]
     domains: list[tuple[str, Domain]] = attrs.field(factory=list)
     findings: list[Finding] = attrs.field(factory=list)
+    host: HostWatch = attrs.field(factory=HostWatch)
     _sampler: Sampler | None = None
     _windows: list[tuple[str, WindowMeter, Sequence[Domain]]] = attrs.field(factory=list)
     _window_joules: dict[str, Mapping[str, float | None]] = attrs.field(factory=dict)
@@ -83,7 +86,11 @@ class Instruments:
 
     def _open_window(self, meter: WindowMeter) -> None:
         self._windows.append((meter.name, meter, ()))
-        domains = list(meter.open())
+        try:
+            domains = list(meter.open())
+        except (OSError, ValueError) as error:
+            message = f"the meter {meter.name} cannot be opened: {type(error).__name__}: {error}"
+            raise MachineError(message, "see the worker's log, and `llem doctor`", "meter_failed") from error
         self._windows[-1] = (meter.name, meter, domains)
         self.domains += [(meter.name, domain) for domain in domains]
 
@@ -94,11 +101,13 @@ class Instruments:
 
     def begin(self) -> None:
         """Start the trace. Comes before the lead-in, so that ticks are found before the window opens."""
+        self.host.look()
         if self._sampler is not None:
             self._sampler.begin()
 
     def window_begin(self) -> None:
         """Begin the window meters; the work follows at once."""
+        self.host.begin()
         for _, meter, _ in self._windows:
             meter.begin()
         if self._sampler is not None:
@@ -110,6 +119,7 @@ class Instruments:
             self._sampler.dense()
         for name, meter, _ in reversed(self._windows):
             self._window_joules[name] = meter.end()
+        self.host.end()
 
     def end(self, t0_ns: int, t1_ns: int) -> tuple[tuple[EnergyReading, ...], list[TraceRow], list[Finding]]:
         """Stop the trace. Energies of [t0, t1] in the order of `domains`, the trace, and what went wrong."""

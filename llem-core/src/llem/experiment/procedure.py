@@ -23,7 +23,7 @@ from llem.experiment.session import EngineProcess, Session, Work
 from llem.experiment.trial import LEAD_S
 from llem.findings import Finding, finding
 from llem.meters.trace import TraceRow
-from llem.metrics.energies import output_energy
+from llem.metrics.energies import headline, output_energy
 from llem.protocol.events import BaselineMeasured, Calibrated, Loaded, TrialEnded
 from llem.store.models import BaselineReading, Trial
 
@@ -210,16 +210,14 @@ def trial(session: Session, index: int) -> None:
 
 
 def _trial_event(trial: Trial) -> TrialEnded:
-    energy = output_energy([trial])
+    energy, chosen = output_energy([trial]), headline([trial])
     return TrialEnded(
-        id=trial.experiment_id,
-        trial=trial.index,
-        t0_ns=trial.t0_ns,
-        t1_ns=trial.t1_ns,
-        duration_s=trial.duration_s,
+        id=trial.experiment_id, trial=trial.index, t0_ns=trial.t0_ns, t1_ns=trial.t1_ns, duration_s=trial.duration_s,
         output_tokens_per_s=trial.output_tokens / trial.duration_s,
         energy_per_output_token_j=energy[0] if energy else None,
-    )
+        energy_scope=chosen.scope if energy and chosen else None,
+        energy_kind=chosen.kind if energy and chosen else None,
+    )  # fmt: skip
 
 
 def let_go(process: EngineProcess) -> None:

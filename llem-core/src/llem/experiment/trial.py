@@ -38,6 +38,7 @@ def traced(session: Session, index: int) -> Iterator[str]:
     jitter = random.Random(f"{session.id}/{index}").uniform(0, JITTER_S)
     started = datetime.now(UTC).isoformat(timespec="seconds")
     ended = False
+    instruments.host.own(session.live_engine.pids())
     instruments.begin()
     try:
         time.sleep(jitter)
@@ -82,6 +83,7 @@ def finish(
         memory_reason=memory.reason,
         health={name: {**seen, "power_limit_w": limits.get(name)} for name, seen in health.items()},
         findings=(*failures, *findings, *_conduct(session, health)),
+        host=instruments.host.load(),
         **work,
     )
     return trial, rows

@@ -25,7 +25,7 @@ class Domain:
     """A part of the machine whose energy a meter reads.
 
     Attributes:
-        name: `gpu:<uuid>`, `cpu:<n>`, `dram:<n>`, `node`.
+        name: `gpu:<uuid>`, `cpu:<n>`, `dram:<n>`, `node`; `cpu:<n>.<m>` for a die with a counter of its own.
         scope: what the energy covers.
         kind: "measured" by a sensor, or "modelled" by a formula. llem never adds the two.
         instrument: the source of the energy, in words.

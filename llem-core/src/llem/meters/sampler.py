@@ -20,6 +20,7 @@ import subprocess
 import sys
 import threading
 import time
+import traceback
 from collections.abc import Callable, Mapping, Sequence
 from typing import IO, Any
 
@@ -193,6 +194,13 @@ def main() -> None:
                 opened.append((meter, list(meter.open())))
             except LlemError as error:
                 failed.append((meter.name, {"message": error.message, "hint": error.hint, "code": error.code}))
+            except Exception as error:  # a meter may raise anything; the parent tells which one it was
+                traceback.print_exc()
+                told = {
+                    "message": f"the meter {meter.name} cannot be opened: {type(error).__name__}: {error}",
+                    "code": "meter_failed",
+                }
+                failed.append((meter.name, {**told, "hint": "see the worker's log, and `llem doctor`"}))
         domains = [(meter.name, attrs.asdict(domain)) for meter, listed in opened for domain in listed]
         answer({"domains": domains, "failed": failed})
         _serve(opened, spec, answer)

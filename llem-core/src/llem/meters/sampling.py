@@ -76,8 +76,9 @@ class Sampling:
         before = self._clock_ns()
         try:
             value = read()
-        except MachineError as error:
-            self.errors.append((tracker.meter, tracker.domain, error.message))
+        except (MachineError, OSError, ValueError) as error:
+            message = error.message if isinstance(error, MachineError) else f"{type(error).__name__}: {error}"
+            self.errors.append((tracker.meter, tracker.domain, message))
             self._instruments.remove(instrument)
             return
         if value is None:  # this device has no such reading

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -30,7 +30,7 @@ class ExperimentProgress:
         self.trials = trials
         self.done = 0
         self.phase = "start"
-        self.watts: float | None = None
+        self.watts: Mapping[str, float] = {}
         self.tokens_per_s: float | None = None
         self._left: TimeLeft | None = None
 
@@ -43,7 +43,7 @@ class ExperimentProgress:
         if isinstance(event, Phase):
             self.phase = event.phase
         elif isinstance(event, Power):
-            self.watts = sum(event.watts.values()) if event.watts else None
+            self.watts = event.watts
         elif isinstance(event, TrialEnded):
             self.done += 1
             self.tokens_per_s = event.output_tokens_per_s
@@ -56,8 +56,8 @@ class ExperimentProgress:
         """One line of status."""
         number = self.done + 1
         parts = [self.phase if self.phase != "trial" else f"trial {number} of {max(self.trials, number)}"]
-        if self.watts is not None:
-            parts.append(f"{self.watts:.0f} W")
+        if self.watts:
+            parts.append(_power([self.watts]))
         if self.tokens_per_s is not None:
             parts.append(f"{self.tokens_per_s:.4g} tok/s")
         return _joined(parts, self.left_s(now))
@@ -74,7 +74,7 @@ class StudyProgress:
         self._ended: set[str] = set()
         self._points: Mapping[str, Mapping[str, Any]] = event.points
         self._at: dict[int, tuple[str, str]] = {}  # of a worker: experiment ("" for none), phase
-        self._watts: dict[int, float] = {}
+        self._watts: dict[int, Mapping[str, float]] = {}
         self._waiting: dict[tuple[int, int] | None, str] = {}  # of an engine process that has no worker yet: what for
 
     def update(self, event: Event, now: float) -> None:
@@ -91,7 +91,7 @@ class StudyProgress:
         elif isinstance(event, Waited):
             self._waiting.pop(event.job, None)
         elif isinstance(event, Power) and event.watts:  # nothing is read without a meter, which is not 0 W
-            self._watts[worker] = sum(event.watts.values())
+            self._watts[worker] = event.watts
         elif isinstance(event, WorkerEnded):
             self._at.pop(worker, None)
             self._watts.pop(worker, None)
@@ -130,7 +130,7 @@ class StudyProgress:
             parts.append(f"{self.failed} failed")
         parts += phases
         if self._watts:
-            parts.append(f"{sum(self._watts.values()):.0f} W")
+            parts.append(_power(self._watts.values()))
         return _joined(parts, self.left_s(now))
 
     def rows(self) -> list[tuple[str, str, str, str]]:
@@ -139,7 +139,7 @@ class StudyProgress:
         for worker, (name, phase) in sorted(self._at.items()):
             watts = self._watts.get(worker)
             found.append(
-                (name[:8], settings(self._points.get(name, {})), phase, "" if watts is None else f"{watts:.0f} W")
+                (name[:8], settings(self._points.get(name, {})), phase, "" if watts is None else _power([watts]))
             )
         return [*found, *(("", "", waiting, "") for waiting in self._waiting.values())]
 
@@ -155,6 +155,16 @@ class StudyProgress:
         for row in self.rows():
             table.add_row(*(Text(cell) for cell in row))
         return table
+
+
+def _power(found: Iterable[Mapping[str, float]]) -> str:
+    """Watts by what they cover: `gpu 600 W + cpu 40 W`. Power of different scopes is never added up."""
+    sums: dict[str, float] = {}
+    for watts in found:
+        for domain, value in watts.items():
+            scope = domain.partition(":")[0]
+            sums[scope] = sums.get(scope, 0.0) + value
+    return " + ".join(f"{scope} {value:.0f} W" for scope, value in sums.items())
 
 
 def _joined(parts: list[str], left: float | None) -> str:
@@ -250,6 +260,7 @@ def _plain(console: Any, shown: _Shown, event: Event, verbose: bool) -> None:
 
 def _trial_line(event: TrialEnded, many: bool) -> str:
     joules = event.energy_per_output_token_j
-    energy = "" if joules is None else f" · {joules:.4g} J/output token"
+    basis = ", ".join(filter(None, (event.energy_scope, event.energy_kind)))
+    energy = "" if joules is None else f" · {joules:.4g} J/output token" + (f" ({basis})" if basis else "")
     which = f"{event.id[:8]} " if many else ""
     return f"{which}trial {event.trial + 1}: {event.output_tokens_per_s:.4g} tok/s{energy}"

@@ -191,7 +191,8 @@ class TrialEnded(Event):
         t0_ns, t1_ns: the window; monotonic clock of the worker, nanoseconds.
         duration_s: seconds of the window.
         output_tokens_per_s: output tokens of the window per second.
-        energy_per_output_token_j: joules; null where no energy was measured.
+        energy_per_output_token_j: joules; null where there is no energy.
+        energy_scope, energy_kind: what this energy covers, and whether it is "measured" or "modelled"; null without it.
     """
 
     kind: ClassVar[str] = "trial"
@@ -202,6 +203,8 @@ class TrialEnded(Event):
     duration_s: float
     output_tokens_per_s: float
     energy_per_output_token_j: float | None = None
+    energy_scope: str | None = None
+    energy_kind: str | None = None
 
 
 @attrs.frozen(kw_only=True)

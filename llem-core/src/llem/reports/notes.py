@@ -41,8 +41,9 @@ def interval_notes(rests_on: Mapping[str, str]) -> Iterator[str]:
     found = set(filter(None, rests_on.values()))
     if not found:
         return
-    alone = any("one process" in one for one in found)
-    without = "; what varies between engine processes is not in it" if alone else ""
+    window, alone = (any(words in one for one in found) for words in ("one window", "one process"))
+    apart = "trials" if window else "engine processes"
+    without = f"; what varies between {apart} is not in it" if window or alone else ""
     if len(found) > 1:
         yield f"±: 95 % interval, of the trials and engine processes in column n{without}"
     elif (only := found.pop()) in ("n = 1", "exact"):

@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 import attrs
 
+from llem.devices.load import HostLoad
 from llem.findings import Finding
 from llem.meters.base import EnergyReading, ErrorBudget
 from llem.store.quantity import Quantity
@@ -17,6 +18,7 @@ __all__ = [
     "DomainMetrics",
     "EnergyReading",
     "ErrorBudget",
+    "HostLoad",
     "Quantity",
     "RequestRow",
     "Result",
@@ -151,6 +153,7 @@ class Trial:
         health: by GPU: temperature, clocks and utilisation during the window. `throttle` maps each reason that was seen
             to the share of the window's `throttle_readings` with this reason, in (0, 1].
         serving: how a serving load went; None for an offline load.
+        host: how busy the host was during the window; None for a window below 0.5 s, or if the system does not tell.
     """
 
     experiment_id: str
@@ -174,6 +177,7 @@ class Trial:
     health: Mapping[str, Mapping[str, Any]]
     findings: tuple[Finding, ...] = ()
     serving: ServingFacts | None = None
+    host: HostLoad | None = None
     schema_version: int = SCHEMA_VERSION
 
     @property

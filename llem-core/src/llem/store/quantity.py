@@ -7,7 +7,12 @@ import attrs
 __all__ = ["Quantity"]
 
 #: What `n` counts by method, where it does not count trials.
-_COUNTED = {"bootstrap": "batches", "block_bootstrap": "runs of requests", "items": "items"}
+_COUNTED = {
+    "batch_means": "runs of requests",
+    "block_bootstrap": "runs of requests",
+    "bootstrap": "batches",
+    "items": "items",
+}
 
 
 @attrs.frozen
@@ -20,10 +25,11 @@ class Quantity:
         processes: number of engine processes that the values are from; 0 where that does not matter.
         covers: what the interval covers: "within one process" (how further trials of the same engine process would
             come out), "over processes" (also how other engine processes would), "one window" (what the instrument may
-            be off by), "items" (another draw of a task's items), or "" without an interval.
-        method: "student_t" over trials, "bootstrap" over batches, "block_bootstrap" over runs of consecutive requests,
-            "instrument" (the error bound of one window), "items" (standard error over a task's items), "single_trial",
-            or "exact".
+            be off by, or how the parts of that window scatter), "items" (another draw of a task's items), or ""
+            without an interval.
+        method: "student_t" over trials (with several engine processes, over their means), "batch_means" over runs of
+            consecutive requests, "instrument" (the error bound of one window), "items" (standard error over a task's
+            items), "observed" (over n values of requests, without an interval), "single_trial", or "exact".
         reason: code of the reason why the value is None.
         scope, kind: of an energy: what it covers, and whether it is "measured" or "modelled".
     """
@@ -59,8 +65,14 @@ class Quantity:
             return "" if self.value is None else "exact"
         if self.method == "instrument":
             return "one window, instrument's bound"
+        if self.method == "observed":
+            return f"{self.n} values, too few for an interval"
         counted = f"{self.n} {_COUNTED[self.method]}" if self.method in _COUNTED else f"n = {self.n}" if self.n else ""
-        over = {"within one process": "one process", "over processes": f"over {self.processes} processes"}
+        over = {
+            "within one process": "one process",
+            "over processes": f"over {self.processes} processes",
+            "one window": "one window",
+        }
         apart = "" if self.low is not None or self.processes < 2 else f"{self.processes} processes"
         return ", ".join(filter(None, (counted, over.get(self.covers, apart))))
 

@@ -260,15 +260,12 @@ class Store:
         write_json(self.folder(result.id) / "result.json", dump(result), replace=replace)
 
     def read_result(self, experiment_id: str) -> Result | None:
-        """The stored Result; None when the experiment has not ended, or an older version computed the result.
-
-        Then `llem.metrics.result.recompute` gives it: trials are the truth, and results follow the present rules.
-        """
+        """The stored Result; None when the experiment has not ended, or an older version computed the result."""
         path = self.folder(experiment_id) / "result.json"
         return read_model(path, Result) if path.exists() and stored_version(path) == SCHEMA_VERSION else None
 
     def read_any_result(self, experiment_id: str) -> tuple[Result, int] | None:
-        """The stored Result, whatever version computed it, and that version; None when there is none."""
+        """The stored Result and the version that computed it; None when there is none."""
         path = self.folder(experiment_id) / "result.json"
         return (read_model(path, Result), stored_version(path)) if path.exists() else None
 
@@ -291,8 +288,7 @@ class Store:
             raise StoreError(f"{path} is there already and is never overwritten", "use the next number", "store_exists")
 
     def _numbers(self, experiment_id: str, pattern: str) -> set[int]:
-        folder = self.folder(experiment_id)
-        names = [path.name for path in folder.iterdir()] if folder.is_dir() else []
+        names = [path.name for path in self.folder(experiment_id).glob("*")]
         return {int(match[1]) for name in names if (match := re.fullmatch(pattern, name))}
 
     def _numbered(self, experiment_id: str, pattern: str) -> list[Path]:

@@ -9,6 +9,7 @@ from llem.config.load import ECHO
 from llem.findings import Finding, finding
 from llem.meters.trace import TraceRow
 from llem.metrics.checks.drift import steady_state
+from llem.metrics.checks.host import host_busy
 from llem.metrics.checks.host_bound import host_bound, power_limit
 from llem.metrics.checks.serving import serving_checks
 from llem.metrics.energies import Key, domain_metrics, headline, idle_power, key_of, precision
@@ -43,6 +44,7 @@ def check_all(
     found += _meters(trials, baselines)
     found += steady_state(trials, flows, traces)
     found += _idle(trials, baselines)
+    found += host_busy(setup, trials)
     if setup.device == "cuda":
         found += host_bound(setup, trials, measured.works, flows)
     found += _tokens(setup, trials)

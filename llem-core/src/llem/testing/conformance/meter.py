@@ -19,7 +19,7 @@ from llem.testing.conformance.plugin import PluginConformance
 
 __all__ = ["MeterConformance", "touches"]
 
-NAME = re.compile(r"(?P<gpu>gpu:\S+)|(?P<cpu>cpu:\d+)|(?P<dram>dram:\d+)|(?P<node>node)")
+NAME = re.compile(r"(?P<gpu>gpu:\S+)|(?P<cpu>cpu:\d+(?:\.\d+)?)|(?P<dram>dram:\d+(?:\.\d+)?)|(?P<node>node)")
 KINDS: tuple[tuple[type[Meter], str], ...] = ((CounterMeter, "counter"), (PowerMeter, "power"), (WindowMeter, "window"))
 
 
