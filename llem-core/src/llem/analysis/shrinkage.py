@@ -21,6 +21,9 @@ __all__ = ["DEFAULT", "Prior", "fit", "moderated"]
 SCALES: tuple[float, ...] = tuple(0.001 * 2.0 ** (step / 2) for step in range(23))
 #: Share of the differences of a study that may be of any other scale than the rest.
 OTHERS = 0.03
+#: Before anything is seen, the common scale has a density proportional to this power of it, over its logarithm: 0 says
+#: that each order of magnitude is as likely, 1 that each scale is.
+LARGER = 0.5
 
 
 @attrs.frozen
@@ -77,6 +80,7 @@ def fit(differences: Sequence[Estimate], configurations: int) -> Prior:
     density = np.exp(logs - logs.max(axis=1, keepdims=True))
     mixed = (1 - OTHERS) * density + OTHERS * density.mean(axis=1, keepdims=True)
     likelihood = np.log(mixed).sum(axis=0) * (configurations - 1) / len(known)
+    likelihood += LARGER * np.log(SCALES)
     chances = np.exp(likelihood - likelihood.max())
     weights = (1 - OTHERS) * chances / chances.sum() + OTHERS / len(SCALES)
     return Prior(tuple(float(weight) for weight in weights), configurations)
