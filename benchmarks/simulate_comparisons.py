@@ -282,11 +282,11 @@ def scenarios(runs: int) -> Iterator[tuple[str, str, Callable[[], dict[str, floa
     for seed, (name, settings) in enumerate(WHOLE.items(), 100):
         yield name, "found at most 7%", lambda k=settings, s=seed: whole(runs, s, **k)
     for seed, (name, (plan, sd)) in enumerate(CALIBRATIONS.items(), 200):
-        yield name, "right 87% to 93%", lambda p=plan, d=sd, s=seed: calibration(p, d, runs // 4, s)
+        yield name, "right 87% to 93%", lambda p=plan, d=sd, s=seed: calibration(p, d, runs, s)
     yield (
         "P, half of the configurations alike, effects 1.0%, paired",
         "told",
-        lambda: calibration(SHARED, 0.01, runs // 4, 300, 0.5),
+        lambda: calibration(SHARED, 0.01, runs, 300, 0.5),
     )
     yield "Pareto: 0.5 % better in y, worse in x", "dropped at most 5%", lambda: pareto(runs, 400)
 

@@ -40,8 +40,7 @@ def test_an_axis_is_shown_against_its_first_value(run_llem, store) -> None:
         "─" * 60,
         "bfloat16   0.920   0.900 … 0.941   0.00075    3       better",
         "",
-        "assumed: a standard deviation of 1% between engine processes, which one process of each does not measure "
-        "(`processes: 2` or more does)",
+        "assumed: a standard deviation of 1% between engine processes, which `processes: 2` or more measures",
     ]
 
 

@@ -40,7 +40,8 @@ def render_summary(view: SummaryView) -> None:
     for note in view.notes:
         out.print(plain(note))
     for one in view.best:
-        out.print(plain(_best(one)))
+        for line in _best(one):
+            out.print(plain(line))
     if view.tables:
         out.print()
         render_ratios(view.tables, out)
@@ -51,13 +52,15 @@ def render_summary(view: SummaryView) -> None:
 NAMED = 3
 
 
-def _best(one: Best) -> str:
+def _best(one: Best) -> Iterator[str]:
     quantity = one.row.metrics[one.metric.name]
     basis = basis_of(quantity)
     told = f"{figure(quantity)}{f' ({basis})' if basis else ''}  {one.row.id}  {settings(one.values)}".rstrip()
     more = len(one.ties) - NAMED
     names = ", ".join(one.ties[:NAMED]) + (f" and {more:,} more" if more > 0 else "")
-    return f"best {one.metric.name}: {told}" + (f"; not separated from: {names}" if names else "")
+    yield f"best {one.metric.name}: {told}"
+    if names:
+        yield f"  not separated from: {names}"
 
 
 # what axes do
@@ -123,8 +126,8 @@ def _ratio_notes(rows: Sequence[Effect | PairEffect]) -> Iterator[str]:
 def _assumptions(what: set[str]) -> Iterator[str]:
     if "processes" in what:
         yield (
-            f"assumed: a standard deviation of {ASSUMED_SD:.0%} between engine processes, which one process of each "
-            "does not measure (`processes: 2` or more does)"
+            f"assumed: a standard deviation of {ASSUMED_SD:.0%} between engine processes, which `processes: 2` or more "
+            "measures"
         )
     if "drift" in what:
         yield f"assumed: a standard deviation of {ASSUMED_SD:.0%} for drift, which the order does not separate"
