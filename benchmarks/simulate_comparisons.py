@@ -81,7 +81,17 @@ def study(plan: Plan, effects: Sequence[float], rng: np.random.Generator) -> lis
         if process is not None:
             value += process[0 if plan.shared else c][p]
         runs[c].append((place, p, math.exp(value)))
-    return [side(plan, c, one) for c, one in enumerate(runs)]
+    return [side(plan, c, _by_index(one)) for c, one in enumerate(runs)]
+
+
+def _by_index(runs: Sequence[tuple[int, int, float]]) -> list[tuple[int, int, float]]:
+    """As a store lists trials: the first of each process, then the second of each, and so on."""
+    seen: dict[int, int] = {}
+    keys = []
+    for _, process, _ in runs:
+        seen[process] = seen.get(process, 0) + 1
+        keys.append((seen[process], process))
+    return [one for _, one in sorted(zip(keys, runs, strict=True))]
 
 
 def side(plan: Plan, number: int, runs: Sequence[tuple[int, int, float]]) -> Any:
