@@ -6,8 +6,10 @@ measurement without ticks would. Truth for a window is the mean power of the 60 
 calibration is common to both and not at stake here.
 
     python benchmarks/windows.py OUT_DIR [--seconds 60] [--warm 30] [--seed 1]
+    python benchmarks/windows.py OUT_DIR --again [--trace windows-trace.csv.gz]
 
-Writes windows.csv (one row per window) and windows.json (the summary), and prints the summary.
+Writes windows.csv (one row per window) and windows.json (the summary), and prints the summary. `--again` needs no GPU:
+it computes both anew from the trace, and from the windows and bare reads of windows.csv.
 """
 
 from __future__ import annotations
@@ -16,21 +18,20 @@ import argparse
 import csv
 import itertools
 import json
+import math
 import random
 import statistics
 import threading
 import time
 from pathlib import Path
 
-import pynvml
-import torch
-
 from llem.devices.nvml import Nvml
+from llem.meters.base import Domain
 from llem.meters.sampler import Sampler
 from llem.meters.trace import TraceRow, series
 from llem.meters.tracker import EDGE_TICKS, THIN
 from llem.meters.window import energy_readings
-from llem.store.tables import trace_bytes
+from llem.store.tables import read_trace, trace_bytes
 
 S = 1_000_000_000
 #: (nominal length in s, windows). Lengths vary by 10 %, so that they are no whole number of the counter's periods.
@@ -39,6 +40,8 @@ KINDS = ((0.6, 40), (2.0, 40), (5.0, 40), (10.0, 20))
 
 def load(stop: threading.Event, size: int = 8192) -> None:
     """Matrix products without pause until told to stop; never more than 16 queued."""
+    import torch
+
     a = torch.randn(size, size, device="cuda", dtype=torch.bfloat16)
     b = torch.randn(size, size, device="cuda", dtype=torch.bfloat16)
     while not stop.is_set():
@@ -61,6 +64,8 @@ def plan(seconds: float, seed: int) -> list[tuple[float, float, float]]:
 
 def read_edges(handle: object, start_ns: int, edges: list[float]) -> dict[float, tuple[int, float]]:
     """At each edge: the time, and the bare counter in joules."""
+    import pynvml
+
     found = {}
     for edge in sorted(edges):
         time.sleep(max(start_ns / 1e9 + edge - time.monotonic(), 0))
@@ -87,8 +92,36 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=60.0)
     parser.add_argument("--warm", type=float, default=30.0)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--again", action="store_true")
+    parser.add_argument("--trace", default="windows-trace.csv.gz")
     args = parser.parse_args()
+    if args.again:
+        again(args.out, args.out / args.trace)
+        return
     args.out.mkdir(parents=True, exist_ok=True)
+    measure(args)
+
+
+def again(out: Path, trace: Path) -> None:
+    """Compute windows.csv and windows.json anew from a trace and from the windows that windows.csv lists."""
+    rows = list(read_trace(trace))
+    summary = json.loads((out / "windows.json").read_text())
+    with (out / "windows.csv").open(newline="") as file:
+        listed = list(csv.DictReader(file))
+    [name] = {row.domain for row in rows if row.reading == "counter_j"}
+    domain = Domain(name, "gpu", "measured", "NVML total energy counter", period_s=0.1, sensor_relative=0.05)
+    start = summary["reference_begin_ns"]
+    windows = []
+    for row in listed:
+        a = start + round(float(row["begin_s"]) * S)
+        windows.append((float(row["nominal_s"]), a, a + round(float(row["length_s"]) * S), float(row["bare_j"])))
+    reference = (start, start + round(summary["reference_s"] * S))
+    report(out, summary["gpu"], windows, rows, [("nvml", domain)], reference)
+
+
+def measure(args: argparse.Namespace) -> None:
+    """Measure on this machine's first GPU."""
+    import pynvml
 
     nvml = Nvml.open()
     gpu = nvml.gpus()[0]
@@ -115,22 +148,26 @@ def main() -> None:
         nvml.close()
     if errors:
         raise SystemExit(f"the meter failed: {errors}")
-    report(args.out, gpu.name, windows, bare, rows, sampler.domains, args.seconds)
+    spans = [(nominal, *bare[begin], *bare[end]) for nominal, begin, end in windows]
+    (args.out / "windows-trace.csv.gz").write_bytes(trace_bytes(rows))
+    read = [(nominal, a, b, bare_b - bare_a) for nominal, a, bare_a, b, bare_b in spans]
+    report(args.out, gpu.name, read, rows, sampler.domains, (bare[0.0][0], bare[args.seconds][0]))
 
 
-def report(out, gpu_name, windows, bare, rows, domains, seconds) -> None:  # type: ignore[no-untyped-def]
-    t0, t1 = bare[0.0][0], bare[seconds][0]
+def report(out, gpu_name, windows, rows, domains, reference) -> None:  # type: ignore[no-untyped-def]
+    """Windows as (nominal length, begin and end in ns, joules of the bare counter); `reference` begin and end in ns."""
+    t0, t1 = reference
     [whole] = energy_readings(rows, domains, t0, t1)
     truth_w = whole.energy_j / ((t1 - t0) / 1e9)
     table = []
-    for nominal, begin, end in windows:
-        (a, bare_a), (b, bare_b) = bare[begin], bare[end]
+    for nominal, a, b, bare_j in windows:
         [every] = energy_readings(rows, domains, a, b)
         [found] = energy_readings(thinned(rows, a, b), domains, a, b)
         truth = truth_w * (b - a) / 1e9
         table.append(
             {
                 "nominal_s": nominal,
+                "begin_s": (a - t0) / 1e9,
                 "length_s": (b - a) / 1e9,
                 "truth_j": truth,
                 "llem_j": found.energy_j,
@@ -140,14 +177,13 @@ def report(out, gpu_name, windows, bare, rows, domains, seconds) -> None:  # typ
                 "tick": found.budget.tick_j / truth,
                 "repeat": found.budget.repeat_j / truth,
                 "covered": abs(found.energy_j - truth) <= found.budget.bound_j,
-                "bare_j": bare_b - bare_a,
-                "bare_error": (bare_b - bare_a) / truth - 1,
-                "bare_covered": abs(bare_b - bare_a - truth) <= found.budget.bound_j,
+                "bare_j": bare_j,
+                "bare_error": bare_j / truth - 1,
+                "bare_covered": abs(bare_j - truth) <= found.budget.bound_j,
                 "integrated_j": found.cross_energy_j,
                 "counter_over_integrated": found.energy_j / found.cross_energy_j,
             }
         )
-    (out / "trace.csv.gz").write_bytes(trace_bytes(rows))
     with (out / "windows.csv").open("w", newline="") as file:
         writer = csv.DictWriter(file, list(table[0]))
         writer.writeheader()
@@ -157,6 +193,7 @@ def report(out, gpu_name, windows, bare, rows, domains, seconds) -> None:  # typ
     gaps = [(b.t_ns - a.t_ns) / 1e6 for a, b in itertools.pairwise(ticks)]
     summary = {
         "gpu": gpu_name,
+        "reference_begin_ns": t0,
         "reference_s": (t1 - t0) / 1e9,
         "reference_w": truth_w,
         "reference_counter_over_integrated": whole.energy_j / whole.cross_energy_j,
@@ -179,6 +216,7 @@ def summarise(nominal: float, rows: list[dict[str, float]]) -> dict[str, float]:
         "error_max": max(errors),
         "error_mean": statistics.mean(errors),
         "every_tick_error_max": max(abs(row["every_tick_error"]) for row in rows),
+        "error_p95": sorted(errors)[math.ceil(0.95 * len(errors)) - 1],
         "bound_median": statistics.median(row["bound"] for row in rows),
         "covered": sum(row["covered"] for row in rows) / len(rows),
         "bare_error_max": max(bare),

@@ -162,6 +162,8 @@ ARCHITECTURE = Architecture(
     vocab_size=128_256,
     weight_bytes=16_060_522_496,
     kv_bytes_per_token=131_072,
+    windows=(),
+    read_bytes=15_009_849_344,
 )
 NVML = (
     "nvml",

@@ -156,6 +156,9 @@ def test_architecture(load):
     assert (found.layers, found.heads, found.kv_heads, found.head_dim, found.vocab_size) == (2, 4, 2, 16, 512)
     assert found.weight_bytes == 2 * found.parameters
     assert found.kv_bytes_per_token == 2 * 2 * 2 * 16 * 2
+    assert (found.windows, found.experts, found.unfit) == ((), 1, None)
+    assert found.output_parameters == 512 * 64
+    assert found.read_bytes == 2 * found.active_parameters
 
 
 def test_architecture_with_tied_embeddings(load, tiny):
@@ -165,10 +168,13 @@ def test_architecture_with_tied_embeddings(load, tiny):
     assert tied.active_parameters == tied.parameters == free.active_parameters
 
 
-def test_architecture_of_a_mixture_of_experts_is_unknown(load, tiny, requests_of):
-    """For a mixture of experts sizes are not guessed; it still runs."""
-    engine = load(spec=tiny(model_type="mixtral", num_local_experts=2, num_experts_per_tok=1))
-    assert engine.architecture() is None
+def test_architecture_of_a_mixture_of_experts(load, tiny, requests_of):
+    """All experts are parameters, those of one token are active and read; it runs."""
+    engine = load(spec=tiny(model_type="mixtral", num_local_experts=4, num_experts_per_tok=1))
+    found, idle = engine.architecture(), 2 * 3 * (3 * 64 * 128)
+    assert found.experts == 4
+    assert found.active_parameters == found.parameters - 512 * 64 - idle
+    assert found.weight_bytes - found.read_bytes == 4 * (512 * 64 + idle)
     assert len(engine.generate(requests_of((3, 2)), GREEDY)[0].token_ids) == 2
 
 

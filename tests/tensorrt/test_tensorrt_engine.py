@@ -13,7 +13,7 @@ from llem.errors import ConfigError, ExperimentFailed
 from llem.models.spec import ModelSpec
 from llem_tensorrt.config import TensorRTOptions
 from llem_tensorrt.sampling import EndIds, sampling_arguments
-from llem_tensorrt.sections import KvCache
+from llem_tensorrt.sections import KvCache, Speculative
 
 GREEDY = Sampling()
 MIXED = ((3, 5), (11, 1), (7, 9), (1, 4))
@@ -219,9 +219,19 @@ def test_sizes_of_a_shape(load):
     assert (sizes.layers, sizes.kv_heads, sizes.vocab_size) == (2, 1, 512)
     assert sizes.weight_bytes == 2 * sizes.parameters
     assert sizes.kv_bytes_per_token == 2 * 2 * 1 * 32 * 2
+    assert sizes.read_bytes == 2 * sizes.active_parameters == 2 * (sizes.parameters - 512 * 64)
+    assert (sizes.windows, sizes.unfit) == ((), None)
     half = load({"kv_cache_config": KvCache(dtype="fp8")}).architecture()
     assert half.kv_bytes_per_token == sizes.kv_bytes_per_token // 2
     assert load({"quant_algo": "FP8"}).architecture() is None
+
+
+def test_passes_that_do_not_follow_from_tokens(load):
+    """Drafts and beams are told with the sizes."""
+    beams = load({"use_beam_search": True, "max_beam_width": 2})
+    assert beams.architecture().unfit == "passes_unknown"
+    drafts = load({"speculative_config": Speculative(kind="ngram", max_draft_len=2)})
+    assert drafts.architecture().unfit == "speculative"
 
 
 def test_memory_is_not_made_up(load):

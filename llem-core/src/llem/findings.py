@@ -50,13 +50,29 @@ FINDINGS: Mapping[str, FindingKind] = {
     ),
     "meters_disagree": FindingKind(
         "warning",
-        "The energy counter and the integrated instantaneous power differ by more than 2 %.",
-        "Lengthen the window, and look at the power trace.",
+        "The energy counter and the integrated instantaneous power differ by more than 2 %, on a load that the "
+        "instantaneous reading resolves. The counter stays the result.",
+        "Lengthen the window, and look at the power trace. If the two differ by 5 % or more on steady loads too, check "
+        "the driver.",
+    ),
+    "cross_unresolved": FindingKind(
+        "info",
+        "The energy counter and the integrated instantaneous power differ by more than 2 %, but the instantaneous "
+        "reading cannot resolve this load: it samples 25 of each 100 ms and aliases. So the difference says nothing "
+        "about the counter. `known_to` is the 95 % half-width of the ratio, `null` if its scatter cannot show.",
+        "Nothing to do. For a check of the counter, measure a steady load.",
     ),
     "energy_suspect": FindingKind(
         "error",
-        "The energy counter and the integrated instantaneous power differ by more than 5 %.",
+        "The energy cannot be right: it says more power than the board's limit.",
         "Do not use this energy. Check the driver, MIG and other users of the GPU.",
+    ),
+    "utilisation_model": FindingKind(
+        "info",
+        "The operations or bytes that llem counts for a window are more than the hardware can do in that time, so the "
+        "count does not fit this engine. The share of the peak is None; energy and speed do not rest on it.",
+        "Nothing to do for energy and speed. If the engine drafts tokens, shares prefixes or computes in another "
+        "number format, its backend should tell llem so.",
     ),
     "no_steady_state": FindingKind(
         "warning",
@@ -97,13 +113,14 @@ FINDINGS: Mapping[str, FindingKind] = {
         "Use a backend that runs a model; `llem plugins` lists them.",
     ),
     "interval_wide": FindingKind(
-        "warning",
-        "After the last allowed trial, the interval is still wider than the target.",
-        "Raise `max_trials` or `window_s`, or find what varies.",
+        "info",
+        "The 95 % interval is wider than the target. The interval is honest all the same, and the result may be "
+        "published: to take only results with narrow intervals is to take the lucky ones.",
+        "Raise `trials`, `max_trials` or `window_s`, or `processes` where there are several; or find what varies.",
     ),
     "idle_drift": FindingKind(
         "warning",
-        "The idle power before and after the trials differs by more than 3 %, so net energy is doubtful.",
+        "The idle power before and after the trials differs by more than 3 %, so the interval of net energy is wide.",
         "Let the GPU settle, or use gross energy.",
     ),
     "baseline_failed": FindingKind(
@@ -269,8 +286,15 @@ REASONS: Mapping[str, str] = {
     "not_supported": "The engine does not report it.",
     "peak_unknown": "The peak rate of this device is not in llem's table.",
     "several_kinds": "Trials ran on GPUs of several kinds, and their peak rates differ.",
-    "architecture_unknown": "llem does not know the model's architecture, so it cannot count operations.",
-    "one_output_token": "A request with one output token has no time per further output token.",
+    "architecture_unknown": "llem does not know the model's architecture, or does not model it (latent or linear "
+    "attention, state spaces, encoder-decoder, multimodal), so it cannot count operations.",
+    "speculative": "Tokens are drafted and verified several at a time, so passes through the model do not follow from "
+    "output tokens.",
+    "passes_unknown": "Passes through the model do not follow from output tokens: beam search, guidance, or no "
+    "key-value cache.",
+    "format_unknown": "llem does not know the number format of the matrix products, or the bytes of the weights.",
+    "model_does_not_fit": "The counted work is more than the hardware can do in that time, so the count does not fit.",
+    "one_output_token": "A request with one output token has no further output token, and no time for one.",
     "no_trials": "No trial ended.",
     "meter_failed": "The meter failed during the window; the finding says how.",
     "counter_stuck": "The energy counter did not advance during the window.",

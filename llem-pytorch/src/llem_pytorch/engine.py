@@ -15,7 +15,7 @@ from llem.config.models import Experiment, Sampling
 from llem.errors import ConfigError
 from llem.models.spec import Architecture
 from llem.models.tokenizer import stops_at
-from llem_pytorch.architecture import architecture_of
+from llem_pytorch.architecture import architecture_of, unfit_of
 from llem_pytorch.config import STATIC_CACHES, PyTorchOptions
 from llem_pytorch.effective import effective_config, speculation
 from llem_pytorch.failures import generation_failures, memory_failures
@@ -166,7 +166,10 @@ class PyTorchEngine(Engine):
 
     def architecture(self) -> Architecture | None:
         """Sizes of the loaded model; None for kinds it would have to guess at (see `architecture_of`)."""
-        return architecture_of(self.model)
+        config = generation_config(self._options, self._sampling, self._ids, None)
+        drafts = speculation(self.model, self.assistant, config, self._options) is not None
+        bits = (config.cache_config or {}).get("nbits", 4) if config.cache_implementation == "quantized" else None
+        return architecture_of(self.model, unfit_of(config, drafts), bits)
 
     def context_length(self) -> int | None:
         """The model's positions, or a static cache that is shorter."""

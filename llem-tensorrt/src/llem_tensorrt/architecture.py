@@ -1,10 +1,10 @@
-"""Sizes of a decoder of the llama family, counted from its configuration: the engine keeps its weights to itself."""
+"""Sizes of a decoder of a known family, counted from its configuration: the engine keeps its weights to itself."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from llem.models.shapes import parameter_count
+from llem.models.sizes import decoder_sizes
 from llem.models.spec import Architecture, ModelSpec
 from llem_tensorrt.config import TensorRTOptions
 
@@ -24,24 +24,26 @@ def architecture_of(model: ModelSpec, options: TensorRTOptions, dtype: Any) -> A
     quantised = options.quant_algo is not None or (config or {}).get("quantization_config") is not None
     if config is None or quantised or options.lora_config is not None or model.source != "shape":
         return None  # a folder may be quantised by a file that is not its config.json
-    total = parameter_count(config)
+    sizes = decoder_sizes(config)
     width = BYTES.get(str(dtype if dtype != "auto" else config.get("dtype")))
-    if total is None or width is None:
+    if sizes is None or width is None:
         return None
-    heads, hidden = int(config["num_attention_heads"]), int(config["hidden_size"])
-    layers, vocabulary = int(config["num_hidden_layers"]), int(config["vocab_size"])
-    kv_heads = int(config.get("num_key_value_heads") or heads)
-    head_dim = int(config.get("head_dim") or hidden // heads)
     cache = None if options.kv_cache_config is None else options.kv_cache_config.dtype
+    item = CACHE_BYTES.get(cache or "auto", width)
+    beams = bool(options.use_beam_search) and (options.max_beam_width or 1) > 1
     return Architecture(
-        parameters=total,
-        active_parameters=total if config.get("tie_word_embeddings") else total - vocabulary * hidden,
-        layers=layers,
-        heads=heads,
-        kv_heads=kv_heads,
-        head_dim=head_dim,
-        hidden_size=hidden,
-        vocab_size=vocabulary,
-        weight_bytes=total * width,
-        kv_bytes_per_token=2 * layers * kv_heads * head_dim * CACHE_BYTES.get(cache or "auto", width),
+        parameters=sizes.parameters,
+        active_parameters=sizes.active_parameters,
+        layers=sizes.layers,
+        heads=sizes.heads,
+        kv_heads=sizes.kv_heads,
+        head_dim=sizes.head_dim,
+        hidden_size=sizes.hidden_size,
+        vocab_size=sizes.vocab_size,
+        weight_bytes=sizes.parameters * width,
+        kv_bytes_per_token=2 * sizes.layers * sizes.kv_heads * sizes.head_dim * item,
+        windows=sizes.windows,
+        read_bytes=sizes.active_parameters * width,
+        experts=sizes.experts,
+        unfit="speculative" if options.speculative_config is not None else "passes_unknown" if beams else None,
     )

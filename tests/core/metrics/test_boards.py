@@ -8,7 +8,8 @@ import pytest
 from llem.analysis.sides import trial_values
 from llem.findings import FINDINGS, REASONS
 from llem.meters.window import energy_readings
-from llem.metrics.energies import domain_metrics, gross, headline, is_narrow, output_energy
+from llem.metrics.domains import domain_metrics
+from llem.metrics.energies import gross, headline, output_energy
 from llem.metrics.metric import Measured
 from llem.metrics.result import compute_result, place_of, recompute
 from llem.metrics.setup import setup_of
@@ -100,8 +101,6 @@ def test_each_trial_counts_the_board_it_ran_on(moved):
     assert (found["energy_j"].n, found["energy_j"].scope, found["energy_j"].kind) == (5, "gpu", "measured")
     assert output_energy(moved.trials)[3] == pytest.approx(6300 / tokens, rel=1e-3)
     assert trial_values(moved.measured(), "power_w") == pytest.approx([600, 600, 600, 630, 630], rel=1e-3)
-    assert is_narrow(moved.trials, 0.1)
-    assert not is_narrow(moved.trials, 0.01)
 
 
 def test_net_subtracts_the_idle_power_of_that_board(moved):

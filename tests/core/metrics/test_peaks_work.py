@@ -52,12 +52,26 @@ def test_table_is_plausible():
 
 
 def test_flops_per_token_by_hand(make):
-    """128 tokens in, 64 out: 191 positions, mean context 96, so 2 N + 4 L H Q 96 each."""
+    """128 tokens in, 64 out: 191 positions, mean context 96, so 4 L H Q 96 each; logits for 64 of them."""
     work = window_work(make.ARCHITECTURE, make.request_rows(0, 0, make.S, batches=1, batch_size=1))
     assert work is not None
-    expected = 2 * 7_504_924_672 + 4 * 32 * 32 * 128 * 96
-    assert work.flops_per_token == pytest.approx(expected, rel=1e-12)
-    assert work.flops == expected * 191
+    logits = 128_256 * 4096
+    expected = 191 * (2 * (7_504_924_672 - logits) + 4 * 32 * 32 * 128 * 96) + 64 * 2 * logits
+    assert work.flops == expected
+    assert work.flops_per_token == pytest.approx(expected / 191, rel=1e-12)
+
+
+def test_phases_by_hand(make):
+    """The prompt's 128 positions at a mean context of 64.5 give logits once; each decoded token gives its own."""
+    work = window_work(make.ARCHITECTURE, make.request_rows(0, 0, make.S, batches=1, batch_size=1))
+    assert work is not None
+    body, logits, attention = 2 * 6_979_588_096, 2 * 128_256 * 4096, 4 * 32 * 32 * 128
+    assert work.prefill_flops == 128 * body + logits + attention * 128 * 129 // 2
+    assert work.prefill_flops_per_token == pytest.approx(work.prefill_flops / 128)
+    assert work.decode_flops_per_token == pytest.approx(body + logits + attention * (129 + 191) / 2)
+    assert work.flops == work.prefill_flops + work.decode_flops
+    everywhere = work.prefill_flops + 127 * logits
+    assert everywhere / work.prefill_flops == pytest.approx(1.07, abs=0.01), "what logits for all positions add"
 
 
 def test_attention_share_at_4096():
@@ -82,7 +96,7 @@ def test_roofline_of_decode_on_h200(make):
     ceiling = Ceiling.of(peak, "bfloat16", 1)
     work = window_work(make.ARCHITECTURE, make.request_rows(0, 0, make.S, batches=1, batch_size=1, outputs=128))
     assert work is not None
-    assert work.least_s(ceiling) / work.steps == pytest.approx(3.13e-3, rel=0.01)
+    assert work.least_step_s(ceiling) == pytest.approx(3.13e-3, rel=0.01)
 
 
 def test_long_prefill_is_bound_by_operations(make):
@@ -91,16 +105,68 @@ def test_long_prefill_is_bound_by_operations(make):
     rows = make.request_rows(0, 0, make.S, batches=1, batch_size=1, inputs=4096, outputs=1)
     work = window_work(make.ARCHITECTURE, rows)
     assert work is not None
-    assert work.least_s(ceiling) == pytest.approx(work.flops / 1e12)
+    assert work.least_step_s(ceiling) == pytest.approx(work.flops / 1e12)
 
 
-def test_idle_experts_are_not_counted_as_read(make):
-    """A mixture of experts with half of its parameters active reads half of its weights per step."""
-    sparse = attrs.evolve(make.ARCHITECTURE, active_parameters=make.ARCHITECTURE.parameters // 2)
-    rows = (RequestRow(0, 0, 10, 1, 0, 1),)
-    work = window_work(sparse, rows)
+def test_windows_cap_contexts(make):
+    """At 8k a window of 1,024 in every layer leaves 1/8 of a decoded token's cache to read; in half of them 9/16."""
+    row = (RequestRow(0, 0, 8191, 2, 0, 1),)
+
+    def cache(windows):
+        work = window_work(attrs.evolve(make.ARCHITECTURE, windows=windows, read_bytes=0), row)
+        assert work is not None
+        return work.least_bytes
+
+    assert cache(()) == 8192 * 131_072
+    assert cache(((1024, 32),)) == 1024 * 131_072
+    assert cache(((1024, 16),)) == pytest.approx(8192 * 131_072 * 9 / 16)
+
+
+def test_windows_cap_operations(make):
+    """Position p of a sliding layer attends to min(p, window) tokens, itself among them; counted one by one here."""
+    sizes = attrs.evolve(make.ARCHITECTURE, windows=((50, 20), (100, 4)))
+    work = window_work(sizes, (RequestRow(0, 0, 128, 64, 0, 1),))
     assert work is not None
-    assert work.least_bytes == pytest.approx(make.ARCHITECTURE.weight_bytes / 2, rel=1e-9)
+
+    def attended(first, last):
+        return sum(8 * p + 20 * min(p, 50) + 4 * min(p, 100) for p in range(first, last + 1))
+
+    endless = window_work(make.ARCHITECTURE, (RequestRow(0, 0, 128, 64, 0, 1),))
+    attention = 4 * 32 * 128
+    full = 32 * sum(range(1, 129)), 32 * sum(range(129, 192))
+    assert endless.prefill_flops - work.prefill_flops == attention * (full[0] - attended(1, 128))
+    assert endless.decode_flops - work.decode_flops == attention * (full[1] - attended(129, 191))
+
+
+def test_experts_of_one_token_are_read(make):
+    """The bytes of a pass are those that the backend says it reads at least, whatever else the model holds."""
+    sparse = attrs.evolve(make.ARCHITECTURE, read_bytes=make.ARCHITECTURE.weight_bytes // 8, experts=8)
+    work = window_work(sparse, (RequestRow(0, 0, 10, 1, 0, 1),))
+    assert work is not None
+    assert work.least_bytes == make.ARCHITECTURE.weight_bytes // 8
+
+
+def test_cached_prompt_tokens_of_a_batch_are_no_work(make):
+    """A prefix that the engine says it had cached is not computed again; the rest of the prompt still attends to it."""
+    plain, cached, whole = (
+        window_work(make.ARCHITECTURE, (RequestRow(0, 0, 128, 64, 0, 1, engine_metrics=told),))
+        for told in (None, {"cached_tokens": 96.0}, {"cached_tokens": 128.0})
+    )
+    assert plain.prefill_positions - cached.prefill_positions == 96
+    body, attention = 2 * 6_979_588_096, 4 * 32 * 32 * 128
+    assert plain.prefill_flops - cached.prefill_flops == 96 * body + attention * 96 * 97 // 2
+    assert (plain.decode_flops, plain.least_bytes) == (cached.decode_flops, cached.least_bytes)
+    assert whole.prefill_positions == 1, "the last position is always computed: it gives the first token"
+
+
+def test_unknown_bytes_stay_unknown(make):
+    """Without the bytes of the weights there are operations, and no bytes and no time by the roofline."""
+    blind = attrs.evolve(make.ARCHITECTURE, read_bytes=None)
+    work = window_work(blind, make.request_rows(0, 0, make.S, batches=1, batch_size=1))
+    assert work is not None
+    assert work.flops > 0
+    assert work.least_bytes is None
+    assert work.least_step_s(Ceiling(1e12, 1e12)) is None
 
 
 def test_no_requests_no_work(make):

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from llem.cli.show import show
 from llem.cli.verify import verify as verify_command
 from llem.errors import StoreError
+from llem.meters.base import Domain
 from llem.metrics.catalogue import METRICS
 from llem.metrics.result import recompute
 from llem.metrics.verify import verify
@@ -62,10 +63,30 @@ def test_two_restarts_with_token_times(tmp_path, make):
     assert (result.trials, result.outcome) == (10, "done")
     gpu, cpu, dram = result.domains
     assert gpu.idle_power_w.value == pytest.approx(123.5)
-    assert (gpu.idle_power_w.method, gpu.idle_power_w.n) == ("student_t", 2)
+    assert (gpu.idle_power_w.method, gpu.idle_power_w.n, gpu.idle_power_w.processes) == ("student_t", 4, 2)
     assert result.metrics["energy_net_j"].value == pytest.approx(6000 - 1230, rel=1e-3)
     assert {cpu.kind, dram.kind} == {"modelled"}
     assert result.metrics["ttft_p99_s"].n == 40
+
+
+def test_a_power_meter(tmp_path, make):
+    """Integrated power without a gap is stored with a gap of 0.0 J, and recomputed as the same 0.0."""
+    power = ("socket", Domain("node", "node", "measured", "a socket meter", method="power", period_s=0.1))
+    made = Store.create(tmp_path / "out", {})
+    made.write_experiment("exp-one", make.experiment_document())
+    made.write_engine("exp-one", make.engine_document(cuda=False, domains=(power,)))
+    t0, t1 = make.window(0)
+    rows, requests = make.trace(600.0, t0, t1, meter="socket", domain="node"), make.request_rows(0, t0, t1)
+    trial = make.make_trial(0, rows, requests, t0, t1, domains=(power,), health={})
+    made.write_trial(trial, rows, requests)
+    made.write_outcome("exp-one", make.outcome_document())
+    made.write_result(recompute(made, "exp-one"))
+
+    [reading] = made.trials("exp-one")[0].energies
+    assert type(reading.budget.gap_j) is float
+    assert reading.energy_j == pytest.approx(6000.0)
+    assert verify(made) == []
+    assert CliRunner().invoke(verify_command, [str(made.path)]).exit_code == 0
 
 
 def test_result_survives_the_file(store):

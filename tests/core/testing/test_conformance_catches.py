@@ -141,6 +141,16 @@ class ZeroWeightBytes(EchoEngine):
         return Architecture(9, 9, 1, 4, 2, 8, 32, VOCAB, 0, 8)
 
 
+class WindowsUntold(EchoEngine):
+    def architecture(self) -> Architecture | None:
+        return Architecture(10**6, 10**6, 1, 4, 2, 8, 32, VOCAB, 2 * 10**6, 8)
+
+
+class UnknownUnfit(EchoEngine):
+    def architecture(self) -> Architecture | None:
+        return Architecture(10**6, 10**6, 1, 4, 2, 8, 32, VOCAB, 2 * 10**6, 8, windows=(), unfit="somehow")
+
+
 class StopsIgnored(EchoEngine):
     def generate(self, requests: Sequence[Request], sampling: Sampling, **more: Any) -> Sequence[Completion]:
         return super().generate([attrs.evolve(one, stop=()) for one in requests], sampling, **more)
@@ -178,6 +188,8 @@ ENGINES = [
     (NoMemoryIsZero, "test_memory"),
     (MemoryWithoutReason, "test_memory"),
     (ZeroWeightBytes, "test_architecture"),
+    (WindowsUntold, "test_architecture"),
+    (UnknownUnfit, "test_architecture"),
 ]
 
 

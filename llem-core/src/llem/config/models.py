@@ -166,11 +166,13 @@ class Experiment:
     window_s: float = option(10.0, help="Least length of a measured window.", unit="s", validator=between(0.1, DAY_S))
     trials: int = option(5, help="Trials, at least.", validator=between(1, MOST))
     max_trials: int = option(
-        10, help="Trials, at most. llem adds trials while the interval is too wide.", validator=between(1, MOST)
+        10,
+        help="Trials, at most. llem makes more than `trials` where the first three scatter too much for the target.",
+        validator=between(1, MOST),
     )
     target_half_width: float = option(
         0.01,
-        help="llem adds no trials once the 95 % interval's half-width is below this share of the mean.",
+        help="Half-width of the 95 % interval, as a share of the mean, that the number of trials is chosen for.",
         validator=at_least(0),
     )
     processes: int = option(

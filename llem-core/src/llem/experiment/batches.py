@@ -3,7 +3,7 @@
     begin trace | jitter | lead-in batches | t0  k batches  t1 | lead-out batches | end trace
 
 The lead batches are the same work, unmeasured. They keep power steady across the window's edges, so that neither the
-counter's period nor the sensor's delay moves energy over them.
+counter's period nor the sensor's delay moves energy over them. They last until the slowest sensor has settled.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from llem.backends.base import Completion, Request
 from llem.config.models import OfflineLoad
 from llem.errors import LlemError
 from llem.experiment.session import Measured, Session, Work
-from llem.experiment.trial import LEAD_S, digest, finish, traced
+from llem.experiment.trial import digest, finish, traced
 from llem.store.models import RequestRow
 
 __all__ = ["Batch", "Batches"]
@@ -83,8 +83,8 @@ class Batches(Work):
         """The number of batches that fills a window, fixed for all trials; and of the lead-in and lead-out."""
         batch_s = max(self.batch_s, 1e-6)
         self.batches = max(1, math.ceil(self._session.experiment.window_s / batch_s))
-        read = bool(self._session.live_instruments.sampled)
-        self.lead_batches = max(1, math.ceil(LEAD_S / batch_s)) if read else 0
+        instruments = self._session.live_instruments
+        self.lead_batches = max(1, math.ceil(instruments.lead_s / batch_s)) if instruments.sampled else 0
         return {"batch_s": batch_s, "batches": self.batches}
 
     @property

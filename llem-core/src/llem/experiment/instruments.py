@@ -12,7 +12,7 @@ from llem.config.models import DEFAULT_METERS, Experiment
 from llem.devices.load import HostWatch
 from llem.errors import MachineError
 from llem.findings import Finding, finding
-from llem.meters.base import Domain, EnergyReading, WindowMeter
+from llem.meters.base import Domain, EnergyReading, WindowMeter, lead_s
 from llem.meters.sampler import Sampler
 from llem.meters.trace import TraceRow
 from llem.meters.window import energy_readings
@@ -98,6 +98,11 @@ class Instruments:
     def sampled(self) -> list[tuple[str, Domain]]:
         """The domains whose energy is computed from a trace."""
         return [(meter, domain) for meter, domain in self.domains if domain.method != "window"]
+
+    @property
+    def lead_s(self) -> float:
+        """How long a lead-in and a lead-out last, so that every sensor has settled at the window's edges."""
+        return lead_s(domain for _, domain in self.sampled)
 
     def begin(self) -> None:
         """Start the trace. Comes before the lead-in, so that ticks are found before the window opens."""

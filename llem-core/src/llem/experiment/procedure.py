@@ -20,7 +20,6 @@ from llem.experiment.instruments import Instruments
 from llem.experiment.quality import quality
 from llem.experiment.serving.work import Serving
 from llem.experiment.session import EngineProcess, Session, Work
-from llem.experiment.trial import LEAD_S
 from llem.findings import Finding, finding
 from llem.meters.trace import TraceRow
 from llem.metrics.energies import headline, output_energy
@@ -245,13 +244,13 @@ def baseline(
         return None
     process.phase(f"baseline {phase}", wanted.length_s(phase))
     instruments.begin()
-    process.rest(max(wanted.discard_seconds, LEAD_S))
+    process.rest(max(wanted.discard_seconds, instruments.lead_s))
     instruments.window_begin()
     t0 = time.monotonic_ns()
     process.rest(wanted.kept_s(phase))
     t1 = time.monotonic_ns()
     instruments.window_end()
-    process.rest(LEAD_S)
+    process.rest(instruments.lead_s)
     readings, rows, findings = instruments.end(t0, t1)
     process.findings += findings
     process.emit(BaselineMeasured(phase=phase, t0_ns=t0, t1_ns=t1))

@@ -14,14 +14,13 @@ from typing import Any
 from llem.errors import MachineError
 from llem.experiment.session import Session
 from llem.findings import Finding, finding
+from llem.meters.base import LEAD_S
 from llem.meters.trace import TraceRow
 from llem.meters.window import health_summary
 from llem.store.models import Trial
 
 __all__ = ["LEAD_S", "digest", "finish", "traced"]
 
-#: Lead-in and lead-out last at least this long: longer than the sensor's delay (0.3 s) and three ticks (0.3 s).
-LEAD_S = 0.5
 #: Random pauses break an alias between the load's cycle and the sensor's 100 ms (Yang et al.).
 JITTER_S = 0.1
 

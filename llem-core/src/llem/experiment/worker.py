@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import threading
-from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -15,7 +14,7 @@ from llem.errors import LlemError
 from llem.experiment.placement import hold, place, restrict
 from llem.experiment.procedure import AFTER, BEFORE, check, let_go, record, trial
 from llem.experiment.session import EngineProcess, Session
-from llem.metrics.energies import is_narrow
+from llem.metrics.precision import is_wanted
 from llem.plugins.registry import Registry
 from llem.protocol.events import Emit, Ended, Failure, Warned
 from llem.protocol.order import AFTER_PHASES, Outcomes, WorkOrder, after_finding, failure
@@ -138,30 +137,24 @@ class _Shift:
         for session in self._sessions.values() if not order.turns else ():
             record(session)
             self._outcomes.done(session.id)
-        left = Counter(name for name, _ in order.turns)
-        due = Counter(name for name, index in order.turns if self._is_due(name, index))
+        left: dict[str, list[int]] = {}
         for name, index in order.turns:
-            left[name] -= 1
+            left.setdefault(name, []).append(index)
+        for name, index in order.turns:
+            left[name].remove(index)
             if name in self._outcomes.found:
                 continue
-            if due[name] or not self._enough(name):
-                if not self._take(self._sessions[name], index):
-                    if self.lost:
-                        return
-                    continue
-                due[name] -= self._is_due(name, index)
-            if not due[name] and (not left[name] or self._enough(name)):
+            if self._is_wanted(name, index) and not self._take(self._sessions[name], index):
+                if self.lost:
+                    return
+                continue
+            if not any(self._is_wanted(name, later) for later in left[name]):
                 self._outcomes.done(name)
 
-    def _is_due(self, name: str, index: int) -> bool:
-        """Whether this trial is measured however narrow the interval is."""
-        experiment = self._sessions[name].experiment
-        return index < experiment.least_trials
-
-    def _enough(self, name: str) -> bool:
+    def _is_wanted(self, name: str, index: int) -> bool:
         session = self._sessions[name]
         trials = session.trials if session.begun else session.store.trials(name)
-        return is_narrow(trials, session.experiment.target_half_width)
+        return is_wanted(session.experiment, trials, index)
 
     def _take(self, session: Session, index: int) -> bool:
         """Whether the trial was measured. Raises ExperimentFailed (interrupted)."""

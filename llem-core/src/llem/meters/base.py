@@ -10,14 +10,32 @@ Counter and power meters are read in a process of their own, so that reading nev
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, ClassVar, Literal
 
 import attrs
 
-__all__ = ["CounterMeter", "Domain", "EnergyReading", "ErrorBudget", "Meter", "PowerMeter", "Scope", "WindowMeter"]
+__all__ = [
+    "LEAD_S",
+    "CounterMeter",
+    "Domain",
+    "EnergyReading",
+    "ErrorBudget",
+    "Meter",
+    "PowerMeter",
+    "Scope",
+    "WindowMeter",
+    "lead_s",
+]
 
 Scope = Literal["gpu", "cpu", "dram", "node"]
+
+#: Power sensors of H100 lagged by 23 to 311 ms (Yang, Adámek, Armour, SC'24, table of results).
+SENSOR_DELAY_S = 0.32
+#: Lead-in and lead-out last at least this long: longer than that delay and three ticks of 0.1 s.
+LEAD_S = 0.5
+#: What a lead lasts after a sensor has settled: two updates of 0.1 s.
+LEAD_MARGIN_S = 0.2
 
 
 @attrs.frozen
@@ -33,6 +51,11 @@ class Domain:
         period_s: nominal time between two updates of the reading; None for window meters.
         sensor_relative: relative uncertainty that the sensor's maker states; None if the maker states none.
         power_limit_w: greatest power of the domain, if known. It bounds the power between two updates.
+        delay_s: how long ago, at most, was what the reading shows now: the sensor's lag.
+        average_s: time that a reading of power averages over, or the power that a counter adds up.
+        coverage: share of the time that the sensor looks at: 1 if it integrates, or averages over its whole period;
+            0.25 for 25 of 100 ms. None: not known; a counter is then taken to integrate without pause, and readings
+            of power are taken for samples.
     """
 
     name: str
@@ -43,6 +66,19 @@ class Domain:
     period_s: float | None = None
     sensor_relative: float | None = None
     power_limit_w: float | None = None
+    delay_s: float = SENSOR_DELAY_S
+    average_s: float = 0.0
+    coverage: float | None = None
+
+    @property
+    def settle_s(self) -> float:
+        """Time after which a reading shows nothing of the load before: lead-in and lead-out last longer."""
+        return self.delay_s + self.average_s
+
+
+def lead_s(domains: Iterable[Domain]) -> float:
+    """How long a lead-in and a lead-out last, so that every reading has settled when a window opens and closes."""
+    return max([LEAD_S, *(domain.settle_s + LEAD_MARGIN_S for domain in domains)])
 
 
 class Meter(ABC):
@@ -108,15 +144,19 @@ class ErrorBudget:
         tick_j: uncertainty at the window's two edges, which lie between updates of the reading (interpolation, read
             time, sensor delay).
         gap_j: missing updates of the reading.
-        repeat_j: scatter of the reading: within the window for one trial, between trials for a mean.
+        repeat_j: for one window: what a sensor that looks at samples of power may have missed in between; 0 for a
+            counter that integrates without pause. For a mean: scatter between trials.
         sensor_j: calibration uncertainty that the sensor's maker states; None if the maker states none. It is the same
             for all windows on one GPU, so it does not affect comparisons on this GPU.
+        baseline_j: what idle power may be off by over the window. It is of the energy net of idle alone, and no part of
+            `bound_j`. None for a single reading, and without a baseline.
     """
 
     tick_j: float
     gap_j: float
     repeat_j: float
     sensor_j: float | None = None
+    baseline_j: float | None = None
 
     @property
     def bound_j(self) -> float:

@@ -40,7 +40,7 @@ class Sampling:
     def _add(self, meter: Meter, domain: Domain) -> None:
         name, period = domain.name, domain.period_s or 0.1
         if isinstance(meter, CounterMeter):
-            counter = CounterTracker(meter.name, name, period)
+            counter = CounterTracker(meter.name, name, period, domain.settle_s)
             self._instruments.append((counter, lambda: meter.read_counter(name)))
             if counter.fast:
                 return  # a counter that never stands still needs no second instrument to look between its ticks

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections import deque
 
@@ -12,7 +13,7 @@ __all__ = ["CounterTracker", "SampleTracker"]
 MS = 1_000_000
 #: Time between reads while a tick is searched for, and between reads of a counter that never stands still.
 PACE_NS, FAST_PACE_NS = MS, 20 * MS
-#: Ticks looked for one by one after a window's beginning: longer than the sensor's delay (0.32 s at 100 ms).
+#: Ticks looked for one by one after a window's beginning, at least; more where that many end before the sensor's delay.
 EDGE_TICKS = 5
 #: Within a window every so many ticks one is looked for.
 THIN = 10
@@ -30,12 +31,14 @@ class CounterTracker:
 
     Args:
         period_s: nominal update period; the real one is learnt.
+        settle_s: until this long after a window's edge shows what was true at it.
     """
 
-    def __init__(self, meter: str, domain: str, period_s: float) -> None:
+    def __init__(self, meter: str, domain: str, period_s: float, settle_s: float = 0.0) -> None:
         self.meter, self.domain = meter, domain
         self._nominal_ns = round(period_s * 1e9)
         self.fast = self._nominal_ns <= FAST_PACE_NS
+        self._edge_ticks = max(EDGE_TICKS, math.ceil(settle_s / period_s) + 1)
         self._value: float | None = None
         self._last_read_ns = 0
         self._read_end_ns = 0
@@ -45,8 +48,8 @@ class CounterTracker:
         self._thin_in: int | None = None
 
     def thin(self) -> None:
-        """Look for every tick `EDGE_TICKS` times more, then for every `THIN`th."""
-        self._thin_in = EDGE_TICKS
+        """Look for every tick until the edge is known, `EDGE_TICKS` times at least, then for every `THIN`th."""
+        self._thin_in = self._edge_ticks
 
     def dense(self) -> None:
         """Look for every tick again, from the next one on."""

@@ -1,16 +1,12 @@
 """The arithmetic of a window: from ticks and samples to joules with an error budget; and how GPUs fared in it. Pure.
 
-A counter is known at its ticks only (every 100 ms on Hopper). A window's edges are read off by linear interpolation
-between the ticks around them; what may then still be wrong is bounded from what was seen:
+What may be wrong with the joules of one window is bounded from what was seen:
 
-    tick     what power may have done between the two ticks around each edge, given the least and greatest power seen
-             near the window; the time a tick is known to (one read of the counter); and the sensor's delay, which
-             cancels when power after the window's end is what it was after its beginning
+    tick     the two edges, which lie between updates of the reading: see `llem.meters.ticks`
     gap      updates that did not come (integrated power only: a counter loses nothing in a gap)
-    repeat   scatter of the reading's own updates: 95 % half-width of their mean, times the duration
+    repeat   sampling: 95 % half-width of the mean of the updates, times the duration, for a sensor that looks at
+             samples of power only. A counter that integrates without pause has no such error
     sensor   the sensor's stated calibration uncertainty
-
-Sources: update periods, delays and averaging windows of NVIDIA sensors from Yang, Adámek, Armour, SC'24.
 """
 
 from __future__ import annotations
@@ -25,132 +21,62 @@ from typing import Any
 import attrs
 
 from llem.devices.nvml import THROTTLE_BITS
-from llem.meters.base import Domain, EnergyReading, ErrorBudget
+from llem.meters.base import LEAD_S, Domain, EnergyReading, ErrorBudget
+from llem.meters.ticks import Ticks, delayed, edges_bound
 from llem.meters.trace import ReadingName, TraceRow, series
 
-__all__ = ["Ticks", "counter_energy", "energy_readings", "health_summary", "power_energy"]
+__all__ = ["counter_energy", "cross_parts", "energy_readings", "health_summary", "power_energy"]
 
 HEALTH_READINGS: tuple[ReadingName, ...] = ("temperature_c", "throttle_bits", "utilisation_percent", "sm_clock_mhz")
-#: Delays of NVIDIA's power sensors were 23 to 311 ms on H100 (Yang et al., table of results).
-SENSOR_DELAY_S = 0.32
-DELAY_STEPS = 16
 #: A gap is an update later than this many periods.
 GAP_PERIODS = 3.0
 #: A counter that has not moved for this many periods stands still.
 STUCK_PERIODS = 5.0
-
-
-@attrs.frozen
-class Ticks:
-    """A counter's ticks: times in seconds from the first, how well each is known, and joules since the first."""
-
-    times: tuple[float, ...]
-    uncertain: tuple[float, ...]
-    joules: tuple[float, ...]
-    origin_ns: int
-
-    @classmethod
-    def of(cls, rows: Sequence[TraceRow]) -> Ticks:
-        """Ticks from counter rows; a tick's time is the middle of the span in which it happened."""
-        origin, first = rows[0].t_ns, rows[0].value
-        times = tuple(((row.t_from_ns - origin) + (row.t_ns - origin)) / 2e9 for row in rows)
-        uncertain = tuple((row.t_ns - row.t_from_ns) / 2e9 for row in rows)
-        return cls(times, uncertain, tuple(row.value - first for row in rows), origin)
-
-    def slope(self, i: int) -> float:
-        """Mean power between tick i and tick i + 1, in watts."""
-        return (self.joules[i + 1] - self.joules[i]) / (self.times[i + 1] - self.times[i])
-
-    def interval(self, t: float) -> int:
-        """Index of the tick that begins the interval holding t; the outermost interval for t outside."""
-        return min(max(bisect.bisect_right(self.times, t) - 1, 0), len(self.times) - 2)
-
-    def at(self, t: float) -> float:
-        """Joules at t, linear between ticks and beyond the outermost."""
-        i = self.interval(t)
-        return self.joules[i] + self.slope(i) * (t - self.times[i])
-
-    def edge_bound(self, t: float, low: float, high: float) -> float:
-        """Bound in joules on the error of `at(t)` when power stays within [low, high] watts.
-
-        Within an interval of length d and mean power p, x after its beginning, the true energy lies above the line
-        by at most min((high - p) x, (p - low) (d - x)), and below it by the mirror image.
-        """
-        i = self.interval(t)
-        p, x, d = self.slope(i), t - self.times[i], self.times[i + 1] - self.times[i]
-        up, down = max(high - p, 0.0), max(p - low, 0.0)
-        if 0 <= x <= d:
-            shape = max(min(up * x, down * (d - x)), min(down * x, up * (d - x)))
-            timing = high * (self.uncertain[i] * (1 - x / d) + self.uncertain[i + 1] * x / d)
-            return shape + timing
-        outside = -x if x < 0 else x - d
-        return max(up, down) * outside + high * max(self.uncertain[i], self.uncertain[i + 1])
+#: Length of the parts of a window in which two instruments are compared, in seconds: ten samples of 0.1 s.
+PART_S = 0.8
 
 
 def counter_energy(
-    rows: Sequence[TraceRow], power: Sequence[TraceRow], t0_ns: int, t1_ns: int, nominal_s: float = 0.1
+    rows: Sequence[TraceRow], power: Sequence[TraceRow], t0_ns: int, t1_ns: int, domain: Domain
 ) -> tuple[float, ErrorBudget, float, int] | None:
     """Joules in [t0, t1] off a counter, its budget (without sensor), the update period in s, and the ticks used within.
 
-    `nominal_s` is the period the meter states. None when fewer than three ticks are known.
+    None when fewer than three ticks are known.
     """
     if len(rows) < 3:
         return None
     ticks = Ticks.of(rows)
     t0, t1 = (t0_ns - ticks.origin_ns) / 1e9, (t1_ns - ticks.origin_ns) / 1e9
-    near = [i for i in range(len(rows) - 1) if _near(ticks.times[i], ticks.times[i + 1], t0, t1)]
-    near = near or [ticks.interval(t0), ticks.interval(t1)]
-    seen = [ticks.slope(i) for i in near]
-    moments = [((row.t_ns - ticks.origin_ns) / 1e9, row.value) for row in power]
-    seen += [watts for t, watts in moments if _near(t, t, t0, t1)]
-    samples = [watts for t, watts in moments if t0 <= t <= t1]
-    low, high = min(seen), max(seen)
-    inside = [i for i in near if ticks.times[i] >= t0 and ticks.times[i + 1] <= t1]
+    samples = [((row.t_ns - ticks.origin_ns) / 1e9, row.value) for row in power]
     spans = [b - a for a, b in itertools.pairwise(ticks.times)]
     # within a window not every tick is looked for, so the period is that of the close ones
-    period = statistics.median([span for span in spans if span < 1.5 * nominal_s] or spans)
-    budget = ErrorBudget(
-        tick_j=_edges(ticks, t0, t1, low, high),
-        gap_j=0.0,
-        # by the second instrument where there is one: within a window not every tick of the counter is looked for
-        repeat_j=_half_width(samples if len(samples) >= 3 else [ticks.slope(i) for i in inside], low, high) * (t1 - t0),
-    )
-    return ticks.at(t1) - ticks.at(t0), budget, period, len(inside)
+    nominal = domain.period_s or 0.1
+    period = statistics.median([span for span in spans if span < 1.5 * nominal] or spans)
+    inside = [i for i in range(len(spans)) if ticks.times[i] >= t0 and ticks.times[i + 1] <= t1]
+    repeat = 0.0
+    if domain.coverage is not None and domain.coverage < 1:
+        # the samples themselves where they are known: within a window not every tick of the counter is looked for
+        within = [watts for t, watts in samples if t0 <= t <= t1]
+        repeat = _half_width(within if len(within) >= 3 else [ticks.slope(i) for i in inside]) * (t1 - t0)
+    tick = edges_bound(ticks, samples, t0, t1, domain)
+    return ticks.at(t1) - ticks.at(t0), ErrorBudget(tick, 0.0, repeat), period, len(inside)
 
 
-def _near(begin: float, end: float, t0: float, t1: float) -> bool:
-    return end >= t0 - SENSOR_DELAY_S and begin <= t1 + SENSOR_DELAY_S
-
-
-def _edges(ticks: Ticks, t0: float, t1: float, low: float, high: float) -> float:
-    """Bound in joules on what the two edges may hide, for a sensor that lags by anything up to `SENSOR_DELAY_S`.
-
-    A reading that lags by d shows at t + d what was true at t, so the window's truth is the reading from t0 + d to
-    t1 + d, edges as uncertain there as here. Where the trace ends before that, power may have been anything seen.
-    """
-    straight = ticks.at(t1) - ticks.at(t0)
-
-    def hidden(delay: float) -> float:
-        a, b = t0 + delay, t1 + delay
-        shift = abs(ticks.at(b) - ticks.at(a) - straight)
-        return shift + ticks.edge_bound(a, low, high) + ticks.edge_bound(b, low, high)
-
-    if t1 + SENSOR_DELAY_S > ticks.times[-1] + ticks.times[-1] - ticks.times[-2]:
-        return hidden(0.0) + (high - low) * SENSOR_DELAY_S
-    return max(hidden(SENSOR_DELAY_S * step / DELAY_STEPS) for step in range(DELAY_STEPS + 1))
-
-
-def _half_width(watts: Sequence[float], low: float, high: float) -> float:
+def _half_width(watts: Sequence[float]) -> float:
     """95 % half-width of the mean of updates, in watts; the whole range where there are too few.
 
     The scatter is taken from successive differences (von Neumann), so that the load's own slow course, such as prefill
     followed by decode, does not count as noise of the reading.
     """
     if len(watts) < 3:
-        return high - low
+        return max(watts, default=0.0) - min(watts, default=0.0)
+    return _t975(len(watts) - 1) * _scatter(watts) / math.sqrt(len(watts))
+
+
+def _scatter(watts: Sequence[float]) -> float:
+    """Standard deviation of single updates from their successive differences, in watts."""
     steps = [b - a for a, b in itertools.pairwise(watts)]
-    scatter = math.sqrt(sum(step * step for step in steps) / (2 * len(steps)))
-    return _t975(len(watts) - 1) * scatter / math.sqrt(len(watts))
+    return math.sqrt(sum(step * step for step in steps) / (2 * len(steps)))
 
 
 def _t975(freedom: int) -> float:
@@ -159,8 +85,41 @@ def _t975(freedom: int) -> float:
     return float(stdtrit(freedom, 0.975))
 
 
+@attrs.frozen
+class Course:
+    """Power over time as straight lines between samples, held beyond the outermost. Times in seconds, watts."""
+
+    times: tuple[float, ...]
+    watts: tuple[float, ...]
+
+    def at(self, t: float) -> float:
+        """Watts at t."""
+        i = bisect.bisect_right(self.times, t) - 1
+        if i < 0:
+            return self.watts[0]
+        if i >= len(self.times) - 1:
+            return self.watts[-1]
+        share = (t - self.times[i]) / (self.times[i + 1] - self.times[i])
+        return self.watts[i] + (self.watts[i + 1] - self.watts[i]) * share
+
+    def points(self, a: float, b: float) -> list[tuple[float, float]]:
+        """The corners within (a, b), with both ends."""
+        low, high = bisect.bisect_right(self.times, a), bisect.bisect_left(self.times, b)
+        inner = zip(self.times[low:high], self.watts[low:high], strict=True)
+        return [(a, self.at(a)), *inner, (b, self.at(b))]
+
+    def joules(self, a: float, b: float) -> float:
+        """Energy from a to b."""
+        return math.fsum((t2 - t1) * (w1 + w2) / 2 for (t1, w1), (t2, w2) in itertools.pairwise(self.points(a, b)))
+
+    def near(self, t: float) -> Sequence[float]:
+        """Watts of the two samples on each side of t."""
+        i = bisect.bisect_right(self.times, t)
+        return self.watts[max(i - 2, 0) : i + 2]
+
+
 def power_energy(
-    rows: Sequence[TraceRow], t0_ns: int, t1_ns: int, period_s: float
+    rows: Sequence[TraceRow], t0_ns: int, t1_ns: int, domain: Domain
 ) -> tuple[float, ErrorBudget, int] | None:
     """Joules in [t0, t1] by the trapezoid over power samples, its budget, and the samples within.
 
@@ -168,36 +127,47 @@ def power_energy(
     """
     if len(rows) < 2:
         return None
-    times = [(row.t_ns - t0_ns) / 1e9 for row in rows]
-    watts = [row.value for row in rows]
-    end = (t1_ns - t0_ns) / 1e9
-    inner = [(t, w) for t, w in zip(times, watts, strict=True) if 0 < t < end]
-    points = [(0.0, _held(times, watts, 0.0)), *inner, (end, _held(times, watts, end))]
-    joules = sum((t2 - t1) * (w1 + w2) / 2 for (t1, w1), (t2, w2) in itertools.pairwise(points))
-    seen = [w for t, w in zip(times, watts, strict=True) if -SENSOR_DELAY_S <= t <= end + SENSOR_DELAY_S] or watts
-    low, high = min(seen), max(seen)
+    course = Course(tuple((row.t_ns - t0_ns) / 1e9 for row in rows), tuple(row.value for row in rows))
+    end, period = (t1_ns - t0_ns) / 1e9, domain.period_s or 0.1
+    points = course.points(0.0, end)
+    seen = [w for t, w in zip(course.times, course.watts, strict=True) if -LEAD_S <= t <= end + LEAD_S]
+    low, high = min(seen or course.watts), max(seen or course.watts)
     gaps = [
         (t2 - t1) * max(high - (w1 + w2) / 2, (w1 + w2) / 2 - low)  # anything seen may have been there all the while
         for (t1, w1), (t2, w2) in itertools.pairwise(points)
-        if t2 - t1 > GAP_PERIODS * period_s
+        if t2 - t1 > GAP_PERIODS * period
     ]
+    inner = [watts for _, watts in points[1:-1]]
+    sampled = domain.coverage is None or domain.coverage < 1
     budget = ErrorBudget(
-        tick_j=(high - low) * (period_s + SENSOR_DELAY_S),
-        gap_j=sum(gaps),
-        repeat_j=_half_width([w for _, w in inner], low, high) * end,
+        tick_j=_power_edges(course, end, domain, high - low),
+        gap_j=math.fsum(gaps),
+        repeat_j=_half_width(inner) * end if sampled else 0.0,
     )
-    return joules, budget, len(inner)
+    return course.joules(0.0, end), budget, len(inner)
 
 
-def _held(times: Sequence[float], watts: Sequence[float], t: float) -> float:
-    """Linear between samples, held beyond the outermost."""
-    i = bisect.bisect_right(times, t) - 1
-    if i < 0:
-        return watts[0]
-    if i >= len(times) - 1:
-        return watts[-1]
-    share = (t - times[i]) / (times[i + 1] - times[i])
-    return watts[i] + (watts[i + 1] - watts[i]) * share
+def _power_edges(course: Course, end: float, domain: Domain, spread: float) -> float:
+    """Bound in joules on what the two edges of [0, end] hide: the sensor's delay, and power between two samples.
+
+    A sample stands for one period around it, in which power was what its neighbours show. Noise of power within what a
+    reading averages over is estimated from successive readings, which share all of that time but one period.
+    """
+    period, known = domain.period_s or 0.1, course.times[-1] - end
+    average = max(period, domain.average_s)
+    within = [watts for t, watts in zip(course.times, course.watts, strict=True) if 0 <= t <= end]
+    noise = _scatter(within) * average * math.sqrt(average / period / 3) if len(within) > 1 else 0.0
+
+    def shift(delay: float) -> float:
+        return abs(course.joules(end, end + delay) - course.joules(0.0, delay))
+
+    def rest(delay: float) -> float:
+        ranges = [max(near) - min(near) for near in (course.near(delay), course.near(end + delay))]
+        return period * sum(ranges) / 2 + 2 * math.hypot(noise, noise)
+
+    if known + 2 * period < domain.settle_s:  # the trace ends before the truth of the window's end shows
+        return rest(0.0) + spread * domain.settle_s
+    return delayed(shift, rest, domain.settle_s, known)
 
 
 def energy_readings(
@@ -210,7 +180,7 @@ def energy_readings(
 def _reading(rows: Sequence[TraceRow], meter: str, domain: Domain, t0_ns: int, t1_ns: int) -> EnergyReading:
     period = domain.period_s or 0.1
     power = series(rows, meter, domain.name, "power_w")
-    integrated = power_energy(power, t0_ns, t1_ns, period)
+    integrated = power_energy(power, t0_ns, t1_ns, domain)
     if domain.method == "power":
         if integrated is None:
             return EnergyReading.of(meter, domain, None, reason="meter_failed")
@@ -219,7 +189,7 @@ def _reading(rows: Sequence[TraceRow], meter: str, domain: Domain, t0_ns: int, t
         return EnergyReading.of(meter, domain, joules, budget=budget, period_s=period, updates=updates)
     counter = series(rows, meter, domain.name, "counter_j")
     fault = _counter_fault(counter, t0_ns, t1_ns, period)
-    counted = None if fault else counter_energy(counter, power, t0_ns, t1_ns, period)
+    counted = None if fault else counter_energy(counter, power, t0_ns, t1_ns, domain)
     if counted is None:
         return EnergyReading.of(meter, domain, None, reason=fault or "meter_failed")
     joules, budget, period, updates = counted
@@ -228,6 +198,28 @@ def _reading(rows: Sequence[TraceRow], meter: str, domain: Domain, t0_ns: int, t
     return EnergyReading.of(
         meter, domain, joules, budget=budget, period_s=period, updates=updates, cross_energy_j=cross
     )
+
+
+def cross_parts(rows: Sequence[TraceRow], meter: str, domain: str, t0_ns: int, t1_ns: int) -> list[float]:
+    """Counter over integrated instantaneous power in the parts of a window, each `PART_S` long or little more.
+
+    A reading that resolves the load gives nearly one ratio in all parts, be it 1 or not. One that aliases gives ratios
+    that scatter. Empty where the trace lacks one of the two.
+    """
+    counter = [row for row in series(rows, meter, domain, "counter_j") if t0_ns <= row.t_ns <= t1_ns]
+    power = series(rows, meter, domain, "power_w")
+    if len(counter) < 2 or len(power) < 2:
+        return []
+    ticks = Ticks.of(counter)
+    course = Course(tuple((row.t_ns - ticks.origin_ns) / 1e9 for row in power), tuple(row.value for row in power))
+    found, begin = [], 0
+    for i, t in enumerate(ticks.times):
+        if t - ticks.times[begin] >= PART_S:
+            integrated = course.joules(ticks.times[begin], t)
+            if integrated > 0:
+                found.append((ticks.joules[i] - ticks.joules[begin]) / integrated)
+            begin = i
+    return found
 
 
 def _with_sensor(budget: ErrorBudget, domain: Domain, joules: float) -> ErrorBudget:

@@ -2,7 +2,7 @@
 
 A row defines a metric: how it is computed, its unit, which way it is better, its name for people, where it is shown,
 and what it is. Results, tables, comparisons, effects, curves, exports and the reference page are made from these rows.
-Rows of latencies are in `latency`, those of serving loads in `serving`.
+Rows of latencies are in `latency`, those of serving loads in `serving`, those of the hardware in `hardware`.
 """
 
 from __future__ import annotations
@@ -10,13 +10,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from llem.errors import StoreError, nearest
-from llem.metrics.energies import net
 from llem.metrics.flow import requests_within
+from llem.metrics.hardware import hardware_metrics
+from llem.metrics.idle import nets
 from llem.metrics.latency import latency_metrics
-from llem.metrics.metric import Measured, Metric, Place, alike, mean_over_trials
-from llem.metrics.quantity import Value, exact
+from llem.metrics.metric import Measured, Metric, Place
+from llem.metrics.quantity import Value
 from llem.metrics.serving import serving_metrics
-from llem.metrics.work import Ceiling, Work
 from llem.store.models import Quantity, Trial
 
 __all__ = ["GROUPS", "METRICS", "compute_metrics", "lower_is_better", "metric_of", "quality", "shown"]
@@ -110,7 +110,7 @@ def _net(measured: Measured) -> list[Value]:
     chosen = measured.headline
     if chosen is None:
         return measured.gross
-    return [net(trial, measured.baselines, chosen.of(trial)) for trial in measured.trials]
+    return nets(measured.trials, measured.baselines, chosen.of)
 
 
 def _energy() -> Iterator[Metric]:
@@ -138,9 +138,9 @@ def _energy() -> Iterator[Metric]:
     )  # fmt: skip
     yield Metric(
         "energy_net_j", "J", "window energy, net of idle", "lower", "energy",
-        "Gross energy less the idle energy of the same engine process, with the model loaded, over the same time. It "
-        "may be negative; llem does not clamp it.",
-        each=_net, scoped=True, shown=("result",),
+        "Gross energy less the idle energy of the same engine process, with the model loaded, over the same time. Idle "
+        "power is the mean of the baselines before and after the trials. It may be negative; llem does not clamp it.",
+        each=_net, scoped=True, shown=("result",), since=4,
     )  # fmt: skip
     yield Metric(
         "power_w", "W", "power", "lower", "energy",
@@ -192,75 +192,5 @@ def _speed() -> Iterator[Metric]:
     )  # fmt: skip
 
 
-# the hardware
-
-
-def _no_work(measured: Measured) -> str | None:
-    if not measured.trials:
-        return "no_trials"
-    if measured.setup.architecture is None:
-        return "architecture_unknown"
-    return "no_completions" if None in measured.works else None
-
-
-def _no_ceiling(measured: Measured) -> str | None:
-    setup = measured.setup
-    return _no_work(measured) or (None if setup.ceiling else setup.ceiling_reason or "peak_unknown")
-
-
-def _flops_per_token(measured: Measured) -> list[Value]:
-    return [Value(work.flops_per_token) for work in measured.works if work is not None]
-
-
-def _share(reached: Callable[[Work, Trial, Ceiling], float]) -> Callable[[Measured], list[Value]]:
-    """The share of a peak rate that was reached over the window, prefill and decode together."""
-
-    def each(measured: Measured) -> list[Value]:
-        ceiling, pairs = measured.setup.ceiling, zip(measured.works, measured.trials, strict=True)
-        return [Value(reached(work, trial, ceiling)) for work, trial in pairs if work and ceiling]
-
-    return each
-
-
-def _peak_memory(measured: Measured) -> list[Value]:
-    peaks = [(trial.peak_memory_bytes, trial.memory_reason) for trial in measured.trials]
-    return [Value(None if peak is None else float(peak), reason=reason or "not_supported") for peak, reason in peaks]
-
-
-def _greatest(measured: Measured, metric: Metric) -> Quantity:
-    """The greatest of all trials."""
-    values = metric.each(measured)
-    known = [value.value for value in values if value.value is not None]
-    if not known or len(known) < len(values):
-        return mean_over_trials(measured, metric)  # which says why there is none
-    return exact(max(known), metric.unit, len(known))
-
-
-def _hardware() -> Iterator[Metric]:
-    yield Metric(
-        "mfu", "", "share of peak FLOP/s", "higher", "hardware",
-        "Operations per second that the architecture needs, as a share of the GPUs' peak rate in this dtype.",
-        each=_share(lambda work, trial, peak: work.flops / trial.duration_s / peak.flops), lacks=_no_ceiling,
-        shown=("result",),
-    )  # fmt: skip
-    yield Metric(
-        "mbu", "", "share of peak bandwidth", "higher", "hardware",
-        "Bytes per second that the work must move at least, as a share of the GPUs' peak memory bandwidth.",
-        each=_share(lambda work, trial, peak: work.least_bytes / trial.duration_s / peak.bytes_per_s),
-        lacks=_no_ceiling, shown=("result",),
-    )  # fmt: skip
-    yield Metric(
-        "flops_per_token", "FLOP", "operations per token", "lower", "hardware",
-        "Operations that the architecture needs for a token, by formula; the mean over prompt and output tokens.",
-        each=_flops_per_token, over=alike, lacks=_no_work,
-    )  # fmt: skip
-    yield Metric(
-        "peak_memory_bytes", "B", "peak memory", "lower", "hardware",
-        "The greatest peak of all trials. `memory_covers` of a trial says what the peak covers.",
-        each=_peak_memory, over=_greatest, shown=("result",),
-    )  # fmt: skip
-
-
-METRICS: dict[str, Metric] = {
-    metric.name: metric for rows in (_energy, _speed, serving_metrics, latency_metrics, _hardware) for metric in rows()
-}
+_ROWS = (_energy, _speed, serving_metrics, latency_metrics, hardware_metrics)
+METRICS: dict[str, Metric] = {metric.name: metric for rows in _ROWS for metric in rows()}

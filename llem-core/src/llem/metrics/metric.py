@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import attrs
 
-from llem.metrics.energies import Headline, gross, headline, trusted
+from llem.metrics.energies import Headline, gross, headline
 from llem.metrics.flow import Flow, flow_of
+from llem.metrics.idle import trusted
 from llem.metrics.quantity import Value, absent, exact, quantity
 from llem.metrics.setup import Setup, setup_of
 from llem.metrics.work import Work, serving_work, window_work

@@ -19,7 +19,9 @@ from llem.findings import Finding, finding
 from llem.meters.trace import TraceRow
 from llem.metrics.catalogue import compute_metrics
 from llem.metrics.checks.trials import check_all, merge
-from llem.metrics.energies import Headline, domain_metrics, headline, token_energy, trusted
+from llem.metrics.domains import domain_metrics
+from llem.metrics.energies import Headline, headline, token_energy
+from llem.metrics.idle import trusted
 from llem.metrics.metric import Measured
 from llem.metrics.quantity import absent
 from llem.metrics.setup import Setup, setup_of

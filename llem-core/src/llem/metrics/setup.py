@@ -9,6 +9,8 @@ import attrs
 
 from llem.devices.peaks import peak_of
 from llem.metrics.work import Ceiling
+from llem.models.shapes import SHAPES
+from llem.models.sizes import attention_windows
 from llem.models.spec import Architecture
 
 __all__ = ["Setup", "setup_of"]
@@ -21,7 +23,7 @@ class Setup:
     Attributes:
         config: the resolved configuration.
         device: "cpu" or "cuda"; "" when no engine was loaded.
-        architecture: sizes of the loaded model, or None.
+        architecture: sizes of the loaded model, complete enough to count work with; else None.
         ceiling: peak rates of all GPUs together, or None with `ceiling_reason`.
         power_limits: watts that may flow at most, by domain, where known.
         probes: what the capacity probe of each engine process found, where there was one.
@@ -87,11 +89,65 @@ def _ceiling(engine: Mapping[str, Any], dtype: str) -> tuple[Ceiling | None, str
     return ceiling, None if ceiling else "peak_unknown"
 
 
+#: Whole numbers of bytes of unquantised weights; vLLM's copies of small ones add less than a percent.
+WHOLE_BYTES, COPIES = (2, 4), 0.01
+#: Model classes of which no layer has a window.
+ENDLESS = ("LlamaForCausalLM",)
+
+
+def _architecture(experiment: Mapping[str, Any], engine: Mapping[str, Any]) -> Architecture | None:
+    """Sizes from engine-<process>.json, with what documents before schema 4 and other backends do not tell.
+
+    Windows follow from a shape's configuration or a class without any; bytes read from weights that are not quantised;
+    speculation from the effective configuration. Without windows there is no architecture to count with.
+    """
+    if not engine.get("architecture"):
+        return None
+    known, effective = Architecture(**engine["architecture"]), engine.get("effective") or {}
+    windows = _windows(experiment, known, effective) if known.windows is None else known.windows
+    if windows is None or not _is_whole(known, windows):
+        return None
+    unfit = known.unfit or ("speculative" if _drafts(effective) else None)
+    read = _read_bytes(known) if known.read_bytes is None else known.read_bytes
+    return attrs.evolve(known, windows=windows, unfit=unfit, read_bytes=read)
+
+
+def _is_whole(known: Architecture, windows: Sequence[Sequence[int]]) -> bool:
+    """Whether sizes are those of a model; a document may have been edited."""
+    sizes = (known.parameters, known.layers, known.heads, known.head_dim, known.weight_bytes)
+    return min(sizes) > 0 and all(len(pair) == 2 and min(pair) > 0 for pair in windows)
+
+
+def _windows(
+    experiment: Mapping[str, Any], known: Architecture, effective: Mapping[str, Any]
+) -> tuple[tuple[int, int], ...] | None:
+    name = str((experiment.get("model") or {}).get("name") or "")
+    shape = SHAPES.get(name.removeprefix("shape:")) if name.startswith("shape:") else None
+    if shape is not None:
+        return attention_windows(shape.config, known.layers)
+    told = [effective, *(effective.get("workers") or ())]
+    classes = {str(one["model_class"]) for one in told if isinstance(one, Mapping) and one.get("model_class")}
+    return () if classes and classes <= set(ENDLESS) else None
+
+
+def _read_bytes(known: Architecture) -> int | None:
+    """Bytes of the active weights, in proportion, where all weights have one width; None where they are quantised."""
+    width = known.weight_bytes / known.parameters
+    if known.experts > 1 or not any(whole <= width <= whole * (1 + COPIES) for whole in WHOLE_BYTES):
+        return None
+    return round(known.weight_bytes * min(1.0, known.active_parameters / known.parameters))
+
+
+def _drafts(effective: Mapping[str, Any]) -> bool:
+    """Whether the engine says that it speculates, as the backends of transformers, vLLM and TensorRT-LLM name it."""
+    places = [place for place in (effective, effective.get("args")) if isinstance(place, Mapping)]
+    return any(place.get(name) for place in places for name in ("speculation", "speculative_config"))
+
+
 def setup_of(experiment: Mapping[str, Any], engines: Sequence[Mapping[str, Any]]) -> Setup:
     """Facts from experiment.json and the engine-<process>.json that exist."""
     config = experiment["config"]
     engine: Mapping[str, Any] = engines[0] if engines else {}
-    known = engine.get("architecture")
     ceiling, reason = _ceiling(engine, _dtype(config, engine.get("effective", {})))
     if ceiling and len({tuple(sorted(map(str, e.get("device", {}).get("names", ())))) for e in engines}) > 1:
         ceiling, reason = None, "several_kinds"
@@ -99,7 +155,7 @@ def setup_of(experiment: Mapping[str, Any], engines: Sequence[Mapping[str, Any]]
     return Setup(
         config=config,
         device=engine.get("device", {}).get("device", ""),
-        architecture=Architecture(**known) if known else None,
+        architecture=_architecture(experiment, engine),
         ceiling=ceiling,
         ceiling_reason=reason,
         power_limits=limits,

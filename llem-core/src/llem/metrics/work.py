@@ -1,13 +1,28 @@
 """How much work a window contained: operations, bytes that must move, and the time the hardware needs at least.
 
-Operations per token: 2 N + 4 L H Q T (forward third of PaLM, appendix B), N active parameters, L layers, H heads,
-Q size of a head, T mean context. Bytes: the weights that take part, once per step, and the key-value cache of the
-context, once per token. Both are lower bounds: what an engine moves beyond them is its own.
+Operations (multiplications and additions apart) of one token's pass at context c, that is, as token c of its request:
 
-A serving window is counted by what was emitted within it. A prompt counts where its first token came, whole (less what
-the engine says it had cached); every further token at its own position in its own context. Bytes: each further token
-reads the key-value cache of its context, and the weights are read once per step of decoding. A stream does not tell
-steps; they are bounded from below by
+    2 (N - V) + 4 H Q (sum over layers of min(c, w))  +  2 V where the logits are computed
+
+N active parameters, V those of the output projection, H heads, Q size of a head, w the layer's window (endless where it
+has none). This is the forward third of PaLM, appendix B, with causal contexts: two operations for each parameter, and
+two products of Q numbers for each head and token attended to; query groups (GQA, Ainslie et al. 2023) change the cache
+and not the operations. Engines compute logits for the last position of a prompt and for every token decoded, so the
+output projection counts once for each of those. A mixture of experts counts the experts of one token. Tokens of a
+prompt that the engine says it had cached are not computed again; what follows attends to them.
+
+Bytes, at least: the weights once per pass (tables that are only looked up left out), and the key-value cache of the
+context of each decoded token, which GQA and windows make smaller. Of a mixture of experts, a pass reads the experts of
+one token at least; B tokens together read up to B times as many, which depends on the router and is not counted. What
+an engine moves beyond that is its own. An engine that reads a prefix once for several requests (cascade attention)
+moves less than this.
+
+Phases: the prefill is a prompt's pass, which brings the first token; decoding is every further token. An offline
+request of n output tokens needs n passes, a batch those of its longest request. That does not hold where several tokens
+come from one pass (speculation), or a token from several (beams): `Architecture.unfit` tells so.
+
+A serving window is counted by what was emitted within it. A prompt counts where its first token came, whole; every
+further token at its own position in its own context. A stream does not tell steps; they are bounded from below by
 
     steps >= sum over chunks after a request's first of 1 / (requests that had begun and not ended when it came)
 
@@ -45,67 +60,17 @@ class Ceiling:
 
 
 @attrs.frozen
-class BatchWork:
-    """Work of one batch: the prefill, and all decode steps together."""
+class Phases:
+    """Operations of the two phases, and the positions that they are of: one token's pass through the model each."""
 
-    steps: int
-    positions: int
+    prefill_positions: int
     prefill_flops: int
-    prefill_bytes: float
+    decode_positions: int
     decode_flops: int
-    decode_bytes: float
-
-    def least_s(self, ceiling: Ceiling) -> float:
-        """Time by the roofline: each phase is bound by operations or by memory."""
-        return sum(
-            max(flops / ceiling.flops, moved / ceiling.bytes_per_s)
-            for flops, moved in (
-                (self.prefill_flops, self.prefill_bytes),
-                (self.decode_flops, self.decode_bytes),
-            )
-        )
-
-
-@attrs.frozen
-class WindowWork:
-    """Work of all batches of one window. A position is one token's pass through the model."""
-
-    batches: tuple[BatchWork, ...]
 
     @property
-    def steps(self) -> int:
-        return sum(batch.steps for batch in self.batches)
-
-    @property
-    def flops(self) -> int:
-        return sum(batch.prefill_flops + batch.decode_flops for batch in self.batches)
-
-    @property
-    def flops_per_token(self) -> float:
-        """Operations per position, averaged over the window."""
-        return self.flops / sum(batch.positions for batch in self.batches)
-
-    @property
-    def least_bytes(self) -> float:
-        return sum(batch.prefill_bytes + batch.decode_bytes for batch in self.batches)
-
-    def least_s(self, ceiling: Ceiling) -> float:
-        """Time by the roofline of all batches, one after the other."""
-        return sum(batch.least_s(ceiling) for batch in self.batches)
-
-
-@attrs.frozen
-class ServingWork:
-    """Work of one serving window. A position is one token's pass through the model.
-
-    `prefill_flops` and `decode_flops` are operations; `steps` (of decoding, at least) and `least_bytes` are bounds.
-    """
-
-    positions: int
-    prefill_flops: int
-    decode_flops: int
-    steps: float
-    least_bytes: float
+    def positions(self) -> int:
+        return self.prefill_positions + self.decode_positions
 
     @property
     def flops(self) -> int:
@@ -113,12 +78,77 @@ class ServingWork:
 
     @property
     def flops_per_token(self) -> float:
-        """Operations per position, averaged over the window."""
+        """Operations per position, averaged over both phases."""
         return self.flops / self.positions
 
+    @property
+    def prefill_flops_per_token(self) -> float | None:
+        """Operations per token of a prompt; None where no prompt was computed."""
+        return self.prefill_flops / self.prefill_positions if self.prefill_positions else None
+
+    @property
+    def decode_flops_per_token(self) -> float | None:
+        """Operations per token after a request's first; None where there was none."""
+        return self.decode_flops / self.decode_positions if self.decode_positions else None
+
+
+@attrs.frozen
+class BatchWork(Phases):
+    """Work of one batch: the prefill, and all decode steps together. Bytes are bounds from below; None: not known."""
+
+    steps: int
+    prefill_bytes: float | None
+    decode_bytes: float | None
+
+    def least_s(self, ceiling: Ceiling) -> float | None:
+        """Time by the roofline: each phase is bound by operations or by memory. None where bytes are not known."""
+        if self.prefill_bytes is None or self.decode_bytes is None:
+            return None
+        return max(self.prefill_flops / ceiling.flops, self.prefill_bytes / ceiling.bytes_per_s) + max(
+            self.decode_flops / ceiling.flops, self.decode_bytes / ceiling.bytes_per_s
+        )
+
+
+@attrs.frozen
+class WindowWork(Phases):
+    """Work of all batches of one window."""
+
+    batches: tuple[BatchWork, ...]
+
+    @classmethod
+    def of(cls, batches: Sequence[BatchWork]) -> WindowWork:
+        """The sum of its batches."""
+        names = [field.name for field in attrs.fields(Phases)]
+        return cls(**{name: sum(getattr(batch, name) for batch in batches) for name in names}, batches=tuple(batches))
+
+    @property
+    def steps(self) -> int:
+        return sum(batch.steps for batch in self.batches)
+
+    @property
+    def least_bytes(self) -> float | None:
+        """Bytes that had to move; None where they are not known."""
+        moved = [part for batch in self.batches for part in (batch.prefill_bytes, batch.decode_bytes)]
+        return None if None in moved else sum(part for part in moved if part is not None)
+
     def least_step_s(self, ceiling: Ceiling) -> float | None:
-        """Time that the hardware needs at least for a step of decoding; None where there was none."""
-        if not self.steps:
+        """Time that the hardware needs at least for a step, the prefill being one; None where bytes are not known."""
+        least = [batch.least_s(ceiling) for batch in self.batches]
+        if None in least or not self.steps:
+            return None
+        return sum(one for one in least if one is not None) / self.steps
+
+
+@attrs.frozen
+class ServingWork(Phases):
+    """Work of one serving window. `steps` (of decoding) and `least_bytes` are bounds from below."""
+
+    steps: float
+    least_bytes: float | None
+
+    def least_step_s(self, ceiling: Ceiling) -> float | None:
+        """Time that the hardware needs at least for a step of decoding; None where there was none, or not known."""
+        if not self.steps or self.least_bytes is None:
             return None
         return max(self.decode_flops / ceiling.flops, self.least_bytes / ceiling.bytes_per_s) / self.steps
 
@@ -126,42 +156,65 @@ class ServingWork:
 Work: TypeAlias = WindowWork | ServingWork
 
 
-def _flops_of(architecture: Architecture, positions: int, context: int) -> int:
-    """Operations of so many positions. `context`: tokens that they attend to, summed over the positions."""
-    attention = 4 * architecture.layers * architecture.heads * architecture.head_dim
-    return 2 * architecture.active_parameters * positions + attention * context
+def _attended(architecture: Architecture, before: Any, last: Any) -> Any:
+    """Tokens that positions before + 1 … last attend to, summed over positions and layers; integers or columns.
+
+    Position p of a layer attends to min(p, its window) tokens.
+    """
+    windows = architecture.windows or ()
+    endless = architecture.layers - sum(layers for _, layers in windows)
+    found = endless * (_triangle(last) - _triangle(before))
+    for width, layers in windows:
+        found = found + layers * (_capped(last, width) - _capped(before, width))
+    return found
 
 
-def _span_flops(architecture: Architecture, first: int, last: int) -> int:
-    """Operations of the positions first … last (1-based; position p attends to p tokens)."""
-    count = last - first + 1
-    return _flops_of(architecture, count, (first + last) * count // 2)
+def _triangle(n: Any) -> Any:
+    return n * (n + 1) // 2
 
 
-def _weight_bytes(architecture: Architecture) -> float:
-    """Bytes of the weights one token touches: the input embedding is read by the row, idle experts not at all."""
-    return architecture.weight_bytes * min(1.0, architecture.active_parameters / architecture.parameters)
+def _capped(n: Any, width: int) -> Any:
+    """Sum of min(p, width) for p = 1 … n."""
+    over = (n - width) * (n > width)
+    return _triangle(n - over) + over * width
+
+
+def _flops_of(architecture: Architecture, positions: int, logits: int, attended: int) -> int:
+    """Operations of so many positions, of which some give logits. `attended` as `_attended` gives it."""
+    body = 2 * (architecture.active_parameters - architecture.projection) * positions
+    return body + 2 * architecture.projection * logits + 4 * architecture.heads * architecture.head_dim * attended
+
+
+def _moved(architecture: Architecture, passes: float, attended: int) -> float | None:
+    """Bytes of weights and of key-value caches; None where those of the weights are not known."""
+    cache = architecture.kv_bytes_per_token / architecture.layers * attended
+    return None if architecture.read_bytes is None else architecture.read_bytes * passes + cache
+
+
+def _skipped(row: RequestRow) -> int:
+    """Tokens of a prompt that were not computed: what the engine says it had cached. The last one always is."""
+    told = int((row.engine_metrics or {}).get("cached_tokens", 0))
+    return min(max(told, 0), max(row.input_tokens - 1, 0))
 
 
 def _batch_work(architecture: Architecture, rows: Sequence[RequestRow]) -> BatchWork:
-    produced = [row for row in rows if row.output_tokens > 0]
     steps = max((row.output_tokens for row in rows), default=0)
-    weights = _weight_bytes(architecture)
     # The last output token is never fed back, and the first comes out of the prefill.
-    decode_context = sum(
-        (row.output_tokens - 1) * row.input_tokens + row.output_tokens * (row.output_tokens - 1) // 2
-        for row in produced
+    further = [max(row.output_tokens - 1, 0) for row in rows]
+    prompts = sum(_attended(architecture, _skipped(row), row.input_tokens) for row in rows)
+    contexts = sum(
+        _attended(architecture, row.input_tokens, row.input_tokens + count)
+        for row, count in zip(rows, further, strict=True)
     )
+    computed = sum(row.input_tokens - _skipped(row) for row in rows)
     return BatchWork(
+        prefill_positions=computed,
+        prefill_flops=_flops_of(architecture, computed, len(rows), prompts),
+        decode_positions=sum(further),
+        decode_flops=_flops_of(architecture, sum(further), sum(further), contexts),
         steps=steps,
-        positions=sum(row.input_tokens + max(row.output_tokens - 1, 0) for row in rows),
-        prefill_flops=sum(_span_flops(architecture, 1, row.input_tokens) for row in rows),
-        prefill_bytes=weights,
-        decode_flops=sum(
-            _span_flops(architecture, row.input_tokens + 1, row.input_tokens + row.output_tokens - 1)
-            for row in produced
-        ),
-        decode_bytes=weights * max(steps - 1, 0) + architecture.kv_bytes_per_token * decode_context,
+        prefill_bytes=_moved(architecture, 1, 0),
+        decode_bytes=_moved(architecture, max(steps - 1, 0), contexts),
     )
 
 
@@ -172,42 +225,34 @@ def window_work(architecture: Architecture, rows: Iterable[RequestRow]) -> Windo
         batches.setdefault(row.batch, []).append(row)
     if not batches:
         return None
-    return WindowWork(tuple(_batch_work(architecture, batches[number]) for number in sorted(batches)))
+    return WindowWork.of([_batch_work(architecture, batches[number]) for number in sorted(batches)])
 
 
 def serving_work(architecture: Architecture, flow: Flow) -> ServingWork | None:
     """Work of one window; None when no token came within it."""
     import numpy as np
 
-    emitted = flow.emitted
-    begun = (flow.first >= flow.t0) & (flow.first < flow.t1)
-    cached = np.array([_cached(row.engine_metrics) for row in flow.rows], dtype=np.int64)
-    prompts = np.flatnonzero(begun)
+    begun = np.flatnonzero((flow.first >= flow.t0) & (flow.first < flow.t1))
     before = _before(flow)
-    # Tokens of decoding: all but the request's first, which comes out of the prompt's pass.
-    first = np.maximum(before, 1) + 1
-    count = np.maximum(before + emitted - first + 1, 0)
-    # Token k stands at position inputs + k and is computed from the one before it, which attends to inputs + k - 1.
-    context = flow.inputs * count + (2 * first + count - 3) * count // 2
-    skipped = np.minimum(cached, np.maximum(flow.inputs - 1, 0))[prompts]
-    whole, fresh = flow.inputs[prompts], flow.inputs[prompts] - skipped
-    prompt_context = (whole * (whole + 1) - skipped * (skipped + 1)) // 2
-    positions = int(fresh.sum() + count.sum())
-    if not positions:
+    # Tokens of decoding: all but the request's first, which comes out of the prompt's pass. Token k is computed from
+    # the one before it, at position inputs + k - 1.
+    done = np.maximum(before, 1) - 1
+    count = np.maximum(before + flow.emitted - 1 - done, 0)
+    skipped = np.array([_skipped(flow.rows[int(i)]) for i in begun], dtype=np.int64)
+    computed, decoded = int((flow.inputs[begun] - skipped).sum()), int(count.sum())
+    if not computed + decoded:
         return None
-    decoded, contexts = int(count.sum()), int(context.sum())
+    prompts = int(_attended(architecture, skipped, flow.inputs[begun]).sum())
+    contexts = int(_attended(architecture, flow.inputs + done, flow.inputs + done + count).sum())
     steps = _steps(flow)
     return ServingWork(
-        positions=positions,
-        prefill_flops=_flops_of(architecture, int(fresh.sum()), int(prompt_context.sum())),
-        decode_flops=_flops_of(architecture, decoded, contexts),
+        prefill_positions=computed,
+        prefill_flops=_flops_of(architecture, computed, len(begun), prompts),
+        decode_positions=decoded,
+        decode_flops=_flops_of(architecture, decoded, decoded, contexts),
         steps=steps,
-        least_bytes=_weight_bytes(architecture) * steps + architecture.kv_bytes_per_token * contexts,
+        least_bytes=_moved(architecture, steps, contexts),
     )
-
-
-def _cached(told: Any) -> int:
-    return int((told or {}).get("cached_tokens", 0))
 
 
 def _before(flow: Flow) -> Any:

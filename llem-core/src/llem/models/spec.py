@@ -36,17 +36,36 @@ class ModelSpec:
     seed: int = 0
 
 
+def _pairs(value: Any) -> tuple[tuple[int, int], ...] | None:
+    """Windows as tuples: JSON has lists."""
+    return None if value is None else tuple(tuple(pair) for pair in value)
+
+
 @attrs.frozen
 class Architecture:
-    """Sizes of a loaded decoder.
+    """Sizes of a loaded decoder. A backend gives None instead of sizes that it would have to guess.
+
+    The fields with a default came later: what an old document does not tell, `llem.metrics.setup` derives where that is
+    certain, and else no operations are counted.
 
     Attributes:
-        parameters: all parameters, embeddings included.
+        parameters: all parameters, embeddings and all experts included.
         active_parameters: those that take part in one token's forward pass, without the input embedding, with the
-            output projection (a mixture of experts counts its active experts only).
+            output projection (a mixture of experts counts the experts of one token only).
         layers, heads, kv_heads, head_dim, hidden_size, vocab_size: as in the model's configuration.
-        weight_bytes: bytes of all weights as loaded, after quantisation.
-        kv_bytes_per_token: bytes of key-value cache of one token, all layers.
+        weight_bytes: bytes of all weights as loaded, after quantisation, scales and zero points included.
+        kv_bytes_per_token: bytes of key-value cache of one token, all layers together.
+        windows: (tokens, layers) for each sliding window: how many layers attend to the last so many tokens only, the
+            token itself among them. () if every layer attends to the whole context; None: not told.
+        output_parameters: parameters of the output projection, which are among the active ones; None: `vocab_size`
+            times `hidden_size`.
+        read_bytes: bytes of weights that one pass through the model reads at least, as loaded: without tables that are
+            only looked up, and with the experts of one token only. None: not known.
+        experts: routed experts of a layer; 1 for a dense model.
+        other_products: whether matrix products are computed in another number format than the engine's dtype (FP8 or
+            int8 activations), so that the peak rate of the dtype does not bound them.
+        unfit: why the number of passes does not follow from the number of tokens, as a code of
+            `llem.findings.REASONS` ("speculative", "passes_unknown"); None if it does.
     """
 
     parameters: int
@@ -59,3 +78,14 @@ class Architecture:
     vocab_size: int
     weight_bytes: int
     kv_bytes_per_token: int
+    windows: tuple[tuple[int, int], ...] | None = attrs.field(default=None, converter=_pairs)
+    output_parameters: int | None = None
+    read_bytes: int | None = None
+    experts: int = 1
+    other_products: bool = False
+    unfit: str | None = None
+
+    @property
+    def projection(self) -> int:
+        """Parameters of the output projection."""
+        return self.vocab_size * self.hidden_size if self.output_parameters is None else self.output_parameters

@@ -108,6 +108,8 @@ def _note(domain: DomainMetrics) -> str:
     parts = {"tick": budget.tick_j, "gap": budget.gap_j, "repeat": budget.repeat_j, "sensor": budget.sensor_j}
     words = [f"{name} {'not stated' if joules is None else two(joules)}" for name, joules in parts.items()]
     cross = domain.cross_ratio.value
+    if budget.baseline_j is not None:
+        words.append(f"of net also baseline {two(budget.baseline_j)}")
     return ", ".join(words) + " J" + (f"; counter/integrated {cross:.4f}" if cross is not None else "")
 
 

@@ -57,7 +57,13 @@ _TEXT = str | None
 _FINDINGS = Maybe([{"code": str, "severity": str, "message": str, "evidence": Maybe(dict)}])
 _DOMAIN = {"meter": str, "name": str, "scope": str, "kind": str, "instrument": str}
 _ARCHITECTURE: dict[Any, Any] = {
-    field.name: int | float for field in attrs.fields(Architecture) if field.default is attrs.NOTHING
+    **{field.name: int | float for field in attrs.fields(Architecture) if field.default is attrs.NOTHING},
+    "windows": Maybe([[int]]),
+    "output_parameters": Maybe(int),
+    "read_bytes": Maybe(int),
+    "experts": Maybe(int),
+    "other_products": Maybe(bool),
+    "unfit": _TEXT,
 }
 _CONFIG = {"load": Maybe({"kind": Maybe(str)}), "sampling": Maybe(dict), "trials": Maybe(int), "processes": Maybe(int)}
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import attrs
 import pytest
 
 import llem
@@ -189,20 +190,17 @@ def test_a_worker_that_runs_for_too_long_is_ended(run) -> None:
 def test_trials_go_on_for_those_alone_whose_interval_is_wide(run, monkeypatch) -> None:
     """The others are done with the least number."""
     sizes = {1: 0.0, 2: 1000.0}
-    narrow = sys.modules["llem.experiment.worker"].is_narrow
-    seen: list[int] = []
+    wanted = sys.modules["llem.experiment.worker"].is_wanted
 
-    def judged(trials, target):
-        seen.append(len(trials))
-        return narrow(trials, sizes[trials[0].requests // trials[0].batches])
+    def judged(experiment, trials, index):
+        return wanted(attrs.evolve(experiment, target_half_width=sizes[experiment.load.batch_size]), trials, index)
 
-    monkeypatch.setattr("llem.experiment.worker.is_narrow", judged)
-    monkeypatch.setattr("llem.study.plan.planner.is_narrow", judged)
+    monkeypatch.setattr("llem.experiment.worker.is_wanted", judged)
+    monkeypatch.setattr("llem.study.plan.planner.is_wanted", judged)
     ran = run([1, 2], launcher="inline", base={"max_trials": 4})
 
     assert ran.trials == {1: 4, 2: 2}
     assert ran.outcomes == {1: "done", 2: "done"}
-    assert max(seen) <= 4
 
 
 def test_ten_failures_in_a_row_with_one_cause_stop_the_study(tmp_path: Path, lab) -> None:

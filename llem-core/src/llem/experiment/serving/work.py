@@ -96,7 +96,7 @@ class Serving(Work):
 
     @property
     def _lead_s(self) -> float:
-        return self._pace.lead_s(self.e2el_s)
+        return max(self._pace.lead_s(self.e2el_s), self._session.live_instruments.lead_s)
 
     @property
     def _drain_s(self) -> float:
@@ -173,7 +173,7 @@ class Serving(Work):
 
     @property
     def trial_s(self) -> float:
-        return self._lead_s + self._session.experiment.window_s + LEAD_S + self.e2el_s
+        return self._lead_s + self._session.experiment.window_s + self._session.live_instruments.lead_s + self.e2el_s
 
     def facts(self) -> Mapping[str, Any]:
         return {} if self.probe is None else {"probe": attrs.asdict(self.probe)}
@@ -220,6 +220,8 @@ class Serving(Work):
         since = time.monotonic()
         self._pace.begin(traffic, trial, lead_s, self._stock.next)
         await self._pace.settle(traffic, self.e2el_s, lead_s)
+        if (left_s := instruments.lead_s - (time.monotonic() - since)) > 0:  # until the slowest sensor has settled
+            await traffic.rest(left_s)
         self._sent_per_s = max(self._sent_per_s, traffic.sent_lately(LEAD_S) / LEAD_S)
         await self._stock.fill(self._needed(trial, lead_s, len(traffic.flights), time.monotonic() - since))
         self._stock.sealed = True
@@ -230,7 +232,7 @@ class Serving(Work):
             await traffic.rest(window_s)
             t1 = time.monotonic_ns()
             await asyncio.to_thread(instruments.window_end)
-            await traffic.rest(LEAD_S)
+            await traffic.rest(instruments.lead_s)
         finally:
             self._stock.sealed = False
         await traffic.drain(self._drain_s)
@@ -239,7 +241,7 @@ class Serving(Work):
     def _needed(self, trial: int, lead_s: float, sent: int, after_s: float) -> int:
         """Requests that the window and the lead-out will take, with some to spare."""
         self._sent_per_s = max(self._sent_per_s, sent / after_s)
-        ahead_s = SPARE * (self._session.experiment.window_s + 2 * LEAD_S)
+        ahead_s = SPARE * (self._session.experiment.window_s + 2 * self._session.live_instruments.lead_s)
         return self._pace.needed(trial, lead_s, sent, after_s, ahead_s, self._sent_per_s)
 
 

@@ -57,8 +57,13 @@ def _steps(
     works: Sequence[Work | None],
     flows: Sequence[Flow | None],
 ) -> dict[str, float]:
-    """Time of a step, the time that the hardware needs for it, and their ratio, averaged over trials."""
-    if setup.ceiling is None:
+    """Time of a step, the time that the hardware needs for it, and their ratio, averaged over trials.
+
+    Nothing where the time that it needs is not known from above as well: with speculation or beams, whose steps are not
+    known, and with a mixture of experts, of which a step may read many more experts than those of one token.
+    """
+    known = setup.architecture
+    if setup.ceiling is None or known is None or known.unfit or known.experts > 1:
         return {}
     pairs = [
         pair
@@ -73,11 +78,12 @@ def _steps(
 
 def _step(trial: Trial, work: Work, flow: Flow | None, ceiling: Ceiling) -> tuple[float, float] | None:
     """Seconds of a step as it was and as it could be: the mean over an offline window, the median gap of a stream."""
-    if isinstance(work, WindowWork):
-        return (trial.duration_s / work.steps, work.least_s(ceiling) / work.steps) if work.steps else None
     least = work.least_step_s(ceiling)
-    gap = flow.median_token_gap_s if flow is not None else None
-    return None if least is None or gap is None else (gap, least)
+    if isinstance(work, WindowWork):
+        took: float | None = trial.duration_s / work.steps if work.steps else None
+    else:
+        took = None if flow is None else flow.median_token_gap_s
+    return None if least is None or took is None else (took, least)
 
 
 def _message(evidence: Mapping[str, Any]) -> str:

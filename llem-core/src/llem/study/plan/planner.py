@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 import attrs
 
 from llem.config.models import Experiment
-from llem.metrics.energies import is_narrow
+from llem.metrics.precision import is_wanted
 from llem.store.evaluations import remaining_tasks
 from llem.store.models import Result
 from llem.store.store import Store
@@ -84,14 +84,12 @@ def remaining_turns(store: Store, job: Job, experiments: Mapping[str, Experiment
 
 
 def _remaining_trials(store: Store, experiment_id: str, experiment: Experiment, indices: Iterable[int]) -> set[int]:
-    """The trials with these indices that are still to be measured.
-
-    Trials from the experiment's `trials` on are measured only while the interval is too wide.
-    """
+    """The trials with these indices that are still to be measured, or may be: see `llem.metrics.precision`."""
     absent = set(indices) - store.trial_indices(experiment_id)
-    if not absent or min(absent) < experiment.least_trials:
+    if not absent or max(absent) < experiment.least_trials:
         return absent
-    return set() if is_narrow(store.trials(experiment_id), experiment.target_half_width) else absent
+    trials = store.trials(experiment_id)
+    return {index for index in absent if is_wanted(experiment, trials, index)}
 
 
 def _only(job: Job, wanted: Mapping[str, Collection[int]]) -> Job:

@@ -44,8 +44,8 @@ class Job:
         group: number of the group, in the order in which groups begin.
         process: which of the group's engine processes, from 0.
         experiments: ids, in the order of their first turn.
-        turns: trials in order. Trials from an experiment's `trials` on run only while the interval is too wide. They
-            come after all others, except with the order `sequential`.
+        turns: trials in order. Trials from an experiment's `trials` on run only where the first ones scatter too much.
+            They come after all others, except with the order `sequential`.
         round: only jobs of one round may change places.
     """
 

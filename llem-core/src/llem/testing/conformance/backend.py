@@ -157,8 +157,14 @@ class BackendConformance(EngineUnderTest, PluginConformance):
         sizes = engine.architecture()
         if sizes is None:
             return
-        assert all(value > 0 for value in attrs.astuple(sizes)), sizes
-        assert sizes.active_parameters <= sizes.parameters
+        required = [field.name for field in attrs.fields(type(sizes)) if field.default is attrs.NOTHING]
+        assert all(getattr(sizes, name) > 0 for name in required), sizes
+        assert sizes.windows is not None, "windows is not told: () where every layer attends to the whole context"
+        assert all(width > 0 and layers > 0 for width, layers in sizes.windows), sizes.windows
+        assert sum(layers for _, layers in sizes.windows) <= sizes.layers
+        assert sizes.read_bytes is None or 0 < sizes.read_bytes <= sizes.weight_bytes
+        assert sizes.unfit is None or sizes.unfit in REASONS, f"unfit {sizes.unfit!r} is not in llem.findings.REASONS"
+        assert sizes.projection <= sizes.active_parameters <= sizes.parameters
         assert sizes.heads % sizes.kv_heads == 0
         assert sizes.vocab_size == vocab_size
 

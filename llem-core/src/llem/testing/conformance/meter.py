@@ -20,6 +20,8 @@ from llem.testing.conformance.plugin import PluginConformance
 __all__ = ["MeterConformance", "touches"]
 
 NAME = re.compile(r"(?P<gpu>gpu:\S+)|(?P<cpu>cpu:\d+(?:\.\d+)?)|(?P<dram>dram:\d+(?:\.\d+)?)|(?P<node>node)")
+#: More than this is no sensor that windows of some seconds can be measured with.
+SETTLE_LIMIT_S = 30.0
 KINDS: tuple[tuple[type[Meter], str], ...] = ((CounterMeter, "counter"), (PowerMeter, "power"), (WindowMeter, "window"))
 
 
@@ -129,6 +131,12 @@ class MeterConformance(PluginConformance):
             assert domain.instrument, f"{domain.name} does not say where its figure comes from"
             assert (domain.period_s is None) == isinstance(meter, WindowMeter), "period_s: None for window meters only"
             assert domain.method in [method for kind, method in KINDS if isinstance(meter, kind)]
+            for name in ("delay_s", "average_s"):
+                seconds = getattr(domain, name)
+                assert 0 <= seconds <= SETTLE_LIMIT_S, f"{domain.name}: {name} is {seconds} s"
+            assert domain.coverage is None or 0 < domain.coverage <= 1, (
+                f"{domain.name}: a coverage of {domain.coverage}"
+            )
 
     def test_only_the_given_gpus(
         self, opened: tuple[Meter, Sequence[Domain]], make: Callable[[Sequence[str]], Meter], gpu_uuids: Sequence[str]
