@@ -4,26 +4,26 @@ Poisson arrivals, exponential times of service, one server, first come first ser
 exponential with the rate
 (service rate - arrival rate), so each percentile is known. Prints what the documentation of serving metrics quotes.
 
-    python benchmarks/serving_intervals.py [--studies 200]
+    python benchmarks/serving_intervals.py [--studies 2000] [--json FILE]
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import math
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 
 from llem.metrics.checks.serving import serving_checks
-from llem.metrics.latency import BLOCKS
-from llem.metrics.percentiles import PERCENTILES, family
+from llem.metrics.percentiles import PERCENTILES, RUNS, family
 from llem.store.models import RequestRow
 
 SERVICE_S, WINDOW_S, BEFORE_S = 0.01, 20.0, 30.0
-QUANTILES = (0.5, 0.9, 0.99)
 
 
 def queue(share: float, seconds: float, noise: random.Random) -> Iterator[tuple[float, float]]:
@@ -37,22 +37,41 @@ def queue(share: float, seconds: float, noise: random.Random) -> Iterator[tuple[
         yield at, free
 
 
-def window(share: float, noise: random.Random) -> np.ndarray:
-    return np.array([end - at for at, end in queue(share, WINDOW_S, noise) if 0 <= end < WINDOW_S])
+def window(share: float, noise: np.random.RandomState) -> np.ndarray:
+    """Times in the system of the requests that end within a window; the queue of `queue`, by cumulative sums."""
+    count = int((WINDOW_S + BEFORE_S) / SERVICE_S * share * 1.2) + 100
+    arrival = np.cumsum(noise.exponential(SERVICE_S / share, count)) - BEFORE_S
+    service = noise.exponential(SERVICE_S, count)
+    work = np.cumsum(service)
+    end = work + np.maximum.accumulate(arrival - (work - service))
+    return (end - arrival)[(end >= 0) & (end < WINDOW_S)]
 
 
-def coverage(
-    share: float, windows: int, studies: int, split: Callable[[np.ndarray], list], serving: bool
-) -> list[float]:
-    noise, hits = random.Random(7), dict.fromkeys(QUANTILES, 0)
+def independent(windows: Sequence[np.ndarray], q: float) -> tuple[float, float]:
+    """What an interval would be if requests were independent: by ranks, from the binomial distribution."""
+    ordered = np.sort(np.concatenate(windows))
+    half = 1.96 * math.sqrt(len(ordered) * q * (1 - q))
+    low, high = (min(max(round(len(ordered) * q + side * half), 1), len(ordered)) - 1 for side in (-1, 1))
+    return ordered[low], ordered[high]
+
+
+def coverage(share: float, windows: int, studies: int) -> dict[str, dict[str, float]]:
+    """How often the truth is within; the median width over the value besides, for the rule of llem."""
+    noise = np.random.RandomState(7)
+    names = [f"p{round(q * 100)}" for q in PERCENTILES]
+    hits = {way: dict.fromkeys(names, 0) for way in ("independent", "llem")}
+    widths: dict[str, list[float]] = {name: [] for name in names}
     for _ in range(studies):
-        blocks = [split(window(share, noise)) for _ in range(windows)]
-        found = family(blocks, "", partial="", quantiles=QUANTILES, serving=serving)
-        for q in QUANTILES:
-            truth = -math.log(1 - q) * SERVICE_S / (1 - share)
-            one = found[q]
-            hits[q] += one.low <= truth <= one.high
-    return [hits[q] / studies for q in QUANTILES]
+        drawn = [window(share, noise) for _ in range(windows)]
+        found = family([np.array_split(one, RUNS) for one in drawn], "", partial="", serving=True)
+        for q, name in zip(PERCENTILES, names, strict=True):
+            truth, one = -math.log(1 - q) * SERVICE_S / (1 - share), found[q]
+            low, high = independent(drawn, q)
+            hits["independent"][name] += low <= truth <= high
+            hits["llem"][name] += one.low <= truth <= one.high
+            widths[name].append((one.high - one.low) / one.value)
+    shares = {way: {name: hit / studies for name, hit in each.items()} for way, each in hits.items()}
+    return {**shares, "width": {name: float(np.median(each)) for name, each in widths.items()}}
 
 
 def saturated(share: float, windows: int, studies: int) -> float:
@@ -77,21 +96,23 @@ def saturated(share: float, windows: int, studies: int) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--studies", type=int, default=200)
-    studies = parser.parse_args().studies
-    print(f"coverage of nominal 95 %, {studies} studies each: p50, p90, p99 (percentiles of llem: {PERCENTILES})")
-    ways = (
-        ("single requests", lambda values: np.array_split(values, len(values)), False),
-        ("runs of requests", lambda values: np.array_split(values, BLOCKS), False),
-        ("as llem does", lambda values: np.array_split(values, BLOCKS), True),
-    )
+    parser.add_argument("--studies", type=int, default=2000)
+    parser.add_argument("--json", type=Path)
+    asked = parser.parse_args()
+    print(f"coverage of nominal 95 %, {asked.studies} studies each")
+    found = []
     for share in (0.5, 0.75, 0.9):
-        for windows in (1, 5):
-            for name, split, serving in ways:
-                print(f"{share:.0%} {windows} x {name}: {coverage(share, windows, studies, split, serving)}")
+        for windows in (1, 2, 3, 5):
+            one = coverage(share, windows, asked.studies)
+            found.append({"share": share, "windows": windows, "studies": asked.studies, "nominal": 0.95, **one})
+            for way, each in one.items():
+                told = "  ".join(f"{name} {value:.1%}" for name, value in each.items())
+                print(f"{share:.0%} {windows} windows, {way}: {told}", flush=True)
+    if asked.json is not None:
+        asked.json.write_text(json.dumps(found, indent=1) + "\n")
     print("over_saturated told")
     for share in (0.5, 0.75, 0.9, 1.1, 1.3):
-        print(f"{share:.0%}: {[saturated(share, windows, max(studies // 4, 10)) for windows in (1, 5)]}")
+        print(f"{share:.0%}: {[saturated(share, windows, max(asked.studies // 40, 10)) for windows in (1, 5)]}")
 
 
 if __name__ == "__main__":

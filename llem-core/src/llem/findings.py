@@ -213,7 +213,7 @@ FINDINGS: Mapping[str, FindingKind] = {
     "few_completions": FindingKind(
         "warning",
         "All windows together have fewer than 200 completed requests. The two slowest of them then decide the p99, "
-        "and the bootstrap cannot show anything beyond the slowest.",
+        "and nothing shows what lies beyond the slowest.",
         "Raise `window_s` or `trials`.",
     ),
     "chunks_together": FindingKind(
@@ -302,6 +302,7 @@ REASONS: Mapping[str, str] = {
     "offline_load": "The load is offline: it sends batches one after another, and no request arrives by itself.",
     "closed_load": "The load is closed: a client sends when its last request has ended, so there is no schedule.",
     "no_completions": "No request ended, or no token came, within the window.",
+    "too_few_values": "A window has too few batches for this percentile (p50: 2, p90: 10, p95: 20, p99: 100).",
     "none_good": "No request kept every limit of the service level objective.",
 }
 

@@ -197,10 +197,11 @@ def test_a_failed_trial_is_not_dropped_from_the_mean(make):
 def test_latencies_from_token_times(make):
     """TTFT, TPOT and gaps follow from the token times: 64 tokens at equal distances in 2.5 s."""
     found = Case(make, token_times=True, config={"token_times": True}).metrics()
-    for name in ("ttft_s", "tpot_s", "itl_chunk_s", "ttft_p99_s", "itl_chunk_p50_s"):
+    for name in ("ttft_s", "tpot_s", "itl_chunk_s", "ttft_p50_s", "itl_chunk_p50_s", "itl_chunk_p99_s"):
         assert found[name].value == pytest.approx(2.5 / 64, rel=1e-6), name
     assert found["e2el_s"].value == pytest.approx(2.5)
-    assert (found["ttft_p99_s"].method, found["ttft_p99_s"].n) == ("bootstrap", 4)
+    assert (found["ttft_p50_s"].method, found["ttft_p50_s"].n) == ("single_trial", 1)
+    assert found["ttft_p99_s"].reason == "too_few_values"
 
 
 def test_reasons_of_absent_latencies(make):
@@ -215,10 +216,12 @@ def test_reasons_of_absent_latencies(make):
 
 
 def test_mean_latency_over_trials_uses_trials(make):
-    """Over several trials the mean latency has the interval of its trials; percentiles resample batches."""
+    """Over several trials of one process the mean latency and its percentiles have the interval of the trials."""
     found = Case(make, 3).metrics()
-    assert (found["e2el_s"].method, found["e2el_s"].n) == ("student_t", 3)
-    assert (found["e2el_p50_s"].method, found["e2el_p50_s"].n) == ("bootstrap", 12)
+    for name in ("e2el_s", "e2el_p50_s"):
+        assert (found[name].method, found[name].n, found[name].processes) == ("student_t", 3, 1)
+        assert found[name].covers == "within one process"
+    assert (found["e2el_p90_s"].value, found["e2el_p90_s"].reason) == (None, "too_few_values")
 
 
 def test_utilisation(make):

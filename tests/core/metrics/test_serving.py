@@ -33,7 +33,9 @@ def test_latencies_of_a_deterministic_stream(make):
         assert found[f"tpot{end}_s"].value == pytest.approx(0.01)
         assert found[f"itl_chunk{end}_s"].value == pytest.approx(0.01)
         assert found[f"e2el{end}_s"].value == pytest.approx(0.68)
-    assert (found["ttft_p99_s"].method, found["ttft_p99_s"].n) == ("block_bootstrap", 20)
+    assert (found["ttft_p50_s"].method, found["ttft_p50_s"].n) == ("batch_means", 3)
+    assert (found["ttft_p50_s"].processes, found["ttft_p50_s"].covers) == (1, "one window")
+    assert (found["ttft_p99_s"].method, found["ttft_p99_s"].low) == ("observed", None)
 
 
 def test_latency_counts_from_the_schedule(make):
@@ -87,7 +89,7 @@ def test_from_three_windows_on_their_scatter_gives_the_interval(make):
     assert found.value == pytest.approx(0.05)
     assert found.low == pytest.approx(0.05 * math.exp(-half), rel=1e-6)
     assert found.high == pytest.approx(0.05 * math.exp(half), rel=1e-6)
-    assert (found.method, found.n) == ("student_t", 3)
+    assert (found.method, found.n, found.processes, found.covers) == ("student_t", 3, 1, "within one process")
 
 
 def test_no_completion_in_a_window(make):

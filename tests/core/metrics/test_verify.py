@@ -66,7 +66,9 @@ def test_two_restarts_with_token_times(tmp_path, make):
     assert (gpu.idle_power_w.method, gpu.idle_power_w.n, gpu.idle_power_w.processes) == ("student_t", 4, 2)
     assert result.metrics["energy_net_j"].value == pytest.approx(6000 - 1230, rel=1e-3)
     assert {cpu.kind, dram.kind} == {"modelled"}
-    assert result.metrics["ttft_p99_s"].n == 40
+    for name in ("ttft_s", "ttft_p50_s", "e2el_s", "e2el_p50_s"):
+        one = result.metrics[name]
+        assert (one.n, one.processes, one.covers) == (10, 2, "over processes"), name
 
 
 def test_a_power_meter(tmp_path, make):

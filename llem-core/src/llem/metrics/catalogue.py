@@ -31,9 +31,10 @@ GROUPS: Mapping[str, tuple[str, str]] = {
     "speed": ("Speed", ""),
     "latency": (
         "Times of requests",
-        "Each as its mean and its percentiles; percentiles are observed values. An offline load has only the time per "
-        "request, unless you set `token_times: true`, which slows the engine. For a serving load they cover the "
-        "requests that completed within the window. A request of an open load arrives at its scheduled time.",
+        "Each as its mean and its percentiles. An offline load has only the time per request, unless you set "
+        "`token_times: true`, which slows the engine. Its percentiles are those of a window, averaged over trials, and "
+        "`null` where a window has too few batches. For a serving load they are over the requests that "
+        "completed within all windows. A request of an open load arrives at its scheduled time.",
     ),
     "serving": (
         "Serving loads",

@@ -4,30 +4,26 @@ Of an offline load, where all requests of a batch begin and end together, times 
 Of a serving load they are of the requests that ended well within the window, and count from a request's arrival, which
 in an open load is its scheduled time: a client that falls behind would else hide the wait it causes.
 
-Percentiles are observed values over all requests of all trials. Requests in flight together wait for one another, so
-single ones are no independent sample: of an offline load the interval resamples batches. Of a serving load, windows are
-independent: from three on, the interval is Student's, on logarithms, from the scatter of their percentiles. With fewer,
-a bootstrap resamples runs of consecutive arrivals, `BLOCKS` per window, as the method of batch means does, where more
-than 30 gain nothing (Schmeiser, Operations Research 30, 1982). How well each covers is in the documentation of serving
-metrics.
+Requests in flight together wait for one another, so single ones are no independent sample. Of an offline load all
+requests of a batch are one observation (of gaps between chunks: all that end at the same step of it), and trials give
+the interval. Of a serving load windows give it, or long runs of consecutive arrivals where there are too few windows.
+See `llem.metrics.percentiles`; how well each covers is in the documentation.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from itertools import pairwise
+from itertools import pairwise, zip_longest
 from typing import Any
 
 from llem.metrics.flow import Flow
 from llem.metrics.metric import Measured, Metric, Place
-from llem.metrics.percentiles import PERCENTILES, Blocks, family, of_trial
+from llem.metrics.percentiles import PERCENTILES, RUNS, Blocks, family, of_trial
 from llem.metrics.quantity import Value
 from llem.store.models import Quantity, RequestRow
 
-__all__ = ["BLOCKS", "latency_metrics", "request_latencies"]
+__all__ = ["latency_metrics", "request_latencies"]
 
-#: Runs of consecutive requests per window; where there are fewer requests, each is its own.
-BLOCKS = 20
 NS = 1e9
 #: The percentile of each latency that is shown by default.
 SHOWN = 0.99
@@ -104,11 +100,15 @@ def _latency(
             return [serving(flow) for flow in measured.flows if flow is not None]
         return [_by_batch(offline, rows) for rows in measured.rows]
 
+    def singles(measured: Measured) -> list[dict[float | None, Value]]:
+        reason, served = why(measured), measured.served
+        return [of_trial(trial, quantiles, reason, serving=served) for trial in measured.once(blocks)]
+
     def found(measured: Measured) -> dict[float | None, Quantity]:
-        reason = why(measured)
-        partial = reason if measured.served else "not_supported"
-        trials, served = measured.once(blocks), measured.served
-        return family(trials, reason, partial=partial, quantiles=quantiles, serving=served)
+        reason, served = why(measured), measured.served
+        partial = reason if served else "not_supported"
+        trials, processes = measured.once(blocks), measured.processes
+        return family(trials, reason, partial=partial, quantiles=quantiles, serving=served, processes=processes)
 
     def row(q: float | None) -> Metric:
         part = "mean" if q is None else f"p{round(q * 100)}"
@@ -122,11 +122,12 @@ def _latency(
             "lower",
             group,
             doc,
-            each=lambda measured: [Value(of_trial(trial, q), reason=why(measured)) for trial in measured.once(blocks)],
+            each=lambda measured: [single[q] for single in measured.once(singles)],
             over=lambda measured, _: measured.once(found)[q],
             shown=places,
             heading=short if q is None else f"{short} {part}",
             part=(label, part),
+            since=2 if q is None else 4,
         )
 
     yield from map(row, (None, *quantiles))
@@ -158,10 +159,12 @@ def _gaps(row: RequestRow) -> list[float]:
 
 
 def _by_batch(take: Callable[[RequestRow], list[float]], rows: Sequence[RequestRow]) -> Blocks:
-    groups: dict[int, list[float]] = {}
+    """One block per batch, or, where a request has several values, per step of a batch."""
+    batches: dict[int, list[list[float]]] = {}
     for row in rows:
-        groups.setdefault(row.batch, []).extend(take(row))
-    return list(groups.values())
+        batches.setdefault(row.batch, []).append(take(row))
+    steps = (step for values in batches.values() for step in zip_longest(*values))
+    return [[value for value in step if value is not None] for step in steps]
 
 
 # of a serving window
@@ -183,7 +186,7 @@ def _blocks(values: Any) -> Blocks:
     """Runs of consecutive requests, without those that have no value."""
     import numpy as np
 
-    return [block[~np.isnan(block)] for block in np.array_split(values, BLOCKS)]
+    return [block[~np.isnan(block)] for block in np.array_split(values, RUNS)]
 
 
 def _gap_blocks(flow: Flow) -> Blocks:
@@ -191,12 +194,12 @@ def _gap_blocks(flow: Flow) -> Blocks:
     import numpy as np
 
     block_of = np.full(len(flow.rows), -1, dtype=np.int64)
-    for number, rows in enumerate(np.array_split(flow.completed, BLOCKS)):
+    for number, rows in enumerate(np.array_split(flow.completed, RUNS)):
         block_of[rows] = number
     same = flow.owner[1:] == flow.owner[:-1]
     gaps, blocks = (np.diff(flow.at) / NS)[same], block_of[flow.owner[1:]][same]
     order = np.argsort(blocks, kind="stable")
-    bounds = np.searchsorted(blocks[order], np.arange(BLOCKS + 1))
+    bounds = np.searchsorted(blocks[order], np.arange(RUNS + 1))
     ordered = gaps[order]
     return [ordered[low:high] for low, high in pairwise(bounds)]
 

@@ -1,112 +1,78 @@
-"""Mean and percentiles of latencies, with intervals. Pure: the same numbers in give the same bits out.
+"""Mean and percentiles of latencies, with intervals. Pure and closed: the same numbers in give the same bits out.
 
-Requests of one batch share their fate, and so do consecutive requests of a serving load. So groups are resampled as
-wholes, not the values in them.
+Of an offline load a percentile is a metric like any other: each trial has one, the value is their mean, and the
+interval is Student's over trials, or over engine processes where there are several. What differs from trial to trial
+is thus in the interval, however many batches a window has.
+
+Of a serving load a percentile is over the requests of all windows together, because a tail needs many of them. Its
+interval is Student's, on logarithms, from the scatter of the windows' percentiles. One window, or two of one process,
+are cut into `RUNS` runs of consecutive requests, which take the place of windows: the method of batch means (Schmeiser,
+Operations Research 30, 1982), with few long runs because requests wait for those before them.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from llem.metrics.quantity import Value, absent, quantity
-from llem.metrics.statistics import CONFIDENCE, Interval, log_interval, mean, mean_interval, quantile
+from llem.metrics.quantity import ONE_WINDOW, Value, absent, covers, quantity
+from llem.metrics.statistics import CONFIDENCE, clustered, mean
 from llem.store.models import Quantity
 
-__all__ = ["PERCENTILES", "Blocks", "bootstrap_mean", "bootstrap_quantiles", "family", "of_trial"]
+__all__ = ["PERCENTILES", "RUNS", "Blocks", "family", "hazen", "of_trial", "supports"]
 
 PERCENTILES = (0.5, 0.9, 0.95, 0.99)
-#: Values of one trial, by what is resampled as a whole.
+#: Values of one trial in blocks. Offline, a block is one observation: the values of all requests of a batch, which
+#: share its time. Of a serving load, a block is a run of consecutive requests, and each value is an observation.
 Blocks = Sequence[Sequence[float]]
-#: Serving windows from which on their scatter gives the interval of a percentile.
-WINDOWS = 3
-
-RESAMPLES = 1000
-#: Of the resamples; changing it would change results that are stored.
-SEED = 0
-#: Groups beyond this number are merged with their neighbours, and values beyond it share bins of equal count.
-MAX_BLOCKS = 1000
-MAX_BINS = 1024
+#: Serving windows from which on their scatter gives an interval; runs that a window is cut into below it.
+RUNS = 3
 
 
-def _weights(blocks: int) -> Any:
-    """How often each block is drawn, by resample: an array of shape (RESAMPLES, blocks)."""
-    import numpy as np
+def supports(observations: int, q: float) -> bool:
+    """Whether so many observations have one beyond the quantile `q` on average: 2 for p50, 10, 20 and 100 for p99.
 
-    # The legacy generator, because its stream is frozen across releases of numpy and results must recompute exactly.
-    random = np.random.RandomState(SEED)
-    drawn = random.randint(0, blocks, size=(RESAMPLES, blocks), dtype=np.int64)
-    return np.stack([np.bincount(row, minlength=blocks) for row in drawn]).astype(np.float64)
-
-
-def _blocks(groups: Sequence[Sequence[float]]) -> Sequence[Sequence[float]]:
-    """Groups without the empty ones, neighbours merged when there are more than `MAX_BLOCKS`."""
-    filled = [group for group in groups if len(group)]
-    if len(filled) <= MAX_BLOCKS:
-        return filled
-    merged: list[list[float]] = [[] for _ in range(MAX_BLOCKS)]
-    for i, group in enumerate(filled):
-        merged[i * MAX_BLOCKS // len(filled)].extend(group)
-    return merged
-
-
-def _percentile_interval(point: float, estimates: Any, n: int) -> Interval:
-    ordered = sorted(float(e) for e in estimates)
-    tail = (1 - CONFIDENCE) / 2
-    return Interval(point, quantile(ordered, tail), quantile(ordered, 1 - tail), n)
-
-
-def bootstrap_mean(groups: Sequence[Sequence[float]]) -> Interval | None:
-    """Mean over all values with a percentile bootstrap over groups; None for fewer than two groups."""
-    import numpy as np
-
-    blocks = _blocks(groups)
-    if len(blocks) < 2:
-        return None
-    sums = np.array([math.fsum(block) for block in blocks])
-    counts = np.array([float(len(block)) for block in blocks])
-    weights = _weights(len(blocks))
-    # Elementwise, not by a matrix product: its order of summation differs from one linear-algebra library to the next.
-    estimates = [math.fsum(w * sums) / math.fsum(w * counts) for w in weights]
-    return _percentile_interval(math.fsum(sums) / math.fsum(counts), estimates, len(blocks))
-
-
-def bootstrap_quantiles(groups: Sequence[Sequence[float]], quantiles: Sequence[float]) -> tuple[Interval, ...] | None:
-    """Quantiles over all values with percentile bootstrap intervals over groups; None for fewer than two groups.
-
-    Beyond `MAX_BINS` values the ends of an interval are exact to one bin of equal count (0.1 % of the values).
+    With fewer, every estimate without a model of the tail is biased: the p99 of 36 values is about their maximum.
     """
-    import numpy as np
+    return observations * (1 - q) >= 1 - 1e-9
 
-    blocks = _blocks(groups)
-    if len(blocks) < 2:
-        return None
-    values = np.concatenate([np.asarray(block, dtype=np.float64) for block in blocks])
-    owner = np.repeat(np.arange(len(blocks)), [len(block) for block in blocks])
-    order = np.argsort(values, kind="stable")
-    n = len(values)
-    ordered: Any = values[order]
-    bins = min(n, MAX_BINS)
-    place = np.arange(n) * bins // n
-    counts = np.zeros((len(blocks), bins))
-    np.add.at(counts, (owner[order], place), 1.0)
-    edges = ordered[np.searchsorted(place, np.arange(bins), side="right") - 1]
-    # Whole numbers in float64: this product is exact in any order of summation.
-    below = np.cumsum(_weights(len(blocks)) @ counts, axis=1)
-    found = []
+
+def hazen(ordered: Sequence[float], q: float, observations: int) -> float:
+    """The mean of the ascending values around the quantile: of the share 1 / `observations` of them.
+
+    Where each value is an observation, this is Hazen's estimate, linear between the ranks next to
+    n q + 1/2 (1914; definition 5 of Hyndman and Fan, American Statistician 50, 1996). Its bias is less than a tenth of
+    its standard deviation for normal values and n (1 - q) >= 1, where that of the observed rank is up to 0.6 of it. As
+    a mean of trials does not average a bias away, an interval over trials needs that. Copies of an observation change
+    nothing.
+    """
+    n = len(ordered)
+    low, high = max((q - 0.5 / observations) * n, 0.0), min((q + 0.5 / observations) * n, float(n))
+    ranks = range(math.floor(low), math.ceil(high))
+    weights = [min(rank + 1, high) - max(rank, low) for rank in ranks]
+    return math.fsum(w * float(ordered[r]) for w, r in zip(weights, ranks, strict=True)) / math.fsum(weights)
+
+
+def of_trial(blocks: Blocks, quantiles: Sequence[float], reason: str, *, serving: bool) -> dict[float | None, Value]:
+    """The mean, by None, and the percentiles of one trial's values, in seconds.
+
+    Args:
+        reason: why there is no value where no request has one. A percentile that `supports` denies to an offline trial
+            has the reason "too_few_values".
+    """
+    filled = sum(1 for block in blocks if len(block))
+    if not filled:
+        return {key: Value(None, reason=reason) for key in (None, *quantiles)}
+    ordered = _ordered(blocks)
+    found: dict[float | None, Value] = {None: Value(mean(ordered.tolist()))}
     for q in quantiles:
-        need = np.ceil(q * below[:, -1] - 1e-9)
-        estimates = edges[(below < need[:, None]).sum(axis=1)]
-        found.append(_percentile_interval(float(quantile(ordered, q)), estimates, len(blocks)))
-    return tuple(found)
-
-
-def of_trial(blocks: Blocks, q: float | None) -> float | None:
-    """The mean (q is None) or a percentile of one trial's values; None where it has none."""
-    if not any(map(len, blocks)):
-        return None
-    return _mean_of(blocks) if q is None else float(quantile(_ordered(blocks), q))
+        observations = len(ordered) if serving else filled
+        if serving or supports(observations, q):
+            found[q] = Value(hazen(ordered, q, observations))
+        else:
+            found[q] = Value(None, reason="too_few_values")
+    return found
 
 
 def family(
@@ -116,78 +82,70 @@ def family(
     partial: str,
     quantiles: Sequence[float] = PERCENTILES,
     serving: bool = False,
+    processes: Sequence[int] | None = None,
 ) -> dict[float | None, Quantity]:
     """The mean of one latency in seconds, by None, and its percentiles.
 
     Args:
-        trials: per trial the blocks that the bootstrap resamples.
+        trials: the blocks of each trial.
         reason: why there is no value where no request has one; `partial`: where one of several trials has none.
-        serving: blocks are consecutive requests; from `WINDOWS` trials on, their scatter gives the interval.
+        serving: blocks are runs of consecutive requests, not observations.
+        processes: the engine process of each trial; None where all are of one.
     """
-    groups = [group for trial in trials for group in trial if len(group)]
     keys = (None, *quantiles)
-    if not groups:
-        return {key: absent("s", reason) for key in keys}
-    if not all(any(map(len, trial)) for trial in trials):  # never a mean over those trials that happened to have it
-        return {key: absent("s", partial) for key in keys}
-    method = "block_bootstrap" if serving else "bootstrap"
-    if serving and len(trials) >= WINDOWS:
-        points = _over_trials(trials, groups, quantiles)
-    else:
-        points = _resampled(groups, quantiles, method)
-    return dict(zip(keys, [_mean(trials, groups, method), *points], strict=True))
+    some = [any(map(len, trial)) for trial in trials]
+    if not all(some) or not some:  # never a mean over those trials that happened to have it
+        return {key: absent("s", partial if any(some) else reason) for key in keys}
+    numbers = [0] * len(trials) if processes is None else processes
+    singles = [of_trial(trial, quantiles, reason, serving=serving) for trial in trials]
+    if not serving:
+        return {key: quantity([single[key] for single in singles], "s", numbers) for key in keys}
+    return _served(trials, singles, quantiles, numbers)
 
 
-def _over_trials(
-    trials: Sequence[Blocks], groups: Sequence[Sequence[float]], quantiles: Sequence[float]
-) -> list[Quantity]:
-    """Percentiles of all requests together, each with the scatter of the single windows' percentiles around it.
+def _served(
+    trials: Sequence[Blocks],
+    singles: Sequence[Mapping[float | None, Value]],
+    quantiles: Sequence[float],
+    processes: Sequence[int],
+) -> dict[float | None, Quantity]:
+    """Means over windows, and percentiles over all requests; with runs in place of windows where those are few.
 
-    On logarithms, for tails are skewed, where no window's percentile is 0.
+    A percentile has an interval where each part supports it: the scatter of maxima is not that of a percentile.
     """
-    whole = _ordered(groups)
-    single = [_ordered(trial) for trial in trials]
-    found = []
-    for q in quantiles:
-        value, *each = (float(quantile(one, q)) for one in (whole, *single))
-        if min(each) > 0:
-            spread = log_interval(each)
-            low, high = value * spread.low / spread.value, value * spread.high / spread.value
-        else:
-            half = mean_interval(each).half_width
-            low, high = value - half, value + half
-        found.append(Quantity(value, "s", low, high, CONFIDENCE, len(trials), method="student_t"))
-    return found
+    runs = [block for trial in trials for block in trial]
+    cut = len(trials) < RUNS and len(set(processes)) == 1
+    parts = [of_trial([run], quantiles, "", serving=True) for run in runs] if cut else singles
+    sizes = [len(run) for run in runs] if cut else [sum(map(len, trial)) for trial in trials]
+    label = ONE_WINDOW if len(trials) == 1 else covers(processes)
+    numbers = list(processes[:1]) * len(runs) if cut else processes
+    whole = _ordered(runs)
+
+    def over_parts(value: float, key: float | None) -> Quantity:
+        each = [part[key].value for part in parts]
+        known = [one for one in each if one is not None]
+        if len(known) < max(len(each), 2) or not (key is None or supports(min(sizes), key)):
+            return Quantity(value, "s", n=len(whole), processes=len(set(processes)), method="observed")
+        low, high = _around(value, known, numbers)
+        method = "batch_means" if cut else "student_t"
+        return Quantity(value, "s", low, high, CONFIDENCE, len(known), len(set(processes)), label, method)
+
+    means = [Value(single[None].value) for single in singles]
+    first = quantity(means, "s", processes) if len(trials) > 1 else over_parts(means[0].value or 0.0, None)
+    return {None: first, **{q: over_parts(hazen(whole, q, len(whole)), q) for q in quantiles}}
 
 
-def _resampled(groups: Sequence[Sequence[float]], quantiles: Sequence[float], method: str) -> list[Quantity]:
-    intervals = bootstrap_quantiles(groups, quantiles)
-    if intervals is not None:
-        return [_point(one.value, one, method) for one in intervals]
-    ordered = _ordered(groups)
-    return [_point(float(quantile(ordered, q)), None, method) for q in quantiles]
+def _around(value: float, each: Sequence[float], processes: Sequence[int]) -> tuple[float, float]:
+    """The scatter of the parts around the value: on logarithms, for tails are skewed, where no part's value is 0."""
+    if min(each) <= 0:
+        half = clustered(each, processes).half_width
+        return value - half, value + half
+    half = clustered([math.log(one) for one in each], processes).half_width
+    return value * math.exp(-half), value * math.exp(half)
 
 
 def _ordered(groups: Sequence[Sequence[float]]) -> Any:
     """All values, ascending, as an array: gaps between tokens come in millions."""
     import numpy as np
 
-    return np.sort(np.concatenate([np.asarray(group, dtype=np.float64) for group in groups]))
-
-
-def _mean_of(blocks: Blocks) -> float:
-    return mean([float(value) for block in blocks for value in block])
-
-
-def _mean(trials: Sequence[Blocks], groups: Sequence[Sequence[float]], method: str) -> Quantity:
-    """Over several trials the mean of their means with a t-interval; within one, a bootstrap over blocks."""
-    means = [_mean_of(trial) for trial in trials]
-    if len(means) > 1:
-        return quantity([Value(value) for value in means], "s")
-    return _point(means[0], bootstrap_mean(groups), method)
-
-
-def _point(value: float, interval: Interval | None, method: str) -> Quantity:
-    if interval is None:
-        return Quantity(value, "s", n=1, method="single_trial")
-    return Quantity(value, "s", interval.low, interval.high, CONFIDENCE, interval.n, method=method)
+    return np.sort(np.concatenate(groups, dtype=np.float64))

@@ -10,11 +10,11 @@ import attrs
 from llem.metrics.statistics import CONFIDENCE, clustered, joined, mean
 from llem.store.models import Quantity
 
-__all__ = ["OVER_PROCESSES", "WITHIN_PROCESS", "Value", "absent", "covers", "exact", "quantity", "total"]
+__all__ = ["ONE_WINDOW", "OVER_PROCESSES", "WITHIN_PROCESS", "Value", "absent", "covers", "exact", "quantity", "total"]
 
 #: What an interval covers: how further trials of the same engine process would come out, or also how other engine
-#: processes would.
-WITHIN_PROCESS, OVER_PROCESSES = "within one process", "over processes"
+#: processes would; or of the one window alone.
+WITHIN_PROCESS, OVER_PROCESSES, ONE_WINDOW = "within one process", "over processes", "one window"
 
 
 def covers(processes: Collection[int]) -> str:
@@ -119,5 +119,5 @@ def quantity(
     if bound is None:
         return Quantity(only, unit, n=1, processes=1, method="single_trial", scope=scope, kind=kind)
     return Quantity(
-        only, unit, only - bound, only + bound, CONFIDENCE, 1, 1, "one window", "instrument", scope=scope, kind=kind
+        only, unit, only - bound, only + bound, CONFIDENCE, 1, 1, ONE_WINDOW, "instrument", scope=scope, kind=kind
     )

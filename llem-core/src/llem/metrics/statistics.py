@@ -1,8 +1,7 @@
 """Intervals, tests and trends. Pure: same numbers in, same bits out.
 
 Few repetitions get Student-t intervals, because a percentile bootstrap of five values covers 83 % where 95 % is
-claimed; latencies of many requests get one (`llem.metrics.bootstrap`). Sums use `math.fsum`, so that the order of the
-values does not change a digit.
+claimed. Sums use `math.fsum`, so that the order of the values does not change a digit.
 """
 
 from __future__ import annotations
