@@ -172,7 +172,7 @@ def test_modelled_is_said(result):
         (Quantity(900.0, "B", n=5, method="exact"), "900.0 B"),
         (student(0.66, 0.01, ""), "0.660 ± 0.010"),
         (student(0.5, 40.0, "J"), "0.50 ± 40 J"),
-        (Quantity(0.02, "s", 0.0076, 0.052, 0.95, 5, method="bootstrap"), "20 (7.6 to 52) ms"),
+        (Quantity(0.02, "s", 0.0076, 0.052, 0.95, 5, method="student_t"), "20 (7.6 to 52) ms"),
         (Quantity(None, "J", reason="no_meter"), "– (no_meter)"),
     ],
 )
@@ -186,9 +186,9 @@ def test_figures(quantity, expected):
 
 def test_a_lopsided_interval_has_no_plus_minus():
     """The text of a Quantity tells the ends of such an interval, and the half-width of others."""
-    lopsided = Quantity(0.02, "s", 0.0076, 0.052, 0.95, 5, 1, "within one process", "bootstrap")
+    lopsided = Quantity(0.02, "s", 0.0076, 0.052, 0.95, 5, 1, "within one process", "student_t")
 
-    assert str(lopsided) == "0.02 s 0.0076 to 0.052 (95 %, 5 batches, one process)"
+    assert str(lopsided) == "0.02 s 0.0076 to 0.052 (95 %, n = 5, one process)"
     assert str(student(2.0, 0.1, "J")) == "2 J ± 0.1 (95 %, n = 5, one process)"
 
 
@@ -201,7 +201,7 @@ def test_a_lopsided_interval_has_no_plus_minus():
          "2 J ± 0.1 (95 %, n = 10, over 5 processes), gpu, measured"),
         (Quantity(2.0, "J", 1.9, 2.1, 0.95, 1, 1, "one window", "instrument", **GPU), "one window, instrument's bound",
          "2 J ± 0.1 (95 %, one window, instrument's bound), gpu, measured"),
-        (Quantity(2.0, "s", 1.9, 2.1, 0.95, 40, 2, "over processes", "block_bootstrap"),
+        (Quantity(2.0, "s", 1.9, 2.1, 0.95, 40, 2, "over processes", "batch_means"),
          "40 runs of requests, over 2 processes", "2 s ± 0.1 (95 %, 40 runs of requests, over 2 processes)"),
         (Quantity(2.0, "s", 1.9, 2.1, 0.95, 40, 1, "one window", "batch_means"), "40 runs of requests, one window",
          "2 s ± 0.1 (95 %, 40 runs of requests, one window)"),
@@ -224,7 +224,7 @@ def test_a_number_keeps_what_it_is_of(quantity, words, whole):
 
 def test_latencies_say_what_their_intervals_rest_on(result):
     """Below their table, which has no room for intervals."""
-    ttft = {f"ttft_{part}s": Quantity(0.1, "s", 0.09, 0.11, 0.95, 40, 2, "over processes", "block_bootstrap")
+    ttft = {f"ttft_{part}s": Quantity(0.1, "s", 0.09, 0.11, 0.95, 40, 2, "over processes", "batch_means")
             for part in ("", "p50_", "p99_")}  # fmt: skip
     served = attrs.evolve(result, config={**result.config, "load": {"kind": "closed", "concurrency": 8}}, metrics=ttft)
 

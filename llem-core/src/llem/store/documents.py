@@ -63,7 +63,7 @@ _ARCHITECTURE: dict[Any, Any] = {
     "read_bytes": Maybe(int),
     "experts": Maybe(int),
     "other_products": Maybe(bool),
-    "unfit": _TEXT,
+    "unfit": Maybe(str),
 }
 _CONFIG = {"load": Maybe({"kind": Maybe(str)}), "sampling": Maybe(dict), "trials": Maybe(int), "processes": Maybe(int)}
 

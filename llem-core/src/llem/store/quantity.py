@@ -9,8 +9,6 @@ __all__ = ["Quantity"]
 #: What `n` counts by method, where it does not count trials.
 _COUNTED = {
     "batch_means": "runs of requests",
-    "block_bootstrap": "runs of requests",
-    "bootstrap": "batches",
     "items": "items",
 }
 

@@ -1,16 +1,13 @@
-"""Findings: coded reasons why a number is invalid or doubtful, and reasons why a number is absent.
-
-The two catalogues below are the whole vocabulary; the reference pages are generated from them.
-"""
+"""Codes of findings: what each means and what to do. The reference page is generated from this table."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Literal
 
 import attrs
 
-__all__ = ["FINDINGS", "REASONS", "Finding", "FindingKind", "Severity", "finding"]
+__all__ = ["FINDINGS", "FindingKind", "Severity"]
 
 Severity = Literal["error", "warning", "info"]
 
@@ -76,8 +73,16 @@ FINDINGS: Mapping[str, FindingKind] = {
     ),
     "no_steady_state": FindingKind(
         "warning",
-        "Power or speed changes within a window by more than 0.5 % (p < 0.01).",
+        "Power or speed changes within a window by more than 0.5 % (p < 0.01): along a line, by a step or a bump, or "
+        "with a turn.",
         "Lengthen the warm-up.",
+    ),
+    "drift_between_trials": FindingKind(
+        "warning",
+        "Energy per output token or speed changes along a line from the first trial of an engine process to the last, "
+        "by more than 0.5 % (p < 0.04). The trials are then not repetitions of one state, and the interval describes "
+        "the drift, not the scatter.",
+        "Lengthen the warm-up, let the machine settle, and look for what changes: temperature, clocks, other users.",
     ),
     "host_bound": FindingKind(
         "warning",
@@ -275,55 +280,3 @@ FINDINGS: Mapping[str, FindingKind] = {
         "limits.",
     ),
 }
-
-REASONS: Mapping[str, str] = {
-    "no_meter": "No meter covers this quantity on this machine.",
-    "no_baseline": "No idle baseline was measured, so there is no idle power to subtract.",
-    "baseline_failed": "The idle baseline after the trials failed; the finding says how.",
-    "not_evaluated": "No score of this task is stored: it was not evaluated yet, or that failed (see the finding).",
-    "no_gpu": "The experiment used no GPU.",
-    "not_requested": "You did not ask for this measurement, which is off by default.",
-    "not_supported": "The engine does not report it.",
-    "peak_unknown": "The peak rate of this device is not in llem's table.",
-    "several_kinds": "Trials ran on GPUs of several kinds, and their peak rates differ.",
-    "architecture_unknown": "llem does not know the model's architecture, or does not model it (latent or linear "
-    "attention, state spaces, encoder-decoder, multimodal), so it cannot count operations.",
-    "speculative": "Tokens are drafted and verified several at a time, so passes through the model do not follow from "
-    "output tokens.",
-    "passes_unknown": "Passes through the model do not follow from output tokens: beam search, guidance, or no "
-    "key-value cache.",
-    "format_unknown": "llem does not know the number format of the matrix products, or the bytes of the weights.",
-    "model_does_not_fit": "The counted work is more than the hardware can do in that time, so the count does not fit.",
-    "one_output_token": "A request with one output token has no further output token, and no time for one.",
-    "no_trials": "No trial ended.",
-    "meter_failed": "The meter failed during the window; the finding says how.",
-    "counter_stuck": "The energy counter did not advance during the window.",
-    "counter_reset": "The energy counter went backwards during the window.",
-    "offline_load": "The load is offline: it sends batches one after another, and no request arrives by itself.",
-    "closed_load": "The load is closed: a client sends when its last request has ended, so there is no schedule.",
-    "no_completions": "No request ended, or no token came, within the window.",
-    "too_few_values": "A window has too few batches for this percentile (p50: 2, p90: 10, p95: 20, p99: 100).",
-    "none_good": "No request kept every limit of the service level objective.",
-}
-
-
-@attrs.frozen
-class Finding:
-    """One coded remark on a result.
-
-    Attributes:
-        code: a key of `FINDINGS`.
-        severity: error (result invalid), warning (not publishable) or info.
-        message: what was seen, with figures.
-        evidence: the figures themselves, JSON values only.
-    """
-
-    code: str
-    severity: Severity
-    message: str
-    evidence: Mapping[str, Any] = attrs.field(factory=dict)
-
-
-def finding(code: str, message: str, **evidence: Any) -> Finding:
-    """A finding with the severity its code has in the catalogue. Raises KeyError for a code that is not in it."""
-    return Finding(code, FINDINGS[code].severity, message, evidence)
