@@ -138,7 +138,7 @@ def _grid_result(name: str, given: Mapping[str, Any], half: float) -> Result:
         "outcome": "done", "trials": 5, "valid": True, "publishable": True, "findings": (),
         **{key: value for key, value in given.items() if key not in _NO_FIELDS},
     }  # fmt: skip
-    config = {"backend": "echo", "load": {"kind": "offline"}, **given.get("config", {})}
+    config = {"backend": "pytorch", "load": {"kind": "offline"}, **given.get("config", {})}
     return Result(
         id=name, config=config, sources={}, effective={}, environment="e", weights="random", metrics=metrics,
         domains=(), **fields,
@@ -375,7 +375,7 @@ def experiment_document(experiment_id="exp-one", **config):
     """experiment.json of a standard experiment."""
     resolved = {
         "model": "shape:llama-3.1-8b",
-        "backend": "echo",
+        "backend": "pytorch",
         "dtype": "bfloat16",
         "preset": "standard",
         "load": {"kind": "offline", "batch_size": 2},

@@ -146,12 +146,59 @@ def test_pareto_is_a_smaller_collection(grid_store):
 
     def given(point):
         if point["load.batch_size"] == 8:
-            return {"energy": 1.0, "speed": 50.0 if point["dtype"] == "float16" else 40.0}
+            return {"energy": 1.0, "speed": 50.0} if point["dtype"] == "float16" else {"energy": 1.1, "speed": 40.0}
         return {"energy": 2.0, "speed": 90.0, "valid": point["dtype"] == "bfloat16"}
 
     front = Results.open(grid_store(AXES, given)).pareto("energy_per_output_token_j", "output_tokens_per_s")
     assert [name[:2] for name in front] == ["02", "01"]
     assert front.best("output_tokens_per_s").id[:2] == "01"
+    assert max(front.dominated.values()) < 0.01
+
+
+def test_ties_of_the_best_are_told(grid_store):
+    """0.5 % worse, at ± 1 % within one process each, is not separated; 10 % worse is."""
+    values = iter([1.0, 1.005, 1.1, 1.2])
+    results = Results.open(grid_store(AXES, lambda _: next(values)))
+
+    assert results.best("energy_per_output_token_j").id[:2] == "00"
+    assert [name[:2] for name in results.ties("energy_per_output_token_j")] == ["01"]
+
+
+def test_fakes_are_never_ranked(grid_store):
+    """Not the best, not on the front, whatever their figures; a study of fakes alone says so."""
+
+    def given(point):
+        fake = point["dtype"] == "float16"
+        return {"energy": 0.1 if fake else 1.0, "config": {"backend": "echo"} if fake else {}}
+
+    results = Results.open(grid_store(AXES, given))
+    assert results.best("energy_per_output_token_j").id[:2] == "01"
+    assert [name[:2] for name in results.ties("energy_per_output_token_j")] == ["03"]
+    assert {name[:2] for name in results.pareto("energy_per_output_token_j", "output_tokens_per_s")} == {"01", "03"}
+
+
+@pytest.mark.parametrize("ask", ["best", "ties", "pareto"])
+def test_a_study_of_fakes_ranks_nothing(grid_store, ask):
+    """With a message that says why."""
+    results = Results.open(grid_store(AXES, lambda _: {"energy": 1.0, "config": {"backend": "echo"}}))
+    arguments = ["energy_per_output_token_j", *(["output_tokens_per_s"] if ask == "pareto" else [])]
+
+    with pytest.raises(StoreError, match="all results are of echo, a fake") as caught:
+        getattr(results, ask)(*arguments)
+    assert caught.value.exit_code == 2
+
+
+@pytest.mark.parametrize("ask", ["best", "pareto"])
+def test_energies_of_different_kinds_are_never_ranked(grid_store, ask):
+    """Both are named; speeds are ranked all the same."""
+    bases = {1: {"scope": "gpu", "kind": "measured"}, 8: {"scope": "cpu+dram", "kind": "modelled"}}
+    results = Results.open(grid_store(AXES, lambda point: {"energy": 1.0, "basis": bases[point["load.batch_size"]]}))
+    arguments = ["energy_per_output_token_j", *(["output_tokens_per_s"] if ask == "pareto" else [])]
+
+    with pytest.raises(StoreError, match=r"cpu\+dram, modelled; gpu, measured") as caught:
+        getattr(results, ask)(*arguments)
+    assert caught.value.code == "energies_differ"
+    assert results.best("output_tokens_per_s").valid
 
 
 @pytest.mark.parametrize(

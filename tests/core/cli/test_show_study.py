@@ -38,8 +38,9 @@ def test_an_axis_is_shown_against_its_first_value(run_llem, store) -> None:
         "energy_per_output_token_j, by dtype: against float16, all else equal",
         "dtype      ratio   95 % interval   p (Holm)   pairs",
         "─" * 60,
-        "bfloat16   0.920   0.895 … 0.945   0.0056     3       better",
+        "bfloat16   0.920   0.900 … 0.941   0.00075    3       better",
         "",
+        "assumed: a standard deviation of 1% between engine processes, which `processes: 2` or more measures",
     ]
 
 
@@ -282,7 +283,7 @@ def test_a_comparison_says_how_it_was_made(run_llem, isolated_llem, lab) -> None
     assert (done.exit_code, done.stderr) == (0, "")
     assert any(line.startswith("output tokens/s ") for line in lines)
     assert lines[-2:] == [
-        "2 trials of each, compared pair by pair, as they took turns; p is corrected for the number of metrics (Holm)",
+        "P(B better) is with the default prior: differences of 0.1 % to 200 %, each order of magnitude as likely",
         "B / A is the ratio of geometric means. If trials vary widely, it differs from the ratio of the means shown.",
     ]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import attrs
 import pytest
 
-from llem.analysis.compare import trial_values
+from llem.analysis.sides import trial_values
 from llem.findings import FINDINGS, REASONS
 from llem.meters.window import energy_readings
 from llem.metrics.domains import domain_metrics

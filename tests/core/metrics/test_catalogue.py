@@ -9,7 +9,7 @@ import typing
 import pytest
 
 from llem.analysis.collection import Results
-from llem.analysis.compare import side_of, trial_values
+from llem.analysis.sides import side_of, trial_values
 from llem.metrics.catalogue import GROUPS, METRICS, compute_metrics, metric_of, quality, shown
 from llem.metrics.metric import Measured, Metric, Place, mean_over_trials
 from llem.metrics.quantity import Value
@@ -69,7 +69,7 @@ def test_a_row_that_is_added_is_computed_and_shown(batches, store, make, run_lle
     )
     assert [metric.name for metric in shown("effects")][-1] == "batches_per_s"
     row = next(csv.DictReader(io.StringIO(run_llem("export", store.path).stdout)))
-    assert (row["batches_per_s"], row["batches_per_s_n"], row["batches_per_s_reason"]) == ("0.4", "5", "")
+    assert (row["batches_per_s"], row["batches_per_s_n"]) == ("0.4", "5")
     assert "batches_per_s_scope" not in row
     assert results.columns()["batches_per_s"] == [0.4, 0.4]
     assert run_llem("verify", store.path).exit_code == 0

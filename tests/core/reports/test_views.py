@@ -112,7 +112,7 @@ def test_one_window_has_nothing_of_other_trials(grid_store):
 
 @pytest.mark.parametrize(
     ("processes", "heading", "cells"),
-    [((1, 1), "echo, by arrivals (n = 5, one process)", 0), ((1, 3), "echo, by arrivals", 1)],
+    [((1, 1), "pytorch, by arrivals (n = 5, one process)", 0), ((1, 3), "pytorch, by arrivals", 1)],
 )
 def test_a_curve_says_what_its_points_rest_on(run_llem, grid_store, processes, heading, cells):
     """Above it, or in each line where points differ; and what the energies cover, also where that differs."""
@@ -165,7 +165,7 @@ def test_backend_and_model_are_told_though_no_axis_has_them(run_llem, grid_store
     assert "configuration" in " ".join(shown[:2])
     assert sum(line.count("shape:tiny") for line in shown) == 2
     assert sum(line.count("shape:llama-3.1-8b") for line in shown) == 2
-    assert "all: echo · int8" in shown
+    assert "all: pytorch · int8" in shown
 
 
 def test_a_table_of_an_axis_of_backends_says_the_model(run_llem, grid_store):
@@ -224,7 +224,7 @@ def test_a_summary_says_what_the_energies_are_of(run_llem, grid_store):
 
     assert "best energy_per_output_token_j: 0.1250 ± 0.0013 J (gpu, measured)  " in text
     assert "energy_per_output_token_j (gpu, measured), by device" in text
-    assert "all: echo" in text
+    assert "all: pytorch" in text
 
 
 def test_why_a_result_is_not_valid_stands_in_its_line(run_llem, grid_store):
@@ -240,7 +240,7 @@ def test_why_a_result_is_not_valid_stands_in_its_line(run_llem, grid_store):
 
     shown = run_llem("show", grid_store({"load.batch_size": [1, 8]}, given).path).stdout
     assert "done (not valid): energy_suspect\n" in shown.replace(" \n", "\n")
-    assert "all: echo\n" in shown
+    assert "all: pytorch\n" in shown
     assert "1 of 2 valid, 1 publishable; findings: energy_suspect 1, short_window 1\n" in shown
 
 
@@ -257,7 +257,7 @@ def test_exports_and_frames_keep_what_a_number_is_of(run_llem, grid_store):
         ("cpu", "cpu+dram", "modelled"),
     }
     assert {row[f"{energy}_reason"] for row in rows if not row[energy]} == {"no_meter"}
-    assert {(row["backend"], row["model"], row["dtype"], row["error"]) for row in rows} == {("echo", "", "", "")}
+    assert {(row["backend"], row["model"], row["dtype"], row["error"]) for row in rows} == {("pytorch", "", "", "")}
     assert not [
         name for name in rows[0] if name.startswith("output_tokens_per_s_") and name.endswith(("scope", "kind"))
     ]
@@ -314,8 +314,8 @@ def test_an_axis_keeps_its_own_column(grid_store):
     assert list(columns).count("dtype") == 1
 
 
-def test_a_comparison_of_different_things_warns(run_llem, tmp_path, make):
-    """On standard error, in every energy's line and in JSON; speeds are compared all the same."""
+def test_a_comparison_of_different_things_is_refused(run_llem, tmp_path, make):
+    """Both are named; with a speed asked for, energies are left out with a warning."""
     store = Store.create(tmp_path / "two", {})
     make.fill(store, "measured")
     make.fill(store, "modelled")
@@ -328,34 +328,58 @@ def test_a_comparison_of_different_things_warns(run_llem, tmp_path, make):
             attrs.evolve(trial, energies=kept), store.trace("modelled", index), store.requests("modelled", index)
         )
     (store.folder("modelled") / "result.json").unlink()
-    done = run_llem("compare", store.path, "measured", "modelled")
-    found = {one["metric"]: one for one in json.loads(run_llem("compare", store.path, "mea", "mod", "--json").stdout)}
+    refused = run_llem("compare", store.path, "measured", "modelled")
+    metrics = ("--metric", "power_w", "--metric", "output_tokens_per_s")
+    done = run_llem("compare", store.path, "measured", "modelled", *metrics)
 
-    assert "A = measured  echo · shape:llama-3.1-8b · bfloat16 · batch 2 · energy: gpu, measured\n" in done.stdout
+    differ = "energies of A and B differ in what they cover (A: gpu, measured, B: cpu+dram, modelled)"
+    assert (refused.exit_code, refused.stdout) == (2, "")
+    assert refused.stderr.startswith(f"error: {differ}")
+    assert (done.exit_code, done.stderr) == (0, f"warning: {differ}: they are left out\n")
+    assert "A = measured  pytorch · shape:llama-3.1-8b · bfloat16 · batch 2 · energy: gpu, measured\n" in done.stdout
     assert "energy: cpu+dram, modelled" in done.stdout
-    [warning] = done.stderr.splitlines()
-    covers = "(A: gpu, measured, B: cpu+dram, modelled)"
-    assert warning.startswith(f"warning: energies of A and B differ in what they cover {covers}")
-    power, speed = found["power_w"], found["output_tokens_per_s"]
-    assert (power["basis_a"], power["basis_b"], power["same_basis"]) == (GPU, MODEL, False)
-    assert (speed["basis_a"], speed["basis_b"], speed["same_basis"]) == (None, None, True)
-    row = next(line for line in lines(done.stdout) if line.startswith("power "))
-    assert row.endswith("–")
-    assert max(map(len, lines(done.stdout))) <= 110
+    assert not any(line.startswith("power ") for line in lines(done.stdout))
+    assert "tested: output tokens" in done.stdout
+    assert max(map(len, lines(done.stdout)[:7])) <= 110
 
 
 def test_a_comparison_of_one_kind_does_not_warn(run_llem, store, make):
-    """Nothing on standard error."""
+    """Nothing on standard error; what is assumed stands below the table."""
     make.fill(store, "exp-two")
+    done = run_llem("compare", store.path, "exp-o", "exp-t")
 
-    assert run_llem("compare", store.path, "exp-o", "exp-t").stderr == ""
+    assert done.stderr == ""
+    assert "the intervals cover: over processes, by assumption" in done.stdout
+    assert "assumed: what differs between engine processes is not measured" in done.stdout
+    assert "tested: energy per output token; all other metrics are secondary" in done.stdout
+
+
+def test_a_fake_study_is_ranked_nowhere(run_llem, grid_store):
+    """Neither by an axis nor in a summary; ratios and counts are shown."""
+    axes = {"load.batch_size": [1, 8], "sampling.seed": list(range(101))}
+    store = grid_store(axes, lambda point: {"energy": 1.0 / point["load.batch_size"], "config": {"backend": "echo"}})
+    for text in (run_llem("show", store.path).stdout, run_llem("show", store.path, "--by", "batch_size").stdout):
+        assert "all results are of echo, a fake: its figures mean nothing, and nothing is ranked" in text
+        assert "best " not in text
+        assert "better" not in text
+
+
+def test_a_summary_ranks_no_mixed_energies_and_tells_ties(run_llem, grid_store):
+    """Why there is no best energy; of the speeds, which are all alike, how many more are not separated."""
+    store = grid_store({**AXES, "sampling.seed": list(range(51))}, of_both)
+    text = run_llem("show", store.path).stdout
+
+    assert "best energy" not in text
+    assert "energy_per_output_token_j is not ranked: the results' energies differ in what they cover" in text
+    [ties] = [line.rstrip() for line in text.splitlines() if line.startswith("  not separated from: ")]
+    assert ties.endswith(" and 200 more")
 
 
 def test_a_result_is_plain_data_before_it_is_text(store):
     """State, configuration and figures with their rows of the catalogue; one reason is told once."""
     view = result_view(store.read_result("exp-one"))
 
-    assert view.configuration == "echo · shape:llama-3.1-8b · bfloat16 · batch 2"
+    assert view.configuration == "pytorch · shape:llama-3.1-8b · bfloat16 · batch 2"
     assert view.state == "publishable"
     assert view.latencies == {}
     names = [metric.name for metric, _ in view.figures]

@@ -82,7 +82,7 @@ def test_altered_goodput(served):
 def test_one_result_on_a_terminal(served):
     """Load, goodput and a table of percentiles stand beside the energies."""
     shown = text(render_result, served.read_result("rate-10"))
-    assert "echo · shape:llama-3.1-8b · bfloat16 · 10 requests/s" in shown
+    assert "pytorch · shape:llama-3.1-8b · bfloat16 · 10 requests/s" in shown
     lines = {line.split("  ")[0].strip(): line.split() for line in shown.splitlines() if line}
     assert "10.00" in lines["arrivals"]
     assert "100" in lines["goodput"] or "10.00" in lines["goodput"]

@@ -3,23 +3,29 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any
 
-from llem.analysis.compare import Comparison, Side, compare, side_of
-from llem.analysis.effects import Effect, PairEffect, Sample, axis_effects, find_axis, pair_effects
+from llem.analysis.cells import sample_of
+from llem.analysis.compare import Background, Comparison, compare
+from llem.analysis.effects import Effect, adjusted, axis_effects, find_axis
 from llem.analysis.frame import columns, pandas_frame, polars_frame
 from llem.analysis.overview import Overview, basis_of, overview_of, overviews
+from llem.analysis.pairs import PairEffect, pair_effects
 from llem.analysis.pareto import Candidate, non_dominated
+from llem.analysis.ranking import Best, best_of, only_fakes, rankable
 from llem.analysis.reference import ReferenceRuns, reference_of
+from llem.analysis.sides import Side, is_fake, read_side
 from llem.errors import StoreError
 from llem.metrics.catalogue import lower_is_better, shown
-from llem.metrics.metric import Measured
 from llem.metrics.result import recompute
 from llem.store.models import Result
 from llem.store.store import Store
 
-__all__ = ["Results", "effects_of"]
+__all__ = ["Front", "Results", "effects_of", "workers_of"]
+
+#: Experiments whose trials are read at most for what a comparison takes from the rest of the study.
+MOST_READ = 200
 
 
 class Results(Mapping[str, Result]):
@@ -97,51 +103,88 @@ class Results(Mapping[str, Result]):
     def compare(self, a: str, b: str, metrics: Sequence[str] | None = None) -> list[Comparison]:
         """Experiment `b` over `a` from their trials, metric by metric; the beginning of an id is enough.
 
+        What varies between engine processes, and how large differences are, llem takes from all valid experiments of
+        the folder (of very many, from 200).
+
         Args:
             metrics: any that trials have by themselves; None takes energies per token and request, power and speeds.
 
-        Raises StoreError: no such id or metric, or too few trials (see `llem.analysis.compare.compare`).
+        Raises StoreError: no such id or metric, too few trials, or energies that cover different things (see
+        `llem.analysis.compare.compare`).
         """
-        first, second = (side_of(Measured.read(self._store, self._store.find(name)), metrics) for name in (a, b))
-        return compare(first, second)
+        names = self._store.find(a), self._store.find(b)
+        sides = self._sides(metrics)
+        return compare(sides(names[0]), sides(names[1]), metrics, self._background(sides, names))
+
+    def _sides(self, metrics: Sequence[str] | None) -> Callable[[str], Side]:
+        """Reads an experiment's side of a comparison, and keeps many."""
+
+        @functools.lru_cache(maxsize=1024)
+        def side(name: str) -> Side:
+            return read_side(self._store, name, metrics)
+
+        return side
+
+    def _background(self, sides: Callable[[str], Side], names: Sequence[str] = ()) -> Background:
+        """What the valid experiments say together; `names` are read in any case."""
+        valid = [row.id for row in self.overviews(()) if row.valid and not is_fake(row.backend)]
+        step = -(-len(valid) // MOST_READ) or 1
+        return Background(sides(name) for name in dict.fromkeys((*names, *valid[::step])))
 
     def best(self, metric: str) -> Result:
-        """The valid result with the best value. Raises StoreError: none has one, or nothing is better than else."""
-        lower = lower_is_better(metric)
-        found = [(one.value(metric), one.id) for one in self.overviews((metric,)) if one.valid]
-        valued = [(value if lower else -value, name) for value, name in found if value is not None]
-        if not valued:
-            raise StoreError(f"no valid result has {metric}", "see `llem show`", "nothing_to_compare")
-        return self[min(valued)[1]]
+        """The valid result with the best value. `ties` says from which others it is not separated.
 
-    def pareto(self, x: str, y: str) -> Results:
-        """The valid results that no other one dominates in both metrics, best `x` first.
+        Raises StoreError: none has one (nothing_to_compare; the fake `echo` is never ranked), their energies cover
+        different things (energies_differ), or nothing is better than else (no_direction).
+        """
+        return self[self._best(metric).row.id]
 
-        Dominated is one that another is no worse than in both values and beyond doubt better in one of them: their
-        intervals do not overlap. What cannot be told apart stays.
+    def ties(self, metric: str) -> Results:
+        """The results that are better than `best` with a probability above 5 %, best first. Raises as `best`."""
+        return Results(self._store, self._best(metric).ties, self._held)
 
-        Raises StoreError: a metric of which neither less nor more is better (no_direction).
+    def _best(self, metric: str) -> Best:
+        lower_is_better(metric)
+        return best_of(self.overviews((metric,)), metric)
+
+    def pareto(self, x: str, y: str) -> Front:
+        """The valid results that no other one dominates in both metrics with a probability of 0.95, best `x` first.
+
+        Raises StoreError as `best` does.
         """
         lower = (lower_is_better(x), lower_is_better(y))
-        found = []
-        for one in self.overviews((x, y)):
-            if one.valid and one.value(x) is not None and one.value(y) is not None:
-                found.append(Candidate(one.id, one.metrics[x], one.metrics[y], lower))
-        return Results(self._store, non_dominated(found), self._held)
+        found = [
+            Candidate(one.id, one.metrics[x], one.metrics[y], lower) for one in rankable(self.overviews((x, y)), [x, y])
+        ]
+        return Front(self._store, non_dominated(found), self._held)
 
     def by_axis(self, axis: str, metrics: Sequence[str] | None = None, reference: Any = None) -> list[Effect]:
         """What each value of an axis does to each metric, all else equal; see `llem.analysis.effects.axis_effects`.
 
-        Only valid results count. `metrics`: None takes energy per output token and output tokens per second.
+        Only valid results count. P-values are corrected over all axes of the study.
+
+        Args:
+            metrics: None takes energy per output token and output tokens per second.
 
         Raises StoreError: no such axis, no point with that reference value, or a score that no result has.
         """
-        names = [metric.name for metric in shown("effects")] if metrics is None else metrics
-        rows = list(self.overviews(names))
+        study = self._store.study()
+        path = find_axis(_axes(study), axis)
+        default = [metric.name for metric in shown("effects")]
+        names = default if metrics is None else list(metrics)
+        rows = list(self.overviews({*default, *names}))
         for name in names:
             if name.startswith("quality.") and not any(name in row.metrics for row in rows):
                 raise self._no_score(name)
-        return effects_of(self._store.study(), rows, axis, names, reference)
+        workers = functools.partial(workers_of, self._store)
+        families = [default] if set(names) <= set(default) else [default, list(dict.fromkeys((*default, *names)))]
+        found = [effects_of(study, rows, family, workers, {path: reference}) for family in families]
+        return [
+            one
+            for name in names
+            for one in found[0 if name in default else 1]
+            if one.axis == path and one.metric == name
+        ]
 
     def _no_score(self, name: str) -> StoreError:
         """The error for a score that no result has. It names the scores that some result has."""
@@ -152,13 +195,22 @@ class Results(Mapping[str, Result]):
     def by_pair(self, axis: str, metrics: Sequence[str] | None = None, reference: Any = None) -> list[PairEffect]:
         """The pairs that `by_axis` pools, one by one, each with the interval that its trials give."""
         found = self.by_axis(axis, metrics, reference)
-        names = tuple(dict.fromkeys(effect.metric for effect in found))
+        sides = self._sides(tuple(dict.fromkeys(effect.metric for effect in found)))
+        return pair_effects(found, sides, self._background(sides))
 
-        @functools.lru_cache(maxsize=1024)
-        def side(name: str) -> Side:
-            return side_of(Measured.read(self._store, name), names)
 
-        return pair_effects(found, side)
+class Front(Results):
+    """Results that no other one dominates. `dominated`: by id, the greatest probability with which another one does."""
+
+    def __init__(self, store: Store, dominated: Mapping[str, float], held: Mapping[str, Result] | None = None) -> None:
+        super().__init__(store, tuple(dominated), held)
+        self.dominated = dict(dominated)
+
+
+def workers_of(store: Store, name: str) -> frozenset[int]:
+    """Numbers of the workers that measured an experiment; empty where they are not known."""
+    found = (engine.get("worker") for engine in store.engines(name))
+    return frozenset(worker for worker in found if worker is not None)
 
 
 def _points(study: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
@@ -170,22 +222,36 @@ def _axes(study: Mapping[str, Any]) -> Sequence[str]:
 
 
 def effects_of(
-    study: Mapping[str, Any], rows: Sequence[Overview], axis: str, metrics: Sequence[str], reference: Any = None
+    study: Mapping[str, Any],
+    rows: Sequence[Overview],
+    metrics: Sequence[str],
+    workers: Callable[[str], frozenset[int]],
+    references: Mapping[str, Any] | None = None,
 ) -> list[Effect]:
-    """As `Results.by_axis`, from what was read already: study.json and overviews."""
-    path = find_axis(_axes(study), axis)
+    """The effects of every axis on every metric, corrected as one family.
+
+    Args:
+        study: study.json. rows: overviews with these metrics.
+        workers: of an experiment (see `workers_of`).
+        references: by axis, the value that others are divided by.
+    """
     points = study.get("points", {})
     placed = sorted(  # the file's order, so that the reference is the first value that the file gives
         ((points[row.id]["number"], row) for row in rows if row.valid and row.id in points),
         key=lambda pair: pair[0],
     )
+    fake = only_fakes([row for _, row in placed])
+    ranked = [row for _, row in placed if fake or not is_fake(row.backend)]
+    engines = {row.id: workers(row.id) for row in ranked}
+    sequential = (study.get("order") or {}).get("kind") == "sequential"
     found = []
-    for metric in metrics:
-        valued = ((row, row.value(metric)) for _, row in placed)
-        samples = [
-            Sample(row.id, points[row.id]["values"], value, basis_of(row.metrics[metric]))
-            for row, value in valued
-            if value is not None and value > 0
-        ]
-        found += axis_effects(samples, path, metric, reference)
-    return found
+    for axis in _axes(study):
+        for metric in metrics:
+            samples = [
+                sample_of(row.id, points[row.id]["values"], one, basis_of(one), engines[row.id])
+                for row in ranked
+                if (one := row.metrics.get(metric)) is not None and one.value is not None and one.value > 0
+            ]
+            reference = (references or {}).get(axis)
+            found += axis_effects(samples, axis, metric, reference, sequential=sequential)
+    return adjusted(found, fake=fake)

@@ -1,32 +1,22 @@
-"""What each value of an axis does to a metric, all else equal: ratios over pairs of points with intervals, and the
-pairs one by one, each with the interval that its own trials give. Pure."""
+"""What each value of an axis does to a metric, all else equal: ratios over pairs of points, with intervals. Pure."""
 
 from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import attrs
 
-from llem.analysis.compare import Comparison, Side, compare
+from llem.analysis.cells import Cell, Sample, cell_of, pooled
+from llem.analysis.compare import verdict_of
 from llem.errors import StoreError, nearest
 from llem.metrics.metric import Basis
-from llem.metrics.statistics import holm, log_interval, mean
+from llem.metrics.statistics import holm
 from llem.store.files import canonical
 
-__all__ = ["Effect", "Pair", "PairEffect", "Sample", "axis_effects", "find_axis", "pair_effects"]
-
-
-@attrs.frozen
-class Sample:
-    """One measured point: the experiment, what it sets by axis, one metric of it (above 0) and what that covers."""
-
-    id: str
-    values: Mapping[str, Any]
-    metric: float
-    basis: Basis | None = None
+__all__ = ["Effect", "Pair", "adjusted", "axis_effects", "find_axis"]
 
 
 @attrs.frozen
@@ -34,12 +24,12 @@ class Pair:
     """Two points, or two groups of them, that are equal in all other axes. `ratio` is value over reference.
 
     `reference` and `value` hold ids; a group (see `Effect.averaged`) enters by its geometric mean. `bases`: as of an
-    Effect.
+    Effect. The ratio of different bases is None.
     """
 
     reference: tuple[str, ...]
     value: tuple[str, ...]
-    ratio: float
+    ratio: float | None
     bases: tuple[Basis, ...] = ()
 
 
@@ -48,12 +38,15 @@ class Effect:
     """What one value of an axis does to a metric, against the reference value.
 
     Attributes:
-        ratio: geometric mean over the pairs of value / reference; None where no pair exists.
-        low, high: Student's t on the logarithms over the pairs; None for fewer than two pairs.
-        p_value: of no difference. p_adjusted: after Holm's correction over the values of the axis.
+        ratio: geometric mean over the pairs of value / reference; None where no pair exists, or with several bases.
+        low, high: from the scatter over the pairs and the errors of the trials (see `llem.analysis.cells.pooled`);
+            None where neither is known.
+        p_value: of no difference. p_adjusted: after Holm's correction over all effects of the study: every axis, every
+            value, every metric.
         averaged: axes that only some values of this axis have, and over which points were averaged.
-        bases: of an energy, what those of the pairs cover and whether they are measured or modelled, each once; with
-            more than one, the ratio is of different things.
+        bases: of an energy, what those of the pairs cover and whether they are measured or modelled, each once.
+        assumed: what is in the interval by assumption alone: "processes", "drift".
+        verdict: "better" or "worse" than the reference where `p_adjusted` is 0.05 or less, else "". None of a fake.
     """
 
     axis: str
@@ -68,6 +61,8 @@ class Effect:
     pairs: tuple[Pair, ...]
     averaged: tuple[str, ...]
     bases: tuple[Basis, ...] = ()
+    assumed: tuple[str, ...] = ()
+    verdict: str = ""
 
 
 def find_axis(axes: Sequence[str], name: str) -> str:
@@ -83,15 +78,18 @@ def find_axis(axes: Sequence[str], name: str) -> str:
     raise StoreError(f"no axis {name!r}", hint, "axis_unknown")
 
 
-def axis_effects(samples: Iterable[Sample], axis: str, metric: str, reference: Any = None) -> list[Effect]:
+def axis_effects(
+    samples: Iterable[Sample], axis: str, metric: str, reference: Any = None, *, sequential: bool = False
+) -> list[Effect]:
     """An effect for each value of the axis but the reference one, in the order in which the values come.
 
     Points are paired that are equal in all other axes, so that those axes cannot pass for this one. An axis that only
     some values of this one have (a backend's own) cannot be equal: points are averaged over it first, by their
-    geometric mean.
+    geometric mean. P-values are not adjusted yet; see `adjusted`.
 
     Args:
         reference: the value that others are divided by; None takes that of the first sample.
+        sequential: whether the study ran all trials of one experiment before those of the next.
 
     Raises:
         StoreError: no point has the reference value (axis_unknown).
@@ -102,18 +100,37 @@ def axis_effects(samples: Iterable[Sample], axis: str, metric: str, reference: A
         return []
     base = next(iter(values)) if reference is None else _reference(values, axis, reference)
     averaged = _averaged(having, axis)
-    cells: dict[str, dict[str, list[Sample]]] = {}
+    groups: dict[str, dict[str, list[Sample]]] = {}
     for sample in having:
         rest = {path: v for path, v in sample.values.items() if path != axis and path not in averaged}
-        cells.setdefault(_key(rest), {}).setdefault(_key(sample.values[axis]), []).append(sample)
-    raw = []
+        groups.setdefault(_key(rest), {}).setdefault(_key(sample.values[axis]), []).append(sample)
+    found = []
     for key in values:
         if key != base:
-            pairs = tuple(_pair(cell[base], cell[key]) for cell in cells.values() if base in cell and key in cell)
-            raw.append(_effect(axis, metric, values[base], values[key], pairs, tuple(sorted(averaged))))
-    tested = [effect.p_value for effect in raw if effect.p_value is not None]
-    adjusted = iter(holm(tested)) if tested else iter(())
-    return [attrs.evolve(one, p_adjusted=None if one.p_value is None else next(adjusted)) for one in raw]
+            cells = [cell_of(group[base], group[key]) for group in groups.values() if base in group and key in group]
+            whole = Effect(
+                axis, metric, values[base], values[key], None, None, None, None, None, (), tuple(sorted(averaged))
+            )
+            found.append(_with(whole, cells, sequential=sequential))
+    return found
+
+
+def adjusted(effects: Sequence[Effect], *, fake: bool = False) -> list[Effect]:
+    """The same with `p_adjusted`, Holm's (1979) over all of them, and a verdict that follows from it alone.
+
+    Args:
+        fake: whether they are of a fake, so that there is no verdict.
+    """
+    tested = [effect.p_value for effect in effects if effect.p_value is not None]
+    corrected = iter(holm(tested)) if tested else iter(())
+    return [_judged(one, None if one.p_value is None else next(corrected), fake=fake) for one in effects]
+
+
+def _judged(effect: Effect, p_adjusted: float | None, *, fake: bool) -> Effect:
+    if fake or p_adjusted is None or effect.ratio is None:
+        return attrs.evolve(effect, p_adjusted=p_adjusted)
+    verdict = verdict_of(effect.metric, effect.ratio, p_adjusted)
+    return attrs.evolve(effect, p_adjusted=p_adjusted, verdict=verdict)
 
 
 def _key(value: Any) -> str:
@@ -139,93 +156,20 @@ def _averaged(samples: Sequence[Sample], axis: str) -> frozenset[str]:
     return frozenset(having[0].union(*having) - having[0].intersection(*having))
 
 
-def _pair(reference: Sequence[Sample], value: Sequence[Sample]) -> Pair:
-    logs = [mean([math.log(sample.metric) for sample in group]) for group in (reference, value)]
-    first, second = (tuple(sample.id for sample in group) for group in (reference, value))
-    bases = dict.fromkeys(sample.basis for sample in (*reference, *value) if sample.basis is not None)
-    return Pair(first, second, math.exp(logs[1] - logs[0]), tuple(bases))
+def _pair(cell: Cell) -> Pair:
+    ratio = None if len(cell.bases) > 1 else math.exp(cell.log)
+    return Pair(cell.reference, cell.value, ratio, cell.bases)
 
 
-def _effect(
-    axis: str, metric: str, reference: Any, value: Any, pairs: tuple[Pair, ...], averaged: tuple[str, ...]
-) -> Effect:
-    ratios = [pair.ratio for pair in pairs]
-    bases = tuple(dict.fromkeys(itertools.chain.from_iterable(pair.bases for pair in pairs)))
-    if len(ratios) < 2:
-        only = ratios[0] if ratios else None
-        return Effect(axis, metric, reference, value, only, None, None, None, None, pairs, averaged, bases)
-    over = log_interval(ratios)
-    return Effect(
-        axis, metric, reference, value, over.value, over.low, over.high, over.p_value, None, pairs, averaged, bases
-    )
-
-
-@attrs.frozen
-class PairEffect:
-    """Two experiments that differ in one axis alone.
-
-    Attributes:
-        ratio: `value` over `reference`. low, high: from the trials of both, as `llem compare` has them; None where one
-            has fewer than two trials, or a trial without the metric.
-        p_adjusted: after Holm's correction over all pairs of the axis and the metric that have an interval.
-        method: of the interval: "paired_by_block" or "welch"; empty for none.
-        bases: as of an Effect.
-    """
-
-    axis: str
-    metric: str
-    reference: Any
-    value: Any
-    reference_id: str
-    value_id: str
-    ratio: float
-    low: float | None = None
-    high: float | None = None
-    p_adjusted: float | None = None
-    method: str = ""
-    bases: tuple[Basis, ...] = ()
-
-
-def pair_effects(effects: Iterable[Effect], sides: Callable[[str], Side]) -> list[PairEffect]:
-    """Every pair of single experiments, in the order of the effects; pairs of averaged groups are none.
-
-    Args:
-        sides: an experiment's side of a comparison, with the metrics of the effects, by its id.
-    """
-    by_metric: dict[str, list[tuple[PairEffect, Comparison | None]]] = {}
-    for effect in effects:
-        for pair in effect.pairs:
-            if len(pair.reference) == len(pair.value) == 1:
-                (first,), (second,) = pair.reference, pair.value
-                plain = PairEffect(
-                    effect.axis, effect.metric, effect.reference, effect.value, first, second, pair.ratio,
-                    bases=pair.bases,
-                )  # fmt: skip
-                found = _compared(sides(first), sides(second), effect.metric)
-                by_metric.setdefault(effect.metric, []).append((plain, found))
-    return [one for group in by_metric.values() for one in _adjusted(group)]
-
-
-def _compared(first: Side, second: Side, metric: str) -> Comparison | None:
-    """None without an interval: fewer than two trials, or trials that do not have the metric."""
-    if any(metric not in side.values or len(side.trials) < 2 for side in (first, second)):
-        return None
-    return compare(first, second, [metric])[0]
-
-
-def _adjusted(group: Sequence[tuple[PairEffect, Comparison | None]]) -> list[PairEffect]:
-    tested = [found.ratio.p_value or 0.0 for _, found in group if found is not None]
-    adjusted = iter(holm(tested)) if tested else iter(())
-    return [
-        plain
-        if found is None
-        else attrs.evolve(
-            plain,
-            ratio=found.ratio.value,
-            low=found.ratio.low,
-            high=found.ratio.high,
-            p_adjusted=next(adjusted),
-            method=found.method,
-        )
-        for plain, found in group
-    ]
+def _with(effect: Effect, cells: Sequence[Cell], *, sequential: bool) -> Effect:
+    """The effect with what its cells say."""
+    bases = tuple(dict.fromkeys(itertools.chain.from_iterable(cell.bases for cell in cells)))
+    effect = attrs.evolve(effect, pairs=tuple(map(_pair, cells)), bases=bases)
+    if not cells or len(bases) > 1:
+        return effect
+    estimate, assumed = pooled(cells, sequential=sequential)
+    ratio = math.exp(estimate.value)
+    if math.isinf(estimate.error):
+        return attrs.evolve(effect, ratio=ratio)
+    low, high = (math.exp(estimate.value + side * estimate.half_width) for side in (-1, 1))
+    return attrs.evolve(effect, ratio=ratio, low=low, high=high, p_value=estimate.p_value, assumed=assumed)

@@ -1,15 +1,21 @@
-"""Which points no other one beats. Pure."""
+"""Which points no other one beats, with a probability. Pure."""
 
 from __future__ import annotations
 
-import bisect
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from typing import Any
 
 import attrs
 
+from llem.analysis.ranking import SURE, deviation
 from llem.store.models import Quantity
 
 __all__ = ["Candidate", "non_dominated"]
+
+#: Pairs of points that are held in memory at once.
+AT_ONCE = 2_000_000
+#: Standard errors that stand for two exact and equal values: neither is worse, with certainty.
+EQUAL = 40.0
 
 
 @attrs.frozen
@@ -22,53 +28,71 @@ class Candidate:
     lower: tuple[bool, bool]
 
 
-def non_dominated(candidates: Sequence[Candidate]) -> list[str]:
-    """Ids of the points that no other one dominates, best x first.
+def non_dominated(candidates: Sequence[Candidate]) -> dict[str, float]:
+    """The points that no other one dominates with a probability of 0.95 or more, best x first.
 
-    A point is dominated when another is no worse in both values, and better in one of them beyond doubt: their
-    intervals do not overlap. So a point is never dropped for a difference that may be noise; of points that cannot be
-    told apart, all stay. A value without an interval counts as exact.
+    Each with the greatest probability with which another one dominates it. One dominates another if it is better in
+    both metrics, or better in one and exactly equal in the other. The errors of the two metrics and of any two points
+    count as independent and normal (see `llem.analysis.ranking.deviation`).
 
-    Takes n log n steps: those beyond doubt better in one metric are a run of the points sorted by their worse end.
+    Takes n² steps of numpy: 10,000 points take a few seconds.
     """
-    points = [_Point.of(one) for one in candidates]
-    beaten = {*_beaten(points), *_beaten([point.swapped() for point in points])}
-    left = [point for point in points if point.id not in beaten]
-    return [point.id for point in sorted(left, key=lambda point: (point.x[1], point.y[1], point.id))]
+    import numpy as np
+
+    if not candidates:
+        return {}
+    axes = [_axis([(one.x, one.y)[axis] for one in candidates], candidates[0].lower[axis]) for axis in (0, 1)]
+    count, greatest = len(candidates), np.zeros(len(candidates))
+    step = max(1, AT_ONCE // count)
+    for start in range(0, count, step):
+        greatest[start : start + step] = _greatest(axes, start, min(start + step, count))
+    kept = [int(i) for i in np.flatnonzero(greatest < SURE)]
+    order = sorted(kept, key=lambda i: (axes[0][0][i], axes[1][0][i], candidates[i].id))
+    return {candidates[i].id: float(greatest[i]) for i in order}
 
 
-@attrs.frozen
-class _Point:
-    """Both metrics as (better end, value, worse end), turned so that less is better."""
+def _axis(quantities: Sequence[Quantity], lower: bool) -> tuple[Any, Any]:
+    """Values, turned so that less is better, and variances."""
+    import numpy as np
 
-    id: str
-    x: tuple[float, float, float]
-    y: tuple[float, float, float]
-
-    @classmethod
-    def of(cls, one: Candidate) -> _Point:
-        return cls(one.id, _turned(one.x, one.lower[0]), _turned(one.y, one.lower[1]))
-
-    def swapped(self) -> _Point:
-        return _Point(self.id, self.y, self.x)
+    values = np.asarray([one.value for one in quantities], dtype=float)
+    return values if lower else -values, np.asarray([deviation(one) for one in quantities]) ** 2
 
 
-def _turned(quantity: Quantity, lower: bool) -> tuple[float, float, float]:
-    assert quantity.value is not None
-    value = quantity.value
-    low = value if quantity.low is None else quantity.low
-    high = value if quantity.high is None else quantity.high
-    return (low, value, high) if lower else (-high, -value, -low)
+def _greatest(axes: Sequence[tuple[Any, Any]], start: int, end: int) -> Any:
+    """For each point from `start` to before `end`, the greatest probability with which any other one dominates it.
+
+    The product of two probabilities lies between the square of the lesser and the lesser itself. So only pairs whose
+    lesser one reaches the greatest such square need be looked at closely.
+    """
+    import numpy as np
+    from scipy.special import ndtr, ndtri
+
+    z = [_distances(values, variances, start, end) for values, variances in axes]
+    rows = np.arange(end - start)
+    for one in z:
+        one[rows, rows + start] = -np.inf
+    both = np.minimum(*z)
+    both[(z[0] == EQUAL) & (z[1] == EQUAL)] = -np.inf  # then none is better
+    most = both.max(axis=1)
+    least = np.minimum(ndtri(ndtr(most) ** 2), most)
+    places = np.nonzero((both >= least[:, None]) & (both > -np.inf))
+    found = np.zeros(end - start)
+    np.maximum.at(found, places[0], _probability(z[0][places]) * _probability(z[1][places]))
+    return found
 
 
-def _beaten(points: Sequence[_Point]) -> Iterator[str]:
-    """Points to which another is better in x beyond doubt, and no worse in y."""
-    ordered = sorted(points, key=lambda point: point.x[2])
-    ends = [point.x[2] for point in ordered]
-    least: list[float] = []  # the best y among the first so many
-    for point in ordered:
-        least.append(min(point.y[1], least[-1]) if least else point.y[1])
-    for point in points:
-        before = bisect.bisect_left(ends, point.x[0])  # whose worse end lies before this one's better end
-        if before and least[before - 1] <= point.y[1]:
-            yield point.id
+def _distances(values: Any, variances: Any, start: int, end: int) -> Any:
+    """How much better each point (columns) is than those from `start` on (rows), in standard errors; exact: ±inf."""
+    import numpy as np
+
+    ahead = values[start:end, None] - values[None, :]
+    errors = np.sqrt(variances[start:end, None] + variances[None, :])
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.where(errors > 0, ahead / errors, np.where(ahead == 0, EQUAL, np.copysign(np.inf, ahead)))
+
+
+def _probability(z: Any) -> Any:
+    from scipy.special import ndtr
+
+    return ndtr(z)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 import click
@@ -71,10 +72,12 @@ MANY = 200
 
 def _print(store: Store, names: Sequence[str], *, everything: bool) -> None:
     """One experiment at length, several as a table, very many as a summary."""
+    from llem.analysis.collection import workers_of
     from llem.reports.console import render_result
     from llem.reports.notes import reference_notes
+    from llem.reports.ratio_tables import render_summary
     from llem.reports.ratios import summary_view
-    from llem.reports.tables import render_study, render_summary
+    from llem.reports.tables import render_study
     from llem.reports.views import metrics_shown, study_view
 
     if not names:
@@ -86,7 +89,8 @@ def _print(store: Store, names: Sequence[str], *, everything: bool) -> None:
         return
     study = store.study()
     if len(names) > MANY and not everything:
-        render_summary(summary_view(list(_overviews(store, names, metrics_shown("effects"))), study))
+        listed = list(_overviews(store, names, metrics_shown("effects")))
+        render_summary(summary_view(listed, study, partial(workers_of, store)))
         for note in reference_notes(store):
             click.echo(note)
         return
@@ -152,9 +156,10 @@ def _by_axis(
     store: Store, axis: str, metrics: tuple[str, ...], reference: str | None, *, pairs: bool, as_json: bool
 ) -> None:
     from llem.analysis.collection import Results
+    from llem.analysis.ranking import only_fakes
     from llem.metrics.catalogue import lower_is_better
-    from llem.reports.ratios import ratio_tables
-    from llem.reports.tables import render_ratios
+    from llem.reports.ratio_tables import render_ratios
+    from llem.reports.ratios import FAKE, ratio_tables
 
     for metric in metrics:
         lower_is_better(metric)  # refuses a metric without a better direction
@@ -171,3 +176,5 @@ def _by_axis(
         click.echo(f"nothing to compare: no two values of {axis} have valid results with these metrics")
     else:
         render_ratios(ratio_tables(found))
+        if only_fakes(list(results.overviews(()))):
+            click.echo(FAKE)

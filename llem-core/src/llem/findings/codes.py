@@ -112,6 +112,11 @@ FINDINGS: Mapping[str, FindingKind] = {
         "The preset `quick` is for trying things out, so llem marks its result not publishable.",
         "Use `preset: standard` or `publication`.",
     ),
+    "fake_backend": FindingKind(
+        "info",
+        "The backend is a fake that only plays at inference. Its figures mean nothing, and no view ranks them.",
+        "Use a backend that runs a model; `llem plugins` lists them.",
+    ),
     "interval_wide": FindingKind(
         "info",
         "The 95 % interval is wider than the target. The interval is honest all the same, and the result may be "

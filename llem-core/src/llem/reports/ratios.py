@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import attrs
 
 from llem.analysis.collection import effects_of
 from llem.analysis.compare import Comparison
-from llem.analysis.effects import Effect, PairEffect
+from llem.analysis.effects import Effect
 from llem.analysis.overview import Overview, state_of
-from llem.metrics.catalogue import lower_is_better, metric_of, shown
+from llem.analysis.pairs import PairEffect
+from llem.analysis.ranking import best_of, only_fakes
+from llem.errors import StoreError
+from llem.metrics.catalogue import metric_of, shown
 from llem.metrics.metric import Basis, Metric
 from llem.reports.views import counts, in_common, varied
 
 __all__ = [
+    "FAKE",
+    "Best",
     "ComparisonView",
     "RatioTable",
     "SummaryView",
@@ -26,13 +31,16 @@ __all__ = [
 ]
 
 
+#: Where all results are of the fake backend.
+FAKE = "all results are of echo, a fake: its figures mean nothing, and nothing is ranked"
+
+
 @attrs.frozen
 class RatioTable:
     """What the values of an axis do to one metric.
 
     Attributes:
         basis: what all its energies cover; None where they differ, which `mixed` says.
-        rows: each with its verdict: "better" or "worse" where the interval says so, else "".
     """
 
     metric: Metric
@@ -40,29 +48,33 @@ class RatioTable:
     reference: Any
     basis: Basis | None
     mixed: bool
-    rows: tuple[tuple[Effect | PairEffect, str], ...]
+    rows: tuple[Effect | PairEffect, ...]
 
 
 def ratio_tables(found: Sequence[Effect | PairEffect]) -> list[RatioTable]:
-    """A table for each metric of the effects of one axis, or of their pairs."""
+    """A table for each axis and metric of effects, or of their pairs."""
     tables = []
-    for name, group in itertools.groupby(found, key=_metric):
+    for (_, name), group in itertools.groupby(found, key=_of):
         listed = list(group)
         bases = {basis for one in listed for basis in one.bases}
         shared = next(iter(bases)) if len(bases) == 1 else None
-        rows = tuple((one, _verdict(one)) for one in listed)
-        tables.append(RatioTable(metric_of(name), listed[0].axis, listed[0].reference, shared, len(bases) > 1, rows))
+        first, mixed = listed[0], len(bases) > 1
+        tables.append(RatioTable(metric_of(name), first.axis, first.reference, shared, mixed, tuple(listed)))
     return tables
 
 
-def _metric(one: Effect | PairEffect) -> str:
-    return one.metric
+def _of(one: Effect | PairEffect) -> tuple[str, str]:
+    return one.axis, one.metric
 
 
-def _verdict(one: Effect | PairEffect) -> str:
-    if one.low is None or one.high is None or one.low <= 1 <= one.high or len(one.bases) > 1:
-        return ""
-    return "better" if (one.high < 1) == lower_is_better(one.metric) else "worse"
+@attrs.frozen
+class Best:
+    """The best result in one metric: what it sets, and the ids of those that are not separated from it."""
+
+    metric: Metric
+    row: Overview
+    values: Mapping[str, Any]
+    ties: tuple[str, ...]
 
 
 @attrs.frozen
@@ -71,8 +83,9 @@ class SummaryView:
 
     Attributes:
         states, errors, codes: number of experiments by how they ended, by error, and by finding.
-        best: the valid experiment with the best value of each metric, and what it sets.
+        best: of each metric.
         tables: what each axis does.
+        notes: why a metric is not ranked.
     """
 
     count: int
@@ -81,18 +94,26 @@ class SummaryView:
     states: Mapping[str, int]
     errors: Mapping[str, int]
     codes: Mapping[str, int]
-    best: tuple[tuple[Metric, Overview, Mapping[str, Any]], ...]
+    best: tuple[Best, ...]
     tables: tuple[RatioTable, ...]
+    notes: tuple[str, ...]
 
 
-def summary_view(rows: Sequence[Overview], study: Mapping[str, Any]) -> SummaryView:
-    """The summary of overviews that have the metrics of "effects"; of study.json."""
-    metrics = shown("effects")
-    names = [metric.name for metric in metrics]
-    points = study.get("points", {})
+def summary_view(
+    rows: Sequence[Overview], study: Mapping[str, Any], workers: Callable[[str], frozenset[int]]
+) -> SummaryView:
+    """The summary of overviews that have the metrics of "effects"; of study.json.
+
+    Args:
+        workers: of an experiment (see `llem.analysis.collection.workers_of`).
+    """
+    names = [metric.name for metric in shown("effects")]
     axes = varied(study, [row.id for row in rows])
-    best = [(metric, row) for metric in metrics if (row := _best(rows, metric)) is not None]
-    effects = [effects_of(study, rows, axis, names) for axis in axes]
+    effects = [one for one in effects_of(study, rows, names, workers) if one.axis in axes]
+    found = list(_bests(rows, study, names))
+    notes = [one for one in found if isinstance(one, str)]
+    if only_fakes(rows):
+        notes = [FAKE]
     return SummaryView(
         count=len(rows),
         publishable=sum(row.publishable for row in rows),
@@ -100,15 +121,24 @@ def summary_view(rows: Sequence[Overview], study: Mapping[str, Any]) -> SummaryV
         states=counts(map(state_of, rows)),
         errors=counts((row.error for row in rows if row.error), 5),
         codes=counts(code for row in rows for code in row.codes),
-        best=tuple((metric, row, points.get(row.id, {}).get("values", {})) for metric, row in best),
-        tables=tuple(table for one in effects for table in ratio_tables(one)),
+        best=tuple(one for one in found if isinstance(one, Best)),
+        tables=tuple(ratio_tables(effects)),
+        notes=tuple(notes),
     )
 
 
-def _best(rows: Sequence[Overview], metric: Metric) -> Overview | None:
-    valued = [(value, row) for row in rows if row.valid and (value := row.value(metric.name)) is not None]
-    choose = min if lower_is_better(metric.name) else max
-    return choose(valued, key=lambda one: one[0])[1] if valued else None
+def _bests(rows: Sequence[Overview], study: Mapping[str, Any], names: Sequence[str]) -> Iterator[Best | str]:
+    """Of each metric the best, or why there is none."""
+    points = study.get("points", {})
+    for name in names:
+        try:
+            best = best_of(rows, name)
+        except StoreError as error:
+            if error.code == "energies_differ":
+                yield error.message
+        else:
+            values = points.get(best.row.id, {}).get("values", {})
+            yield Best(metric_of(name), best.row, values, best.ties)
 
 
 @attrs.frozen
@@ -128,11 +158,5 @@ def comparison_view(a: Overview, b: Overview, found: Sequence[Comparison]) -> Co
         for letter, one in (("A", a), ("B", b))
         if not one.valid
     ]
-    different = [one for one in found if not one.same_basis]
-    if different:
-        first, names = different[0], ", ".join(one.metric for one in different)
-        warnings.append(
-            f"energies of A and B differ in what they cover (A: {first.basis_a}, B: {first.basis_b}); "
-            f"the ratio of {names} does not say which is better"
-        )
+    warnings += dict.fromkeys(note for one in found for note in one.warnings)
     return ComparisonView(a, b, tuple(found), tuple(warnings))

@@ -1,19 +1,15 @@
-"""Tables for a terminal: a study, its summary, what axes do, a comparison, and where the wall clock went."""
+"""Tables for a terminal: a study, and where its wall clock went. Those of ratios are in `ratio_tables`."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from llem.analysis.effects import Effect, PairEffect
-from llem.analysis.overview import Overview, basis_of, state_of
+from llem.analysis.overview import Overview, state_of
 from llem.analysis.wall_clock import PARTS, TimeSpent
-from llem.metrics.catalogue import metric_of
 from llem.metrics.metric import Metric
-from llem.reports.figures import amount, figure, grid, number, p_value, plain, put, screen, setting, settings, short
-from llem.reports.notes import findings_text
-from llem.reports.ratios import ComparisonView, RatioTable, SummaryView
-from llem.reports.views import CurveView, StudyView, configuration
+from llem.reports.figures import amount, grid, number, plain, put, screen, setting, short
+from llem.reports.views import CurveView, StudyView
 from llem.store.models import Quantity
 
 if TYPE_CHECKING:
@@ -22,10 +18,7 @@ if TYPE_CHECKING:
 __all__ = [
     "headings",
     "prefixes",
-    "render_comparison",
-    "render_ratios",
     "render_study",
-    "render_summary",
     "render_time",
 ]
 
@@ -123,130 +116,6 @@ def _point(metric: Metric, quantity: Quantity | None) -> str:
     if not metric.unit:
         return f"{quantity.value:.0%}"
     return short(quantity) if metric.unit == "s" else number(quantity.value)
-
-
-# a summary
-
-
-def render_summary(view: SummaryView) -> None:
-    """Print outcomes, findings, the best, and what each axis does."""
-    out = screen()
-    states = ", ".join(f"{count:,} {state}" for state, count in view.states.items())
-    out.print(plain(f"{view.count:,} experiments: {states}"))
-    for error, count in view.errors.items():
-        out.print(plain(f"  {count:,} × {error}"))
-    out.print(plain(f"{view.publishable:,} publishable{findings_text(view.codes)}"))
-    if view.same:
-        out.print(plain(f"all: {view.same}"))
-    for metric, row, values in view.best:
-        quantity = row.metrics[metric.name]
-        basis = basis_of(quantity)
-        told = f"{figure(quantity)}{f' ({basis})' if basis else ''}  {row.id}  {settings(values)}"
-        out.print(plain(f"best {metric.name}: {told}".rstrip()))
-    for table in view.tables:
-        out.print()
-        render_ratios([table], out)
-    out.print(plain("every experiment in a line: `llem show DIR --all`; as a table: `llem export DIR`"), style="dim")
-
-
-# what axes do
-
-
-def render_ratios(tables: Sequence[RatioTable], console: Console | None = None) -> None:
-    """Print a table for each metric: a line for each value of the axis, or for each pair."""
-    out = screen(console)
-    pairs = [one for view in tables for one, _ in view.rows if isinstance(one, PairEffect)]
-    ids = prefixes(sorted({name for one in pairs for name in (one.reference_id, one.value_id)})) if pairs else {}
-    for view in tables:
-        against = f"against {setting(view.reference)}, all else equal"
-        if pairs:
-            against = f"each experiment B against A with {setting(view.reference)}"
-        basis = f" ({view.basis})" if view.basis else ""
-        out.print(plain(f"{view.metric.name}{basis}, by {view.axis}: {against}"))
-        put(out, _ratios(view, ids))
-        out.print()
-    for note in dict.fromkeys(note for view in tables for note in _ratio_notes([one for one, _ in view.rows])):
-        out.print(plain(note), style="dim")
-
-
-def _ratios(view: RatioTable, ids: Mapping[str, str]) -> Any:
-    sides = ["A", "B", "B / A"] if ids else ["ratio"]
-    heads = [view.axis.rpartition(".")[2], *sides, "95 % interval", "p (Holm)", *([] if ids else ["pairs"])]
-    energy = ["energy"] if view.mixed else []
-    table = grid(*heads, *energy, "", words=[len(heads)] if energy else [])
-    for one, verdict in view.rows:
-        cells = [setting(one.value)]
-        if isinstance(one, PairEffect):
-            cells += [ids[one.reference_id], ids[one.value_id], *_ratio(one)]
-        else:
-            cells += [*_ratio(one), str(len(one.pairs))]
-        cells += [" and ".join(map(str, one.bases))] if view.mixed else []
-        table.add_row(*map(plain, (*cells, verdict)))
-    return table
-
-
-def _ratio(one: Effect | PairEffect) -> tuple[str, str, str]:
-    if one.ratio is None:
-        return "–", "", ""
-    if one.low is None or one.high is None or one.p_adjusted is None:
-        return number(one.ratio), "", ""
-    half = (one.high - one.low) / 2
-    return number(one.ratio, half), f"{number(one.low, half)} … {number(one.high, half)}", p_value(one.p_adjusted)
-
-
-def _ratio_notes(rows: Sequence[Effect | PairEffect]) -> Iterator[str]:
-    if any(len(one.bases) > 1 for one in rows):
-        yield "energies differ in what they cover, or one is measured and one modelled: no ratio says which is better"
-    effects = [one for one in rows if isinstance(one, Effect)]
-    if any(one.low is None for one in rows if isinstance(one, PairEffect)):
-        yield "no interval: fewer than two trials, or the metric has no value for each trial"
-    if effects and effects[0].averaged:
-        yield f"averaged over {', '.join(effects[0].averaged)}: only some values of this axis have that axis"
-    if effects and not any(one.pairs for one in effects):
-        yield "no two valid points differ in this axis alone"
-    elif any(len(one.pairs) == 1 for one in effects):
-        yield "one pair gives no interval; --pairs shows the interval over its trials"
-
-
-# two experiments
-
-
-def render_comparison(view: ComparisonView) -> None:
-    """A: and B: by id, configuration and what their energies cover; then one line per metric with the ratio B / A."""
-    console = screen()
-    for letter, row in (("A", view.a), ("B", view.b)):
-        energy = f" · energy: {row.basis}" if row.basis else ""
-        console.print(plain(f"{letter} = {row.id}  {configuration(row)}{energy}"))
-    console.print()
-    table = grid("metric", "A", "B", "B / A, 95 %", "p", "P(B better)")
-    for one in view.rows:
-        ratio = one.ratio
-        low, high = number(ratio.low, ratio.half_width), number(ratio.high, ratio.half_width)
-        table.add_row(
-            _rated(metric_of(one.metric)),
-            _with_unit(one.a, one.unit),
-            _with_unit(one.b, one.unit),
-            f"{number(ratio.value, ratio.half_width)} [{low}, {high}]",
-            p_value(one.p_adjusted),
-            f"{one.probability_better:.3f}" if one.same_basis else "–",
-        )
-    put(console, table)
-    first = view.rows[0]
-    paired = first.method == "paired_by_block"
-    how = "pair by pair, as they took turns" if paired else "as independent samples (Welch)"
-    console.print(
-        f"\n{first.ratio.n} trials of each, compared {how}; p is corrected for the number of metrics (Holm)\n"
-        "B / A is the ratio of geometric means. If trials vary widely, it differs from the ratio of the means shown."
-    )
-
-
-def _rated(metric: Metric) -> str:
-    return f"{metric.label}/s" if metric.unit.endswith("/s") else metric.label
-
-
-def _with_unit(value: float, unit: str) -> str:
-    """A rate's unit stands in the metric's name already."""
-    return number(value) if unit.endswith("/s") else f"{number(value)} {unit}"
 
 
 # where the wall clock went

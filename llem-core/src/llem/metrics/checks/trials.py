@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from llem.config.load import ECHO
 from llem.findings import Finding, finding
 from llem.meters.trace import TraceRow
 from llem.metrics.checks.between import drift_between
@@ -57,6 +58,8 @@ def check_all(
 
 
 def _design(setup: Setup, trials: Sequence[Trial], metrics: Mapping[str, Quantity]) -> Iterable[Finding]:
+    if setup.config.get("backend") == ECHO:
+        yield finding("fake_backend", "measured on echo, which only plays at inference: the figures mean nothing")
     if setup.preset == "quick":
         yield finding("not_publishable_preset", "measured with the preset `quick`")
     if setup.token_times:

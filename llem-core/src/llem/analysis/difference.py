@@ -1,0 +1,188 @@
+"""The difference of two experiments in one metric, on the log scale: what cancels, what is measured, and what has to
+be assumed. Pure."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterator, Sequence
+from typing import Literal
+
+import attrs
+
+from llem.analysis.sides import ProcessMean, Side
+from llem.analysis.variance import ASSUMED_FREEDOM, ASSUMED_SD, Estimate, Spread, combined
+from llem.metrics.quantity import OVER_PROCESSES, WITHIN_PROCESS
+from llem.metrics.statistics import mean
+
+__all__ = ["BOARD_BOUND", "BOARD_SD", "PAIRED", "Between", "Difference", "difference", "other_places", "turns"]
+
+#: By how much a board's calibration may be off: documented boards read up to 5 % wrong (Yang, Adámek and Armour,
+#: SC'24), taken for the 95 % bound of each. Then its standard deviation on the log scale.
+BOARD_BOUND = 0.05
+BOARD_SD = BOARD_BOUND / 1.96
+#: Own variance of two experiments that is greater than the pooled one with less chance than this is taken instead.
+LEAST_CHANCE = 0.05
+
+#: The method of trials that took turns in one engine process.
+PAIRED = "paired_by_block"
+
+#: What varies between engine processes: "shared" cancels, because both ran in the same ones; "measured" is in the
+#: interval by the scatter of process means; "assumed" is in it with a stated deviation.
+Between = Literal["shared", "measured", "assumed"]
+
+
+@attrs.frozen
+class Difference:
+    """log B - log A of one metric.
+
+    Attributes:
+        n: how many pairs, or trials of the side that has fewer.
+        method: "paired_by_block" (pairs of trials that took turns in one engine process), "processes" (means of
+            processes), or "trials" (means of trials, where processes are not measured).
+        covers: what the interval covers.
+        assumed: what is in the interval by assumption alone: "processes", "drift", "boards".
+    """
+
+    estimate: Estimate
+    n: int
+    method: str
+    between: Between
+    covers: str
+    assumed: tuple[str, ...] = ()
+
+
+def difference(a: Side, b: Side, metric: str, pooled: Spread | None) -> Difference:
+    """B over A on the log scale.
+
+    Args:
+        pooled: how much process means vary over the study's experiments of this backend; None where none has two
+            processes.
+    """
+    pairs = turns(a, b)
+    if pairs:
+        return _paired(a, b, metric, pairs)
+    found = _in_common_processes(a, b, metric) if a.workers & b.workers else _of_processes(a, b, metric, pooled)
+    if not other_places(a, b):
+        return found
+    parts = [(found.estimate.error**2, found.estimate.freedom), (2 * BOARD_SD**2, ASSUMED_FREEDOM)]
+    return attrs.evolve(found, estimate=combined(found.estimate.value, parts), assumed=(*found.assumed, "boards"))
+
+
+def other_places(a: Side, b: Side) -> bool:
+    """Whether they ran on different boards or, without GPUs, in different environments."""
+    return bool(a.places and b.places) and a.places != b.places
+
+
+# one engine process
+
+
+def turns(a: Side, b: Side) -> list[tuple[int, int]]:
+    """Pairs of trials (numbers within A and within B) that took turns in the engine processes that both share.
+
+    Within each process, the first trial of A goes with the first of B, and so on; surplus trials of one side have no
+    partner. Trials take turns if each pair ended before the next one began, so that drift is common to both of a pair.
+    Empty where they do not, in any of the processes, or where there are fewer than two pairs.
+    """
+    found: list[tuple[int, int]] = []
+    for worker in sorted(a.workers & b.workers):
+        pairs = list(zip(_of_worker(a, worker), _of_worker(b, worker), strict=False))
+        spans = [(a.runs[i], b.runs[j]) for i, j in pairs]
+        for these, those in itertools.pairwise(spans):
+            if max(run.t1_ns for run in these) > min(run.t0_ns for run in those):
+                return []
+        found += pairs
+    return found if len(found) > 1 else []
+
+
+def _of_worker(side: Side, worker: int) -> list[int]:
+    """Numbers of the trials of one engine process, by time."""
+    found = [(run.t0_ns, number) for number, run in enumerate(side.runs) if run.worker == worker]
+    return [number for _, number in sorted(found)]
+
+
+def _paired(a: Side, b: Side, metric: str, pairs: Sequence[tuple[int, int]]) -> Difference:
+    logs_a, logs_b = a.logs(metric), b.logs(metric)
+    estimate = _student([logs_b[j] - logs_a[i] for i, j in pairs])
+    processes = {a.runs[i].worker for i, _ in pairs}
+    return Difference(estimate, len(pairs), PAIRED, "shared", _covers(len(processes)))
+
+
+def _student(values: Sequence[float]) -> Estimate:
+    centre = mean(values)
+    squares = math.fsum((value - centre) ** 2 for value in values)
+    return Estimate(centre, math.sqrt(squares / (len(values) - 1) / len(values)), len(values) - 1.0)
+
+
+def _covers(processes: int) -> str:
+    return OVER_PROCESSES if processes > 1 else WITHIN_PROCESS
+
+
+def _in_common_processes(a: Side, b: Side, metric: str) -> Difference:
+    """Trials of the same engine processes that did not take turns: the process cancels, and drift does not."""
+    value = mean(b.logs(metric)) - mean(a.logs(metric))
+    parts = [*_of_trials(a, metric), *_of_trials(b, metric), (2 * ASSUMED_SD**2, ASSUMED_FREEDOM)]
+    covers = _covers(len(a.workers & b.workers))
+    return Difference(combined(value, parts), _fewer(a, b), "trials", "shared", covers, ("drift",))
+
+
+def _of_trials(side: Side, metric: str) -> Iterator[tuple[float, float]]:
+    """Variance of the mean over the trials of one side, as of independent trials."""
+    logs = side.logs(metric)
+    if len(logs) > 1:
+        one = _student(logs)
+        yield one.error**2, one.freedom
+
+
+def _fewer(a: Side, b: Side) -> int:
+    return min(len(a.runs), len(b.runs))
+
+
+# different engine processes
+
+
+def _of_processes(a: Side, b: Side, metric: str, pooled: Spread | None) -> Difference:
+    """Means of processes, with the variance between these as it is measured, or assumed."""
+    means = [side.process_means(metric) for side in (a, b)]
+    value = mean([one.mean for one in means[1]]) - mean([one.mean for one in means[0]])
+    each = 1 / len(means[0]) + 1 / len(means[1])
+    drift = ("drift",) if _in_sequence(*means) else ()
+    if pooled is None:
+        parts = [*_of_trials(a, metric), *_of_trials(b, metric), (each * ASSUMED_SD**2, ASSUMED_FREEDOM)]
+        covers = f"{OVER_PROCESSES}, by assumption"
+        return Difference(combined(value, parts), _fewer(a, b), "trials", "assumed", covers, ("processes", *drift))
+    variance, freedom = _variance(means, pooled)
+    parts = [(each * variance, freedom)]
+    if drift:
+        parts.append((2 * ASSUMED_SD**2, ASSUMED_FREEDOM))
+    return Difference(combined(value, parts), _fewer(a, b), "processes", "measured", OVER_PROCESSES, drift)
+
+
+def _in_sequence(first: Sequence[ProcessMean], second: Sequence[ProcessMean]) -> bool:
+    """Whether all processes of one side ended before those of the other began."""
+    (a0, a1), (b0, b1) = ((min(o.first for o in one), max(o.last for o in one)) for one in (first, second))
+    return a1 < b0 or b1 < a0
+
+
+def _variance(means: Sequence[Sequence[ProcessMean]], pooled: Spread) -> tuple[float, float]:
+    """Variance of one process mean and its degrees of freedom.
+
+    The pooled one, without block effects where both sides have the same blocks; unless the two sides alone scatter more
+    than that by more than chance (F test), as configurations that are less steady than the others do.
+    """
+    from scipy.special import fdtrc
+
+    squares = freedom = 0.0
+    for side in means:
+        centre = mean([one.mean for one in side])
+        squares += math.fsum((one.mean - centre) ** 2 for one in side)
+        freedom += len(side) - 1
+    if freedom and freedom < pooled.freedom and squares:
+        own, rest = squares / freedom, pooled.freedom - freedom
+        others = max(pooled.variance * pooled.freedom - squares, 0.0) / rest
+        if others == 0 or fdtrc(freedom, rest, own / others) < LEAST_CHANCE:
+            return own, freedom
+    blocks = [[one.process for one in side] for side in means]
+    if pooled.blocked is not None and len(blocks[0]) > 1 and blocks[0] == blocks[1]:
+        return pooled.blocked
+    return pooled.variance, pooled.freedom

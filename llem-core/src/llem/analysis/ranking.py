@@ -1,0 +1,101 @@
+"""Which result is the best in a metric, and which others cannot be told from it. Pure.
+
+Fakes, results that are not valid, and energies of different kinds or scopes are never ranked.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+
+import attrs
+
+from llem.analysis.overview import Overview, basis_of
+from llem.analysis.sides import is_fake
+from llem.analysis.variance import ASSUMED_SD
+from llem.errors import StoreError
+from llem.metrics.catalogue import lower_is_better, metric_of
+from llem.metrics.quantity import OVER_PROCESSES
+from llem.store.models import Quantity
+
+__all__ = ["SURE", "Best", "best_of", "deviation", "only_fakes", "rankable"]
+
+#: One result counts as separated from another if it is better with this probability at least.
+SURE = 0.95
+#: Standard deviations to each side of a 95 % interval.
+Z_95 = 1.959963984540054
+
+
+@attrs.frozen
+class Best:
+    """The best of several results, and the ids of those that are not separated from it, best first."""
+
+    row: Overview
+    ties: tuple[str, ...]
+
+
+def only_fakes(rows: Sequence[Overview]) -> bool:
+    """Whether there are results, and all are of a fake."""
+    return bool(rows) and all(is_fake(row.backend) for row in rows)
+
+
+def rankable(rows: Iterable[Overview], metrics: Sequence[str]) -> list[Overview]:
+    """The valid results that are no fakes and have all these metrics.
+
+    Raises:
+        StoreError: there is none (nothing_to_compare), or their energies cover different things (energies_differ).
+    """
+    valid = [row for row in rows if row.valid]
+    if only_fakes(valid):
+        hint = "measure with another backend: `llem plugins` lists them"
+        raise StoreError("all results are of echo, a fake, whose figures mean nothing", hint, "nothing_to_compare")
+    real = [row for row in valid if not is_fake(row.backend)]
+    found = [row for row in real if all(row.value(metric) is not None for metric in metrics)]
+    if not found:
+        raise StoreError(f"no valid result has {' and '.join(metrics)}", "see `llem show`", "nothing_to_compare")
+    for metric in metrics:
+        bases = sorted({str(basis) for row in found if (basis := basis_of(row.metrics[metric]))})
+        if metric_of(metric).scoped and len(bases) > 1:
+            what = f"{metric} is not ranked: the results' energies differ in what they cover ({'; '.join(bases)})"
+            raise StoreError(what, "rank another metric, such as `output_tokens_per_s`", "energies_differ")
+    return found
+
+
+def deviation(one: Quantity) -> float:
+    """Standard deviation of the normal distribution with the quantity's 95 % interval.
+
+    Where the interval does not cover differences between engine processes, a deviation of 1 % between these is added by
+    assumption. What is counted has none.
+    """
+    assert one.value is not None
+    own = 0.0 if one.low is None or one.high is None else (one.high - one.low) / 2 / Z_95
+    if one.covers == OVER_PROCESSES or one.method in ("exact", "items"):
+        return own
+    return math.hypot(own, ASSUMED_SD * one.value)
+
+
+def best_of(rows: Iterable[Overview], metric: str) -> Best:
+    """The best value, and those that are better than it with a probability above 5 %.
+
+    Raises:
+        StoreError: nothing can be ranked (see `rankable`), or nothing is better than else.
+    """
+    sign = 1 if lower_is_better(metric) else -1
+    found = [(sign * float(row.metrics[metric].value or 0.0), row.id, row) for row in rankable(rows, [metric])]
+    ordered = [row for *_, row in sorted(found, key=lambda one: one[:2])]
+    first, *others = ordered
+    ties = [row.id for row in others if _chance(first.metrics[metric], row.metrics[metric], sign) > 1 - SURE]
+    return Best(first, tuple(ties))
+
+
+def _chance(best: Quantity, other: Quantity, sign: int) -> float:
+    """P(the other one is better)."""
+    from scipy.special import ndtr
+
+    assert best.value is not None
+    assert other.value is not None
+    error = math.hypot(deviation(best), deviation(other))
+    behind = sign * (other.value - best.value)
+    if error == 0:
+        return 0.5 if behind == 0 else 0.0
+    return float(ndtr(-behind / error))

@@ -1,0 +1,143 @@
+"""What a comparison needs of one experiment: each trial's value, its engine process, its time and its place. Pure but
+for the reading."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import attrs
+
+from llem.config.load import ECHO
+from llem.metrics.catalogue import metric_of, shown
+from llem.metrics.metric import Basis, Measured
+from llem.metrics.result import Place, place_of
+from llem.metrics.statistics import mean
+from llem.store.models import Trial
+from llem.store.store import Store
+
+__all__ = ["ProcessMean", "Run", "Side", "is_fake", "read_side", "side_of", "trial_values"]
+
+
+def is_fake(backend: str | None) -> bool:
+    """Whether a backend only plays at inference, so that its figures mean nothing and are never ranked."""
+    return backend == ECHO
+
+
+@attrs.frozen
+class Run:
+    """One trial without its values.
+
+    Attributes:
+        process: number of the engine process within the experiment.
+        worker: number of the worker. Experiments of one store with the same one share an engine process. None: unknown.
+        started_at: UTC, in whole seconds. It orders trials of two processes.
+        t0_ns, t1_ns: the window on the monotonic clock. It orders trials of one process.
+    """
+
+    process: int
+    worker: int | None
+    started_at: str
+    t0_ns: int
+    t1_ns: int
+
+    @property
+    def time(self) -> tuple[str, int]:
+        """What trials of two processes are ordered by."""
+        return self.started_at, self.t0_ns
+
+
+@attrs.frozen
+class ProcessMean:
+    """Mean logarithm over the trials of one engine process, and when its first and its last trial began."""
+
+    process: int
+    mean: float
+    trials: int
+    first: tuple[str, int]
+    last: tuple[str, int]
+
+
+@attrs.frozen
+class Side:
+    """What a comparison needs of one experiment.
+
+    Attributes:
+        values: of each metric that it has, one per trial, above 0.
+        basis: what its energies cover; None without a meter.
+        places: where its engine processes ran.
+        work: the workload of its configuration, without the seed.
+    """
+
+    runs: tuple[Run, ...]
+    values: Mapping[str, Sequence[float]]
+    basis: Basis | None = None
+    places: frozenset[Place] = frozenset()
+    backend: str | None = None
+    work: Mapping[str, Any] = attrs.field(factory=dict)
+
+    @property
+    def fake(self) -> bool:
+        return is_fake(self.backend)
+
+    @property
+    def workers(self) -> frozenset[int]:
+        """The engine processes that it may share with others."""
+        return frozenset(run.worker for run in self.runs if run.worker is not None)
+
+    def logs(self, metric: str) -> list[float]:
+        """Natural logarithms of the metric, one per trial."""
+        return [math.log(value) for value in self.values[metric]]
+
+    def process_means(self, metric: str) -> list[ProcessMean]:
+        """One for each engine process, by its number."""
+        found: dict[int, list[tuple[Run, float]]] = {}
+        for run, value in zip(self.runs, self.logs(metric), strict=True):
+            found.setdefault(run.process, []).append((run, value))
+        return [_process_mean(process, found[process]) for process in sorted(found)]
+
+
+def _process_mean(process: int, trials: Sequence[tuple[Run, float]]) -> ProcessMean:
+    times = [run.time for run, _ in trials]
+    return ProcessMean(process, mean([value for _, value in trials]), len(trials), min(times), max(times))
+
+
+def trial_values(measured: Measured, metric: str) -> list[float] | None:
+    """One value of `metric` per trial; None where a trial has none or it is not above 0 (logarithms are taken)."""
+    values = metric_of(metric).per_trial(measured)
+    return values if values and min(values) > 0 else None
+
+
+def side_of(
+    measured: Measured, metrics: Sequence[str] | None = None, engines: Sequence[Mapping[str, Any]] = ()
+) -> Side:
+    """One side of a comparison.
+
+    Args:
+        metrics: None takes the metrics that are compared by default.
+        engines: engine-<process>.json of every engine process. Without one, a process shares its engine with no other
+            experiment.
+    """
+    names = [metric.name for metric in shown("compare")] if metrics is None else metrics
+    found = {name: trial_values(measured, name) for name in names}
+    workers = {engine["process"]: engine.get("worker") for engine in engines}
+    measuring = {trial.process for trial in measured.trials}
+    config = measured.setup.config
+    return Side(
+        runs=tuple(_run(trial, workers.get(trial.process)) for trial in measured.trials),
+        values={name: one for name, one in found.items() if one is not None},
+        basis=measured.basis,
+        places=frozenset(place_of(engine) for engine in engines if engine["process"] in measuring),
+        backend=config.get("backend"),
+        work={name: value for name, value in config.get("workload", {}).items() if name != "seed"},
+    )
+
+
+def _run(trial: Trial, worker: int | None) -> Run:
+    return Run(trial.process, worker, trial.started_at, trial.t0_ns, trial.t1_ns)
+
+
+def read_side(store: Store, experiment_id: str, metrics: Sequence[str] | None = None) -> Side:
+    """The side of a stored experiment."""
+    return side_of(Measured.read(store, experiment_id), metrics, store.engines(experiment_id))
