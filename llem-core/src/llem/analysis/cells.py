@@ -8,10 +8,10 @@ from typing import Any
 
 import attrs
 
-from llem.analysis.variance import ASSUMED_FREEDOM, ASSUMED_SD, Estimate, combined, t_quantile
+from llem.analysis.variance import ASSUMED_FREEDOM, ASSUMED_SD, Estimate, combined
 from llem.metrics.metric import Basis
 from llem.metrics.quantity import OVER_PROCESSES, WITHIN_PROCESS
-from llem.metrics.statistics import mean
+from llem.metrics.statistics import mean, t_quantile
 from llem.store.models import Quantity
 
 __all__ = ["Cell", "Sample", "cell_of", "pooled", "sample_of"]

@@ -14,7 +14,7 @@ import attrs
 
 from llem.analysis.sides import ProcessMean, Side
 from llem.metrics.metric import Basis
-from llem.metrics.statistics import CONFIDENCE, mean
+from llem.metrics.statistics import mean, t_quantile, two_sided
 
 __all__ = [
     "ASSUMED_FREEDOM",
@@ -24,8 +24,6 @@ __all__ = [
     "chance_below_zero",
     "combined",
     "spread",
-    "t_quantile",
-    "two_sided",
 ]
 
 #: The between-process sd that is assumed where none is measured, on the log scale (0.01 is 1 %), and for drift between
@@ -56,20 +54,6 @@ class Estimate:
         if self.error == 0:
             return 1.0 if self.value == 0 else 0.0
         return two_sided(self.value / self.error, self.freedom)
-
-
-def t_quantile(freedom: float) -> float:
-    """How many standard errors a 95 % interval reaches to each side."""
-    from scipy.special import stdtrit
-
-    return float(stdtrit(freedom, 0.5 + CONFIDENCE / 2))
-
-
-def two_sided(t: float, freedom: float) -> float:
-    """The two-sided p-value of Student's t."""
-    from scipy.special import stdtr
-
-    return float(2 * stdtr(freedom, -abs(t)))
 
 
 def chance_below_zero(one: Estimate) -> float:

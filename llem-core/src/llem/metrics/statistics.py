@@ -25,7 +25,9 @@ __all__ = [
     "process_means",
     "quantile",
     "relative_half_width",
+    "t_quantile",
     "trend",
+    "two_sided",
     "welch_ratio",
     "zero_mean",
 ]
@@ -68,7 +70,7 @@ def _deviation(values: Sequence[float], centre: float) -> float:
     return math.sqrt(math.fsum((v - centre) ** 2 for v in values) / (len(values) - 1))
 
 
-def _t_quantile(freedom: float) -> float:
+def t_quantile(freedom: float) -> float:
     """How many standard errors the interval reaches to each side.
 
     Before scipy 1.17 the quantile is off by up to 2e-11 of it. One step of Newton's method on the distribution, which
@@ -83,7 +85,8 @@ def _t_quantile(freedom: float) -> float:
     return t - (float(stdtr(freedom, t)) - level) / density
 
 
-def _two_sided(t: float, freedom: float) -> float:
+def two_sided(t: float, freedom: float) -> float:
+    """The two-sided p-value of Student's t."""
     from scipy.special import stdtr
 
     return float(2 * stdtr(freedom, -abs(t)))
@@ -95,7 +98,7 @@ def mean_interval(values: Sequence[float]) -> Interval:
     if n < 2:
         raise ValueError("an interval needs two values at least")
     centre = mean(values)
-    half = _t_quantile(n - 1) * _deviation(values, centre) / math.sqrt(n)
+    half = t_quantile(n - 1) * _deviation(values, centre) / math.sqrt(n)
     return Interval(centre, centre - half, centre + half, n)
 
 
@@ -130,7 +133,7 @@ def joined(interval: Interval, error: float) -> float:
     1957, section 4.14) have the exponent 1, which covers up to 98.5 %; Welch's degrees of freedom cover as little as
     88 %. The exponent 1.5 covers 93 to 98 % for 5 values and more, by simulation (benchmarks/simulate_coverage.py).
     """
-    many, one = _t_quantile(interval.n - 1), _t_quantile(1)
+    many, one = t_quantile(interval.n - 1), t_quantile(1)
     squares = (interval.half_width / many) ** 2, error**2
     if sum(squares) == 0:
         return 0.0
@@ -145,7 +148,7 @@ def zero_mean(values: Sequence[float]) -> Interval:
     if error == 0:
         p_value = 1.0 if interval.value == 0 else 0.0
     else:
-        p_value = _two_sided(interval.value / error, len(values) - 1)
+        p_value = two_sided(interval.value / error, len(values) - 1)
     return Interval(interval.value, interval.low, interval.high, interval.n, p_value)
 
 
@@ -179,9 +182,9 @@ def welch_ratio(first: Sequence[float], second: Sequence[float]) -> Interval:
         ratio = math.exp(difference)
         return Interval(ratio, ratio, ratio, n, 1.0 if difference == 0 else 0.0)
     freedom = sum(errors) ** 2 / sum(e**2 / (len(v) - 1) for e, v in zip(errors, logs, strict=True))
-    half = _t_quantile(freedom) * error
+    half = t_quantile(freedom) * error
     low, high = math.exp(difference - half), math.exp(difference + half)
-    return Interval(math.exp(difference), low, high, n, _two_sided(difference / error, freedom))
+    return Interval(math.exp(difference), low, high, n, two_sided(difference / error, freedom))
 
 
 def holm(p_values: Sequence[float]) -> tuple[float, ...]:
@@ -220,7 +223,7 @@ def trend(values: Sequence[float]) -> Trend:
     # Rounding leaves a residue on an exact line; below it the fit is perfect and no quotient means anything.
     if error <= 1e-12 * (abs(slope) + abs(y0) / math.sqrt(spread)):
         return Trend(slope, 1.0 if abs(slope) * math.sqrt(spread) <= 1e-12 * abs(y0) else 0.0)
-    return Trend(slope, _two_sided(slope / error, n - 2))
+    return Trend(slope, two_sided(slope / error, n - 2))
 
 
 def quantile(ordered: Sequence[float], q: float) -> float:
