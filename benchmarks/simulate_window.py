@@ -32,7 +32,7 @@ from llem.meters.base import Domain, lead_s
 from llem.meters.trace import TraceRow
 from llem.meters.tracker import EDGE_TICKS, THIN
 from llem.meters.window import energy_readings
-from llem.metrics.checks.trials import _meters
+from llem.metrics.checks.meters import meters
 from llem.store.models import Trial
 
 S = 1_000_000_000
@@ -239,7 +239,7 @@ def second_instrument(
         made = [trial_of(i, one) for i, one in enumerate(windows)]
         ratio = np.mean([one["reading"].energy_j / one["reading"].cross_energy_j for one in windows])
         counts["before"] += bool(abs(ratio - 1) > 0.05)
-        for found in _meters(made, (), {i: one["window"][0] for i, one in enumerate(windows)}):
+        for found in meters(made, (), {i: one["window"][0] for i, one in enumerate(windows)}):
             counts[found.code] += 1
     return {name: count / runs for name, count in counts.items()}
 

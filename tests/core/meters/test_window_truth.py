@@ -74,7 +74,7 @@ def test_bound_covers_a_window_from_idle_to_load_to_idle(
 ) -> None:
     """Where power steps at the edges and the sensor lags, the bound says how wrong the reading may be.
 
-    To 2 %: the times of ticks enter the bound as two standard deviations, and this looks for the worst.
+    To 10 %: the times of ticks enter the bound as two standard deviations, and this looks for the worst.
     """
     gpu = FakeGpu(Load([(t0, idle), (length, busy), (10.0, idle)]), delay_s=delay)
     rows, domain, _ = record(gpu, t0 + length)  # from 1 s on, so until 1 s after the window
@@ -82,7 +82,7 @@ def test_bound_covers_a_window_from_idle_to_load_to_idle(
     assert found.energy_j is not None
     assert found.budget is not None
 
-    assert abs(found.energy_j - truth) <= 1.02 * found.budget.bound_j
+    assert abs(found.energy_j - truth) <= 1.1 * found.budget.bound_j
 
 
 def test_a_bare_counter_read_misses_what_the_window_gets_right() -> None:

@@ -9,8 +9,8 @@ import attrs
 
 from llem.metrics.metric import Basis
 from llem.metrics.result import recompute
-from llem.store.documents import read_json
-from llem.store.files import corrupt, digest, stored_version
+from llem.store.documents import with_version
+from llem.store.files import corrupt, digest
 from llem.store.models import SCHEMA_VERSION, Quantity, Result
 from llem.store.store import Store
 
@@ -83,10 +83,10 @@ def overviews(store: Store, ids: Iterable[str], metrics: Collection[str] | None 
         path = store.folder(name) / "result.json"
         if not path.exists():
             continue
-        if stored_version(path) < SCHEMA_VERSION:
+        document, version = with_version(path)
+        if version < SCHEMA_VERSION:
             yield overview_of(recompute(store, name), metrics)
             continue
-        document = read_json(path)
         try:
             yield _overview(document, metrics)
         except (KeyError, TypeError, AttributeError) as error:

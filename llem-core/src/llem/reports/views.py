@@ -36,7 +36,7 @@ __all__ = [
 ]
 
 #: Reasons that need no line of their own, because the reader does not expect the number.
-QUIET = frozenset({"not_requested", "no_gpu", "offline_load", "closed_load"})
+QUIET = frozenset({"not_requested", "no_gpu", "offline_load", "closed_load", "too_few_values"})
 
 
 def metrics_shown(*places: Place) -> list[str]:

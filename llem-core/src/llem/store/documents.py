@@ -39,6 +39,7 @@ __all__ = [
     "read_model",
     "read_shaped",
     "upgrade",
+    "with_version",
 ]
 
 T = TypeVar("T")
@@ -116,9 +117,17 @@ def _fault_below(value: Mapping[str, Any], shape: Mapping[Any, Any], path: str) 
 
 def read_json(path: Path) -> dict[str, Any]:
     """A document in the present version, without its digest (`llem verify` compares that)."""
+    return with_version(path)[0]
+
+
+def with_version(path: Path) -> tuple[dict[str, Any], int]:
+    """A document as `read_json` gives it, and the version in which it was written."""
     _, data = read_document(path)
     data.pop(DIGEST, None)
-    return data if data.get("schema_version") == SCHEMA_VERSION else upgrade(data, str(path))
+    version = data.get("schema_version")
+    if version == SCHEMA_VERSION:
+        return data, SCHEMA_VERSION
+    return upgrade(data, str(path)), version  # type: ignore[return-value]  # an upgrade refuses what is no number
 
 
 def read_shaped(path: Path, shape: Shape) -> dict[str, Any]:

@@ -176,8 +176,11 @@ def stored_digest(path: Path) -> tuple[Any, str]:
 
 
 def stored_version(path: Path) -> int:
-    """The schema version that a document was written in."""
-    return int(read_document(path)[1]["schema_version"])
+    """The schema version that a document was written in. Raises StoreError (store_corrupt) where it says none."""
+    version = read_document(path)[1].get("schema_version")
+    if not isinstance(version, int):
+        raise corrupt(path, "schema_version is missing or not a number")
+    return version
 
 
 def read_gzip(path: Path) -> str:

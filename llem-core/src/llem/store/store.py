@@ -25,8 +25,8 @@ from llem.devices.locks import Lock, is_held
 from llem.errors import StoreError, nearest
 from llem.findings import Finding
 from llem.meters.trace import TraceRow
-from llem.store.documents import ENGINE, ENVIRONMENT, EXPERIMENT, OUTCOME, STUDY, read_model, read_shaped
-from llem.store.files import digest, dump, machine_errors, make_folder, stored_version, write, write_json
+from llem.store.documents import ENGINE, ENVIRONMENT, EXPERIMENT, OUTCOME, STUDY, read_model, read_shaped, with_version
+from llem.store.files import digest, dump, load, machine_errors, make_folder, write, write_json
 from llem.store.models import SCHEMA_VERSION, BaselineReading, RequestRow, Result, Trial
 from llem.store.tables import read_requests, read_trace, requests_bytes, trace_bytes
 
@@ -256,18 +256,19 @@ class Store:
     # what is computed
 
     def write_result(self, result: Result, *, replace: bool = False) -> None:
-        """Store a Result; `replace` after more trials have come, since it can always be computed again."""
+        """Store a Result; `replace` after more trials have come."""
         write_json(self.folder(result.id) / "result.json", dump(result), replace=replace)
 
     def read_result(self, experiment_id: str) -> Result | None:
         """The stored Result; None when the experiment has not ended, or an older version computed the result."""
-        path = self.folder(experiment_id) / "result.json"
-        return read_model(path, Result) if path.exists() and stored_version(path) == SCHEMA_VERSION else None
+        found = self.read_any_result(experiment_id)
+        return found[0] if found is not None and found[1] == SCHEMA_VERSION else None
 
     def read_any_result(self, experiment_id: str) -> tuple[Result, int] | None:
         """The stored Result and the version that computed it; None when there is none."""
         path = self.folder(experiment_id) / "result.json"
-        return (read_model(path, Result), stored_version(path)) if path.exists() else None
+        document, version = with_version(path) if path.exists() else ({}, 0)
+        return (load(document, Result, str(path)), version) if document else None
 
     def worker_dir(self, number: int) -> Path:
         """The folder of one worker, made when it is not there."""
