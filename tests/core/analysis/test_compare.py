@@ -22,11 +22,19 @@ ENERGY, SPEED = "energy_per_output_token_j", "output_tokens_per_s"
 S = 1_000_000_000
 
 
-def runs(begins, process=0, worker=None):
-    """Trials of 10 s that begin at these seconds, all of one engine process."""
+def runs(begins, process=0, worker=None, block=None):
+    """Trials of 10 s that begin at these seconds, all of one engine process; `block` is that of the first."""
     stamp = "2026-11-24T{:02}:{:02}:{:02}+00:00"
     return tuple(
-        Run(process, worker, stamp.format(at // 3600, at // 60 % 60, at % 60), at * S, (at + 10) * S) for at in begins
+        Run(
+            process,
+            worker,
+            stamp.format(at // 3600, at // 60 % 60, at % 60),
+            at * S,
+            (at + 10) * S,
+            None if block is None else block + place,
+        )
+        for place, at in enumerate(begins)
     )
 
 
@@ -58,10 +66,13 @@ def test_drift_cancels_between_trials_that_took_turns():
     assert one.ratio.half_width < 1e-9
 
 
-def test_pairs_are_found_by_time_in_every_process_whatever_the_numbers():
-    """Two processes, and one trial more of A in the first: the indices do not agree, the times do."""
-    first, second = alternating(0), alternating(1, first=1000)
-    a = Side((*first[0], *runs([200], 0, 7), *second[0]), {})
+def test_pairs_are_found_by_block_in_every_process_whatever_the_numbers():
+    """Two processes, and one trial more of A in the first: it has no partner, and the pairs of the second move."""
+    first, second = (
+        [runs(range(first + start, first + start + 200, 40), p, 7 + p, 0) for start in (0, 20)]
+        for p, first in ((0, 0), (1, 1000))
+    )
+    a = Side((*first[0], *runs([200], 0, 7, 5), *second[0]), {})
     b = Side((*first[1], *second[1]), {})
 
     assert turns(a, b) == [(0, 0), (1, 1), (2, 2), (3, 3), (4, 4), (6, 5), (7, 6), (8, 7), (9, 8), (10, 9)]
@@ -71,6 +82,31 @@ def test_pairs_are_found_by_time_in_every_process_whatever_the_numbers():
     )
     assert (one.method, one.ratio.n, one.covers) == ("paired_by_block", 10, "over processes")
     assert math.log(one.ratio.value) == pytest.approx(0.0105)
+
+
+def test_after_a_resume_trials_pair_with_their_own_block():
+    """The first process made A0 alone; the second has A1 to A4 and B0 to B4. B0 has no partner, and A1 goes with B1."""
+    a = Side((*runs([0], 0, 7, 0), *runs(range(1000, 1160, 40), 1, 8, 1)), {})
+    b = Side(runs(range(980, 1180, 40), 0, 8, 0), {})
+
+    assert turns(a, b) == [(1, 1), (2, 2), (3, 3), (4, 4)]
+
+
+def test_without_blocks_trials_pair_by_rank_where_both_have_as_many():
+    """A document that does not say how many processes were asked for: of 4 and 5 trials nobody knows which is left."""
+    a, b = alternating(0)
+
+    assert turns(Side(a, {}), Side(b, {})) == [(n, n) for n in range(5)]
+    assert turns(Side(a[1:], {}), Side(b, {})) == []
+
+
+def test_a_side_knows_the_block_of_each_trial(make):
+    """Trial t of two processes is of block t // 2; without the setting nothing is known."""
+    made = trials(make, 400.0)
+    known, unknown = (side_of(Measured(setup_of({"config": c}, []), made)) for c in ({"processes": 2}, {}))
+
+    assert [run.block for run in known.runs] == [0, 0, 1, 1, 2]
+    assert {run.block for run in unknown.runs} == {None}
 
 
 def test_one_after_the_other_in_one_process_is_no_pair_and_drift_is_assumed():

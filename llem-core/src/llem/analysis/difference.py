@@ -80,19 +80,38 @@ def other_places(a: Side, b: Side) -> bool:
 def turns(a: Side, b: Side) -> list[tuple[int, int]]:
     """Pairs of trials (numbers within A and within B) that took turns in the engine processes that both share.
 
-    Within each process, the first trial of A goes with the first of B, and so on; surplus trials of one side have no
-    partner. Trials take turns if each pair ended before the next one began, so that drift is common to both of a pair.
-    Empty where they do not, in any of the processes, or where there are fewer than two pairs.
+    Within each process, trials of one block are a pair. A trial whose partner is missing has none: after a study was
+    interrupted and went on, the first trial of A in the new process may be of a later block than the first of B. Where
+    blocks are not known, the first trial of A goes with the first of B, and so on, if there are as many of each.
+
+    Trials take turns if each pair ended before the next one began, so that drift is common to both of a pair. Empty
+    where they do not, in any of the processes, or where there are fewer than two pairs.
     """
     found: list[tuple[int, int]] = []
     for worker in sorted(a.workers & b.workers):
-        pairs = list(zip(_of_worker(a, worker), _of_worker(b, worker), strict=False))
+        pairs = _pairs(a, b, worker)
         spans = [(a.runs[i], b.runs[j]) for i, j in pairs]
         for these, those in itertools.pairwise(spans):
             if max(run.t1_ns for run in these) > min(run.t0_ns for run in those):
                 return []
         found += pairs
     return found if len(found) > 1 else []
+
+
+def _pairs(a: Side, b: Side, worker: int) -> list[tuple[int, int]]:
+    """Trials of one engine process by block, or by rank where blocks are not known, in the order of A's time."""
+    first, second = _of_worker(a, worker), _of_worker(b, worker)
+    blocks = [[side.runs[number].block for number in one] for side, one in ((a, first), (b, second))]
+    if None in blocks[0] or None in blocks[1]:
+        return list(zip(first, second, strict=True)) if len(first) == len(second) else []
+    partners = dict(zip(_numbered(blocks[1]), second, strict=True))
+    keys = zip(_numbered(blocks[0]), first, strict=True)
+    return [(number, partners[key]) for key, number in keys if key in partners]
+
+
+def _numbered(blocks: Sequence[int | None]) -> list[tuple[int | None, int]]:
+    """Each with how often it came before, for a process that has a block more than once."""
+    return [(block, blocks[:place].count(block)) for place, block in enumerate(blocks)]
 
 
 def _of_worker(side: Side, worker: int) -> list[int]:

@@ -34,6 +34,7 @@ class Run:
         worker: number of the worker. Experiments of one store with the same one share an engine process. None: unknown.
         started_at: UTC, in whole seconds. It orders trials of two processes.
         t0_ns, t1_ns: the window on the monotonic clock. It orders trials of one process.
+        block: number of the turn in which every experiment of the engine process gets one trial; None: unknown.
     """
 
     process: int
@@ -41,6 +42,7 @@ class Run:
     started_at: str
     t0_ns: int
     t1_ns: int
+    block: int | None = None
 
     @property
     def time(self) -> tuple[str, int]:
@@ -124,8 +126,9 @@ def side_of(
     workers = {engine["process"]: engine.get("worker") for engine in engines}
     measuring = {trial.process for trial in measured.trials}
     config = measured.setup.config
+    processes = measured.setup.processes if "processes" in config else None
     return Side(
-        runs=tuple(_run(trial, workers.get(trial.process)) for trial in measured.trials),
+        runs=tuple(_run(trial, workers.get(trial.process), processes) for trial in measured.trials),
         values={name: one for name, one in found.items() if one is not None},
         basis=measured.basis,
         places=frozenset(place_of(engine) for engine in engines if engine["process"] in measuring),
@@ -134,8 +137,10 @@ def side_of(
     )
 
 
-def _run(trial: Trial, worker: int | None) -> Run:
-    return Run(trial.process, worker, trial.started_at, trial.t0_ns, trial.t1_ns)
+def _run(trial: Trial, worker: int | None, processes: int | None) -> Run:
+    """Block k of process p has the trial k x processes + p (see `llem.study.plan.schedule`)."""
+    block = None if processes is None else trial.index // processes
+    return Run(trial.process, worker, trial.started_at, trial.t0_ns, trial.t1_ns, block)
 
 
 def read_side(store: Store, experiment_id: str, metrics: Sequence[str] | None = None) -> Side:
