@@ -136,14 +136,16 @@ def engines(level, processes, start, rng, sd=0.01, trials=5, number=0):
 
 
 def test_one_process_each_assumes_what_it_does_not_measure():
-    """By hand: the variance is that of the trials and 2 x (1 %)^2, its freedom Satterthwaite's; the note says so."""
+    """By hand: the variance is that of the trials, 2 x (1 %)^2 between processes, and as much times 200 s / 90 s for
+    drift, with Satterthwaite's freedom; the notes say so."""
     logs = [0.0, 0.002, -0.002, 0.001, -0.001]
     a = side([math.exp(v) for v in logs], runs(range(0, 100, 20), 0, 1))
     b = side([math.exp(v + 0.01) for v in logs], runs(range(200, 300, 20), 0, 2))
     [one] = compare(a, b)
     trials = sum(v * v for v in logs) / 4 / 5
-    total = 2 * trials + 2 * ASSUMED_SD**2
-    freedom = total**2 / (2 * trials**2 / 4 + (2 * ASSUMED_SD**2) ** 2 / ASSUMED_FREEDOM)
+    processes, drift = 2 * ASSUMED_SD**2, 2 * ASSUMED_SD**2 * 200 / 90
+    total = 2 * trials + processes + drift
+    freedom = total**2 / (2 * trials**2 / 4 + (processes**2 + drift**2) / ASSUMED_FREEDOM)
 
     assert (one.between, one.assumed, one.covers) == (
         "assumed",
@@ -153,6 +155,7 @@ def test_one_process_each_assumes_what_it_does_not_measure():
     assert one.ratio.p_value == pytest.approx(two_sided(0.01 / math.sqrt(total), freedom))
     assert 0.2 < one.probability_better < 0.5
     assert "a standard deviation of 1% between processes is assumed" in one.notes[0]
+    assert "drift is not separated" in one.notes[1]
     assert one.verdict == ""
 
 
@@ -210,6 +213,34 @@ def test_processes_one_after_the_other_do_not_separate_drift():
     [one] = compare(a, b)
 
     assert (one.between, one.assumed) == ("measured", ("drift",))
+
+
+def test_drift_that_is_assumed_grows_with_the_distance():
+    """Nine times as far away, three times the deviation: processes that lie next to each other know less of it."""
+    level = [1.0, 1.0]
+    a, near, far = (side(level, runs((at, at + 90), 0, at)) for at in (0, 100, 900))
+    found = [compare(a, one)[0].ratio.half_width / t_quantile(ASSUMED_FREEDOM * share) for one, share in
+             ((near, 2), (far, 100 / 82))]  # fmt: skip
+
+    assert found == pytest.approx([ASSUMED_SD * math.sqrt(2 * (1 + d)) for d in (1, 9)], rel=0.02)
+
+
+def test_a_reference_that_spans_both_sides_has_drift_in_its_variance():
+    """Measured at the beginning, in the middle and at the end: nothing is assumed on top; before the end, it is."""
+    rng = random.Random(9)
+    values = noisy(rng, 6, 0.01)
+
+    def reference(begins):
+        return side(values, sum((runs((at, at + 20), p, 50 + p) for p, at in enumerate(begins)), ()))
+
+    a, b = (side(noisy(rng, 5, 0.002), runs(range(at, at + 100, 20), 0, n)) for n, at in ((1, 200), (2, 800)))
+    [spans], [ends] = (
+        compare(a, b, None, Background([reference(begins), a, b])) for begins in ((0, 500, 1000), (0, 200, 400))
+    )
+
+    assert (spans.between, spans.assumed, spans.notes) == ("measured", (), ())
+    assert (ends.between, ends.assumed) == ("measured", ("drift",))
+    assert math.log(ends.ratio.high / ends.ratio.low) != pytest.approx(math.log(spans.ratio.high / spans.ratio.low))
 
 
 # boards, scopes, work
@@ -366,7 +397,7 @@ def compared(a, b):
 
 def test_a_known_ratio_is_recovered_and_the_cheaper_one_is_named(make):
     """20 % less power at the same speed: the interval covers 0.8, P says that B is better, and so does the verdict."""
-    found = compared(trials(make, 500.0), trials(make, 400.0, seed=2, offset_s=1800))
+    found = compared(trials(make, 500.0), trials(make, 400.0, seed=2, offset_s=300))
     energy = found[ENERGY]
 
     assert energy.ratio.low < 0.8 < energy.ratio.high

@@ -255,13 +255,14 @@ def _assumptions(found: Difference) -> Iterator[str]:
     """What is in the interval by assumption alone."""
     if "processes" in found.assumed:
         yield (
-            "what differs between engine processes is not measured, and drift is not separated: a standard deviation "
-            f"of {ASSUMED_SD:.0%} between processes is assumed; `processes: 2` or more measures it"
+            f"what differs between engine processes is not measured: a standard deviation of {ASSUMED_SD:.0%} between "
+            "processes is assumed; `processes: 2` or more measures it"
         )
-    elif "drift" in found.assumed:
+    if "drift" in found.assumed:
         yield (
             "the trials of one lie before those of the other, so drift is not separated: a standard deviation of "
-            f"{ASSUMED_SD:.0%} is assumed; the order `blocks` and `processes: 2` or more separate it"
+            f"{ASSUMED_SD:.0%} is assumed between neighbours in time, and more over a longer distance; the order "
+            "`blocks` and `processes: 2` or more, or a `reference`, separate it"
         )
     if "boards" in found.assumed:
         yield f"± {BOARD_BOUND:.0%} is assumed for the calibration of each board"

@@ -140,7 +140,7 @@ def _covers(processes: int) -> str:
 def _in_common_processes(a: Side, b: Side, metric: str) -> Difference:
     """Trials of the same engine processes that did not take turns: the process cancels, and drift does not."""
     value = mean(b.logs(metric)) - mean(a.logs(metric))
-    parts = [*_of_trials(a, metric), *_of_trials(b, metric), (2 * ASSUMED_SD**2, ASSUMED_FREEDOM)]
+    parts = [*_of_trials(a, metric), *_of_trials(b, metric), _drift(a, b)]
     covers = _covers(len(a.workers & b.workers))
     return Difference(combined(value, parts), _fewer(a, b), "trials", "shared", covers, ("drift",))
 
@@ -165,26 +165,45 @@ def _of_processes(a: Side, b: Side, metric: str, pooled: Spread | None) -> Diffe
     means = [side.process_means(metric) for side in (a, b)]
     value = mean([one.mean for one in means[1]]) - mean([one.mean for one in means[0]])
     each = 1 / len(means[0]) + 1 / len(means[1])
-    drift = ("drift",) if _in_sequence(*means) else ()
+    drift = ("drift",) if _in_sequence(a, b) else ()
     if pooled is None:
         parts = [*_of_trials(a, metric), *_of_trials(b, metric), (each * ASSUMED_SD**2, ASSUMED_FREEDOM)]
+        parts += [_drift(a, b)] if drift else []
         covers = f"{OVER_PROCESSES}, by assumption"
         return Difference(combined(value, parts), _fewer(a, b), "trials", "assumed", covers, ("processes", *drift))
-    variance, freedom = _variance(means, pooled)
-    parts = [(each * variance, freedom)]
-    if drift:
-        parts.append((2 * ASSUMED_SD**2, ASSUMED_FREEDOM))
+    (variance, freedom), own = _variance(means, pooled)
+    if not own and _spanned(a, b, pooled):
+        drift = ()
+    parts = [(each * variance, freedom), *([_drift(a, b)] if drift else [])]
     return Difference(combined(value, parts), _fewer(a, b), "processes", "measured", OVER_PROCESSES, drift)
 
 
-def _in_sequence(first: Sequence[ProcessMean], second: Sequence[ProcessMean]) -> bool:
-    """Whether all processes of one side ended before those of the other began."""
-    (a0, a1), (b0, b1) = ((min(o.first for o in one), max(o.last for o in one)) for one in (first, second))
+def _in_sequence(a: Side, b: Side) -> bool:
+    """Whether all trials of one side began before those of the other."""
+    (a0, a1), (b0, b1) = ((min(times), max(times)) for times in ([run.time for run in one.runs] for one in (a, b)))
     return a1 < b0 or b1 < a0
 
 
-def _variance(means: Sequence[Sequence[ProcessMean]], pooled: Spread) -> tuple[float, float]:
-    """Variance of one process mean and its degrees of freedom.
+def _drift(a: Side, b: Side) -> tuple[float, float]:
+    """Variance that is assumed for drift, and its degrees of freedom.
+
+    Drift is a random walk: over a distance in time of so many times the mean length of the two sides, its deviation is
+    that of neighbours times the root of it.
+    """
+    (a0, a1), (b0, b1) = a.span, b.span
+    length = (a1 - a0 + b1 - b0) / 2
+    distance = abs(b0 + b1 - a0 - a1) / 2 / length if length > 0 else 1.0
+    return 2 * ASSUMED_SD**2 * max(1.0, distance), ASSUMED_FREEDOM
+
+
+def _spanned(a: Side, b: Side, pooled: Spread) -> bool:
+    """Whether the engine processes that the variance is of span the middles of both sides: drift is in it then."""
+    middles = [sum(one.span) / 2 for one in (a, b)]
+    return pooled.span is not None and pooled.span[0] <= min(middles) <= max(middles) <= pooled.span[1]
+
+
+def _variance(means: Sequence[Sequence[ProcessMean]], pooled: Spread) -> tuple[tuple[float, float], bool]:
+    """Variance of one process mean with its degrees of freedom, and whether it is of these two sides alone.
 
     The pooled one, without block effects where both sides have the same blocks; unless the two sides alone scatter more
     than that by more than chance (F test), as configurations that are less steady than the others do.
@@ -200,8 +219,8 @@ def _variance(means: Sequence[Sequence[ProcessMean]], pooled: Spread) -> tuple[f
         own, rest = squares / freedom, pooled.freedom - freedom
         others = max(pooled.variance * pooled.freedom - squares, 0.0) / rest
         if others == 0 or fdtrc(freedom, rest, own / others) < LEAST_CHANCE:
-            return own, freedom
+            return (own, freedom), True
     blocks = [[one.process for one in side] for side in means]
     if pooled.blocked is not None and len(blocks[0]) > 1 and blocks[0] == blocks[1]:
-        return pooled.blocked
-    return pooled.variance, pooled.freedom
+        return pooled.blocked, False
+    return (pooled.variance, pooled.freedom), False

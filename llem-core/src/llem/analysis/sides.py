@@ -3,8 +3,10 @@ for the reading."""
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
 import attrs
@@ -78,6 +80,13 @@ class Side:
     places: frozenset[Place] = frozenset()
     backend: str | None = None
     work: Mapping[str, Any] = attrs.field(factory=dict)
+
+    @functools.cached_property
+    def span(self) -> tuple[float, float]:
+        """When its first trial began and its last one ended, in seconds since 1970."""
+        began = [datetime.fromisoformat(run.started_at).timestamp() for run in self.runs]
+        lasted = [(run.t1_ns - run.t0_ns) / 1e9 for run in self.runs]
+        return min(began), max(start + length for start, length in zip(began, lasted, strict=True))
 
     @property
     def fake(self) -> bool:

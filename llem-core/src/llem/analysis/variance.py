@@ -27,7 +27,7 @@ __all__ = [
 ]
 
 #: The between-process sd that is assumed where none is measured, on the log scale (0.01 is 1 %), and for drift between
-#: processes that lie one after the other.
+#: neighbours in time. Drift over a longer distance is that of a random walk: it grows with the root of the distance.
 ASSUMED_SD = 0.01
 #: Degrees of freedom of what is assumed: few, so that the tails are heavy.
 ASSUMED_FREEDOM = 4.0
@@ -85,12 +85,14 @@ class Spread:
         variance: with differences between blocks in it. freedom: its degrees of freedom.
         blocked: without them. None where processes do not come in blocks, or are too few.
         groups: how many engines (experiments that share one count once) it is pooled over.
+        span: the time that all of them span, in seconds since 1970: drift within it is in the variance. None: unknown.
     """
 
     variance: float
     freedom: float
     blocked: tuple[float, float] | None
     groups: int
+    span: tuple[float, float] | None = None
 
 
 def spread(sides: Iterable[Side], metric: str, backend: str | None, basis: Basis | None) -> Spread | None:
@@ -103,19 +105,22 @@ def spread(sides: Iterable[Side], metric: str, backend: str | None, basis: Basis
         basis: of an energy; None for what is none.
     """
     groups: dict[Hashable, list[list[ProcessMean]]] = {}
+    spans = []
     for number, side in enumerate(sides):
         if side.backend != backend or metric not in side.values or (basis is not None and side.basis != basis):
             continue
         means = side.process_means(metric)
         if len(means) > 1:
             groups.setdefault(min(side.workers) if side.workers else (number,), []).append(means)
+            spans.append(side.span)
     if not groups:
         return None
     squares = freedom = 0.0
     for members in groups.values():
         squares += mean([math.fsum(one**2 for one in _centred(means)) for means in members])
         freedom += mean([len(means) - 1.0 for means in members])
-    return Spread(squares / freedom, freedom, _blocked(list(groups.values())), len(groups))
+    span = max(begin for begin, _ in spans), min(end for _, end in spans)
+    return Spread(squares / freedom, freedom, _blocked(list(groups.values())), len(groups), span)
 
 
 def _centred(means: Sequence[ProcessMean]) -> list[float]:
