@@ -12,7 +12,9 @@ from llem.errors import StoreError
 from llem.findings import finding
 from llem.metrics.catalogue import METRICS, lower_is_better
 from llem.store.models import SCHEMA_VERSION
+from llem.store.store import Store
 
+METRIC = "energy_per_output_token_j"
 AXES = {"load.batch_size": [1, 8], "dtype": ["float16", "bfloat16"]}
 
 
@@ -41,6 +43,35 @@ def test_results_are_the_stored_ones(grid_store):
     assert dict(results) == {name: store.read_result(name) for name in store.experiment_ids()}
     assert results == dict(results)
     assert repr(results).startswith("<4 results in ")
+
+
+def test_the_same_questions_are_refused_from_python_as_from_the_command_line(grid_store):
+    """An experiment against itself, and a metric that there is not or that has no better direction."""
+    results = Results.open(grid_store(AXES, _energy))
+    first = next(iter(results))
+
+    with pytest.raises(StoreError, match=f"A and B are the same experiment, {first}") as caught:
+        results.compare(first, first[:4])
+    assert caught.value.exit_code == 2
+    for name, code in (("energy_per_tokn_j", "metric_unknown"), ("request_rate", "no_direction")):
+        with pytest.raises(StoreError) as caught:
+            results.by_axis("dtype", [name])
+        assert caught.value.code == code
+
+
+def test_only_valid_experiments_say_how_processes_vary(tmp_path, make):
+    """An interrupted one with processes that differ is no source: of the two that are compared nothing is measured."""
+    store = Store.create(tmp_path / "study", {"experiments": ["exp-one", "exp-two", "exp-bad"]})
+    for name, processes in (("exp-one", 1), ("exp-two", 1), ("exp-bad", 3)):
+        make.fill(store, name, processes=processes)
+    results = Results.open(store)
+    measured = results.compare("exp-one", "exp-two", [METRIC])[0]
+    bad = store.read_result("exp-bad")
+    store.write_result(attrs.evolve(bad, outcome="interrupted", valid=False, publishable=False), replace=True)
+
+    assert measured.between == "measured"
+    assert results.compare("exp-one", "exp-two", [METRIC])[0].between == "assumed"
+    assert results.compare("exp-one", "exp-bad", [METRIC])[0].between == "measured"
 
 
 def test_an_overview_is_the_result_in_short(grid_store):

@@ -243,6 +243,32 @@ def test_a_reference_that_spans_both_sides_has_drift_in_its_variance():
     assert math.log(ends.ratio.high / ends.ratio.low) != pytest.approx(math.log(spans.ratio.high / spans.ratio.low))
 
 
+def test_an_experiment_that_is_not_valid_says_nothing_of_the_others():
+    """It is no source of the pooled variance, and widens only its own comparisons, where it is less steady."""
+    rng = random.Random(10)
+    steady = [engines(1.0, 3, 200 * n, rng, sd=0.002, number=n) for n in range(4)]
+    wild = engines(1.0, 3, 1000, rng, sd=0.2, number=9)
+    study = Background(steady)
+    [among], [own] = (compare(steady[0], one, None, study) for one in (steady[1], wild))
+
+    assert study.spread(ENERGY, wild).freedom == 8
+    assert among.ratio.half_width < 0.01
+    assert own.ratio.half_width > 0.05
+    [alone] = compare(*steady[:2], None, Background())
+    assert alone.between == "measured"
+
+
+def test_trials_in_a_process_that_the_other_never_had_are_not_of_common_processes():
+    """One trial of A in the process of B, four in its own: the process does not cancel."""
+    a = side([1.0] * 5, (*runs([0, 20, 40, 60], 0, 7), *runs([120], 1, 8)))
+    b = side([1.01] * 5, runs(range(140, 240, 20), 0, 8))
+    c = attrs.evolve(a, runs=(*runs([0, 20], 0, 7), *runs([100, 110, 120], 1, 8)))
+
+    assert (compare(a, b)[0].method, compare(a, b)[0].between) == ("processes", "measured")
+    [one] = compare(c, b)
+    assert (one.method, one.between, one.ratio.n) == ("trials", "shared", 3)
+
+
 # boards, scopes, work
 
 

@@ -113,6 +113,9 @@ class Results(Mapping[str, Result]):
         `llem.analysis.compare.compare`).
         """
         names = self._store.find(a), self._store.find(b)
+        if names[0] == names[1]:
+            what = f"A and B are the same experiment, {names[0]}"
+            raise StoreError(what, "`llem show` lists all", "nothing_to_compare")
         sides = self._sides(metrics)
         return compare(sides(names[0]), sides(names[1]), metrics, self._background(sides, names))
 
@@ -126,10 +129,11 @@ class Results(Mapping[str, Result]):
         return side
 
     def _background(self, sides: Callable[[str], Side], names: Sequence[str] = ()) -> Background:
-        """What the valid experiments say together; `names` are read in any case."""
+        """What the valid experiments say together; of `names`, those that are valid are read in any case."""
         valid = [row.id for row in self.overviews(()) if row.valid and not is_fake(row.backend)]
         step = -(-len(valid) // MOST_READ) or 1
-        return Background(sides(name) for name in dict.fromkeys((*names, *valid[::step])))
+        asked = [name for name in names if name in valid]
+        return Background(sides(name) for name in dict.fromkeys((*asked, *valid[::step])))
 
     def best(self, metric: str) -> Result:
         """The valid result with the best value. `ties` says from which others it is not separated.
@@ -166,7 +170,8 @@ class Results(Mapping[str, Result]):
         Args:
             metrics: None takes energy per output token and output tokens per second.
 
-        Raises StoreError: no such axis, no point with that reference value, or a score that no result has.
+        Raises StoreError: no such axis or metric, no point with that reference value, a metric of which neither less
+        nor more is better, or a score that no result has.
         """
         study = self._store.study()
         path = find_axis(_axes(study), axis)
@@ -174,6 +179,7 @@ class Results(Mapping[str, Result]):
         names = default if metrics is None else list(metrics)
         rows = list(self.overviews({*default, *names}))
         for name in names:
+            lower_is_better(name)
             if name.startswith("quality.") and not any(name in row.metrics for row in rows):
                 raise self._no_score(name)
         workers = functools.partial(workers_of, self._store)

@@ -31,7 +31,8 @@ class Background:
     """What the other experiments of a study say of a comparison: how processes vary, and how large differences are.
 
     Args:
-        sides: of valid experiments, those that are compared among them.
+        sides: of valid experiments, those of them that are compared among them. One that is compared and is not among
+            them says nothing of the others, and brings its own variance where it varies more, or nothing else is known.
     """
 
     def __init__(self, sides: Iterable[Side] = ()) -> None:
@@ -48,9 +49,12 @@ class Background:
 
     def difference(self, a: Side, b: Side, metric: str) -> Difference:
         """As `llem.analysis.difference.difference`. Of two backends, the one whose processes vary more counts."""
-        found = [self.spread(metric, side) for side in (a, b)]
+        found = [
+            self.spread(metric, side) or spread((a, b), metric, side.backend, _basis(side, metric)) for side in (a, b)
+        ]
         both = [one for one in found if one is not None]
-        return difference(a, b, metric, max(both, key=lambda one: one.variance) if len(both) == len(found) else None)
+        pooled = max(both, key=lambda one: one.variance) if len(both) == len(found) else None
+        return difference(a, b, metric, pooled, [any(one is side for one in self._sides) for side in (a, b)])
 
     def probability_below(self, a: Side, b: Side, metric: str, found: Difference) -> tuple[float, Prior]:
         """P(b < a) with the study's prior, which is of experiments whose energies cover the same; and that prior.

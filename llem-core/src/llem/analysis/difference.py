@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 from typing import Literal
 
 import attrs
@@ -52,17 +52,21 @@ class Difference:
     assumed: tuple[str, ...] = ()
 
 
-def difference(a: Side, b: Side, metric: str, pooled: Spread | None) -> Difference:
+def difference(
+    a: Side, b: Side, metric: str, pooled: Spread | None, inside: Sequence[bool] = (True, True)
+) -> Difference:
     """B over A on the log scale.
 
     Args:
         pooled: how much process means vary over the study's experiments of this backend; None where none has two
             processes.
+        inside: whether each side is one of these experiments.
     """
     pairs = turns(a, b)
     if pairs:
         return _paired(a, b, metric, pairs)
-    found = _in_common_processes(a, b, metric) if a.workers & b.workers else _of_processes(a, b, metric, pooled)
+    common = _in_common(a, b)
+    found = _in_common_processes(*common, metric) if common else _of_processes(a, b, metric, pooled, inside)
     if not other_places(a, b):
         return found
     parts = [(found.estimate.error**2, found.estimate.freedom), (2 * BOARD_SD**2, ASSUMED_FREEDOM)]
@@ -137,6 +141,18 @@ def _covers(processes: int) -> str:
     return OVER_PROCESSES if processes > 1 else WITHIN_PROCESS
 
 
+def _in_common(a: Side, b: Side) -> tuple[Side, Side] | None:
+    """Both with their trials in the engine processes that they share; None where one has fewer than two there."""
+    kept = [_within(one, a.workers & b.workers) for one in (a, b)]
+    return (kept[0], kept[1]) if min(len(one.runs) for one in kept) > 1 else None
+
+
+def _within(side: Side, workers: Set[int]) -> Side:
+    numbers = [number for number, run in enumerate(side.runs) if run.worker in workers]
+    values = {name: [trials[number] for number in numbers] for name, trials in side.values.items()}
+    return attrs.evolve(side, runs=tuple(side.runs[number] for number in numbers), values=values)
+
+
 def _in_common_processes(a: Side, b: Side, metric: str) -> Difference:
     """Trials of the same engine processes that did not take turns: the process cancels, and drift does not."""
     value = mean(b.logs(metric)) - mean(a.logs(metric))
@@ -160,7 +176,7 @@ def _fewer(a: Side, b: Side) -> int:
 # different engine processes
 
 
-def _of_processes(a: Side, b: Side, metric: str, pooled: Spread | None) -> Difference:
+def _of_processes(a: Side, b: Side, metric: str, pooled: Spread | None, inside: Sequence[bool]) -> Difference:
     """Means of processes, with the variance between these as it is measured, or assumed."""
     means = [side.process_means(metric) for side in (a, b)]
     value = mean([one.mean for one in means[1]]) - mean([one.mean for one in means[0]])
@@ -171,7 +187,7 @@ def _of_processes(a: Side, b: Side, metric: str, pooled: Spread | None) -> Diffe
         parts += [_drift(a, b)] if drift else []
         covers = f"{OVER_PROCESSES}, by assumption"
         return Difference(combined(value, parts), _fewer(a, b), "trials", "assumed", covers, ("processes", *drift))
-    (variance, freedom), own = _variance(means, pooled)
+    (variance, freedom), own = _variance(means, pooled, inside)
     if not own and _spanned(a, b, pooled):
         drift = ()
     parts = [(each * variance, freedom), *([_drift(a, b)] if drift else [])]
@@ -202,7 +218,9 @@ def _spanned(a: Side, b: Side, pooled: Spread) -> bool:
     return pooled.span is not None and pooled.span[0] <= min(middles) <= max(middles) <= pooled.span[1]
 
 
-def _variance(means: Sequence[Sequence[ProcessMean]], pooled: Spread) -> tuple[tuple[float, float], bool]:
+def _variance(
+    means: Sequence[Sequence[ProcessMean]], pooled: Spread, inside: Sequence[bool]
+) -> tuple[tuple[float, float], bool]:
     """Variance of one process mean with its degrees of freedom, and whether it is of these two sides alone.
 
     The pooled one, without block effects where both sides have the same blocks; unless the two sides alone scatter more
@@ -210,14 +228,13 @@ def _variance(means: Sequence[Sequence[ProcessMean]], pooled: Spread) -> tuple[t
     """
     from scipy.special import fdtrc
 
-    squares = freedom = 0.0
-    for side in means:
-        centre = mean([one.mean for one in side])
-        squares += math.fsum((one.mean - centre) ** 2 for one in side)
-        freedom += len(side) - 1
-    if freedom and freedom < pooled.freedom and squares:
-        own, rest = squares / freedom, pooled.freedom - freedom
-        others = max(pooled.variance * pooled.freedom - squares, 0.0) / rest
+    sums = [math.fsum((one.mean - mean([o.mean for o in side])) ** 2 for one in side) for side in means]
+    squares, freedom = math.fsum(sums), sum(len(side) - 1.0 for side in means)
+    rest = pooled.freedom - sum(len(side) - 1.0 for side, among in zip(means, inside, strict=True) if among)
+    if freedom and rest > 0 and squares:
+        own = squares / freedom
+        others = pooled.variance * pooled.freedom - sum(s for s, among in zip(sums, inside, strict=True) if among)
+        others = max(others, 0.0) / rest
         if others == 0 or fdtrc(freedom, rest, own / others) < LEAST_CHANCE:
             return (own, freedom), True
     blocks = [[one.process for one in side] for side in means]
