@@ -40,7 +40,7 @@ def test_a_known_factor_is_found_whatever_the_other_axes_do():
 
     assert (effect.reference, effect.value) == ("a", "b")
     assert effect.ratio == pytest.approx(0.8)
-    assert effect.low == pytest.approx(0.8)
+    assert effect.low == pytest.approx(0.8, rel=1e-5)
     assert len(effect.pairs) == 3
     assert effect.averaged == ()
 

@@ -136,7 +136,7 @@ def pooled(cells: Sequence[Cell], *, sequential: bool = False) -> tuple[Estimate
         parts.append((max(deviations - math.fsum(variance for variance, _ in parts), 0.0), count - 1.0))
     elif not known:
         return Estimate(value, math.inf, 1.0), ()
-    return combined(value, parts), tuple(assumed)
+    return combined(value, parts).floored, tuple(assumed)
 
 
 def _clusters(cells: Sequence[Cell]) -> list[_Cluster]:

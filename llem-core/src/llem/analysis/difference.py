@@ -64,11 +64,12 @@ def difference(
     """
     pairs = turns(a, b)
     if pairs:
-        return _paired(a, b, metric, pairs)
+        found = _paired(a, b, metric, pairs)
+        return attrs.evolve(found, estimate=found.estimate.floored)
     common = _in_common(a, b)
     found = _in_common_processes(*common, metric) if common else _of_processes(a, b, metric, pooled, inside)
     if not other_places(a, b):
-        return found
+        return attrs.evolve(found, estimate=found.estimate.floored)
     parts = [(found.estimate.error**2, found.estimate.freedom), (2 * BOARD_SD**2, ASSUMED_FREEDOM)]
     return attrs.evolve(found, estimate=combined(found.estimate.value, parts), assumed=(*found.assumed, "boards"))
 

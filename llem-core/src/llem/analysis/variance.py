@@ -19,6 +19,7 @@ from llem.metrics.statistics import mean, t_quantile, two_sided
 __all__ = [
     "ASSUMED_FREEDOM",
     "ASSUMED_SD",
+    "LEAST_ERROR",
     "Estimate",
     "Spread",
     "chance_below_zero",
@@ -31,6 +32,9 @@ __all__ = [
 ASSUMED_SD = 0.01
 #: Degrees of freedom of what is assumed: few, so that the tails are heavy.
 ASSUMED_FREEDOM = 4.0
+#: The standard error of a difference is this at least, on the log scale: with clocks, counters and rounding, nothing that
+#: llem measures is known to better than a part in a million, however well a few values agree.
+LEAST_ERROR = 1e-6
 #: From so many degrees of freedom on, block effects are removed: before, they cost more than they give.
 LEAST_BLOCKED = 4
 
@@ -42,6 +46,11 @@ class Estimate:
     value: float
     error: float
     freedom: float
+
+    @property
+    def floored(self) -> Estimate:
+        """The same with `LEAST_ERROR` at least, so that no scatter at all is no certainty."""
+        return attrs.evolve(self, error=max(self.error, LEAST_ERROR))
 
     @property
     def half_width(self) -> float:
