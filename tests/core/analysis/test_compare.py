@@ -8,9 +8,10 @@ import random
 import attrs
 import pytest
 
-from llem.analysis.compare import Background, compare, verdict_of
+from llem.analysis.background import Background
+from llem.analysis.compare import compare, verdict_of
 from llem.analysis.difference import turns
-from llem.analysis.sides import Run, Side, side_of
+from llem.analysis.sides import NOT_ABOVE_ZERO, Run, Side, side_of
 from llem.analysis.variance import ASSUMED_FREEDOM, ASSUMED_SD, combined, spread, t_quantile, two_sided
 from llem.errors import StoreError
 from llem.metrics.metric import Basis, Measured
@@ -346,6 +347,35 @@ def test_a_fake_gets_neither_a_verdict_nor_a_probability():
 
     assert (one.verdict, one.probability_better, one.probability_flat) == ("", None, None)
     assert "echo is a fake" in one.warnings[0]
+
+
+def test_a_metric_that_is_0_has_no_ratio_and_is_named():
+    """Both have it, so that "no metric in common" would be false; among others it is left out with a warning."""
+    made = alternating(0, 3)
+    a, b = (
+        attrs.evolve(side([1.0, 1.1, 1.2], one), lacking=why)
+        for one, why in zip(made, ({}, {SPEED: NOT_ABOVE_ZERO, "power_w": "not every trial has it"}), strict=True)
+    )
+    a = attrs.evolve(a, values={**a.values, SPEED: [1.0, 1.0, 1.0], "power_w": [1.0, 1.0, 1.0]})
+
+    why = f"{SPEED} has no ratio: a ratio needs values above 0 in every trial"
+    with pytest.raises(StoreError, match=why):
+        compare(a, b, [SPEED])
+    with pytest.raises(StoreError, match="power_w is left out: of B not every trial has it"):
+        compare(a, b, ["power_w"])
+    for asked in (None, [ENERGY, SPEED]):
+        [one] = compare(a, b, asked)
+        assert (one.metric, len(one.warnings)) == (ENERGY, 1)
+        assert one.warnings[0].startswith(why)
+
+
+def test_a_side_says_why_it_lacks_a_metric(make):
+    """Tokens of no trial are a speed of 0; energy without a meter was not measured."""
+    none = [attrs.evolve(t, output_tokens=0, energies=()) for t in trials(make, 400.0)]
+    one = side_of(Measured(setup_of({"config": {}}, []), none))
+
+    assert one.lacking[SPEED] == NOT_ABOVE_ZERO
+    assert one.lacking[ENERGY] == "not every trial has it"
 
 
 # verdicts

@@ -6,8 +6,9 @@ import functools
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any
 
+from llem.analysis.background import Background
 from llem.analysis.cells import sample_of
-from llem.analysis.compare import Background, Comparison, compare
+from llem.analysis.compare import Comparison, compare
 from llem.analysis.effects import Effect, adjusted, axis_effects, find_axis
 from llem.analysis.frame import columns, pandas_frame, polars_frame
 from llem.analysis.overview import Overview, basis_of, overview_of, overviews

@@ -3,94 +3,30 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
 import attrs
 
-from llem.analysis.difference import BOARD_BOUND, PAIRED, Between, Difference, difference, other_places
-from llem.analysis.shrinkage import Prior, fit, moderated
-from llem.analysis.sides import Side
-from llem.analysis.variance import ASSUMED_SD, Estimate, Spread, chance_below_zero, spread
+from llem.analysis.background import Background
+from llem.analysis.difference import BOARD_BOUND, Between, Difference, other_places
+from llem.analysis.shrinkage import Prior
+from llem.analysis.sides import NOT_ABOVE_ZERO, Side
+from llem.analysis.variance import ASSUMED_SD, chance_below_zero
 from llem.errors import StoreError
 from llem.metrics.catalogue import lower_is_better, metric_of
 from llem.metrics.metric import Basis
 from llem.metrics.statistics import Interval, holm, mean
 
-__all__ = ["HEADLINES", "LEVEL", "Background", "Comparison", "compare", "verdict_of"]
+__all__ = ["HEADLINES", "LEVEL", "Comparison", "compare", "verdict_of"]
 
 #: The metric that is tested is the first of these that both experiments have.
 HEADLINES = ("energy_per_output_token_j", "output_tokens_per_s")
 #: A verdict needs an adjusted p-value of at most this.
 LEVEL = 0.05
-#: Pairs of experiments that a prior is estimated from at most.
-MOST_PAIRS = 2000
 
 
-class Background:
-    """What the other experiments of a study say of a comparison: how processes vary, and how large differences are.
-
-    Args:
-        sides: of valid experiments, those of them that are compared among them. One that is compared and is not among
-            them says nothing of the others, and brings its own variance where it varies more, or nothing else is known.
-    """
-
-    def __init__(self, sides: Iterable[Side] = ()) -> None:
-        self._sides = [side for side in sides if not side.fake]
-        self._spreads: dict[Any, Spread | None] = {}
-        self._priors: dict[Any, tuple[Prior, Callable[[Estimate], Estimate]]] = {}
-
-    def spread(self, metric: str, side: Side) -> Spread | None:
-        """How process means of this side's backend vary; see `llem.analysis.variance.spread`."""
-        key = metric, side.backend, _basis(side, metric)
-        if key not in self._spreads:
-            self._spreads[key] = spread(self._sides, *key)
-        return self._spreads[key]
-
-    def difference(self, a: Side, b: Side, metric: str) -> Difference:
-        """As `llem.analysis.difference.difference`. Of two backends, the one whose processes vary more counts."""
-        found = [
-            self.spread(metric, side) or spread((a, b), metric, side.backend, _basis(side, metric)) for side in (a, b)
-        ]
-        both = [one for one in found if one is not None]
-        pooled = max(both, key=lambda one: one.variance) if len(both) == len(found) else None
-        return difference(a, b, metric, pooled, [any(one is side for one in self._sides) for side in (a, b)])
-
-    def probability_below(self, a: Side, b: Side, metric: str, found: Difference) -> tuple[float, Prior]:
-        """P(b < a) with the study's prior, which is of experiments whose energies cover the same; and that prior.
-
-        The variance of trials that took turns is moderated over all pairs of the study that did.
-        """
-        basis = _basis(a, metric)
-        if (metric, basis) not in self._priors:
-            self._priors[metric, basis] = self._learnt(metric, basis)
-        prior, draw = self._priors[metric, basis]
-        return prior.below_zero(draw(found.estimate) if found.method == PAIRED else found.estimate), prior
-
-    def _learnt(self, metric: str, basis: Basis | None) -> tuple[Prior, Callable[[Estimate], Estimate]]:
-        having = [one for one in self._sides if metric in one.values and _basis(one, metric) == basis]
-        pairs = [(i, j) for i, j in _pairs(len(having)) if len(having[i].runs) > 1 < len(having[j].runs)]
-        found = [self.difference(having[i], having[j], metric) for i, j in pairs]
-        turns = [one.estimate for one in found if one.method == PAIRED]
-        taking = {number for pair, one in zip(pairs, found, strict=True) if one.method == PAIRED for number in pair}
-        each = min((one.freedom for one in turns), default=0.0)
-        draw = moderated(turns, (len(taking) - 1) * each)
-        drawn = [draw(one.estimate) if one.method == PAIRED else one.estimate for one in found]
-        return fit(drawn, len(having)), draw
-
-
-def _basis(side: Side, metric: str) -> Basis | None:
-    return side.basis if metric_of(metric).scoped else None
-
-
-def _pairs(count: int) -> list[tuple[int, int]]:
-    """All pairs of so many; of very many experiments, those with the least distances."""
-    found: list[tuple[int, int]] = []
-    for distance in range(1, count):
-        found += [(i, i + distance) for i in range(count - distance)]
-        if len(found) >= MOST_PAIRS:
-            break
-    return found
+#: Why a side lacks a metric, where it does not say.
+NOT_MEASURED = "not every trial has it"
 
 
 @attrs.frozen
@@ -152,16 +88,36 @@ def compare(
             "measure with `preset: standard`, or set `trials`",
             "too_few_trials",
         )
-    common = [name for name in (a.values if metrics is None else metrics) if name in a.values and name in b.values]
+    asked = dict.fromkeys((*a.values, *a.lacking) if metrics is None else metrics)
+    common = [name for name in asked if name in a.values and name in b.values]
+    lacking = list(_lacking(a, b, [name for name in asked if name not in common], every=metrics is not None))
     if not common:
-        raise StoreError("the two experiments have no metric in common", "see `llem show`", "nothing_to_compare")
+        why = f": {'; '.join(lacking)}" if lacking else ""
+        raise StoreError(f"the two experiments have no metric to compare{why}", "see `llem show`", "nothing_to_compare")
     left = _of_one_basis(a, b, common, asked=metrics is not None)
     study = Background((a, b)) if background is None else background
     found = {name: study.difference(a, b, name) for name in left}
     adjusted = _adjusted(a, b, {name: one.estimate.p_value for name, one in found.items()})
-    warnings = (*_warnings(a, b), *([] if len(left) == len(common) else [_energies_differ(a, b, "they are left out")]))
+    warnings = [*_warnings(a, b), *lacking]
+    warnings += [] if len(left) == len(common) else [_energies_differ(a, b, "they are left out")]
     below = {name: study.probability_below(a, b, name, found[name]) for name in left}
-    return [_comparison(name, a, b, found[name], adjusted[name], below[name], warnings) for name in left]
+    return [_comparison(name, a, b, found[name], adjusted[name], below[name], tuple(warnings)) for name in left]
+
+
+def _lacking(a: Side, b: Side, names: Iterable[str], *, every: bool) -> Iterator[str]:
+    """Which metrics are left out, and why.
+
+    Args:
+        every: also those that a side did not measure; else only those that both measured, and that have no ratio.
+    """
+    for name in names:
+        why = {letter: side.lacking.get(name, NOT_MEASURED) for letter, side in (("A", a), ("B", b))
+               if name not in side.values}  # fmt: skip
+        verb = "does not have" if len(why) == 1 else "do not have"
+        if set(why.values()) == {NOT_ABOVE_ZERO}:
+            yield f"{name} has no ratio: a ratio needs values above 0 in every trial, which {' and '.join(why)} {verb}"
+        elif every:
+            yield f"{name} is left out: " + ", ".join(f"of {letter} {one}" for letter, one in why.items())
 
 
 def _of_one_basis(a: Side, b: Side, names: Sequence[str], *, asked: bool) -> list[str]:

@@ -7,7 +7,8 @@ from typing import Any
 
 import attrs
 
-from llem.analysis.compare import Background, Comparison, compare, verdict_of
+from llem.analysis.background import Background
+from llem.analysis.compare import Comparison, compare, verdict_of
 from llem.analysis.effects import Effect
 from llem.analysis.sides import Side
 from llem.metrics.catalogue import metric_of

@@ -19,7 +19,7 @@ from llem.metrics.statistics import mean
 from llem.store.models import Trial
 from llem.store.store import Store
 
-__all__ = ["ProcessMean", "Run", "Side", "is_fake", "read_side", "side_of", "trial_values"]
+__all__ = ["NOT_ABOVE_ZERO", "ProcessMean", "Run", "Side", "is_fake", "read_side", "side_of", "trial_values"]
 
 
 def is_fake(backend: str | None) -> bool:
@@ -69,6 +69,7 @@ class Side:
 
     Attributes:
         values: of each metric that it has, one per trial, above 0.
+        lacking: metrics that were asked for and are not among these, with why.
         basis: what its energies cover; None without a meter.
         places: where its engine processes ran.
         work: the workload of its configuration, without the seed.
@@ -80,6 +81,7 @@ class Side:
     places: frozenset[Place] = frozenset()
     backend: str | None = None
     work: Mapping[str, Any] = attrs.field(factory=dict)
+    lacking: Mapping[str, str] = attrs.field(factory=dict)
 
     @functools.cached_property
     def span(self) -> tuple[float, float]:
@@ -120,6 +122,15 @@ def trial_values(measured: Measured, metric: str) -> list[float] | None:
     return values if values and min(values) > 0 else None
 
 
+#: Why a metric that all trials have has no ratio.
+NOT_ABOVE_ZERO = "it is not above 0 in every trial"
+
+
+def _why(measured: Measured, metric: str) -> str:
+    """Why `trial_values` has none."""
+    return NOT_ABOVE_ZERO if metric_of(metric).per_trial(measured) else "not every trial has it"
+
+
 def side_of(
     measured: Measured, metrics: Sequence[str] | None = None, engines: Sequence[Mapping[str, Any]] = ()
 ) -> Side:
@@ -132,6 +143,7 @@ def side_of(
     """
     names = [metric.name for metric in shown("compare")] if metrics is None else metrics
     found = {name: trial_values(measured, name) for name in names}
+    lacking = {name: _why(measured, name) for name, one in found.items() if one is None}
     workers = {engine["process"]: engine.get("worker") for engine in engines}
     measuring = {trial.process for trial in measured.trials}
     config = measured.setup.config
@@ -143,6 +155,7 @@ def side_of(
         places=frozenset(place_of(engine) for engine in engines if engine["process"] in measuring),
         backend=config.get("backend"),
         work={name: value for name, value in config.get("workload", {}).items() if name != "seed"},
+        lacking=lacking,
     )
 
 

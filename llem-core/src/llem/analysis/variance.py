@@ -32,8 +32,8 @@ __all__ = [
 ASSUMED_SD = 0.01
 #: Degrees of freedom of what is assumed: few, so that the tails are heavy.
 ASSUMED_FREEDOM = 4.0
-#: The standard error of a difference is this at least, on the log scale: with clocks, counters and rounding, nothing that
-#: llem measures is known to better than a part in a million, however well a few values agree.
+#: The standard error of a difference is this at least, on the log scale. Nothing that llem measures, with clocks and
+#: counters that round, is known to better than a part in a million, however well a few values agree.
 LEAST_ERROR = 1e-6
 #: From so many degrees of freedom on, block effects are removed: before, they cost more than they give.
 LEAST_BLOCKED = 4
