@@ -10,14 +10,15 @@ import pytest
 
 from llem.analysis.background import Background
 from llem.analysis.compare import compare, verdict_of
-from llem.analysis.difference import turns
-from llem.analysis.sides import NOT_ABOVE_ZERO, Run, Side, side_of
+from llem.analysis.difference import other_places, turns
+from llem.analysis.sides import NOT_ABOVE_ZERO, Run, Side, read_side, side_of
 from llem.analysis.variance import ASSUMED_FREEDOM, ASSUMED_SD, combined, spread, t_quantile, two_sided
 from llem.errors import StoreError
 from llem.metrics.metric import Basis, Measured
 from llem.metrics.result import Place
 from llem.metrics.setup import setup_of
 from llem.metrics.statistics import holm
+from llem.store.store import Store
 
 ENERGY, SPEED = "energy_per_output_token_j", "output_tokens_per_s"
 S = 1_000_000_000
@@ -295,7 +296,7 @@ GPU, CPU = Basis("gpu", "measured"), Basis("cpu+dram", "modelled")
 def test_another_board_is_warned_of_and_widens_the_interval():
     """A board that reads 3 % high is no verdict: 5 % for the calibration of each is in the interval and in P."""
     rng, made = random.Random(8), alternating(0)
-    a, b = (side(noisy(rng, 5, 0.001, level), one) for level, one in zip((1.0, 1.03), made, strict=True))
+    a, b = (side(noisy(rng, 5, 0.001, level), one, basis=GPU) for level, one in zip((1.0, 1.03), made, strict=True))
     [same] = compare(a, b)
     b = attrs.evolve(b, runs=runs(range(20, 220, 40), 0, 99))
     [other] = compare(attrs.evolve(a, places=BOARD["a"]), attrs.evolve(b, places=BOARD["b"]))
@@ -305,7 +306,48 @@ def test_another_board_is_warned_of_and_widens_the_interval():
     assert other.ratio.low < 1 < other.ratio.high
     assert 0.05 < other.probability_better < 0.5
     assert "boards" in other.assumed
+    assert "± 5% is assumed for the calibration of each board" in other.notes
     assert "A and B ran in different places (A: GPU-a (NVIDIA H200), B: GPU-b (NVIDIA H200))" in other.warnings[0]
+
+
+def test_speeds_of_other_boards_and_energies_of_other_machines_have_no_calibration():
+    """The component stays, and the note says that it is for what differs between boards, or between machines."""
+    made = [runs(range(at, at + 200, 40), 0, at) for at in (7, 27)]
+    machines = [frozenset({Place((), (), name)}) for name in ("a", "b")]
+    for places, metric, basis, what in (
+        ([BOARD["a"], BOARD["b"]], SPEED, None, "boards"),
+        (machines, ENERGY, CPU, "machines"),
+    ):
+        [one] = compare(*(
+            Side(runs, {metric: [1.0, 1.1, 0.9, 1.0, 1.0]}, basis, place)
+            for runs, place in zip(made, places, strict=True)
+        ))  # fmt: skip
+        assert what in one.assumed
+        assert one.notes[-1].startswith(f"± 5% is assumed for each, by which {what} of one kind differ")
+        assert "different places" in one.warnings[0]
+
+
+def test_two_backends_on_one_machine_ran_in_one_place(tmp_path, make):
+    """Their environments differ in what the plugins say; another processor is another place."""
+    store = Store.create(tmp_path / "study", {"experiments": []})
+    host = {"cpu": "EPYC", "threads": 2, "memory_bytes": 8 * 2**30, "system": "Debian 12"}
+    facts = [
+        {"host": host, "torch_cuda": None},
+        {"host": {**host, "memory_bytes": 8 * 2**30 - 1}},
+        {"host": {**host, "cpu": "Xeon"}},
+    ]
+    made = []
+    for name, one in zip(("one", "two", "three"), facts, strict=True):
+        document = make.engine_document(cuda=False, environment=store.write_environment(one))
+        store.write_experiment(name, make.experiment_document(name))
+        store.write_engine(name, document)
+        for trial in trials(make, 400.0):
+            store.write_trial(attrs.evolve(trial, experiment_id=name), (), ())
+        made.append(read_side(store, name))
+
+    assert made[0].places == made[1].places
+    assert [str(place) for place in made[2].places] == ["Xeon, 2 threads, 8 GiB, Debian 12"]
+    assert (other_places(*made[:2]), other_places(*made[1:])) == (False, True)
 
 
 def test_energies_of_different_things_are_refused_and_speeds_are_compared_when_asked_for():

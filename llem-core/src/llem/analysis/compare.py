@@ -199,7 +199,7 @@ def _comparison(
         prior=str(below[1]),
         lower_is_better=lower,
         basis=a.basis if metric.scoped else None,
-        notes=tuple(_assumptions(found)),
+        notes=tuple(_assumptions(found, a.basis if metric.scoped else None)),
         warnings=warnings,
     )
 
@@ -211,8 +211,8 @@ def verdict_of(metric: str, ratio: float, p_adjusted: float) -> str:
     return "better" if (ratio < 1) == lower_is_better(metric) else "worse"
 
 
-def _assumptions(found: Difference) -> Iterator[str]:
-    """What is in the interval by assumption alone."""
+def _assumptions(found: Difference, basis: Basis | None) -> Iterator[str]:
+    """What is in the interval by assumption alone. `basis`: of an energy."""
     if "processes" in found.assumed:
         yield (
             f"what differs between engine processes is not measured: a standard deviation of {ASSUMED_SD:.0%} between "
@@ -224,8 +224,11 @@ def _assumptions(found: Difference) -> Iterator[str]:
             f"{ASSUMED_SD:.0%} is assumed between neighbours in time, and more over a longer distance; the order "
             "`blocks` and `processes: 2` or more, or a `reference`, separate it"
         )
-    if "boards" in found.assumed:
+    if "boards" in found.assumed and basis is not None and basis.kind == "measured":
         yield f"± {BOARD_BOUND:.0%} is assumed for the calibration of each board"
+    elif "boards" in found.assumed or "machines" in found.assumed:
+        what = "boards of one kind differ" if "boards" in found.assumed else "machines of one kind differ"
+        yield f"± {BOARD_BOUND:.0%} is assumed for each, by which {what}; of different kinds nothing is known"
 
 
 def _warnings(a: Side, b: Side) -> Iterator[str]:

@@ -18,7 +18,8 @@ from llem.metrics.statistics import mean
 __all__ = ["BOARD_BOUND", "BOARD_SD", "PAIRED", "Between", "Difference", "difference", "other_places", "turns"]
 
 #: By how much a board's calibration may be off: documented boards read up to 5 % wrong (Yang, Adámek and Armour,
-#: SC'24), taken for the 95 % bound of each. Then its standard deviation on the log scale.
+#: SC'24), taken for the 95 % bound of each. Then its standard deviation on the log scale. For speeds, and for energies of
+#: machines without GPUs, nothing is documented; the same is taken.
 BOARD_BOUND = 0.05
 BOARD_SD = BOARD_BOUND / 1.96
 #: Own variance of two experiments that is greater than the pooled one with less chance than this is taken instead.
@@ -41,7 +42,8 @@ class Difference:
         method: "paired_by_block" (pairs of trials that took turns in one engine process), "processes" (means of
             processes), or "trials" (means of trials, where processes are not measured).
         covers: what the interval covers.
-        assumed: what is in the interval by assumption alone: "processes", "drift", "boards".
+        assumed: what is in the interval by assumption alone: "processes", "drift"; "boards" of different GPUs or
+            "machines" of different ones without GPUs.
     """
 
     estimate: Estimate
@@ -71,11 +73,12 @@ def difference(
     if not other_places(a, b):
         return attrs.evolve(found, estimate=found.estimate.floored)
     parts = [(found.estimate.error**2, found.estimate.freedom), (2 * BOARD_SD**2, ASSUMED_FREEDOM)]
-    return attrs.evolve(found, estimate=combined(found.estimate.value, parts), assumed=(*found.assumed, "boards"))
+    what = "boards" if any(place.gpus for place in (*a.places, *b.places)) else "machines"
+    return attrs.evolve(found, estimate=combined(found.estimate.value, parts), assumed=(*found.assumed, what))
 
 
 def other_places(a: Side, b: Side) -> bool:
-    """Whether they ran on different boards or, without GPUs, in different environments."""
+    """Whether they ran on different boards or, without GPUs, on different machines."""
     return bool(a.places and b.places) and a.places != b.places
 
 

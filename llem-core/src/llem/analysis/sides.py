@@ -19,7 +19,17 @@ from llem.metrics.statistics import mean
 from llem.store.models import Trial
 from llem.store.store import Store
 
-__all__ = ["NOT_ABOVE_ZERO", "ProcessMean", "Run", "Side", "is_fake", "read_side", "side_of", "trial_values"]
+__all__ = [
+    "NOT_ABOVE_ZERO",
+    "ProcessMean",
+    "Run",
+    "Side",
+    "is_fake",
+    "machine_of",
+    "read_side",
+    "side_of",
+    "trial_values",
+]
 
 
 def is_fake(backend: str | None) -> bool:
@@ -71,7 +81,7 @@ class Side:
         values: of each metric that it has, one per trial, above 0.
         lacking: metrics that were asked for and are not among these, with why.
         basis: what its energies cover; None without a meter.
-        places: where its engine processes ran.
+        places: where its engine processes ran: on which GPUs, or without any on which machine.
         work: the workload of its configuration, without the seed.
     """
 
@@ -132,7 +142,10 @@ def _why(measured: Measured, metric: str) -> str:
 
 
 def side_of(
-    measured: Measured, metrics: Sequence[str] | None = None, engines: Sequence[Mapping[str, Any]] = ()
+    measured: Measured,
+    metrics: Sequence[str] | None = None,
+    engines: Sequence[Mapping[str, Any]] = (),
+    machines: Mapping[str, str] | None = None,
 ) -> Side:
     """One side of a comparison.
 
@@ -140,6 +153,8 @@ def side_of(
         metrics: None takes the metrics that are compared by default.
         engines: engine-<process>.json of every engine process. Without one, a process shares its engine with no other
             experiment.
+        machines: by the hash of a stored environment, its machine in words (see `machine_of`). A hash that is not there
+            stands for itself.
     """
     names = [metric.name for metric in shown("compare")] if metrics is None else metrics
     found = {name: trial_values(measured, name) for name in names}
@@ -152,7 +167,7 @@ def side_of(
         runs=tuple(_run(trial, workers.get(trial.process), processes) for trial in measured.trials),
         values={name: one for name, one in found.items() if one is not None},
         basis=measured.basis,
-        places=frozenset(place_of(engine) for engine in engines if engine["process"] in measuring),
+        places=frozenset(_place(engine, machines or {}) for engine in engines if engine["process"] in measuring),
         backend=config.get("backend"),
         work={name: value for name, value in config.get("workload", {}).items() if name != "seed"},
         lacking=lacking,
@@ -165,6 +180,32 @@ def _run(trial: Trial, worker: int | None, processes: int | None) -> Run:
     return Run(trial.process, worker, trial.started_at, trial.t0_ns, trial.t1_ns, block)
 
 
+def _place(engine: Mapping[str, Any], machines: Mapping[str, str]) -> Place:
+    """Without GPUs it is the machine, whatever software ran there: another backend has another environment."""
+    place = place_of(engine)
+    return attrs.evolve(place, environment=machines.get(place.environment, place.environment))
+
+
+def machine_of(environment: Mapping[str, Any]) -> str:
+    """The machine of environments/<hash>.json: processor, threads, memory and system, and its name where it is stored.
+
+    Memory is to the GiB, because a kernel keeps more or less of it.
+    """
+    host = environment["host"]
+    gib = float(host["memory_bytes"]) / 2**30
+    cpu = host.get("cpu") or "an unknown processor"
+    parts = (cpu, f"{host.get('threads')} threads", f"{gib:.0f} GiB", host.get("system"), host.get("hostname"))
+    return ", ".join(str(part) for part in parts if part)
+
+
 def read_side(store: Store, experiment_id: str, metrics: Sequence[str] | None = None) -> Side:
     """The side of a stored experiment."""
-    return side_of(Measured.read(store, experiment_id), metrics, store.engines(experiment_id))
+    engines = store.engines(experiment_id)
+    return side_of(Measured.read(store, experiment_id), metrics, engines, _machines(store, engines))
+
+
+def _machines(store: Store, engines: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """The machines of those that have no GPU, by environment; of damaged or missing documents nothing is known."""
+    names = {place.environment for place in map(place_of, engines) if not place.gpus and place.environment}
+    there = [name for name in names if (store.path / "environments" / f"{name}.json").exists()]
+    return {name: machine_of(store.read_environment(name)) for name in there}
