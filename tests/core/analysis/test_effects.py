@@ -7,15 +7,16 @@ import math
 import random
 import time
 
+import attrs
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from llem.analysis.cells import Sample, sample_of
 from llem.analysis.collection import Results
-from llem.analysis.effects import adjusted, axis_effects, find_axis
+from llem.analysis.effects import adjusted, axis_effects, between, find_axis
 from llem.analysis.pareto import Candidate, non_dominated
-from llem.analysis.variance import ASSUMED_FREEDOM, ASSUMED_SD, t_quantile
+from llem.analysis.variance import ASSUMED_FREEDOM, ASSUMED_SD, combined, t_quantile
 from llem.errors import StoreError
 from llem.metrics.statistics import holm
 from llem.store.models import Quantity
@@ -120,12 +121,90 @@ def test_cells_of_the_same_two_engines_are_one():
     assert apart.low > 1
 
 
+def reference_and_others(error):
+    """Two values and two batch sizes, 3 % apart; the first point has three processes, the others one each."""
+    points = known({"d": ["a", "b"], "n": [1, 2]}, lambda p: 1.03 if p["d"] == "b" else 1.0)
+    points = [attrs.evolve(one, number=number) for number, one in enumerate(points)]
+    return [attrs.evolve(points[0], processes=3, error=(error, 2.0)), *points[1:]]
+
+
+def test_a_measured_variance_between_processes_is_taken_and_not_the_assumed_one():
+    """By hand: s^2 is 3 error^2; it counts 1/3 + 1 times in one cell, twice in the other, and a quarter of it all."""
+    error = 0.031 / math.sqrt(3)
+    [effect] = axis_effects(reference_and_others(error), "d", METRIC)
+    half = t_quantile(2) * 0.031 * math.sqrt((1 / 3 + 1 + 2) / 4)
+
+    assert (effect.between, effect.assumed) == ("measured", ())
+    assert math.log(effect.high / effect.ratio) == pytest.approx(half)
+    assert effect.p_value > 0.3
+    [assumed] = axis_effects(reference_and_others(error), "d", METRIC, measured={})
+    assert (assumed.between, assumed.assumed) == ("assumed", ("processes",))
+
+
+def test_what_one_backend_measured_says_nothing_of_another():
+    """A cell of two backends has a measured variance only where both have."""
+    points = reference_and_others(0.01)
+    points = [attrs.evolve(one, backend="x" if one.values["d"] == "a" else "y") for one in points]
+    both = [attrs.evolve(one, processes=2, error=(0.02, 1.0)) if one.id == "2" else one for one in points]
+
+    assert [axis_effects(one, "d", METRIC)[0].between for one in (points, both)] == ["assumed", "measured"]
+
+
+def test_cells_less_steady_than_the_others_keep_their_own_variance():
+    """Five processes each, one pair with ten times the scatter: the pooled variance would promise too much."""
+    points = known({"d": ["a", "b"], "n": list(range(9))}, lambda p: 1.0, 0.002)
+    points = [attrs.evolve(one, processes=5, error=(0.05 if one.values["n"] == 0 else 0.002, 4.0)) for one in points]
+    [effect] = axis_effects(points, "d", METRIC)
+
+    own, rest = 2 * 0.05**2, 8 * 2 * (16 * 0.002**2 + 2 * 0.05**2) / 18
+    by_hand = combined(0.0, [(own / 81, 8.0), (rest / 81, 72.0)])
+    assert math.log(effect.high) == pytest.approx(by_hand.half_width, rel=1e-6)
+
+
+def test_drift_that_is_assumed_grows_with_the_distance_unless_a_reference_has_it():
+    """Values whose points lie 2 and 9 apart in the file; a reference that was measured to the end has drift in it."""
+    near, far = (known({"d": ["a", "b"], "n": list(range(count))}, lambda p: 1.0, 1e-5) for count in (2, 9))
+    near, far = ([attrs.evolve(one, number=n) for n, one in enumerate(points)] for points in (near, far))
+    [two], [nine] = (axis_effects(points, "d", METRIC, sequential=True) for points in (near, far))
+    halves = [math.log(one.high) for one in (two, nine)]
+    variances = [2 * ASSUMED_SD**2 * (1 / count + count) for count in (2, 9)]
+    freedoms = [(1 / c + c) ** 2 * ASSUMED_FREEDOM / (1 / c**2 + c**2) for c in (2, 9)]
+
+    assert halves == pytest.approx(
+        [t_quantile(f) * math.sqrt(v) for v, f in zip(variances, freedoms, strict=True)], rel=1e-3
+    )
+    points = reference_and_others(0.01)
+    for spanning, assumed in ((frozenset({"0"}), ()), (frozenset(), ("drift",))):
+        [one] = axis_effects(points, "d", METRIC, sequential=True, measured=between(points, spanning))
+        assert (one.between, one.assumed) == ("measured", assumed)
+
+
+def test_the_pooled_view_and_a_comparison_know_the_same_variance(tmp_path, make):
+    """One of three experiments has two processes that differ: neither view assumes anything of the others."""
+    points = {"exp-one": "a", "exp-two": "b", "exp-thr": "c"}
+    document = {
+        "axes": ["d"],
+        "experiments": list(points),
+        "points": {name: {"number": n, "values": {"d": value}} for n, (name, value) in enumerate(points.items())},
+    }
+    store = Store.create(tmp_path / "measured", document)
+    for name in points:
+        make.fill(store, name, processes=2 if name == "exp-thr" else 1)
+    results = Results.open(store)
+    [effect, _] = results.by_axis("d", [METRIC])
+    [compared] = results.compare("exp-one", "exp-two", [METRIC])
+
+    assert (effect.between, compared.between) == ("measured", "measured")
+    assert "processes" not in (*effect.assumed, *compared.assumed)
+    assert math.log(effect.high) == pytest.approx(math.log(compared.ratio.high), rel=0.6)
+
+
 def test_an_engine_that_both_share_cancels():
     """A load's axis within one engine: nothing is assumed between processes."""
     points = known({"d": [1, 2], "n": [1, 2]}, lambda p: float(p["d"]), workers=lambda p: p["n"])
     [effect] = axis_effects(points, "d", METRIC)
 
-    assert effect.assumed == ()
+    assert (effect.between, effect.assumed) == ("shared", ())
     assert math.log(effect.high / 2) < 0.02
 
 

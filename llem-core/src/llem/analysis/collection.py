@@ -7,9 +7,9 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from llem.analysis.background import Background
-from llem.analysis.cells import sample_of
+from llem.analysis.cells import Sample, sample_of
 from llem.analysis.compare import Comparison, compare
-from llem.analysis.effects import Effect, adjusted, axis_effects, find_axis
+from llem.analysis.effects import Effect, adjusted, axis_effects, between, find_axis
 from llem.analysis.frame import columns, pandas_frame, polars_frame
 from llem.analysis.overview import Overview, basis_of, overview_of, overviews
 from llem.analysis.pairs import PairEffect, pair_effects
@@ -251,14 +251,23 @@ def effects_of(
     ranked = [row for _, row in placed if fake or not is_fake(row.backend)]
     engines = {row.id: workers(row.id) for row in ranked}
     sequential = (study.get("order") or {}).get("kind") == "sequential"
+    named = study.get("reference")
+    spanning = frozenset([named] if isinstance(named, str) else [])
     found = []
     for axis in _axes(study):
         for metric in metrics:
-            samples = [
-                sample_of(row.id, points[row.id]["values"], one, basis_of(one), engines[row.id])
-                for row in ranked
-                if (one := row.metrics.get(metric)) is not None and one.value is not None and one.value > 0
-            ]
+            samples = list(_samples(ranked, metric, points, engines))
+            measured = between(samples, spanning)
             reference = (references or {}).get(axis)
-            found += axis_effects(samples, axis, metric, reference, sequential=sequential)
+            found += axis_effects(samples, axis, metric, reference, sequential=sequential, measured=measured)
     return adjusted(found, fake=fake)
+
+
+def _samples(
+    rows: Sequence[Overview], metric: str, points: Mapping[str, Any], engines: Mapping[str, frozenset[int]]
+) -> Iterator[Sample]:
+    """Of every row that has a value above 0."""
+    for row in rows:
+        one, point = row.metrics.get(metric), points[row.id]
+        if one is not None and one.value is not None and one.value > 0:
+            yield sample_of(row.id, point["values"], one, basis_of(one), engines[row.id], row.backend, point["number"])

@@ -11,19 +11,17 @@ from typing import Literal
 import attrs
 
 from llem.analysis.sides import ProcessMean, Side
-from llem.analysis.variance import ASSUMED_FREEDOM, ASSUMED_SD, Estimate, Spread, combined
+from llem.analysis.variance import ASSUMED_FREEDOM, ASSUMED_SD, LEAST_CHANCE, Estimate, Spread, combined
 from llem.metrics.quantity import OVER_PROCESSES, WITHIN_PROCESS
 from llem.metrics.statistics import mean
 
 __all__ = ["BOARD_BOUND", "BOARD_SD", "PAIRED", "Between", "Difference", "difference", "other_places", "turns"]
 
 #: By how much a board's calibration may be off: documented boards read up to 5 % wrong (Yang, Adámek and Armour,
-#: SC'24), taken for the 95 % bound of each. Then its standard deviation on the log scale. For speeds, and for energies of
-#: machines without GPUs, nothing is documented; the same is taken.
+#: SC'24), taken for the 95 % bound of each. Then its standard deviation on the log scale. Nothing is documented for
+#: speeds, nor for machines without GPUs; the same is taken.
 BOARD_BOUND = 0.05
 BOARD_SD = BOARD_BOUND / 1.96
-#: Own variance of two experiments that is greater than the pooled one with less chance than this is taken instead.
-LEAST_CHANCE = 0.05
 
 #: The method of trials that took turns in one engine process.
 PAIRED = "paired_by_block"

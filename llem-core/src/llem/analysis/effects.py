@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence, Set
 from typing import Any
 
 import attrs
 
-from llem.analysis.cells import Cell, Sample, cell_of, pooled
+from llem.analysis.cells import Between, Cell, Kind, Sample, cell_of, pooled
 from llem.analysis.compare import verdict_of
 from llem.errors import StoreError, nearest
 from llem.metrics.metric import Basis
-from llem.metrics.statistics import holm
+from llem.metrics.statistics import holm, mean
 from llem.store.files import canonical
 
-__all__ = ["Effect", "Pair", "adjusted", "axis_effects", "find_axis"]
+__all__ = ["Effect", "Pair", "adjusted", "axis_effects", "between", "find_axis"]
 
 
 @attrs.frozen
@@ -38,14 +38,16 @@ class Effect:
     """What one value of an axis does to a metric, against the reference value.
 
     Attributes:
-        ratio: geometric mean over the pairs of value / reference; None where no pair exists, or with several bases.
+        ratio: geometric mean over the pairs of value / reference; None where no pair exists, or with several bases. It
+            is of these pairs: if the effect depends on other axes, others that were not measured may have another one.
         low, high: from the scatter over the pairs and the errors of the trials (see `llem.analysis.cells.pooled`);
             None where neither is known.
         p_value: of no difference. p_adjusted: after Holm's correction over all effects of the study: every axis, every
             value, every metric.
         averaged: axes that only some values of this axis have, and over which points were averaged.
         bases: of an energy, what those of the pairs cover and whether they are measured or modelled, each once.
-        assumed: what is in the interval by assumption alone: "processes", "drift".
+        between: what differs between engine processes, and is "shared", "measured" or "assumed"; see
+            `llem.analysis.cells.Pooled`. assumed: what is in the interval by assumption alone: "processes", "drift".
         verdict: "better" or "worse" than the reference where `p_adjusted` is 0.05 or less, else "". None of a fake.
     """
 
@@ -63,6 +65,7 @@ class Effect:
     bases: tuple[Basis, ...] = ()
     assumed: tuple[str, ...] = ()
     verdict: str = ""
+    between: str = ""
 
 
 def find_axis(axes: Sequence[str], name: str) -> str:
@@ -78,8 +81,39 @@ def find_axis(axes: Sequence[str], name: str) -> str:
     raise StoreError(f"no axis {name!r}", hint, "axis_unknown")
 
 
+def between(samples: Iterable[Sample], spanning: Set[str] = frozenset()) -> dict[Kind, Between]:
+    """What the points of each backend and basis measured; none where no point has two processes.
+
+    Points that share their engine processes count as one, as in `llem.analysis.variance.spread`; its block effects are
+    not removed here. Of an interval that has a part which all trials share, that part is in it.
+
+    Args:
+        spanning: ids of points that were measured from the study's beginning to its end.
+    """
+    groups: dict[Kind, dict[Hashable, list[Sample]]] = {}
+    for one in samples:
+        if one.error is not None and one.processes > 1:
+            engine = min(one.workers) if one.workers else one.id
+            groups.setdefault(one.kind, {}).setdefault(engine, []).append(one)
+    return {kind: _between(list(engines.values()), spanning) for kind, engines in groups.items()}
+
+
+def _between(engines: Sequence[Sequence[Sample]], spanning: Set[str]) -> Between:
+    squares = freedom = 0.0
+    for members in engines:
+        squares += mean([one.error[0] ** 2 * one.processes * one.error[1] for one in members if one.error])
+        freedom += mean([one.error[1] for one in members if one.error])
+    return Between(squares / freedom, freedom, all(one.id in spanning for members in engines for one in members))
+
+
 def axis_effects(
-    samples: Iterable[Sample], axis: str, metric: str, reference: Any = None, *, sequential: bool = False
+    samples: Iterable[Sample],
+    axis: str,
+    metric: str,
+    reference: Any = None,
+    *,
+    sequential: bool = False,
+    measured: Mapping[Kind, Between] | None = None,
 ) -> list[Effect]:
     """An effect for each value of the axis but the reference one, in the order in which the values come.
 
@@ -90,11 +124,14 @@ def axis_effects(
     Args:
         reference: the value that others are divided by; None takes that of the first sample.
         sequential: whether the study ran all trials of one experiment before those of the next.
+        measured: what the study says of engine processes; None takes these samples alone.
 
     Raises:
         StoreError: no point has the reference value (axis_unknown).
     """
-    having = [sample for sample in samples if axis in sample.values]
+    given = list(samples)
+    known = between(given) if measured is None else measured
+    having = [sample for sample in given if axis in sample.values]
     values = {_key(sample.values[axis]): sample.values[axis] for sample in having}
     if not values:
         return []
@@ -111,7 +148,7 @@ def axis_effects(
             whole = Effect(
                 axis, metric, values[base], values[key], None, None, None, None, None, (), tuple(sorted(averaged))
             )
-            found.append(_with(whole, cells, sequential=sequential))
+            found.append(_with(whole, cells, sequential, known))
     return found
 
 
@@ -161,15 +198,18 @@ def _pair(cell: Cell) -> Pair:
     return Pair(cell.reference, cell.value, ratio, cell.bases)
 
 
-def _with(effect: Effect, cells: Sequence[Cell], *, sequential: bool) -> Effect:
+def _with(effect: Effect, cells: Sequence[Cell], sequential: bool, measured: Mapping[Kind, Between]) -> Effect:
     """The effect with what its cells say."""
     bases = tuple(dict.fromkeys(itertools.chain.from_iterable(cell.bases for cell in cells)))
     effect = attrs.evolve(effect, pairs=tuple(map(_pair, cells)), bases=bases)
     if not cells or len(bases) > 1:
         return effect
-    estimate, assumed = pooled(cells, sequential=sequential)
+    whole = pooled(cells, sequential=sequential, measured=measured)
+    estimate = whole.estimate
     ratio = math.exp(estimate.value)
     if math.isinf(estimate.error):
         return attrs.evolve(effect, ratio=ratio)
     low, high = (math.exp(estimate.value + side * estimate.half_width) for side in (-1, 1))
-    return attrs.evolve(effect, ratio=ratio, low=low, high=high, p_value=estimate.p_value, assumed=assumed)
+    return attrs.evolve(
+        effect, ratio=ratio, low=low, high=high, p_value=estimate.p_value, assumed=whole.assumed, between=whole.between
+    )

@@ -19,6 +19,7 @@ from llem.metrics.statistics import mean, t_quantile, two_sided
 __all__ = [
     "ASSUMED_FREEDOM",
     "ASSUMED_SD",
+    "LEAST_CHANCE",
     "LEAST_ERROR",
     "Estimate",
     "Spread",
@@ -35,6 +36,8 @@ ASSUMED_FREEDOM = 4.0
 #: The standard error of a difference is this at least, on the log scale. Nothing that llem measures, with clocks and
 #: counters that round, is known to better than a part in a million, however well a few values agree.
 LEAST_ERROR = 1e-6
+#: Own variance of two experiments that is greater than the pooled one with less chance than this is taken instead.
+LEAST_CHANCE = 0.05
 #: From so many degrees of freedom on, block effects are removed: before, they cost more than they give.
 LEAST_BLOCKED = 4
 
