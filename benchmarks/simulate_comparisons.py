@@ -1,6 +1,6 @@
 """Whether statements about differences hold: simulated studies with known truth through the functions that llem ships.
 
-    python benchmarks/simulate_comparisons.py [--runs N] [--json FILE] [--only NAME]
+    python benchmarks/simulate_comparisons.py [--runs N] [--claims N] [--json FILE] [--only NAME]
 
 Prints nominal against measured. Values are exp(configuration + process + drift + residual), in per cent of the value;
 trials are 20 s apart. It also runs on an older llem (put its source on PYTHONPATH), for figures of before and after.
@@ -313,41 +313,47 @@ def pareto(runs: int, seed: int) -> dict[str, float]:
     return {"dropped": dropped / runs}
 
 
-def scenarios(runs: int) -> Iterator[tuple[str, str, Callable[[], dict[str, float]]]]:
-    """Name, what is wanted, and what measures it."""
+def scenarios(runs: int, claims: int) -> Iterator[tuple[str, str, int, Callable[[], dict[str, float]]]]:
+    """Name, what is wanted, how many studies, and what measures it.
+
+    Args:
+        claims: studies for each row on P.
+    """
     for seed, (name, (plan, effect, (least, most))) in enumerate(CASES.items(), SEED):
-        yield name, f"found {least:.0%} to {most:.0%}", lambda p=plan, e=effect, s=seed: rejected(p, e, runs, s)
+        yield name, f"found {least:.0%} to {most:.0%}", runs, lambda p=plan, e=effect, s=seed: rejected(p, e, runs, s)
     for seed, (name, (plan, other)) in enumerate(SEQUENCES.items(), SEED + 50):
-        yield name, "found 0% to 7%", lambda p=plan, o=other, s=seed: rejected(p, 0.0, runs, s, o)
+        yield name, "found 0% to 7%", runs, lambda p=plan, o=other, s=seed: rejected(p, 0.0, runs, s, o)
     for seed, (name, settings) in enumerate(WHOLE.items(), SEED + 100):
-        yield name, "found at most 7%", lambda k=settings, s=seed: whole(runs, s, **k)
+        yield name, "found at most 7%", runs, lambda k=settings, s=seed: whole(runs, s, **k)
     for seed, (name, (plan, sd)) in enumerate(CALIBRATIONS.items(), SEED + 200):
-        yield name, "right 87% to 93%", lambda p=plan, d=sd, s=seed: calibration(p, d, runs, s)
+        yield name, "right 87% to 93%", claims, lambda p=plan, d=sd, s=seed: calibration(p, d, claims, s)
     yield (
         "P, half of the configurations alike, effects 1.0%, paired",
         "told",
-        lambda: calibration(SHARED, 0.01, runs, SEED + 300, 0.5),
+        claims,
+        lambda: calibration(SHARED, 0.01, claims, SEED + 300, 0.5),
     )
-    yield "Pareto: 0.5 % better in y, worse in x", "dropped at most 5%", lambda: pareto(runs, SEED + 400)
+    yield "Pareto: 0.5 % better in y, worse in x", "dropped at most 5%", runs, lambda: pareto(runs, SEED + 400)
 
 
 def main() -> None:
     """Run all, or those whose name contains a text."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runs", type=int, default=2000)
+    parser.add_argument("--claims", type=int, help="studies for each row on P; else as many as --runs")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--only", default="")
     asked = parser.parse_args()
     report = {}
-    for name, wanted, measure in scenarios(asked.runs):
+    for name, wanted, studies, measure in scenarios(asked.runs, asked.claims or asked.runs):
         if asked.only in name:
             begin = time.process_time()
             found = measure()
-            report[name] = {"wanted": wanted, **found}
+            report[name] = {"wanted": wanted, "studies": studies, **found}
             told = ", ".join(f"{key} {value:.3f}" for key, value in found.items())
             print(f"{name}: {wanted}; {told} ({time.process_time() - begin:.0f} s)", flush=True)
     if asked.json:
-        asked.json.write_text(json.dumps({"runs": asked.runs, "measured": report}, indent=2) + "\n")
+        asked.json.write_text(json.dumps({"first_seed": SEED, "measured": report}, indent=2) + "\n")
 
 
 if __name__ == "__main__":
