@@ -16,6 +16,7 @@ import pytest
 
 from llem.errors import ConfigError
 from llem.plugins.registry import discover
+from llem.store.models import SCHEMA_VERSION
 from llem_webhook import hooks
 from llem_webhook.config import COMMAND, URL, WebhookOptions, load_options
 from llem_webhook.deliver import GIVE_UP, NotDelivered, Sender, post, run, sender
@@ -136,7 +137,7 @@ def test_a_study_counts_its_outcomes(server: Server, tmp_path: Path) -> None:
         folder = tmp_path / "out" / "experiments" / name
         folder.mkdir(parents=True)
         document = {
-            "schema_version": 2, "id": name, "outcome": outcome, "error": None, "trials": 1, "valid": True,
+            "schema_version": SCHEMA_VERSION, "id": name, "outcome": outcome, "error": None, "trials": 1, "valid": True,
             "publishable": False, "config": {}, "findings": [], "metrics": {},
         }  # fmt: skip
         (folder / "result.json").write_text(json.dumps(document))

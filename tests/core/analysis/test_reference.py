@@ -90,7 +90,7 @@ J, TOKENS = "energy_per_output_token_j", "output_tokens_per_s"
          "in output token/s"),
         (ReferenceRuns("ab", TOKENS, None, (1.0, 1.0, 1.0), 3, 0.02, 0.001, 0.04, 0.01),
          "reference ab: 3 processes, sd between processes 2.0 %, of which scatter of trials 0.10 %, drift +4.0 % from "
-         "first to last (p 0.010), in output token/s; the machine changed while the study ran"),
+         "first to last (p 0.010), in output token/s; the machine may have changed while the study ran"),
         (ReferenceRuns("ab", TOKENS, None, (1.0,), 3),
          "reference ab: 1 of 3 processes; two at least show what varies between them"),
     ],

@@ -135,4 +135,4 @@ def test_relative_half_width():
 )
 def test_quantiles_are_those_of_every_scipy(freedom, exact):
     """Releases before 1.17 are off by 2e-11; a store written with one verifies with another."""
-    assert s._t_quantile(freedom) == pytest.approx(exact, rel=1e-14)
+    assert s.t_quantile(freedom) == pytest.approx(exact, rel=1e-14)

@@ -15,11 +15,18 @@ def verify(ctx: click.Context, folder: str) -> None:
 
     The exit code is 1 if a stored number differs from the recomputed one.
     """
+    from llem.metrics.verify import older_results
     from llem.metrics.verify import verify as find_differences
     from llem.store.store import Store
 
     store = Store.open(folder)
     differences = find_differences(store)
+    for version, count in older_results(store).items():
+        results = "1 result was" if count == 1 else f"{count} results were"
+        click.echo(
+            f"{results} computed by an older llem (schema version {version}). Compared are their facts and the values "
+            "whose rule is still the same; intervals and findings follow the present rules, as `llem show` has them."
+        )
     for difference in differences:
         click.echo(str(difference))
     names = store.experiment_ids()

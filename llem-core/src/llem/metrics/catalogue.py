@@ -133,12 +133,12 @@ def _energy() -> Iterator[Metric]:
         each=_per(requests_within), scoped=True, shown=("result", "compare", "curve"), heading="J/request",
     )  # fmt: skip
     yield Metric(
-        "energy_j", "J", "window energy, gross", "lower", "energy",
-        "All energy of the window.",
+        "energy_j", "J", "window energy, gross", None, "energy",
+        "All energy of the window. A longer window has more, so neither way is better.",
         each=lambda measured: measured.gross, scoped=True, shown=("result",),
     )  # fmt: skip
     yield Metric(
-        "energy_net_j", "J", "window energy, net of idle", "lower", "energy",
+        "energy_net_j", "J", "window energy, net of idle", None, "energy",
         "Gross energy less the idle energy of the same engine process, with the model loaded, over the same time. Idle "
         "power is the mean of the baselines before and after the trials. It may be negative; llem does not clamp it.",
         each=_net, scoped=True, shown=("result",), since=4,
@@ -187,7 +187,7 @@ def _speed() -> Iterator[Metric]:
         each=lambda measured: [_request_rate(trial) for trial in measured.trials], shown=("result", "compare"),
     )  # fmt: skip
     yield Metric(
-        "duration_s", "s", "window duration", "lower", "speed",
+        "duration_s", "s", "window duration", None, "speed",
         "Length of the window.",
         each=lambda measured: [Value(trial.duration_s) for trial in measured.trials], shown=("result",),
     )  # fmt: skip

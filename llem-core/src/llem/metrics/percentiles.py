@@ -58,8 +58,8 @@ def of_trial(blocks: Blocks, quantiles: Sequence[float], reason: str, *, serving
     """The mean, by None, and the percentiles of one trial's values, in seconds.
 
     Args:
-        reason: why there is no value where no request has one. A percentile that `supports` denies to an offline trial
-            has the reason "too_few_values".
+        reason: why there is no value where no request has one. A percentile that `supports` denies to this trial has
+            the reason "too_few_values".
     """
     filled = sum(1 for block in blocks if len(block))
     if not filled:
@@ -68,7 +68,7 @@ def of_trial(blocks: Blocks, quantiles: Sequence[float], reason: str, *, serving
     found: dict[float | None, Value] = {None: Value(mean(ordered.tolist()))}
     for q in quantiles:
         observations = len(ordered) if serving else filled
-        if serving or supports(observations, q):
+        if supports(observations, q):
             found[q] = Value(hazen(ordered, q, observations))
         else:
             found[q] = Value(None, reason="too_few_values")

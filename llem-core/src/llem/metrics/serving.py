@@ -26,7 +26,7 @@ import attrs
 from llem.config.slo import Slo
 from llem.metrics.flow import Flow, edge_factor
 from llem.metrics.latency import request_latencies
-from llem.metrics.metric import Measured, Metric, alike
+from llem.metrics.metric import Measured, Metric, alike, mean_over_trials
 from llem.metrics.quantity import Value, quantity
 from llem.metrics.statistics import quantile
 from llem.store.models import Quantity, ServingFacts
@@ -68,13 +68,13 @@ def serving_metrics() -> Iterator[Metric]:
     yield Metric(
         "goodput_requests_per_s", "request/s", "goodput", "higher", "serving",
         "Requests per second that kept every limit of `slo`, corrected for the window's edges like `requests_per_s`.",
-        each=_goodput, lacks=_no_slo, shown=("result", "curve"), heading="goodput/s",
+        each=_goodput, over=_scattered, lacks=_no_slo, shown=("result", "curve"), heading="goodput/s",
     )  # fmt: skip
     yield Metric(
         "slo_attainment", "", "share within limits", "higher", "serving",
         "Share of the requests that ended within the window, also failed ones, that kept every limit of `slo`.",
         each=lambda measured: [Value(one.attainment, reason="no_completions") for one in measured.once(_judged)],
-        lacks=_no_slo, shown=("result",),
+        over=_scattered, lacks=_no_slo, shown=("result",),
     )  # fmt: skip
     yield Metric(
         "energy_per_good_request_j", "J", "energy per good request", "lower", "serving",
@@ -89,6 +89,12 @@ def serving_metrics() -> Iterator[Metric]:
             "allocates the window's energy in proportion to output tokens; single requests are not measured.",
             each=_allocated(q), scoped=True,
         )  # fmt: skip
+
+
+def _scattered(measured: Measured, metric: Metric) -> Quantity:
+    """The mean; without an interval where all trials are alike: all or none kept the limits, by whatever margin."""
+    found = mean_over_trials(measured, metric)
+    return attrs.evolve(found, low=None, high=None, confidence=None, covers="") if found.low == found.high else found
 
 
 # the load

@@ -43,12 +43,14 @@ def interval_notes(rests_on: Mapping[str, str]) -> Iterator[str]:
         return
     window, alone = (any(words in one for one in found) for words in ("one window", "one process"))
     apart = "trials" if window else "engine processes"
-    without = f"; what varies between {apart} is not in it" if window or alone else ""
     if len(found) > 1:
+        rows = "of one window" if window else "of one process"
+        without = f"; rows {rows} lack what varies between {apart}" if window or alone else ""
         yield f"±: 95 % interval, of the trials and engine processes in column n{without}"
     elif (only := found.pop()) in ("n = 1", "exact"):
         yield f"{only}: no interval"
     else:
+        without = f"; what varies between {apart} is not in it" if window or alone else ""
         yield f"±: 95 % interval, {only}{without}"
 
 
@@ -98,7 +100,8 @@ def reference_note(runs: ReferenceRuns) -> str:
     scatter = "" if runs.sd_of_scatter is None else f", of which scatter of trials {two(runs.sd_of_scatter * 100)} %"
     p = "" if runs.p_value is None else f" (p {p_value(runs.p_value)})"
     sign = "+" if runs.drift > 0 else "−" if runs.drift < 0 else ""
-    changed = "; the machine changed while the study ran" if runs.p_value is not None and runs.p_value < SURE else ""
+    sure = runs.p_value is not None and runs.p_value < SURE
+    changed = "; the machine may have changed while the study ran" if sure else ""
     return (
         f"{name}, sd between processes {two(runs.sd * 100)} %{scatter}, "
         f"drift {sign}{two(abs(runs.drift) * 100)} % from first to last{p}, in {of}{changed}"
