@@ -242,6 +242,16 @@ def test_drift_that_is_assumed_grows_with_the_distance():
     assert found == pytest.approx([ASSUMED_SD * math.sqrt(2 * (1 + d)) for d in (1, 9)], rel=0.02)
 
 
+def test_in_a_random_order_the_distance_of_a_pair_is_chance():
+    """Drift is that of neighbours for every pair, however far apart it came to lie."""
+    level = [1.0, 1.0]
+    a, near, far = (attrs.evolve(side(level, runs((at, at + 90), 0, at)), shuffled=True) for at in (0, 100, 900))
+    found = [compare(a, one)[0].ratio.half_width for one in (near, far)]
+
+    assert found[0] == pytest.approx(found[1])
+    assert found[0] / t_quantile(2 * ASSUMED_FREEDOM) == pytest.approx(2 * ASSUMED_SD, rel=0.02)
+
+
 def test_a_reference_that_spans_both_sides_has_drift_in_its_variance():
     """Measured at the beginning, in the middle and at the end: nothing is assumed on top; before the end, it is."""
     rng = random.Random(9)

@@ -41,6 +41,7 @@ def test_an_axis_is_shown_against_its_first_value(run_llem, store) -> None:
         "bfloat16   0.920   0.900 … 0.941   0.00075    3       better",
         "",
         "assumed: a standard deviation of 1% between engine processes, which `processes: 2` or more measures",
+        "a ratio is the mean over these pairs, and no statement on other ones",
     ]
 
 

@@ -221,8 +221,8 @@ def _assumptions(found: Difference, basis: Basis | None) -> Iterator[str]:
     if "drift" in found.assumed:
         yield (
             "the trials of one lie before those of the other, so drift is not separated: a standard deviation of "
-            f"{ASSUMED_SD:.0%} is assumed between neighbours in time, and more over a longer distance; the order "
-            "`blocks` and `processes: 2` or more, or a `reference`, separate it"
+            f"{ASSUMED_SD:.0%} is assumed, in a study that is not in random order the more, the longer the distance; "
+            "the order `blocks` and `processes: 2` or more, or a `reference`, separate it"
         )
     if "boards" in found.assumed and basis is not None and basis.kind == "measured":
         yield f"± {BOARD_BOUND:.0%} is assumed for the calibration of each board"

@@ -206,8 +206,11 @@ def _drift(a: Side, b: Side) -> tuple[float, float]:
     """Variance that is assumed for drift, and its degrees of freedom.
 
     Drift is a random walk: over a distance in time of so many times the mean length of the two sides, its deviation is
-    that of neighbours times the root of it.
+    that of neighbours times the root of it. In a random order a pair's distance is chance: drift that is far apart for
+    one pair is near for another, and that of neighbours is assumed for all.
     """
+    if a.shuffled and b.shuffled:
+        return 2 * ASSUMED_SD**2, ASSUMED_FREEDOM
     (a0, a1), (b0, b1) = a.span, b.span
     length = (a1 - a0 + b1 - b0) / 2
     distance = abs(b0 + b1 - a0 - a1) / 2 / length if length > 0 else 1.0

@@ -32,6 +32,10 @@ __all__ = [
 ]
 
 
+#: Orders of a study in which engine processes come at random; see `llem.study.plan.schedule`.
+SHUFFLED = ("blocks", "williams")
+
+
 def is_fake(backend: str | None) -> bool:
     """Whether a backend only plays at inference, so that its figures mean nothing and are never ranked."""
     return backend == ECHO
@@ -83,6 +87,8 @@ class Side:
         basis: what its energies cover; None without a meter.
         places: where its engine processes ran: on which GPUs, or without any on which machine.
         work: the workload of its configuration, without the seed.
+        shuffled: whether its study ran the engine processes in random order, so that no pair of experiments lies far
+            apart by design.
     """
 
     runs: tuple[Run, ...]
@@ -92,6 +98,7 @@ class Side:
     backend: str | None = None
     work: Mapping[str, Any] = attrs.field(factory=dict)
     lacking: Mapping[str, str] = attrs.field(factory=dict)
+    shuffled: bool = False
 
     @functools.cached_property
     def span(self) -> tuple[float, float]:
@@ -201,7 +208,9 @@ def machine_of(environment: Mapping[str, Any]) -> str:
 def read_side(store: Store, experiment_id: str, metrics: Sequence[str] | None = None) -> Side:
     """The side of a stored experiment."""
     engines = store.engines(experiment_id)
-    return side_of(Measured.read(store, experiment_id), metrics, engines, _machines(store, engines))
+    order = (store.study().get("order") or {}).get("kind")
+    side = side_of(Measured.read(store, experiment_id), metrics, engines, _machines(store, engines))
+    return attrs.evolve(side, shuffled=order in SHUFFLED)
 
 
 def _machines(store: Store, engines: Sequence[Mapping[str, Any]]) -> dict[str, str]:

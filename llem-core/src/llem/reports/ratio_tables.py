@@ -115,6 +115,10 @@ def _ratio_notes(rows: Sequence[Effect | PairEffect]) -> Iterator[str]:
     if any(one.low is None and one.ratio is not None for one in rows if isinstance(one, PairEffect)):
         yield "no interval: fewer than two trials, or the metric has no value for each trial"
     effects = [one for one in rows if isinstance(one, Effect)]
+    if any(one.between == "measured" for one in effects):
+        yield "measured: what varies between engine processes, by the experiments with two or more of them"
+    if any(len(one.pairs) > 1 for one in effects):
+        yield "a ratio is the mean over these pairs, and no statement on other ones"
     if effects and effects[0].averaged:
         yield f"averaged over {', '.join(effects[0].averaged)}: only some values of this axis have that axis"
     if effects and not any(one.pairs for one in effects):
@@ -130,9 +134,14 @@ def _assumptions(what: set[str]) -> Iterator[str]:
             "measures"
         )
     if "drift" in what:
-        yield f"assumed: a standard deviation of {ASSUMED_SD:.0%} for drift, which the order does not separate"
+        yield (
+            f"assumed: a standard deviation of {ASSUMED_SD:.0%} for drift, which the order does not separate; more "
+            "over a longer distance where the order is not random"
+        )
     if "boards" in what:
         yield "assumed: ± 5 % for the calibration of each board, where A and B ran on different ones"
+    if "machines" in what:
+        yield "assumed: ± 5 % for each machine, where A and B ran on different ones"
 
 
 # two experiments
