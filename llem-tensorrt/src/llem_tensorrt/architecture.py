@@ -31,19 +31,9 @@ def architecture_of(model: ModelSpec, options: TensorRTOptions, dtype: Any) -> A
     cache = None if options.kv_cache_config is None else options.kv_cache_config.dtype
     item = CACHE_BYTES.get(cache or "auto", width)
     beams = bool(options.use_beam_search) and (options.max_beam_width or 1) > 1
-    return Architecture(
-        parameters=sizes.parameters,
-        active_parameters=sizes.active_parameters,
-        layers=sizes.layers,
-        heads=sizes.heads,
-        kv_heads=sizes.kv_heads,
-        head_dim=sizes.head_dim,
-        hidden_size=sizes.hidden_size,
-        vocab_size=sizes.vocab_size,
-        weight_bytes=sizes.parameters * width,
-        kv_bytes_per_token=2 * sizes.layers * sizes.kv_heads * sizes.head_dim * item,
-        windows=sizes.windows,
+    return sizes.architecture(
+        sizes.parameters * width,
+        item,
         read_bytes=sizes.active_parameters * width,
-        experts=sizes.experts,
         unfit="speculative" if options.speculative_config is not None else "passes_unknown" if beams else None,
     )

@@ -39,20 +39,10 @@ def architecture_of(vllm_config: Any, workers: Sequence[Mapping[str, Any]], beam
         return None
     weights, read = held
     drafts = getattr(vllm_config, "speculative_config", None) is not None
-    return Architecture(
-        parameters=sizes.parameters,
-        active_parameters=sizes.active_parameters,
-        layers=sizes.layers,
-        heads=sizes.heads,
-        kv_heads=sizes.kv_heads,
-        head_dim=sizes.head_dim,
-        hidden_size=sizes.hidden_size,
-        vocab_size=sizes.vocab_size,
-        weight_bytes=weights,
-        kv_bytes_per_token=2 * sizes.layers * sizes.kv_heads * sizes.head_dim * item,
-        windows=sizes.windows,
+    return sizes.architecture(
+        weights,
+        item,
         read_bytes=read,
-        experts=sizes.experts,
         other_products=model.quantization not in (None, *WEIGHTS_ONLY),
         unfit="speculative" if drafts else "passes_unknown" if beams else None,
     )

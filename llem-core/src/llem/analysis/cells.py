@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 
 import attrs
 
-from llem.analysis.variance import ASSUMED_FREEDOM, ASSUMED_SD, LEAST_CHANCE, Estimate, combined
+from llem.analysis.variance import ASSUMED_FREEDOM, ASSUMED_SD, Estimate, combined, scatters_more
 from llem.metrics.metric import Basis
 from llem.metrics.quantity import OVER_PROCESSES, WITHIN_PROCESS
 from llem.metrics.statistics import mean, t_quantile
@@ -264,15 +264,13 @@ def _process(
 
     None where it is not known, or where these points alone vary more than that by more than chance (F test).
     """
-    from scipy.special import fdtrc
-
     found = [measured[kind] for kind in cell.kinds if kind in measured]
     if cell.each is None or not found or len(found) < len(cell.kinds):
         return None
     most = max(found, key=lambda one: one.variance)
     common = cell.each * most.variance
     alone = own is not None and not cell.single and own[0] > common
-    if alone and own and (common == 0 or fdtrc(own[1], most.freedom, own[0] / common) < LEAST_CHANCE):
+    if alone and own and scatters_more(own, (common, most.freedom)):
         return None
     return most, cell.each
 

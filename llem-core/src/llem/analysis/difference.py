@@ -11,7 +11,7 @@ from typing import Literal
 import attrs
 
 from llem.analysis.sides import ProcessMean, Side
-from llem.analysis.variance import ASSUMED_FREEDOM, ASSUMED_SD, LEAST_CHANCE, Estimate, Spread, combined
+from llem.analysis.variance import ASSUMED_FREEDOM, ASSUMED_SD, Estimate, Spread, combined, scatters_more
 from llem.metrics.quantity import OVER_PROCESSES, WITHIN_PROCESS
 from llem.metrics.statistics import mean
 
@@ -231,8 +231,6 @@ def _variance(
     The pooled one, without block effects where both sides have the same blocks; unless the two sides alone scatter more
     than that by more than chance (F test), as configurations that are less steady than the others do.
     """
-    from scipy.special import fdtrc
-
     sums = [math.fsum((one.mean - mean([o.mean for o in side])) ** 2 for one in side) for side in means]
     squares, freedom = math.fsum(sums), sum(len(side) - 1.0 for side in means)
     rest = pooled.freedom - sum(len(side) - 1.0 for side, among in zip(means, inside, strict=True) if among)
@@ -240,7 +238,7 @@ def _variance(
         own = squares / freedom
         others = pooled.variance * pooled.freedom - sum(s for s, among in zip(sums, inside, strict=True) if among)
         others = max(others, 0.0) / rest
-        if others == 0 or fdtrc(freedom, rest, own / others) < LEAST_CHANCE:
+        if scatters_more((own, freedom), (others, rest)):
             return (own, freedom), True
     blocks = [[one.process for one in side] for side in means]
     if pooled.blocked is not None and len(blocks[0]) > 1 and blocks[0] == blocks[1]:

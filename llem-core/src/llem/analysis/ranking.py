@@ -16,14 +16,13 @@ from llem.analysis.variance import ASSUMED_SD
 from llem.errors import StoreError
 from llem.metrics.catalogue import lower_is_better, metric_of
 from llem.metrics.quantity import OVER_PROCESSES
+from llem.metrics.statistics import Z_95
 from llem.store.models import Quantity
 
 __all__ = ["SURE", "Best", "best_of", "deviation", "only_fakes", "rankable"]
 
 #: One result counts as separated from another if it is better with this probability at least.
 SURE = 0.95
-#: Standard deviations to each side of a 95 % interval.
-Z_95 = 1.959963984540054
 
 
 @attrs.frozen

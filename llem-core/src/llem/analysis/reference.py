@@ -11,15 +11,13 @@ from collections.abc import Sequence
 
 import attrs
 
+from llem.analysis.compare import HEADLINES
 from llem.metrics.catalogue import METRICS
 from llem.metrics.metric import Basis, Measured, Metric
 from llem.metrics.statistics import mean, trend
 from llem.store.store import Store
 
 __all__ = ["ReferenceRuns", "reference_of", "reference_runs"]
-
-#: What is looked at: the first of these that the reference has.
-_METRICS = ("energy_per_output_token_j", "output_tokens_per_s")
 
 
 @attrs.frozen
@@ -64,7 +62,7 @@ def reference_of(store: Store) -> ReferenceRuns | None:
 
 def reference_runs(measured: Measured, name: str) -> ReferenceRuns | None:
     """The same of what was measured of one experiment. None where a trial lacks both metrics, or there is no trial."""
-    for metric in (METRICS[one] for one in _METRICS):
+    for metric in (METRICS[one] for one in HEADLINES):
         if (values := metric.per_trial(measured)) is not None:
             return _runs(measured, name, metric, values)
     return None

@@ -19,12 +19,12 @@ from llem.metrics.statistics import mean, t_quantile, two_sided
 __all__ = [
     "ASSUMED_FREEDOM",
     "ASSUMED_SD",
-    "LEAST_CHANCE",
     "LEAST_ERROR",
     "Estimate",
     "Spread",
     "chance_below_zero",
     "combined",
+    "scatters_more",
     "spread",
 ]
 
@@ -72,6 +72,16 @@ def chance_below_zero(one: Estimate) -> float:
     """P(difference < 0) under a flat prior: half the two-sided p-value on the side where the estimate does not lie."""
     half = one.p_value / 2
     return 1 - half if one.value < 0 else half
+
+
+def scatters_more(own: tuple[float, float], others: tuple[float, float]) -> bool:
+    """Whether a variance is greater than that of others by more than chance (F test); each with its degrees of freedom.
+
+    Of others without any scatter, every variance is.
+    """
+    from scipy.special import fdtrc
+
+    return others[0] == 0 or float(fdtrc(own[1], others[1], own[0] / others[0])) < LEAST_CHANCE
 
 
 def combined(value: float, parts: Iterable[tuple[float, float]]) -> Estimate:

@@ -15,17 +15,19 @@ def verify(ctx: click.Context, folder: str) -> None:
 
     The exit code is 1 if a stored number differs from the recomputed one.
     """
-    from llem.metrics.verify import older_results
+    from llem.metrics.verify import older_documents
     from llem.metrics.verify import verify as find_differences
     from llem.store.store import Store
 
     store = Store.open(folder)
     differences = find_differences(store)
-    for version, count in older_results(store).items():
-        results = "1 result was" if count == 1 else f"{count} results were"
+    older = older_documents(store)
+    for version, count in older.items():
+        documents = "1 document was" if count == 1 else f"{count} documents were"
         click.echo(
-            f"{results} computed by an older llem (schema version {version}). Compared are their facts and the values "
-            "whose rule is still the same; intervals and findings follow the present rules, as `llem show` has them."
+            f"{documents} written by an older llem (schema version {version}). Of results, facts and values whose rule "
+            "is still the same are compared, and not intervals and findings, which follow the present rules in "
+            "`llem show`; of trials and baselines, all but the error budgets."
         )
     for difference in differences:
         click.echo(str(difference))
@@ -38,4 +40,4 @@ def verify(ctx: click.Context, folder: str) -> None:
         word = "difference" if len(differences) == 1 else "differences"
         click.echo(f"{counted}, {len(differences)} {word}")
         ctx.exit(1)
-    click.echo(f"{counted}, identical")
+    click.echo(f"{counted}, identical{' in what is compared' if older else ''}")

@@ -25,7 +25,7 @@ from llem.metrics.idle import trusted
 from llem.metrics.metric import Measured
 from llem.metrics.quantity import absent
 from llem.metrics.setup import Setup, setup_of
-from llem.metrics.statistics import mean
+from llem.metrics.statistics import Z_95, mean
 from llem.store.evaluations import Evaluation, evaluations, terms_of
 from llem.store.models import BaselineReading, Quantity, RequestRow, Result, Trial
 from llem.store.store import Store
@@ -122,10 +122,6 @@ def recompute(store: Store, experiment_id: str) -> Result:
         {trial.index: store.trace(experiment_id, trial.index) for trial in trials},
         evaluations(store, experiment_id),
     )
-
-
-#: Standard errors on either side that hold 95 % of a normal distribution.
-Z_95 = 1.959963984540054
 
 
 def quality_metrics(config: Mapping[str, Any], evaluations: Sequence[Evaluation]) -> dict[str, Quantity]:

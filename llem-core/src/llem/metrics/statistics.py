@@ -13,6 +13,7 @@ import attrs
 
 __all__ = [
     "CONFIDENCE",
+    "Z_95",
     "Interval",
     "Trend",
     "clustered",
@@ -33,6 +34,8 @@ __all__ = [
 ]
 
 CONFIDENCE = 0.95
+#: Standard errors on either side that hold 95 % of a normal distribution.
+Z_95 = 1.959963984540054
 
 
 @attrs.frozen

@@ -20,7 +20,7 @@ from llem.store.files import dump, stored_digest, stored_version
 from llem.store.models import SCHEMA_VERSION, EnergyReading, RequestRow, Result, Trial
 from llem.store.store import Store
 
-__all__ = ["Difference", "counted", "older_results", "sampled_domains", "stated", "verify"]
+__all__ = ["Difference", "counted", "older_documents", "sampled_domains", "stated", "verify"]
 
 #: Sums of fractions differ in their last digits between machines: `sum` is compensated from Python 3.12 on, and the
 #: order in which numpy adds depends on the processor. Nothing that is stated is as fine as this.
@@ -54,10 +54,10 @@ def verify(store: Store) -> list[Difference]:
     return found
 
 
-def older_results(store: Store) -> dict[int, int]:
-    """How many results were computed by an older version, by that version."""
-    found = [store.read_any_result(name) for name in store.result_ids()]
-    versions = [one[1] for one in found if one is not None and one[1] < SCHEMA_VERSION]
+def older_documents(store: Store) -> dict[int, int]:
+    """How many results, trials and baselines an older version wrote, by that version: not all in them is compared."""
+    found = [path for path in store.documents() if path.name.startswith(("result", "trial-", "baseline-"))]
+    versions = [version for path in found if (version := stored_version(path)) < SCHEMA_VERSION]
     return {version: versions.count(version) for version in sorted(set(versions))}
 
 

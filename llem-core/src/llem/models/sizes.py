@@ -12,6 +12,7 @@ from typing import Any
 import attrs
 
 from llem.models.shapes import parameter_count
+from llem.models.spec import Architecture
 
 __all__ = ["DecoderSizes", "attention_windows", "decoder_sizes", "experts_of", "is_plain_decoder"]
 
@@ -115,6 +116,30 @@ class DecoderSizes:
     windows: tuple[tuple[int, int], ...]
     chosen: int
     experts: int
+
+    def architecture(self, weight_bytes: int, cache_item_bytes: int, **loaded: Any) -> Architecture:
+        """The sizes of the model as an engine loaded it.
+
+        Args:
+            weight_bytes: of all weights.
+            cache_item_bytes: of one element of the key-value cache.
+            loaded: further fields of `Architecture` that the engine decides (`read_bytes`, `other_products`, `unfit`).
+        """
+        return Architecture(
+            parameters=self.parameters,
+            active_parameters=self.active_parameters,
+            layers=self.layers,
+            heads=self.heads,
+            kv_heads=self.kv_heads,
+            head_dim=self.head_dim,
+            hidden_size=self.hidden_size,
+            vocab_size=self.vocab_size,
+            weight_bytes=weight_bytes,
+            kv_bytes_per_token=2 * self.layers * self.kv_heads * self.head_dim * cache_item_bytes,
+            windows=self.windows,
+            experts=self.experts,
+            **loaded,
+        )
 
 
 def decoder_sizes(config: Mapping[str, Any]) -> DecoderSizes | None:
