@@ -36,7 +36,7 @@ nox.options.sessions = [
 ROOT = Path(__file__).parent
 DIST = ROOT / "dist"
 CORE = "./llem-core[testing,frames]"
-PLUGINS = ("pytorch", "vllm", "tensorrt", "openai", "codecarbon", "zeus", "webhook", "slurm")
+PLUGINS = ("pytorch", "vllm", "tensorrt", "openai", "codecarbon", "zeus", "lmeval", "webhook", "slurm")
 TEST_TOOLS = ("pytest-timeout", "pytest-xdist", "jsonschema")
 
 
@@ -87,6 +87,7 @@ UNDER_TEST = {
     "openai": [CORE, "./llem-openai"],
     "codecarbon": [CORE, "./llem-codecarbon"],
     "zeus": [CORE, "./llem-zeus"],
+    "lmeval": [CORE, "./llem-lmeval", "./llem-pytorch"],  # pytorch: its scores must be those of lm-eval's own model
     "webhook": [CORE, "./llem-webhook"],
     "slurm": [CORE, "./llem-slurm"],
 }

@@ -48,6 +48,7 @@ OURS = (
     "llem-openai",
     "llem-codecarbon",
     "llem-zeus",
+    "llem-lmeval",
     "llem-webhook",
     "llem-slurm",
 )

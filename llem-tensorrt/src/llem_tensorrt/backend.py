@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from llem.backends.base import Backend, Holding, Placement, engine_settings
+from llem.backends.base import Backend, Holding, Placement
+from llem.backends.sharing import engine_settings
 from llem.config.models import Experiment
 from llem.errors import MachineError
 from llem.findings import Finding

@@ -9,7 +9,7 @@ import attrs
 import jsonschema
 import pytest
 
-from llem.backends.base import engine_settings
+from llem.backends.sharing import engine_settings
 from llem.config.identity import experiment_id
 from llem.config.load import Layer, resolve, to_document
 from llem.config.models import Quality

@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 
 import attrs
 
+from llem.backends.sharing import engine_settings
 from llem.config.models import Experiment, Sampling
 from llem.findings import Finding
 from llem.models.spec import Architecture, ModelSpec
@@ -24,41 +25,10 @@ __all__ = [
     "Placement",
     "Request",
     "Scored",
-    "engine_settings",
 ]
 
 #: Bits of a number in each format that an experiment can name.
 DTYPE_BITS: Mapping[str, float] = {"float32": 32.0, "float16": 16.0, "bfloat16": 16.0}
-
-#: Settings that say what is asked of an engine and how that is measured, and not how the engine is made.
-NOT_OF_THE_ENGINE = frozenset(
-    (
-        "workload",
-        "load",
-        "quality",
-        "slo",
-        "warmup",
-        "baseline",
-        "preset",
-        "window_s",
-        "trials",
-        "max_trials",
-        "target_half_width",
-        "processes",
-    )
-)
-
-
-def engine_settings(experiment: Experiment, *, but: Collection[str] = ()) -> str:
-    """Every setting that may say how the engine is made, as one text that is equal for equal settings.
-
-    Args:
-        but: names of further fields of `Experiment` that do not; "load.kind" is the one part of the load that may.
-    """
-    names = [field.name for field in attrs.fields(Experiment) if field.name not in NOT_OF_THE_ENGINE]
-    settings = {name: getattr(experiment, name) for name in names if name not in but}
-    kind = None if "load.kind" in but else experiment.load.kind
-    return repr((kind, settings))
 
 
 @attrs.frozen
@@ -91,6 +61,7 @@ class Completion:
         engine_metrics: what the engine itself says about the request (`queued_s`, `prefill_s`, `decode_s`,
             `cached_tokens`, …), where it keeps such figures.
         token_count: how many tokens, where `token_ids` is None.
+        text: the answer as text, where the engine gives text and no token ids; else None.
     """
 
     index: int
@@ -99,6 +70,7 @@ class Completion:
     token_times_ns: tuple[int, ...] | None = None
     engine_metrics: Mapping[str, float] | None = None
     token_count: int | None = None
+    text: str | None = None
 
     def __attrs_post_init__(self) -> None:
         if (self.token_ids is None) == (self.token_count is None):
@@ -205,8 +177,26 @@ class Engine(ABC):
         raise NotImplementedError(f"{type(self).__name__} does not stream")
 
     def loglikelihood(self, requests: Sequence[Scored]) -> Sequence[Likelihood]:
-        """Likelihoods in the order of the requests. Capability `loglikelihood`."""
+        """Likelihoods in the order of the requests, by the model alone: `sampling` has no part in them.
+
+        A text, context and continuation together, has `scored_length` tokens at most. Capability `loglikelihood`.
+        """
         raise NotImplementedError(f"{type(self).__name__} gives no likelihoods")
+
+    def scored_length(self) -> int | None:
+        """How many tokens a text may have that `loglikelihood` scores; None where the engine does not tell.
+
+        An engine that reads all tokens but the last, which it only predicts, takes one more than `context_length`.
+        """
+        return self.context_length()
+
+    def lacks(self, capability: str) -> str | None:
+        """Why the loaded engine lacks a capability that its backend declares; None where it has it.
+
+        For what shows only once it is loaded, such as what a server answers. Asked before anything is measured, where
+        an evaluator needs the capability. The default lacks nothing.
+        """
+        return None
 
     @abstractmethod
     def effective_config(self) -> Mapping[str, Any]:
@@ -263,6 +253,14 @@ class Backend(ABC):
 
         A declared parameter is consumed or refused here, never ignored.
         """
+
+    def lacks(self, experiment: Experiment, capability: str) -> str | None:
+        """Why this configuration lacks a capability that the backend declares; None where it has it.
+
+        For settings that exclude it, such as a cache whose reuse hides likelihoods. Must not import the engine. The
+        default lacks nothing.
+        """
+        return None
 
     def canonical(self, experiment: Experiment) -> Experiment:
         """The same experiment without what changes nothing: settings that equal the engine's own default, or have no

@@ -23,8 +23,8 @@ from llem.backends.base import (
     Placement,
     Request,
     Scored,
-    engine_settings,
 )
+from llem.backends.sharing import engine_settings
 from llem.config.fields import DAY_S, between, option
 from llem.config.models import Experiment, Sampling
 from llem.errors import LlemError

@@ -7,18 +7,23 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import attrs
 
-from llem.backends.base import Engine
+from llem.backends.base import Backend, Engine
 from llem.config.models import Experiment, Quality
 from llem.errors import ConfigError, Problem
 from llem.models.spec import ModelSpec
 from llem.models.tokenizer import Tokenizer
 from llem.plugins.registry import Registry
 
-__all__ = ["Context", "Evaluator", "Item", "Score", "check_quality"]
+__all__ = ["Aggregation", "Context", "Evaluator", "Item", "Score", "check_loaded", "check_quality"]
+
+
+#: How items make a score: "mean" is the weighted mean of their values; "exp" is e to that mean (a perplexity); "other"
+#: is anything else (F1, BLEU), which no item has a part of.
+Aggregation = Literal["mean", "exp", "other"]
 
 
 @attrs.frozen
@@ -27,13 +32,18 @@ class Item:
 
     Attributes:
         id: names the item by its content, the same with every engine, so that configurations are compared by items.
-        value: the item's part of the score.
+        value: the item's own score, on the scale that `Score.aggregation` takes the mean of.
         response: the engine's answer, or a digest of the answer.
+        weight: the item's share in the score, above 0: bytes of a text for bits per byte, 1 for a right answer.
+        cluster: what items that are not independent have in common, such as the document that they ask about. Empty:
+            the item stands for itself.
     """
 
     id: str
     value: float
     response: str = ""
+    weight: float = 1.0
+    cluster: str = ""
 
 
 @attrs.frozen
@@ -48,6 +58,7 @@ class Score:
         n: number of items behind the score.
         higher_is_better: whether a higher value is better.
         items: all items, each once; empty if the evaluator keeps none.
+        aggregation: how the items make the value. Two configurations are compared item by item unless it is "other".
     """
 
     task: str
@@ -57,6 +68,7 @@ class Score:
     n: int
     higher_is_better: bool = True
     items: tuple[Item, ...] = ()
+    aggregation: Aggregation = "mean"
 
 
 @attrs.frozen
@@ -97,6 +109,13 @@ class Evaluator(ABC):
         Raises ConfigError for an unknown task.
         """
 
+    def prepare(self, tokenizer: Tokenizer, context: Context) -> None:
+        """Read the task's data and make what needs no engine, before time and energy of the evaluation are counted.
+
+        Called before each `evaluate`, on the same object. The default does nothing.
+        """
+        return None
+
     @abstractmethod
     def evaluate(self, engine: Engine, tokenizer: Tokenizer, context: Context) -> Sequence[Score]:
         """Score the engine's answers to one task. The score that stands for the task comes first.
@@ -128,11 +147,27 @@ def check_quality(experiment: Experiment, model: ModelSpec, registry: Registry, 
     if unmet and registry.reference("evaluator", wanted.evaluator).missing():
         return
     evaluator: Evaluator = registry.load("evaluator", wanted.evaluator)(wanted)
+    evaluator.check(experiment, model)
     known = registry.reference("backend", experiment.backend).capabilities
     if lacking := [name for name in evaluator.needs() if known.get(name) != "supported"]:
         about = f"these tasks need {' and '.join(lacking)}, which the {experiment.backend} backend does not support"
         raise _refusal(Problem("quality.tasks", about, "choose other tasks, or another backend"))
-    evaluator.check(experiment, model)
+    if unmet and registry.reference("backend", experiment.backend).missing():
+        return
+    backend: Backend = registry.load("backend", experiment.backend)(experiment.options)
+    _refuse_lacking(evaluator, lambda capability: backend.lacks(experiment, capability))
+
+
+def check_loaded(experiment: Experiment, engine: Engine, registry: Registry) -> None:
+    """Ask the loaded engine whether it has what the evaluator needs. Raises ConfigError where it has not."""
+    _refuse_lacking(registry.load("evaluator", experiment.quality.evaluator)(experiment.quality), engine.lacks)
+
+
+def _refuse_lacking(evaluator: Evaluator, lacks: Callable[[str], str | None]) -> None:
+    for capability in evaluator.needs():
+        if (why := lacks(capability)) is not None:
+            about = f"these tasks need {capability}, which is not to be had: {why}"
+            raise _refusal(Problem("quality.tasks", about, "change what the message names, or choose other tasks"))
 
 
 def _refusal(problem: Problem) -> ConfigError:

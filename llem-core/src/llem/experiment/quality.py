@@ -70,6 +70,7 @@ def _evaluate(session: Session, task: str) -> Evaluation:
     tokenizer = process.tokenizer(session.model, trust_remote_code=experiment.trust_remote_code)
     assert tokenizer is not None
     context = Context(task, experiment, session.model, tell, process.check_stop)
+    evaluator.prepare(tokenizer, context)
     with _Metered(process) as metered:
         scores = tuple(evaluator.evaluate(session.live_engine, tokenizer, context))
     if not scores:

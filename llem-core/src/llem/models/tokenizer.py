@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn, Protocol
 
 from llem.errors import ConfigError, MachineError
@@ -47,10 +47,22 @@ class Tokenizer(Protocol):
         Raises ConfigError for an id that stands for no text; not `strict`, it is replaced by U+FFFD.
         """
 
+    def token_text(self, token_id: int) -> str:
+        """The text of one token, that of a special token such as `<s>` included; "" for an id that has none."""
+
     def encode_chat(self, user: str) -> list[int]:
         """Token ids of one user message in the model's chat template, up to where the answer begins.
 
         Raises ConfigError where there is no template.
+        """
+
+    def chat_text(self, messages: Sequence[Mapping[str, str]], *, generation_prompt: bool = True) -> str:
+        """Messages ({"role": …, "content": …}) in the model's chat template, as text that holds its special tokens.
+
+        Args:
+            generation_prompt: end where the model's answer begins; else the last message goes on.
+
+        Raises ConfigError where there is no template, or the template refuses the messages.
         """
 
 
@@ -97,10 +109,16 @@ class ByteTokenizer:
             )
         return bytes(token_ids).decode("utf-8", errors="replace")
 
+    def token_text(self, token_id: int) -> str:
+        return bytes([token_id]).decode("utf-8", errors="replace") if token_id < 256 else ""
+
     def encode_chat(self, user: str) -> list[int]:
         raise ConfigError(
             "`shape:` models have no chat template", "set `chat: false` in the workload, or use a real model"
         )
+
+    def chat_text(self, messages: Sequence[Mapping[str, str]], *, generation_prompt: bool = True) -> str:
+        raise ConfigError("`shape:` models have no chat template", "leave the template out, or use a real model")
 
 
 class HubTokenizer:
@@ -136,6 +154,27 @@ class HubTokenizer:
 
     def decode(self, token_ids: Sequence[int], *, strict: bool = True) -> str:
         return str(self._tokenizer.decode(list(token_ids), skip_special_tokens=True))
+
+    def token_text(self, token_id: int) -> str:
+        return str(self._tokenizer.decode([token_id]))
+
+    def chat_text(self, messages: Sequence[Mapping[str, str]], *, generation_prompt: bool = True) -> str:
+        if not self._tokenizer.chat_template:
+            raise ConfigError(
+                f"the tokenizer of {self._name!r} has no chat template",
+                "leave the template out, or use the instruction-tuned model",
+            )
+        try:
+            text = self._tokenizer.apply_chat_template(
+                [dict(message) for message in messages],
+                add_generation_prompt=generation_prompt,
+                continue_final_message=not generation_prompt,
+                tokenize=False,
+                date_string=CHAT_DATE,
+            )
+        except ValueError as error:  # jinja's errors are not known here; transformers' own are ValueErrors
+            raise ConfigError(f"the chat template of {self._name!r} refuses the messages: {error}") from error
+        return str(text)
 
     def encode_chat(self, user: str) -> list[int]:
         if not self._tokenizer.chat_template:

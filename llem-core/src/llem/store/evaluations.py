@@ -128,7 +128,8 @@ def read_items(store: Store, experiment_id: str, evaluation: Evaluation) -> Eval
     for number, line in enumerate(read_gzip(path).splitlines(), start=1):
         try:
             row = parse(line)
-            found[row["score"]].append(Item(str(row["id"]), float(row["value"]), str(row["response"])))
+            weight, cluster = float(row.get("weight", 1.0)), str(row.get("cluster", ""))
+            found[row["score"]].append(Item(str(row["id"]), float(row["value"]), str(row["response"]), weight, cluster))
         except (ValueError, KeyError, IndexError, TypeError) as error:
             raise corrupt(path, f"line {number}: {error}") from error
     scores = zip(evaluation.scores, found, strict=True)

@@ -1,0 +1,41 @@
+"""Which experiments may share one engine: every setting of theirs that may say how the engine is made is equal."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+import attrs
+
+from llem.config.models import Experiment
+
+__all__ = ["engine_settings"]
+
+#: Settings that say what is asked of an engine and how that is measured, and not how the engine is made.
+NOT_OF_THE_ENGINE = frozenset(
+    (
+        "workload",
+        "load",
+        "quality",
+        "slo",
+        "warmup",
+        "baseline",
+        "preset",
+        "window_s",
+        "trials",
+        "max_trials",
+        "target_half_width",
+        "processes",
+    )
+)
+
+
+def engine_settings(experiment: Experiment, *, but: Collection[str] = ()) -> str:
+    """Every setting that may say how the engine is made, as one text that is equal for equal settings.
+
+    Args:
+        but: names of further fields of `Experiment` that do not; "load.kind" is the one part of the load that may.
+    """
+    names = [field.name for field in attrs.fields(Experiment) if field.name not in NOT_OF_THE_ENGINE]
+    settings = {name: getattr(experiment, name) for name in names if name not in but}
+    kind = None if "load.kind" in but else experiment.load.kind
+    return repr((kind, settings))
