@@ -27,7 +27,8 @@ from llem.config.study.schema import study_schema
 from llem.config.user import VARIABLE, UserConfig
 from llem.evaluators.base import Item, Score
 from llem.findings import FINDINGS, REASONS
-from llem.metrics.catalogue import GROUPS, METRICS, quality
+from llem.metrics.catalogue import GROUPS, METRICS
+from llem.metrics.quality import FAMILIES
 from llem.plugins.reference import resolve
 from llem.plugins.registry import Kind, registry
 from llem.plugins.specs import Hooks
@@ -322,7 +323,7 @@ def metrics() -> str:
         "`null` with a [reason](findings.md#reasons). The window is the measured interval of a trial. A value is the "
         "mean over trials unless its row says otherwise.\n"
     ]
-    rows = [*METRICS.values(), quality("<task>")]
+    rows = [*METRICS.values(), *(family("<task>") for family in FAMILIES.values())]
     for group, (title, about) in GROUPS.items():
         alike: dict[tuple[str, str, str], list[str]] = {}
         for metric in (row for row in rows if row.group == group):
