@@ -141,8 +141,8 @@ class Results(Mapping[str, Result]):
         """The valid result with the best value. `ties` says from which others it is not separated.
 
         Raises StoreError: none has one (nothing_to_compare; the fake `echo` is never ranked), their energies cover
-        different things (energies_differ), nothing is better than else (no_direction), or results differ in which way
-        is better (directions_differ).
+        different things (energies_differ), nothing is better than else (no_direction), or results hold different
+        scores under this name (scores_differ).
         """
         return self[self._best(metric).row.id]
 

@@ -27,8 +27,8 @@ _PARTS = {
     "_reason": "reason",
 }
 _SCOPED = {**_PARTS, "_scope": "scope", "_kind": "kind"}
-_SCORED = {**_PARTS, "_better": "better"}
-_TEXTS = ("_covers", "_reason", "_scope", "_kind", "_better")
+_SCORED = {**_PARTS, "_score": "score", "_better": "better"}
+_TEXTS = ("_covers", "_reason", "_scope", "_kind", "_score", "_better")
 #: Reasons that nobody needs a column for: the number was not to be expected.
 _EXPECTED = frozenset({"not_requested", "no_gpu", "offline_load", "closed_load"})
 
@@ -45,8 +45,9 @@ def columns(
     `id`; each axis by its path; `outcome`, `trials`, `valid`, `publishable`, `findings` (codes), `error`, `backend`,
     `model`, `dtype`; then for each metric its value, `_low` and `_high` (the 95 % interval), `_n` and `_processes`
     (trials, or what the method counts, and engine processes), `_covers` (what the interval covers), `_reason`, of an
-    energy `_scope` and `_kind`, and of an evaluator's score `_better` ("lower" or "higher"). None where a point sets no
-    such axis, or nothing was measured. Values of an axis that are not all numbers, or not all text, become text.
+    energy `_scope` and `_kind`, and of an evaluator's score `_score` (its name) and `_better` ("lower" or "higher").
+    None where a point sets no such axis, or nothing was measured. Values of an axis that are not all numbers, or not
+    all text, become text.
 
     A part that no row has is left out, and so is a metric that no row has and none was to be expected (offline loads
     have no `ttft_s`). A metric without any value keeps its column and `_reason`.

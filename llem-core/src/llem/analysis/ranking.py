@@ -77,8 +77,8 @@ def best_of(rows: Iterable[Overview], metric: str) -> Best:
     """The best value, and those that are better than it with a probability above 5 %.
 
     Raises:
-        StoreError: nothing can be ranked (see `rankable`), nothing is better than else, or results differ in which way
-            is better.
+        StoreError: nothing can be ranked (see `rankable`), nothing is better than else, or results hold different
+            scores under this name.
     """
     ranked = rankable(rows, [metric])
     sign = 1 if lower_is_better(metric, [row.metrics[metric] for row in ranked]) else -1

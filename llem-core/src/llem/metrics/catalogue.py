@@ -89,16 +89,17 @@ def lower_is_better(name: str, found: Iterable[Quantity | None] = ()) -> bool:
             better, and the catalogue has only what holds for most.
 
     Raises:
-        StoreError: it is neither (no_direction), there is no such metric (metric_unknown), or results differ in which
-            way is better (directions_differ).
+        StoreError: it is neither (no_direction), there is no such metric (metric_unknown), or results hold different
+            scores under this name (scores_differ).
     """
     metric = metric_of(name)
-    told = {one.better for one in found if one is not None and one.better}
+    told = {(one.score, one.better) for one in found if one is not None and one.better}
     if len(told) > 1:
-        what = f"results differ in which way {name} is better, so that they hold different scores under one name"
-        raise StoreError(what, "compare results of one version of the evaluator", "directions_differ")
+        scores = " and ".join(f"{score} ({better} is better)" for score, better in sorted(told))
+        what = f"{name} is not the same score in all results: {scores}"
+        raise StoreError(what, "compare results of one evaluator, in one version", "scores_differ")
     if told:
-        return told == {"lower"}
+        return any(better == "lower" for _, better in told)
     if metric.direction is None:
         known = [other.name for other in METRICS.values() if other.direction]
         hint = f"name another metric, such as {', '.join(known[:3])}"

@@ -131,7 +131,7 @@ def _quantity(score: Score) -> Quantity:
     half = None if score.stderr is None else Z_95 * score.stderr
     return Quantity(
         score.value, "", *_around(score.value, half), n=score.n, covers="" if half is None else ITEMS,
-        method="items", better="higher" if score.higher_is_better else "lower",
+        method="items", better="higher" if score.higher_is_better else "lower", score=score.metric,
     )  # fmt: skip
 
 

@@ -24,7 +24,7 @@ def _basis(quantity: Quantity) -> str:
     if quantity.value is None:
         return REASONS.get(quantity.reason or "", "").rstrip(".")
     lower = "lower is better" if quantity.better == "lower" else ""
-    return " · ".join(filter(None, (quantity.scope, quantity.kind, quantity.rests_on, lower)))
+    return " · ".join(filter(None, (quantity.scope, quantity.kind, quantity.score, quantity.rests_on, lower)))
 
 
 def render_result(result: Result, console: Console | None = None) -> None:

@@ -34,6 +34,7 @@ class Quantity:
         reason: code of the reason why the value is None.
         scope, kind: of an energy: what it covers, and whether it is "measured" or "modelled".
         better: of an evaluator's score, which way is better: "lower" or "higher". Empty: the catalogue of metrics says.
+        score: of an evaluator's score, its name, such as `acc_norm`.
     """
 
     value: float | None
@@ -49,6 +50,7 @@ class Quantity:
     scope: str | None = None
     kind: str | None = None
     better: Literal["", "lower", "higher"] = attrs.field(default="", metadata={"spare": True})
+    score: str = attrs.field(default="", metadata={"spare": True})
 
     @property
     def lopsided(self) -> bool:
