@@ -69,6 +69,7 @@ SECTION_OF: typing.Mapping[str, str] = {
 PLACE_OF: typing.Mapping[Kind, tuple[str, str]] = {
     "workload": ("workload", "Section `workload`, with `kind: {}`."),
     "meter": ("{}", "Section `{}`."),
+    "evaluator": ("quality", "Section `quality`, with `evaluator: {}`."),
     "launcher": ("launchers.{}", "Section `launchers.{}` of the [user configuration](user.md)."),
     "backend": ("{}", "Section `{}`."),
 }
@@ -151,7 +152,8 @@ def settings() -> dict[str, str]:
             if kind == "backend":  # long enough for pages of their own
                 pages[reference.name] = f"# {about}\n\n{table}"
             else:
-                pages[f"{kind}s"] = pages.get(f"{kind}s", f"# {kind.capitalize()}s\n") + f"\n## {about}\n\n{table}"
+                page = "quality" if kind == "evaluator" else f"{kind}s"
+                pages[page] = pages.get(page, f"# {kind.capitalize()}s\n") + f"\n## {about}\n\n{table}"
     return {f"settings/{name}.md": text for name, text in {"index": _settings_index(pages), **pages}.items()}
 
 
