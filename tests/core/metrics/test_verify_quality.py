@@ -177,6 +177,21 @@ def test_an_evaluator_may_add_up_in_its_own_way(scored: Store, factor: float, sa
     assert (told(scored) == set()) is same
 
 
+def test_a_result_of_an_earlier_version_has_the_scores_alone(scored: Store) -> None:
+    """That it lacks time and energy of the evaluations, and which way is better, is no difference; another score is."""
+
+    def older(data: Any) -> None:
+        data.update(schema_version=SCHEMA_VERSION - 1, findings=[])
+        data["metrics"] = {k: v for k, v in data["metrics"].items() if "." not in k or k.startswith("quality.")}
+        for name in ("quality.sums", "quality.texts"):
+            del data["metrics"][name]["better"], data["metrics"][name]["score"]
+
+    edit(scored.folder("exp-one") / "result.json", older)
+    assert verify(scored) == []
+    edit(scored.folder("exp-one") / "result.json", lambda data: data["metrics"]["quality.sums"].update(value=1.0))
+    assert [one.path for one in verify(scored)] == ["metrics.quality.sums.value"]
+
+
 def test_scores_of_an_earlier_version_have_no_hash(scored: Store) -> None:
     """Nor weights and clusters: they verify as they are."""
     [found] = [one for one in evaluations(scored, "exp-one") if one.task == "sums"]

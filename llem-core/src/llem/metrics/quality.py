@@ -38,7 +38,7 @@ def _per_joule(task: str) -> Metric:
         "Number of items times the score, divided by the energy of the evaluation: right answers per joule where an "
         "item scores 1 or 0. Only of a score that is a plain mean over items, where higher is better. The interval "
         "joins that of the score and the error bound of the one reading of the energy, where the meter states one.",
-        shown=("result",), scoped=True,
+        shown=("result",), scoped=True, since=4,
     )  # fmt: skip
 
 
@@ -46,7 +46,7 @@ def _per_right_answer(task: str) -> Metric:
     return Metric(
         f"energy_per_right_answer_j.{task}", "J", f"energy per right answer: {task}", "lower", "quality",
         "Energy of the evaluation divided by the number of right answers. Only where each item scores 1 or 0. The "
-        "interval is that of its inverse, on a logarithmic scale.", shown=("result",), scoped=True,
+        "interval is that of its inverse, on a logarithmic scale.", shown=("result",), scoped=True, since=4,
     )  # fmt: skip
 
 
@@ -54,7 +54,7 @@ def _seconds(task: str) -> Metric:
     return Metric(
         f"evaluation_s.{task}", "s", f"evaluation time: {task}", "lower", "quality",
         "How long the evaluation of the task took, outside every window. An engine is evaluated once for all its "
-        "experiments, and each has the same figure.", shown=("result",),
+        "experiments, and each has the same figure.", shown=("result",), since=4,
     )  # fmt: skip
 
 
@@ -62,7 +62,7 @@ def _energy(task: str) -> Metric:
     return Metric(
         f"evaluation_energy_j.{task}", "J", f"evaluation energy: {task}", "lower", "quality",
         "Gross energy of that time, of the domains that the headline has. One reading, whose error bound is the "
-        "interval. It is in no window.", shown=("result",), scoped=True,
+        "interval. It is in no window.", shown=("result",), scoped=True, since=4,
     )  # fmt: skip
 
 

@@ -13,8 +13,9 @@ from llem.evaluators.items import follows, value_of
 from llem.meters.base import Domain
 from llem.meters.trace import TraceRow
 from llem.meters.window import energy_readings
-from llem.metrics.catalogue import METRICS
+from llem.metrics.catalogue import METRICS, metric_of
 from llem.metrics.flow import UNFINISHED, flow_of
+from llem.metrics.quality import family_of
 from llem.metrics.result import recompute
 from llem.metrics.statistics import quantile
 from llem.store.evaluations import Evaluation, evaluations, items_sha256, read_items
@@ -132,8 +133,14 @@ def _unchanged(result: Result, version: int) -> dict[str, Any]:
     Intervals and findings follow the present rules; a metric whose `since` is later has another rule for its value.
     """
     facts = {name: value for name, value in dump(result).items() if name in FACTS}
-    kept = {name: one for name, one in result.metrics.items() if name not in METRICS or METRICS[name].since <= version}
+    kept = {name: one for name, one in result.metrics.items() if _since(name) <= version}
     return {**facts, "metrics": {name: {"value": one.value, "unit": one.unit} for name, one in kept.items()}}
+
+
+def _since(name: str) -> int:
+    """First version with the present rule of a metric; of one that this llem does not know, any."""
+    known = name in METRICS or family_of(name) is not None
+    return metric_of(name).since if known else 0
 
 
 def sampled_domains(engine: Mapping[str, Any]) -> tuple[tuple[str, Domain], ...]:
