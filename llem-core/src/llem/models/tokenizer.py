@@ -164,7 +164,7 @@ class HubTokenizer:
         return [int(token) for token in self._tokenizer.encode(text, add_special_tokens=special_tokens)]
 
     def encode_starts(self, text: str) -> tuple[list[int], list[int] | None]:
-        if not self._tokenizer.is_fast:
+        if not getattr(self._tokenizer, "is_fast", False):
             return self.encode(text, special_tokens=False), None
         found = self._tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
         starts = accumulate((int(start) for start, _ in found["offset_mapping"]), max)  # an empty token may say 0
