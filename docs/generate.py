@@ -27,7 +27,8 @@ from llem.config.study.schema import study_schema
 from llem.config.user import VARIABLE, UserConfig
 from llem.evaluators.base import Item, Score
 from llem.findings import FINDINGS, REASONS
-from llem.metrics.catalogue import GROUPS, METRICS, quality
+from llem.metrics.catalogue import GROUPS, METRICS
+from llem.metrics.quality import FAMILIES
 from llem.plugins.reference import resolve
 from llem.plugins.registry import Kind, registry
 from llem.plugins.specs import Hooks
@@ -68,6 +69,7 @@ SECTION_OF: typing.Mapping[str, str] = {
 PLACE_OF: typing.Mapping[Kind, tuple[str, str]] = {
     "workload": ("workload", "Section `workload`, with `kind: {}`."),
     "meter": ("{}", "Section `{}`."),
+    "evaluator": ("quality", "Section `quality`, with `evaluator: {}`."),
     "launcher": ("launchers.{}", "Section `launchers.{}` of the [user configuration](user.md)."),
     "backend": ("{}", "Section `{}`."),
 }
@@ -150,7 +152,8 @@ def settings() -> dict[str, str]:
             if kind == "backend":  # long enough for pages of their own
                 pages[reference.name] = f"# {about}\n\n{table}"
             else:
-                pages[f"{kind}s"] = pages.get(f"{kind}s", f"# {kind.capitalize()}s\n") + f"\n## {about}\n\n{table}"
+                page = "quality" if kind == "evaluator" else f"{kind}s"
+                pages[page] = pages.get(page, f"# {kind.capitalize()}s\n") + f"\n## {about}\n\n{table}"
     return {f"settings/{name}.md": text for name, text in {"index": _settings_index(pages), **pages}.items()}
 
 
@@ -322,7 +325,7 @@ def metrics() -> str:
         "`null` with a [reason](findings.md#reasons). The window is the measured interval of a trial. A value is the "
         "mean over trials unless its row says otherwise.\n"
     ]
-    rows = [*METRICS.values(), quality("<task>")]
+    rows = [*METRICS.values(), *(family("<task>") for family in FAMILIES.values())]
     for group, (title, about) in GROUPS.items():
         alike: dict[tuple[str, str, str], list[str]] = {}
         for metric in (row for row in rows if row.group == group):

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from llem.plugins.reference import Reference, hookimpl
 
-__all__ = ["llem_backends", "llem_launchers", "llem_meters", "llem_workloads"]
+__all__ = ["llem_backends", "llem_evaluators", "llem_launchers", "llem_meters", "llem_workloads"]
 
 
 @hookimpl
@@ -58,6 +58,18 @@ def llem_workloads() -> Sequence[Reference]:
             config="llem.workloads.trace:TraceOptions",
             summary="Random token ids of lengths from a CSV trace.",
         ),
+    ]
+
+
+@hookimpl
+def llem_evaluators() -> Sequence[Reference]:
+    return [
+        Reference(
+            "perplexity",
+            "llem.evaluators.perplexity:PerplexityEvaluator",
+            config="llem.evaluators.perplexity:PerplexityOptions",
+            summary="Bits per byte and perplexity of your own text files.",
+        )
     ]
 
 

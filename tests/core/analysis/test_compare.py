@@ -14,6 +14,7 @@ from llem.analysis.difference import other_places, turns
 from llem.analysis.sides import NOT_ABOVE_ZERO, Run, Side, read_side, side_of
 from llem.analysis.variance import ASSUMED_FREEDOM, ASSUMED_SD, combined, spread, t_quantile, two_sided
 from llem.errors import StoreError
+from llem.metrics.catalogue import lower_is_better
 from llem.metrics.metric import Basis, Measured
 from llem.metrics.result import Place
 from llem.metrics.setup import setup_of
@@ -474,7 +475,7 @@ def test_lengths_that_differ_make_two_quantities():
 )
 def test_a_verdict_follows_from_its_adjusted_p_alone(metric, ratio, p, verdict):
     """At most 0.05, in the metric's own direction."""
-    assert verdict_of(metric, ratio, p) == verdict
+    assert verdict_of(ratio, p, lower=lower_is_better(metric)) == verdict
 
 
 def test_the_chance_is_shrunk_and_the_flat_one_is_there():

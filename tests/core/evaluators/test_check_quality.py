@@ -25,8 +25,10 @@ FORCED = {**SPELLING, "force": True}
 
 @pytest.fixture
 def registry(isolated_llem, lab) -> Registry:
-    """With the plugin of the tests."""
-    return Registry(discover())
+    """With the core's plugins and that of the tests, whatever else is installed."""
+    found = discover()
+    found.plugins = [plugin for plugin in found.plugins if plugin.distribution in ("llem-core", "llem-lab")]
+    return Registry(found)
 
 
 def resolved(registry: Registry, quality: Any, **more: Any):
@@ -38,7 +40,7 @@ def resolved(registry: Registry, quality: Any, **more: Any):
     ("quality", "problem"),
     [
         (3, "quality: must be a section, got the number 3 (such as {evaluator: NAME, tasks: [TASK]})"),
-        ({}, "quality.evaluator: is missing (installed: choosy, spelling)"),
+        ({}, "quality.evaluator: is missing (installed: choosy, perplexity, spelling)"),
         ({"evaluator": 3}, "quality.evaluator: must be text, got the number 3"),
         ({"evaluator": "spelling"}, "quality.tasks: is missing (Tasks, by the evaluator's names.)"),
         ({**SPELLING, "tasks": []}, "quality.tasks: must name each task once, and one at least"),

@@ -50,6 +50,14 @@ def test_what_the_configuration_names_is_read_only(ordered, tmp_path: Path) -> N
     assert [text.endswith(",ro") for text in needs.mounts] == [False, True, True, True]
 
 
+def test_files_that_quality_is_scored_on_are_read_only(ordered, tmp_path: Path) -> None:
+    """They are no part of an experiment's identity, and the container has to see them."""
+    (tmp_path / "wiki.txt").write_text("one\n")
+    quality = {"evaluator": "perplexity", "tasks": ["wiki.txt"], "force": True}
+
+    assert needs_of(ordered(model="shape:tiny", quality=quality)).read == (tmp_path / "wiki.txt",)
+
+
 def test_a_mount_that_is_not_there_is_refused(ordered) -> None:
     """Docker would make an empty folder of it, or fail with a message of its own."""
     with pytest.raises(ConfigError, match="no file or folder nowhere"):

@@ -10,8 +10,9 @@ import pytest
 
 from llem.analysis.collection import Results
 from llem.analysis.sides import side_of, trial_values
-from llem.metrics.catalogue import GROUPS, METRICS, compute_metrics, metric_of, quality, shown
+from llem.metrics.catalogue import GROUPS, METRICS, compute_metrics, metric_of, shown
 from llem.metrics.metric import Measured, Metric, Place, mean_over_trials
+from llem.metrics.quality import FAMILIES
 from llem.metrics.quantity import Value
 from llem.metrics.result import recompute
 from llem.metrics.setup import setup_of
@@ -32,17 +33,20 @@ def batches(monkeypatch):
     monkeypatch.setitem(METRICS, BATCHES.name, BATCHES)
 
 
-@pytest.mark.parametrize("metric", [*METRICS.values(), quality("arc_easy")], ids=lambda metric: metric.name)
+@pytest.mark.parametrize(
+    "metric", [*METRICS.values(), *(family("arc_easy") for family in FAMILIES.values())], ids=lambda metric: metric.name
+)
 def test_each_row_is_whole(metric):
     """Unit by the name's ending, a known group, places that there are, one paragraph, a scope for energies alone."""
-    expected = next((unit for ending, unit in ENDINGS.items() if metric.name.endswith(ending)), None)
+    stem = metric.name.partition(".")[0]
+    expected = next((unit for ending, unit in ENDINGS.items() if stem.endswith(ending)), None)
     assert expected in (None, metric.unit)
     assert metric.group in GROUPS
     assert set(metric.shown) <= set(typing.get_args(Place))
     assert metric.doc.endswith(".")
     assert "\n" not in metric.doc
     assert metric.label
-    assert metric.scoped == (metric.unit in ("J", "W"))
+    assert metric.scoped == (metric.unit in ("J", "W", "1/J"))
     assert metric.since <= SCHEMA_VERSION
     assert metric_of(metric.name).name == metric.name
 

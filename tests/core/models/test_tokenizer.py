@@ -47,6 +47,33 @@ def test_bytes_round_trip(text: str) -> None:
     assert ByteTokenizer(512).decode(ByteTokenizer(512).encode(text)) == text
 
 
+@given(st.text(st.characters(exclude_categories=["Cs"])))
+def test_bytes_begin_with_their_character(text: str) -> None:
+    """Each byte of a character begins where the character stands."""
+    ids, starts = ByteTokenizer(512).encode_starts(text)
+
+    assert bytes(ids) == text.encode()
+    assert starts == [place for place, character in enumerate(text) for _ in character.encode()]
+
+
+def test_a_fast_tokenizer_tells_where_tokens_begin(tmp_path: Path) -> None:
+    """Without the token that it begins a prompt with; a slow one tells the ids alone."""
+    tokenizer = load_tokenizer(save_tokenizer(tmp_path, None))
+
+    assert tokenizer.encode_starts("hello on  world") == ([6, 8, 7], [0, 6, 10])
+    tokenizer._tokenizer = Slow(tokenizer._tokenizer)
+    assert tokenizer.encode_starts("hello on  world") == ([6, 8, 7], None)
+
+
+class Slow:
+    """A tokenizer without offsets."""
+
+    is_fast = False
+
+    def __init__(self, inner) -> None:
+        self.encode = inner.encode
+
+
 def test_ids_beyond_bytes_have_no_text() -> None:
     """Half a character is marked as one; what no text gives cannot be turned into text."""
     assert ByteTokenizer(512).decode([0xC3]) == "\ufffd"

@@ -59,6 +59,26 @@ def test_a_right_evaluator_passes(check: str) -> None:
     run(check)
 
 
+class Prepared:
+    """Right: what it needs, it reads when it is prepared."""
+
+    def prepare(self, tokenizer: Any, context: Any) -> None:
+        self.read = context.task
+
+    def evaluate(self, engine: Any, tokenizer: Any, context: Any) -> Any:
+        assert self.read == context.task
+        return super().evaluate(engine, tokenizer, context)  # type: ignore[misc]
+
+
+EVALUATING = [name for name in CHECKS if "engine" in getattr(EvaluatorConformance, name).__code__.co_varnames]
+
+
+@pytest.mark.parametrize("check", EVALUATING)
+def test_each_check_prepares_first(check: str) -> None:
+    """An evaluator that reads its data there passes."""
+    run(check, Prepared)
+
+
 class TakesAnything:
     def check(self, experiment: Any, model: Any) -> None:
         return None
@@ -115,6 +135,62 @@ class Mute:
         return super().evaluate(engine, tokenizer, attrs.evolve(context, progress=lambda *_: None))  # type: ignore[misc]
 
 
+class OffByALittle(Changed):
+    def changed(self, score: Any) -> Any:
+        return attrs.evolve(score, value=score.value + 1e-6)
+
+
+class NoWeight(Changed):
+    def changed(self, score: Any) -> Any:
+        return attrs.evolve(score, items=tuple(attrs.evolve(item, weight=0.0) for item in score.items))
+
+
+class OwnAggregation(Changed):
+    def changed(self, score: Any) -> Any:
+        return attrs.evolve(score, aggregation="median")
+
+
+class Capricious(Changed):
+    turns = 0
+
+    def changed(self, score: Any) -> Any:
+        Capricious.turns += 1
+        return attrs.evolve(score, higher_is_better=Capricious.turns % 2 == 0)
+
+
+class TwoOfOneName(Changed):
+    def evaluate(self, *given: Any) -> Any:
+        return [*super().evaluate(*given)] * 2  # type: ignore[misc]
+
+    def changed(self, score: Any) -> Any:
+        return score
+
+
+class AddsUp:
+    """Its items grow by those of each preparation."""
+
+    def prepare(self, tokenizer: Any, context: Any) -> None:
+        self.read = [*getattr(self, "read", ()), context.task]
+
+    def evaluate(self, *given: Any) -> Any:
+        first, *rest = super().evaluate(*given)  # type: ignore[misc]
+        more = [attrs.evolve(item, id=f"{item.id} {n}") for n in range(len(self.read)) for item in first.items]
+        return [attrs.evolve(first, items=tuple(more), n=len(more)), *rest]
+
+
+class Unlimited:
+    def evaluate(self, *given: Any) -> Any:
+        self.options = attrs.evolve(self.options, limit=None)  # type: ignore[has-type]
+        return super().evaluate(*given)  # type: ignore[misc]
+
+
+class OthersOfALimit(Changed):
+    def changed(self, score: Any) -> Any:
+        if self.options.limit is None:  # type: ignore[attr-defined]
+            return score
+        return attrs.evolve(score, items=tuple(attrs.evolve(item, id=f"few {item.id}") for item in score.items))
+
+
 class TellsATuple:
     def describe(self) -> dict[str, Any]:
         return {"shots": (0, 5)}
@@ -130,6 +206,14 @@ class TellsATuple:
         (OneItemLess, "test_items_are_those_of_the_score"),
         (OneNameForAll, "test_items_are_those_of_the_score"),
         (NeverTheSameNames, "test_items_are_those_of_the_score"),
+        (NoWeight, "test_scores_are_numbers"),
+        (OwnAggregation, "test_scores_are_numbers"),
+        (OffByALittle, "test_scores_follow_from_their_items"),
+        (Capricious, "test_the_kind_of_a_score_is_stable"),
+        (TwoOfOneName, "test_the_kind_of_a_score_is_stable"),
+        (AddsUp, "test_prepare_may_be_called_again"),
+        (Unlimited, "test_a_limit_is_honoured"),
+        (OthersOfALimit, "test_a_limit_is_honoured"),
         (Deaf, "test_stop_is_honoured"),
         (Mute, "test_progress_is_told"),
         (TellsATuple, "test_description_can_be_stored"),

@@ -19,6 +19,7 @@ from llem.analysis.reference import ReferenceRuns, reference_of
 from llem.analysis.sides import Side, is_fake, read_side
 from llem.errors import StoreError
 from llem.metrics.catalogue import lower_is_better, shown
+from llem.metrics.quality import family_of, is_score
 from llem.metrics.result import recompute
 from llem.store.models import Result
 from llem.store.store import Store
@@ -140,7 +141,8 @@ class Results(Mapping[str, Result]):
         """The valid result with the best value. `ties` says from which others it is not separated.
 
         Raises StoreError: none has one (nothing_to_compare; the fake `echo` is never ranked), their energies cover
-        different things (energies_differ), or nothing is better than else (no_direction).
+        different things (energies_differ), nothing is better than else (no_direction), or results hold different
+        scores under this name (scores_differ).
         """
         return self[self._best(metric).row.id]
 
@@ -157,10 +159,12 @@ class Results(Mapping[str, Result]):
 
         Raises StoreError as `best` does.
         """
-        lower = (lower_is_better(x), lower_is_better(y))
-        found = [
-            Candidate(one.id, one.metrics[x], one.metrics[y], lower) for one in rankable(self.overviews((x, y)), [x, y])
-        ]
+        for metric in (x, y):
+            lower_is_better(metric)
+        rows = rankable(self.overviews((x, y)), [x, y])
+        lower_x, lower_y = (lower_is_better(metric, [row.metrics[metric] for row in rows]) for metric in (x, y))
+        lower = lower_x, lower_y
+        found = [Candidate(one.id, one.metrics[x], one.metrics[y], lower) for one in rows]
         return Front(self._store, non_dominated(found), self._held)
 
     def by_axis(self, axis: str, metrics: Sequence[str] | None = None, reference: Any = None) -> list[Effect]:
@@ -181,7 +185,7 @@ class Results(Mapping[str, Result]):
         rows = list(self.overviews({*default, *names}))
         for name in names:
             lower_is_better(name)
-            if name.startswith("quality.") and not any(name in row.metrics for row in rows):
+            if family_of(name) and not any(name in row.metrics for row in rows):
                 raise self._no_score(name)
         workers = functools.partial(workers_of, self._store)
         families = [default] if set(names) <= set(default) else [default, list(dict.fromkeys((*default, *names)))]
@@ -195,7 +199,7 @@ class Results(Mapping[str, Result]):
 
     def _no_score(self, name: str) -> StoreError:
         """The error for a score that no result has. It names the scores that some result has."""
-        found = {metric for row in self.overviews() for metric in row.metrics if metric.startswith("quality.")}
+        found = {metric for row in self.overviews() for metric in row.metrics if is_score(metric)}
         there = f"scores in this folder: {', '.join(sorted(found))}" if found else "no result here has any score"
         return StoreError(f"no result has the metric {name!r}", there, "metric_unknown")
 
@@ -260,7 +264,8 @@ def effects_of(
             measured = between(samples, spanning)
             reference = (references or {}).get(axis)
             found += axis_effects(samples, axis, metric, reference, sequential=sequential, measured=measured)
-    return adjusted(found, fake=fake)
+    lower = {metric: lower_is_better(metric, [row.metrics.get(metric) for row in ranked]) for metric in metrics}
+    return adjusted(found, lower, fake=fake)
 
 
 def _samples(

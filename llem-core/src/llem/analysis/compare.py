@@ -193,7 +193,7 @@ def _comparison(
         assumed=found.assumed,
         role=role,
         p_adjusted=p_adjusted,
-        verdict="" if fake else verdict_of(name, ratio, p_adjusted),
+        verdict="" if fake else verdict_of(ratio, p_adjusted, lower=lower),
         probability_better=better[0],
         probability_flat=better[1],
         prior=str(below[1]),
@@ -204,11 +204,15 @@ def _comparison(
     )
 
 
-def verdict_of(metric: str, ratio: float, p_adjusted: float) -> str:
-    """What a ratio says of the value that stands above: "better", "worse", or "" where it may be chance."""
+def verdict_of(ratio: float, p_adjusted: float, *, lower: bool) -> str:
+    """What a ratio says of the value that stands above: "better", "worse", or "" where it may be chance.
+
+    Args:
+        lower: whether less of the metric is better.
+    """
     if p_adjusted > LEVEL:
         return ""
-    return "better" if (ratio < 1) == lower_is_better(metric) else "worse"
+    return "better" if (ratio < 1) == lower else "worse"
 
 
 def _assumptions(found: Difference, basis: Basis | None) -> Iterator[str]:

@@ -152,21 +152,24 @@ def axis_effects(
     return found
 
 
-def adjusted(effects: Sequence[Effect], *, fake: bool = False) -> list[Effect]:
+def adjusted(effects: Sequence[Effect], lower: Mapping[str, bool], *, fake: bool = False) -> list[Effect]:
     """The same with `p_adjusted`, Holm's (1979) over all of them, and a verdict that follows from it alone.
 
     Args:
+        lower: of each metric, whether less of it is better.
         fake: whether they are of a fake, so that there is no verdict.
     """
     tested = [effect.p_value for effect in effects if effect.p_value is not None]
     corrected = iter(holm(tested)) if tested else iter(())
-    return [_judged(one, None if one.p_value is None else next(corrected), fake=fake) for one in effects]
+    return [
+        _judged(one, None if one.p_value is None else next(corrected), lower[one.metric], fake=fake) for one in effects
+    ]
 
 
-def _judged(effect: Effect, p_adjusted: float | None, *, fake: bool) -> Effect:
+def _judged(effect: Effect, p_adjusted: float | None, lower: bool, *, fake: bool) -> Effect:
     if fake or p_adjusted is None or effect.ratio is None:
         return attrs.evolve(effect, p_adjusted=p_adjusted)
-    verdict = verdict_of(effect.metric, effect.ratio, p_adjusted)
+    verdict = verdict_of(effect.ratio, p_adjusted, lower=lower)
     return attrs.evolve(effect, p_adjusted=p_adjusted, verdict=verdict)
 
 

@@ -9,7 +9,8 @@ from typing import Any
 
 from llem.analysis.overview import Overview
 from llem.errors import MachineError
-from llem.metrics.catalogue import METRICS
+from llem.metrics.catalogue import METRICS, metric_of
+from llem.metrics.quality import family_of, is_score
 
 __all__ = ["columns", "pandas_frame", "polars_frame"]
 
@@ -26,7 +27,8 @@ _PARTS = {
     "_reason": "reason",
 }
 _SCOPED = {**_PARTS, "_scope": "scope", "_kind": "kind"}
-_TEXTS = ("_covers", "_reason", "_scope", "_kind")
+_SCORED = {**_PARTS, "_score": "score", "_better": "better"}
+_TEXTS = ("_covers", "_reason", "_scope", "_kind", "_score", "_better")
 #: Reasons that nobody needs a column for: the number was not to be expected.
 _EXPECTED = frozenset({"not_requested", "no_gpu", "offline_load", "closed_load"})
 
@@ -42,9 +44,10 @@ def columns(
 
     `id`; each axis by its path; `outcome`, `trials`, `valid`, `publishable`, `findings` (codes), `error`, `backend`,
     `model`, `dtype`; then for each metric its value, `_low` and `_high` (the 95 % interval), `_n` and `_processes`
-    (trials, or what the method counts, and engine processes), `_covers` (what the interval covers), `_reason`, and of
-    an energy `_scope` and `_kind`. None where a point sets no such axis, or nothing was measured. Values of an axis
-    that are not all numbers, or not all text, become text.
+    (trials, or what the method counts, and engine processes), `_covers` (what the interval covers), `_reason`, of an
+    energy `_scope` and `_kind`, and of an evaluator's score `_score` (its name) and `_better` ("lower" or "higher").
+    None where a point sets no such axis, or nothing was measured. Values of an axis that are not all numbers, or not
+    all text, become text.
 
     A part that no row has is left out, and so is a metric that no row has and none was to be expected (offline loads
     have no `ttft_s`). A metric without any value keeps its column and `_reason`.
@@ -85,15 +88,21 @@ def _of_use(parts: Mapping[str, list[Any]]) -> Iterator[tuple[str, list[Any]]]:
 def _add_metrics(found: dict[str, dict[str, list[Any]]], row: Overview, before: int) -> None:
     """`before`: rows before this one."""
     for metric, quantity in row.metrics.items():
-        scoped = metric in METRICS and METRICS[metric].scoped
         parts = found.setdefault(metric, {})
-        for ending, part in (_SCOPED if scoped else _PARTS).items():
+        for ending, part in _parts(metric).items():
             column = parts.setdefault(ending, [])
             column.extend([None] * (before - len(column)))  # rows that lack the metric
             value = getattr(quantity, part)
             if (quantity.value is None and part in ("n", "processes")) or value == "":
                 value = None
             column.append(sys.intern(value) if isinstance(value, str) else value)
+
+
+def _parts(metric: str) -> Mapping[str, str]:
+    if is_score(metric):
+        return _SCORED
+    known = metric in METRICS or family_of(metric) is not None
+    return _SCOPED if known and metric_of(metric).scoped else _PARTS
 
 
 def _one_kind(column: list[Any]) -> list[Any]:

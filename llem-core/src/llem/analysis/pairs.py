@@ -96,5 +96,5 @@ def _with(plain: PairEffect, found: Comparison, p_adjusted: float) -> PairEffect
         method=found.method,
         covers=found.covers,
         assumed=found.assumed,
-        verdict="" if fake else verdict_of(found.metric, found.ratio.value, p_adjusted),
+        verdict="" if fake else verdict_of(found.ratio.value, p_adjusted, lower=found.lower_is_better),
     )

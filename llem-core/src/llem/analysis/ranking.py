@@ -77,10 +77,12 @@ def best_of(rows: Iterable[Overview], metric: str) -> Best:
     """The best value, and those that are better than it with a probability above 5 %.
 
     Raises:
-        StoreError: nothing can be ranked (see `rankable`), or nothing is better than else.
+        StoreError: nothing can be ranked (see `rankable`), nothing is better than else, or results hold different
+            scores under this name.
     """
-    sign = 1 if lower_is_better(metric) else -1
-    found = [(sign * float(row.metrics[metric].value or 0.0), row.id, row) for row in rankable(rows, [metric])]
+    ranked = rankable(rows, [metric])
+    sign = 1 if lower_is_better(metric, [row.metrics[metric] for row in ranked]) else -1
+    found = [(sign * float(row.metrics[metric].value or 0.0), row.id, row) for row in ranked]
     ordered = [row for *_, row in sorted(found, key=lambda one: one[:2])]
     first, *others = ordered
     ties = [row.id for row in others if _chance(first.metrics[metric], row.metrics[metric], sign) > 1 - SURE]

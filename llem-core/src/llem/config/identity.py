@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Protocol
 
 import attrs
@@ -83,15 +83,18 @@ def experiment_id(experiment: Experiment, model: Fingerprinted, contents: Mappin
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def file_settings(experiment: Experiment, is_file: Callable[[str], bool]) -> Mapping[str, str]:
+def file_settings(
+    experiment: Experiment, is_file: Callable[[str], bool], fields: Iterable[str] = EXECUTION
+) -> Mapping[str, str]:
     """Settings whose value names a local file: path (`workload.path`, `options.adapter`) to that name.
 
     Args:
         is_file: whether a name is that of a file or folder; asked where it may as well be the name of something else.
+        fields: of the experiment; by default those that belong to its identity.
     """
     return {
         path: name
-        for field in EXECUTION
+        for field in fields
         for path, name, certain in _files(getattr(experiment, field), field)
         if certain or is_file(name)
     }
@@ -104,6 +107,8 @@ def _files(value: Any, path: str) -> Iterator[tuple[str, str, bool]]:
         kind = field.metadata.get("file")
         if isinstance(inner, str) and kind:
             yield below, inner, kind != "or id"
+        if isinstance(inner, tuple) and kind:
+            yield from ((f"{below}[{number}]", str(name), kind != "or id") for number, name in enumerate(inner))
         yield from _files(inner, below)
 
 

@@ -2,7 +2,8 @@
 
 A row defines a metric: how it is computed, its unit, which way it is better, its name for people, where it is shown,
 and what it is. Results, tables, comparisons, effects, curves, exports and the reference page are made from these rows.
-Rows of latencies are in `latency`, those of serving loads in `serving`, those of the hardware in `hardware`.
+Rows of latencies are in `latency`, those of serving loads in `serving`, those of the hardware in `hardware`. Evaluators
+bring their tasks, so that `quality` makes the rows of a task by its name.
 """
 
 from __future__ import annotations
@@ -15,11 +16,12 @@ from llem.metrics.hardware import hardware_metrics
 from llem.metrics.idle import nets
 from llem.metrics.latency import latency_metrics
 from llem.metrics.metric import Measured, Metric, Place
+from llem.metrics.quality import FAMILIES, family_of
 from llem.metrics.quantity import Value
 from llem.metrics.serving import serving_metrics
 from llem.store.models import Quantity, Trial
 
-__all__ = ["GROUPS", "METRICS", "compute_metrics", "lower_is_better", "metric_of", "quality", "shown"]
+__all__ = ["GROUPS", "METRICS", "compute_metrics", "lower_is_better", "metric_of", "shown"]
 
 #: Groups of metrics in their order: the title, and what holds for all of them.
 GROUPS: Mapping[str, tuple[str, str]] = {
@@ -41,7 +43,11 @@ GROUPS: Mapping[str, tuple[str, str]] = {
         "`null` for an offline load. Definitions and intervals: [serving metrics](../explanation/serving-metrics.md).",
     ),
     "hardware": ("The hardware", ""),
-    "quality": ("Quality", "The scores of evaluators, by task."),
+    "quality": (
+        "Quality",
+        "Of each task that an evaluator scored. The score of a task that was not scored is `null`; the other names are "
+        "there only where they apply.",
+    ),
 }
 
 
@@ -54,9 +60,11 @@ def shown(place: Place, found: Iterable[str] = ()) -> list[Metric]:
     """The metrics that are shown at a place by default, in the order of the catalogue.
 
     Args:
-        found: names of metrics that a result has. Scores of evaluators among them come last: they have no row.
+        found: names of metrics that a result has. Those of an evaluator's tasks come last: no row here names them.
     """
-    scores = [metric_of(name) for name in found if name.startswith("quality.")]
+    order = list(FAMILIES)
+    of_tasks = [(order.index(family), metric_of(name)) for name in found if (family := family_of(name))]
+    scores = [metric for _, metric in sorted(of_tasks, key=lambda one: one[0])]
     return [metric for metric in (*METRICS.values(), *scores) if place in metric.shown]
 
 
@@ -64,8 +72,8 @@ def metric_of(name: str) -> Metric:
     """The row of a metric. Raises StoreError (metric_unknown): there is none of this name."""
     if name in METRICS:
         return METRICS[name]
-    if name.startswith("quality."):
-        return quality(name.removeprefix("quality."))
+    if (family := family_of(name)) is not None:
+        return FAMILIES[family](name.removeprefix(f"{family}."))
     near = nearest(name, tuple(METRICS))
     listed = "`llem show DIR --json` and the reference page on metrics have the list"
     raise StoreError(
@@ -73,22 +81,30 @@ def metric_of(name: str) -> Metric:
     )
 
 
-def lower_is_better(name: str) -> bool:
-    """Whether less of a metric is better. Raises StoreError: it is neither (no_direction), or none (metric_unknown)."""
+def lower_is_better(name: str, found: Iterable[Quantity | None] = ()) -> bool:
+    """Whether less of a metric is better.
+
+    Args:
+        found: the metric in every result that it is asked for: an evaluator's score tells by itself which way is
+            better, and the catalogue has only what holds for most.
+
+    Raises:
+        StoreError: it is neither (no_direction), there is no such metric (metric_unknown), or results hold different
+            scores under this name (scores_differ).
+    """
     metric = metric_of(name)
+    told = {(one.score, one.better) for one in found if one is not None and one.better}
+    if len(told) > 1:
+        scores = " and ".join(f"{score} ({better} is better)" for score, better in sorted(told))
+        what = f"{name} is not the same score in all results: {scores}"
+        raise StoreError(what, "compare results of one evaluator, in one version", "scores_differ")
+    if told:
+        return any(better == "lower" for _, better in told)
     if metric.direction is None:
         known = [other.name for other in METRICS.values() if other.direction]
         hint = f"name another metric, such as {', '.join(known[:3])}"
         raise StoreError(f"metric {name!r} has no direction: neither less nor more is better", hint, "no_direction")
     return metric.lower_is_better
-
-
-def quality(task: str) -> Metric:
-    """The row of a task's score: evaluators bring the tasks, so that none is in the table."""
-    return Metric(
-        f"quality.{task}", "", f"quality: {task}", "higher", "quality",
-        "The task's score. It belongs to the engine's configuration, whatever the load.", shown=("result",),
-    )  # fmt: skip
 
 
 # energy

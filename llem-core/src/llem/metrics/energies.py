@@ -19,6 +19,7 @@ __all__ = [
     "expected_readings",
     "gross",
     "headline",
+    "headline_of",
     "joules",
     "key_of",
     "output_energy",
@@ -94,7 +95,15 @@ def headline(trials: Sequence[Trial]) -> Headline | None:
     take another meter's because the first one failed would change the instrument without being asked. The domains are
     those of the GPUs that a trial ran on; meters, scopes and the number of GPUs are the same for all trials.
     """
-    expected = expected_readings(trials)
+    return _headline(expected_readings(trials))
+
+
+def headline_of(readings: Sequence[EnergyReading]) -> Headline | None:
+    """The same of one set of readings, such as those of an evaluation, as of the only engine process, 0."""
+    return _headline({0: list(readings)})
+
+
+def _headline(expected: Mapping[int, Sequence[EnergyReading]]) -> Headline | None:
     for kind, scopes in SCOPES:
         chosen = {process: _choice(readings, kind, scopes) for process, readings in expected.items()}
         coverage = {process: _coverage(readings) for process, readings in chosen.items()}

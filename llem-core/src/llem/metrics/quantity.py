@@ -10,11 +10,25 @@ import attrs
 from llem.metrics.statistics import CONFIDENCE, clustered, joined, mean
 from llem.store.models import Quantity
 
-__all__ = ["ONE_WINDOW", "OVER_PROCESSES", "WITHIN_PROCESS", "Value", "absent", "covers", "exact", "quantity", "total"]
+__all__ = [
+    "ITEMS",
+    "ONE_EVALUATION",
+    "ONE_WINDOW",
+    "OVER_PROCESSES",
+    "WITHIN_PROCESS",
+    "Value",
+    "absent",
+    "covers",
+    "exact",
+    "quantity",
+    "total",
+]
 
 #: What an interval covers: how further trials of the same engine process would come out, or also how other engine
 #: processes would; or of the one window alone.
 WITHIN_PROCESS, OVER_PROCESSES, ONE_WINDOW = "within one process", "over processes", "one window"
+#: The same of the evaluation of a task: another draw of its items, or the one reading of its energy.
+ITEMS, ONE_EVALUATION = "items", "one evaluation"
 
 
 def covers(processes: Collection[int]) -> str:

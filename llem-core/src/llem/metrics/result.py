@@ -1,20 +1,18 @@
 """One Result from what is stored of one experiment. Pure and deterministic: the same input gives the same bits.
 
-Also its quality, from the scores that are stored, and whether all its trials ran on the same boards. They need not: a
-study goes on elsewhere, a cluster has many. GPUs are told apart by UUID. Experiments without one are told apart by the
-stored environment: the machine's processor, memory and system, and the software that was measured. Two machines of one
-build and state look alike there.
+Also whether all its trials ran on the same boards. They need not: a study goes on elsewhere, a cluster has many. GPUs
+are told apart by UUID. Experiments without one are told apart by the stored environment: the machine's processor,
+memory and system, and the software that was measured. Two machines of one build and state look alike there.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import attrs
 
 from llem.config.models import least_trials
-from llem.evaluators.base import Score
 from llem.findings import Finding, finding
 from llem.meters.trace import TraceRow
 from llem.metrics.catalogue import compute_metrics
@@ -23,14 +21,14 @@ from llem.metrics.domains import domain_metrics
 from llem.metrics.energies import Headline, headline, token_energy
 from llem.metrics.idle import trusted
 from llem.metrics.metric import Measured
-from llem.metrics.quantity import absent
+from llem.metrics.quality import quality_findings, quality_metrics, wanted
 from llem.metrics.setup import Setup, setup_of
-from llem.metrics.statistics import Z_95, mean
-from llem.store.evaluations import Evaluation, evaluations, terms_of
-from llem.store.models import BaselineReading, Quantity, RequestRow, Result, Trial
+from llem.metrics.statistics import mean
+from llem.store.evaluations import Evaluation, evaluations, read_items
+from llem.store.models import BaselineReading, RequestRow, Result, Trial
 from llem.store.store import Store
 
-__all__ = ["Place", "compute_result", "place_of", "quality_findings", "quality_metrics", "recompute", "several_boards"]
+__all__ = ["Place", "compute_result", "place_of", "recompute", "several_boards"]
 
 PUBLISHABLE_TRIALS = 5
 
@@ -54,14 +52,15 @@ def compute_result(
         baselines: idle measurements.
         requests, traces: rows by trial index.
         outcomes: outcome-<process>.json of every engine process that ended, by process.
-        evaluations: quality-<key>.json of every task that was evaluated.
+        evaluations: quality-<key>.json of every task that was evaluated, with their items.
     """
     setup = setup_of(experiment, engines)
     measured = Measured(setup, trials, trusted(baselines, engines), lambda index: requests.get(index, ()))
     quality = quality_metrics(experiment["config"], evaluations)
     metrics = {**compute_metrics(measured), **quality}
+    unscored = any(each.reason == "not_evaluated" for each in quality.values())
     told = [_finding(raw) for document in (*engines, *outcomes) for raw in document.get("findings", ())]
-    told = [one for one in told if one.code != "quality_failed" or any(each.value is None for each in quality.values())]
+    told = [one for one in told if one.code != "quality_failed" or unscored]
     checked = [*check_all(measured, metrics, traces), *quality_findings(experiment, quality)]
     findings = merge(trials, [*told, *several_boards(engines, trials), *checked])
     outcome, error = _outcome(setup, trials, outcomes)
@@ -109,63 +108,29 @@ def _outcome(setup: Setup, trials: Sequence[Trial], outcomes: Sequence[Mapping[s
     return "done", None
 
 
-def recompute(store: Store, experiment_id: str) -> Result:
-    """The Result from what is stored of one experiment; also before it has ended."""
+def recompute(
+    store: Store,
+    experiment_id: str,
+    with_items: Callable[[Store, str, Evaluation], Evaluation] = read_items,
+) -> Result:
+    """The Result from what is stored of one experiment; also before it has ended.
+
+    Args:
+        with_items: reads the items of an evaluation that the Result needs.
+    """
     trials = store.trials(experiment_id)
+    experiment = store.read_experiment(experiment_id)
+    asked = wanted(experiment["config"], evaluations(store, experiment_id))
     return compute_result(
-        store.read_experiment(experiment_id),
+        experiment,
         store.engines(experiment_id),
         trials,
         store.baselines(experiment_id),
         {trial.index: store.requests(experiment_id, trial.index) for trial in trials},
         store.outcomes(experiment_id),
         {trial.index: store.trace(experiment_id, trial.index) for trial in trials},
-        evaluations(store, experiment_id),
+        [with_items(store, experiment_id, one) for one in asked],
     )
-
-
-def quality_metrics(config: Mapping[str, Any], evaluations: Sequence[Evaluation]) -> dict[str, Quantity]:
-    """`quality.<task>` for every task that is asked for, and `quality.<task>.<metric>` for its further scores.
-
-    The interval is the score and 1.96 of its standard errors over the task's items: it says how another draw of items
-    would score, and nothing of differences between engine processes. None where no score of a task is stored in the
-    terms that are asked for.
-    """
-    wanted = config.get("quality")
-    if wanted is None:
-        return {}
-    known = {
-        one.task: one.scores
-        for one in evaluations
-        if one.evaluator == wanted["evaluator"] and one.terms == terms_of(wanted)
-    }
-    return {name: one for task in wanted["tasks"] for name, one in _of_task(task, known.get(task, ()))}
-
-
-def _of_task(task: str, scores: Sequence[Score]) -> Iterator[tuple[str, Quantity]]:
-    if not scores:
-        yield f"quality.{task}", absent("", "not_evaluated")
-    for number, score in enumerate(scores):
-        within = task if score.task == task else f"{task}.{score.task}"
-        yield f"quality.{task}" if number == 0 else f"quality.{within}.{score.metric}", _quantity(score)
-
-
-def _quantity(score: Score) -> Quantity:
-    if score.stderr is None:
-        return Quantity(score.value, "", n=score.n, method="items")
-    half = Z_95 * score.stderr
-    return Quantity(
-        score.value, "", score.value - half, score.value + half, 0.95, score.n, covers="items", method="items"
-    )
-
-
-def quality_findings(experiment: Mapping[str, Any], metrics: Mapping[str, Quantity]) -> list[Finding]:
-    """That scores are of random weights."""
-    scored = [name for name, one in metrics.items() if name.startswith("quality.") and one.value is not None]
-    if not scored or experiment["model"]["weights"] != "random":
-        return []
-    message = "quality was evaluated of random weights, and says nothing about any model"
-    return [finding("quality_random_weights", message)]
 
 
 #: `GPU-1234abcd`: enough of a UUID to tell boards apart on a screen.

@@ -8,14 +8,17 @@ from typing import Any
 
 import attrs
 
+from llem.errors import StoreError
+from llem.evaluators.items import follows, value_of
 from llem.meters.base import Domain
 from llem.meters.trace import TraceRow
 from llem.meters.window import energy_readings
-from llem.metrics.catalogue import METRICS
+from llem.metrics.catalogue import METRICS, metric_of
 from llem.metrics.flow import UNFINISHED, flow_of
+from llem.metrics.quality import family_of
 from llem.metrics.result import recompute
 from llem.metrics.statistics import quantile
-from llem.store.evaluations import evaluations, read_items
+from llem.store.evaluations import Evaluation, evaluations, items_sha256, read_items
 from llem.store.files import dump, stored_digest, stored_version
 from llem.store.models import SCHEMA_VERSION, EnergyReading, RequestRow, Result, Trial
 from llem.store.store import Store
@@ -76,17 +79,48 @@ def _experiment(store: Store, experiment_id: str) -> Iterator[Difference]:
         yield from _compare_energies(store, file, "energies", trial.energies, again)
         yield from _compare(file, "", stated(trial), counted(trial, store.requests(experiment_id, trial.index)))
     for evaluation in evaluations(store, experiment_id):
-        whole = read_items(store, experiment_id, evaluation)
-        counts = {str(place): len(score.items) for place, score in enumerate(whole.scores) if score.items}
-        told = {place: whole.scores[int(place)].n for place in counts}
-        yield from _compare(f"{folder}/quality-{evaluation.key}.json", "scores", told, counts)
+        yield from _evaluation(store, experiment_id, evaluation)
     if (found := store.read_any_result(experiment_id)) is not None:
         stored, version = found
-        file, now = f"{folder}/result.json", recompute(store, experiment_id)
+        file, now = f"{folder}/result.json", recompute(store, experiment_id, _items_or_none)
         if version == SCHEMA_VERSION:
             yield from _compare(file, "", dump(stored), dump(now))
         else:
             yield from _compare(file, "", _unchanged(stored, version), _unchanged(now, version))
+
+
+def _items_or_none(store: Store, experiment_id: str, evaluation: Evaluation) -> Evaluation:
+    """With its items where they can be read; that they cannot is a difference of its own."""
+    try:
+        return read_items(store, experiment_id, evaluation)
+    except StoreError:
+        return evaluation
+
+
+def _evaluation(store: Store, experiment_id: str, evaluation: Evaluation) -> Iterator[Difference]:
+    """Of each score what its items give: their number, that each is once, and the value."""
+    file = f"experiments/{experiment_id}/quality-{evaluation.key}.json"
+    try:
+        whole = read_items(store, experiment_id, evaluation)
+        rows = items_sha256(store, experiment_id, evaluation)
+    except StoreError as error:
+        yield Difference(file, "items", "the rows of its items", error.message)
+        return
+    if evaluation.items_sha256 not in ("", rows):
+        yield Difference(file, "items_sha256", evaluation.items_sha256, rows)
+    for place, score in enumerate(whole.scores):
+        path = f"scores[{place}]"
+        if not score.items:  # an evaluator may keep none
+            continue
+        if score.n != len(score.items):
+            yield Difference(file, f"{path}.n", score.n, len(score.items))
+        distinct = len({item.id for item in score.items})
+        if distinct != len(score.items):
+            yield Difference(file, f"{path}.items: different names", len(score.items), distinct)
+        if not all(item.weight > 0 for item in score.items):
+            yield Difference(file, f"{path}.items: least weight", "above 0", min(item.weight for item in score.items))
+        elif not follows(score):
+            yield Difference(file, f"{path}.value", score.value, value_of(score.items, score.aggregation))
 
 
 #: Parts of a result that follow from the trials alone, by whatever rules it is computed.
@@ -99,8 +133,14 @@ def _unchanged(result: Result, version: int) -> dict[str, Any]:
     Intervals and findings follow the present rules; a metric whose `since` is later has another rule for its value.
     """
     facts = {name: value for name, value in dump(result).items() if name in FACTS}
-    kept = {name: one for name, one in result.metrics.items() if name not in METRICS or METRICS[name].since <= version}
+    kept = {name: one for name, one in result.metrics.items() if _since(name) <= version}
     return {**facts, "metrics": {name: {"value": one.value, "unit": one.unit} for name, one in kept.items()}}
+
+
+def _since(name: str) -> int:
+    """First version with the present rule of a metric; of one that this llem does not know, any."""
+    known = name in METRICS or family_of(name) is not None
+    return metric_of(name).since if known else 0
 
 
 def sampled_domains(engine: Mapping[str, Any]) -> tuple[tuple[str, Domain], ...]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Mapping, Sequence
+from itertools import accumulate
 from typing import Any, NoReturn, Protocol
 
 from llem.errors import ConfigError, MachineError
@@ -39,6 +40,12 @@ class Tokenizer(Protocol):
 
         That includes the special tokens it adds by itself (for most models a beginning-of-sequence token), because
         this is what the model is given in use. Without `special_tokens` they are those of the text alone.
+        """
+
+    def encode_starts(self, text: str) -> tuple[list[int], list[int] | None]:
+        """Token ids of the text alone, and at which of its characters each token begins, rising.
+
+        No starts (None) where the tokenizer does not tell them, as one without a fast implementation.
         """
 
     def decode(self, token_ids: Sequence[int], *, strict: bool = True) -> str:
@@ -99,6 +106,10 @@ class ByteTokenizer:
     def encode(self, text: str, *, special_tokens: bool = True) -> list[int]:
         return list(text.encode("utf-8"))
 
+    def encode_starts(self, text: str) -> tuple[list[int], list[int] | None]:
+        lengths = [len(character.encode()) for character in text]
+        return self.encode(text), [place for place, length in enumerate(lengths) for _ in range(length)]
+
     def decode(self, token_ids: Sequence[int], *, strict: bool = True) -> str:
         if not strict:  # 0xff stands in no UTF-8
             token_ids = [min(token, 255) for token in token_ids]
@@ -151,6 +162,13 @@ class HubTokenizer:
 
     def encode(self, text: str, *, special_tokens: bool = True) -> list[int]:
         return [int(token) for token in self._tokenizer.encode(text, add_special_tokens=special_tokens)]
+
+    def encode_starts(self, text: str) -> tuple[list[int], list[int] | None]:
+        if not getattr(self._tokenizer, "is_fast", False):
+            return self.encode(text, special_tokens=False), None
+        found = self._tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
+        starts = accumulate((int(start) for start, _ in found["offset_mapping"]), max)  # an empty token may say 0
+        return [int(token) for token in found["input_ids"]], list(starts)
 
     def decode(self, token_ids: Sequence[int], *, strict: bool = True) -> str:
         return str(self._tokenizer.decode(list(token_ids), skip_special_tokens=True))

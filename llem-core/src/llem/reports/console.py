@@ -23,7 +23,8 @@ def _basis(quantity: Quantity) -> str:
     """What the number covers and what its interval rests on, in few words."""
     if quantity.value is None:
         return REASONS.get(quantity.reason or "", "").rstrip(".")
-    return " · ".join(filter(None, (quantity.scope, quantity.kind, quantity.rests_on)))
+    lower = "lower is better" if quantity.better == "lower" else ""
+    return " · ".join(filter(None, (quantity.scope, quantity.kind, quantity.score, quantity.rests_on, lower)))
 
 
 def render_result(result: Result, console: Console | None = None) -> None:

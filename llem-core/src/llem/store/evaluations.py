@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ __all__ = [
     "Evaluation",
     "evaluation_key",
     "evaluations",
+    "items_sha256",
     "read_evaluation",
     "read_items",
     "remaining_tasks",
@@ -46,6 +48,7 @@ class Evaluation:
         duration_s: how long the evaluation took, outside every window.
         energies: energies over this time, by meter and domain; empty if no meter reads.
         about: what the evaluator states of itself: versions, hashes of data.
+        items_sha256: of the rows of the items, uncompressed; "" where an earlier version wrote none.
     """
 
     evaluator: str
@@ -56,6 +59,7 @@ class Evaluation:
     duration_s: float
     energies: tuple[EnergyReading, ...]
     about: Mapping[str, Any]
+    items_sha256: str = attrs.field(default="", metadata={"spare": True})
     schema_version: int = SCHEMA_VERSION
 
     @property
@@ -106,7 +110,13 @@ def write_evaluation(store: Store, experiment_id: str, evaluation: Evaluation) -
     content = "".join(f"{line}\n" for line in lines).encode()
     write(_rows(path), gzip.compress(content, compresslevel=6, mtime=0), replace=True)
     scores = tuple(attrs.evolve(score, items=()) for score in evaluation.scores)
-    write_json(path, dump(attrs.evolve(evaluation, scores=scores)))
+    stored = attrs.evolve(evaluation, scores=scores, items_sha256=hashlib.sha256(content).hexdigest())
+    write_json(path, dump(stored))
+
+
+def items_sha256(store: Store, experiment_id: str, evaluation: Evaluation) -> str:
+    """The hash of the rows of an evaluation as they lie there. Raises StoreError where they cannot be read."""
+    return hashlib.sha256(read_gzip(_rows(_path(store, experiment_id, evaluation.key))).encode()).hexdigest()
 
 
 def evaluations(store: Store, experiment_id: str) -> tuple[Evaluation, ...]:

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import functools
 import gzip
 import hashlib
 import json
@@ -14,11 +15,12 @@ import re
 import tempfile
 import zlib
 from collections.abc import Iterator, Mapping
-from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
+import attrs
 from cattrs import Converter
+from cattrs.gen import make_dict_unstructure_fn, override
 
 from llem.errors import LlemError, MachineError, StoreError
 
@@ -196,7 +198,7 @@ def read_gzip(path: Path) -> str:
 T = TypeVar("T")
 
 
-@cache
+@functools.cache
 def _converter() -> Converter:
     converter = Converter(forbid_extra_keys=True, detailed_validation=False)
 
@@ -212,7 +214,19 @@ def _converter() -> Converter:
 
     for kind in (bool, int, float, str):
         converter.register_structure_hook(kind, strict(kind))
+    converter.register_unstructure_hook_factory(lambda kind: bool(_spare(kind)), functools.partial(_sparing, converter))
     return converter
+
+
+def _spare(kind: Any) -> list[str]:
+    """Fields of a model that are written only where they are not the default, by their metadata `spare`: they came
+    later than the files, or few of very many have them."""
+    return [field.name for field in attrs.fields(kind) if field.metadata.get("spare")] if attrs.has(kind) else []
+
+
+def _sparing(converter: Converter, kind: Any) -> Any:
+    overrides: dict[str, Any] = {name: override(omit_if_default=True) for name in _spare(kind)}
+    return make_dict_unstructure_fn(kind, converter, **overrides)
 
 
 def dump(model: Any) -> dict[str, Any]:

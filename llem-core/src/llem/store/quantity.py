@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import attrs
 
 __all__ = ["Quantity"]
@@ -23,13 +25,16 @@ class Quantity:
         processes: number of engine processes that the values are from; 0 where that does not matter.
         covers: what the interval covers: "within one process" (how further trials of the same engine process would
             come out), "over processes" (also how other engine processes would), "one window" (what the instrument may
-            be off by, or how the parts of that window scatter), "items" (another draw of a task's items), or ""
-            without an interval.
+            be off by, or how the parts of that window scatter), "one evaluation" (what it may be off by while a task
+            was evaluated), "items" (another draw of a task's items), or "" without an interval.
         method: "student_t" over trials (with several engine processes, over their means), "batch_means" over runs of
             consecutive requests, "instrument" (the error bound of one window), "items" (standard error over a task's
-            items), "observed" (over n values of requests, without an interval), "single_trial", or "exact".
+            items), "evaluation" (of the one evaluation of a task), "observed" (over n values of requests, without an
+            interval), "single_trial", or "exact".
         reason: code of the reason why the value is None.
         scope, kind: of an energy: what it covers, and whether it is "measured" or "modelled".
+        better: of an evaluator's score, which way is better: "lower" or "higher". Empty: the catalogue of metrics says.
+        score: of an evaluator's score, its name, such as `acc_norm`.
     """
 
     value: float | None
@@ -44,6 +49,8 @@ class Quantity:
     reason: str | None = None
     scope: str | None = None
     kind: str | None = None
+    better: Literal["", "lower", "higher"] = attrs.field(default="", metadata={"spare": True})
+    score: str = attrs.field(default="", metadata={"spare": True})
 
     @property
     def lopsided(self) -> bool:
@@ -63,6 +70,9 @@ class Quantity:
             return "" if self.value is None else "exact"
         if self.method == "instrument":
             return "one window, instrument's bound"
+        if self.method == "evaluation":
+            about = {"items": f"{self.n} items, one evaluation", "": "one evaluation"}
+            return about.get(self.covers, "one evaluation, instrument's bound")
         if self.method == "observed":
             return f"{self.n} values, too few for an interval"
         counted = f"{self.n} {_COUNTED[self.method]}" if self.method in _COUNTED else f"n = {self.n}" if self.n else ""

@@ -16,11 +16,20 @@ from llem.config.fields import option
 from llem.errors import ConfigError
 from llem.workloads.prompts import PromptOptions, PromptSet, PromptWorkload
 
-__all__ = ["BuiltinOptions", "BuiltinWorkload", "FileOptions", "FileWorkload", "parse_prompts"]
+__all__ = [
+    "BuiltinOptions",
+    "BuiltinWorkload",
+    "FileOptions",
+    "FileWorkload",
+    "json_texts",
+    "parse_prompts",
+    "plain_text",
+]
 
 #: Fields in which a JSON line's prompt is looked for, in this order.
 FIELDS = ("prompt", "text", "instruction", "input", "question")
 JSON_SUFFIXES = (".jsonl", ".ndjson")
+BOM = b"\xef\xbb\xbf"
 SUFFIXES = (*JSON_SUFFIXES, ".txt")
 
 
@@ -70,13 +79,11 @@ def parse_prompts(name: str, content: bytes, field: str | None = None) -> Prompt
         raise _error(f"{name}: unknown kind of prompt file", f"the name must end in {', '.join(SUFFIXES)}")
     if field is not None and suffix not in JSON_SUFFIXES:
         raise _error(f"{name}: a text file has no field {field!r}", "remove `field`, or use a .jsonl file")
-    prompts, places = [], []
-    for place, line in _lines(name, content):
-        prompts.append(_from_json(place, line, field) if suffix in JSON_SUFFIXES else line)
-        places.append(place)
-    if not prompts:
+    found = list(json_texts(name, content, field) if suffix in JSON_SUFFIXES else _lines(name, content))
+    if not found:
         raise _error(f"{name}: no prompts", "one prompt a line is expected")
-    return PromptSet(name, hashlib.sha256(content).hexdigest(), tuple(prompts), tuple(places))
+    places, prompts = zip(*found, strict=True)
+    return PromptSet(name, hashlib.sha256(content).hexdigest(), prompts, places)
 
 
 def _lines(name: str, content: bytes) -> Iterator[tuple[str, str]]:
@@ -84,14 +91,35 @@ def _lines(name: str, content: bytes) -> Iterator[tuple[str, str]]:
 
     Splits at line feeds alone: JSON strings may hold other characters that `str.splitlines` takes for line ends.
     """
-    for number, raw in enumerate(content.removeprefix(b"\xef\xbb\xbf").split(b"\n"), start=1):
+    for number, raw in enumerate(content.removeprefix(BOM).split(b"\n"), start=1):
         place = f"{name}:{number}"
-        try:
-            line = raw.decode("utf-8").strip()
-        except UnicodeDecodeError as error:
-            raise _error(f"{place}: not UTF-8 ({error.reason})", "save the file as UTF-8") from error
-        if line:
+        if line := _decoded(place, raw).strip():
             yield place, line
+
+
+def _decoded(place: str, raw: bytes) -> str:
+    try:
+        return raw.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise _error(f"{place}: not UTF-8 ({error.reason})", "save the file as UTF-8") from error
+
+
+def plain_text(name: str, content: bytes) -> str:
+    """A text file as one text, as it stands, without a byte order mark. Raises ConfigError (`file:line`): not UTF-8."""
+    lines = content.removeprefix(BOM).split(b"\n")
+    return "\n".join(_decoded(f"{name}:{number}", line) for number, line in enumerate(lines, start=1))
+
+
+def json_texts(name: str, content: bytes, field: str | None = None) -> Iterator[tuple[str, str]]:
+    """The text in each line of JSON that is not blank, with its place (`file:line`).
+
+    Args:
+        field: where a line holds its text; None looks into `FIELDS`.
+
+    Raises ConfigError: `file:line` and what is wrong there.
+    """
+    for place, line in _lines(name, content):
+        yield place, _from_json(place, line, field)
 
 
 def _from_json(place: str, line: str, field: str | None) -> str:
@@ -105,13 +133,13 @@ def _from_json(place: str, line: str, field: str | None) -> str:
     keys = ", ".join(sorted(map(str, record))) or "none"
     if key is None:
         wanted = repr(field) if field else f"any of {', '.join(FIELDS)}"
-        raise _error(f"{place}: no field {wanted}; fields here: {keys}", "name the prompt's field with `field`")
+        raise _error(f"{place}: no field {wanted}; fields here: {keys}", "name the field of the text with `field`")
     return _text(place, key, record[key])
 
 
 def _text(place: str, key: str, value: Any) -> str:
     if not isinstance(value, str):
-        raise _error(f"{place}: field {key!r} holds {type(value).__name__}, not text", "prompts are JSON strings")
+        raise _error(f"{place}: field {key!r} holds {type(value).__name__}, not text", "texts are JSON strings")
     if not value.strip():
         raise _error(f"{place}: field {key!r} is empty", "remove the line, or name another field with `field`")
     return value

@@ -215,7 +215,7 @@ def test_the_user_may_stop_an_evaluation(run, monkeypatch) -> None:
 
 
 def test_a_damaged_item_is_found(run) -> None:
-    """`llem verify` counts the items behind each score."""
+    """`llem verify` counts the items behind each score, and knows the hash of their rows."""
     import gzip
 
     ran = run({**SPELLING, "tasks": ["fruit"]}, sizes=(1,))
@@ -223,5 +223,6 @@ def test_a_damaged_item_is_found(run) -> None:
     lines = gzip.decompress(path.read_bytes()).splitlines(keepends=True)
     path.write_bytes(gzip.compress(b"".join(lines[:-1])))
 
-    [found] = verify(ran.store)
-    assert (found.path, found.stored, found.recomputed) == ("scores.0", 4, 3)
+    found = {one.path: (one.stored, one.recomputed) for one in verify(ran.store)}
+    assert found["scores[0].n"] == (4, 3)
+    assert "items_sha256" in found

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, get_args
 
 import attrs
 import pytest
@@ -14,7 +14,8 @@ from llem.backends.base import Engine, Placement
 from llem.backends.echo import EchoBackend
 from llem.config.models import Experiment, Quality
 from llem.errors import ConfigError, ExperimentFailed
-from llem.evaluators.base import Context, Evaluator, Score
+from llem.evaluators.base import Aggregation, Context, Evaluator, Score
+from llem.evaluators.items import follows, value_of
 from llem.models.resolve import resolve_model
 from llem.models.spec import ModelSpec
 from llem.models.tokenizer import Tokenizer, load_tokenizer
@@ -90,6 +91,55 @@ class EvaluatorConformance(PluginConformance):
                 assert score.stderr is None or (math.isfinite(score.stderr) and score.stderr >= 0)
                 assert score.n > 0
                 assert all(math.isfinite(item.value) for item in score.items)
+                assert all(math.isfinite(item.weight) and item.weight > 0 for item in score.items), (
+                    "a weight is not above 0"
+                )
+                assert score.aggregation in get_args(Aggregation)
+
+    def test_scores_follow_from_their_items(
+        self, options: Any, engine: Engine, tokenizer: Tokenizer, experiment: Experiment, model: ModelSpec
+    ) -> None:
+        """A score is the weighted mean of its items, or e to it, unless it says "other": pairs are formed of items."""
+        for task in options.tasks:
+            for score in self._scores(options, engine, tokenizer, self._context(task, experiment, model)):
+                made = value_of(score.items, score.aggregation)
+                assert follows(score), f"{score.metric} is {score.value}, and its items make {made}"
+
+    def test_the_kind_of_a_score_is_stable(
+        self, options: Any, engine: Engine, tokenizer: Tokenizer, experiment: Experiment, model: ModelSpec
+    ) -> None:
+        """The same scores again are of the same task and metric, in the same order, direction and aggregation."""
+        for task in options.tasks:
+            context = self._context(task, experiment, model)
+            first, again = (self._scores(options, engine, tokenizer, context) for _ in range(2))
+            assert [_kind(score) for score in first] == [_kind(score) for score in again]
+            names = [(score.task, score.metric) for score in first]
+            assert len(set(names)) == len(names), "two scores have one name"
+
+    def test_prepare_may_be_called_again(
+        self, options: Any, engine: Engine, tokenizer: Tokenizer, experiment: Experiment, model: ModelSpec
+    ) -> None:
+        """The same object prepared and evaluated twice gives the same items: what it read is not added to."""
+        for task in options.tasks:
+            evaluator, context, found = self._evaluator(options), self._context(task, experiment, model), []
+            for _ in range(2):
+                evaluator.prepare(tokenizer, context)
+                found.append(evaluator.evaluate(engine, tokenizer, context))
+            first, again = ([[item.id for item in score.items] for score in scores] for scores in found)
+            assert first == again
+
+    def test_a_limit_is_honoured(
+        self, options: Any, engine: Engine, tokenizer: Tokenizer, experiment: Experiment, model: ModelSpec
+    ) -> None:
+        """`limit: 1` takes fewer items where there are several that stand for themselves, and no others."""
+        few = attrs.evolve(options, limit=1)
+        for task in options.tasks:
+            whole = self._scores(options, engine, tokenizer, self._context(task, experiment, model))[0]
+            limited = attrs.evolve(experiment, quality=few)
+            one = self._scores(few, engine, tokenizer, self._context(task, limited, model))[0]
+            assert {item.id for item in one.items} <= {item.id for item in whole.items}
+            if options.limit != 1 and len(_apart(whole)) > 1:
+                assert len(_apart(one)) < len(_apart(whole)), "`limit` is ignored"
 
     def test_items_are_those_of_the_score(
         self, options: Any, engine: Engine, tokenizer: Tokenizer, experiment: Experiment, model: ModelSpec
@@ -139,8 +189,19 @@ class EvaluatorConformance(PluginConformance):
         return made
 
     def _scores(self, options: Any, engine: Engine, tokenizer: Tokenizer, context: Context) -> Sequence[Score]:
-        return self._evaluator(options).evaluate(engine, tokenizer, context)
+        evaluator = self._evaluator(options)
+        evaluator.prepare(tokenizer, context)
+        return evaluator.evaluate(engine, tokenizer, context)
 
     @staticmethod
     def _context(task: str, experiment: Experiment, model: ModelSpec) -> Context:
         return Context(task, experiment, model, progress=lambda done, total: None, check_stop=lambda: None)
+
+
+def _kind(score: Score) -> tuple[Any, ...]:
+    return score.task, score.metric, score.higher_is_better, score.aggregation
+
+
+def _apart(score: Score) -> set[str]:
+    """What stands for itself: clusters, and items without one."""
+    return {item.cluster or item.id for item in score.items}
