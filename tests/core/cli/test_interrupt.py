@@ -91,7 +91,7 @@ def test_the_first_interrupt_ends_after_the_trial(start, tmp_path: Path, number:
     [result] = llem.load_results(tmp_path / "out").values()
 
     assert (process.returncode, out) == (130, "")
-    assert f"stopping after this trial; {again} again to stop at once" in err
+    assert f"stopping after this trial or item; {again} again to stop at once" in err
     assert err.splitlines()[-2:] == [f"what was measured is in {tmp_path / 'out'}", "error: interrupted"]
     assert "Traceback" not in err
     assert_gone(running)

@@ -48,7 +48,8 @@ def run(
     """Measure STUDY, a YAML file with one experiment or many. Without STUDY, llem measures a tiny model.
 
     All results go into one folder. Experiments that can share an engine take turns. If an experiment fails, the
-    others still run. The exit code is 1 if an experiment failed or its result is invalid.
+    others still run. The exit code is 1 if an experiment failed, its result is invalid, or its quality could not be
+    evaluated.
     """
     from llem.api import prepare
     from llem.cli.settings import flag_layers
@@ -67,6 +68,7 @@ def run_one(ready: Ready, as_json: bool, quiet: bool, verbose: bool) -> None:
     from llem.errors import LlemError
     from llem.progress.display import progress
     from llem.study.run.stopping import stop_on_interrupt
+    from llem.study.run.study_run import unscored
 
     [planned] = ready.study.experiments
     try:
@@ -80,7 +82,7 @@ def run_one(ready: Ready, as_json: bool, quiet: bool, verbose: bool) -> None:
     show_result(result, as_json)
     if not as_json:
         click.echo(f"stored in {ready.folder}", err=True)
-    if not result.valid:
+    if not result.valid or unscored(result):
         raise SystemExit(1)
 
 
@@ -96,6 +98,7 @@ def run_many(ready: Ready, as_json: bool, quiet: bool, verbose: bool) -> None:
     from llem.store.store import Store
     from llem.study.plan.study import study_document
     from llem.study.run.stopping import stop_on_interrupt
+    from llem.study.run.study_run import unscored
 
     if not quiet:
         _tell_left_out(ready.study)
@@ -116,7 +119,7 @@ def run_many(ready: Ready, as_json: bool, quiet: bool, verbose: bool) -> None:
         raise KeyboardInterrupt from ran.interrupted
     if ran.stopped is not None:
         raise ran.stopped
-    if not all(result.valid for result in ran.results):
+    if any(not result.valid or unscored(result) for result in ran.results):
         raise SystemExit(1)
 
 
