@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 
 import attrs
 
-from llem.config.identity import file_settings
+from llem.config.identity import EXECUTION, file_settings
 from llem.config.load import stored_experiment
 from llem.config.models import Experiment
 from llem.errors import ConfigError, MachineError, Problem
@@ -87,7 +87,8 @@ def needs_of(
     hub = _hub_for(models, online, environ)
     read = [*map(Path, mounts), *([hub] if hub else [])]
     read += [Path(model.name) for model in models if model.source == "folder"]
-    read += [Path(name) for experiment in experiments for name in file_settings(experiment, os.path.exists).values()]
+    named = (file_settings(experiment, os.path.exists, (*EXECUTION, "quality")) for experiment in experiments)
+    read += [Path(name) for files in named for name in files.values()]
     # absolute, not resolved: the worker opens them by the names that the configuration has
     unique = dict.fromkeys(Path(os.path.abspath(path.expanduser())) for path in read)
     return Needs(experiments[0].backend, Path(os.path.abspath(asked.store)), tuple(unique), hub, gpus)

@@ -306,7 +306,7 @@ def test_a_worker_that_dies_in_its_last_baseline_is_told_of(run, monkeypatch) ->
     monkeypatch.setattr(Watchdog, "__call__", killing)
     ran = run([1, 2], base=IDLE)
 
-    message = "the idle baseline after the trials failed: the worker ended with status -9"
+    message = f"the idle baseline after the trials failed: the worker ended with status -9{KILLED}"
     assert net_and_findings(ran) == {("done", True, "baseline_failed", message)}
     assert ran.trials == {1: 2, 2: 2}
     assert verify(ran.store) == []
