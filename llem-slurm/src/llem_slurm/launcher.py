@@ -83,7 +83,8 @@ class SlurmLauncher(Launcher):
 
     def _another(self, store: Path, work: WorkOrder) -> bool:
         """Whether another job may try what this one was to begin with."""
-        first: tuple[Path, Turn | Task] = (store, (*work.turns, *work.tasks)[0])
+        begun: Turn | Task = work.turns[0] if work.turns else work.tasks[0]
+        first = (store, begun)
         EARLY_ENDS[first] += 1
         return EARLY_ENDS[first] <= self.options.requeue
 

@@ -6,12 +6,13 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+import attrs
+
 from llem.config.models import Experiment
 from llem.config.study.axes import Point
 from llem.config.study.order import Order
 from llem.errors import Problem
 from llem.reports.figures import settings
-from llem.store.evaluations import evaluation_key
 from llem.study.plan.memory import MEMORY_BASIS, MemoryEstimate, UnknownMemory, gib
 from llem.study.plan.planned import PlannedExperiment
 from llem.study.plan.schedule import BASIS, Estimate, estimate, estimate_groups
@@ -71,7 +72,7 @@ def _evaluations(study: Study) -> Counter[tuple[str, str]]:
     """How many engines are evaluated, by evaluator and task."""
     sections = {one.id: one.experiment.quality for one in study.experiments}
     keys = {
-        (job.group, evaluation_key(sections[name], task), sections[name].evaluator, task)
+        (job.group, repr(attrs.evolve(sections[name], tasks=(task,), force=False)), sections[name].evaluator, task)
         for job in study.jobs
         for name, task in job.tasks
     }

@@ -295,6 +295,7 @@ def test_a_last_baseline_that_fails_is_told_with_all_that_it_was_for(run, monkey
 def test_a_worker_that_dies_in_its_last_baseline_is_told_of(run, monkeypatch) -> None:
     """What it measured is done, and does not count as whole."""
     from llem.study.run.stopping import Watchdog
+    from llem.study.run.supervisor import KILLED
 
     hear = Watchdog.__call__
 

@@ -61,9 +61,10 @@ class FixedList(Planner):
         jobs = [_only(job, wanted) for job in self._study.jobs]
         for planned, job in zip(self._study.jobs, jobs, strict=True):
             if not unscored.isdisjoint(name for name, _ in planned.tasks):
-                # the group's last process that loads the engine anyway, or the one that was to evaluate
-                last = next((one for one in reversed(jobs) if one.turns and one.group == job.group), job)
-                jobs[jobs.index(last)] = with_tasks(last, planned.tasks, unscored)
+                # if its trials are all stored, another process of the group loads the engine anyway, or none does
+                others = (one for one in reversed(jobs) if one.turns and one.group == job.group)
+                taker = job if job.turns else next(others, job)
+                jobs[jobs.index(taker)] = with_tasks(taker, planned.tasks, unscored)
         return [job for job in jobs if job.experiments]
 
 
