@@ -116,6 +116,7 @@ def run_many(ready: Ready, as_json: bool, quiet: bool, verbose: bool) -> None:
         click.echo(f"stored in {ready.folder}", err=True)
     if ran.interrupted is not None:
         click.echo(f"{len(ran.results)} of {len(ready.study.experiments)} experiments began", err=True)
+        _tell_resume(ready)
         raise KeyboardInterrupt from ran.interrupted
     if ran.stopped is not None:
         raise ran.stopped
@@ -131,6 +132,13 @@ def _tell_left_behind(ready: Ready, error: LlemError) -> None:
         return
     measured = any(ready.folder.glob("experiments/*/trial-*.json"))
     click.echo(f"{'what was measured' if measured else 'the log'} is in {ready.folder}", err=True)
+    if error.code == "interrupted":
+        _tell_resume(ready)
+
+
+def _tell_resume(ready: Ready) -> None:
+    """What goes on with an interrupted run."""
+    click.echo(f"go on with the same command and `-o {ready.folder} --resume`", err=True)
 
 
 def _tell_left_out(study: Study) -> None:

@@ -60,7 +60,7 @@ class ExperimentProgress:
         parts = [trial if self.phase == "trial" else self._quality or self.phase]
         if self.watts:
             parts.append(_power([self.watts]))
-        if self.tokens_per_s is not None:
+        if self.tokens_per_s is not None and not self._quality:
             parts.append(f"{self.tokens_per_s:.4g} tok/s")
         return _joined(parts, self.left_s(now), self._left)
 
