@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Protocol
 
 import attrs
@@ -84,13 +84,13 @@ def experiment_id(experiment: Experiment, model: Fingerprinted, contents: Mappin
 
 
 def file_settings(
-    experiment: Experiment, is_file: Callable[[str], bool], fields: Sequence[str] = EXECUTION
+    experiment: Experiment, is_file: Callable[[str], bool], fields: Iterable[str] = EXECUTION
 ) -> Mapping[str, str]:
     """Settings whose value names a local file: path (`workload.path`, `options.adapter`) to that name.
 
     Args:
-        fields: of `Experiment`, to look into.
         is_file: whether a name is that of a file or folder; asked where it may as well be the name of something else.
+        fields: of the experiment; by default those that belong to its identity.
     """
     return {
         path: name
@@ -105,16 +105,11 @@ def _files(value: Any, path: str) -> Iterator[tuple[str, str, bool]]:
     for field in attrs.fields(type(value)) if attrs.has(type(value)) else ():
         inner, below = getattr(value, field.name), f"{path}.{field.name}"
         kind = field.metadata.get("file")
-        if kind:
-            named = {below: inner} if isinstance(inner, str) else _numbered(below, inner)
-            yield from ((where, name, kind != "or id") for where, name in named.items())
+        if isinstance(inner, str) and kind:
+            yield below, inner, kind != "or id"
+        if isinstance(inner, tuple) and kind:
+            yield from ((f"{below}[{number}]", str(name), kind != "or id") for number, name in enumerate(inner))
         yield from _files(inner, below)
-
-
-def _numbered(path: str, names: Any) -> dict[str, str]:
-    """The names of a list, by path; none of what is no list."""
-    listed = names if isinstance(names, (list, tuple)) else ()
-    return {f"{path}[{number}]": name for number, name in enumerate(listed) if isinstance(name, str)}
 
 
 def _gpu_count(experiment: Experiment) -> int:

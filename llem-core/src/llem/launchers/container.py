@@ -87,8 +87,9 @@ def needs_of(
     hub = _hub_for(models, online, environ)
     read = [*map(Path, mounts), *([hub] if hub else [])]
     read += [Path(model.name) for model in models if model.source == "folder"]
-    named = (file_settings(experiment, os.path.exists, (*EXECUTION, "quality")) for experiment in experiments)
-    read += [Path(name) for files in named for name in files.values()]
+    fields = (*EXECUTION, "quality")
+    files = [file_settings(experiment, os.path.exists, fields) for experiment in experiments]
+    read += [Path(name) for found in files for name in found.values()]
     # absolute, not resolved: the worker opens them by the names that the configuration has
     unique = dict.fromkeys(Path(os.path.abspath(path.expanduser())) for path in read)
     return Needs(experiments[0].backend, Path(os.path.abspath(asked.store)), tuple(unique), hub, gpus)

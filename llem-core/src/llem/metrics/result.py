@@ -61,7 +61,7 @@ def compute_result(
     quality = quality_metrics(experiment["config"], evaluations)
     metrics = {**compute_metrics(measured), **quality}
     told = [_finding(raw) for document in (*engines, *outcomes) for raw in document.get("findings", ())]
-    told = [one for one in told if one.code != "quality_failed" or _is_lacking(quality, one.evidence.get("task"))]
+    told = [one for one in told if one.code != "quality_failed" or any(each.value is None for each in quality.values())]
     checked = [*check_all(measured, metrics, traces), *quality_findings(experiment, quality)]
     findings = merge(trials, [*told, *several_boards(engines, trials), *checked])
     outcome, error = _outcome(setup, trials, outcomes)
@@ -148,12 +148,6 @@ def _of_task(task: str, scores: Sequence[Score]) -> Iterator[tuple[str, Quantity
     for number, score in enumerate(scores):
         within = task if score.task == task else f"{task}.{score.task}"
         yield f"quality.{task}" if number == 0 else f"quality.{within}.{score.metric}", _quantity(score)
-
-
-def _is_lacking(quality: Mapping[str, Quantity], task: str | None) -> bool:
-    """Whether a task has no score, or any has none: what failed once is no finding when it is there."""
-    lacking = [name for name, one in quality.items() if one.value is None]
-    return bool(lacking) if task is None else f"quality.{task}" in lacking
 
 
 def _quantity(score: Score) -> Quantity:
