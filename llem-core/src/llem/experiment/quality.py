@@ -104,12 +104,12 @@ class _Told:
 
     def __init__(self, process: EngineProcess, task: str) -> None:
         self._process, self._task = process, task
-        self._at = float("-inf")
+        self._at, self._last = float("-inf"), (-1, -1)
 
     def __call__(self, done: int, total: int) -> None:
         now = time.monotonic()
-        if done == total or now >= self._at + TOLD_EVERY_S:
-            self._at = now
+        if (done, total) != self._last and (done == total or now >= self._at + TOLD_EVERY_S):
+            self._at, self._last = now, (done, total)
             self._process.phase("quality", None, task=self._task, done=done, total=total)
 
 

@@ -162,14 +162,16 @@ def joined(first: PlannedExperiment, again: PlannedExperiment) -> PlannedExperim
     one, other = first.experiment.quality, again.experiment.quality
     if other is None or other == one:
         return first
+    sources = dict(first.sources)
     if one is None:
-        quality, sources = other, {path: source for path, source in again.sources.items() if _is_quality(path)}
+        quality = other
+        sources = {path: source for path, source in sources.items() if not _is_quality(path)}
+        sources |= {path: source for path, source in again.sources.items() if _is_quality(path)}
     else:
         _refuse_other_terms(one, other, first.id)
         tasks = tuple(dict.fromkeys((*one.tasks, *other.tasks)))
-        quality, sources = attrs.evolve(one, tasks=tasks, force=one.force or other.force), {}
-    experiment = attrs.evolve(first.experiment, quality=quality)
-    return attrs.evolve(first, experiment=experiment, sources={**first.sources, **sources})
+        quality = attrs.evolve(one, tasks=tasks, force=one.force or other.force)
+    return attrs.evolve(first, experiment=attrs.evolve(first.experiment, quality=quality), sources=sources)
 
 
 def _is_quality(path: str) -> bool:
