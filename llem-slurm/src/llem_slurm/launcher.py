@@ -15,7 +15,7 @@ from llem.errors import MachineError
 from llem.launchers.base import Launcher
 from llem.plugins.registry import registry
 from llem.protocol.events import Emit
-from llem.protocol.order import Turn, WorkOrder
+from llem.protocol.order import Task, Turn, WorkOrder
 from llem.protocol.study_events import Left
 from llem.store.store import Store
 from llem_slurm import cluster
@@ -33,8 +33,8 @@ SUBMITTER, QUEUE = Submitter(), Queue()
 CLEARING, CLEARED = threading.Lock(), set[Path]()
 #: Slurm's words for what it does to a job by itself. What somebody cancelled (CANCELLED) is not done again.
 EARLY = frozenset({"TIMEOUT", "PREEMPTED", "NODE_FAIL", "BOOT_FAIL"})
-#: How many jobs of a store that had this turn before them were ended so.
-EARLY_ENDS: Counter[tuple[Path, Turn]] = Counter()
+#: How many jobs of a store that had this turn, or this task, before them were ended so.
+EARLY_ENDS: Counter[tuple[Path, Turn | Task]] = Counter()
 #: How long jobs that an earlier `llem` left behind may take to be gone.
 LEFT_BEHIND_S = 60.0
 
@@ -83,7 +83,8 @@ class SlurmLauncher(Launcher):
 
     def _another(self, store: Path, work: WorkOrder) -> bool:
         """Whether another job may try what this one was to begin with."""
-        first = (store, work.turns[0])
+        begun: Turn | Task = work.turns[0] if work.turns else work.tasks[0]
+        first = (store, begun)
         EARLY_ENDS[first] += 1
         return EARLY_ENDS[first] <= self.options.requeue
 

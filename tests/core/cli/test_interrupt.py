@@ -91,8 +91,12 @@ def test_the_first_interrupt_ends_after_the_trial(start, tmp_path: Path, number:
     [result] = llem.load_results(tmp_path / "out").values()
 
     assert (process.returncode, out) == (130, "")
-    assert f"stopping after this trial; {again} again to stop at once" in err
-    assert err.splitlines()[-2:] == [f"what was measured is in {tmp_path / 'out'}", "error: interrupted"]
+    assert f"stopping after this trial or item; {again} again to stop at once" in err
+    assert err.splitlines()[-3:] == [
+        f"what was measured is in {tmp_path / 'out'}",
+        f"go on with the same command and `-o {tmp_path / 'out'} --resume`",
+        "error: interrupted",
+    ]
     assert "Traceback" not in err
     assert_gone(running)
     assert (result.outcome, result.error) == ("interrupted", "stopped by the user")
@@ -174,3 +178,44 @@ def test_nothing_outlives_what_is_killed(start, tmp_path: Path, victims: tuple[i
     process.communicate(timeout=60)
 
     assert_gone(running)
+
+
+def test_an_interrupt_within_an_evaluation_keeps_what_is_scored(start, tmp_path: Path) -> None:
+    """Trials and the first task stay, the exit code is 130; going on repeats neither, and ends with 0."""
+    section = "{evaluator: spelling, tasks: [colour, fruit], force: true, item_s: 0.3}"
+    settings = [f"--set=quality={section}", "--set=trials=2"]
+    process = start(*settings, window_s=0.3)
+    wait_for_event(tmp_path / "out", "phase", task="fruit")
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    [before] = llem.load_results(tmp_path / "out").values()
+    again = start(*settings, "--resume", window_s=0.3)
+    again.communicate(timeout=60)
+    [after] = llem.load_results(tmp_path / "out").values()
+
+    assert process.returncode == 130
+    assert err.splitlines()[-2:] == [
+        f"go on with the same command and `-o {tmp_path / 'out'} --resume`",
+        "error: interrupted",
+    ]
+    assert (before.outcome, before.trials, before.metrics["quality.colour"].value) == ("done", 2, 0.5)
+    assert before.metrics["quality.fruit"].reason == "not_evaluated"
+    assert again.returncode == 0
+    assert (after.outcome, after.trials, after.metrics["quality.fruit"].value) == ("done", 2, 0.75)
+    lines = (tmp_path / "out" / "workers" / "1" / "events.jsonl").read_text().splitlines()
+    assert {event.get("task") for event in map(json.loads, lines) if event["event"] == "phase"} == {None, "fruit"}
+    assert not any(json.loads(line)["event"] == "trial" for line in lines)
+    assert verify(Store.open(tmp_path / "out")) == []
+
+
+def test_a_task_that_cannot_be_evaluated_ends_the_command_with_1(start, tmp_path: Path) -> None:
+    """The trials are valid; the scores that were asked for are not there."""
+    section = "{evaluator: spelling, tasks: [colour, fruit], force: true, fail_in: colour}"
+    process = start(f"--set=quality={section}", "--set=trials=2", window_s=0.3)
+    out, err = process.communicate(timeout=60)
+    [result] = llem.load_results(tmp_path / "out").values()
+
+    assert process.returncode == 1
+    assert "warning: the evaluation of quality failed: colour: RuntimeError: device lost" in err.splitlines()
+    assert "the evaluation of quality failed: colour: RuntimeError: device lost" in out
+    assert (result.outcome, result.valid, result.metrics["quality.fruit"].value) == ("done", True, 0.75)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import sys
@@ -44,6 +45,10 @@ def fail(how: str) -> None:
         raise MemoryError
     if how == "oom":
         raise ExperimentFailed("the batch does not fit into memory", "use a smaller batch", "oom")
+    if how == "full":
+        raise OSError(errno.ENOSPC, "No space left on device")
+    if how == "abort":
+        os.abort()
     if how == "kill":
         os.kill(os.getpid(), signal.SIGKILL)
     if how == "exit":
@@ -186,7 +191,8 @@ class SpellingOptions(Quality):
 
     evaluator: Literal["spelling"] = option("spelling", help="How well words are repeated.")
     fail_in: str | None = option(None, help="A task to fail in.")
-    error: Literal["runtime", "kill"] = option("runtime", help="How to fail.")
+    error: Literal["runtime", "memory", "full", "kill", "abort", "hang"] = option("runtime", help="How to fail.")
+    item_s: float = option(0.0, help="How long an item takes.")
 
 
 class Spelling(Evaluator):
@@ -211,6 +217,7 @@ class Spelling(Evaluator):
             context.check_stop()
             if context.task == self.options.fail_in:
                 fail(self.options.error)
+            time.sleep(self.options.item_s)
             ids = tuple(tokenizer.encode(word + "."))
             [done] = engine.generate([Request(number, ids, 2 * len(ids), stop=(".",))], Sampling())
             answer = tokenizer.decode(done.token_ids, strict=False)

@@ -329,3 +329,66 @@ def test_who_waits_beside_a_worker_is_told_until_the_wait_is_over() -> None:
     study.update(Waited(job=(1, 0)), 0.0)
     assert "waiting" not in study.line(0.0)
     assert [row[2] for row in study.rows()] == ["load"]
+
+
+def quality(task: str, done: int, total: int) -> Phase:
+    """So many items of a task are evaluated."""
+    return Phase(phase="quality", task=task, done=done, total=total)
+
+
+def test_an_evaluation_by_its_items_and_the_time_that_they_take() -> None:
+    """What evaluations will take is told once one was timed; the speed of trials is not theirs."""
+    run = ExperimentProgress(1)
+    begun = planned(1)
+    jobs = (attrs.evolve(begun.jobs[0], tasks=("arc", "boolq")),)
+    events: list[tuple[float, Event]] = [
+        (0.0, attrs.evolve(begun, jobs=jobs)),
+        (0.0, WORKER),
+        (0.0, phase("warm-up")),
+        (30.0, calibrated()),
+        (30.0, phase("trial")),
+        (42.0, TRIAL),
+    ]
+    for now, event in events:
+        run.update(event, now)
+    assert run.line(42.0) == "trial 2 of 2 · 911.8 tok/s · about 0:20 left and quality"
+
+    expected = [
+        (70.0, quality("arc", 0, 0), "quality arc"),
+        (80.0, quality("arc", 125, 500), "quality arc 125/500 · about 0:30 left and quality"),
+        (110.0, quality("arc", 500, 500), "quality arc 500/500"),
+        (110.0, quality("boolq", 0, 0), "quality boolq"),
+        (115.0, quality("boolq", 10, 20), "quality boolq 10/20 · about 0:05 left"),
+        (120.0, quality("boolq", 20, 20), "quality boolq 20/20 · about 0:00 left"),
+    ]
+    for now, event, line in expected:
+        run.update(event, now)
+        assert run.line(now) == line
+
+
+def test_the_next_engine_is_expected_to_take_as_long_to_evaluate() -> None:
+    """A task's time on one engine is the guess for another one."""
+    begun = planned(0, a=1, b=1)
+    each = [attrs.evolve(begun.jobs[0], job=(number, 0), experiments={}, tasks=("arc",)) for number in (0, 1)]
+    run = StudyProgress(attrs.evolve(begun, jobs=tuple(each)))
+    for now, event in [
+        (0.0, attrs.evolve(WORKER, job=(0, 0))),
+        (0.0, quality("arc", 0, 0)),
+        (25.0, quality("arc", 500, 500)),
+        (25.0, WorkerEnded(worker=0)),
+        (25.0, attrs.evolve(WORKER, job=(1, 0))),
+    ]:
+        run.update(attrs.evolve(event, worker=0), now)
+
+    assert run.left_s(25.0) == pytest.approx(25.0)
+    run.update(attrs.evolve(quality("arc", 0, 0), worker=0), 25.0)
+    assert run.line(25.0) == "0 of 2 done · quality arc · about 0:25 left"
+
+
+def test_a_log_has_a_line_for_each_task_and_not_for_each_item(capsys) -> None:
+    """Where nobody looks: when a task begins, and when it has ended."""
+    with progress(1, quiet=False) as emit:
+        for done in (0, 1, 2, 3):
+            emit(quality("arc", done, 3 if done else 0))
+
+    assert capsys.readouterr().err.splitlines() == ["quality arc", "quality arc 3/3"]

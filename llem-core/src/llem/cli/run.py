@@ -48,7 +48,8 @@ def run(
     """Measure STUDY, a YAML file with one experiment or many. Without STUDY, llem measures a tiny model.
 
     All results go into one folder. Experiments that can share an engine take turns. If an experiment fails, the
-    others still run. The exit code is 1 if an experiment failed or its result is invalid.
+    others still run. The exit code is 1 if an experiment failed, its result is invalid, or its quality could not be
+    evaluated.
     """
     from llem.api import prepare
     from llem.cli.settings import flag_layers
@@ -67,6 +68,7 @@ def run_one(ready: Ready, as_json: bool, quiet: bool, verbose: bool) -> None:
     from llem.errors import LlemError
     from llem.progress.display import progress
     from llem.study.run.stopping import stop_on_interrupt
+    from llem.study.run.study_run import unscored
 
     [planned] = ready.study.experiments
     try:
@@ -80,7 +82,7 @@ def run_one(ready: Ready, as_json: bool, quiet: bool, verbose: bool) -> None:
     show_result(result, as_json)
     if not as_json:
         click.echo(f"stored in {ready.folder}", err=True)
-    if not result.valid:
+    if not result.valid or unscored(result):
         raise SystemExit(1)
 
 
@@ -96,6 +98,7 @@ def run_many(ready: Ready, as_json: bool, quiet: bool, verbose: bool) -> None:
     from llem.store.store import Store
     from llem.study.plan.study import study_document
     from llem.study.run.stopping import stop_on_interrupt
+    from llem.study.run.study_run import unscored
 
     if not quiet:
         _tell_left_out(ready.study)
@@ -113,10 +116,11 @@ def run_many(ready: Ready, as_json: bool, quiet: bool, verbose: bool) -> None:
         click.echo(f"stored in {ready.folder}", err=True)
     if ran.interrupted is not None:
         click.echo(f"{len(ran.results)} of {len(ready.study.experiments)} experiments began", err=True)
+        _tell_resume(ready)
         raise KeyboardInterrupt from ran.interrupted
     if ran.stopped is not None:
         raise ran.stopped
-    if not all(result.valid for result in ran.results):
+    if any(not result.valid or unscored(result) for result in ran.results):
         raise SystemExit(1)
 
 
@@ -128,6 +132,13 @@ def _tell_left_behind(ready: Ready, error: LlemError) -> None:
         return
     measured = any(ready.folder.glob("experiments/*/trial-*.json"))
     click.echo(f"{'what was measured' if measured else 'the log'} is in {ready.folder}", err=True)
+    if error.code == "interrupted":
+        _tell_resume(ready)
+
+
+def _tell_resume(ready: Ready) -> None:
+    """What goes on with an interrupted run."""
+    click.echo(f"go on with the same command and `-o {ready.folder} --resume`", err=True)
 
 
 def _tell_left_out(study: Study) -> None:

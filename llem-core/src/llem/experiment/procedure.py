@@ -13,7 +13,7 @@ from llem.backends.check import check_backend, check_placed
 from llem.config.models import Baseline
 from llem.devices.nvml import Nvml
 from llem.errors import MachineError
-from llem.evaluators.base import check_loaded, check_quality
+from llem.evaluators.base import check_quality
 from llem.experiment.batches import Batches
 from llem.experiment.environment import Tenants, environment_facts
 from llem.experiment.instruments import Instruments
@@ -88,8 +88,6 @@ def load(session: Session) -> None:
     check_placed(session.backend, session.experiment, session.model, process.placement)
     process.engine = session.backend.load(session.experiment, session.model, process.placement)
     process.load_s = time.monotonic() - start
-    if session.experiment.quality is not None:
-        check_loaded(session.experiment, process.engine, process.registry)
     process.emit(Loaded(load_s=process.load_s))
     if process.tenants is not None:
         process.tenants.engine_loaded(process.engine.pids())

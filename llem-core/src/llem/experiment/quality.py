@@ -2,46 +2,64 @@
 
 from __future__ import annotations
 
-import functools
 import time
 from collections.abc import Collection, Sequence
 
 from llem.config.converter import unstructure
 from llem.errors import ExperimentFailed
-from llem.evaluators.base import Context, Evaluator
+from llem.evaluators.base import Context, Evaluator, check_loaded
 from llem.experiment.session import EngineProcess, Session
 from llem.experiment.trial import LEAD_S
 from llem.meters.base import EnergyReading
-from llem.protocol.order import failure
-from llem.store.evaluations import Evaluation, evaluation_key, read_evaluation, terms_of, write_evaluation
+from llem.protocol.events import Warned
+from llem.protocol.order import after_finding, failure
+from llem.store.evaluations import (
+    Evaluation,
+    evaluation_key,
+    read_evaluation,
+    remaining_tasks,
+    terms_of,
+    write_evaluation,
+)
 
-__all__ = ["quality"]
+__all__ = ["check_engine", "quality"]
+
+#: Time between two events of one task.
+TOLD_EVERY_S = 1.0
 
 
-def quality(lead: Session, begun: Collection[Session]) -> None:
-    """Every task that is not stored yet; what experiments of one engine ask alike is evaluated once.
+def check_engine(session: Session) -> None:
+    """What only the loaded engine tells of an evaluation, before anything is measured that it would belong to."""
+    wanted = session.experiment.quality
+    if wanted is not None and remaining_tasks(session.store, session.id, wanted):
+        check_loaded(session.experiment, session.live_engine, session.process.registry)
 
-    Raises ExperimentFailed: interrupted, or naming each task that failed and why; those that did not are stored.
+
+def quality(lead: Session, sessions: Collection[Session]) -> None:
+    """Every task of the order that is not stored yet; what experiments of one engine ask alike is evaluated once.
+
+    A task that fails is told with the experiments that ask for it, and the others are evaluated.
+
+    Raises ExperimentFailed: interrupted.
     """
     asked: dict[str, list[Session]] = {}
     tasks: dict[str, str] = {}
-    for session in begun:
-        wanted = session.experiment.quality
-        for task in () if wanted is None else wanted.tasks:
-            key = evaluation_key(wanted, task)
+    for session in sessions:
+        for task in session.tasks:
+            key = evaluation_key(session.experiment.quality, task)
             tasks[key] = task
             asked.setdefault(key, []).append(session)
-    failed: list[str] = []
-    for key, sessions in asked.items():
+    for key, those in asked.items():
         try:
-            _once(key, tasks[key], sessions)
+            _once(key, tasks[key], those)
         except Exception as error:  # an evaluator may raise anything
             told = failure(error)
             if told.outcome == "interrupted":
                 raise
-            failed.append(f"{tasks[key]}: {told.message}")
-    if failed:
-        raise ExperimentFailed("; ".join(failed), "see the worker's log", "quality")
+            found = after_finding("quality", told.message, lead.order.process, tasks[key])
+            lead.process.emit(Warned(message=found.message))
+            for one in those:
+                one.store.add_engine_finding(one.id, lead.order.process, found)
 
 
 def _once(key: str, task: str, sessions: Sequence[Session]) -> None:
@@ -61,14 +79,15 @@ def _once(key: str, task: str, sessions: Sequence[Session]) -> None:
 
 def _evaluate(session: Session, task: str) -> Evaluation:
     process, experiment, wanted = session.process, session.experiment, session.experiment.quality
-    tell = functools.partial(_tell, process, task)
+    tell = _Told(process, task)
     tell(0, 0)
     process.check_stop()
     session.live_engine.turn_to(experiment)
     process.current = session.id
     evaluator: Evaluator = process.registry.load("evaluator", wanted.evaluator)(wanted)
     tokenizer = process.tokenizer(session.model, trust_remote_code=experiment.trust_remote_code)
-    assert tokenizer is not None
+    if tokenizer is None:
+        raise ExperimentFailed("the model has no tokenizer", "name a model that has one", "quality")
     context = Context(task, experiment, session.model, tell, process.check_stop)
     evaluator.prepare(tokenizer, context)
     with _Metered(process) as metered:
@@ -80,8 +99,18 @@ def _evaluate(session: Session, task: str) -> Evaluation:
     return Evaluation(wanted.evaluator, task, terms, number, scores, seconds, metered.energies, about)
 
 
-def _tell(process: EngineProcess, task: str, done: int, total: int) -> None:
-    process.phase("quality", None, task=task, done=done, total=total)
+class _Told:
+    """Tells how far a task is, once a second at most: an evaluator may call for every one of 100,000 items."""
+
+    def __init__(self, process: EngineProcess, task: str) -> None:
+        self._process, self._task = process, task
+        self._at, self._last = float("-inf"), (-1, -1)
+
+    def __call__(self, done: int, total: int) -> None:
+        now = time.monotonic()
+        if (done, total) != self._last and (done == total or now >= self._at + TOLD_EVERY_S):
+            self._at, self._last = now, (done, total)
+            self._process.phase("quality", None, task=self._task, done=done, total=total)
 
 
 class _Metered:

@@ -89,6 +89,11 @@ class Session:
     # of the experiment
 
     @property
+    def tasks(self) -> tuple[str, ...]:
+        """Tasks of quality that are to be evaluated after the last trial."""
+        return tuple(task for name, task in self.order.tasks if name == self.id)
+
+    @property
     def live_work(self) -> Work:
         """What the experiment's load means for warm-up, calibration and trials."""
         if self.work is None:

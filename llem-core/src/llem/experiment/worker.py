@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import attrs
@@ -13,11 +13,12 @@ from llem.config.load import stored_experiment
 from llem.errors import LlemError
 from llem.experiment.placement import hold, place, restrict
 from llem.experiment.procedure import AFTER, BEFORE, check, let_go, record, trial
+from llem.experiment.quality import check_engine
 from llem.experiment.session import EngineProcess, Session
 from llem.metrics.precision import is_wanted
 from llem.plugins.registry import Registry
 from llem.protocol.events import Emit, Ended, Failure, Warned
-from llem.protocol.order import AFTER_PHASES, Outcomes, WorkOrder, after_finding, failure
+from llem.protocol.order import Outcomes, Turn, WorkOrder, after_finding, failure, last_engine
 from llem.store.store import Store
 
 __all__ = ["open_sessions", "work"]
@@ -40,21 +41,21 @@ def work(order: WorkOrder, registry: Registry, emit: Emit, stop: threading.Event
         except Exception as error:  # an engine may raise anything; it is recorded with all that it ended
             failed = failure(error)
             if failed.outcome == "interrupted":
-                outcomes.rest_failed(failed, shift.has_begun)
-            elif not order.turns:
-                _not_evaluated(order, store, outcomes, failed)
+                outcomes.rest_failed(failed, shift.was_interrupted)
             elif not shift.lost and not shift.measured:
-                outcomes.rest_failed(failed)
+                outcomes.rest_failed(failed, order.measures)
+                if not order.turns:
+                    _not_evaluated(order, store, emit, failed, order.experiments)
     emit(Ended())
     return outcomes.outcome
 
 
-def _not_evaluated(order: WorkOrder, store: Store, outcomes: Outcomes, failed: Failure) -> None:
-    """An engine that was to evaluate quality alone did not load: told with each experiment's last one that did."""
-    for name in (name for name in order.experiments if name not in outcomes.found):
-        last = store.engines(name)[-1]["process"]
-        store.add_engine_finding(name, last, after_finding("quality", failed.message, order.process))
-        outcomes.done(name)
+def _not_evaluated(order: WorkOrder, store: Store, emit: Emit, failed: Failure, names: Sequence[str]) -> None:
+    """Experiments that are here for their quality alone cannot be evaluated: their trials stand."""
+    found = after_finding("quality", failed.message, order.process)
+    emit(Warned(message=found.message))
+    for name in names:
+        store.add_engine_finding(name, last_engine(store, name), found)
 
 
 class _Shift:
@@ -71,12 +72,12 @@ class _Shift:
         self._doubtful = False  # the engine ran out of memory, and has not measured anything since
         self.lost = self.measured = False
 
-    def has_begun(self, experiment_id: str) -> bool:
-        """Whether an experiment has begun; one alone has from the start."""
-        if len(self._sessions) == 1:
-            return True
+    def was_interrupted(self, experiment_id: str) -> bool:
+        """Whether an experiment has begun and has trials to come; one alone has begun from the start."""
         session = self._sessions.get(experiment_id)
-        return session is not None and session.begun
+        if session is None or not session.order.measures(experiment_id):
+            return False
+        return session.begun or len(self._sessions) == 1
 
     def run(
         self,
@@ -90,7 +91,7 @@ class _Shift:
         """Open, take every turn, close."""
         self._sessions = open_sessions(order, store, registry, emit, stop, events_fd)
         try:
-            checked = [session for session in self._sessions.values() if self._check(session)]
+            checked = [session for session in self._sessions.values() if self._try(session, check)]
             if checked:
                 self._measure(order, checked)
         finally:
@@ -100,19 +101,27 @@ class _Shift:
         lead = checked[0]
         for step in BEFORE:
             step(lead)
-        self._turns(order)
-        if not self.lost:
-            self.measured = True
-            begun = [session for session in checked if session.begun]
-            for phase in AFTER:
-                if concerned := [one for one in begun if AFTER_PHASES[phase].concerns(one.experiment)]:
-                    self._after(phase, lead, concerned)
+        able = [session for session in checked if self._try(session, check_engine)]
+        self._turns([(name, index) for name, index in order.turns if name not in self._outcomes.found])
+        if self.lost:
+            return
+        self.measured = True
+        for session in able:
+            if not order.measures(session.id):  # its trials are stored
+                record(session)
+                self._outcomes.done(session.id)
+        begun = [session for session in checked if session.begun]
+        done = [session for session in begun if self._outcomes.found.get(session.id) == "done"]
+        self._after("baseline after", lead, begun)
+        self._after("quality", lead, [session for session in done if session.tasks])
 
     def _after(self, phase: str, lead: Session, concerned: Sequence[Session]) -> None:
         """One step of `AFTER`; that it failed is told with every experiment that it was for.
 
         Raises ExperimentFailed (interrupted).
         """
+        if not concerned:
+            return
         try:
             AFTER[phase](lead, concerned)
         except Exception as error:  # a meter or an engine may raise anything
@@ -121,26 +130,25 @@ class _Shift:
             for one in concerned:
                 one.store.add_engine_finding(one.id, lead.order.process, found)
 
-    def _check(self, session: Session) -> bool:
+    def _try(self, session: Session, step: Callable[[Session], None]) -> bool:
+        """Whether a step that asks whether an experiment can be measured, or evaluated, passes."""
         try:
-            check(session)
-        except Exception as error:  # a backend may raise anything
-            self._outcomes.failed(session.id, failure(error))
+            step(session)
+        except Exception as error:  # a backend or an evaluator may raise anything
+            failed = failure(error)
+            if session.order.measures(session.id):
+                self._outcomes.failed(session.id, failed)
+            else:
+                _not_evaluated(session.order, session.store, session.process.emit, failed, [session.id])
             return False
         return True
 
-    def _turns(self, order: WorkOrder) -> None:
-        """Each trial in order, until the engine is lost; experiments that failed or are done are passed over.
-
-        An order without trials is for what comes after them: then every trial is stored.
-        """
-        for session in self._sessions.values() if not order.turns else ():
-            record(session)
-            self._outcomes.done(session.id)
+    def _turns(self, turns: Sequence[Turn]) -> None:
+        """Each trial in order, until the engine is lost; experiments that failed or are done are passed over."""
         left: dict[str, list[int]] = {}
-        for name, index in order.turns:
+        for name, index in turns:
             left.setdefault(name, []).append(index)
-        for name, index in order.turns:
+        for name, index in turns:
             left[name].remove(index)
             if name in self._outcomes.found:
                 continue

@@ -136,8 +136,8 @@ FINDINGS: Mapping[str, FindingKind] = {
     ),
     "quality_failed": FindingKind(
         "warning",
-        "llem could not evaluate quality after the trials, in some or all tasks. The trials stand. The tasks that the "
-        "message names have no score.",
+        "llem could not evaluate quality after the trials, in some or all tasks. The trials stand. The task that the "
+        "message names has no score; if it names none, no task has. `llem run` ends with 1.",
         "See the message and the worker's log. `llem run --resume` evaluates what is missing.",
     ),
     "quality_random_weights": FindingKind(

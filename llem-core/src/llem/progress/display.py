@@ -30,6 +30,7 @@ class ExperimentProgress:
         self.trials = trials
         self.done = 0
         self.phase = "start"
+        self._quality = ""
         self.watts: Mapping[str, float] = {}
         self.tokens_per_s: float | None = None
         self._left: TimeLeft | None = None
@@ -41,7 +42,7 @@ class ExperimentProgress:
         if self._left is not None:
             self._left.update(event, now)
         if isinstance(event, Phase):
-            self.phase = event.phase
+            self.phase, self._quality = event.phase, _quality(event)
         elif isinstance(event, Power):
             self.watts = event.watts
         elif isinstance(event, TrialEnded):
@@ -55,12 +56,13 @@ class ExperimentProgress:
     def line(self, now: float) -> str:
         """One line of status."""
         number = self.done + 1
-        parts = [self.phase if self.phase != "trial" else f"trial {number} of {max(self.trials, number)}"]
+        trial = f"trial {number} of {max(self.trials, number)}"
+        parts = [trial if self.phase == "trial" else self._quality or self.phase]
         if self.watts:
             parts.append(_power([self.watts]))
-        if self.tokens_per_s is not None:
+        if self.tokens_per_s is not None and not self._quality:
             parts.append(f"{self.tokens_per_s:.4g} tok/s")
-        return _joined(parts, self.left_s(now))
+        return _joined(parts, self.left_s(now), self._left)
 
 
 class StudyProgress:
@@ -83,7 +85,7 @@ class StudyProgress:
         worker = event.worker or 0
         if isinstance(event, Phase):
             trial = f"trial {(event.trial or 0) + 1}" if event.phase == "trial" else event.phase
-            self._at[worker] = event.id or "", trial
+            self._at[worker] = event.id or "", _quality(event) or trial
         elif isinstance(event, Waiting) and event.worker is None:
             self._waiting[event.job] = f"waiting for {event.what}"
         elif isinstance(event, Waiting):
@@ -131,7 +133,7 @@ class StudyProgress:
         parts += phases
         if self._watts:
             parts.append(_power(self._watts.values()))
-        return _joined(parts, self.left_s(now))
+        return _joined(parts, self.left_s(now), self._left)
 
     def rows(self) -> list[tuple[str, str, str, str]]:
         """What each engine process is at: experiment, what it sets, phase, watts."""
@@ -167,9 +169,18 @@ def _power(found: Iterable[Mapping[str, float]]) -> str:
     return " + ".join(f"{scope} {value:.0f} W" for scope, value in sums.items())
 
 
-def _joined(parts: list[str], left: float | None) -> str:
-    if left is not None:
-        parts.append(f"about {_clock(left)} left")
+def _quality(event: Phase) -> str:
+    """`quality arc_easy 120/500` while a task is evaluated; "" in another phase."""
+    if event.task is None:
+        return ""
+    return f"{event.phase} {event.task}" + (f" {event.done}/{event.total}" if event.total else "")
+
+
+def _joined(parts: list[str], left: float | None, known: TimeLeft | None) -> str:
+    """The parts of a line. What evaluations will take is not in the plan: it is told once one was timed."""
+    untimed = known is not None and known.untimed_tasks
+    if left is not None and not (untimed and left < 1):
+        parts.append(f"about {_clock(left)} left" + (" and quality" if untimed else ""))
     return " · ".join(parts)
 
 
@@ -254,8 +265,13 @@ def _plain(console: Any, shown: _Shown, event: Event, verbose: bool) -> None:
     shown.update(event, now)
     if line := shown.lasting(event):
         console.print(line, highlight=False, markup=False, soft_wrap=True)
-    elif isinstance(event, Phase) and (verbose or event.phase not in ("trial", "pause")):
+    elif isinstance(event, Phase) and (verbose or _is_news(event)):
         console.print(shown.line(now), highlight=False, soft_wrap=True)
+
+
+def _is_news(event: Phase) -> bool:
+    """Whether a log gets a line: not for each trial, which has one when it ends, nor each second of an evaluation."""
+    return event.phase not in ("trial", "pause") and (not event.total or event.done == event.total)
 
 
 def _trial_line(event: TrialEnded, many: bool) -> str:

@@ -4,7 +4,8 @@ A study is jobs: what one engine process measures. Each loads an engine once, ha
 every experiment up once and then takes its trials in turns. Each of these is estimated by itself, since a load of a
 minute and a warm-up come once and not with every trial. What is known of an experiment is what was measured of it,
 from the end of one trial to the end of the next: with lead batches, settling and the pause. Of one that is not known
-yet, the plan says how long its window is; what comes on top of that is taken from those that are known.
+yet, the plan says how long its window is; what comes on top of that is taken from those that are known. Of a task of
+quality nothing is planned: it takes as long as it took on another engine, or as its own items so far say.
 """
 
 from __future__ import annotations
@@ -33,6 +34,8 @@ class _Job:
         step, of, since: what the worker is at ("" for nothing that takes time), of which experiment, from when.
         settled: the trial comes right after the warm-up, with no other experiment between.
         ready: its engine is loaded and has idled.
+        tasks: of quality that are left.
+        part: how much of the present task is evaluated, from 0 to 1.
     """
 
     group: int
@@ -47,6 +50,8 @@ class _Job:
     since: float = 0.0
     settled: bool = False
     ready: bool = False
+    tasks: list[str] = attrs.field(factory=list)
+    part: float = 0.0
 
     def turn_to(self, step: str, since: float, of: str | None = None) -> None:
         self.step, self.of, self.since, self.settled = step, of, since, False
@@ -64,11 +69,17 @@ class TimeLeft:
         self._trials: dict[str, list[float]] = defaultdict(list)
         self._calibrated: dict[str, float] = {}
         self._settle: dict[str, float] = {}
+        self._tasks: dict[str, list[float]] = defaultdict(list)
+
+    @property
+    def untimed_tasks(self) -> bool:
+        """Whether tasks of quality are left of which nothing is known."""
+        return any(self._task_s(job, task) is None for job in self._jobs.values() for task in job.tasks)
 
     @property
     def timed(self) -> bool:
-        """Whether a batch or request was timed; before that the plan alone is known."""
-        return bool(self._calibrated)
+        """Whether a batch, a request or an item was timed; before that the plan alone is known."""
+        return bool(self._calibrated) or any(job.part for job in self._jobs.values())
 
     def update(self, event: Event, now: float) -> None:
         """Take an event; `now` in seconds."""
@@ -78,7 +89,8 @@ class TimeLeft:
                 self._at[worker] = job
         elif isinstance(event, (Outcome, ResultComputed)) and event.outcome not in ("done", "interrupted"):
             for one in self._jobs.values():  # what failed gets no further worker
-                one.trials.pop(event.id, None)
+                if one.trials.pop(event.id, None) is not None and not one.trials:
+                    one.tasks.clear()
             at = self._at.get(worker)
             if isinstance(event, Outcome) and at is not None and at.step in ("warm-up", "trial"):
                 at.turn_to("trial", now)  # what comes next did not begin before
@@ -86,10 +98,15 @@ class TimeLeft:
             return
         elif isinstance(event, WorkerEnded):
             del self._at[worker]
+            self._evaluated(at, now)
             at.turn_to("", now)
             at.begun, at.ready = set(), False
         elif isinstance(event, Phase):
-            self._phase(at, event.phase, event.id, now)
+            if event.task is None:
+                self._evaluated(at, now)
+                self._phase(at, event.phase, event.id, now)
+            else:
+                self._task(at, event, now)
         elif isinstance(event, Calibrated):
             if at.step == "warm-up":
                 self._warm_ups[event.id].append(now - at.since)
@@ -121,14 +138,39 @@ class TimeLeft:
         elif phase == "trial":
             at.of = of
 
+    def _task(self, at: _Job, event: Phase, now: float) -> None:
+        if (at.step, at.of) != ("quality", event.task):
+            self._evaluated(at, now)
+            at.turn_to("quality", now, event.task)
+            at.ready = True
+        at.part = (event.done or 0) / event.total if event.total else 0.0
+
+    def _evaluated(self, at: _Job, now: float) -> None:
+        """The task that a job was at, if it was at one, is over."""
+        if at.step != "quality":
+            return
+        if at.part == 1.0 and at.of is not None:  # else it failed
+            self._tasks[at.of].append(now - at.since)
+        at.tasks = [task for task in at.tasks if task != at.of]
+        at.part = 0.0
+
+    def _task_s(self, job: _Job, task: str, now: float | None = None) -> float | None:
+        """Seconds left of a task; None while nothing is known of it."""
+        if (job.step, job.of) == ("quality", task) and job.part:
+            return 0.0 if now is None else (now - job.since) * (1 - job.part) / job.part
+        return fmean(self._tasks[task]) if self._tasks[task] else None
+
     def seconds(self, now: float) -> float:
-        """Seconds left, with as few trials as are asked for."""
+        """Seconds left, with as few trials as are asked for, and with those tasks of which anything is known."""
         jobs = self._jobs.values()
         elsewhere = self._trial_on_top(jobs) or 0.0, self._warm_up_on_top(jobs) or 0.0
-        left = [seconds for job in jobs if (seconds := self._of(job, elsewhere, now)) > 0]
+        left = [seconds for job in jobs if (seconds := self._of(job, elsewhere, now) + self._tasks_s(job, now)) > 0]
         if not left:
             return 0.0
         return max(max(left), sum(left) / min(self._parallel, len(left)))
+
+    def _tasks_s(self, job: _Job, now: float) -> float:
+        return sum(self._task_s(job, task, now) or 0.0 for task in job.tasks)
 
     def _of(self, job: _Job, elsewhere: tuple[float, float], now: float) -> float:
         """Seconds left of one job.
@@ -137,6 +179,8 @@ class TimeLeft:
             elsewhere: what comes on top of the plan of a trial and of a warm-up, where nothing of this job is known.
         """
         spent = now - job.since
+        if job.step == "quality":
+            return 0.0
         if job.step == "baseline after":
             return max(job.after_s - spent, 0.0)
         due = [name for name, count in job.trials.items() if count > 0]
@@ -202,4 +246,5 @@ def _job(one: JobPlan) -> _Job:
         {name: plan.warm_up_s for name, plan in one.experiments.items()},
         one.before_s,
         one.after_s,
+        tasks=list(one.tasks),
     )

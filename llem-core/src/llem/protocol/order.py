@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from llem.config.models import Experiment
 from llem.errors import ExperimentFailed, LlemError
 from llem.findings import Finding, finding
 from llem.protocol.events import Emit, Failure, Outcome
@@ -25,15 +24,19 @@ __all__ = [
     "AfterPhase",
     "Gap",
     "Outcomes",
+    "Task",
     "Turn",
     "WorkOrder",
     "after_finding",
     "failure",
+    "last_engine",
     "outcome_document",
 ]
 
 #: A trial whose turn it is: the experiment's id, and the trial's index.
 Turn = tuple[str, int]
+#: A task of an experiment's section `quality` that is to be evaluated: the experiment's id, and the task's name.
+Task = tuple[str, str]
 
 
 @attrs.frozen
@@ -63,11 +66,12 @@ class WorkOrder:
         experiments: ids of experiments, whose `experiment.json` hold the configurations. The engine is constructed
             for the first of them.
         turns: trials in order. Those beyond the number that its configuration asks for at least are taken only while
-            an experiment's interval is too wide. None at all: all trials are stored, and quality is to be
-            evaluated.
+            an experiment's interval is too wide. An experiment without any has all its trials, and is here for its
+            tasks.
         gap: before every trial but the first.
         gpus: UUIDs of the GPUs to use; None leaves the choice to the worker.
         beside: other workers run on this machine at the same time.
+        tasks: of quality, to be evaluated after the last trial.
     """
 
     store: str
@@ -78,11 +82,16 @@ class WorkOrder:
     gap: Gap = Gap()
     gpus: tuple[str, ...] | None = None
     beside: bool = False
+    tasks: tuple[Task, ...] = ()
 
     @property
     def experiment_id(self) -> str:
         """The experiment that the engine is constructed for."""
         return self.experiments[0]
+
+    def measures(self, experiment_id: str) -> bool:
+        """Whether the experiment has trials here, and is not only evaluated."""
+        return any(name == experiment_id for name, _ in self.turns)
 
     @classmethod
     def read(cls, path: Path) -> WorkOrder:
@@ -111,24 +120,35 @@ class AfterPhase:
     Attributes:
         code: of the finding when it fails.
         name: in words.
-        concerns: whether it is for this experiment.
     """
 
     code: str
     name: str
-    concerns: Callable[[Experiment], bool] = lambda _: True
 
 
 AFTER_PHASES: Mapping[str, AfterPhase] = {
     "baseline after": AfterPhase("baseline_failed", "the idle baseline after the trials"),
-    "quality": AfterPhase("quality_failed", "the evaluation of quality", lambda one: one.quality is not None),
+    "quality": AfterPhase("quality_failed", "the evaluation of quality"),
 }
 
 
-def after_finding(phase: str, why: str, process: int) -> Finding:
-    """What is told with the experiments that it concerns when one of `AFTER_PHASES` fails."""
+def after_finding(phase: str, why: str, process: int, task: str | None = None) -> Finding:
+    """What is told with the experiments that it concerns when one of `AFTER_PHASES` fails.
+
+    Args:
+        task: of quality, where one of them failed and not all.
+    """
     failed = AFTER_PHASES[phase]
-    return finding(failed.code, f"{failed.name} failed: {why}", process=process)
+    if task is None:
+        return finding(failed.code, f"{failed.name} failed: {why}", process=process)
+    return finding(failed.code, f"{failed.name} failed: {task}: {why}", process=process, task=task)
+
+
+def last_engine(store: Store, experiment_id: str) -> int:
+    """The last engine process of an experiment that loaded an engine; 0 where none did. What is told of an engine that
+    did not load is told with this one."""
+    engines = store.engines(experiment_id)
+    return int(engines[-1]["process"]) if engines else 0
 
 
 def failure(error: BaseException) -> Failure:

@@ -47,12 +47,14 @@ class JobPlan:
         experiments: plan of each experiment, by id.
         before_s: seconds of the idle baseline before the trials.
         after_s: seconds of the idle baseline after the trials.
+        tasks: tasks of quality that are evaluated then, each once for the engine. Their time is in no estimate.
     """
 
     job: tuple[int, int]
     experiments: Mapping[str, ExperimentPlan]
     before_s: float
     after_s: float
+    tasks: tuple[str, ...] = ()
 
 
 @attrs.frozen(kw_only=True)

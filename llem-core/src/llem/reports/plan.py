@@ -6,6 +6,8 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+import attrs
+
 from llem.config.models import Experiment
 from llem.config.study.axes import Point
 from llem.config.study.order import Order
@@ -26,6 +28,7 @@ def plan_document(study: Study) -> dict[str, Any]:
         **study_document(study),
         "trials": study.trials,
         "engines": time.loads,
+        "evaluations": sum(_evaluations(study).values()),
         "estimate": {"least_s": time.least_s, "most_s": time.most_s, "basis": BASIS},
         "estimates": {one.id: _estimates(one) for one in study.experiments},
     }
@@ -61,12 +64,44 @@ def plan_lines(study: Study) -> Iterator[str]:
     time = _time(study)
     yield f"time, estimated: {_span(duration(time.least_s), duration(time.most_s))}"
     yield f"  ({BASIS})"
+    yield from _quality(study)
     yield from _memory(study)
+
+
+def _evaluations(study: Study) -> Counter[tuple[str, str]]:
+    """How many engines are evaluated, by evaluator and task."""
+    sections = {one.id: one.experiment.quality for one in study.experiments}
+    keys = {
+        (job.group, repr(attrs.evolve(sections[name], tasks=(task,), force=False)), sections[name].evaluator, task)
+        for job in study.jobs
+        for name, task in job.tasks
+    }
+    return Counter((evaluator, task) for *_, evaluator, task in sorted(keys))
+
+
+def _quality(study: Study) -> Iterator[str]:
+    """Which tasks are evaluated, and how often."""
+    found = _evaluations(study)
+    for evaluator in sorted({name for name, _ in found}):
+        counts = {task: count for (name, task), count in found.items() if name == evaluator}
+        alike = len(set(counts.values())) == 1
+        tasks = ", ".join(task if alike else f"{task} ({count})" for task, count in counts.items())
+        times = (
+            "once for each engine" if set(counts.values()) == {_engines(study)} else f"{sum(counts.values())} in all"
+        )
+        yield f"quality by {evaluator}: {tasks}; {times}, after its last trial"
+    if found:
+        yield "  (evaluation is in no window, and its time in no estimate)"
+
+
+def _engines(study: Study) -> int:
+    return len({one.engine for one in study.experiments})
 
 
 def _same(one: Merged) -> str:
     because = f": {', '.join(one.because)} changes nothing" if one.because else ""
-    return f"the same experiment as {one.into.id}{because}"
+    both = ", evaluated for the tasks of both" if any(path.startswith("quality") for path in one.point.values) else ""
+    return f"the same experiment as {one.into.id}{both}{because}"
 
 
 def _span(least: str, most: str) -> str:
@@ -95,7 +130,7 @@ def _funnel(study: Study) -> Iterator[str]:
 
 
 def _order(study: Study) -> Iterator[str]:
-    engines = len({one.engine for one in study.experiments})
+    engines = _engines(study)
     loads = len(study.jobs)
     shared = f"{engines} engine" + ("s" if engines > 1 else "")
     yield f"order: {_how(study.file.order)}; {shared}, loaded {loads} time{'s' if loads > 1 else ''}"

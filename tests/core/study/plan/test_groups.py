@@ -295,6 +295,7 @@ def test_a_last_baseline_that_fails_is_told_with_all_that_it_was_for(run, monkey
 def test_a_worker_that_dies_in_its_last_baseline_is_told_of(run, monkeypatch) -> None:
     """What it measured is done, and does not count as whole."""
     from llem.study.run.stopping import Watchdog
+    from llem.study.run.supervisor import KILLED
 
     hear = Watchdog.__call__
 
@@ -306,7 +307,7 @@ def test_a_worker_that_dies_in_its_last_baseline_is_told_of(run, monkeypatch) ->
     monkeypatch.setattr(Watchdog, "__call__", killing)
     ran = run([1, 2], base=IDLE)
 
-    message = "the idle baseline after the trials failed: the worker ended with status -9"
+    message = f"the idle baseline after the trials failed: the worker ended with status -9{KILLED}"
     assert net_and_findings(ran) == {("done", True, "baseline_failed", message)}
     assert ran.trials == {1: 2, 2: 2}
     assert verify(ran.store) == []

@@ -30,7 +30,7 @@ from llem.devices.peaks import peak_of
 from llem.errors import ConfigError, Problem, UnknownPlugin
 from llem.plugins.registry import Registry
 from llem.study.plan.memory import GpuKind, MemoryEstimate, gib
-from llem.study.plan.planned import Identifier, PlannedExperiment
+from llem.study.plan.planned import Identifier, PlannedExperiment, joined
 from llem.study.plan.reference import Reference, spread
 from llem.study.plan.schedule import running_order, schedule
 from llem.study.plan.study import Merged, Study
@@ -107,7 +107,7 @@ def expand(
     refuse_unused_mistakes(file, points, looked.tried, registry)
     found = looked.found
     if (chosen := reference.chosen(found, identifier, registry)) is not None:
-        found[chosen.id] = chosen
+        chosen = found[chosen.id] = joined(chosen, found[chosen.id])
     jobs = schedule(found.values(), file.order)
     jobs = jobs if chosen is None else spread(jobs, chosen.id)
     return Study(
@@ -145,8 +145,17 @@ class _Looked:
         except UnknownPlugin as error:
             raise _placed(error, point) from None
         if (first := self.found.setdefault(planned.id, planned)) is not planned:
+            self.found[planned.id] = self._joined(first, planned)
             self.merged.append(Merged(point, first, _differing(planned, first)))
         return planned.id
+
+    def _joined(self, first: PlannedExperiment, again: PlannedExperiment) -> PlannedExperiment:
+        """Raises ConfigError, at the place of the setting: no result could hold the quality of both points."""
+        try:
+            return joined(first, again)
+        except ConfigError as error:
+            problems = invalid_point(self._file, again.point, error).problems
+            raise ConfigError(f"invalid study {self._file.name!r}", problems=problems) from None
 
 
 def _single(
@@ -169,6 +178,7 @@ def _single(
 
 def _notes(planned: Collection[PlannedExperiment], identifier: Identifier, registry: Registry) -> Iterator[str]:
     yield from _missing_engines(planned, registry)
+    yield from _missing_evaluators(planned, registry)
     yield from _may_not_fit(planned, identifier.gpu)
     yield from _without_arithmetic(planned, identifier.gpu)
 
@@ -178,6 +188,13 @@ def _missing_engines(planned: Iterable[PlannedExperiment], registry: Registry) -
     for name in sorted({one.experiment.backend for one in planned}):
         if missing := registry.reference("backend", name).missing():
             yield f"backend {name!r} needs {', '.join(missing)}, which is not installed here"
+
+
+def _missing_evaluators(planned: Iterable[PlannedExperiment], registry: Registry) -> Iterator[str]:
+    wanted = {one.experiment.quality.evaluator for one in planned if one.experiment.quality is not None}
+    for name in sorted(wanted):
+        if missing := registry.reference("evaluator", name).missing():
+            yield f"evaluator {name!r} needs {', '.join(missing)}, which is not installed here; its tasks are unchecked"
 
 
 def _placed(error: UnknownPlugin, point: Point) -> UnknownPlugin:

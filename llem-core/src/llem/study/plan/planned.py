@@ -17,10 +17,12 @@ import attrs
 
 from llem.backends.base import Backend
 from llem.backends.check import check_backend
+from llem.backends.sharing import engine_settings
+from llem.config.converter import unstructure
 from llem.config.identity import experiment_id, file_settings
 from llem.config.layers import leaves
 from llem.config.load import Resolved, to_document
-from llem.config.models import Experiment
+from llem.config.models import Experiment, Quality
 from llem.config.study.axes import Point
 from llem.errors import ConfigError, Problem
 from llem.evaluators.base import check_quality
@@ -29,7 +31,7 @@ from llem.models.spec import ModelSpec
 from llem.plugins.registry import Registry
 from llem.study.plan.memory import GpuKind, MemoryEstimate, UnknownMemory, estimate_memory, refuse_too_large
 
-__all__ = ["Identifier", "PlannedExperiment"]
+__all__ = ["Identifier", "PlannedExperiment", "joined"]
 
 #: What else is the same for all that one engine process measures.
 _OF_THE_PROCESS = ("device", "gpus", "meters", "meter_options", "baseline")
@@ -89,6 +91,7 @@ class Identifier:
         self._model = functools.cache(resolve_model)
         self._content = functools.cache(_content_hash)
         self._workloads: dict[str, ConfigError | None] = {}
+        self._evaluations: dict[str, ConfigError | None] = {}
 
     def __call__(self, point: Point, resolved: Resolved) -> PlannedExperiment:
         """Raises ConfigError: no such model or file, the backend refuses, workload and load do not go together, or the
@@ -99,7 +102,7 @@ class Identifier:
         if self._checked:
             check_backend(experiment, model, self._registry, unmet=self._unmet)
             if experiment.quality is not None:
-                check_quality(experiment, model, self._registry, unmet=self._unmet)
+                self._check_quality(experiment, model)
             backend: Backend = self._registry.load("backend", experiment.backend, unmet=True)(experiment.options)
             canonical = backend.canonical(experiment)
             memory = self._memory(experiment, model, backend)
@@ -113,6 +116,18 @@ class Identifier:
         return PlannedExperiment(
             name, experiment, resolved.sources, model, point, name if engine is None else engine, dropped, memory
         )
+
+    def _check_quality(self, experiment: Experiment, model: ModelSpec) -> None:
+        """What the evaluator says of an engine and a section; asked once for all that is measured with the engine."""
+        asked = repr((engine_settings(experiment), experiment.quality))
+        if asked not in self._evaluations:
+            self._evaluations[asked] = None
+            try:
+                check_quality(experiment, model, self._registry, unmet=self._unmet)
+            except ConfigError as error:
+                self._evaluations[asked] = error
+        if (wrong := self._evaluations[asked]) is not None:
+            raise wrong
 
     def _check_workload(self, experiment: Experiment) -> None:
         """Whether workload and load go together; a trace that is replayed is read once."""
@@ -137,6 +152,47 @@ class Identifier:
         if isinstance(estimate, MemoryEstimate) and (gpu := self.gpu()) is not None:
             refuse_too_large(estimate, gpu)
         return estimate
+
+
+def joined(first: PlannedExperiment, again: PlannedExperiment) -> PlannedExperiment:
+    """An experiment that two points name, with the quality of both. Quality is no part of what is executed.
+
+    Raises ConfigError: the same evaluator with other settings, or another evaluator. A result has one score of a task.
+    """
+    one, other = first.experiment.quality, again.experiment.quality
+    if other is None or other == one:
+        return first
+    sources = dict(first.sources)
+    if one is None:
+        quality = other
+        sources = {path: source for path, source in sources.items() if not _is_quality(path)}
+        sources |= {path: source for path, source in again.sources.items() if _is_quality(path)}
+    else:
+        _refuse_other_terms(one, other, first.id)
+        tasks = tuple(dict.fromkeys((*one.tasks, *other.tasks)))
+        quality = attrs.evolve(one, tasks=tasks, force=one.force or other.force)
+    return attrs.evolve(first, experiment=attrs.evolve(first.experiment, quality=quality), sources=sources)
+
+
+def _is_quality(path: str) -> bool:
+    return path.partition(".")[0] == "quality"
+
+
+def _refuse_other_terms(one: Quality, other: Quality, name: str) -> None:
+    was, now = (dict(leaves(unstructure(section))) for section in (one, other))
+    problems = [
+        Problem(
+            f"quality.{path}",
+            f"is {json.dumps(now.get(path), ensure_ascii=False)} here and "
+            f"{json.dumps(was.get(path), ensure_ascii=False)} in a point that is the same experiment ({name}): points "
+            "that differ in quality alone are measured and evaluated once",
+            "keep one value; `--resume` with another one evaluates that too",
+        )
+        for path in dict.fromkeys((*was, *now))
+        if path not in ("tasks", "force") and was.get(path) != now.get(path)
+    ]
+    if problems:
+        raise ConfigError("points differ in their quality alone", problems=tuple(problems))
 
 
 def _dropped(experiment: Experiment, canonical: Experiment) -> Iterator[str]:

@@ -9,13 +9,14 @@ import attrs
 
 from llem.config.models import Experiment
 from llem.metrics.precision import is_wanted
+from llem.protocol.order import Task
 from llem.store.evaluations import remaining_tasks
 from llem.store.models import Result
 from llem.store.store import Store
 from llem.study.plan.schedule import Job
 from llem.study.plan.study import Study
 
-__all__ = ["FixedList", "Planner", "remaining_turns"]
+__all__ = ["FixedList", "Planner", "remaining_turns", "with_tasks"]
 
 
 class Planner(ABC):
@@ -39,7 +40,7 @@ class Planner(ABC):
 
 
 class FixedList(Planner):
-    """All jobs of the schedule at once, each with its trials that are not stored.
+    """All jobs of the schedule at once, each with its trials that are not stored, and with its tasks if any is not.
 
     If only an experiment's quality is missing, a job has the experiment without trials.
     """
@@ -52,28 +53,31 @@ class FixedList(Planner):
         if self._asked:
             return ()
         self._asked = True
+        experiments = {one.id: one.experiment for one in self._study.experiments}
         wanted = {
-            one.id: _remaining_trials(store, one.id, one.experiment, range(one.experiment.most_trials))
-            for one in self._study.experiments
+            name: _remaining_trials(store, name, one, range(one.most_trials)) for name, one in experiments.items()
         }
-        unscored = {
-            one.id
-            for one in self._study.experiments
-            if not wanted[one.id] and remaining_tasks(store, one.id, one.experiment.quality)
-        }
-        left = []
-        for job in self._study.jobs:
-            evaluated = unscored.intersection(job.experiments)  # by the first of its engine processes
-            unscored -= evaluated
-            measured = _only(job, wanted)
-            names = (*measured.experiments, *(name for name in job.experiments if name in evaluated))
-            if names:
-                left.append(attrs.evolve(measured, experiments=names))
-        return left
+        unscored = {name for name, one in experiments.items() if remaining_tasks(store, name, one.quality)}
+        jobs = [_only(job, wanted) for job in self._study.jobs]
+        for planned, job in zip(self._study.jobs, jobs, strict=True):
+            if not unscored.isdisjoint(name for name, _ in planned.tasks):
+                # if its trials are all stored, another process of the group loads the engine anyway, or none does
+                others = (one for one in reversed(jobs) if one.turns and one.group == job.group)
+                taker = job if job.turns else next(others, job)
+                jobs[jobs.index(taker)] = with_tasks(taker, planned.tasks, unscored)
+        return [job for job in jobs if job.experiments]
+
+
+def with_tasks(job: Job, tasks: Sequence[Task], names: Collection[str]) -> Job:
+    """The job with these tasks, and also with those of these experiments that have no trials in it but tasks."""
+    more = (name for name, _ in tasks if name in names)
+    return attrs.evolve(job, experiments=tuple(dict.fromkeys((*job.experiments, *more))), tasks=tuple(tasks))
 
 
 def remaining_turns(store: Store, job: Job, experiments: Mapping[str, Experiment], names: Collection[str]) -> Job:
-    """The job with only the trials of these experiments that are not stored. The store alone says which those are."""
+    """The job with only the trials of these experiments that are not stored, and no tasks. The store alone says which
+    those are.
+    """
     indices: dict[str, set[int]] = {name: set() for name in names}
     for name, index in job.turns:
         if name in indices:
@@ -94,4 +98,4 @@ def _remaining_trials(store: Store, experiment_id: str, experiment: Experiment, 
 
 def _only(job: Job, wanted: Mapping[str, Collection[int]]) -> Job:
     turns = tuple((name, index) for name, index in job.turns if index in wanted.get(name, ()))
-    return attrs.evolve(job, experiments=tuple(dict.fromkeys(name for name, _ in turns)), turns=turns)
+    return attrs.evolve(job, experiments=tuple(dict.fromkeys(name for name, _ in turns)), turns=turns, tasks=())

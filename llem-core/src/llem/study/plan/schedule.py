@@ -2,7 +2,8 @@
 
 Experiments with the same engine key form a group. The setting `processes` says how many engine processes load a group's
 engine, one after the other. Trial t runs in process t modulo `processes`, so further trials move no measured trial.
-Within a process, trials come in blocks: block k has trial k of every experiment once.
+Within a process, trials come in blocks: block k has trial k of every experiment once. Quality belongs to the engine, so
+one process of a group evaluates it for all of its experiments.
 
 Random orders sort by a hash of the seed and of what is sorted. So the order is the same with every version of Python
 and every arrangement of the file, and another experiment does not change the order of the others.
@@ -18,7 +19,7 @@ import attrs
 
 from llem.config.models import Experiment
 from llem.config.study.order import Order
-from llem.protocol.order import Turn
+from llem.protocol.order import Task, Turn
 from llem.protocol.study_events import ExperimentPlan, JobPlan
 from llem.study.plan.planned import PlannedExperiment
 
@@ -46,6 +47,7 @@ class Job:
         experiments: ids, in the order of their first turn.
         turns: trials in order. Trials from an experiment's `trials` on run only where the first ones scatter too much.
             They come after all others, except with the order `sequential`.
+        tasks: of quality, evaluated after the last trial. Only one of the engine processes of a group has any.
         round: only jobs of one round may change places.
     """
 
@@ -53,6 +55,7 @@ class Job:
     process: int
     experiments: tuple[str, ...]
     turns: tuple[Turn, ...]
+    tasks: tuple[Task, ...] = ()
     round: int = attrs.field(default=attrs.Factory(lambda job: job.process, takes_self=True), kw_only=True)
 
 
@@ -147,7 +150,17 @@ def _job(number: int, group: Sequence[PlannedExperiment], process: int, order: O
             *_blocks(taking, process, {}, due, arrange),
             *_blocks(taking, process, due, most, arrange),
         ]
-    return Job(number, process, tuple(dict.fromkeys(name for name, _ in turns)), tuple(turns))
+    tasks = _tasks(group) if process == _evaluated(group) else ()
+    return Job(number, process, tuple(dict.fromkeys(name for name, _ in turns)), tuple(turns), tasks)
+
+
+def _evaluated(group: Iterable[PlannedExperiment]) -> int | None:
+    """Which engine process of a group evaluates: where the first of its experiments takes its last trial."""
+    return min((one.experiment.processes - 1 for one in group if one.experiment.quality is not None), default=None)
+
+
+def _tasks(group: Iterable[PlannedExperiment]) -> tuple[Task, ...]:
+    return tuple((one.id, task) for one in group if one.experiment.quality for task in one.experiment.quality.tasks)
 
 
 def _blocks(
@@ -271,4 +284,5 @@ def job_plan(job: Job, experiments: Mapping[str, Experiment], *, gap_s: float = 
         name: ExperimentPlan(count, experiments[name].window_s + gap_s, experiments[name].warmup.seconds)
         for name, count in counts.items()
     }
-    return JobPlan((job.group, job.process), planned, before_s, after_s)
+    tasks = tuple(dict.fromkeys(task for _, task in job.tasks))
+    return JobPlan((job.group, job.process), planned, before_s, after_s, tasks)

@@ -78,7 +78,7 @@ def stop_on_interrupt() -> Iterator[threading.Event]:
         asked = time.monotonic()
         stop.set()
         again = "press Ctrl-C" if number == signal.SIGINT else "send SIGTERM"
-        print(f"stopping after this trial; {again} again to stop at once", file=sys.stderr)
+        print(f"stopping after this trial or item; {again} again to stop at once", file=sys.stderr)
 
     numbers = [signal.SIGINT]
     if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
@@ -104,6 +104,7 @@ class Watchdog:
         outcomes: what the worker said of each experiment.
         current: the experiment that it is at.
         phase: the phase that it is in.
+        task: the task of quality that it evaluates, or evaluated last.
         begun: experiments that it was at.
         ended: it took its leave.
         left: it is gone, by no fault of its experiments: what it has not measured is for another.
@@ -115,6 +116,7 @@ class Watchdog:
         self.outcomes: dict[str, Failure | None] = {}
         self.current: str | None = None
         self.phase = ""
+        self.task: str | None = None
         self.begun: set[str] = set()
         self.ended = self.left = False
         self.verdict = ""
@@ -131,7 +133,7 @@ class Watchdog:
             self._heard = time.monotonic()
         if isinstance(event, Phase):
             self._allowed_s = self._limits.silence_s + 2 * (event.seconds or 0.0)
-            self.phase, self.current = event.phase, event.id
+            self.phase, self.current, self.task = event.phase, event.id, event.task
             if self.current is not None:
                 self.begun.add(self.current)
         elif isinstance(event, Outcome):

@@ -30,7 +30,7 @@ from llem.study.run.gpus import Gpus, moved_boards, side_by_side
 from llem.study.run.quiet import Quiet, notify
 from llem.study.run.supervisor import Supervisor
 
-__all__ = ["Ran", "StudyRun", "run_all"]
+__all__ = ["Ran", "StudyRun", "run_all", "unscored"]
 
 
 @attrs.frozen
@@ -59,6 +59,11 @@ class Ran:
     def interrupted(self) -> LlemError | None:
         """Why the study stopped, if the user stopped it before it was done."""
         return self.stopped if self.stopped is not None and self.stopped.code == "interrupted" else None
+
+
+def unscored(result: Result) -> bool:
+    """Whether a task of quality that was asked for has no score."""
+    return any(one.reason == "not_evaluated" for one in result.metrics.values())
 
 
 def run_all(
@@ -155,7 +160,9 @@ class StudyRun:
 
     def _stopped(self, results: Sequence[Result]) -> LlemError | None:
         """Why the study ended before it was done."""
-        undone = len(results) < len(self._planned) or any(one.outcome == "interrupted" for one in results)
+        undone = len(results) < len(self._planned) or any(
+            one.outcome == "interrupted" or (one.outcome == "done" and unscored(one)) for one in results
+        )
         if self._supervisor.breaker.tripped:
             return self._supervisor.breaker.tripped
         if self._stop.is_set() and undone:

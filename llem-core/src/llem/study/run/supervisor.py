@@ -16,18 +16,18 @@ from llem.launchers.base import Launcher
 from llem.protocol.events import Emit, Event, Failure, Outcome, TrialEnded, Warned
 from llem.protocol.order import AFTER_PHASES, Gap, WorkOrder, after_finding, outcome_document
 from llem.protocol.study_events import WorkerEnded, WorkerLaunched
-from llem.store.evaluations import remaining_tasks
 from llem.store.store import Store
-from llem.study.plan.planner import remaining_turns
+from llem.study.plan.planner import remaining_turns, with_tasks
 from llem.study.plan.schedule import Job, estimate_groups
 from llem.study.plan.study import Study
 from llem.study.run.gpus import Gpus
 from llem.study.run.quiet import Quiet
 from llem.study.run.stopping import Breaker, Watchdog
+from llem.study.run.tasks import Tasks
 
 __all__ = ["Supervisor"]
 
-#: Added to the hint if SIGKILL ended a worker.
+#: Added if SIGKILL ended a worker.
 KILLED = "; this is how the system ends a process when memory runs out"
 
 #: Lines of a worker's log that an error shows.
@@ -68,10 +68,11 @@ class Supervisor:
         self.failed: dict[str, LlemError] = {}
         self.launchers: set[Launcher] = set()
         self.killed = False
-        self._evaluated: set[str] = set()  # experiments whose quality a worker of this run tried to evaluate
+        self._tasks = Tasks(store, self._experiments)
 
     def carry_out(self, job: Job) -> None:
-        """Measure the trials of a job that are not stored. Failures become outcomes of the job's experiments.
+        """Measure the trials of a job that are not stored, and evaluate its tasks. Failures become outcomes of the
+        job's experiments; those of tasks become findings.
 
         Raises KeyboardInterrupt if the user kills the run, after the outcomes are written.
         """
@@ -79,23 +80,16 @@ class Supervisor:
         while not self._stop.is_set():
             names = [name for name in job.experiments if name not in self.failed and name not in done]
             todo = remaining_turns(self._store, job, self._experiments, names)
-            if not todo.turns:
-                return self._evaluate(job, done)
-            self._worker(todo, done)
+            tasks = [one for one in self._tasks.remaining(job) if one[0] not in self.failed]
+            if not todo.turns and not tasks:
+                return None
+            self._worker(with_tasks(todo, tasks, self._complete(job)), done)
         return None
 
-    def _evaluate(self, job: Job, done: set[str]) -> None:
-        """Launch a worker for quality only, if all trials are stored and no worker of this run tried to evaluate."""
-        names = tuple(
-            name
-            for name in job.experiments
-            if name not in self.failed
-            and name not in self._evaluated
-            and remaining_tasks(self._store, name, self._experiments[name].quality)
-        )
-        self._evaluated.update(names)
-        if names:
-            self._worker(attrs.evolve(job, experiments=names, turns=()), done)
+    def _complete(self, job: Job) -> set[str]:
+        """Experiments whose trials of this job are stored."""
+        names = {name for name, _ in job.tasks}
+        return names.difference(remaining_turns(self._store, job, self._experiments, names).experiments)
 
     def settle(self, name: str) -> None:
         """Write the outcome `done` of an experiment whose trials are all stored, if its worker died before writing."""
@@ -124,9 +118,10 @@ class Supervisor:
         except LlemError as error:  # no GPU was free, or the launcher could not launch
             if error.code == "interrupted":
                 return None
-            if not job.turns:
-                return self._after_failed("quality", job, self._process(job) - 1, error.message)
-            self._all_failed(job, self._process(job), error)
+            if job.turns:
+                return self._all_failed(job, self._process(job), error)
+            self._tasks.give_up(job)
+            self._after_failed("quality", job, self._process(job) - 1, error.message)
         return None
 
     def _process(self, job: Job) -> int:
@@ -138,7 +133,9 @@ class Supervisor:
         path = self._store.worker_dir(number) / "order.json"
         process = self._process(job)
         beside = self._beside and launcher.same_machine  # a cluster gives each worker a machine, or a part of one
-        order = WorkOrder(str(self._store.path), number, process, job.experiments, job.turns, self._gap, gpus, beside)
+        order = WorkOrder(
+            str(self._store.path), number, process, job.experiments, job.turns, self._gap, gpus, beside, job.tasks
+        )
         order.write(path)
         log = path.parent / "log.txt"
         self._emit(
@@ -171,7 +168,7 @@ class Supervisor:
 
     def _timeout_s(self, job: Job) -> float:
         group = [self._experiments[name] for name in job.experiments]
-        quality_s = DAY_S if any(one.quality is not None for one in group) else 0.0
+        quality_s = DAY_S if job.tasks else 0.0
         return MARGIN * estimate_groups([group], gap_s=self._gap.seconds).most_s + EXTRA_S + quality_s
 
     def _hear(self, event: Event, number: int) -> None:
@@ -197,11 +194,10 @@ class Supervisor:
             if not self._store.has_outcome(name, process):
                 outcome = outcome_document(process, "done") if error is None else _told(process, error)
                 self._store.write_outcome(name, outcome)  # the worker died between the event and the file
-        if watch.phase == "quality":
-            self._evaluated.update(job.experiments)
+        self._tasks.note(job, watch)
         if watch.phase in AFTER_PHASES and not (watch.ended or watch.left or killed or self._stop.is_set()):
-            why = watch.verdict or f"the worker ended with status {status}"
-            self._after_failed(watch.phase, job, process, why)
+            why = watch.verdict or f"the worker ended with status {status}" + _killed(status)
+            self._after_failed(watch.phase, job, process, why, watch.task)
         silent = [name for name in job.experiments if name not in watch.outcomes]
         if not silent:
             return
@@ -223,16 +219,19 @@ class Supervisor:
         elif not watch.left and (not watch.ended or not (watch.outcomes or watch.begun)):
             at = [name for name in unfinished if name == watch.current]
             message = f"the worker ended with status {status} and no outcome"
-            hint = _see(log) + (KILLED if status == -signal.SIGKILL else "")
+            hint = _see(log) + _killed(status)
             self._end(at or unfinished, process, "crash", message, hint, log)
 
-    def _after_failed(self, phase: str, job: Job, process: int, why: str) -> None:
+    def _after_failed(self, phase: str, job: Job, process: int, why: str, task: str | None = None) -> None:
         """Add the finding of a failed AFTER step to every experiment of the worker that the step concerns."""
-        found = after_finding(phase, why, process)
+        found = after_finding(phase, why, process, task)
         self._emit(Warned(message=found.message))
+        if phase == "quality":
+            self._note(found.code, why)
+            return self._tasks.failed(job, why, task)
         for name in job.experiments:
-            if AFTER_PHASES[phase].concerns(self._experiments[name]):
-                self._store.add_engine_finding(name, process, found)
+            self._store.add_engine_finding(name, process, found)
+        return None
 
     def _end(
         self, names: Sequence[str], process: int, code: str, message: str, hint: str, log: Path | None = None
@@ -252,6 +251,10 @@ class Supervisor:
             self._store.write_outcome(name, outcome_document(process, "invalid", error.message, error.code))
             self.failed[name] = error
         self._note(error.code, error.message)
+
+
+def _killed(status: int) -> str:
+    return KILLED if status == -signal.SIGKILL else ""
 
 
 def _see(log: Path) -> str:
