@@ -98,7 +98,7 @@ def _of_right_and_wrong(pairs: Sequence[tuple[Item, Item]], higher: bool) -> Con
     """McNemar's test and Tango's interval; of clusters both with counts divided by the design effect.
 
     With clusters the test is McNemar's statistic by the design effect (Eliasziw and Donner, Statistics in Medicine 10,
-    1991), and Student's t with a degree of freedom less than there are clusters takes the place of the normal.
+    1991), and Student's t takes the place of the normal.
     """
     ups, downs = (sum(two.value - one.value == sign for one, two in pairs) for sign in (1.0, -1.0))
     n, found = len(pairs), of_pairs(pairs)
@@ -122,7 +122,7 @@ def _design_effect(ups: int, downs: int, n: int, found: Jackknife) -> float:
     """By how much clusters widen the variance, 1 at least; without a discordant item, as if each cluster were one."""
     variance = (ups + downs - (ups - downs) ** 2 / n) / n**2
     if not variance or found.error is None:
-        return n / found.clusters
+        return n / found.effective
     return max(1.0, found.error**2 / variance)
 
 
@@ -183,4 +183,4 @@ def _side(score: Score) -> Jackknife:
     """A score by its items, or by the standard error that the evaluator states."""
     if score.items and score.aggregation != "other" and _made(score):
         return of_items(score.items, exp=score.aggregation == "exp")
-    return Jackknife(score.value, score.stderr, score.n)
+    return Jackknife(score.value, score.stderr, score.n, score.n)

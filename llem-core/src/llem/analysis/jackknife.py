@@ -28,15 +28,23 @@ class Jackknife:
     Attributes:
         error: standard error; 0 where nothing scatters, None for fewer than two clusters.
         clusters: how many there are; an item without a cluster is one.
+        effective: how many of one size are worth as much (Kish, Survey Sampling, 1965): the sum of their weights,
+            squared, by the sum of the squares. As many as there are, if they are of one size.
     """
 
     value: float
     error: float | None
     clusters: int
+    effective: float
 
     @property
     def freedom(self) -> float:
-        return self.clusters - 1.0
+        """Degrees of freedom of Student's t: one less than effective clusters, 1 at least.
+
+        After Carter, Schnepel and Steigerwald (Review of Economics and Statistics 99, 2017). With one less than there
+        are clusters, intervals of 5 or 10 clusters of unequal size cover 89 to 93 %.
+        """
+        return max(1.0, self.effective - 1.0)
 
 
 def numbered(items: Iterable[Item]) -> dict[tuple[str, int], Item]:
@@ -86,16 +94,18 @@ def _cluster(item: Item, place: int) -> Hashable:
 def _left_out(
     rows: Sequence[tuple[Hashable, tuple[float, ...]]], statistic: Callable[[Sequence[float]], float]
 ) -> Jackknife:
+    """Rows are a cluster and columns to sum, the first of them the weight; the statistic is of the sums."""
     groups: dict[Hashable, list[tuple[float, ...]]] = {}
     for cluster, row in rows:
         groups.setdefault(cluster, []).append(row)
     sums = [[math.fsum(column) for column in zip(*group, strict=True)] for group in groups.values()]
     whole = [math.fsum(column) for column in zip(*sums, strict=True)]
     value, count = statistic(whole), len(sums)
+    effective = whole[0] ** 2 / math.fsum(one[0] ** 2 for one in sums)
     if count < 2:
-        return Jackknife(value, None, count)
+        return Jackknife(value, None, count, effective)
     without = [statistic([all_ - own for all_, own in zip(whole, one, strict=True)]) for one in sums]
     centre = mean(without)
     error = math.sqrt((count - 1) / count * math.fsum((one - centre) ** 2 for one in without))
     size = max(abs(value), *(abs(row[1] / row[0]) for _, row in rows))
-    return Jackknife(value, 0.0 if error <= ROUNDING * size else error, count)
+    return Jackknife(value, 0.0 if error <= ROUNDING * size else error, count, effective)

@@ -34,6 +34,8 @@ OF_TASK = (
     ("energy_per_right_answer_j", "J/right answer"),
     ("quality_per_joule", "score/J"),
 )
+#: With fewer clusters the interval of right and wrong items may cover far less than 95 % (simulated).
+FEW_CLUSTERS = 30
 #: So many values of an axis are listed where experiments share a row.
 LISTED = 4
 
@@ -188,6 +190,8 @@ def _methods(found: Sequence[Contrast]) -> Iterator[str]:
         yield "paired item by item: McNemar's exact test and Tango's interval, by the items lost and gained"
     if (PAIRED_BINARY, True) in methods:
         yield "paired item by item and clustered: McNemar's test and Tango's interval, with the clusters' design effect"
+    if any(one.method == PAIRED_BINARY and one.clusters < min(FEW_CLUSTERS, one.n) for one in found):
+        yield f"with fewer than {FEW_CLUSTERS} clusters the interval may be too narrow"
     if (PAIRED, False) in methods or (PAIRED, True) in methods:
         yield "paired item by item: Student's t over items, or over their clusters where they have some"
 
