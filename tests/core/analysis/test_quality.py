@@ -384,6 +384,39 @@ def test_other_terms_are_never_compared(quality_store, more, reason, words):
     assert other.value == pytest.approx(2 / 3)
 
 
+def test_terms_that_came_out_otherwise_are_told(quality_store):
+    """Null takes the engine's context, which is shorter with one: compared all the same, and said."""
+
+    def scores(point):
+        length = {"max_length": 512 if point["bits"] == 4 else 2048, "cut": point["bits"]}
+        return {"scores": [score([1, 0, 1])], "terms": {"max_length": None}, "about": length}
+
+    _, same, other = Results.open(quality_store(BITS, scores)).quality()
+
+    assert (same.why, other.why) == ("", "in effect max_length 512, of the reference 2048")
+    assert other.difference is not None
+
+
+def test_scores_of_other_directions_are_not_compared(quality_store):
+    """An evaluator that changed its mind."""
+    found = Results.open(
+        quality_store(BITS, lambda point: [score([1, 0, 1], higher_is_better=point["bits"] != 4)])
+    ).quality()
+
+    assert [row.reason for row in found] == ["is_reference", "", "other_direction"]
+
+
+def test_scores_of_former_terms_are_left_out(quality_store):
+    """An experiment that asks for a limit now has no score until it is evaluated with it."""
+    store = quality_store(BITS, scores_of)
+    first = store.result_ids()[0]
+    document = store.read_experiment(first)
+    config = {**document["config"], "quality": {**document["config"]["quality"], "limit": 5}}
+    store.write_experiment(first, {"id": first, "model": document["model"], "config": config}, replace=True)
+
+    assert {row.reference[:2] for row in Results.open(store).quality()} == {"01"}
+
+
 def test_a_fake_has_no_verdict(quality_store):
     """Echo's answers mean nothing."""
     store = quality_store(BITS, lambda point: {"scores": scores_of(point), "backend": "echo"})

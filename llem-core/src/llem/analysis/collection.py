@@ -14,7 +14,7 @@ from llem.analysis.frame import columns, pandas_frame, polars_frame
 from llem.analysis.overview import Overview, basis_of, overview_of, overviews
 from llem.analysis.pairs import PairEffect, pair_effects
 from llem.analysis.pareto import Candidate, non_dominated
-from llem.analysis.quality import QualityDifference, quality_differences
+from llem.analysis.quality import QualityDifference, against_reference
 from llem.analysis.ranking import Best, best_of, only_fakes, rankable
 from llem.analysis.reference import ReferenceRuns, reference_of
 from llem.analysis.sides import Side, is_fake, read_side
@@ -207,30 +207,16 @@ class Results(Mapping[str, Result]):
         return pair_effects(found, sides, self._background(sides))
 
     def quality(self, reference: str | None = None, tasks: Sequence[str] | None = None) -> list[QualityDifference]:
-        """Each engine configuration's scores, and their differences to a reference item by item, by score.
-
-        Experiments that share an evaluation are one row. Holm's method corrects the p-values of each score.
+        """The scores of each engine configuration against a reference, item by item, by score.
 
         Args:
             reference: an experiment; the beginning of its id is enough. None takes the study's `reference` where it has
-                the score, else the first experiment that has it.
-            tasks: such as `arc_easy`, or a further score as `arc_easy.acc_norm`. None takes the score that stands for
-                each task.
+                the score, else the first that has it.
+            tasks: such as `arc_easy`, or a further score as `arc_easy.acc_norm`. None takes the first of each task.
 
-        Raises StoreError: no such id, no experiment has such a score (metric_unknown), or the reference has none
-        (nothing_to_compare).
+        Raises StoreError: no such id, nobody has such a score, or the reference has none.
         """
-        named = None if reference is None else self._store.find(reference)
-        found = quality_differences(self._store, self._ids, named, tasks)
-        if not found:
-            hint = "give the study a section `quality`, such as `quality: {evaluator: NAME, tasks: [TASK]}`"
-            raise StoreError(f"no experiment in {self._store.path} has a score", hint, "nothing_to_compare")
-        if all(row.reason == "no_reference" for row in found):
-            have = ", ".join(dict.fromkeys(row.experiments[0] for row in found))
-            raise StoreError(
-                f"the reference {named} has none of these scores", f"name one of {have}", "nothing_to_compare"
-            )
-        return found
+        return against_reference(self._store, self._ids, reference, tasks)
 
 
 class Front(Results):

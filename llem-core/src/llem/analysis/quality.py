@@ -16,7 +16,7 @@ from llem.metrics.statistics import Z_95, holm
 from llem.store.evaluations import Evaluation, evaluations, read_items, terms_of
 from llem.store.store import Store
 
-__all__ = ["QualityDifference", "quality_differences"]
+__all__ = ["QualityDifference", "against_reference", "quality_differences"]
 
 #: How metrics of quality are named.
 PREFIX = "quality."
@@ -41,7 +41,8 @@ class QualityDifference:
         p_adjusted: after Holm's correction over the differences of this metric, or of all metrics together.
         verdict: "better" or "worse" than the reference where `p_adjusted` is 0.05 or less, else "". None of a fake.
         reason: why there is no difference: "is_reference", "no_reference", "other_terms", "other_evaluator",
-            "other_version", "other_direction"; else "". why: in words.
+            "other_version", "other_direction"; else "". why: in words; of a difference, which terms came out otherwise
+            by the engines' own limits.
     """
 
     metric: str
@@ -102,6 +103,29 @@ def quality_differences(
     if together:
         families = [[row for rows in families for row in rows]]
     return [row for rows in families for row in _adjusted(rows, fakes)]
+
+
+def against_reference(
+    store: Store, ids: Sequence[str], reference: str | None = None, tasks: Collection[str] | None = None
+) -> list[QualityDifference]:
+    """The same for a user who asks, and must hear why there is nothing.
+
+    Args:
+        reference: the beginning of its id is enough.
+
+    Raises StoreError: no such id, no experiment has such a score (metric_unknown), or nobody has a score or the
+    reference none (nothing_to_compare).
+    """
+    named = None if reference is None else store.find(reference)
+    found = quality_differences(store, ids, named, tasks)
+    if not found:
+        hint = "give the study a section `quality`, such as `quality: {evaluator: NAME, tasks: [TASK]}`"
+        raise StoreError(f"no experiment in {store.path} has a score", hint, "nothing_to_compare")
+    if all(row.reason == "no_reference" for row in found):
+        have = ", ".join(dict.fromkeys(row.experiments[0] for row in found))
+        what = f"the reference {named} has none of these scores"
+        raise StoreError(what, f"name one of {have}", "nothing_to_compare")
+    return found
 
 
 # what is stored
@@ -180,6 +204,7 @@ def _rows(
             if not reason and row.higher_is_better != against.higher_is_better:
                 reason, why = "other_direction", "of one a higher score is better, of the other a lower one"
             found = None if reason else contrast(against, _score(store, one, metric))
+            why = why or _in_effect(base.evaluation, one.evaluation)
             yield attrs.evolve(row, difference=found, reason=reason, why=why)
 
 
@@ -214,6 +239,13 @@ def _unlike(first: Evaluation, second: Evaluation) -> tuple[str, str]:
     if other := _differing(_versions(first.about), _versions(second.about)):
         return "other_version", f"not of the same version: {other}"
     return "", ""
+
+
+def _in_effect(first: Evaluation, second: Evaluation) -> str:
+    """Which terms the evaluators state otherwise, such as the shorter context of one engine."""
+    told = [{name: one.about[name] for name in one.terms if name in one.about} for one in (first, second)]
+    other = _differing(*told)
+    return f"in effect {other}" if other else ""
 
 
 def _differing(first: Mapping[str, Any], second: Mapping[str, Any]) -> str:

@@ -91,6 +91,7 @@ def _print(store: Store, names: Sequence[str], *, everything: bool) -> None:
     from llem.reports.ratios import summary_view
     from llem.reports.tables import render_study
     from llem.reports.views import metrics_shown, study_view
+    from llem.store.evaluations import has_evaluations
 
     if not names:
         click.echo(f"{store.path} holds no experiment yet")
@@ -109,7 +110,8 @@ def _print(store: Store, names: Sequence[str], *, everything: bool) -> None:
     known = {name: number for number, name in enumerate(study.get("experiments", ()))}  # the order they ran in
     ordered = sorted(names, key=lambda name: known.get(name, len(known)))
     rows = _overviews(store, ordered, metrics_shown("study", "curve"))
-    render_study(study_view(rows, study, reference_notes(store)))
+    scores = ["scores of quality, item by item: `llem show DIR --quality`"] if has_evaluations(store) else []
+    render_study(study_view(rows, study, [*reference_notes(store), *scores]))
 
 
 def _overviews(store: Store, names: Sequence[str], metrics: Collection[str]) -> Iterator[Overview]:

@@ -176,7 +176,7 @@ def quality_notes(found: Sequence[QualityDifference]) -> Iterator[str]:
             yield f"{lead}{difference.why}"
     for one in found:
         if one.why:
-            yield f"{names[one.experiments[0]]} is not compared: {one.why}"
+            yield f"{names[one.experiments[0]]}{'' if one.difference else ' is not compared'}: {one.why}"
     yield (
         "±: 95 % interval over the items; another engine process, seeds of sampled answers and numerics that depend on "
         "the batch are not in it"
