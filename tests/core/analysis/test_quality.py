@@ -247,7 +247,7 @@ def test_other_items_are_not_paired():
     expected = stats.ttest_ind(second, first, equal_var=False)
 
     assert found.method == "unpaired"
-    assert found.why == "40 items are in one of the two alone; 30 are in both"
+    assert found.why == "items in one of the two alone: 40, in both: 30"
     assert found.p_value == pytest.approx(expected.pvalue)
     assert (found.low, found.high) == pytest.approx(tuple(expected.confidence_interval()))
     assert found.lost is None

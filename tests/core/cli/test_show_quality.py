@@ -140,7 +140,7 @@ def test_what_is_not_compared_says_why(run_llem, quality_store):
 
     found = lines(run_llem("show", quality_store({"way": ["a", "b", "c"]}, own).path, "--quality").stdout)
 
-    assert "01000000: unpaired: 1 items are in one of the two alone; 3 are in both" in found
+    assert "01000000: unpaired: items in one of the two alone: 1, in both: 3" in found
     assert "02000000 is not compared: not in the same terms: limit 9, of the reference None" in found
     assert found[5].endswith("not compared")
 

@@ -81,7 +81,7 @@ def _unpaired(
     if not first or not second:
         return "items are not stored"
     if differ := len(first.keys() ^ second.keys()):
-        return f"{differ} items are in one of the two alone; {len(first.keys() & second.keys())} are in both"
+        return f"items in one of the two alone: {differ}, in both: {len(first.keys() & second.keys())}"
     if not (_made(reference) and _made(other)):
         return "the items do not make up the score"
     return ""
