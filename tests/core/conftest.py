@@ -23,6 +23,7 @@ from llem.meters.window import energy_readings
 from llem.metrics.result import compute_result
 from llem.models.spec import Architecture
 from llem.plugins.registry import registry
+from llem.store.evaluations import Evaluation, write_evaluation
 from llem.store.models import BaselineReading, EnergyReading, Quantity, RequestRow, Result, ServingFacts, Trial
 from llem.store.store import Store
 from llem.study.plan.expand import expand
@@ -109,6 +110,41 @@ def grid_store(tmp_path: Path) -> Callable[..., Store]:
             store.write_experiment(name, {"id": name, "config": {}, "model": {"weights": "random"}})
             if given is not None:
                 store.write_result(_grid_result(name, given if isinstance(given, Mapping) else {"energy": given}, half))
+        return store
+
+    return make
+
+
+@pytest.fixture
+def quality_store(grid_store: Callable[..., Store]) -> Callable[..., Store]:
+    """`quality_store(axes, scores)`: as `grid_store`, with an evaluation of each point for which there are scores.
+
+    `scores(point)` gives the Scores of one task, or a mapping with "scores" and any of "terms" (of the section
+    `quality`), "about", "evaluator", "lasted" (seconds; equal for points that share an evaluation) and "backend".
+    """
+
+    def make(
+        axes: Mapping[str, Sequence[Any]], scores: Callable[[dict[str, Any]], Any], energy: Any = None, **study: Any
+    ) -> Store:
+        store = grid_store(axes, energy or (lambda point: 1.0))
+        document = store.study()
+        store.write_study({**document, "experiments": list(document["points"]), **study})
+        for name, point in document["points"].items():
+            given = scores(point["values"])
+            given = given if isinstance(given, Mapping) else {"scores": given}
+            config: dict[str, Any] = {"backend": given.get("backend", "pytorch"), "load": {"kind": "offline"}}
+            if given["scores"]:
+                terms = {"limit": None, **given.get("terms", {})}
+                evaluator = given.get("evaluator", "spelling")
+                tasks = list(dict.fromkeys(score.task for score in given["scores"]))
+                config["quality"] = {"evaluator": evaluator, "tasks": tasks, "force": True, **terms}
+                lasted = given.get("lasted", 1.0 + point["number"] / 1000)
+                for task in tasks:
+                    own = tuple(score for score in given["scores"] if score.task == task)
+                    about = given.get("about", {})
+                    write_evaluation(store, name, Evaluation(evaluator, task, terms, 0, own, lasted, (), about))
+            model = {"weights": "real"}
+            store.write_experiment(name, {"id": name, "config": config, "model": model}, replace=True)
         return store
 
     return make

@@ -81,7 +81,11 @@ def test_pairs_are_shown_one_by_one(run_llem, store) -> None:
         (("--by", "dtipe"), "error: no axis 'dtipe'\n  did you mean 'dtype'?\n"),
         (("--by", "dtype", "--reference", "x"), "error: no point has dtype = x\n  its values: float16, bfloat16\n"),
         (("--by", "dtype", "--metric", "request_rate"), "neither less nor more is better"),
-        (("--pairs",), "belong to --by AXIS"),
+        (("--pairs",), "--pairs belongs to --by AXIS"),
+        (("--reference", "00"), "--reference and --metric to --by AXIS or --quality"),
+        (("00", "--quality"), "--quality looks at all experiments"),
+        (("--quality", "--time"), "--quality is a table of its own"),
+        (("--quality",), "has a score\n  give the study a section `quality`"),
         (("00", "--by", "dtype"), "--by looks at all experiments"),
     ],
 )

@@ -14,6 +14,7 @@ from llem.analysis.frame import columns, pandas_frame, polars_frame
 from llem.analysis.overview import Overview, basis_of, overview_of, overviews
 from llem.analysis.pairs import PairEffect, pair_effects
 from llem.analysis.pareto import Candidate, non_dominated
+from llem.analysis.quality import QualityDifference, against_reference
 from llem.analysis.ranking import Best, best_of, only_fakes, rankable
 from llem.analysis.reference import ReferenceRuns, reference_of
 from llem.analysis.sides import Side, is_fake, read_side
@@ -208,6 +209,18 @@ class Results(Mapping[str, Result]):
         found = self.by_axis(axis, metrics, reference)
         sides = self._sides(tuple(dict.fromkeys(effect.metric for effect in found)))
         return pair_effects(found, sides, self._background(sides))
+
+    def quality(self, reference: str | None = None, tasks: Sequence[str] | None = None) -> list[QualityDifference]:
+        """The scores of each engine configuration against a reference, item by item, by score.
+
+        Args:
+            reference: an experiment; the beginning of its id is enough. None takes the study's `reference` where it has
+                the score, else the first that has it.
+            tasks: such as `arc_easy`, or a further score as `arc_easy.acc_norm`. None takes the first of each task.
+
+        Raises StoreError: no such id, nobody has such a score, or the reference has none.
+        """
+        return against_reference(self._store, self._ids, reference, tasks)
 
 
 class Front(Results):

@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
+
+from llem.errors import StoreError
+
+if TYPE_CHECKING:
+    from llem.analysis.quality import QualityDifference
+    from llem.reports.ratios import ComparisonView
+    from llem.store.store import Store
 
 __all__ = ["compare"]
 
@@ -19,12 +28,9 @@ def compare(folder: str, a: str, b: str, metrics: tuple[str, ...], as_json: bool
     `llem show DIR` lists the ids; the beginning of an id is enough. If the trials took turns in one engine process,
     llem compares them pair by pair, otherwise by the means of engine processes. One metric is tested: energy per output
     token, or output tokens per second where there is no energy. For the others, Holm's method corrects the p-values.
+    Scores that both have are compared item by item, below; Holm's method corrects them by themselves.
     """
-    from llem.analysis.collection import Results
-    from llem.analysis.overview import overview_of
     from llem.metrics.catalogue import lower_is_better
-    from llem.metrics.result import recompute
-    from llem.reports.ratios import comparison_view
     from llem.store.store import Store
 
     for metric in metrics:
@@ -33,17 +39,49 @@ def compare(folder: str, a: str, b: str, metrics: tuple[str, ...], as_json: bool
     names = store.find(a), store.find(b)
     if names[0] == names[1]:
         raise click.UsageError(f"A and B are the same experiment, {names[0]}; `llem show {folder}` lists all")
-    first, second = (overview_of(store.read_result(name) or recompute(store, name)) for name in names)
-    view = comparison_view(first, second, Results.open(store).compare(*names, metrics or None))
-    for warning in view.warnings:
+    scores = [metric for metric in metrics if metric.startswith("quality.")]
+    others = [metric for metric in metrics if metric not in scores]
+    quality = _quality(store, names, scores or None) if scores or not metrics else []
+    view = _view(store, names, others or None) if others or not scores else None
+    for warning in () if view is None else view.warnings:
         click.echo(f"warning: {warning}", err=True)
     if as_json:
         import attrs
 
         from llem.store.files import to_text
 
-        click.echo(to_text([attrs.asdict(one) for one in view.rows]), nl=False)
+        rows = [attrs.asdict(one) for one in (() if view is None else view.rows)]
+        told = [attrs.asdict(one) for one in quality if names[1] in one.experiments]
+        click.echo(to_text([*rows, *told]), nl=False)
         return
+    from llem.reports.quality_tables import render_quality_of_two
     from llem.reports.ratio_tables import render_comparison
 
-    render_comparison(view)
+    if view is not None:
+        render_comparison(view)
+    if view is not None and quality:
+        click.echo()
+    if quality:
+        render_quality_of_two(quality, names[1])
+
+
+def _view(store: Store, names: tuple[str, str], metrics: list[str] | None) -> ComparisonView:
+    from llem.analysis.collection import Results
+    from llem.analysis.overview import overview_of
+    from llem.metrics.result import recompute
+    from llem.reports.ratios import comparison_view
+
+    first, second = (overview_of(store.read_result(name) or recompute(store, name)) for name in names)
+    return comparison_view(first, second, Results.open(store).compare(*names, metrics))
+
+
+def _quality(store: Store, names: tuple[str, str], tasks: list[str] | None) -> list[QualityDifference]:
+    """The rows of the scores that both have, A's as the reference; those of one that A or B lacks are left out."""
+    from llem.analysis.quality import quality_differences
+
+    found = quality_differences(store, names, names[0], tasks, together=True)
+    both = {one.metric for one in found if names[1] in one.experiments and one.reason != "no_reference"}
+    if missing := [task for task in tasks or () if task not in both]:
+        what = f"A and B do not both have the score {missing[0]!r}"
+        raise StoreError(what, "`llem show DIR --quality` shows who has which", "nothing_to_compare")
+    return [one for one in found if one.metric in both]

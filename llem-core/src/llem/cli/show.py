@@ -20,8 +20,13 @@ __all__ = ["show"]
 @click.argument("folder", metavar="DIR", type=click.Path())
 @click.argument("experiment", metavar="[EXPERIMENT]", required=False)
 @click.option("--by", "axis", metavar="AXIS", help="Show the effect of each value of this axis, all else equal.")
-@click.option("--reference", metavar="VALUE", help="With --by: compare with this value.  [default: the file's first]")
-@click.option("--metric", "metrics", multiple=True, metavar="NAME", help="With --by: show this metric.")
+@click.option("--quality", is_flag=True, help="Show each task's scores against a reference, item by item.")
+@click.option(
+    "--reference",
+    metavar="VALUE",
+    help="With --by: compare with this value; with --quality: with this experiment.  [default: the file's first]",
+)
+@click.option("--metric", "metrics", multiple=True, metavar="NAME", help="With --by or --quality: show this metric.")
 @click.option("--pairs", is_flag=True, help="With --by: show each pair of experiments.")
 @click.option("--time", "spent", is_flag=True, help="Show where the wall clock of the study, or of EXPERIMENT, went.")
 @click.option("--all", "everything", is_flag=True, help="Show one line for each experiment, however many there are.")
@@ -30,6 +35,7 @@ def show(
     folder: str,
     experiment: str | None,
     axis: str | None,
+    quality: bool,
     reference: str | None,
     metrics: tuple[str, ...],
     pairs: bool,
@@ -44,15 +50,21 @@ def show(
     """
     from llem.store.store import Store
 
-    if axis is None and (reference is not None or metrics or pairs):
-        raise click.UsageError("--reference, --metric and --pairs belong to --by AXIS")
-    if axis is not None and experiment is not None:
-        raise click.UsageError("--by looks at all experiments; leave EXPERIMENT out")
+    if axis is None and (pairs or (not quality and (reference is not None or metrics))):
+        belongs = "--pairs belongs to --by AXIS, and --reference and --metric to --by AXIS or --quality"
+        raise click.UsageError(belongs)
+    if (axis is not None or quality) and experiment is not None:
+        raise click.UsageError(f"{'--quality' if quality else '--by'} looks at all experiments; leave EXPERIMENT out")
     if axis is not None and spent:
         raise click.UsageError("--time has no axes; leave --by out")
+    if quality and (axis is not None or spent):
+        raise click.UsageError("--quality is a table of its own; leave --by and --time out")
     store = Store.open(folder)
     if spent:
         _time(store, None if experiment is None else store.find(experiment), as_json=as_json)
+        return
+    if quality:
+        _quality(store, metrics, reference, as_json=as_json)
         return
     if axis is not None:
         _by_axis(store, axis, metrics, reference, pairs=pairs, as_json=as_json)
@@ -79,6 +91,7 @@ def _print(store: Store, names: Sequence[str], *, everything: bool) -> None:
     from llem.reports.ratios import summary_view
     from llem.reports.tables import render_study
     from llem.reports.views import metrics_shown, study_view
+    from llem.store.evaluations import has_evaluations
 
     if not names:
         click.echo(f"{store.path} holds no experiment yet")
@@ -97,7 +110,8 @@ def _print(store: Store, names: Sequence[str], *, everything: bool) -> None:
     known = {name: number for number, name in enumerate(study.get("experiments", ()))}  # the order they ran in
     ordered = sorted(names, key=lambda name: known.get(name, len(known)))
     rows = _overviews(store, ordered, metrics_shown("study", "curve"))
-    render_study(study_view(rows, study, reference_notes(store)))
+    scores = ["scores of quality, item by item: `llem show DIR --quality`"] if has_evaluations(store) else []
+    render_study(study_view(rows, study, [*reference_notes(store), *scores]))
 
 
 def _overviews(store: Store, names: Sequence[str], metrics: Collection[str]) -> Iterator[Overview]:
@@ -178,3 +192,21 @@ def _by_axis(
         render_ratios(ratio_tables(found))
         if only_fakes(list(results.overviews(()))):
             click.echo(FAKE)
+
+
+def _quality(store: Store, metrics: tuple[str, ...], reference: str | None, *, as_json: bool) -> None:
+    from llem.analysis.collection import Results
+    from llem.reports.quality import energy_metrics, quality_tables
+    from llem.reports.quality_tables import render_quality
+
+    results = Results.open(store)
+    found = results.quality(reference, metrics or None)
+    if as_json:
+        import attrs
+
+        from llem.store.files import to_text
+
+        click.echo(to_text([attrs.asdict(one) for one in found]), nl=False)
+        return
+    rows = {row.id: row for row in results.overviews(energy_metrics(found))}
+    render_quality(quality_tables(found, rows, store.study()))

@@ -23,6 +23,7 @@ __all__ = [
     "Evaluation",
     "evaluation_key",
     "evaluations",
+    "has_evaluations",
     "items_sha256",
     "read_evaluation",
     "read_items",
@@ -123,6 +124,11 @@ def evaluations(store: Store, experiment_id: str) -> tuple[Evaluation, ...]:
     """All that are stored of one experiment, those of former terms included; by key, without items."""
     paths = sorted(store.folder(experiment_id).glob("quality-*.json"))
     return tuple(read_model(path, Evaluation) for path in paths)
+
+
+def has_evaluations(store: Store) -> bool:
+    """Whether any experiment has a score."""
+    return any(store.path.glob("experiments/*/quality-*.json"))
 
 
 def read_evaluation(store: Store, experiment_id: str, key: str) -> Evaluation | None:

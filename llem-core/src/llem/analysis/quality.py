@@ -1,0 +1,278 @@
+"""Quality of the configurations of a study against a reference, task by task, from the items that are stored."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+import attrs
+
+from llem.analysis.compare import LEVEL
+from llem.analysis.contrast import Contrast, contrast
+from llem.analysis.sides import is_fake
+from llem.errors import StoreError, nearest
+from llem.evaluators.base import Score
+from llem.metrics.statistics import Z_95, holm
+from llem.store.evaluations import Evaluation, evaluations, read_items, terms_of
+from llem.store.store import Store
+
+__all__ = ["QualityDifference", "against_reference", "quality_differences"]
+
+#: How metrics of quality are named.
+PREFIX = "quality."
+
+
+@attrs.frozen
+class QualityDifference:
+    """A score of one engine configuration, and its difference to the reference's.
+
+    The interval covers the items: what another draw of such items would show. It does not cover another engine process,
+    other seeds of sampled answers, or numerics that depend on the batch.
+
+    Attributes:
+        metric: its name in a Result, such as `quality.arc_easy`. task, score: such as `arc_easy` and `acc`.
+        experiments: ids of those that share the evaluation, in the study's order: they differ in load or workload.
+        reference: id of the first experiment of the reference; None where there is none. The row of the reference
+            itself names its own, and has no difference.
+        value: the score. low, high: of the score, 1.96 standard errors to each side; None where none is stated.
+        n: items of the score.
+        higher_is_better: whether a higher score is better.
+        difference: the score less the reference's, with all that is said of it; None with a reason.
+        p_adjusted: after Holm's correction over the differences of this metric, or of all metrics together.
+        verdict: "better" or "worse" than the reference where `p_adjusted` is 0.05 or less, else "". None of a fake.
+        reason: why there is no difference: "is_reference", "no_reference", "other_terms", "other_evaluator",
+            "other_version", "other_direction"; else "". why: in words; of a difference, which terms came out otherwise
+            by the engines' own limits.
+    """
+
+    metric: str
+    task: str
+    score: str
+    experiments: tuple[str, ...]
+    reference: str | None
+    value: float
+    low: float | None
+    high: float | None
+    n: int
+    higher_is_better: bool
+    difference: Contrast | None = None
+    p_adjusted: float | None = None
+    verdict: str = ""
+    reason: str = ""
+    why: str = ""
+
+
+@attrs.frozen
+class _Evaluated:
+    """An evaluation, without its items, and the experiments that it is of."""
+
+    evaluation: Evaluation
+    experiments: tuple[str, ...]
+    fake: bool
+
+
+def quality_differences(
+    store: Store,
+    ids: Sequence[str],
+    reference: str | None = None,
+    tasks: Collection[str] | None = None,
+    *,
+    together: bool = False,
+) -> list[QualityDifference]:
+    """By metric, each configuration that has the score; the reference's comes where it stands in the study's order.
+
+    Args:
+        ids: experiments, in the study's order.
+        reference: the experiment to compare with. Default: the study's `reference` where it has the score, else the
+            first that has it.
+        tasks: names of tasks, or of further scores (`arc_easy.acc_norm`). None takes the score that stands for each.
+        together: correct the p-values of all scores as one family; else those of each score.
+
+    Raises StoreError: a named task that nobody has a score of, or a damaged file.
+    """
+    found = list(_evaluated(store, ids))
+    named = store.study().get("reference")
+    families: list[list[QualityDifference]] = []
+    for metric in _metrics(found, tasks):
+        have = [one for one in found if metric in _names(one.evaluation)]
+        wanted = [reference] if reference is not None else [named, *(one.experiments[0] for one in have)]
+        pairs = ((name, one) for name in wanted for one in have if name in one.experiments)
+        name, base = next(pairs, (None, None))
+        families.append(list(_rows(store, metric, have, base, name)))
+    fakes = {name for one in found if one.fake for name in one.experiments}
+    if together:
+        families = [[row for rows in families for row in rows]]
+    return [row for rows in families for row in _adjusted(rows, fakes)]
+
+
+def against_reference(
+    store: Store, ids: Sequence[str], reference: str | None = None, tasks: Collection[str] | None = None
+) -> list[QualityDifference]:
+    """The same for a user who asks, and must hear why there is nothing.
+
+    Args:
+        reference: the beginning of its id is enough.
+
+    Raises StoreError: no such id, no experiment has such a score (metric_unknown), or nobody has a score or the
+    reference none (nothing_to_compare).
+    """
+    named = None if reference is None else store.find(reference)
+    found = quality_differences(store, ids, named, tasks)
+    if not found:
+        hint = "give the study a section `quality`, such as `quality: {evaluator: NAME, tasks: [TASK]}`"
+        raise StoreError(f"no experiment in {store.path} has a score", hint, "nothing_to_compare")
+    if all(row.reason == "no_reference" for row in found):
+        have = ", ".join(dict.fromkeys(row.experiments[0] for row in found))
+        what = f"the reference {named} has none of these scores"
+        raise StoreError(what, f"name one of {have}", "nothing_to_compare")
+    return found
+
+
+# what is stored
+
+
+def _evaluated(store: Store, ids: Iterable[str]) -> Iterator[_Evaluated]:
+    """Evaluations in the terms that experiments ask for now; copies of one evaluation are one."""
+    groups: dict[Any, tuple[Evaluation, list[str], bool]] = {}
+    for name in ids:
+        config = store.read_experiment(name)["config"]
+        for one in _asked(config, evaluations(store, name)):
+            first = groups.setdefault(_identity(one, name), (one, [], is_fake(config.get("backend"))))
+            first[1].append(name)
+    for evaluation, names, fake in groups.values():
+        yield _Evaluated(evaluation, tuple(names), fake)
+
+
+def _asked(config: Mapping[str, Any], stored: Sequence[Evaluation]) -> Iterator[Evaluation]:
+    wanted = config.get("quality")
+    if wanted is None:
+        return
+    for task in wanted["tasks"]:
+        for one in stored:
+            if (one.evaluator, one.task, one.terms) == (wanted["evaluator"], task, terms_of(wanted)):
+                yield one
+
+
+def _identity(one: Evaluation, name: str) -> Any:
+    """Equal for copies of one evaluation: no two last equally long, to the nanosecond. One of no length is its own."""
+    return (one.key, one.process, one.duration_s, repr(one.scores), repr(one.energies)) if one.duration_s else name
+
+
+def _names(evaluation: Evaluation) -> dict[str, int]:
+    """Names of an evaluation's scores in a Result, and their places."""
+    found: dict[str, int] = {}
+    for place, score in enumerate(evaluation.scores):
+        task = evaluation.task
+        within = task if score.task == task else f"{task}.{score.task}"
+        found.setdefault(f"{PREFIX}{task}" if place == 0 else f"{PREFIX}{within}.{score.metric}", place)
+    return found
+
+
+def _metrics(found: Iterable[_Evaluated], tasks: Collection[str] | None) -> list[str]:
+    """Names of the scores to look at, each once. Raises StoreError (metric_unknown) for one that nobody has."""
+    known: dict[str, bool] = {}
+    for one in found:
+        for metric, place in _names(one.evaluation).items():
+            known[metric] = known.get(metric, False) or place == 0
+    if tasks is None:
+        return [metric for metric, first in known.items() if first]
+    wanted = [PREFIX + task.removeprefix(PREFIX) for task in tasks]
+    for metric in wanted:
+        if metric not in known:
+            near = nearest(metric, tuple(known))
+            there = f"scores in this folder: {', '.join(sorted(known))}" if known else "no experiment here has any"
+            hint = f"did you mean {near.removeprefix(PREFIX)!r}? {there}" if near else there
+            raise StoreError(f"no experiment has the score {metric.removeprefix(PREFIX)!r}", hint, "metric_unknown")
+    return list(dict.fromkeys(wanted))
+
+
+# against the reference
+
+
+def _rows(
+    store: Store, metric: str, have: Sequence[_Evaluated], base: _Evaluated | None, name: str | None
+) -> Iterator[QualityDifference]:
+    against = None if base is None else _score(store, base, metric)
+    for one in have:
+        row = _plain(one, metric, name)
+        if base is None or against is None:
+            yield attrs.evolve(row, reason="no_reference", why="the reference has no such score")
+        elif one is base:
+            yield attrs.evolve(row, reason="is_reference")
+        else:
+            reason, why = _unlike(base.evaluation, one.evaluation)
+            if not reason and row.higher_is_better != against.higher_is_better:
+                reason, why = "other_direction", "of one a higher score is better, of the other a lower one"
+            found = None if reason else contrast(against, _score(store, one, metric))
+            why = why or _in_effect(base.evaluation, one.evaluation)
+            yield attrs.evolve(row, difference=found, reason=reason, why=why)
+
+
+def _score(store: Store, one: _Evaluated, metric: str) -> Score:
+    """With its items, which are read here and not kept."""
+    return read_items(store, one.experiments[0], one.evaluation).scores[_names(one.evaluation)[metric]]
+
+
+def _plain(one: _Evaluated, metric: str, reference: str | None) -> QualityDifference:
+    score = one.evaluation.scores[_names(one.evaluation)[metric]]
+    half = None if score.stderr is None else Z_95 * score.stderr
+    return QualityDifference(
+        metric=metric,
+        task=score.task,
+        score=score.metric,
+        experiments=one.experiments,
+        reference=reference,
+        value=score.value,
+        low=None if half is None else score.value - half,
+        high=None if half is None else score.value + half,
+        n=score.n,
+        higher_is_better=score.higher_is_better,
+    )
+
+
+def _unlike(first: Evaluation, second: Evaluation) -> tuple[str, str]:
+    """Why two evaluations of a task are not of one thing, as a code and in words; empty where they are."""
+    if first.evaluator != second.evaluator:
+        return "other_evaluator", f"the evaluator is {second.evaluator}, of the reference {first.evaluator}"
+    if other := _differing(first.terms, second.terms):
+        return "other_terms", f"not in the same terms: {other}"
+    if other := _differing(_versions(first.about), _versions(second.about)):
+        return "other_version", f"not of the same version: {other}"
+    return "", ""
+
+
+def _in_effect(first: Evaluation, second: Evaluation) -> str:
+    """Which terms the evaluators state otherwise, such as the shorter context of one engine."""
+    told = [{name: one.about[name] for name in one.terms if name in one.about} for one in (first, second)]
+    other = _differing(*told)
+    return f"in effect {other}" if other else ""
+
+
+def _differing(first: Mapping[str, Any], second: Mapping[str, Any]) -> str:
+    names = [name for name in dict.fromkeys((*first, *second)) if first.get(name) != second.get(name)]
+    return ", ".join(f"{name} {second.get(name)}, of the reference {first.get(name)}" for name in names)
+
+
+def _versions(about: Any, path: str = "", *, under: bool = False) -> dict[str, Any]:
+    """What an evaluator states of versions: every value at or under a name with "version" in it, by its path."""
+    if not isinstance(about, Mapping):
+        return {path: about} if under else {}
+    found: dict[str, Any] = {}
+    for name, value in about.items():
+        inner = f"{path}.{name}" if path else str(name)
+        found |= _versions(value, inner, under=under or "version" in str(name).lower())
+    return found
+
+
+def _adjusted(rows: Sequence[QualityDifference], fakes: Collection[str]) -> Iterator[QualityDifference]:
+    """With p-values corrected as one family (Holm), and verdicts."""
+    tested = [row.difference.p_value for row in rows if row.difference and row.difference.p_value is not None]
+    corrected = iter(holm(tested))
+    for row in rows:
+        if row.difference is None or row.difference.p_value is None:
+            yield row
+            continue
+        p, fake = next(corrected), row.reference in fakes or row.experiments[0] in fakes
+        better = (row.difference.value > 0) == row.higher_is_better
+        verdict = "" if fake or p > LEVEL or row.difference.value == 0 else "better" if better else "worse"
+        yield attrs.evolve(row, p_adjusted=p, verdict=verdict)
