@@ -11,10 +11,11 @@ from lm_eval.models.utils import normalize_gen_kwargs, postprocess_generated_tex
 from llem.config.models import Sampling
 from llem.errors import ConfigError, Problem, nearest
 
-__all__ = ["AnswerSettings", "answer_settings"]
+__all__ = ["CHOICE", "AnswerSettings", "answer_settings"]
 
 #: What lm-eval's own model generates where a task says nothing, in tokens.
 MAX_GEN_TOKS = 256
+#: Settings of sampled answers.
 CHOICE = ("temperature", "top_p", "top_k", "min_p")
 KNOWN = ("until", "max_gen_toks", "do_sample", *CHOICE, "repetition_penalty")
 

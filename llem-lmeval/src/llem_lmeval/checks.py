@@ -10,7 +10,7 @@ import attrs
 
 from llem.errors import ConfigError, LlemError, Problem
 from llem.models.spec import ModelSpec
-from llem_lmeval.answers import answer_settings
+from llem_lmeval.answers import CHOICE, answer_settings
 from llem_lmeval.config import LmEvalOptions
 from llem_lmeval.quiet import Draws, quiet
 from llem_lmeval.scores import Key, first_metric
@@ -172,10 +172,14 @@ def _trial(path: str, name: str, task: Any, options: LmEvalOptions) -> Iterator[
     """The first request is made, as all will be, but for the chat template."""
     if task.OUTPUT_TYPE == "generate_until":
         try:
-            answer_settings(task.config.generation_kwargs, options.seeds.torch)
+            made = answer_settings(task.config.generation_kwargs, options.seeds.torch)
         except ConfigError as error:
             yield from (attrs.evolve(one, message=f"{name}: {one.message}") for one in error.problems)
             return
+        idle = [name for name in CHOICE if (options.gen_kwargs or {}).get(name)]
+        if idle and not made.sampling.temperature:
+            about = f"{name}: {', '.join(idle)} has no effect, because answers are greedy"
+            yield Problem("quality.gen_kwargs", about, "set do_sample: true and a temperature above 0")
     if next(_examples(name, task), None) is not None:
         return
     try:

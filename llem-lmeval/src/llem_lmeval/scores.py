@@ -174,13 +174,15 @@ def _cluster(row: Mapping[str, Any], copied: bool, cluster_by: str | None) -> st
 
 
 def _response(row: Mapping[str, Any], raw: bool) -> str:
-    """What the engine said: a text, or the place of the likeliest choice with the likelihoods of all, in nats."""
+    """What the engine said: a text, a likelihood in nats, or the place of the likeliest choice with those of all."""
     first = row["resps"][0][0]
     if isinstance(first, str):
         answer = first if raw else row["filtered_resps"][0]
         return answer if isinstance(answer, str) else repr(answer)
     if not isinstance(first, (tuple, list)):
         return f"{float(first):.6f}"
+    if len(row["resps"]) == 1:
+        return f"{float(first[0]):.6f}{' greedy' if first[1] else ''}"
     found = [float(one[0][0]) for one in row["resps"]]
     return f"{found.index(max(found))}: {' '.join(f'{one:.6f}' for one in found)}"
 
