@@ -21,29 +21,8 @@ from llem.models.tokenizer import Tokenizer, load_tokenizer
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # before anything imports transformers or datasets: no test may reach the network
 
-WORDS = [
-    "red",
-    "blue",
-    "green",
-    "cat",
-    "dog",
-    "bird",
-    "house",
-    "tree",
-    "river",
-    "runs",
-    "sleeps",
-    "sings",
-    "near",
-    "under",
-    "over",
-    "the",
-    "a",
-    "big",
-    "small",
-    "old",
-    "new",
-]
+WORDS = ["red", "blue", "green", "cat", "dog", "bird", "house", "tree", "river", "runs", "sleeps", "sings", "near"]
+WORDS += ["under", "over", "the", "a", "big", "small", "old", "new"]
 TEMPLATE = (
     "{{ bos_token }}{% for m in messages %}<|{{ m['role'] }}|>\n{{ m['content'] }}"
     "{% if not loop.last or add_generation_prompt %}</s>\n{% endif %}{% endfor %}"

@@ -72,7 +72,10 @@ def both(loaded, tasks, monkeypatch):
         monkeypatch.setattr(evaluator, "evaluate", lambda **given: kept.append(evaluate(**given)) or kept[-1])
         one = loaded(kind)
         scores = one.scores(options)
-        answers = find(options).task_index[task].cfg.get("output_type") == "generate_until"
+        answers = (
+            find(options).task_index["toy_choice" if task == "toy_choices" else task].cfg.get("output_type")
+            == "generate_until"
+        )
         reads = one.engine.context_length() if answers else one.engine.scored_length() - 1
         return scores, kept[0], _own(one.path, options, task, reads)
 

@@ -8,6 +8,7 @@ from typing import Any
 import attrs
 from lm_eval.models.utils import normalize_gen_kwargs, postprocess_generated_text
 
+from llem.config.converter import structure
 from llem.config.models import Sampling
 from llem.errors import ConfigError, Problem, nearest
 
@@ -63,10 +64,7 @@ def answer_settings(kwargs: Mapping[str, Any], seed: int) -> AnswerSettings:
         raise _refusal("do_sample without a temperature", "a temperature above 0, or do_sample: false")
     chosen = [*CHOICE, "repetition_penalty"] if given["do_sample"] else ["repetition_penalty"]
     named = {name: given[name] for name in chosen if given.get(name) is not None}
-    try:
-        sampling = Sampling(seed=seed, ignore_eos=False, **named)
-    except (TypeError, ValueError) as error:
-        raise _refusal(str(error), "see the settings of `sampling`") from error
+    sampling = structure(Sampling, {"seed": seed, "ignore_eos": False, **named}, "quality.gen_kwargs")
     return AnswerSettings(sampling, given["max_gen_toks"], tuple(text for text in map(str, given["until"]) if text))
 
 

@@ -91,7 +91,7 @@ class LmEvalEvaluator(Evaluator):
         lm = EngineLM(engine, tokenizer, self.options, context.model.name, progress)
         with quiet(progress.alive), ready.draws:
             results = self._results(lm, ready.loaded)
-        scores = scores_of(ready.loaded, results, self.options.cluster_by)
+            scores = scores_of(ready.loaded, results, self.options.cluster_by)
         kept = _finite(scores)
         left_out = [f"{one.task}.{one.metric}" for one in scores if one not in kept]
         self._about = {**_about(results, lm), "chat_template": _digest(self._template(lm)), "no_number": left_out}
