@@ -170,10 +170,19 @@ def _settings_index(pages: typing.Mapping[str, str]) -> str:
 
 
 def _quality() -> str:
-    return (
-        "# Quality\n\nSection `quality`, with `evaluator: NAME`. An evaluator may have further settings.\n\n"
-        f"{_settings(_rows(reference_table(Quality), 'quality.').values())}"
-    )
+    """The section that all evaluators share, and what each of ours adds to it."""
+    shared = _rows(reference_table(Quality), "quality.")
+    parts = [
+        "# Quality\n\nSection `quality`, with `evaluator: NAME`. An evaluator may have further settings. "
+        f"[How to](../../howto/quality.md).\n\n{_settings(shared.values())}"
+    ]
+    for reference, plugin in registry().entries("evaluator"):
+        config = reference.load_config() if plugin.distribution in OURS else None
+        if config is not None:
+            own = _rows(reference_table(config), "quality.", f"{reference.name}-")
+            about = f"\n## Evaluator `{reference.name}`\n\nFrom {plugin.distribution}. {reference.summary}\n\n"
+            parts.append(about + _settings(row for path, row in own.items() if path not in shared))
+    return "".join(parts)
 
 
 def _study() -> str:
