@@ -1,6 +1,6 @@
 """A small server that speaks the OpenAI interface: run as a process of its own, with the faults that flags ask for.
 
-Token i of a prompt is fixed by the prompt and i. What it received can be asked for at /log.
+Each token is fixed by those before it. What it received can be asked for at /log.
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import math
 import os
 import subprocess
 import sys
@@ -28,6 +29,8 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--pieces", type=int, default=1, help="events of a token")
     parser.add_argument("--text", default="w ", help="of a token")
     parser.add_argument("--no-ids", action="store_true")
+    parser.add_argument("--echo", choices=("whole", "ignored", "no-top"), default="whole", help="with logprobs")
+    parser.add_argument("--context", type=int, default=2048, help="tokens of prompt and answer")
     parser.add_argument("--more-prompt", type=int, default=0, help="tokens that it adds to a prompt")
     parser.add_argument("--key-variable", default="", help="variable with the key that requests must have")
     parser.add_argument("--fail-after", type=int, default=-1, help="tokens, then an error event")
@@ -39,6 +42,15 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--die", default="", help="write this and end at once")
     parser.add_argument("--child", action="store_true", help="have a child that ignores SIGTERM")
     return parser.parse_args()
+
+
+def following(ids: list[int], count: int) -> list[int]:
+    """Each is fixed by all before it."""
+    made, seed = [], sum(place * token for place, token in enumerate(ids, start=1))
+    for place in range(len(ids) + 1, len(ids) + count + 1):
+        made.append(seed * 31 % VOCAB)
+        seed += place * made[-1]
+    return made
 
 
 class Endpoint:
@@ -76,7 +88,9 @@ class Endpoint:
         if self.key and headers.get("authorization") != f"Bearer {self.key}":
             return await send(writer, 401, {"error": {"message": f"Unauthorized: {headers.get('authorization')}"}})
         if path == "/v1/models":
-            entries = [{"id": name, "object": "model", "max_model_len": 2048} for name in args.models.split(",")]
+            entries = [
+                {"id": name, "object": "model", "max_model_len": args.context} for name in args.models.split(",")
+            ]
             return await send(writer, 200, {"object": "list", "data": entries})
         if path not in ("/v1/completions", "/v1/chat/completions"):
             return await send(writer, 404, {"detail": "Not Found"})
@@ -84,6 +98,9 @@ class Endpoint:
         refused = [name for name in args.refuse.split(",") if name and name in json.dumps(body)]
         if refused:
             return await send(writer, 400, {"error": {"message": f"unknown field {refused[0]}."}})
+        prompt = body.get("prompt")
+        if isinstance(prompt, list) and len(prompt) + 1 > args.context:
+            return await send(writer, 400, {"error": {"message": "longer than the context length"}})
         if args.status != 200 and len(self.received) > args.spare:
             return await send(writer, args.status, {"error": {"message": "on purpose"}})
         self.in_flight += 1
@@ -106,8 +123,7 @@ class Endpoint:
         eos = self.args.eos
         if eos and eos < count and (self.args.know_eos or not body.get("ignore_eos")):
             count, reason = eos, "stop"
-        seed = sum((place + 1) * token for place, token in enumerate(ids))
-        made = [(seed * 31 + 7 * i) % VOCAB for i in range(count)]
+        made = following(ids, count)
         for end in range(1, count + 1) if body.get("stop") else ():
             if any(
                 text in bytes(min(one, 255) for one in made[:end]).decode(errors="replace") for text in body["stop"]
@@ -115,6 +131,15 @@ class Endpoint:
                 made, reason = made[:end], "stop"
                 break
         return len(ids) + self.args.more_prompt, made, reason
+
+    def logprobs(self, ids: list[int]) -> dict:
+        """As if the token that `following` gives had the probability 1/2 and all others shared the rest."""
+        own, top, seed = [None], [None], 0
+        for place in range(1, len(ids)):
+            seed += place * ids[place - 1]
+            own.append(math.log(0.5 if ids[place] == seed * 31 % VOCAB else 0.5 / (VOCAB - 1)))
+            top.append({"w": math.log(0.5)} if self.args.echo == "whole" else None)
+        return {"tokens": ["w"] * len(ids), "token_logprobs": own, "top_logprobs": top}
 
     def usage(self, prompt: int, done: int) -> dict:
         details = {"cached_tokens": 2}
@@ -130,6 +155,8 @@ class Endpoint:
         prompt, ids, reason = self.tokens(body)
         await asyncio.sleep(self.args.delay * len(ids))
         choice = self.choice(path, ids, self.args.text * len(ids), body, reason, "message")
+        if body.get("echo") and body.get("logprobs") and self.args.echo != "ignored":
+            choice["logprobs"] = self.logprobs([*body["prompt"], *ids])
         usage = {} if self.args.usage == "none" else {"usage": self.usage(prompt, len(ids))}
         await send(writer, 200, {"id": "x", "choices": [choice], **usage})
 

@@ -9,14 +9,14 @@ import pytest
 
 from llem.config.models import Experiment
 from llem.plugins import Reference
-from llem.testing.conformance import BackendConformance
+from llem.testing.conformance import BackendConformance, LikelihoodConformance
 from llem_openai.config import OpenAIOptions
 from llem_openai.hooks import llem_backends
 
 pytestmark = pytest.mark.process
 
 
-class TestOpenAI(BackendConformance):
+class TestOpenAI(LikelihoodConformance, BackendConformance):
     """The backend `openai`, with a server that gives token ids, as the suite compares outputs."""
 
     hooks = "llem_openai.hooks"
@@ -28,7 +28,7 @@ class TestOpenAI(BackendConformance):
     @classmethod
     def server(cls, server_class: Any) -> Iterator[Any]:
         """The server."""
-        server = server_class("--eos", "5")
+        server = server_class("--eos", "5", "--context", "128")
         yield server
         server.stop()
 

@@ -8,9 +8,10 @@ import math
 import pytest
 
 from llem.backends.base import Request, Scored
-from llem.config.models import Sampling
+from llem.config.models import Experiment, Sampling
 from llem.errors import ConfigError, ExperimentFailed
 from llem.models.spec import ModelSpec
+from llem_tensorrt.backend import TensorRTBackend
 from llem_tensorrt.config import TensorRTOptions
 from llem_tensorrt.sampling import EndIds, sampling_arguments
 from llem_tensorrt.sections import KvCache, Speculative
@@ -173,9 +174,23 @@ def test_likelihood(load):
     "options", [{}, {"kv_cache_config": KvCache(enable_block_reuse=False), "enable_chunked_prefill": True}]
 )
 def test_likelihood_needs_whole_prompts(load, options):
-    """With reuse or chunks the library returns part of the logits: refused rather than wrong."""
-    with pytest.raises(ConfigError, match="enable_block_reuse: false"):
+    """With reuse or chunks the library returns part of the logits: refused rather than wrong, and said in advance."""
+    made = TensorRTOptions(**options)
+    why = TensorRTBackend(made).lacks(Experiment(model="shape:tiny", backend="tensorrt", options=made), "loglikelihood")
+    assert ("enable_chunked_prefill" if options else "enable_block_reuse: false") in why
+    with pytest.raises(ConfigError, match="whole prompts"):
         load(options).loglikelihood([Scored((5,), (6,))])
+
+
+def test_scored_length(load):
+    """The longest prompt leaves room for the token that is made after it; one more token is refused."""
+    options = {"kv_cache_config": KvCache(enable_block_reuse=False), "max_seq_len": 32}
+    engine = load(options)
+    assert engine.scored_length() == 31
+    assert len(engine.loglikelihood([Scored((5,) * 20, (6,) * 11)])) == 1
+    with pytest.raises(ConfigError, match="32 tokens exceeds the 31"):
+        engine.loglikelihood([Scored((5,) * 20, (6,) * 12)])
+    assert load({**options, "max_seq_len": 64, "max_num_tokens": 16}).scored_length() == 16
 
 
 def test_out_of_memory(load, control, requests_of):

@@ -15,7 +15,7 @@ from llem.errors import MachineError
 from llem.findings import Finding
 from llem.models.spec import ModelSpec
 from llem_openai.address import Address
-from llem_openai.checks import findings, sends_text
+from llem_openai.checks import findings, lacking, sends_text
 from llem_openai.config import READY_TIMEOUT_S, OpenAIOptions, argv
 
 if TYPE_CHECKING:
@@ -38,6 +38,10 @@ class OpenAIBackend(Backend):
         """What the endpoint cannot honour, all of it, as findings `backend_check`; a warning where text is sent."""
         return findings(self.options, experiment)
 
+    def lacks(self, experiment: Experiment, capability: str) -> str | None:
+        """Likelihoods, where prompts are not token ids. What the server itself lacks, the loaded engine tells."""
+        return lacking(self.options, capability)
+
     def holding(self, experiment: Experiment, model: ModelSpec) -> Holding:
         """Not known: the model, its number format and its GPUs are the server's matter."""
         return Holding(unknown="the server decides how it holds the model")
@@ -58,6 +62,7 @@ class OpenAIBackend(Backend):
         from llem_openai.engine import OpenAIEngine, probe
         from llem_openai.failures import fatal
         from llem_openai.locality import family, gpu_processes, misplaced
+        from llem_openai.scoring import probe_scoring
         from llem_openai.server import Site
 
         options, key = self.options, self._key()
@@ -73,6 +78,9 @@ class OpenAIBackend(Backend):
             runner = held.enter_context(asyncio.Runner())
             held.callback(client.close)
             dialect = runner.run(probe(client, options, experiment.sampling, str(entry["id"])))
+            unscored = lacking(options, "loglikelihood")
+            if unscored is None and experiment.quality is not None:
+                unscored = runner.run(probe_scoring(client, options, str(entry["id"])))
             # after the first request: some servers load the model for it
             after, pids = gpu_processes(), family(roots)
             reason = misplaced(before if options.command else after, after, pids, placement.gpu_uuids)
@@ -88,6 +96,7 @@ class OpenAIBackend(Backend):
                 decode=decode,
                 facts=self._facts(site, entry, pids, roots, key),
                 pids=pids,
+                unscored=unscored,
                 held=held.pop_all(),
             )
 

@@ -16,7 +16,7 @@ from llem.findings import Finding, finding
 from llem_openai.address import Address, elsewhere
 from llem_openai.config import OpenAIOptions, argv
 
-__all__ = ["findings", "sends_text"]
+__all__ = ["findings", "lacking", "sends_text"]
 
 COUNTED = "it would change what is counted: one request is one prompt and one answer"
 #: Fields of a request that are not for `extra_body`, and what to do instead.
@@ -63,6 +63,17 @@ def findings(options: OpenAIOptions, experiment: Experiment) -> Sequence[Finding
         message = "prompts are sent as text, so the server's prompt tokens may differ from the workload's"
         found.append(finding("prompt_as_text", message))
     return found
+
+
+def lacking(options: OpenAIOptions, capability: str) -> str | None:
+    """Why these settings exclude likelihoods; None where the server may give them."""
+    if capability != "loglikelihood":
+        return None
+    if options.endpoint == "chat":
+        return "chat tells no log probabilities of a prompt; set `openai.endpoint: completions`"
+    if sends_text(options):
+        return "likelihoods are of token ids, and prompts are sent as text; leave `openai.prompt` out"
+    return None
 
 
 def _address(options: OpenAIOptions) -> Iterator[Refusal]:

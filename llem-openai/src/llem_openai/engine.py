@@ -10,7 +10,8 @@ from typing import Any
 
 import attrs
 
-from llem.backends.base import Chunk, Completion, Engine, MemoryReading, Request
+from llem.backends.base import Chunk, Completion, Engine, Likelihood, MemoryReading, Request, Scored
+from llem.backends.check import check_scored
 from llem.config.models import Sampling
 from llem.errors import ConfigError, ExperimentFailed
 from llem.models.spec import Architecture
@@ -20,6 +21,7 @@ from llem_openai.client import Client
 from llem_openai.config import OpenAIOptions
 from llem_openai.counting import Tally, TokenCounts, counted, detect, metrics
 from llem_openai.failures import fatal
+from llem_openai.scoring import score_all
 
 __all__ = ["Dialect", "OpenAIEngine", "probe"]
 
@@ -84,6 +86,7 @@ class OpenAIEngine(Engine):
         decode: token ids to text, where prompts are sent as text.
         facts: what else `effective_config` tells; JSON values.
         pids: of the server.
+        unscored: why the server gives no likelihoods; None where it does, or nobody asked.
         held: lets go of the rest (the server, if we started it), last.
     """
 
@@ -98,12 +101,14 @@ class OpenAIEngine(Engine):
         decode: Callable[[Sequence[int]], str] | None,
         facts: Mapping[str, Any],
         pids: Collection[int],
+        unscored: str | None,
         held: ExitStack,
     ) -> None:
         self._client, self._runner = client, runner
         self._options, self._sampling = options, sampling
         self._model, self._dialect, self._decode = model, dialect, decode
         self._facts, self._pids, self._held = facts, pids, held
+        self._unscored = unscored
 
     def generate(
         self, requests: Sequence[Request], sampling: Sampling, *, token_times: bool = False
@@ -141,6 +146,7 @@ class OpenAIEngine(Engine):
             choice.get("finish_reason") or "unknown",
             engine_metrics=metrics(usage or {}, answer.get("metrics"), exact_prompt=exact),
             token_count=total if ids is None else None,
+            text=_text(choice) if ids is None else None,
         )
 
     async def _streamed(self, request: Request, sampling: Sampling) -> Completion:
@@ -175,6 +181,28 @@ class OpenAIEngine(Engine):
                 if chunk is not None:
                     yield chunk
         yield tally.last()
+
+    def loglikelihood(self, requests: Sequence[Scored]) -> Sequence[Likelihood]:
+        """As the server tells them of a prompt that it repeats; see `llem_openai.scoring`.
+
+        Raises:
+            ConfigError: the server gives none, refuses a text, or a text is longer than `scored_length`.
+            ExperimentFailed: it fails or is silent.
+        """
+        if self._unscored is not None:
+            raise ConfigError("the server gives no likelihoods", self._unscored)
+        check_scored(requests, self.scored_length(), "the server's context less the token that it makes after a prompt")
+        with fatal():
+            return self._runner.run(score_all(self._client, self._options, requests, self._model))
+
+    def scored_length(self) -> int | None:
+        """One token less than `context_length`: a server makes a token after every prompt."""
+        context = self.context_length()
+        return None if context is None else context - 1
+
+    def lacks(self, capability: str) -> str | None:
+        """Why this server gives no likelihoods, as a request has shown."""
+        return self._unscored if capability == "loglikelihood" else None
 
     def effective_config(self) -> Mapping[str, Any]:
         """What the server tells, how it was started, and what is sent with each request. `dtype` is not told."""
@@ -213,6 +241,12 @@ class OpenAIEngine(Engine):
     def close(self) -> None:
         """Close the connections; end the server if llem started it. May be called twice."""
         self._held.close()
+
+
+def _text(choice: Mapping[str, Any]) -> str | None:
+    """The answer's text, of completions or of chat."""
+    said = choice.get("text", (choice.get("message") or {}).get("content"))
+    return said if isinstance(said, str) else None
 
 
 async def _all(coroutines: Sequence[Any]) -> list[Completion]:

@@ -25,7 +25,7 @@ def llem_backends() -> Sequence[Reference]:
                 "stream": "supported",
                 "token_times": "supported",
                 "memory": "unsupported",
-                "loglikelihood": "unsupported",
+                "loglikelihood": "supported",
                 "stop": "supported",
             },
         )

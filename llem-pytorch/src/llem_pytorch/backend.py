@@ -32,6 +32,12 @@ class PyTorchBackend(Backend):
         """Contradictions and missing packages, all of them, as findings `backend_check`."""
         return contradictions(self.options, experiment, model)
 
+    def lacks(self, experiment: Experiment, capability: str) -> str | None:
+        """Beam search does not end at texts."""
+        if capability == "stop" and (self.options.num_beams or 1) > 1:
+            return "beam search does not end at texts; leave `pytorch.num_beams` at 1"
+        return None
+
     def canonical(self, experiment: Experiment) -> Experiment:
         """Without settings that are what transformers and torch do by themselves; see `llem_pytorch.canonical`."""
         return canonical(self.options, experiment)

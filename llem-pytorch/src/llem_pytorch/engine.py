@@ -11,6 +11,7 @@ import torch
 from transformers import GenerationConfig, PreTrainedModel
 
 from llem.backends.base import Completion, Engine, Likelihood, MemoryReading, Request, Scored
+from llem.backends.check import check_scored
 from llem.config.models import Experiment, Sampling
 from llem.errors import ConfigError
 from llem.models.spec import Architecture
@@ -136,16 +137,15 @@ class PyTorchEngine(Engine):
     def loglikelihood(self, requests: Sequence[Scored]) -> Sequence[Likelihood]:
         """Of continuations given their contexts, by the model itself: `sampling` has no part in it.
 
+        Nor have the settings of generation: caches, models that draft, what is compiled. Weights, adapters, dtype and
+        attention are those that were measured.
+
         Raises:
             ExperimentFailed: out of memory (`code` "oom").
-            ConfigError: a text that is longer than the model has positions.
+            ConfigError: a text that is longer than `scored_length`.
         """
-        longest = max((len(one.context) + len(one.continuation) for one in requests), default=0)
-        if self._positions is not None and longest > self._positions:
-            raise ConfigError(
-                f"a text of {longest} tokens exceeds the model's {self._positions} positions", "use shorter texts"
-            )
-        with memory_failures(f"scoring {len(requests)} texts of up to {longest} tokens"):
+        check_scored(requests, self.scored_length(), "the model's positions and one token that is only predicted")
+        with memory_failures(f"scoring {len(requests)} texts"):
             return likelihoods(self.model, requests, self._ids.pad, self._device)
 
     def _config(self, sampling: Sampling, new_tokens: int) -> GenerationConfig:
@@ -175,6 +175,10 @@ class PyTorchEngine(Engine):
         """The model's positions, or a static cache that is shorter."""
         known = [length for length in (self._positions, self._options.max_cache_len) if length is not None]
         return min(known, default=None)
+
+    def scored_length(self) -> int | None:
+        """One more than the model's positions: the last token is only predicted. No cache limits it."""
+        return None if self._positions is None else self._positions + 1
 
     def memory(self) -> MemoryReading:
         """Peak memory: PyTorch's allocator on GPUs, resident memory of the process on the CPU."""

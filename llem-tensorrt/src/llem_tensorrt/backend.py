@@ -11,7 +11,7 @@ from llem.config.models import Experiment
 from llem.errors import MachineError
 from llem.findings import Finding
 from llem.models.spec import ModelSpec
-from llem_tensorrt.checks import contradictions
+from llem_tensorrt.checks import contradictions, lacking
 from llem_tensorrt.config import TensorRTOptions
 from llem_tensorrt.memory import holding
 
@@ -32,6 +32,10 @@ class TensorRTBackend(Backend):
     def check(self, experiment: Experiment, model: ModelSpec) -> Sequence[Finding]:
         """Contradictions, and names in `extra` that are wrong, all of them, as findings `backend_check`."""
         return contradictions(self.options, experiment, model)
+
+    def lacks(self, experiment: Experiment, capability: str) -> str | None:
+        """Likelihoods, with block reuse (which is on by itself) or chunked prefill."""
+        return lacking(self.options, capability)
 
     def holding(self, experiment: Experiment, model: ModelSpec) -> Holding:
         """By the dtype or the algorithm of a shape; what a checkpoint brings is read when it loads."""

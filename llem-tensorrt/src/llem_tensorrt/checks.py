@@ -21,7 +21,7 @@ from llem.models.spec import ModelSpec
 from llem_tensorrt.config import TensorRTOptions
 from llem_tensorrt.inventory import refused_extras
 
-__all__ = ["contradictions", "trtllm_sampler", "world_size"]
+__all__ = ["contradictions", "lacking", "trtllm_sampler", "world_size"]
 
 BEAMS_ONLY = ("beam_search_diversity_rate", "length_penalty", "early_stopping")
 PENALTIES = ("presence_penalty", "frequency_penalty", "no_repeat_ngram_size")
@@ -55,6 +55,17 @@ def contradictions(options: TensorRTOptions, experiment: Experiment, model: Mode
         *refused_extras(options),
     ]
     return refused(refusals)
+
+
+def lacking(options: TensorRTOptions, capability: str) -> str | None:
+    """Why a capability is not to be had with these settings; None where it is."""
+    if capability != "loglikelihood":
+        return None
+    if options.kv_cache_config is None or options.kv_cache_config.enable_block_reuse is not False:
+        return "reused blocks have no logits; set `tensorrt.kv_cache_config: {enable_block_reuse: false}`"
+    if options.enable_chunked_prefill:
+        return "a prompt in chunks has logits of its last chunk only; leave `tensorrt.enable_chunked_prefill` out"
+    return None
 
 
 def world_size(options: TensorRTOptions) -> int:

@@ -9,10 +9,12 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any
 
 from llem.backends.base import Chunk, Completion, Engine, Likelihood, MemoryReading, Request, Scored
+from llem.backends.check import check_scored
 from llem.config.models import Sampling
 from llem.errors import ConfigError
 from llem.models.spec import Architecture
 from llem_tensorrt.architecture import architecture_of
+from llem_tensorrt.checks import lacking
 from llem_tensorrt.config import TensorRTOptions
 from llem_tensorrt.effective import effective_config
 from llem_tensorrt.failures import memory_failures
@@ -120,18 +122,14 @@ class TensorRTEngine(Engine):
     def loglikelihood(self, requests: Sequence[Scored]) -> Sequence[Likelihood]:
         """Likelihoods from the logits of the prompt; see `llem.backends.base.Engine.loglikelihood`.
 
-        Position i of `context_logits` predicts token i + 1. With block reuse the engine returns the logits of what it
-        computed anew only, so reuse must be off; chunked prefill likewise returns those of a chunk.
+        Position i of `context_logits` predicts token i + 1.
 
         Raises:
-            ConfigError: block reuse or chunked prefill is on.
+            ConfigError: block reuse or chunked prefill is on, or a text is longer than `scored_length`.
         """
-        cache = self._options.kv_cache_config
-        if cache is None or cache.enable_block_reuse is not False or self._options.enable_chunked_prefill:
-            raise ConfigError(
-                "likelihoods need the logits of whole prompts, which reused or chunked ones do not have",
-                "set `tensorrt.kv_cache_config: {enable_block_reuse: false}` and leave enable_chunked_prefill out",
-            )
+        if (why := lacking(self._options, "loglikelihood")) is not None:
+            raise ConfigError("likelihoods need the logits of whole prompts", why)
+        check_scored(requests, self.scored_length(), "what the engine takes as one prompt")
         ends = {**self._ends.arguments(), "max_tokens": 1, "ignore_eos": True, "return_context_logits": True}
         with memory_failures(f"scoring {len(requests)} continuations"):
             outputs = self.llm.generate(
@@ -174,6 +172,12 @@ class TensorRTEngine(Engine):
             "max_position_embeddings"
         )
         return None if told is None else int(told)
+
+    def scored_length(self) -> int | None:
+        """The longest prompt: one less than `context_length`, as a token is made after it, and no more than a step."""
+        positions = self.context_length()
+        told = [getattr(self.llm.args, name, None) for name in ("max_input_len", "max_num_tokens")]
+        return min([int(one) for one in (*told, positions and positions - 1) if one], default=None)
 
     def memory(self) -> MemoryReading:
         """Not known: the engine computes in worker processes, and its cache takes a fixed share of what is free."""

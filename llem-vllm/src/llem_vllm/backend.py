@@ -11,7 +11,7 @@ from llem.config.models import Experiment
 from llem.findings import Finding
 from llem.models.spec import ModelSpec
 from llem_vllm.canonical import canonical, holding
-from llem_vllm.checks import contradictions
+from llem_vllm.checks import contradictions, lacking
 from llem_vllm.config import VllmOptions
 from llem_vllm.process import EngineEnvironment
 
@@ -32,6 +32,10 @@ class VllmBackend(Backend):
     def check(self, experiment: Experiment, model: ModelSpec) -> Sequence[Finding]:
         """Contradictions, and names that the installed vLLM does not know, as findings `backend_check`."""
         return contradictions(self.options, experiment, model)
+
+    def lacks(self, experiment: Experiment, capability: str) -> str | None:
+        """Settings that hide or change log probabilities, and beam search, which no text ends."""
+        return lacking(self.options, capability)
 
     def canonical(self, experiment: Experiment) -> Experiment:
         """Without settings that are what vLLM does by itself; see `llem_vllm.canonical`."""

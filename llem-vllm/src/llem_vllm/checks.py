@@ -16,7 +16,7 @@ from llem_vllm.config import COMPILATION, VllmOptions
 from llem_vllm.inventory import known
 from llem_vllm.names import name_faults
 
-__all__ = ["contradictions", "gpus_needed"]
+__all__ = ["contradictions", "gpus_needed", "lacking"]
 
 #: Head sizes that the attention kernel of vLLM's CPU build has.
 CPU_HEAD_SIZES = (32, 64, 80, 96, 112, 128, 160, 192, 224, 256, 512)
@@ -61,6 +61,21 @@ def contradictions(options: VllmOptions, experiment: Experiment, model: ModelSpe
         *_serving(options, experiment),
     ]
     return refused(refusals)
+
+
+def lacking(options: VllmOptions, capability: str) -> str | None:
+    """Why a capability is not to be had with these settings; None where it is."""
+    if capability == "stop" and (options.beam_width or 1) > 1:
+        return "beam search does not end at texts; leave `vllm.beam_width` at 1"
+    if capability != "loglikelihood":
+        return None
+    if options.logprobs_mode not in (None, "raw_logprobs"):
+        return f"vLLM reports {options.logprobs_mode}, not raw log probabilities; leave `vllm.logprobs_mode` out"
+    if options.extra.get("max_logprobs") == 0:
+        return "`vllm.extra.max_logprobs: 0` lets vLLM report none; leave it out"
+    if options.extra.get("kv_sharing_fast_prefill"):
+        return "`vllm.extra.kv_sharing_fast_prefill: true` makes those of a prompt wrong; leave it out"
+    return None
 
 
 def gpus_needed(options: VllmOptions) -> int:

@@ -9,20 +9,22 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any
 
 import attrs
-from vllm import LLM
+from vllm import LLM, SamplingParams
 from vllm.lora.request import LoRARequest
-from vllm.sampling_params import BeamSearchParams, RequestOutputKind
+from vllm.sampling_params import RequestOutputKind
 
 from llem.backends.base import Chunk, Completion, Engine, Likelihood, MemoryReading, Request, Scored
+from llem.backends.check import check_scored
 from llem.config.models import Experiment, Sampling
 from llem.errors import ConfigError, ExperimentFailed
 from llem.models.spec import Architecture, ModelSpec
+from llem_vllm import beams
 from llem_vllm.architecture import architecture_of
 from llem_vllm.arguments import sampling_arguments
 from llem_vllm.config import VllmOptions
 from llem_vllm.effective import configuration, effective_config
 from llem_vllm.failures import run_failures
-from llem_vllm.likelihood import likelihood, scoring
+from llem_vllm.likelihood import likelihood, portions, scoring
 from llem_vllm.overruled import refuse_overruled
 from llem_vllm.process import EngineEnvironment
 from llem_vllm.sampling import SamplingCache, completion
@@ -110,6 +112,14 @@ class VllmEngine(Engine):
         """vLLM's own limit."""
         return int(self._config.model_config.max_model_len)
 
+    def scored_length(self) -> int:
+        """One token less than `context_length`: vLLM makes a token after every prompt."""
+        return int(self._config.model_config.max_model_len) - 1
+
+    def _scoring(self, requests: Sequence[Scored]) -> SamplingParams:
+        check_scored(requests, self.scored_length(), "`max_model_len` less the token that vLLM makes after a prompt")
+        return scoring(self._config.model_config.logprobs_mode)
+
     def _weights(self) -> str:
         if self._loaded.spec.source != "shape":
             return "real" if self._config.load_config.load_format != "dummy" else "dummy"
@@ -119,7 +129,7 @@ class VllmEngine(Engine):
         arguments = sampling_arguments(self._options, self._loaded.sampling, 1)
         del arguments["max_tokens"]  # each request's own
         if (self._options.beam_width or 1) > 1:
-            arguments |= {"beam_width": self._options.beam_width, "length_penalty": _length_penalty(self._options)}
+            arguments |= {"beam_width": self._options.beam_width, "length_penalty": beams.length_penalty(self._options)}
         return {
             **arguments,
             "seed": self._loaded.sampling.seed,
@@ -176,7 +186,7 @@ class OfflineEngine(VllmEngine):
         self._delta = SamplingCache(self._options, RequestOutputKind.DELTA)
         self._ids = itertools.count()
         if (self._options.beam_width or 1) > 1 and llm.renderer.tokenizer is None:
-            _lend_tokenizer(llm)
+            beams.lend_tokenizer(llm)
 
     def generate(
         self, requests: Sequence[Request], sampling: Sampling, *, token_times: bool = False
@@ -195,7 +205,7 @@ class OfflineEngine(VllmEngine):
                     raise ConfigError("beam search has no time per token", "leave token_times off or beam_width at 1")
                 if any(request.stop for request in requests):
                     raise ConfigError("beam search does not end at texts", "leave beam_width at 1")
-                return self._search(requests, sampling)
+                return beams.search(self.llm, self._options, requests, sampling, self._loaded.adapter)
             if token_times:
                 return self._timed(requests, sampling)
             outputs = self.llm.generate(
@@ -230,38 +240,23 @@ class OfflineEngine(VllmEngine):
                     done[place] = attrs.evolve(last, token_ids=tuple(ids[place]))
         return [one for one in done if one is not None]
 
-    def _search(self, requests: Sequence[Request], sampling: Sampling) -> list[Completion]:
-        """Beam search; one length at a time, as a search has one length for all its prompts."""
-        found: dict[int, Completion] = {}
-        for length in sorted({request.output_tokens for request in requests}):
-            group = [(place, request) for place, request in enumerate(requests) if request.output_tokens == length]
-            params = BeamSearchParams(
-                beam_width=self._options.beam_width or 1,
-                max_tokens=length,
-                ignore_eos=sampling.ignore_eos,
-                temperature=sampling.temperature,
-                length_penalty=_length_penalty(self._options),
-            )
-            prompts = [{"prompt_token_ids": list(request.token_ids)} for _, request in group]
-            outputs = self.llm.beam_search(prompts, params, lora_request=self._loaded.adapter)
-            for (place, request), output in zip(group, outputs, strict=True):
-                tokens = tuple(output.sequences[0].tokens[len(request.token_ids) :])
-                reason = "length" if len(tokens) == length else "stop"
-                found[place] = Completion(request.index, tokens, reason)
-        return [found[place] for place in range(len(requests))]
-
     async def stream(self, request: Request, sampling: Sampling) -> AsyncIterator[Chunk]:  # type: ignore[override]
         """Refused: vLLM streams from another class, which is loaded for serving loads."""
         raise ConfigError("an engine loaded for an offline load does not stream", "choose another `load.kind`")
         yield  # makes this the generator that the caller expects
 
     def loglikelihood(self, requests: Sequence[Scored]) -> Sequence[Likelihood]:
-        """Likelihoods in the order of the requests."""
-        params = scoring(self._config.model_config.logprobs_mode)
-        prompts = [{"prompt_token_ids": [*one.context, *one.continuation]} for one in requests]
-        with run_failures(f"scoring {len(requests)} texts"):
-            outputs = self.llm.generate(prompts, params, use_tqdm=False, lora_request=self._loaded.adapter)
-        return [likelihood(one, output) for one, output in zip(requests, outputs, strict=True)]
+        """Likelihoods in the order of the requests; see `llem.backends.base.Engine.loglikelihood`.
+
+        Raises ConfigError for a text that is longer than `scored_length`.
+        """
+        params, found = self._scoring(requests), []
+        for portion in portions(requests):
+            prompts = [{"prompt_token_ids": [*one.context, *one.continuation]} for one in portion]
+            with run_failures(f"scoring {len(portion)} texts"):
+                outputs = self.llm.generate(prompts, params, use_tqdm=False, lora_request=self._loaded.adapter)
+            found += [likelihood(one, output) for one, output in zip(portion, outputs, strict=True)]
+        return found
 
     def _call(self, method: str) -> list[Any]:
         return self.llm.collective_rpc(method)
@@ -281,24 +276,3 @@ class OfflineEngine(VllmEngine):
         if self._in_process:
             config.compilation_config.static_forward_context.clear()  # its layers hold the cache
             cleanup_dist_env_and_memory()
-
-
-def _length_penalty(options: VllmOptions) -> float:
-    return 1.0 if options.length_penalty is None else options.length_penalty
-
-
-class _NoText:
-    """Stands for a tokenizer where there is none: vLLM's beam search asks it for an id and for text nobody reads."""
-
-    def __init__(self, eos_token_id: int | None) -> None:
-        self.eos_token_id = eos_token_id
-
-    def decode(self, *_: Any, **__: Any) -> str:
-        return ""
-
-
-def _lend_tokenizer(llm: LLM) -> None:
-    """Let beam search run on a model without a tokenizer: `get_tokenizer` answers, the renderer's own stays None."""
-    eos = getattr(llm.model_config.hf_text_config, "eos_token_id", None)
-    stand_in = _NoText(eos[0] if isinstance(eos, list) else eos)
-    llm.renderer.get_tokenizer = lambda: stand_in

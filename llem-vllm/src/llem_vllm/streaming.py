@@ -17,7 +17,7 @@ from llem.config.models import Sampling
 from llem.errors import LlemError
 from llem_vllm.engine import Loaded, VllmEngine
 from llem_vllm.failures import run_failures
-from llem_vllm.likelihood import likelihood, scoring
+from llem_vllm.likelihood import likelihood, portions
 from llem_vllm.sampling import SamplingCache, completion, request_metrics
 
 __all__ = ["ServingEngine"]
@@ -74,10 +74,12 @@ class ServingEngine(VllmEngine):
         return Completion(last.index, tuple(ids), last.finish_reason, last.token_times_ns, last.engine_metrics)
 
     def loglikelihood(self, requests: Sequence[Scored]) -> Sequence[Likelihood]:
-        """Likelihoods in the order of the requests."""
-        params = scoring(self._config.model_config.logprobs_mode)
-        with run_failures(f"scoring {len(requests)} texts"):
-            return self._run(self._gather([self._score(one, params) for one in requests]))
+        """Likelihoods in the order of the requests; see `OfflineEngine.loglikelihood`."""
+        params, found = self._scoring(requests), []
+        for portion in portions(requests):
+            with run_failures(f"scoring {len(portion)} texts"):
+                found += self._run(self._gather([self._score(one, params) for one in portion]))
+        return found
 
     async def _score(self, scored: Scored, params: SamplingParams) -> Likelihood:
         async for output in self._request((*scored.context, *scored.continuation), params):

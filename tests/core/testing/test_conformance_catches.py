@@ -162,6 +162,28 @@ class StopCutOff(EchoEngine):
         return [attrs.evolve(c, token_ids=c.token_ids[:-1]) if c.finish_reason == "stop" else c for c in made]
 
 
+class OneStopForAll(EchoEngine):
+    def generate(self, requests: Sequence[Request], sampling: Sampling, **more: Any) -> Sequence[Completion]:
+        stop = next((one.stop for one in requests if one.stop), ())
+        return super().generate([attrs.evolve(one, stop=stop) for one in requests], sampling, **more)
+
+
+class FirstStopOnly(EchoEngine):
+    def generate(self, requests: Sequence[Request], sampling: Sampling, **more: Any) -> Sequence[Completion]:
+        return super().generate([attrs.evolve(one, stop=one.stop[:1]) for one in requests], sampling, **more)
+
+
+class EndOfSequenceHidesStops(EchoEngine):
+    def generate(self, requests: Sequence[Request], sampling: Sampling, **more: Any) -> Sequence[Completion]:
+        asked = requests if sampling.ignore_eos else [attrs.evolve(one, stop=()) for one in requests]
+        return super().generate(asked, sampling, **more)
+
+
+class LacksWithoutAWord(EchoEngine):
+    def lacks(self, capability: str) -> str | None:
+        return ""
+
+
 class NoContext(EchoEngine):
     def context_length(self) -> int | None:
         return 0
@@ -170,6 +192,10 @@ class NoContext(EchoEngine):
 ENGINES = [
     (StopsIgnored, "test_stop_texts"),
     (StopCutOff, "test_stop_texts"),
+    (OneStopForAll, "test_stop_texts_are_each_requests_own"),
+    (FirstStopOnly, "test_stop_texts_are_each_requests_own"),
+    (EndOfSequenceHidesStops, "test_stop_texts_beside_the_end_of_sequence"),
+    (LacksWithoutAWord, "test_what_it_lacks_is_said_in_words"),
     (NoContext, "test_context_length"),
     (OneTooFew, "test_counts_are_exact"),
     (PromptIncluded, "test_counts_are_exact"),
@@ -197,6 +223,7 @@ def _run(check: str, engine: Engine, **reference: Any) -> None:
     kit = EchoKit(**{"capabilities": {"token_times": "supported", "stop": "supported"}, **reference})
     method = getattr(kit, check)
     wanted = {"engine": engine, "model": MODEL, "requests": REQUESTS, "vocab_size": VOCAB}
+    wanted |= {"backend": EchoBackend(), "experiment": _experiment()}
     names = method.__code__.co_varnames[1 : method.__code__.co_argcount]
     method(**{name: wanted[name] for name in names})
 
@@ -528,5 +555,5 @@ def test_failures_show_under_pytest(pytester: pytest.Pytester) -> None:
         """,
     )
     result = pytester.runpytest_subprocess("-p", "no:cacheprovider", "--import-mode=prepend")
-    result.assert_outcomes(failed=1, passed=23)
+    result.assert_outcomes(failed=1, passed=26)
     result.stdout.fnmatch_lines(["*test_effective_config*", "*'devices': [[]0, 1[]]*"])

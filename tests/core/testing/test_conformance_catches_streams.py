@@ -10,7 +10,8 @@ from typing import Any
 import attrs
 import pytest
 
-from llem.backends.base import Chunk, Likelihood, Request, Scored
+from llem.backends.base import Chunk, Completion, Likelihood, Request, Scored
+from llem.backends.check import check_scored
 from llem.backends.echo import EchoEngine, EchoOptions
 from llem.builtin import llem_backends
 from llem.config.models import Sampling
@@ -168,7 +169,67 @@ class OthersAreLikelier(EchoEngine):
         return [attrs.evolve(f, logprob=f.logprob - 99 * f.greedy) for f in super().loglikelihood(requests)]
 
 
+class OneContextOneAnswer(EchoEngine):
+    """It remembers what it computed of a context, and forgets which continuation that was of."""
+
+    def loglikelihood(self, requests: Sequence[Scored]) -> Sequence[Likelihood]:
+        first: dict[tuple[int, ...], Likelihood] = {}
+        found = zip(requests, super().loglikelihood(requests), strict=True)
+        return [first.setdefault(one.context, each) if len(one.continuation) == 1 else each for one, each in found]
+
+
+class AHundredAtMost(EchoEngine):
+    def loglikelihood(self, requests: Sequence[Scored]) -> Sequence[Likelihood]:
+        found = super().loglikelihood(requests)
+        return [attrs.evolve(each, logprob=each.logprob - (place > 100)) for place, each in enumerate(found)]
+
+
+class CutsLongTexts(EchoEngine):
+    """As one that truncates in silence, whatever length it tells."""
+
+    def scored_length(self) -> int:
+        return 400
+
+    def loglikelihood(self, requests: Sequence[Scored]) -> Sequence[Likelihood]:
+        check_scored(requests, 400, "of this test")
+        return super().loglikelihood([attrs.evolve(one, continuation=one.continuation[:100]) for one in requests])
+
+
+class TakesOneMore(EchoEngine):
+    def scored_length(self) -> int:
+        return 400
+
+
+class EmptyIsImpossible(EchoEngine):
+    def loglikelihood(self, requests: Sequence[Scored]) -> Sequence[Likelihood]:
+        found = zip(requests, super().loglikelihood(requests), strict=True)
+        return [each if one.continuation else Likelihood(-9.0, False) for one, each in found]
+
+
+class RemembersBatches(EchoEngine):
+    made = 0
+
+    def generate(self, requests: Sequence[Request], sampling: Sampling, **more: Any) -> Sequence[Completion]:
+        self.made += 1
+        return super().generate(requests, sampling, **more)
+
+    def loglikelihood(self, requests: Sequence[Scored]) -> Sequence[Likelihood]:
+        return [attrs.evolve(each, logprob=each.logprob - self.made) for each in super().loglikelihood(requests)]
+
+
+class SaysItLacksThem(EchoEngine):
+    def lacks(self, capability: str) -> str | None:
+        return "it does not feel like it" if capability == "loglikelihood" else None
+
+
 LIKELIHOODS = [
+    (OneContextOneAnswer, "test_choices_of_one_context"),
+    (AHundredAtMost, "test_many_at_once"),
+    (CutsLongTexts, "test_a_long_text_is_scored_whole"),
+    (TakesOneMore, "test_a_long_text_is_scored_whole"),
+    (EmptyIsImpossible, "test_nothing_is_certain"),
+    (RemembersBatches, "test_scoring_and_generating_are_apart"),
+    (SaysItLacksThem, "test_the_engine_lacks_none"),
     (CountsTheContext, "test_likelihood_sums_over_the_continuation"),
     (MeanNotSum, "test_likelihood_sums_over_the_continuation"),
     (Probabilities, "test_likelihoods_are_of_probabilities"),

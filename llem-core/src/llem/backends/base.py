@@ -40,7 +40,7 @@ class Request:
         token_ids: the prompt; never empty.
         output_tokens: tokens to generate (exactly, with `ignore_eos` and no `stop`).
         stop: texts that end the answer: it ends with the token that completes the first of them, and its finish reason
-            is "stop". Capability `stop`.
+            is "stop". Special tokens are no text. Capability `stop`.
     """
 
     index: int
@@ -61,7 +61,7 @@ class Completion:
         engine_metrics: what the engine itself says about the request (`queued_s`, `prefill_s`, `decode_s`,
             `cached_tokens`, …), where it keeps such figures.
         token_count: how many tokens, where `token_ids` is None.
-        text: the answer as text, where the engine gives text and no token ids; else None.
+        text: the answer, where the engine gives text and no token ids; else None. Servers cut the stop text off.
     """
 
     index: int
@@ -103,7 +103,10 @@ class Chunk:
 
 @attrs.frozen
 class Scored:
-    """A context and a continuation, as token ids, whose likelihood is asked for. The context is not empty."""
+    """A context and a continuation, as token ids, whose likelihood is asked for.
+
+    The context is not empty. An empty continuation is certain: its logarithm is 0, and greedy decoding gives it.
+    """
 
     context: tuple[int, ...]
     continuation: tuple[int, ...]
@@ -179,7 +182,8 @@ class Engine(ABC):
     def loglikelihood(self, requests: Sequence[Scored]) -> Sequence[Likelihood]:
         """Likelihoods in the order of the requests, by the model alone: `sampling` has no part in them.
 
-        A text, context and continuation together, has `scored_length` tokens at most. Capability `loglikelihood`.
+        A text, context and continuation together, has `scored_length` tokens at most; ConfigError for a longer one
+        (`llem.backends.check.check_scored`). Capability `loglikelihood`.
         """
         raise NotImplementedError(f"{type(self).__name__} gives no likelihoods")
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import attrs
 
-from llem.backends.base import Backend, Placement
+from llem.backends.base import Backend, Placement, Scored
 from llem.config.models import Experiment, Sampling
 from llem.errors import ConfigError, LlemError, MachineError, Problem
 from llem.findings import Finding, finding
@@ -19,6 +19,7 @@ __all__ = [
     "adapter_refusals",
     "check_backend",
     "check_placed",
+    "check_scored",
     "files_failure",
     "refused",
     "sampling_refusals",
@@ -50,6 +51,21 @@ def adapter_refusals(path: str, adapter: str) -> Iterator[Refusal]:
             yield path, f"{adapter} holds no adapter_config.json, so it is no adapter"
     elif adapter.startswith((".", "/", "~")):
         yield path, f"there is no folder {adapter}"
+
+
+def check_scored(requests: Sequence[Scored], most: int | None, limit: str) -> None:
+    """For the beginning of an engine's `loglikelihood`: no text has more tokens than the engine's `scored_length`.
+
+    Args:
+        most: that length; None refuses nothing.
+        limit: in words, where it comes from, such as "the model's positions and one token that is only predicted".
+
+    Raises ConfigError for one that has, before any is scored.
+    """
+    longest = max((len(one.context) + len(one.continuation) for one in requests), default=0)
+    if most is not None and longest > most:
+        hint = "shorten texts to the engine's `scored_length`, from the left, before they are scored"
+        raise ConfigError(f"a text of {longest} tokens exceeds the {most} that are scored: {limit}", hint)
 
 
 def check_backend(

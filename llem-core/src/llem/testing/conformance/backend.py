@@ -10,7 +10,7 @@ import attrs
 import pytest
 
 from llem.backends.base import Backend, Completion, Engine, Placement, Request
-from llem.config.models import Experiment
+from llem.config.models import Experiment, Sampling
 from llem.errors import ConfigError, LlemError
 from llem.findings import FINDINGS, REASONS
 from llem.models.spec import ModelSpec
@@ -123,22 +123,45 @@ class BackendConformance(EngineUnderTest, PluginConformance):
 
         An engine whose own tokenizer finds the texts may refuse them for a shape, which has none.
         """
+        tokenizer, requests, free, own = self._said(engine, model, GREEDY)
+        stop = next(text for text in own if text)
+        _stops(engine, model, tokenizer, free, [attrs.evolve(one, stop=(stop,)) for one in requests], GREEDY)
+
+    def test_stop_texts_are_each_requests_own(self, engine: Engine, model: ModelSpec) -> None:
+        """Requests of one batch end at different texts, at none, and at the first of several."""
+        tokenizer, requests, free, own = self._said(engine, model, GREEDY)
+        asked = [
+            attrs.evolve(one, stop=("\x07never said", text) if text else ())
+            for one, text in zip(requests, own, strict=True)
+        ]
+        _stops(engine, model, tokenizer, free, asked, GREEDY)
+
+    def test_stop_texts_beside_the_end_of_sequence(self, engine: Engine, model: ModelSpec) -> None:
+        """Where the end of sequence may stop too, whichever comes first does."""
+        sampling = attrs.evolve(GREEDY, ignore_eos=False)
+        tokenizer, requests, free, own = self._said(engine, model, sampling)
+        asked = [attrs.evolve(one, stop=(text,) if text else ()) for one, text in zip(requests, own, strict=True)]
+        _stops(engine, model, tokenizer, free, asked, sampling)
+
+    def _said(
+        self, engine: Engine, model: ModelSpec, sampling: Sampling
+    ) -> tuple[Tokenizer, Sequence[Request], Sequence[Completion], Sequence[str]]:
+        """Requests, their answers without a stop text, and for each a text that it holds, or ""."""
         if self.reference().capabilities.get("stop") != "supported":
             pytest.skip("the backend declares no `stop`")
         tokenizer = load_tokenizer(model)
         requests = [Request(i, tuple(tokenizer.encode(text)), 24) for i, text in enumerate(TEXTS)]
-        free = engine.generate(requests, GREEDY)
-        stop = next((text for done in free for text in _texts(done, tokenizer)), None)
-        if stop is None:
+        free = engine.generate(requests, sampling)
+        own = [next(_texts(done, tokenizer), "") for done in free]
+        if not any(own):
             pytest.skip("the engine's answers to these requests hold no text")
-        ends = [stops_at(done.token_ids or (), [stop], tokenizer) for done in free]
-        try:
-            found = engine.generate([attrs.evolve(request, stop=(stop,)) for request in requests], GREEDY)
-        except ConfigError:
-            assert model.source == "shape", "stop texts are declared, and refused for a model that has text"
-            return
-        assert _tokens(found) == [(done.token_ids or ())[:end] for done, end in zip(free, ends, strict=True)]
-        assert [done.finish_reason for done in found] == ["length" if end is None else "stop" for end in ends]
+        return tokenizer, requests, free, own
+
+    def test_what_it_lacks_is_said_in_words(self, backend: Backend, experiment: Experiment, engine: Engine) -> None:
+        """Of each capability: None, or why this configuration or this engine lacks it."""
+        for capability in (*self.reference().capabilities, "telepathy"):
+            for why in (backend.lacks(experiment, capability), engine.lacks(capability)):
+                assert why is None or (isinstance(why, str) and why.strip())
 
     def test_context_length(self, engine: Engine) -> None:
         """How long prompt and answer may be together is a number of tokens, or None; never 0."""
@@ -194,6 +217,26 @@ def _texts(done: Completion, tokenizer: Tokenizer) -> Iterator[str]:
         text = tokenizer.decode([token], strict=False)
         if text.strip() and "\ufffd" not in text:
             yield text
+
+
+def _stops(
+    engine: Engine,
+    model: ModelSpec,
+    tokenizer: Tokenizer,
+    free: Sequence[Completion],
+    asked: Sequence[Request],
+    sampling: Sampling,
+) -> None:
+    """Each answer is what it is without stop texts, up to the token that completes one."""
+    try:
+        found = engine.generate(asked, sampling)
+    except ConfigError:
+        assert model.source == "shape", "stop texts are declared, and refused for a model that has text"
+        return
+    for request, done, whole in zip(asked, found, free, strict=True):
+        end = stops_at(whole.token_ids or (), request.stop, tokenizer)
+        assert done.token_ids == (whole.token_ids or ())[:end]
+        assert done.finish_reason == (whole.finish_reason if end is None else "stop")
 
 
 def _tokens(found: Sequence[Completion]) -> list[tuple[int, ...] | None]:

@@ -8,12 +8,17 @@ from collections.abc import Sequence
 import pytest
 
 from llem.backends.base import Engine, Likelihood, Request, Scored
+from llem.errors import ConfigError
 from llem.testing.conformance.engine import GREEDY, EngineUnderTest
 
 __all__ = ["LikelihoodConformance"]
 
 #: Output tokens of the greedy continuations.
 TOKENS = 4
+#: Texts of one call, and tokens of a long one where the engine tells no limit.
+MANY, LONG = 300, 600
+#: Above this number of tokens a text of the full length takes too long to score.
+LONGEST = 8192
 
 
 class LikelihoodConformance(EngineUnderTest):
@@ -38,6 +43,10 @@ class LikelihoodConformance(EngineUnderTest):
     def test_likelihood_is_declared(self) -> None:
         """An evaluator that needs likelihoods is refused before anything is loaded unless they are `supported`."""
         assert self.reference().capabilities.get("loglikelihood") == "supported"
+
+    def test_the_engine_lacks_none(self, engine: Engine) -> None:
+        """The engine under test says that it has likelihoods; one that says it lacks them is never asked."""
+        assert engine.lacks("loglikelihood") is None
 
     def test_likelihoods_are_of_probabilities(self, engine: Engine, continued: Sequence[Scored]) -> None:
         """Each is a finite logarithm not above 0, of natural base, with a plain bool beside it."""
@@ -80,6 +89,61 @@ class LikelihoodConformance(EngineUnderTest):
             others = [(best + step) % vocab_size for step in (1, 7, vocab_size // 2)]
             scored = engine.loglikelihood([Scored(one.context, (token,)) for token in (best, *others)])
             assert all(scored[0].logprob >= found.logprob - self.tolerance for found in scored[1:])
+
+    def test_choices_of_one_context(self, engine: Engine, continued: Sequence[Scored], vocab_size: int) -> None:
+        """Single tokens and longer continuations of one context, scored together: each as it is alone."""
+        context = continued[0].context
+        tokens = [(continued[0].continuation[0] + step) % vocab_size for step in range(6)]
+        choices = [Scored(context, (token,)) for token in tokens]
+        mixed = [*choices, continued[0], continued[1], *(Scored(context, (tokens[0], token)) for token in tokens)]
+        together = engine.loglikelihood(mixed)
+        assert self._close(together, [engine.loglikelihood([one])[0] for one in mixed])
+        assert sum(math.exp(found.logprob) for found in together[: len(choices)]) <= 1 + self.tolerance
+
+    def test_many_at_once(self, engine: Engine, vocab_size: int) -> None:
+        """Some hundred texts of one call are scored as in small ones."""
+        asked = [
+            Scored(
+                tuple((7 * i + j) % vocab_size for j in range(1 + i % 5)),
+                tuple((3 * i + 5 * j) % vocab_size for j in range(1 + i % 3)),
+            )
+            for i in range(MANY)
+        ]
+        together = engine.loglikelihood(asked)
+        apart = [found for start in range(0, MANY, 50) for found in engine.loglikelihood(asked[start : start + 50])]
+        assert self._close(together, apart)
+
+    def test_a_long_text_is_scored_whole(self, engine: Engine, vocab_size: int) -> None:
+        """Nothing of a text is cut off, up to the length that the engine tells; it refuses one token more."""
+        most = engine.scored_length()
+        if most is not None and most > LONGEST:
+            pytest.skip(f"a text of {most} tokens takes too long")
+        text = tuple((11 * place + place // 7) % vocab_size for place in range(most or LONG))
+        middle = len(text) // 2
+        parts = [Scored(text[:1], text[1:middle]), Scored(text[:middle], text[middle:])]
+        [whole] = engine.loglikelihood([Scored(text[:1], text[1:])])
+        assert whole.logprob == pytest.approx(
+            sum(part.logprob for part in engine.loglikelihood(parts)), abs=self.tolerance * len(text)
+        )
+        if most is not None:
+            with pytest.raises(ConfigError):
+                engine.loglikelihood([Scored(text[:1], (*text[1:], 0))])
+
+    def test_nothing_is_certain(self, engine: Engine, continued: Sequence[Scored]) -> None:
+        """No requests give no likelihoods; an empty continuation has the probability 1."""
+        assert list(engine.loglikelihood([])) == []
+        [found, other] = engine.loglikelihood([Scored(continued[0].context, ()), continued[0]])
+        assert (found.logprob, found.greedy) == (0.0, True)
+        assert other.greedy
+
+    def test_scoring_and_generating_are_apart(
+        self, engine: Engine, requests: Sequence[Request], continued: Sequence[Scored]
+    ) -> None:
+        """A batch between them changes no likelihoods, and scoring between them changes no batch."""
+        before, first = engine.loglikelihood(continued), engine.generate(requests, GREEDY)
+        after, second = engine.loglikelihood(continued), engine.generate(requests, GREEDY)
+        assert self._close(before, after)
+        assert [done.token_ids for done in first] == [done.token_ids for done in second]
 
     def _close(self, one: Sequence[Likelihood], other: Sequence[Likelihood]) -> bool:
         return [found.greedy for found in one] == [found.greedy for found in other] and all(

@@ -1,0 +1,84 @@
+"""Log likelihoods from a server that repeats the prompt with the log probabilities of its tokens (`echo`)."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from llem.backends.base import Likelihood, Scored
+from llem.errors import ConfigError, ExperimentFailed
+from llem_openai.client import Client
+from llem_openai.config import OpenAIOptions
+from llem_openai.failures import RequestFailed
+
+__all__ = ["probe_scoring", "score_all", "scoring_body"]
+
+#: The text by which is found out whether the server echoes log probabilities.
+PROBE = Scored((3,), tuple(range(4, 11)))
+#: Most texts that the server has at once.
+IN_FLIGHT = 128
+
+
+def scoring_body(options: OpenAIOptions, scored: Scored, model: str) -> dict[str, Any]:
+    """The JSON body: the text as a prompt, to be repeated, and one token more, which is not looked at.
+
+    Not every server takes `max_tokens: 0`. Of the settings of `sampling` none is sent.
+    """
+    own = {"model": model, "prompt": [*scored.context, *scored.continuation], "max_tokens": 1, "temperature": 0}
+    return {**options.extra_body, **own, "echo": True, "logprobs": 1}
+
+
+async def probe_scoring(client: Client, options: OpenAIOptions, model: str) -> str | None:
+    """Why this server gives no likelihoods, found out with one short text; None where it does."""
+    try:
+        await _score(client, options, PROBE, model)
+    except (ConfigError, ExperimentFailed, RequestFailed) as error:
+        return f"a completion with `echo` and `logprobs` is not answered as asked: {error}"
+    return None
+
+
+async def score_all(client: Client, options: OpenAIOptions, requests: Sequence[Scored], model: str) -> list[Likelihood]:
+    """Likelihoods in the order of the requests, a bounded number of them at once; the first failure ends the others."""
+    free = asyncio.Semaphore(IN_FLIGHT)
+
+    async def one(scored: Scored) -> Likelihood:
+        async with free:
+            return await _score(client, options, scored, model)
+
+    try:
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(one(scored)) for scored in requests]
+    except BaseExceptionGroup as failures:
+        raise failures.exceptions[0] from None
+    return [task.result() for task in tasks]
+
+
+async def _score(client: Client, options: OpenAIOptions, scored: Scored, model: str) -> Likelihood:
+    return _likelihood(scored, await client.answer(scoring_body(options, scored, model)))
+
+
+def _likelihood(scored: Scored, answer: Mapping[str, Any]) -> Likelihood:
+    """Sum over the continuation's tokens; greedy when none of them has a likelier one beside it.
+
+    Raises ExperimentFailed for an answer without a log probability for each token.
+    """
+    told = ((answer.get("choices") or [{}])[0] or {}).get("logprobs") or {}
+    own, top = told.get("token_logprobs") or [], told.get("top_logprobs") or []
+    start = len(scored.context)
+    end = start + len(scored.continuation)
+    if min(len(own), len(top)) < end:
+        raise ExperimentFailed(
+            f"the server tells {len(own)} log probabilities and {len(top)} likeliest tokens for {end} tokens of prompt",
+            "use a server that knows `echo` and `logprobs` of completions, such as vLLM",
+            code="invalid",
+        )
+    values = own[start:end]
+    if not all(isinstance(value, (int, float)) and math.isfinite(value) and value <= 0 for value in values):
+        raise ExperimentFailed(f"the server tells what is no log probability: {values}", "see its log", code="invalid")
+    if not all(top[start:end]):
+        raise ExperimentFailed("the server does not tell the likeliest token of each place", "see its log", "invalid")
+    # by value: two tokens may have the same text, by which servers name them here
+    likeliest = [max(best.values()) for best in top[start:end]]
+    return Likelihood(math.fsum(values), all(value >= best for value, best in zip(values, likeliest, strict=True)))
