@@ -1,4 +1,4 @@
-"""Quality in a plan: what is evaluated and how often, points that differ in it alone, and what an evaluator is asked."""
+"""Quality in a plan: what is evaluated and how often, points that differ in it alone, what an evaluator is asked."""
 
 from __future__ import annotations
 
