@@ -11,6 +11,7 @@ import torch
 
 from llem.config.models import Sampling
 from llem.errors import ConfigError, ExperimentFailed
+from llem_pytorch.backend import PyTorchBackend
 from llem_pytorch.failures import memory_failures
 
 GREEDY = Sampling()
@@ -218,6 +219,14 @@ def test_beams_do_not_end_at_texts(load, requests_of):
     """They are refused where they would be found in one beam and not in another."""
     with pytest.raises(ConfigError, match="beam search"):
         load({"num_beams": 2}).generate([attrs.evolve(requests_of((4, 6))[0], stop=("a",))], GREEDY)
+
+
+def test_beams_are_said_to_lack_stop_texts(experiment):
+    """Before anything is loaded, so that tasks that need them fail in the plan."""
+    for options, why in (({"num_beams": 2}, "num_beams"), ({}, "None")):
+        asked = experiment(options)
+        assert why in str(PyTorchBackend(asked.options).lacks(asked, "stop"))
+        assert PyTorchBackend(asked.options).lacks(asked, "loglikelihood") is None
 
 
 def test_context_is_the_models_or_a_shorter_cache(load):

@@ -564,3 +564,22 @@ def test_paths_of_overruled_options_exist(engine_args):
     assert set(PATHS) <= {field.name for field in attrs.fields(VllmOptions)}
     for path in PATHS.values():
         at(told, path)
+
+
+@pytest.mark.parametrize(
+    ("options", "capability", "why"),
+    [
+        ({"logprobs": 1, "logprobs_mode": "processed_logits"}, "loglikelihood", "logprobs_mode"),
+        ({"extra": {"max_logprobs": 0}}, "loglikelihood", "max_logprobs"),
+        ({"extra": {"kv_sharing_fast_prefill": True}}, "loglikelihood", "kv_sharing_fast_prefill"),
+        ({"beam_width": 2}, "stop", "beam_width"),
+        ({"beam_width": 2, "logprobs_mode": "raw_logprobs", "logprobs": 1}, "loglikelihood", None),
+        ({"enable_prefix_caching": True, "enable_chunked_prefill": True}, "loglikelihood", None),
+        ({}, "stop", None),
+    ],
+)
+def test_what_settings_exclude(experiment_of, options, capability, why):
+    """Before anything is loaded: settings that hide or change log probabilities, and beams that no text ends."""
+    asked = experiment_of(options)
+    found = VllmBackend(asked.options).lacks(asked, capability)
+    assert found is None if why is None else why in found

@@ -11,6 +11,7 @@ import torch
 from llem.backends.base import Scored
 from llem.config.models import Sampling
 from llem.errors import ConfigError
+from llem_vllm import likelihood
 
 pytestmark = pytest.mark.process
 
@@ -87,6 +88,29 @@ def test_likelihoods_against_transformers(engine, reference):
         true = sum(float(logprobs[place, ids[0, place + 1]]) for place in places)
         assert one.logprob == pytest.approx(true, abs=1e-3)
     assert [one.greedy for one in found] == [True, False, False]
+
+
+def test_the_longest_text(engine, reference):
+    """vLLM takes a prompt of one token less than its limit, and all of it is scored; one more is refused in advance."""
+    assert engine.scored_length() == 127
+    text = tuple((3 + 7 * place) % 500 for place in range(127))
+    [found] = engine.loglikelihood([Scored(text[:60], text[60:])])
+    with torch.inference_mode():
+        logprobs = reference(torch.tensor([text[:-1]])).logits.log_softmax(-1)[0]
+    true = sum(float(logprobs[place - 1, text[place]]) for place in range(60, 127))
+    assert found.logprob == pytest.approx(true, abs=1e-2)
+    with pytest.raises(ConfigError, match="128 tokens exceeds the 127"):
+        engine.loglikelihood([Scored(text[:60], text[60:]), Scored(text, (1,))])
+
+
+def test_portions(engine, monkeypatch):
+    """However many tokens are given to vLLM at once, each text has its own likelihood."""
+    asked = [Scored((5, place), (place, 9, 11)) for place in range(40)]
+    together = engine.loglikelihood(asked)
+    monkeypatch.setattr(likelihood, "TOKENS", 12)
+    assert [len(portion) for portion in likelihood.portions(asked)] == [2] * 20
+    apart = engine.loglikelihood(asked)
+    assert [one.logprob for one in apart] == pytest.approx([one.logprob for one in together], abs=1e-3)
 
 
 def test_sampling_changes_tokens(engine, requests_of):
