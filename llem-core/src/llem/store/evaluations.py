@@ -33,6 +33,9 @@ __all__ = [
 ]
 
 KEY_LENGTH = 16
+#: Settings of a section `quality` that change no score: what evaluates which tasks, whether random weights are let
+#: through, and how many requests the engine is given at a time.
+NO_TERMS = ("evaluator", "tasks", "force", "batch_size")
 
 
 @attrs.frozen
@@ -74,8 +77,8 @@ def _key(evaluator: str, terms: Mapping[str, Any], task: str) -> str:
 
 
 def terms_of(section: Mapping[str, Any]) -> dict[str, Any]:
-    """What of a stored section `quality` may change a score, its evaluator and the choice of tasks aside."""
-    return {name: value for name, value in section.items() if name not in ("evaluator", "tasks", "force")}
+    """What of a stored section `quality` may change a score (see `NO_TERMS`)."""
+    return {name: value for name, value in section.items() if name not in NO_TERMS}
 
 
 def evaluation_key(wanted: Quality, task: str) -> str:
