@@ -29,7 +29,7 @@ class LmEvalOptions(Quality):
 
     evaluator: Literal["lmeval"] = option("lmeval", help="EleutherAI's lm-evaluation-harness.")
     include_path: tuple[str, ...] = option(
-        (), help="Folders with tasks of your own, searched before lm-eval's. Such a task needs no network."
+        (), help="Folders with tasks of your own, searched before lm-eval's. Such a task needs no network.", file=True
     )
     num_fewshot: int | None = option(
         None,

@@ -58,9 +58,8 @@ def compute_result(
     measured = Measured(setup, trials, trusted(baselines, engines), lambda index: requests.get(index, ()))
     quality = quality_metrics(experiment["config"], evaluations)
     metrics = {**compute_metrics(measured), **quality}
-    unscored = any(each.reason == "not_evaluated" for each in quality.values())
     told = [_finding(raw) for document in (*engines, *outcomes) for raw in document.get("findings", ())]
-    told = [one for one in told if one.code != "quality_failed" or unscored]
+    told = [one for one in told if one.code != "quality_failed" or not _mended(one, quality)]
     checked = [*check_all(measured, metrics, traces), *quality_findings(experiment, quality)]
     findings = merge(trials, [*told, *several_boards(engines, trials), *checked])
     outcome, error = _outcome(setup, trials, outcomes)
@@ -87,6 +86,13 @@ def compute_result(
 
 def _publishable(setup: Setup, trials: Sequence[Trial], severities: Collection[str]) -> bool:
     return "warning" not in severities and setup.preset != "quick" and len(trials) >= PUBLISHABLE_TRIALS
+
+
+def _mended(failure: Finding, quality: Mapping[str, Quantity]) -> bool:
+    """Whether the task that had failed has a score since; of a failure that names no task, whether all have."""
+    task = failure.evidence.get("task")
+    concerned = [name for name in quality if task is None or name == f"quality.{task}"]
+    return all(quality[name].reason != "not_evaluated" for name in concerned)
 
 
 def _finding(raw: Mapping[str, Any]) -> Finding:
