@@ -32,7 +32,7 @@ from data import KINDS, PLAIN, World, write_tasks
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, processors
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-STEPS, BATCH, RATE, WARM_UP = 1000, 12, 4e-3, 50
+STEPS, BATCH, RATE, WARM_UP = 1250, 12, 4e-3, 50
 #: What all but the words of answers count in the loss: they are drawn anew for each text, or easy.
 OTHER_WEIGHT = 0.1
 #: Positions of the copy with a short context: fewer than a question has tokens.
@@ -131,6 +131,7 @@ def rounded(model: LlamaForCausalLM, group: int = 64) -> LlamaForCausalLM:
             groups = layer.weight.data.reshape(-1, group)
             scale = groups.abs().amax(1, keepdim=True) / 7
             layer.weight.data = ((groups / scale).round() * scale).reshape(layer.weight.shape)
+    worse.config.weights_rounded_to_bits = 4
     return worse
 
 
@@ -166,6 +167,8 @@ def main() -> None:
     model = make_model(len(tokenizer))
     write_tasks(world, args.seed, args.out / "tasks", args.items)
     about = train(model, batches(world, tokenizer, args.seed), args.steps, args.seconds)
+    # llem and others tell models apart by config.json and the sizes of files: it says what the sizes do not show.
+    model.config.trained = {"seed": args.seed, "steps": about["steps"]}
     copies = {
         "model": model,
         "model-rounded-4bit": rounded(model),
