@@ -21,7 +21,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-os.environ |= {"HF_HUB_OFFLINE": "1", "DISABLE_MULTIPROC": "1", "TQDM_DISABLE": "1"}  # read as lm-eval is imported
+os.environ |= {"HF_HUB_OFFLINE": "1", "DISABLE_MULTIPROC": "1"}  # read as lm-eval is imported
 
 import attrs
 import torch
@@ -35,8 +35,8 @@ from llem.evaluators.base import Context
 from llem.metrics.statistics import mean, paired_ratio
 from llem.models.resolve import resolve_model
 from llem.models.tokenizer import load_tokenizer
-from llem_lmeval.config import LmEvalOptions
-from llem_lmeval.evaluator import LmEvalEvaluator
+from llem_lmeval import config
+from llem_lmeval import evaluator as lmeval
 from llem_pytorch.backend import PyTorchBackend
 from llem_pytorch.config import PyTorchOptions
 
@@ -54,10 +54,10 @@ def through_llem(args: argparse.Namespace) -> tuple[Side, Engine]:
     engine = PyTorchBackend(options).load(experiment, model, Placement(args.device))
 
     def score(task: str) -> float:
-        section = LmEvalOptions(
+        section = config.LmEvalOptions(
             tasks=(task,), include_path=(str(args.out / "tasks"),), batch_size=args.batch, bootstrap_iters=0
         )
-        evaluator = LmEvalEvaluator(section)
+        evaluator = lmeval.LmEvalEvaluator(section)
         context = Context(task, experiment, model, lambda done, total: None, lambda: None)
         evaluator.prepare(tokenizer, context)
         return evaluator.evaluate(engine, tokenizer, context)[0].value
