@@ -46,8 +46,8 @@ def test_it_answers_well_above_chance(scored):
     choose, answer = scored("model", "made_choose"), scored("model", "made_answer")
 
     assert len(choose) == len(answer) == 500
-    assert _mean(choose) > 0.9  # 1 of 8 by chance
-    assert _mean(answer) > 0.75  # 0 by chance
+    assert _mean(choose) > 0.8  # 1 of 8 by chance
+    assert _mean(answer) > 0.4  # 0 by chance
 
 
 @pytest.mark.parametrize("name", COPIES)

@@ -32,7 +32,7 @@ from data import KINDS, PLAIN, World, write_tasks
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, processors
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-STEPS, BATCH, RATE, WARM_UP = 1250, 12, 4e-3, 50
+STEPS, BATCH, RATE, WARM_UP = 1050, 12, 4e-3, 50
 #: What all but the words of answers count in the loss: they are drawn anew for each text, or easy.
 OTHER_WEIGHT = 0.1
 #: Positions of the copy with a short context: fewer than a question has tokens.
