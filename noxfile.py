@@ -163,7 +163,8 @@ def tests(session: nox.Session, package: str) -> None:
     if package == "vllm":
         pip = ("uv", "pip", "uninstall") if session.venv_backend == "uv" else ("pip", "uninstall", "--yes")
         session.run(*pip, "--quiet", *UNWANTED)
-    travels = ["tests/journeys"] if package == "vllm" else []  # there alone: the session `journeys` has no vLLM
+    # There alone: the session `journeys` has no vLLM; the trained model is scored through lm-eval.
+    travels = {"vllm": ["tests/journeys"], "lmeval": ["tests/trained_model"]}.get(package, [])
     if package == "core":
         _test_core(session, "tests/core")
     else:

@@ -42,7 +42,9 @@ class World:
 
     def __init__(self, seed: int, words: int = 16, made: int = 512) -> None:
         chance = random.Random(seed)
-        drawn = chance.sample(["".join(two) for two in itertools.product(SYLLABLES, repeat=2)], len(KINDS) * words + made)
+        drawn = chance.sample(
+            ["".join(two) for two in itertools.product(SYLLABLES, repeat=2)], len(KINDS) * words + made
+        )
         self.made = drawn[len(KINDS) * words :]
         self.words = [drawn[kind * words : (kind + 1) * words] for kind in range(len(KINDS))]
         self.table = [[[chance.choice(self.made) for _ in range(words)] for _ in range(words)] for _ in range(PAIRS)]
@@ -80,9 +82,9 @@ class World:
         return " ".join((story, *(f"? {row} done" for row in rows)))
 
     def questions(self, chance: random.Random, count: int) -> Iterator[dict[str, Any]]:
-        """Questions with the right answer and five wrong ones.
+        """Questions with the right answer and seven wrong ones.
 
-        Three have what the table gives for a neighbour, with one of the two words; two have another word.
+        Five have what the table gives for a neighbour, with one of the two words; two have another word.
         """
         words = range(len(self.words[0]))
         for _ in range(count):
@@ -92,7 +94,10 @@ class World:
             table = self.table[pair]
             beside = {table[first][one] for one in words} | {table[one][second] for one in words}
             wrong = [
-                *(self.answer(pair, first, second, one) for one in chance.sample(sorted(beside - {table[first][second]}), 3)),
+                *(
+                    self.answer(pair, first, second, one)
+                    for one in chance.sample(sorted(beside - {table[first][second]}), 5)
+                ),
                 self.answer(pair, first, _other(chance, words, second)),
                 self.answer(pair, _other(chance, words, first), second),
             ]
@@ -128,7 +133,9 @@ def write_tasks(world: World, seed: int, folder: Path, count: int = 500) -> None
             "output_type": "generate_until",
             "doc_to_target": "answer",
             "generation_kwargs": {"until": [" done"], "max_gen_toks": 22, "do_sample": False},
-            "filter_list": [{"name": "none", "filter": [{"function": "remove_whitespace"}, {"function": "take_first"}]}],
+            "filter_list": [
+                {"name": "none", "filter": [{"function": "remove_whitespace"}, {"function": "take_first"}]}
+            ],
             "metric_list": [{"metric": "exact_match", **mean}],
             **asked,
         },

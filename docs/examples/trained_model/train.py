@@ -32,12 +32,16 @@ from data import KINDS, PLAIN, World, write_tasks
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, processors
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-STEPS, BATCH, RATE, WARM_UP = 1500, 12, 4e-3, 50
+STEPS, BATCH, RATE, WARM_UP = 1050, 12, 4e-3, 50
 #: What all but the words of answers count in the loss: they are drawn anew for each text, or easy.
 OTHER_WEIGHT = 0.1
 #: Positions of the copy with a short context: fewer than a question has tokens.
 SHORT = 36
-TEMPLATE = "{{ bos_token }}{% for message in messages %}{{ ' ' if not loop.first }}{{ message['content'] }}{{ ' .' if message['role'] == 'assistant' }}{% endfor %}"
+#: A conversation is a text: questions as users write them, answers with the stop that the tasks cut.
+TEMPLATE = (
+    "{{ bos_token }}{% for message in messages %}{{ ' ' if not loop.first }}{{ message['content'] }}"
+    "{{ ' done' if message['role'] == 'assistant' }}{% endfor %}"
+)
 
 
 def make_tokenizer(vocabulary: list[str]) -> PreTrainedTokenizerFast:
@@ -50,19 +54,24 @@ def make_tokenizer(vocabulary: list[str]) -> PreTrainedTokenizerFast:
     made.post_processor = processors.TemplateProcessing("<s> $A", "<s> $A $B", [("<s>", 1)])
     made.add_special_tokens([AddedToken(one, special=True, normalized=False) for one in special])
     tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=made, unk_token="<unk>", bos_token="<s>", eos_token="</s>", pad_token="</s>", model_max_length=256
+        tokenizer_object=made,
+        unk_token="<unk>",
+        bos_token="<s>",
+        eos_token="</s>",
+        pad_token="</s>",
+        model_max_length=256,
     )
     tokenizer.chat_template = TEMPLATE
     return tokenizer
 
 
 def make_model(vocabulary: int) -> LlamaForCausalLM:
-    """Small, with heads of 64: the CPU builds and kernels of all engines take them."""
+    """Small, with sizes in 64s: the CPU builds and kernels of all engines take them, and 4-bit blocks fit."""
     return LlamaForCausalLM(
         LlamaConfig(
             vocab_size=-(-vocabulary // 64) * 64,
             hidden_size=64,
-            intermediate_size=32,
+            intermediate_size=64,
             num_hidden_layers=3,
             num_attention_heads=1,
             num_key_value_heads=1,
@@ -87,7 +96,9 @@ def batches(world: World, tokenizer: PreTrainedTokenizerFast, seed: int) -> Iter
         yield tokens, torch.where(answered, 1.0, OTHER_WEIGHT)
 
 
-def train(model: LlamaForCausalLM, data: Iterator[tuple[torch.Tensor, torch.Tensor]], steps: int, seconds: float) -> dict[str, Any]:
+def train(
+    model: LlamaForCausalLM, data: Iterator[tuple[torch.Tensor, torch.Tensor]], steps: int, seconds: float
+) -> dict[str, Any]:
     """Train with AdamW, a short warm-up and a cosine to zero; says what it took."""
     start, cpu, losses = time.monotonic(), time.process_time(), []
     optimizer = torch.optim.AdamW(model.parameters(), lr=RATE, betas=(0.9, 0.98), weight_decay=0.01, fused=True)
@@ -109,7 +120,7 @@ def train(model: LlamaForCausalLM, data: Iterator[tuple[torch.Tensor, torch.Tens
         if len(losses) % 100 == 0:
             print(f"step {len(losses)} of {steps}: loss {losses[-1]:.3f}, {time.monotonic() - start:.0f} s", flush=True)
     spent = {"wall_s": time.monotonic() - start, "cpu_s": time.process_time() - cpu}
-    return {"steps": len(losses), "planned_steps": steps, "loss": losses[-1], **spent}
+    return {"steps": len(losses), "planned_steps": steps, "texts": BATCH * len(losses), "loss": losses[-1], **spent}
 
 
 def rounded(model: LlamaForCausalLM, group: int = 64) -> LlamaForCausalLM:
@@ -120,6 +131,7 @@ def rounded(model: LlamaForCausalLM, group: int = 64) -> LlamaForCausalLM:
             groups = layer.weight.data.reshape(-1, group)
             scale = groups.abs().amax(1, keepdim=True) / 7
             layer.weight.data = ((groups / scale).round() * scale).reshape(layer.weight.shape)
+    worse.config.weights_rounded_to_bits = 4
     return worse
 
 
@@ -155,12 +167,21 @@ def main() -> None:
     model = make_model(len(tokenizer))
     write_tasks(world, args.seed, args.out / "tasks", args.items)
     about = train(model, batches(world, tokenizer, args.seed), args.steps, args.seconds)
-    copies = {"model": model, "model-rounded-4bit": rounded(model), "model-fewer-layers": shallower(model), "model-short-context": shorter(model)}
+    # llem and others tell models apart by config.json and the sizes of files: it says what the sizes do not show.
+    model.config.trained = {"seed": args.seed, "steps": about["steps"]}
+    copies = {
+        "model": model,
+        "model-rounded-4bit": rounded(model),
+        "model-fewer-layers": shallower(model),
+        "model-short-context": shorter(model),
+    }
     for name, one in copies.items():
         one.save_pretrained(args.out / name)
         tokenizer.save_pretrained(args.out / name)
     parameters = sum(one.numel() for one in model.parameters())
-    (args.out / "about.json").write_text(json.dumps({**about, "parameters": parameters}, indent=2) + "\n")
+    (args.out / "about.json").write_text(
+        json.dumps({"seed": args.seed, "parameters": parameters, **about}, indent=2) + "\n"
+    )
     print(f"{parameters:,} parameters, {about['steps']} steps, {about['wall_s']:.0f} s: {args.out}")
 
 
