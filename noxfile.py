@@ -174,7 +174,9 @@ def tests(session: nox.Session, package: str) -> None:
 @nox.session
 def journeys(session: nox.Session) -> None:
     """Run every workload with every arrival on every backend that needs no GPU, by the command line alone."""
-    session.install(*CPU, *_editable("./llem-core[testing]", "./llem-pytorch", "./llem-openai", "./llem-lmeval"), *TEST_TOOLS)
+    session.install(
+        *CPU, *_editable("./llem-core[testing]", "./llem-pytorch", "./llem-openai", "./llem-lmeval"), *TEST_TOOLS
+    )
     _test(session, "tests/journeys")
 
 

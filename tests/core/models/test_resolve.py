@@ -90,6 +90,26 @@ def test_fingerprint_of_a_folder_follows_its_content_not_its_place(folder: Path,
     assert len({first, second, resolve_model(str(moved)).fingerprint}) == 3
 
 
+@pytest.mark.parametrize("size", [1000, 5_000_000])
+def test_other_weights_of_the_same_size_are_another_model(folder: Path, size: int) -> None:
+    """Two trainings of one architecture have equal files but for the bytes; their results must never be shared."""
+    weights = folder / "model.safetensors"
+    found = set()
+    for fill in (0, 1):
+        weights.write_bytes(bytes([fill]) * size)
+        found.add(resolve_model(str(folder)).fingerprint)
+
+    assert len(found) == 2
+
+
+def test_weights_that_cannot_be_read_are_named(folder: Path) -> None:
+    """As a mistake to mend, not as a traceback."""
+    (folder / "broken.safetensors").symlink_to(folder / "nowhere")
+
+    with pytest.raises(ConfigError, match="broken.safetensors cannot be read"):
+        resolve_model(str(folder))
+
+
 @pytest.mark.parametrize("content", ["", "[1]", "{}", '{"model_type": 3}', "\ufffe{"])
 def test_broken_config_in_a_folder(folder: Path, content: str) -> None:
     """A config.json that is no configuration is named in the error."""

@@ -26,8 +26,8 @@ def resolve_model(name: str, *, revision: str | None = None, seed: int = 0) -> M
     """What `name` stands for.
 
     In this order: `shape:NAME`; a folder that exists; a Hugging Face id. The fingerprint names the model's content:
-    for a shape its configuration and seed, for a folder its config.json and the names and sizes of its weight files
-    (contents are not read: they are tens of gigabytes), for an id the id and revision.
+    for a shape its configuration and seed; for a folder its config.json and the names, sizes and samples of its weight
+    files (see `_sampled`); for an id the id and revision.
 
     Args:
         name: as written in the configuration.
@@ -71,7 +71,12 @@ def _from_folder(name: str, folder: Path) -> ModelSpec:
     if not path.is_file():
         raise ConfigError(f"model folder {name!r} has no config.json", FORMS, code="model_not_found")
     raw = path.read_bytes()
-    weights = sorted((f.name, f.stat().st_size) for f in folder.iterdir() if f.suffix in WEIGHT_SUFFIXES)
+    files = sorted(f for f in folder.iterdir() if f.suffix in WEIGHT_SUFFIXES)
+    try:
+        weights = [(f.name, f.stat().st_size, _sampled(f)) for f in files]
+    except OSError as error:
+        what = f"model folder {name!r}: {error.filename} cannot be read: {error.strerror}"
+        raise ConfigError(what, "give this user the right to read it", code="model_not_found") from error
     digest = _sha256(raw + b"\0" + json.dumps(weights, separators=(",", ":")).encode())
     return ModelSpec(
         name=name,
@@ -81,6 +86,26 @@ def _from_folder(name: str, folder: Path) -> ModelSpec:
         path=str(folder.resolve()),
         config=_parse_config(name, raw),
     )
+
+
+#: Blocks that are read of a weight file, and bytes of each.
+BLOCKS, BLOCK = 256, 4096
+
+
+def _sampled(path: Path) -> str:
+    """Hash of a weight file: of all of it up to a mebibyte, else of 256 blocks from its first to its last.
+
+    A file may have tens of gigabytes. Another training or rounding changes nearly every weight, so it changes a block.
+    """
+    with path.open("rb") as file:
+        size = file.seek(0, os.SEEK_END)
+        whole = size <= BLOCKS * BLOCK
+        starts = [0] if whole else [round(number * (size - BLOCK) / (BLOCKS - 1)) for number in range(BLOCKS)]
+        found = hashlib.sha256()
+        for start in starts:
+            file.seek(start)
+            found.update(file.read(size if whole else BLOCK))
+    return found.hexdigest()
 
 
 def _parse_config(name: str, raw: bytes) -> Mapping[str, Any]:
