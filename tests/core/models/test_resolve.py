@@ -106,7 +106,7 @@ def test_weights_that_cannot_be_read_are_named(folder: Path) -> None:
     """As a mistake to mend, not as a traceback."""
     (folder / "broken.safetensors").symlink_to(folder / "nowhere")
 
-    with pytest.raises(ConfigError, match="broken.safetensors cannot be read"):
+    with pytest.raises(ConfigError, match=r"broken\.safetensors cannot be read"):
         resolve_model(str(folder))
 
 
