@@ -25,7 +25,7 @@ from llem.metrics.quality import quality_findings, quality_metrics, wanted
 from llem.metrics.setup import Setup, setup_of
 from llem.metrics.statistics import mean
 from llem.store.evaluations import Evaluation, evaluations, read_items
-from llem.store.models import BaselineReading, RequestRow, Result, Trial
+from llem.store.models import BaselineReading, Quantity, RequestRow, Result, Trial
 from llem.store.store import Store
 
 __all__ = ["Place", "compute_result", "place_of", "recompute", "several_boards"]
