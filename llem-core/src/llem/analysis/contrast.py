@@ -19,7 +19,6 @@ __all__ = ["PAIRED", "PAIRED_BINARY", "UNPAIRED", "Contrast", "contrast"]
 PAIRED_BINARY, PAIRED, UNPAIRED = "paired_right_wrong", "paired", "unpaired"
 #: With the discordant items of fewer clusters than this nothing tells how alike items of a cluster are (simulated).
 FEW_CLUSTERS = 3
-AS_ITEMS = "each cluster counts as one item, and the interval is wide"
 
 
 @attrs.frozen
@@ -117,12 +116,11 @@ def _of_right_and_wrong(pairs: Sequence[tuple[Item, Item]], higher: bool) -> Con
     t = (ups - downs) / math.sqrt((ups + downs) * effect) if ups + downs else 0.0
     planned = effect if few else effect * shortfall(freedom) ** 2
     loss = smallest_loss((ups + downs) / planned, n / planned, freedom)
-    why = (
-        f"lost and gained items are worth {differing:.1f} clusters, fewer than {FEW_CLUSTERS}: {AS_ITEMS}"
-        if few
-        else ""
-    )
-    return attrs.evolve(plain, low=low, high=high, p_value=two_sided(t, freedom), smallest_loss=loss, why=why)
+    told = attrs.evolve(plain, low=low, high=high, p_value=two_sided(t, freedom), smallest_loss=loss)
+    if not few:
+        return told
+    worth = f"lost and gained items are worth {differing:.1f} clusters, fewer than {FEW_CLUSTERS}"
+    return attrs.evolve(told, why=f"{worth}: each cluster counts as one item, and the interval is wide")
 
 
 def _design_effect(ups: int, downs: int, n: int, found: Jackknife) -> float:

@@ -42,7 +42,7 @@ class Jackknife:
         """Degrees of freedom of Student's t: one less than effective clusters, 1 at least.
 
         After Carter, Schnepel and Steigerwald (Review of Economics and Statistics 99, 2017). With one less than there
-        are clusters, intervals of 5 or 10 clusters of unequal size cover 89 to 93 %.
+        are clusters, intervals of 5 or 10 clusters of unequal size cover 91 to 92 %.
         """
         return max(1.0, self.effective - 1.0)
 
