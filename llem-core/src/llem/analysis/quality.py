@@ -12,14 +12,12 @@ from llem.analysis.contrast import Contrast, contrast
 from llem.analysis.sides import is_fake
 from llem.errors import StoreError, nearest
 from llem.evaluators.base import Score
+from llem.metrics.quality import SCORE, score_names, wanted
 from llem.metrics.statistics import Z_95, holm
-from llem.store.evaluations import Evaluation, evaluations, read_items, terms_of
+from llem.store.evaluations import Evaluation, evaluations, read_items
 from llem.store.store import Store
 
 __all__ = ["QualityDifference", "against_reference", "quality_differences"]
-
-#: How metrics of quality are named.
-PREFIX = "quality."
 
 
 @attrs.frozen
@@ -94,9 +92,9 @@ def quality_differences(
     named = store.study().get("reference")
     families: list[list[QualityDifference]] = []
     for metric in _metrics(found, tasks):
-        have = [one for one in found if metric in _names(one.evaluation)]
-        wanted = [reference] if reference is not None else [named, *(one.experiments[0] for one in have)]
-        pairs = ((name, one) for name in wanted for one in have if name in one.experiments)
+        have = [one for one in found if metric in score_names(one.evaluation)]
+        candidates = [reference] if reference is not None else [named, *(one.experiments[0] for one in have)]
+        pairs = ((name, one) for name in candidates for one in have if name in one.experiments)
         name, base = next(pairs, (None, None))
         families.append(list(_rows(store, metric, have, base, name)))
     fakes = {name for one in found if one.fake for name in one.experiments}
@@ -136,21 +134,11 @@ def _evaluated(store: Store, ids: Iterable[str]) -> Iterator[_Evaluated]:
     groups: dict[Any, tuple[Evaluation, list[str], bool]] = {}
     for name in ids:
         config = store.read_experiment(name)["config"]
-        for one in _asked(config, evaluations(store, name)):
+        for one in wanted(config, evaluations(store, name)):
             first = groups.setdefault(_identity(one, name), (one, [], is_fake(config.get("backend"))))
             first[1].append(name)
     for evaluation, names, fake in groups.values():
         yield _Evaluated(evaluation, tuple(names), fake)
-
-
-def _asked(config: Mapping[str, Any], stored: Sequence[Evaluation]) -> Iterator[Evaluation]:
-    wanted = config.get("quality")
-    if wanted is None:
-        return
-    for task in wanted["tasks"]:
-        for one in stored:
-            if (one.evaluator, one.task, one.terms) == (wanted["evaluator"], task, terms_of(wanted)):
-                yield one
 
 
 def _identity(one: Evaluation, name: str) -> Any:
@@ -158,32 +146,22 @@ def _identity(one: Evaluation, name: str) -> Any:
     return (one.key, one.process, one.duration_s, repr(one.scores), repr(one.energies)) if one.duration_s else name
 
 
-def _names(evaluation: Evaluation) -> dict[str, int]:
-    """Names of an evaluation's scores in a Result, and their places."""
-    found: dict[str, int] = {}
-    for place, score in enumerate(evaluation.scores):
-        task = evaluation.task
-        within = task if score.task == task else f"{task}.{score.task}"
-        found.setdefault(f"{PREFIX}{task}" if place == 0 else f"{PREFIX}{within}.{score.metric}", place)
-    return found
-
-
 def _metrics(found: Iterable[_Evaluated], tasks: Collection[str] | None) -> list[str]:
     """Names of the scores to look at, each once. Raises StoreError (metric_unknown) for one that nobody has."""
     known: dict[str, bool] = {}
     for one in found:
-        for metric, place in _names(one.evaluation).items():
+        for metric, place in score_names(one.evaluation).items():
             known[metric] = known.get(metric, False) or place == 0
     if tasks is None:
         return [metric for metric, first in known.items() if first]
-    wanted = [PREFIX + task.removeprefix(PREFIX) for task in tasks]
-    for metric in wanted:
+    asked = [SCORE + task.removeprefix(SCORE) for task in tasks]
+    for metric in asked:
         if metric not in known:
             near = nearest(metric, tuple(known))
             there = f"scores in this folder: {', '.join(sorted(known))}" if known else "no experiment here has any"
-            hint = f"did you mean {near.removeprefix(PREFIX)!r}? {there}" if near else there
-            raise StoreError(f"no experiment has the score {metric.removeprefix(PREFIX)!r}", hint, "metric_unknown")
-    return list(dict.fromkeys(wanted))
+            hint = f"did you mean {near.removeprefix(SCORE)!r}? {there}" if near else there
+            raise StoreError(f"no experiment has the score {metric.removeprefix(SCORE)!r}", hint, "metric_unknown")
+    return list(dict.fromkeys(asked))
 
 
 # against the reference
@@ -210,11 +188,11 @@ def _rows(
 
 def _score(store: Store, one: _Evaluated, metric: str) -> Score:
     """With its items, which are read here and not kept."""
-    return read_items(store, one.experiments[0], one.evaluation).scores[_names(one.evaluation)[metric]]
+    return read_items(store, one.experiments[0], one.evaluation).scores[score_names(one.evaluation)[metric]]
 
 
 def _plain(one: _Evaluated, metric: str, reference: str | None) -> QualityDifference:
-    score = one.evaluation.scores[_names(one.evaluation)[metric]]
+    score = one.evaluation.scores[score_names(one.evaluation)[metric]]
     half = None if score.stderr is None else Z_95 * score.stderr
     return QualityDifference(
         metric=metric,

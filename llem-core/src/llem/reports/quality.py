@@ -12,6 +12,7 @@ from llem.analysis.contrast import PAIRED, PAIRED_BINARY, UNPAIRED, Contrast
 from llem.analysis.overview import Overview, basis_of
 from llem.analysis.quality import QualityDifference
 from llem.metrics.metric import Basis
+from llem.metrics.quality import SCORE
 from llem.reports.figures import number, setting, two
 from llem.reports.views import configuration, varied
 from llem.store.models import Quantity
@@ -34,8 +35,6 @@ OF_TASK = (
     ("energy_per_right_answer_j", "J/right answer"),
     ("quality_per_joule", "score/J"),
 )
-#: With fewer clusters the interval of right and wrong items may cover far less than 95 % (simulated).
-FEW_CLUSTERS = 30
 #: So many values of an axis are listed where experiments share a row.
 LISTED = 4
 
@@ -87,7 +86,7 @@ def energy_metrics(found: Iterable[QualityDifference]) -> list[str]:
 
 
 def _task(row: QualityDifference) -> str:
-    return row.metric.removeprefix("quality.")
+    return row.metric.removeprefix(SCORE)
 
 
 def quality_tables(
@@ -190,8 +189,6 @@ def _methods(found: Sequence[Contrast]) -> Iterator[str]:
         yield "paired item by item: McNemar's exact test and Tango's interval, by the items lost and gained"
     if (PAIRED_BINARY, True) in methods:
         yield "paired item by item and clustered: McNemar's test and Tango's interval, with the clusters' design effect"
-    if any(one.method == PAIRED_BINARY and one.clusters < min(FEW_CLUSTERS, one.n) for one in found):
-        yield f"with fewer than {FEW_CLUSTERS} clusters the interval may be too narrow"
     if (PAIRED, False) in methods or (PAIRED, True) in methods:
         yield "paired item by item: Student's t over items, or over their clusters where they have some"
 
