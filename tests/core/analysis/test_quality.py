@@ -445,3 +445,34 @@ def test_a_study_without_scores_says_what_to_do(quality_store):
     with pytest.raises(StoreError, match="has a score") as raised:
         Results.open(quality_store(BITS, lambda point: [])).quality()
     assert "quality: {evaluator: NAME, tasks: [TASK]}" in raised.value.hint
+
+
+def test_the_rounding_of_another_engine_gets_no_verdict(quality_store):
+    """A perplexity that differs by 1e-7 in every item, all the same way, is sure and means nothing; 1e-3 does."""
+    chance = random.Random(3)
+    nats = [chance.uniform(1, 2) for _ in range(200)]
+    off = {"first": 0.0, "order": -1e-7, "rounded": -1e-3}
+
+    def scores(point):
+        jitter = random.Random(point["engine"])
+        moved = [one + off[point["engine"]] * jitter.uniform(0.5, 1.5) for one in nats]
+        return [score(moved, aggregation="exp", higher_is_better=False)]
+
+    store = quality_store({"engine": list(off)}, scores)
+    rows = Results.open(store).quality()
+
+    assert [row.verdict for row in rows] == ["", "", "better"]
+    assert [row.is_rounding for row in rows] == [False, True, False]
+    assert rows[1].p_adjusted < 1e-10
+
+
+def test_the_reference_is_the_first_of_the_file(quality_store):
+    """However the study ran: blocks come at random."""
+    store = quality_store({"bits": [16, 8, 4]}, lambda point: [score([1, 0, 1, point["bits"] > 4])])
+    study = store.study()
+    store.write_study({**study, "experiments": list(reversed(study["experiments"]))})
+
+    rows = Results.open(store).quality()
+
+    assert [row.experiments[0] for row in rows] == list(study["points"])
+    assert {row.reference for row in rows} == {next(iter(study["points"]))}

@@ -10,7 +10,7 @@ import attrs
 from llem.analysis.binary import POWER
 from llem.analysis.contrast import PAIRED, PAIRED_BINARY, UNPAIRED, Contrast
 from llem.analysis.overview import Overview, basis_of
-from llem.analysis.quality import QualityDifference
+from llem.analysis.quality import ROUNDING, QualityDifference
 from llem.metrics.metric import Basis
 from llem.metrics.quality import SCORE
 from llem.reports.figures import number, setting, two
@@ -30,11 +30,7 @@ __all__ = [
 
 #: Energies beside a score: the metric (of a task: its beginning), and the heading.
 HEADLINE = ("energy_per_output_token_j", "J/output token")
-OF_TASK = (
-    ("evaluation_energy_j", "J of the task"),
-    ("energy_per_right_answer_j", "J/right answer"),
-    ("quality_per_joule", "score/J"),
-)
+OF_TASK = (("energy_per_right_answer_j", "J/right answer"), ("quality_per_joule", "score/J"))
 #: So many values of an axis are listed where experiments share a row.
 LISTED = 4
 
@@ -143,15 +139,24 @@ def _energies(one: QualityDifference, metric: str, rows: Mapping[str, Overview])
 
 
 def _columns(headings: Mapping[str, str], rows: Sequence[QualityRow]) -> Iterator[QualityColumn]:
-    """Those that some row has."""
+    """The headline, and of the task the first that some row has: they say the same in two ways."""
+    made = []
     for metric, heading in headings.items():
         quantities = [quantity for row in rows for quantity in row.energies[metric]]
         bases = {basis_of(quantity) for quantity in quantities}
         if quantities:
-            yield QualityColumn(metric, heading, bases.pop() if len(bases) == 1 else None)
+            made.append(QualityColumn(metric, heading, bases.pop() if len(bases) == 1 else None))
+    yield from (one for one in made if one.metric == HEADLINE[0])
+    yield from [one for one in made if one.metric != HEADLINE[0]][:1]
 
 
 def _energy_notes(rows: Sequence[QualityRow], columns: Sequence[QualityColumn]) -> Iterator[str]:
+    for column in columns:
+        if column.metric != HEADLINE[0]:
+            yield (
+                f"{column.heading}: of the evaluation, not of the measured load; each was made once and without "
+                "warm-up, so small differences mean nothing"
+            )
     for column in columns:
         bases = {basis_of(one): "" for row in rows for one in row.energies[column.metric]}
         if len(bases) > 1:
@@ -165,22 +170,30 @@ def _energy_notes(rows: Sequence[QualityRow], columns: Sequence[QualityColumn]) 
 def quality_notes(found: Sequence[QualityDifference]) -> Iterator[str]:
     """What the figures of one score are of."""
     compared = [(one, one.difference) for one in found if one.difference is not None]
-    names = {one.experiments[0]: one.experiments[0][:8] for one in found}
     if compared:
         yield f"differences are to {compared[0][0].reference}; p is corrected for their number (Holm)"
         yield from _methods([difference for _, difference in compared])
-    for one, difference in compared:
-        if difference.why:
-            lead = f"{names[one.experiments[0]]}: {'unpaired: ' if difference.method == UNPAIRED else ''}"
-            yield f"{lead}{difference.why}"
-    for one in found:
-        if one.why:
-            yield f"{names[one.experiments[0]]}{'' if one.difference else ' is not compared'}: {one.why}"
+    yield from _reasons(found)
+    if rounding := [one.experiments[0][:8] for one in found if one.is_rounding]:
+        yield f"{', '.join(rounding)}: differs by less than {ROUNDING:.2%}, as engines do that add in another order"
     yield (
         "±: 95 % interval over the items; another engine process, seeds of sampled answers and numerics that depend on "
         "the batch are not in it"
     )
     yield from _losses(found)
+
+
+def _reasons(found: Iterable[QualityDifference]) -> Iterator[str]:
+    """What is particular to some configurations, each said once."""
+    told: dict[str, list[str]] = {}
+    for one in found:
+        difference, name = one.difference, one.experiments[0][:8]
+        if difference is not None and difference.why:
+            told.setdefault(f"{'unpaired: ' if difference.method == UNPAIRED else ''}{difference.why}", []).append(name)
+        if one.why:
+            told.setdefault(f"{'' if difference else 'not compared: '}{one.why}", []).append(name)
+    for why, names in told.items():
+        yield f"{', '.join(names)}: {why}"
 
 
 def _methods(found: Sequence[Contrast]) -> Iterator[str]:
