@@ -6,10 +6,11 @@ ships. Prints one line for each case.
 
 - `covers`: share of studies whose 95 % interval holds the true difference. `ratio_covers`: of the ratio.
 - `found`: share whose p-value is 0.05 or less; without a difference, the false positives.
-- `power`: the same where the true loss is the smallest one that is stated: for the true share of discordant items, or
-  the median of studies without a loss.
+- `as_items`: share of studies in which each cluster counts as one item, because few of them tell of the others.
+- `power`: the same as `found` where the true loss is the smallest one that is stated: for the true share of discordant
+  items, or the median of studies without a loss. None where most of these state none.
 
-    python benchmarks/simulate_quality.py [--runs 2000] [--json FILE]
+    python benchmarks/simulate_quality.py [--runs 2000] [--jobs 1] [--json FILE]
 """
 
 from __future__ import annotations
@@ -17,7 +18,9 @@ from __future__ import annotations
 import argparse
 import json
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +30,8 @@ from scipy.stats import binom
 
 from llem.analysis.binary import mcnemar, score_interval, smallest_loss
 from llem.analysis.contrast import Contrast, contrast
-from llem.analysis.jackknife import score_of
 from llem.evaluators.base import Aggregation, Item, Score
+from llem.evaluators.items import value_of
 
 LEVEL = 0.05
 #: What is less probable is left out.
@@ -152,7 +155,9 @@ def _score(
     marks = [str(number) if case.clusters else "" for number in cluster]
     weight = [1.0] * len(values) if weights is None else weights.tolist()
     items = tuple(Item(f"{name}{i}", v, "", weight[i], marks[i]) for i, v in enumerate(values.tolist()))
-    return Score("task", "score", score_of(items, how), None, len(items), items=items, aggregation=how)
+    value = value_of(items, how)
+    assert value is not None
+    return Score("task", "score", value, None, len(items), items=items, aggregation=how)
 
 
 def truth(case: Drawn) -> tuple[float, float]:
@@ -172,6 +177,8 @@ def figures(case: Drawn, runs: int, seed: int) -> dict[str, float]:
         "covers": _share(one.low is None or one.high is None or one.low <= difference <= one.high for one in done),
         "found": _share(one.p_value is not None and one.p_value <= LEVEL for one in done),
     }
+    if case.kind == "right_wrong":
+        told["as_items"] = _share(bool(one.why) for one in done)
     if case.kind == "perplexity":
         ends = [(one.ratio_low or 0.0, one.ratio_high or math.inf) for one in done]
         told["ratio_covers"] = _share(low <= ratio <= high for low, high in ends)
@@ -183,11 +190,13 @@ def _share(hits: Iterator[bool] | Sequence[bool]) -> float:
     return sum(listed) / len(listed)
 
 
-def at_smallest_loss(case: Drawn, runs: int, seed: int) -> Drawn:
-    """The same with a loss: the median of the smallest ones that studies without a loss state."""
+def at_smallest_loss(case: Drawn, runs: int, seed: int) -> Drawn | None:
+    """The same with a loss: the median of the smallest ones that studies without a loss state; None for none."""
     rng = np.random.default_rng(seed)
     stated = [contrast(*study(case, rng)).smallest_loss for _ in range(runs)]
     loss = float(np.median([math.inf if one is None else one for one in stated]))
+    if math.isinf(loss):
+        return None
     if case.kind == "perplexity":
         loss = math.log1p(loss / math.exp(CENTRE))
     return attrs.evolve(case, loss=loss, discordant=max(loss, case.discordant))
@@ -218,6 +227,8 @@ def drawn_cases() -> Iterator[Drawn]:
             for discordant in (0.05, 0.2):
                 for share in (0.0, 0.5, 0.8):
                     yield Drawn("right_wrong", 400, clusters, alike, share * discordant, discordant)
+            for share in (0.0, 0.8):
+                yield Drawn("right_wrong", 400, clusters, alike, share * 0.5, 0.5)
 
 
 def power_cases() -> Iterator[Drawn]:
@@ -225,34 +236,55 @@ def power_cases() -> Iterator[Drawn]:
         yield Drawn("values", n)
     for kind in ("weighted", "perplexity"):
         yield Drawn(kind, 200)
-    for clusters in (10, 100):
+    for clusters in (5, 10, 30, 100):
         yield Drawn("values", 400, clusters, 0.3)
         yield Drawn("right_wrong", 400, clusters, 0.3, discordant=0.2)
     yield Drawn("values", 200, unpaired=True)
 
 
-def every(runs: int) -> Iterator[dict[str, Any]]:
-    for counted in counted_cases():
-        yield {"case": "counted", **attrs.asdict(counted), "runs": "exact", **counted.figures()}
+def every(runs: int) -> Iterator[Callable[[], dict[str, Any]]]:
+    """Makes the row of each case, in any order: each has a seed of its own."""
+    yield from (partial(_counted, case) for case in counted_cases())
     for n in (50, 200, 1000):
-        for discordant in (0.0, 0.01, 0.05, 0.1, 0.2, 0.4):
-            yield {"case": "power", "n": n, "discordant": discordant, **(counted_power(n, discordant) or {})}
-    for case in power_cases():
-        lossy = at_smallest_loss(case, max(100, runs // 5), 1)
-        yield {"case": "power", **attrs.asdict(lossy), "runs": runs, "power": figures(lossy, runs, 1)["found"]}
-    for seed, case in enumerate(drawn_cases(), 2):
-        yield {"case": "drawn", **attrs.asdict(case), "runs": runs, **figures(case, runs, seed)}
+        yield from (partial(_counted_power, n, share) for share in (0.0, 0.01, 0.05, 0.1, 0.2, 0.4))
+    yield from (partial(_power, case, runs) for case in power_cases())
+    yield from (partial(_drawn, case, runs, seed) for seed, case in enumerate(drawn_cases(), 2))
+
+
+def _counted(case: Counted) -> dict[str, Any]:
+    return {"case": "counted", **attrs.asdict(case), "runs": "exact", **case.figures()}
+
+
+def _counted_power(n: int, discordant: float) -> dict[str, Any]:
+    return {"case": "power", "n": n, "discordant": discordant, **(counted_power(n, discordant) or {})}
+
+
+def _power(case: Drawn, runs: int) -> dict[str, Any]:
+    lossy = at_smallest_loss(case, runs, 1)
+    if lossy is None:
+        return {"case": "power", **attrs.asdict(case), "runs": runs, "loss": None, "power": None}
+    return {"case": "power", **attrs.asdict(lossy), "runs": runs, "power": figures(lossy, runs, 2)["found"]}
+
+
+def _drawn(case: Drawn, runs: int, seed: int) -> dict[str, Any]:
+    return {"case": "drawn", **attrs.asdict(case), "runs": runs, **figures(case, runs, seed)}
+
+
+def _row(make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    return {name: round(value, 4) if isinstance(value, float) else value for name, value in make().items()}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=int, default=2000)
+    parser.add_argument("--jobs", type=int, default=1, help="processes that run cases side by side")
     parser.add_argument("--json", type=Path)
     asked = parser.parse_args()
     rows = []
-    for row in every(asked.runs):
-        rows.append({name: round(value, 4) if isinstance(value, float) else value for name, value in row.items()})
-        print(rows[-1], flush=True)
+    with ProcessPoolExecutor(asked.jobs) as pool:
+        for row in pool.map(_row, every(asked.runs)):
+            rows.append(row)
+            print(row, flush=True)
     if asked.json is not None:
         asked.json.write_text("[" + ",\n ".join(map(json.dumps, rows)) + "]\n", encoding="utf-8")
 

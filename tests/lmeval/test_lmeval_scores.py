@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from llem.config.models import Sampling
+from llem.evaluators.items import standard_error
 from llem_lmeval.config import LmEvalOptions
 from llem_lmeval.tasks import find
 
@@ -228,21 +229,23 @@ def test_filters_are_named(loaded, tasks):
     assert all(one.items[0].response for one in scores)
 
 
-def test_standard_errors_are_those_of_lm_eval(both):
-    """The mean's by its formula, the perplexity's by resampling with the same seeds in this process."""
+def test_standard_errors_of_means_are_those_of_lm_eval(both):
+    """By the same formula. lm-eval resamples a perplexity's; ours follows from its items."""
     scores, _, theirs = both("toy_target", bootstrap_iters=500)
+    figures = theirs["results"]["toy_target"]
+    [mean, perplexity] = sorted(scores, key=lambda one: one.aggregation, reverse=True)
 
-    for score in scores:
-        assert score.stderr == pytest.approx(theirs["results"]["toy_target"][f"{score.metric}_stderr,none"], rel=1e-4)
+    assert mean.stderr == pytest.approx(figures[f"{mean.metric}_stderr,none"])
+    assert perplexity.stderr == pytest.approx(standard_error(perplexity.items, "exp"))
 
 
-def test_no_standard_error_where_lm_eval_states_none(loaded, tasks):
-    """For rolling figures there is no formula, and with `bootstrap_iters: 0` none at all."""
-    given = {"include_path": (tasks,)}
-    rolling = loaded().scores(LmEvalOptions(tasks=("toy_text",), **given))
-    without = loaded().scores(LmEvalOptions(tasks=("toy_choice",), bootstrap_iters=0, **given))
+def test_figures_of_texts_have_standard_errors_too(loaded, tasks):
+    """lm-eval states none; the items give one, whether or not anything is resampled."""
+    scores = loaded().scores(LmEvalOptions(tasks=("toy_text",), include_path=(tasks,), bootstrap_iters=0))
 
-    assert {one.stderr for one in (*rolling, *without)} == {None}
+    for one in scores:
+        assert one.stderr == pytest.approx(standard_error(one.items, one.aggregation))
+        assert one.stderr > 0
 
 
 def test_a_score_without_parts_has_no_items(loaded, tasks):

@@ -10,6 +10,7 @@ import attrs
 from lm_eval.api import metrics as formulas
 
 from llem.evaluators.base import Aggregation, Item, Score
+from llem.evaluators.items import standard_error
 from llem_lmeval.tasks import Loaded
 
 __all__ = ["Key", "first_metric", "items_hash", "scores_of"]
@@ -137,10 +138,13 @@ def _score(
             if mine.weight > 0 and not math.isnan(mine.value):
                 answer = _response(row, raw) if said else ""
                 items.append(Item(name, mine.value, answer, mine.weight, _cluster(row, copied, cluster_by)))
-    value, stderr = float(figures[f"{metric},{chosen}"]), figures.get(f"{metric}_stderr,{chosen}")
+    value = float(figures[f"{metric},{chosen}"])
+    # lm-eval's own takes every item by itself, and states none of a perplexity
+    stated = _error(figures.get(f"{metric}_stderr,{chosen}"))
+    stderr = stated if how == "other" else standard_error(items, how)
     higher = task.higher_is_better().get(metric)
     count = len(rows) if how == "other" else len(items)
-    return Score(task.task_name, _named(key), value, _error(stderr), count, higher is not False, tuple(items), how)
+    return Score(task.task_name, _named(key), value, stderr, count, higher is not False, tuple(items), how)
 
 
 def _named(key: Key) -> str:

@@ -38,7 +38,7 @@ def energy(point):
 def store(quality_store):
     """Two dtypes and two batch sizes, with the energy of the evaluation of `sums`."""
     store = quality_store(AXES, scores, energy)
-    joules = {"evaluation_energy_j.sums": Quantity(1200.0, "J", n=1, **GPU)}
+    joules = {"energy_per_right_answer_j.sums": Quantity(12.0, "J", n=1, **GPU)}
     for result in llem.load_results(store.path).values():
         store.write_result(attrs.evolve(result, metrics={**result.metrics, **joules}), replace=True)
     return store
@@ -63,11 +63,11 @@ def test_energy_and_quality_stand_side_by_side(run_llem, store):
     assert found[0] == "quality.sums (acc), more is better"
     assert found[1] == (
         "id dtype batch_size acc difference, 95 % p (Holm) lost/gained smallest loss items "
-        "J/output token (gpu, measured) J of the task (gpu, measured)"
+        "J/output token (gpu, measured) J/right answer (gpu, measured)"
     )
     assert found[3:5] == [
-        "00000000 +1 bfloat16 1, 32 0.700 ± 0.098 – 100 0.1250 to 4.000 1,200 reference",
-        "02000000 +1 float8 1, 32 0.580 ± 0.098 -0.120 [-0.198, -0.070] 0.00049 12/0 0.096 100 0.09375 to 3.000 1,200 "
+        "00000000 +1 bfloat16 1, 32 0.700 ± 0.098 – 100 0.1250 to 4.000 12.00 reference",
+        "02000000 +1 float8 1, 32 0.580 ± 0.098 -0.120 [-0.198, -0.070] 0.00049 12/0 0.096 100 0.09375 to 3.000 12.00 "
         "worse",
     ]
     assert found[6:] == [
@@ -77,6 +77,8 @@ def test_energy_and_quality_stand_side_by_side(run_llem, store):
         "the batch are not in it",
         "smallest loss: found with 80 % power at the 5 % level, before the correction; a loss below it (0.096) may be "
         "there unseen",
+        "J/right answer: of the evaluation, not of the measured load; each was made once and without warm-up, so small "
+        "differences mean nothing",
     ]
 
 
@@ -141,7 +143,7 @@ def test_what_is_not_compared_says_why(run_llem, quality_store):
     found = lines(run_llem("show", quality_store({"way": ["a", "b", "c"]}, own).path, "--quality").stdout)
 
     assert "01000000: unpaired: items in one of the two alone: 1, in both: 3" in found
-    assert "02000000 is not compared: not in the same terms: limit 9, of the reference None" in found
+    assert "02000000: not compared: not in the same terms: limit 9, of the reference None" in found
     assert found[5].endswith("not compared")
 
 

@@ -7,17 +7,18 @@ from collections.abc import Mapping, Sequence
 
 import attrs
 
-from llem.analysis.binary import mcnemar, quantiles, score_interval, smallest_loss
-from llem.analysis.jackknife import Jackknife, numbered, of_items, of_pairs, score_of
+from llem.analysis.binary import mcnemar, quantiles, score_interval, shortfall, smallest_loss
+from llem.analysis.jackknife import Jackknife, numbered, of_items, of_pairs
 from llem.evaluators.base import Item, Score
+from llem.evaluators.items import follows
 from llem.metrics.statistics import two_sided
 
 __all__ = ["PAIRED", "PAIRED_BINARY", "UNPAIRED", "Contrast", "contrast"]
 
 #: Methods: the same items that are right or wrong; the same items of any value; different items, or none stored.
 PAIRED_BINARY, PAIRED, UNPAIRED = "paired_right_wrong", "paired", "unpaired"
-#: A stored score and the one that its items make may differ by this part.
-SAME = 1e-6
+#: With the discordant items of fewer clusters than this nothing tells how alike items of a cluster are (simulated).
+FEW_CLUSTERS = 3
 
 
 @attrs.frozen
@@ -33,7 +34,7 @@ class Contrast:
         n: items of both, or those of the side that has fewer. clusters: how many of them are independent.
         method: "paired_right_wrong", "paired" or "unpaired".
         reason: why there is no interval: "identical", "no_scatter", "too_few_items", "no_stderr"; else "".
-        why: in words, why it is unpaired, or why there is no interval.
+        why: in words, why it is unpaired, why there is no interval, or why it is wide.
     """
 
     value: float
@@ -82,13 +83,9 @@ def _unpaired(
         return "items are not stored"
     if differ := len(first.keys() ^ second.keys()):
         return f"items in one of the two alone: {differ}, in both: {len(first.keys() & second.keys())}"
-    if not (_made(reference) and _made(other)):
+    if not (follows(reference) and follows(other)):
         return "the items do not make up the score"
     return ""
-
-
-def _made(score: Score) -> bool:
-    return math.isclose(score_of(score.items, score.aggregation), score.value, rel_tol=SAME, abs_tol=SAME)
 
 
 # the same items, right or wrong
@@ -98,7 +95,8 @@ def _of_right_and_wrong(pairs: Sequence[tuple[Item, Item]], higher: bool) -> Con
     """McNemar's test and Tango's interval; of clusters both with counts divided by the design effect.
 
     With clusters the test is McNemar's statistic by the design effect (Eliasziw and Donner, Statistics in Medicine 10,
-    1991), and Student's t takes the place of the normal.
+    1991), and Student's t takes the place of the normal. Where the discordant items are worth few clusters, clusters
+    that are lost as a whole may be missing among those at hand: then each cluster counts as one item, as if all were.
     """
     ups, downs = (sum(two.value - one.value == sign for one, two in pairs) for sign in (1.0, -1.0))
     n, found = len(pairs), of_pairs(pairs)
@@ -111,19 +109,24 @@ def _of_right_and_wrong(pairs: Sequence[tuple[Item, Item]], higher: bool) -> Con
         low, high = score_interval(downs, ups, n)
         loss = smallest_loss(ups + downs, n)
         return attrs.evolve(plain, low=low, high=high, p_value=mcnemar(downs, ups), smallest_loss=loss)
-    effect, freedom = _design_effect(ups, downs, n, found), found.freedom
+    differing, freedom = (ups + downs) / n * found.effective, found.freedom
+    few = differing < FEW_CLUSTERS
+    effect = n / found.effective if few else _design_effect(ups, downs, n, found)
     low, high = score_interval(downs / effect, ups / effect, n / effect, quantiles(freedom)[0])
     t = (ups - downs) / math.sqrt((ups + downs) * effect) if ups + downs else 0.0
-    loss = smallest_loss((ups + downs) / effect, n / effect, freedom)
-    return attrs.evolve(plain, low=low, high=high, p_value=two_sided(t, freedom), smallest_loss=loss)
+    planned = effect if few else effect * shortfall(freedom) ** 2
+    loss = smallest_loss((ups + downs) / planned, n / planned, freedom)
+    told = attrs.evolve(plain, low=low, high=high, p_value=two_sided(t, freedom), smallest_loss=loss)
+    if not few:
+        return told
+    worth = f"lost and gained items are worth {differing:.1f} clusters, fewer than {FEW_CLUSTERS}"
+    return attrs.evolve(told, why=f"{worth}: each cluster counts as one item, and the interval is wide")
 
 
 def _design_effect(ups: int, downs: int, n: int, found: Jackknife) -> float:
-    """By how much clusters widen the variance, 1 at least; without a discordant item, as if each cluster were one."""
+    """By how much clusters widen the variance, 1 at least."""
     variance = (ups + downs - (ups - downs) ** 2 / n) / n**2
-    if not variance or found.error is None:
-        return n / found.effective
-    return max(1.0, found.error**2 / variance)
+    return max(1.0, found.error**2 / variance) if variance and found.error is not None else 1.0
 
 
 # the same items, of any value
@@ -155,7 +158,7 @@ def _student(plain: Contrast, error: float, freedom: float) -> Contrast:
         low=plain.value - level * error,
         high=plain.value + level * error,
         p_value=two_sided(plain.value / error, freedom),
-        smallest_loss=(level + power) * error,
+        smallest_loss=(level + power) * error * shortfall(freedom),
     )
 
 
@@ -181,6 +184,6 @@ def _of_sides(reference: Score, other: Score, why: str) -> Contrast:
 
 def _side(score: Score) -> Jackknife:
     """A score by its items, or by the standard error that the evaluator states."""
-    if score.items and score.aggregation != "other" and _made(score):
+    if score.items and score.aggregation != "other" and follows(score):
         return of_items(score.items, exp=score.aggregation == "exp")
     return Jackknife(score.value, score.stderr, score.n, score.n)

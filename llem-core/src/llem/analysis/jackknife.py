@@ -12,10 +12,10 @@ from collections.abc import Callable, Hashable, Iterable, Sequence
 
 import attrs
 
-from llem.evaluators.base import Aggregation, Item
+from llem.evaluators.base import Item
 from llem.metrics.statistics import mean
 
-__all__ = ["Jackknife", "numbered", "of_items", "of_pairs", "score_of"]
+__all__ = ["Jackknife", "numbered", "of_items", "of_pairs"]
 
 #: A standard error below this part of the values is rounding alone.
 ROUNDING = 1e-12
@@ -42,7 +42,7 @@ class Jackknife:
         """Degrees of freedom of Student's t: one less than effective clusters, 1 at least.
 
         After Carter, Schnepel and Steigerwald (Review of Economics and Statistics 99, 2017). With one less than there
-        are clusters, intervals of 5 or 10 clusters of unequal size cover 89 to 93 %.
+        are clusters, intervals of 5 or 10 clusters of unequal size cover 91 to 92 %.
         """
         return max(1.0, self.effective - 1.0)
 
@@ -55,12 +55,6 @@ def numbered(items: Iterable[Item]) -> dict[tuple[str, int], Item]:
         seen[item.id] = seen.get(item.id, -1) + 1
         found[item.id, seen[item.id]] = item
     return found
-
-
-def score_of(items: Sequence[Item], aggregation: Aggregation) -> float:
-    """The score that items make: their weighted mean, or e to it."""
-    mean_value = math.fsum(one.weight * one.value for one in items) / math.fsum(one.weight for one in items)
-    return math.exp(mean_value) if aggregation == "exp" else mean_value
 
 
 def of_items(items: Sequence[Item], *, exp: bool = False) -> Jackknife:

@@ -12,14 +12,16 @@ from llem.analysis.contrast import Contrast, contrast
 from llem.analysis.sides import is_fake
 from llem.errors import StoreError, nearest
 from llem.evaluators.base import Score
+from llem.metrics.quality import SCORE, score_names, wanted
 from llem.metrics.statistics import Z_95, holm
-from llem.store.evaluations import Evaluation, evaluations, read_items, terms_of
+from llem.store.evaluations import Evaluation, evaluations, read_items
 from llem.store.store import Store
 
 __all__ = ["QualityDifference", "against_reference", "quality_differences"]
 
-#: How metrics of quality are named.
-PREFIX = "quality."
+#: By this share scores of likelihoods differ between engines that add in another order: 1e-7 in float32, and up to
+#: 4e-5 with weights in 16 bits (a small Llama on the CPU builds of PyTorch and vLLM).
+ROUNDING = 1e-4
 
 
 @attrs.frozen
@@ -39,7 +41,8 @@ class QualityDifference:
         higher_is_better: whether a higher score is better.
         difference: the score less the reference's, with all that is said of it; None with a reason.
         p_adjusted: after Holm's correction over the differences of this metric, or of all metrics together.
-        verdict: "better" or "worse" than the reference where `p_adjusted` is 0.05 or less, else "". None of a fake.
+        verdict: "better" or "worse" than the reference where `p_adjusted` is 0.05 or less, else "". None of a fake, nor
+            of a difference that `is_rounding`.
         reason: why there is no difference: "is_reference", "no_reference", "other_terms", "other_evaluator",
             "other_version", "other_direction"; else "". why: in words; of a difference, which terms came out otherwise
             by the engines' own limits.
@@ -61,6 +64,12 @@ class QualityDifference:
     reason: str = ""
     why: str = ""
 
+    @property
+    def is_rounding(self) -> bool:
+        """Whether a score of likelihoods differs by less than `ROUNDING` of itself: however sure, it tells nothing."""
+        found = self.difference
+        return found is not None and found.lost is None and 0 < abs(found.value) < ROUNDING * abs(self.value)
+
 
 @attrs.frozen
 class _Evaluated:
@@ -79,24 +88,26 @@ def quality_differences(
     *,
     together: bool = False,
 ) -> list[QualityDifference]:
-    """By metric, each configuration that has the score; the reference's comes where it stands in the study's order.
+    """By metric, each configuration that has the score, in the order of the study's file.
 
     Args:
-        ids: experiments, in the study's order.
+        ids: experiments.
         reference: the experiment to compare with. Default: the study's `reference` where it has the score, else the
-            first that has it.
+            first of the file that has it.
         tasks: names of tasks, or of further scores (`arc_easy.acc_norm`). None takes the score that stands for each.
         together: correct the p-values of all scores as one family; else those of each score.
 
     Raises StoreError: a named task that nobody has a score of, or a damaged file.
     """
-    found = list(_evaluated(store, ids))
-    named = store.study().get("reference")
+    study = store.study()
+    numbers = {name: point["number"] for name, point in study.get("points", {}).items()}
+    found = list(_evaluated(store, sorted(ids, key=lambda name: numbers.get(name, len(numbers)))))
+    named = study.get("reference")
     families: list[list[QualityDifference]] = []
     for metric in _metrics(found, tasks):
-        have = [one for one in found if metric in _names(one.evaluation)]
-        wanted = [reference] if reference is not None else [named, *(one.experiments[0] for one in have)]
-        pairs = ((name, one) for name in wanted for one in have if name in one.experiments)
+        have = [one for one in found if metric in score_names(one.evaluation)]
+        candidates = [reference] if reference is not None else [named, *(one.experiments[0] for one in have)]
+        pairs = ((name, one) for name in candidates for one in have if name in one.experiments)
         name, base = next(pairs, (None, None))
         families.append(list(_rows(store, metric, have, base, name)))
     fakes = {name for one in found if one.fake for name in one.experiments}
@@ -136,21 +147,11 @@ def _evaluated(store: Store, ids: Iterable[str]) -> Iterator[_Evaluated]:
     groups: dict[Any, tuple[Evaluation, list[str], bool]] = {}
     for name in ids:
         config = store.read_experiment(name)["config"]
-        for one in _asked(config, evaluations(store, name)):
+        for one in wanted(config, evaluations(store, name)):
             first = groups.setdefault(_identity(one, name), (one, [], is_fake(config.get("backend"))))
             first[1].append(name)
     for evaluation, names, fake in groups.values():
         yield _Evaluated(evaluation, tuple(names), fake)
-
-
-def _asked(config: Mapping[str, Any], stored: Sequence[Evaluation]) -> Iterator[Evaluation]:
-    wanted = config.get("quality")
-    if wanted is None:
-        return
-    for task in wanted["tasks"]:
-        for one in stored:
-            if (one.evaluator, one.task, one.terms) == (wanted["evaluator"], task, terms_of(wanted)):
-                yield one
 
 
 def _identity(one: Evaluation, name: str) -> Any:
@@ -158,32 +159,22 @@ def _identity(one: Evaluation, name: str) -> Any:
     return (one.key, one.process, one.duration_s, repr(one.scores), repr(one.energies)) if one.duration_s else name
 
 
-def _names(evaluation: Evaluation) -> dict[str, int]:
-    """Names of an evaluation's scores in a Result, and their places."""
-    found: dict[str, int] = {}
-    for place, score in enumerate(evaluation.scores):
-        task = evaluation.task
-        within = task if score.task == task else f"{task}.{score.task}"
-        found.setdefault(f"{PREFIX}{task}" if place == 0 else f"{PREFIX}{within}.{score.metric}", place)
-    return found
-
-
 def _metrics(found: Iterable[_Evaluated], tasks: Collection[str] | None) -> list[str]:
     """Names of the scores to look at, each once. Raises StoreError (metric_unknown) for one that nobody has."""
     known: dict[str, bool] = {}
     for one in found:
-        for metric, place in _names(one.evaluation).items():
+        for metric, place in score_names(one.evaluation).items():
             known[metric] = known.get(metric, False) or place == 0
     if tasks is None:
         return [metric for metric, first in known.items() if first]
-    wanted = [PREFIX + task.removeprefix(PREFIX) for task in tasks]
-    for metric in wanted:
+    asked = [SCORE + task.removeprefix(SCORE) for task in tasks]
+    for metric in asked:
         if metric not in known:
             near = nearest(metric, tuple(known))
             there = f"scores in this folder: {', '.join(sorted(known))}" if known else "no experiment here has any"
-            hint = f"did you mean {near.removeprefix(PREFIX)!r}? {there}" if near else there
-            raise StoreError(f"no experiment has the score {metric.removeprefix(PREFIX)!r}", hint, "metric_unknown")
-    return list(dict.fromkeys(wanted))
+            hint = f"did you mean {near.removeprefix(SCORE)!r}? {there}" if near else there
+            raise StoreError(f"no experiment has the score {metric.removeprefix(SCORE)!r}", hint, "metric_unknown")
+    return list(dict.fromkeys(asked))
 
 
 # against the reference
@@ -210,11 +201,11 @@ def _rows(
 
 def _score(store: Store, one: _Evaluated, metric: str) -> Score:
     """With its items, which are read here and not kept."""
-    return read_items(store, one.experiments[0], one.evaluation).scores[_names(one.evaluation)[metric]]
+    return read_items(store, one.experiments[0], one.evaluation).scores[score_names(one.evaluation)[metric]]
 
 
 def _plain(one: _Evaluated, metric: str, reference: str | None) -> QualityDifference:
-    score = one.evaluation.scores[_names(one.evaluation)[metric]]
+    score = one.evaluation.scores[score_names(one.evaluation)[metric]]
     half = None if score.stderr is None else Z_95 * score.stderr
     return QualityDifference(
         metric=metric,
@@ -274,5 +265,6 @@ def _adjusted(rows: Sequence[QualityDifference], fakes: Collection[str]) -> Iter
             continue
         p, fake = next(corrected), row.reference in fakes or row.experiments[0] in fakes
         better = (row.difference.value > 0) == row.higher_is_better
-        verdict = "" if fake or p > LEVEL or row.difference.value == 0 else "better" if better else "worse"
+        none = fake or p > LEVEL or row.difference.value == 0 or row.is_rounding
+        verdict = "" if none else "better" if better else "worse"
         yield attrs.evolve(row, p_adjusted=p, verdict=verdict)

@@ -31,6 +31,7 @@ def compare(folder: str, a: str, b: str, metrics: tuple[str, ...], as_json: bool
     Scores that both have are compared item by item, below; Holm's method corrects them by themselves.
     """
     from llem.metrics.catalogue import lower_is_better
+    from llem.metrics.quality import is_score
     from llem.store.store import Store
 
     for metric in metrics:
@@ -39,7 +40,7 @@ def compare(folder: str, a: str, b: str, metrics: tuple[str, ...], as_json: bool
     names = store.find(a), store.find(b)
     if names[0] == names[1]:
         raise click.UsageError(f"A and B are the same experiment, {names[0]}; `llem show {folder}` lists all")
-    scores = [metric for metric in metrics if metric.startswith("quality.")]
+    scores = [metric for metric in metrics if is_score(metric)]
     others = [metric for metric in metrics if metric not in scores]
     quality = _quality(store, names, scores or None) if scores or not metrics else []
     view = _view(store, names, others or None) if others or not scores else None

@@ -44,6 +44,16 @@ REASONS: Mapping[str, str] = {
     "no_completions": "No request ended, or no token came, within the window.",
     "too_few_values": "A window has too few batches for this percentile (p50: 2, p90: 10, p95: 20, p99: 100).",
     "none_good": "No request kept every limit of the service level objective.",
+    "is_reference": "The row is the reference's own, so there is no difference.",
+    "no_reference": "The reference has no such score.",
+    "other_evaluator": "The two scores are of different evaluators.",
+    "other_terms": "The two scores are not in the same terms, such as limit or shots.",
+    "other_version": "The two scores are of different versions of the task or of the evaluator.",
+    "other_direction": "Of one of the two scores higher is better, of the other one lower.",
+    "identical": "The two scores are identical item by item, so nothing scatters.",
+    "no_scatter": "Items differ by one amount, or have one value, so nothing scatters and there is no interval.",
+    "too_few_items": "Fewer than two items are independent.",
+    "no_stderr": "A score has neither items nor a standard error.",
 }
 
 

@@ -20,12 +20,24 @@ from llem.metrics.statistics import CONFIDENCE, Z_95
 from llem.store.evaluations import Evaluation, terms_of
 from llem.store.models import Quantity
 
-__all__ = ["FAMILIES", "family_of", "is_score", "quality_findings", "quality_metrics", "wanted"]
+__all__ = [
+    "FAMILIES",
+    "SCORE",
+    "family_of",
+    "is_score",
+    "quality_findings",
+    "quality_metrics",
+    "score_names",
+    "wanted",
+]
+
+#: How names of scores begin.
+SCORE = "quality."
 
 
 def _score(task: str) -> Metric:
     return Metric(
-        f"quality.{task}", "", f"quality: {task}", "higher", "quality",
+        f"{SCORE}{task}", "", f"quality: {task}", "higher", "quality",
         "The task's score. It belongs to the engine's configuration, whatever the load. Higher is better unless the "
         'evaluator says otherwise, as of a perplexity: then the quantity has `better: "lower"`. The interval covers '
         "another draw of the task's items. Further scores of a task are `quality.<task>.<metric>`.", shown=("result",),
@@ -87,6 +99,15 @@ def is_score(name: str) -> bool:
     return family_of(name) == "quality"
 
 
+def score_names(evaluation: Evaluation) -> dict[str, int]:
+    """Names of an evaluation's scores in a Result, and their places. The first score stands for the task."""
+    task, found = evaluation.task, dict[str, int]()
+    for place, score in enumerate(evaluation.scores):
+        within = task if score.task == task else f"{task}.{score.task}"
+        found.setdefault(f"{SCORE}{within}.{score.metric}" if place else f"{SCORE}{task}", place)
+    return found
+
+
 def wanted(config: Mapping[str, Any], evaluations: Sequence[Evaluation]) -> list[Evaluation]:
     """Those of the tasks and in the terms that a configuration asks for, in its order."""
     section = config.get("quality")
@@ -115,11 +136,10 @@ def quality_metrics(config: Mapping[str, Any], evaluations: Sequence[Evaluation]
 
 def _of_task(task: str, found: Evaluation | None) -> Iterator[tuple[str, Quantity]]:
     if found is None or not found.scores:
-        yield f"quality.{task}", absent("", "not_evaluated")
+        yield f"{SCORE}{task}", absent("", "not_evaluated")
         return
-    for number, score in enumerate(found.scores):
-        within = task if score.task == task else f"{task}.{score.task}"
-        yield f"quality.{task}" if number == 0 else f"quality.{within}.{score.metric}", _quantity(score)
+    for name, place in score_names(found).items():
+        yield name, _quantity(found.scores[place])
     chosen = headline_of(found.energies)
     energy = total([joules(found.energies, key) for key in chosen.keys[0]] if chosen else [])
     yield f"evaluation_s.{task}", Quantity(found.duration_s, "s", n=1, processes=1, method="evaluation")

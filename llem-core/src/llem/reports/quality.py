@@ -10,8 +10,9 @@ import attrs
 from llem.analysis.binary import POWER
 from llem.analysis.contrast import PAIRED, PAIRED_BINARY, UNPAIRED, Contrast
 from llem.analysis.overview import Overview, basis_of
-from llem.analysis.quality import QualityDifference
+from llem.analysis.quality import ROUNDING, QualityDifference
 from llem.metrics.metric import Basis
+from llem.metrics.quality import SCORE
 from llem.reports.figures import number, setting, two
 from llem.reports.views import configuration, varied
 from llem.store.models import Quantity
@@ -29,13 +30,7 @@ __all__ = [
 
 #: Energies beside a score: the metric (of a task: its beginning), and the heading.
 HEADLINE = ("energy_per_output_token_j", "J/output token")
-OF_TASK = (
-    ("evaluation_energy_j", "J of the task"),
-    ("energy_per_right_answer_j", "J/right answer"),
-    ("quality_per_joule", "score/J"),
-)
-#: With fewer clusters the interval of right and wrong items may cover far less than 95 % (simulated).
-FEW_CLUSTERS = 30
+OF_TASK = (("energy_per_right_answer_j", "J/right answer"), ("quality_per_joule", "score/J"))
 #: So many values of an axis are listed where experiments share a row.
 LISTED = 4
 
@@ -87,7 +82,7 @@ def energy_metrics(found: Iterable[QualityDifference]) -> list[str]:
 
 
 def _task(row: QualityDifference) -> str:
-    return row.metric.removeprefix("quality.")
+    return row.metric.removeprefix(SCORE)
 
 
 def quality_tables(
@@ -144,15 +139,24 @@ def _energies(one: QualityDifference, metric: str, rows: Mapping[str, Overview])
 
 
 def _columns(headings: Mapping[str, str], rows: Sequence[QualityRow]) -> Iterator[QualityColumn]:
-    """Those that some row has."""
+    """The headline, and of the task the first that some row has: they say the same in two ways."""
+    made = []
     for metric, heading in headings.items():
         quantities = [quantity for row in rows for quantity in row.energies[metric]]
         bases = {basis_of(quantity) for quantity in quantities}
         if quantities:
-            yield QualityColumn(metric, heading, bases.pop() if len(bases) == 1 else None)
+            made.append(QualityColumn(metric, heading, bases.pop() if len(bases) == 1 else None))
+    yield from (one for one in made if one.metric == HEADLINE[0])
+    yield from [one for one in made if one.metric != HEADLINE[0]][:1]
 
 
 def _energy_notes(rows: Sequence[QualityRow], columns: Sequence[QualityColumn]) -> Iterator[str]:
+    for column in columns:
+        if column.metric != HEADLINE[0]:
+            yield (
+                f"{column.heading}: of the evaluation, not of the measured load; each was made once and without "
+                "warm-up, so small differences mean nothing"
+            )
     for column in columns:
         bases = {basis_of(one): "" for row in rows for one in row.energies[column.metric]}
         if len(bases) > 1:
@@ -166,22 +170,30 @@ def _energy_notes(rows: Sequence[QualityRow], columns: Sequence[QualityColumn]) 
 def quality_notes(found: Sequence[QualityDifference]) -> Iterator[str]:
     """What the figures of one score are of."""
     compared = [(one, one.difference) for one in found if one.difference is not None]
-    names = {one.experiments[0]: one.experiments[0][:8] for one in found}
     if compared:
         yield f"differences are to {compared[0][0].reference}; p is corrected for their number (Holm)"
         yield from _methods([difference for _, difference in compared])
-    for one, difference in compared:
-        if difference.why:
-            lead = f"{names[one.experiments[0]]}: {'unpaired: ' if difference.method == UNPAIRED else ''}"
-            yield f"{lead}{difference.why}"
-    for one in found:
-        if one.why:
-            yield f"{names[one.experiments[0]]}{'' if one.difference else ' is not compared'}: {one.why}"
+    yield from _reasons(found)
+    if rounding := [one.experiments[0][:8] for one in found if one.is_rounding]:
+        yield f"{', '.join(rounding)}: differs by less than {ROUNDING:.2%}, as engines do that add in another order"
     yield (
         "±: 95 % interval over the items; another engine process, seeds of sampled answers and numerics that depend on "
         "the batch are not in it"
     )
     yield from _losses(found)
+
+
+def _reasons(found: Iterable[QualityDifference]) -> Iterator[str]:
+    """What is particular to some configurations, each said once."""
+    told: dict[str, list[str]] = {}
+    for one in found:
+        difference, name = one.difference, one.experiments[0][:8]
+        if difference is not None and difference.why:
+            told.setdefault(f"{'unpaired: ' if difference.method == UNPAIRED else ''}{difference.why}", []).append(name)
+        if one.why:
+            told.setdefault(f"{'' if difference else 'not compared: '}{one.why}", []).append(name)
+    for why, names in told.items():
+        yield f"{', '.join(names)}: {why}"
 
 
 def _methods(found: Sequence[Contrast]) -> Iterator[str]:
@@ -190,8 +202,6 @@ def _methods(found: Sequence[Contrast]) -> Iterator[str]:
         yield "paired item by item: McNemar's exact test and Tango's interval, by the items lost and gained"
     if (PAIRED_BINARY, True) in methods:
         yield "paired item by item and clustered: McNemar's test and Tango's interval, with the clusters' design effect"
-    if any(one.method == PAIRED_BINARY and one.clusters < min(FEW_CLUSTERS, one.n) for one in found):
-        yield f"with fewer than {FEW_CLUSTERS} clusters the interval may be too narrow"
     if (PAIRED, False) in methods or (PAIRED, True) in methods:
         yield "paired item by item: Student's t over items, or over their clusters where they have some"
 

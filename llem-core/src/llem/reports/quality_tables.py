@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from llem.analysis.quality import QualityDifference
+from llem.metrics.quality import SCORE
 from llem.reports.figures import amount, grid, number, p_value, plain, put, screen, two
 from llem.reports.quality import QualityColumn, QualityRow, QualityTable, difference_text, quality_notes, ratio_text
 from llem.reports.tables import headings, prefixes
@@ -103,7 +104,7 @@ def render_quality_of_two(found: Sequence[QualityDifference], b: str, console: C
     for one in compared:
         shared = one.reason == "is_reference"
         cells = ["same evaluation", "", "", "", str(one.n)] if shared else _difference(one, ratio=False, counts=True)
-        name = f"{one.metric.removeprefix('quality.')} ({one.score})"
+        name = f"{one.metric.removeprefix(SCORE)} ({one.score})"
         table.add_row(*map(plain, (name, number(values[one.metric]), number(one.value), *cells, one.verdict)))
     put(out, table)
     out.print()
