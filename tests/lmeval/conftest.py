@@ -135,6 +135,10 @@ def write_tasks(folder: Path) -> None:
     }
     for name, settings in tasks.items():
         (folder / f"{name}.yaml").write_text(_yaml(task=name, **{**base, **settings}))
+    (folder / "functions.py").write_text("def chosen(docs):\n    return docs.select(range(4))\n")
+    (folder / "toy_function.yaml").write_text(
+        "include: toy_choice.yaml\ntask: toy_function\nprocess_docs: !function functions.chosen\n"
+    )
     by_size = {"metric": "acc", "aggregation": "mean", "weight_by_size": True}
     (folder / "group.yaml").write_text(
         _yaml(group="toy_group", task=["toy_choice", "toy_phrases"], aggregate_metric_list=[by_size])
