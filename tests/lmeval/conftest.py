@@ -137,7 +137,7 @@ def write_tasks(folder: Path) -> None:
         (folder / f"{name}.yaml").write_text(_yaml(task=name, **{**base, **settings}))
     (folder / "functions.py").write_text("def chosen(docs):\n    return docs.select(range(4))\n")
     (folder / "toy_function.yaml").write_text(
-        "include: toy_choice.yaml\ntask: toy_function\nprocess_docs: !function functions.chosen\n"
+        "include: toy_choice.yaml\ntask: toy_function\ntag: toy_functions\nprocess_docs: !function functions.chosen\n"
     )
     by_size = {"metric": "acc", "aggregation": "mean", "weight_by_size": True}
     (folder / "group.yaml").write_text(
