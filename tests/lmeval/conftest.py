@@ -107,7 +107,9 @@ def write_tasks(folder: Path) -> None:
             "doc_to_target": "{{target}}",
             "metric_list": [{"metric": "acc", "aggregation": "mean", "higher_is_better": True}],
         },
+        "toy_spaces": {**choose, "doc_to_choice": "choices", "doc_to_text": "  ", "target_delimiter": ""},
         "toy_text": rolling,
+        "toy_empty": {**rolling, "doc_to_target": "{{text if answer else ''}}"},
         "toy_answer": answer,
         "toy_answer_far": {**answer, "doc_to_text": "{{long}} </s> Q: {{question}}"},
         "toy_filtered": {**answer, "filter_list": filters},
@@ -133,6 +135,10 @@ def write_tasks(folder: Path) -> None:
     }
     for name, settings in tasks.items():
         (folder / f"{name}.yaml").write_text(_yaml(task=name, **{**base, **settings}))
+    (folder / "functions.py").write_text("def chosen(docs):\n    return docs.select(range(4))\n")
+    (folder / "toy_function.yaml").write_text(
+        "include: toy_choice.yaml\ntask: toy_function\ntag: toy_functions\nprocess_docs: !function functions.chosen\n"
+    )
     by_size = {"metric": "acc", "aggregation": "mean", "weight_by_size": True}
     (folder / "group.yaml").write_text(
         _yaml(group="toy_group", task=["toy_choice", "toy_phrases"], aggregate_metric_list=[by_size])

@@ -171,6 +171,15 @@ def test_a_folder_that_is_none_is_refused():
     assert problem.path == "quality.include_path[0]"
 
 
+def test_a_group_that_holds_itself_is_refused(tasks, tmp_path):
+    """With the way back to it, also through another group."""
+    for name, within in {"inner": ["outer"], "outer": [{"group": "inner"}]}.items():
+        (tmp_path / f"{name}.yaml").write_text(json.dumps({"group": name, "task": within}))
+    [problem] = _problems(str(tmp_path), "outer")
+
+    assert problem.message == "a group holds itself: outer → inner → outer"
+
+
 def test_chat_template_of_a_folder_is_seen_without_loading(tasks, models):
     """One that has a template passes, one that has none is refused."""
     options = LmEvalOptions(tasks=("toy_choice",), include_path=(tasks,), apply_chat_template=True)
@@ -340,6 +349,26 @@ def test_what_is_recorded(tasks, models):
     assert told["documents"] == {"toy_filtered": {"original": 12, "effective": 12}}
     assert told["seeds"] == {"random": 0, "numpy": 1234, "torch": 1234, "fewshot": 1234}
     assert len(told["chat_template"]) == len(told["document_hashes"]["toy_filtered"]) == 16
+
+
+def test_hash_of_a_task_changes_with_the_task_alone(tasks, models, tmp_path):
+    """Not with the folder nor with the address of a function; a changed prompt or function is another task."""
+
+    def hashed(folder: Path, name: str) -> str:
+        return str(_evaluate(str(folder), name, models["bos"], limit=2).describe()["task_version_hashes"][name])
+
+    moved = shutil.copytree(tasks, tmp_path / "moved")
+    names = ("toy_choice", "toy_function")
+    first = [hashed(Path(tasks), name) for name in names]
+    assert [hashed(moved, name) for name in names] == first
+
+    functions, choice = moved / "functions.py", moved / "toy_choice.yaml"
+    functions.write_text(functions.read_text().replace("4", "5"))
+    changed = [hashed(moved, name) for name in names]
+    assert changed[0] == first[0]
+    assert changed[1] != first[1]
+    choice.write_text(choice.read_text().replace("Q:", "Question:"))
+    assert hashed(moved, "toy_choice") != first[0]
 
 
 def test_data_beside_the_yaml_file_are_found_from_anywhere(tasks, models, tmp_path, monkeypatch):

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from llem.config.models import Sampling
-from llem.evaluators.items import standard_error
+from llem.evaluators.items import follows, standard_error
 from llem_lmeval.config import LmEvalOptions
 from llem_lmeval.tasks import find
 
@@ -253,6 +253,24 @@ def test_a_score_without_parts_has_no_items(loaded, tasks):
     first = loaded().scores(LmEvalOptions(tasks=("toy_f1",), include_path=(tasks,)))[0]
 
     assert (first.aggregation, first.items, first.n) == ("other", (), 12)
+
+
+def test_an_empty_text_that_costs_something_is_no_item(both):
+    """lm-eval counts the token that begins it, and no byte: the items would make another score than is stated."""
+    scores, ours, theirs = both("toy_empty")
+    per_byte = next(one for one in scores if one.metric == "bits_per_byte")
+
+    _same(ours, theirs)
+    assert per_byte.value == pytest.approx(theirs["results"]["toy_empty"]["bits_per_byte,none"])
+    assert (per_byte.aggregation, per_byte.items, per_byte.n) == ("other", (), 12)
+    assert all(follows(one) for one in scores)
+
+
+def test_a_context_of_spaces_is_followed_as_an_empty_one_is(loaded, tasks):
+    """A tokenizer without a token that begins texts leaves nothing of it, and lm-eval's own model fails."""
+    items = loaded("none").scores(LmEvalOptions(tasks=("toy_spaces",), include_path=(tasks,)))[0].items
+
+    assert len({one.response for one in items}) > 6
 
 
 def test_documents_that_are_there_twice_are_two_items(loaded, tasks):

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import hashlib
+import inspect
 import math
 from collections.abc import Collection, Mapping, Sequence
 from importlib.metadata import version
@@ -25,6 +28,10 @@ from llem_lmeval.scores import items_hash, scores_of
 from llem_lmeval.tasks import Loaded, find, load
 
 __all__ = ["LmEvalEvaluator"]
+
+
+#: Settings of a task that name files.
+PATHS = ("dataset_kwargs", "config_source")
 
 
 @attrs.frozen
@@ -151,7 +158,8 @@ def _about(results: Mapping[str, Any], lm: EngineLM) -> dict[str, Any]:
     return {
         "task_versions": {name: str(one) for name, one in results["versions"].items()},
         "num_fewshot": {name: int(shots or 0) for name, shots in results["n-shot"].items()},
-        "task_hashes": {name: _digest(repr(sorted(one.items()))) for name, one in results["configs"].items()},
+        # named as versions are, so that a task that was changed is not compared with what it was
+        "task_version_hashes": {name: _digest(_content(one)) for name, one in results["configs"].items()},
         "documents": {name: dict(one) for name, one in results["n-samples"].items()},
         "document_hashes": items_hash(results),
         "filters": filters,
@@ -159,6 +167,23 @@ def _about(results: Mapping[str, Any], lm: EngineLM) -> dict[str, Any]:
         "cut_texts": lm.cut,
         "system_dropped": lm.system_dropped,
     }
+
+
+def _content(value: Any) -> str:
+    """A task's settings as text, the same in every process and wherever its files lie: functions by their source, and
+    without the paths of its data, whose documents have a hash of their own."""
+    if isinstance(value, Mapping):
+        kept = {str(name): one for name, one in value.items() if name not in PATHS}
+        return "{" + ", ".join(f"{name!r}: {_content(one)}" for name, one in sorted(kept.items())) + "}"
+    if isinstance(value, (list, tuple)):
+        return "[" + ", ".join(map(_content, value)) + "]"
+    if isinstance(value, functools.partial):
+        return _content([value.func, value.args, value.keywords])
+    if value is None or isinstance(value, (str, int, float)):
+        return repr(value)
+    with contextlib.suppress(TypeError, OSError):  # no function or class, or one whose file is gone
+        return inspect.getsource(value)
+    return str(getattr(value, "__qualname__", type(value).__qualname__))
 
 
 def _digest(text: str | None) -> str | None:

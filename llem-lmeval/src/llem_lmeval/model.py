@@ -116,7 +116,8 @@ class EngineLM(TemplateLM):
 
     def _pair(self, context: str, continuation: str) -> tuple[list[int], list[int]]:
         if context:
-            return self._encode_pair(context, continuation)
+            before, ids = self._encode_pair(context, continuation)
+            return before or [self.prefix_token_id], ids  # of a context of spaces no token is left
         ids = self.tok_encode(continuation, add_special_tokens=False)
         if ids and ids[0] == self.prefix_token_id:
             return ids[:1], ids[1:]

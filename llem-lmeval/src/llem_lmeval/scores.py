@@ -42,6 +42,11 @@ def _share(value: Any) -> _Part:
     return _Part(float(value[0]) / float(value[1]), float(value[1])) if value[1] else _Part(0.0, 0.0)
 
 
+def _without_share(value: Any) -> bool:
+    """Whether a (sum, weight) counts in a score and has no weight there: what an empty text costs, by the byte."""
+    return isinstance(value, tuple) and len(value) == 2 and not value[1] and bool(value[0])
+
+
 def _nats_share(value: Any) -> _Part:
     part = _share(value)
     return _Part(-part.value, part.weight)
@@ -130,6 +135,8 @@ def _score(
     figures = results["results"][task.task_name]
     rows = [row for row in rows if metric in row]
     how, part = PARTS.get(task.aggregation().get(metric, formulas.mean), ("other", _plain))
+    if any(_without_share(row[metric]) for row in rows):
+        how = "other"
     items: list[Item] = []
     if how != "other":
         ids, copies = _ids(rows)

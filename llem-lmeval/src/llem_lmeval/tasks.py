@@ -112,12 +112,22 @@ def _index(paths: tuple[str, ...], *, include_defaults: bool) -> TaskManager:
     return made
 
 
-def _within(index: TaskManager, name: str) -> bool:
-    """Whether a name and all that it stands for are in this index."""
+def _within(index: TaskManager, name: str, groups: tuple[str, ...] = ()) -> bool:
+    """Whether a name and all that it stands for are in this index.
+
+    Args:
+        groups: what the name stands in, from the outside.
+
+    Raises ConfigError for a group that holds itself.
+    """
     entry = index.task_index.get(name)
     if entry is None:
         return False
-    return entry.kind != Kind.GROUP or all(_member_within(index, one) for one in _members(entry.cfg))
+    if name in groups:
+        path = " → ".join((*groups, name))
+        problem = Problem("quality.tasks", f"a group holds itself: {path}", "mend the YAML file of the group")
+        raise ConfigError("these tasks cannot be evaluated", problems=(problem,))
+    return entry.kind != Kind.GROUP or all(_member_within(index, one, (*groups, name)) for one in _members(entry.cfg))
 
 
 def _members(config: Mapping[str, Any] | None) -> list[Any]:
@@ -125,13 +135,13 @@ def _members(config: Mapping[str, Any] | None) -> list[Any]:
     return [listed] if isinstance(listed, str) else list(listed or ())
 
 
-def _member_within(index: TaskManager, member: Any) -> bool:
+def _member_within(index: TaskManager, member: Any, groups: tuple[str, ...]) -> bool:
     if isinstance(member, str):
-        return _within(index, member)
+        return _within(index, member, groups)
     if isinstance(member.get("task"), list):  # a group that is written out within the group
-        return all(_member_within(index, one) for one in member["task"])
+        return all(_member_within(index, one, groups) for one in member["task"])
     name = member.get("group") or member.get("task")
-    return _within(index, name) or "dataset_path" in member or "custom_dataset" in member
+    return _within(index, name, groups) or "dataset_path" in member or "custom_dataset" in member
 
 
 def _meant(name: str, index: TaskManager, paths: Sequence[str]) -> str:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from llem.backends.base import Placement
-from llem.backends.check import check_placed
+from llem.backends.base import Placement, Scored
+from llem.backends.check import check_placed, check_scored
 from llem.backends.echo import EchoBackend
 from llem.config.models import Experiment
 from llem.errors import ConfigError
@@ -32,3 +32,10 @@ def test_what_hung_on_the_device_is_refused_once_it_is_known() -> None:
         check_placed(Choosy(), experiment, TINY, Placement("cpu"))
 
     assert [problem.message for problem in caught.value.problems] == ["device: needs a GPU"]
+
+
+def test_a_continuation_of_nothing_is_refused() -> None:
+    """A model predicts nothing from nothing; an empty continuation is certain."""
+    check_scored([Scored((1,), (2, 3)), Scored((), ())], 3, "of this test")
+    with pytest.raises(ConfigError, match="follows no token"):
+        check_scored([Scored((1,), (2,)), Scored((), (2,))], None, "of this test")

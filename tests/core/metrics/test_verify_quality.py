@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import json
+import math
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import Any
 import attrs
 import pytest
 
+from llem.errors import StoreError
 from llem.evaluators.base import Item, Score
 from llem.evaluators.items import score_of
 from llem.metrics.result import recompute
@@ -92,7 +94,6 @@ def test_scores_as_written_verify(scored: Store) -> None:
     [
         ("sums", lambda rows: [{**rows[0], "value": 0.0}, *rows[1:]], {"scores[0].value"}),
         ("texts", lambda rows: [{**rows[0], "weight": 3.0}, *rows[1:]], {"scores[0].value"}),
-        ("texts", lambda rows: [{**rows[0], "weight": -1.0}, *rows[1:]], {"scores[0].items: least weight"}),
         ("texts", lambda rows: [{**row, "value": 800.0} for row in rows], {"scores[0].value"}),
         ("sums", lambda rows: [rows[0], {**rows[1], "id": "item 0"}, rows[2]], {"scores[0].items: different names"}),
         ("sums", lambda rows: rows[:2], {"scores[0].n", "scores[0].value"}),
@@ -105,6 +106,46 @@ def test_changed_items_are_found(scored: Store, task: str, change: Any, paths: s
     rewrite(files(scored, "exp-one", task)[1], change)
 
     assert told(scored) == {*paths, "items_sha256"}
+
+
+@pytest.mark.parametrize(
+    "answer", ["a\u2028b\u0085c\x0cd\r\n", "half \ud83d of a pair", "\x1b[2J", "e\u0301 👩‍👩‍👧 \u202e"]
+)
+def test_answers_of_any_characters_are_stored(scored: Store, answer: str) -> None:
+    """Those that end lines for some readers, and those without UTF-8, as a server may send them."""
+    evaluated(scored, "exp-one", score_of("new", "acc", [Item("one", 1.0, answer, cluster=answer)]))
+    [found] = [read_items(scored, "exp-one", one) for one in evaluations(scored, "exp-one") if one.task == "new"]
+
+    assert found.scores[0].items == (Item("one", 1.0, answer, cluster=answer),)
+    assert told(scored) == set()
+
+
+@pytest.mark.parametrize(
+    ("score", "why"),
+    [
+        (Score("sums", "acc", math.nan, None, 1), "sums acc is nan"),
+        (Score("sums", "acc", 0.5, -0.1, 1), "standard error"),
+        (Score("sums", "acc", 0.5, None, 0), "of 0 items"),
+        (Score("sums", "acc", 0.5, None, 1, True, (Item("a", math.inf),)), "the value inf"),
+        (Score("sums", "acc", 0.5, None, 1, True, (Item("a", 0.5, weight=0.0),)), "the weight 0.0"),
+        (Score("sums", "acc", 0.5, None, 2, True, (Item("a", 0.5), Item("a", 0.5))), "one name"),
+    ],
+)
+def test_what_is_no_score_is_not_stored(scored: Store, score: Score, why: str) -> None:
+    """It is the evaluator's mistake, which the message says; what was stored stays."""
+    before = evaluations(scored, "exp-one")
+    with pytest.raises(StoreError, match=why):
+        evaluated(scored, "exp-one", score)
+
+    assert evaluations(scored, "exp-one") == before
+
+
+def test_a_document_that_cannot_be_is_refused(scored: Store) -> None:
+    """A table would show a negative half-width."""
+    edit(files(scored, "exp-one", "sums")[0], lambda data: data["scores"][0].update(stderr=-1.0))
+
+    with pytest.raises(StoreError, match="standard error"):
+        verify(scored)
 
 
 def test_items_whose_hash_was_made_to_fit_are_found_by_the_score(scored: Store) -> None:
@@ -134,8 +175,20 @@ def test_exchanged_items_are_found(scored: Store, tmp_path: Path, first: Any, se
     assert len(found) == 2
 
 
-@pytest.mark.parametrize("damage", [Path.unlink, lambda path: path.write_bytes(path.read_bytes()[:20])])
-def test_items_that_are_missing_or_cut_are_a_difference(scored: Store, damage: Any, run_llem: Any) -> None:
+@pytest.mark.parametrize(
+    "damage",
+    [
+        Path.unlink,
+        lambda path: path.write_bytes(path.read_bytes()[:20]),
+        lambda path: rewrite(path, lambda rows: [{**row, "weight": 0.0} for row in rows]),
+        lambda path: rewrite(path, lambda rows: [{**rows[0], "weight": -1.0}, *rows[1:]]),
+        lambda path: rewrite(path, lambda rows: [{**rows[0], "value": "inf"}, *rows[1:]]),
+        lambda path: rewrite(path, lambda rows: [{**rows[0], "score": -1}, *rows[1:]]),
+        lambda path: rewrite(path, lambda rows: [[1, 2], *rows[1:]]),
+    ],
+    ids=["missing", "cut", "no weight", "negative weight", "no number", "of no score", "no object"],
+)
+def test_items_that_cannot_be_are_a_difference(scored: Store, damage: Any, run_llem: Any) -> None:
     """And not the end of the verification: what else is there is compared."""
     rows = files(scored, "exp-one", "sums")[1]
     damage(rows)
@@ -155,7 +208,7 @@ def test_a_row_that_is_no_item_is_a_difference(scored: Store) -> None:
     rewrite(rows, lambda found: [found[0], {"score": 0}, found[2]])
     [found] = [one for one in verify(scored) if one.path == "items"]
 
-    assert "line 2: 'id'" in found.recomputed
+    assert "line 2: KeyError: 'value'" in found.recomputed
 
 
 def test_a_changed_score_is_found(scored: Store) -> None:

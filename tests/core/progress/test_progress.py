@@ -84,6 +84,22 @@ def test_a_run_line_by_line() -> None:
             assert known.line(now) == line
 
 
+@pytest.mark.parametrize("terminal", [False, True])
+@pytest.mark.parametrize("many", [False, True])
+def test_names_of_tasks_are_no_markup(terminal: bool, many: bool, monkeypatch) -> None:
+    """A task may be a path with brackets, and a name must not command the terminal."""
+    out = io.StringIO()
+    console = new_console(file=out, width=120, force_terminal=terminal, color_system=None)
+    monkeypatch.setattr("llem.progress.display.new_console", lambda **_: console)
+    with progress(0 if many else 5, quiet=False, verbose=True) as show:
+        show(planned(5))
+        show(WORKER)
+        show(Phase(phase="quality", seconds=None, task="[/data].txt \x1b]0;title", done=1, total=2))
+        show(Warned(message="[/data].txt \x1b]0;title"))
+
+    assert out.getvalue().count("[/data].txt \\x1b]0;title") >= 2
+
+
 def test_time_left_is_unknown_until_a_batch_was_timed() -> None:
     """A guess would be worse than nothing."""
     known = ExperimentProgress(5)

@@ -121,6 +121,23 @@ def test_pipe_is_wide(monkeypatch, capsys, result):
     assert "The peak rate of this device is not in llem's table" in capsys.readouterr().out
 
 
+def test_no_text_commands_the_terminal(result):
+    """Names and messages come from files of others: escape sequences, titles, and turns of the direction of writing."""
+    evil = "evil\x1b[2J\x1b]0;title\x07\x9b31m\u202e"
+    failed = attrs.evolve(
+        result,
+        outcome="failed",
+        error=evil,
+        config={**result.config, "model": evil},
+        metrics={f"quality.{evil}": Quantity(0.5, "", score=evil, n=3), **result.metrics},
+        findings=(finding("quality_failed", evil),),
+    )
+    shown = text(render_result, failed)
+
+    assert not set(shown) & {"\x1b", "\x07", "\x9b", "\u202e"}
+    assert shown.count("\\x1b[2J\\x1b]0;title\\x07\\x9b31m\\u202e") >= 3
+
+
 def test_failed_experiment(result):
     """A failure shows its outcome and what happened, also when the message looks like markup."""
     failed = attrs.evolve(

@@ -54,14 +54,18 @@ def adapter_refusals(path: str, adapter: str) -> Iterator[Refusal]:
 
 
 def check_scored(requests: Sequence[Scored], most: int | None, limit: str) -> None:
-    """For the beginning of an engine's `loglikelihood`: no text has more tokens than the engine's `scored_length`.
+    """For the beginning of an engine's `loglikelihood`: no text has more tokens than the engine's `scored_length`, and
+    something precedes each continuation.
 
     Args:
         most: that length; None refuses nothing.
         limit: in words, where it comes from, such as "the model's positions and one token that is only predicted".
 
-    Raises ConfigError for one that has, before any is scored.
+    Raises ConfigError for one of which that is not so, before any is scored.
     """
+    if any(one.continuation and not one.context for one in requests):
+        hint = "give the token that begins texts, or else the one that ends them"
+        raise ConfigError("a continuation follows no token, and a model predicts nothing from nothing", hint)
     longest = max((len(one.context) + len(one.continuation) for one in requests), default=0)
     if most is not None and longest > most:
         hint = "shorten texts to the engine's `scored_length`, from the left, before they are scored"

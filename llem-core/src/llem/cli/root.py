@@ -140,5 +140,7 @@ def _bug(error: Exception) -> NoReturn:
 
 def _say(message: str) -> None:
     # click leaves colours out by itself where stderr is not a terminal
+    from llem.reports.figures import visible
+
     colour = False if os.environ.get("NO_COLOR") else None
-    click.echo(f"{click.style('error:', fg='red', bold=True)} {message}", err=True, color=colour)
+    click.echo(f"{click.style('error:', fg='red', bold=True)} {visible(message)}", err=True, color=colour)

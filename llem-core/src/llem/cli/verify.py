@@ -17,6 +17,7 @@ def verify(ctx: click.Context, folder: str) -> None:
     """
     from llem.metrics.verify import older_documents
     from llem.metrics.verify import verify as find_differences
+    from llem.reports.figures import visible
     from llem.store.store import Store
 
     store = Store.open(folder)
@@ -30,7 +31,7 @@ def verify(ctx: click.Context, folder: str) -> None:
             "`llem show`; of trials and baselines, all but the error budgets."
         )
     for difference in differences:
-        click.echo(str(difference))
+        click.echo(visible(str(difference)))
     names = store.experiment_ids()
     trials = sum(len(store.trials(name)) for name in names)
     experiments_word = "experiment" if len(names) == 1 else "experiments"

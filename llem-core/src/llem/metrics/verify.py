@@ -117,9 +117,7 @@ def _evaluation(store: Store, experiment_id: str, evaluation: Evaluation) -> Ite
         distinct = len({item.id for item in score.items})
         if distinct != len(score.items):
             yield Difference(file, f"{path}.items: different names", len(score.items), distinct)
-        if not all(item.weight > 0 for item in score.items):
-            yield Difference(file, f"{path}.items: least weight", "above 0", min(item.weight for item in score.items))
-        elif not follows(score):
+        if not follows(score):
             yield Difference(file, f"{path}.value", score.value, value_of(score.items, score.aggregation))
 
 

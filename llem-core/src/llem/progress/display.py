@@ -14,7 +14,7 @@ from typing import Any
 from llem.progress.time_left import TimeLeft
 from llem.protocol.events import Emit, Event, Outcome, Phase, Power, TrialEnded, Warned, silent
 from llem.protocol.study_events import ResultComputed, StudyBegan, Waited, Waiting, WorkerEnded
-from llem.reports.figures import new_console, settings
+from llem.reports.figures import new_console, plain, settings
 
 __all__ = ["ExperimentProgress", "StudyProgress", "progress"]
 
@@ -148,14 +148,13 @@ class StudyProgress:
     def table(self, now: float) -> Any:
         """The line without the phases, and the rows, for a terminal."""
         from rich.table import Table
-        from rich.text import Text
 
         table = Table(box=None, padding=(0, 2, 0, 0), show_header=False, title_justify="left", title_style="")
-        table.title = self._line([], now)
+        table.title = plain(self._line([], now))
         for style in ("cyan", "", "", ""):
             table.add_column(style=style, overflow="fold")
         for row in self.rows():
-            table.add_row(*(Text(cell) for cell in row))
+            table.add_row(*map(plain, row))
         return table
 
 
@@ -211,7 +210,7 @@ def progress(trials: int, *, quiet: bool, verbose: bool = False) -> Iterator[Emi
             now = time.monotonic()
             shown.update(event, now)
             if line := shown.lasting(event):
-                console.print(line, markup=False)
+                console.print(plain(line))
             display.update(shown.display(now))
 
         yield show
@@ -244,7 +243,7 @@ class _Shown:
 
     def display(self, now: float) -> Any:
         """For a terminal: the table of a study once it is known, else a line."""
-        return self._known.table(now) if isinstance(self._known, StudyProgress) else self._known.line(now)
+        return self._known.table(now) if isinstance(self._known, StudyProgress) else plain(self._known.line(now))
 
     def lasting(self, event: Event) -> str | None:
         """What stays on the screen: warnings, each trial, each failure, and how each experiment of a study ended."""
@@ -264,9 +263,9 @@ def _plain(console: Any, shown: _Shown, event: Event, verbose: bool) -> None:
     now = time.monotonic()
     shown.update(event, now)
     if line := shown.lasting(event):
-        console.print(line, highlight=False, markup=False, soft_wrap=True)
+        console.print(plain(line), soft_wrap=True)
     elif isinstance(event, Phase) and (verbose or _is_news(event)):
-        console.print(shown.line(now), highlight=False, soft_wrap=True)
+        console.print(plain(shown.line(now)), soft_wrap=True)
 
 
 def _is_news(event: Phase) -> bool:

@@ -32,7 +32,7 @@ def render_result(result: Result, console: Console | None = None) -> None:
     out, view = screen(console), result_view(result)
     _head(view, out)
     if result.error:
-        out.print(f"  {result.error}", style="red", markup=False)
+        out.print(plain(f"  {result.error}"), style="red")
     _metrics(view, out)
     if view.latencies:
         out.print()
@@ -51,7 +51,7 @@ def _metrics(view: ResultView, out: Console) -> None:
     headline = shown("result")[0]
     for metric, quantity in view.figures:
         style = "bold" if metric is headline else ""
-        table.add_row(metric.label, plain(figure(quantity)), plain(_basis(quantity)), style=style)
+        table.add_row(plain(metric.label), plain(figure(quantity)), plain(_basis(quantity)), style=style)
     put(out, table)
 
 
@@ -62,18 +62,18 @@ def _latencies(view: ResultView) -> Any:
     for column in table.columns[1:]:
         column.justify = "right"
     for label, found in view.latencies.items():
-        table.add_row(label, *[plain(short(found.get(part))) for part in parts])
+        table.add_row(plain(label), *[plain(short(found.get(part))) for part in parts])
     return table
 
 
 def _head(view: ResultView, out: Console) -> None:
-    from rich.text import Text
-
     result = view.result
-    out.print(Text(view.configuration, style="bold"))
+    out.print(plain(view.configuration), style="bold")
     trials = f"{result.trials} trial{'' if result.trials == 1 else 's'}"
     style = "green" if result.publishable else "" if result.valid else "red"
-    out.print(Text(f"{result.id} · {result.outcome} · {trials} · {result.weights} weights · {view.state}", style=style))
+    out.print(
+        plain(f"{result.id} · {result.outcome} · {trials} · {result.weights} weights · {view.state}"), style=style
+    )
     out.print()
 
 
@@ -123,7 +123,7 @@ def _findings(result: Result, out: Console) -> None:
     out.print()
     for found in result.findings:
         out.print(Text.assemble((f"{found.severity} ", STYLES[found.severity]), (found.code, "bold")))
-        out.print(Padding(Text(found.message), (0, 0, 0, 2), expand=False))
+        out.print(Padding(plain(found.message), (0, 0, 0, 2), expand=False))
         remedy = FINDINGS[found.code].remedy if found.code in FINDINGS else ""
         if remedy and found.severity != "info":
             out.print(Padding(Text(f"→ {remedy}", style="dim"), (0, 0, 0, 2), expand=False))

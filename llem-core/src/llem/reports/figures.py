@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -28,12 +29,16 @@ __all__ = [
     "settings",
     "short",
     "two",
+    "visible",
 ]
 
 #: Columns of what is no terminal (a pipe, a file) and does not say how wide it is.
 NO_TERMINAL = 160
 #: Characters that a column of words keeps at least where there is little room.
 WORDS = 16
+
+#: What `visible` escapes.
+COMMANDS = re.compile("[\\x00-\\x08\\x0b-\\x1f\\x7f-\\x9f\\u200e\\u200f\\u202a-\\u202e\\u2066-\\u2069]")
 
 #: Units shown larger or smaller: from this value on, divided by this.
 SCALES: Mapping[str, tuple[tuple[str, float], ...]] = {
@@ -115,7 +120,7 @@ def grid(*headings: str, words: Sequence[int] = ()) -> Any:
 
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, show_header=any(headings))
     for place, heading in enumerate(headings):
-        table.add_column(heading, overflow="fold", no_wrap=place not in words)
+        table.add_column(plain(heading), overflow="fold", no_wrap=place not in words)
     return table
 
 
@@ -135,10 +140,18 @@ def put(out: Console, table: Any) -> None:
 
 
 def plain(text: str) -> Any:
-    """Text in which rich finds no markup, whatever it holds."""
+    """Text in which rich finds no markup, and a terminal no commands, whatever it holds."""
     from rich.text import Text
 
-    return Text(text)
+    return Text(visible(text))
+
+
+def visible(text: str) -> str:
+    """Text without commands to a terminal: names of tasks and models, and messages, come from files of others.
+
+    Control characters but the ends of lines and tabs, and those that turn the direction of writing, are escaped.
+    """
+    return COMMANDS.sub(lambda found: repr(found[0])[1:-1], text)
 
 
 def two(value: float) -> str:

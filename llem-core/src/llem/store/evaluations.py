@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import gzip
 import hashlib
-from collections.abc import Mapping
+import json
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +14,11 @@ import attrs
 
 from llem.config.converter import unstructure
 from llem.config.models import Quality
+from llem.errors import StoreError
 from llem.evaluators.base import Item, Score
 from llem.meters.base import EnergyReading
 from llem.store.documents import read_model
-from llem.store.files import canonical, corrupt, digest, dump, parse, read_gzip, write, write_json
+from llem.store.files import corrupt, digest, dump, parse, read_gzip, write, write_json
 from llem.store.models import SCHEMA_VERSION
 from llem.store.store import Store
 
@@ -103,19 +106,45 @@ def _rows(path: Path) -> Path:
 def write_evaluation(store: Store, experiment_id: str, evaluation: Evaluation) -> None:
     """Store a task's scores: rows first, the document last, so that a document never lacks its rows.
 
-    Raises StoreError for NaN and infinity, MachineError for a full disk or a missing permission.
+    Raises StoreError for scores that are none (see `_faults`), MachineError for a full disk or a missing permission.
     """
     path = _path(store, experiment_id, evaluation.key)
-    lines = [
-        canonical({"score": number, **attrs.asdict(item)}).decode()
-        for number, score in enumerate(evaluation.scores)
-        for item in score.items
-    ]
-    content = "".join(f"{line}\n" for line in lines).encode()
+    if fault := next(_faults(evaluation.scores), None):
+        what = f"the evaluator {evaluation.evaluator} gave what is no score: {fault}"
+        raise StoreError(what, "report it to the authors of the evaluator", "store")
+    lines = [_line(number, item) for number, score in enumerate(evaluation.scores) for item in score.items]
+    content = "".join(lines).encode()
     write(_rows(path), gzip.compress(content, compresslevel=6, mtime=0), replace=True)
     scores = tuple(attrs.evolve(score, items=()) for score in evaluation.scores)
     stored = attrs.evolve(evaluation, scores=scores, items_sha256=hashlib.sha256(content).hexdigest())
     write_json(path, dump(stored))
+
+
+def _line(score: int, item: Item) -> str:
+    """In ASCII: a model may answer with any character, also one that ends lines (U+2028) or has no UTF-8 (U+D800)."""
+    row = {"score": score, **attrs.asdict(item)}
+    return json.dumps(row, allow_nan=False, sort_keys=True, separators=(",", ":")) + "\n"
+
+
+def _faults(scores: Sequence[Score]) -> Iterator[str]:
+    """What of scores cannot be: values that are no finite numbers, weights that are not above 0, items twice."""
+    for score in scores:
+        name = f"{score.task} {score.metric}"
+        if not _finite(score.value):
+            yield f"{name} is {score.value!r}"
+        if score.stderr is not None and not (_finite(score.stderr) and score.stderr >= 0):
+            yield f"the standard error of {name} is {score.stderr!r}"
+        if score.n < 1:
+            yield f"{name} is of {score.n} items"
+        for item in score.items:
+            if not (_finite(item.value) and _finite(item.weight) and item.weight > 0):
+                yield f"{name}: item {item.id!r} has the value {item.value!r} and the weight {item.weight!r}"
+        if len({item.id for item in score.items}) < len(score.items):
+            yield f"{name}: several items have one name"
+
+
+def _finite(value: Any) -> bool:
+    return isinstance(value, (int, float)) and math.isfinite(value)
 
 
 def items_sha256(store: Store, experiment_id: str, evaluation: Evaluation) -> str:
@@ -126,7 +155,14 @@ def items_sha256(store: Store, experiment_id: str, evaluation: Evaluation) -> st
 def evaluations(store: Store, experiment_id: str) -> tuple[Evaluation, ...]:
     """All that are stored of one experiment, those of former terms included; by key, without items."""
     paths = sorted(store.folder(experiment_id).glob("quality-*.json"))
-    return tuple(read_model(path, Evaluation) for path in paths)
+    return tuple(map(_document, paths))
+
+
+def _document(path: Path) -> Evaluation:
+    found = read_model(path, Evaluation)
+    if fault := next(_faults(found.scores), None):
+        raise corrupt(path, fault)
+    return found
 
 
 def has_evaluations(store: Store) -> bool:
@@ -137,19 +173,30 @@ def has_evaluations(store: Store) -> bool:
 def read_evaluation(store: Store, experiment_id: str, key: str) -> Evaluation | None:
     """One with its items; None where it is not stored."""
     path = _path(store, experiment_id, key)
-    return read_items(store, experiment_id, read_model(path, Evaluation)) if path.exists() else None
+    return read_items(store, experiment_id, _document(path)) if path.exists() else None
 
 
 def read_items(store: Store, experiment_id: str, evaluation: Evaluation) -> Evaluation:
     """The evaluation with the items of its scores. Raises StoreError (store_corrupt) naming file and line."""
     path = _rows(_path(store, experiment_id, evaluation.key))
     found: list[list[Item]] = [[] for _ in evaluation.scores]
-    for number, line in enumerate(read_gzip(path).splitlines(), start=1):
+    for number, line in enumerate(read_gzip(path).split("\n")[:-1], start=1):
         try:
-            row = parse(line)
-            weight, cluster = float(row.get("weight", 1.0)), str(row.get("cluster", ""))
-            found[row["score"]].append(Item(str(row["id"]), float(row["value"]), str(row["response"]), weight, cluster))
+            place, item = _row(parse(line))
+            found[place].append(item)
         except (ValueError, KeyError, IndexError, TypeError) as error:
-            raise corrupt(path, f"line {number}: {error}") from error
+            raise corrupt(path, f"line {number}: {type(error).__name__}: {error}") from error
     scores = zip(evaluation.scores, found, strict=True)
     return attrs.evolve(evaluation, scores=tuple(attrs.evolve(score, items=tuple(items)) for score, items in scores))
+
+
+def _row(row: Any) -> tuple[int, Item]:
+    """Which score an item is of, and the item. Raises ValueError, KeyError or TypeError for what is no item."""
+    if not isinstance(row, dict):
+        raise TypeError("no JSON object")
+    place, value, weight = row["score"], row["value"], row.get("weight", 1.0)
+    if not isinstance(place, int) or place < 0:
+        raise ValueError(f"the number of a score is {place!r}")
+    if not (_finite(value) and _finite(weight) and weight > 0):
+        raise ValueError(f"the value is {value!r} and the weight {weight!r}")
+    return place, Item(str(row["id"]), float(value), str(row["response"]), float(weight), str(row.get("cluster", "")))
