@@ -256,3 +256,14 @@ def test_scores_of_an_earlier_version_have_no_hash(scored: Store) -> None:
     assert found.schema_version == SCHEMA_VERSION
     items = read_items(scored, "exp-one", attrs.evolve(found, items_sha256="")).scores[0].items
     assert {(item.weight, item.cluster) for item in items} == {(1.0, "")}
+
+
+def test_documents_of_two_tasks_that_are_exchanged_are_damage(scored: Store) -> None:
+    """Each file is named by what it holds; the wrong task's scores are never given out."""
+    one, other = sorted(scored.folder("exp-one").glob("quality-*.json"))
+    first, second = one.read_bytes(), other.read_bytes()
+    one.write_bytes(second)
+    other.write_bytes(first)
+
+    with pytest.raises(StoreError, match="it holds the scores of"):
+        verify(scored)

@@ -14,7 +14,7 @@ from llem.errors import StoreError, nearest
 from llem.evaluators.base import Score
 from llem.metrics.quality import SCORE, score_names, wanted
 from llem.metrics.statistics import Z_95, holm
-from llem.store.evaluations import Evaluation, evaluations, read_items
+from llem.store.evaluations import Evaluation, evaluations, has_evaluations, read_items
 from llem.store.store import Store
 
 __all__ = ["QualityDifference", "against_reference", "quality_differences"]
@@ -129,6 +129,9 @@ def against_reference(
     """
     named = None if reference is None else store.find(reference)
     found = quality_differences(store, ids, named, tasks)
+    if not found and has_evaluations(store):
+        what = f"no experiment in {store.path} that has ended has a score in the terms that it asks for"
+        raise StoreError(what, "go on with the study: `llem run STUDY.yaml -o DIR --resume`", "nothing_to_compare")
     if not found:
         hint = "give the study a section `quality`, such as `quality: {evaluator: NAME, tasks: [TASK]}`"
         raise StoreError(f"no experiment in {store.path} has a score", hint, "nothing_to_compare")

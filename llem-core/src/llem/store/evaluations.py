@@ -5,7 +5,6 @@ from __future__ import annotations
 import gzip
 import hashlib
 import json
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -127,7 +126,7 @@ def _line(score: int, item: Item) -> str:
 
 
 def _faults(scores: Sequence[Score]) -> Iterator[str]:
-    """What of scores cannot be: values that are no finite numbers, weights that are not above 0, items twice."""
+    """What of scores cannot be: values that nothing can be computed with, weights not above 0, items twice."""
     for score in scores:
         name = f"{score.task} {score.metric}"
         if not _finite(score.value):
@@ -143,8 +142,12 @@ def _faults(scores: Sequence[Score]) -> Iterator[str]:
             yield f"{name}: several items have one name"
 
 
+#: Beyond this, sums of squares may be no number.
+LARGEST = 1e150
+
+
 def _finite(value: Any) -> bool:
-    return isinstance(value, (int, float)) and math.isfinite(value)
+    return isinstance(value, (int, float)) and abs(value) < LARGEST
 
 
 def items_sha256(store: Store, experiment_id: str, evaluation: Evaluation) -> str:
@@ -162,6 +165,8 @@ def _document(path: Path) -> Evaluation:
     found = read_model(path, Evaluation)
     if fault := next(_faults(found.scores), None):
         raise corrupt(path, fault)
+    if path.stem != f"quality-{found.key}":  # a file that was renamed, or two exchanged
+        raise corrupt(path, f"it holds the scores of {found.task!r} in the terms of quality-{found.key}.json")
     return found
 
 
