@@ -66,19 +66,20 @@ def test_energy_and_quality_stand_side_by_side(run_llem, store):
         "J/output token (gpu, measured) J/right answer (gpu, measured)"
     )
     assert found[3:5] == [
-        "00000000 +1 bfloat16 1, 32 0.700 ± 0.098 – 100 0.1250 to 4.000 12.00 reference",
-        "02000000 +1 float8 1, 32 0.580 ± 0.098 -0.120 [-0.198, -0.070] 0.00049 12/0 0.096 100 0.09375 to 3.000 12.00 "
+        "00000000 +1 bfloat16 1, 32 0.700 ± 0.088 – 100 0.1250 to 4.000 12.00 reference",
+        "02000000 +1 float8 1, 32 0.580 ± 0.095 -0.120 [-0.198, -0.070] 0.00049 12/0 0.096 100 0.09375 to 3.000 12.00 "
         "worse",
     ]
     assert found[6:] == [
         "differences are to 0000000000000000; p is corrected for their number (Holm)",
-        "paired item by item: McNemar's exact test and Tango's interval, by the items lost and gained",
+        "paired item by item: McNemar's exact test and Tango's interval, by the items lost and gained; they are two "
+        "methods, and only p is corrected: an interval may leave out 0 where p is above 0.05",
         "±: 95 % interval over the items; another engine process, seeds of sampled answers and numerics that depend on "
         "the batch are not in it",
         "smallest loss: found with 80 % power at the 5 % level, before the correction; a loss below it (0.096) may be "
         "there unseen",
-        "J/right answer: of the evaluation, not of the measured load; each was made once and without warm-up, so small "
-        "differences mean nothing",
+        "J/right answer: of the evaluation and its own batches, not of the measured load; made once, without warm-up, "
+        "so nothing says how sure it is",
     ]
 
 
@@ -103,7 +104,7 @@ def test_the_reference_may_be_chosen(run_llem, store):
     """By the beginning of an id; the difference turns."""
     found = lines(run_llem("show", store.path, "--quality", "--reference", "03", "--metric", "quality.sums").stdout)
 
-    assert found[3].startswith("00000000 +1 bfloat16 1, 32 0.700 ± 0.098 +0.120 [")
+    assert found[3].startswith("00000000 +1 bfloat16 1, 32 0.700 ± 0.088 +0.120 [")
     assert found[3].endswith("better")
     assert found[4].endswith("reference")
     assert found[6].startswith("differences are to 0300000000000000")
@@ -113,7 +114,13 @@ def test_json_has_all_rows(run_llem, store):
     """As `Results.quality` in Python."""
     found = json.loads(run_llem("show", store.path, "--quality", "--json").stdout)
 
+    energies = [row.pop("energies") for row in found]
     assert found == [json.loads(json.dumps(attrs.asdict(one))) for one in llem.load_results(store.path).quality()]
+    joules = energies[0][found[0]["experiments"][0]]
+    assert {name: (one["value"], one["scope"], one["kind"]) for name, one in joules.items()} == {
+        "energy_per_output_token_j": (4.0, "gpu", "measured"),
+        "energy_per_right_answer_j.sums": (12.0, "gpu", "measured"),
+    }
     assert [row["reason"] for row in found] == ["is_reference", ""] * 2
 
 

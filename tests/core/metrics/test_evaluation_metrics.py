@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import attrs
 import pytest
 
+from llem.errors import StoreError
 from llem.evaluators.base import Item, Score
 from llem.evaluators.items import score_of
 from llem.meters.base import EnergyReading, ErrorBudget
-from llem.metrics.catalogue import metric_of, shown
-from llem.metrics.quality import quality_metrics
+from llem.metrics.catalogue import lower_is_better, metric_of, shown
+from llem.metrics.quality import quality_metrics, score_quantity
 from llem.metrics.result import compute_result
 from llem.store.evaluations import Evaluation
 from llem.store.models import Quantity
@@ -42,34 +42,63 @@ def metrics(*scores: Score, energies: tuple[EnergyReading, ...] = ()) -> dict[st
 
 
 def test_right_answers_per_joule_by_hand() -> None:
-    """3 of 4 are right for 60 J ± 6: 0.05 right answers per joule, 20 J for each.
-
-    The standard error of the score is 0.25, of the right answers 4 · 0.25 = 1: a half-width of 1.96 answers, 65 % of
-    them, and 10 % of the energy.
-    """
+    """3 of 4 are right for 60 J ± 6: 0.05 right answers per joule, 20 J for each, and nothing says how sure that is."""
     found = metrics(answers(1, 0, 1, 1), energies=(reading(60.0, bound=6.0),))
-    share = math.hypot(Z / 3, 0.1)
 
     assert list(found) == [
         "quality.sums", "evaluation_s.sums", "evaluation_energy_j.sums", "quality_per_joule.sums",
         "energy_per_right_answer_j.sums",
     ]  # fmt: skip
-    assert found["quality.sums"] == Quantity(
-        0.75, "", 0.75 - Z * 0.25, 0.75 + Z * 0.25, 0.95, 4, covers="items", method="items", better="higher",
-        score="acc",
-    )  # fmt: skip
+    score = found["quality.sums"]
+    assert (score.value, score.n, score.covers, score.method, score.better) == (0.75, 4, "items", "items", "higher")
     assert found["evaluation_s.sums"] == Quantity(12.5, "s", n=1, processes=1, method="evaluation")
     assert found["evaluation_energy_j.sums"] == Quantity(
         60.0, "J", 54.0, 66.0, 0.95, 1, 1, "one evaluation", "evaluation", scope="gpu", kind="measured"
     )
     per_joule, per_answer = found["quality_per_joule.sums"], found["energy_per_right_answer_j.sums"]
     assert (per_joule.value, per_joule.unit) == (pytest.approx(0.05), "1/J")
-    assert (per_joule.low, per_joule.high) == pytest.approx((0.05 * (1 - share), 0.05 * (1 + share)))
     assert (per_answer.value, per_answer.unit) == (pytest.approx(20.0), "J")
-    assert (per_answer.low, per_answer.high) == pytest.approx((20 * math.exp(-share), 20 * math.exp(share)))
     for one in (per_joule, per_answer):
-        assert (one.scope, one.kind, one.covers, one.n, one.processes) == ("gpu", "measured", "items", 4, 1)
-        assert one.rests_on == "4 items, one evaluation"
+        assert (one.scope, one.kind, one.low, one.high, one.covers) == ("gpu", "measured", None, None, "")
+        assert one.rests_on == "one evaluation"
+        with pytest.raises(StoreError, match="made once: nothing is ranked by it"):
+            lower_is_better("energy_per_right_answer_j.sums", [one])
+
+
+@pytest.mark.parametrize(("right", "n"), [(3, 4), (490, 500), (80, 80), (0, 40), (1, 50)])
+def test_the_interval_of_right_answers_is_where_the_score_test_rejects(right: int, n: int) -> None:
+    """Its ends are the shares that n items would just contradict: n (p - t)² = z² t (1 - t). All right is not sure."""
+    found = metrics(answers(*[1.0] * right, *[0.0] * (n - right)))["quality.sums"]
+
+    assert found.low is not None
+    assert found.high is not None
+    assert 0 <= found.low <= right / n <= found.high <= 1
+    for end in (found.low, found.high):
+        if 0 < end < 1:
+            assert n * (right / n - end) ** 2 == pytest.approx(Z**2 * end * (1 - end))
+    assert found.high - found.low > 0.02
+
+
+def test_clusters_widen_the_interval_of_right_answers() -> None:
+    """Of 40 items in 10 clusters that are right or wrong as a whole, 10 are independent; of all right ones, too."""
+    halves = [Item(str(n), float(n // 4 < 6), cluster=str(n // 4)) for n in range(40)]
+    alike = [attrs.evolve(item, value=1.0) for item in halves]
+    mixed, sure = (score_quantity(score_of("sums", "acc", items)) for items in (halves, alike))
+    ten = score_quantity(answers(*[1.0] * 10))
+
+    assert (sure.low, sure.high) == pytest.approx((ten.low, ten.high))
+    variance = 10 / 9 * 0.6 * 0.4 / 10
+    n = 0.6 * 0.4 / variance
+    assert n * (0.6 - mixed.low) ** 2 == pytest.approx(Z**2 * mixed.low * (1 - mixed.low))
+
+
+def test_other_scores_have_students_interval() -> None:
+    """Seven texts have six degrees of freedom: 2.447 standard errors."""
+    score = answers(0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7)
+    found = score_quantity(score)
+
+    assert score.stderr is not None
+    assert (found.low, found.high) == pytest.approx((0.4 - 2.446912 * score.stderr, 0.4 + 2.446912 * score.stderr))
 
 
 def test_the_energy_is_that_of_the_headline() -> None:
@@ -156,9 +185,9 @@ def test_what_is_no_sum_of_items_is_not_divided_by_joules(score: Score) -> None:
 
 def test_a_score_without_an_error_has_no_interval() -> None:
     """Nor have the figures that follow from it: the bound of the reading alone would be too narrow."""
-    found = metrics(attrs.evolve(answers(1.0), stderr=None), energies=(reading(10.0, bound=1.0),))
+    found = metrics(attrs.evolve(answers(0.3, 0.4), stderr=None), energies=(reading(10.0, bound=1.0),))
 
-    for name in ("quality", "quality_per_joule", "energy_per_right_answer_j"):
+    for name in ("quality", "quality_per_joule"):
         one = found[f"{name}.sums"]
         assert (one.low, one.high, one.confidence, one.covers) == (None, None, None, "")
 
@@ -185,9 +214,9 @@ def test_other_terms_are_not_taken() -> None:
     [
         ("quality.a.b", "", False, False),
         ("quality_per_joule.a.b", "1/J", False, True),
-        ("energy_per_right_answer_j.a.b", "J", True, True),
-        ("evaluation_s.a.b", "s", True, False),
-        ("evaluation_energy_j.a.b", "J", True, True),
+        ("energy_per_right_answer_j.a.b", "J", False, True),
+        ("evaluation_s.a.b", "s", False, False),
+        ("evaluation_energy_j.a.b", "J", False, True),
     ],
 )
 def test_each_task_has_a_row(name: str, unit: str, lower: bool, scoped: bool) -> None:

@@ -12,12 +12,12 @@ from llem.analysis.contrast import Contrast, contrast
 from llem.analysis.sides import is_fake
 from llem.errors import StoreError, nearest
 from llem.evaluators.base import Score
-from llem.metrics.quality import SCORE, score_names, wanted
-from llem.metrics.statistics import Z_95, holm
+from llem.metrics.quality import SCORE, score_names, score_quantity, wanted
+from llem.metrics.statistics import holm
 from llem.store.evaluations import Evaluation, evaluations, has_evaluations, read_items
 from llem.store.store import Store
 
-__all__ = ["QualityDifference", "against_reference", "quality_differences"]
+__all__ = ["QualityDifference", "against_reference", "quality_differences", "unscored"]
 
 #: By this share scores of likelihoods differ between engines that add in another order: 1e-7 in float32, and up to
 #: 4e-5 with weights in 16 bits (a small Llama on the CPU builds of PyTorch and vLLM).
@@ -36,7 +36,8 @@ class QualityDifference:
         experiments: ids of those that share the evaluation, in the study's order: they differ in load or workload.
         reference: id of the first experiment of the reference; None where there is none. The row of the reference
             itself names its own, and has no difference.
-        value: the score. low, high: of the score, 1.96 standard errors to each side; None where none is stated.
+        value: the score.
+        low, high: of the score (see `llem.metrics.quality.score_quantity`); None where no standard error is stated.
         n: items of the score.
         higher_is_better: whether a higher score is better.
         difference: the score less the reference's, with all that is said of it; None with a reason.
@@ -188,7 +189,8 @@ def _rows(
 ) -> Iterator[QualityDifference]:
     against = None if base is None else _score(store, base, metric)
     for one in have:
-        row = _plain(one, metric, name)
+        score = _score(store, one, metric)
+        row = _plain(one, score, metric, name)
         if base is None or against is None:
             yield attrs.evolve(row, reason="no_reference", why="the reference has no such score")
         elif one is base:
@@ -197,7 +199,7 @@ def _rows(
             reason, why = _unlike(base.evaluation, one.evaluation)
             if not reason and row.higher_is_better != against.higher_is_better:
                 reason, why = "other_direction", "of one a higher score is better, of the other a lower one"
-            found = None if reason else contrast(against, _score(store, one, metric))
+            found = None if reason else contrast(against, score)
             why = why or _in_effect(base.evaluation, one.evaluation)
             yield attrs.evolve(row, difference=found, reason=reason, why=why)
 
@@ -207,18 +209,17 @@ def _score(store: Store, one: _Evaluated, metric: str) -> Score:
     return read_items(store, one.experiments[0], one.evaluation).scores[score_names(one.evaluation)[metric]]
 
 
-def _plain(one: _Evaluated, metric: str, reference: str | None) -> QualityDifference:
-    score = one.evaluation.scores[score_names(one.evaluation)[metric]]
-    half = None if score.stderr is None else Z_95 * score.stderr
+def _plain(one: _Evaluated, score: Score, metric: str, name: str | None) -> QualityDifference:
+    own = score_quantity(score)
     return QualityDifference(
         metric=metric,
         task=score.task,
         score=score.metric,
         experiments=one.experiments,
-        reference=reference,
+        reference=name,
         value=score.value,
-        low=None if half is None else score.value - half,
-        high=None if half is None else score.value + half,
+        low=own.low,
+        high=own.high,
         n=score.n,
         higher_is_better=score.higher_is_better,
     )
@@ -239,12 +240,24 @@ def _in_effect(first: Evaluation, second: Evaluation) -> str:
     """Which terms the evaluators state otherwise, such as the shorter context of one engine."""
     told = [{name: one.about[name] for name in one.terms if name in one.about} for one in (first, second)]
     other = _differing(*told)
-    return f"in effect {other}" if other else ""
+    return f"as the engines allowed: {other}" if other else ""
 
 
 def _differing(first: Mapping[str, Any], second: Mapping[str, Any]) -> str:
     names = [name for name in dict.fromkeys((*first, *second)) if first.get(name) != second.get(name)]
     return ", ".join(f"{name} {second.get(name)}, of the reference {first.get(name)}" for name in names)
+
+
+def unscored(store: Store, ids: Iterable[str], metric: str) -> list[str]:
+    """Experiments that ask for the task of a metric and have no score of it in these terms."""
+    found = []
+    for name in ids:
+        config = store.read_experiment(name)["config"]
+        tasks = (config.get("quality") or {}).get("tasks", ())
+        scored = {each for one in wanted(config, evaluations(store, name)) for each in score_names(one)}
+        if metric not in scored and metric.removeprefix(SCORE) in tasks:
+            found.append(name)
+    return found
 
 
 def _versions(about: Any, path: str = "", *, under: bool = False) -> dict[str, Any]:

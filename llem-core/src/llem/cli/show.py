@@ -196,17 +196,19 @@ def _by_axis(
 
 def _quality(store: Store, metrics: tuple[str, ...], reference: str | None, *, as_json: bool) -> None:
     from llem.analysis.collection import Results
-    from llem.reports.quality import energy_metrics, quality_tables
+    from llem.analysis.quality import unscored
+    from llem.reports.quality import energies_of, energy_metrics, quality_tables
     from llem.reports.quality_tables import render_quality
 
     results = Results.open(store)
     found = results.quality(reference, metrics or None)
+    rows = {row.id: row for row in results.overviews(energy_metrics(found))}
     if as_json:
         import attrs
 
         from llem.store.files import to_text
 
-        click.echo(to_text([attrs.asdict(one) for one in found]), nl=False)
+        click.echo(to_text([{**attrs.asdict(one), "energies": energies_of(one, rows)} for one in found]), nl=False)
         return
-    rows = {row.id: row for row in results.overviews(energy_metrics(found))}
-    render_quality(quality_tables(found, rows, store.study()))
+    missing = {name: unscored(store, store.experiment_ids(), name) for name in {one.metric for one in found}}
+    render_quality(quality_tables(found, rows, store.study(), missing))

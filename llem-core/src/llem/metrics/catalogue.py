@@ -100,6 +100,9 @@ def lower_is_better(name: str, found: Iterable[Quantity | None] = ()) -> bool:
         raise StoreError(what, "compare results of one evaluator, in one version", "scores_differ")
     if told:
         return any(better == "lower" for _, better in told)
+    if metric.direction is None and family_of(name) is not None:
+        hint = f"name a metric of the trials, such as {next(one.name for one in METRICS.values() if one.direction)}"
+        raise StoreError(f"{name} is of one evaluation, made once: nothing is ranked by it", hint, "no_direction")
     if metric.direction is None:
         known = [other.name for other in METRICS.values() if other.direction]
         hint = f"name another metric, such as {', '.join(known[:3])}"

@@ -16,7 +16,7 @@ from llem.findings import Finding, finding
 from llem.metrics.energies import headline_of, joules
 from llem.metrics.metric import Metric
 from llem.metrics.quantity import ITEMS, ONE_EVALUATION, Value, absent, total
-from llem.metrics.statistics import CONFIDENCE, Z_95
+from llem.metrics.statistics import CONFIDENCE, Z_95, t_quantile
 from llem.store.evaluations import Evaluation, terms_of
 from llem.store.models import Quantity
 
@@ -28,11 +28,18 @@ __all__ = [
     "quality_findings",
     "quality_metrics",
     "score_names",
+    "score_quantity",
     "wanted",
 ]
 
 #: How names of scores begin.
 SCORE = "quality."
+
+#: Said of what an evaluation took.
+ONCE = (
+    "An evaluation is made once, without warm-up and in the evaluator's own batches, so nothing says by how much "
+    "another one would differ: llem ranks nothing by it."
+)
 
 
 def _score(task: str) -> Metric:
@@ -40,41 +47,42 @@ def _score(task: str) -> Metric:
         f"{SCORE}{task}", "", f"quality: {task}", "higher", "quality",
         "The task's score. It belongs to the engine's configuration, whatever the load. Higher is better unless the "
         'evaluator says otherwise, as of a perplexity: then the quantity has `better: "lower"`. The interval covers '
-        "another draw of the task's items. Further scores of a task are `quality.<task>.<metric>`.", shown=("result",),
+        "another draw of the task's items; `llem show DIR --quality` has differences. Further scores of a task are "
+        "`quality.<task>.<metric>`.", shown=("result",),
     )  # fmt: skip
 
 
 def _per_joule(task: str) -> Metric:
     return Metric(
-        f"quality_per_joule.{task}", "1/J", f"quality per joule: {task}", "higher", "quality",
+        f"quality_per_joule.{task}", "1/J", f"quality per joule: {task}", None, "quality",
         "Number of items times the score, divided by the energy of the evaluation: right answers per joule where an "
-        "item scores 1 or 0. Only of a score that is a plain mean over items, where higher is better. The interval "
-        "joins that of the score and the error bound of the one reading of the energy, where the meter states one.",
+        f"item scores 1 or 0. Only of a score that is a plain mean over items, where higher is better. {ONCE}",
         shown=("result",), scoped=True, since=4,
     )  # fmt: skip
 
 
 def _per_right_answer(task: str) -> Metric:
     return Metric(
-        f"energy_per_right_answer_j.{task}", "J", f"energy per right answer: {task}", "lower", "quality",
-        "Energy of the evaluation divided by the number of right answers. Only where each item scores 1 or 0. The "
-        "interval is that of its inverse, on a logarithmic scale.", shown=("result",), scoped=True, since=4,
+        f"energy_per_right_answer_j.{task}", "J", f"energy per right answer: {task}", None, "quality",
+        f"Energy of the evaluation divided by the number of right answers. Only where each item scores 1 or 0. {ONCE}",
+        shown=("result",), scoped=True, since=4,
     )  # fmt: skip
 
 
 def _seconds(task: str) -> Metric:
     return Metric(
-        f"evaluation_s.{task}", "s", f"evaluation time: {task}", "lower", "quality",
+        f"evaluation_s.{task}", "s", f"evaluation time: {task}", None, "quality",
         "How long the evaluation of the task took, outside every window. An engine is evaluated once for all its "
-        "experiments, and each has the same figure.", shown=("result",), since=4,
+        f"experiments, and each has the same figure. {ONCE}", shown=("result",), since=4,
     )  # fmt: skip
 
 
 def _energy(task: str) -> Metric:
     return Metric(
-        f"evaluation_energy_j.{task}", "J", f"evaluation energy: {task}", "lower", "quality",
-        "Gross energy of that time, of the domains that the headline has. One reading, whose error bound is the "
-        "interval. It is in no window.", shown=("result",), scoped=True, since=4,
+        f"evaluation_energy_j.{task}", "J", f"evaluation energy: {task}", None, "quality",
+        "Gross energy of that time, idle included, of the domains that the headline has. The interval is the error "
+        f"bound of the one reading, where the meter states one. It is in no window. {ONCE}",
+        shown=("result",), scoped=True, since=4,
     )  # fmt: skip
 
 
@@ -122,8 +130,8 @@ def wanted(config: Mapping[str, Any], evaluations: Sequence[Evaluation]) -> list
 def quality_metrics(config: Mapping[str, Any], evaluations: Sequence[Evaluation]) -> dict[str, Quantity]:
     """Metrics of every task that is asked for; see `FAMILIES`.
 
-    The interval of a score is the score and 1.96 of its standard errors over the task's items: it says how another draw
-    of items would score, and nothing of differences between engine processes. A task without a stored score in the
+    The interval of a score (see `score_quantity`) says how another draw of items would score, and nothing of
+    differences between engine processes. A task without a stored score in the
     terms that are asked for has `quality.<task>` alone, as None.
 
     Args:
@@ -139,7 +147,7 @@ def _of_task(task: str, found: Evaluation | None) -> Iterator[tuple[str, Quantit
         yield f"{SCORE}{task}", absent("", "not_evaluated")
         return
     for name, place in score_names(found).items():
-        yield name, _quantity(found.scores[place])
+        yield name, score_quantity(found.scores[place])
     chosen = headline_of(found.energies)
     energy = total([joules(found.energies, key) for key in chosen.keys[0]] if chosen else [])
     yield f"evaluation_s.{task}", Quantity(found.duration_s, "s", n=1, processes=1, method="evaluation")
@@ -147,12 +155,51 @@ def _of_task(task: str, found: Evaluation | None) -> Iterator[tuple[str, Quantit
         yield f"{name}.{task}", one if chosen is None else attrs.evolve(one, scope=chosen.scope, kind=chosen.kind)
 
 
-def _quantity(score: Score) -> Quantity:
-    half = None if score.stderr is None else Z_95 * score.stderr
+def score_quantity(score: Score) -> Quantity:
+    """A score with the 95 % interval over its items; without one where no standard error is stated.
+
+    Of items that are right or wrong it is Wilson's (1927), which stays within 0 and 1 and has a width where all items
+    are right; of clusters with as many items as these are worth. Else Student's t over independent items.
+
+    Args:
+        score: with its items, where they are stored.
+    """
+    low, high = _wilson(score) if _right_or_wrong(score) else _student(score)
     return Quantity(
-        score.value, "", *_around(score.value, half), n=score.n, covers="" if half is None else ITEMS,
+        score.value, "", low, high, None if low is None else CONFIDENCE, score.n, covers="" if low is None else ITEMS,
         method="items", better="higher" if score.higher_is_better else "lower", score=score.metric,
     )  # fmt: skip
+
+
+def _right_or_wrong(score: Score) -> bool:
+    return (
+        score.aggregation == "mean"
+        and bool(score.items)
+        and len({item.weight for item in score.items}) == 1
+        and all(item.value in (0.0, 1.0) for item in score.items)
+    )
+
+
+def _independent(score: Score) -> int:
+    """Clusters, and items without one."""
+    return len({(item.cluster, "" if item.cluster else item.id) for item in score.items}) if score.items else score.n
+
+
+def _wilson(score: Score) -> tuple[float, float]:
+    p, n = score.value, float(_independent(score))
+    if n < score.n and score.stderr and 0 < p < 1:
+        n = min(float(score.n), p * (1 - p) / score.stderr**2)
+    z = Z_95**2 / n
+    centre, half = (p + z / 2) / (1 + z), Z_95 / (1 + z) * math.sqrt(p * (1 - p) / n + z / (4 * n))
+    return max(0.0, min(p, centre - half)), min(1.0, max(p, centre + half))
+
+
+def _student(score: Score) -> tuple[float | None, float | None]:
+    count = _independent(score)
+    if score.stderr is None or count < 2:
+        return None, None
+    half = t_quantile(count - 1) * score.stderr
+    return score.value - half, score.value + half
 
 
 def _around(value: float, half: float | None) -> tuple[float | None, float | None, float | None]:
@@ -163,19 +210,18 @@ def _around(value: float, half: float | None) -> tuple[float | None, float | Non
 def _of_energy(score: Score, energy: Value) -> Iterator[tuple[str, Quantity]]:
     """What needs the energy of an evaluation, by family, without what the energy covers."""
     plain = score.aggregation == "mean" and score.higher_is_better and len({item.weight for item in score.items}) == 1
-    answers = plain and all(item.value in (0.0, 1.0) for item in score.items)
+    answers = plain and _right_or_wrong(score)
     if energy.value is None or energy.value <= 0:
         reason = energy.reason or "counter_stuck"
         fits = {"evaluation_energy_j": True, "quality_per_joule": plain, "energy_per_right_answer_j": answers}
         yield from ((name, absent(FAMILIES[name]("").unit, reason)) for name, one in fits.items() if one)
         return
-    bound = energy.bound or 0.0
     yield "evaluation_energy_j", _reading(energy.value, energy.bound)
     if plain:
-        yield "quality_per_joule", _per_energy(score, energy.value, bound)
+        yield "quality_per_joule", _once(score, score.value * score.n / energy.value, "1/J")
     if answers:
         right = math.fsum(item.value for item in score.items)
-        per = _energy_per(score, right, energy.value, bound) if right else absent("J", "no_right_answer")
+        per = _once(score, energy.value / right, "J") if right else absent("J", "no_right_answer")
         yield "energy_per_right_answer_j", per
 
 
@@ -184,24 +230,9 @@ def _reading(energy: float, bound: float | None) -> Quantity:
     return Quantity(energy, "J", *_around(energy, bound), n=1, processes=1, covers=covers, method="evaluation")
 
 
-def _per_energy(score: Score, energy: float, bound: float) -> Quantity:
-    """The sum of the items' scores per joule. The draw of items and the error of the reading are independent, so that
-    the squares of their half-widths add."""
-    value, half = score.value * score.n / energy, None
-    if score.stderr is not None:
-        half = math.hypot(Z_95 * score.stderr * score.n / energy, value * bound / energy)
-    covers = "" if half is None else ITEMS
-    return Quantity(value, "1/J", *_around(value, half), n=score.n, processes=1, covers=covers, method="evaluation")
-
-
-def _energy_per(score: Score, right: float, energy: float, bound: float) -> Quantity:
-    """Joules per right answer. The interval is that of its inverse in shares of the value, taken of the logarithm."""
-    value = energy / right
-    if score.stderr is None:
-        return Quantity(value, "J", n=score.n, processes=1, method="evaluation")
-    half = math.hypot(Z_95 * score.stderr * score.n / right, bound / energy)
-    low, high = value * math.exp(-half), value * math.exp(half)
-    return Quantity(value, "J", low, high, CONFIDENCE, score.n, 1, ITEMS, "evaluation")
+def _once(score: Score, value: float, unit: str) -> Quantity:
+    """Without an interval: nothing says how another evaluation's energy would differ."""
+    return Quantity(value, unit, n=score.n, processes=1, method="evaluation")
 
 
 def quality_findings(experiment: Mapping[str, Any], metrics: Mapping[str, Quantity]) -> list[Finding]:

@@ -22,6 +22,7 @@ __all__ = [
     "QualityRow",
     "QualityTable",
     "difference_text",
+    "energies_of",
     "energy_metrics",
     "quality_notes",
     "quality_tables",
@@ -30,7 +31,7 @@ __all__ = [
 
 #: Energies beside a score: the metric (of a task: its beginning), and the heading.
 HEADLINE = ("energy_per_output_token_j", "J/output token")
-OF_TASK = (("energy_per_right_answer_j", "J/right answer"), ("quality_per_joule", "score/J"))
+OF_TASK = (("energy_per_right_answer_j", "J/right answer"), ("quality_per_joule", "Σ score/J"))
 #: So many values of an axis are listed where experiments share a row.
 LISTED = 4
 
@@ -85,19 +86,42 @@ def _task(row: QualityDifference) -> str:
     return row.metric.removeprefix(SCORE)
 
 
+def energies_of(one: QualityDifference, rows: Mapping[str, Overview]) -> dict[str, dict[str, Any]]:
+    """The energies beside a score, as JSON values: by experiment and metric, those that have a value."""
+    names = energy_metrics([one])
+    return {
+        name: {
+            metric: attrs.asdict(found)
+            for metric in names
+            if (found := rows[name].metrics.get(metric)) is not None and found.value is not None
+        }
+        for name in one.experiments
+    }
+
+
 def quality_tables(
-    found: Sequence[QualityDifference], rows: Mapping[str, Overview], study: Mapping[str, Any]
+    found: Sequence[QualityDifference],
+    rows: Mapping[str, Overview],
+    study: Mapping[str, Any],
+    missing: Mapping[str, Sequence[str]] | None = None,
 ) -> list[QualityTable]:
     """A table for each score.
 
     Args:
         rows: overviews with the metrics of `energy_metrics`, by id.
         study: study.json.
+        missing: by metric, experiments that ask for the score and have none.
     """
     groups: dict[str, list[QualityDifference]] = {}
     for one in found:
         groups.setdefault(one.metric, []).append(one)
-    return [_table(group, rows, study) for group in groups.values()]
+    tables = [_table(group, rows, study) for group in groups.values()]
+    return [
+        attrs.evolve(table, notes=(*table.notes, f"not scored yet: {', '.join(name[:8] for name in lacking)}"))
+        if (lacking := (missing or {}).get(table.metric))
+        else table
+        for table in tables
+    ]
 
 
 def _table(found: Sequence[QualityDifference], rows: Mapping[str, Overview], study: Mapping[str, Any]) -> QualityTable:
@@ -154,8 +178,8 @@ def _energy_notes(rows: Sequence[QualityRow], columns: Sequence[QualityColumn]) 
     for column in columns:
         if column.metric != HEADLINE[0]:
             yield (
-                f"{column.heading}: of the evaluation, not of the measured load; each was made once and without "
-                "warm-up, so small differences mean nothing"
+                f"{column.heading}: of the evaluation and its own batches, not of the measured load; made once, "
+                "without warm-up, so nothing says how sure it is"
             )
     for column in columns:
         bases = {basis_of(one): "" for row in rows for one in row.energies[column.metric]}
@@ -199,7 +223,10 @@ def _reasons(found: Iterable[QualityDifference]) -> Iterator[str]:
 def _methods(found: Sequence[Contrast]) -> Iterator[str]:
     methods = {(one.method, one.clusters < one.n) for one in found}
     if (PAIRED_BINARY, False) in methods:
-        yield "paired item by item: McNemar's exact test and Tango's interval, by the items lost and gained"
+        yield (
+            "paired item by item: McNemar's exact test and Tango's interval, by the items lost and gained; they are "
+            "two methods, and only p is corrected: an interval may leave out 0 where p is above 0.05"
+        )
     if (PAIRED_BINARY, True) in methods:
         yield "paired item by item and clustered: McNemar's test and Tango's interval, with the clusters' design effect"
     if (PAIRED, False) in methods or (PAIRED, True) in methods:

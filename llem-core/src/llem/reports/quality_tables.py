@@ -10,6 +10,7 @@ from llem.metrics.quality import SCORE
 from llem.reports.figures import amount, grid, number, p_value, plain, put, screen, two
 from llem.reports.quality import QualityColumn, QualityRow, QualityTable, difference_text, quality_notes, ratio_text
 from llem.reports.tables import headings, prefixes
+from llem.store.models import Quantity
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -56,10 +57,7 @@ def _grid(table: QualityTable) -> object:
 
 
 def _score(one: QualityDifference) -> str:
-    if one.low is None or one.high is None:
-        return number(one.value)
-    half = (one.high - one.low) / 2
-    return f"{number(one.value, half)} ± {two(half)}"
+    return amount(Quantity(one.value, "", one.low, one.high), one.value)
 
 
 def _difference(one: QualityDifference, *, ratio: bool, counts: bool) -> Iterator[str]:
