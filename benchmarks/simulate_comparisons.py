@@ -265,7 +265,7 @@ def _judged(
         ]
         for axis in AXES:
             found += axis_effects(samples, axis, metric)
-    yield from (one.verdict != "" for one in adjusted(found))
+    yield from (one.verdict != "" for one in adjusted(found, dict.fromkeys({one.metric for one in found}, True)))
 
 
 def _judged_before(grid: Sequence[dict[str, Any]], made: dict[str, list[Any]]) -> Iterator[bool]:
