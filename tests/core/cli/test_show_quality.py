@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import attrs
 import pytest
@@ -210,6 +211,48 @@ def test_json_of_two_experiments(run_llem, store):
     assert (row["metric"], row["verdict"], row["difference"]["lost"]) == ("quality.sums", "worse", 12)
 
 
+@pytest.mark.parametrize("as_json", [False, True])
+def test_scores_need_no_trials(run_llem, store, as_json):
+    """Without ratios there are the scores, and why there is nothing else; JSON has the rows of scores alone."""
+    done = run_llem("compare", store.path, "00", "02", *(["--json"] if as_json else []))
+    why = "no ratios: a comparison needs two trials at least of each experiment; there are 0 and 0 ("
+
+    assert done.exit_code == 0
+    assert (done.stderr if as_json else done.stdout).startswith(why)
+    if as_json:
+        assert [one["metric"] for one in json.loads(done.stdout)] == ["quality.sums", "quality.text"]
+    else:
+        assert done.stderr == ""
+        assert [line.split()[0].strip("─") for line in lines(done.stdout)[2:6]] == ["quality", "", "sums", "text"]
+
+
+def test_ratios_without_trials_are_refused_where_they_are_asked_for_or_nothing_else_is(run_llem, store):
+    """A named metric is not passed over, and without scores there is nothing to print."""
+    named = run_llem("compare", store.path, "00", "02", "--metric", "power_w", "--metric", "quality.sums")
+    for path in store.path.glob("experiments/*/quality-*.json"):
+        path.unlink()
+
+    for done in (named, run_llem("compare", store.path, "00", "02")):
+        assert (done.exit_code, done.stdout) == (2, "")
+        assert "two trials at least" in done.stderr
+
+
+@pytest.mark.parametrize("pairs", [False, True])
+def test_by_axis_a_score_has_another_command(run_llem, quality_store, pairs):
+    """More trials give a score no interval; pairs of items do."""
+    quantity = Quantity(0.7, "", n=1, better="higher")
+    store = quality_store({"dtype": ["bfloat16", "float8"]}, scores)
+    for result in llem.load_results(store.path).values():
+        metrics = {**result.metrics, "quality.sums": quantity}
+        store.write_result(attrs.evolve(result, metrics=metrics), replace=True)
+    told = ("show", store.path, "--by", "dtype", *(["--pairs"] if pairs else []), "--metric", "quality.sums")
+    found = run_llem(*told).stdout
+
+    assert "quality is evaluated once, whatever the trials: `llem show DIR --quality` pairs items" in found
+    assert "trials it does" not in found
+    assert "fewer than two trials" not in found
+
+
 def test_a_score_that_one_of_two_lacks_is_an_error(run_llem, quality_store):
     """Its name is right, and there is nothing to compare."""
 
@@ -227,12 +270,14 @@ def test_a_study_that_was_run_compares_energy_and_quality(run_llem, isolated_lle
     """Two engines of the tests, evaluated after their trials: the comparison has both, and JSON both."""
     quality = {"evaluator": "spelling", "tasks": ["fruit"], "force": True}
     base = {**lab, "window_s": 0.1, "trials": 2, "max_trials": 2, "quality": quality}
-    llem.run_study({"base": base, "axes": {"lab.token_seconds": [0.001, 0.002]}}, "out")
+    Path("study.yaml").write_text(json.dumps({"base": base, "axes": {"lab.token_seconds": [0.001, 0.002]}}))
+    ran = run_llem("run", "study.yaml", "-o", "out")
     names = list(llem.load_results("out"))
     shown = lines(run_llem("show", "out", "--quality").stdout)
     found = lines(run_llem("compare", "out", *names).stdout)
     metrics = [one["metric"] for one in json.loads(run_llem("compare", "out", *names, "--json").stdout)]
 
+    assert "scores of quality, item by item: `llem show DIR --quality`" in lines(ran.stdout)
     assert shown[0] == "quality.fruit (exact), more is better"
     assert "weights are random: these scores say nothing about any model" in shown
     assert any(line.startswith("output tokens/s") for line in found)

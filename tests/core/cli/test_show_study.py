@@ -229,6 +229,8 @@ def test_scores_are_shown_with_a_result(run_llem, scored) -> None:
         *("0.75", "±", "0.25", "12", "items"),
     ]
     assert any(line.startswith("quality: sums") and "– (not_evaluated)" in line for line in lines)
+    told = " ".join(" ".join(lines).split())
+    assert "else it was not evaluated yet. `llem run … -o DIR --resume` evaluates it" in told
 
 
 def test_scores_are_exported(run_llem, scored) -> None:

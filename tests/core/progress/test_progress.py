@@ -367,11 +367,11 @@ def test_an_evaluation_by_its_items_and_the_time_that_they_take() -> None:
     ]
     for now, event in events:
         run.update(event, now)
-    assert run.line(42.0) == "trial 2 of 2 · 911.8 tok/s · about 0:20 left and quality"
+    assert run.line(42.0) == "trial 2 of 2 · 911.8 tok/s · about 0:20 left, without untimed quality"
 
     expected = [
         (70.0, quality("arc", 0, 0), "quality arc"),
-        (80.0, quality("arc", 125, 500), "quality arc 125/500 · about 0:30 left and quality"),
+        (80.0, quality("arc", 125, 500), "quality arc 125/500 · about 0:30 left, without untimed quality"),
         (110.0, quality("arc", 500, 500), "quality arc 500/500"),
         (110.0, quality("boolq", 0, 0), "quality boolq"),
         (115.0, quality("boolq", 10, 20), "quality boolq 10/20 · about 0:05 left"),
@@ -398,7 +398,10 @@ def test_the_next_engine_is_expected_to_take_as_long_to_evaluate() -> None:
 
     assert run.left_s(25.0) == pytest.approx(25.0)
     run.update(attrs.evolve(quality("arc", 0, 0), worker=0), 25.0)
-    assert run.line(25.0) == "0 of 2 done · quality arc · about 0:25 left"
+    assert run.line(25.0) == "0 of 2 measured · quality arc · about 0:25 left"
+    for event in (quality("arc", 500, 500), WorkerEnded(worker=0)):
+        run.update(attrs.evolve(event, worker=0), 50.0)
+    assert run.line(50.0) == "0 of 2 done · about 0:00 left"
 
 
 def test_a_log_has_a_line_for_each_task_and_not_for_each_item(capsys) -> None:

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 
 __all__ = ["compare"]
 
+#: Errors by which two experiments have no ratios, whatever their scores.
+NO_RATIOS = ("too_few_trials", "energies_differ", "nothing_to_compare")
+
 
 @click.command()
 @click.argument("folder", metavar="DIR", type=click.Path())
@@ -28,7 +31,8 @@ def compare(folder: str, a: str, b: str, metrics: tuple[str, ...], as_json: bool
     `llem show DIR` lists the ids; the beginning of an id is enough. If the trials took turns in one engine process,
     llem compares them pair by pair, otherwise by the means of engine processes. One metric is tested: energy per output
     token, or output tokens per second where there is no energy. For the others, Holm's method corrects the p-values.
-    Scores that both have are compared item by item, below; Holm's method corrects them by themselves.
+    Scores that both have are compared item by item, below; Holm's method corrects them by themselves. They need no
+    trials: where there are no ratios, llem says why and prints the scores.
     """
     from llem.metrics.catalogue import lower_is_better
     from llem.metrics.quality import is_score
@@ -43,9 +47,18 @@ def compare(folder: str, a: str, b: str, metrics: tuple[str, ...], as_json: bool
     scores = [metric for metric in metrics if is_score(metric)]
     others = [metric for metric in metrics if metric not in scores]
     quality = _quality(store, names, scores or None) if scores or not metrics else []
-    view = _view(store, names, others or None) if others or not scores else None
+    view, why = None, ""
+    if others or not scores:
+        try:
+            view = _view(store, names, others or None)
+        except StoreError as error:
+            if metrics or not quality or error.code not in NO_RATIOS:
+                raise
+            why = f"no ratios: {error.message}" + (f" ({error.hint})" if error.hint else "")
     for warning in () if view is None else view.warnings:
         click.echo(f"warning: {warning}", err=True)
+    if why:
+        click.echo(why, err=as_json)
     if as_json:
         import attrs
 
@@ -60,7 +73,7 @@ def compare(folder: str, a: str, b: str, metrics: tuple[str, ...], as_json: bool
 
     if view is not None:
         render_comparison(view)
-    if view is not None and quality:
+    if quality and (view is not None or why):
         click.echo()
     if quality:
         render_quality_of_two(quality, names[1])

@@ -91,7 +91,7 @@ def run_many(ready: Ready, as_json: bool, quiet: bool, verbose: bool) -> None:
     from llem.analysis.overview import overview_of
     from llem.errors import LlemError
     from llem.progress.display import progress
-    from llem.reports.notes import reference_notes
+    from llem.reports.notes import study_notes
     from llem.reports.tables import render_study
     from llem.reports.views import study_view
     from llem.store.files import dump
@@ -111,7 +111,7 @@ def run_many(ready: Ready, as_json: bool, quiet: bool, verbose: bool) -> None:
     if as_json:
         click.echo(json_text([dump(result) for result in ran.results]))
     else:
-        notes = reference_notes(Store.open(ready.folder))
+        notes = study_notes(Store.open(ready.folder))
         render_study(study_view(map(overview_of, ran.results), study_document(ready.study), notes))
         click.echo(f"stored in {ready.folder}", err=True)
     if ran.interrupted is not None:

@@ -86,12 +86,11 @@ def _print(store: Store, names: Sequence[str], *, everything: bool) -> None:
     """One experiment at length, several as a table, very many as a summary."""
     from llem.analysis.collection import workers_of
     from llem.reports.console import render_result
-    from llem.reports.notes import reference_notes
+    from llem.reports.notes import study_notes
     from llem.reports.ratio_tables import render_summary
     from llem.reports.ratios import summary_view
     from llem.reports.tables import render_study
     from llem.reports.views import metrics_shown, study_view
-    from llem.store.evaluations import has_evaluations
 
     if not names:
         click.echo(f"{store.path} holds no experiment yet")
@@ -104,14 +103,13 @@ def _print(store: Store, names: Sequence[str], *, everything: bool) -> None:
     if len(names) > MANY and not everything:
         listed = list(_overviews(store, names, metrics_shown("effects")))
         render_summary(summary_view(listed, study, partial(workers_of, store)))
-        for note in reference_notes(store):
+        for note in study_notes(store):
             click.echo(note)
         return
     known = {name: number for number, name in enumerate(study.get("experiments", ()))}  # the order they ran in
     ordered = sorted(names, key=lambda name: known.get(name, len(known)))
     rows = _overviews(store, ordered, metrics_shown("study", "curve"))
-    scores = ["scores of quality, item by item: `llem show DIR --quality`"] if has_evaluations(store) else []
-    render_study(study_view(rows, study, [*reference_notes(store), *scores]))
+    render_study(study_view(rows, study, study_notes(store)))
 
 
 def _overviews(store: Store, names: Sequence[str], metrics: Collection[str]) -> Iterator[Overview]:

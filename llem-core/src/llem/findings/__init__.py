@@ -19,7 +19,8 @@ REASONS: Mapping[str, str] = {
     "no_meter": "No meter covers this quantity on this machine.",
     "no_baseline": "No idle baseline was measured, so there is no idle power to subtract.",
     "baseline_failed": "The idle baseline after the trials failed; the finding says how.",
-    "not_evaluated": "No score of this task is stored: it was not evaluated yet, or that failed (see the finding).",
+    "not_evaluated": "No score of this task is stored. If its evaluation failed, a finding says why; else it was not "
+    "evaluated yet. `llem run … -o DIR --resume` evaluates it.",
     "no_right_answer": "No answer of the evaluation is right, so there is no energy per right answer.",
     "no_gpu": "The experiment used no GPU.",
     "not_requested": "You did not ask for this measurement, which is off by default.",

@@ -127,7 +127,7 @@ class StudyProgress:
         return self._line([*phases, *self._waiting.values()], now)
 
     def _line(self, phases: list[str], now: float) -> str:
-        parts = [f"{self.done} of {self.experiments} done"]
+        parts = [f"{self.done} of {self.experiments} {'measured' if self._left.evaluates else 'done'}"]
         if self.failed:
             parts.append(f"{self.failed} failed")
         parts += phases
@@ -179,7 +179,7 @@ def _joined(parts: list[str], left: float | None, known: TimeLeft | None) -> str
     """The parts of a line. What evaluations will take is not in the plan: it is told once one was timed."""
     untimed = known is not None and known.untimed_tasks
     if left is not None and not (untimed and left < 1):
-        parts.append(f"about {_clock(left)} left" + (" and quality" if untimed else ""))
+        parts.append(f"about {_clock(left)} left" + (", without untimed quality" if untimed else ""))
     return " · ".join(parts)
 
 

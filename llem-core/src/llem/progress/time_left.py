@@ -72,6 +72,11 @@ class TimeLeft:
         self._tasks: dict[str, list[float]] = defaultdict(list)
 
     @property
+    def evaluates(self) -> bool:
+        """Whether tasks of quality are left, so that what is measured is not done."""
+        return any(job.tasks for job in self._jobs.values())
+
+    @property
     def untimed_tasks(self) -> bool:
         """Whether tasks of quality are left of which nothing is known."""
         return any(self._task_s(job, task) is None for job in self._jobs.values() for task in job.tasks)

@@ -11,6 +11,7 @@ from llem.findings import REASONS
 from llem.metrics.catalogue import metric_of
 from llem.metrics.metric import Metric
 from llem.reports.figures import p_value, two
+from llem.store.evaluations import has_evaluations
 from llem.store.models import Quantity
 from llem.store.store import Store
 
@@ -22,6 +23,7 @@ __all__ = [
     "reference_note",
     "reference_notes",
     "rests_on_text",
+    "study_notes",
 ]
 
 
@@ -73,6 +75,13 @@ def absence_notes(lacking: Mapping[Metric, Sequence[str]]) -> Iterator[str]:
             code = f" ({reason})" if len(reasons) > 1 else ""
             headings.setdefault(reason, []).append(f"{metric.heading or metric.label}{code}")
     yield from (f"– in {', '.join(names)}: {REASONS.get(reason, reason)}" for reason, names in headings.items())
+
+
+def study_notes(store: Store) -> Iterator[str]:
+    """What stands below the table of a stored study: its reference, and where scores are, for which it has no room."""
+    yield from reference_notes(store)
+    if has_evaluations(store):
+        yield "scores of quality, item by item: `llem show DIR --quality`"
 
 
 def reference_notes(store: Store) -> Iterator[str]:

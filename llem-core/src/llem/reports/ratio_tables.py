@@ -12,6 +12,7 @@ from llem.analysis.pairs import PairEffect
 from llem.analysis.variance import ASSUMED_SD
 from llem.metrics.catalogue import metric_of
 from llem.metrics.metric import Metric
+from llem.metrics.quality import family_of
 from llem.reports.figures import figure, grid, number, p_value, plain, put, screen, setting, settings
 from llem.reports.notes import findings_text
 from llem.reports.ratios import Best, ComparisonView, RatioTable, SummaryView
@@ -112,7 +113,10 @@ def _ratio_notes(rows: Sequence[Effect | PairEffect]) -> Iterator[str]:
     if any(len(one.bases) > 1 for one in rows):
         yield "energies differ in what they cover, or one is measured and one modelled: they have no ratio"
     yield from _assumptions({what for one in rows for what in one.assumed})
-    if any(one.low is None and one.ratio is not None for one in rows if isinstance(one, PairEffect)):
+    if any(family_of(one.metric) for one in rows):
+        yield "quality is evaluated once, whatever the trials: `llem show DIR --quality` pairs items, for intervals"
+    measured = [one for one in rows if not family_of(one.metric)]
+    if any(one.low is None and one.ratio is not None for one in measured if isinstance(one, PairEffect)):
         yield "no interval: fewer than two trials, or the metric has no value for each trial"
     effects = [one for one in rows if isinstance(one, Effect)]
     if any(one.between == "measured" for one in effects):
@@ -123,7 +127,7 @@ def _ratio_notes(rows: Sequence[Effect | PairEffect]) -> Iterator[str]:
         yield f"averaged over {', '.join(effects[0].averaged)}: only some values of this axis have that axis"
     if effects and not any(one.pairs for one in effects):
         yield "no two valid points differ in this axis alone"
-    elif any(one.low is None and len(one.pairs) == 1 for one in effects):
+    elif any(one.low is None and len(one.pairs) == 1 and not family_of(one.metric) for one in effects):
         yield "one pair without intervals of its own gives none; with several trials it does"
 
 
