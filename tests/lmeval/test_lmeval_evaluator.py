@@ -32,6 +32,7 @@ from llem.store.evaluations import evaluation_key
 from llem.testing.conformance.evaluator import EvaluatorConformance
 from llem_lmeval import hooks
 from llem_lmeval import tasks as finding
+from llem_lmeval.checks import configure
 from llem_lmeval.config import LmEvalOptions
 from llem_lmeval.evaluator import LmEvalEvaluator
 
@@ -139,6 +140,7 @@ def test_every_problem_is_told(tasks):
         ("toy_unsafe", {}, "quality.confirm_run_unsafe_code", "runs code"),
         ("toy_strange", {}, "quality.gen_kwargs", "temprature"),
         ("toy_answer", {"gen_kwargs": {"length_penalty": 2.0}}, "quality.gen_kwargs", "length_penalty"),
+        ("toy_group", {"gen_kwargs": {"length_penalty": 2.0}}, "quality.gen_kwargs", "length_penalty"),
         ("toy_answer", {"gen_kwargs": {"do_sample": True}}, "quality.gen_kwargs", "temperature"),
         (
             "toy_answer",
@@ -162,6 +164,35 @@ def test_settings_that_no_task_can_be_asked_with_are_refused(tasks, task, settin
     assert problem.path == path
     assert told in problem.message
     assert problem.hint or "must be between" in problem.message
+
+
+def test_an_unknown_generation_setting_is_told_without_a_task_that_generates(tasks):
+    """With the nearest name, beside all else that is wrong; other names of lm-eval's are none."""
+    [problem, _] = _problems(tasks, "toy_choice", "toy_gone", gen_kwargs={"temprature": 1, "max_new_tokens": 5})
+    options = LmEvalOptions(tasks=("toy_choice",), include_path=(tasks,), gen_kwargs={"max_tokens": 5, "num_beams": 1})
+
+    assert (problem.path, problem.hint) == ("quality.gen_kwargs", "did you mean temperature?")
+    assert problem.message == "temprature: no such generation setting here"
+    LmEvalEvaluator(options).check(Experiment(backend="echo", quality=options), resolve_model("shape:tiny"))
+
+
+@pytest.mark.parametrize(("split", "itself"), [({}, True), ({"fewshot_split": "test"}, False)])
+def test_examples_from_test_items_hold_the_question_unless_their_split_is_named(tmp_path, split, itself):
+    """As docs/howto/quality.md says of lm-eval."""
+    rows = [{"question": f"number {place}", "choices": ["a", "b"], "answer": 1} for place in range(5)]
+    (tmp_path / "own.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    data = {"dataset_path": "json", "dataset_kwargs": {"data_files": {"test": "own.jsonl"}}, "test_split": "test"}
+    asked = {"doc_to_text": "{{question}}:", "doc_to_choice": "choices", "doc_to_target": "answer"}
+    task = {"task": "own", "output_type": "multiple_choice", "metric_list": [{"metric": "acc"}], **data, **asked}
+    (tmp_path / "own.yaml").write_text(json.dumps({**task, **split}))
+    options = LmEvalOptions(tasks=("own",), include_path=(str(tmp_path),), num_fewshot=4)
+
+    LmEvalEvaluator(options).check(Experiment(backend="echo", quality=options), resolve_model("shape:tiny"))
+    found = finding.load(finding.find(options), "own")
+    configure(found, options)
+    found.tasks["own"].build_all_requests()
+    twice = [one.args[0].count(one.doc["question"]) == 2 for one in found.tasks["own"].instances]
+    assert any(twice) is itself
 
 
 def test_a_folder_that_is_none_is_refused():
@@ -349,6 +380,23 @@ def test_what_is_recorded(tasks, models):
     assert told["documents"] == {"toy_filtered": {"original": 12, "effective": 12}}
     assert told["seeds"] == {"random": 0, "numpy": 1234, "torch": 1234, "fewshot": 1234}
     assert len(told["chat_template"]) == len(told["document_hashes"]["toy_filtered"]) == 16
+
+
+@pytest.mark.parametrize(
+    ("task", "given", "told"),
+    [
+        ("toy_choice", None, {"scored": 512}),
+        ("toy_text", 5, {"scored": 5}),
+        ("toy_answer", None, {"generated": 32}),
+        ("toy_answer", 3, {"generated": 3}),
+    ],
+)
+def test_batch_size_in_effect_is_recorded(tasks, models, task, given, told):
+    """It changes the energy of the evaluation; scores of another batch size are still of one thing."""
+    options = LmEvalOptions(tasks=(task,), include_path=(tasks,), batch_size=given)
+
+    assert _evaluate(tasks, task, models["bos"], batch_size=given).describe()["batch_size"] == told
+    assert evaluation_key(options, task) == evaluation_key(attrs.evolve(options, batch_size=7), task)
 
 
 def test_hash_of_a_task_changes_with_the_task_alone(tasks, models, tmp_path):

@@ -166,6 +166,7 @@ def main() -> None:
     tokenizer = make_tokenizer(world.vocabulary)
     model = make_model(len(tokenizer))
     write_tasks(world, args.seed, args.out / "tasks", args.items)
+    print(f"training: {args.steps} steps on {torch.get_num_threads()} threads", flush=True)
     about = train(model, batches(world, tokenizer, args.seed), args.steps, args.seconds)
     # llem and others tell models apart by config.json and the sizes of files: it says what the sizes do not show.
     model.config.trained = {"seed": args.seed, "steps": about["steps"]}

@@ -12,13 +12,16 @@ from llem.config.converter import structure
 from llem.config.models import Sampling
 from llem.errors import ConfigError, Problem, nearest
 
-__all__ = ["CHOICE", "AnswerSettings", "answer_settings"]
+__all__ = ["CHOICE", "AnswerSettings", "answer_settings", "unknown_settings"]
 
+REFUSED = "answers cannot be generated"
 #: What lm-eval's own model generates where a task says nothing, in tokens.
 MAX_GEN_TOKS = 256
 #: Settings of sampled answers.
 CHOICE = ("temperature", "top_p", "top_k", "min_p")
 KNOWN = ("until", "max_gen_toks", "do_sample", *CHOICE, "repetition_penalty")
+#: Other names of `max_gen_toks`, which lm-eval takes.
+ALIASES = ("max_new_tokens", "max_tokens", "max_completion_tokens")
 
 
 @attrs.frozen
@@ -50,14 +53,8 @@ def answer_settings(kwargs: Mapping[str, Any], seed: int) -> AnswerSettings:
         given = dict(normalize_gen_kwargs(dict(kwargs), MAX_GEN_TOKS))
     except (TypeError, ValueError) as error:
         raise _refusal(f"{dict(kwargs)}: {error}", "give numbers for max_gen_toks and temperature") from error
-    if given.get("num_beams") == 1:  # one beam is no beam search
-        del given["num_beams"]
-    if unknown := sorted(given.keys() - set(KNOWN)):
-        meant = nearest(unknown[0], KNOWN)
-        raise _refusal(
-            f"{', '.join(unknown)}: no such generation setting here",
-            f"did you mean {meant}?" if meant else f"known are {', '.join(KNOWN)}",
-        )
+    if unknown := unknown_settings(given):
+        raise ConfigError(REFUSED, problems=(unknown,))
     if given["max_gen_toks"] < 1:
         raise _refusal(f"max_gen_toks is {given['max_gen_toks']}", "at least 1")
     if given["do_sample"] and not given.get("temperature"):
@@ -68,5 +65,19 @@ def answer_settings(kwargs: Mapping[str, Any], seed: int) -> AnswerSettings:
     return AnswerSettings(sampling, given["max_gen_toks"], tuple(text for text in map(str, given["until"]) if text))
 
 
+def unknown_settings(kwargs: Mapping[str, Any]) -> Problem | None:
+    """What is no generation setting, with the nearest that is one; None where all are known. Needs no task."""
+    unknown = sorted(str(name) for name in kwargs if not _is_known(name, kwargs[name]))
+    if not unknown:
+        return None
+    meant = nearest(unknown[0], KNOWN)
+    hint = f"did you mean {meant}?" if meant else f"known are {', '.join(KNOWN)}"
+    return Problem("quality.gen_kwargs", f"{', '.join(unknown)}: no such generation setting here", hint)
+
+
+def _is_known(name: str, value: Any) -> bool:
+    return name in KNOWN or name in ALIASES or (name == "num_beams" and value == 1)  # one beam is no beam search
+
+
 def _refusal(message: str, hint: str) -> ConfigError:
-    return ConfigError("answers cannot be generated", problems=(Problem("quality.gen_kwargs", message, hint),))
+    return ConfigError(REFUSED, problems=(Problem("quality.gen_kwargs", message, hint),))

@@ -10,7 +10,7 @@ import attrs
 
 from llem.errors import ConfigError, LlemError, Problem
 from llem.models.spec import ModelSpec
-from llem_lmeval.answers import CHOICE, answer_settings
+from llem_lmeval.answers import CHOICE, answer_settings, unknown_settings
 from llem_lmeval.config import LmEvalOptions
 from llem_lmeval.quiet import Draws, quiet
 from llem_lmeval.scores import Key, first_metric
@@ -63,6 +63,9 @@ def _looked_at(options: LmEvalOptions) -> Facts:
     if options.fewshot_as_multiturn and not options.apply_chat_template:
         about = "examples are turns of a conversation in a chat template only"
         problems.append(Problem("quality.fewshot_as_multiturn", about, "set apply_chat_template, or leave it out"))
+    if unknown := unknown_settings(options.gen_kwargs or {}):
+        problems.append(unknown)
+        options = attrs.evolve(options, gen_kwargs=None)  # told once, also where no task generates
     for place, name in enumerate(options.tasks):
         path = f"quality.tasks[{place}]"
         with quiet(), Draws(options.seeds):

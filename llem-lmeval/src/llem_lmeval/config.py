@@ -33,7 +33,8 @@ class LmEvalOptions(Quality):
     )
     num_fewshot: int | None = option(
         None,
-        help="Examples before each question. Null takes what the task says. A task that itself says 0 keeps 0.",
+        help="Examples before each question. Null takes what the task says. A task that itself says 0 keeps 0. A task "
+        "without a split for examples draws them from its test items, the question itself included.",
         validator=at_least(0),
     )
     apply_chat_template: bool = option(False, help="Put every prompt into the model's chat template.")
@@ -53,7 +54,8 @@ class LmEvalOptions(Quality):
     )
     batch_size: int | None = option(
         None,
-        help="Requests given to the engine at a time. It changes no score beyond the rounding of sums. Null gives 32 "
+        help="Requests given to the engine at a time. It changes no score beyond the rounding of sums, but the time "
+        "and energy of the evaluation: give configurations whose J/right answer you compare the same. Null gives 32 "
         "that generate and 512 that are only scored.",
         validator=at_least(1),
     )

@@ -123,7 +123,7 @@ class LmEvalEvaluator(Evaluator):
         return lm.chat_template(self.options.apply_chat_template)
 
     def describe(self) -> Mapping[str, Any]:
-        """Versions, shots, seeds, hashes of documents and template, and how many texts were cut; after `evaluate`."""
+        """Versions, shots, seeds, hashes, batch sizes in effect, and how many texts were cut; after `evaluate`."""
         return {"lm_eval": version("lm_eval"), "seeds": attrs.asdict(self.options.seeds), **self._about}
 
 
@@ -164,6 +164,7 @@ def _about(results: Mapping[str, Any], lm: EngineLM) -> dict[str, Any]:
         "document_hashes": items_hash(results),
         "filters": filters,
         "max_length": lm.max_length,
+        "batch_size": lm.batch_size,
         "cut_texts": lm.cut,
         "system_dropped": lm.system_dropped,
     }

@@ -46,6 +46,7 @@ class EngineLM(TemplateLM):
 
     Attributes:
         cut: how many texts were too long and were cut on the left.
+        batch_size: requests given to the engine at a time, of each kind that was asked.
         system_dropped: whether the chat template refused system messages, which were then left out as lm-eval does.
     """
 
@@ -58,6 +59,7 @@ class EngineLM(TemplateLM):
         self._bos, self._eos = tokenizer.bos_token_id, tokenizer.eos_token_id
         self._encode = functools.lru_cache(maxsize=64)(self._encoded)  # a question comes once for each of its choices
         self.cut = 0
+        self.batch_size: dict[str, int] = {}
         self.system_dropped = False
 
     # what TemplateLM asks for
@@ -100,6 +102,10 @@ class EngineLM(TemplateLM):
         if special is None and wanted and self._bos is not None and ids[:1] != [self._bos]:
             ids = [self._bos, *ids]  # its tokenizer adds none by itself
         return tuple(ids)
+
+    def _at_a_time(self, kind: str, default: int) -> int:
+        self.batch_size[kind] = self._options.batch_size or default
+        return self.batch_size[kind]
 
     # likelihoods
 
@@ -160,7 +166,7 @@ class EngineLM(TemplateLM):
         for owner in owners:
             left[owner] = left.get(owner, 0) + 1
         found: dict[int, Likelihood] = {}
-        for places in _chunks(order, self._options.batch_size or LIKELIHOODS):
+        for places in _chunks(order, self._at_a_time("scored", LIKELIHOODS)):
             self._progress.alive()
             found.update(zip(places, self._engine.loglikelihood([texts[place] for place in places]), strict=True))
             for place in places:
@@ -202,7 +208,7 @@ class EngineLM(TemplateLM):
         said: dict[int, str] = {}
         for settings, group in asked.items():
             group.sort(key=lambda one: (-len(one.tokens), one.context))
-            for batch in _chunks(group, self._options.batch_size or ANSWERS):
+            for batch in _chunks(group, self._at_a_time("generated", ANSWERS)):
                 self._progress.alive()
                 # asked again in the same words, another place is another draw
                 sent = [Request(one.place, one.tokens, settings.max_tokens, settings.until) for one in batch]

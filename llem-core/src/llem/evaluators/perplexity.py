@@ -50,8 +50,8 @@ class PerplexityOptions(Quality):
     )
     limit: int | None = option(
         None,
-        help="Of each file, at most so many documents of a .jsonl, or passages (about 2 KiB) of a plain text. Null "
-        "takes all.",
+        help="Of each file, at most so many documents of a .jsonl, or passages (about 2,048 characters) of a plain "
+        "text. Null takes all.",
         validator=at_least(1),
     )
     field: str = option("text", help="Field that holds the text in a .jsonl file.")
