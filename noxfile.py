@@ -42,7 +42,8 @@ TEST_TOOLS = ("pytest-timeout", "pytest-xdist", "jsonschema")
 
 def _pip_configuration() -> dict[str, str]:
     """What pip's files and environment tell it, by option; of several that name one, pip takes the last."""
-    command = (sys.executable, "-m", "pip", "config", "list", "--disable-pip-version-check")
+    pip = (found,) if (found := shutil.which("pip")) else (sys.executable, "-m", "pip")  # uv's environments have none
+    command = (*pip, "config", "list", "--disable-pip-version-check")
     listed = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, check=False).stdout
     found = {}
     for section in ("global.", "install.", ":env:."):

@@ -23,7 +23,7 @@ from llem.config.layers import Layer
 from llem.config.load import resolve
 from llem.config.models import Experiment
 from llem.errors import ConfigError, ExperimentFailed, Problem
-from llem.evaluators.base import Context, check_quality
+from llem.evaluators.base import Context
 from llem.models.resolve import resolve_model
 from llem.models.tokenizer import load_tokenizer
 from llem.plugins import Reference
@@ -262,17 +262,6 @@ def test_a_study_looks_once_for_all_its_experiments(tasks, monkeypatch):
     os.utime(Path(tasks) / "toy_choice.yaml")
     LmEvalEvaluator(options).needs()
     assert looked == ["toy_choice"] * 2
-
-
-def test_the_backend_is_asked_for_what_the_tasks_need(tasks):
-    """An engine without likelihoods is refused in the plan."""
-    options = LmEvalOptions(tasks=("toy_choice",), include_path=(tasks,), force=True)
-    experiment = Experiment(backend="openai", quality=options)
-    if registry().reference("backend", "openai").capabilities.get("loglikelihood") == "supported":
-        pytest.skip("this version has them")
-
-    with pytest.raises(ConfigError, match="loglikelihood"):
-        check_quality(experiment, resolve_model("shape:tiny"), registry(), unmet=True)
 
 
 @pytest.mark.parametrize(
