@@ -40,7 +40,7 @@ BACKENDS: dict[str, dict[str, Any]] = {
     "echo": {"echo": {"token_seconds": 0.003}},
     "pytorch": {},
     "openai": {"dtype": "auto"},  # and a server, see `server`
-    "vllm": {"vllm": {"enforce_eager": True}, "window_s": 1.0},  # beside other work 0.2 s may pass without a token
+    "vllm": {"vllm": {"enforce_eager": True}, "window_s": 0.4},  # beside other work 0.2 s may pass without a token
 }
 #: vLLM needs versions of its own, so its environment is not that of the others: there it is journeyed with alone.
 HERE = ["vllm"] if find_spec("vllm") else ["echo", "pytorch", "openai"]
