@@ -10,7 +10,7 @@ import attrs
 from llem.analysis.binary import mcnemar, quantiles, score_interval, shortfall, smallest_loss
 from llem.analysis.jackknife import Jackknife, numbered, of_items, of_pairs
 from llem.evaluators.base import Item, Score
-from llem.evaluators.items import follows
+from llem.evaluators.items import follows, right_or_wrong
 from llem.metrics.statistics import two_sided
 
 __all__ = ["PAIRED", "PAIRED_BINARY", "UNPAIRED", "Contrast", "contrast"]
@@ -64,9 +64,7 @@ def contrast(reference: Score, other: Score) -> Contrast:
     if why:
         return _of_sides(reference, other, why)
     pairs = [(one, second[name]) for name, one in first.items()]
-    values = {item.value for pair in pairs for item in pair}
-    weights = {item.weight for pair in pairs for item in pair}
-    if reference.aggregation == "mean" and values <= {0.0, 1.0} and len(weights) == 1:
+    if reference.aggregation == "mean" and right_or_wrong((*first.values(), *second.values())):
         return _of_right_and_wrong(pairs, reference.higher_is_better)
     return _of_values(pairs, exp=reference.aggregation == "exp")
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from llem.evaluators.base import Aggregation, Item, Score
 
-__all__ = ["follows", "score_of", "standard_error", "value_of"]
+__all__ = ["clusters_of", "follows", "right_or_wrong", "score_of", "standard_error", "value_of"]
 
 #: By how much a score may differ from what its items make, in its share; near 0 also absolutely.
 OF_ITEMS = 1e-9
@@ -30,6 +30,19 @@ def follows(score: Score) -> bool:
     return value is None or math.isclose(value, score.value, rel_tol=OF_ITEMS, abs_tol=OF_ITEMS)
 
 
+def right_or_wrong(items: Sequence[Item]) -> bool:
+    """Whether each item scores 1 or 0 and all weigh the same; False without items."""
+    return len({item.weight for item in items}) == 1 and all(item.value in (0.0, 1.0) for item in items)
+
+
+def clusters_of(items: Sequence[Item]) -> list[list[Item]]:
+    """Items that are not independent, together; one without a cluster stands for itself."""
+    groups: dict[tuple[str, str], list[Item]] = {}
+    for item in items:
+        groups.setdefault((item.cluster, "") if item.cluster else ("", item.id), []).append(item)
+    return list(groups.values())
+
+
 def standard_error(items: Sequence[Item], aggregation: Aggregation) -> float | None:
     """Standard error of the score over another draw of clusters; None for fewer than two, or "other".
 
@@ -41,15 +54,11 @@ def standard_error(items: Sequence[Item], aggregation: Aggregation) -> float | N
     """
     if aggregation == "other":
         return None
-    groups: dict[tuple[str, str], list[Item]] = {}
-    for item in items:
-        groups.setdefault((item.cluster, "") if item.cluster else ("", item.id), []).append(item)
+    groups = clusters_of(items)
     if len(groups) < 2:
         return None
     mean = _mean(items)
-    squares = math.fsum(
-        math.fsum(item.weight * (item.value - mean) for item in group) ** 2 for group in groups.values()
-    )
+    squares = math.fsum(math.fsum(item.weight * (item.value - mean) for item in group) ** 2 for group in groups)
     whole = math.fsum(item.weight for item in items)
     error = math.sqrt(len(groups) / (len(groups) - 1) * squares) / whole
     return error * _exp(mean) if aggregation == "exp" else error

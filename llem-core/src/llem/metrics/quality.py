@@ -12,6 +12,7 @@ from typing import Any
 import attrs
 
 from llem.evaluators.base import Score
+from llem.evaluators.items import clusters_of, right_or_wrong
 from llem.findings import Finding, finding
 from llem.metrics.energies import headline_of, joules
 from llem.metrics.metric import Metric
@@ -52,47 +53,49 @@ def _score(task: str) -> Metric:
     )  # fmt: skip
 
 
-def _per_joule(task: str) -> Metric:
-    return Metric(
-        f"quality_per_joule.{task}", "1/J", f"quality per joule: {task}", None, "quality",
-        "Number of items times the score, divided by the energy of the evaluation: right answers per joule where an "
-        f"item scores 1 or 0. Only of a score that is a plain mean over items, where higher is better. {ONCE}",
-        shown=("result",), scoped=True, since=4,
-    )  # fmt: skip
+def _once_of(family: str, unit: str, label: str, doc: str, *, scoped: bool = True) -> Callable[[str], Metric]:
+    """Makes the row of a figure of the evaluation itself."""
 
+    def row(task: str) -> Metric:
+        return Metric(
+            f"{family}.{task}", unit, f"{label}: {task}", None, "quality", f"{doc} {ONCE}", shown=("result",),
+            scoped=scoped, since=4,
+        )  # fmt: skip
 
-def _per_right_answer(task: str) -> Metric:
-    return Metric(
-        f"energy_per_right_answer_j.{task}", "J", f"energy per right answer: {task}", None, "quality",
-        f"Energy of the evaluation divided by the number of right answers. Only where each item scores 1 or 0. {ONCE}",
-        shown=("result",), scoped=True, since=4,
-    )  # fmt: skip
-
-
-def _seconds(task: str) -> Metric:
-    return Metric(
-        f"evaluation_s.{task}", "s", f"evaluation time: {task}", None, "quality",
-        "How long the evaluation of the task took, outside every window. An engine is evaluated once for all its "
-        f"experiments, and each has the same figure. {ONCE}", shown=("result",), since=4,
-    )  # fmt: skip
-
-
-def _energy(task: str) -> Metric:
-    return Metric(
-        f"evaluation_energy_j.{task}", "J", f"evaluation energy: {task}", None, "quality",
-        "Gross energy of that time, idle included, of the domains that the headline has. The interval is the error "
-        f"bound of the one reading, where the meter states one. It is in no window. {ONCE}",
-        shown=("result",), scoped=True, since=4,
-    )  # fmt: skip
+    return row
 
 
 #: Makes the row of a task, by what its name begins with, in the order in which rows are shown.
 FAMILIES: Mapping[str, Callable[[str], Metric]] = {
     "quality": _score,
-    "quality_per_joule": _per_joule,
-    "energy_per_right_answer_j": _per_right_answer,
-    "evaluation_s": _seconds,
-    "evaluation_energy_j": _energy,
+    "quality_per_joule": _once_of(
+        "quality_per_joule",
+        "1/J",
+        "quality per joule",
+        "Number of items times the score, divided by the energy of the evaluation: right answers per joule where an "
+        "item scores 1 or 0. Only of a score that is a plain mean over items, where higher is better.",
+    ),
+    "energy_per_right_answer_j": _once_of(
+        "energy_per_right_answer_j",
+        "J",
+        "energy per right answer",
+        "Energy of the evaluation divided by the number of right answers. Only where each item scores 1 or 0.",
+    ),
+    "evaluation_s": _once_of(
+        "evaluation_s",
+        "s",
+        "evaluation time",
+        "How long the evaluation of the task took, outside every window. An engine is evaluated once for all its "
+        "experiments, and each has the same figure.",
+        scoped=False,
+    ),
+    "evaluation_energy_j": _once_of(
+        "evaluation_energy_j",
+        "J",
+        "evaluation energy",
+        "Gross energy of that time, idle included, of the domains that the headline has. The interval is the error "
+        "bound of the one reading, where the meter states one. It is in no window.",
+    ),
 }
 
 
@@ -164,25 +167,17 @@ def score_quantity(score: Score) -> Quantity:
     Args:
         score: with its items, where they are stored.
     """
-    low, high = _wilson(score) if _right_or_wrong(score) else _student(score)
+    binary = score.aggregation == "mean" and right_or_wrong(score.items)
+    low, high = _wilson(score) if binary else _student(score)
     return Quantity(
         score.value, "", low, high, None if low is None else CONFIDENCE, score.n, covers="" if low is None else ITEMS,
         method="items", better="higher" if score.higher_is_better else "lower", score=score.metric,
     )  # fmt: skip
 
 
-def _right_or_wrong(score: Score) -> bool:
-    return (
-        score.aggregation == "mean"
-        and bool(score.items)
-        and len({item.weight for item in score.items}) == 1
-        and all(item.value in (0.0, 1.0) for item in score.items)
-    )
-
-
 def _independent(score: Score) -> int:
     """Clusters, and items without one."""
-    return len({(item.cluster, "" if item.cluster else item.id) for item in score.items}) if score.items else score.n
+    return len(clusters_of(score.items)) if score.items else score.n
 
 
 def _wilson(score: Score) -> tuple[float, float]:
@@ -210,7 +205,7 @@ def _around(value: float, half: float | None) -> tuple[float | None, float | Non
 def _of_energy(score: Score, energy: Value) -> Iterator[tuple[str, Quantity]]:
     """What needs the energy of an evaluation, by family, without what the energy covers."""
     plain = score.aggregation == "mean" and score.higher_is_better and len({item.weight for item in score.items}) == 1
-    answers = plain and _right_or_wrong(score)
+    answers = plain and right_or_wrong(score.items)
     if energy.value is None or energy.value <= 0:
         reason = energy.reason or "counter_stuck"
         fits = {"evaluation_energy_j": True, "quality_per_joule": plain, "energy_per_right_answer_j": answers}
