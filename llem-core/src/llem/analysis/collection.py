@@ -215,7 +215,7 @@ class Results(Mapping[str, Result]):
 
         Args:
             reference: an experiment; the beginning of its id is enough. None takes the study's `reference` where it has
-                the score, else the first that has it.
+                the score, else the first of its file that has it.
             tasks: such as `arc_easy`, or a further score as `arc_easy.acc_norm`. None takes the first of each task.
 
         Raises StoreError: no such id, nobody has such a score, or the reference has none.

@@ -208,5 +208,4 @@ def _quality(store: Store, metrics: tuple[str, ...], reference: str | None, *, a
 
         click.echo(to_text([{**attrs.asdict(one), "energies": energies_of(one, rows)} for one in found]), nl=False)
         return
-    missing = {name: unscored(store, store.experiment_ids(), name) for name in {one.metric for one in found}}
-    render_quality(quality_tables(found, rows, store.study(), missing))
+    render_quality(quality_tables(found, rows, store.study(), unscored(store)))

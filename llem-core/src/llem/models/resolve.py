@@ -95,7 +95,8 @@ BLOCKS, BLOCK = 256, 4096
 def _sampled(path: Path) -> str:
     """Hash of a weight file: of all of it up to a mebibyte, else of 256 blocks from its first to its last.
 
-    A file may have tens of gigabytes. Another training or rounding changes nearly every weight, so it changes a block.
+    A file may have tens of gigabytes. Another training or rounding changes nearly every weight, so it changes a block;
+    a change of a few small tensors alone may lie between them and go unseen.
     """
     with path.open("rb") as file:
         size = file.seek(0, os.SEEK_END)

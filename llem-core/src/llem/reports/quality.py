@@ -199,7 +199,7 @@ def quality_notes(found: Sequence[QualityDifference]) -> Iterator[str]:
         yield from _methods([difference for _, difference in compared])
     yield from _reasons(found)
     if rounding := [one.experiments[0][:8] for one in found if one.is_rounding]:
-        yield f"{', '.join(rounding)}: differs by less than {ROUNDING:.2%}, as engines do that add in another order"
+        yield f"{', '.join(rounding)}: differs by less than {ROUNDING:.2%}, as rounding alone makes it"
     yield (
         "±: 95 % interval over the items; another engine process, seeds of sampled answers and numerics that depend on "
         "the batch are not in it"
