@@ -35,14 +35,16 @@ def opened() -> Iterator[Opened]:
         meter.close()
 
 
-def window(meter: CodeCarbonMeter, seconds: float) -> tuple[dict[str, float | None], float]:
-    """Energies of a window in which this machine computes on one core, and its length."""
-    began = time.perf_counter()
+def window(meter: CodeCarbonMeter, seconds: float) -> tuple[dict[str, float | None], float, float]:
+    """Energies of a window in which this machine computes on one core; its length without and with begin and end."""
+    called = time.perf_counter()
     meter.begin()
+    began = time.perf_counter()
     while time.perf_counter() - began < seconds:
         sum(range(1000))
+    inner = time.perf_counter() - began
     found = dict(meter.end())
-    return found, time.perf_counter() - began
+    return found, inner, time.perf_counter() - called
 
 
 def test_model_is_labelled(opened: Opened) -> None:
@@ -55,20 +57,21 @@ def test_model_is_labelled(opened: Opened) -> None:
 
 def test_energy_is_the_models(opened: Opened) -> None:
     """CPU energy lies between the model's floor of a tenth and full load; memory is its power times the time."""
-    found, seconds = window(opened[0], 2.5)
-    assert found["dram:0"] == pytest.approx(RAM_W * seconds, rel=0.05)
-    cpu = found["cpu:0"]
+    found, inner, outer = window(opened[0], 2.5)
+    memory, cpu = found["dram:0"], found["cpu:0"]
+    assert memory is not None
     assert cpu is not None
-    assert 0.095 * CPU_W * seconds <= cpu <= 1.05 * CPU_W * seconds
+    assert 0.99 * RAM_W * inner <= memory <= 1.01 * RAM_W * outer
+    assert 0.095 * CPU_W * inner <= cpu <= 1.05 * CPU_W * outer
 
 
 def test_energy_grows_with_the_window(opened: Opened) -> None:
     """Of two windows one after the other, the longer has more, in proportion: the last part interval is included."""
-    short, short_s = window(opened[0], 0.7)
-    long, long_s = window(opened[0], 2.1)
+    short, short_inner, short_outer = window(opened[0], 0.7)
+    long, long_inner, long_outer = window(opened[0], 2.1)
     assert long["dram:0"] is not None
     assert short["dram:0"] is not None
-    assert long["dram:0"] / short["dram:0"] == pytest.approx(long_s / short_s, rel=0.1)
+    assert 0.99 * long_inner / short_outer <= long["dram:0"] / short["dram:0"] <= 1.01 * long_outer / short_inner
 
 
 def test_window_that_was_never_ended(opened: Opened) -> None:
@@ -76,8 +79,9 @@ def test_window_that_was_never_ended(opened: Opened) -> None:
     meter, _ = opened
     meter.begin()
     time.sleep(0.5)
-    found, seconds = window(meter, 0.2)
-    assert found["dram:0"] == pytest.approx(RAM_W * seconds, rel=0.1)
+    found, inner, outer = window(meter, 0.2)
+    assert found["dram:0"] is not None
+    assert 0.99 * RAM_W * inner <= found["dram:0"] <= 1.01 * RAM_W * outer
 
 
 def test_users_codecarbon_settings_change_nothing(tmp_path: Path) -> None:
