@@ -16,11 +16,13 @@ if TYPE_CHECKING:
 
 __all__ = [
     "amount",
+    "chance",
     "figure",
     "grid",
     "new_console",
     "number",
     "p_value",
+    "percent",
     "plain",
     "put",
     "scaled",
@@ -165,6 +167,18 @@ def two(value: float) -> str:
 def p_value(value: float) -> str:
     """Two significant digits, and below 0.0001 only that it is."""
     return "<0.0001" if value < 1e-4 else two(value)
+
+
+def chance(probability: float) -> str:
+    """Two decimals of a probability; at the ends only that it is beyond 0.99 or below 0.01."""
+    if probability >= 0.995:
+        return "> 0.99"
+    return "< 0.01" if probability < 0.005 else f"{probability:.2f}"
+
+
+def percent(share: float) -> str:
+    """A share in percent, with two significant digits; below 0.01 % only that it is."""
+    return "< 0.01 %" if 0 < abs(share) < 1e-4 else f"{two(share * 100)} %"
 
 
 def short(quantity: Quantity | None) -> str:

@@ -30,6 +30,7 @@ __all__ = [
     "in_common",
     "load_text",
     "metrics_shown",
+    "rated",
     "result_view",
     "study_view",
     "varied",
@@ -42,6 +43,11 @@ QUIET = frozenset({"not_requested", "no_gpu", "offline_load", "closed_load", "to
 def metrics_shown(*places: Place) -> list[str]:
     """Names of what is shown at these places by default."""
     return list(dict.fromkeys(metric.name for place in places for metric in shown(place)))
+
+
+def rated(metric: Metric) -> str:
+    """Name of a metric in words; of a rate "a second" stands in it."""
+    return f"{metric.label}/s" if metric.unit.endswith("/s") else metric.label
 
 
 def load_text(load: Mapping[str, Any]) -> str:
