@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from llem.analysis.background import Background
-from llem.analysis.cells import Sample, sample_of
 from llem.analysis.compare import Comparison, compare
-from llem.analysis.effects import Effect, adjusted, axis_effects, between, find_axis
+from llem.analysis.effects import Effect, effects_of, find_axis
 from llem.analysis.frame import columns, pandas_frame, polars_frame
-from llem.analysis.overview import Overview, basis_of, overview_of, overviews
+from llem.analysis.overview import Overview, overview_of, overviews
 from llem.analysis.pairs import PairEffect, pair_effects
-from llem.analysis.pareto import Candidate, non_dominated
 from llem.analysis.quality import QualityDifference, against_reference
-from llem.analysis.ranking import Best, best_of, only_fakes, rankable
+from llem.analysis.ranking import Best, best_of
 from llem.analysis.reference import ReferenceRuns, reference_of
-from llem.analysis.sides import Side, is_fake, read_side
+from llem.analysis.sides import Side, is_fake, read_side, workers_of
 from llem.errors import StoreError
 from llem.metrics.catalogue import lower_is_better, shown
 from llem.metrics.quality import family_of, is_score
@@ -25,7 +23,10 @@ from llem.metrics.result import recompute
 from llem.store.models import Result
 from llem.store.store import Store
 
-__all__ = ["Front", "Results", "effects_of", "workers_of"]
+if TYPE_CHECKING:
+    from llem.analysis.decision import Recommendation
+
+__all__ = ["Front", "Results"]
 
 #: Experiments whose trials are read at most for what a comparison takes from the rest of the study.
 MOST_READ = 200
@@ -99,6 +100,11 @@ class Results(Mapping[str, Result]):
         """The same as a `pandas.DataFrame`."""
         return pandas_frame(self.columns(everything=everything))
 
+    @property
+    def store(self) -> Store:
+        """The folder that they are in."""
+        return self._store
+
     def reference(self) -> ReferenceRuns | None:
         """How much the engine processes of the study's reference differ, and whether they drift; None without one."""
         return reference_of(self._store)
@@ -119,11 +125,11 @@ class Results(Mapping[str, Result]):
         if names[0] == names[1]:
             what = f"A and B are the same experiment, {names[0]}"
             raise StoreError(what, "`llem show` lists all", "nothing_to_compare")
-        sides = self._sides(metrics)
-        return compare(sides(names[0]), sides(names[1]), metrics, self._background(sides, names))
+        sides = self.sides(metrics)
+        return compare(sides(names[0]), sides(names[1]), metrics, self.background(sides, names))
 
-    def _sides(self, metrics: Sequence[str] | None) -> Callable[[str], Side]:
-        """Reads an experiment's side of a comparison, and keeps many."""
+    def sides(self, metrics: Sequence[str] | None) -> Callable[[str], Side]:
+        """What reads an experiment's side of a comparison, and keeps many."""
 
         @functools.lru_cache(maxsize=1024)
         def side(name: str) -> Side:
@@ -131,7 +137,7 @@ class Results(Mapping[str, Result]):
 
         return side
 
-    def _background(self, sides: Callable[[str], Side], names: Sequence[str] = ()) -> Background:
+    def background(self, sides: Callable[[str], Side], names: Sequence[str] = ()) -> Background:
         """What the valid experiments say together; of `names`, those that are valid are read in any case."""
         valid = [row.id for row in self.overviews(()) if row.valid and not is_fake(row.backend)]
         step = -(-len(valid) // MOST_READ) or 1
@@ -158,15 +164,42 @@ class Results(Mapping[str, Result]):
     def pareto(self, x: str, y: str) -> Front:
         """The valid results that no other one dominates in both metrics with a probability of 0.95, best `x` first.
 
+        From joint draws of what the trials say; of more than 200 results from their own intervals first.
+
         Raises StoreError as `best` does.
         """
-        for metric in (x, y):
-            lower_is_better(metric)
-        rows = rankable(self.overviews((x, y)), [x, y])
-        lower_x, lower_y = (lower_is_better(metric, [row.metrics[metric] for row in rows]) for metric in (x, y))
-        lower = lower_x, lower_y
-        found = [Candidate(one.id, one.metrics[x], one.metrics[y], lower) for one in rows]
-        return Front(self._store, non_dominated(found), self._held)
+        from llem.analysis.recommend import front_of
+
+        return Front(self._store, *front_of(self, x, y), self._held)
+
+    def recommend(
+        self,
+        *,
+        minimise: str | None = None,
+        maximise: str | None = None,
+        slo: str = "",
+        quality: str = "",
+        memory: str | None = None,
+        power: str | None = None,
+        reference: str | None = None,
+    ) -> Recommendation:
+        """Which configuration to take: the one that most probably keeps all limits and is the best of those that do.
+
+        Args:
+            minimise, maximise: the metric that decides. Default: minimise energy per output token.
+            slo: limits of latencies and speeds, such as `ttft:p99<500ms;tpot:p99<50ms`.
+            quality: limits of scores: `arc_easy>=0.75`, or as a change against the reference `arc_easy>=-0.01`.
+            memory, power: the most that is allowed, such as `80GiB` and `600W`.
+            reference: the experiment whose score a change is against; the beginning of its id is enough.
+
+        Raises:
+            ConfigError: a limit cannot be read, or the metric is the better the other way.
+            StoreError: nothing can be ranked, or there is no such metric, score or experiment.
+        """
+        from llem.analysis.recommend import evidence_of, limits_of, objective_of, recommended
+
+        limits = limits_of(slo, quality, memory, power)
+        return recommended(self, evidence_of(self, objective_of(minimise, maximise), limits, reference))
 
     def by_axis(self, axis: str, metrics: Sequence[str] | None = None, reference: Any = None) -> list[Effect]:
         """What each value of an axis does to each metric, all else equal; see `llem.analysis.effects.axis_effects`.
@@ -207,8 +240,8 @@ class Results(Mapping[str, Result]):
     def by_pair(self, axis: str, metrics: Sequence[str] | None = None, reference: Any = None) -> list[PairEffect]:
         """The pairs that `by_axis` pools, one by one, each with the interval that its trials give."""
         found = self.by_axis(axis, metrics, reference)
-        sides = self._sides(tuple(dict.fromkeys(effect.metric for effect in found)))
-        return pair_effects(found, sides, self._background(sides))
+        sides = self.sides(tuple(dict.fromkeys(effect.metric for effect in found)))
+        return pair_effects(found, sides, self.background(sides))
 
     def quality(self, reference: str | None = None, tasks: Sequence[str] | None = None) -> list[QualityDifference]:
         """The scores of each engine configuration against a reference, item by item, by score.
@@ -224,17 +257,22 @@ class Results(Mapping[str, Result]):
 
 
 class Front(Results):
-    """Results that no other one dominates. `dominated`: by id, the greatest probability with which another one does."""
+    """Results that no other one dominates.
 
-    def __init__(self, store: Store, dominated: Mapping[str, float], held: Mapping[str, Result] | None = None) -> None:
+    Attributes:
+        dominated: by id, the greatest probability with which another one dominates it.
+        by: by id, which one that is, where the probability is above 0.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        dominated: Mapping[str, float],
+        by: Mapping[str, str] | None = None,
+        held: Mapping[str, Result] | None = None,
+    ) -> None:
         super().__init__(store, tuple(dominated), held)
-        self.dominated = dict(dominated)
-
-
-def workers_of(store: Store, name: str) -> frozenset[int]:
-    """Numbers of the workers that measured an experiment; empty where they are not known."""
-    found = (engine.get("worker") for engine in store.engines(name))
-    return frozenset(worker for worker in found if worker is not None)
+        self.dominated, self.by = dict(dominated), dict(by or {})
 
 
 def _points(study: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
@@ -243,49 +281,3 @@ def _points(study: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
 
 def _axes(study: Mapping[str, Any]) -> Sequence[str]:
     return list(study.get("axes", ()))
-
-
-def effects_of(
-    study: Mapping[str, Any],
-    rows: Sequence[Overview],
-    metrics: Sequence[str],
-    workers: Callable[[str], frozenset[int]],
-    references: Mapping[str, Any] | None = None,
-) -> list[Effect]:
-    """The effects of every axis on every metric, corrected as one family.
-
-    Args:
-        study: study.json. rows: overviews with these metrics.
-        workers: of an experiment (see `workers_of`).
-        references: by axis, the value that others are divided by.
-    """
-    points = study.get("points", {})
-    placed = sorted(  # the file's order, so that the reference is the first value that the file gives
-        ((points[row.id]["number"], row) for row in rows if row.valid and row.id in points),
-        key=lambda pair: pair[0],
-    )
-    fake = only_fakes([row for _, row in placed])
-    ranked = [row for _, row in placed if fake or not is_fake(row.backend)]
-    engines = {row.id: workers(row.id) for row in ranked}
-    sequential = (study.get("order") or {}).get("kind") == "sequential"
-    named = study.get("reference")
-    spanning = frozenset([named] if isinstance(named, str) else [])
-    found = []
-    for axis in _axes(study):
-        for metric in metrics:
-            samples = list(_samples(ranked, metric, points, engines))
-            measured = between(samples, spanning)
-            reference = (references or {}).get(axis)
-            found += axis_effects(samples, axis, metric, reference, sequential=sequential, measured=measured)
-    lower = {metric: lower_is_better(metric, [row.metrics.get(metric) for row in ranked]) for metric in metrics}
-    return adjusted(found, lower, fake=fake)
-
-
-def _samples(
-    rows: Sequence[Overview], metric: str, points: Mapping[str, Any], engines: Mapping[str, frozenset[int]]
-) -> Iterator[Sample]:
-    """Of every row that has a value above 0."""
-    for row in rows:
-        one, point = row.metrics.get(metric), points[row.id]
-        if one is not None and one.value is not None and one.value > 0:
-            yield sample_of(row.id, point["values"], one, basis_of(one), engines[row.id], row.backend, point["number"])

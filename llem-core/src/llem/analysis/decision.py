@@ -2,14 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import attrs
 
 from llem.analysis.limits import Limit
 
-__all__ = ["Contender", "Estimated", "LimitOutcome", "Recommendation", "Separation"]
+__all__ = [
+    "FEASIBLE",
+    "SURE",
+    "Contender",
+    "Decided",
+    "Estimated",
+    "LimitOutcome",
+    "Recommendation",
+    "Separation",
+    "Standing",
+    "decide",
+    "estimated",
+    "told",
+]
+
+#: The set of ties holds the best with this probability; a limit that is kept with it is surely kept.
+SURE = 0.95
+#: A configuration is taken only if it keeps all limits with this probability at least: more likely than not.
+FEASIBLE = 0.5
 
 #: Where a contender stands: the one to take; not separated from it; surely worse; breaks a limit.
 Standing = Literal["choice", "tie", "worse", "out"]
@@ -131,3 +149,107 @@ class Recommendation:
     def contender(self, name: str) -> Contender:
         """One of the contenders. Raises KeyError."""
         return next(one for one in self.contenders if one.id == name)
+
+
+def told(probability: float) -> str:
+    """A probability in words: what draws count is never quite certain."""
+    return "< 0.01" if probability < 0.01 else "> 0.99" if probability > 0.99 else f"{probability:.2f}"
+
+
+def estimated(draws: Any) -> Estimated:
+    """Median and central 95 % of draws."""
+    import numpy as np
+
+    low, value, high = np.quantile(draws, (0.025, 0.5, 0.975))
+    return Estimated(float(value), float(low), float(high))
+
+
+@attrs.frozen
+class Decided:
+    """What draws say of k configurations, by their numbers.
+
+    Attributes:
+        choice: number of the configuration to take; None where none keeps all limits with `FEASIBLE` at least.
+        probability: of each, that it keeps all limits and costs least of those that do (k,).
+        feasible: of each, that it keeps all limits (k,).
+        regret: see `Recommendation`; None without a choice, or where nothing else ever keeps the limits.
+        ties: numbers of the smallest set that holds the best with `SURE`, the choice first.
+        surest: number of the one with the least cost of those that keep all limits with `SURE`, where the choice does
+            not; else None.
+        blocking: number of the limit without which the most draws have a configuration that keeps the others; None with
+            a choice.
+    """
+
+    choice: int | None
+    probability: Any
+    feasible: Any
+    regret: float | None
+    ties: tuple[int, ...]
+    surest: int | None = None
+    blocking: int | None = None
+
+
+def decide(costs: Any, kept: Sequence[Any]) -> Decided:
+    """Count the draws.
+
+    A draw counts for the configuration that costs least of all that keep every limit in it; where several cost the same
+    there, each gets its part. The ties are the smallest set whose probabilities sum to `SURE` of the sum of all: of the
+    draws in which anything keeps the limits.
+
+    Args:
+        costs: draws of the logarithm of what each costs, less is better (draws, k).
+        kept: for each limit, whether it is kept in each draw (draws, k).
+    """
+    import numpy as np
+
+    all_kept = np.ones(costs.shape, dtype=bool)
+    for one in kept:
+        all_kept &= one
+    feasible = all_kept.mean(axis=0)
+    masked = np.where(all_kept, costs, np.inf)
+    least = masked.min(axis=1, keepdims=True)
+    winners = (masked == least) & np.isfinite(least)
+    shares = winners / np.maximum(winners.sum(axis=1, keepdims=True), 1)
+    probability = shares.mean(axis=0)
+    middle = np.median(costs, axis=0)
+    order = sorted(range(costs.shape[1]), key=lambda i: (-probability[i], middle[i], i))
+    able = [i for i in order if feasible[i] >= FEASIBLE]
+    if not able:
+        return Decided(None, probability, feasible, None, (), blocking=_blocking(kept))
+    choice = able[0]
+    ties = _ties(probability, [choice, *(i for i in order if i != choice)])
+    sure = [i for i in range(costs.shape[1]) if feasible[i] >= SURE]
+    surest = min(sure, key=lambda i: (middle[i], i)) if sure and feasible[choice] < SURE else None
+    return Decided(choice, probability, feasible, _regret(masked, choice), ties, surest)
+
+
+def _ties(probability: Any, order: Sequence[int]) -> tuple[int, ...]:
+    whole, held = float(probability.sum()), 0.0
+    for number, i in enumerate(order):
+        held += float(probability[i])
+        if held >= SURE * whole - 1e-12:
+            return tuple(order[: number + 1])
+    return tuple(order)
+
+
+def _regret(masked: Any, choice: int) -> float | None:
+    """Mean of exp(excess) - 1 over the best of the others, over draws in which the choice and another are feasible."""
+    import numpy as np
+
+    others = np.delete(masked, choice, axis=1).min(axis=1, initial=np.inf)
+    both = np.isfinite(others) & np.isfinite(masked[:, choice])
+    if not both.any():
+        return None
+    return float(np.expm1(np.maximum(masked[both, choice] - others[both], 0.0)).mean())
+
+
+def _blocking(kept: Sequence[Any]) -> int | None:
+    """The limit without which most draws have something that keeps the rest; of equal ones the one least kept."""
+    import numpy as np
+
+    def without(number: int) -> tuple[float, float]:
+        rest = [one for place, one in enumerate(kept) if place != number]
+        able = np.logical_and.reduce(rest).any(axis=1).mean() if rest else 1.0
+        return float(able), -float(kept[number].mean())
+
+    return max(range(len(kept)), key=without, default=None)

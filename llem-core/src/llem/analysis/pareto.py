@@ -10,7 +10,7 @@ import attrs
 from llem.analysis.ranking import SURE, deviation
 from llem.store.models import Quantity
 
-__all__ = ["Candidate", "non_dominated"]
+__all__ = ["Candidate", "non_dominated", "of_draws"]
 
 #: Pairs of points that are held in memory at once.
 AT_ONCE = 2_000_000
@@ -49,6 +49,28 @@ def non_dominated(candidates: Sequence[Candidate]) -> dict[str, float]:
     kept = [int(i) for i in np.flatnonzero(greatest < SURE)]
     order = sorted(kept, key=lambda i: (axes[0][0][i], axes[1][0][i], candidates[i].id))
     return {candidates[i].id: float(greatest[i]) for i in order}
+
+
+def of_draws(ids: Sequence[str], x: Any, y: Any) -> tuple[dict[str, float], dict[str, str]]:
+    """The points that no other one dominates with a probability of 0.95 or more, best x first, from joint draws.
+
+    Each with the greatest probability with which another one dominates it; and which one that is, where it is not 0.
+
+    Args:
+        x, y: draws of both metrics, turned so that less is better (draws, k).
+    """
+    import numpy as np
+
+    count = len(ids)
+    greatest, by = np.zeros(count), np.full(count, -1)
+    for j in range(count):
+        ahead = (x[:, [j]] <= x) & (y[:, [j]] <= y) & ((x[:, [j]] < x) | (y[:, [j]] < y))
+        chance = ahead.mean(axis=0)
+        by = np.where(chance > greatest, j, by)
+        greatest = np.maximum(greatest, chance)
+    middle = np.median(x, axis=0), np.median(y, axis=0)
+    kept = sorted(np.flatnonzero(greatest < SURE), key=lambda i: (middle[0][i], middle[1][i], ids[i]))
+    return {ids[i]: float(greatest[i]) for i in kept}, {ids[i]: ids[by[i]] for i in kept if by[i] >= 0}
 
 
 def _axis(quantities: Sequence[Quantity], lower: bool) -> tuple[Any, Any]:

@@ -29,6 +29,7 @@ __all__ = [
     "read_side",
     "side_of",
     "trial_values",
+    "workers_of",
 ]
 
 
@@ -211,6 +212,12 @@ def read_side(store: Store, experiment_id: str, metrics: Sequence[str] | None = 
     order = (store.study().get("order") or {}).get("kind")
     side = side_of(Measured.read(store, experiment_id), metrics, engines, _machines(store, engines))
     return attrs.evolve(side, shuffled=order in SHUFFLED)
+
+
+def workers_of(store: Store, name: str) -> frozenset[int]:
+    """Numbers of the workers that measured an experiment; empty where they are not known."""
+    found = (engine.get("worker") for engine in store.engines(name))
+    return frozenset(worker for worker in found if worker is not None)
 
 
 def _machines(store: Store, engines: Sequence[Mapping[str, Any]]) -> dict[str, str]:

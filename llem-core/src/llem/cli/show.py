@@ -84,7 +84,7 @@ MANY = 200
 
 def _print(store: Store, names: Sequence[str], *, everything: bool) -> None:
     """One experiment at length, several as a table, very many as a summary."""
-    from llem.analysis.collection import workers_of
+    from llem.analysis.sides import workers_of
     from llem.reports.console import render_result
     from llem.reports.notes import study_notes
     from llem.reports.ratio_tables import render_summary

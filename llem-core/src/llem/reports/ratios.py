@@ -8,9 +8,8 @@ from typing import Any
 
 import attrs
 
-from llem.analysis.collection import effects_of
 from llem.analysis.compare import Comparison
-from llem.analysis.effects import Effect
+from llem.analysis.effects import Effect, effects_of
 from llem.analysis.overview import Overview, state_of
 from llem.analysis.pairs import PairEffect
 from llem.analysis.ranking import best_of, only_fakes
@@ -105,7 +104,7 @@ def summary_view(
     """The summary of overviews that have the metrics of "effects"; of study.json.
 
     Args:
-        workers: of an experiment (see `llem.analysis.collection.workers_of`).
+        workers: of an experiment (see `llem.analysis.sides.workers_of`).
     """
     names = [metric.name for metric in shown("effects")]
     axes = varied(study, [row.id for row in rows])

@@ -1,0 +1,91 @@
+"""What a recommendation rests on, and what speaks against relying on it, in sentences."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from llem.analysis.decision import Decided
+from llem.analysis.difference import BOARD_BOUND
+from llem.analysis.evidence import MOST_RANKED, Evidence
+from llem.analysis.overview import basis_of
+from llem.analysis.variance import ASSUMED_SD
+
+if TYPE_CHECKING:
+    from llem.analysis.collection import Results
+
+__all__ = ["rests_on", "warnings_of"]
+
+
+def rests_on(results: Results, evidence: Evidence) -> Iterator[str]:
+    """How many experiments, trials, processes and places; what energies cover; the weights; what is assumed."""
+    sides, metric = list(evidence.sides.values()), evidence.objective.metric
+    yield f"{_counted(len(sides), 'configuration')}, {_trials([len(one.runs) for one in sides])} each, " + _processes(
+        [len({run.process for run in one.runs}) for one in sides]
+    )
+    places = sorted({str(place) for side in sides for place in side.places})
+    if len(places) == 1:
+        yield f"all ran on {places[0]}"
+    if basis := next((basis for row in evidence.rows if (basis := basis_of(row.metrics[metric]))), None):
+        yield f"energies cover {basis}"
+    weights = sorted({_weights(results, name) for name in evidence.ids})
+    if weights != ["real"]:
+        yield f"weights are {' and '.join(weights)}: speed and energy are of the architecture, not of its answers"
+    if any(evidence.background.spread(metric, side) is None for side in sides) and len(sides) > 1:
+        yield (
+            f"what differs between engine processes is not measured: a standard deviation of {ASSUMED_SD:.0%} is "
+            "assumed; `processes: 2` or more measures it"
+        )
+
+
+def _counted(count: int, what: str) -> str:
+    return f"{count:,} {what}{'' if count == 1 else 's'}"
+
+
+def _trials(counts: Sequence[int]) -> str:
+    least, most = min(counts), max(counts)
+    return _counted(least, "trial") if least == most else f"{least} to {most} trials"
+
+
+def _processes(counts: Sequence[int]) -> str:
+    least, most = min(counts), max(counts)
+    if least == most:
+        return "in one engine process" if least == 1 else f"over {least} engine processes"
+    return f"over {least} to {most} engine processes"
+
+
+def _weights(results: Results, name: str) -> str:
+    model: Mapping[str, Any] = results.store.read_experiment(name).get("model", {})
+    return str(model.get("weights", "unknown"))
+
+
+def warnings_of(results: Results, evidence: Evidence, found: Decided) -> Iterator[str]:
+    """Other boards, other work, other models, findings of the choice, experiments without a result."""
+    sides = list(evidence.sides.values())
+    places = sorted({" and ".join(sorted(map(str, side.places))) for side in sides if side.places})
+    if len(places) > 1:
+        yield (
+            f"configurations ran in {len(places)} places ({'; '.join(places)}), which differ by themselves: "
+            f"± {BOARD_BOUND:.0%} is assumed for each"
+        )
+    names = dict.fromkeys(name for side in sides for name in side.work)
+    other = [name for name in names if len({repr(side.work.get(name)) for side in sides}) > 1]
+    if other:
+        yield f"configurations do different work ({', '.join(other)}): their tokens and requests are not the same"
+    models = {str(row.model) for row in evidence.rows}
+    if len(models) > 1:
+        yield f"configurations are of {len(models)} models ({', '.join(sorted(models))}), whose answers differ"
+    if found.choice is not None:
+        chosen = evidence.rows[found.choice]
+        if not chosen.publishable:
+            codes = ", ".join(chosen.codes) or "few trials, or the preset `quick`"
+            yield f"the choice is not publishable: {codes}"
+    named = results.store.study().get("experiments", ())
+    without = sum(name not in results for name in named)
+    if without:
+        yield f"{_counted(without, 'experiment')} of the study {'has' if without == 1 else 'have'} no result yet"
+    if len(evidence.behind) and len(evidence.rows) >= MOST_RANKED:
+        yield (
+            f"trials of {MOST_RANKED} experiments were read, those whose own intervals come nearest; "
+            f"{_counted(len(evidence.behind), 'other')} were left behind by theirs"
+        )

@@ -1,0 +1,265 @@
+"""Which configuration to take: the evidence, the decision, and what both rest on."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import attrs
+
+from llem.analysis.decision import (
+    FEASIBLE,
+    SURE,
+    Contender,
+    Decided,
+    LimitOutcome,
+    Recommendation,
+    Separation,
+    Standing,
+    decide,
+    estimated,
+    told,
+)
+from llem.analysis.difference import PAIRED
+from llem.analysis.evidence import MOST_RANKED, Evidence, Kept, Objective, drawn_of, gather
+from llem.analysis.grounds import rests_on, warnings_of
+from llem.analysis.limits import Limit, parse_memory, parse_power, parse_quality, parse_slo
+from llem.analysis.pareto import Candidate, non_dominated, of_draws
+from llem.analysis.posterior import Posterior
+from llem.analysis.ranking import rankable
+from llem.errors import ConfigError
+from llem.metrics.catalogue import lower_is_better, metric_of
+from llem.metrics.quality import is_score
+
+if TYPE_CHECKING:
+    from llem.analysis.collection import Results
+
+__all__ = ["DEFAULT_OBJECTIVE", "evidence_of", "front_of", "limits_of", "objective_of", "recommended"]
+
+#: What is minimised if nothing else is asked for.
+DEFAULT_OBJECTIVE = "energy_per_output_token_j"
+#: What of an experiment that is far behind is said instead of figures.
+BEHIND = "its own interval puts it too far from the best, or from a limit, to look at its trials"
+#: 95 % of a normal distribution lie below so many deviations.
+Z_90 = 1.6448536269514722
+#: More trials or processes than this separate nothing in practice.
+MOST_NEEDED = 1_000
+#: So many draws make P exact to 0.01 (two standard errors).
+DRAWS = 10_000
+
+
+def limits_of(slo: str = "", quality: str = "", memory: str | None = None, power: str | None = None) -> list[Limit]:
+    """All limits in the order in which a user gives them. Raises ConfigError for one that cannot be read."""
+    found = [*(parse_slo(slo) if slo else ()), *(parse_quality(quality) if quality else ())]
+    found += [parse_memory(memory)] if memory else []
+    found += [parse_power(power)] if power else []
+    return found
+
+
+def objective_of(minimise: str | None, maximise: str | None) -> tuple[str, bool]:
+    """The metric, and whether less of it is asked for. Raises ConfigError where both are given."""
+    if minimise is not None and maximise is not None:
+        what = f"both {minimise} is to be minimised and {maximise} to be maximised"
+        raise ConfigError(what, "name one objective; limit the other: --slo 'output_tokens_per_s>1000'")
+    return (maximise, False) if maximise is not None else (minimise or DEFAULT_OBJECTIVE, True)
+
+
+def evidence_of(
+    results: Results,
+    asked: tuple[str, bool],
+    limits: Sequence[Limit],
+    reference: str | None = None,
+    count: int = DRAWS,
+    seed: int = 0,
+) -> Evidence:
+    """Read what a decision on this objective under these limits rests on.
+
+    Args:
+        asked: the metric, and whether less of it is asked for.
+        reference: an experiment; the beginning of its id is enough.
+
+    Raises:
+        ConfigError: the metric is the better the other way.
+        StoreError: there is no such metric, nothing can be ranked, or a score that is limited does not exist.
+    """
+    name, lower = asked
+    lower_is_better(name)  # refuses a metric without a better direction, before anything is read
+    metrics = dict.fromkeys((name, *(limit.metric for limit in limits)))
+    rows = list(results.overviews(metrics))
+    if lower_is_better(name, [row.metrics.get(name) for row in rows]) != lower:
+        right = "--maximise" if lower else "--minimise"
+        raise ConfigError(f"of {name} {'more' if lower else 'less'} is better", f"use {right} {name}")
+    sides = results.sides([metric for metric in metrics if not is_score(metric)])
+    return gather(
+        results.store,
+        rows,
+        Objective(name, lower),
+        limits,
+        sides,
+        lambda names: results.background(sides, names),
+        reference=None if reference is None else results.store.find(reference),
+        count=count,
+        seed=seed,
+    )
+
+
+def front_of(results: Results, x: str, y: str) -> tuple[dict[str, float], dict[str, str]]:
+    """Which results no other one dominates; see `llem.analysis.pareto.of_draws`.
+
+    Of more than `MOST_RANKED` results only those are drawn that their own intervals leave; of more than that even
+    then, the intervals decide alone.
+
+    Raises StoreError as `llem.analysis.ranking.rankable`.
+    """
+    for metric in (x, y):
+        lower_is_better(metric)
+    rows = rankable(results.overviews((x, y)), [x, y])
+    lower = (*(lower_is_better(metric, [row.metrics[metric] for row in rows]) for metric in (x, y)),)
+    if len(rows) > MOST_RANKED:
+        left = non_dominated([Candidate(one.id, one.metrics[x], one.metrics[y], (lower[0], lower[1])) for one in rows])
+        if len(left) > MOST_RANKED:
+            return left, {}
+        rows = [row for row in rows if row.id in left]
+    sides = results.sides([metric for metric in (x, y) if not is_score(metric)])
+    names = tuple(row.id for row in rows)
+    posterior = Posterior({name: sides(name) for name in names}, results.background(sides, names), count=DRAWS)
+    drawn = [
+        drawn_of(metric, rows, posterior)[0] * (1 if less else -1) for metric, less in zip((x, y), lower, strict=True)
+    ]
+    return of_draws(names, *drawn)
+
+
+def recommended(results: Results, evidence: Evidence) -> Recommendation:
+    """The decision on this evidence, in words and figures."""
+    costs, objective = evidence.costs(), evidence.objective
+    found = decide(costs, [one.kept for one in evidence.kept])
+    points = {name: point["values"] for name, point in results.store.study().get("points", {}).items()}
+    made = [_contender(evidence, found, costs, number, points) for number in range(len(evidence.ids))]
+    order = sorted(
+        range(len(made)), key=lambda i: (_PLACES.index(made[i].standing), -made[i].probability, _rank(made[i]))
+    )
+    named = [None if number is None else evidence.ids[number] for number in (found.choice, found.surest)]
+    return Recommendation(
+        objective=objective.metric,
+        unit=metric_of(objective.metric).unit,
+        lower_is_better=objective.lower,
+        limits=evidence.limits,
+        choice=named[0],
+        probability=0.0 if found.choice is None else float(found.probability[found.choice]),
+        regret=found.regret,
+        ties=tuple(evidence.ids[number] for number in found.ties),
+        guaranteed=_guaranteed(evidence, found),
+        surest=named[1],
+        contenders=tuple(made[number] for number in order),
+        excluded={**evidence.excluded, **{row.id: BEHIND for row in evidence.behind}},
+        separations=tuple(_separations(evidence, found)),
+        blocking=None if found.blocking is None else evidence.limits[found.blocking],
+        nearest=None if found.choice is not None else min(made, key=_missed).id,
+        rests_on=tuple(rests_on(results, evidence)),
+        warnings=tuple(warnings_of(results, evidence, found)),
+    )
+
+
+# contenders
+
+
+_PLACES = ("choice", "tie", "worse", "out")
+
+
+def _contender(
+    evidence: Evidence, found: Decided, costs: Any, number: int, points: Mapping[str, Mapping[str, Any]]
+) -> Contender:
+    import numpy as np
+
+    name, lower = evidence.ids[number], evidence.objective.lower
+    outcomes = tuple(_outcome(one, number, name) for one in evidence.kept)
+    excess = None
+    if found.choice is not None and found.choice != number:
+        excess = estimated(np.expm1(costs[:, number] - costs[:, found.choice]))
+    one = Contender(
+        id=name,
+        values=points.get(name, {}),
+        objective=estimated(np.exp(costs[:, number] if lower else -costs[:, number])),
+        probability=float(found.probability[number]),
+        feasible=float(found.feasible[number]),
+        limits=outcomes,
+        standing=_standing(found, number),
+        excess=excess,
+    )
+    return attrs.evolve(one, why=_why(one, lower=lower))
+
+
+def _standing(found: Decided, number: int) -> Standing:
+    if number == found.choice:
+        return "choice"
+    if number in found.ties:
+        return "tie"
+    return "out" if found.feasible[number] < FEASIBLE else "worse"
+
+
+def _outcome(kept: Kept, number: int, name: str) -> LimitOutcome:
+    import numpy as np
+
+    drawn = kept.draws[:, number]
+    known = None if np.isnan(drawn).any() else estimated(drawn)
+    return LimitOutcome(kept.limit, known, float(kept.kept[:, number].mean()), kept.reasons.get(name, ""))
+
+
+def _why(one: Contender, *, lower: bool) -> str:
+    """Why it stands where it does."""
+    if one.standing == "choice":
+        return "it is the most probable to keep all limits and be the best of those that do"
+    if one.standing == "out":
+        broken = min(one.limits, key=lambda limit: limit.probability)
+        if broken.found is None:
+            return f"{broken.limit.text}: not measured ({broken.reason})"
+        return f"{broken.limit.text}: {broken.found.value:.4g}, kept with P {told(broken.probability)}"
+    assert one.excess is not None
+    words = "costs {:.1%} more" if lower else "the choice gives {:.1%} more"
+    sign = words.format(one.excess.value) + f" ({one.excess.low:.1%} to {one.excess.high:.1%})"
+    return f"not told from the choice: {sign}" if one.standing == "tie" else sign
+
+
+def _rank(one: Contender) -> float:
+    return 0.0 if one.excess is None else one.excess.value
+
+
+def _missed(one: Contender) -> tuple[float, float]:
+    """How far a configuration is from keeping all limits; the nearest has the least."""
+    return -one.feasible, max(map(_shortfall, one.limits), default=0.0)
+
+
+def _shortfall(one: LimitOutcome) -> float:
+    """By which share of the bound it is missed; of a change of a score, by how much."""
+    if one.found is None:
+        return math.inf
+    over = (one.found.value - one.limit.bound) * (1 if one.limit.upper else -1)
+    return max(0.0, over if one.limit.against or not one.limit.bound else over / abs(one.limit.bound))
+
+
+# ties
+
+
+def _guaranteed(evidence: Evidence, found: Decided) -> tuple[str, ...]:
+    """Hsu's set among those that may keep all limits."""
+    able = [name for name, chance in zip(evidence.ids, found.feasible, strict=True) if chance > 1 - SURE]
+    if not able or found.choice is None:
+        return ()
+    return evidence.posterior.guaranteed(evidence.objective.metric, evidence.objective.lower, able)
+
+
+def _separations(evidence: Evidence, found: Decided) -> Iterator[Separation]:
+    """What would tell the choice from each tie, in the objective."""
+    if found.choice is None:
+        return
+    first = evidence.sides[evidence.ids[found.choice]]
+    for number in found.ties[1:]:
+        other = evidence.sides[evidence.ids[number]]
+        one = evidence.background.difference(first, other, evidence.objective.metric)
+        paired = one.method == PAIRED
+        processes = (len({run.process for run in side.runs}) for side in (first, other))
+        now = one.n if paired else min(processes)
+        more = (Z_90 * one.estimate.error / one.estimate.value) ** 2 if one.estimate.value else math.inf
+        needed = max(now + 1, math.ceil(now * more)) if now * more <= MOST_NEEDED else None
+        yield Separation(evidence.ids[number], "trials" if paired else "processes", now, needed)
