@@ -4,19 +4,22 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from llem.analysis.decision import Contender
-from llem.reports.figures import chance, grid, number, plain, put, screen, setting
+from llem.analysis.decision import Contender, told
+from llem.metrics.metric import Metric
+from llem.reports.figures import amount, figure, grid, plain, put, screen, setting
+from llem.reports.front import FrontView
 from llem.reports.recommendation import RecommendationView, limit_cells
-from llem.reports.tables import headings
+from llem.reports.tables import headings, prefixes
 from llem.reports.verdict import estimated
+from llem.store.models import Quantity
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-__all__ = ["render_recommendation"]
+__all__ = ["render_front", "render_recommendation"]
 
 #: Where a contender stands, in the last column.
-STANDINGS = {"choice": "take this", "tie": "not told from it", "worse": "worse", "out": "breaks a limit"}
+STANDINGS = {"choice": "take", "tie": "tied", "worse": "worse", "out": "out"}
 
 
 def render_recommendation(view: RecommendationView, console: Console | None = None) -> None:
@@ -44,7 +47,7 @@ def render_recommendation(view: RecommendationView, console: Console | None = No
 
 def _table(view: RecommendationView) -> Any:
     axes = list(headings(view.axes))
-    words = not axes and any(view.names.words.values())
+    words = not axes and len(view.rows) > 1 and any(view.names.words.values())
     axes += ["configuration"] if words else []
     limits = [limit.text for limit in view.found.limits]
     several = len(view.found.contenders) > 1 and view.found.choice is not None
@@ -55,15 +58,40 @@ def _table(view: RecommendationView) -> Any:
         cells += [setting(one.values[path]) if path in one.values else "" for path in view.axes]
         cells += [view.names.words.get(one.id, "")] if words else []
         cells += [estimated(one.objective, view.found.unit, view.divisor)]
-        cells += [_excess(one), chance(one.probability)] if compared else []
+        cells += [_excess(one), told(one.probability)] if compared else []
         table.add_row(*map(plain, (*cells, *limit_cells(one), STANDINGS[one.standing])))
     return table
 
 
 def _excess(one: Contender) -> str:
-    """By which share it is worse than the choice, with its interval."""
-    if one.excess is None:
-        return "–"
-    low, value, high = (100 * part for part in (one.excess.low, one.excess.value, one.excess.high))
-    half = (high - low) / 2
-    return f"{number(value, half)} [{number(low, half)}, {number(high, half)}]" if half else number(value)
+    """By how many percent it is worse than the choice."""
+    return "–" if one.excess is None else estimated(one.excess, "", 0.01)
+
+
+# a front
+
+
+def render_front(view: FrontView, top: int, console: Console | None = None) -> None:
+    """Print a line for each configuration that nothing dominates, the first `top` of them, with notes below."""
+    out = screen(console)
+    axes = headings(view.axes) or ["configuration"]
+    figures = [column.heading for column in view.columns]
+    table = grid("id", *axes, *figures, "P(dominated)", "by", words=[*range(1, len(axes) + 1)])
+    shown = prefixes([*(row.overview.id for row in view.rows), *(row.by for row in view.rows if row.by)])
+    for row in view.rows[:top]:
+        cells = [setting(row.values[path]) if path in row.values else "" for path in view.axes] or [row.words]
+        cells += [_figure(column.metric, row.overview.metrics[column.metric.name]) for column in view.columns]
+        cells += [told(row.dominated), shown[row.by] if row.by else ""]
+        table.add_row(*map(plain, (shown[row.overview.id], *cells)))
+    put(out, table)
+    out.print()
+    if (more := len(view.rows) - top) > 0:
+        out.print(plain(f"{more:,} more: `--top N` shows them"), style="dim")
+    for note in view.notes:
+        out.print(plain(note), style="dim")
+
+
+def _figure(metric: Metric, quantity: Quantity) -> str:
+    """With its unit, unless that stands in the heading."""
+    named = metric.heading and metric.unit != "s"
+    return amount(quantity, quantity.value) if named and quantity.value is not None else figure(quantity)

@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 
 __all__ = [
     "amount",
-    "chance",
     "figure",
     "grid",
     "new_console",
@@ -167,13 +166,6 @@ def two(value: float) -> str:
 def p_value(value: float) -> str:
     """Two significant digits, and below 0.0001 only that it is."""
     return "<0.0001" if value < 1e-4 else two(value)
-
-
-def chance(probability: float) -> str:
-    """Two decimals of a probability; at the ends only that it is beyond 0.99 or below 0.01."""
-    if probability >= 0.995:
-        return "> 0.99"
-    return "< 0.01" if probability < 0.005 else f"{probability:.2f}"
 
 
 def percent(share: float) -> str:

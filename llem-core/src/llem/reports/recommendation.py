@@ -7,13 +7,13 @@ from typing import Any
 
 import attrs
 
-from llem.analysis.decision import Contender, Recommendation
+from llem.analysis.decision import FEASIBLE, Contender, Recommendation, told
 from llem.analysis.limits import Limit
 from llem.analysis.overview import Overview, basis_of
 from llem.findings import REASONS
 from llem.metrics.catalogue import metric_of
 from llem.metrics.metric import Basis
-from llem.reports.figures import chance, number, percent, scaled
+from llem.reports.figures import number, percent, scaled
 from llem.reports.tables import prefixes
 from llem.reports.verdict import Names, against_bound, found_text, listed, unit_of, verdict
 from llem.reports.views import configuration
@@ -22,8 +22,8 @@ __all__ = ["ENERGY", "RecommendationView", "document", "limit_cells", "metrics_r
 
 #: The energy that says what all energies of an experiment cover.
 ENERGY = "energy_per_output_token_j"
-#: A limit that is kept with less than this excludes; with less than `SURELY`, surely.
-EXCLUDES, SURELY = 0.5, 0.01
+#: A limit that is kept with a probability below this is surely broken.
+SURELY = 0.01
 
 
 @attrs.frozen
@@ -168,7 +168,7 @@ def _excluded_by(limit: Limit, place: int, out: Sequence[Contender], names: Name
 def _breaks(one: Contender, place: int) -> bool:
     """Whether a contender breaks this limit more likely than not; where none is broken so, whether it is the worst."""
     odds = [outcome.probability for outcome in one.limits]
-    return odds[place] < EXCLUDES or (min(odds) >= EXCLUDES and odds[place] == min(odds))
+    return odds[place] < FEASIBLE or (min(odds) >= FEASIBLE and odds[place] == min(odds))
 
 
 def _range(limit: Limit, values: Sequence[float]) -> str:
@@ -181,7 +181,7 @@ def _how_surely(odds: Sequence[float]) -> str:
     """Of the probabilities with which a limit is kept, in order."""
     if odds[-1] < SURELY:
         return "surely" if len(odds) == 1 else "all surely"
-    ends = dict.fromkeys(map(chance, (odds[0], odds[-1])))
+    ends = dict.fromkeys(map(told, (odds[0], odds[-1])))
     return f"kept with a probability of {' to '.join(ends)}"
 
 
@@ -194,7 +194,7 @@ def limit_cells(one: Contender) -> Iterator[str]:
         if outcome.found is None:
             yield f"– ({outcome.reason})"
         else:
-            yield f"{found_text(outcome.limit, outcome.found)} ({chance(outcome.probability)})"
+            yield f"{found_text(outcome.limit, outcome.found)} ({told(outcome.probability)})"
 
 
 def document(found: Recommendation, asked: Mapping[str, Any], basis: Basis | None) -> dict[str, Any]:

@@ -7,12 +7,21 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import attrs
 
-from llem.analysis.decision import Contender, Estimated, LimitOutcome, Recommendation, Separation
+from llem.analysis.decision import (
+    FEASIBLE,
+    SURE,
+    Contender,
+    Estimated,
+    LimitOutcome,
+    Recommendation,
+    Separation,
+    told,
+)
 from llem.analysis.limits import Limit
 from llem.findings import REASONS
 from llem.metrics.catalogue import metric_of
 from llem.metrics.metric import Basis
-from llem.reports.figures import amount, chance, number, percent, scaled, setting
+from llem.reports.figures import amount, number, percent, scaled, setting
 from llem.reports.views import rated
 from llem.store.models import Quantity
 
@@ -24,8 +33,6 @@ NAMED = 5
 SEPARATED = 3
 #: A share of requests is shown in percent.
 SHARE = "slo_attainment"
-#: A configuration that keeps its limits with this probability at least keeps them surely.
-SURE = 0.95
 
 
 @attrs.frozen
@@ -45,15 +52,15 @@ class Names:
     def full(self, one: Contender) -> str:
         """Id and what the configuration sets."""
         values = {path: one.values[path] for path in self.axes if path in one.values} or one.values
-        told = ", ".join(f"{path} {setting(value)}" for path, value in values.items()) or self.words.get(one.id, "")
-        return f"{self.short[one.id]}: {told}" if told else self.short[one.id]
+        words = ", ".join(f"{path} {setting(value)}" for path, value in values.items()) or self.words.get(one.id, "")
+        return f"{self.short[one.id]}: {words}" if words else self.short[one.id]
 
 
 def listed(names: Names, ids: Sequence[str], most: int = NAMED) -> str:
     """Ids in their short form, the first of very many."""
     more = len(ids) - most
-    told = ", ".join(names.short.get(one, one[:8]) for one in ids[:most])
-    return f"{told} and {more:,} more" if more > 0 else told
+    first = ", ".join(names.short.get(one, one[:8]) for one in ids[:most])
+    return f"{first} and {more:,} more" if more > 0 else first
 
 
 def estimated(one: Estimated, unit: str, divisor: float = 1.0) -> str:
@@ -86,8 +93,8 @@ def _objective(found: Recommendation, choice: Contender, basis: Basis | None) ->
 
 
 def _probability(value: float) -> str:
-    told = chance(value)
-    return f"P {told}" if told[0] in "<>" else f"P = {told}"
+    words = told(value)
+    return f"P {words}" if words[0] in "<>" else f"P = {words}"
 
 
 def _sure(found: Recommendation, choice: Contender, basis: Basis | None) -> Iterator[str]:
@@ -121,11 +128,8 @@ def _ties(found: Recommendation, names: Names) -> Iterator[str]:
     else:
         yield f"not told from: {listed(names, others)}; one of these {len(found.ties)} is the best with 95 %"
     if set(found.guaranteed) != set(found.ties) and found.guaranteed:
-        count = len(found.guaranteed)
-        may = (
-            f"{listed(names, found.guaranteed)} may be the best" if count > 1 else f"{listed(names, found.guaranteed)}"
-        )
-        yield f"without a prior (Hsu's comparison with the best, 95 %): {may}"
+        may = "may be the best" if len(found.guaranteed) > 1 else "is the best"
+        yield f"without a prior (Hsu's comparison with the best, 95 %): {listed(names, found.guaranteed)} {may}"
 
 
 def _separations(found: Recommendation, names: Names, folder: str) -> Iterator[str]:
@@ -165,8 +169,9 @@ def _nothing(found: Recommendation, names: Names) -> Iterator[str]:
     count = len(found.contenders)
     yield f"No configuration keeps all limits ({count:,} {'was' if count == 1 else 'were'} looked at)"
     if found.blocking is not None:
-        broken = sum(_outcome(one, found.blocking).probability < SURE for one in found.contenders)
-        yield f"  {found.blocking.text} blocks most: {broken:,} of {count:,} do not surely keep it"
+        broken = sum(_outcome(one, found.blocking).probability < FEASIBLE for one in found.contenders)
+        more = "are more likely to break it than to keep it"
+        yield f"  {found.blocking.text} blocks most: {broken:,} of {count:,} {more}"
     if found.nearest is None:
         return
     one = found.contender(found.nearest)
@@ -188,7 +193,9 @@ def _missed(outcome: LimitOutcome) -> str:
     times = against_bound(limit, [one.value])
     admits = _at(limit, one, one.high if limit.upper else one.low)
     has = f"{found_text(limit, one)}{f', {times}' if times else ''}"
-    return f"{limit.text}: it has {has}, kept with {_probability(outcome.probability)}; a bound of {admits} would admit it"
+    return (
+        f"{limit.text}: it has {has}, kept with {_probability(outcome.probability)}; a bound of {admits} would admit it"
+    )
 
 
 def unit_of(limit: Limit, value: float) -> tuple[str, float]:
