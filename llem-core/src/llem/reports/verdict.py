@@ -178,24 +178,24 @@ def _nothing(found: Recommendation, names: Names) -> Iterator[str]:
     yield f"  nearest: {names.full(one)}"
     for outcome in one.limits:
         if outcome.probability < SURE:
-            yield f"    {_missed(outcome)}"
+            yield from (f"    {line}" for line in _missed(outcome))
 
 
 def _outcome(one: Contender, limit: Limit) -> LimitOutcome:
     return next(outcome for outcome in one.limits if outcome.limit == limit)
 
 
-def _missed(outcome: LimitOutcome) -> str:
+def _missed(outcome: LimitOutcome) -> Iterator[str]:
     """By how much a limit is missed, and which bound would have been kept."""
     limit, one = outcome.limit, outcome.found
     if one is None:
-        return f"{limit.text}: not measured: {REASONS.get(outcome.reason, outcome.reason)}"
+        yield f"{limit.text}: not measured: {REASONS.get(outcome.reason, outcome.reason)}"
+        return
     times = against_bound(limit, [one.value])
     admits = _at(limit, one, one.high if limit.upper else one.low)
     has = f"{found_text(limit, one)}{f', {times}' if times else ''}"
-    return (
-        f"{limit.text}: it has {has}, kept with {_probability(outcome.probability)}; a bound of {admits} would admit it"
-    )
+    yield f"{limit.text}: it has {has}, kept with {_probability(outcome.probability)}"
+    yield f"a bound of {admits} would admit it"
 
 
 def unit_of(limit: Limit, value: float) -> tuple[str, float]:
