@@ -18,7 +18,7 @@ from llem.analysis.sides import Side, is_fake
 from llem.metrics.quality import is_score
 from llem.store.store import Store
 
-__all__ = ["MOST_RANKED", "Evidence", "Kept", "Objective", "drawn_of", "gather"]
+__all__ = ["MOST_RANKED", "Kept", "Objective", "Ranked", "drawn_of", "gather"]
 
 #: Experiments whose trials are read at most. Of more, those are ranked whose value could be the best.
 MOST_RANKED = 200
@@ -57,7 +57,7 @@ class Kept:
 
 
 @attrs.frozen(eq=False)
-class Evidence:
+class Ranked:
     """The experiments that are ranked, in one order everywhere, and draws of them.
 
     Attributes:
@@ -97,7 +97,7 @@ def gather(
     reference: str | None = None,
     count: int = 10_000,
     seed: int = 0,
-) -> Evidence:
+) -> Ranked:
     """Read the trials of what can be the best, and draw.
 
     Args:
@@ -111,9 +111,9 @@ def gather(
         StoreError: nothing can be ranked, or energies cover different things (see `llem.analysis.ranking.rankable`);
             nobody has a score that is limited.
     """
-    ranked = rankable(rows, [objective.metric])
-    excluded = _excluded(rows, objective.metric, {row.id for row in ranked})
-    near = _near(ranked, objective, limits)
+    able = rankable(rows, [objective.metric])
+    excluded = _excluded(rows, objective.metric, {row.id for row in able})
+    near = _near(able, objective, limits)
     read = {row.id: sides(row.id) for row in near}
     there = [row for row in near if objective.metric in read[row.id].values]
     lacking = {row.id: read[row.id].lacking.get(objective.metric, "it is not above 0") for row in near}
@@ -125,11 +125,11 @@ def gather(
     kept = {**_measured(limits, there, posterior), **_of_requests(store, limits, ids, count, seed)}
     kept |= _of_scores(store, limits, ids, reference, count, seed)
     left = {row.id for row in near}
-    return Evidence(
+    return Ranked(
         objective=objective,
         limits=tuple(limits),
         rows=tuple(there),
-        behind=tuple(row for row in ranked if row.id not in left),
+        behind=tuple(row for row in able if row.id not in left),
         excluded=excluded,
         sides=chosen,
         background=study,
