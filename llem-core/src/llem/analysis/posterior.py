@@ -8,7 +8,7 @@ best of several estimates is taken for better than it is.
 from __future__ import annotations
 
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from llem.analysis.background import Background
@@ -72,7 +72,12 @@ class Posterior:
         rng = self._rng(metric, "new")
         return logs + np.sqrt(variances / processes) * rng.standard_normal(logs.shape)
 
-    def guaranteed(self, metric: str, lower: bool) -> tuple[str, ...]:
+    @property
+    def count(self) -> int:
+        """Number of draws."""
+        return self._count
+
+    def guaranteed(self, metric: str, lower: bool, among: Collection[str] | None = None) -> tuple[str, ...]:
         """Those that Hsu's multiple comparisons with the best cannot rule out (95 %, without a prior).
 
         Source: J. Hsu, Multiple Comparisons, 1996, chapter 4. A configuration stays if it is not worse than any other
@@ -81,6 +86,7 @@ class Posterior:
 
         Args:
             lower: whether less is better.
+            among: ids to compare; None takes all that have the metric.
         """
         import numpy as np
 
@@ -92,9 +98,13 @@ class Posterior:
         errors = _errors(evidence, rng, CRITICAL)
         values = np.asarray(evidence.values) * (1 if lower else -1)
         scale = np.sqrt(_differences(evidence))
-        kept = []
+        kept, taking = [], np.asarray([among is None or name in among for name in names])
         for number, name in enumerate(names):
-            others = np.arange(len(names)) != number
+            others = (np.arange(len(names)) != number) & taking
+            if not taking[number]:
+                continue
+            if not others.any():
+                return (name,)
             sizes = scale[number, others]
             critical = np.quantile(((errors[:, [number]] - errors[:, others]) / sizes).max(axis=1), CONFIDENCE)
             if (values[number] - values[others] < critical * sizes).all():

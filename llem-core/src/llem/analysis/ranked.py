@@ -9,7 +9,7 @@ from typing import Any
 import attrs
 
 from llem.analysis.background import Background
-from llem.analysis.kept import Drawn, attained, quality_draws
+from llem.analysis.kept import attainment_values, quality_draws, unattained
 from llem.analysis.limits import Limit, keeps
 from llem.analysis.overview import Overview
 from llem.analysis.posterior import Posterior
@@ -230,11 +230,20 @@ def drawn_of(metric: str, rows: Sequence[Overview], posterior: Posterior) -> tup
 
 def _of_requests(store: Store, limits: Sequence[Limit], ids: Sequence[str], count: int, seed: int) -> dict[int, Kept]:
     """Limits of the share of requests that keep theirs, from the stored requests."""
+    import numpy as np
+
     found = {}
     for place, limit in enumerate(limits):
-        if limit.metric == ATTAINMENT:
-            told = {name: attained(store, name, limit.each, count, seed) for name in ids}
-            found[place] = _joined(limit, ids, told, count)
+        if limit.metric != ATTAINMENT:
+            continue
+        drawn, reasons = np.full((count, len(ids)), np.nan), {}
+        for number, name in enumerate(ids):
+            shares = attainment_values(store, name, limit.each)
+            if shares is None:
+                reasons[name] = unattained(store, name, limit.each)
+            else:
+                drawn[:, number] = np.mean(shares)
+        found[place] = Kept(limit, drawn, keeps(limit, drawn), reasons)
     return found
 
 
@@ -242,17 +251,14 @@ def _of_scores(
     store: Store, limits: Sequence[Limit], ids: Sequence[str], reference: str | None, count: int, seed: int
 ) -> dict[int, Kept]:
     """Limits of scores, from the items."""
-    asked = [limit for limit in limits if is_score(limit.metric)]
-    drawn = quality_draws(store, ids, asked, count, seed, reference) if asked else {}
-    return {place: _joined(limit, ids, drawn[limit], count) for place, limit in enumerate(limits) if limit in drawn}
-
-
-def _joined(limit: Limit, ids: Sequence[str], told: Mapping[str, Drawn], count: int) -> Kept:
-    """Draws of one limit side by side."""
     import numpy as np
 
-    drawn = np.full((count, len(ids)), np.nan)
-    for number, name in enumerate(ids):
-        if (one := told[name].draws) is not None:
-            drawn[:, number] = one
-    return Kept(limit, drawn, keeps(limit, drawn), {name: told[name].reason for name in ids if told[name].reason})
+    found = {}
+    for limit, one in quality_draws(store, ids, limits, count, seed, reference).items():
+        drawn = np.full((count, len(ids)), np.nan)
+        for number, name in enumerate(ids):
+            if (column := one.draws[name]) is not None:
+                drawn[:, number] = column
+        reasons = {name: reason for name, reason in one.reason.items() if reason}
+        found[list(limits).index(limit)] = Kept(limit, drawn, keeps(limit, drawn), reasons)
+    return found
