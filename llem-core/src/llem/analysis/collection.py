@@ -196,10 +196,10 @@ class Results(Mapping[str, Result]):
             ConfigError: a limit cannot be read, or the metric is the better the other way.
             StoreError: nothing can be ranked, or there is no such metric, score or experiment.
         """
-        from llem.analysis.recommend import evidence_of, limits_of, objective_of, recommended
+        from llem.analysis.recommend import limits_of, objective_of, ranked_of, recommended
 
         limits = limits_of(slo, quality, memory, power)
-        return recommended(self, evidence_of(self, objective_of(minimise, maximise), limits, reference))
+        return recommended(self, ranked_of(self, objective_of(minimise, maximise), limits, reference))
 
     def by_axis(self, axis: str, metrics: Sequence[str] | None = None, reference: Any = None) -> list[Effect]:
         """What each value of an axis does to each metric, all else equal; see `llem.analysis.effects.axis_effects`.

@@ -1,258 +1,277 @@
-"""What a decision rests on: which experiments are ranked, and joint draws of what each costs and of each limit."""
+"""What a study says of all its configurations at once in one metric: the estimates, on the log scale, and the parts of
+their errors. The parts are those of a comparison of two (`llem.analysis.difference`). Pure."""
 
 from __future__ import annotations
 
-import zlib
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from typing import Any
+import itertools
+import math
+from collections.abc import Sequence
 
 import attrs
 
 from llem.analysis.background import Background
-from llem.analysis.kept import Drawn, attained, quality_draws
-from llem.analysis.limits import Limit, keeps
-from llem.analysis.overview import Overview
-from llem.analysis.posterior import Posterior
-from llem.analysis.ranking import deviation, rankable
-from llem.analysis.sides import Side, is_fake
-from llem.metrics.quality import is_score
-from llem.store.store import Store
+from llem.analysis.difference import other_places, turns
+from llem.analysis.sides import Side
+from llem.analysis.units import Part, cells, centred, common_cells, pooled_parts, units_of, within_processes
+from llem.analysis.variance import ASSUMED_FREEDOM, ASSUMED_SD, Spread, scatters_more
+from llem.metrics.statistics import mean
 
-__all__ = ["MOST_RANKED", "Evidence", "Kept", "Objective", "drawn_of", "gather"]
-
-#: Experiments whose trials are read at most. Of more, those are ranked whose value could be the best.
-MOST_RANKED = 200
-#: The metric whose limits are judged request by request.
-ATTAINMENT = "slo_attainment"
-#: An experiment that is this many standard deviations from a limit, or from the best, is not looked at more closely.
-FAR = 5.0
+__all__ = ["Evidence", "evidence_of"]
 
 
 @attrs.frozen
-class Objective:
-    """The metric that decides, and whether less of it is better."""
-
-    metric: str
-    lower: bool
-
-    def costs(self, logs: Any) -> Any:
-        """Logarithms turned so that less is better."""
-        return logs if self.lower else -logs
-
-
-@attrs.frozen(eq=False)
-class Kept:
-    """Draws of one limit.
-
-    Attributes:
-        draws: of what the limit bounds, in its unit; NaN where an experiment does not have it (draws, k).
-        kept: whether it is kept; never where it is not measured (draws, k).
-        reasons: by id, the code of why it is not measured.
-    """
-
-    limit: Limit
-    draws: Any
-    kept: Any
-    reasons: Mapping[str, str]
-
-
-@attrs.frozen(eq=False)
 class Evidence:
-    """The experiments that are ranked, in one order everywhere, and draws of them.
+    """Estimates of k configurations in one metric, on the log scale, and what they may be off by.
+
+    A unit is a set of engine processes. Configurations of one unit share what differs between engine processes.
 
     Attributes:
-        rows: of the k experiments whose trials were read.
-        behind: of those that are valid and too far from the best or from a limit to be looked at more closely.
-        excluded: by id, why an experiment is not ranked.
-        kept: for each limit its draws.
+        values: of the configurations. units: number of the unit of each, from 0 on.
+        between: parts of the variance of what the configurations of a unit share, one variance a unit.
+        within: parts of the variance of what each configuration has of its own.
+        sequence, steps: configurations in the order of time, and the variance of each step of a random walk from one to
+            the next; empty without drift.
+        places: number of the place of each configuration; empty where all ran at one place.
+        common: variance of what all configurations share, such as the level of their blocks, and its freedom.
+        fresh: parts of the variance of the mean of one new engine process of each configuration.
     """
 
-    objective: Objective
-    limits: tuple[Limit, ...]
-    rows: tuple[Overview, ...]
-    behind: tuple[Overview, ...]
-    excluded: Mapping[str, str]
-    sides: Mapping[str, Side]
-    background: Background
-    posterior: Posterior
-    kept: tuple[Kept, ...]
-
-    @property
-    def ids(self) -> tuple[str, ...]:
-        return tuple(row.id for row in self.rows)
-
-    def costs(self) -> Any:
-        """Draws of the logarithm of the objective, less is better (draws, k)."""
-        return self.objective.costs(self.posterior.logs(self.objective.metric))
+    values: tuple[float, ...]
+    units: tuple[int, ...]
+    between: tuple[Part, ...] = ()
+    within: tuple[Part, ...] = ()
+    sequence: tuple[int, ...] = ()
+    steps: tuple[float, ...] = ()
+    places: tuple[int, ...] = ()
+    common: tuple[float, float] = (0.0, 1.0)
+    fresh: tuple[Part, ...] = ()
 
 
-def gather(
-    store: Store,
-    rows: Sequence[Overview],
-    objective: Objective,
-    limits: Sequence[Limit],
-    sides: Callable[[str], Side],
-    background: Callable[[Sequence[str]], Background],
-    *,
-    reference: str | None = None,
-    count: int = 10_000,
-    seed: int = 0,
-) -> Evidence:
-    """Read the trials of what can be the best, and draw.
-
-    Args:
-        rows: overviews of all results, with the objective and the metrics of the limits.
-        sides: reads the side of an experiment, with these metrics.
-        background: of the study, with these experiments in it.
-        reference: the experiment whose score a limit of a change is against.
-        count, seed: of the draws.
-
-    Raises:
-        StoreError: nothing can be ranked, or energies cover different things (see `llem.analysis.ranking.rankable`);
-            nobody has a score that is limited.
-    """
-    ranked = rankable(rows, [objective.metric])
-    excluded = _excluded(rows, objective.metric, {row.id for row in ranked})
-    near = _near(ranked, objective, limits)
-    read = {row.id: sides(row.id) for row in near}
-    there = [row for row in near if objective.metric in read[row.id].values]
-    lacking = {row.id: read[row.id].lacking.get(objective.metric, "it is not above 0") for row in near}
-    excluded |= {row.id: f"{objective.metric}: {lacking[row.id]}" for row in near if row not in there}
-    ids = tuple(row.id for row in there)
-    chosen = {name: read[name] for name in ids}
-    study = background(ids)
-    posterior = Posterior(chosen, study, count=count, seed=seed)
-    kept = {**_measured(limits, there, posterior), **_of_requests(store, limits, ids, count, seed)}
-    kept |= _of_scores(store, limits, ids, reference, count, seed)
-    left = {row.id for row in near}
-    return Evidence(
-        objective=objective,
-        limits=tuple(limits),
-        rows=tuple(there),
-        behind=tuple(row for row in ranked if row.id not in left),
-        excluded=excluded,
-        sides=chosen,
-        background=study,
-        posterior=posterior,
-        kept=tuple(kept[number] for number in range(len(limits))),
-    )
+def evidence_of(sides: Sequence[Side], metric: str, background: Background) -> Evidence:
+    """What these sides say, all of which have the metric."""
+    units = units_of(sides)
+    if _counted(sides, metric):
+        return Evidence(tuple(mean(side.logs(metric)) for side in sides), units)
+    return _Study(sides, metric, background, units).evidence()
 
 
-def _excluded(rows: Iterable[Overview], metric: str, ranked: Collection[str]) -> dict[str, str]:
-    """By id, why a result is not ranked."""
-    found = {}
-    for row in rows:
-        if row.id in ranked:
-            continue
-        one = row.metrics.get(metric)
-        if is_fake(row.backend):
-            found[row.id] = "echo is a fake, whose figures mean nothing"
-        elif not row.valid:
-            found[row.id] = f"not valid: {', '.join(row.errors) or row.outcome}"
-        else:
-            found[row.id] = f"{metric} is not measured: {'' if one is None else one.reason}".rstrip(": ")
-    return found
+def _counted(sides: Sequence[Side], metric: str) -> bool:
+    """Whether repeated trials never differ, as of what is counted: there is no scatter, and nothing to assume."""
+    repeated = [side.values[metric] for side in sides if len(side.runs) > 1]
+    return bool(repeated) and all(min(values) == max(values) for values in repeated)
 
 
-# what is near enough to the best
+class _Study:
+    """The parts of the errors of one study in one metric."""
+
+    def __init__(self, sides: Sequence[Side], metric: str, background: Background, units: tuple[int, ...]) -> None:
+        self.sides, self.metric, self.units = sides, metric, units
+        self.members = [[i for i, unit in enumerate(units) if unit == u] for u in range(max(units) + 1)]
+        self.turning = [self._take_turns(members) for members in self.members]
+        rest = Background(sides)
+        found = [background.spread(metric, side) or rest.spread(metric, side) for side in sides]
+        self.spreads = [found[members[0]] for members in self.members]
+        self.means = [side.process_means(metric) for side in sides]
+        self.common = [common_cells([sides[i] for i in members]) for members in self.members]
+
+    def _take_turns(self, members: Sequence[int]) -> bool:
+        first, *others = (self.sides[i] for i in members)
+        return bool(others) and all(turns(first, other) for other in others)
+
+    def evidence(self) -> Evidence:
+        within = [*self._residuals(), *self._trials()]
+        own = [math.fsum(part.variances[i] for part in within) for i in range(len(self.sides))]
+        sequence, steps = self._walk()
+        return Evidence(
+            tuple(self._value(i) for i in range(len(self.sides))),
+            self.units,
+            (*self._measured(own), *self._assumed()),
+            tuple(within),
+            sequence,
+            steps,
+            self._places(),
+            self._level(),
+            self._fresh(own),
+        )
+
+    def _value(self, number: int) -> float:
+        """The mean over processes; of trials that took turns, over those turns that the whole unit has."""
+        unit = self.units[number]
+        if self.turning[unit] and len(self.common[unit]) > 1:
+            return mean(self._cell_values(number))
+        return mean([one.mean for one in self.means[number]])
+
+    def _cell_values(self, number: int) -> list[float]:
+        logs = dict(zip(cells(self.sides[number]), self.sides[number].logs(self.metric), strict=True))
+        return [logs[cell] for cell in self.common[self.units[number]]]
+
+    # what each configuration has of its own
+
+    def _residuals(self) -> list[Part]:
+        """Of trials that took turns: the residual of a two-way layout of configurations and turns, pooled."""
+        squares = freedom = 0.0
+        share = [0.0] * len(self.sides)
+        for members, turning, common in zip(self.members, self.turning, self.common, strict=True):
+            if not turning or len(common) < 2:
+                continue
+            table = [centred(self._cell_values(i)) for i in members]
+            levels = [mean(column) for column in zip(*table, strict=True)]
+            squares += math.fsum((x - level) ** 2 for row in table for x, level in zip(row, levels, strict=True))
+            freedom += (len(members) - 1) * (len(common) - 1)
+            for i in members:
+                share[i] = 1 / len(common)
+        return [Part(tuple(one * squares / freedom for one in share), freedom)] if freedom else []
+
+    def _trials(self) -> list[Part]:
+        """Of trials that did not take turns, where their engine processes are no sample: their scatter, pooled."""
+        loose = [
+            not (self.turning[unit] and len(self.common[unit]) > 1)
+            and (self.spreads[unit] is None or len(self.members[unit]) > 1)
+            for unit in self.units
+        ]
+        sums = [within_processes(side, self.metric) for side in self.sides]
+        counts = [len(side.runs) for side in self.sides]
+        return pooled_parts(sums, [1 / n if one else 0.0 for n, one in zip(counts, loose, strict=True)])
+
+    # what configurations of one unit share
+
+    def _measured(self, own: Sequence[float]) -> list[Part]:
+        """Variance of the means over engine processes, less what each configuration has of its own.
+
+        Each backend has its own variance. A unit that scatters more than the others by more than chance has its own.
+        """
+        found: list[Part] = []
+        for pooled in {id(one): one for one in self.spreads if one is not None}.values():
+            variance, freedom = pooled.blocked if self._blocked(pooled) and pooled.blocked else _whole(pooled)
+            share = [0.0] * len(self.members)
+            for unit, members in enumerate(self.members):
+                if self.spreads[unit] is not pooled:
+                    continue
+                count = len(self.means[members[0]])
+                rest = mean([own[i] for i in members])
+                alone = self._alone(members, pooled)
+                if alone is not None:
+                    single = [0.0] * len(self.members)
+                    single[unit] = max(0.0, alone / count - rest)
+                    found.append(Part(tuple(single), count - 1.0))
+                else:
+                    share[unit] = max(0.0, variance / count - rest)
+            found.append(Part(tuple(share), freedom))
+        return found
+
+    def _alone(self, members: Sequence[int], pooled: Spread) -> float | None:
+        """Variance of the process means of one unit, if it is greater than that of the others by more than chance."""
+        freedom = len(self.means[members[0]]) - 1.0
+        rest = pooled.freedom - freedom
+        if freedom < 1 or rest < 1:
+            return None
+        squares = mean([math.fsum(x**2 for x in centred([one.mean for one in self.means[i]])) for i in members])
+        others = max(pooled.variance * pooled.freedom - squares, 0.0) / rest
+        own = squares / freedom
+        return own if squares and scatters_more((own, freedom), (others, rest)) else None
+
+    def _blocked(self, pooled: Spread) -> bool:
+        """Whether all configurations of this backend have the same blocks, so that these cancel."""
+        numbers = {
+            tuple(one.process for one in self.means[i])
+            for unit, members in enumerate(self.members)
+            for i in members
+            if self.spreads[unit] is pooled
+        }
+        return pooled.blocked is not None and len(numbers) == 1 and len(next(iter(numbers))) > 1
+
+    def _assumed(self) -> list[Part]:
+        """Between engine processes that no other one of the configuration, nor of any other, is known of."""
+        shares = [
+            ASSUMED_SD**2 / len(self.means[members[0]]) if pooled is None else 0.0
+            for members, pooled in zip(self.members, self.spreads, strict=True)
+        ]
+        found = [tuple(shares), tuple(self._near())]
+        return [Part(one, ASSUMED_FREEDOM) for one in found if any(one)]
+
+    def _near(self) -> list[float]:
+        """Drift between units in random order: which are far apart is chance, so that each has that of neighbours."""
+        found = [0.0] * len(self.members)
+        for a, b in itertools.pairwise(self._in_time()):
+            one, other = self.sides[a], self.sides[b]
+            if self.units[a] != self.units[b] and _shuffled(one, other) and self._drifts(a, b):
+                found[self.units[a]] = found[self.units[b]] = ASSUMED_SD**2
+        return found
+
+    def _level(self) -> tuple[float, float]:
+        """Of blocks: what differs between these cancels between configurations, and not in the level of all."""
+        found = [(0.0, 1.0)]
+        for pooled in self.spreads:
+            if pooled is not None and pooled.blocked is not None and self._blocked(pooled):
+                count = len(self.means[self.members[self.spreads.index(pooled)][0]])
+                found.append((max(0.0, pooled.variance - pooled.blocked[0]) / count, count - 1.0))
+        return max(found)
+
+    def _fresh(self, own: Sequence[float]) -> tuple[Part, ...]:
+        """Of a new engine process of each configuration, with as many trials as it had in each."""
+        pooled = [self.spreads[unit] for unit in self.units]
+        parts = [
+            Part(tuple(one.variance if other is one else 0.0 for other in pooled), one.freedom)
+            for one in {id(one): one for one in pooled if one is not None}.values()
+        ]
+        assumed = tuple(
+            ASSUMED_SD**2 + own[i] * len(self.means[i]) if one is None else 0.0 for i, one in enumerate(pooled)
+        )
+        return (*parts, Part(assumed, ASSUMED_FREEDOM)) if any(assumed) else tuple(parts)
+
+    # time and place
+
+    def _in_time(self) -> list[int]:
+        return sorted(range(len(self.sides)), key=lambda i: (sum(self.sides[i].span), i))
+
+    def _walk(self) -> tuple[tuple[int, ...], tuple[float, ...]]:
+        """Drift where configurations follow one another in time, if the measured variance has none in it."""
+        order = self._in_time()
+        steps = [self._step(a, b) for a, b in itertools.pairwise(order)]
+        return (tuple(order), tuple(steps)) if any(steps) else ((), ())
+
+    def _step(self, a: int, b: int) -> float:
+        """The variance that is assumed for drift between two; see `llem.analysis.difference`."""
+        one, other = self.sides[a], self.sides[b]
+        shared = self.units[a] == self.units[b]
+        if not self._drifts(a, b) or (_shuffled(one, other) and not shared):
+            return 0.0
+        length = (one.span[1] - one.span[0] + other.span[1] - other.span[0]) / 2
+        far = abs(sum(other.span) - sum(one.span)) / 2 / length if length > 0 else 1.0
+        return 2 * ASSUMED_SD**2 * (1.0 if _shuffled(one, other) else max(1.0, far))
+
+    def _drifts(self, a: int, b: int) -> bool:
+        """Whether drift makes a difference between two that no measured variance has in it."""
+        if self.units[a] == self.units[b]:
+            return not self.turning[self.units[a]]
+        return _apart(self.sides[a], self.sides[b]) and not self._spanned(a, b)
+
+    def _spanned(self, a: int, b: int) -> bool:
+        """Whether the engine processes that the variance is of span both, so that drift is in it."""
+        spans = [one.span if one else None for one in (self.spreads[self.units[a]], self.spreads[self.units[b]])]
+        middles = [sum(self.sides[i].span) / 2 for i in (a, b)]
+        return all(span is not None and span[0] <= min(middles) <= max(middles) <= span[1] for span in spans)
+
+    def _places(self) -> tuple[int, ...]:
+        first: list[Side] = []
+        found = []
+        for side in self.sides:
+            place = next((n for n, one in enumerate(first) if not other_places(one, side)), len(first))
+            if place == len(first):
+                first.append(side)
+            found.append(place)
+        return tuple(found) if len(first) > 1 else ()
 
 
-def _near(rows: Sequence[Overview], objective: Objective, limits: Sequence[Limit]) -> list[Overview]:
-    """Those whose value could be the best and that could keep every limit; if none could, those that come nearest.
-
-    By the interval of each result alone. At most `MOST_RANKED`, in the order of `rows`.
-    """
-    sign = 1 if objective.lower else -1
-    short = {row.id: max((_shortfall(row, limit) for limit in limits), default=0.0) for row in rows}
-
-    def least(row: Overview) -> float:
-        one = row.metrics[objective.metric]
-        return sign * float(one.value or 0.0) - FAR * deviation(one)
-
-    able = [row for row in rows if short[row.id] <= FAR] or list(rows)
-    if len(rows) <= MOST_RANKED:
-        return list(rows)
-    first = sorted(able, key=lambda row: (short[row.id] > FAR, least(row), row.id))[:MOST_RANKED]
-    names = {row.id for row in first}
-    return [row for row in rows if row.id in names]
+def _whole(pooled: Spread) -> tuple[float, float]:
+    return pooled.variance, pooled.freedom
 
 
-def _shortfall(row: Overview, limit: Limit) -> float:
-    """By how many standard deviations a result misses a limit; 0 where it keeps it, or a Result does not say."""
-    one = row.metrics.get(limit.metric)
-    if limit.against or limit.each or one is None or one.value is None:
-        return 0.0
-    missed = (one.value - limit.bound) * (1 if limit.upper else -1)
-    error = deviation(one)
-    if missed <= 0:
-        return 0.0
-    return missed / error if error else float("inf")
+def _shuffled(a: Side, b: Side) -> bool:
+    return a.shuffled and b.shuffled
 
 
-# limits
-
-
-def _measured(limits: Sequence[Limit], rows: Sequence[Overview], posterior: Posterior) -> dict[int, Kept]:
-    """Limits of what trials have."""
-    found = {}
-    for place, limit in enumerate(limits):
-        if not is_score(limit.metric) and limit.metric != ATTAINMENT:
-            drawn, reasons = drawn_of(limit.metric, rows, posterior)
-            found[place] = Kept(limit, drawn, keeps(limit, drawn), reasons)
-    return found
-
-
-def drawn_of(metric: str, rows: Sequence[Overview], posterior: Posterior) -> tuple[Any, dict[str, str]]:
-    """Draws of a metric in its unit, NaN where an experiment does not have it; and by id the code of why.
-
-    From the posterior where trials have the metric, all of them above 0; else from the interval of the result.
-
-    Args:
-        rows: of the posterior's experiments, in its order.
-    """
-    import numpy as np
-
-    having = set(posterior.having(metric))
-    drawn, reasons = np.full((posterior.count, len(rows)), np.nan), {}
-    if having:
-        drawn[:, [row.id in having for row in rows]] = np.exp(posterior.logs(metric))
-    rng = np.random.default_rng(zlib.crc32(metric.encode()))
-    for number, row in enumerate(rows):
-        one = row.metrics.get(metric)
-        if row.id in having:
-            continue
-        if one is None or one.value is None:
-            reasons[row.id] = "not_supported" if one is None or one.reason is None else one.reason
-        else:
-            drawn[:, number] = one.value + deviation(one) * rng.standard_normal(posterior.count)
-    return drawn, reasons
-
-
-def _of_requests(store: Store, limits: Sequence[Limit], ids: Sequence[str], count: int, seed: int) -> dict[int, Kept]:
-    """Limits of the share of requests that keep theirs, from the stored requests."""
-    found = {}
-    for place, limit in enumerate(limits):
-        if limit.metric == ATTAINMENT:
-            told = {name: attained(store, name, limit.each, count, seed) for name in ids}
-            found[place] = _joined(limit, ids, told, count)
-    return found
-
-
-def _of_scores(
-    store: Store, limits: Sequence[Limit], ids: Sequence[str], reference: str | None, count: int, seed: int
-) -> dict[int, Kept]:
-    """Limits of scores, from the items."""
-    asked = [limit for limit in limits if is_score(limit.metric)]
-    drawn = quality_draws(store, ids, asked, count, seed, reference) if asked else {}
-    return {place: _joined(limit, ids, drawn[limit], count) for place, limit in enumerate(limits) if limit in drawn}
-
-
-def _joined(limit: Limit, ids: Sequence[str], told: Mapping[str, Drawn], count: int) -> Kept:
-    """Draws of one limit side by side."""
-    import numpy as np
-
-    drawn = np.full((count, len(ids)), np.nan)
-    for number, name in enumerate(ids):
-        if (one := told[name].draws) is not None:
-            drawn[:, number] = one
-    return Kept(limit, drawn, keeps(limit, drawn), {name: told[name].reason for name in ids if told[name].reason})
+def _apart(a: Side, b: Side) -> bool:
+    """Whether all trials of one began before those of the other."""
+    (a0, a1), (b0, b1) = ((min(times), max(times)) for times in ([run.time for run in one.runs] for one in (a, b)))
+    return a1 < b0 or b1 < a0

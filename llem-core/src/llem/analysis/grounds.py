@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from llem.analysis.decision import Decided
 from llem.analysis.difference import BOARD_BOUND
-from llem.analysis.evidence import MOST_RANKED, Evidence
 from llem.analysis.overview import basis_of
+from llem.analysis.ranked import MOST_RANKED, Ranked
 from llem.analysis.variance import ASSUMED_SD
 
 if TYPE_CHECKING:
@@ -17,21 +17,21 @@ if TYPE_CHECKING:
 __all__ = ["rests_on", "warnings_of"]
 
 
-def rests_on(results: Results, evidence: Evidence) -> Iterator[str]:
+def rests_on(results: Results, ranked: Ranked) -> Iterator[str]:
     """How many experiments, trials, processes and places; what energies cover; the weights; what is assumed."""
-    sides, metric = list(evidence.sides.values()), evidence.objective.metric
+    sides, metric = list(ranked.sides.values()), ranked.objective.metric
     yield f"{_counted(len(sides), 'configuration')}, {_trials([len(one.runs) for one in sides])} each, " + _processes(
         [len({run.process for run in one.runs}) for one in sides]
     )
     places = sorted({str(place) for side in sides for place in side.places})
     if len(places) == 1:
         yield f"all ran on {places[0]}"
-    if basis := next((basis for row in evidence.rows if (basis := basis_of(row.metrics[metric]))), None):
+    if basis := next((basis for row in ranked.rows if (basis := basis_of(row.metrics[metric]))), None):
         yield f"energies cover {basis}"
-    weights = sorted({_weights(results, name) for name in evidence.ids})
+    weights = sorted({_weights(results, name) for name in ranked.ids})
     if weights != ["real"]:
         yield f"weights are {' and '.join(weights)}: speed and energy are of the architecture, not of its answers"
-    if any(evidence.background.spread(metric, side) is None for side in sides) and len(sides) > 1:
+    if any(ranked.background.spread(metric, side) is None for side in sides) and len(sides) > 1:
         yield (
             f"what differs between engine processes is not measured: a standard deviation of {ASSUMED_SD:.0%} is "
             "assumed; `processes: 2` or more measures it"
@@ -59,9 +59,9 @@ def _weights(results: Results, name: str) -> str:
     return str(model.get("weights", "unknown"))
 
 
-def warnings_of(results: Results, evidence: Evidence, found: Decided) -> Iterator[str]:
+def warnings_of(results: Results, ranked: Ranked, found: Decided) -> Iterator[str]:
     """Other boards, other work, other models, findings of the choice, experiments without a result."""
-    sides = list(evidence.sides.values())
+    sides = list(ranked.sides.values())
     places = sorted({" and ".join(sorted(map(str, side.places))) for side in sides if side.places})
     if len(places) > 1:
         yield (
@@ -72,11 +72,11 @@ def warnings_of(results: Results, evidence: Evidence, found: Decided) -> Iterato
     other = [name for name in names if len({repr(side.work.get(name)) for side in sides}) > 1]
     if other:
         yield f"configurations do different work ({', '.join(other)}): their tokens and requests are not the same"
-    models = {str(row.model) for row in evidence.rows}
+    models = {str(row.model) for row in ranked.rows}
     if len(models) > 1:
         yield f"configurations are of {len(models)} models ({', '.join(sorted(models))}), whose answers differ"
     if found.choice is not None:
-        chosen = evidence.rows[found.choice]
+        chosen = ranked.rows[found.choice]
         if not chosen.publishable:
             codes = ", ".join(chosen.codes) or "few trials, or the preset `quick`"
             yield f"the choice is not publishable: {codes}"
@@ -84,8 +84,8 @@ def warnings_of(results: Results, evidence: Evidence, found: Decided) -> Iterato
     without = sum(name not in results for name in named)
     if without:
         yield f"{_counted(without, 'experiment')} of the study {'has' if without == 1 else 'have'} no result yet"
-    if len(evidence.behind) and len(evidence.rows) >= MOST_RANKED:
+    if len(ranked.behind) and len(ranked.rows) >= MOST_RANKED:
         yield (
             f"trials of {MOST_RANKED} experiments were read, those whose own intervals come nearest; "
-            f"{_counted(len(evidence.behind), 'other')} were left behind by theirs"
+            f"{_counted(len(ranked.behind), 'other')} were left behind by theirs"
         )

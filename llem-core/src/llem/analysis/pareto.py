@@ -69,7 +69,7 @@ def of_draws(ids: Sequence[str], x: Any, y: Any) -> tuple[dict[str, float], dict
         by = np.where(chance > greatest, j, by)
         greatest = np.maximum(greatest, chance)
     middle = np.median(x, axis=0), np.median(y, axis=0)
-    kept = sorted(np.flatnonzero(greatest < SURE), key=lambda i: (middle[0][i], middle[1][i], ids[i]))
+    kept = sorted(np.flatnonzero(greatest < SURE).tolist(), key=lambda i: (middle[0][i], middle[1][i], ids[i]))
     return {ids[i]: float(greatest[i]) for i in kept}, {ids[i]: ids[by[i]] for i in kept if by[i] >= 0}
 
 

@@ -1,4 +1,4 @@
-"""Which configuration to take: the evidence, the decision, and what both rest on."""
+"""Which configuration to take: what is ranked, the decision, and what both rest on."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ from llem.analysis.decision import (
     told,
 )
 from llem.analysis.difference import PAIRED
-from llem.analysis.evidence import MOST_RANKED, Evidence, Kept, Objective, drawn_of, gather
 from llem.analysis.grounds import rests_on, warnings_of
 from llem.analysis.limits import Limit, parse_memory, parse_power, parse_quality, parse_slo
 from llem.analysis.pareto import Candidate, non_dominated, of_draws
 from llem.analysis.posterior import Posterior
+from llem.analysis.ranked import MOST_RANKED, Kept, Objective, Ranked, drawn_of, gather
 from llem.analysis.ranking import rankable
 from llem.errors import ConfigError
 from llem.metrics.catalogue import lower_is_better, metric_of
@@ -35,7 +35,7 @@ from llem.metrics.quality import is_score
 if TYPE_CHECKING:
     from llem.analysis.collection import Results
 
-__all__ = ["DEFAULT_OBJECTIVE", "evidence_of", "front_of", "limits_of", "objective_of", "recommended"]
+__all__ = ["DEFAULT_OBJECTIVE", "front_of", "limits_of", "objective_of", "ranked_of", "recommended"]
 
 #: What is minimised if nothing else is asked for.
 DEFAULT_OBJECTIVE = "energy_per_output_token_j"
@@ -65,14 +65,14 @@ def objective_of(minimise: str | None, maximise: str | None) -> tuple[str, bool]
     return (maximise, False) if maximise is not None else (minimise or DEFAULT_OBJECTIVE, True)
 
 
-def evidence_of(
+def ranked_of(
     results: Results,
     asked: tuple[str, bool],
     limits: Sequence[Limit],
     reference: str | None = None,
     count: int = DRAWS,
     seed: int = 0,
-) -> Evidence:
+) -> Ranked:
     """Read what a decision on this objective under these limits rests on.
 
     Args:
@@ -130,34 +130,34 @@ def front_of(results: Results, x: str, y: str) -> tuple[dict[str, float], dict[s
     return of_draws(names, *drawn)
 
 
-def recommended(results: Results, evidence: Evidence) -> Recommendation:
-    """The decision on this evidence, in words and figures."""
-    costs, objective = evidence.costs(), evidence.objective
-    found = decide(costs, [one.kept for one in evidence.kept])
+def recommended(results: Results, ranked: Ranked) -> Recommendation:
+    """The decision on these draws, in words and figures."""
+    costs, objective = ranked.costs(), ranked.objective
+    found = decide(costs, [one.kept for one in ranked.kept])
     points = {name: point["values"] for name, point in results.store.study().get("points", {}).items()}
-    made = [_contender(evidence, found, costs, number, points) for number in range(len(evidence.ids))]
+    made = [_contender(ranked, found, costs, number, points) for number in range(len(ranked.ids))]
     order = sorted(
         range(len(made)), key=lambda i: (_PLACES.index(made[i].standing), -made[i].probability, _rank(made[i]))
     )
-    named = [None if number is None else evidence.ids[number] for number in (found.choice, found.surest)]
+    named = [None if number is None else ranked.ids[number] for number in (found.choice, found.surest)]
     return Recommendation(
         objective=objective.metric,
         unit=metric_of(objective.metric).unit,
         lower_is_better=objective.lower,
-        limits=evidence.limits,
+        limits=ranked.limits,
         choice=named[0],
         probability=0.0 if found.choice is None else float(found.probability[found.choice]),
         regret=found.regret,
-        ties=tuple(evidence.ids[number] for number in found.ties),
-        guaranteed=_guaranteed(evidence, found),
+        ties=tuple(ranked.ids[number] for number in found.ties),
+        guaranteed=_guaranteed(ranked, found),
         surest=named[1],
         contenders=tuple(made[number] for number in order),
-        excluded={**evidence.excluded, **{row.id: BEHIND for row in evidence.behind}},
-        separations=tuple(_separations(evidence, found)),
-        blocking=None if found.blocking is None else evidence.limits[found.blocking],
+        excluded={**ranked.excluded, **{row.id: BEHIND for row in ranked.behind}},
+        separations=tuple(_separations(ranked, found)),
+        blocking=None if found.blocking is None else ranked.limits[found.blocking],
         nearest=None if found.choice is not None else min(made, key=_missed).id,
-        rests_on=tuple(rests_on(results, evidence)),
-        warnings=tuple(warnings_of(results, evidence, found)),
+        rests_on=tuple(rests_on(results, ranked)),
+        warnings=tuple(warnings_of(results, ranked, found)),
     )
 
 
@@ -168,12 +168,12 @@ _PLACES = ("choice", "tie", "worse", "out")
 
 
 def _contender(
-    evidence: Evidence, found: Decided, costs: Any, number: int, points: Mapping[str, Mapping[str, Any]]
+    ranked: Ranked, found: Decided, costs: Any, number: int, points: Mapping[str, Mapping[str, Any]]
 ) -> Contender:
     import numpy as np
 
-    name, lower = evidence.ids[number], evidence.objective.lower
-    outcomes = tuple(_outcome(one, number, name) for one in evidence.kept)
+    name, lower = ranked.ids[number], ranked.objective.lower
+    outcomes = tuple(_outcome(one, number, name) for one in ranked.kept)
     excess = None
     if found.choice is not None and found.choice != number:
         excess = estimated(np.expm1(costs[:, number] - costs[:, found.choice]))
@@ -241,25 +241,25 @@ def _shortfall(one: LimitOutcome) -> float:
 # ties
 
 
-def _guaranteed(evidence: Evidence, found: Decided) -> tuple[str, ...]:
+def _guaranteed(ranked: Ranked, found: Decided) -> tuple[str, ...]:
     """Hsu's set among those that may keep all limits."""
-    able = [name for name, chance in zip(evidence.ids, found.feasible, strict=True) if chance > 1 - SURE]
+    able = [name for name, chance in zip(ranked.ids, found.feasible, strict=True) if chance > 1 - SURE]
     if not able or found.choice is None:
         return ()
-    return evidence.posterior.guaranteed(evidence.objective.metric, evidence.objective.lower, able)
+    return ranked.posterior.guaranteed(ranked.objective.metric, ranked.objective.lower, able)
 
 
-def _separations(evidence: Evidence, found: Decided) -> Iterator[Separation]:
+def _separations(ranked: Ranked, found: Decided) -> Iterator[Separation]:
     """What would tell the choice from each tie, in the objective."""
     if found.choice is None:
         return
-    first = evidence.sides[evidence.ids[found.choice]]
+    first = ranked.sides[ranked.ids[found.choice]]
     for number in found.ties[1:]:
-        other = evidence.sides[evidence.ids[number]]
-        one = evidence.background.difference(first, other, evidence.objective.metric)
+        other = ranked.sides[ranked.ids[number]]
+        one = ranked.background.difference(first, other, ranked.objective.metric)
         paired = one.method == PAIRED
         processes = (len({run.process for run in side.runs}) for side in (first, other))
         now = one.n if paired else min(processes)
         more = (Z_90 * one.estimate.error / one.estimate.value) ** 2 if one.estimate.value else math.inf
         needed = max(now + 1, math.ceil(now * more)) if now * more <= MOST_NEEDED else None
-        yield Separation(evidence.ids[number], "trials" if paired else "processes", now, needed)
+        yield Separation(ranked.ids[number], "trials" if paired else "processes", now, needed)

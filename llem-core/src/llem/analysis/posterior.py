@@ -1,0 +1,271 @@
+"""Joint draws of what all configurations of a study are worth, in any of its metrics. Pure.
+
+The errors of the estimates are those of `llem.analysis.evidence`. What differs between configurations has a prior that
+the study itself gives: a normal distribution around a common mean, whose deviation is one of a grid. Without it the
+best of several estimates is taken for better than it is.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+from llem.analysis.background import Background
+from llem.analysis.difference import BOARD_SD
+from llem.analysis.evidence import Evidence, evidence_of
+from llem.analysis.shrinkage import LARGER, SCALES
+from llem.analysis.sides import Side
+from llem.analysis.units import Part
+from llem.analysis.variance import ASSUMED_FREEDOM, LEAST_ERROR
+from llem.metrics.statistics import CONFIDENCE
+
+__all__ = ["Posterior"]
+
+#: How many sets of variances are drawn; each has many draws of the configurations.
+SETS = 128
+#: Of the draws from which critical values are taken.
+CRITICAL = 4_000
+
+
+class Posterior:
+    """Joint draws of every configuration's true value, over configurations and metrics.
+
+    Draw d of one metric and draw d of another one belong together: their errors are correlated as the residuals of the
+    study's trials are.
+
+    Args:
+        sides: by id.
+        background: what the study says of the variance between engine processes.
+        count: of draws. seed: of them; the same seed and the same sides give the same draws.
+    """
+
+    def __init__(
+        self, sides: Mapping[str, Side], background: Background, *, count: int = 10_000, seed: int = 0
+    ) -> None:
+        self._sides, self._background = dict(sides), background
+        self._count, self._seed = count, seed
+        self._evidence: dict[str, Evidence] = {}
+        self._drawn: dict[str, tuple[Any, Any]] = {}
+
+    @property
+    def ids(self) -> tuple[str, ...]:
+        """Of the configurations, in the order of the columns."""
+        return tuple(self._sides)
+
+    def having(self, metric: str) -> tuple[str, ...]:
+        """Ids of those that have the metric."""
+        return tuple(name for name, side in self._sides.items() if metric in side.values)
+
+    def logs(self, metric: str) -> Any:
+        """Draws of the natural logarithm of each one's true value, expected over engine processes: (count, k).
+
+        Configurations that lack the metric have NaN. Raises KeyError where none has it.
+        """
+        return self._of(metric)[0]
+
+    def predicted(self, metric: str, processes: int) -> Any:
+        """Draws of the logarithm of the mean over so many new engine processes of each: (count, k); as `logs`."""
+        import numpy as np
+
+        logs, variances = self._of(metric)
+        rng = self._rng(metric, "new")
+        return logs + np.sqrt(variances / processes) * rng.standard_normal(logs.shape)
+
+    @property
+    def count(self) -> int:
+        """Number of draws."""
+        return self._count
+
+    def guaranteed(self, metric: str, lower: bool, among: Collection[str] | None = None) -> tuple[str, ...]:
+        """Those that Hsu's multiple comparisons with the best cannot rule out (95 %, without a prior).
+
+        Source: J. Hsu, Multiple Comparisons, 1996, chapter 4. A configuration stays if it is not worse than any other
+        one by the critical value times the error of their difference; the critical values are quantiles of the greatest
+        of correlated Student's t, from seeded draws of the errors.
+
+        Args:
+            lower: whether less is better.
+            among: ids to compare; None takes all that have the metric.
+        """
+        import numpy as np
+
+        names = self.having(metric)
+        if len(names) == 1:
+            return names
+        evidence = self._evidence_of(metric)
+        rng = self._rng(metric, "critical")
+        errors = _errors(evidence, rng, CRITICAL)
+        values = np.asarray(evidence.values) * (1 if lower else -1)
+        scale = np.sqrt(_differences(evidence))
+        kept, taking = [], np.asarray([among is None or name in among for name in names])
+        for number, name in enumerate(names):
+            others = (np.arange(len(names)) != number) & taking
+            if not taking[number]:
+                continue
+            if not others.any():
+                return (name,)
+            sizes = scale[number, others]
+            critical = np.quantile(((errors[:, [number]] - errors[:, others]) / sizes).max(axis=1), CONFIDENCE)
+            if (values[number] - values[others] < critical * sizes).all():
+                kept.append(name)
+        return tuple(kept)
+
+    def _evidence_of(self, metric: str) -> Evidence:
+        if metric not in self._evidence:
+            sides = [self._sides[name] for name in self.having(metric)]
+            if not sides:
+                raise KeyError(metric)
+            self._evidence[metric] = evidence_of(sides, metric, self._background)
+        return self._evidence[metric]
+
+    def _rng(self, *what: str) -> Any:
+        import numpy as np
+
+        return np.random.default_rng([self._seed, *(zlib.crc32(one.encode()) for one in what)])
+
+    def _of(self, metric: str) -> tuple[Any, Any]:
+        import numpy as np
+
+        if metric not in self._drawn:
+            evidence = self._evidence_of(metric)
+            rng = self._rng(metric, "draws")
+            innovations = rng.standard_normal((self._count, len(evidence.values)))
+            logs = draws(evidence, innovations, rng)
+            process = _drawn(evidence.fresh, self._count, len(evidence.values), rng)
+            columns = [list(self._sides).index(name) for name in self.having(metric)]
+            whole = np.full((2, self._count, len(self._sides)), np.nan)
+            whole[0][:, columns], whole[1][:, columns] = logs, process
+            self._drawn[metric] = whole[0], whole[1]
+        return self._drawn[metric]
+
+
+def draws(evidence: Evidence, innovations: Any, rng: Any) -> Any:
+    """Draws of the true values: (count, k), of as many as there are rows of standard normal innovations."""
+    import numpy as np
+
+    values, units = np.asarray(evidence.values), np.asarray(evidence.units)
+    count, k = innovations.shape
+    own = _drawn(evidence.within, SETS, k, rng)
+    sizes = np.bincount(units)
+    first = np.unique(units, return_index=True)[1]
+    rest = np.stack([np.bincount(units, weights=row) for row in own]) / sizes**2
+    between = _drawn(evidence.between, SETS, len(sizes), rng) + rest
+    centres = np.bincount(units, weights=values) / sizes
+    levels = shrunk(centres, between, innovations[:, first], rng)
+    found = levels[:, units]
+    shared = np.flatnonzero(sizes[units] > 1)
+    if shared.size:
+        inside = shrunk((values - centres[units])[shared], own[:, shared], innovations[:, shared], rng)
+        for unit in np.flatnonzero(sizes > 1):
+            here = units[shared] == unit
+            found[:, shared[here]] += inside[:, here] - inside[:, here].mean(axis=1, keepdims=True)
+    return found + _elsewhere(evidence, count, rng)
+
+
+def shrunk(values: Any, variances: Any, innovations: Any, rng: Any) -> Any:
+    """Draws of k true values whose estimates have independent errors.
+
+    Args:
+        values: (k,). variances: of their errors, (sets, k), each set as likely before the values are seen.
+        innovations: standard normal, (count, k).
+    """
+    import numpy as np
+
+    count, k = innovations.shape
+    variances = np.maximum(variances, LEAST_ERROR**2 / 2)
+    if k == 1:
+        return values + np.sqrt(variances[rng.integers(len(variances), size=count)]) * innovations
+    scales = np.asarray(SCALES) ** 2
+    weights = 1 / (variances[:, None, :] + scales[:, None])
+    whole = weights.sum(axis=2)
+    centre = weights @ values / whole
+    misfit = weights @ values**2 - centre**2 * whole
+    likelihood = 0.5 * (np.log(weights).sum(axis=2) - np.log(whole) - misfit) + LARGER / 2 * np.log(scales)
+    chances = np.exp(likelihood - likelihood.max())
+    cells = _systematic(chances.ravel() / chances.sum(), count, rng)
+    sets, scale = np.divmod(cells, len(scales))
+    middle = centre[sets, scale] + rng.standard_normal(count) / np.sqrt(whole[sets, scale])
+    errors = variances[sets]
+    share = scales[scale][:, None] / (scales[scale][:, None] + errors)
+    return middle[:, None] + share * (values - middle[:, None]) + np.sqrt(share * errors) * innovations
+
+
+def _systematic(chances: Any, count: int, rng: Any) -> Any:
+    """Numbers drawn with these chances, each as often as its chance says to one, in random order."""
+    import numpy as np
+
+    points = (np.arange(count) + rng.random()) / count
+    return rng.permutation(np.searchsorted(np.cumsum(chances)[:-1], points, side="right"))
+
+
+def _drawn(parts: Sequence[Part], count: int, k: int, rng: Any) -> Any:
+    """Draws of the variance of each of k estimates, the sum of its parts: (count, k).
+
+    Each part is its estimate over chi-squared by degrees of freedom, which is the posterior under the usual prior.
+    """
+    import numpy as np
+    from scipy.special import chdtri
+
+    found = np.zeros((count, k))
+    for part in parts:
+        # quantiles in random order hold the distribution with few draws
+        tails = (rng.permutation(count) + 0.5) / count
+        found += (part.freedom / chdtri(part.freedom, tails))[:, None] * np.asarray(part.variances)
+    return found
+
+
+def _elsewhere(evidence: Evidence, count: int, rng: Any) -> Any:
+    """Draws of what drift, places and the common level may have added: (count, k)."""
+    import numpy as np
+
+    k = len(evidence.values)
+    found = np.zeros((count, k))
+    if evidence.steps:
+        walk = np.cumsum(np.sqrt(evidence.steps) * rng.standard_normal((count, k - 1)), axis=1)
+        walk = np.concatenate([np.zeros((count, 1)), walk], axis=1) * _heavy(count, rng)
+        found[:, list(evidence.sequence)] += walk - walk.mean(axis=1, keepdims=True)
+    if evidence.places:
+        boards = BOARD_SD * rng.standard_normal((count, max(evidence.places) + 1)) * _heavy(count, rng)
+        found += boards[:, list(evidence.places)]
+    variance, freedom = evidence.common
+    if variance:
+        found += np.sqrt(variance * freedom / rng.chisquare(freedom, (count, 1))) * rng.standard_normal((count, 1))
+    return found
+
+
+def _heavy(count: int, rng: Any) -> Any:
+    """Factors that make normal draws Student's t with the degrees of freedom of what is assumed: (count, 1)."""
+    import numpy as np
+
+    return np.sqrt(ASSUMED_FREEDOM / rng.chisquare(ASSUMED_FREEDOM, (count, 1)))
+
+
+def _errors(evidence: Evidence, rng: Any, count: int) -> Any:
+    """Draws of the errors of the estimates without a prior: (count, k)."""
+    import numpy as np
+
+    k, units = len(evidence.values), np.asarray(evidence.units)
+    between = _drawn(evidence.between, count, units.max() + 1, rng)
+    own = np.maximum(_drawn(evidence.within, count, k, rng), LEAST_ERROR**2 / 2)
+    levels = np.sqrt(between) * rng.standard_normal(between.shape)
+    return levels[:, units] + np.sqrt(own) * rng.standard_normal((count, k)) + _elsewhere(evidence, count, rng)
+
+
+def _differences(evidence: Evidence) -> Any:
+    """Variance of the difference of each pair of estimates: (k, k)."""
+    import numpy as np
+
+    units = np.asarray(evidence.units)
+    between = sum((np.asarray(part.variances) for part in evidence.between), np.zeros(units.max() + 1))[units]
+    own = sum((np.asarray(part.variances) for part in evidence.within), np.zeros(len(units)))
+    own = np.maximum(own, LEAST_ERROR**2 / 2)
+    found = own[:, None] + own + (units[:, None] != units) * (between[:, None] + between)
+    if evidence.steps:
+        times = np.zeros(len(units))
+        times[list(evidence.sequence)] = np.concatenate([[0.0], np.cumsum(evidence.steps)])
+        found += np.abs(times[:, None] - times)
+    if evidence.places:
+        places = np.asarray(evidence.places)
+        found += 2 * BOARD_SD**2 * (places[:, None] != places)
+    return found
