@@ -110,7 +110,9 @@ def test_contenders_stand_in_a_table():
     lines = shown(recommendation())
 
     assert row(lines, A) == "aaaaaaaa bfloat16 0.06190 ± 0.00060 – 0.87 41.20 ms (> 0.99) -0.0020 (0.97) take"
-    assert row(lines, B) == "bbbbbbbb float16 0.06250 ± 0.00060 1.10 ± 1.00 0.13 40.20 ms (> 0.99) +0.0010 (> 0.99) tied"
+    assert (
+        row(lines, B) == "bbbbbbbb float16 0.06250 ± 0.00060 1.10 ± 1.00 0.13 40.20 ms (> 0.99) +0.0010 (> 0.99) tied"
+    )
     assert " 51.0 ± 1.0 < 0.01 " in row(lines, C)
     assert row(lines, E).endswith(" 41.20 ms (> 0.99) -0.0600 (0.02) out")
     [heading] = [line for line in lines if line.startswith("id ")]

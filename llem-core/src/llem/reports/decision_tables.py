@@ -26,7 +26,7 @@ def render_recommendation(view: RecommendationView, console: Console | None = No
     """Print the verdict, the first contenders, why the others are not taken, and what all of it rests on."""
     out = screen(console)
     for line in view.verdict:
-        out.print(plain(line))
+        _say(out, line)
     if view.rows:
         out.print()
         put(out, _table(view))
@@ -35,14 +35,30 @@ def render_recommendation(view: RecommendationView, console: Console | None = No
     if view.others:
         out.print()
     for line in view.others:
-        out.print(plain(line))
+        _say(out, line)
     if view.rests_on:
         out.print()
         out.print(plain("rests on:"))
     for line in view.rests_on:
-        out.print(plain(f"  {line}"))
+        _say(out, f"  {line}")
     kept = "; in brackets: the probability that the limit is kept" if view.found.limits else ""
     out.print(plain(f"±: 95 % of the posterior{kept}"), style="dim")
+
+
+def _say(out: Console, line: str) -> None:
+    """Print a line; if it is too long for the terminal, what follows begins two columns further in."""
+    from rich.padding import Padding
+    from rich.text import Text
+
+    inner = line.lstrip(" ")
+    first, *rest = plain(inner).wrap(out, max(1, out.width - (len(line) - len(inner)) - 2))
+    out.print(
+        Padding(
+            Text("\n").join([first, *(Text("  ") + one for one in rest)]),
+            (0, 0, 0, len(line) - len(inner)),
+            expand=False,
+        )
+    )
 
 
 def _table(view: RecommendationView) -> Any:
