@@ -482,7 +482,7 @@ def fill(store, experiment_id="exp-one", *, processes=1, token_times=False, per_
     store.write_result(recompute(store, experiment_id))
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def make():
     """The builders of this file."""
     return SimpleNamespace(**{name: value for name, value in globals().items() if not name.startswith("_")})

@@ -194,19 +194,20 @@ def test_what_would_separate_a_tie(separation, said):
 
 
 def test_many_ties_are_counted():
-    """Five are named; of three it is said what would separate them."""
+    """Five are named; those that the same would separate share a line, and of three such groups it is said."""
     names = [f"{number:02x}{'0' * 14}" for number in range(9)]
     many = [attrs.evolve(TIE, id=name) for name in names]
     found = recommendation(
         contenders=(CHOICE, *many, WORSE),
         ties=(A, *names),
-        separations=tuple(Separation(name, "processes", 2, 9) for name in names),
+        separations=tuple(Separation(name, "processes", 2, 9 + max(0, place - 2)) for place, name in enumerate(names)),
     )
     verdict = " | ".join(view(found).verdict)
 
     assert "not told from: 00000000, 01000000, 02000000, 03000000, 04000000 and 4 more; one of these 10" in verdict
     assert verdict.count("would tell (there are 2)") == 3
-    assert "and 6 more, which `--json` tells" in verdict
+    assert "from 00000000, 01000000, 02000000: about 9 processes of each would tell (there are 2)" in verdict
+    assert "and 4 more, which `--json` tells" in verdict
 
 
 def test_a_tie_of_everything_says_so():
@@ -308,11 +309,11 @@ def test_nothing_feasible_names_the_limit_and_the_nearest():
         "No configuration keeps all limits (3 were looked at)",
         "  tpot:p99<50ms blocks most: 3 of 3 are more likely to break it than to keep it",
         "  nearest: bbbbbbbb: dtype float16",
-        "    tpot:p99<50ms: it has 70.00 ms, 1.4 times the bound, kept with P < 0.01",
+        "    tpot:p99<50ms: it has 70.00 ms, 1.40 times the bound, kept with P < 0.01",
         "    a bound of 70.20 ms would admit it",
     )
     assert found.rows[0].id == B
-    assert found.others[0].startswith("tpot:p99<50ms excludes 3: at 1.4 to 1.8 times the bound, all surely")
+    assert found.others[0].startswith("tpot:p99<50ms excludes 3: at 1.40 to 1.80 times the bound, all surely")
     assert "worse by" not in " ".join(shown(nothing()))
 
 
@@ -385,3 +386,21 @@ def test_json_is_the_class_with_what_was_asked():
     assert [one["id"] for one in told["contenders"]] == [A, B, C, D, E]
     assert told["contenders"][0]["limits"][0]["limit"]["bound"] == 0.05
     assert told["separations"] == [{"other": B, "unit": "processes", "now": 2, "needed": 6}]
+
+
+def test_what_is_hardly_worse_has_no_figures():
+    """Two that are the same but for rounding."""
+    same = attrs.evolve(TIE, excess=Estimated(1e-9, -1e-6, 1e-6))
+    lines = shown(recommendation(contenders=(CHOICE, same), regret=0.0))
+
+    assert " < 0.01 0.13 " in row(lines, B)
+    assert any(line.startswith("  expected regret < 0.01 %") for line in lines)
+
+
+def test_long_lines_hang():
+    """What does not fit goes on two columns further in, so that each sentence is seen to begin."""
+    lines = shown(recommendation(), width=60)
+    first = next(number for number, line in enumerate(lines) if line.startswith("  P = 0.87"))
+
+    assert lines[first + 1].startswith("    ")
+    assert max(map(len, lines[: first + 2])) <= 60

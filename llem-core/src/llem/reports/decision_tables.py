@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 __all__ = ["render_front", "render_recommendation"]
 
+#: Differences below this share are not told in figures.
+LEAST = 1e-4
 #: Where a contender stands, in the last column.
 STANDINGS = {"choice": "take", "tie": "tied", "worse": "worse", "out": "out"}
 
@@ -51,14 +53,10 @@ def _say(out: Console, line: str) -> None:
     from rich.text import Text
 
     inner = line.lstrip(" ")
-    first, *rest = plain(inner).wrap(out, max(1, out.width - (len(line) - len(inner)) - 2))
-    out.print(
-        Padding(
-            Text("\n").join([first, *(Text("  ") + one for one in rest)]),
-            (0, 0, 0, len(line) - len(inner)),
-            expand=False,
-        )
-    )
+    indent = len(line) - len(inner)
+    first, *rest = plain(inner).wrap(out, max(1, out.width - indent - 2))
+    text = Text("\n").join([first, *(Text("  ") + one for one in rest)])
+    out.print(Padding(text, (0, 0, 0, indent), expand=False))
 
 
 def _table(view: RecommendationView) -> Any:
@@ -81,7 +79,10 @@ def _table(view: RecommendationView) -> Any:
 
 def _excess(one: Contender) -> str:
     """By how many percent it is worse than the choice."""
-    return "–" if one.excess is None else estimated(one.excess, "", 0.01)
+    found = one.excess
+    if found is None:
+        return "–"
+    return estimated(found, "", 0.01) if max(map(abs, (found.low, found.high))) >= LEAST else "< 0.01"
 
 
 # a front

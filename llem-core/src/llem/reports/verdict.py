@@ -21,7 +21,7 @@ from llem.analysis.limits import Limit
 from llem.findings import REASONS
 from llem.metrics.catalogue import metric_of
 from llem.metrics.metric import Basis
-from llem.reports.figures import amount, number, percent, scaled, setting
+from llem.reports.figures import amount, number, percent, scaled, setting, two
 from llem.reports.views import rated
 from llem.store.models import Quantity
 
@@ -114,8 +114,9 @@ def _sure(found: Recommendation, choice: Contender, basis: Basis | None) -> Iter
 
 def _regret(found: Recommendation) -> Iterator[str]:
     if found.regret is not None:
+        regret = percent(max(found.regret, 1e-9))
         others = "another that keeps all limits" if found.limits else "another"
-        yield f"expected regret {percent(found.regret)}: on average {others} is better by so much, by 0 where none is"
+        yield f"expected regret {regret}: on average {others} is better by so much, by 0 where none is"
 
 
 def _ties(found: Recommendation, names: Names) -> Iterator[str]:
@@ -134,11 +135,14 @@ def _ties(found: Recommendation, names: Names) -> Iterator[str]:
 
 def _separations(found: Recommendation, names: Names, folder: str) -> Iterator[str]:
     """What would tell it from those it is tied with, and how to do that."""
-    for one in found.separations[:SEPARATED]:
-        yield _separation(one, names)
-    if (more := len(found.separations) - SEPARATED) > 0:
+    alike: dict[Separation, list[str]] = {}
+    for one in found.separations:
+        alike.setdefault(attrs.evolve(one, other=""), []).append(one.other)
+    for one, others in list(alike.items())[:SEPARATED]:
+        yield _separation(one, listed(names, others))
+    if (more := len(alike) - SEPARATED) > 0:
         yield f"and {more:,} more, which `--json` tells"
-    units = {one.unit: one.needed for one in reversed(found.separations[:SEPARATED]) if one.needed is not None}
+    units = {one.unit: one.needed for one in reversed(list(alike)[:SEPARATED]) if one.needed is not None}
     where = shlex.quote(folder)
     if (count := units.get("processes")) is not None:
         yield f"to measure it and the runner-up again: `llem recommend {where} --confirm {count}`"
@@ -146,12 +150,11 @@ def _separations(found: Recommendation, names: Names, folder: str) -> Iterator[s
         yield f"for more trials: `trials: {count}` in the study, then `llem run STUDY.yaml -o {where} --resume`"
 
 
-def _separation(one: Separation, names: Names) -> str:
-    other = names.short.get(one.other, one.other[:8])
+def _separation(one: Separation, others: str) -> str:
     if one.needed is None:
-        return f"from {other}: too alike, not even 1,000 {one.unit} would tell them apart; take either"
+        return f"from {others}: too alike, not even 1,000 {one.unit} would tell them apart; take either"
     of = "of each" if one.unit == "processes" else "in the engine processes that both share"
-    return f"from {other}: about {one.needed:,} {one.unit} {of} would tell (there are {one.now:,})"
+    return f"from {others}: about {one.needed:,} {one.unit} {of} would tell (there are {one.now:,})"
 
 
 def _surest(found: Recommendation, names: Names) -> Iterator[str]:
@@ -220,5 +223,6 @@ def against_bound(limit: Limit, values: Sequence[float]) -> str:
     """The least and the greatest of these values as multiples of the bound; "" where that says nothing."""
     if limit.against or limit.bound <= 0 or min(values) <= 0:
         return ""
-    ends = dict.fromkeys(f"{value / limit.bound:.3g}" for value in (min(values), max(values)))
+    times = (value / limit.bound for value in (min(values), max(values)))
+    ends = dict.fromkeys(f"{one:.2f}" if 0.1 < one < 2 else two(one) for one in times)
     return f"{' to '.join(ends)} times the bound"
