@@ -32,7 +32,8 @@ def folder(tmp_path_factory, make):
     )
     store.write_environment({"machine": "test"})
     for name, (dtype, _, power) in POINTS.items():
-        make.fill(store, name, processes=2, per_process=3, power=power, dtype=dtype)
+        timed = name == "d4"  # it alone has times of tokens
+        make.fill(store, name, processes=2, per_process=3, power=power, dtype=dtype, token_times=timed)
     make.fill(store, "e5", power=0.5, backend="echo")
     return store.path
 
@@ -85,6 +86,16 @@ def test_a_limit_keeps_the_cheapest_out(run_llem, folder):
     assert any(
         line.startswith("power<=630 W excludes 2: at 1.05 to 1.10 times the bound, all surely") for line in shown
     )
+
+
+def test_a_limit_on_what_some_lack_leaves_those_that_have_it(run_llem, folder):
+    """One alone has times of tokens; the reason why the others are out is told in words."""
+    done = run_llem("recommend", folder, "--slo", "ttft:p50<10s")
+    shown = lines(done.stdout)
+
+    assert done.exit_code == 0
+    assert shown[0] == "Take d4: dtype float16, load.batch_size 8"
+    assert any(line.startswith("ttft:p50<10s excludes 3 without a value: ") for line in shown)
 
 
 def test_nothing_keeps_the_limits(run_llem, folder):

@@ -213,9 +213,8 @@ def drawn_of(metric: str, rows: Sequence[Overview], posterior: Posterior) -> tup
     import numpy as np
 
     having = set(posterior.having(metric))
-    drawn, reasons = np.full((posterior.count, len(rows)), np.nan), {}
-    if having:
-        drawn[:, [row.id in having for row in rows]] = np.exp(posterior.logs(metric))
+    drawn = np.exp(posterior.logs(metric)) if having else np.full((posterior.count, len(rows)), np.nan)
+    reasons = {}
     rng = np.random.default_rng(zlib.crc32(metric.encode()))
     for number, row in enumerate(rows):
         one = row.metrics.get(metric)
