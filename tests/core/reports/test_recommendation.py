@@ -145,7 +145,7 @@ def test_why_the_others_are_out_is_grouped():
     assert view(found).others == (
         "1 keeps all limits, but is surely worse: by 51 %",
         "tpot:p99<50ms excludes 2: at 1.22 to 3.4 times the bound, all surely (dddddddd, ffffffff)",
-        "gsm8k>=-0.01 excludes 1: at -0.06000, kept with a probability of 0.02 (eeeeeeee)",
+        "gsm8k>=-0.01 excludes 1: at -0.06000, kept with P = 0.02 (eeeeeeee)",
         "not ranked, 2: echo is a fake (11111111, 22222222)",
         "not ranked, 1: not valid: energy_suspect (33333333)",
     )
@@ -166,7 +166,7 @@ def test_a_limit_that_is_broken_less_likely_than_not_still_says_why():
     both = attrs.evolve(SLOW, limits=(tpot(0.049, 0.6), gsm8k(-0.009, 0.7)), feasible=0.4)
     [line] = view(recommendation(contenders=(CHOICE, both))).others
 
-    assert line == "tpot:p99<50ms excludes 1: at 0.98 times the bound, kept with a probability of 0.60 (dddddddd)"
+    assert line == "tpot:p99<50ms excludes 1: at 0.98 times the bound, kept with P = 0.60 (dddddddd)"
 
 
 @pytest.mark.parametrize(

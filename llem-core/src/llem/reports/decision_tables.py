@@ -49,14 +49,11 @@ def render_recommendation(view: RecommendationView, console: Console | None = No
 
 def _say(out: Console, line: str) -> None:
     """Print a line; if it is too long for the terminal, what follows begins two columns further in."""
-    from rich.padding import Padding
-    from rich.text import Text
-
     inner = line.lstrip(" ")
-    indent = len(line) - len(inner)
-    first, *rest = plain(inner).wrap(out, max(1, out.width - indent - 2))
-    text = Text("\n").join([first, *(Text("  ") + one for one in rest)])
-    out.print(Padding(text, (0, 0, 0, indent), expand=False))
+    indent = line[: len(line) - len(inner)]
+    for number, part in enumerate(plain(inner).wrap(out, max(1, out.width - len(indent) - 2))):
+        part.rstrip()
+        out.print(plain(indent + ("  " if number else "")) + part)
 
 
 def _table(view: RecommendationView) -> Any:

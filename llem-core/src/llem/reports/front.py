@@ -39,7 +39,7 @@ class FrontView:
 
     Attributes:
         columns: of the two metrics.
-        axes: paths that vary over the rows.
+        axes: paths that vary over the study.
         count: of all results of the folder.
     """
 
@@ -67,7 +67,7 @@ def front_view(front: Front, x: str, y: str, *, count: int) -> FrontView:
     columns = [Column(metric_of(name), _basis(rows, name)) for name in (x, y)]
     return FrontView(
         columns=(columns[0], columns[1]),
-        axes=tuple(varied(study, [row.overview.id for row in rows])),
+        axes=tuple(varied(study, points)),
         rows=tuple(rows),
         count=count,
         notes=tuple(_notes(rows, columns, count)),

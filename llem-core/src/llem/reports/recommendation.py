@@ -15,7 +15,7 @@ from llem.metrics.catalogue import metric_of
 from llem.metrics.metric import Basis
 from llem.reports.figures import number, percent, scaled
 from llem.reports.tables import prefixes
-from llem.reports.verdict import Names, against_bound, found_text, listed, unit_of, verdict
+from llem.reports.verdict import Names, against_bound, found_text, listed, probability, unit_of, verdict
 from llem.reports.views import configuration
 
 __all__ = ["ENERGY", "RecommendationView", "document", "limit_cells", "metrics_read", "recommendation_view"]
@@ -182,7 +182,7 @@ def _how_surely(odds: Sequence[float]) -> str:
     if odds[-1] < SURELY:
         return "surely" if len(odds) == 1 else "all surely"
     ends = dict.fromkeys(map(told, (odds[0], odds[-1])))
-    return f"kept with a probability of {' to '.join(ends)}"
+    return f"kept with {probability(odds[0])}" if len(ends) == 1 else f"kept with P {' to '.join(ends)}"
 
 
 # cells and JSON

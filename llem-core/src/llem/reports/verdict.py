@@ -25,7 +25,7 @@ from llem.reports.figures import amount, number, percent, scaled, setting, two
 from llem.reports.views import rated
 from llem.store.models import Quantity
 
-__all__ = ["Names", "against_bound", "estimated", "found_text", "listed", "unit_of", "verdict"]
+__all__ = ["Names", "against_bound", "estimated", "found_text", "listed", "probability", "unit_of", "verdict"]
 
 #: So many ids are named in a sentence.
 NAMED = 5
@@ -92,7 +92,8 @@ def _objective(found: Recommendation, choice: Contender, basis: Basis | None) ->
     yield f"{metric_of(found.objective).label}: {number(one.value / divisor, half)} {unit}{ends}{of}"
 
 
-def _probability(value: float) -> str:
+def probability(value: float) -> str:
+    """`P = 0.87`, `P > 0.99`."""
     words = told(value)
     return f"P {words}" if words[0] in "<>" else f"P = {words}"
 
@@ -100,16 +101,16 @@ def _probability(value: float) -> str:
 def _sure(found: Recommendation, choice: Contender, basis: Basis | None) -> Iterator[str]:
     """With which probability it is what was asked for."""
     if len(found.contenders) == 1:
-        kept = f"{_probability(choice.feasible)} that it keeps all limits; " if found.limits else ""
+        kept = f"{probability(choice.feasible)} that it keeps all limits; " if found.limits else ""
         yield f"{kept}nothing else can be ranked, so it is compared with nothing"
         return
     modelled = " (modelled)" if basis is not None and basis.kind == "modelled" else ""
     best = f"has the {'lowest' if found.lower_is_better else 'highest'} {rated(metric_of(found.objective))}{modelled}"
     if not found.limits:
-        yield f"{_probability(found.probability)} that it {best}"
+        yield f"{probability(found.probability)} that it {best}"
         return
-    yield f"{_probability(found.probability)} that it keeps all limits and {best} of those that do"
-    yield f"{_probability(choice.feasible)} that it keeps all limits"
+    yield f"{probability(found.probability)} that it keeps all limits and {best} of those that do"
+    yield f"{probability(choice.feasible)} that it keeps all limits"
 
 
 def _regret(found: Recommendation) -> Iterator[str]:
@@ -162,7 +163,7 @@ def _surest(found: Recommendation, names: Names) -> Iterator[str]:
         return
     one = found.contender(found.surest)
     worse = f", {percent(one.excess.value)} worse" if one.excess is not None and one.excess.value > 0 else ""
-    yield f"surer of the limits ({_probability(one.feasible)}): {names.full(one)}{worse}"
+    yield f"surer of the limits ({probability(one.feasible)}): {names.full(one)}{worse}"
 
 
 # nothing keeps all limits
@@ -197,7 +198,7 @@ def _missed(outcome: LimitOutcome) -> Iterator[str]:
     times = against_bound(limit, [one.value])
     admits = _at(limit, one, one.high if limit.upper else one.low)
     has = f"{found_text(limit, one)}{f', {times}' if times else ''}"
-    yield f"{limit.text}: it has {has}, kept with {_probability(outcome.probability)}"
+    yield f"{limit.text}: it has {has}, kept with {probability(outcome.probability)}"
     yield f"a bound of {admits} would admit it"
 
 
