@@ -404,3 +404,16 @@ def test_long_lines_hang():
 
     assert lines[first + 1].startswith("    ")
     assert max(map(len, lines[: first + 2])) <= 60
+
+
+def test_as_text_it_is_the_choice_in_short():
+    """For Python: what to take, its value, P, ties, and what it rests on, as of modelled energy."""
+    assert str(recommendation()).splitlines() == [
+        f"take {A}: dtype bfloat16, load.batch_size 8",
+        f"  {ENERGY}: 0.0619 J (0.0613 to 0.0625, 95 %)",
+        "  P = 0.87 that it keeps all limits and is the best of those that do",
+        f"  tied with: {B}",
+        "  5 configurations, 4 trials each, over 2 engine processes",
+        "  weights are random",
+    ]
+    assert str(nothing()) == f"no configuration keeps all limits; tpot:p99<50ms blocks most; nearest: {B}"
