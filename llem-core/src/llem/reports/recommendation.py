@@ -12,7 +12,7 @@ from llem.analysis.limits import Limit
 from llem.analysis.overview import Overview, basis_of
 from llem.findings import REASONS
 from llem.metrics.catalogue import metric_of
-from llem.metrics.metric import Basis
+from llem.metrics.metric import Basis, Metric
 from llem.reports.figures import number, percent, scaled
 from llem.reports.tables import prefixes
 from llem.reports.verdict import Names, against_bound, found_text, listed, probability, unit_of, verdict
@@ -66,12 +66,18 @@ def metrics_read(found: Recommendation) -> list[str]:
 
 
 def recommendation_view(
-    found: Recommendation, read: Callable[[str], Overview], *, top: int = 5, folder: str = "DIR"
+    found: Recommendation,
+    read: Callable[[str], Overview],
+    *,
+    metric: Metric | None = None,
+    top: int = 5,
+    folder: str = "DIR",
 ) -> RecommendationView:
     """The view of a recommendation.
 
     Args:
         read: gives the overview of an experiment, with `metrics_read`. Only those that are shown are read.
+        metric: the row of the objective; None takes that of the catalogue.
         top: so many contenders are shown.
         folder: the store's, for commands.
     """
@@ -85,12 +91,13 @@ def recommendation_view(
         axes,
         {name: configuration(row) for name, row in overviews.items()},
     )
-    basis = _basis(found.objective, overviews.values())
-    heading, divisor = _heading(found, rows, basis)
+    metric = metric or metric_of(found.objective)
+    basis = _basis(metric, overviews.values())
+    heading, divisor = _heading(metric, rows, basis)
     return RecommendationView(
         found=found,
         basis=basis,
-        verdict=tuple(verdict(found, names, basis, folder)),
+        verdict=tuple(verdict(found, names, metric, basis, folder)),
         axes=axes,
         heading=heading,
         divisor=divisor,
@@ -106,24 +113,23 @@ def _varied(contenders: Sequence[Contender]) -> tuple[str, ...]:
     return tuple(path for path in paths if len({repr(one.values.get(path)) for one in contenders}) > 1)
 
 
-def _basis(metric: str, rows: Iterable[Overview]) -> Basis | None:
+def _basis(metric: Metric, rows: Iterable[Overview]) -> Basis | None:
     """What the energies behind a metric cover; None of what rests on no energy."""
-    if not metric_of(metric).scoped:
+    if not metric.scoped:
         return None
     for row in rows:
-        found = [basis_of(row.metrics[name]) for name in (metric, ENERGY) if name in row.metrics]
+        found = [basis_of(row.metrics[name]) for name in (metric.name, ENERGY) if name in row.metrics]
         if any(found):
             return next(filter(None, found))
     return None
 
 
-def _heading(found: Recommendation, rows: Sequence[Contender], basis: Basis | None) -> tuple[str, float]:
+def _heading(metric: Metric, rows: Sequence[Contender], basis: Basis | None) -> tuple[str, float]:
     """Heading of the objective's column, and what its values are divided by."""
-    metric = metric_of(found.objective)
     of = f" ({basis})" if basis else ""
     if metric.heading and metric.unit != "s":  # the unit stands in it
         return f"{metric.heading}{of}", 1.0
-    unit, divisor = scaled(rows[0].objective.value, found.unit) if rows else (found.unit, 1.0)
+    unit, divisor = scaled(rows[0].objective.value, metric.unit) if rows else (metric.unit, 1.0)
     return f"{metric.heading or metric.label}{f', {unit}' if unit else ''}{of}", divisor
 
 

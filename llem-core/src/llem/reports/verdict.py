@@ -20,7 +20,7 @@ from llem.analysis.decision import (
 from llem.analysis.limits import Limit
 from llem.findings import REASONS
 from llem.metrics.catalogue import metric_of
-from llem.metrics.metric import Basis
+from llem.metrics.metric import Basis, Metric
 from llem.reports.figures import amount, number, percent, scaled, setting, two
 from llem.reports.views import rated
 from llem.store.models import Quantity
@@ -68,28 +68,30 @@ def estimated(one: Estimated, unit: str, divisor: float = 1.0) -> str:
     return amount(Quantity(one.value, unit, one.low, one.high), one.value, divisor)
 
 
-def verdict(found: Recommendation, names: Names, basis: Basis | None = None, folder: str = "DIR") -> list[str]:
+def verdict(
+    found: Recommendation, names: Names, metric: Metric, basis: Basis | None = None, folder: str = "DIR"
+) -> list[str]:
     """The recommendation in sentences.
 
     Args:
-        basis: what the energies behind the objective cover. folder: the store's, for commands.
+        metric: the row of the objective. basis: what the energies behind the objective cover. folder: the store's, for commands.
     """
     if found.choice is None:
         return list(_nothing(found, names))
     choice = found.contender(found.choice)
-    lines = [f"Take {names.full(choice)}", *_objective(found, choice, basis), *_sure(found, choice, basis)]
+    lines = [f"Take {names.full(choice)}", *_objective(choice, metric, basis), *_sure(found, choice, metric, basis)]
     if len(found.contenders) > 1:
         lines += [*_regret(found), *_ties(found, names), *_separations(found, names, folder)]
     return [lines[0], *(f"  {line}" for line in [*lines[1:], *_surest(found, names)])]
 
 
-def _objective(found: Recommendation, choice: Contender, basis: Basis | None) -> Iterator[str]:
+def _objective(choice: Contender, metric: Metric, basis: Basis | None) -> Iterator[str]:
     one = choice.objective
-    unit, divisor = scaled(one.value, found.unit)
+    unit, divisor = scaled(one.value, metric.unit)
     half = (one.high - one.low) / 2 / divisor
     ends = f", {number(one.low / divisor, half)} to {number(one.high / divisor, half)} with 95 %" if half else ""
     of = f" ({basis})" if basis else ""
-    yield f"{metric_of(found.objective).label}: {number(one.value / divisor, half)} {unit}{ends}{of}"
+    yield f"{metric.label}: {number(one.value / divisor, half)} {unit}{ends}{of}"
 
 
 def probability(value: float) -> str:
@@ -98,14 +100,14 @@ def probability(value: float) -> str:
     return f"P {words}" if words[0] in "<>" else f"P = {words}"
 
 
-def _sure(found: Recommendation, choice: Contender, basis: Basis | None) -> Iterator[str]:
+def _sure(found: Recommendation, choice: Contender, metric: Metric, basis: Basis | None) -> Iterator[str]:
     """With which probability it is what was asked for."""
     if len(found.contenders) == 1:
         kept = f"{probability(choice.feasible)} that it keeps all limits; " if found.limits else ""
         yield f"{kept}nothing else can be ranked, so it is compared with nothing"
         return
     modelled = " (modelled)" if basis is not None and basis.kind == "modelled" else ""
-    best = f"has the {'lowest' if found.lower_is_better else 'highest'} {rated(metric_of(found.objective))}{modelled}"
+    best = f"has the {'lowest' if found.lower_is_better else 'highest'} {rated(metric)}{modelled}"
     if not found.limits:
         yield f"{probability(found.probability)} that it {best}"
         return
