@@ -25,7 +25,17 @@ from llem.reports.figures import amount, number, percent, scaled, setting, two
 from llem.reports.views import rated
 from llem.store.models import Quantity
 
-__all__ = ["Names", "against_bound", "estimated", "found_text", "listed", "probability", "unit_of", "verdict"]
+__all__ = [
+    "Names",
+    "against_bound",
+    "estimated",
+    "found_text",
+    "interval_text",
+    "listed",
+    "probability",
+    "unit_of",
+    "verdict",
+]
 
 #: So many ids are named in a sentence.
 NAMED = 5
@@ -68,13 +78,21 @@ def estimated(one: Estimated, unit: str, divisor: float = 1.0) -> str:
     return amount(Quantity(one.value, unit, one.low, one.high), one.value, divisor)
 
 
+def interval_text(one: Estimated, unit: str) -> str:
+    """Value with its unit, and where it lies with 95 %."""
+    unit, divisor = scaled(one.value, unit)
+    half = (one.high - one.low) / 2 / divisor
+    ends = f", {number(one.low / divisor, half)} to {number(one.high / divisor, half)} with 95 %" if half else ""
+    return f"{number(one.value / divisor, half)} {unit}".rstrip() + ends
+
+
 def verdict(
     found: Recommendation, names: Names, metric: Metric, basis: Basis | None = None, folder: str = "DIR"
 ) -> list[str]:
     """The recommendation in sentences.
 
     Args:
-        metric: the row of the objective. basis: what the energies behind the objective cover. folder: the store's, for commands.
+        metric: the row of the objective. basis: what the energies behind it cover. folder: the store's, for commands.
     """
     if found.choice is None:
         return list(_nothing(found, names))
@@ -86,12 +104,8 @@ def verdict(
 
 
 def _objective(choice: Contender, metric: Metric, basis: Basis | None) -> Iterator[str]:
-    one = choice.objective
-    unit, divisor = scaled(one.value, metric.unit)
-    half = (one.high - one.low) / 2 / divisor
-    ends = f", {number(one.low / divisor, half)} to {number(one.high / divisor, half)} with 95 %" if half else ""
     of = f" ({basis})" if basis else ""
-    yield f"{metric.label}: {number(one.value / divisor, half)} {unit}{ends}{of}"
+    yield f"{metric.label}: {interval_text(choice.objective, metric.unit)}{of}"
 
 
 def probability(value: float) -> str:
