@@ -25,7 +25,7 @@ from typing import Any
 import attrs
 
 import llem
-from llem.store.models import DomainMetrics, ErrorBudget, Quantity, Result
+from llem.store.models import DomainMetrics, EnergyReading, ErrorBudget, Quantity, Result, Trial
 from llem.store.store import Store
 
 SHORT = {
@@ -38,6 +38,7 @@ READS = {
     "frame": "import llem; assert llem.load_results(FOLDER).frame().height == COUNT",
     "columns": "import llem; assert len(llem.load_results(FOLDER).columns()['id']) == COUNT",
     "pareto": "import llem; llem.load_results(FOLDER).pareto('energy_per_output_token_j', 'output_tokens_per_s')",
+    "recommend": "import llem; assert llem.load_results(FOLDER).recommend(slo='output_tokens_per_s>0.001').choice",
     "values": "import llem; assert sum(r.valid for r in llem.load_results(FOLDER).values()) == COUNT",
 }
 PEAK = (
@@ -83,6 +84,9 @@ def _write(template: Store, folder: Path, count: int) -> int:
     result = template.read_result(name)
     assert result is not None
     document = template.read_experiment(name)
+    document = {**document, "config": {**document["config"], "backend": "pytorch"}}  # echo is a fake and never ranked
+    result = attrs.evolve(result, config=document["config"])
+    [engine], [trial] = template.engines(name), template.trials(name)
     axes = {
         "load.batch_size": [1, 2, 4, 8, 16, 32, 64, 128, 256, 512],
         "dtype": ["float32", "float16", "bfloat16", "auto"],
@@ -101,13 +105,29 @@ def _write(template: Store, folder: Path, count: int) -> int:
     store = Store.create(folder, study)
     for one, values in points.items():
         store.write_experiment(one, {**document, "id": one})
+        store.write_engine(one, engine)
+        for index in range(3):
+            store.write_trial(_measured_trial(attrs.evolve(trial, index=index), one, values, draw), (), ())
         store.write_result(_varied(result, one, values, draw))
     return (store.folder(one) / "result.json").stat().st_size
 
 
+def _joules(values: dict[str, Any]) -> float:
+    """Energy per output token of a point."""
+    return 10 * (1 + values["sampling.temperature"] / 10) / values["load.batch_size"] ** 0.7
+
+
+def _measured_trial(trial: Trial, name: str, values: dict[str, Any], draw: random.Random) -> Trial:
+    """The template's trial with the energy of a point, and noise of 1 %."""
+    joules = _joules(values) * trial.output_tokens * draw.gauss(1, 0.01)
+    gpu = "gpu:GPU-00000000-0000-0000-0000-000000000000"
+    reading = EnergyReading("nvml", gpu, "gpu", "measured", "NVML total energy counter", joules)
+    return attrs.evolve(trial, experiment_id=name, energies=(reading,))
+
+
 def _varied(result: Result, name: str, values: dict[str, Any], draw: random.Random) -> Result:
     """The template with figures that depend on the point, and noise of 1 %."""
-    joules = 10 * (1 + values["sampling.temperature"] / 10) / values["load.batch_size"] ** 0.7
+    joules = _joules(values)
 
     def quantity(value: float, unit: str) -> Quantity:
         value *= draw.gauss(1, 0.01)

@@ -15,7 +15,7 @@ from llem.analysis.pairs import PairEffect, pair_effects
 from llem.analysis.quality import QualityDifference, against_reference
 from llem.analysis.ranking import Best, best_of
 from llem.analysis.reference import ReferenceRuns, reference_of
-from llem.analysis.sides import Side, is_fake, read_side, workers_of
+from llem.analysis.sides import Side, is_fake, is_shuffled, read_side, workers_of
 from llem.errors import StoreError
 from llem.metrics.catalogue import lower_is_better, shown
 from llem.metrics.quality import family_of, is_score
@@ -131,17 +131,27 @@ class Results(Mapping[str, Result]):
     def sides(self, metrics: Sequence[str] | None) -> Callable[[str], Side]:
         """What reads an experiment's side of a comparison, and keeps many."""
 
+        shuffled = is_shuffled(self._store)  # the study of ten thousand is large: it is read once
+
         @functools.lru_cache(maxsize=1024)
         def side(name: str) -> Side:
-            return read_side(self._store, name, metrics)
+            return read_side(self._store, name, metrics, shuffled=shuffled)
 
         return side
 
-    def background(self, sides: Callable[[str], Side], names: Sequence[str] = ()) -> Background:
-        """What the valid experiments say together; of `names`, those that are valid are read in any case."""
-        valid = [row.id for row in self.overviews(()) if row.valid and not is_fake(row.backend)]
+    def background(
+        self, sides: Callable[[str], Side], names: Sequence[str] = (), valid: Sequence[str] | None = None
+    ) -> Background:
+        """What the valid experiments say together (of very many, every so many); of `names`, the valid ones in any case.
+
+        Args:
+            valid: ids of all that are valid and no fakes; None reads which are.
+        """
+        if valid is None:
+            valid = [row.id for row in self.overviews(()) if row.valid and not is_fake(row.backend)]
         step = -(-len(valid) // MOST_READ) or 1
-        asked = [name for name in names if name in valid]
+        known = frozenset(valid)
+        asked = [name for name in names if name in known]
         return Background(sides(name) for name in dict.fromkeys((*asked, *valid[::step])))
 
     def best(self, metric: str) -> Result:

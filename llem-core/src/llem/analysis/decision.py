@@ -223,7 +223,7 @@ def decide(costs: Any, kept: Sequence[Any]) -> Decided:
     for one in kept:
         all_kept &= one
     feasible = all_kept.mean(axis=0)
-    masked = np.where(all_kept, costs, np.inf)
+    masked = np.where(all_kept & ~np.isnan(costs), costs, np.inf)
     least = masked.min(axis=1, keepdims=True)
     winners = (masked == least) & np.isfinite(least)
     shares = winners / np.maximum(winners.sum(axis=1, keepdims=True), 1)

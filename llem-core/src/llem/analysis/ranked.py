@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import zlib
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
@@ -34,10 +35,6 @@ class Objective:
 
     metric: str
     lower: bool
-
-    def costs(self, logs: Any) -> Any:
-        """Logarithms turned so that less is better."""
-        return logs if self.lower else -logs
 
 
 @attrs.frozen(eq=False)
@@ -81,9 +78,15 @@ class Ranked:
     def ids(self) -> tuple[str, ...]:
         return tuple(row.id for row in self.rows)
 
+    @functools.cached_property
     def costs(self) -> Any:
-        """Draws of the logarithm of the objective, less is better (draws, k)."""
-        return self.objective.costs(self.posterior.logs(self.objective.metric))
+        """Draws of the logarithm of the objective, turned so that less is better (draws, k)."""
+        import numpy as np
+
+        drawn, _ = drawn_of(self.objective.metric, self.rows, self.posterior)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            logs = np.log(drawn)
+        return logs if self.objective.lower else -logs
 
 
 def gather(
@@ -114,24 +117,20 @@ def gather(
     able = rankable(rows, [objective.metric])
     excluded = _excluded(rows, objective.metric, {row.id for row in able})
     near = _near(able, objective, limits)
-    read = {row.id: sides(row.id) for row in near}
-    there = [row for row in near if objective.metric in read[row.id].values]
-    lacking = {row.id: read[row.id].lacking.get(objective.metric, "it is not above 0") for row in near}
-    excluded |= {row.id: f"{objective.metric}: {lacking[row.id]}" for row in near if row not in there}
-    ids = tuple(row.id for row in there)
-    chosen = {name: read[name] for name in ids}
+    ids = tuple(row.id for row in near)
+    read = {name: sides(name) for name in ids}
     study = background(ids)
-    posterior = Posterior(chosen, study, count=count, seed=seed)
-    kept = {**_measured(limits, there, posterior), **_of_requests(store, limits, ids, count, seed)}
+    posterior = Posterior(read, study, count=count, seed=seed)
+    kept = {**_measured(limits, near, posterior), **_of_requests(store, limits, ids, count, seed)}
     kept |= _of_scores(store, limits, ids, reference, count, seed)
-    left = {row.id for row in near}
+    left = set(ids)
     return Ranked(
         objective=objective,
         limits=tuple(limits),
-        rows=tuple(there),
+        rows=tuple(near),
         behind=tuple(row for row in able if row.id not in left),
         excluded=excluded,
-        sides=chosen,
+        sides=read,
         background=study,
         posterior=posterior,
         kept=tuple(kept[number] for number in range(len(limits))),

@@ -28,6 +28,7 @@ from llem.analysis.pareto import Candidate, non_dominated, of_draws
 from llem.analysis.posterior import Posterior
 from llem.analysis.ranked import MOST_RANKED, Kept, Objective, Ranked, drawn_of, gather
 from llem.analysis.ranking import rankable
+from llem.analysis.sides import is_fake
 from llem.errors import ConfigError
 from llem.metrics.catalogue import lower_is_better, metric_of
 from llem.metrics.quality import is_score
@@ -91,13 +92,14 @@ def ranked_of(
         right = "--maximise" if lower else "--minimise"
         raise ConfigError(f"of {name} {'more' if lower else 'less'} is better", f"use {right} {name}")
     sides = results.sides([metric for metric in metrics if not is_score(metric)])
+    valid = [row.id for row in rows if row.valid and not is_fake(row.backend)]
     return gather(
         results.store,
         rows,
         Objective(name, lower),
         limits,
         sides,
-        lambda names: results.background(sides, names),
+        lambda names: results.background(sides, names, valid),
         reference=None if reference is None else results.store.find(reference),
         count=count,
         seed=seed,
@@ -132,7 +134,7 @@ def front_of(results: Results, x: str, y: str) -> tuple[dict[str, float], dict[s
 
 def recommended(results: Results, ranked: Ranked) -> Recommendation:
     """The decision on these draws, in words and figures."""
-    costs, objective = ranked.costs(), ranked.objective
+    costs, objective = ranked.costs, ranked.objective
     found = decide(costs, [one.kept for one in ranked.kept])
     points = {name: point["values"] for name, point in results.store.study().get("points", {}).items()}
     made = [_contender(ranked, found, costs, number, points) for number in range(len(ranked.ids))]
@@ -244,19 +246,21 @@ def _shortfall(one: LimitOutcome) -> float:
 def _guaranteed(ranked: Ranked, found: Decided) -> tuple[str, ...]:
     """Hsu's set among those that may keep all limits."""
     able = [name for name, chance in zip(ranked.ids, found.feasible, strict=True) if chance > 1 - SURE]
-    if not able or found.choice is None:
+    metric = ranked.objective.metric
+    if found.choice is None or not set(able) <= set(ranked.posterior.having(metric)):
         return ()
-    return ranked.posterior.guaranteed(ranked.objective.metric, ranked.objective.lower, able)
+    return ranked.posterior.guaranteed(metric, ranked.objective.lower, able)
 
 
 def _separations(ranked: Ranked, found: Decided) -> Iterator[Separation]:
     """What would tell the choice from each tie, in the objective."""
-    if found.choice is None:
+    metric = ranked.objective.metric
+    if found.choice is None or not ranked.posterior.having(metric):
         return
     first = ranked.sides[ranked.ids[found.choice]]
     for number in found.ties[1:]:
         other = ranked.sides[ranked.ids[number]]
-        one = ranked.background.difference(first, other, ranked.objective.metric)
+        one = ranked.background.difference(first, other, metric)
         paired = one.method == PAIRED
         processes = (len({run.process for run in side.runs}) for side in (first, other))
         now = one.n if paired else min(processes)

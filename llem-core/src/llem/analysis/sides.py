@@ -25,6 +25,7 @@ __all__ = [
     "Run",
     "Side",
     "is_fake",
+    "is_shuffled",
     "machine_of",
     "read_side",
     "side_of",
@@ -206,12 +207,22 @@ def machine_of(environment: Mapping[str, Any]) -> str:
     return ", ".join(str(part) for part in parts if part)
 
 
-def read_side(store: Store, experiment_id: str, metrics: Sequence[str] | None = None) -> Side:
-    """The side of a stored experiment."""
+def read_side(
+    store: Store, experiment_id: str, metrics: Sequence[str] | None = None, *, shuffled: bool | None = None
+) -> Side:
+    """The side of a stored experiment.
+
+    Args:
+        shuffled: as of a Side; None reads it from the study.
+    """
     engines = store.engines(experiment_id)
-    order = (store.study().get("order") or {}).get("kind")
     side = side_of(Measured.read(store, experiment_id), metrics, engines, _machines(store, engines))
-    return attrs.evolve(side, shuffled=order in SHUFFLED)
+    return attrs.evolve(side, shuffled=is_shuffled(store) if shuffled is None else shuffled)
+
+
+def is_shuffled(store: Store) -> bool:
+    """Whether the study ran its engine processes in random order."""
+    return (store.study().get("order") or {}).get("kind") in SHUFFLED
 
 
 def workers_of(store: Store, name: str) -> frozenset[int]:

@@ -1,0 +1,156 @@
+"""Which configuration to take, from stored results: the choice, ties, limits, what is left out and why."""
+
+from __future__ import annotations
+
+import pytest
+
+from llem.analysis.collection import Results
+from llem.errors import ConfigError, StoreError
+from llem.evaluators.base import Item, Score
+from llem.store.store import Store
+
+ENERGY, SPEED = "energy_per_output_token_j", "output_tokens_per_s"
+AXES = {"load.batch_size": [1, 8, 32]}
+
+
+def given(energies, **more):
+    """By batch size: joules per token, and what else a result has."""
+    return lambda point: {"energy": energies[point["load.batch_size"]], **more.get(str(point["load.batch_size"]), {})}
+
+
+def results(grid_store, energies, half=0.001, **more):
+    return Results.open(grid_store(AXES, given({1: energies[0], 8: energies[1], 32: energies[2]}, **more), half))
+
+
+def test_the_cheapest_is_taken_where_it_is_far_ahead(grid_store):
+    """Half the energy of the next one: P is 1, nothing is tied, and each other one says by how much it costs more."""
+    choice = results(grid_store, (4.0, 2.0, 1.0)).recommend()
+
+    assert choice.best == choice.choice == "02" + "0" * 14
+    assert choice.probability == 1.0
+    assert choice.ties == (choice.best,)
+    assert [one.standing for one in choice.contenders] == ["choice", "worse", "worse"]
+    first, second, third = choice.contenders
+    assert first.values == {"load.batch_size": 32}
+    assert first.objective.value == pytest.approx(1.0, rel=0.02)
+    assert second.excess.value == pytest.approx(1.0, rel=0.1)
+    assert third.excess.value == pytest.approx(3.0, rel=0.1)
+    assert "costs" in second.why
+    assert choice.separations == ()
+
+
+def test_what_is_alike_is_tied(grid_store):
+    """Three of equal energy: each may be the best, none is out, and what the choice would lose is small."""
+    choice = results(grid_store, (1.0, 1.0, 1.0)).recommend()
+
+    assert len(choice.ties) == 3
+    assert {one.standing for one in choice.contenders} == {"choice", "tie"}
+    assert choice.probability == pytest.approx(1 / 3, abs=0.05)
+    assert 0 < choice.regret < 0.03
+
+
+def test_the_fastest_where_more_is_better(grid_store):
+    """The same by speed; an objective the wrong way round is refused with the right word."""
+    speeds = {"1": {"speed": 100.0}, "8": {"speed": 200.0}, "32": {"speed": 50.0}}
+    ranked = results(grid_store, (1.0, 1.0, 1.0), **speeds)
+
+    choice = ranked.recommend(maximise=SPEED)
+    assert choice.best[:2] == "01"
+    assert not choice.lower_is_better
+    with pytest.raises(ConfigError, match="more is better") as caught:
+        ranked.recommend(minimise=SPEED)
+    assert "--maximise" in caught.value.hint
+    with pytest.raises(ConfigError, match="both"):
+        ranked.recommend(minimise=ENERGY, maximise=SPEED)
+    with pytest.raises(StoreError) as caught:
+        ranked.recommend(minimise="enery")
+    assert caught.value.code == "metric_unknown"
+
+
+def test_a_limit_excludes_the_cheapest(grid_store):
+    """The cheapest is too slow: the next one is taken, and the cheapest says which limit it breaks."""
+    speeds = {"1": {"speed": 300.0}, "8": {"speed": 200.0}, "32": {"speed": 50.0}}
+    choice = results(grid_store, (4.0, 2.0, 1.0), **speeds).recommend(slo="output_tokens_per_s>100")
+
+    assert choice.best[:2] == "01"
+    out = choice.contenders[-1]
+    assert (out.id[:2], out.standing, out.feasible) == ("02", "out", 0.0)
+    [outcome] = out.limits
+    assert outcome.probability == 0.0
+    assert outcome.found.value == pytest.approx(50, rel=0.05)
+    assert "output_tokens_per_s>100" in out.why
+
+
+def test_nothing_keeps_all_limits(grid_store):
+    """The limit that blocks is named, and the configuration that comes nearest."""
+    speeds = {"1": {"speed": 90.0}, "8": {"speed": 50.0}, "32": {"speed": 20.0}}
+    ranked = results(grid_store, (4.0, 2.0, 1.0), **speeds)
+    choice = ranked.recommend(slo="output_tokens_per_s>100;energy_per_output_token_j<10J")
+
+    assert choice.choice is None
+    assert choice.probability == 0.0
+    assert choice.blocking.text == "output_tokens_per_s>100"
+    assert choice.nearest[:2] == "00"
+    assert choice.ties == choice.guaranteed == ()
+
+
+def test_what_is_not_measured_keeps_no_limit(grid_store):
+    """Nothing says that a latency is kept: its probability is 0, with the reason."""
+    choice = results(grid_store, (4.0, 2.0, 1.0)).recommend(slo="ttft:p99<500ms")
+
+    assert choice.choice is None
+    [outcome] = choice.contenders[0].limits
+    assert (outcome.found, outcome.probability) == (None, 0.0)
+    assert outcome.reason
+
+
+def test_fakes_and_invalid_results_are_left_out_with_why(grid_store):
+    """The two cheapest are a fake and an invalid one."""
+    more = {"32": {"config": {"backend": "echo"}}, "8": {"valid": False}}
+    choice = results(grid_store, (4.0, 2.0, 1.0), **more).recommend()
+
+    assert choice.best[:2] == "00"
+    assert {name[:2] for name in choice.excluded} == {"01", "02"}
+    assert "fake" in choice.excluded["02" + "0" * 14]
+    assert "not valid" in choice.excluded["01" + "0" * 14]
+
+
+def test_energies_of_different_kinds_are_not_ranked(grid_store):
+    """Measured and modelled joules are different things."""
+    more = {"32": {"basis": {"scope": "cpu", "kind": "modelled"}}}
+    with pytest.raises(StoreError) as caught:
+        results(grid_store, (4.0, 2.0, 1.0), **more).recommend()
+    assert caught.value.code == "energies_differ"
+
+
+def test_the_same_results_give_the_same_recommendation(grid_store):
+    """Draws are seeded."""
+    ranked = results(grid_store, (1.0, 1.01, 1.02))
+
+    assert ranked.recommend() == ranked.recommend()
+
+
+def scores(share, count=200):
+    """A score of so many right answers of 200."""
+    items = tuple(Item(str(n), float(n < share * count)) for n in range(count))
+    return [Score("arc", "acc", share, None, count, True, items)]
+
+
+def test_a_floor_of_quality_excludes_what_gets_worse(quality_store):
+    """Less energy by worse answers is no saving: 12 of 100 fewer right, 1 of 100 allowed, against the first one."""
+    right = {1: 0.90, 8: 0.895, 32: 0.78}
+    energy = {1: 4.0, 8: 2.0, 32: 1.0}
+    store: Store = quality_store(
+        AXES,
+        lambda point: scores(right[point["load.batch_size"]]),
+        lambda point: {"energy": energy[point["load.batch_size"]]},
+    )
+    ranked = Results.open(store)
+
+    assert ranked.recommend().best[:2] == "02"
+    assert ranked.recommend(quality="arc>=-0.05").best[:2] == "01"
+    absolute = ranked.recommend(quality="arc>=0.95")
+    assert absolute.choice is None
+    assert absolute.nearest[:2] == "00"
+    with pytest.raises(StoreError):
+        ranked.recommend(quality="gsm>=0.5")
