@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from llem.analysis.collection import Results
+    from llem.analysis.decision import Recommendation
     from llem.api import load_results, load_study, run, run_study
     from llem.config.models import Experiment
     from llem.errors import ConfigError, ExperimentFailed, LlemError, MachineError, StoreError
@@ -24,6 +25,7 @@ __all__ = [
     "LlemError",
     "MachineError",
     "Quantity",
+    "Recommendation",
     "Reference",
     "Result",
     "Results",
@@ -46,6 +48,7 @@ _HOMES = {
     "LlemError": "llem.errors",
     "MachineError": "llem.errors",
     "Quantity": "llem.store.models",
+    "Recommendation": "llem.analysis.decision",
     "Reference": "llem.plugins",
     "Result": "llem.store.models",
     "Results": "llem.analysis.collection",

@@ -117,7 +117,8 @@ def test_fakes_and_invalid_results_are_left_out_with_why(grid_store):
 
 def test_energies_of_different_kinds_are_not_ranked(grid_store):
     """Measured and modelled joules are different things."""
-    more = {"32": {"basis": {"scope": "cpu", "kind": "modelled"}}}
+    gpu, cpu = {"scope": "gpu", "kind": "measured"}, {"scope": "cpu", "kind": "modelled"}
+    more = {"1": {"basis": gpu}, "8": {"basis": gpu}, "32": {"basis": cpu}}
     with pytest.raises(StoreError) as caught:
         results(grid_store, (4.0, 2.0, 1.0), **more).recommend()
     assert caught.value.code == "energies_differ"

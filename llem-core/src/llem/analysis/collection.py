@@ -142,7 +142,7 @@ class Results(Mapping[str, Result]):
     def background(
         self, sides: Callable[[str], Side], names: Sequence[str] = (), valid: Sequence[str] | None = None
     ) -> Background:
-        """What the valid experiments say together (of very many, every so many); of `names`, the valid ones in any case.
+        """What the valid experiments say together (of very many, every so many), those of `names` in any case.
 
         Args:
             valid: ids of all that are valid and no fakes; None reads which are.
