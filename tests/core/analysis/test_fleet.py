@@ -6,9 +6,9 @@ import attrs
 import numpy as np
 import pytest
 
-from llem.analysis.capacity import Configuration, MeasuredLoad, capacity_of, interpolated
+from llem.analysis.capacity import Configuration, MeasuredLoad, averaged, capacity_of, interpolated
 from llem.analysis.demand import DAY_S, Demand
-from llem.analysis.fleet import power_at, replicas_for, serve
+from llem.analysis.fleet import power_curve, replicas_for, serve
 from llem.analysis.limits import Limit
 from llem.metrics.metric import Basis
 
@@ -254,10 +254,10 @@ def test_a_short_period_is_repeated_all_day():
 
 def test_nothing_is_extrapolated():
     """A replica is never given more than its capacity; power holds beyond the last measured load of a draw."""
-    power = power_at(A, np.array([[0.0, 1.0, 3.0, 8.0, 9.0]]))
+    power = interpolated(np.array([[0.0, 1.0, 3.0, 8.0, 9.0]]), *power_curve(A, 0.0))
 
     assert power[0] == pytest.approx([100, 150, 250, 500, 500])
-    assert "no_baseline" in power_at(configuration(*A.loads, idle=None), np.array([[1.9]]))
+    assert "no_baseline" in power_curve(configuration(*A.loads, idle=None), 1.9)
     for rate in (1, 7, 50, 333):
         [row] = serve([A], constant(rate), [TTFT])
         assert row.rate <= 6.0
@@ -326,3 +326,15 @@ def test_straight_lines_draw_by_draw():
     assert interpolated(np.array([[-1.0, 1.0, 2.0, 9.0]]), knots, values) == pytest.approx(
         np.array([[0, 10, 20, 30], [0, 5, 10, 30]])
     )
+
+
+def test_the_mean_over_a_trace_is_that_of_its_places():
+    """Many places at once, below, between, on and beyond the knots of each draw."""
+    rng = np.random.default_rng(3)
+    knots = np.sort(rng.uniform(1, 9, (5, 4)), axis=1)
+    knots[0, 1] = knots[0, 2]
+    values, places = rng.uniform(100, 700, (5, 4)), np.concatenate([rng.uniform(0, 10, 30), knots[1]])
+    weights = rng.dirichlet(np.ones(len(places)))
+
+    expected = interpolated(places[None], knots, values) @ weights
+    assert averaged(places, weights, knots, values) == pytest.approx(expected)

@@ -6,9 +6,9 @@ import math
 
 import numpy as np
 
-from llem.analysis.capacity import Configuration, MeasuredLoad, capacity_of
+from llem.analysis.capacity import Configuration, MeasuredLoad, capacity_of, interpolated
 from llem.analysis.demand import DAY_S, Demand
-from llem.analysis.fleet import power_at, replicas_for, serve
+from llem.analysis.fleet import power_curve, replicas_for, serve
 from llem.analysis.limits import Limit
 from llem.metrics.metric import Basis
 
@@ -85,7 +85,7 @@ def test_power_between_loads_is_near_the_truth():
     errors = []
     for seed in range(100):
         one, _, _, capacity, (most, idle, busy) = case(seed)
-        found = float(np.median(power_at(one, np.array([[capacity]]))))
+        found = float(np.median(interpolated(np.array([[capacity]]), *power_curve(one, capacity))))
         errors.append(found / watts(idle, busy, capacity / most) - 1)
 
     assert max(map(abs, errors)) < 0.05

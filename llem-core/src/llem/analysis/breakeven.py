@@ -10,7 +10,7 @@ import attrs
 from llem.analysis.capacity import Configuration, capacity_of, estimated, interpolated
 from llem.analysis.decision import Estimated
 from llem.analysis.demand import DAY_S
-from llem.analysis.fleet import KWH_J, NO_ENERGY, ROUNDING, DailyPrices, cost_of, power_at, quantity_of
+from llem.analysis.fleet import KWH_J, NO_ENERGY, ROUNDING, DailyPrices, cost_of, power_curve, quantity_of
 from llem.analysis.limits import Limit
 from llem.metrics.metric import Basis
 
@@ -18,6 +18,8 @@ __all__ = ["BreakEven", "LengthCurve", "break_even", "break_even_length", "cross
 
 #: Points of a curve over load, beside those at which it bends.
 POINTS = 200
+#: Draws of a curve over load at most: shares are then within 2 points.
+DRAWS = 2_000
 #: An answer that fewer draws give is not stated.
 MOST = 0.5
 
@@ -135,7 +137,8 @@ def break_even(
     if low >= max(sure):
         return "no load is measured of both"
     x = _grid(low, max(sure), sure, (a, b))
-    curves = [_day(one, x, capacity, quantity, prices) for one, capacity in zip((a, b), sure, strict=True)]
+    both = (a.thinned(DRAWS), b.thinned(DRAWS))
+    curves = [_day(one, x, capacity, quantity, prices) for one, capacity in zip(both, sure, strict=True)]
     for one in curves:
         if isinstance(one, str):
             return one
@@ -160,11 +163,12 @@ def _day(one: Configuration, x: Any, capacity: float, quantity: str, prices: Dai
     import numpy as np
 
     replicas = np.maximum(1, np.ceil(x / capacity - ROUNDING))
-    power = power_at(one, (x / replicas)[None])
-    kwh = None if isinstance(power, str) else power * replicas * DAY_S / KWH_J
+    rates = x / replicas
+    curve = power_curve(one, rates.min())
+    kwh = None if isinstance(curve, str) else interpolated(rates[None], *curve) * replicas * DAY_S / KWH_J
     found = quantity_of(quantity, kwh, one.gpus, replicas, prices)
     if isinstance(found, str):
-        return power if found == NO_ENERGY else found
+        return curve if found == NO_ENERGY else found
     return np.broadcast_to(found, (one.count, len(x)))
 
 

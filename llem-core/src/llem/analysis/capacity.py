@@ -12,7 +12,7 @@ from llem.analysis.decision import Estimated
 from llem.analysis.limits import Limit
 from llem.metrics.metric import Basis
 
-__all__ = ["Capacity", "Configuration", "MeasuredLoad", "capacity_of", "estimated", "interpolated"]
+__all__ = ["Capacity", "Configuration", "MeasuredLoad", "averaged", "capacity_of", "estimated", "interpolated"]
 
 
 @attrs.frozen(eq=False)
@@ -64,6 +64,20 @@ class Configuration:
     def count(self) -> int:
         """Number of draws."""
         return len(self.loads[0].rate)
+
+    def thinned(self, count: int) -> Configuration:
+        """The same with so many of its draws, at most."""
+
+        def first(draws: Any) -> Any:
+            return None if draws is None else draws[:count]
+
+        loads = tuple(
+            attrs.evolve(
+                load, rate=first(load.rate), power=first(load.power), values=tuple(first(one) for one in load.values)
+            )
+            for load in self.loads
+        )
+        return attrs.evolve(self, loads=loads, idle=first(self.idle))
 
 
 @attrs.frozen(eq=False)
@@ -197,3 +211,28 @@ def interpolated(at: Any, knots: Any, values: Any) -> Any:
         slope = np.divide(rise, width, out=np.zeros(np.broadcast(rise, width).shape), where=width > 0)
         found = found + slope * np.clip(at - begin, 0.0, width)
     return found
+
+
+def averaged(at: Any, weights: Any, knots: Any, values: Any) -> Any:
+    """The weighted mean of `interpolated` over `at`, without an array of all draws by all places.
+
+    The part of x within a segment from c to d is max(0, x - c) - max(0, x - d), and the weighted sum of max(0, x - c)
+    over sorted x is a sum over those above c alone.
+
+    Args:
+        at, weights: shape (m,); the weights add up to 1. knots, values: shape (count, k).
+
+    Returns:
+        Shape (count,).
+    """
+    import numpy as np
+
+    order = np.argsort(at)
+    places, shares = at[order], weights[order]
+    above = np.concatenate([np.cumsum((places * shares)[::-1])[::-1], [0.0]])
+    share = np.concatenate([np.cumsum(shares[::-1])[::-1], [0.0]])
+    first = np.searchsorted(places, knots)
+    beyond = above[first] - knots * share[first]
+    widths, rises = np.diff(knots, axis=1), np.diff(values, axis=1)
+    slopes = np.divide(rises, widths, out=np.zeros(rises.shape), where=widths > 0)
+    return values[:, 0] - (slopes * np.diff(beyond, axis=1)).sum(axis=1)

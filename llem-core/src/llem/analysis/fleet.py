@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 import attrs
 
-from llem.analysis.capacity import Capacity, Configuration, capacity_of, estimated, interpolated
+from llem.analysis.capacity import Capacity, Configuration, averaged, capacity_of, estimated
 from llem.analysis.decision import Estimated
 from llem.analysis.demand import DAY_S, Demand
 from llem.analysis.limits import Limit
@@ -26,7 +26,7 @@ __all__ = [
     "Served",
     "cost_of",
     "draws_a_day",
-    "power_at",
+    "power_curve",
     "quantity_of",
     "replicas_for",
     "serve",
@@ -188,14 +188,13 @@ def draws_a_day(
 
     draws: dict[str, Any] = {}
     lacking: dict[str, str] = {}
-    parts: dict[float, float] = {}
-    for seconds, rate in demand.pieces:
-        parts[rate / replicas] = parts.get(rate / replicas, 0.0) + seconds / demand.period_s
-    power = power_at(one, np.array([list(parts)]))
-    if isinstance(power, str):
-        lacking["kwh_a_day"] = power
+    rates = np.array([rate for _, rate in demand.pieces]) / replicas
+    curve = power_curve(one, rates.min())
+    if isinstance(curve, str):
+        lacking["kwh_a_day"] = curve
     else:
-        draws["kwh_a_day"] = replicas * (power @ np.array(list(parts.values()))) * DAY_S / KWH_J
+        shares = np.array([seconds for seconds, _ in demand.pieces]) / demand.period_s
+        draws["kwh_a_day"] = replicas * averaged(rates, shares, *curve) * DAY_S / KWH_J
     for name in ("money_a_day", "gco2e_a_day"):
         found = quantity_of(name, draws.get("kwh_a_day"), one.gpus, replicas, prices)
         if isinstance(found, str):
@@ -205,15 +204,15 @@ def draws_a_day(
     return draws, lacking
 
 
-def power_at(one: Configuration, rates: Any) -> Any:
-    """Watts of one replica at rates, draws of shape (count, m); or why it is not known, in words.
+def power_curve(one: Configuration, least: float) -> tuple[Any, Any] | str:
+    """Rates of one replica, ascending in each draw, and its watts at them, both (count, k); or why it is not known, in
+    words.
 
-    At a rate between measured loads it lies on the straight line between these; below the least one on the line from
-    idle power at no load. In draws in which the greatest measured rate is below the one asked for, its power holds.
+    Between two rates power lies on the straight line; the first is 0, with idle power, if that is known. Beyond the
+    last one its power holds, which no replica gets with more than the 5 % that the number of replicas allows.
 
     Args:
-        rates: requests per second of one replica, shape (1, m). None may be above the greatest measured load with more
-            than the 5 % that the number of replicas allows.
+        least: the least rate at which power is asked for, requests per second.
     """
     import numpy as np
 
@@ -227,9 +226,9 @@ def power_at(one: Configuration, rates: Any) -> Any:
     if one.idle is not None:
         knots = np.concatenate([np.zeros((one.count, 1)), knots], axis=1)
         watts = np.concatenate([one.idle[:, None], watts], axis=1)
-    elif rates.min() < knots[:, 0].max():
+    elif least < knots[:, 0].max():
         return f"a replica gets less than its least measured load, and idle power is not known ({one.idle_reason})"
-    return interpolated(rates, knots, watts)
+    return knots, watts
 
 
 def quantity_of(name: str, kwh: Any, gpus_each: int, replicas: Any, prices: DailyPrices | None) -> Any:
