@@ -7,16 +7,18 @@ import math
 import numpy as np
 import pytest
 
+from llem.analysis.collection import Results
 from llem.analysis.demand import read_load
 from llem.analysis.limits import Limit
 from llem.analysis.measured_loads import idle_of, needed_metrics
 from llem.analysis.overview import overview_of
-from llem.analysis.serving import served
+from llem.analysis.serving import serve_load, served
 from llem.analysis.sides import Run, Side
 from llem.findings import Finding
 from llem.metrics.metric import Basis
-from llem.metrics.result import Place
+from llem.metrics.result import Place, recompute
 from llem.store.models import DomainMetrics, Quantity, Result
+from llem.store.store import Store
 
 COUNT = 50
 TTFT = Limit("ttft:p99<400ms", "ttft_p99_s", True, 0.4)
@@ -278,3 +280,35 @@ def test_metrics_that_draws_are_needed_of():
 
 def test_an_empty_study():
     assert Study().served().rows == ()
+
+
+# a folder
+
+
+def test_a_folder(tmp_path, make):
+    """Open loads of 5 and 10/s at 300 and 500 W, 100 W at rest: 20/s takes two replicas of at least 10/s."""
+    store = Store.create(tmp_path / "out", {"name": "loads", "order": {"kind": "blocks"}})
+    store.write_environment({"machine": "test"})
+    for name, rate, watts in (("five", 5, 300.0), ("ten", 10, 500.0)):
+        load = {"kind": "open", "request_rate": float(rate)}
+        document = make.experiment_document(name, load=load, workload={"kind": "synthetic", "output_tokens": 64})
+        store.write_experiment(name, document)
+        store.write_engine(name, make.engine_document())
+        for phase in ("before", "after"):
+            store.write_baseline(name, *make.baseline(100.0, phase=phase))
+        for index in range(3):
+            t0, t1 = make.window(index)
+            rows = make.trace(watts + index, t0, t1)
+            requests = make.served_rows(t0, t1, rate=rate, first=index * 1000)
+            trial = make.served_trial(index, rows, requests, t0, t1, rate=float(rate), experiment_id=name)
+            store.write_trial(trial, rows, requests)
+        store.write_outcome(name, make.outcome_document())
+        store.write_result(recompute(store, name))
+    found = serve_load(Results.open(store), "20/s", [TTFT])
+
+    [row] = found.rows
+    assert row.experiments == ("five", "ten")
+    assert (row.capacity.value, row.at_least, row.replicas, row.gpus) == (10.0, 1.0, 2, 2)
+    assert row.kwh_a_day.low < 2 * 24 * 0.501 < row.kwh_a_day.high
+    half = serve_load(Results.open(store), "2.5/s", [TTFT]).rows[0]
+    assert half.kwh_a_day.value == pytest.approx(24 * 0.2005, rel=0.02)  # half way from idle to 5/s

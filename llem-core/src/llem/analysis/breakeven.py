@@ -7,8 +7,8 @@ from typing import Any
 
 import attrs
 
-from llem.analysis.capacity import Configuration, capacity_of, estimated, interpolated
-from llem.analysis.decision import Estimated
+from llem.analysis.capacity import Configuration, capacity_of, interpolated
+from llem.analysis.decision import Estimated, estimated
 from llem.analysis.demand import DAY_S
 from llem.analysis.fleet import KWH_J, NO_ENERGY, ROUNDING, DailyPrices, cost_of, power_curve, quantity_of
 from llem.analysis.limits import Limit

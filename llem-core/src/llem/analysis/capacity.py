@@ -8,11 +8,11 @@ from typing import Any
 
 import attrs
 
-from llem.analysis.decision import Estimated
-from llem.analysis.limits import Limit
+from llem.analysis.decision import Estimated, estimated
+from llem.analysis.limits import Limit, keeps
 from llem.metrics.metric import Basis
 
-__all__ = ["Capacity", "Configuration", "MeasuredLoad", "averaged", "capacity_of", "estimated", "interpolated"]
+__all__ = ["Capacity", "Configuration", "MeasuredLoad", "averaged", "capacity_of", "interpolated"]
 
 
 @attrs.frozen(eq=False)
@@ -102,14 +102,6 @@ class Capacity:
     blocked_by: str
 
 
-def estimated(draws: Any) -> Estimated:
-    """Median and central 95 % of draws."""
-    import numpy as np
-
-    low, value, high = np.quantile(draws, (0.025, 0.5, 0.975))
-    return Estimated(float(value), float(low), float(high))
-
-
 def capacity_of(configuration: Configuration, limits: Sequence[Limit] = ()) -> Capacity:
     """The capacity of one replica, draw by draw.
 
@@ -131,13 +123,13 @@ def capacity_of(configuration: Configuration, limits: Sequence[Limit] = ()) -> C
     order = np.argsort(rates, axis=1, kind="stable")
     rates = np.take_along_axis(rates, order, axis=1)
     values = [np.take_along_axis(_column(configuration, number), order, axis=1) for number in range(len(limits))]
-    keeps = [_keeps(one, limit) for one, limit in zip(values, limits, strict=True)]
+    kept_at = [keeps(limit, one) for one, limit in zip(values, limits, strict=True)]
     steady = ~np.array([load.saturated for load in configuration.loads])[order]
-    kept = np.logical_and.accumulate(np.logical_and.reduce([steady, *keeps]), axis=1).sum(axis=1)
+    kept = np.logical_and.accumulate(np.logical_and.reduce([steady, *kept_at]), axis=1).sum(axis=1)
     rows, last = np.arange(len(rates)), rates.shape[1] - 1
     low, high = np.clip(kept - 1, 0, last), np.clip(kept, 0, last)
     parts = np.full((len(limits) + 1, len(rates)), np.inf)
-    for number, (one, keep, limit) in enumerate(zip(values, keeps, limits, strict=True)):
+    for number, (one, keep, limit) in enumerate(zip(values, kept_at, limits, strict=True)):
         broken = ~keep[rows, high] & (kept <= last)
         parts[number, broken] = _part(one[rows, low][broken], one[rows, high][broken], limit.bound)
     parts[-1, ~steady[rows, high] & (kept <= last) & ~np.isfinite(parts[:-1]).any(axis=0)] = 0.0
@@ -155,11 +147,6 @@ def _column(configuration: Configuration, number: int) -> Any:
     missing = np.full(configuration.count, np.nan)
     found = [load.values[number] for load in configuration.loads]
     return np.stack([missing if one is None else one for one in found], axis=1)
-
-
-def _keeps(values: Any, limit: Limit) -> Any:
-    """Whether the limit is kept; what is NaN keeps none."""
-    return values <= limit.bound if limit.upper else values >= limit.bound
 
 
 def _part(low: Any, high: Any, bound: float) -> Any:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import attrs
 
+from llem.analysis.limits import parse_rate
 from llem.errors import ConfigError
 
 __all__ = ["DAY_S", "Demand", "parse_rates", "read_load"]
@@ -21,8 +22,8 @@ __all__ = ["DAY_S", "Demand", "parse_rates", "read_load"]
 DAY_S = 86_400.0
 COLUMNS = ("seconds", "requests_per_s")
 EXAMPLES = "such as 50/s, 1200/min, 90000/h or 2e6/day, or the path of a CSV with the columns seconds,requests_per_s"
-_PER = {"s": 1.0, "min": 60.0, "h": 3600.0, "day": DAY_S}
-_RATE = re.compile(r"\s*([0-9.]+(?:e[+-]?\d+)?)\s*/\s*(s|min|h|day)\s*", re.IGNORECASE)
+#: What begins with a number is a rate.
+_NUMBER = re.compile(r"\s*[-+.\d]")
 
 
 @attrs.frozen
@@ -59,10 +60,9 @@ def read_load(text: str) -> Demand:
     Raises:
         ConfigError: it is neither, the rate is not above 0, or the file does not hold a trace of rates.
     """
-    found = _RATE.fullmatch(text)
-    if found is not None:
-        return Demand(text, ((DAY_S, _above_zero(text, *found.groups())),))
     path = Path(text)
+    if not path.is_file() and _NUMBER.match(text):
+        return Demand(text, ((DAY_S, parse_rate(text)),))
     if not path.is_file():
         raise ConfigError(f"load {text!r}: neither a rate nor a file", EXAMPLES)
     try:
@@ -70,16 +70,6 @@ def read_load(text: str) -> Demand:
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"load {text}: cannot be read ({error})", EXAMPLES) from error
     return Demand(text, parse_rates(path.name, content))
-
-
-def _above_zero(text: str, number: str, unit: str) -> float:
-    try:
-        rate = float(number) / _PER[unit.lower()]
-    except ValueError:
-        raise ConfigError(f"load {text!r}: {number!r} is no number", EXAMPLES) from None
-    if not (0 < rate < math.inf):
-        raise ConfigError(f"load {text!r}: the rate must be above 0 and finite", EXAMPLES)
-    return rate
 
 
 def parse_rates(name: str, content: str) -> tuple[tuple[float, float], ...]:

@@ -12,8 +12,8 @@ from typing import Any, Protocol
 
 import attrs
 
-from llem.analysis.capacity import Capacity, Configuration, averaged, capacity_of, estimated
-from llem.analysis.decision import Estimated
+from llem.analysis.capacity import Capacity, Configuration, averaged, capacity_of
+from llem.analysis.decision import Estimated, estimated
 from llem.analysis.demand import DAY_S, Demand
 from llem.analysis.limits import Limit
 from llem.metrics.metric import Basis

@@ -214,7 +214,8 @@ def drawn_of(metric: str, rows: Sequence[Overview], posterior: Posterior) -> tup
     having = set(posterior.having(metric))
     drawn, reasons = np.full((posterior.count, len(rows)), np.nan), {}
     if having:
-        drawn[:, [row.id in having for row in rows]] = np.exp(posterior.logs(metric))
+        there = [row.id in having for row in rows]
+        drawn[:, there] = np.exp(posterior.logs(metric)[:, there])
     rng = np.random.default_rng(zlib.crc32(metric.encode()))
     for number, row in enumerate(rows):
         one = row.metrics.get(metric)

@@ -4,13 +4,13 @@ results and the draws are the caller's."""
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import attrs
 
 from llem.analysis.breakeven import BreakEven, LengthCurve, break_even, break_even_length
 from llem.analysis.capacity import Configuration
-from llem.analysis.demand import Demand
+from llem.analysis.demand import Demand, read_load
 from llem.analysis.fleet import DailyPrices, Served, serve
 from llem.analysis.limits import Limit
 from llem.analysis.measured_loads import (
@@ -21,13 +21,18 @@ from llem.analysis.measured_loads import (
     MeasuredExperiment,
     configurations_of,
     length_curves,
+    needed_metrics,
 )
 from llem.analysis.overview import Overview, state_of
+from llem.analysis.ranked import Objective, gather
 from llem.analysis.sides import Side, is_fake
 from llem.store.files import digest
 from llem.store.models import Result
 
-__all__ = ["Serving", "served"]
+if TYPE_CHECKING:
+    from llem.analysis.collection import Results
+
+__all__ = ["Serving", "serve_load", "served"]
 
 
 @attrs.frozen
@@ -50,6 +55,52 @@ class Serving:
     by_length: tuple[BreakEven, ...] = ()
     excluded: Mapping[str, str] = attrs.field(factory=dict)
     notes: tuple[str, ...] = ()
+
+
+def serve_load(
+    results: Results,
+    load: str,
+    limits: Sequence[Limit] = (),
+    prices: DailyPrices | None = None,
+    reference: str | None = None,
+    seed: int = 0,
+) -> Serving:
+    """What each engine configuration of a folder takes to serve a load; see `served`.
+
+    Args:
+        load: such as `50/s`, or the path of a trace of rates (see `llem.analysis.demand.read_load`).
+        reference: the experiment whose score a limit of a change is against.
+
+    Raises:
+        ConfigError: the load cannot be read.
+        StoreError: no result has a rate, or a score that is limited does not exist.
+    """
+    demand = read_load(load)
+    metrics = needed_metrics(limits)
+    rows = list(results.overviews((*metrics, "request_rate", *(limit.metric for limit in limits))))
+    sides = results.sides(metrics)
+    ranked = gather(
+        results.store,
+        rows,
+        Objective(RATE, lower=False),
+        limits,
+        sides,
+        lambda names: results.background(sides, names),
+        reference=None if reference is None else results.store.find(reference),
+        seed=seed,
+    )
+
+    def bounded(name: str, limit: Limit) -> Any:
+        import numpy as np
+
+        if name not in ranked.ids:
+            return None
+        column = ranked.kept[list(limits).index(limit)].draws[:, ranked.ids.index(name)]
+        return None if np.isnan(column).any() else column
+
+    points = results.store.study().get("points", {})
+    values = {name: point["values"] for name, point in points.items()}
+    return served(results, rows, ranked.sides, ranked.posterior, demand, limits, prices, bounded=bounded, values=values)
 
 
 def served(
