@@ -212,8 +212,10 @@ def drawn_of(metric: str, rows: Sequence[Overview], posterior: Posterior) -> tup
     import numpy as np
 
     having = set(posterior.having(metric))
-    drawn = np.exp(posterior.logs(metric)) if having else np.full((posterior.count, len(rows)), np.nan)
-    reasons = {}
+    drawn, reasons = np.full((posterior.count, len(rows)), np.nan), {}
+    if having:
+        there = [row.id in having for row in rows]
+        drawn[:, there] = np.exp(posterior.logs(metric)[:, there])
     rng = np.random.default_rng(zlib.crc32(metric.encode()))
     for number, row in enumerate(rows):
         one = row.metrics.get(metric)
