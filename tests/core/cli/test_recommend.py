@@ -120,6 +120,20 @@ def test_speed_is_maximised(run_llem, folder):
     assert told["basis"] is None
 
 
+def test_a_load_to_serve(run_llem, folder):
+    """Below the recommendation how many replicas serve it; in JSON beside it; what is no load is a mistake."""
+    shown = lines(run_llem("recommend", folder, "--load", "100/s").stdout)
+    told = json.loads(run_llem("recommend", folder, "--load", "6000/min", "--json").stdout)
+
+    assert shown[0] == "Take b2: dtype float16, load.batch_size 2"
+    assert any(line.startswith("For a load of 100/s: ") for line in shown)
+    assert told["asked"]["load"] == "6000/min"
+    assert told["serving"]["demand"]["pieces"] == [[86400.0, 100.0]]
+    done = run_llem("recommend", folder, "--load", "100")
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert "100" in done.stderr
+
+
 def test_only_so_many_stand_in_the_table(run_llem, folder):
     """--top; the rest are counted."""
     shown = lines(run_llem("recommend", folder, "--top", "1").stdout)

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 
     from llem.analysis.collection import Results
     from llem.analysis.decision import Recommendation
+    from llem.analysis.serving import Serving
     from llem.reports.recommendation import RecommendationView
 
 __all__ = ["metric_named", "recommend"]
@@ -58,6 +59,7 @@ def metric_named(text: str) -> str:
 @click.option(
     "--reference", metavar="ID", help="The experiment that changes of scores are against.  [default: the study's]"
 )
+@click.option("--load", metavar="RATE|FILE", help="Also say what serves this load: 50/s, or a CSV of rates over time.")
 @click.option(
     "--top", type=click.IntRange(min=1), default=5, show_default=True, help="So many configurations in the table."
 )
@@ -71,6 +73,7 @@ def recommend(
     memory: str | None,
     power: str | None,
     reference: str | None,
+    load: str | None,
     top: int,
     as_json: bool,
 ) -> None:
@@ -100,7 +103,8 @@ def recommend(
     view = _view(results, found, top, folder)
     for warning in view.warnings:
         click.echo(f"warning: {warning}", err=True)
-    _print(view, asked, as_json=as_json)
+    serving = None if load is None else _serving(results, found, load, reference)
+    _print(view, {**asked, "load": load}, serving, as_json=as_json)
     if found.choice is None:
         raise click.exceptions.Exit(NOTHING)
 
@@ -113,13 +117,25 @@ def _view(results: Results, found: Recommendation, top: int, folder: str) -> Rec
     return recommendation_view(found, lambda name: overview_of(results[name], metrics), top=top, folder=folder)
 
 
-def _print(view: RecommendationView, asked: Mapping[str, Any], *, as_json: bool) -> None:
+def _serving(results: Results, found: Recommendation, load: str, reference: str | None) -> Serving:
+    from llem.analysis.serving import serve_load
+
+    return serve_load(results, load, found.limits, reference=reference)
+
+
+def _print(view: RecommendationView, asked: Mapping[str, Any], serving: Serving | None, *, as_json: bool) -> None:
     if as_json:
         from llem.reports.recommendation import document
+        from llem.reports.serving import serving_document
         from llem.store.files import to_text
 
-        click.echo(to_text(document(view.found, asked, view.basis)), nl=False)
+        more = {} if serving is None else {"serving": serving_document(serving)}
+        click.echo(to_text({**document(view.found, asked, view.basis), **more}), nl=False)
         return
-    from llem.reports.decision_tables import render_recommendation
+    from llem.reports.decision_tables import render_recommendation, render_serving
+    from llem.reports.serving import serving_view
 
     render_recommendation(view)
+    if serving is not None:
+        click.echo()
+        render_serving(serving_view(serving))

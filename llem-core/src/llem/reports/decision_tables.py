@@ -1,4 +1,4 @@
-"""A recommendation and a Pareto front for a terminal."""
+"""A recommendation, a Pareto front and fleets for a load, for a terminal."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from llem.metrics.metric import Metric
 from llem.reports.figures import amount, figure, grid, plain, put, screen, setting
 from llem.reports.front import FrontView
 from llem.reports.recommendation import RecommendationView, limit_cells
+from llem.reports.serving import ServingView, serving_cells, serving_headings
 from llem.reports.tables import headings, prefixes
 from llem.reports.verdict import estimated
 from llem.store.models import Quantity
@@ -16,7 +17,7 @@ from llem.store.models import Quantity
 if TYPE_CHECKING:
     from rich.console import Console
 
-__all__ = ["render_front", "render_recommendation"]
+__all__ = ["render_front", "render_recommendation", "render_serving"]
 
 #: Differences below this share are not told in figures.
 LEAST = 1e-4
@@ -109,3 +110,25 @@ def _figure(metric: Metric, quantity: Quantity) -> str:
     """With its unit, unless that stands in the heading."""
     named = metric.heading and metric.unit != "s"
     return amount(quantity, quantity.value) if named and quantity.value is not None else figure(quantity)
+
+
+# a load to serve
+
+
+def render_serving(view: ServingView, console: Console | None = None) -> None:
+    """Print the cheapest fleet, a line for each that can serve the load, and below who cannot, break-even and notes."""
+    out = screen(console)
+    for line in view.verdict:
+        _say(out, line)
+    if view.rows:
+        out.print()
+        axes = headings(view.axes)
+        table = grid("id", *axes, *serving_headings(view), words=[*range(1, len(axes) + 1)])
+        for row in view.rows:
+            cells = [setting(row.values[path]) if path in row.values else "" for path in view.axes]
+            table.add_row(*map(plain, (view.names.short[row.id], *cells, *serving_cells(view, row))))
+        put(out, table)
+    if view.below:
+        out.print()
+    for line in view.below:
+        _say(out, line)
