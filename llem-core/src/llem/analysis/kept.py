@@ -197,13 +197,16 @@ def _range(limit: Limit, rows: Sequence[QualityDifference], base: float | None, 
     return (ends[0] - base) / scale, (ends[1] - base) / scale
 
 
+@functools.lru_cache(maxsize=8)
 def _draws(one: Estimated, least: float, greatest: float, count: int, seed: tuple[int, int]) -> Any:
-    """From half a normal on each side of the value."""
+    """From half a normal on each side of the value. Kept for the experiments that come next and have the same."""
     import numpy as np
 
     z = np.random.default_rng(seed).standard_normal(count)
     halves = np.where(z < 0, one.value - one.low, one.high - one.value)
-    return np.clip(one.value + z * halves / Z_95, least, greatest)
+    found = np.clip(one.value + z * halves / Z_95, least, greatest)
+    found.flags.writeable = False
+    return found
 
 
 def _estimate(store: Store, limit: Limit, row: QualityDifference, base: float | None) -> _Known:
