@@ -38,7 +38,7 @@ from llem.metrics.statistics import Z_95
 from llem.store.evaluations import evaluations, read_items
 from llem.store.store import Store
 
-__all__ = ["QualityKept", "attainment_values", "quality_draws", "unattained"]
+__all__ = ["QualityKept", "attainment_values", "drawn", "quality_draws", "unattained"]
 
 
 # requests
@@ -170,11 +170,15 @@ def _of_limit(
     known: dict[str, _Known] = {}
     made: dict[str, Callable[[], Any] | None] = dict.fromkeys(ids)
     for row in rows:
-        one = _estimate(store, limit, row, base) if row in fitting else _Known(None, "other_direction", row.why)
+        one = (
+            _estimate(store, limit, row, base)
+            if row.higher_is_better != limit.upper
+            else _Known(None, "other_direction", row.why)
+        )
         moves = limit.metric if not limit.against else f"{limit.metric} {row.experiments[0]}"
         known |= dict.fromkeys(row.experiments, one)
         if one.found is not None:
-            draw = functools.partial(_draws, one.found, least, greatest, count, (seed, zlib.crc32(moves.encode())))
+            draw = functools.partial(drawn, one.found, least, greatest, count, (seed, zlib.crc32(moves.encode())))
             made |= {name: draw for name in row.experiments if name in made}
     nothing = _Known(None, "not_evaluated", f"there is no score of {limit.metric.partition('.')[2]}")
     told = {name: known.get(name, nothing) for name in ids}
@@ -198,7 +202,7 @@ def _range(limit: Limit, rows: Sequence[QualityDifference], base: float | None, 
 
 
 @functools.lru_cache(maxsize=8)
-def _draws(one: Estimated, least: float, greatest: float, count: int, seed: tuple[int, int]) -> Any:
+def drawn(one: Estimated, least: float, greatest: float, count: int, seed: tuple[int, int]) -> Any:
     """From half a normal on each side of the value. Kept for the experiments that come next and have the same."""
     import numpy as np
 
@@ -213,7 +217,9 @@ def _estimate(store: Store, limit: Limit, row: QualityDifference, base: float | 
     if limit.against:
         return _change(store, row, base, share=limit.against == "share")
     if row.low is None or row.high is None:
-        return _Known(None, *(("too_few_items", "it has one item") if row.n < 2 else ("no_stderr", "")))
+        return _Known(
+            None, *(("too_few_items", "it has one item") if row.n < 2 else ("no_stderr", "no standard error"))
+        )
     return _Known(Estimated(row.value, row.low, row.high))
 
 
