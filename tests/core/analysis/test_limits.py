@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from llem.analysis.limits import (
     Limit,
@@ -276,3 +278,37 @@ def test_a_value_at_the_bound_keeps_the_limit() -> None:
 
     assert keeps(loss, np.array([0.75 - 0.76, -0.01000001, 0.0, math.nan])).tolist() == [True, False, True, False]
     assert keeps(slow, np.array([0.5, 0.5000001, 0.4, math.nan])).tolist() == [True, False, True, False]
+
+
+WORDS = [
+    "ttft",
+    "tpot",
+    "attainment",
+    ":p99",
+    ":",
+    "(",
+    ")",
+    "<",
+    ">=",
+    "≤",
+    "=",
+    "500",
+    "ms",
+    "%",
+    ";",
+    ",",
+    "-",
+    "1e9",
+]
+
+
+@given(st.one_of(st.text(max_size=30), st.lists(st.sampled_from(WORDS), max_size=12).map("".join)))
+def test_any_text_is_read_or_refused(text: str) -> None:
+    """Whatever a user types is never a bug of llem, and no bound is other than a number."""
+    for read in (parse_slo, parse_quality, parse_memory, parse_power, parse_rate, parse_duration):
+        try:
+            found = read(text)
+        except ConfigError:
+            continue
+        bounds = [one.bound for one in found] if isinstance(found, tuple) else [getattr(found, "bound", found)]
+        assert all(math.isfinite(bound) for bound in bounds)
