@@ -112,6 +112,8 @@ def _meant(digits: str, name: str, known: Mapping[str, Decimal]) -> str:
     """The unit that was probably meant, and all that there are."""
     alike = [one for one in known if one.lower() == name.lower()]
     near = alike[0] if alike else nearest(name, known) if len(name) > 1 else None
-    first = {factor: one for one, factor in reversed(known.items())}  # of several spellings, the first
-    listed = f"units: {', '.join(reversed(first.values()))}"
+    first: dict[Decimal, str] = {}
+    for one, factor in known.items():
+        first.setdefault(factor, one)  # of several spellings
+    listed = f"units: {', '.join(first.values())}"
     return f"did you mean {digits}{near}? {listed}" if near else listed

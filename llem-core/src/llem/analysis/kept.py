@@ -9,7 +9,7 @@ What has no interval is known exactly, or not at all:
 - An experiment whose evaluation is the reference's own has changed by exactly 0.
 - Rounding (`QualityDifference.is_rounding`) is a change of 0, where the whole interval is within it.
 - Scores that are identical item by item: where most items have values of their own (likelihoods), engines that compute
-  otherwise would differ in nearly all of them, so the change is exactly 0. Where items have few values, unseen items may
+  otherwise would differ in nearly all of them, so the change is exactly 0. Where items have few values, other items may
   differ: the interval is that of right and wrong items without a discordant one, ± c²/(n + c²) with c = 1.96 (Tango,
   Statistics in Medicine 17, 1998), times the range of the items' values.
 - Else it is not known, with the reason of the difference.
@@ -20,6 +20,7 @@ from __future__ import annotations
 import functools
 import math
 import zlib
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -37,7 +38,7 @@ from llem.metrics.statistics import Z_95
 from llem.store.evaluations import evaluations, read_items
 from llem.store.store import Store
 
-__all__ = ["QualityKept", "attainment_values", "quality_draws", "unattained"]
+__all__ = ["QualityKept", "attainment_values", "drawn", "quality_draws", "unattained"]
 
 
 # requests
@@ -169,11 +170,15 @@ def _of_limit(
     known: dict[str, _Known] = {}
     made: dict[str, Callable[[], Any] | None] = dict.fromkeys(ids)
     for row in rows:
-        one = _known(store, limit, row, base) if row in fitting else _Known(None, "other_direction", row.why)
+        one = (
+            _estimate(store, limit, row, base)
+            if row.higher_is_better != limit.upper
+            else _Known(None, "other_direction", row.why)
+        )
         moves = limit.metric if not limit.against else f"{limit.metric} {row.experiments[0]}"
         known |= dict.fromkeys(row.experiments, one)
         if one.found is not None:
-            draw = functools.partial(_draws, one.found, least, greatest, count, (seed, zlib.crc32(moves.encode())))
+            draw = functools.partial(drawn, one.found, least, greatest, count, (seed, zlib.crc32(moves.encode())))
             made |= {name: draw for name in row.experiments if name in made}
     nothing = _Known(None, "not_evaluated", f"there is no score of {limit.metric.partition('.')[2]}")
     told = {name: known.get(name, nothing) for name in ids}
@@ -196,20 +201,25 @@ def _range(limit: Limit, rows: Sequence[QualityDifference], base: float | None, 
     return (ends[0] - base) / scale, (ends[1] - base) / scale
 
 
-def _draws(one: Estimated, least: float, greatest: float, count: int, seed: tuple[int, int]) -> Any:
-    """From half a normal on each side of the value."""
+@functools.lru_cache(maxsize=8)
+def drawn(one: Estimated, least: float, greatest: float, count: int, seed: tuple[int, int]) -> Any:
+    """From half a normal on each side of the value. Kept for the experiments that come next and have the same."""
     import numpy as np
 
     z = np.random.default_rng(seed).standard_normal(count)
     halves = np.where(z < 0, one.value - one.low, one.high - one.value)
-    return np.clip(one.value + z * halves / Z_95, least, greatest)
+    found = np.clip(one.value + z * halves / Z_95, least, greatest)
+    found.flags.writeable = False
+    return found
 
 
-def _known(store: Store, limit: Limit, row: QualityDifference, base: float | None) -> _Known:
+def _estimate(store: Store, limit: Limit, row: QualityDifference, base: float | None) -> _Known:
     if limit.against:
         return _change(store, row, base, share=limit.against == "share")
     if row.low is None or row.high is None:
-        return _Known(None, *(("too_few_items", "it has one item") if row.n < 2 else ("no_stderr", "")))
+        return _Known(
+            None, *(("too_few_items", "it has one item") if row.n < 2 else ("no_stderr", "no standard error"))
+        )
     return _Known(Estimated(row.value, row.low, row.high))
 
 
@@ -224,7 +234,7 @@ def _change(store: Store, row: QualityDifference, base: float | None, *, share: 
     low, high = found.low, found.high
     if found.reason == "identical":
         high = _unseen(_score(store, row), found.clusters)
-        low = -high
+        low = 0.0 - high
     if low is None or high is None:
         return _Known(None, found.reason, found.why)
     if row.is_rounding and max(abs(low), abs(high)) < ROUNDING * abs(row.value):
@@ -238,7 +248,8 @@ def _change(store: Store, row: QualityDifference, base: float | None, *, share: 
 def _unseen(score: Score, clusters: int) -> float:
     """By how much other items may change a score of which every item was identical."""
     values = [item.value for item in score.items]
-    if 2 * len(set(values)) > len(values):
+    own = sum(times == 1 for times in Counter(values).values())
+    if 2 * own > len(values):
         return 0.0
     per_unit = score.value if score.aggregation == "exp" else 1.0
     return per_unit * (max(values) - min(values)) * Z_95**2 / (clusters + Z_95**2)

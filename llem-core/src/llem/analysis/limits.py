@@ -132,7 +132,9 @@ def check_direction(limit: Limit, higher_is_better: bool, greatest: float | None
         way, right = ("higher", ">=") if higher_is_better else ("lower", "<=")
         told = _written(limit.bound, limit.against)
         raise _wrong("quality", limit.text, f"a {way} score of {name} is better", f"write {name}{right}{told}")
-    if greatest is None or limit.against == "share" or abs(limit.bound) <= greatest:
+    if greatest is None or limit.against == "share" or abs(limit.bound) < greatest:
+        return
+    if limit.bound == greatest and not limit.against:
         return
     what = f"scores of {name} lie between 0 and {greatest:g}"
     per_cent = _written(limit.bound / 100, limit.against, decimals=True)
@@ -204,8 +206,8 @@ def _of_slo(part: str) -> Limit:
 def _bounded(part: str, name: str, upper: bool, value: str, each: Mapping[str, float]) -> Limit:
     metric, share = metric_of(name), not metric_of(name).unit
     if upper != metric.lower_is_better:
-        way, sign = ("less", "<") if metric.lower_is_better else ("more", ">=")
-        raise fault(f"{way} {name} is better, so nothing is gained by this limit", f"write `{sign}`")
+        way, is_a, sign = ("higher", "an upper", ">=") if upper else ("lower", "a lower", "<")
+        raise fault(f"a {way} {name} is better, and this is {is_a} limit", f"write `{sign}`")
     bound = amount(value, metric.unit, bare=share or "/" in metric.unit)
     if share and bound > 1:
         raise fault(f"{value} is more than the whole", f"write {value}% or a share between 0 and 1")
@@ -264,7 +266,7 @@ def _each(text: str) -> dict[str, float]:
         if latency not in OF_A_REQUEST:
             raise fault(f"no request is judged by {word!r}", f"latencies: {', '.join(OF_A_REQUEST)}")
         if not upper:
-            raise fault(f"{part}: less {word} is better, so nothing is gained by this limit", "write `<`")
+            raise fault(f"{part}: a lower {word} is better, and this is a lower limit", "write `<`")
         if f"{latency}_s" in found:
             raise fault(f"limits {word} twice", "give one of the two")
         found[f"{latency}_s"] = amount(value, "s")

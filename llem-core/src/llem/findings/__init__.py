@@ -47,6 +47,7 @@ REASONS: Mapping[str, str] = {
     "none_good": "No request kept every limit of the service level objective.",
     "is_reference": "The row is the reference's own, so there is no difference.",
     "no_reference": "The reference has no such score.",
+    "no_share": "The reference's score is not above 0, so there is no share of it.",
     "other_evaluator": "The two scores are of different evaluators.",
     "other_terms": "The two scores are not in the same terms, such as limit or shots.",
     "other_version": "The two scores are of different versions of the task or of the evaluator.",
