@@ -3,8 +3,7 @@ say, and how well they say it. Pure.
 
 A window at a rate breaks the SLO where the share of its requests that kept every limit is below the asked one, where
 its load is not steady, or where the client could not send on time. The greatest rate is the greatest one that was kept
-below the least one that was broken. How far it may be off is estimated from all windows together: the share falls with
-the rate, in whatever shape.
+below the least one that was broken. How far it may be off is estimated from all windows together.
 """
 
 from __future__ import annotations
@@ -21,6 +20,8 @@ __all__ = ["Boundary", "RateSearched", "RateWindow", "boundary", "boundary_inter
 
 #: Draws of the interval, and their seed.
 DRAWS, SEED = 2000, 0
+#: Up to this share of the lowest rate at which a request was late, requests count as independent.
+ALONE = 0.5
 
 
 @attrs.frozen(kw_only=True)
@@ -33,7 +34,7 @@ class RateWindow:
         arrived: requests that were due within the window.
         judged: requests whose fate was decided within it: they ended, failed, or were late for certain.
         kept: those of them that kept every limit.
-        runs: the same two numbers of ten runs of them, in the order in which they were decided.
+        runs: the same two numbers of three runs of them, in the order in which they were decided.
         late: how many of them exceeded each limit.
         reached_s: by limit, the latency that the asked share of them did not exceed; at least, where a request was
             aborted.
@@ -137,41 +138,57 @@ def boundary(windows: Iterable[RateWindow], share: float) -> Boundary:
 
 
 def boundary_interval(windows: Sequence[RateWindow], share: float) -> tuple[float, float]:
-    """Within which rates the boundary lies, with 95 % confidence; for windows that have one.
+    """Within which rates the boundary lies, with 95 % confidence; for windows that have one (`Boundary.is_closed`).
 
-    The true share of each rate is drawn from its posterior (Jeffreys' prior; a rate at which the load was never steady
-    has the share 0), made to fall with the rate (`falling`), and where it crosses the asked one is read off, straight
-    between two rates on a logarithmic scale. Requests in flight together wait for one another, so their number is
-    divided by the dispersion of the runs (quasi-likelihood: McCullagh and Nelder, Generalized Linear Models, 1989,
-    section 4.5). The interval holds at least the rates between which the search ended. Where every request must keep
-    the limits, no number of them shows that, and it is those two rates alone.
+    The true share of each rate is drawn from its posterior (beta, Jeffreys' prior), made to fall with the rate
+    (`falling`), and where it crosses the asked one is read off, straight between two rates on a logarithmic scale. The
+    interval has 95 % of the crossings, and the rates between which the search ended in any case.
+
+    Requests in flight together wait for one another, so above half the lowest rate at which any was late their number
+    is divided by phi, how many times as much the runs of a window vary as those of independent requests (quasi-likelihood:
+    McCullagh and Nelder, Generalized Linear Models, 1989, section 4.5). phi is known by few runs: it is drawn too. A
+    rate at which the load was never steady and sent on time has no share: it is left out. Where every request must keep
+    the limits, no number of them shows that, and the interval is the two rates alone.
+
+    Raises ValueError where the windows have no boundary.
     """
     import numpy as np
 
     found = boundary(windows, share)
     if found.kept is None or found.broken is None:
         raise ValueError("the windows have no boundary")
-    if share >= 1:
+    rates = [(rate, there) for rate, there in _by_rate(windows).items() if not _without_share(there, share)]
+    if not 0 < share < 1 or not rates:
         return found.kept, found.broken
-    rates, spread = _by_rate(windows), _dispersion(windows)
-    kept, missed = [], []
-    for there in rates.values():
-        steady = any(one.steady and one.on_time for one in there)
-        judged, good = sum(one.judged for one in there), sum(one.kept for one in there) if steady else 0
-        kept.append(good / spread)
-        missed.append((judged - good) / spread)
+    judged, kept = (np.array([float(sum(getattr(o, n) for o in there)) for _, there in rates]) for n in _COUNTS)
     rng = np.random.default_rng(SEED)
-    shares = rng.beta(np.array(kept) + 0.5, np.array(missed) + 0.5, (DRAWS, len(rates)))
-    weights = [a + b + 1 for a, b in zip(kept, missed, strict=True)]
-    crossings = [_crossing(list(rates), falling(draw, weights), share) for draw in shares.tolist()]
+    spread, freedom = _dispersion(windows)
+    phi = np.maximum(spread * freedom / rng.chisquare(freedom, DRAWS), 1.0) if freedom else np.ones(DRAWS)
+    first = next((rate for (rate, _), late in zip(rates, judged > kept, strict=True) if late), math.inf)
+    clustered = np.array([rate > first * ALONE for rate, _ in rates])
+    size = np.where(clustered, phi[:, None], 1.0)
+    shares = rng.beta(kept / size + 0.5, (judged - kept) / size + 0.5)
+    crossings = [
+        _crossing([rate for rate, _ in rates], falling(draw, weights), share)
+        for draw, weights in zip(shares.tolist(), (judged / size + 1).tolist(), strict=True)
+    ]
     low, high = np.quantile(crossings, (0.025, 0.975))
     return min(float(low), found.kept), max(float(high), found.broken)
 
 
-def _dispersion(windows: Iterable[RateWindow]) -> float:
-    """How many times as much the shares of runs vary as those of independent requests; 1 at least.
+_COUNTS = ("judged", "kept")
 
-    Pearson's statistic over its degrees of freedom, of all steady windows in which some requests kept the limits and
+
+def _without_share(windows: Sequence[RateWindow], share: float) -> bool:
+    """Whether windows at one rate kept the share only because they ended before requests had piled up."""
+    return _keeps_share(windows, share) and not is_kept(windows, share)
+
+
+def _dispersion(windows: Iterable[RateWindow]) -> tuple[float, int]:
+    """How many times as much the shares of runs vary as those of independent requests, 1 at least; and its degrees of
+    freedom.
+
+    Pearson's statistic over its degrees of freedom, of the steady windows in which some requests kept the limits and
     some did not.
     """
     chi, freedom = 0.0, 0
@@ -181,7 +198,7 @@ def _dispersion(windows: Iterable[RateWindow]) -> float:
         if one.steady and 0 < share < 1 and len(runs) > 1:
             chi += math.fsum((k - n * share) ** 2 / (n * share * (1 - share)) for n, k in runs)
             freedom += len(runs) - 1
-    return max(chi / freedom, 1.0) if freedom else 1.0
+    return (max(chi / freedom, 1.0), freedom) if freedom else (1.0, 0)
 
 
 def falling(values: Sequence[float], weights: Sequence[float]) -> list[float]:

@@ -34,12 +34,12 @@ from llem.store.models import RequestRow
 
 __all__ = ["Search", "known_search", "next_rate", "rate_window", "refuse_broken"]
 
-#: The load goes on for this many usual request times before its window opens.
-SETTLE_TIMES = 2.0
+#: The load goes on for this many usual request times before its window opens, and for this share of the window.
+SETTLE_TIMES, SETTLE_SHARE = 2.0, 0.1
 #: Requests are sent on time while the p99 lag is at most this share of the limit that counts from the arrival.
 LAG_SHARE = 0.1
 #: Parts of a window's requests by which their dispersion is judged.
-RUNS = 10
+RUNS = 3
 
 
 def next_rate(windows: Sequence[RateWindow], share: float, search: RateSearch) -> float | None:
@@ -154,7 +154,7 @@ def refuse_broken(found: RateSearched) -> None:
     last = there[-1]
     told = [
         f"{name.removesuffix('_s')} within {limit:g} s: {last.late.get(name, 0)} of {last.judged} late, "
-        f"{found.attainment:.2%} had up to {last.reached_s[name]:.4g} s"
+        f"{found.attainment:.2%} took up to {last.reached_s[name]:.4g} s"
         for name, limit in found.limits.items()
         if last.late.get(name) and name in last.reached_s
     ]
@@ -206,7 +206,7 @@ class Search:
     def _window(self, rate: float, number: int, slo: Slo, window_s: float) -> RateWindow:
         """One window. Its requests and its schedule are drawn as a trial's are, and are none of any trial's."""
         pace, draw = PaceOpen(self.load, rate), MOST + number
-        lead_s = max(LEAD_S, SETTLE_TIMES * self.usual_s)
+        lead_s = max(LEAD_S, SETTLE_TIMES * self.usual_s, SETTLE_SHARE * window_s)
         self.session.phase("rate search", lead_s + window_s)
         self.stock.begin_at(pace.first(draw, lead_s))
 
