@@ -1,8 +1,8 @@
 """How near the search for the greatest rate under an SLO comes to the true one, and how often its interval holds it.
 
-Poisson arrivals, exponential times of service, several servers, first come first served: the share of requests that wait
-longer than a limit is Erlang's C formula times an exponential, so the rate at which a given share keeps the limit is
-known. The search and all that it makes of a window are llem's own; the queue alone is simulated, each window from an
+Poisson arrivals, exponential times of service, several servers, first come first served: the share of requests that
+wait longer than a limit is Erlang's C formula times an exponential, so the rate at which a given share keeps the limit
+is known. The search and all that it makes of a window are llem's own; the queue alone is simulated, each window from an
 empty one. Prints what docs/explanation/serving-metrics.md quotes.
 
     python benchmarks/simulate_max_rate.py [--studies 200]
@@ -55,7 +55,8 @@ def window(rate: float, search: RateSearch, slo: Slo, noise: random.Random) -> R
 
 def studies(count: int, share: float, window_s: float) -> str:
     """A row of the table."""
-    search, slo, noise = RateSearch(min_rate=2, window_s=window_s), Slo(ttft_s=LIMIT_S, attainment=share), random.Random(1)
+    search, slo = RateSearch(min_rate=2, window_s=window_s), Slo(ttft_s=LIMIT_S, attainment=share)
+    noise = random.Random(1)
     truth = brentq(lambda rate: 1 - late_share(rate) - share, 0.1, SERVERS / SERVICE_S - 1e-6)
     held, off, width, number = 0, [], [], []
     for _ in range(count):

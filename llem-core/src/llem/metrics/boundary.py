@@ -125,7 +125,7 @@ def is_kept(windows: Sequence[RateWindow], share: float) -> bool:
 
 def doubtful(window: RateWindow, share: float) -> bool:
     """Whether a broken window may be broken by chance: Wilson's interval reaches the asked share of requests."""
-    return window.on_time and window.judged > 0 and wilson(window.kept / window.judged, window.judged)[1] >= share
+    return window.judged > 0 and wilson(window.kept / window.judged, window.judged)[1] >= share
 
 
 def boundary(windows: Iterable[RateWindow], share: float) -> Boundary:
@@ -145,10 +145,11 @@ def boundary_interval(windows: Sequence[RateWindow], share: float) -> tuple[floa
     interval has 95 % of the crossings, and the rates between which the search ended in any case.
 
     Requests in flight together wait for one another, so above half the lowest rate at which any was late their number
-    is divided by phi, how many times as much the runs of a window vary as those of independent requests (quasi-likelihood:
-    McCullagh and Nelder, Generalized Linear Models, 1989, section 4.5). phi is known by few runs: it is drawn too. A
-    rate at which the load was never steady and sent on time has no share: it is left out. Where every request must keep
-    the limits, no number of them shows that, and the interval is the two rates alone.
+    is divided by phi, how many times as much the runs of a window vary as those of independent requests
+    (quasi-likelihood: McCullagh and Nelder, Generalized Linear Models, 1989, section 4.5). phi is known by few runs: it
+    is drawn too. A rate that kept the share, but never with a steady load that was sent on time, has no share: it is
+    left out. Where every request must keep the limits, no number of them shows that, and the interval is the two rates
+    alone.
 
     Raises ValueError where the windows have no boundary.
     """

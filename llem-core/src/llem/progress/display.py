@@ -271,7 +271,7 @@ def _plain(console: Any, shown: _Shown, event: Event, verbose: bool) -> None:
 
 
 def _is_news(event: Phase) -> bool:
-    """Whether a log gets a line: not for each trial or rate, which has one when it ends, nor each second of an evaluation."""
+    """Whether a log gets a line: not for each trial or rate, which has one when it ends, nor each second of a task."""
     return event.phase not in ("trial", "pause", "rate search") and (not event.total or event.done == event.total)
 
 
