@@ -41,7 +41,10 @@ class RateSearch:
     """How the greatest rate is looked for: by doubling until a window breaks the SLO, and then by bisection."""
 
     min_rate: float = option(
-        1.0, help="The first rate; each next one is twice as high.", unit="requests/s", validator=between(0.001, 1_000_000)
+        1.0,
+        help="The first rate; each next one is twice as high.",
+        unit="requests/s",
+        validator=between(0.001, 1_000_000),
     )
     max_rate: float = option(
         1000.0,

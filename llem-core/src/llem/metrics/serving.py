@@ -70,7 +70,7 @@ def serving_metrics() -> Iterator[Metric]:
         "max_request_rate", "request/s", "greatest rate under the SLO", "higher", "serving",
         "The greatest rate of arrivals at which `slo` was kept, found by windows at several rates before the trials; "
         "its interval is from all of them. Only a load with `request_rate: max` has it.",
-        over=_greatest, lacks=_no_search, shown=("result",),
+        over=_greatest, lacks=_no_search, shown=("result",), since=4,
     )  # fmt: skip
     yield Metric(
         "goodput_requests_per_s", "request/s", "goodput", "higher", "serving",
