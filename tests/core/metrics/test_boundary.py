@@ -50,6 +50,8 @@ def test_a_load_that_piles_up_or_is_sent_late_breaks_it() -> None:
     assert boundary([window(1, 100), piled], 0.9).is_closed
     assert boundary([window(1, 100), late], 0.9) == Boundary(1.0, 2.0, by_client=True)
     assert not boundary([window(1, 100), late], 0.9).is_closed
+    assert boundary([window(1, 100), window(2, 0, on_time=False)], 0.9).by_client  # whose fault it was is not known
+    assert not boundary([window(1, 100), late, window(2, 0)], 0.9).by_client
     assert not is_kept([window(1, 0, 0)], 0.0)  # nothing was judged
 
 

@@ -276,7 +276,7 @@ FINDINGS: Mapping[str, FindingKind] = {
     "boundary_above": FindingKind(
         "info",
         "The search for the greatest rate under the service level objective ended without a rate that breaks it: the "
-        "highest rate that it may try keeps it, or llem could not send requests faster on time. The trials have the "
+        "highest rate that it may try keeps it, or llem sent late at the rate that broke it. The trials have the "
         "greatest rate that was kept, and `max_request_rate` is `null`.",
         "Raise `load.search.max_rate`; where llem sent late, give the load generator a processor core of its own.",
     ),

@@ -93,7 +93,7 @@ class RateSearched:
 class Boundary:
     """The greatest rate that was kept, and the least one above it that was broken; None where there is none.
 
-    `by_client`: every broken one lies where the client could not send on time, so the engine's boundary is above it.
+    `by_client`: the client never sent on time at the broken one, so the engine's boundary may lie above it.
     """
 
     kept: float | None
@@ -133,7 +133,7 @@ def boundary(windows: Iterable[RateWindow], share: float) -> Boundary:
     rates = _by_rate(windows)
     broken = next((rate for rate, found in rates.items() if not is_kept(found, share)), None)
     kept = max((rate for rate in rates if broken is None or rate < broken), default=None)
-    late = broken is not None and _keeps_share(rates[broken], share) and not any(o.on_time for o in rates[broken])
+    late = broken is not None and not any(one.on_time for one in rates[broken])
     return Boundary(kept, broken, late)
 
 

@@ -36,8 +36,9 @@ __all__ = ["Search", "known_search", "next_rate", "rate_window", "refuse_broken"
 
 #: The load goes on for this many usual request times before its window opens, and for this share of the window.
 SETTLE_TIMES, SETTLE_SHARE = 2.0, 0.1
-#: Requests are sent on time while the p99 lag is at most this share of the limit that counts from the arrival.
-LAG_SHARE = 0.1
+#: Requests are sent on time while the p99 lag is at most this share of the limit that counts from the arrival. The lag
+#: is in the latencies already: this is to tell a client that cannot send at the rate from an engine that cannot serve.
+LAG_SHARE = 0.5
 #: Parts of a window's requests by which their dispersion is judged.
 RUNS = 3
 
