@@ -192,7 +192,7 @@ def _compilation(options: PyTorchOptions) -> dict[str, Any]:
 
 
 def _decode_compilation(options: PyTorchOptions) -> dict[str, Any]:
-    """As `llem_pytorch.generation.decode_compilation` has it: CUDA graphs are inductor's own mode with a static cache."""
+    """As `llem_pytorch.generation.decode_compilation`: with a static cache inductor's own mode is CUDA graphs."""
     asked = _compilation(options)
     backend = asked.get("backend", "inductor")
     own = "reduce-overhead" if backend == "inductor" and not asked.get("options") else None

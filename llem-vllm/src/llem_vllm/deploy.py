@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import json
 import shlex
-import textwrap
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from llem.backends.deployment import Code, Deployment, call, common_notes, served_model, visible_gpus
+from llem.backends.deployment import Code, Deployment, call, common_notes, guarded, served_model, visible_gpus
 from llem.config.models import Experiment
 from llem.models.spec import ModelSpec
 from llem_vllm.arguments import engine_arguments, sampling_arguments
@@ -114,8 +113,7 @@ def _program(
         f"params = {call(params, own)}",
         f"outputs = {call(call_name, {'prompts': prompts, **_params(beams), **asked})}",
     ]
-    guard = 'if __name__ == "__main__":  # the engine starts processes that import this file'
-    return "\n".join([*lines, "", guard, *(textwrap.indent(part, "    ") for part in body)])
+    return guarded(lines, body)
 
 
 def _params(beams: bool) -> dict[str, Any]:

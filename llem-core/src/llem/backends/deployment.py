@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import textwrap
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import attrs
@@ -11,7 +12,7 @@ import attrs
 from llem.config.models import Experiment
 from llem.models.spec import ModelSpec
 
-__all__ = ["PLACEHOLDER", "Code", "Deployment", "call", "common_notes", "served_model", "visible_gpus"]
+__all__ = ["PLACEHOLDER", "Code", "Deployment", "call", "common_notes", "guarded", "served_model", "visible_gpus"]
 
 #: Stands for a model where random weights were measured.
 PLACEHOLDER = "YOUR_MODEL"
@@ -82,6 +83,12 @@ def call(name: str, arguments: Mapping[str, Any], first: Any = None) -> str:
     if len(words) < 2:
         return f"{name}({''.join(words)})"
     return f"{name}(\n" + "".join(f"    {word},\n" for word in words) + ")"
+
+
+def guarded(imports: Sequence[str], body: Sequence[str]) -> str:
+    """A program whose body runs in the first process alone."""
+    guard = 'if __name__ == "__main__":  # the engine starts processes that import this file'
+    return "\n".join([*imports, "", guard, *(textwrap.indent(part, "    ") for part in body)])
 
 
 def _literal(value: Any) -> str:
