@@ -108,7 +108,7 @@ def _with_absolute_files(document: Mapping[str, Any], registry: Registry, notes:
         named["model"] = experiment.model
     for path, written in named.items():
         steps = _steps(path, experiment)
-        if os.path.isabs(written):
+        if os.path.isabs(os.path.expanduser(written)):
             continue
         if os.path.exists(written):
             flat[steps] = _replaced(flat[steps], written, os.path.abspath(written))
