@@ -1,4 +1,4 @@
-"""A confirmation as a whole: what was stated is stored before the first trial, and the original store stays as it is."""
+"""A confirmation as a whole: what was stated is stored before the first trial; the original store stays as it is."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import llem
 from llem.analysis.decision import Contender, Estimated, Recommendation
 from llem.analysis.limits import Limit
 from llem.api import confirm, prepare_confirmation
-from llem.errors import ConfigError, StoreError
+from llem.errors import ConfigError, ExperimentFailed, StoreError
 from llem.metrics.verify import verify
 from llem.plugins.registry import registry
 from llem.protocol.events import Event, Phase
@@ -52,9 +52,10 @@ def recommended(ids: tuple[str, ...], *limits: Limit) -> Recommendation:
 def measured(tmp_path: Path, lab: Any) -> Callable[..., tuple[Store, tuple[str, ...], Draws]]:
     """A store of two batch sizes, and what is known of their speeds."""
 
-    def make(**settings: Any) -> tuple[Store, tuple[str, ...], Draws]:
+    def make(axis: str = "load.batch_size", **settings: Any) -> tuple[Store, tuple[str, ...], Draws]:
         base = {**lab, "lab": {"token_seconds": TOKEN_S}, "meters": ["steady"], "trials": 2, **settings}
-        results = llem.run_study({"name": "mine", "base": base, "axes": {"load.batch_size": [1, 4]}}, tmp_path / "out")
+        study = {"name": "mine", "base": base, "axes": {axis: [1, 4]}}
+        results = llem.run_study(study, tmp_path / "out", launcher="inline")
         speed = {result.id: result.metrics[METRIC].value for result in results.values()}
         ids = tuple(sorted(speed, key=lambda name: -speed[name]))
         return Store.open(tmp_path / "out"), ids, Draws(**{name: speed[name] for name in ids})
@@ -79,7 +80,8 @@ def test_choice_and_runner_up_are_measured_again(tmp_path: Path, measured) -> No
     found = confirm(store, recommended(ids), posterior, 2, on_event=on_event)
     again = Store.open(tmp_path / "out-confirm-1")
 
-    assert seen and all(seen)
+    assert seen
+    assert all(seen)
     assert found.confirmed is True
     assert set(again.experiment_ids()) == set(ids)
     for name in ids:
@@ -99,7 +101,7 @@ def test_a_wrong_statement_is_not_confirmed(measured) -> None:
     """Speeds that are stated ten times too high are outside, and so is nothing of their ratio."""
     store, ids, posterior = measured()
     wrong = Draws(**{name: 10 * value for name, value in zip(posterior.ids, posterior._means, strict=True)})
-    found = confirm(store, recommended(ids), wrong, 1)
+    found = confirm(store, recommended(ids), wrong, 1, launcher="inline")
 
     assert [one.inside for one in found.intervals] == [False, False, True]
     assert found.confirmed is False
@@ -109,34 +111,33 @@ def test_an_interrupted_confirmation_goes_on_with_its_statement(tmp_path: Path, 
     """The figures stay as they were stated, whatever the posterior says now; trials that are stored are kept."""
     store, ids, posterior = measured()
     out = tmp_path / "again"
-    prepared = prepare_confirmation(store, recommended(ids), posterior, 2, out)
+    prepared = prepare_confirmation(store, recommended(ids), posterior, 2, out, launcher="inline")
 
-    class Enough(Exception):
-        """The end of the first run."""
+    stop = threading.Event()
 
     def on_event(event: Event) -> None:
         if isinstance(event, Phase) and event.phase == "trial":
-            raise Enough
+            stop.set()
 
-    with pytest.raises(Enough):
-        prepared.run(on_event, threading.Event())
+    with pytest.raises(ExperimentFailed, match="stopped by the user"):
+        prepared.run(on_event, stop)
     first = read_statement(out)
     other = Draws(**{name: 7 * value for name, value in zip(posterior.ids, posterior._means, strict=True)})
-    found = confirm(store, recommended(ids), other, 2, out, resume=True)
+    found = confirm(store, recommended(ids), other, 2, out, resume=True, launcher="inline")
 
     assert found.statement == first == prepared.statement
     assert found.confirmed is True
     with pytest.raises(ConfigError, match="its processes is 2, and 3 is asked for"):
-        confirm(store, recommended(ids), posterior, 3, out, resume=True)
+        confirm(store, recommended(ids), posterior, 3, out, resume=True, launcher="inline")
     with pytest.raises(StoreError, match="not an empty folder"):
-        confirm(store, recommended(ids), posterior, 2, out)
+        confirm(store, recommended(ids), posterior, 2, out, launcher="inline")
 
 
 def test_a_changed_statement_is_seen(tmp_path: Path, measured) -> None:
     """The document carries a digest, like all others."""
     store, ids, posterior = measured()
     out = tmp_path / "again"
-    confirm(store, recommended(ids[:1]), posterior, 1, out)
+    confirm(store, recommended(ids[:1]), posterior, 1, out, launcher="inline")
     document = json.loads((out / FILE).read_text())
     document["expected"][0]["high"] *= 2
     (out / FILE).write_text(json.dumps(document, sort_keys=True, indent=2, ensure_ascii=False) + "\n")
@@ -148,7 +149,7 @@ def test_one_that_fails_is_not_decided(tmp_path: Path, measured) -> None:
     """The other one is judged all the same; the reason stands with the one that failed."""
     store, ids, posterior = measured()
     out = tmp_path / "again"
-    confirm(store, recommended(ids), posterior, 1, out)
+    confirm(store, recommended(ids), posterior, 1, out, launcher="inline")
     again = Store.open(out)
     document = again.outcomes(ids[1])[-1]
     for path in again.folder(ids[1]).glob("trial-*"):
@@ -164,11 +165,11 @@ def test_one_that_fails_is_not_decided(tmp_path: Path, measured) -> None:
 def test_limits_on_requests_are_judged_again(measured) -> None:
     """They become the confirmation's own objective, which changes no id; a change of quality is not measured again."""
     loss = Limit("gsm8k>=-0.01", "quality.gsm8k", False, -0.01, against="difference")
-    store, ids, posterior = measured(load={"kind": "closed"}, slo={"ttft_s": 1e-9}, window_s=0.4)
+    store, ids, posterior = measured("load.concurrency", load={"kind": "closed"}, slo={"ttft_s": 1e-9}, window_s=0.4)
     study = confirmation_study(
         store, prepare_confirmation(store, recommended(ids, KEPT), posterior, 1).statement, registry()
     )
-    found = confirm(store, recommended(ids[:1], KEPT, loss), posterior, 1)
+    found = confirm(store, recommended(ids[:1], KEPT, loss), posterior, 1, launcher="inline")
 
     assert study["base"]["slo"] == {"e2el_s": 5.0}
     assert [(one.found, one.kept) for one in found.limits] == [(1.0, True), (None, None)]
@@ -191,4 +192,4 @@ def test_an_experiment_that_is_another_one_now_is_refused(tmp_path: Path, measur
 def test_resuming_needs_the_folder(measured) -> None:
     store, ids, posterior = measured()
     with pytest.raises(ConfigError, match="resuming needs the folder"):
-        confirm(store, recommended(ids), posterior, 1, resume=True)
+        confirm(store, recommended(ids), posterior, 1, resume=True, launcher="inline")
