@@ -11,9 +11,10 @@ from typing import Any
 import attrs
 
 from llem.analysis.collection import Results
-from llem.analysis.confirm import Confirmation, Predictive, Statement, stated, to_confirm
+from llem.analysis.confirm import Confirmation
 from llem.analysis.decision import Recommendation
 from llem.analysis.sides import read_side
+from llem.analysis.statement import Predictive, Statement, stated, to_confirm
 from llem.config.layers import Layer
 from llem.config.user import load_user_config
 from llem.errors import ConfigError
@@ -32,6 +33,7 @@ from llem.study.run.confirm import (
     outcome,
     read_statement,
     refuse_other,
+    software_of,
     write_statement,
 )
 from llem.study.run.folder import default_folder
@@ -260,6 +262,7 @@ def prepare_confirmation(
         limits=recommendation.limits,
         sides={name: read_side(store, name, [metric]) for name in ids},
         store=str(store.path.resolve()),
+        software=software_of(store, ids),
     )
     if resume and out is not None and (before := read_statement(Path(out))) is not None:
         refuse_other(Path(out), before, said)

@@ -10,19 +10,11 @@ import attrs
 import numpy as np
 import pytest
 
-from llem.analysis.confirm import (
-    Confirmation,
-    Judged,
-    Remeasured,
-    Statement,
-    judged,
-    process_mean,
-    stated,
-    to_confirm,
-)
+from llem.analysis.confirm import Confirmation, Judged, Remeasured, judged, process_mean
 from llem.analysis.decision import Contender, Estimated, Recommendation
 from llem.analysis.limits import Limit
 from llem.analysis.sides import Run, Side
+from llem.analysis.statement import Statement, stated, to_confirm
 from llem.errors import ConfigError, StoreError
 from llem.metrics.metric import Basis
 from llem.metrics.result import Place
@@ -184,6 +176,30 @@ def test_what_is_not_as_it_was_is_a_warning(changes, one: Remeasured, words: str
 
     assert [warning for warning in found.warnings if words in warning]
     assert judged(statement(places=((HERE, THERE), (HERE,))), outcomes(1.0, 2.0)).warnings == ()
+
+
+def test_other_versions_are_a_warning() -> None:
+    """Those that differ, the first of many; what only one side knows of is no difference."""
+    was = {"llem": "0.1.0", "torch": "2.12", "vllm": "0.20", "gone": "1"}
+    found = judged(statement(software=was), outcomes(1.0, 2.0), {**was, "torch": "2.13", "new": "1"})
+    many = judged(
+        statement(software={f"p{n}": "1" for n in range(8)}), outcomes(1.0, 2.0), {f"p{n}": "2" for n in range(8)}
+    )
+
+    assert found.warnings == ("torch was 2.12 and is 2.13: what versions differ by is not in the intervals",)
+    assert "p4 was 1 and is 2, and 3 more:" in many.warnings[0]
+
+
+def test_a_speed_does_not_depend_on_what_an_energy_covers() -> None:
+    """Only a metric that has a scope states one."""
+    side = Side((), {}, Basis("gpu", "measured"), frozenset([HERE]))
+    energy, speed = (
+        stated(Draws(), metric, ["a"], 1, sides={"a": side})
+        for metric in ("energy_per_output_token_j", "output_tokens_per_s")
+    )
+
+    assert (energy.basis, speed.basis) == (Basis("gpu", "measured"), None)
+    assert energy.places == speed.places == ((HERE,),)
 
 
 def test_a_statement_is_read_back_as_it_was_written() -> None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from llem.analysis.confirm import Confirmation, Judged, LimitJudged, Statement
+from llem.analysis.confirm import Confirmation, Judged, LimitJudged
 from llem.analysis.decision import Estimated
+from llem.analysis.statement import Statement
 from llem.reports.figures import grid, number, plain, put, scaled, screen
 from llem.reports.tables import prefixes
 

@@ -95,6 +95,7 @@ def test_choice_and_runner_up_are_measured_again(tmp_path: Path, measured) -> No
     assert read_statement(again.path) == found.statement
     assert found.statement.store == str(store.path)
     assert found.warnings == ()
+    assert found.statement.software["llem"] == llem.__version__
 
 
 def test_a_wrong_statement_is_not_confirmed(measured) -> None:

@@ -99,10 +99,12 @@ def measured_again(
 
 
 def _with_absolute_files(document: Mapping[str, Any], registry: Registry, notes: list[str]) -> dict[Steps, Any]:
-    """The settings of an experiment with files named from the root; of those that are not found here, a note."""
+    """The settings of an experiment in the order of its fields, with files named from the root; of those that are not
+    found here, a note."""
     config = document["config"]
     experiment = stored_experiment(document, registry)
-    flat = dict(_leaves(config))
+    order = {steps: place for place, (steps, _) in enumerate(_leaves(to_document(experiment)))}
+    flat = dict(sorted(_leaves(config), key=lambda leaf: order.get(leaf[0], len(order))))
     named = dict(file_settings(experiment, os.path.exists, WITH_FILES))
     if document["model"].get("source") == "folder":
         named["model"] = experiment.model

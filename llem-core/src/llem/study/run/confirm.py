@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import attrs
 
-from llem.analysis.confirm import Confirmation, Remeasured, Statement, in_order, judged, process_mean
+from llem.analysis.confirm import Confirmation, Remeasured, judged, process_mean
 from llem.analysis.limits import Limit
 from llem.analysis.sides import read_side
+from llem.analysis.statement import Statement, in_order
 from llem.errors import ConfigError, StoreError
 from llem.metrics.quality import is_score
 from llem.metrics.result import recompute
@@ -22,11 +23,21 @@ from llem.store.models import SCHEMA_VERSION, Result
 from llem.store.store import Store
 from llem.study.plan.again import measured_again
 
-__all__ = ["confirmation_study", "folder_beside", "outcome", "read_statement", "refuse_other", "write_statement"]
+__all__ = [
+    "confirmation_study",
+    "folder_beside",
+    "outcome",
+    "read_statement",
+    "refuse_other",
+    "software_of",
+    "write_statement",
+]
 
 FILE = "confirm.json"
 #: The metric of a limit that each request keeps or not.
 ATTAINMENT = "slo_attainment"
+#: Sections of a stored environment that hold something else than versions.
+NO_VERSIONS = ("host", "container")
 
 
 def confirmation_study(store: Store, statement: Statement, registry: Registry) -> Mapping[str, Any]:
@@ -107,7 +118,25 @@ def refuse_other(folder: Path, found: Statement, asked: Statement) -> None:
 def outcome(store: Store, statement: Statement) -> Confirmation:
     """The outcome of a confirmation, from the trials that its store holds."""
     began = set(store.experiment_ids())
-    return judged(statement, {name: _remeasured(store, name, statement) for name in statement.ids if name in began})
+    found = {name: _remeasured(store, name, statement) for name in statement.ids if name in began}
+    return judged(statement, found, software_of(store, list(found)))
+
+
+def software_of(store: Store, ids: Sequence[str]) -> dict[str, str]:
+    """Versions by name, of llem, the driver and the packages that measured experiments; several are told with "or"."""
+    names = {str(engine["environment"]) for one in ids for engine in store.engines(one) if engine.get("environment")}
+    found: dict[str, set[str]] = {}
+    for name in sorted(names):
+        for package, version in _versions(store.read_environment(name)):
+            found.setdefault(package, set()).add(version)
+    return {package: " or ".join(sorted(versions)) for package, versions in sorted(found.items())}
+
+
+def _versions(facts: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Of environments/<hash>.json: also what plugins tell of their engines, a section each."""
+    yield from ((name, str(facts[name])) for name in ("llem", "driver") if facts.get(name))
+    sections = (inner for name, inner in facts.items() if name not in NO_VERSIONS and isinstance(inner, Mapping))
+    yield from ((name, one) for section in sections for name, one in section.items() if isinstance(one, str))
 
 
 def _remeasured(store: Store, name: str, statement: Statement) -> Remeasured:
