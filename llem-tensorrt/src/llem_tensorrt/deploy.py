@@ -12,7 +12,16 @@ from typing import Any
 
 import attrs
 
-from llem.backends.deployment import Code, Deployment, call, common_notes, guarded, served_model, visible_gpus
+from llem.backends.deployment import (
+    Code,
+    Deployment,
+    call,
+    common_notes,
+    guarded,
+    served_model,
+    server_notes,
+    visible_gpus,
+)
 from llem.config.models import Experiment, Sampling
 from llem.config.text import to_yaml
 from llem.models.spec import ModelSpec
@@ -43,7 +52,11 @@ def commands(experiment: Experiment, model: ModelSpec) -> Deployment:
     return Deployment(
         shell=_serve(experiment, options, model),
         python=_program(experiment, options, model, sampling),
-        notes=(*common_notes(experiment, model), *_notes(experiment, options, model, sampling)),
+        notes=(
+            *common_notes(experiment, model),
+            *server_notes(experiment),
+            *_notes(experiment, options, model, sampling),
+        ),
     )
 
 

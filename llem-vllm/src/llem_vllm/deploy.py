@@ -7,7 +7,16 @@ import shlex
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from llem.backends.deployment import Code, Deployment, call, common_notes, guarded, served_model, visible_gpus
+from llem.backends.deployment import (
+    Code,
+    Deployment,
+    call,
+    common_notes,
+    guarded,
+    served_model,
+    server_notes,
+    visible_gpus,
+)
 from llem.config.models import Experiment
 from llem.models.spec import ModelSpec
 from llem_vllm.arguments import engine_arguments, sampling_arguments
@@ -42,7 +51,11 @@ def commands(experiment: Experiment, model: ModelSpec) -> Deployment:
     return Deployment(
         shell=_serve(experiment, options, arguments, sampling),
         python=_program(experiment, options, arguments, sampling),
-        notes=(*common_notes(experiment, model), *_notes(experiment, options, model, arguments, sampling)),
+        notes=(
+            *common_notes(experiment, model),
+            *server_notes(experiment),
+            *_notes(experiment, options, model, arguments, sampling),
+        ),
     )
 
 

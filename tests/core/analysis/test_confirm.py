@@ -253,3 +253,12 @@ def test_one_configuration_has_no_word_on_several_intervals() -> None:
 
     assert list(confirmation_notes(found)) == []
     assert found.configurations == (Judged(Estimated(1.0, 0.9, 1.1), 1.0, True),)
+
+
+def test_a_wide_interval_says_little() -> None:
+    """Being inside an interval from 1 to 2 confirms little, and is said to; being outside of it does not."""
+    single = statement(ids=("aaaaaaaa1",), expected=(Estimated(1.4, 1.0, 2.0),), ratio=None)
+    inside, outside = (list(confirmation_notes(judged(single, {"aaaaaaaa1": Remeasured(x, 3)}))) for x in (1.5, 2.5))
+
+    assert ["spans a factor of 2.00:" in note for note in inside] == [True]
+    assert outside == []

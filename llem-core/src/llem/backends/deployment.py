@@ -12,7 +12,17 @@ import attrs
 from llem.config.models import Experiment
 from llem.models.spec import ModelSpec
 
-__all__ = ["PLACEHOLDER", "Code", "Deployment", "call", "common_notes", "guarded", "served_model", "visible_gpus"]
+__all__ = [
+    "PLACEHOLDER",
+    "Code",
+    "Deployment",
+    "call",
+    "common_notes",
+    "guarded",
+    "served_model",
+    "server_notes",
+    "visible_gpus",
+]
 
 #: Stands for a model where random weights were measured.
 PLACEHOLDER = "YOUR_MODEL"
@@ -40,7 +50,7 @@ def served_model(model: ModelSpec) -> str:
 
 
 def common_notes(experiment: Experiment, model: ModelSpec) -> tuple[str, ...]:
-    """What is true of every engine: on random weights, on end-of-sequence tokens, and on the load."""
+    """What is true of every engine: on random weights, and on end-of-sequence tokens."""
     notes = []
     if model.source == "shape":
         notes.append(
@@ -51,10 +61,15 @@ def common_notes(experiment: Experiment, model: ModelSpec) -> tuple[str, ...]:
             "sampling.ignore_eos: llem made every answer its full length; left out, because an answer in use ends at "
             "its end"
         )
-    if experiment.load.kind == "offline":
-        size = experiment.load.batch_size
-        notes.append(f"load: measured in batches of {size}, one after the other; a server takes requests as they come")
     return tuple(notes)
+
+
+def server_notes(experiment: Experiment) -> tuple[str, ...]:
+    """What a server does otherwise than a measurement of batches."""
+    if experiment.load.kind != "offline":
+        return ()
+    size = experiment.load.batch_size
+    return (f"load: measured in batches of {size}, one after the other; a server takes requests as they come",)
 
 
 def visible_gpus(experiment: Experiment) -> str | None:

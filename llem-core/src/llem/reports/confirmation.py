@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 __all__ = ["confirmation_notes", "render_confirmation", "render_statement", "verdict"]
 
+#: An interval whose high end is so many times its low end says little.
+WIDE = 1.5
 #: Of 100 intervals, so many are missed although the statement is right.
 MISSED = 5
 
@@ -127,4 +129,10 @@ def confirmation_notes(view: Confirmation) -> Iterator[str]:
             f"each interval holds {100 - MISSED} of 100 outcomes: of {count}, one or more is missed in at most "
             f"{MISSED * count} of 100 confirmations, although the statement is right"
         )
+    for name, one in zip(_names(view.statement), view.intervals, strict=True):
+        if one.inside and one.stated.high > WIDE * one.stated.low:
+            yield (
+                f"the interval of {name} spans a factor of {number(one.stated.high / one.stated.low, 0.1)}: to lie in "
+                "it says little; a study with more engine processes states narrower ones"
+            )
     yield from view.warnings
