@@ -177,44 +177,34 @@ def knowing(posterior: Posterior, made: Study, metric: str, rng: Any) -> Any:
     return draws(known, rng.standard_normal((DRAWS, len(made.variance) + CENTRES)), rng)
 
 
-def _compared(kind: Kind, posterior: Posterior, made: Study, level: float, rng: Any) -> tuple[Any, Any]:
-    """The ties of one that knows the variances, and Hsu's set."""
-    known = {name: knowing(posterior, made, name, rng) for name in made.truth}
-    oracle = decide(known[COST], [known[name] <= level for name in LIMITED if kind.limits])
-    return oracle.ties, posterior.guaranteed(COST, True)
-
-
 def measured(kind: Kind, runs: int, seed: int) -> dict[str, Any]:
-    """All figures of one kind."""
+    """All figures of one kind. Studies in which nothing keeps all limits, or seems to, are counted and left out."""
     rng = np.random.default_rng(seed)
     times = [runs_of(kind, number) for number in range(kind.k)]
-    # what all configurations share, half of the drift, is in what is measured
+    found = [_row(kind, study(kind, times, rng), number, number < runs * COMPARED, rng) for number in range(runs)]
+    rows = [row for row in found if row is not None]
+    return {"studies": runs, "without_choice": runs - len(rows), **_figures(np.array(rows, dtype=float), kind.limits)}
+
+
+def _row(kind: Kind, made: Study, number: int, compared: bool, rng: Any) -> tuple[float, ...] | None:
+    """P of the choice, whether it is right, whether the ties hold the best, how many they are; of those compared the
+    ties of one that knows the variances, whether Hsu's set holds the best, and its size."""
     bound = 0.25 * kind.spread
-    level = bound + kind.drift / 2
-    rows: list[tuple[float, bool, bool, int, int, bool, int]] = []
-    none = 0
-    for number in range(runs):
-        made = study(kind, times, rng)
-        able = (
-            np.logical_and.reduce([made.truth[name] <= bound for name in LIMITED])
-            if kind.limits
-            else np.ones(kind.k, bool)
-        )
-        posterior = Posterior(made.sides, Background(made.sides.values()), count=DRAWS, seed=number)
-        one = decide(posterior.logs(COST), [posterior.logs(name) <= level for name in LIMITED if kind.limits])
-        if one.choice is None or not able.any():
-            none += 1
-            continue
-        best = able & (made.truth[COST] <= made.truth[COST][able].min() + EQUAL)
-        compared = number < runs * COMPARED
-        oracle, sure = _compared(kind, posterior, made, level, rng) if compared else ((), ())
-        rows.append(
-            (
-                float(one.probability[one.choice]), bool(best[one.choice]), bool(best[list(one.ties)].any()),
-                len(one.ties), len(oracle) if compared else math.nan, any(best[int(i)] for i in sure) if compared else math.nan, len(sure),
-            )
-        )  # fmt: skip
-    return {"studies": runs, "without_choice": none, **_figures(np.array(rows, dtype=float), kind.limits)}
+    level = bound + kind.drift / 2  # what all configurations share, half of the drift, is in what is measured
+    names = LIMITED if kind.limits else ()
+    able = np.logical_and.reduce([np.ones(kind.k, bool), *(made.truth[name] <= bound for name in names)])
+    posterior = Posterior(made.sides, Background(made.sides.values()), count=DRAWS, seed=number)
+    one = decide(posterior.logs(COST), [posterior.logs(name) <= level for name in names])
+    if one.choice is None or not able.any():
+        return None
+    best = able & (made.truth[COST] <= made.truth[COST][able].min() + EQUAL)
+    row = float(one.probability[one.choice]), best[one.choice], best[list(one.ties)].any(), len(one.ties)
+    if not compared:
+        return *row, math.nan, math.nan, math.nan
+    known = {name: knowing(posterior, made, name, rng) for name in made.truth}
+    oracle = decide(known[COST], [known[name] <= level for name in names])
+    sure = posterior.guaranteed(COST, True)
+    return *row, len(oracle.ties), any(best[int(i)] for i in sure), len(sure)
 
 
 def _figures(rows: Any, limits: bool) -> dict[str, Any]:
