@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from llem.analysis.limits import parse_memory, parse_power, parse_quality, parse_rate, parse_slo
 from llem.analysis.amounts import UNITS
+from llem.analysis.limits import parse_memory, parse_power, parse_quality, parse_rate, parse_slo
 from llem.errors import ConfigError
 
 PAGE = (Path(__file__).parents[2] / "docs" / "reference" / "limits.md").read_text(encoding="utf-8")

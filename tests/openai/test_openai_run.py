@@ -57,6 +57,18 @@ def test_a_started_server_is_measured(run_llem, isolated_llem, start_command, lo
 
 
 @pytest.mark.process
+def test_the_greatest_rate_of_a_server_is_looked_for(run_llem, isolated_llem, start_command):
+    """The highest rate that may be tried keeps a generous SLO: the trial has it."""
+    url, words = start_command
+    load = {"kind": "open", "request_rate": "max", "search": {"min_rate": 20, "max_rate": 40, "window_s": 0.5}}
+    more = {"openai.base_url": url, "openai.command": [*words, "--delay", "0.002"], "slo": {"ttft_s": 20}}
+    result = measured(run_llem, isolated_llem, load=load, **more)
+    assert result["outcome"] == "done"
+    assert result["metrics"]["request_rate"]["value"] == 40
+    assert result["metrics"]["max_request_rate"]["reason"] == "boundary_above"
+
+
+@pytest.mark.process
 def test_a_server_that_stops_early_is_found_out(run_llem, isolated_llem, running):
     """It takes ignore_eos and does not honour it: the result is not valid."""
     server = running("--eos", "3", "--know-eos")

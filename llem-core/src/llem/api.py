@@ -11,23 +11,47 @@ from typing import Any
 import attrs
 
 from llem.analysis.collection import Results
+from llem.analysis.confirm import Confirmation
+from llem.analysis.decision import Recommendation
+from llem.analysis.sides import read_side
+from llem.analysis.statement import Predictive, Statement, stated, to_confirm
 from llem.config.layers import Layer
 from llem.config.user import load_user_config
 from llem.errors import ConfigError
 from llem.launchers.base import Launcher, make_launcher
 from llem.plugins.registry import registry
 from llem.protocol.events import Emit, Event, silent
+from llem.protocol.study_events import StudyBegan
 from llem.store.models import Result
 from llem.store.store import Store
 from llem.study.plan.expand import load
 from llem.study.plan.memory import this_gpu
 from llem.study.plan.study import Study
+from llem.study.run.confirm import (
+    confirmation_study,
+    folder_beside,
+    outcome,
+    read_statement,
+    refuse_other,
+    software_of,
+    write_statement,
+)
 from llem.study.run.folder import default_folder
 from llem.study.run.preflight import check_study
 from llem.study.run.stopping import stop_on_interrupt
 from llem.study.run.study_run import Ran, run_all
 
-__all__ = ["Ready", "load_results", "load_study", "prepare", "run", "run_study"]
+__all__ = [
+    "PreparedConfirmation",
+    "Ready",
+    "confirm",
+    "load_results",
+    "load_study",
+    "prepare",
+    "prepare_confirmation",
+    "run",
+    "run_study",
+]
 
 
 @attrs.frozen
@@ -172,3 +196,101 @@ def load_results(folder: str | Path) -> Results:
     Raises StoreError for a folder that is no store.
     """
     return Results.open(Store.open(folder))
+
+
+@attrs.frozen
+class PreparedConfirmation:
+    """A statement, and the study that will show whether it holds."""
+
+    statement: Statement
+    ready: Ready
+
+    def run(self, emit: Emit, stop: threading.Event) -> Confirmation:
+        """Store the statement, measure, and judge.
+
+        Raises LlemError: interrupted, or stopped after many failures in a row; what was measured is in the folder, and
+        the same call with `resume` goes on.
+        """
+        store = Store(self.ready.folder)
+
+        def told(event: Event) -> None:
+            if isinstance(event, StudyBegan):  # the folder is there, and nothing is measured
+                write_statement(store, self.statement)
+            emit(event)
+
+        ran = self.ready.run(told, stop)
+        if ran.stopped is not None:
+            raise ran.stopped
+        return outcome(store, self.statement)
+
+
+def prepare_confirmation(
+    store: Store,
+    recommendation: Recommendation,
+    posterior: Predictive,
+    processes: int,
+    out: str | Path | None = None,
+    *,
+    launcher: str = "process",
+    resume: bool = False,
+) -> PreparedConfirmation:
+    """State where the choice and the runner-up will be, and check that both can be measured here. Writes nothing.
+
+    Args:
+        store: the results that the recommendation rests on; it is only read.
+        posterior: of these results.
+        processes: new engine processes of each configuration, with as many trials as each process had.
+        out: folder of the confirmation. Default: `<DIR>-confirm-<n>` beside the store.
+        launcher: as of `run`.
+        resume: go on with the confirmation in `out`. Its statement stays as it was stored.
+
+    Raises:
+        StoreError: nothing is recommended.
+        ConfigError: `resume`, and `out` holds another confirmation; or a configuration is no longer the one that was
+            measured, because its model, a file or a plugin has changed.
+        LlemError: as `prepare`.
+    """
+    ids = to_confirm(recommendation)
+    metric = recommendation.objective
+    said = stated(
+        posterior,
+        metric,
+        ids,
+        processes,
+        unit=recommendation.unit,
+        lower_is_better=recommendation.lower_is_better,
+        limits=recommendation.limits,
+        sides={name: read_side(store, name, [metric]) for name in ids},
+        store=str(store.path.resolve()),
+        software=software_of(store, ids),
+    )
+    if resume and out is not None and (before := read_statement(Path(out))) is not None:
+        refuse_other(Path(out), before, said)
+        said = before
+    folder = folder_beside(store.path) if out is None and not resume else out
+    ready = prepare(confirmation_study(store, said, registry()), (), folder, launcher=launcher, resume=resume)
+    if changed := set(ids) - {one.id for one in ready.study.experiments}:
+        what = f"experiment {min(changed)} cannot be measured again: with its settings llem now plans another one"
+        raise ConfigError(what, "its model, a file that it names or its plugin is not as it was", "experiment_changed")
+    return PreparedConfirmation(said, ready)
+
+
+def confirm(
+    store: Store | str | Path,
+    recommendation: Recommendation,
+    posterior: Predictive,
+    processes: int = 3,
+    out: str | Path | None = None,
+    *,
+    launcher: str = "process",
+    resume: bool = False,
+    on_event: Callable[[Event], None] = silent,
+) -> Confirmation:
+    """Measure the choice and the runner-up again, and say whether they are where it was stated before.
+
+    Arguments as of `prepare_confirmation`; `store` may be its folder. Raises as that and `PreparedConfirmation.run`.
+    """
+    opened = store if isinstance(store, Store) else Store.open(store)
+    prepared = prepare_confirmation(opened, recommendation, posterior, processes, out, launcher=launcher, resume=resume)
+    with stop_on_interrupt() as stop:
+        return prepared.run(on_event, stop)

@@ -28,5 +28,6 @@ def llem_backends() -> Sequence[Reference]:
                 "loglikelihood": "supported",
                 "stop": "supported",
             },
+            deploy="llem_openai.deploy:commands",
         )
     ]

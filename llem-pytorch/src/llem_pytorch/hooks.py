@@ -33,6 +33,7 @@ def llem_backends() -> Sequence[Reference]:
                 "stop": "supported",
             },
             parameters="llem_pytorch.coverage:parameters",
+            deploy="llem_pytorch.deploy:commands",
         )
     ]
 

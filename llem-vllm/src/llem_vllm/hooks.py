@@ -34,6 +34,7 @@ def llem_backends() -> Sequence[Reference]:
                 "stop": "supported",
             },
             parameters="llem_vllm.coverage:parameters",
+            deploy="llem_vllm.deploy:commands",
         )
     ]
 

@@ -10,14 +10,16 @@ import attrs
 import numpy as np
 import pytest
 
+from llem.analysis.attainment import Attained, attained
 from llem.analysis.binary import score_interval
 from llem.analysis.decision import Estimated
-from llem.analysis.kept import attainment_values, quality_draws, unattained
+from llem.analysis.kept import quality_draws
 from llem.analysis.limits import keeps, parse_quality
 from llem.config.slo import Slo
 from llem.errors import ConfigError, StoreError
 from llem.evaluators.base import Item, Score
 from llem.evaluators.items import standard_error, value_of
+from llem.metrics.serving import Judged
 from llem.store.store import Store
 
 S = 1_000_000_000
@@ -74,24 +76,45 @@ def test_shares_are_of_all_requests_that_ended(served_store: Any, each: dict[str
     """Counted by hand, trial by trial; a failed request keeps nothing, and a request at a limit keeps it."""
     store = served_store(WINDOWS)
 
-    assert attainment_values(store, "exp-one", each) == pytest.approx(shares)
-    assert unattained(store, "exp-one", each) == ""
+    found = attained(store, "exp-one", each)
+    assert found.shares == pytest.approx(shares)
+    assert found.reason == ""
 
 
 def test_the_studys_own_limits_stand_for_none(served_store: Any) -> None:
     """Those of the experiment's `slo`."""
     store = served_store(WINDOWS, slo=attrs.asdict(Slo(ttft_s=0.5, tpot_s=0.05)))
 
-    assert attainment_values(store, "exp-one", {}) == [0.25, 0.5]
+    assert attained(store, "exp-one", {}).shares == [0.25, 0.5]
 
 
 def test_without_limits_or_requests_there_is_a_reason(served_store: Any) -> None:
     """No `slo`; and a window in which nothing ended."""
     store = served_store([WINDOWS[0], [(20_000, 10)]])
 
-    assert (attainment_values(store, "exp-one", {}), unattained(store, "exp-one", {})) == (None, "not_requested")
+    assert attained(store, "exp-one", {}) == Attained(reason="not_requested")
     each = {"ttft_s": 0.5}
-    assert (attainment_values(store, "exp-one", each), unattained(store, "exp-one", each)) == (None, "no_completions")
+    assert attained(store, "exp-one", each) == Attained(reason="no_completions")
+
+
+def test_a_share_of_few_requests_is_not_certain() -> None:
+    """Of 300 requests all in time, 99 of 100 of all that come are with P 0.985 (beta with Jeffreys' prior)."""
+    found = Attained((Judged(100, 100),) * 3, (0, 0, 0))
+
+    assert found.requests == 300
+    draws = found.draws("exp-one", 20_000, 0)
+    assert (draws >= 0.99).mean() == pytest.approx(0.985, abs=0.005)
+
+
+def test_trials_that_scatter_make_requests_worth_less() -> None:
+    """Shares of 0.9 and 1.0: their scatter is 25 times that of 2,000 independent requests, times Student's t of one."""
+    alike = Attained((Judged(1000, 950), Judged(1000, 950)), (0, 0))
+    apart = Attained((Judged(1000, 900), Judged(1000, 1000)), (0, 0))
+
+    assert alike.requests == 2000
+    variance, share = 0.0025, 1900.5 / 2001
+    effect = variance / (share * (1 - share) / 2000) * (12.706 / 1.96) ** 2
+    assert apart.requests == pytest.approx(2000 / effect, rel=1e-3)
 
 
 def test_an_offline_load_has_no_share(make: Any, tmp_path: Any) -> None:
@@ -103,7 +126,7 @@ def test_an_offline_load_has_no_share(make: Any, tmp_path: Any) -> None:
     store.write_trial(make.make_trial(0, trace, rows, t0, t1), trace, rows)
 
     each = {"e2el_s": 1e9}
-    assert (attainment_values(store, "exp-one", each), unattained(store, "exp-one", each)) == (None, "offline_load")
+    assert attained(store, "exp-one", each) == Attained(reason="offline_load")
 
 
 # scores

@@ -48,6 +48,24 @@ def test_token_times_are_monotonic_and_delayed() -> None:
     assert all(b - a >= 2_000_000 for a, b in itertools.pairwise(times))
 
 
+def test_further_requests_wait_for_a_slot() -> None:
+    """With two slots the third request begins when one of the first two has ended; a slot that is let go is free."""
+    engine = load(token_seconds=0.02, slots=2)
+
+    async def streamed(index: int) -> list[int]:
+        return [chunk.time_ns async for chunk in engine.stream(Request(index, (1,), 4), Sampling())]
+
+    async def together() -> list[list[int]]:
+        given_up = asyncio.create_task(streamed(9))
+        await asyncio.sleep(0.01)
+        given_up.cancel()
+        return await asyncio.gather(*(streamed(index) for index in range(3)))
+
+    first, second, third = asyncio.run(together())
+    assert third[0] - min(first[-1], second[-1]) >= 20_000_000
+    assert max(first[0], second[0]) < min(first[-1], second[-1])
+
+
 def test_says_what_it_is() -> None:
     """It admits to no architecture, no memory reading, and no effect of dtype, device or sampling."""
     engine = load(token_seconds=0.5)

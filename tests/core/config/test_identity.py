@@ -124,6 +124,26 @@ def test_loads_count_by_kind_and_settings(name):
     assert ids[0] == name()
 
 
+def test_objectives_count_where_the_load_is_the_greatest_that_keeps_them(name):
+    """Another SLO is another greatest rate; the same limits by a preset are the same, and so are written defaults."""
+    greatest = {"kind": "open", "request_rate": "max"}
+    preset, limits = {"preset": "mlperf-llama-2-70b-interactive"}, {"ttft_s": 0.45, "tpot_s": 0.04}
+
+    def named(load, slo):
+        return name({"load": load, "slo": slo})
+
+    assert named(greatest, preset) == named(greatest, limits) == named({**greatest, "search": {}}, limits)
+    ids = {
+        named(greatest, limits),
+        named(greatest, {**limits, "attainment": 0.9}),
+        named(greatest, {"ttft_s": 0.45}),
+        named({**greatest, "search": {"tolerance": 0.1}}, limits),
+        named({"kind": "open", "request_rate": 1}, limits),
+    }
+    assert len(ids) == 5
+    assert named({"kind": "open", "request_rate": 1}, limits) == named({"kind": "open", "request_rate": 1}, preset)
+
+
 def test_gpus_count_by_number(name):
     """Which GPUs is the machine's matter; null is one, and the CPU has none."""
     assert name({"gpus": [3]}) == name({"gpus": ["GPU-1"]}) == name({"gpus": 1}) == name()

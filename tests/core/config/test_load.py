@@ -281,6 +281,24 @@ class TestBackendChoice:
             {"load": {"kind": "open", "capacity_share": 1.6}},
             "load.capacity_share: must be between 0.01 and 1.5, got 1.6",
         ),
+        (
+            {"load": {"kind": "open", "request_rate": "max"}},
+            "load.request_rate: is the greatest rate at which an SLO is kept, and no `slo` says which "
+            "(add `slo`, such as {ttft_s: 0.5, tpot_s: 0.05, attainment: 0.99})",
+        ),
+        (
+            {"load": {"kind": "open", "request_rate": 2, "search": {"min_rate": 2}}},
+            "load: search belongs to `request_rate: max`; nothing is looked for here",
+        ),
+        (
+            {"load": {"kind": "open", "request_rate": "max", "search": {"min_rate": 9, "max_rate": 8}}},
+            "load.search: max_rate (8) is below min_rate (9)",
+        ),
+        (
+            {"load": {"kind": "open", "request_rate": "max", "search": {"min_rate": 0.1}}},
+            "load.search: a window of 30 s has 3 requests at min_rate (0.1), and 10 are needed: "
+            "raise window_s or min_rate",
+        ),
         ({"load": {"kind": "replay", "speed": 0}}, "load.speed: must be between 0.001 and 1000, got 0.0"),
         (
             {"token_times": True, "load": {"kind": "closed"}},

@@ -31,6 +31,7 @@ NAMES = {
     ),
     *("flops_per_token", "prefill_flops_per_token", "decode_flops_per_token", "mfu", "mbu", "peak_memory_bytes"),
     *("request_rate", "in_flight_mean", "lag_p99_s", "capacity_requests_per_s", "capacity_share"),
+    "max_request_rate",
     *("goodput_requests_per_s", "slo_attainment", "energy_per_good_request_j"),
     *("energy_per_request_p50_j", "energy_per_request_p99_j", "queued_s", "queued_p99_s"),
     *LATENCIES,

@@ -122,7 +122,7 @@ def test_capacity_from_the_probe(make):
 def test_a_closed_load_has_no_schedule(make):
     """Arrivals, lag and share of capacity do not apply, and say so."""
     found = served_study(make, kind="closed").metrics()
-    for name in ("request_rate", "lag_p99_s", "capacity_requests_per_s", "capacity_share"):
+    for name in ("request_rate", "lag_p99_s", "capacity_requests_per_s", "capacity_share", "max_request_rate"):
         assert found[name].reason == "closed_load", name
     assert found["in_flight_mean"].value == pytest.approx(6.8)
 

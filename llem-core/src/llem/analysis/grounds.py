@@ -68,6 +68,10 @@ def warnings_of(results: Results, ranked: Ranked, found: Decided) -> Iterator[st
             f"configurations ran in {len(places)} places ({'; '.join(places)}), which differ by themselves: "
             f"± {BOARD_BOUND:.0%} is assumed for each"
         )
+    single = sum(len(side.runs) < 2 for side in sides)
+    if single:
+        have = "has one trial, whose" if single == 1 else "have one trial each, whose"
+        yield f"{_counted(single, 'configuration')} {have} scatter is not known: P is surer than it should be"
     names = dict.fromkeys(name for side in sides for name in side.work)
     other = [name for name in names if len({repr(side.work.get(name)) for side in sides}) > 1]
     if other:

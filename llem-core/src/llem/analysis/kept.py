@@ -1,4 +1,4 @@
-"""Limits that no stored metric tells of: the share of requests that keep limits of any kind, and scores.
+"""Limits of scores, from the stored items.
 
 An interval of a score, or of its difference to the reference's, becomes a distribution: half a normal on each side of
 the value, each with its own deviation, so that the 2.5 and 97.5 % points are the ends of the stated interval, however
@@ -31,51 +31,12 @@ from llem.analysis.decision import Estimated
 from llem.analysis.limits import Limit, check_direction
 from llem.analysis.quality import ROUNDING, QualityDifference, against_reference, quality_differences
 from llem.evaluators.base import Score
-from llem.metrics.metric import Measured
 from llem.metrics.quality import is_score, score_names, wanted
-from llem.metrics.serving import judge, slo_of
 from llem.metrics.statistics import Z_95
 from llem.store.evaluations import evaluations, read_items
 from llem.store.store import Store
 
-__all__ = ["QualityKept", "attainment_values", "drawn", "quality_draws", "unattained"]
-
-
-# requests
-
-
-def attainment_values(store: Store, experiment_id: str, each: Mapping[str, float]) -> list[float] | None:
-    """Of each trial the share of the requests that ended within its window, also failed ones, that keep every limit.
-
-    Args:
-        each: limits in seconds by latency: `ttft_s`, `tpot_s`, `e2el_s`. Empty: those of the experiment's `slo`.
-
-    Returns:
-        One share per trial, in order; None where there are none (see `unattained`).
-    """
-    measured = Measured.read(store, experiment_id)
-    return None if _unasked(measured, each) else _attained(measured, each)
-
-
-def unattained(store: Store, experiment_id: str, each: Mapping[str, float]) -> str:
-    """Why `attainment_values` has none: "offline_load", "no_trials", "not_requested" or "no_completions"; else ""."""
-    measured = Measured.read(store, experiment_id)
-    return _unasked(measured, each) or ("" if _attained(measured, each) else "no_completions")
-
-
-def _unasked(measured: Measured, each: Mapping[str, float]) -> str:
-    return measured.unserved or ("" if each or slo_of(measured.setup.config) else "not_requested")
-
-
-def _attained(measured: Measured, each: Mapping[str, float]) -> list[float] | None:
-    slo = slo_of(measured.setup.config)
-    limits = each or (slo.limits() if slo else {})
-    shares = [judge(flow, limits).attainment for flow in measured.flows if flow is not None]
-    known = [share for share in shares if share is not None]
-    return known if len(known) == len(measured.trials) else None
-
-
-# scores
+__all__ = ["QualityKept", "drawn", "quality_draws"]
 
 
 class _Draws(Mapping[str, Any]):

@@ -17,7 +17,7 @@ from llem.store.store import Store
 __all__ = ["Overview", "basis_of", "comparable", "latency_energy_curve", "overview_of", "overviews", "state_of"]
 
 #: What may differ between the points of one latency-energy curve: how many arrive.
-VARIED = ("request_rate", "capacity_share", "speed")
+VARIED = ("request_rate", "search", "capacity_share", "speed")
 
 
 @attrs.frozen

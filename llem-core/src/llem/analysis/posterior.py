@@ -1,31 +1,34 @@
 """Joint draws of what all configurations of a study are worth, in any of its metrics. Pure.
 
-The errors of the estimates are those of `llem.analysis.evidence`. What differs between configurations has a prior that
-the study itself gives: a normal distribution around a common mean, whose deviation is one of a grid. Without it the
-best of several estimates is taken for better than it is.
+The errors of the estimates are those of `llem.analysis.evidence`. What differs between configurations has the prior of
+`llem.analysis.clusters`: without one, the best of several estimates is taken for better than it is.
 """
 
 from __future__ import annotations
 
+import functools
 import zlib
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from llem.analysis.background import Background
+from llem.analysis.clusters import shrunk
+from llem.analysis.correlation import Correlation, correlation_of
 from llem.analysis.difference import BOARD_SD
 from llem.analysis.evidence import Evidence, evidence_of
-from llem.analysis.shrinkage import LARGER, SCALES
 from llem.analysis.sides import Side
 from llem.analysis.units import Part
 from llem.analysis.variance import ASSUMED_FREEDOM, LEAST_ERROR
 from llem.metrics.statistics import CONFIDENCE
 
-__all__ = ["Posterior"]
+__all__ = ["CENTRES", "Posterior", "draws"]
 
 #: How many sets of variances are drawn; each has many draws of the configurations.
-SETS = 128
+SETS = 48
+#: Innovations of the centres of two clusters, of units and of the configurations within these.
+CENTRES = 4
 #: Of the draws from which critical values are taken.
-CRITICAL = 4_000
+CRITICAL = 2_000
 
 
 class Posterior:
@@ -46,7 +49,7 @@ class Posterior:
         self._sides, self._background = dict(sides), background
         self._count, self._seed = count, seed
         self._evidence: dict[str, Evidence] = {}
-        self._drawn: dict[str, tuple[Any, Any]] = {}
+        self._logs: dict[str, Any] = {}
 
     @property
     def ids(self) -> tuple[str, ...]:
@@ -62,15 +65,30 @@ class Posterior:
 
         Configurations that lack the metric have NaN. Raises KeyError where none has it.
         """
-        return self._of(metric)[0]
+        import numpy as np
+
+        if metric not in self._logs:
+            columns = self._columns(metric)
+            taken = [*columns, *range(len(self._sides), len(self._sides) + CENTRES)]
+            rng = self._rng(metric, "draws")
+            own = rng.standard_normal((self._count, len(taken)))
+            factors = [factor[:, taken] for factor in self._factors]
+            drawn = draws(self.evidence(metric), self._correlation.innovations(metric, factors, own), rng)
+            self._logs[metric] = np.full((self._count, len(self._sides)), np.nan)
+            self._logs[metric][:, columns] = drawn
+        return self._logs[metric]
 
     def predicted(self, metric: str, processes: int) -> Any:
         """Draws of the logarithm of the mean over so many new engine processes of each: (count, k); as `logs`."""
         import numpy as np
 
-        logs, variances = self._of(metric)
-        rng = self._rng(metric, "new")
-        return logs + np.sqrt(variances / processes) * rng.standard_normal(logs.shape)
+        found, columns, rng = self.logs(metric).copy(), self._columns(metric), self._rng(metric, "new")
+        variances = _drawn(self.evidence(metric).fresh, self._count, len(columns), rng)
+        found[:, columns] += np.sqrt(variances / processes) * rng.standard_normal(variances.shape)
+        return found
+
+    def _columns(self, metric: str) -> list[int]:
+        return [number for number, side in enumerate(self._sides.values()) if metric in side.values]
 
     @property
     def count(self) -> int:
@@ -93,25 +111,23 @@ class Posterior:
         names = self.having(metric)
         if len(names) == 1:
             return names
-        evidence = self._evidence_of(metric)
+        evidence = self.evidence(metric)
         rng = self._rng(metric, "critical")
-        errors = _errors(evidence, rng, CRITICAL)
+        errors = _errors(evidence, rng, CRITICAL).astype(np.float32)
         values = np.asarray(evidence.values) * (1 if lower else -1)
         scale = np.sqrt(_differences(evidence))
-        kept, taking = [], np.asarray([among is None or name in among for name in names])
-        for number, name in enumerate(names):
-            others = (np.arange(len(names)) != number) & taking
-            if not taking[number]:
-                continue
-            if not others.any():
-                return (name,)
-            sizes = scale[number, others]
-            critical = np.quantile(((errors[:, [number]] - errors[:, others]) / sizes).max(axis=1), CONFIDENCE)
-            if (values[number] - values[others] < critical * sizes).all():
-                kept.append(name)
-        return tuple(kept)
+        compared = [number for number, name in enumerate(names) if among is None or name in among]
+        if len(compared) == 1:
+            return (names[compared[0]],)
+        values, scale, errors = values[compared], scale[np.ix_(compared, compared)], errors[:, compared]
+        behind = _behind(values, scale)
+        # what is worse than the best by the critical value of all pairs is out by any one's
+        every = np.quantile(errors.max(axis=1) - errors.min(axis=1), CONFIDENCE) / _least(scale)
+        near = [i for i in range(len(compared)) if behind[i] < every]
+        return tuple(names[compared[i]] for i in near if behind[i] < _critical(i, errors, scale))
 
-    def _evidence_of(self, metric: str) -> Evidence:
+    def evidence(self, metric: str) -> Evidence:
+        """Estimates and errors of those that have the metric. Raises KeyError where none has it."""
         if metric not in self._evidence:
             sides = [self._sides[name] for name in self.having(metric)]
             if not sides:
@@ -119,84 +135,75 @@ class Posterior:
             self._evidence[metric] = evidence_of(sides, metric, self._background)
         return self._evidence[metric]
 
+    @functools.cached_property
+    def _correlation(self) -> Correlation:
+        return correlation_of(list(self._sides.values()))
+
+    @functools.cached_property
+    def _factors(self) -> list[Any]:
+        """Standard normal draws that all metrics have in common: (count, k + CENTRES) of each factor."""
+        shape = self._count, len(self._sides) + CENTRES
+        return [self._rng("factor", str(n)).standard_normal(shape) for n in range(self._correlation.loadings.shape[1])]
+
     def _rng(self, *what: str) -> Any:
         import numpy as np
 
         return np.random.default_rng([self._seed, *(zlib.crc32(one.encode()) for one in what)])
 
-    def _of(self, metric: str) -> tuple[Any, Any]:
-        import numpy as np
 
-        if metric not in self._drawn:
-            evidence = self._evidence_of(metric)
-            rng = self._rng(metric, "draws")
-            innovations = rng.standard_normal((self._count, len(evidence.values)))
-            logs = draws(evidence, innovations, rng)
-            process = _drawn(evidence.fresh, self._count, len(evidence.values), rng)
-            columns = [list(self._sides).index(name) for name in self.having(metric)]
-            whole = np.full((2, self._count, len(self._sides)), np.nan)
-            whole[0][:, columns], whole[1][:, columns] = logs, process
-            self._drawn[metric] = whole[0], whole[1]
-        return self._drawn[metric]
+def _behind(values: Any, scale: Any) -> Any:
+    """By how many errors of the difference each value is worse than that of any other one, at most: (k,)."""
+    import numpy as np
+
+    with np.errstate(divide="ignore", invalid="ignore"):
+        found = (values[:, None] - values) / scale
+    np.fill_diagonal(found, -np.inf)
+    return found.max(axis=1)
+
+
+def _least(scale: Any) -> float:
+    import numpy as np
+
+    return float(scale[~np.eye(len(scale), dtype=bool)].min())
+
+
+def _critical(number: int, errors: Any, scale: Any) -> float:
+    """What the greatest of one's studentised differences to all others stays below with 95 %."""
+    import numpy as np
+
+    others = np.arange(errors.shape[1]) != number
+    greatest = ((errors[:, [number]] - errors[:, others]) * (1 / scale[number, others]).astype(errors.dtype)).max(
+        axis=1
+    )
+    return float(np.quantile(greatest, CONFIDENCE))
 
 
 def draws(evidence: Evidence, innovations: Any, rng: Any) -> Any:
-    """Draws of the true values: (count, k), of as many as there are rows of standard normal innovations."""
+    """Draws of the true values: (count, k).
+
+    Args:
+        innovations: standard normal, of the k configurations and of the centres of their clusters (count, k + CENTRES).
+    """
     import numpy as np
 
     values, units = np.asarray(evidence.values), np.asarray(evidence.units)
-    count, k = innovations.shape
+    count, k = len(innovations), len(values)
+    innovations, centred = innovations[:, :k], np.split(innovations[:, k:], 2, axis=1)
     own = _drawn(evidence.within, SETS, k, rng)
     sizes = np.bincount(units)
     first = np.unique(units, return_index=True)[1]
     rest = np.stack([np.bincount(units, weights=row) for row in own]) / sizes**2
     between = _drawn(evidence.between, SETS, len(sizes), rng) + rest
     centres = np.bincount(units, weights=values) / sizes
-    levels = shrunk(centres, between, innovations[:, first], rng)
+    levels = shrunk(centres, between, innovations[:, first], centred[0], rng)
     found = levels[:, units]
     shared = np.flatnonzero(sizes[units] > 1)
     if shared.size:
-        inside = shrunk((values - centres[units])[shared], own[:, shared], innovations[:, shared], rng)
+        inside = shrunk((values - centres[units])[shared], own[:, shared], innovations[:, shared], centred[1], rng)
         for unit in np.flatnonzero(sizes > 1):
             here = units[shared] == unit
             found[:, shared[here]] += inside[:, here] - inside[:, here].mean(axis=1, keepdims=True)
     return found + _elsewhere(evidence, count, rng)
-
-
-def shrunk(values: Any, variances: Any, innovations: Any, rng: Any) -> Any:
-    """Draws of k true values whose estimates have independent errors.
-
-    Args:
-        values: (k,). variances: of their errors, (sets, k), each set as likely before the values are seen.
-        innovations: standard normal, (count, k).
-    """
-    import numpy as np
-
-    count, k = innovations.shape
-    variances = np.maximum(variances, LEAST_ERROR**2 / 2)
-    if k == 1:
-        return values + np.sqrt(variances[rng.integers(len(variances), size=count)]) * innovations
-    scales = np.asarray(SCALES) ** 2
-    weights = 1 / (variances[:, None, :] + scales[:, None])
-    whole = weights.sum(axis=2)
-    centre = weights @ values / whole
-    misfit = weights @ values**2 - centre**2 * whole
-    likelihood = 0.5 * (np.log(weights).sum(axis=2) - np.log(whole) - misfit) + LARGER / 2 * np.log(scales)
-    chances = np.exp(likelihood - likelihood.max())
-    cells = _systematic(chances.ravel() / chances.sum(), count, rng)
-    sets, scale = np.divmod(cells, len(scales))
-    middle = centre[sets, scale] + rng.standard_normal(count) / np.sqrt(whole[sets, scale])
-    errors = variances[sets]
-    share = scales[scale][:, None] / (scales[scale][:, None] + errors)
-    return middle[:, None] + share * (values - middle[:, None]) + np.sqrt(share * errors) * innovations
-
-
-def _systematic(chances: Any, count: int, rng: Any) -> Any:
-    """Numbers drawn with these chances, each as often as its chance says to one, in random order."""
-    import numpy as np
-
-    points = (np.arange(count) + rng.random()) / count
-    return rng.permutation(np.searchsorted(np.cumsum(chances)[:-1], points, side="right"))
 
 
 def _drawn(parts: Sequence[Part], count: int, k: int, rng: Any) -> Any:

@@ -9,8 +9,9 @@ from typing import Any
 
 import attrs
 
+from llem.analysis.attainment import attained
 from llem.analysis.background import Background
-from llem.analysis.kept import attainment_values, quality_draws, unattained
+from llem.analysis.kept import quality_draws
 from llem.analysis.limits import Limit, keeps
 from llem.analysis.overview import Overview
 from llem.analysis.posterior import Posterior
@@ -238,11 +239,11 @@ def _of_requests(store: Store, limits: Sequence[Limit], ids: Sequence[str], coun
             continue
         drawn, reasons = np.full((count, len(ids)), np.nan), {}
         for number, name in enumerate(ids):
-            shares = attainment_values(store, name, limit.each)
-            if shares is None:
-                reasons[name] = unattained(store, name, limit.each)
+            one = attained(store, name, limit.each)
+            if one.reason:
+                reasons[name] = one.reason
             else:
-                drawn[:, number] = np.mean(shares)
+                drawn[:, number] = one.draws(name, count, seed)
         found[place] = Kept(limit, drawn, keeps(limit, drawn), reasons)
     return found
 

@@ -23,7 +23,7 @@ from llem.analysis.decision import (
 )
 from llem.analysis.difference import PAIRED
 from llem.analysis.grounds import rests_on, warnings_of
-from llem.analysis.limits import Limit, parse_memory, parse_power, parse_quality, parse_slo
+from llem.analysis.limits import Limit, parse_memory, parse_power, parse_quality, parse_slo, refuse_twice
 from llem.analysis.pareto import Candidate, non_dominated, of_draws
 from llem.analysis.posterior import Posterior
 from llem.analysis.ranked import MOST_RANKED, Kept, Objective, Ranked, drawn_of, gather
@@ -55,6 +55,7 @@ def limits_of(slo: str = "", quality: str = "", memory: str | None = None, power
     found = [*(parse_slo(slo) if slo else ()), *(parse_quality(quality) if quality else ())]
     found += [parse_memory(memory)] if memory else []
     found += [parse_power(power)] if power else []
+    refuse_twice(found)
     return found
 
 

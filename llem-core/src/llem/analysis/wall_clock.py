@@ -32,6 +32,7 @@ PARTS: Mapping[str, str] = {
     "baseline before": "idle, before the trials",
     "warm-up": "work before anything is measured",
     "calibration": "the capacity probe of an open load",
+    "rate search": "windows that look for the greatest rate under the SLO",
     "pause": "between trials",
     "lead-in": "of trials: requests made ready, and the same work before the window",
     "window": "of trials: what is measured",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import itertools
 import math
@@ -25,7 +26,7 @@ from llem.backends.base import (
     Scored,
 )
 from llem.backends.sharing import engine_settings
-from llem.config.fields import DAY_S, between, option
+from llem.config.fields import DAY_S, at_least, between, option
 from llem.config.models import Experiment, Sampling
 from llem.errors import LlemError
 from llem.findings import Finding
@@ -48,6 +49,12 @@ class EchoOptions:
         unit="s",
         validator=between(0, DAY_S),
     )
+    slots: int | None = option(
+        None,
+        help="Requests of a serving load that are answered at a time; further ones wait for their turn. Null: as many "
+        "as are sent.",
+        validator=at_least(1),
+    )
 
 
 class EchoEngine(Engine):
@@ -60,6 +67,7 @@ class EchoEngine(Engine):
     def __init__(self, options: EchoOptions, model: ModelSpec | None = None) -> None:
         self.options = options
         self._model = model
+        self._slots = contextlib.nullcontext() if options.slots is None else asyncio.Semaphore(options.slots)
 
     @functools.cached_property
     def _tokenizer(self) -> Tokenizer:
@@ -89,11 +97,12 @@ class EchoEngine(Engine):
         ]
 
     async def stream(self, request: Request, sampling: Sampling) -> AsyncIterator[Chunk]:
-        """As many requests at once as are sent: each waits by itself, as if no other were there."""
+        """As many requests at once as there are slots: each waits by itself, as if no other were there."""
         tokens, reason = self._answer(request)
-        for number, token in enumerate(tokens, start=1):
-            await asyncio.sleep(self.options.token_seconds)
-            yield Chunk(1, time.monotonic_ns(), (token,), reason if number == len(tokens) else None)
+        async with self._slots:
+            for number, token in enumerate(tokens, start=1):
+                await asyncio.sleep(self.options.token_seconds)
+                yield Chunk(1, time.monotonic_ns(), (token,), reason if number == len(tokens) else None)
 
     def loglikelihood(self, requests: Sequence[Scored]) -> Sequence[Likelihood]:
         """As if the token that the echo would give had the probability 1/2, and all others shared the rest."""

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Literal
+import math
+from typing import Any, Literal
 
 import attrs
 
-from llem.config.fields import DAY_S, at_least, between, option
+from llem.config.fields import DAY_S, Bounds, at_least, between, option
 
-__all__ = ["ClosedLoad", "OfflineLoad", "OpenLoad", "ReplayLoad"]
+__all__ = ["GREATEST", "ClosedLoad", "OfflineLoad", "OpenLoad", "RateSearch", "ReplayLoad", "search_s"]
+
+#: The `request_rate` that asks for the greatest one under the experiment's `slo`.
+GREATEST = "max"
+#: Requests that a window of a search has at least on average: fewer say next to nothing of a share.
+FEWEST = 10
 
 
 @attrs.frozen(kw_only=True)
@@ -31,15 +37,79 @@ class ClosedLoad:
 
 
 @attrs.frozen(kw_only=True)
+class RateSearch:
+    """How the greatest rate is looked for: by doubling until a window breaks the SLO, and then by bisection."""
+
+    min_rate: float = option(
+        1.0,
+        help="The first rate; each next one is twice as high.",
+        unit="requests/s",
+        validator=between(0.001, 1_000_000),
+    )
+    max_rate: float = option(
+        1000.0,
+        help="The highest rate that is tried. If it keeps the SLO, the trials have this rate, and the greatest one is "
+        "above it.",
+        unit="requests/s",
+        validator=between(0.001, 1_000_000),
+    )
+    tolerance: float = option(
+        0.05,
+        help="Stop when the least rate that breaks the SLO is at most this share above the greatest that keeps it.",
+        validator=between(0.001, 1),
+    )
+    window_s: float = option(
+        30.0,
+        help="Length of the window at each rate. At the greatest rate it should have a few hundred requests.",
+        unit="s",
+        validator=between(0.1, DAY_S),
+    )
+
+    def __attrs_post_init__(self) -> None:
+        if self.max_rate < self.min_rate:
+            raise ValueError(f"max_rate ({self.max_rate:g}) is below min_rate ({self.min_rate:g})")
+        if (requests := self.min_rate * self.window_s) < FEWEST:
+            raise ValueError(
+                f"a window of {self.window_s:g} s has {requests:g} requests at min_rate ({self.min_rate:g}), and "
+                f"{FEWEST} are needed: raise window_s or min_rate"
+            )
+
+    @property
+    def windows(self) -> tuple[int, int]:
+        """How many windows the search has, at least and at most.
+
+        At least: the second rate breaks the SLO, or the highest is reached before. At most: every rate of the doubling
+        is tried twice, and the highest alone breaks the SLO.
+        """
+        doubling = 1 + math.ceil(math.log2(self.max_rate / self.min_rate))
+        bisection = math.ceil(max(math.log2(math.log(2) / math.log1p(self.tolerance)), 0))
+        return min(2 + bisection, doubling), 2 * doubling + bisection
+
+
+@attrs.frozen
+class _RateOrGreatest(Bounds):
+    """Validator: a rate within bounds, or the word for the greatest one; None passes."""
+
+    def __call__(self, _: Any, attribute: Any, value: Any) -> None:
+        """Raise ValueError for a rate that is outside."""
+        if value != GREATEST:
+            super().__call__(_, attribute, value)
+
+
+@attrs.frozen(kw_only=True)
 class OpenLoad:
     """Requests sent at scheduled times, whether or not earlier ones have ended."""
 
     kind: Literal["open"] = option("open", help="How requests arrive.")
-    request_rate: float | None = option(
+    request_rate: float | Literal["max"] | None = option(
         None,
-        help="Mean rate of arrivals. Give this or `capacity_share`.",
+        help="Mean rate of arrivals. `max` is the greatest rate at which the experiment's `slo` is kept: llem looks "
+        "for it before the trials. Give this or `capacity_share`.",
         unit="requests/s",
-        validator=between(0.001, 1_000_000),
+        validator=_RateOrGreatest(0.001, 1_000_000),
+    )
+    search: RateSearch | None = option(
+        None, help="How the greatest rate is looked for. Only with `request_rate: max`; null takes the defaults."
     )
     capacity_share: float | None = option(
         None,
@@ -69,6 +139,10 @@ class OpenLoad:
         probe = (fields.probe_concurrency, fields.probe_seconds)
         if self.request_rate is not None and any(getattr(self, one.name) != one.default for one in probe):
             raise ValueError("probe_concurrency and probe_seconds belong to capacity_share; no probe is needed here")
+        if self.request_rate == GREATEST and self.search is None:
+            object.__setattr__(self, "search", RateSearch())  # what is done stands in the configuration, and in the id
+        if self.request_rate != GREATEST and self.search is not None:
+            raise ValueError("search belongs to `request_rate: max`; nothing is looked for here")
 
 
 @attrs.frozen(kw_only=True)
@@ -77,3 +151,11 @@ class ReplayLoad:
 
     kind: Literal["replay"] = option("replay", help="How requests arrive.")
     speed: float = option(1.0, help="Speed relative to the trace: 2 halves every gap.", validator=between(0.001, 1000))
+
+
+def search_s(load: Any) -> tuple[float, float]:
+    """Seconds of the windows in which a load's greatest rate is looked for, at least and at most; 0 for other loads."""
+    if not isinstance(load, OpenLoad) or load.search is None:
+        return 0.0, 0.0
+    least, most = load.search.windows
+    return least * load.search.window_s, most * load.search.window_s

@@ -3,8 +3,8 @@
 In:  the model's content, the backend and its settings, dtype, device, number of GPUs, workload, load, sampling,
      warm-up, baseline, window length, token times, whether code of the model may run.
 Out: names and paths, the preset (its values are in), how often it is repeated and when it stops, which GPUs of a kind,
-     the meters, which read and do not act, the objectives, which judge what was measured, and the evaluation of
-     quality, which comes when all is measured.
+     the meters, which read and do not act, the objectives, which judge what was measured (they are in where the
+     load is the greatest that keeps them), and the evaluation of quality, which comes when all is measured.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from typing import Any, Protocol
 
 import attrs
 
+from llem.config.arrival import GREATEST
 from llem.config.models import Experiment
 
 __all__ = ["EXECUTION", "NOT_EXECUTION", "THROUGH_MODEL", "experiment_id", "file_settings", "same", "unset"]
@@ -75,6 +76,8 @@ def experiment_id(experiment: Experiment, model: Fingerprinted, contents: Mappin
     """
     parts = {name: getattr(experiment, name) for name in EXECUTION}
     parts["gpus"] = _gpu_count(experiment)
+    if experiment.slo is not None and getattr(experiment.load, "request_rate", None) == GREATEST:
+        parts["slo"] = {**experiment.slo.limits(), "attainment": experiment.slo.attainment}
     payload = {
         "model": model.fingerprint,
         **{name: _canonical(part, name, contents or {}) for name, part in parts.items() if part is not None},

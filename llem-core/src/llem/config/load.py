@@ -8,6 +8,7 @@ from typing import Any
 
 import attrs
 
+from llem.config.arrival import GREATEST, OpenLoad
 from llem.config.converter import structure_all, unstructure
 from llem.config.layers import Layer, Leaf, Tree, leaves, overlay, plain
 from llem.config.models import DEFAULT_METERS, DEFAULT_WORKLOAD, PRESETS, Experiment, config_class, plugin_fields
@@ -84,6 +85,9 @@ def _of_another_load(experiment: Experiment) -> Iterator[Problem]:
     if experiment.slo is not None and kind == "offline":
         about = "limits the latencies of a serving load, and this load is offline"
         yield Problem("slo", about, "remove it, or set `load.kind` to closed, open or replay")
+    if isinstance(experiment.load, OpenLoad) and experiment.load.request_rate == GREATEST and experiment.slo is None:
+        about = "is the greatest rate at which an SLO is kept, and no `slo` says which"
+        yield Problem("load.request_rate", about, "add `slo`, such as {ttft_s: 0.5, tpot_s: 0.05, attainment: 0.99}")
 
 
 def _merged(layers: Sequence[Layer]) -> tuple[Tree, str]:

@@ -148,7 +148,11 @@ class Experiment:
     load: OfflineLoad | ClosedLoad | OpenLoad | ReplayLoad = option(
         factory=OfflineLoad, help="How the requests arrive."
     )
-    slo: Slo | None = option(None, help="Limits on the latencies of a serving load, applied after the measurement.")
+    slo: Slo | None = option(
+        None,
+        help="Limits on the latencies of a serving load, applied after the measurement. With `load.request_rate: max` "
+        "they decide the rate.",
+    )
     quality: Any = option(
         None,
         help="A section whose `evaluator` names an evaluator. It scores each engine configuration after the last "

@@ -35,7 +35,8 @@ def _known(_: Any, attribute: Any, value: str | None) -> None:
 
 @attrs.frozen(kw_only=True)
 class Slo:
-    """Limits on the latencies of a request; null is no limit. They change no measurement."""
+    """Limits on the latencies of a request; null is no limit. They change no measurement but that of the
+    greatest rate at which they are kept (`load.request_rate: max`)."""
 
     preset: str | None = option(
         None, help="Limits of an MLPerf scenario. A limit given beside it overrides the preset's.", validator=_known

@@ -154,7 +154,10 @@ def parse_assignment(text: str) -> tuple[str, Any]:
 
 
 def to_yaml(document: Mapping[str, Any], comments: Mapping[str, str]) -> str:
-    """YAML that `read_yaml` reads back, each leaf followed by the comment that its dotted path has in `comments`."""
+    """YAML that `read_yaml` reads back, each leaf followed by the comment that its dotted path has in `comments`.
+
+    Sections of a list stand in a line each, without comments.
+    """
     return "".join(f"{line}\n" for line in _lines(document, comments, ()))
 
 
@@ -165,6 +168,9 @@ def _lines(document: Mapping[str, Any], comments: Mapping[str, str], above: tupl
         if isinstance(value, Mapping) and value:
             yield f"{indent}{_scalar(key)}:"
             yield from _lines(value, comments, steps)
+        elif isinstance(value, (list, tuple)) and value and all(isinstance(entry, Mapping) for entry in value):
+            yield f"{indent}{_scalar(key)}:"
+            yield from (f"{indent}  - {_flow(entry)}" for entry in value)
         else:
             comment = comments.get(".".join(steps))
             yield f"{indent}{_scalar(key)}: {_flow(value)}" + (f"  # {comment}" if comment else "")

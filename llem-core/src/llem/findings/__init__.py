@@ -42,6 +42,9 @@ REASONS: Mapping[str, str] = {
     "counter_reset": "The energy counter went backwards during the window.",
     "offline_load": "The load is offline: it sends batches one after another, and no request arrives by itself.",
     "closed_load": "The load is closed: a client sends when its last request has ended, so there is no schedule.",
+    "slo_broken": "The lowest rate that was tried already breaks the service level objective.",
+    "boundary_above": "The greatest rate that was tried, or that llem could send on time, keeps the service level "
+    "objective: the boundary lies above it.",
     "no_completions": "No request ended, or no token came, within the window.",
     "too_few_values": "A window has too few batches for this percentile (p50: 2, p90: 10, p95: 20, p99: 100).",
     "none_good": "No request kept every limit of the service level objective.",

@@ -273,6 +273,13 @@ FINDINGS: Mapping[str, FindingKind] = {
         "Measure all trials on one GPU: name it with `gpus`, and the node in the launcher's settings. Or compare "
         "experiments that ran on the same GPUs in equal shares.",
     ),
+    "boundary_above": FindingKind(
+        "info",
+        "The search for the greatest rate under the service level objective ended without a rate that breaks it: the "
+        "highest rate that it may try keeps it, or llem sent late at the rate that broke it. The trials have the "
+        "greatest rate that was kept, and `max_request_rate` is `null`.",
+        "Raise `load.search.max_rate`; where llem sent late, give the load generator a processor core of its own.",
+    ),
     "slo_missed": FindingKind(
         "info",
         "The share of requests that kept every limit of the service level objective is below `slo.attainment`.",

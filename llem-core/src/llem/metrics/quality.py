@@ -17,7 +17,7 @@ from llem.findings import Finding, finding
 from llem.metrics.energies import headline_of, joules
 from llem.metrics.metric import Metric
 from llem.metrics.quantity import ITEMS, ONE_EVALUATION, Value, absent, total
-from llem.metrics.statistics import CONFIDENCE, Z_95, t_quantile
+from llem.metrics.statistics import CONFIDENCE, t_quantile, wilson
 from llem.store.evaluations import Evaluation, terms_of
 from llem.store.models import Quantity
 
@@ -184,9 +184,7 @@ def _wilson(score: Score) -> tuple[float, float]:
     p, n = score.value, float(_independent(score))
     if n < score.n and score.stderr and 0 < p < 1:
         n = min(float(score.n), p * (1 - p) / score.stderr**2)
-    z = Z_95**2 / n
-    centre, half = (p + z / 2) / (1 + z), Z_95 / (1 + z) * math.sqrt(p * (1 - p) / n + z / (4 * n))
-    return max(0.0, min(p, centre - half)), min(1.0, max(p, centre + half))
+    return wilson(p, n)
 
 
 def _student(score: Score) -> tuple[float | None, float | None]:

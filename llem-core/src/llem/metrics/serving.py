@@ -24,11 +24,12 @@ from typing import Any
 import attrs
 
 from llem.config.slo import Slo
+from llem.metrics.boundary import boundary, boundary_interval
 from llem.metrics.flow import Flow, edge_factor
 from llem.metrics.latency import request_latencies
 from llem.metrics.metric import Measured, Metric, alike, mean_over_trials
-from llem.metrics.quantity import Value, quantity
-from llem.metrics.statistics import quantile
+from llem.metrics.quantity import WITHIN_PROCESS, Value, absent, quantity
+from llem.metrics.statistics import CONFIDENCE, quantile
 from llem.store.models import Quantity, ServingFacts
 
 __all__ = ["Judged", "allocate", "judge", "serving_metrics", "slo_of"]
@@ -64,6 +65,12 @@ def serving_metrics() -> Iterator[Metric]:
         "Requests per second that the engine completes under a closed load of many clients, measured by a probe; the "
         "mean over engine processes. Only a load with `capacity_share` has a probe.",
         over=_capacity, lacks=_no_probe,
+    )  # fmt: skip
+    yield Metric(
+        "max_request_rate", "request/s", "greatest rate under the SLO", "higher", "serving",
+        "The greatest rate of arrivals at which `slo` was kept, found by windows at several rates before the trials; "
+        "its interval is from all of them. Only a load with `request_rate: max` has it.",
+        over=_greatest, lacks=_no_search, shown=("result",), since=4,
     )  # fmt: skip
     yield Metric(
         "goodput_requests_per_s", "request/s", "goodput", "higher", "serving",
@@ -123,6 +130,27 @@ def _capacity_share(measured: Measured) -> list[Value]:
     capacity = quantity([Value(float(probe["requests_per_s"])) for probe in measured.setup.probes], "").value
     rates = [facts.request_rate for facts in _facts(measured) if facts.request_rate is not None]
     return [Value(rate / capacity if capacity else None, reason="not_supported") for rate in rates]
+
+
+def _no_search(measured: Measured) -> str | None:
+    if any(facts.kind == "closed" for facts in _facts(measured)):
+        return "closed_load"
+    return None if measured.setup.searches else "not_requested"
+
+
+def _greatest(measured: Measured, metric: Metric) -> Quantity:
+    """Of one search, with its own interval; over engine processes where several of them searched."""
+    searches = measured.setup.searches
+    if any(one.rate is None for one in searches):
+        return absent(metric.unit, "slo_broken")
+    if not all(boundary(one.windows, one.attainment).is_closed for one in searches):
+        return absent(metric.unit, "boundary_above")
+    if len(searches) > 1:
+        return quantity([Value(one.rate) for one in searches], metric.unit)
+    only = searches[0]
+    low, high = boundary_interval(only.windows, only.attainment)
+    windows = len(only.windows)
+    return Quantity(only.rate, metric.unit, low, high, CONFIDENCE, windows, 1, WITHIN_PROCESS, "search")
 
 
 # goodput

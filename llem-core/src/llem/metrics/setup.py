@@ -8,6 +8,7 @@ from typing import Any
 import attrs
 
 from llem.devices.peaks import peak_of
+from llem.metrics.boundary import RateSearched
 from llem.metrics.work import Ceiling
 from llem.models.shapes import SHAPES
 from llem.models.sizes import attention_windows
@@ -27,6 +28,7 @@ class Setup:
         ceiling: peak rates of all GPUs together, or None with `ceiling_reason`.
         power_limits: watts that may flow at most, by domain, where known.
         probes: what the capacity probe of each engine process found, where there was one.
+        searches: what each engine process that looked for the greatest rate found.
     """
 
     config: Mapping[str, Any]
@@ -36,6 +38,7 @@ class Setup:
     ceiling_reason: str | None
     power_limits: Mapping[str, float]
     probes: tuple[Mapping[str, float], ...] = ()
+    searches: tuple[RateSearched, ...] = ()
 
     @property
     def preset(self) -> str:
@@ -160,4 +163,5 @@ def setup_of(experiment: Mapping[str, Any], engines: Sequence[Mapping[str, Any]]
         ceiling_reason=reason,
         power_limits=limits,
         probes=tuple(engine["probe"] for engine in engines if engine.get("probe")),
+        searches=tuple(RateSearched.stored(one["rate_search"]) for one in engines if one.get("rate_search")),
     )

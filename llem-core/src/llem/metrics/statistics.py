@@ -30,6 +30,7 @@ __all__ = [
     "trend",
     "two_sided",
     "welch_ratio",
+    "wilson",
     "zero_mean",
 ]
 
@@ -236,3 +237,13 @@ def quantile(ordered: Sequence[float], q: float) -> float:
 
 def _rank(q: float, n: int) -> int:
     return math.ceil(q * n - 1e-9)  # 0.9 * 10 must be 9, whatever its last bit says
+
+
+def wilson(share: float, n: float) -> tuple[float, float]:
+    """The 95 % interval of a share that was seen in `n` independent cases (Wilson, JASA 22 (1927) 209); n above 0.
+
+    It stays within 0 and 1, holds the share, and has a width where all cases are alike.
+    """
+    z = Z_95**2 / n
+    centre, half = (share + z / 2) / (1 + z), Z_95 / (1 + z) * math.sqrt(share * (1 - share) / n + z / (4 * n))
+    return max(0.0, min(share, centre - half)), min(1.0, max(share, centre + half))

@@ -33,10 +33,23 @@ class Reference:
         capabilities: name to supported, unsupported or unknown. What is not named is unknown.
         parameters: `"module:function"` that returns the `llem.backends.coverage.Coverage` of the engine's parameters,
             without importing the engine; for the coverage tables.
+        deploy: `"module:function"`, of a backend: how to launch a configuration without llem. The function takes an
+            Experiment and its ModelSpec and returns a `llem.backends.deployment.Deployment`. It imports no engine.
         status: a caveat shown beside the name, for example that it has not run on the real library.
     """
 
-    __slots__ = ("capabilities", "config", "install", "name", "parameters", "requires", "status", "summary", "target")
+    __slots__ = (
+        "capabilities",
+        "config",
+        "deploy",
+        "install",
+        "name",
+        "parameters",
+        "requires",
+        "status",
+        "summary",
+        "target",
+    )
 
     def __init__(
         self,
@@ -50,6 +63,7 @@ class Reference:
         capabilities: Mapping[str, Support] | None = None,
         status: str = "",
         parameters: str | None = None,
+        deploy: str | None = None,
     ) -> None:
         self.name = name
         self.target = target
@@ -60,6 +74,7 @@ class Reference:
         self.capabilities: Mapping[str, Support] = dict(capabilities or {})
         self.status = status
         self.parameters = parameters
+        self.deploy = deploy
 
     def __repr__(self) -> str:
         return f"Reference({self.name!r}, {self.target!r})"

@@ -27,7 +27,11 @@ class Hooks:
 
     @hookspec
     def llem_backends(self) -> Sequence[Reference]:  # type: ignore[empty-body]
-        """Backends of inference engines. The target is a `llem.backends.base.Backend`. Added in 0.1."""
+        """Backends of inference engines. The target is a `llem.backends.base.Backend`. Added in 0.1.
+
+        `deploy` of a reference names a function that says how to launch a configuration without llem: it takes an
+        `Experiment` and its `ModelSpec`, and returns a `llem.backends.deployment.Deployment`.
+        """
 
     @hookspec
     def llem_meters(self) -> Sequence[Reference]:  # type: ignore[empty-body]

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from llem.progress.time_left import TimeLeft
-from llem.protocol.events import Emit, Event, Outcome, Phase, Power, TrialEnded, Warned, silent
+from llem.protocol.events import Emit, Event, Outcome, Phase, Power, RateTried, TrialEnded, Warned, silent
 from llem.protocol.study_events import ResultComputed, StudyBegan, Waited, Waiting, WorkerEnded
 from llem.reports.figures import new_console, plain, settings
 
@@ -251,6 +251,8 @@ class _Shown:
             return _trial_line(event, self._many)
         if isinstance(event, Waiting):
             return f"waiting for {event.what}"
+        if isinstance(event, RateTried):
+            return _rate_line(event, self._many)
         if isinstance(event, Warned):
             return f"warning: {event.message}"
         if not isinstance(event, ResultComputed) or not self._many:
@@ -269,8 +271,8 @@ def _plain(console: Any, shown: _Shown, event: Event, verbose: bool) -> None:
 
 
 def _is_news(event: Phase) -> bool:
-    """Whether a log gets a line: not for each trial, which has one when it ends, nor each second of an evaluation."""
-    return event.phase not in ("trial", "pause") and (not event.total or event.done == event.total)
+    """Whether a log gets a line: not for each trial or rate, which has one when it ends, nor each second of a task."""
+    return event.phase not in ("trial", "pause", "rate search") and (not event.total or event.done == event.total)
 
 
 def _trial_line(event: TrialEnded, many: bool) -> str:
@@ -279,3 +281,11 @@ def _trial_line(event: TrialEnded, many: bool) -> str:
     energy = "" if joules is None else f" · {joules:.4g} J/output token" + (f" ({basis})" if basis else "")
     which = f"{event.id[:8]} " if many else ""
     return f"{which}trial {event.trial + 1}: {event.output_tokens_per_s:.4g} tok/s{energy}"
+
+
+def _rate_line(event: RateTried, many: bool) -> str:
+    doubts = [] if event.steady else ["requests piled up"]
+    doubts += [] if event.on_time else ["llem sent late"]
+    which = f"{event.id[:8]} " if many else ""
+    found = f"{event.kept} of {event.judged} requests kept the SLO"
+    return ", ".join([f"{which}{event.request_rate:.4g} requests/s: {found}", *doubts])

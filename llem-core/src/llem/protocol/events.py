@@ -25,6 +25,7 @@ __all__ = [
     "Outcome",
     "Phase",
     "Power",
+    "RateTried",
     "Started",
     "TrialEnded",
     "Warned",
@@ -108,7 +109,8 @@ class Phase(Event):
     """A phase begins. It lasts until the worker's next event that is not `power`.
 
     Attributes:
-        phase: "load", "baseline before", "warm-up", "capacity probe", "pause", "trial", "quality" or "baseline after".
+        phase: "load", "baseline before", "warm-up", "capacity probe", "rate search", "pause", "trial", "quality" or
+            "baseline after".
         seconds: how long the phase should take; null if that is not known.
         id: the experiment; null if the phase belongs to the engine process.
         trial: index of the trial, from 0.
@@ -153,6 +155,28 @@ class BaselineMeasured(Event):
     phase: str
     t0_ns: int
     t1_ns: int
+
+
+@attrs.frozen(kw_only=True)
+class RateTried(Event):
+    """One window of the search for the greatest rate under the SLO is over.
+
+    Attributes:
+        id: the experiment.
+        request_rate: arrivals per second.
+        judged: requests that ended in the window, or were late for certain.
+        kept: number of them that kept every limit.
+        steady: requests in flight did not pile up.
+        on_time: llem sent the requests on time.
+    """
+
+    kind: ClassVar[str] = "rate"
+    id: str
+    request_rate: float
+    judged: int
+    kept: int
+    steady: bool
+    on_time: bool
 
 
 @attrs.frozen(kw_only=True)

@@ -22,6 +22,7 @@ from llem.protocol.events import (
     Outcome,
     Phase,
     Power,
+    RateTried,
     Started,
     TrialEnded,
     Warned,
@@ -42,7 +43,7 @@ __all__ = ["EVENTS", "event_of", "from_json", "kept", "power_line", "stored_even
 #: Every class of event, in the order in which a run tells them.
 EVENTS: tuple[type[Event], ...] = (
     *(StudyBegan, Waiting, Waited, WorkerLaunched),
-    *(Started, Phase, Loaded, BaselineMeasured, Calibrated, TrialEnded, Outcome, Warned, Power, Ended),
+    *(Started, Phase, Loaded, BaselineMeasured, RateTried, Calibrated, TrialEnded, Outcome, Warned, Power, Ended),
     *(Left, WorkerEnded, ResultComputed),
 )
 _CLASSES = {one.kind: one for one in EVENTS}

@@ -30,7 +30,7 @@ class ExperimentPlan:
     Attributes:
         trials: number of trials, at least.
         trial_s: seconds of a window, with the pause before it.
-        warm_up_s: seconds of the warm-up.
+        warm_up_s: seconds of the warm-up, with the search for the greatest rate in the group's first process.
     """
 
     trials: int

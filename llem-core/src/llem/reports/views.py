@@ -14,6 +14,7 @@ from typing import Any
 import attrs
 
 from llem.analysis.overview import Overview, comparable, latency_energy_curve, overview_of
+from llem.config.arrival import GREATEST
 from llem.metrics.catalogue import shown
 from llem.metrics.metric import Basis, Metric, Place
 from llem.reports.notes import absence_notes, absent, findings_text, interval_notes, rests_on_text
@@ -57,6 +58,8 @@ def load_text(load: Mapping[str, Any]) -> str:
         return f"{load.get('concurrency', '?')} clients"
     if kind == "open":
         share = load.get("capacity_share")
+        if load.get("request_rate") == GREATEST:
+            return "greatest rate under the SLO"
         return f"{load['request_rate']:g} requests/s" if share is None else f"{share:.0%} of capacity"
     if kind == "replay":
         return "trace" + ("" if load["speed"] == 1 else f" × {load['speed']:g}")

@@ -66,6 +66,16 @@ _ARCHITECTURE: dict[Any, Any] = {
     "other_products": Maybe(bool),
     "unfit": Maybe(str),
 }
+_RATE_WINDOW = {
+    **dict.fromkeys(("rate", "seconds", "in_flight_first", "in_flight_last"), int | float),
+    **dict.fromkeys(("seed", "arrived", "judged", "kept"), int),
+    "late": {...: int},
+    "reached_s": {...: int | float},
+    "runs": [[int]],
+    "lag_p99_s": Maybe(int | float),
+    "steady": bool,
+    "on_time": bool,
+}
 _CONFIG = {"load": Maybe({"kind": Maybe(str)}), "sampling": Maybe(dict), "trials": Maybe(int), "processes": Maybe(int)}
 
 STUDY: Shape = {
@@ -85,6 +95,14 @@ ENGINE: Shape = {
     "device": Maybe({"device": Maybe(str), "gpus": Maybe([str]), "names": Maybe([_TEXT])}),
     "domains": Maybe([_DOMAIN]),
     "probe": Maybe({"requests_per_s": int | float}),
+    "rate_search": Maybe(
+        {
+            "rate": Maybe(int | float),
+            "attainment": int | float,
+            "limits": {...: int | float},
+            "windows": [_RATE_WINDOW],
+        }
+    ),
     "findings": _FINDINGS,
 }
 OUTCOME: Shape = {"process": int, "outcome": str, "error": Maybe(str), "findings": _FINDINGS}

@@ -12,6 +12,7 @@ __all__ = ["Quantity"]
 _COUNTED = {
     "batch_means": "runs of requests",
     "items": "items",
+    "search": "windows of a search",
 }
 
 
@@ -28,9 +29,9 @@ class Quantity:
             be off by, or how the parts of that window scatter), "one evaluation" (what it may be off by while a task
             was evaluated), "items" (another draw of a task's items), or "" without an interval.
         method: "student_t" over trials (with several engine processes, over their means), "batch_means" over runs of
-            consecutive requests, "instrument" (the error bound of one window), "items" (standard error over a task's
-            items), "evaluation" (of the one evaluation of a task), "observed" (over n values of requests, without an
-            interval), "single_trial", or "exact".
+            consecutive requests, "search" (windows at several rates), "instrument" (the error bound of one window),
+            "items" (standard error over a task's items), "evaluation" (of the one evaluation of a task), "observed"
+            (over n values of requests, without an interval), "single_trial", or "exact".
         reason: code of the reason why the value is None.
         scope, kind: of an energy: what it covers, and whether it is "measured" or "modelled".
         better: of an evaluator's score, which way is better: "lower" or "higher". Empty: the catalogue of metrics says.

@@ -3,6 +3,7 @@ the engine's document, to which a capacity probe and a failed last baseline add 
 for, when a study goes on.
 
 study.json                     the study as asked and as resolved
+confirm.json                   what is stated of a confirmation (`llem.study.run.confirm`)
 environments/<hash>.json       machine, GPUs, driver, packages
 experiments/<id>/              experiment.json · engine-<process>.json · baseline-<process>-<phase>.json
                                trial-<n>.json · trial-<n>.power.csv.gz · trial-<n>.requests.csv.gz
@@ -280,7 +281,7 @@ class Store:
     def documents(self) -> Sequence[Path]:
         """Every JSON document of the store that carries a digest, sorted."""
         found = [self.path / "study.json"]
-        for pattern in ("environments/*.json", "experiments/*/*.json"):
+        for pattern in ("confirm.json", "environments/*.json", "experiments/*/*.json"):
             found += [path for path in self.path.glob(pattern) if not path.name.startswith(".")]
         return sorted(found)
 

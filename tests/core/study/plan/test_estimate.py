@@ -5,7 +5,7 @@ from __future__ import annotations
 import attrs
 import pytest
 
-from llem.config.models import Baseline, Experiment, Warmup
+from llem.config.models import Baseline, Experiment, OpenLoad, Slo, Warmup
 from llem.protocol.study_events import ExperimentPlan
 from llem.study.plan.schedule import Estimate, Job, estimate, estimate_groups, job_plan
 
@@ -48,6 +48,19 @@ def test_those_that_share_an_engine_share_its_baselines() -> None:
 
     assert estimate_groups([group]) == Estimate(2 * 50.0 + 3 * 30.0 + 100.0, 2 * 50.0 + 3 * 30.0 + 200.0, 2)
     assert estimate_groups([[PLAIN]], gap_s=2.0, parallel=2) == Estimate(140.0 / 2, 200.0 / 2, 1)
+
+
+def test_a_search_for_the_greatest_rate_takes_its_windows() -> None:
+    """Six at least and 26 at most, once for all processes; where processes run side by side each may search."""
+    search = attrs.evolve(PLAIN, load=OpenLoad(request_rate="max"), slo=Slo(ttft_s=1.0))
+    two = attrs.evolve(search, processes=2)
+    job = (("a", 0),)
+
+    assert estimate([search]) == Estimate(130.0 + 6 * 30.0, 180.0 + 26 * 30.0, 1)
+    assert estimate([two]) == Estimate(210.0 + 6 * 30.0, 260.0 + 26 * 30.0, 2)
+    assert estimate_groups([[two]], parallel=2).most_s == (260.0 + 2 * 26 * 30.0) / 2
+    assert job_plan(Job(0, 0, ("a",), job), {"a": two}).experiments["a"].warm_up_s == 30.0 + 6 * 30.0
+    assert job_plan(Job(0, 1, ("a",), job), {"a": two}).experiments["a"].warm_up_s == 30.0
 
 
 def test_what_an_engine_process_will_do() -> None:

@@ -6,9 +6,12 @@ Nothing is done per token but to append what arrived; everything else is compute
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import gc
+import statistics
 import time
 import traceback
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator, Sequence
 from itertools import takewhile
 from typing import Any
 
@@ -18,7 +21,7 @@ from llem.backends.base import Chunk, Request
 from llem.errors import ExperimentFailed, LlemError
 from llem.experiment.serving.stock import Stock
 
-__all__ = ["Flight", "Traffic"]
+__all__ = ["Flight", "Traffic", "no_collection", "usual_time"]
 
 #: How often a waiting load looks whether it shall stop.
 POLL_S = 0.2
@@ -239,3 +242,21 @@ class Traffic:
             await asyncio.wait(self._tasks, timeout=ABORT_LIMIT_S)
         if self._tasks:
             raise ExperimentFailed(f"the engine does not let go of {len(self._tasks)} aborted requests", "", "timeout")
+
+
+def usual_time(flights: Sequence[Flight]) -> float:
+    """Median seconds from sending to the last token."""
+    return statistics.median((flight.ended_ns - flight.sent_ns) / 1e9 for flight in flights)
+
+
+@contextlib.contextmanager
+def no_collection() -> Iterator[None]:
+    """No garbage collection: a full one stops every client for as long as it takes to look at all that is kept."""
+    was_enabled = gc.isenabled()
+    gc.collect()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()

@@ -8,25 +8,24 @@ The load is steady across the window's edges: it settled before, and goes on for
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import functools
-import gc
-import statistics
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from typing import Any, TypeVar
 
 import attrs
 
 from llem.backends.base import Chunk, Request
-from llem.config.arrival import ClosedLoad, OpenLoad, ReplayLoad
+from llem.config.arrival import GREATEST, ClosedLoad, OpenLoad, ReplayLoad
 from llem.errors import ExperimentFailed, LlemError
 from llem.experiment.serving.pacing import Pace, PaceClosed, PaceOpen, PaceReplay
+from llem.experiment.serving.search import Search, known_search, refuse_broken
 from llem.experiment.serving.stock import Stock
-from llem.experiment.serving.traffic import Flight, Traffic
+from llem.experiment.serving.traffic import Flight, Traffic, no_collection, usual_time
 from llem.experiment.serving.window import Probe, capacity, counts, serving_facts, touching
 from llem.experiment.session import Measured, Session, Work
 from llem.experiment.trial import LEAD_S, digest, finish, traced
+from llem.metrics.boundary import RateSearched
 from llem.workloads.base import Workload
 
 __all__ = ["Serving"]
@@ -46,6 +45,8 @@ class Serving(Work):
         e2el_s: the usual time of a request under this load, as the warm-up saw it.
         request_rate: arrivals per second of an open load; None for others, and before the probe.
         probe: of a load that is a share of the capacity.
+        searched: what this engine process found of the greatest rate under the SLO; None where another one had found
+            it, and for other loads.
     """
 
     def __init__(self, session: Session) -> None:
@@ -56,8 +57,9 @@ class Serving(Work):
         self._stock = Stock(self._make)
         self._sent_per_s = 0.0
         self.e2el_s = 0.0
-        self.request_rate = load.request_rate if isinstance(load, OpenLoad) else None
+        self.request_rate = _given_rate(load)
         self.probe: Probe | None = None
+        self.searched: RateSearched | None = None
 
     def _make(self, start: int, count: int) -> Sequence[Request]:
         return self._workload.requests(start, count)
@@ -105,13 +107,16 @@ class Serving(Work):
     # before the trials
 
     def warm_up(self) -> None:
-        """Single requests for compilation and caches, the capacity probe where one is needed, then the load itself."""
+        """Single requests for compilation and caches, what the rate hangs on where it does, then the load itself."""
         wanted, load = self._session.experiment.warmup, self._load
         self._session.phase("warm-up", wanted.seconds, batches=wanted.batches)
         self._single(max(wanted.batches, 1))  # one at least: its time says how long a load needs to settle
         if isinstance(load, OpenLoad) and load.capacity_share is not None:
             self.probe = self._capacity(load)
             self.request_rate = load.capacity_share * self.probe.requests_per_s
+            self._session.phase("warm-up", wanted.seconds)
+        elif isinstance(load, OpenLoad) and load.request_rate == GREATEST:
+            self.request_rate = self._greatest(load)
             self._session.phase("warm-up", wanted.seconds)
         if wanted.seconds:
             self._same_load(wanted.seconds)
@@ -125,7 +130,7 @@ class Serving(Work):
         done = [flight for flight in flights if flight.outcome == "done"]
         if not done:
             raise ExperimentFailed("no request of the warm-up succeeded", "see the worker's log")
-        self.e2el_s = _usual_time(done)
+        self.e2el_s = usual_time(done)
 
     def _same_load(self, seconds: float) -> None:
         """The load of the trials for so long, once all its clients have started."""
@@ -142,7 +147,7 @@ class Serving(Work):
         sent, flights = self._run(act)
         self._sent_per_s = max(self._sent_per_s, sent / seconds)
         done = [flight for flight in flights if flight.outcome == "done"]
-        self.e2el_s = _usual_time(done) if done else max(self.e2el_s, seconds)
+        self.e2el_s = usual_time(done) if done else max(self.e2el_s, seconds)
 
     def _capacity(self, load: OpenLoad) -> Probe:
         """The engine's capacity for these requests, probed once: shares of it are shares of one figure."""
@@ -168,6 +173,20 @@ class Serving(Work):
         exact = self._session.experiment.sampling.ignore_eos
         return capacity(load.probe_concurrency, flights, t0, t1, exact=exact)
 
+    def _greatest(self, load: OpenLoad) -> float | None:
+        """The greatest rate under the SLO: what an earlier process of the experiment found, or what a search finds.
+
+        Raises ExperimentFailed where the lowest rate breaks the SLO; what was found is stored before.
+        """
+        session, known = self._session, known_search(self._session)
+        if known is None:
+            search = Search(session, load, self._stock, self._run, lambda: self._drain_s, self.e2el_s)
+            self.searched = known = search.find()
+            self.e2el_s = search.usual_s
+            session.store.write_engine(session.id, session.facts(), replace=True)
+        refuse_broken(known)
+        return known.rate
+
     def calibrate(self) -> Mapping[str, Any]:
         return {"e2el_s": self.e2el_s, "request_rate": self.request_rate}
 
@@ -176,7 +195,8 @@ class Serving(Work):
         return self._lead_s + self._session.experiment.window_s + self._session.live_instruments.lead_s + self.e2el_s
 
     def facts(self) -> Mapping[str, Any]:
-        return {} if self.probe is None else {"probe": attrs.asdict(self.probe)}
+        found = {"probe": self.probe, "rate_search": self.searched}
+        return {name: attrs.asdict(one) for name, one in found.items() if one is not None}
 
     # a trial
 
@@ -185,7 +205,7 @@ class Serving(Work):
         first = pace.first(index, self._lead_s)
         self._stock.begin_at(first)
         session.live_engine.reset_memory()  # before the load: an engine in another process answers when it can
-        with traced(session, index) as started, _no_collection():
+        with traced(session, index) as started, no_collection():
             (t0, t1), flights = self._run(lambda traffic: self._window(traffic, index))
         _refuse_failure(flights, t0, t1)
         rows = touching(flights, t0, t1)
@@ -245,22 +265,10 @@ class Serving(Work):
         return self._pace.needed(trial, lead_s, sent, after_s, ahead_s, self._sent_per_s)
 
 
-@contextlib.contextmanager
-def _no_collection() -> Iterator[None]:
-    """No garbage collection: a full one stops every client for as long as it takes to look at all that is kept."""
-    was_enabled = gc.isenabled()
-    gc.collect()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_enabled:
-            gc.enable()
-
-
-def _usual_time(flights: Sequence[Flight]) -> float:
-    """Median seconds from sending to the last token."""
-    return statistics.median((flight.ended_ns - flight.sent_ns) / 1e9 for flight in flights)
+def _given_rate(load: ClosedLoad | OpenLoad | ReplayLoad) -> float | None:
+    """Arrivals per second where the configuration has them."""
+    rate = load.request_rate if isinstance(load, OpenLoad) else None
+    return rate if isinstance(rate, (int, float)) else None
 
 
 def _refuse_failure(flights: Sequence[Flight], t0: int, t1: int) -> None:

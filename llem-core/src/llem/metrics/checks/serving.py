@@ -6,13 +6,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
 
 from llem.findings import Finding, finding
+from llem.metrics.boundary import boundary
 from llem.metrics.flow import Flow
 from llem.metrics.serving import slo_of
 from llem.metrics.setup import Setup
 from llem.metrics.statistics import holm, trend
 from llem.store.models import Quantity, ServingFacts, Trial
 
-__all__ = ["serving_checks"]
+__all__ = ["PARTS", "piles_up", "serving_checks"]
 
 PARTS = 10
 #: Level of the rise of requests in flight, and the share of arrivals that the window leaves unanswered.
@@ -38,7 +39,7 @@ def serving_checks(
     found = [*_requests(served), *_few(served), *_together(served)]
     if served[0][1].kind != "closed":
         found += [*_saturation(served), *_lag(served, metrics)]
-    return [*found, *_objective(setup, metrics)]
+    return [*found, *_boundary(setup), *_objective(setup, metrics)]
 
 
 Served = Sequence[tuple[Trial, ServingFacts, Flow]]
@@ -74,6 +75,13 @@ def _together(served: Served) -> Iterable[Finding]:
     if gaps and none / gaps > TOGETHER_SHARE:
         message = f"{none / gaps:.0%} of the chunks after a request's first came at the very time of the one before"
         yield finding("chunks_together", message, together=none, gaps=gaps)
+
+
+def piles_up(in_flight: Sequence[float], arrived: int, ended: int) -> bool:
+    """The two signs of too much load, of one window: requests in flight, in equal parts of it, rise; and more than 5 %
+    of the arrivals are left over."""
+    line = trend(in_flight)
+    return line.slope > 0 and line.p_value < LEVEL and arrived > 0 and (arrived - ended) / arrived > LEFT_SHARE
 
 
 def _saturation(served: Served) -> Iterable[Finding]:
@@ -121,6 +129,16 @@ def _lag(served: Served, metrics: Mapping[str, Quantity]) -> Iterable[Finding]:
 
 def _told(seconds: float) -> str:
     return f"{seconds:.3g} s" if seconds >= 1 else f"{seconds * 1e3:.3g} ms"
+
+
+def _boundary(setup: Setup) -> Iterable[Finding]:
+    for one in setup.searches:
+        found = boundary(one.windows, one.attainment)
+        if found.kept is None or found.is_closed:
+            continue
+        why = "the highest rate asked for" if found.broken is None else f"llem sends late from {found.broken:.4g} on"
+        message = f"{found.kept:.4g} requests/s keep the SLO ({why}): the boundary lies above"
+        yield finding("boundary_above", message, request_rate=found.kept, late_at=found.broken)
 
 
 def _objective(setup: Setup, metrics: Mapping[str, Quantity]) -> Iterable[Finding]:

@@ -17,6 +17,7 @@ from itertools import pairwise
 
 import attrs
 
+from llem.config.arrival import search_s
 from llem.config.models import Experiment
 from llem.config.study.order import Order
 from llem.protocol.order import Task, Turn
@@ -224,8 +225,9 @@ def williams_row(count: int, row: int) -> list[int]:
 
 #: What the estimate is made of, for whoever reads it.
 BASIS = (
-    "an idle baseline before and after for every engine, warm-up and trials × window of every experiment, with the "
-    "least and the most trials; loading models, compilation and batches longer than a window come on top"
+    "an idle baseline before and after for every engine, warm-up, windows of a rate search and trials × window of "
+    "every experiment, with the least and the most trials; loading models, compilation and batches longer than a "
+    "window come on top"
 )
 
 
@@ -257,8 +259,11 @@ def estimate_groups(groups: Iterable[Sequence[Experiment]], *, gap_s: float = 0.
         processes = max(one.processes for one in group)
         loads += processes
         around = processes * sum(_baselines_s(group[0])) + sum(one.processes * one.warmup.seconds for one in group)
-        least += around + sum(one.least_trials * (one.window_s + gap_s) for one in group)
+        searches = [search_s(one.load) for one in group]
+        least += around + sum(one.least_trials * (one.window_s + gap_s) for one in group) + sum(s for s, _ in searches)
         most += around + sum(one.most_trials * (one.window_s + gap_s) for one in group)
+        # processes side by side each search; one after the other they take what the first has found
+        most += sum(s * (one.processes if parallel > 1 else 1) for (_, s), one in zip(searches, group, strict=True))
     return Estimate(least / parallel, most / parallel, loads)
 
 
@@ -279,10 +284,12 @@ def job_plan(job: Job, experiments: Mapping[str, Experiment], *, gap_s: float = 
     for name, index in job.turns:
         one = experiments[name]
         counts[name] = counts.get(name, 0) + (index < one.least_trials)
+    searched = job.process == 0  # the later ones take what it has found
     before_s, after_s = _baselines_s(experiments[next(iter(counts))]) if counts else (0.0, 0.0)
     planned = {
-        name: ExperimentPlan(count, experiments[name].window_s + gap_s, experiments[name].warmup.seconds)
+        name: ExperimentPlan(count, one.window_s + gap_s, one.warmup.seconds + searched * search_s(one.load)[0])
         for name, count in counts.items()
+        for one in (experiments[name],)
     }
     tasks = tuple(dict.fromkeys(task for _, task in job.tasks))
     return JobPlan((job.group, job.process), planned, before_s, after_s, tasks)

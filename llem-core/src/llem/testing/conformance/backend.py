@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import time
 from collections.abc import Iterator, Sequence
 
@@ -10,11 +11,13 @@ import attrs
 import pytest
 
 from llem.backends.base import Backend, Completion, Engine, Placement, Request
+from llem.backends.deployment import Deployment
 from llem.config.models import Experiment, Sampling
 from llem.errors import ConfigError, LlemError
 from llem.findings import FINDINGS, REASONS
 from llem.models.spec import ModelSpec
 from llem.models.tokenizer import Tokenizer, load_tokenizer, stops_at
+from llem.plugins.reference import resolve
 from llem.testing.conformance.engine import GREEDY, EngineUnderTest
 from llem.testing.conformance.plugin import PluginConformance
 
@@ -59,6 +62,20 @@ class BackendConformance(EngineUnderTest, PluginConformance):
         assert all(bits is None or 0 <= bits <= 64 for bits in (held.weight_bits, held.cache_bits))
         assert held.copies >= 1
         assert held.unknown is None or held.unknown.strip()
+
+    def test_deployment_is_told(self, experiment: Experiment, model: ModelSpec) -> None:
+        """What launches a configuration without llem: words of a shell, a program of Python, and no random weights."""
+        told = self.reference().deploy
+        if told is None:
+            pytest.skip("the reference has no deploy")
+        found = resolve(told)(experiment, model)
+        assert isinstance(found, Deployment)
+        assert found.shell or found.python, "neither a command nor a program"
+        assert shlex.split(found.shell or "true", comments=True)
+        compile(found.python or "", "program", "exec")
+        assert all(note.strip() for note in found.notes)
+        if model.source == "shape":
+            assert model.name not in f"{found.shell}{found.python}", "nobody can launch random weights by their name"
 
     def test_load_gives_an_engine(self, engine: Engine) -> None:
         """What `load` returns is an Engine."""

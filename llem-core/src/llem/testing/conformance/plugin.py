@@ -56,7 +56,8 @@ class PluginConformance(PluginUnderTest):
     def test_hooks_and_config_import_light(self) -> None:
         """A study is planned without importing what the plugin wraps."""
         reference = self.reference()
-        modules = [name for name in (self.hooks, (reference.config or "").partition(":")[0]) if name]
+        targets = [(one or "").partition(":")[0] for one in (reference.config, reference.deploy)]
+        modules = [name for name in (self.hooks, *targets) if name]
         target = reference.target.partition(":")[0]
         heavy = [*HEAVY, *reference.requires, *([] if target in modules else [target])]
         loaded = _loaded_after_import(modules, heavy)
