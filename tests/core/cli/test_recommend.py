@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 
 import pytest
+import yaml
 
+import llem
 from llem.store.store import Store
 
 ENERGY = "energy_per_output_token_j"
@@ -120,6 +122,37 @@ def test_speed_is_maximised(run_llem, folder):
     assert told["basis"] is None
 
 
+def test_the_choice_is_emitted_alone(run_llem, folder, tmp_path):
+    """A study on standard output or in a file; commands for a shell; nothing where nothing keeps the limits."""
+    done = run_llem("recommend", folder, "--emit", "yaml")
+    written = run_llem("recommend", folder, "--emit", "yaml", "-o", tmp_path / "again.yaml")
+    command = run_llem("recommend", folder, "--emit", "command")
+    nothing = run_llem("recommend", folder, "--emit", "command", "--power", "1W")
+
+    assert done.exit_code == written.exit_code == command.exit_code == 0
+    assert yaml.safe_load(done.stdout)["dtype"] == "float16"
+    assert "b2" in done.stdout.splitlines()[0]
+    assert (written.stdout, (tmp_path / "again.yaml").read_text()) == ("", done.stdout)
+    assert "experiment b2" in command.stdout.splitlines()[0]
+    assert (nothing.exit_code, nothing.stdout) == (1, "")
+    assert "No configuration keeps all limits" in nothing.stderr
+
+
+@pytest.mark.process
+def test_the_choice_is_confirmed(run_llem, lab, tmp_path):
+    """What was stated, what came and the verdict, in a folder of its own."""
+    base = {**lab, "lab": {"token_seconds": 0.002}, "meters": ["steady"], "trials": 2}
+    llem.run_study({"name": "mine", "base": base, "axes": {"load.batch_size": [1, 4]}}, tmp_path / "out")
+    asked = ("recommend", tmp_path / "out", "--maximise", "speed", "--confirm", "1", "-q")
+    done = run_llem(*asked, "-o", tmp_path / "again")
+    shown = lines(done.stdout)
+    assert shown[0].startswith("Take ")
+    assert "output_tokens_per_s over 1 new engine process of each" in shown
+    assert any(line.startswith(("confirmed: ", "not confirmed: ")) for line in shown)
+    assert done.exit_code == (0 if any(line.startswith("confirmed: ") for line in shown) else 1)
+    assert f"stored in {tmp_path / 'again'}" in done.stderr
+
+
 def test_a_load_to_serve(run_llem, folder):
     """Below the recommendation how many replicas serve it; in JSON beside it; what is no load is a mistake."""
     shown = lines(run_llem("recommend", folder, "--load", "100/s").stdout)
@@ -154,6 +187,12 @@ def test_only_so_many_stand_in_the_table(run_llem, folder):
         (["--quality", "gsm8k>=0.5"], "gsm8k"),
         (["--reference", "zz"], "zz"),
         (["--top", "0"], "--top"),
+        (["--emit", "toml"], "yaml"),
+        (["--emit", "yaml", "--json"], "leave --json out"),
+        (["--emit", "yaml", "--confirm", "2"], "leave --confirm out"),
+        (["-o", "x"], "belongs to --emit and --confirm"),
+        (["--resume"], "belongs to --confirm"),
+        (["--confirm", "0"], "--confirm"),
     ],
 )
 def test_mistakes_end_with_2_and_say_what_would_be_right(run_llem, folder, arguments, says):

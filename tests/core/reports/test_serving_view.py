@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-
 import attrs
 
 from llem.analysis.breakeven import BreakEven
@@ -15,8 +13,7 @@ from llem.analysis.serving import Serving
 from llem.metrics.metric import Basis
 from llem.reports.decision_tables import render_serving
 from llem.reports.figures import new_console
-from llem.reports.serving import serving_document, serving_view
-from llem.store.files import to_text
+from llem.reports.serving import serving_view
 
 TPOT = Limit("tpot:p99<50ms", "tpot_p99_s", upper=True, bound=0.05)
 A, B, C = (letter * 16 for letter in "abc")
@@ -39,8 +36,8 @@ DEAR = attrs.evolve(
 )  # fmt: skip
 UNABLE = attrs.evolve(
     CHEAP, id=C, experiments=(C,), values={"dtype": "int8", "backend": "vllm"}, capacity=around(0.0, 0.0),
-    replicas=None, replicas_median=None, gpus=None, kwh_a_day=None, money_a_day=None, gco2e_a_day=None, cheapest=None, notes=(),
-    lacking={"replicas": "no measured load keeps all limits with 95 %: tpot:p99<50ms"},
+    replicas=None, replicas_median=None, gpus=None, kwh_a_day=None, money_a_day=None, gco2e_a_day=None, cheapest=None,
+    notes=(), lacking={"replicas": "no measured load keeps all limits with 95 %: tpot:p99<50ms"},
 )  # fmt: skip
 CROSSES = BreakEven(
     A, B, "kwh_a_day", "requests/s", 0.0, 21.0, above=A, at=around(4.2, 0.3), share=0.97, throughout={A: 0.02, B: 0.01}
@@ -131,11 +128,3 @@ def test_a_configuration_is_named_by_its_experiments():
         serving_view(serving(several, DEAR)).verdict[0].startswith("For a load of 50/s: 3 replicas of aaaaaaaa +2 on")
     )
     assert any(line.startswith("aaaaaaaa +2 fp8 21.3") for line in shown(serving(several, DEAR)))
-
-
-def test_json_is_the_class():
-    """With every row, also of those that cannot serve the load."""
-    told = json.loads(to_text(serving_document(serving())))
-
-    assert [row["replicas"] for row in told["rows"]] == [3, 5, None]
-    assert told["demand"]["text"] == "50/s"
