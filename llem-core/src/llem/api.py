@@ -11,6 +11,7 @@ from typing import Any
 import attrs
 
 from llem.analysis.collection import Results
+from llem.analysis.prices import Prices, read_prices
 from llem.config.layers import Layer
 from llem.config.user import load_user_config
 from llem.errors import ConfigError
@@ -166,9 +167,14 @@ def _layers(settings: Mapping[str, Any]) -> list[Layer]:
     return [Layer("python", settings)] if settings else []
 
 
-def load_results(folder: str | Path) -> Results:
+def load_results(folder: str | Path, prices: Prices | str | Path | None = None) -> Results:
     """Every stored result of a folder, by experiment id, in the study's order; each is read when it is asked for.
 
-    Raises StoreError for a folder that is no store.
+    Args:
+        prices: with which every result has metrics of cost and carbon too; or a YAML file of them.
+
+    Raises:
+        StoreError: the folder is no store. ConfigError: the file of prices cannot be read or is invalid.
     """
-    return Results.open(Store.open(folder))
+    given = read_prices(prices) if isinstance(prices, (str, Path)) else prices
+    return Results.open(Store.open(folder), given)

@@ -2,30 +2,35 @@
 
 from __future__ import annotations
 
+import copy
 import functools
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from typing import Any, Self
+
+import attrs
 
 from llem.analysis.background import Background
-from llem.analysis.cells import Sample, sample_of
 from llem.analysis.compare import Comparison, compare
-from llem.analysis.effects import Effect, adjusted, axis_effects, between, find_axis
+from llem.analysis.effects import Effect, effects_of, find_axis
 from llem.analysis.frame import columns, pandas_frame, polars_frame
-from llem.analysis.overview import Overview, basis_of, overview_of, overviews
+from llem.analysis.overview import Overview, overview_of, overviews
 from llem.analysis.pairs import PairEffect, pair_effects
 from llem.analysis.pareto import Candidate, non_dominated
+from llem.analysis.prices import Prices, gpus_in, priced, require_prices, with_parts
 from llem.analysis.quality import QualityDifference, against_reference
-from llem.analysis.ranking import Best, best_of, only_fakes, rankable
+from llem.analysis.ranking import Best, best_of, rankable
 from llem.analysis.reference import ReferenceRuns, reference_of
 from llem.analysis.sides import Side, is_fake, read_side
 from llem.errors import StoreError
-from llem.metrics.catalogue import lower_is_better, shown
+from llem.metrics.catalogue import lower_is_better, metric_of, shown
+from llem.metrics.cost import PARTS
+from llem.metrics.metric import Metric
 from llem.metrics.quality import family_of, is_score
 from llem.metrics.result import recompute
 from llem.store.models import Result
 from llem.store.store import Store
 
-__all__ = ["Front", "Results", "effects_of", "workers_of"]
+__all__ = ["Front", "Results", "workers_of"]
 
 #: Experiments whose trials are read at most for what a comparison takes from the rest of the study.
 MOST_READ = 200
@@ -39,26 +44,45 @@ class Results(Mapping[str, Result]):
     Args:
         ids: of experiments that have a result.
         held: results that are at hand and need not be read.
+        prices: with which every result has metrics of cost and carbon too.
     """
 
-    def __init__(self, store: Store, ids: Sequence[str], held: Mapping[str, Result] | None = None) -> None:
+    def __init__(
+        self,
+        store: Store,
+        ids: Sequence[str],
+        held: Mapping[str, Result] | None = None,
+        prices: Prices | None = None,
+    ) -> None:
         self._store, self._ids, self._held = store, tuple(ids), dict(held or {})
-        self._known = frozenset(self._ids)
+        self._known, self.prices = frozenset(self._ids), prices
 
     @classmethod
-    def open(cls, store: Store) -> Results:
+    def open(cls, store: Store, prices: Prices | None = None) -> Results:
         """Every result of a store; experiments that have not ended have none."""
         named = [name for name in store.study().get("experiments", ()) if isinstance(name, str)]
         there = set(store.result_ids())
         first = [name for name in dict.fromkeys(named) if name in there]
-        return cls(store, [*first, *sorted(there - set(first))])
+        return cls(store, [*first, *sorted(there - set(first))], prices=prices)
+
+    def with_prices(self, prices: Prices | None) -> Self:
+        """The same results with metrics of cost and carbon; None: without."""
+        made = copy.copy(self)
+        made.prices = prices
+        return made
+
+    def metric_of(self, name: str) -> Metric:
+        """The row of a metric, of a cost with its currency. Raises StoreError: no such metric, or no prices for it."""
+        require_prices([name], self.prices)
+        return metric_of(name) if self.prices is None else self.prices.metric(name)
 
     def __getitem__(self, name: str) -> Result:
         if name not in self._known:
             raise KeyError(name)
-        if name in self._held:
-            return self._held[name]
-        return self._store.read_result(name) or recompute(self._store, name)
+        found = self._held.get(name) or self._store.read_result(name) or recompute(self._store, name)
+        if self.prices is None:
+            return found
+        return attrs.evolve(found, metrics=priced(found.metrics, self.prices, gpus_in(self._store, name)))
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._ids)
@@ -73,23 +97,37 @@ class Results(Mapping[str, Result]):
         return f"<{len(self)} results in {self._store.path}>"
 
     def overviews(self, metrics: Collection[str] | None = None) -> Iterator[Overview]:
-        """The outcome, the codes and the metrics of each; None takes all metrics."""
-        for name in self._ids:
-            if name in self._held:
-                yield overview_of(self._held[name], metrics)
-            else:
-                yield from overviews(self._store, [name], metrics)
+        """The outcome, the codes and the metrics of each; None takes all metrics. What has not ended is computed.
+
+        Raises StoreError: a metric of cost or carbon, and no prices for it (no_prices).
+        """
+        if self.prices is None:
+            require_prices(metrics or (), None)
+        parts = None if metrics is None else with_parts(metrics)
+        rows = (row for name in self._ids for row in self._overviews(name, parts))
+        if self.prices is None or not (metrics is None or any(name in PARTS for name in metrics)):
+            return rows
+        return (self._priced(row, self.prices, metrics) for row in rows)
+
+    def _overviews(self, name: str, metrics: Collection[str] | None) -> Iterable[Overview]:
+        if name in self._held:
+            return [overview_of(self._held[name], metrics)]
+        return list(overviews(self._store, [name], metrics)) or [overview_of(recompute(self._store, name), metrics)]
+
+    def _priced(self, row: Overview, prices: Prices, metrics: Collection[str] | None) -> Overview:
+        gpus = gpus_in(self._store, row.id)
+        return attrs.evolve(row, metrics=priced(row.metrics, prices, gpus, metrics), gpus=gpus)
 
     def columns(self, *, everything: bool = False) -> dict[str, list[Any]]:
         """As `frame`, as lists by name of the column: needs no table library."""
         study = self._store.study()
-        return columns(self.overviews(), _points(study), _axes(study), everything=everything)
+        return columns(self.overviews(), _points(study), _axes(study), everything=everything, prices=self.prices)
 
     def frame(self, *, everything: bool = False) -> Any:
         """A `polars.DataFrame`, one row per experiment: `id`, the axes, `outcome`, `trials`, `valid`, `publishable`,
         `findings` (codes), `error`, `backend`, `model`, `dtype`, and for each metric its value, `_low`, `_high`, `_n`,
-        `_processes`, `_covers` and `_reason`; of energies `_scope` and `_kind`. Columns that are empty are left out;
-        `everything` keeps them (see `llem.analysis.frame.columns`).
+        `_processes`, `_covers` and `_reason`; of energies `_scope` and `_kind`; with prices, these. Columns that are
+        empty are left out; `everything` keeps them (see `llem.analysis.frame.columns`).
 
         Raises MachineError (requirement_missing) without polars: `pip install 'llem-core[frames]'`.
         """
@@ -115,6 +153,7 @@ class Results(Mapping[str, Result]):
         Raises StoreError: no such id or metric, too few trials, or energies that cover different things (see
         `llem.analysis.compare.compare`).
         """
+        require_prices(metrics or (), self.prices)
         names = self._store.find(a), self._store.find(b)
         if names[0] == names[1]:
             what = f"A and B are the same experiment, {names[0]}"
@@ -127,7 +166,7 @@ class Results(Mapping[str, Result]):
 
         @functools.lru_cache(maxsize=1024)
         def side(name: str) -> Side:
-            return read_side(self._store, name, metrics)
+            return read_side(self._store, name, metrics, self.prices)
 
         return side
 
@@ -149,10 +188,11 @@ class Results(Mapping[str, Result]):
 
     def ties(self, metric: str) -> Results:
         """The results that are better than `best` with a probability above 5 %, best first. Raises as `best`."""
-        return Results(self._store, self._best(metric).ties, self._held)
+        return Results(self._store, self._best(metric).ties, self._held, self.prices)
 
     def _best(self, metric: str) -> Best:
         lower_is_better(metric)
+        require_prices([metric], self.prices)
         return best_of(self.overviews((metric,)), metric)
 
     def pareto(self, x: str, y: str) -> Front:
@@ -162,11 +202,12 @@ class Results(Mapping[str, Result]):
         """
         for metric in (x, y):
             lower_is_better(metric)
+        require_prices([x, y], self.prices)
         rows = rankable(self.overviews((x, y)), [x, y])
         lower_x, lower_y = (lower_is_better(metric, [row.metrics[metric] for row in rows]) for metric in (x, y))
         lower = lower_x, lower_y
         found = [Candidate(one.id, one.metrics[x], one.metrics[y], lower) for one in rows]
-        return Front(self._store, non_dominated(found), self._held)
+        return Front(self._store, non_dominated(found), self._held, self.prices)
 
     def by_axis(self, axis: str, metrics: Sequence[str] | None = None, reference: Any = None) -> list[Effect]:
         """What each value of an axis does to each metric, all else equal; see `llem.analysis.effects.axis_effects`.
@@ -174,15 +215,18 @@ class Results(Mapping[str, Result]):
         Only valid results count. P-values are corrected over all axes of the study.
 
         Args:
-            metrics: None takes energy per output token and output tokens per second.
+            metrics: None takes energy per output token and output tokens per second, and with prices what a million
+                output tokens cost and emit.
 
         Raises StoreError: no such axis or metric, no point with that reference value, a metric of which neither less
         nor more is better, or a score that no result has.
         """
         study = self._store.study()
+        require_prices(metrics or (), self.prices)
         path = find_axis(_axes(study), axis)
         default = [metric.name for metric in shown("effects")]
-        names = default if metrics is None else list(metrics)
+        further = [metric.name for metric in self.prices.shown("effects")] if self.prices else []
+        names = [*default, *further] if metrics is None else list(metrics)
         rows = list(self.overviews({*default, *names}))
         for name in names:
             lower_is_better(name)
@@ -226,8 +270,14 @@ class Results(Mapping[str, Result]):
 class Front(Results):
     """Results that no other one dominates. `dominated`: by id, the greatest probability with which another one does."""
 
-    def __init__(self, store: Store, dominated: Mapping[str, float], held: Mapping[str, Result] | None = None) -> None:
-        super().__init__(store, tuple(dominated), held)
+    def __init__(
+        self,
+        store: Store,
+        dominated: Mapping[str, float],
+        held: Mapping[str, Result] | None = None,
+        prices: Prices | None = None,
+    ) -> None:
+        super().__init__(store, tuple(dominated), held, prices)
         self.dominated = dict(dominated)
 
 
@@ -243,49 +293,3 @@ def _points(study: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
 
 def _axes(study: Mapping[str, Any]) -> Sequence[str]:
     return list(study.get("axes", ()))
-
-
-def effects_of(
-    study: Mapping[str, Any],
-    rows: Sequence[Overview],
-    metrics: Sequence[str],
-    workers: Callable[[str], frozenset[int]],
-    references: Mapping[str, Any] | None = None,
-) -> list[Effect]:
-    """The effects of every axis on every metric, corrected as one family.
-
-    Args:
-        study: study.json. rows: overviews with these metrics.
-        workers: of an experiment (see `workers_of`).
-        references: by axis, the value that others are divided by.
-    """
-    points = study.get("points", {})
-    placed = sorted(  # the file's order, so that the reference is the first value that the file gives
-        ((points[row.id]["number"], row) for row in rows if row.valid and row.id in points),
-        key=lambda pair: pair[0],
-    )
-    fake = only_fakes([row for _, row in placed])
-    ranked = [row for _, row in placed if fake or not is_fake(row.backend)]
-    engines = {row.id: workers(row.id) for row in ranked}
-    sequential = (study.get("order") or {}).get("kind") == "sequential"
-    named = study.get("reference")
-    spanning = frozenset([named] if isinstance(named, str) else [])
-    found = []
-    for axis in _axes(study):
-        for metric in metrics:
-            samples = list(_samples(ranked, metric, points, engines))
-            measured = between(samples, spanning)
-            reference = (references or {}).get(axis)
-            found += axis_effects(samples, axis, metric, reference, sequential=sequential, measured=measured)
-    lower = {metric: lower_is_better(metric, [row.metrics.get(metric) for row in ranked]) for metric in metrics}
-    return adjusted(found, lower, fake=fake)
-
-
-def _samples(
-    rows: Sequence[Overview], metric: str, points: Mapping[str, Any], engines: Mapping[str, frozenset[int]]
-) -> Iterator[Sample]:
-    """Of every row that has a value above 0."""
-    for row in rows:
-        one, point = row.metrics.get(metric), points[row.id]
-        if one is not None and one.value is not None and one.value > 0:
-            yield sample_of(row.id, point["values"], one, basis_of(one), engines[row.id], row.backend, point["number"])

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Hashable, Iterable, Mapping, Sequence, Set
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence, Set
 from typing import Any
 
 import attrs
 
-from llem.analysis.cells import Between, Cell, Kind, Sample, cell_of, pooled
+from llem.analysis.cells import Between, Cell, Kind, Sample, cell_of, pooled, sample_of
 from llem.analysis.compare import verdict_of
+from llem.analysis.overview import Overview, basis_of
+from llem.analysis.ranking import only_fakes
+from llem.analysis.sides import is_fake
 from llem.errors import StoreError, nearest
+from llem.metrics.catalogue import lower_is_better
 from llem.metrics.metric import Basis
 from llem.metrics.statistics import holm, mean
 from llem.store.files import canonical
 
-__all__ = ["Effect", "Pair", "adjusted", "axis_effects", "between", "find_axis"]
+__all__ = ["Effect", "Pair", "adjusted", "axis_effects", "between", "effects_of", "find_axis"]
 
 
 @attrs.frozen
@@ -216,3 +220,49 @@ def _with(effect: Effect, cells: Sequence[Cell], sequential: bool, measured: Map
     return attrs.evolve(
         effect, ratio=ratio, low=low, high=high, p_value=estimate.p_value, assumed=whole.assumed, between=whole.between
     )
+
+
+def effects_of(
+    study: Mapping[str, Any],
+    rows: Sequence[Overview],
+    metrics: Sequence[str],
+    workers: Callable[[str], frozenset[int]],
+    references: Mapping[str, Any] | None = None,
+) -> list[Effect]:
+    """The effects of every axis on every metric, corrected as one family.
+
+    Args:
+        study: study.json. rows: overviews with these metrics.
+        workers: of an experiment (see `llem.analysis.collection.workers_of`).
+        references: by axis, the value that others are divided by.
+    """
+    points = study.get("points", {})
+    placed = sorted(  # the file's order, so that the reference is the first value that the file gives
+        ((points[row.id]["number"], row) for row in rows if row.valid and row.id in points),
+        key=lambda pair: pair[0],
+    )
+    fake = only_fakes([row for _, row in placed])
+    ranked = [row for _, row in placed if fake or not is_fake(row.backend)]
+    engines = {row.id: workers(row.id) for row in ranked}
+    sequential = (study.get("order") or {}).get("kind") == "sequential"
+    named = study.get("reference")
+    spanning = frozenset([named] if isinstance(named, str) else [])
+    found = []
+    for axis in study.get("axes", ()):
+        for metric in metrics:
+            samples = list(_samples(ranked, metric, points, engines))
+            measured = between(samples, spanning)
+            reference = (references or {}).get(axis)
+            found += axis_effects(samples, axis, metric, reference, sequential=sequential, measured=measured)
+    lower = {metric: lower_is_better(metric, [row.metrics.get(metric) for row in ranked]) for metric in metrics}
+    return adjusted(found, lower, fake=fake)
+
+
+def _samples(
+    rows: Sequence[Overview], metric: str, points: Mapping[str, Any], engines: Mapping[str, frozenset[int]]
+) -> Iterator[Sample]:
+    """Of every row that has a value above 0."""
+    for row in rows:
+        one, point = row.metrics.get(metric), points[row.id]
+        if one is not None and one.value is not None and one.value > 0:
+            yield sample_of(row.id, point["values"], one, basis_of(one), engines[row.id], row.backend, point["number"])
