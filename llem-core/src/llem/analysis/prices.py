@@ -126,7 +126,7 @@ class Prices:
             return time
         electricity = _converted(energy, unit, per_joule)
         missing = next((one for one in (time, electricity) if one.value is None), None)
-        return absent(unit, missing.reason or "", **label) if missing else _added(time, electricity)
+        return absent(unit, missing.reason or "not_supported", **label) if missing else _added(time, electricity)
 
     def per_trial(self, name: str, measured: Measured, gpus: Sequence[int | None]) -> list[float] | str:
         """The metric of each trial, exactly; or the code of the reason why there is none.
