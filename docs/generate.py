@@ -29,7 +29,7 @@ from llem.config.study.schema import study_schema
 from llem.config.user import VARIABLE, UserConfig
 from llem.evaluators.base import Item, Score
 from llem.findings import FINDINGS, REASONS
-from llem.metrics.catalogue import GROUPS, METRICS
+from llem.metrics.catalogue import GROUPS, METRICS, PRICED
 from llem.metrics.quality import FAMILIES
 from llem.plugins.reference import resolve
 from llem.plugins.registry import Kind, registry
@@ -347,11 +347,11 @@ def _type(kind: Any) -> str:
 def metrics() -> str:
     """The catalogue of metrics, by group; metrics of one description share a row."""
     parts = [
-        "# Metrics\n\nWhat `metrics` of a result holds. Every name is there in every result; what was not measured is "
-        "`null` with a [reason](findings.md#reasons). The window is the measured interval of a trial. A value is the "
-        "mean over trials unless its row says otherwise.\n"
+        "# Metrics\n\nWhat `metrics` of a result holds. Every name but those of [cost and carbon](#cost-and-carbon) is "
+        "there in every result; what was not measured is `null` with a [reason](findings.md#reasons). The window is "
+        "the measured interval of a trial. A value is the mean over trials unless its row says otherwise.\n"
     ]
-    rows = [*METRICS.values(), *(family("<task>") for family in FAMILIES.values())]
+    rows = [*METRICS.values(), *(family("<task>") for family in FAMILIES.values()), *PRICED.values()]
     for group, (title, about) in GROUPS.items():
         alike: dict[tuple[str, str, str], list[str]] = {}
         for metric in (row for row in rows if row.group == group):

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from llem.analysis.collection import Results
     from llem.analysis.decision import Recommendation
+    from llem.analysis.prices import Prices, read_prices
     from llem.api import load_results, load_study, run, run_study
     from llem.config.models import Experiment
     from llem.errors import ConfigError, ExperimentFailed, LlemError, MachineError, StoreError
@@ -24,6 +25,7 @@ __all__ = [
     "Finding",
     "LlemError",
     "MachineError",
+    "Prices",
     "Quantity",
     "Recommendation",
     "Reference",
@@ -34,6 +36,7 @@ __all__ = [
     "hookimpl",
     "load_results",
     "load_study",
+    "read_prices",
     "run",
     "run_study",
 ]
@@ -47,6 +50,7 @@ _HOMES = {
     "Finding": "llem.findings",
     "LlemError": "llem.errors",
     "MachineError": "llem.errors",
+    "Prices": "llem.analysis.prices",
     "Quantity": "llem.store.models",
     "Recommendation": "llem.analysis.decision",
     "Reference": "llem.plugins",
@@ -56,6 +60,7 @@ _HOMES = {
     "hookimpl": "llem.plugins",
     "load_results": "llem.api",
     "load_study": "llem.api",
+    "read_prices": "llem.analysis.prices",
     "run": "llem.api",
     "run_study": "llem.api",
 }

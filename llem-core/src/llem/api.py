@@ -13,6 +13,7 @@ import attrs
 from llem.analysis.collection import Results
 from llem.analysis.confirm import Confirmation
 from llem.analysis.decision import Recommendation
+from llem.analysis.prices import Prices, read_prices
 from llem.analysis.sides import read_side
 from llem.analysis.statement import Predictive, Statement, stated, to_confirm
 from llem.config.layers import Layer
@@ -190,12 +191,17 @@ def _layers(settings: Mapping[str, Any]) -> list[Layer]:
     return [Layer("python", settings)] if settings else []
 
 
-def load_results(folder: str | Path) -> Results:
+def load_results(folder: str | Path, prices: Prices | str | Path | None = None) -> Results:
     """Every stored result of a folder, by experiment id, in the study's order; each is read when it is asked for.
 
-    Raises StoreError for a folder that is no store.
+    Args:
+        prices: with which every result has metrics of cost and carbon too; or a YAML file of them.
+
+    Raises:
+        StoreError: the folder is no store. ConfigError: the file of prices cannot be read or is invalid.
     """
-    return Results.open(Store.open(folder))
+    given = read_prices(prices) if isinstance(prices, (str, Path)) else prices
+    return Results.open(Store.open(folder), given)
 
 
 @attrs.frozen

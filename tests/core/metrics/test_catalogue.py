@@ -10,7 +10,7 @@ import pytest
 
 from llem.analysis.collection import Results
 from llem.analysis.sides import side_of, trial_values
-from llem.metrics.catalogue import GROUPS, METRICS, compute_metrics, metric_of, shown
+from llem.metrics.catalogue import GROUPS, METRICS, PRICED, compute_metrics, metric_of, shown
 from llem.metrics.metric import Measured, Metric, Place, mean_over_trials
 from llem.metrics.quality import FAMILIES
 from llem.metrics.quantity import Value
@@ -54,7 +54,8 @@ def test_each_row_is_whole(metric):
 def test_labels_tell_metrics_apart():
     """No two rows that are shown at one place have one label."""
     for place in typing.get_args(Place):
-        labels = [metric.label for metric in shown(place)]
+        priced = [metric for metric in PRICED.values() if place in metric.shown]
+        labels = [metric.label for metric in (*shown(place), *priced)]
         assert len(set(labels)) == len(labels), place
 
 

@@ -9,7 +9,6 @@ from llem.analysis.difference import PAIRED, Difference, difference
 from llem.analysis.shrinkage import Prior, fit, moderated
 from llem.analysis.sides import Side
 from llem.analysis.variance import Estimate, Spread, spread
-from llem.metrics.catalogue import metric_of
 from llem.metrics.metric import Basis
 
 __all__ = ["Background"]
@@ -33,7 +32,7 @@ class Background:
 
     def spread(self, metric: str, side: Side) -> Spread | None:
         """How process means of this side's backend vary; see `llem.analysis.variance.spread`."""
-        key = metric, side.backend, _basis(side, metric)
+        key = metric, side.backend, side.basis_of(metric)
         if key not in self._spreads:
             self._spreads[key] = spread(self._sides, *key)
         return self._spreads[key]
@@ -41,7 +40,7 @@ class Background:
     def difference(self, a: Side, b: Side, metric: str) -> Difference:
         """As `llem.analysis.difference.difference`. Of two backends, the one whose processes vary more counts."""
         found = [
-            self.spread(metric, side) or spread((a, b), metric, side.backend, _basis(side, metric)) for side in (a, b)
+            self.spread(metric, side) or spread((a, b), metric, side.backend, side.basis_of(metric)) for side in (a, b)
         ]
         both = [one for one in found if one is not None]
         pooled = max(both, key=lambda one: one.variance) if len(both) == len(found) else None
@@ -52,14 +51,14 @@ class Background:
 
         The variance of trials that took turns is moderated over all pairs of the study that did.
         """
-        basis = _basis(a, metric)
+        basis = a.basis_of(metric)
         if (metric, basis) not in self._priors:
             self._priors[metric, basis] = self._learnt(metric, basis)
         prior, draw = self._priors[metric, basis]
         return prior.below_zero(draw(found.estimate) if found.method == PAIRED else found.estimate), prior
 
     def _learnt(self, metric: str, basis: Basis | None) -> tuple[Prior, Callable[[Estimate], Estimate]]:
-        having = [one for one in self._sides if metric in one.values and _basis(one, metric) == basis]
+        having = [one for one in self._sides if metric in one.values and one.basis_of(metric) == basis]
         pairs = [(i, j) for i, j in _pairs(len(having)) if len(having[i].runs) > 1 < len(having[j].runs)]
         found = [self.difference(having[i], having[j], metric) for i, j in pairs]
         turns = [one.estimate for one in found if one.method == PAIRED]
@@ -68,10 +67,6 @@ class Background:
         draw = moderated(turns, (len(taking) - 1) * each)
         drawn = [draw(one.estimate) if one.method == PAIRED else one.estimate for one in found]
         return fit(drawn, len(having)), draw
-
-
-def _basis(side: Side, metric: str) -> Basis | None:
-    return side.basis if metric_of(metric).scoped else None
 
 
 def _pairs(count: int) -> list[tuple[int, int]]:

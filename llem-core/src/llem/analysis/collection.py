@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import functools
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Self
+
+import attrs
 
 from llem.analysis.background import Background
 from llem.analysis.compare import Comparison, compare
@@ -12,12 +15,15 @@ from llem.analysis.effects import Effect, effects_of, find_axis
 from llem.analysis.frame import columns, pandas_frame, polars_frame
 from llem.analysis.overview import Overview, overview_of, overviews
 from llem.analysis.pairs import PairEffect, pair_effects
+from llem.analysis.prices import Prices, gpus_in, priced, require_prices, with_parts
 from llem.analysis.quality import QualityDifference, against_reference
 from llem.analysis.ranking import Best, best_of
 from llem.analysis.reference import ReferenceRuns, reference_of
 from llem.analysis.sides import Side, is_fake, is_shuffled, read_side, workers_of
 from llem.errors import StoreError
-from llem.metrics.catalogue import lower_is_better, shown
+from llem.metrics.catalogue import lower_is_better, metric_of, shown
+from llem.metrics.cost import PARTS
+from llem.metrics.metric import Metric
 from llem.metrics.quality import family_of, is_score
 from llem.metrics.result import recompute
 from llem.store.models import Result
@@ -40,26 +46,45 @@ class Results(Mapping[str, Result]):
     Args:
         ids: of experiments that have a result.
         held: results that are at hand and need not be read.
+        prices: with which every result has metrics of cost and carbon too.
     """
 
-    def __init__(self, store: Store, ids: Sequence[str], held: Mapping[str, Result] | None = None) -> None:
+    def __init__(
+        self,
+        store: Store,
+        ids: Sequence[str],
+        held: Mapping[str, Result] | None = None,
+        prices: Prices | None = None,
+    ) -> None:
         self._store, self._ids, self._held = store, tuple(ids), dict(held or {})
-        self._known = frozenset(self._ids)
+        self._known, self.prices = frozenset(self._ids), prices
 
     @classmethod
-    def open(cls, store: Store) -> Results:
+    def open(cls, store: Store, prices: Prices | None = None) -> Results:
         """Every result of a store; experiments that have not ended have none."""
         named = [name for name in store.study().get("experiments", ()) if isinstance(name, str)]
         there = set(store.result_ids())
         first = [name for name in dict.fromkeys(named) if name in there]
-        return cls(store, [*first, *sorted(there - set(first))])
+        return cls(store, [*first, *sorted(there - set(first))], prices=prices)
+
+    def with_prices(self, prices: Prices | None) -> Self:
+        """The same results with metrics of cost and carbon; None: without."""
+        made = copy.copy(self)
+        made.prices = prices
+        return made
+
+    def metric_of(self, name: str) -> Metric:
+        """The row of a metric, of a cost with its currency. Raises StoreError: no such metric, or no prices for it."""
+        require_prices([name], self.prices)
+        return metric_of(name) if self.prices is None else self.prices.metric(name)
 
     def __getitem__(self, name: str) -> Result:
         if name not in self._known:
             raise KeyError(name)
-        if name in self._held:
-            return self._held[name]
-        return self._store.read_result(name) or recompute(self._store, name)
+        found = self._held.get(name) or self._store.read_result(name) or recompute(self._store, name)
+        if self.prices is None:
+            return found
+        return attrs.evolve(found, metrics=priced(found.metrics, self.prices, gpus_in(self._store, name)))
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._ids)
@@ -74,23 +99,37 @@ class Results(Mapping[str, Result]):
         return f"<{len(self)} results in {self._store.path}>"
 
     def overviews(self, metrics: Collection[str] | None = None) -> Iterator[Overview]:
-        """The outcome, the codes and the metrics of each; None takes all metrics."""
-        for name in self._ids:
-            if name in self._held:
-                yield overview_of(self._held[name], metrics)
-            else:
-                yield from overviews(self._store, [name], metrics)
+        """The outcome, the codes and the metrics of each; None takes all metrics. What has not ended is computed.
+
+        Raises StoreError: a metric of cost or carbon, and no prices for it (no_prices).
+        """
+        if self.prices is None:
+            require_prices(metrics or (), None)
+        parts = None if metrics is None else with_parts(metrics)
+        rows = (row for name in self._ids for row in self._overviews(name, parts))
+        if self.prices is None or not (metrics is None or any(name in PARTS for name in metrics)):
+            return rows
+        return (self._priced(row, self.prices, metrics) for row in rows)
+
+    def _overviews(self, name: str, metrics: Collection[str] | None) -> Iterable[Overview]:
+        if name in self._held:
+            return [overview_of(self._held[name], metrics)]
+        return list(overviews(self._store, [name], metrics)) or [overview_of(recompute(self._store, name), metrics)]
+
+    def _priced(self, row: Overview, prices: Prices, metrics: Collection[str] | None) -> Overview:
+        gpus = gpus_in(self._store, row.id)
+        return attrs.evolve(row, metrics=priced(row.metrics, prices, gpus, metrics), gpus=gpus)
 
     def columns(self, *, everything: bool = False) -> dict[str, list[Any]]:
         """As `frame`, as lists by name of the column: needs no table library."""
         study = self._store.study()
-        return columns(self.overviews(), _points(study), _axes(study), everything=everything)
+        return columns(self.overviews(), _points(study), _axes(study), everything=everything, prices=self.prices)
 
     def frame(self, *, everything: bool = False) -> Any:
         """A `polars.DataFrame`, one row per experiment: `id`, the axes, `outcome`, `trials`, `valid`, `publishable`,
         `findings` (codes), `error`, `backend`, `model`, `dtype`, and for each metric its value, `_low`, `_high`, `_n`,
-        `_processes`, `_covers` and `_reason`; of energies `_scope` and `_kind`. Columns that are empty are left out;
-        `everything` keeps them (see `llem.analysis.frame.columns`).
+        `_processes`, `_covers` and `_reason`; of energies `_scope` and `_kind`; with prices, these. Columns that are
+        empty are left out; `everything` keeps them (see `llem.analysis.frame.columns`).
 
         Raises MachineError (requirement_missing) without polars: `pip install 'llem-core[frames]'`.
         """
@@ -121,6 +160,7 @@ class Results(Mapping[str, Result]):
         Raises StoreError: no such id or metric, too few trials, or energies that cover different things (see
         `llem.analysis.compare.compare`).
         """
+        require_prices(metrics or (), self.prices)
         names = self._store.find(a), self._store.find(b)
         if names[0] == names[1]:
             what = f"A and B are the same experiment, {names[0]}"
@@ -135,7 +175,7 @@ class Results(Mapping[str, Result]):
 
         @functools.lru_cache(maxsize=1024)
         def side(name: str) -> Side:
-            return read_side(self._store, name, metrics, shuffled=shuffled)
+            return read_side(self._store, name, metrics, self.prices, shuffled=shuffled)
 
         return side
 
@@ -165,10 +205,11 @@ class Results(Mapping[str, Result]):
 
     def ties(self, metric: str) -> Results:
         """The results that are better than `best` with a probability above 5 %, best first. Raises as `best`."""
-        return Results(self._store, self._best(metric).ties, self._held)
+        return Results(self._store, self._best(metric).ties, self._held, self.prices)
 
     def _best(self, metric: str) -> Best:
         lower_is_better(metric)
+        require_prices([metric], self.prices)
         return best_of(self.overviews((metric,)), metric)
 
     def pareto(self, x: str, y: str) -> Front:
@@ -180,7 +221,8 @@ class Results(Mapping[str, Result]):
         """
         from llem.analysis.recommend import front_of
 
-        return Front(self._store, *front_of(self, x, y), self._held)
+        require_prices([x, y], self.prices)
+        return Front(self._store, *front_of(self, x, y), self._held, self.prices)
 
     def recommend(
         self,
@@ -217,15 +259,18 @@ class Results(Mapping[str, Result]):
         Only valid results count. P-values are corrected over all axes of the study.
 
         Args:
-            metrics: None takes energy per output token and output tokens per second.
+            metrics: None takes energy per output token and output tokens per second, and with prices what a million
+                output tokens cost and emit.
 
         Raises StoreError: no such axis or metric, no point with that reference value, a metric of which neither less
         nor more is better, or a score that no result has.
         """
         study = self._store.study()
+        require_prices(metrics or (), self.prices)
         path = find_axis(_axes(study), axis)
         default = [metric.name for metric in shown("effects")]
-        names = default if metrics is None else list(metrics)
+        further = [metric.name for metric in self.prices.shown("effects")] if self.prices else []
+        names = [*default, *further] if metrics is None else list(metrics)
         rows = list(self.overviews({*default, *names}))
         for name in names:
             lower_is_better(name)
@@ -280,8 +325,9 @@ class Front(Results):
         dominated: Mapping[str, float],
         by: Mapping[str, str] | None = None,
         held: Mapping[str, Result] | None = None,
+        prices: Prices | None = None,
     ) -> None:
-        super().__init__(store, tuple(dominated), held)
+        super().__init__(store, tuple(dominated), held, prices)
         self.dominated, self.by = dict(dominated), dict(by or {})
 
 

@@ -13,7 +13,7 @@ from llem.analysis.shrinkage import Prior
 from llem.analysis.sides import NOT_ABOVE_ZERO, Side
 from llem.analysis.variance import ASSUMED_SD, chance_below_zero
 from llem.errors import StoreError
-from llem.metrics.catalogue import lower_is_better, metric_of
+from llem.metrics.catalogue import lower_is_better
 from llem.metrics.metric import Basis
 from llem.metrics.statistics import Interval, holm, mean
 
@@ -122,8 +122,8 @@ def _lacking(a: Side, b: Side, names: Iterable[str], *, every: bool) -> Iterator
 
 def _of_one_basis(a: Side, b: Side, names: Sequence[str], *, asked: bool) -> list[str]:
     """All names, or those that are no energies where energies cover different things."""
-    others = [name for name in names if not metric_of(name).scoped]
-    if a.basis == b.basis or len(others) == len(names):
+    others = [name for name in names if a.basis_of(name) == b.basis_of(name)]
+    if len(others) == len(names):
         return list(names)
     if not (asked and others):
         hint = "compare something else: `--metric output_tokens_per_s`"
@@ -175,7 +175,7 @@ def _comparison(
     below: tuple[float, Prior],
     warnings: tuple[str, ...],
 ) -> Comparison:
-    metric, estimate, lower = metric_of(name), found.estimate, lower_is_better(name)
+    estimate, lower, basis = found.estimate, lower_is_better(name), a.basis_of(name)
     fake, half = a.fake or b.fake, estimate.half_width
     ratio, low, high = (math.exp(estimate.value + shift) for shift in (0.0, -half, half))
     chances = (below[0], chance_below_zero(estimate))
@@ -183,7 +183,7 @@ def _comparison(
     role, p_adjusted = adjusted
     return Comparison(
         metric=name,
-        unit=metric.unit,
+        unit=a.unit_of(name),
         a=mean(a.values[name]),
         b=mean(b.values[name]),
         ratio=Interval(ratio, low, high, found.n, estimate.p_value),
@@ -198,8 +198,8 @@ def _comparison(
         probability_flat=better[1],
         prior=str(below[1]),
         lower_is_better=lower,
-        basis=a.basis if metric.scoped else None,
-        notes=tuple(_assumptions(found, a.basis if metric.scoped else None)),
+        basis=basis,
+        notes=tuple(_assumptions(found, basis)),
         warnings=warnings,
     )
 

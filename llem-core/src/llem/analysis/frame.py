@@ -7,10 +7,13 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+import attrs
+
 from llem.analysis.overview import Overview
+from llem.analysis.prices import Prices
 from llem.errors import MachineError
-from llem.metrics.catalogue import METRICS, metric_of
-from llem.metrics.quality import family_of, is_score
+from llem.metrics.catalogue import METRICS, is_metric, metric_of
+from llem.metrics.quality import is_score
 
 __all__ = ["columns", "pandas_frame", "polars_frame"]
 
@@ -30,7 +33,9 @@ _SCOPED = {**_PARTS, "_scope": "scope", "_kind": "kind"}
 _SCORED = {**_PARTS, "_score": "score", "_better": "better"}
 _TEXTS = ("_covers", "_reason", "_scope", "_kind", "_score", "_better")
 #: Reasons that nobody needs a column for: the number was not to be expected.
-_EXPECTED = frozenset({"not_requested", "no_gpu", "offline_load", "closed_load"})
+_EXPECTED = frozenset({"not_requested", "no_gpu", "offline_load", "closed_load", "no_price", "no_grid"})
+#: Begins the names of columns that say what amounts were computed with.
+_PRICES = "prices_"
 
 
 def columns(
@@ -39,6 +44,7 @@ def columns(
     axes: Sequence[str],
     *,
     everything: bool = False,
+    prices: Prices | None = None,
 ) -> dict[str, list[Any]]:
     """Columns of equal length, by name.
 
@@ -52,13 +58,18 @@ def columns(
     A part that no row has is left out, and so is a metric that no row has and none was to be expected (offline loads
     have no `ttft_s`). A metric without any value keeps its column and `_reason`.
 
+    With prices, `prices_gpus` is the number of GPUs that a cost counts, and `prices_currency`, `prices_pue` and so on
+    are the inputs, alike in all rows.
+
     Args:
         points: what each experiment sets, by id.
         everything: leave nothing out, so that every table has the same columns.
+        prices: that the rows have metrics of cost and carbon by.
     """
     head: dict[str, list[Any]] = {name: [] for name in ("id", *axes)}
     facts: dict[str, list[Any]] = {name: [] for name in _FACTS if name not in head}
     metrics: dict[str, dict[str, list[Any]]] = {}
+    gpus: list[int | None] = []
     length = 0
     for length, row in enumerate(rows, 1):
         values = {**points.get(row.id, {}), "id": row.id}
@@ -67,11 +78,16 @@ def columns(
         for name, column in facts.items():
             column.append(list(row.codes) if name == "findings" else getattr(row, name))
         _add_metrics(metrics, row, length - 1)
+        gpus.append(row.gpus)
     found: dict[str, list[Any]] = {}
     for metric in dict.fromkeys([*(name for name in METRICS if name in metrics), *metrics]):
         for ending, column in metrics[metric].items() if everything else _of_use(metrics[metric]):
             column.extend([None] * (length - len(column)))
             found[metric + ending] = column
+    if prices is not None:
+        inputs = attrs.asdict(prices).items()
+        told = {name: [value] * length for name, value in inputs if everything or value is not None}
+        found |= {f"{_PRICES}{name}": column for name, column in {"gpus": gpus, **told}.items()}
     return {**{name: _one_kind(column) for name, column in head.items()}, **facts, **found}
 
 
@@ -101,8 +117,7 @@ def _add_metrics(found: dict[str, dict[str, list[Any]]], row: Overview, before: 
 def _parts(metric: str) -> Mapping[str, str]:
     if is_score(metric):
         return _SCORED
-    known = metric in METRICS or family_of(metric) is not None
-    return _SCOPED if known and metric_of(metric).scoped else _PARTS
+    return _SCOPED if is_metric(metric) and metric_of(metric).scoped else _PARTS
 
 
 def _one_kind(column: list[Any]) -> list[Any]:

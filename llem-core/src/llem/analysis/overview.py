@@ -29,6 +29,7 @@ class Overview:
         metrics: those that were asked for and are there.
         load: how requests arrive, as the configuration has it.
         curve: equal for open loads and replays that differ in the rate of arrivals alone; "" for other loads.
+        gpus: number of GPUs that a cost counts; None without prices, or where it is not known.
     """
 
     id: str
@@ -45,6 +46,7 @@ class Overview:
     dtype: str | None
     load: Mapping[str, Any]
     curve: str
+    gpus: int | None = None
 
     def value(self, metric: str) -> float | None:
         """The metric's value; None where there is none."""

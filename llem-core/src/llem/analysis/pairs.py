@@ -11,7 +11,6 @@ from llem.analysis.background import Background
 from llem.analysis.compare import Comparison, compare, verdict_of
 from llem.analysis.effects import Effect
 from llem.analysis.sides import Side
-from llem.metrics.catalogue import metric_of
 from llem.metrics.metric import Basis
 from llem.metrics.statistics import holm
 
@@ -74,7 +73,7 @@ def _compared(first: Side, second: Side, metric: str, background: Background | N
     """None without an interval: too few trials, trials that do not have the metric, or energies of different things."""
     if any(metric not in side.values or len(side.runs) < 2 for side in (first, second)):
         return None
-    if metric_of(metric).scoped and first.basis != second.basis:
+    if first.basis_of(metric) != second.basis_of(metric):
         return None
     return compare(first, second, [metric], background)[0]
 

@@ -14,6 +14,7 @@ from llem.analysis.overview import Overview, basis_of
 from llem.analysis.sides import is_fake
 from llem.analysis.variance import ASSUMED_SD
 from llem.errors import StoreError
+from llem.findings import REASONS
 from llem.metrics.catalogue import lower_is_better, metric_of
 from llem.metrics.quantity import OVER_PROCESSES
 from llem.metrics.statistics import Z_95
@@ -51,7 +52,10 @@ def rankable(rows: Iterable[Overview], metrics: Sequence[str]) -> list[Overview]
     real = [row for row in valid if not is_fake(row.backend)]
     found = [row for row in real if all(row.value(metric) is not None for metric in metrics)]
     if not found:
-        raise StoreError(f"no valid result has {' and '.join(metrics)}", "see `llem show`", "nothing_to_compare")
+        absent = (row.metrics.get(metric) for row in real for metric in metrics)
+        reasons = dict.fromkeys(one.reason for one in absent if one is not None and one.reason)
+        hint = " ".join(REASONS.get(reason, reason) for reason in reasons) or "see `llem show`"
+        raise StoreError(f"no valid result has {' and '.join(metrics)}", hint, "nothing_to_compare")
     for metric in metrics:
         bases = sorted({str(basis) for row in found if (basis := basis_of(row.metrics[metric]))})
         if metric_of(metric).scoped and len(bases) > 1:

@@ -30,7 +30,7 @@ from llem.analysis.ranked import MOST_RANKED, Kept, Objective, Ranked, drawn_of,
 from llem.analysis.ranking import rankable
 from llem.analysis.sides import is_fake
 from llem.errors import ConfigError
-from llem.metrics.catalogue import lower_is_better, metric_of
+from llem.metrics.catalogue import lower_is_better
 from llem.metrics.quality import is_score
 
 if TYPE_CHECKING:
@@ -145,7 +145,7 @@ def recommended(results: Results, ranked: Ranked) -> Recommendation:
     named = [None if number is None else ranked.ids[number] for number in (found.choice, found.surest)]
     return Recommendation(
         objective=objective.metric,
-        unit=metric_of(objective.metric).unit,
+        unit=results.metric_of(objective.metric).unit,
         lower_is_better=objective.lower,
         limits=ranked.limits,
         choice=named[0],

@@ -11,8 +11,10 @@ from typing import Any
 
 import attrs
 
+from llem.analysis.prices import Prices, gpus_of, require_prices
 from llem.config.load import ECHO
-from llem.metrics.catalogue import metric_of, shown
+from llem.findings import REASONS
+from llem.metrics.catalogue import PRICED, metric_of, shown
 from llem.metrics.metric import Basis, Measured
 from llem.metrics.result import Place, place_of
 from llem.metrics.statistics import mean
@@ -91,6 +93,7 @@ class Side:
         work: the workload of its configuration, without the seed.
         shuffled: whether its study ran the engine processes in random order, so that no pair of experiments lies far
             apart by design.
+        prices: that its costs and emissions are computed with.
     """
 
     runs: tuple[Run, ...]
@@ -101,6 +104,7 @@ class Side:
     work: Mapping[str, Any] = attrs.field(factory=dict)
     lacking: Mapping[str, str] = attrs.field(factory=dict)
     shuffled: bool = False
+    prices: Prices | None = None
 
     @functools.cached_property
     def span(self) -> tuple[float, float]:
@@ -112,6 +116,16 @@ class Side:
     @property
     def fake(self) -> bool:
         return is_fake(self.backend)
+
+    def basis_of(self, metric: str) -> Basis | None:
+        """What a metric covers, of energies and of what is computed from them; else None."""
+        if metric in PRICED and not (self.prices and self.prices.counts_energy(metric)):
+            return None
+        return self.basis if metric_of(metric).scoped else None
+
+    def unit_of(self, metric: str) -> str:
+        """A metric's unit; of a cost, the currency."""
+        return (self.prices.metric(metric) if self.prices else metric_of(metric)).unit
 
     @property
     def workers(self) -> frozenset[int]:
@@ -155,6 +169,7 @@ def side_of(
     metrics: Sequence[str] | None = None,
     engines: Sequence[Mapping[str, Any]] = (),
     machines: Mapping[str, str] | None = None,
+    prices: Prices | None = None,
 ) -> Side:
     """One side of a comparison.
 
@@ -164,23 +179,55 @@ def side_of(
             experiment.
         machines: by the hash of a stored environment, its machine in words (see `machine_of`). A hash that is not there
             stands for itself.
+        prices: for metrics of cost and carbon.
+
+    Raises StoreError: a metric of cost or carbon, and no prices for it (no_prices).
     """
-    names = [metric.name for metric in shown("compare")] if metrics is None else metrics
-    found = {name: trial_values(measured, name) for name in names}
+    rows = (*shown("compare"), *(prices.shown("compare") if prices else ()))
+    names = [metric.name for metric in rows] if metrics is None else metrics
+    if prices is None:
+        require_prices(names, None)
+    usual = [name for name in names if name not in PRICED]
+    found = {name: trial_values(measured, name) for name in usual}
     lacking = {name: _why(measured, name) for name, one in found.items() if one is None}
+    values = {name: one for name, one in found.items() if one is not None}
+    if prices is not None and len(usual) < len(names):
+        _add_priced([name for name in names if name in PRICED], prices, measured, engines, values, lacking)
     workers = {engine["process"]: engine.get("worker") for engine in engines}
     measuring = {trial.process for trial in measured.trials}
     config = measured.setup.config
     processes = measured.setup.processes if "processes" in config else None
     return Side(
         runs=tuple(_run(trial, workers.get(trial.process), processes) for trial in measured.trials),
-        values={name: one for name, one in found.items() if one is not None},
+        values={name: values[name] for name in names if name in values},
         basis=measured.basis,
         places=frozenset(_place(engine, machines or {}) for engine in engines if engine["process"] in measuring),
         backend=config.get("backend"),
         work={name: value for name, value in config.get("workload", {}).items() if name != "seed"},
         lacking=lacking,
+        prices=prices,
     )
+
+
+def _add_priced(
+    names: Sequence[str],
+    prices: Prices,
+    measured: Measured,
+    engines: Sequence[Mapping[str, Any]],
+    values: dict[str, list[float]],
+    lacking: dict[str, str],
+) -> None:
+    """Metrics of cost and carbon to the values, or why they are none to what is lacking."""
+    boards = {engine["process"]: gpus_of(engine) for engine in engines}
+    gpus = [boards.get(trial.process) for trial in measured.trials]
+    for name in names:
+        found = prices.per_trial(name, measured, gpus)
+        if isinstance(found, str):
+            lacking[name] = REASONS.get(found, found).rstrip(".")
+        elif min(found) > 0:
+            values[name] = found
+        else:
+            lacking[name] = NOT_ABOVE_ZERO
 
 
 def _run(trial: Trial, worker: int | None, processes: int | None) -> Run:
@@ -208,15 +255,20 @@ def machine_of(environment: Mapping[str, Any]) -> str:
 
 
 def read_side(
-    store: Store, experiment_id: str, metrics: Sequence[str] | None = None, *, shuffled: bool | None = None
+    store: Store,
+    experiment_id: str,
+    metrics: Sequence[str] | None = None,
+    prices: Prices | None = None,
+    *,
+    shuffled: bool | None = None,
 ) -> Side:
-    """The side of a stored experiment.
+    """The side of a stored experiment. Raises StoreError as `side_of`.
 
     Args:
         shuffled: as of a Side; None reads it from the study.
     """
     engines = store.engines(experiment_id)
-    side = side_of(Measured.read(store, experiment_id), metrics, engines, _machines(store, engines))
+    side = side_of(Measured.read(store, experiment_id), metrics, engines, _machines(store, engines), prices)
     return attrs.evolve(side, shuffled=is_shuffled(store) if shuffled is None else shuffled)
 
 

@@ -6,9 +6,11 @@ from typing import TYPE_CHECKING
 
 import click
 
+from llem.cli.prices import price_options, with_inputs
 from llem.errors import StoreError
 
 if TYPE_CHECKING:
+    from llem.analysis.prices import Prices
     from llem.analysis.quality import QualityDifference
     from llem.reports.ratios import ComparisonView
     from llem.store.store import Store
@@ -24,17 +26,19 @@ NO_RATIOS = ("too_few_trials", "energies_differ", "nothing_to_compare")
 @click.argument("a", metavar="A")
 @click.argument("b", metavar="B")
 @click.option("--metric", "metrics", multiple=True, metavar="NAME", help="Compare this metric.")
+@price_options
 @click.option("--json", "as_json", is_flag=True, help="Print the comparisons alone as JSON.")
-def compare(folder: str, a: str, b: str, metrics: tuple[str, ...], as_json: bool) -> None:
+def compare(folder: str, a: str, b: str, metrics: tuple[str, ...], as_json: bool, prices: Prices | None) -> None:
     """Say how experiment B differs from A, metric by metric, and how probable it is that B is better.
 
     `llem show DIR` lists the ids; the beginning of an id is enough. If the trials took turns in one engine process,
     llem compares them pair by pair, otherwise by the means of engine processes. One metric is tested: energy per output
     token, or output tokens per second where there is no energy. For the others, Holm's method corrects the p-values.
     Scores that both have are compared item by item, below; Holm's method corrects them by themselves. They need no
-    trials: where there are no ratios, llem says why and prints the scores.
+    trials: where there are no ratios, llem says why and prints the scores. With prices, llem also compares what tokens
+    cost and emit.
     """
-    from llem.metrics.catalogue import lower_is_better
+    from llem.metrics.catalogue import PRICED, lower_is_better
     from llem.metrics.quality import is_score
     from llem.store.store import Store
 
@@ -50,7 +54,7 @@ def compare(folder: str, a: str, b: str, metrics: tuple[str, ...], as_json: bool
     view, why = None, ""
     if others or not scores:
         try:
-            view = _view(store, names, others or None)
+            view = _view(store, names, others or None, prices)
         except StoreError as error:
             if metrics or not quality or error.code not in NO_RATIOS:
                 raise
@@ -64,7 +68,8 @@ def compare(folder: str, a: str, b: str, metrics: tuple[str, ...], as_json: bool
 
         from llem.store.files import to_text
 
-        rows = [attrs.asdict(one) for one in (() if view is None else view.rows)]
+        compared = () if view is None else view.rows
+        rows = [with_inputs(attrs.asdict(one), prices if one.metric in PRICED else None) for one in compared]
         told = [attrs.asdict(one) for one in quality if names[1] in one.experiments]
         click.echo(to_text([*rows, *told]), nl=False)
         return
@@ -79,14 +84,12 @@ def compare(folder: str, a: str, b: str, metrics: tuple[str, ...], as_json: bool
         render_quality_of_two(quality, names[1])
 
 
-def _view(store: Store, names: tuple[str, str], metrics: list[str] | None) -> ComparisonView:
+def _view(store: Store, names: tuple[str, str], metrics: list[str] | None, prices: Prices | None) -> ComparisonView:
     from llem.analysis.collection import Results
-    from llem.analysis.overview import overview_of
-    from llem.metrics.result import recompute
     from llem.reports.ratios import comparison_view
 
-    first, second = (overview_of(store.read_result(name) or recompute(store, name)) for name in names)
-    return comparison_view(first, second, Results.open(store).compare(*names, metrics))
+    first, second = Results(store, names, prices=prices).overviews()
+    return comparison_view(first, second, Results.open(store, prices).compare(*names, metrics), prices)
 
 
 def _quality(store: Store, names: tuple[str, str], tasks: list[str] | None) -> list[QualityDifference]:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
 import click
 
+from llem.cli.prices import price_options, with_inputs
+
 if TYPE_CHECKING:
-    from llem.analysis.overview import Overview
-    from llem.store.models import Result
+    from llem.analysis.prices import Prices
     from llem.store.store import Store
 
 __all__ = ["show"]
@@ -30,6 +31,7 @@ __all__ = ["show"]
 @click.option("--pairs", is_flag=True, help="With --by: show each pair of experiments.")
 @click.option("--time", "spent", is_flag=True, help="Show where the wall clock of the study, or of EXPERIMENT, went.")
 @click.option("--all", "everything", is_flag=True, help="Show one line for each experiment, however many there are.")
+@price_options
 @click.option("--json", "as_json", is_flag=True, help="Print only the Result, as JSON; for several, a list.")
 def show(
     folder: str,
@@ -42,11 +44,14 @@ def show(
     spent: bool,
     everything: bool,
     as_json: bool,
+    prices: Prices | None,
 ) -> None:
     """Print the result of EXPERIMENT. Without EXPERIMENT, print a table if DIR holds several results.
 
     The beginning of an id is enough for EXPERIMENT. If an experiment has not ended, llem computes its result from the
     trials in DIR. For more than 200 experiments llem prints a summary, or the whole table with --all.
+
+    With prices, results also have what tokens and requests cost and emit; llem prints the inputs below.
     """
     from llem.store.store import Store
 
@@ -59,6 +64,8 @@ def show(
         raise click.UsageError("--time has no axes; leave --by out")
     if quality and (axis is not None or spent):
         raise click.UsageError("--quality is a table of its own; leave --by and --time out")
+    if prices is not None and (quality or spent):
+        raise click.UsageError(f"{'--quality' if quality else '--time'} shows no amounts; leave the prices out")
     store = Store.open(folder)
     if spent:
         _time(store, None if experiment is None else store.find(experiment), as_json=as_json)
@@ -67,13 +74,13 @@ def show(
         _quality(store, metrics, reference, as_json=as_json)
         return
     if axis is not None:
-        _by_axis(store, axis, metrics, reference, pairs=pairs, as_json=as_json)
+        _by_axis(store, axis, metrics, reference, prices, pairs=pairs, as_json=as_json)
         return
     names = (store.find(experiment),) if experiment else store.experiment_ids()
     if as_json:
-        _json(_results(store, names), single=experiment is not None or len(names) == 1)
+        _json(store, names, prices, single=experiment is not None or len(names) == 1)
         return
-    _print(store, names, everything=everything)
+    _print(store, names, prices, everything=everything)
     if store.busy():
         click.echo("note: `llem run` works in this folder; an experiment shown as `interrupted` may still be running")
 
@@ -82,8 +89,10 @@ def show(
 MANY = 200
 
 
-def _print(store: Store, names: Sequence[str], *, everything: bool) -> None:
+def _print(store: Store, names: Sequence[str], prices: Prices | None, *, everything: bool) -> None:
     """One experiment at length, several as a table, very many as a summary."""
+    from llem.analysis.collection import Results
+    from llem.analysis.prices import gpus_in
     from llem.analysis.sides import workers_of
     from llem.reports.console import render_result
     from llem.reports.notes import study_notes
@@ -96,54 +105,40 @@ def _print(store: Store, names: Sequence[str], *, everything: bool) -> None:
         click.echo(f"{store.path} holds no experiment yet")
         return
     if len(names) == 1:
-        [result] = _results(store, names)
-        render_result(result)
+        [result] = Results(store, names, prices=prices).values()
+        render_result(result, prices=prices, gpus=None if prices is None else gpus_in(store, names[0]))
         return
     study = store.study()
     if len(names) > MANY and not everything:
-        listed = list(_overviews(store, names, metrics_shown("effects")))
-        render_summary(summary_view(listed, study, partial(workers_of, store)))
+        listed = list(Results(store, names, prices=prices).overviews(metrics_shown("effects", prices=prices)))
+        render_summary(summary_view(listed, study, partial(workers_of, store), prices))
         for note in study_notes(store):
             click.echo(note)
         return
     known = {name: number for number, name in enumerate(study.get("experiments", ()))}  # the order they ran in
     ordered = sorted(names, key=lambda name: known.get(name, len(known)))
-    rows = _overviews(store, ordered, metrics_shown("study", "curve"))
-    render_study(study_view(rows, study, study_notes(store)))
+    rows = Results(store, ordered, prices=prices).overviews(metrics_shown("study", "effects", "curve", prices=prices))
+    render_study(study_view(rows, study, study_notes(store), prices))
 
 
-def _overviews(store: Store, names: Sequence[str], metrics: Collection[str]) -> Iterator[Overview]:
-    """Overviews of stored results; results of experiments that have not ended are computed."""
-    from llem.analysis.overview import overview_of, overviews
-    from llem.metrics.result import recompute
-
-    ended = set(store.result_ids())
-    for name in names:
-        if name in ended:
-            yield from overviews(store, [name], metrics)
-        else:
-            yield overview_of(recompute(store, name), metrics)
-
-
-def _results(store: Store, names: Sequence[str]) -> Iterator[Result]:
-    from llem.metrics.result import recompute
-
-    return (store.read_result(name) or recompute(store, name) for name in names)
-
-
-def _json(results: Iterator[Result], *, single: bool) -> None:
+def _json(store: Store, names: Sequence[str], prices: Prices | None, *, single: bool) -> None:
     """Print one document, or a list, one by one: only one of ten thousand results is in memory."""
     from textwrap import indent
 
+    from llem.analysis.collection import Results
+    from llem.analysis.prices import gpus_in
     from llem.store.files import dump, to_text
 
+    texts = (
+        to_text(with_inputs(dump(result), prices, None if prices is None else gpus_in(store, name)))
+        for name, result in Results(store, names, prices=prices).items()
+    )
     if single:
-        [result] = results
-        click.echo(to_text(dump(result)), nl=False)
+        click.echo(next(texts), nl=False)
         return
     before = "[\n"
-    for result in results:
-        click.echo(before + indent(to_text(dump(result)).removesuffix("\n"), "  "), nl=False)
+    for text in texts:
+        click.echo(before + indent(text.removesuffix("\n"), "  "), nl=False)
         before = ",\n"
     click.echo("[]" if before == "[\n" else "\n]")
 
@@ -165,17 +160,25 @@ def _time(store: Store, experiment: str | None, *, as_json: bool) -> None:
 
 
 def _by_axis(
-    store: Store, axis: str, metrics: tuple[str, ...], reference: str | None, *, pairs: bool, as_json: bool
+    store: Store,
+    axis: str,
+    metrics: tuple[str, ...],
+    reference: str | None,
+    prices: Prices | None,
+    *,
+    pairs: bool,
+    as_json: bool,
 ) -> None:
     from llem.analysis.collection import Results
     from llem.analysis.ranking import only_fakes
-    from llem.metrics.catalogue import lower_is_better
+    from llem.metrics.catalogue import PRICED, lower_is_better
+    from llem.reports.notes import price_note
     from llem.reports.ratio_tables import render_ratios
     from llem.reports.ratios import FAKE, ratio_tables
 
     for metric in metrics:
         lower_is_better(metric)  # refuses a metric without a better direction
-    results = Results.open(store)
+    results = Results.open(store, prices)
     ask = results.by_pair if pairs else results.by_axis
     found = ask(axis, metrics or None, reference)
     if as_json:
@@ -183,11 +186,15 @@ def _by_axis(
 
         from llem.store.files import to_text
 
-        click.echo(to_text([attrs.asdict(one) for one in found]), nl=False)
+        rows = [with_inputs(attrs.asdict(one), prices if one.metric in PRICED else None) for one in found]
+        click.echo(to_text(rows), nl=False)
     elif not found:
         click.echo(f"nothing to compare: no two values of {axis} have valid results with these metrics")
     else:
         render_ratios(ratio_tables(found))
+        if prices is not None:
+            shown = {one.metric for one in found}
+            click.echo(price_note(prices, results.overviews(shown)))
         if only_fakes(list(results.overviews(()))):
             click.echo(FAKE)
 

@@ -48,6 +48,10 @@ REASONS: Mapping[str, str] = {
     "no_completions": "No request ended, or no token came, within the window.",
     "too_few_values": "A window has too few batches for this percentile (p50: 2, p90: 10, p95: 20, p99: 100).",
     "none_good": "No request kept every limit of the service level objective.",
+    "no_price": "A price that the cost needs was not given: of an hour, or of a kWh.",
+    "no_grid": "The carbon intensity of the grid was not given.",
+    "gpus_unknown": "The number of GPUs is not stored, or is not the same in all engine processes, so the price of an "
+    "hour is not known.",
     "is_reference": "The row is the reference's own, so there is no difference.",
     "no_reference": "The reference has no such score.",
     "no_share": "The reference's score is not above 0, so there is no share of it.",

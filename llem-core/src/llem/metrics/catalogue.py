@@ -3,7 +3,8 @@
 A row defines a metric: how it is computed, its unit, which way it is better, its name for people, where it is shown,
 and what it is. Results, tables, comparisons, effects, curves, exports and the reference page are made from these rows.
 Rows of latencies are in `latency`, those of serving loads in `serving`, those of the hardware in `hardware`. Evaluators
-bring their tasks, so that `quality` makes the rows of a task by its name.
+bring their tasks, so that `quality` makes the rows of a task by its name. Rows in `PRICED` (`cost`) are computed where
+a view has prices, and are in no stored result.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from llem.errors import StoreError, nearest
+from llem.metrics.cost import priced_metrics
 from llem.metrics.flow import requests_within
 from llem.metrics.hardware import hardware_metrics
 from llem.metrics.idle import nets
@@ -21,7 +23,7 @@ from llem.metrics.quantity import Value
 from llem.metrics.serving import serving_metrics
 from llem.store.models import Quantity, Trial
 
-__all__ = ["GROUPS", "METRICS", "compute_metrics", "lower_is_better", "metric_of", "shown"]
+__all__ = ["GROUPS", "METRICS", "PRICED", "compute_metrics", "is_metric", "lower_is_better", "metric_of", "shown"]
 
 #: Groups of metrics in their order: the title, and what holds for all of them.
 GROUPS: Mapping[str, tuple[str, str]] = {
@@ -48,6 +50,11 @@ GROUPS: Mapping[str, tuple[str, str]] = {
         "Of each task that an evaluator scored. The score of a task that was not scored is `null`; the other names are "
         "there only where they apply.",
     ),
+    "cost": (
+        "Cost and carbon",
+        "In no stored result: llem computes them from a result where you give [prices](../howto/prices.md). Energy is "
+        "the headline energy, and `scope` and `kind` are its own, so emissions of a modelled energy are modelled.",
+    ),
 }
 
 
@@ -68,13 +75,21 @@ def shown(place: Place, found: Iterable[str] = ()) -> list[Metric]:
     return [metric for metric in (*METRICS.values(), *scores) if place in metric.shown]
 
 
+def is_metric(name: str) -> bool:
+    """Whether there is a row of this name."""
+    return name in METRICS or name in PRICED or family_of(name) is not None
+
+
 def metric_of(name: str) -> Metric:
-    """The row of a metric. Raises StoreError (metric_unknown): there is none of this name."""
-    if name in METRICS:
-        return METRICS[name]
+    """The row of a metric. Raises StoreError (metric_unknown): there is none of this name.
+
+    The unit of a cost is `llem.metrics.cost.CURRENCY`; prices have it with their currency (`Prices.metric`).
+    """
+    if (known := METRICS.get(name) or PRICED.get(name)) is not None:
+        return known
     if (family := family_of(name)) is not None:
         return FAMILIES[family](name.removeprefix(f"{family}."))
-    near = nearest(name, tuple(METRICS))
+    near = nearest(name, (*METRICS, *PRICED))
     listed = "`llem show DIR --json` and the reference page on metrics have the list"
     raise StoreError(
         f"there is no metric {name!r}", f"did you mean {near!r}? {listed}" if near else listed, "metric_unknown"
@@ -214,3 +229,4 @@ def _speed() -> Iterator[Metric]:
 
 _ROWS = (_energy, _speed, serving_metrics, latency_metrics, hardware_metrics)
 METRICS: dict[str, Metric] = {metric.name: metric for rows in _ROWS for metric in rows()}
+PRICED: dict[str, Metric] = {metric.name: metric for metric in priced_metrics()}

@@ -13,9 +13,8 @@ from llem.evaluators.items import follows, value_of
 from llem.meters.base import Domain
 from llem.meters.trace import TraceRow
 from llem.meters.window import energy_readings
-from llem.metrics.catalogue import METRICS, metric_of
+from llem.metrics.catalogue import is_metric, metric_of
 from llem.metrics.flow import UNFINISHED, flow_of
-from llem.metrics.quality import family_of
 from llem.metrics.result import recompute
 from llem.metrics.statistics import quantile
 from llem.store.evaluations import Evaluation, evaluations, items_sha256, read_items
@@ -137,8 +136,7 @@ def _unchanged(result: Result, version: int) -> dict[str, Any]:
 
 def _since(name: str) -> int:
     """First version with the present rule of a metric; of one that this llem does not know, any."""
-    known = name in METRICS or family_of(name) is not None
-    return metric_of(name).since if known else 0
+    return metric_of(name).since if is_metric(name) else 0
 
 
 def sampled_domains(engine: Mapping[str, Any]) -> tuple[tuple[str, Domain], ...]:

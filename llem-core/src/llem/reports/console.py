@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from llem.analysis.prices import Prices
 from llem.findings import FINDINGS, REASONS
 from llem.metrics.catalogue import shown
 from llem.reports.figures import figure, grid, number, plain, put, screen, short, two
@@ -27,13 +28,17 @@ def _basis(quantity: Quantity) -> str:
     return " · ".join(filter(None, (quantity.scope, quantity.kind, quantity.score, quantity.rests_on, lower)))
 
 
-def render_result(result: Result, console: Console | None = None) -> None:
-    """Print one Result to `console` (standard output when None)."""
-    out, view = screen(console), result_view(result)
+def render_result(
+    result: Result, console: Console | None = None, prices: Prices | None = None, gpus: int | None = None
+) -> None:
+    """Print one Result to `console` (standard output when None). For `prices` and `gpus` see `result_view`."""
+    out, view = screen(console), result_view(result, prices, gpus)
     _head(view, out)
     if result.error:
         out.print(plain(f"  {result.error}"), style="red")
     _metrics(view, out)
+    if view.prices:
+        out.print(plain(view.prices), style="dim")
     if view.latencies:
         out.print()
         put(out, _latencies(view))

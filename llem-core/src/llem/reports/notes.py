@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from llem.analysis.overview import Overview
+from llem.analysis.prices import Prices
 from llem.analysis.reference import ReferenceRuns, reference_of
 from llem.errors import StoreError
 from llem.findings import REASONS
@@ -20,6 +21,7 @@ __all__ = [
     "absent",
     "findings_text",
     "interval_notes",
+    "price_note",
     "reference_note",
     "reference_notes",
     "rests_on_text",
@@ -54,6 +56,21 @@ def interval_notes(rests_on: Mapping[str, str]) -> Iterator[str]:
     else:
         without = f"; what varies between {apart} is not in it" if window or alone else ""
         yield f"±: 95 % interval, {only}{without}"
+
+
+def price_note(prices: Prices, rows: Iterable[Overview]) -> str:
+    """What amounts were computed with, in a line: every input, the number of GPUs, and what their energy covers.
+
+    Args:
+        rows: overviews with any energy, and with their number of GPUs.
+    """
+    listed = list(rows)
+    gpus = sorted({row.gpus for row in listed if row.gpus is not None})
+    bases = sorted({str(row.basis) for row in listed if row.basis is not None})
+    told = [f"prices: {prices}"]
+    told += [f"GPUs counted: {' or '.join(map(str, gpus))}"] if gpus and prices.gpu_hour is not None else []
+    told += [f"energy counted: {' or '.join(bases)}"] if bases and (prices.kwh or prices.grid_g_per_kwh) else []
+    return "; ".join([*told, "idle time is not counted"])
 
 
 def absent(rows: Sequence[Overview], metrics: Iterable[Metric]) -> dict[Metric, list[str]]:

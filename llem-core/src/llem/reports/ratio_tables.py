@@ -173,6 +173,8 @@ def render_comparison(view: ComparisonView) -> None:
         table.add_row(*map(plain, cells))
     put(console, table)
     console.print()
+    if view.prices:
+        console.print(plain(view.prices))
     for line in _how(view.rows):
         console.print(plain(line))
 

@@ -12,10 +12,12 @@ from llem.analysis.compare import Comparison
 from llem.analysis.effects import Effect, effects_of
 from llem.analysis.overview import Overview, state_of
 from llem.analysis.pairs import PairEffect
+from llem.analysis.prices import Prices
 from llem.analysis.ranking import best_of, only_fakes
 from llem.errors import StoreError
 from llem.metrics.catalogue import metric_of, shown
 from llem.metrics.metric import Basis, Metric
+from llem.reports.notes import price_note
 from llem.reports.views import counts, in_common, varied
 
 __all__ = [
@@ -99,20 +101,26 @@ class SummaryView:
 
 
 def summary_view(
-    rows: Sequence[Overview], study: Mapping[str, Any], workers: Callable[[str], frozenset[int]]
+    rows: Sequence[Overview],
+    study: Mapping[str, Any],
+    workers: Callable[[str], frozenset[int]],
+    prices: Prices | None = None,
 ) -> SummaryView:
     """The summary of overviews that have the metrics of "effects"; of study.json.
 
     Args:
         workers: of an experiment (see `llem.analysis.sides.workers_of`).
+        prices: that rows have metrics of cost and carbon by. Of these the best is named; effects are without them.
     """
     names = [metric.name for metric in shown("effects")]
     axes = varied(study, [row.id for row in rows])
     effects = [one for one in effects_of(study, rows, names, workers) if one.axis in axes]
-    found = list(_bests(rows, study, names))
+    further = [metric.name for metric in prices.shown("effects")] if prices else []
+    found = list(_bests(rows, study, [*names, *further]))
     notes = [one for one in found if isinstance(one, str)]
     if only_fakes(rows):
         notes = [FAKE]
+    notes += [price_note(prices, rows)] if prices else []
     return SummaryView(
         count=len(rows),
         publishable=sum(row.publishable for row in rows),
@@ -142,20 +150,33 @@ def _bests(rows: Sequence[Overview], study: Mapping[str, Any], names: Sequence[s
 
 @attrs.frozen
 class ComparisonView:
-    """Two experiments side by side. `warnings`: why the comparison may mislead."""
+    """Two experiments side by side.
+
+    Attributes:
+        warnings: why the comparison may mislead.
+        prices: what amounts were computed with, in words; "" where there are none.
+    """
 
     a: Overview
     b: Overview
     rows: tuple[Comparison, ...]
     warnings: tuple[str, ...]
+    prices: str = ""
 
 
-def comparison_view(a: Overview, b: Overview, found: Sequence[Comparison]) -> ComparisonView:
-    """The view of a comparison, and of the overviews of both experiments."""
+def comparison_view(
+    a: Overview, b: Overview, found: Sequence[Comparison], prices: Prices | None = None
+) -> ComparisonView:
+    """The view of a comparison, and of the overviews of both experiments.
+
+    Args:
+        prices: that it has metrics of cost and carbon by.
+    """
     warnings = [
         f"{letter} is not valid: {', '.join(one.errors) or one.outcome}; `llem show` says why"
         for letter, one in (("A", a), ("B", b))
         if not one.valid
     ]
     warnings += dict.fromkeys(note for one in found for note in one.warnings)
-    return ComparisonView(a, b, tuple(found), tuple(warnings))
+    note = price_note(prices, (a, b)) if prices else ""
+    return ComparisonView(a, b, tuple(found), tuple(warnings), note)

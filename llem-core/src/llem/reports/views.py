@@ -14,10 +14,11 @@ from typing import Any
 import attrs
 
 from llem.analysis.overview import Overview, comparable, latency_energy_curve, overview_of
+from llem.analysis.prices import Prices
 from llem.config.arrival import GREATEST
 from llem.metrics.catalogue import shown
 from llem.metrics.metric import Basis, Metric, Place
-from llem.reports.notes import absence_notes, absent, findings_text, interval_notes, rests_on_text
+from llem.reports.notes import absence_notes, absent, findings_text, interval_notes, price_note, rests_on_text
 from llem.store.models import Quantity, Result
 
 __all__ = [
@@ -41,9 +42,10 @@ __all__ = [
 QUIET = frozenset({"not_requested", "no_gpu", "offline_load", "closed_load", "too_few_values"})
 
 
-def metrics_shown(*places: Place) -> list[str]:
-    """Names of what is shown at these places by default."""
-    return list(dict.fromkeys(metric.name for place in places for metric in shown(place)))
+def metrics_shown(*places: Place, prices: Prices | None = None) -> list[str]:
+    """Names of what is shown at these places by default; with prices, also of cost and carbon."""
+    rows = (metric for place in places for metric in (*shown(place), *(prices.shown(place) if prices else ())))
+    return list(dict.fromkeys(metric.name for metric in rows))
 
 
 def rated(metric: Metric) -> str:
@@ -96,6 +98,7 @@ class ResultView:
         figures: what is shown of its metrics; of those that are missing for one reason, the first.
         latencies: by label the mean and the percentiles; nothing for an offline load.
         latencies_rest_on: what their intervals rest on, in words.
+        prices: what amounts were computed with, in words; "" where there are none.
     """
 
     result: Result
@@ -104,10 +107,15 @@ class ResultView:
     figures: tuple[tuple[Metric, Quantity], ...]
     latencies: Mapping[str, Mapping[str, Quantity | None]]
     latencies_rest_on: str
+    prices: str = ""
 
 
-def result_view(result: Result) -> ResultView:
-    """The view of a Result."""
+def result_view(result: Result, prices: Prices | None = None, gpus: int | None = None) -> ResultView:
+    """The view of a Result.
+
+    Args:
+        prices: that it has metrics of cost and carbon by; and the number of GPUs that a cost counts.
+    """
     overview = overview_of(result, ())
     state = "publishable" if result.publishable else "valid, not publishable" if result.valid else "not valid"
     latencies: dict[str, dict[str, Quantity | None]] = {}
@@ -116,12 +124,15 @@ def result_view(result: Result) -> ResultView:
             label, part = metric.part
             latencies.setdefault(label, {})[part] = result.metrics.get(metric.name)
     rests_on = rests_on_text(one for parts in latencies.values() for one in parts.values())
-    return ResultView(result, configuration(overview), state, tuple(_figures(result)), latencies, rests_on)
+    priced = prices.shown("result") if prices else []
+    note = price_note(prices, [attrs.evolve(overview_of(result), gpus=gpus)]) if prices else ""
+    figures = tuple(_figures(result, [*shown("result", result.metrics), *priced]))
+    return ResultView(result, configuration(overview), state, figures, latencies, rests_on, note)
 
 
-def _figures(result: Result) -> Iterable[tuple[Metric, Quantity]]:
+def _figures(result: Result, metrics: Iterable[Metric]) -> Iterable[tuple[Metric, Quantity]]:
     told: set[str | None] = set(QUIET)
-    for metric in shown("result", result.metrics):
+    for metric in metrics:
         quantity = result.metrics.get(metric.name)
         if quantity is None or (quantity.value is None and quantity.reason in told):
             continue
@@ -184,16 +195,20 @@ class StudyView:
     curves: tuple[CurveView, ...]
 
 
-def study_view(rows: Iterable[Overview], study: Mapping[str, Any], further: Iterable[str] = ()) -> StudyView:
+def study_view(
+    rows: Iterable[Overview], study: Mapping[str, Any], further: Iterable[str] = (), prices: Prices | None = None
+) -> StudyView:
     """The view of experiments in the order given, which have the metrics of "study" and "curve"; of study.json.
 
     Args:
         further: notes beside its own.
+        prices: that rows have metrics of cost and carbon by.
     """
     listed = tuple(rows)
     points = study.get("points", {})
     axes = varied(study, [row.id for row in listed])
-    columns = _columns(shown("study" if axes else "effects"), listed)  # a configuration in words leaves less room
+    place: Place = "study" if axes else "effects"  # a configuration in words leaves less room
+    columns = _columns([*shown(place), *(prices.shown(place) if prices else ())], listed)
     rests_on = _rows_rest_on(listed, columns)
     lacking = absent(listed, [column.metric for column in columns])
     same = in_common(listed, load=not any(path.startswith("load") for path in axes))
@@ -204,6 +219,7 @@ def study_view(rows: Iterable[Overview], study: Mapping[str, Any], further: Iter
     valid, publishable = (sum(getattr(row, name) for row in listed) for name in ("valid", "publishable"))
     codes = findings_text(counts(code for row in listed for code in row.codes))
     notes.append(f"{valid} of {len(listed)} valid, {publishable} publishable{codes}")
+    notes += [price_note(prices, listed)] if prices else []
     return StudyView(
         axes=tuple(axes),
         columns=columns,

@@ -31,7 +31,8 @@ class Quantity:
         method: "student_t" over trials (with several engine processes, over their means), "batch_means" over runs of
             consecutive requests, "search" (windows at several rates), "instrument" (the error bound of one window),
             "items" (standard error over a task's items), "evaluation" (of the one evaluation of a task), "observed"
-            (over n values of requests, without an interval), "single_trial", or "exact".
+            (over n values of requests, without an interval), "added" (of a cost: the limits of what its time and its
+            energy cost, added), "single_trial", or "exact".
         reason: code of the reason why the value is None.
         scope, kind: of an energy: what it covers, and whether it is "measured" or "modelled".
         better: of an evaluator's score, which way is better: "lower" or "higher". Empty: the catalogue of metrics says.
