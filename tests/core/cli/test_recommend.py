@@ -122,6 +122,21 @@ def test_speed_is_maximised(run_llem, folder):
     assert told["basis"] is None
 
 
+def test_cost_decides_where_prices_are_given(run_llem, folder):
+    """In their currency, with every input below and in JSON; of a front and of a load, too."""
+    prices = ("--gpu-hour", "2", "--kwh", "0.2", "--currency", "EUR")
+    shown = lines(run_llem("recommend", folder, "--minimise", "cost", *prices).stdout)
+    told = json.loads(run_llem("recommend", folder, "--minimise", "cost", *prices, "--load", "9/s", "--json").stdout)
+    front = lines(run_llem("pareto", folder, "cost", "speed", *prices).stdout)
+
+    assert shown[0] == "Take b2: dtype float16, load.batch_size 2"
+    assert any(line.startswith("cost per million output tokens: ") and " EUR" in line for line in shown)
+    assert any("EUR/M output tokens" in line for line in shown)
+    assert shown[-1].startswith("prices: 2 EUR per GPU-hour, 0.2 EUR per kWh, PUE 1; GPUs counted: 1")
+    assert (told["prices"]["kwh"], told["unit"], told["serving"]["rows"][0]["currency"]) == (0.2, "EUR", "EUR")
+    assert front[-1].startswith("prices: 2 EUR per GPU-hour")
+
+
 def test_the_choice_is_emitted_alone(run_llem, folder, tmp_path):
     """A study on standard output or in a file; commands for a shell; nothing where nothing keeps the limits."""
     done = run_llem("recommend", folder, "--emit", "yaml")
@@ -187,6 +202,8 @@ def test_only_so_many_stand_in_the_table(run_llem, folder):
         (["--quality", "gsm8k>=0.5"], "gsm8k"),
         (["--reference", "zz"], "zz"),
         (["--top", "0"], "--top"),
+        (["--minimise", "cost"], "needs prices"),
+        (["--gpu-hour", "2"], "prices decide nothing here"),
         (["--emit", "toml"], "yaml"),
         (["--emit", "yaml", "--json"], "leave --json out"),
         (["--emit", "yaml", "--confirm", "2"], "leave --confirm out"),

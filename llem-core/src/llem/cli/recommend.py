@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from llem.cli.prices import price_options, with_inputs
 from llem.cli.root import verbose_option
 
 if TYPE_CHECKING:
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from llem.analysis.collection import Results
     from llem.analysis.confirm import Confirmation
     from llem.analysis.decision import Recommendation
+    from llem.analysis.prices import Prices
     from llem.analysis.ranked import Ranked
     from llem.analysis.serving import Serving
     from llem.api import PreparedConfirmation
@@ -65,6 +67,7 @@ def metric_named(text: str) -> str:
     "--reference", metavar="ID", help="The experiment that changes of scores are against.  [default: the study's]"
 )
 @click.option("--load", metavar="RATE|FILE", help="Also say what serves this load: 50/s, or a CSV of rates over time.")
+@price_options
 @click.option(
     "--top", type=click.IntRange(min=1), default=5, show_default=True, help="So many configurations in the table."
 )
@@ -105,6 +108,7 @@ def recommend(
     as_json: bool,
     quiet: bool,
     verbose: bool,
+    prices: Prices | None,
 ) -> None:
     """Say which configuration of DIR to take, how sure that is, and why the others are not taken.
 
@@ -114,6 +118,7 @@ def recommend(
     The exit code is 1 if no configuration keeps all limits, or if --confirm does not confirm the choice.
     """
     from llem.analysis.collection import Results
+    from llem.metrics.catalogue import PRICED
     from llem.store.store import Store
 
     alone = {"--json": as_json, "--load": load, "--confirm": confirm}
@@ -129,20 +134,22 @@ def recommend(
         "power": power,
         "reference": reference,
     }
-    results = Results.open(Store.open(folder))
+    if prices is not None and load is None and asked["minimise"] not in PRICED:
+        raise click.UsageError("prices decide nothing here; minimise cost or carbon, or give a --load")
+    results = Results.open(Store.open(folder), prices)
     ranked, found = _decided(results, asked)
     view = _view(results, found, top, folder)
     serving = None if load is None else _serving(results, found, load, reference)
     if emit is not None:
         _emit(results, view, emit, out)
     elif not as_json:
-        _print(view, serving)
+        _print(view, serving, results)
     confirmation = None
     if confirm is not None and found.choice is not None:
         ready = _prepare(results, ranked, found, confirm, out, launcher or "process", resume=resume)
         confirmation = _confirmed(ready, as_json=as_json, quiet=quiet or as_json, verbose=verbose)
     if as_json:
-        click.echo(_json(view, {**asked, "load": load}, serving, confirmation), nl=False)
+        click.echo(_json(view, {**asked, "load": load}, serving, confirmation, prices), nl=False)
     if found.choice is None or (confirmation is not None and not confirmation.confirmed):
         raise click.exceptions.Exit(NOTHING)
 
@@ -165,7 +172,13 @@ def _view(results: Results, found: Recommendation, top: int, folder: str) -> Rec
     from llem.reports.recommendation import metrics_read, recommendation_view
 
     metrics = metrics_read(found)
-    return recommendation_view(found, lambda name: overview_of(results[name], metrics), top=top, folder=folder)
+    return recommendation_view(
+        found,
+        lambda name: overview_of(results[name], metrics),
+        metric=results.metric_of(found.objective),
+        top=top,
+        folder=folder,
+    )
 
 
 def _refuse(
@@ -246,21 +259,32 @@ def _confirmed(prepared: PreparedConfirmation, *, as_json: bool, quiet: bool, ve
 def _serving(results: Results, found: Recommendation, load: str, reference: str | None) -> Serving:
     from llem.analysis.serving import serve_load
 
-    return serve_load(results, load, found.limits, reference=reference)
+    return serve_load(results, load, found.limits, results.prices, reference)
 
 
-def _print(view: RecommendationView, serving: Serving | None) -> None:
+def _print(view: RecommendationView, serving: Serving | None, results: Results) -> None:
+    from llem.metrics.catalogue import PRICED
     from llem.reports.decision_tables import render_recommendation, render_serving
+    from llem.reports.notes import price_note
     from llem.reports.serving import serving_view
 
     render_recommendation(view)
+    if results.prices is not None and view.found.objective in PRICED:
+        shown = type(results)(results.store, [one.id for one in view.rows], prices=results.prices)
+        click.echo(price_note(results.prices, shown.overviews([view.found.objective])))
     if serving is not None:
         click.echo()
         render_serving(serving_view(serving))
+        if results.prices is not None:
+            click.echo(f"prices: {results.prices}; idle time is counted")
 
 
 def _json(
-    view: RecommendationView, asked: Mapping[str, Any], serving: Serving | None, confirmation: Confirmation | None
+    view: RecommendationView,
+    asked: Mapping[str, Any],
+    serving: Serving | None,
+    confirmation: Confirmation | None,
+    prices: Prices | None,
 ) -> str:
     import attrs
 
@@ -269,4 +293,4 @@ def _json(
 
     more = {"serving": serving, "confirmation": confirmation}
     told = {name: attrs.asdict(one) for name, one in more.items() if one is not None}
-    return to_text({**document(view.found, asked, view.basis), **told})
+    return to_text(with_inputs({**document(view.found, asked, view.basis), **told}, prices))
