@@ -17,6 +17,8 @@ from typing import Any
 import attrs
 import click
 
+from llem.analysis.decision import Contender, Estimated, LimitOutcome, Recommendation, Separation
+from llem.analysis.limits import Limit
 from llem.backends.coverage import REACHES, Coverage, Parameter, reached_share
 from llem.cli import cli
 from llem.cli.root import EXIT_CODES
@@ -88,6 +90,15 @@ def on_event(event):
 The store keeps events as lines of JSON, without nulls. `workers/<n>/events.jsonl` holds the events of a worker, without
 `power`. `events.jsonl` holds the events of the process that runs the study. `llem show DIR --time` adds up the times
 between events. `llem.protocol.lines` has `to_json` and `from_json`.
+"""
+RECOMMENDATION_INTRO = """# Recommendations
+
+What `results.recommend` gives. `llem recommend DIR --json` prints the same as one object, with two keys more:
+
+- `asked`: the options by name, as they were given. Short words stand there as names of metrics.
+- `basis`: of an objective that rests on energy, its `scope` and `kind` (measured or modelled); else `null`.
+
+[How to read it](../howto/recommend.md).
 """
 
 
@@ -274,6 +285,13 @@ def result_fields() -> str:
     return "".join(parts)
 
 
+def recommendation() -> str:
+    """The classes of a recommendation: what `results.recommend` gives and `llem recommend --json` prints."""
+    return RECOMMENDATION_INTRO + "".join(
+        _record(cls) for cls in (Recommendation, Contender, LimitOutcome, Limit, Estimated, Separation)
+    )
+
+
 def events() -> str:
     """The classes of events: fields, types and what they mean."""
     parts = [EVENTS_INTRO]
@@ -395,6 +413,7 @@ PAGES: dict[str, Callable[[], str]] = {
     "commands.md": commands,
     "coverage.md": coverage,
     "results.md": result_fields,
+    "recommendation.md": recommendation,
     "events.md": events,
     "metrics.md": metrics,
     "findings.md": findings,

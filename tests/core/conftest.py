@@ -456,9 +456,12 @@ def window(index, seconds=10):
 WATTS = (600.0, 601.0, 599.0, 600.5, 599.5)
 
 
-def fill(store, experiment_id="exp-one", *, processes=1, token_times=False, per_process=5):
-    """A whole experiment on one GPU: trials at about 600 W, 123 W idle, CodeCarbon's modelled CPU and RAM beside."""
-    document = experiment_document(experiment_id, processes=processes, token_times=token_times)
+def fill(store, experiment_id="exp-one", *, processes=1, token_times=False, per_process=5, power=1.0, **config):
+    """A whole experiment on one GPU: trials at about 600 W, 123 W idle, CodeCarbon's modelled CPU and RAM beside.
+
+    `power` times 600 W; `config` are settings besides.
+    """
+    document = experiment_document(experiment_id, processes=processes, token_times=token_times, **config)
     store.write_experiment(experiment_id, document)
     for process in range(processes):
         library = ("codecarbon", Domain("cpu:0", "cpu", "modelled", "CodeCarbon", method="window"))
@@ -468,7 +471,7 @@ def fill(store, experiment_id="exp-one", *, processes=1, token_times=False, per_
         for i in range(per_process):
             index = process * per_process + i
             t0, t1 = window(index)
-            rows = trace(WATTS[i % len(WATTS)] + process, t0, t1)
+            rows = trace(power * (WATTS[i % len(WATTS)] + process), t0, t1)
             requests = request_rows(index, t0, t1, token_times=token_times, first=index * 8)
             extra = (modelled("cpu:0", 425.0 + i, "cpu"), modelled("dram", 100.0, "dram"))
             trial = make_trial(index, rows, requests, t0, t1, process=process, extra=extra, experiment_id=experiment_id)
@@ -479,7 +482,7 @@ def fill(store, experiment_id="exp-one", *, processes=1, token_times=False, per_
     store.write_result(recompute(store, experiment_id))
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def make():
     """The builders of this file."""
     return SimpleNamespace(**{name: value for name, value in globals().items() if not name.startswith("_")})

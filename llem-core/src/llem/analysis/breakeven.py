@@ -10,7 +10,7 @@ import attrs
 from llem.analysis.capacity import Configuration, capacity_of, interpolated
 from llem.analysis.decision import Estimated, estimated
 from llem.analysis.demand import DAY_S
-from llem.analysis.fleet import KWH_J, NO_ENERGY, ROUNDING, DailyPrices, cost_of, power_curve, quantity_of
+from llem.analysis.fleet import KWH_J, NO_ENERGY, NO_PRICES, ROUNDING, DailyPrices, cost_of, power_curve, quantity_of
 from llem.analysis.limits import Limit
 from llem.metrics.metric import Basis
 
@@ -220,5 +220,5 @@ def break_even_length(
 
 def _per_request(one: LengthCurve, prices: DailyPrices | None) -> Any:
     if prices is None:
-        return "no prices are given"
+        return NO_PRICES
     return cost_of(prices, 1 / (3600 * one.rate), one.gpus, 1, one.energy / KWH_J)

@@ -150,6 +150,23 @@ class Recommendation:
         """One of the contenders. Raises KeyError."""
         return next(one for one in self.contenders if one.id == name)
 
+    def __str__(self) -> str:
+        """The choice in a few lines; `llem recommend` prints more, and a table."""
+        if self.choice is None:
+            blocks = f"; {self.blocking.text} blocks most" if self.blocking else ""
+            return f"no configuration keeps all limits{blocks}; nearest: {self.nearest}"
+        choice, words = self.contender(self.choice), "keeps all limits and is the best of those that do"
+        one, sure = choice.objective, told(self.probability)
+        others = [name for name in self.ties if name != self.choice]
+        lines = [
+            f"take {choice.id}: {', '.join(f'{path} {value}' for path, value in choice.values.items())}".rstrip(": "),
+            f"{self.objective}: {one.value:.4g} {self.unit} ({one.low:.4g} to {one.high:.4g}, 95 %)",
+            f"P {sure if sure[0] in '<>' else f'= {sure}'} that it {words if self.limits else 'is the best'}",
+            *([f"tied with: {', '.join(others)}"] if others else []),
+            *self.rests_on,
+        ]
+        return "\n  ".join(lines)
+
 
 def told(probability: float) -> str:
     """A probability in words: what draws count is never quite certain."""

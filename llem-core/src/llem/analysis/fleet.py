@@ -21,6 +21,7 @@ from llem.metrics.metric import Basis
 __all__ = [
     "KWH_J",
     "NO_ENERGY",
+    "NO_PRICES",
     "ROUNDING",
     "DailyPrices",
     "Served",
@@ -37,6 +38,8 @@ KWH_J = 3.6e6
 DAY_H = 24.0
 #: Part of a replica by which a fleet may fall short: what rounding of a division leaves.
 ROUNDING = 1e-9
+#: Why there is no money or carbon where nobody gave prices.
+NO_PRICES = "no prices are given"
 #: Why there is no money or carbon, where there is no energy.
 NO_ENERGY = "energy is not known"
 #: What a configuration is ranked by, best first: the first that is known of all.
@@ -242,7 +245,7 @@ def quantity_of(name: str, kwh: Any, gpus_each: int, replicas: Any, prices: Dail
     if name == "kwh_a_day":
         return NO_ENERGY if kwh is None else kwh
     if prices is None:
-        return "no prices are given"
+        return NO_PRICES
     if name == "gco2e_a_day":
         if prices.grid_g_per_kwh is None:
             return "the prices have no grid_g_per_kwh"

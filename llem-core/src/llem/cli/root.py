@@ -21,7 +21,8 @@ OUTPUT_CLOSED = 141
 #: What `llem` ends with. The reference page is made from this.
 EXIT_CODES = {
     0: "Done.",
-    1: "Some experiments failed, their results are invalid, or quality that was asked for could not be evaluated.",
+    1: "Some experiments failed, their results are invalid, quality that was asked for could not be evaluated, or no "
+    "configuration keeps the limits that were given.",
     2: "Your mistake: usage, configuration, a plugin that is not installed, or a folder that is not a result folder.",
     3: "The machine lacks something: a GPU, a permission, disk space, or a plugin that works.",
     BUG: "A bug in llem or in a plugin; llem shows the traceback.",

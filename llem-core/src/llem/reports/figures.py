@@ -21,6 +21,7 @@ __all__ = [
     "new_console",
     "number",
     "p_value",
+    "percent",
     "plain",
     "put",
     "scaled",
@@ -165,6 +166,11 @@ def two(value: float) -> str:
 def p_value(value: float) -> str:
     """Two significant digits, and below 0.0001 only that it is."""
     return "<0.0001" if value < 1e-4 else two(value)
+
+
+def percent(share: float) -> str:
+    """A share in percent, with two significant digits; below 0.01 % only that it is."""
+    return "< 0.01 %" if 0 < abs(share) < 1e-4 else f"{two(share * 100)} %"
 
 
 def short(quantity: Quantity | None) -> str:

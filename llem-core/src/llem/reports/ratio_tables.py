@@ -11,13 +11,12 @@ from llem.analysis.overview import basis_of
 from llem.analysis.pairs import PairEffect
 from llem.analysis.variance import ASSUMED_SD
 from llem.metrics.catalogue import metric_of
-from llem.metrics.metric import Metric
 from llem.metrics.quality import family_of
 from llem.reports.figures import figure, grid, number, p_value, plain, put, screen, setting, settings
 from llem.reports.notes import findings_text
 from llem.reports.ratios import Best, ComparisonView, RatioTable, SummaryView
 from llem.reports.tables import prefixes
-from llem.reports.views import configuration
+from llem.reports.views import configuration, rated
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -163,7 +162,7 @@ def render_comparison(view: ComparisonView) -> None:
         ratio = one.ratio
         low, high = number(ratio.low, ratio.half_width), number(ratio.high, ratio.half_width)
         cells = (
-            _rated(metric_of(one.metric)),
+            rated(metric_of(one.metric)),
             _with_unit(one.a, one.unit),
             _with_unit(one.b, one.unit),
             f"{number(ratio.value, ratio.half_width)} [{low}, {high}]",
@@ -200,10 +199,6 @@ def _how(rows: Sequence[Comparison]) -> Iterator[str]:
     if first.probability_better is not None:
         yield f"P(B better) is with {headline.prior}"
     yield "B / A is the ratio of geometric means. If trials vary widely, it differs from the ratio of the means shown."
-
-
-def _rated(metric: Metric) -> str:
-    return f"{metric.label}/s" if metric.unit.endswith("/s") else metric.label
 
 
 def _with_unit(value: float, unit: str) -> str:

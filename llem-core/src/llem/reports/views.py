@@ -32,6 +32,7 @@ __all__ = [
     "in_common",
     "load_text",
     "metrics_shown",
+    "rated",
     "result_view",
     "study_view",
     "varied",
@@ -45,6 +46,11 @@ def metrics_shown(*places: Place, prices: Prices | None = None) -> list[str]:
     """Names of what is shown at these places by default; with prices, also of cost and carbon."""
     rows = (metric for place in places for metric in (*shown(place), *(prices.shown(place) if prices else ())))
     return list(dict.fromkeys(metric.name for metric in rows))
+
+
+def rated(metric: Metric) -> str:
+    """Name of a metric in words; of a rate "a second" stands in it."""
+    return f"{metric.label}/s" if metric.unit.endswith("/s") else metric.label
 
 
 def load_text(load: Mapping[str, Any]) -> str:

@@ -1,0 +1,41 @@
+"""`llem pareto`: the configurations of a folder that no other one beats in two metrics."""
+
+from __future__ import annotations
+
+import click
+
+from llem.cli.recommend import metric_named
+
+__all__ = ["pareto"]
+
+
+@click.command()
+@click.argument("folder", metavar="DIR", type=click.Path())
+@click.argument("x", metavar="X")
+@click.argument("y", metavar="Y")
+@click.option("--top", type=click.IntRange(min=1), default=20, show_default=True, help="So many rows of the table.")
+@click.option("--json", "as_json", is_flag=True, help="Print the configurations alone, as JSON.")
+def pareto(folder: str, x: str, y: str, top: int, as_json: bool) -> None:
+    """List the configurations of DIR that no other one dominates in the metrics X and Y, the best X first.
+
+    One dominates another if it is better in both metrics. llem leaves out what another one dominates with a probability
+    of 0.95 or more, and says of every other one how probably it is dominated, and by which. X and Y are names of
+    metrics, or the short words of `llem recommend`: energy, energy_per_request, cost, carbon, latency, speed.
+    """
+    from llem.analysis.collection import Results
+    from llem.reports.front import front_document, front_view
+    from llem.store.store import Store
+
+    metrics = metric_named(x), metric_named(y)
+    if metrics[0] == metrics[1]:
+        raise click.UsageError(f"X and Y are the same metric, {metrics[0]}")
+    results = Results.open(Store.open(folder))
+    view = front_view(results.pareto(*metrics), *metrics, count=len(results))
+    if as_json:
+        from llem.store.files import to_text
+
+        click.echo(to_text(front_document(view)), nl=False)
+        return
+    from llem.reports.decision_tables import render_front
+
+    render_front(view, top)
