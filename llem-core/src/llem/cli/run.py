@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from llem.store.models import Result
     from llem.study.plan.study import Study
 
-__all__ = ["run"]
+__all__ = ["run", "tell_left_behind"]
 
 #: Codes of errors after which a folder is as it was.
 UNTOUCHED = ("store_exists", "store_busy", "config_invalid")
@@ -75,7 +75,7 @@ def run_one(ready: Ready, as_json: bool, quiet: bool, verbose: bool) -> None:
         with stop_on_interrupt() as stop, progress(planned.experiment.trials, quiet=quiet, verbose=verbose) as emit:
             result = ready.run(emit, stop).only()
     except LlemError as error:
-        _tell_left_behind(ready, error)
+        tell_left_behind(ready, error)
         if error.code == "interrupted":
             raise KeyboardInterrupt from error
         raise
@@ -106,7 +106,7 @@ def run_many(ready: Ready, as_json: bool, quiet: bool, verbose: bool) -> None:
         with stop_on_interrupt() as stop, progress(0, quiet=quiet, verbose=verbose) as emit:
             ran = ready.run(emit, stop)
     except LlemError as error:
-        _tell_left_behind(ready, error)
+        tell_left_behind(ready, error)
         raise
     if as_json:
         click.echo(json_text([dump(result) for result in ran.results]))
@@ -124,7 +124,7 @@ def run_many(ready: Ready, as_json: bool, quiet: bool, verbose: bool) -> None:
         raise SystemExit(1)
 
 
-def _tell_left_behind(ready: Ready, error: LlemError) -> None:
+def tell_left_behind(ready: Ready, error: LlemError) -> None:
     """Name the folder after an error: it holds trials, or, if nothing was measured, the worker's log."""
     import os
 
