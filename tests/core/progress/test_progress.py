@@ -10,7 +10,7 @@ import pytest
 from rich.console import Console
 
 from llem.progress.display import ExperimentProgress, StudyProgress, progress
-from llem.protocol.events import Calibrated, Event, Outcome, Phase, Power, TrialEnded, Warned
+from llem.protocol.events import Calibrated, Event, Outcome, Phase, Power, RateTried, TrialEnded, Warned
 from llem.protocol.study_events import (
     ExperimentPlan,
     JobPlan,
@@ -411,3 +411,17 @@ def test_a_log_has_a_line_for_each_task_and_not_for_each_item(capsys) -> None:
             emit(quality("arc", done, 3 if done else 0))
 
     assert capsys.readouterr().err.splitlines() == ["quality arc", "quality arc 3/3"]
+
+
+def test_a_log_has_a_line_for_each_rate_that_was_tried(capsys) -> None:
+    """When its window is over; of a study with the experiment, and with what broke it beside the limits."""
+    tried = RateTried(id="abcdefghij", request_rate=5.656854, judged=30, kept=29, steady=True, on_time=True)
+    for trials in (1, 0):
+        with progress(trials, quiet=False) as emit:
+            emit(Phase(phase="rate search", seconds=32.0, id="abcdefghij"))
+            emit(tried)
+            emit(attrs.evolve(tried, steady=False, on_time=False))
+
+    line = "5.657 requests/s: 29 of 30 requests kept the SLO"
+    both = [line, f"{line}, requests piled up, llem sent late"]
+    assert capsys.readouterr().err.splitlines() == [*both, *(f"abcdefgh {one}" for one in both)]

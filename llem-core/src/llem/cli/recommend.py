@@ -150,7 +150,7 @@ def recommend(
         confirmation = _confirmed(ready, as_json=as_json, quiet=quiet or as_json, verbose=verbose)
     if as_json:
         click.echo(_json(view, {**asked, "load": load}, serving, confirmation, prices), nl=False)
-    if found.choice is None or (confirmation is not None and not confirmation.confirmed):
+    if found.choice is None or (confirmation is not None and confirmation.confirmed is False):
         raise click.exceptions.Exit(NOTHING)
 
 
