@@ -102,7 +102,7 @@ def _capacity(one: Served) -> str:
 
 
 def _ended(one: Served) -> str:
-    return f"; above it {one.blocked_by}" if one.blocked_by else ""
+    return f"; what ends it: {one.blocked_by}" if one.blocked_by and one.at_least < AT_LEAST else ""
 
 
 def _daily(one: Served) -> Iterator[tuple[str, Estimated, str]]:
