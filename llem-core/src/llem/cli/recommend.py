@@ -10,11 +10,12 @@ from llem.cli.prices import price_options, with_inputs
 from llem.cli.root import verbose_option
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from llem.analysis.collection import Results
     from llem.analysis.confirm import Confirmation
     from llem.analysis.decision import Recommendation
+    from llem.analysis.overview import Overview
     from llem.analysis.prices import Prices
     from llem.analysis.ranked import Ranked
     from llem.analysis.serving import Serving
@@ -168,17 +169,20 @@ def _decided(results: Results, asked: Mapping[str, str | None]) -> tuple[Ranked,
 
 
 def _view(results: Results, found: Recommendation, top: int, folder: str) -> RecommendationView:
-    from llem.analysis.overview import overview_of
     from llem.reports.recommendation import metrics_read, recommendation_view
 
     metrics = metrics_read(found)
-    return recommendation_view(
-        found,
-        lambda name: overview_of(results[name], metrics),
-        metric=results.metric_of(found.objective),
-        top=top,
-        folder=folder,
-    )
+
+    def read(name: str) -> Overview:
+        return next(iter(_only(results, [name]).overviews(metrics)))
+
+    metric = results.metric_of(found.objective)
+    return recommendation_view(found, read, metric=metric, top=top, folder=folder)
+
+
+def _only(results: Results, ids: Sequence[str]) -> Results:
+    """Some of the results, with the same prices."""
+    return type(results)(results.store, ids, prices=results.prices)
 
 
 def _refuse(
@@ -270,7 +274,7 @@ def _print(view: RecommendationView, serving: Serving | None, results: Results) 
 
     render_recommendation(view)
     if results.prices is not None and view.found.objective in PRICED:
-        shown = type(results)(results.store, [one.id for one in view.rows], prices=results.prices)
+        shown = _only(results, [one.id for one in view.rows])
         click.echo(price_note(results.prices, shown.overviews([view.found.objective])))
     if serving is not None:
         click.echo()
