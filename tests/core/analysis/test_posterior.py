@@ -129,6 +129,24 @@ def test_an_unsteady_configuration_has_its_own_variance():
     assert own.variances[3] == pytest.approx(table[3].var(ddof=1) / 5)
 
 
+def test_process_means_vary_at_least_as_their_trials_make_them():
+    """Two processes of two trials whose means agree by luck: trials of 1 % give means of 0.7 % by themselves."""
+    trials = [0.01, 0.01, -0.01, -0.01]
+    sides = {
+        f"c{i}": Side(
+            tuple(run(b % 2, 2 * i + b % 2, 20 * (4 * i + b), b // 2) for b in range(4)),
+            {ENERGY: [math.exp(i / 10 + x) for x in trials]},
+            backend="simulated",
+        )
+        for i in range(2)
+    }
+    [part] = evidence_of(list(sides.values()), ENERGY, Background(sides.values())).between
+
+    assert part.variances == pytest.approx((0.0, 0.0), abs=1e-12)
+    assert part.least == pytest.approx((5e-5, 5e-5))
+    assert part.least_freedom == 4.0
+
+
 def test_what_is_counted_has_no_scatter():
     """Trials that never differ: one in a million more is more."""
     draws = posterior(turns([[1.0] * 5, [1.00001] * 5])).logs(ENERGY)

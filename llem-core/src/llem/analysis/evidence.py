@@ -143,7 +143,8 @@ class _Study:
         found: list[Part] = []
         for pooled in {id(one): one for one in self.spreads if one is not None}.values():
             variance, freedom = pooled.blocked if self._blocked(pooled) and pooled.blocked else _whole(pooled)
-            share = [0.0] * len(self.members)
+            share, floors = [0.0] * len(self.members), [0.0] * len(self.members)
+            least, known = self._of_trials_alone(pooled)
             for unit, members in enumerate(self.members):
                 if self.spreads[unit] is not pooled:
                     continue
@@ -156,8 +157,25 @@ class _Study:
                     found.append(Part(tuple(single), count - 1.0))
                 else:
                     share[unit] = max(0.0, variance / count - rest)
-            found.append(Part(tuple(share), freedom))
+                    floors[unit] = least / count if len(members) == 1 else 0.0
+            found.append(Part(tuple(share), freedom, tuple(floors) if any(floors) else (), known))
         return found
+
+    def _of_trials_alone(self, pooled: Spread) -> tuple[float, float]:
+        """What the scatter of trials within processes gives the variance of a process mean, which is that at least.
+
+        With few engine processes this is known much better than the scatter of their means. Nothing of units whose
+        configurations have a residual of their own.
+        """
+        alone = [
+            members[0] for u, members in enumerate(self.members) if len(members) == 1 and self.spreads[u] is pooled
+        ]
+        sums = [within_processes(self.sides[i], self.metric) for i in alone]
+        squares, freedom = (math.fsum(column) for column in zip(*sums, strict=True)) if sums else (0.0, 0.0)
+        if not freedom:
+            return 0.0, 1.0
+        means = sum(len(self.means[i]) for i in alone)
+        return squares / freedom * means / sum(len(self.sides[i].runs) for i in alone), freedom
 
     def _alone(self, members: Sequence[int], pooled: Spread) -> float | None:
         """Variance of the process means of one unit, if it is greater than that of the others by more than chance."""

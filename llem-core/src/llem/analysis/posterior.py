@@ -216,10 +216,17 @@ def _drawn(parts: Sequence[Part], count: int, k: int, rng: Any) -> Any:
 
     found = np.zeros((count, k))
     for part in parts:
-        # quantiles in random order hold the distribution with few draws
-        tails = (rng.permutation(count) + 0.5) / count
-        found += (part.freedom / chdtri(part.freedom, tails))[:, None] * np.asarray(part.variances)
+        drawn = (part.freedom / chdtri(part.freedom, _tails(count, rng)))[:, None] * np.asarray(part.variances)
+        if part.least:
+            factors = part.least_freedom / chdtri(part.least_freedom, _tails(count, rng))
+            drawn = np.maximum(drawn, factors[:, None] * np.asarray(part.least))
+        found += drawn
     return found
+
+
+def _tails(count: int, rng: Any) -> Any:
+    """The middles of equal shares of a distribution, in random order: they hold it with few draws."""
+    return (rng.permutation(count) + 0.5) / count
 
 
 def _elsewhere(evidence: Evidence, count: int, rng: Any) -> Any:

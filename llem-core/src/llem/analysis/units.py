@@ -21,10 +21,14 @@ class Part:
     Attributes:
         variances: of each. freedom: degrees of freedom that they are known with. All rest on one scatter, so that they
             are wrong by the same factor.
+        least: what each variance is at least by something else that is known better; empty where nothing is.
+        least_freedom: degrees of freedom of that.
     """
 
     variances: tuple[float, ...]
     freedom: float
+    least: tuple[float, ...] = ()
+    least_freedom: float = 1.0
 
 
 def units_of(sides: Sequence[Side]) -> tuple[int, ...]:
