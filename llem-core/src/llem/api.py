@@ -15,27 +15,25 @@ from llem.analysis.confirm import Confirmation
 from llem.analysis.decision import Recommendation
 from llem.analysis.prices import Prices, read_prices
 from llem.analysis.sides import read_side
-from llem.analysis.statement import Predictive, Statement, stated, to_confirm
+from llem.analysis.statement import Predictive, stated, to_confirm
 from llem.config.layers import Layer
 from llem.config.user import load_user_config
 from llem.errors import ConfigError
 from llem.launchers.base import Launcher, make_launcher
 from llem.plugins.registry import registry
 from llem.protocol.events import Emit, Event, silent
-from llem.protocol.study_events import StudyBegan
 from llem.store.models import Result
 from llem.store.store import Store
 from llem.study.plan.expand import load
 from llem.study.plan.memory import this_gpu
 from llem.study.plan.study import Study
 from llem.study.run.confirm import (
+    PreparedConfirmation,
     confirmation_study,
     folder_beside,
-    outcome,
     read_statement,
     refuse_other,
     software_of,
-    write_statement,
 )
 from llem.study.run.folder import default_folder
 from llem.study.run.preflight import check_study
@@ -202,32 +200,6 @@ def load_results(folder: str | Path, prices: Prices | str | Path | None = None) 
     """
     given = read_prices(prices) if isinstance(prices, (str, Path)) else prices
     return Results.open(Store.open(folder), given)
-
-
-@attrs.frozen
-class PreparedConfirmation:
-    """A statement, and the study that will show whether it holds."""
-
-    statement: Statement
-    ready: Ready
-
-    def run(self, emit: Emit, stop: threading.Event) -> Confirmation:
-        """Store the statement, measure, and judge.
-
-        Raises LlemError: interrupted, or stopped after many failures in a row; what was measured is in the folder, and
-        the same call with `resume` goes on.
-        """
-        store = Store(self.ready.folder)
-
-        def told(event: Event) -> None:
-            if isinstance(event, StudyBegan):  # the folder is there, and nothing is measured
-                write_statement(store, self.statement)
-            emit(event)
-
-        ran = self.ready.run(told, stop)
-        if ran.stopped is not None:
-            raise ran.stopped
-        return outcome(store, self.statement)
 
 
 def prepare_confirmation(

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import itertools
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import attrs
 
@@ -17,13 +18,19 @@ from llem.errors import ConfigError, StoreError
 from llem.metrics.quality import is_score
 from llem.metrics.result import recompute
 from llem.plugins.registry import Registry
+from llem.protocol.events import Emit, Event
+from llem.protocol.study_events import StudyBegan
 from llem.store.documents import with_version
 from llem.store.files import dump, load, write_json
 from llem.store.models import SCHEMA_VERSION, Result
 from llem.store.store import Store
 from llem.study.plan.again import measured_again
 
+if TYPE_CHECKING:
+    from llem.api import Ready
+
 __all__ = [
+    "PreparedConfirmation",
     "confirmation_study",
     "folder_beside",
     "outcome",
@@ -171,3 +178,29 @@ def _limit_value(result: Result, limit: Limit, limits: Sequence[Limit]) -> tuple
     if quantity is None or quantity.value is None:
         return None, "it was not measured" if quantity is None else f"it was not measured ({quantity.reason})"
     return quantity.value, ""
+
+
+@attrs.frozen
+class PreparedConfirmation:
+    """A statement, and the study that will show whether it holds."""
+
+    statement: Statement
+    ready: Ready
+
+    def run(self, emit: Emit, stop: threading.Event) -> Confirmation:
+        """Store the statement, measure, and judge.
+
+        Raises LlemError: interrupted, or stopped after many failures in a row; what was measured is in the folder, and
+        the same call with `resume` goes on.
+        """
+        store = Store(self.ready.folder)
+
+        def told(event: Event) -> None:
+            if isinstance(event, StudyBegan):  # the folder is there, and nothing is measured
+                write_statement(store, self.statement)
+            emit(event)
+
+        ran = self.ready.run(told, stop)
+        if ran.stopped is not None:
+            raise ran.stopped
+        return outcome(store, self.statement)

@@ -1,0 +1,141 @@
+"""The results of a folder: a mapping that reads each when it is asked for, with what their comparisons need."""
+
+from __future__ import annotations
+
+import copy
+import functools
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from typing import Self
+
+import attrs
+
+from llem.analysis.background import Background
+from llem.analysis.overview import Overview, overview_of, overviews
+from llem.analysis.prices import Prices, gpus_in, priced, require_prices, with_parts
+from llem.analysis.sides import Side, is_fake, is_shuffled, read_side
+from llem.metrics.catalogue import metric_of
+from llem.metrics.cost import PARTS
+from llem.metrics.metric import Metric
+from llem.metrics.result import recompute
+from llem.store.models import Result
+from llem.store.store import Store
+
+__all__ = ["Stored"]
+
+#: Experiments whose trials are read at most for what a comparison takes from the rest of the study.
+MOST_READ = 200
+
+
+class Stored(Mapping[str, Result]):
+    """Stored results by experiment id, in the study's order.
+
+    A Result is read when it is asked for and not kept, so that ten thousand need no more memory than one.
+
+    Args:
+        ids: of experiments that have a result.
+        held: results that are at hand and need not be read.
+        prices: with which every result has metrics of cost and carbon too.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        ids: Sequence[str],
+        held: Mapping[str, Result] | None = None,
+        prices: Prices | None = None,
+    ) -> None:
+        self._store, self._ids, self._held = store, tuple(ids), dict(held or {})
+        self._known, self.prices = frozenset(self._ids), prices
+
+    @classmethod
+    def open(cls, store: Store, prices: Prices | None = None) -> Self:
+        """Every result of a store; experiments that have not ended have none."""
+        named = [name for name in store.study().get("experiments", ()) if isinstance(name, str)]
+        there = set(store.result_ids())
+        first = [name for name in dict.fromkeys(named) if name in there]
+        return cls(store, [*first, *sorted(there - set(first))], prices=prices)
+
+    def with_prices(self, prices: Prices | None) -> Self:
+        """The same results with metrics of cost and carbon; None: without."""
+        made = copy.copy(self)
+        made.prices = prices
+        return made
+
+    def metric_of(self, name: str) -> Metric:
+        """The row of a metric, of a cost with its currency. Raises StoreError: no such metric, or no prices for it."""
+        require_prices([name], self.prices)
+        return metric_of(name) if self.prices is None else self.prices.metric(name)
+
+    def __getitem__(self, name: str) -> Result:
+        if name not in self._known:
+            raise KeyError(name)
+        found = self._held.get(name) or self._store.read_result(name) or recompute(self._store, name)
+        if self.prices is None:
+            return found
+        gpus = gpus_in(self._store, name) if self.prices.counts_time else None
+        return attrs.evolve(found, metrics=priced(found.metrics, self.prices, gpus))
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._ids)
+
+    def __len__(self) -> int:
+        return len(self._ids)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._known
+
+    def __repr__(self) -> str:
+        return f"<{len(self)} results in {self._store.path}>"
+
+    def overviews(self, metrics: Collection[str] | None = None) -> Iterator[Overview]:
+        """The outcome, the codes and the metrics of each; None takes all metrics. What has not ended is computed.
+
+        Raises StoreError: a metric of cost or carbon, and no prices for it (no_prices).
+        """
+        if self.prices is None:
+            require_prices(metrics or (), None)
+        parts = None if metrics is None else with_parts(metrics)
+        rows = (row for name in self._ids for row in self._overviews(name, parts))
+        if self.prices is None or not (metrics is None or any(name in PARTS for name in metrics)):
+            return rows
+        return (self._priced(row, self.prices, metrics) for row in rows)
+
+    def _overviews(self, name: str, metrics: Collection[str] | None) -> Iterable[Overview]:
+        if name in self._held:
+            return [overview_of(self._held[name], metrics)]
+        return list(overviews(self._store, [name], metrics)) or [overview_of(recompute(self._store, name), metrics)]
+
+    def _priced(self, row: Overview, prices: Prices, metrics: Collection[str] | None) -> Overview:
+        gpus = gpus_in(self._store, row.id) if prices.counts_time else None
+        return attrs.evolve(row, metrics=priced(row.metrics, prices, gpus, metrics), gpus=gpus)
+
+    @property
+    def store(self) -> Store:
+        """The folder that they are in."""
+        return self._store
+
+    def sides(self, metrics: Sequence[str] | None) -> Callable[[str], Side]:
+        """What reads an experiment's side of a comparison, and keeps many."""
+
+        shuffled = is_shuffled(self._store)  # the study of ten thousand is large: it is read once
+
+        @functools.lru_cache(maxsize=1024)
+        def side(name: str) -> Side:
+            return read_side(self._store, name, metrics, self.prices, shuffled=shuffled)
+
+        return side
+
+    def background(
+        self, sides: Callable[[str], Side], names: Sequence[str] = (), valid: Sequence[str] | None = None
+    ) -> Background:
+        """What the valid experiments say together (of very many, every so many), those of `names` in any case.
+
+        Args:
+            valid: ids of all that are valid and no fakes; None reads which are.
+        """
+        if valid is None:
+            valid = [row.id for row in self.overviews(()) if row.valid and not is_fake(row.backend)]
+        step = -(-len(valid) // MOST_READ) or 1
+        known = frozenset(valid)
+        asked = [name for name in names if name in known]
+        return Background(sides(name) for name in dict.fromkeys((*asked, *valid[::step])))
