@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
+
+import attrs
 import pytest
 
 from llem.analysis.collection import Results
 from llem.errors import ConfigError, StoreError
 from llem.evaluators.base import Item, Score
+from llem.metrics.result import recompute
 from llem.store.store import Store
 
 ENERGY, SPEED = "energy_per_output_token_j", "output_tokens_per_s"
@@ -155,3 +159,93 @@ def test_a_floor_of_quality_excludes_what_gets_worse(quality_store):
     assert absolute.nearest[:2] == "00"
     with pytest.raises(StoreError):
         ranked.recommend(quality="gsm>=0.5")
+
+
+# what is exact, and what is 0
+
+
+def _with_memory(make, tmp_path, **peaks):
+    """A store of one experiment for each keyword, with the peak of each of its trials; the later, the more power."""
+    points = {name: {"number": n, "values": {"dtype": name}} for n, name in enumerate(peaks)}
+    store = Store.create(
+        tmp_path / "memory", {"name": "m", "experiments": list(peaks), "axes": ["dtype"], "points": points}
+    )
+    store.write_environment({"machine": "test"})
+    for number, (name, bytes_) in enumerate(peaks.items()):
+        store.write_experiment(name, make.experiment_document(name))
+        store.write_engine(name, make.engine_document())
+        for index, peak in enumerate(bytes_):
+            t0, t1 = make.window(index)
+            rows, requests = make.trace(500.0 + 50 * number + index, t0, t1), make.request_rows(index, t0, t1)
+            trial = make.make_trial(index, rows, requests, t0, t1, experiment_id=name, peak=peak)
+            store.write_trial(trial, rows, requests)
+        store.write_outcome(name, make.outcome_document())
+        store.write_result(recompute(store, name))
+    return store
+
+
+def test_memory_at_the_bound_keeps_the_limit(make, tmp_path):
+    """It is counted, not estimated: exactly the bound is kept for certain, a byte more is broken for certain."""
+    store = _with_memory(make, tmp_path, a1=[17_000_000_000] * 3, b2=[16_000_000_000] * 3)
+
+    at = Results.open(store).recommend(memory="17GB")
+    assert (at.choice, at.contender("a1").feasible) == ("a1", 1.0)
+    assert at.contender("a1").limits[0].found.value == 17e9
+    below = Results.open(store).recommend(memory="16999999999B")
+    assert (below.choice, below.contender("a1").feasible) == ("b2", 0.0)
+
+
+def test_the_greatest_memory_of_all_trials_is_limited(make, tmp_path):
+    """One trial of three took 20 GB: so much memory is needed, whatever the others took."""
+    store = _with_memory(make, tmp_path, a1=[10_000_000_000, 10_000_000_000, 20_000_000_000], b2=[16_000_000_000] * 3)
+
+    found = Results.open(store).recommend(memory="17GB")
+    assert found.choice == "b2"
+    assert found.contender("a1").limits[0].found.value == 20e9
+    assert found.contender("a1").feasible == 0.0
+    assert Results.open(store).recommend(minimise="peak_memory_bytes").choice == "b2"
+
+
+def test_half_the_speed_is_worse_by_half(grid_store):
+    """Where more is better, nothing is worse by more than 100 %."""
+    speeds = {"1": {"speed": 100.0}, "8": {"speed": 200.0}, "32": {"speed": 20.0}}
+    found = results(grid_store, (1.0, 1.0, 1.0), **speeds).recommend(maximise=SPEED)
+
+    assert [one.excess.value for one in found.contenders[1:]] == pytest.approx([0.5, 0.9], rel=0.02)
+    assert found.contenders[1].why.startswith("gives 50")
+
+
+def _served_store(make, tmp_path, **latencies):
+    """A store of one open load for each keyword, with the TTFT of each trial in seconds; limited to 0.1 s."""
+    points = {name: {"number": n, "values": {"dtype": name}} for n, name in enumerate(latencies)}
+    store = Store.create(
+        tmp_path / "served", {"name": "s", "experiments": list(latencies), "axes": ["dtype"], "points": points}
+    )
+    store.write_environment({"machine": "test"})
+    load = {"kind": "open", "request_rate": 10.0}
+    for name, seconds in latencies.items():
+        store.write_experiment(name, make.experiment_document(name, load=load, slo={"ttft_s": 0.1}))
+        store.write_engine(name, make.engine_document())
+        for index, one in enumerate(seconds):
+            t0, t1 = make.window(index)
+            rows = make.trace(600.0, t0, t1)
+            requests = make.served_rows(t0, t1, first=index * 1000, ttft=int(one * 1e9))
+            store.write_trial(make.served_trial(index, rows, requests, t0, t1, experiment_id=name), rows, requests)
+        store.write_outcome(name, make.outcome_document())
+        store.write_result(recompute(store, name))
+    return store
+
+
+def test_a_share_of_0_is_the_worst(make, tmp_path):
+    """It has no logarithm, and neither has a trial without a good request: all is finite, and no share is above 1."""
+    store = _served_store(make, tmp_path, a1=[0.05, 0.05, 0.05], b2=[0.2, 0.2, 0.2], c3=[0.09, 0.11, 0.09])
+    found = Results.open(store).recommend(maximise="slo_attainment")
+
+    assert (found.choice, found.contenders[-1].id) == ("a1", "b2")
+    worst = found.contender("b2")
+    assert (worst.objective.value, worst.probability) == (0.0, 0.0)
+    assert worst.excess.value == pytest.approx(1.0)
+    assert found.contender("c3").objective.high <= 1.0
+    assert found.regret < 1e-4
+    assert json.dumps(attrs.asdict(found), allow_nan=False)
+    assert Results.open(store).recommend(maximise="goodput_requests_per_s").choice == "a1"

@@ -68,8 +68,8 @@ class Contender:
         probability: that it keeps all limits and is the best of those that do.
         feasible: probability that it keeps all limits.
         limits: one for each limit, in the user's order.
-        excess: by which share it is expected to be worse than the choice (0.02 is 2 %), with its central 95 %; None
-            of the choice.
+        excess: by which share of the choice's value it is expected to be worse than that (0.02 is 2 %), with its
+            central 95 %; None of the choice.
         standing, why: where it stands, and why, in words.
     """
 

@@ -17,10 +17,11 @@ from llem.analysis.overview import Overview
 from llem.analysis.posterior import Posterior
 from llem.analysis.ranking import deviation, rankable
 from llem.analysis.sides import Side, is_fake
+from llem.metrics.catalogue import metric_of
 from llem.metrics.quality import is_score
 from llem.store.store import Store
 
-__all__ = ["MOST_RANKED", "Kept", "Objective", "Ranked", "drawn_of", "gather"]
+__all__ = ["MOST_RANKED", "Kept", "Objective", "Ranked", "drawn_of", "gather", "is_exact"]
 
 #: Experiments whose trials are read at most. Of more, those are ranked whose value could be the best.
 MOST_RANKED = 200
@@ -28,6 +29,8 @@ MOST_RANKED = 200
 ATTAINMENT = "slo_attainment"
 #: An experiment that is this many standard deviations from a limit, or from the best, is not looked at more closely.
 FAR = 5.0
+#: A value below this share of the greatest one counts as this share: of 0 there is no logarithm.
+LEAST_SHARE = 1e-9
 
 
 @attrs.frozen
@@ -81,13 +84,20 @@ class Ranked:
 
     @functools.cached_property
     def costs(self) -> Any:
-        """Draws of the logarithm of the objective, turned so that less is better (draws, k)."""
+        """Draws of the logarithm of the objective, turned so that less is better (draws, k).
+
+        A value of 0, or draws below it, count as `LEAST_SHARE` of the greatest value.
+        """
         import numpy as np
 
-        drawn, _ = drawn_of(self.objective.metric, self.rows, self.posterior)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            logs = np.log(drawn)
+        greatest = float(np.nanmax(self.drawn, initial=0.0))
+        logs = np.log(np.maximum(self.drawn, LEAST_SHARE * greatest if greatest > 0 else 1.0))
         return logs if self.objective.lower else -logs
+
+    @functools.cached_property
+    def drawn(self) -> Any:
+        """Draws of the objective in its unit (draws, k)."""
+        return drawn_of(self.objective.metric, self.rows, self.posterior)[0]
 
 
 def gather(
@@ -202,17 +212,25 @@ def _measured(limits: Sequence[Limit], rows: Sequence[Overview], posterior: Post
     return found
 
 
+def is_exact(row: Overview, metric: str) -> bool:
+    """Whether a result has this metric exactly, as of what is counted."""
+    one = row.metrics.get(metric)
+    return one is not None and one.value is not None and one.method == "exact"
+
+
 def drawn_of(metric: str, rows: Sequence[Overview], posterior: Posterior) -> tuple[Any, dict[str, str]]:
     """Draws of a metric in its unit, NaN where an experiment does not have it; and by id the code of why.
 
-    From the posterior where trials have the metric, all of them above 0; else from the interval of the result.
+    From the posterior where trials have the metric, all of them above 0; else from the interval of the result. What is
+    exact is what the result says, such as the greatest memory of all trials: nothing is drawn. Nothing but a score lies
+    below 0, and no share above 1.
 
     Args:
         rows: of the posterior's experiments, in its order.
     """
     import numpy as np
 
-    having = set(posterior.having(metric))
+    having = set(posterior.having(metric)) - {row.id for row in rows if is_exact(row, metric)}
     drawn, reasons = np.full((posterior.count, len(rows)), np.nan), {}
     if having:
         there = [row.id in having for row in rows]
@@ -224,9 +242,11 @@ def drawn_of(metric: str, rows: Sequence[Overview], posterior: Posterior) -> tup
             continue
         if one is None or one.value is None:
             reasons[row.id] = "not_supported" if one is None or one.reason is None else one.reason
+        elif is_exact(row, metric):
+            drawn[:, number] = one.value
         else:
             drawn[:, number] = one.value + deviation(one) * rng.standard_normal(posterior.count)
-    return drawn, reasons
+    return (drawn if is_score(metric) else np.clip(drawn, 0.0, 1.0 if not metric_of(metric).unit else None)), reasons
 
 
 def _of_requests(store: Store, limits: Sequence[Limit], ids: Sequence[str], count: int, seed: int) -> dict[int, Kept]:

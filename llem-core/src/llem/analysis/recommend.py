@@ -26,7 +26,7 @@ from llem.analysis.grounds import rests_on, warnings_of
 from llem.analysis.limits import Limit, parse_memory, parse_power, parse_quality, parse_slo, refuse_twice
 from llem.analysis.pareto import Candidate, non_dominated, of_draws
 from llem.analysis.posterior import Posterior
-from llem.analysis.ranked import MOST_RANKED, Kept, Objective, Ranked, drawn_of, gather
+from llem.analysis.ranked import MOST_RANKED, Kept, Objective, Ranked, drawn_of, gather, is_exact
 from llem.analysis.ranking import rankable
 from llem.analysis.sides import is_fake
 from llem.errors import ConfigError
@@ -179,11 +179,12 @@ def _contender(
     outcomes = tuple(_outcome(one, number, name) for one in ranked.kept)
     excess = None
     if found.choice is not None and found.choice != number:
-        excess = estimated(np.expm1(costs[:, number] - costs[:, found.choice]))
+        behind = costs[:, number] - costs[:, found.choice]
+        excess = estimated(np.expm1(behind) if lower else -np.expm1(-behind))
     one = Contender(
         id=name,
         values=points.get(name, {}),
-        objective=estimated(np.exp(costs[:, number] if lower else -costs[:, number])),
+        objective=estimated(ranked.drawn[:, number]),
         probability=float(found.probability[number]),
         feasible=float(found.feasible[number]),
         limits=outcomes,
@@ -219,7 +220,7 @@ def _why(one: Contender, *, lower: bool) -> str:
             return f"{broken.limit.text}: not measured ({broken.reason})"
         return f"{broken.limit.text}: {broken.found.value:.4g}, kept with P {told(broken.probability)}"
     assert one.excess is not None
-    words = "costs {:.1%} more" if lower else "the choice gives {:.1%} more"
+    words = "costs {:.1%} more" if lower else "gives {:.1%} less"
     sign = words.format(one.excess.value) + f" ({one.excess.low:.1%} to {one.excess.high:.1%})"
     return f"not told from the choice: {sign}" if one.standing == "tie" else sign
 
@@ -248,18 +249,26 @@ def _guaranteed(ranked: Ranked, found: Decided) -> tuple[str, ...]:
     """Hsu's set among those that may keep all limits."""
     able = [name for name, chance in zip(ranked.ids, found.feasible, strict=True) if chance > 1 - SURE]
     metric = ranked.objective.metric
-    if found.choice is None or not set(able) <= set(ranked.posterior.having(metric)):
+    if found.choice is None or not set(able) <= set(ranked.posterior.having(metric)) or _exact(ranked):
         return ()
     return ranked.posterior.guaranteed(metric, ranked.objective.lower, able)
+
+
+def _exact(ranked: Ranked) -> bool:
+    """Whether the objective is exact, so that there is no error to compare with, and nothing more to learn of it."""
+    return any(is_exact(row, ranked.objective.metric) for row in ranked.rows)
 
 
 def _separations(ranked: Ranked, found: Decided) -> Iterator[Separation]:
     """What would tell the choice from each tie, in the objective."""
     metric = ranked.objective.metric
-    if found.choice is None or not ranked.posterior.having(metric):
+    having = set(ranked.posterior.having(metric))
+    if found.choice is None or ranked.ids[found.choice] not in having or _exact(ranked):
         return
     first = ranked.sides[ranked.ids[found.choice]]
     for number in found.ties[1:]:
+        if ranked.ids[number] not in having:
+            continue
         other = ranked.sides[ranked.ids[number]]
         one = ranked.background.difference(first, other, metric)
         paired = one.method == PAIRED
