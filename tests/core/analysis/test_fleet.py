@@ -6,6 +6,7 @@ import attrs
 import numpy as np
 import pytest
 
+from llem.analysis.breakeven import break_even
 from llem.analysis.capacity import Configuration, MeasuredLoad, averaged, capacity_of, interpolated
 from llem.analysis.demand import DAY_S, Demand
 from llem.analysis.fleet import power_curve, replicas_for, serve
@@ -312,6 +313,18 @@ def test_energies_that_cover_different_things_are_not_ranked():
     rows = serve([A, modelled], constant(50), [TTFT])
 
     assert [row.cheapest for row in rows] == [None, None]
+
+
+def test_money_with_energy_of_different_kinds_in_it_is_not_ranked():
+    """A price of a kWh makes modelled joules money; where electricity is in the rent, money is comparable."""
+    modelled = attrs.evolve(dearer(), basis=Basis("cpu+dram", "modelled"))
+    both = [configuration(load("l", 10, 400)), modelled]
+
+    billed = serve(both, constant(10), prices=Tariff(gpu_hour=2.0, kwh=0.3))
+    assert [row.cheapest for row in billed] == [None, None]
+    flat = serve(both, constant(10), prices=Tariff(gpu_hour=2.0, kwh=None, electricity_included=True))
+    assert None not in [row.cheapest for row in flat]
+    assert "cover" in break_even(*both, "money_a_day", prices=Tariff(gpu_hour=2.0, kwh=0.3))
 
 
 def test_no_configurations():

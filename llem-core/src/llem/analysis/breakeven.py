@@ -10,7 +10,17 @@ import attrs
 from llem.analysis.capacity import Configuration, capacity_of, interpolated
 from llem.analysis.decision import Estimated, estimated
 from llem.analysis.demand import DAY_S
-from llem.analysis.fleet import KWH_J, NO_ENERGY, NO_PRICES, ROUNDING, DailyPrices, cost_of, power_curve, quantity_of
+from llem.analysis.fleet import (
+    KWH_J,
+    NO_ENERGY,
+    NO_PRICES,
+    ROUNDING,
+    DailyPrices,
+    cost_of,
+    counts_energy,
+    power_curve,
+    quantity_of,
+)
 from llem.analysis.limits import Limit
 from llem.metrics.metric import Basis
 
@@ -128,7 +138,7 @@ def break_even(
     """
     import numpy as np
 
-    if quantity == "kwh_a_day" and a.basis != b.basis:
+    if counts_energy(quantity, prices) and a.basis != b.basis:
         return f"energies cover different things ({a.basis}; {b.basis})"
     sure = [capacity_of(one, limits).sure for one in (a, b)]
     if min(sure) <= 0:
@@ -203,7 +213,7 @@ def break_even_length(
     """
     import numpy as np
 
-    if quantity == "energy_per_request_j" and a.basis != b.basis:
+    if counts_energy(quantity, prices) and a.basis != b.basis:
         return f"energies cover different things ({a.basis}; {b.basis})"
     low, high = max(a.lengths[0], b.lengths[0]), min(a.lengths[-1], b.lengths[-1])
     if low >= high:

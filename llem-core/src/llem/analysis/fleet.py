@@ -26,6 +26,7 @@ __all__ = [
     "DailyPrices",
     "Served",
     "cost_of",
+    "counts_energy",
     "draws_a_day",
     "power_curve",
     "quantity_of",
@@ -118,7 +119,8 @@ def serve(
     """What each configuration takes to serve a load: those that can, cheapest first; then those that cannot.
 
     A fleet is static: it has as many replicas as the peak takes, the whole day. Cheapest is by money a day where every
-    one that can serve has it, else by energy where all energies cover the same, else by replicas.
+    one that can serve has it, else by energy, else by GPUs and replicas. What energy is in, as in money with a price of
+    a kWh, ranks only those whose energies cover the same.
 
     Args:
         configurations: with joint draws, all of one number.
@@ -127,11 +129,16 @@ def serve(
     found = [_served(one, demand, limits, prices) for one in configurations]
     able = [(row, draws) for row, draws in found if row.replicas is not None]
     by = next((name for name in QUANTITIES if able and all(name in draws for _, draws in able)), None)
-    if by == "kwh_a_day" and len({row.basis for row, _ in able}) > 1:
+    if by is not None and counts_energy(by, prices) and len({row.basis for row, _ in able}) > 1:
         by = None
     rows = _with_chances(able, by) if by else [row for row, _ in able]
     unable = sorted((row for row, _ in found if row.replicas is None), key=lambda row: (-row.capacity.value, row.id))
-    return [*sorted(rows, key=lambda row: (_cost(row, by), row.replicas, row.id)), *unable]
+    return [*sorted(rows, key=lambda row: (_cost(row, by), row.gpus, row.replicas, row.id)), *unable]
+
+
+def counts_energy(quantity: str, prices: DailyPrices | None) -> bool:
+    """Whether energy is in a quantity: not in money where electricity is in the price of the hours, or free."""
+    return not quantity.startswith("money") or bool(prices and prices.kwh)
 
 
 def _cost(row: Served, by: str | None) -> float:
