@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 import attrs
 
 from llem.analysis.decision import Estimated
-from llem.analysis.limits import Limit
+from llem.analysis.limits import Limit, keeps
 from llem.analysis.sides import Side
 from llem.analysis.statement import Statement
 from llem.metrics.result import Place
@@ -145,8 +145,7 @@ def _limit(name: str, limit: Limit, number: int, one: Remeasured) -> LimitJudged
     why = one.whys[number] if number < len(one.whys) else one.why
     if value is None:
         return LimitJudged(name, limit, None, None, why or "it was not measured")
-    kept = value <= limit.bound if limit.upper else value >= limit.bound
-    return LimitJudged(name, limit, value, kept)
+    return LimitJudged(name, limit, value, bool(keeps(limit, value)))
 
 
 def _warnings(statement: Statement, found: Sequence[Remeasured]) -> list[str]:

@@ -61,9 +61,13 @@ def read_load(text: str) -> Demand:
         ConfigError: it is neither, the rate is not above 0, or the file does not hold a trace of rates.
     """
     path = Path(text)
-    if not path.is_file() and _NUMBER.match(text):
+    try:
+        is_file = path.is_file()
+    except (OSError, ValueError):  # no path can be so long, or have such a character
+        is_file = False
+    if not is_file and _NUMBER.match(text):
         return Demand(text, ((DAY_S, parse_rate(text)),))
-    if not path.is_file():
+    if not is_file:
         raise ConfigError(f"load {text!r}: neither a rate nor a file", EXAMPLES)
     try:
         content = path.read_text(encoding="utf-8-sig")
@@ -86,7 +90,10 @@ def parse_rates(name: str, content: str) -> tuple[tuple[float, float], ...]:
         ConfigError: with the file, the row (the header is row 1) and the column.
     """
     table = csv.reader(io.StringIO(content, newline=""))
-    rows = [(number, cells) for number, cells in enumerate(table, start=1) if any(cell.strip() for cell in cells)]
+    try:
+        rows = [(number, cells) for number, cells in enumerate(table, start=1) if any(cell.strip() for cell in cells)]
+    except csv.Error as error:
+        raise ConfigError(f"{name}: not a CSV ({error})", EXAMPLES) from error
     header = [cell.strip() for cell in rows[0][1]] if rows else []
     if any(column not in header for column in COLUMNS):
         raise ConfigError(f"{name}: the header is {','.join(header)!r}", f"it must have {' and '.join(COLUMNS)}")

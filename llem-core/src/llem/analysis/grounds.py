@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 from llem.analysis.decision import Decided
 from llem.analysis.difference import BOARD_BOUND
-from llem.analysis.overview import basis_of
+from llem.analysis.overview import Overview, basis_of
 from llem.analysis.ranked import MOST_RANKED, Ranked
+from llem.analysis.sides import Side
 from llem.analysis.variance import ASSUMED_SD
+from llem.metrics.catalogue import metric_of
 
 if TYPE_CHECKING:
     from llem.analysis.collection import Results
@@ -59,6 +61,35 @@ def _weights(results: Results, name: str) -> str:
     return str(model.get("weights", "unknown"))
 
 
+#: What of a load is not the engine's to choose: how requests come.
+COME = ("kind", "request_rate", "capacity_share", "speed", "burstiness", "trace")
+
+
+def _other_loads(rows: Sequence[Overview]) -> Iterator[str]:
+    """Requests that come in other ways, or more often: what an engine makes of fewer of them is no merit of its own."""
+    loads = {repr([row.load.get(name) for name in COME]) for row in rows}
+    if len(loads) > 1:
+        kinds = sorted({str(row.load.get("kind")) for row in rows})
+        names = [name for name in COME[1:] if len({repr(row.load.get(name)) for row in rows}) > 1]
+        what = " and ".join(kinds) if len(kinds) > 1 else f"{kinds[0]}: {', '.join(names)}"
+        yield f"configurations get different loads ({what}), which no engine chooses: `--load` compares them at one"
+
+
+def _other_energies(ranked: Ranked) -> Iterator[str]:
+    """Limits on energies and powers that do not cover the same; of an objective that is refused."""
+    for limit in ranked.limits:
+        found = {str(basis_of(row.metrics[limit.metric])) for row in ranked.rows if row.value(limit.metric) is not None}
+        if metric_of(limit.metric).scoped and len(found) > 1:
+            yield f"what {limit.text} bounds covers different things ({'; '.join(sorted(found))}): it is not one limit"
+
+
+def _other_counts(sides: Sequence[Side]) -> Iterator[str]:
+    counts = sorted({len(place.gpus) for side in sides for place in side.places})
+    if len(counts) > 1:
+        each = f"{', '.join(map(str, counts[:-1]))} and {counts[-1]}"
+        yield f"configurations run on {each} GPUs: speed, power and energy are of all that each has"
+
+
 def warnings_of(results: Results, ranked: Ranked, found: Decided) -> Iterator[str]:
     """Other boards, other work, other models, findings of the choice, experiments without a result."""
     sides = list(ranked.sides.values())
@@ -68,6 +99,7 @@ def warnings_of(results: Results, ranked: Ranked, found: Decided) -> Iterator[st
             f"configurations ran in {len(places)} places ({'; '.join(places)}), which differ by themselves: "
             f"± {BOARD_BOUND:.0%} is assumed for each"
         )
+    yield from _other_counts(sides)
     single = sum(len(side.runs) < 2 for side in sides)
     if single:
         have = "has one trial, whose" if single == 1 else "have one trial each, whose"
@@ -76,6 +108,8 @@ def warnings_of(results: Results, ranked: Ranked, found: Decided) -> Iterator[st
     other = [name for name in names if len({repr(side.work.get(name)) for side in sides}) > 1]
     if other:
         yield f"configurations do different work ({', '.join(other)}): their tokens and requests are not the same"
+    yield from _other_loads(ranked.rows)
+    yield from _other_energies(ranked)
     models = {str(row.model) for row in ranked.rows}
     if len(models) > 1:
         yield f"configurations are of {len(models)} models ({', '.join(sorted(models))}), whose answers differ"

@@ -95,7 +95,9 @@ class Posterior:
         """Number of draws."""
         return self._count
 
-    def guaranteed(self, metric: str, lower: bool, among: Collection[str] | None = None) -> tuple[str, ...]:
+    def guaranteed(
+        self, metric: str, lower: bool, among: Collection[str] | None = None, against: Collection[str] | None = None
+    ) -> tuple[str, ...]:
         """Those that Hsu's multiple comparisons with the best cannot rule out (95 %, without a prior).
 
         Source: J. Hsu, Multiple Comparisons, 1996, chapter 4. A configuration stays if it is not worse than any other
@@ -105,6 +107,7 @@ class Posterior:
         Args:
             lower: whether less is better.
             among: ids to compare; None takes all that have the metric.
+            against: those of them that rule others out; None takes all. What may break a limit rules out nothing.
         """
         import numpy as np
 
@@ -120,11 +123,12 @@ class Posterior:
         if len(compared) == 1:
             return (names[compared[0]],)
         values, scale, errors = values[compared], scale[np.ix_(compared, compared)], errors[:, compared]
-        behind = _behind(values, scale)
+        ruling = np.array([against is None or names[number] in against for number in compared])
+        behind = _behind(values, scale, ruling)
         # what is worse than the best by the critical value of all pairs is out by any one's
         every = np.quantile(errors.max(axis=1) - errors.min(axis=1), CONFIDENCE) / _least(scale)
         near = [i for i in range(len(compared)) if behind[i] < every]
-        return tuple(names[compared[i]] for i in near if behind[i] < _critical(i, errors, scale))
+        return tuple(names[compared[i]] for i in near if behind[i] < _critical(i, errors, scale, ruling))
 
     def evidence(self, metric: str) -> Evidence:
         """Estimates and errors of those that have the metric. Raises KeyError where none has it."""
@@ -151,13 +155,14 @@ class Posterior:
         return np.random.default_rng([self._seed, *(zlib.crc32(one.encode()) for one in what)])
 
 
-def _behind(values: Any, scale: Any) -> Any:
-    """By how many errors of the difference each value is worse than that of any other one, at most: (k,)."""
+def _behind(values: Any, scale: Any, ruling: Any) -> Any:
+    """By how many errors of the difference each value is worse than that of any other ruling one, at most: (k,)."""
     import numpy as np
 
     with np.errstate(divide="ignore", invalid="ignore"):
         found = (values[:, None] - values) / scale
     np.fill_diagonal(found, -np.inf)
+    found[:, ~ruling] = -np.inf
     return found.max(axis=1)
 
 
@@ -167,11 +172,13 @@ def _least(scale: Any) -> float:
     return float(scale[~np.eye(len(scale), dtype=bool)].min())
 
 
-def _critical(number: int, errors: Any, scale: Any) -> float:
-    """What the greatest of one's studentised differences to all others stays below with 95 %."""
+def _critical(number: int, errors: Any, scale: Any, ruling: Any) -> float:
+    """What the greatest of one's studentised differences to all other ruling ones stays below with 95 %."""
     import numpy as np
 
-    others = np.arange(errors.shape[1]) != number
+    others = ruling & (np.arange(errors.shape[1]) != number)
+    if not others.any():
+        return float("inf")
     greatest = ((errors[:, [number]] - errors[:, others]) * (1 / scale[number, others]).astype(errors.dtype)).max(
         axis=1
     )

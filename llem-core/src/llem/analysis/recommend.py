@@ -246,12 +246,13 @@ def _shortfall(one: LimitOutcome) -> float:
 
 
 def _guaranteed(ranked: Ranked, found: Decided) -> tuple[str, ...]:
-    """Hsu's set among those that may keep all limits."""
+    """Hsu's set among those that may keep all limits; those alone that surely do rule others out."""
     able = [name for name, chance in zip(ranked.ids, found.feasible, strict=True) if chance > 1 - SURE]
     metric = ranked.objective.metric
     if found.choice is None or not set(able) <= set(ranked.posterior.having(metric)) or _exact(ranked):
         return ()
-    return ranked.posterior.guaranteed(metric, ranked.objective.lower, able)
+    sure = [name for name, chance in zip(ranked.ids, found.feasible, strict=True) if chance >= SURE]
+    return ranked.posterior.guaranteed(metric, ranked.objective.lower, able, sure)
 
 
 def _exact(ranked: Ranked) -> bool:
