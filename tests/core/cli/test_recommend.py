@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from types import SimpleNamespace
 
 import pytest
 import yaml
@@ -166,6 +167,28 @@ def test_the_choice_is_confirmed(run_llem, lab, tmp_path):
     assert any(line.startswith(("confirmed: ", "not confirmed: ")) for line in shown)
     assert done.exit_code == (0 if any(line.startswith("confirmed: ") for line in shown) else 1)
     assert f"stored in {tmp_path / 'again'}" in done.stderr
+
+
+def test_what_is_not_decided_is_not_confirmed(run_llem, folder, monkeypatch):
+    """Where nothing could be measured again, a script must not take the choice for confirmed."""
+    again = SimpleNamespace(confirmed=None, marks=())
+    monkeypatch.setattr("llem.cli.recommend._prepare", lambda *_, **__: None)
+    monkeypatch.setattr("llem.cli.recommend._confirmed", lambda *_, **__: again)
+    for confirmed, code in ((None, 1), (False, 1), (True, 0)):
+        again.confirmed = confirmed
+        assert run_llem("recommend", folder, "--confirm", "1").exit_code == code
+
+
+def test_a_cost_is_a_limit(run_llem, folder):
+    """Prices that a limit needs decide something; they are told below, and the bound is in their currency."""
+    asked = ("recommend", folder, "--gpu-hour", "2", "--kwh", "0.3", "--currency", "EUR", "--slo")
+    done = run_llem(*asked, "cost_per_million_output_tokens<100")
+
+    assert done.exit_code == 0
+    assert "prices: 2 EUR per GPU-hour" in done.stdout
+    assert " currency" not in done.stdout
+    assert run_llem(*asked, "cost_per_million_output_tokens<0.01").exit_code == 1
+    assert "decide nothing" in run_llem(*asked, "power_w<100W").stderr
 
 
 def test_a_load_to_serve(run_llem, folder):

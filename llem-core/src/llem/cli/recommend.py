@@ -119,6 +119,7 @@ def recommend(
     The exit code is 1 if no configuration keeps all limits, or if --confirm does not confirm the choice.
     """
     from llem.analysis.collection import Results
+    from llem.analysis.serving import serve_load
     from llem.metrics.catalogue import PRICED
     from llem.store.store import Store
 
@@ -135,12 +136,13 @@ def recommend(
         "power": power,
         "reference": reference,
     }
-    if prices is not None and load is None and asked["minimise"] not in PRICED:
-        raise click.UsageError("prices decide nothing here; minimise cost or carbon, or give a --load")
+    named = f"{asked['minimise']} {asked['slo']}".lower()
+    if prices is not None and load is None and not any(name in named for name in PRICED):
+        raise click.UsageError("prices decide nothing here; minimise or limit cost or carbon, or give a --load")
     results = Results.open(Store.open(folder), prices)
     ranked, found = _decided(results, asked)
     view = _view(results, found, top, folder)
-    serving = None if load is None else _serving(results, found, load, reference)
+    serving = None if load is None else serve_load(results, load, found.limits, prices, reference)
     if emit is not None:
         _emit(results, view, emit, out)
     elif not as_json:
@@ -151,7 +153,7 @@ def recommend(
         confirmation = _confirmed(ready, as_json=as_json, quiet=quiet or as_json, verbose=verbose)
     if as_json:
         click.echo(_json(view, {**asked, "load": load}, serving, confirmation, prices), nl=False)
-    if found.choice is None or (confirmation is not None and confirmation.confirmed is False):
+    if found.choice is None or (confirmation is not None and confirmation.confirmed is not True):
         raise click.exceptions.Exit(NOTHING)
 
 
@@ -260,12 +262,6 @@ def _confirmed(prepared: PreparedConfirmation, *, as_json: bool, quiet: bool, ve
     return confirmation
 
 
-def _serving(results: Results, found: Recommendation, load: str, reference: str | None) -> Serving:
-    from llem.analysis.serving import serve_load
-
-    return serve_load(results, load, found.limits, results.prices, reference)
-
-
 def _print(view: RecommendationView, serving: Serving | None, results: Results) -> None:
     from llem.metrics.catalogue import PRICED
     from llem.reports.decision_tables import render_recommendation, render_serving
@@ -273,9 +269,10 @@ def _print(view: RecommendationView, serving: Serving | None, results: Results) 
     from llem.reports.serving import serving_view
 
     render_recommendation(view)
-    if results.prices is not None and view.found.objective in PRICED:
+    amounts = [name for name in (view.found.objective, *(one.metric for one in view.found.limits)) if name in PRICED]
+    if results.prices is not None and amounts:
         shown = _only(results, [one.id for one in view.rows])
-        click.echo(price_note(results.prices, shown.overviews([view.found.objective])))
+        click.echo(price_note(results.prices, shown.overviews(amounts)))
     if serving is not None:
         click.echo()
         render_serving(serving_view(serving))

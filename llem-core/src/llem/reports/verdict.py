@@ -20,6 +20,7 @@ from llem.analysis.decision import (
 from llem.analysis.limits import Limit
 from llem.findings import REASONS
 from llem.metrics.catalogue import metric_of
+from llem.metrics.cost import CURRENCY
 from llem.metrics.metric import Basis, Metric
 from llem.reports.figures import amount, number, percent, scaled, setting, two
 from llem.reports.views import rated
@@ -222,7 +223,8 @@ def unit_of(limit: Limit, value: float) -> tuple[str, float]:
     """The unit to show what a limit is about in, and what to divide it by."""
     if limit.against == "share" or limit.metric == SHARE:
         return "%", 0.01
-    return ("", 1.0) if limit.against else scaled(value, metric_of(limit.metric).unit)
+    unit = metric_of(limit.metric).unit
+    return ("", 1.0) if limit.against or unit == CURRENCY else scaled(value, unit)
 
 
 def found_text(limit: Limit, one: Estimated) -> str:
