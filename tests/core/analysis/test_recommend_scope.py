@@ -137,3 +137,18 @@ def test_a_cost_is_limited_by_a_number_alone():
         parse_slo("mfu>101%")
     assert "%%" not in str(caught.value.problems)
     assert np.isfinite(limit.bound)
+
+
+def test_what_never_differs_between_trials_has_no_error(make, tmp_path):
+    """Two of one speed, exactly: the one that takes more energy is dominated, and no deviation is assumed."""
+    store = _store(tmp_path, "a1", "b2")
+    _fill(make, store, "a1", 500.0)
+    _fill(make, store, "b2", 690.0)
+    results = Results.open(store)
+
+    assert list(results.pareto(SPEED, "energy_per_output_token_j")) == ["a1"]
+    fastest = results.recommend(maximise=SPEED)
+    assert fastest.contenders[0].objective.low == fastest.contenders[0].objective.high
+    assert not any("is assumed" in line for line in fastest.rests_on)
+    assert any("is assumed" in line for line in results.recommend().rests_on)
+    assert fastest.probability == 0.5

@@ -46,6 +46,11 @@ class Evidence:
     common: tuple[float, float] = (0.0, 1.0)
     fresh: tuple[Part, ...] = ()
 
+    @property
+    def is_exact(self) -> bool:
+        """Whether the estimates are off by nothing, as of what is counted."""
+        return not (self.between or self.within or self.steps or self.places or self.common[0])
+
 
 def evidence_of(sides: Sequence[Side], metric: str, background: Background) -> Evidence:
     """What these sides say, all of which have the metric."""

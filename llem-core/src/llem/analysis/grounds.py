@@ -33,11 +33,17 @@ def rests_on(results: Results, ranked: Ranked) -> Iterator[str]:
     weights = sorted({_weights(results, name) for name in ranked.ids})
     if weights != ["real"]:
         yield f"weights are {' and '.join(weights)}: speed and energy are of the architecture, not of its answers"
-    if any(ranked.background.spread(metric, side) is None for side in sides) and len(sides) > 1:
+    unknown = any(ranked.background.spread(metric, side) is None for side in sides) and len(sides) > 1
+    if unknown and not _is_exact(ranked):
         yield (
             f"what differs between engine processes is not measured: a standard deviation of {ASSUMED_SD:.0%} is "
             "assumed; `processes: 2` or more measures it"
         )
+
+
+def _is_exact(ranked: Ranked) -> bool:
+    metric = ranked.objective.metric
+    return bool(ranked.posterior.having(metric)) and ranked.posterior.evidence(metric).is_exact
 
 
 def _counted(count: int, what: str) -> str:

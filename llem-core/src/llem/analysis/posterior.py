@@ -69,12 +69,15 @@ class Posterior:
 
         if metric not in self._logs:
             columns = self._columns(metric)
+            self._logs[metric] = np.full((self._count, len(self._sides)), np.nan)
+            if self.evidence(metric).is_exact:
+                self._logs[metric][:, columns] = self.evidence(metric).values
+                return self._logs[metric]
             taken = [*columns, *range(len(self._sides), len(self._sides) + CENTRES)]
             rng = self._rng(metric, "draws")
             own = rng.standard_normal((self._count, len(taken)))
             factors = [factor[:, taken] for factor in self._factors]
             drawn = draws(self.evidence(metric), self._correlation.innovations(metric, factors, own), rng)
-            self._logs[metric] = np.full((self._count, len(self._sides)), np.nan)
             self._logs[metric][:, columns] = drawn
         return self._logs[metric]
 
@@ -84,6 +87,7 @@ class Posterior:
 
         found, columns, rng = self.logs(metric).copy(), self._columns(metric), self._rng(metric, "new")
         variances = _drawn(self.evidence(metric).fresh, self._count, len(columns), rng)
+        variances = np.maximum(variances, LEAST_ERROR**2 / 2)
         found[:, columns] += np.sqrt(variances / processes) * rng.standard_normal(variances.shape)
         return found
 
