@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 
 import pytest
+import yaml
 
+import llem
 from llem.store.store import Store
 
 ENERGY = "energy_per_output_token_j"
@@ -120,6 +122,52 @@ def test_speed_is_maximised(run_llem, folder):
     assert told["basis"] is None
 
 
+def test_cost_decides_where_prices_are_given(run_llem, folder):
+    """In their currency, with every input below and in JSON; of a front and of a load, too."""
+    prices = ("--gpu-hour", "2", "--kwh", "0.2", "--currency", "EUR")
+    shown = lines(run_llem("recommend", folder, "--minimise", "cost", *prices).stdout)
+    told = json.loads(run_llem("recommend", folder, "--minimise", "cost", *prices, "--load", "9/s", "--json").stdout)
+    front = lines(run_llem("pareto", folder, "cost", "speed", *prices).stdout)
+
+    assert shown[0] == "Take b2: dtype float16, load.batch_size 2"
+    assert any(line.startswith("cost per million output tokens: ") and " EUR" in line for line in shown)
+    assert any("EUR/M output tokens" in line for line in shown)
+    assert shown[-1].startswith("prices: 2 EUR per GPU-hour, 0.2 EUR per kWh, PUE 1; GPUs counted: 1")
+    assert (told["prices"]["kwh"], told["unit"], told["serving"]["rows"][0]["currency"]) == (0.2, "EUR", "EUR")
+    assert front[-1].startswith("prices: 2 EUR per GPU-hour")
+
+
+def test_the_choice_is_emitted_alone(run_llem, folder, tmp_path):
+    """A study on standard output or in a file; commands for a shell; nothing where nothing keeps the limits."""
+    done = run_llem("recommend", folder, "--emit", "yaml")
+    written = run_llem("recommend", folder, "--emit", "yaml", "-o", tmp_path / "again.yaml")
+    command = run_llem("recommend", folder, "--emit", "command")
+    nothing = run_llem("recommend", folder, "--emit", "command", "--power", "1W")
+
+    assert done.exit_code == written.exit_code == command.exit_code == 0
+    assert yaml.safe_load(done.stdout)["dtype"] == "float16"
+    assert "b2" in done.stdout.splitlines()[0]
+    assert (written.stdout, (tmp_path / "again.yaml").read_text()) == ("", done.stdout)
+    assert "experiment b2" in command.stdout.splitlines()[0]
+    assert (nothing.exit_code, nothing.stdout) == (1, "")
+    assert "No configuration keeps all limits" in nothing.stderr
+
+
+@pytest.mark.process
+def test_the_choice_is_confirmed(run_llem, lab, tmp_path):
+    """What was stated, what came and the verdict, in a folder of its own."""
+    base = {**lab, "lab": {"token_seconds": 0.002}, "meters": ["steady"], "trials": 2}
+    llem.run_study({"name": "mine", "base": base, "axes": {"load.batch_size": [1, 4]}}, tmp_path / "out")
+    asked = ("recommend", tmp_path / "out", "--maximise", "speed", "--confirm", "1", "-q")
+    done = run_llem(*asked, "-o", tmp_path / "again")
+    shown = lines(done.stdout)
+    assert shown[0].startswith("Take ")
+    assert "output_tokens_per_s over 1 new engine process of each" in shown
+    assert any(line.startswith(("confirmed: ", "not confirmed: ")) for line in shown)
+    assert done.exit_code == (0 if any(line.startswith("confirmed: ") for line in shown) else 1)
+    assert f"stored in {tmp_path / 'again'}" in done.stderr
+
+
 def test_a_load_to_serve(run_llem, folder):
     """Below the recommendation how many replicas serve it; in JSON beside it; what is no load is a mistake."""
     shown = lines(run_llem("recommend", folder, "--load", "100/s").stdout)
@@ -154,6 +202,14 @@ def test_only_so_many_stand_in_the_table(run_llem, folder):
         (["--quality", "gsm8k>=0.5"], "gsm8k"),
         (["--reference", "zz"], "zz"),
         (["--top", "0"], "--top"),
+        (["--minimise", "cost"], "needs prices"),
+        (["--gpu-hour", "2"], "prices decide nothing here"),
+        (["--emit", "toml"], "yaml"),
+        (["--emit", "yaml", "--json"], "leave --json out"),
+        (["--emit", "yaml", "--confirm", "2"], "leave --confirm out"),
+        (["-o", "x"], "belongs to --emit and --confirm"),
+        (["--resume"], "belongs to --confirm"),
+        (["--confirm", "0"], "--confirm"),
     ],
 )
 def test_mistakes_end_with_2_and_say_what_would_be_right(run_llem, folder, arguments, says):

@@ -143,7 +143,7 @@ def test_why_the_others_are_out_is_grouped():
     found = recommendation(contenders=(CHOICE, TIE, WORSE, SLOW, WRONG, other), excluded=fakes)
 
     assert view(found).others == (
-        "1 keeps all limits, but is surely worse: by 51 %",
+        "1 keeps all limits, but is the best with less than 5 %: worse by 51 %",
         "tpot:p99<50ms excludes 2: at 1.22 to 3.4 times the bound, all surely (dddddddd, ffffffff)",
         "gsm8k>=-0.01 excludes 1: at -0.06000, kept with P = 0.02 (eeeeeeee)",
         "not ranked, 2: echo is a fake (11111111, 22222222)",
@@ -243,7 +243,7 @@ def test_without_limits_none_are_spoken_of():
     lines = shown(found)
 
     assert "  P = 0.87 that it has the lowest energy per output token" in lines
-    assert "1 is surely worse: by 51 %" in lines
+    assert "1 is the best with less than 5 %: worse by 51 %" in lines
     assert not [line for line in lines if "limit" in line]
 
 
@@ -372,7 +372,7 @@ def test_only_what_is_shown_is_read():
     found = view(recommendation(contenders=(CHOICE, TIE, *many)), noted)
 
     assert len(read) == len(found.rows) == 5
-    assert found.others[0] == "1,000 keep all limits, but are surely worse: by 51 %"
+    assert found.others[0] == "1,000 keep all limits, but are the best with less than 5 % together: worse by 51 %"
 
 
 def test_json_is_the_class_with_what_was_asked():

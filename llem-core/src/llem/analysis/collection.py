@@ -84,7 +84,8 @@ class Results(Mapping[str, Result]):
         found = self._held.get(name) or self._store.read_result(name) or recompute(self._store, name)
         if self.prices is None:
             return found
-        return attrs.evolve(found, metrics=priced(found.metrics, self.prices, gpus_in(self._store, name)))
+        gpus = gpus_in(self._store, name) if self.prices.counts_time else None
+        return attrs.evolve(found, metrics=priced(found.metrics, self.prices, gpus))
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._ids)
@@ -117,7 +118,7 @@ class Results(Mapping[str, Result]):
         return list(overviews(self._store, [name], metrics)) or [overview_of(recompute(self._store, name), metrics)]
 
     def _priced(self, row: Overview, prices: Prices, metrics: Collection[str] | None) -> Overview:
-        gpus = gpus_in(self._store, row.id)
+        gpus = gpus_in(self._store, row.id) if prices.counts_time else None
         return attrs.evolve(row, metrics=priced(row.metrics, prices, gpus, metrics), gpus=gpus)
 
     def columns(self, *, everything: bool = False) -> dict[str, list[Any]]:

@@ -83,7 +83,12 @@ class Prices:
         """Whether any input is given that this metric alone has use for, so that its absence is worth a word."""
         if metric_of(name).unit == GRAMS:
             return self.grid_g_per_kwh is not None
-        return self.electricity_included or any(one is not None for one in (self.gpu_hour, self.machine_hour, self.kwh))
+        return self.counts_time or self.electricity_included or self.kwh is not None
+
+    @property
+    def counts_time(self) -> bool:
+        """Whether there is a price of an hour, which needs the number of GPUs."""
+        return self.gpu_hour is not None or self.machine_hour is not None
 
     def metric(self, name: str) -> Metric:
         """The row of a metric, a cost in its currency, and scoped only where energy is in it.
@@ -163,7 +168,7 @@ class Prices:
 
     def _hour(self, gpus: int | None) -> float | str:
         """The price of an hour of so many GPUs with their machine, or the code of the reason why it is not known."""
-        if self.gpu_hour is None and self.machine_hour is None:
+        if not self.counts_time:
             return "no_price"
         if gpus is None:
             return "gpus_unknown"
@@ -236,7 +241,7 @@ def require_prices(names: Iterable[str], prices: Prices | None) -> None:
 def _missing(prices: Prices, name: str) -> str:
     if metric_of(name).unit == GRAMS:
         return "" if prices.grid_g_per_kwh is not None else "grid_g_per_kwh (`--grid`)"
-    if prices.gpu_hour is None and prices.machine_hour is None:
+    if not prices.counts_time:
         return "gpu_hour or machine_hour (`--gpu-hour`, `--machine-hour`; 0 counts electricity alone)"
     electricity = prices.electricity_included or prices.kwh is not None
     return "" if electricity else "kwh (`--kwh`), or electricity_included in the file"

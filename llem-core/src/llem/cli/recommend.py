@@ -7,15 +7,19 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from llem.cli.prices import price_options, with_inputs
+from llem.cli.root import verbose_option
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from llem.analysis.collection import Results
+    from llem.analysis.confirm import Confirmation
     from llem.analysis.decision import Recommendation
+    from llem.analysis.overview import Overview
     from llem.analysis.prices import Prices
     from llem.analysis.ranked import Ranked
     from llem.analysis.serving import Serving
+    from llem.api import PreparedConfirmation
     from llem.reports.recommendation import RecommendationView
 
 __all__ = ["metric_named", "recommend"]
@@ -29,7 +33,7 @@ WORDS = {
     "latency": "e2el_s",
     "speed": "output_tokens_per_s",
 }
-#: Ends the command where no configuration keeps all limits, or a confirmation is none.
+#: Ends the command where no configuration keeps all limits, or the choice is not confirmed.
 NOTHING = 1
 
 
@@ -64,25 +68,28 @@ def metric_named(text: str) -> str:
     "--reference", metavar="ID", help="The experiment that changes of scores are against.  [default: the study's]"
 )
 @click.option("--load", metavar="RATE|FILE", help="Also say what serves this load: 50/s, or a CSV of rates over time.")
+@price_options
 @click.option(
     "--top", type=click.IntRange(min=1), default=5, show_default=True, help="So many configurations in the table."
 )
 @click.option(
     "--emit",
     type=click.Choice(["yaml", "command"]),
-    help="Print the choice alone: as a study that measures it again, or as what launches it without llem.",
+    help="Print the choice alone: as a study that measures it again, or as commands that launch it without llem.",
 )
 @click.option(
     "--confirm",
-    "processes",
     type=click.IntRange(min=1),
     metavar="N",
-    help="Measure the choice and the runner-up again in N new engine processes each.",
+    help="Measure the choice and the runner-up again, in N new engine processes of each, and say whether they lie "
+    "where it was stated before.",
 )
-@click.option("-o", "--out", metavar="DIR", help="With --confirm: folder for what is measured.")
-@click.option("--resume", is_flag=True, help="With --confirm: continue in the folder of -o.")
-@price_options
+@click.option("-o", "--out", metavar="PATH", help="File of --emit; folder of --confirm.  [default: DIR-confirm-1, …]")
+@click.option("--launcher", help="How workers of --confirm run.  [default: process]")
+@click.option("--resume", is_flag=True, help="Go on with the --confirm in the folder.")
 @click.option("--json", "as_json", is_flag=True, help="Print the recommendation alone, as JSON.")
+@click.option("-q", "--quiet", is_flag=True, help="Show no progress of --confirm.")
+@verbose_option
 def recommend(
     folder: str,
     minimise: str | None,
@@ -95,28 +102,31 @@ def recommend(
     load: str | None,
     top: int,
     emit: str | None,
-    processes: int | None,
+    confirm: int | None,
     out: str | None,
+    launcher: str | None,
     resume: bool,
-    prices: Prices | None,
     as_json: bool,
+    quiet: bool,
+    verbose: bool,
+    prices: Prices | None,
 ) -> None:
     """Say which configuration of DIR to take, how sure that is, and why the others are not taken.
 
     A configuration is taken if it keeps all limits and costs the least of those that do, as far as the trials tell:
     llem gives the probability of that, the configurations that are not told from it, and what would tell them apart.
     Values of limits have units. Invalid results, the fake `echo` and energies of different kinds are never ranked.
-    The exit code is 1 if no configuration keeps all limits, or if what --confirm measured is not as it was stated.
+    The exit code is 1 if no configuration keeps all limits, or if --confirm does not confirm the choice.
     """
     from llem.analysis.collection import Results
-    from llem.analysis.recommend import limits_of, objective_of, ranked_of, recommended
+    from llem.metrics.catalogue import PRICED
     from llem.store.store import Store
 
-    _refuse_together(emit, processes, out, load, resume=resume, as_json=as_json)
-
+    alone = {"--json": as_json, "--load": load, "--confirm": confirm}
+    _refuse(emit, confirm, out, alone=alone, belongs={"--launcher": launcher, "--resume": resume})
     if minimise is not None and maximise is not None:
         raise click.UsageError("--minimise and --maximise are two objectives; limit one of them with --slo")
-    asked: dict[str, Any] = {
+    asked = {
         "minimise": None if minimise is None else metric_named(minimise),
         "maximise": None if maximise is None else metric_named(maximise),
         "slo": ";".join(slos),
@@ -125,119 +135,166 @@ def recommend(
         "power": power,
         "reference": reference,
     }
-    limits = limits_of(asked["slo"], asked["quality"], memory, power)
+    if prices is not None and load is None and asked["minimise"] not in PRICED:
+        raise click.UsageError("prices decide nothing here; minimise cost or carbon, or give a --load")
     results = Results.open(Store.open(folder), prices)
-    ranked = ranked_of(results, objective_of(asked["minimise"], asked["maximise"]), limits, reference)
-    found = recommended(results, ranked)
+    ranked, found = _decided(results, asked)
     view = _view(results, found, top, folder)
-    for warning in view.warnings:
-        click.echo(f"warning: {warning}", err=True)
-    if emit is not None and found.choice is not None:
-        _emit(results, found.choice, emit)
-        return
     serving = None if load is None else _serving(results, found, load, reference)
-    _print(view, {**asked, "load": load}, serving, results, as_json=as_json)
-    if found.choice is None:
+    if emit is not None:
+        _emit(results, view, emit, out)
+    elif not as_json:
+        _print(view, serving, results)
+    confirmation = None
+    if confirm is not None and found.choice is not None:
+        ready = _prepare(results, ranked, found, confirm, out, launcher or "process", resume=resume)
+        confirmation = _confirmed(ready, as_json=as_json, quiet=quiet or as_json, verbose=verbose)
+    if as_json:
+        click.echo(_json(view, {**asked, "load": load}, serving, confirmation, prices), nl=False)
+    if found.choice is None or (confirmation is not None and confirmation.confirmed is False):
         raise click.exceptions.Exit(NOTHING)
-    if processes is not None:
-        _confirm(results, found, ranked, processes, out, resume=resume)
 
 
-def _refuse_together(
-    emit: str | None, processes: int | None, out: str | None, load: str | None, *, resume: bool, as_json: bool
+def _decided(results: Results, asked: Mapping[str, str | None]) -> tuple[Ranked, Recommendation]:
+    """The decision, with what it rests on; its warnings are told."""
+    from llem.analysis.recommend import limits_of, objective_of, ranked_of, recommended
+    from llem.reports.figures import visible
+
+    limits = limits_of(asked["slo"] or "", asked["quality"] or "", asked["memory"], asked["power"])
+    ranked = ranked_of(results, objective_of(asked["minimise"], asked["maximise"]), limits, asked["reference"])
+    found = recommended(results, ranked)
+    for warning in found.warnings:
+        click.echo(visible(f"warning: {warning}"), err=True)
+    return ranked, found
+
+
+def _view(results: Results, found: Recommendation, top: int, folder: str) -> RecommendationView:
+    from llem.reports.recommendation import metrics_read, recommendation_view
+
+    metrics = metrics_read(found)
+
+    def read(name: str) -> Overview:
+        return next(iter(_only(results, [name]).overviews(metrics)))
+
+    metric = results.metric_of(found.objective)
+    return recommendation_view(found, read, metric=metric, top=top, folder=folder)
+
+
+def _only(results: Results, ids: Sequence[str]) -> Results:
+    """Some of the results, with the same prices."""
+    return type(results)(results.store, ids, prices=results.prices)
+
+
+def _refuse(
+    emit: str | None, confirm: int | None, out: str | None, alone: Mapping[str, Any], belongs: Mapping[str, Any]
 ) -> None:
-    if emit is not None and (processes is not None or as_json or load is not None):
-        raise click.UsageError("--emit prints the choice alone; leave --confirm, --load and --json out")
-    if processes is not None and as_json:
-        raise click.UsageError("--confirm prints what it measures; its outcome as JSON is confirm.json in its folder")
-    if processes is None and (out is not None or resume):
-        raise click.UsageError("-o and --resume belong to --confirm N")
+    """Raise UsageError for options that do not go together."""
+    if emit is not None and (given := [name for name, value in alone.items() if value]):
+        raise click.UsageError(f"--emit prints the choice alone; leave {given[0]} out")
+    if out is not None and emit is None and confirm is None:
+        raise click.UsageError("-o belongs to --emit and --confirm")
+    if confirm is None and (given := [name for name, value in belongs.items() if value]):
+        raise click.UsageError(f"{given[0]} belongs to --confirm")
 
 
-def _emit(results: Results, choice: str, form: str) -> None:
-    """Print the choice as something to use."""
+def _emit(results: Results, view: RecommendationView, kind: str, out: str | None) -> None:
+    """Print or write the choice. Standard output is for that alone: if there is none, the verdict goes to the other."""
     from llem.reports.emit import command_text, deployment, study_yaml
+    from llem.reports.export import write_out
+    from llem.reports.figures import visible
 
-    if form == "yaml":
-        click.echo(study_yaml(results.store, [choice]), nl=False)
+    choice = view.found.choice
+    if choice is None:
+        click.echo(visible("\n".join(view.verdict)), err=True)
+        return
+    if kind == "yaml":
+        text = study_yaml(results.store, [choice])
     else:
-        click.echo(command_text(deployment(results.store, choice)), nl=False)
+        text = command_text(deployment(results.store, choice), f"experiment {choice}")
+    if out is None:
+        click.echo(text, nl=False)
+    else:
+        write_out(out, text.encode())
 
 
-def _confirm(
-    results: Results, found: Recommendation, ranked: Ranked, processes: int, out: str | None, *, resume: bool
-) -> None:
-    """State where the choice and the runner-up will be, measure both again, and judge."""
+def _prepare(
+    results: Results,
+    ranked: Ranked,
+    found: Recommendation,
+    processes: int,
+    out: str | None,
+    launcher: str,
+    *,
+    resume: bool,
+) -> PreparedConfirmation:
     from llem.api import prepare_confirmation
+
+    return prepare_confirmation(
+        results.store, found, ranked.posterior, processes, out, launcher=launcher, resume=resume
+    )
+
+
+def _confirmed(prepared: PreparedConfirmation, *, as_json: bool, quiet: bool, verbose: bool) -> Confirmation:
+    """Say where the choice and the runner-up will be, measure them again, and say whether they are there."""
     from llem.cli.run import tell_left_behind
     from llem.errors import LlemError
     from llem.progress.display import progress
-    from llem.reports.confirmation import confirmation_notes, render_confirmation, render_statement
+    from llem.reports.confirmation import render_confirmation, render_statement
     from llem.study.run.stopping import stop_on_interrupt
 
-    prepared = prepare_confirmation(results.store, found, ranked.posterior, processes, out, resume=resume)
-    click.echo()
-    render_statement(prepared.statement)
+    if not as_json:
+        click.echo()
+        render_statement(prepared.statement)
     try:
-        with stop_on_interrupt() as stop, progress(0, quiet=False, verbose=False) as emit:
-            outcome = prepared.run(emit, stop)
+        with stop_on_interrupt() as stop, progress(0, quiet=quiet, verbose=verbose) as emit:
+            confirmation = prepared.run(emit, stop)
     except LlemError as error:
         tell_left_behind(prepared.ready, error)
         if error.code == "interrupted":
             raise KeyboardInterrupt from error
         raise
-    click.echo()
-    render_confirmation(outcome)
-    for note in confirmation_notes(outcome):
-        click.echo(note)
+    if not as_json:
+        click.echo()
+        render_confirmation(confirmation)
     click.echo(f"stored in {prepared.ready.folder}", err=True)
-    if outcome.confirmed is False:
-        raise click.exceptions.Exit(NOTHING)
-
-
-def _view(results: Results, found: Recommendation, top: int, folder: str) -> RecommendationView:
-    from llem.analysis.overview import overview_of
-    from llem.reports.recommendation import metrics_read, recommendation_view
-
-    metrics = metrics_read(found)
-    metric = results.metric_of(found.objective)
-    return recommendation_view(
-        found, lambda name: overview_of(results[name], metrics), metric=metric, top=top, folder=folder
-    )
+    return confirmation
 
 
 def _serving(results: Results, found: Recommendation, load: str, reference: str | None) -> Serving:
     from llem.analysis.serving import serve_load
 
-    return serve_load(results, load, found.limits, results.prices, reference=reference)
+    return serve_load(results, load, found.limits, results.prices, reference)
 
 
-def _print(
-    view: RecommendationView,
-    asked: Mapping[str, Any],
-    serving: Serving | None,
-    results: Results,
-    *,
-    as_json: bool,
-) -> None:
-    if as_json:
-        from llem.reports.recommendation import document
-        from llem.reports.serving import serving_document
-        from llem.store.files import to_text
-
-        more = {} if serving is None else {"serving": serving_document(serving)}
-        click.echo(to_text(with_inputs({**document(view.found, asked, view.basis), **more}, results.prices)), nl=False)
-        return
+def _print(view: RecommendationView, serving: Serving | None, results: Results) -> None:
+    from llem.metrics.catalogue import PRICED
     from llem.reports.decision_tables import render_recommendation, render_serving
+    from llem.reports.notes import price_note
     from llem.reports.serving import serving_view
 
     render_recommendation(view)
+    if results.prices is not None and view.found.objective in PRICED:
+        shown = _only(results, [one.id for one in view.rows])
+        click.echo(price_note(results.prices, shown.overviews([view.found.objective])))
     if serving is not None:
         click.echo()
         render_serving(serving_view(serving))
-    if results.prices is not None:
-        from llem.reports.notes import price_note
+        if results.prices is not None:
+            click.echo(f"prices: {results.prices}; idle time is counted")
 
-        ranked = {one.id for one in view.found.contenders}
-        rows = results.overviews(("energy_per_output_token_j", "cost_per_million_output_tokens"))
-        click.echo(price_note(results.prices, [row for row in rows if row.id in ranked]))
+
+def _json(
+    view: RecommendationView,
+    asked: Mapping[str, Any],
+    serving: Serving | None,
+    confirmation: Confirmation | None,
+    prices: Prices | None,
+) -> str:
+    import attrs
+
+    from llem.reports.recommendation import document
+    from llem.store.files import to_text
+
+    more = {"serving": serving, "confirmation": confirmation}
+    told = {name: attrs.asdict(one) for name, one in more.items() if one is not None}
+    return to_text(with_inputs({**document(view.found, asked, view.basis), **told}, prices))

@@ -9,9 +9,9 @@ import attrs
 
 from llem.analysis.collection import Front
 from llem.analysis.overview import Overview, basis_of
-from llem.metrics.catalogue import lower_is_better, metric_of
+from llem.metrics.catalogue import PRICED, lower_is_better
 from llem.metrics.metric import Basis
-from llem.reports.notes import interval_notes, rests_on_text
+from llem.reports.notes import interval_notes, price_note, rests_on_text
 from llem.reports.views import Column, configuration, varied
 
 __all__ = ["FrontRow", "FrontView", "front_document", "front_view"]
@@ -64,13 +64,13 @@ def front_view(front: Front, x: str, y: str, *, count: int) -> FrontView:
         )
         for one in front.overviews((x, y))
     ]
-    columns = [Column(metric_of(name), _basis(rows, name)) for name in (x, y)]
+    columns = [Column(front.metric_of(name), _basis(rows, name)) for name in (x, y)]
     return FrontView(
         columns=(columns[0], columns[1]),
         axes=tuple(varied(study, points)),
         rows=tuple(rows),
         count=count,
-        notes=tuple(_notes(rows, columns, count)),
+        notes=(*_notes(rows, columns, count), *_prices(front, rows, (x, y))),
     )
 
 
@@ -87,6 +87,12 @@ def _notes(rows: Sequence[FrontRow], columns: Sequence[Column], count: int) -> I
     names = [column.metric.name for column in columns]
     rests_on = {row.overview.id: rests_on_text(row.overview.metrics[name] for name in names) for row in rows}
     yield from interval_notes(rests_on)
+
+
+def _prices(front: Front, rows: Sequence[FrontRow], metrics: Sequence[str]) -> Iterator[str]:
+    """What amounts were computed with, where a metric is one."""
+    if front.prices is not None and any(name in PRICED for name in metrics):
+        yield price_note(front.prices, [row.overview for row in rows])
 
 
 def _lower(rows: Sequence[FrontRow], column: Column) -> bool:

@@ -140,9 +140,9 @@ def _others(found: Recommendation, names: Names) -> Iterator[str]:
     worse = [one.excess.value for one in found.contenders if one.standing == "worse" and one.excess is not None]
     if worse:
         ends = dict.fromkeys(percent(value) for value in (min(worse), max(worse)))
-        keep = "keeps all limits, but is" if len(worse) == 1 else "keep all limits, but are"
-        what = keep if found.limits else "is" if len(worse) == 1 else "are"
-        yield f"{len(worse):,} {what} surely worse: by {' to '.join(ends)}"
+        is_best = "is the best with less than 5 %" if len(worse) == 1 else "are the best with less than 5 % together"
+        keep = "" if not found.limits else "keeps all limits, but " if len(worse) == 1 else "keep all limits, but "
+        yield f"{len(worse):,} {keep}{is_best}: worse by {' to '.join(ends)}"
     for place, limit in enumerate(found.limits):
         yield from _excluded_by(limit, place, [one for one in found.contenders if one.standing == "out"], names)
     reasons: dict[str, list[str]] = {}

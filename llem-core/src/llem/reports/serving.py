@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
 
 import attrs
 
@@ -15,7 +14,7 @@ from llem.reports.figures import setting
 from llem.reports.tables import prefixes
 from llem.reports.verdict import Names, estimated, interval_text, listed, probability
 
-__all__ = ["ServingView", "serving_cells", "serving_document", "serving_headings", "serving_view"]
+__all__ = ["ServingView", "serving_cells", "serving_headings", "serving_view"]
 
 #: From this share of draws on the greatest measured load keeps all limits, so that the capacity may be above it.
 AT_LEAST = 0.5
@@ -103,7 +102,7 @@ def _capacity(one: Served) -> str:
 
 
 def _ended(one: Served) -> str:
-    return f"; above it {one.blocked_by}" if one.blocked_by else ""
+    return f"; what ends it: {one.blocked_by}" if one.blocked_by and one.at_least < AT_LEAST else ""
 
 
 def _daily(one: Served) -> Iterator[tuple[str, Estimated, str]]:
@@ -181,9 +180,3 @@ def serving_cells(view: ServingView, row: Served) -> Iterator[str]:
             yield "–" if one is None else estimated(one, "")
     if any(one.cheapest is not None for one in view.rows):
         yield "–" if row.cheapest is None else told(row.cheapest)
-
-
-def serving_document(found: Serving) -> Mapping[str, Any]:
-    """What is served, as JSON values."""
-    document: Mapping[str, Any] = attrs.asdict(found)
-    return document
