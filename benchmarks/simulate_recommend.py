@@ -151,8 +151,7 @@ def study(kind: Kind, runs: list[tuple[Run, ...]], rng: Any) -> Study:
     values = {}
     for name in names:
         noise = math.sqrt(RHO) * common + math.sqrt(1 - RHO) * _noise(kind, rng, deviations)
-        order = np.stack([rng.permutation(kind.k) for _ in range(kind.processes)], axis=1)
-        place = (np.arange(kind.processes) * kind.k + order)[:, :, None] * kind.trials + np.arange(kind.trials)
+        place = _places(kind, rng)
         values[name] = np.exp(truth[name][:, None, None] + noise + kind.drift * place / count).reshape(kind.k, -1)
     sides = {
         str(i): Side(runs[i], {name: list(one[i]) for name, one in values.items()}, backend="simulated")
@@ -160,6 +159,15 @@ def study(kind: Kind, runs: list[tuple[Run, ...]], rng: Any) -> Study:
     }
     own = deviations**2 / kind.trials / kind.processes
     return Study(sides, truth, own if kind.shared else own + kind.between**2 / kind.processes)
+
+
+def _places(kind: Kind, rng: Any) -> Any:
+    """Place in time of each trial (configurations, processes, trials): turns and blocks come in an order of chance."""
+    if kind.shared:
+        order = rng.permuted(np.tile(np.arange(kind.k)[:, None, None], (kind.processes, kind.trials)), axis=0)
+        return (np.arange(kind.processes)[:, None] * kind.trials + np.arange(kind.trials)) * kind.k + order
+    order = np.stack([rng.permutation(kind.k) for _ in range(kind.processes)], axis=1)[:, :, None]
+    return (np.arange(kind.processes)[:, None] * kind.k + order) * kind.trials + np.arange(kind.trials)
 
 
 def _noise(kind: Kind, rng: Any, deviations: Any) -> Any:

@@ -8,6 +8,8 @@ from pathlib import Path
 import attrs
 import pytest
 
+from llem.analysis.prices import Prices
+from llem.config.converter import structure
 from llem.config.layers import Layer
 from llem.config.load import resolve
 from llem.config.study.axes import declared_points
@@ -38,12 +40,15 @@ def test_a_study_on_a_page_can_be_expanded(page: str, number: int, text: str) ->
 
 @pytest.mark.parametrize(("page", "number", "text"), BLOCKS, ids=[f"{page}-{number}" for page, number, _ in BLOCKS])
 def test_settings_on_a_page_are_settings(page: str, number: int, text: str) -> None:
-    """A block that is no study is accepted as one experiment, or has fields of the user configuration."""
+    """A block that is no study is one of prices, or has fields of the user configuration, or is one experiment."""
     document = parse_yaml(text, page)
     assert isinstance(document, dict)
     if is_study(document):
         return
     if document.keys() <= {field.name for field in attrs.fields(UserConfig)}:
+        return
+    if document.keys() <= {field.name for field in attrs.fields(Prices)}:
+        structure(Prices, document, source=page)
         return
     known = registry().names("backend")
     named = document.get("backend") or next((key for key in document if key in known), "echo")

@@ -101,7 +101,8 @@ def test_the_verdict_comes_first():
         "  expected regret 0.30 %: on average another that keeps all limits is better by so much, by 0 where none is",
         "  not told from: bbbbbbbb; one of these 2 is the best with 95 %",
         "  from bbbbbbbb: about 6 processes of each would tell (there are 2)",
-        "  to measure it and the runner-up again: `llem recommend 'out dir/' --confirm 6`",
+        "  to measure it and the runner-up again: "
+        "`llem recommend 'out dir/' --slo 'tpot:p99<50ms' --quality 'gsm8k>=-0.01' --confirm 6`",
     )
 
 

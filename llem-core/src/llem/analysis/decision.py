@@ -111,7 +111,7 @@ class Recommendation:
         choice: None where no configuration keeps all limits (see `blocking`, `nearest`).
         probability: that the choice keeps all limits and is the best of all that do.
         regret: by which share of the objective the choice is expected to be worse than the best of the others that keep
-            all limits (0.004 is 0.4 %).
+            all limits (0.004 is 0.4 %), 0 counting where it is the best. The mean is of logarithms.
         ties: ids of the smallest set that holds the best with 95 %, the choice first.
         guaranteed: ids of those that Hsu's multiple comparison with the best cannot rule out (95 %, no prior).
         surest: id of the best of those that keep all limits with 95 % each, where the choice keeps them with less.
@@ -250,14 +250,17 @@ def _ties(probability: Any, order: Sequence[int]) -> tuple[int, ...]:
 
 
 def _regret(masked: Any, choice: int) -> float | None:
-    """Mean of exp(excess) - 1 over the best of the others, over draws in which the choice and another are feasible."""
+    """exp(mean excess over the best of the others) - 1, over draws in which the choice and another are feasible.
+
+    The mean is of logarithms: they have Student's t, of which the mean of ratios is infinite.
+    """
     import numpy as np
 
     others = np.delete(masked, choice, axis=1).min(axis=1, initial=np.inf)
     both = np.isfinite(others) & np.isfinite(masked[:, choice])
     if not both.any():
         return None
-    return float(np.expm1(np.maximum(masked[both, choice] - others[both], 0.0)).mean())
+    return float(np.expm1(np.maximum(masked[both, choice] - others[both], 0.0).mean()))
 
 
 def _blocking(kept: Sequence[Any]) -> int | None:

@@ -18,10 +18,12 @@ from llem.analysis.decision import (
     told,
 )
 from llem.analysis.limits import Limit
+from llem.analysis.recommend import DEFAULT_OBJECTIVE
 from llem.findings import REASONS
 from llem.metrics.catalogue import metric_of
 from llem.metrics.cost import CURRENCY
 from llem.metrics.metric import Basis, Metric
+from llem.metrics.quality import is_score
 from llem.reports.figures import amount, number, percent, scaled, setting, two
 from llem.reports.views import rated
 from llem.store.models import Quantity
@@ -163,9 +165,22 @@ def _separations(found: Recommendation, names: Names, folder: str) -> Iterator[s
     units = {one.unit: one.needed for one in reversed(list(alike)[:SEPARATED]) if one.needed is not None}
     where = shlex.quote(folder)
     if (count := units.get("processes")) is not None:
-        yield f"to measure it and the runner-up again: `llem recommend {where} --confirm {count}`"
+        asked = shlex.join([folder, *_options(found), "--confirm", str(count)])
+        yield f"to measure it and the runner-up again: `llem recommend {asked}`"
     if (count := units.get("trials")) is not None:
         yield f"for more trials: `trials: {count}` in the study, then `llem run STUDY.yaml -o {where} --resume`"
+
+
+def _options(found: Recommendation) -> Iterator[str]:
+    """The options that ask for this recommendation, but for prices and the reference."""
+    if found.objective != DEFAULT_OBJECTIVE:
+        yield from ("--minimise" if found.lower_is_better else "--maximise", found.objective)
+    for limit in found.limits:
+        option, _, value = limit.text.partition("<=")
+        if option in ("memory", "power"):
+            yield from (f"--{option}", value)
+        else:
+            yield from ("--quality" if is_score(limit.metric) else "--slo", limit.text)
 
 
 def _separation(one: Separation, others: str) -> str:
