@@ -211,6 +211,7 @@ def prepare_confirmation(
     *,
     launcher: str = "process",
     resume: bool = False,
+    prices: Prices | None = None,
 ) -> PreparedConfirmation:
     """State where the choice and the runner-up will be, and check that both can be measured here. Writes nothing.
 
@@ -221,6 +222,7 @@ def prepare_confirmation(
         out: folder of the confirmation. Default: `<DIR>-confirm-<n>` beside the store.
         launcher: as of `run`.
         resume: go on with the confirmation in `out`. Its statement stays as it was stored.
+        prices: that the recommendation was made with.
 
     Raises:
         StoreError: nothing is recommended.
@@ -238,9 +240,10 @@ def prepare_confirmation(
         unit=recommendation.unit,
         lower_is_better=recommendation.lower_is_better,
         limits=recommendation.limits,
-        sides={name: read_side(store, name, [metric]) for name in ids},
+        sides={name: read_side(store, name, [metric], prices) for name in ids},
         store=str(store.path.resolve()),
         software=software_of(store, ids),
+        prices=prices,
     )
     if resume and out is not None and (before := read_statement(Path(out))) is not None:
         refuse_other(Path(out), before, said)
@@ -262,6 +265,7 @@ def confirm(
     *,
     launcher: str = "process",
     resume: bool = False,
+    prices: Prices | None = None,
     on_event: Callable[[Event], None] = silent,
 ) -> Confirmation:
     """Measure the choice and the runner-up again, and say whether they are where it was stated before.
@@ -269,6 +273,8 @@ def confirm(
     Arguments as of `prepare_confirmation`; `store` may be its folder. Raises as that and `PreparedConfirmation.run`.
     """
     opened = store if isinstance(store, Store) else Store.open(store)
-    prepared = prepare_confirmation(opened, recommendation, posterior, processes, out, launcher=launcher, resume=resume)
+    prepared = prepare_confirmation(
+        opened, recommendation, posterior, processes, out, launcher=launcher, resume=resume, prices=prices
+    )
     with stop_on_interrupt() as stop:
         return prepared.run(on_event, stop)

@@ -13,6 +13,7 @@ import attrs
 
 from llem.analysis.decision import Estimated, Recommendation
 from llem.analysis.limits import Limit
+from llem.analysis.prices import Prices
 from llem.analysis.sides import Side
 from llem.errors import ConfigError, StoreError
 from llem.metrics.catalogue import metric_of
@@ -51,6 +52,7 @@ class Statement:
         places: for each of `ids`, where it was measured.
         basis: of an energy, what it covers.
         software: versions by name, of what measured.
+        prices: that costs and emissions are computed with.
     """
 
     metric: str
@@ -65,6 +67,7 @@ class Statement:
     places: tuple[tuple[Place, ...], ...] = ()
     basis: Basis | None = None
     software: Mapping[str, str] = attrs.field(factory=dict)
+    prices: Prices | None = None
 
 
 def to_confirm(recommendation: Recommendation) -> tuple[str, ...]:
@@ -92,6 +95,7 @@ def stated(
     sides: Mapping[str, Side] | None = None,
     store: str = "",
     software: Mapping[str, str] | None = None,
+    prices: Prices | None = None,
 ) -> Statement:
     """The intervals in which the means over new engine processes lie with 95 %.
 
@@ -99,7 +103,7 @@ def stated(
         ids: of the posterior; the choice and, at most, one more.
         processes: new engine processes of each.
         sides: where each was measured and what its energy covers; only these are taken from them.
-        unit, lower_is_better, limits, store, software: as of `Statement`.
+        unit, lower_is_better, limits, store, software, prices: as of `Statement`.
 
     Raises:
         ConfigError: fewer than one process.
@@ -129,6 +133,7 @@ def stated(
         places=tuple(() if side is None else in_order(side.places) for side in known),
         basis=next((side.basis for side in known if side is not None and metric_of(metric).scoped), None),
         software=dict(software or {}),
+        prices=prices,
     )
 
 

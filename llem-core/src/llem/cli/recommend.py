@@ -232,7 +232,7 @@ def _prepare(
     from llem.api import prepare_confirmation
 
     return prepare_confirmation(
-        results.store, found, ranked.posterior, processes, out, launcher=launcher, resume=resume
+        results.store, found, ranked.posterior, processes, out, launcher=launcher, resume=resume, prices=results.prices
     )
 
 

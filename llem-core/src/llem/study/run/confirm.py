@@ -12,6 +12,7 @@ import attrs
 
 from llem.analysis.confirm import Confirmation, Remeasured, judged, process_mean
 from llem.analysis.limits import Limit
+from llem.analysis.prices import gpus_in, priced
 from llem.analysis.sides import read_side
 from llem.analysis.statement import Statement, in_order
 from llem.errors import ConfigError, StoreError
@@ -114,7 +115,7 @@ def read_statement(folder: Path) -> Statement | None:
 
 def refuse_other(folder: Path, found: Statement, asked: Statement) -> None:
     """Raise ConfigError where a folder's statement is on something else. Its figures may differ: they stay."""
-    same = ("metric", "processes", "ids", "limits")
+    same = ("metric", "processes", "ids", "limits", "prices")
     apart = [name for name in same if getattr(found, name) != getattr(asked, name)]
     if apart:
         was, now = (getattr(one, apart[0]) for one in (found, asked))
@@ -150,7 +151,9 @@ def _remeasured(store: Store, name: str, statement: Statement) -> Remeasured:
     result = store.read_result(name) or recompute(store, name)
     if result.outcome != "done":
         return Remeasured(None, why=f"{result.outcome}: {result.error or 'it did not end'}")
-    side = read_side(store, name, [statement.metric])
+    side = read_side(store, name, [statement.metric], statement.prices)
+    if statement.prices is not None:
+        result = attrs.evolve(result, metrics=priced(result.metrics, statement.prices, gpus_in(store, name)))
     processes, places = len({run.process for run in side.runs}), in_order(side.places)
     found = [_limit_value(result, limit, statement.limits) for limit in statement.limits]
     told = Remeasured(
@@ -161,6 +164,8 @@ def _remeasured(store: Store, name: str, statement: Statement) -> Remeasured:
         tuple(why for _, why in found),
         findings=tuple(dict.fromkeys(one.code for one in result.findings if one.severity == "error")),
     )
+    if told.findings:
+        return attrs.evolve(told, why=f"its result is not valid: {', '.join(told.findings)}")
     if statement.metric in side.lacking:
         return attrs.evolve(told, why=f"{statement.metric} is not known: {side.lacking[statement.metric]}")
     if statement.basis is not None and side.basis != statement.basis:
