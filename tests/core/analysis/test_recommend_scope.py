@@ -10,6 +10,8 @@ from llem.analysis.confirm import Remeasured, judged
 from llem.analysis.decision import Estimated
 from llem.analysis.demand import parse_rates, read_load
 from llem.analysis.limits import Limit, parse_slo
+from llem.analysis.prices import Prices
+from llem.analysis.serving import serve_load
 from llem.analysis.statement import Statement
 from llem.errors import ConfigError
 from llem.metrics.result import Place
@@ -152,3 +154,18 @@ def test_what_never_differs_between_trials_has_no_error(make, tmp_path):
     assert not any("is assumed" in line for line in fastest.rests_on)
     assert any("is assumed" in line for line in results.recommend().rests_on)
     assert fastest.probability == 0.5
+
+
+def test_a_note_on_break_even_names_experiments(make, tmp_path):
+    """Ids of configurations are nothing that `llem show` knows."""
+    store = _store(tmp_path, "a1", "b2")
+    _fill(make, store, "a1", 500.0)
+    _fill(make, store, "b2", 690.0, gpus=2)
+    [note] = [one for one in serve_load(Results.open(store), "1/s").notes if "no break-even" in one]
+    assert note.startswith(("a1, b2: ", "b2, a1: "))
+
+
+@pytest.mark.parametrize("name", ["gpu_hour", "machine_hour", "kwh", "grid_g_per_kwh", "pue"])
+def test_prices_whose_products_are_not_finite_are_refused(name):
+    with pytest.raises(ValueError, match="above"):
+        Prices(**{name: 1e308})

@@ -31,6 +31,8 @@ from llem.store.store import Store
 __all__ = ["Prices", "gpus_in", "gpus_of", "priced", "read_prices", "require_prices", "with_parts"]
 
 J_PER_KWH = 3.6e6
+#: No number is greater, in whatever currency: sums and products of these stay finite.
+MOST = 1e12
 #: Longest name of a currency.
 LONGEST = 8
 
@@ -73,6 +75,9 @@ class Prices:
     )
 
     def __attrs_post_init__(self) -> None:
+        numbers = (self.gpu_hour, self.machine_hour, self.kwh, self.grid_g_per_kwh, self.pue)
+        if max(number or 0.0 for number in numbers) > MOST:
+            raise ValueError(f"no price, no grid and no PUE is above {MOST:g}")
         if self.electricity_included and self.kwh is not None:
             raise ValueError(
                 "electricity_included says that the price of an hour pays for the energy, and kwh would count it "

@@ -174,7 +174,8 @@ def _against_the_first(
     for other in able[1:]:
         for quantity in ("kwh_a_day", *(() if prices is None else ("money_a_day",))):
             one = break_even(able[0], other, quantity, limits, prices)
-            yield f"{able[0].id}, {other.id}: no break-even: {one}" if isinstance(one, str) else one
+            names = f"{able[0].loads[0].id}, {other.loads[0].id}"  # of experiments, which `llem show` knows
+            yield f"{names}: no break-even: {one}" if isinstance(one, str) else one
 
 
 def _over_length(curves: Sequence[LengthCurve], prices: DailyPrices | None) -> list[BreakEven | str]:
