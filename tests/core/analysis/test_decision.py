@@ -94,6 +94,14 @@ def test_regret_counts_only_draws_in_which_both_keep_the_limits():
     assert decide(columns([1.0]), []).regret is None
 
 
+def test_regret_counts_0_where_nothing_else_keeps_the_limits():
+    """The other one costs half and keeps the limit in one of four draws: the fourth root of 2."""
+    costs = LOG(columns([2, 1], [2, 1], [2, 1], [2, 1]))
+    limit = np.array([[True, True], [True, False], [True, False], [True, False]])
+
+    assert decide(costs, [limit]).regret == pytest.approx(2**0.25 - 1)
+
+
 def test_ties_are_the_smallest_set_that_holds_the_best_with_95_percent():
     """P of 0.6, 0.3, 0.06 and 0.04: three of them hold the best with 96 %."""
     best = [0] * 60 + [1] * 30 + [2] * 6 + [3] * 4

@@ -14,7 +14,7 @@ from llem.analysis.prices import Prices
 from llem.analysis.serving import serve_load
 from llem.analysis.statement import Statement
 from llem.errors import ConfigError
-from llem.metrics.result import Place
+from llem.metrics.result import Place, recompute
 from llem.store.store import Store
 
 AXES = {"load.batch_size": [1, 8]}
@@ -71,8 +71,6 @@ def _fill(make, store, name, watts, gpus=1, **more):
         rows, requests = make.trace(watts + index, t0, t1), make.request_rows(index, t0, t1)
         store.write_trial(make.make_trial(index, rows, requests, t0, t1, experiment_id=name, **more), rows, requests)
     store.write_outcome(name, make.outcome_document())
-    from llem.metrics.result import recompute
-
     store.write_result(recompute(store, name))
 
 
@@ -169,3 +167,24 @@ def test_a_note_on_break_even_names_experiments(make, tmp_path):
 def test_prices_whose_products_are_not_finite_are_refused(name):
     with pytest.raises(ValueError, match="above"):
         Prices(**{name: 1e308})
+
+
+def test_where_a_limit_is_in_doubt_more_processes_tell_nothing(make, tmp_path):
+    """The cheaper one is told in the objective, and keeps the limit with 0.4: no number of processes is named."""
+    store = _store(tmp_path, "a1", "b2")
+    load = {"kind": "open", "request_rate": 10.0}
+    for name, watts, ttft in (("a1", 600.0, 0.05), ("b2", 550.0, 0.08)):
+        store.write_experiment(name, make.experiment_document(name, load=load))
+        store.write_engine(name, make.engine_document())
+        for index in range(3):
+            t0, t1 = make.window(index)
+            late = int((ttft + 0.001 * (index == 1)) * 1e9)
+            rows, requests = make.trace(watts + index, t0, t1), make.served_rows(t0, t1, first=index * 1000, ttft=late)
+            store.write_trial(make.served_trial(index, rows, requests, t0, t1, experiment_id=name), rows, requests)
+        store.write_outcome(name, make.outcome_document())
+        store.write_result(recompute(store, name))
+    found = Results.open(store).recommend(slo="ttft:p99<80ms")
+
+    assert found.ties == ("a1", "b2")
+    assert found.separations == ()
+    assert 0 < found.regret < found.contender("b2").feasible * 0.1

@@ -250,17 +250,18 @@ def _ties(probability: Any, order: Sequence[int]) -> tuple[int, ...]:
 
 
 def _regret(masked: Any, choice: int) -> float | None:
-    """exp(mean excess over the best of the others) - 1, over draws in which the choice and another are feasible.
+    """exp(mean excess over the best of the others) - 1, over draws in which the choice is feasible: without another
+    one that is, it is the best. None where no other one ever is.
 
     The mean is of logarithms: they have Student's t, of which the mean of ratios is infinite.
     """
     import numpy as np
 
     others = np.delete(masked, choice, axis=1).min(axis=1, initial=np.inf)
-    both = np.isfinite(others) & np.isfinite(masked[:, choice])
-    if not both.any():
+    there = np.isfinite(masked[:, choice])
+    if not (there & np.isfinite(others)).any():
         return None
-    return float(np.expm1(np.maximum(masked[both, choice] - others[both], 0.0).mean()))
+    return float(np.expm1(np.maximum(masked[there, choice] - others[there], 0.0).mean()))
 
 
 def _blocking(kept: Sequence[Any]) -> int | None:

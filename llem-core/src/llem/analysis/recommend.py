@@ -261,7 +261,8 @@ def _exact(ranked: Ranked) -> bool:
 
 
 def _separations(ranked: Ranked, found: Decided) -> Iterator[Separation]:
-    """What would tell the choice from each tie, in the objective."""
+    """What would tell the choice from each tie in the objective; nothing where this tells them, and a limit is in
+    doubt."""
     metric = ranked.objective.metric
     having = set(ranked.posterior.having(metric))
     if found.choice is None or ranked.ids[found.choice] not in having or _exact(ranked):
@@ -276,5 +277,7 @@ def _separations(ranked: Ranked, found: Decided) -> Iterator[Separation]:
         processes = (len({run.process for run in side.runs}) for side in (first, other))
         now = one.n if paired else min(processes)
         more = (Z_90 * one.estimate.error / one.estimate.value) ** 2 if one.estimate.value else math.inf
+        if ranked.kept and more <= 1:
+            continue
         needed = max(now + 1, math.ceil(now * more)) if now * more <= MOST_NEEDED else None
         yield Separation(ranked.ids[number], "trials" if paired else "processes", now, needed)
