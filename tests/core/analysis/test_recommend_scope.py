@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import yaml
 
 from llem.analysis.collection import Results
 from llem.analysis.confirm import Remeasured, judged
@@ -15,6 +16,7 @@ from llem.analysis.serving import serve_load
 from llem.analysis.statement import Statement
 from llem.errors import ConfigError
 from llem.metrics.result import Place, recompute
+from llem.reports.emit import study_yaml
 from llem.store.store import Store
 
 AXES = {"load.batch_size": [1, 8]}
@@ -188,3 +190,16 @@ def test_where_a_limit_is_in_doubt_more_processes_tell_nothing(make, tmp_path):
     assert found.ties == ("a1", "b2")
     assert found.separations == ()
     assert 0 < found.regret < found.contender("b2").feasible * 0.1
+
+
+def test_comments_of_what_is_emitted_hold_no_commands(make, tmp_path):
+    """A file's name with an escape is named in a comment; YAML could not be read with it, and a terminal would obey."""
+    store = _store(tmp_path, "a1")
+    _fill(make, store, "a1", 500.0)
+    document = store.read_experiment("a1")
+    workload = {"kind": "file", "path": "/nowhere/p\x1b[31m.txt"}
+    store.write_experiment("a1", {**document, "config": {**document["config"], "workload": workload}}, replace=True)
+    text = study_yaml(store, ["a1"])
+
+    assert "\x1b" not in text
+    assert yaml.safe_load(text)["workload"]["path"] == workload["path"]

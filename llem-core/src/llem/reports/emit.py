@@ -14,6 +14,7 @@ from llem.models.spec import ModelSpec
 from llem.plugins.reference import resolve
 from llem.plugins.registry import Registry
 from llem.plugins.registry import registry as installed
+from llem.reports.figures import visible
 from llem.store.store import Store
 from llem.study.plan.again import Again, measured_again
 from llem.study.plan.expand import load
@@ -115,7 +116,7 @@ def command_text(found: Deployment, title: str = "") -> str:
 
 def _comment(text: str, mark: str = "# ") -> list[str]:
     return textwrap.wrap(
-        text,
+        visible(text),
         WIDTH,
         initial_indent=mark,
         subsequent_indent="#" + " " * (len(mark) - 1),
