@@ -72,7 +72,7 @@ class Posterior:
             taken = [*columns, *range(len(self._sides), len(self._sides) + CENTRES)]
             rng = self._rng(metric, "draws")
             own = rng.standard_normal((self._count, len(taken)))
-            factors = [factor[:, taken] for factor in self._factors]
+            factors = (factor[:, taken] for factor in self._factors)  # each is large
             drawn = draws(self.evidence(metric), self._correlation.innovations(metric, factors, own), rng)
             self._logs[metric] = np.full((self._count, len(self._sides)), np.nan)
             self._logs[metric][:, columns] = drawn
