@@ -72,7 +72,7 @@ class Posterior:
             taken = [*columns, *range(len(self._sides), len(self._sides) + CENTRES)]
             rng = self._rng(metric, "draws")
             own = rng.standard_normal((self._count, len(taken)))
-            factors = [factor[:, taken] for factor in self._factors]
+            factors = (factor[:, taken] for factor in self._factors)  # each is large
             drawn = draws(self.evidence(metric), self._correlation.innovations(metric, factors, own), rng)
             self._logs[metric] = np.full((self._count, len(self._sides)), np.nan)
             self._logs[metric][:, columns] = drawn
@@ -124,7 +124,8 @@ class Posterior:
         # what is worse than the best by the critical value of all pairs is out by any one's
         every = np.quantile(errors.max(axis=1) - errors.min(axis=1), CONFIDENCE) / _least(scale)
         near = [i for i in range(len(compared)) if behind[i] < every]
-        return tuple(names[compared[i]] for i in near if behind[i] < _critical(i, errors, scale))
+        by_row = np.ascontiguousarray(errors.T)
+        return tuple(names[compared[i]] for i in near if behind[i] < _critical(i, by_row, scale))
 
     def evidence(self, metric: str) -> Evidence:
         """Estimates and errors of those that have the metric. Raises KeyError where none has it."""
@@ -168,14 +169,13 @@ def _least(scale: Any) -> float:
 
 
 def _critical(number: int, errors: Any, scale: Any) -> float:
-    """What the greatest of one's studentised differences to all others stays below with 95 %."""
+    """What the greatest of one's studentised differences to all others stays below with 95 %; errors: (k, draws)."""
     import numpy as np
 
-    others = np.arange(errors.shape[1]) != number
-    greatest = ((errors[:, [number]] - errors[:, others]) * (1 / scale[number, others]).astype(errors.dtype)).max(
-        axis=1
-    )
-    return float(np.quantile(greatest, CONFIDENCE))
+    found = errors[number] - errors
+    found *= (1 / scale[number]).astype(errors.dtype)[:, None]
+    found[number] = -np.inf
+    return float(np.quantile(found.max(axis=0), CONFIDENCE))
 
 
 def draws(evidence: Evidence, innovations: Any, rng: Any) -> Any:
