@@ -131,7 +131,9 @@ def _varied(result: Result, name: str, values: dict[str, Any], draw: random.Rand
 
     def quantity(value: float, unit: str) -> Quantity:
         value *= draw.gauss(1, 0.01)
-        return Quantity(value, unit, value * 0.99, value * 1.01, 0.95, 5, "student_t", None, "gpu", "measured")
+        interval = {"low": value * 0.99, "high": value * 1.01, "confidence": 0.95, "n": 5, "processes": 1}
+        basis = {"scope": "gpu", "kind": "measured"} if unit == "J" else {}
+        return Quantity(value, unit, **interval, covers="within one process", method="student_t", **basis)
 
     energies = {metric: quantity(joules, "J") for metric in result.metrics if "energy" in metric}
     speeds = {metric: quantity(100 / joules, "token/s") for metric in result.metrics if metric.endswith("_per_s")}

@@ -8,14 +8,17 @@ import random
 import time
 
 import attrs
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from llem.analysis import pareto
 from llem.analysis.cells import Sample, sample_of
 from llem.analysis.collection import Results
 from llem.analysis.effects import adjusted, axis_effects, between, find_axis
-from llem.analysis.pareto import Candidate, non_dominated
+from llem.analysis.pareto import Candidate, non_dominated, of_draws
+from llem.analysis.ranking import deviation
 from llem.analysis.variance import ASSUMED_FREEDOM, ASSUMED_SD, combined, t_quantile
 from llem.errors import StoreError
 from llem.metrics.statistics import holm
@@ -386,6 +389,40 @@ def test_directions_are_each_metrics_own():
     pairs = [("a", 1, 10), ("b", 2, 20), ("c", 2, 10)]
 
     assert list(non_dominated([point(name, x, y, lower=(True, False)) for name, x, y in pairs])) == ["a", "b"]
+
+
+@pytest.mark.parametrize("leaders", [1, 200])
+def test_many_points_stay_as_all_pairs_say(monkeypatch, leaders):
+    """Whichever points are compared first, and however many pairs are held at once: exact points and copies too."""
+    monkeypatch.setattr(pareto, "LEADERS", leaders)
+    monkeypatch.setattr(pareto, "AT_ONCE", 1000)
+    draw = random.Random(0)
+    pairs = [(5 + draw.random(), 5 + draw.random(), draw.choice([0, 0.1, 0.5])) for _ in range(120)]
+    points = [point(f"{n:03}", *one) for n, one in enumerate(pairs + pairs[:20])]
+
+    def chance(a, b):
+        """That b dominates a."""
+        ahead = [(one.value - other.value, math.hypot(deviation(one), deviation(other))) for one, other in
+                 ((a.x, b.x), (a.y, b.y))]  # fmt: skip
+        if all(by == error == 0 for by, error in ahead):
+            return 0.0
+        each = [0.5 * (1 + math.erf(by / error / math.sqrt(2))) if error else float(by >= 0) for by, error in ahead]
+        return each[0] * each[1]
+
+    greatest = {a.id: max(chance(a, b) for b in points if b is not a) for a in points}
+    expected = {name: one for name, one in greatest.items() if one < 0.95}
+    assert 5 < len(expected) < len(points) - 5
+    assert non_dominated(points) == pytest.approx(expected)
+
+
+def test_draws_say_which_one_dominates():
+    """Counted draw by draw; one that is equal in both does not dominate, and one that is equal in one does."""
+    x = np.array([[1.0, 1.0, 2.0, 1.0], [1.0, 1.0, 0.0, 2.0], [1.0, 1.0, 2.0, 1.0], [1.0, 1.0, 2.0, 1.0]])
+    y = np.array([[1.0, 1.0, 2.0, 2.0], [1.0, 1.0, 0.0, 2.0], [1.0, 1.0, 2.0, 1.0], [1.0, 1.0, 2.0, 2.0]])
+    kept, by = of_draws(("a", "b", "c", "d"), x, y)
+
+    assert kept == {"a": 0.25, "b": 0.25, "c": 0.75, "d": 0.75}
+    assert by == {"a": "c", "b": "c", "c": "a", "d": "a"}
 
 
 def test_equal_points_all_stay():

@@ -43,6 +43,19 @@ def test_the_cheapest_is_taken_where_it_is_far_ahead(grid_store):
     assert choice.separations == ()
 
 
+def test_the_study_is_read_once(grid_store, monkeypatch):
+    """That of ten thousand points is long: once by whoever lists the results, for all that is asked of them."""
+    store, read = grid_store(AXES, given({1: 4.0, 8: 2.0, 32: 1.0})), []
+    study = Store.study
+    monkeypatch.setattr(Store, "study", lambda self: [read.append(self), study(self)][1])
+    found = Results.open(store)
+
+    assert found.recommend().contenders[0].values == {"load.batch_size": 32}
+    assert found.pareto(ENERGY, SPEED).dominated
+    assert sorted(found.columns()["load.batch_size"]) == [1, 8, 32]
+    assert len(read) == 1
+
+
 def test_what_is_alike_is_tied(grid_store):
     """Three of equal energy: each may be the best, none is out, and what the choice would lose is small."""
     choice = results(grid_store, (1.0, 1.0, 1.0)).recommend()

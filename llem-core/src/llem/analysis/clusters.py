@@ -61,7 +61,12 @@ def _drawn(values: Any, variances: Any, innovations: Any, centres: Any, rng: Any
     centre, scale = (np.where(below, one[:, None], other[:, None]) for one, other in zip(*drawn, strict=True))
     errors = variances[sets]
     share = scale / (scale + errors)
-    return middle + centre + share * (values - middle - centre) + np.sqrt(share * errors) * innovations
+    found = values - middle - centre  # in place from here on: each array is large
+    found *= share
+    found += np.add(centre, middle, out=centre)
+    share *= errors
+    found += np.multiply(np.sqrt(share, out=share), innovations, out=share)
+    return found
 
 
 @attrs.frozen(eq=False)

@@ -33,7 +33,7 @@ class Results(Stored):
 
     def columns(self, *, everything: bool = False) -> dict[str, list[Any]]:
         """As `frame`, as lists by name of the column: needs no table library."""
-        study = self._store.study()
+        study = self.study
         return columns(self.overviews(), _points(study), _axes(study), everything=everything, prices=self.prices)
 
     def frame(self, *, everything: bool = False) -> Any:
@@ -145,7 +145,7 @@ class Results(Stored):
         Raises StoreError: no such axis or metric, no point with that reference value, a metric of which neither less
         nor more is better, or a score that no result has.
         """
-        study = self._store.study()
+        study = self.study
         require_prices(metrics or (), self.prices)
         path = find_axis(_axes(study), axis)
         default = [metric.name for metric in shown("effects")]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import attrs
@@ -31,7 +31,7 @@ class Correlation:
     metrics: dict[str, int]
     loadings: Any
 
-    def innovations(self, metric: str, factors: Sequence[Any], own: Any) -> Any:
+    def innovations(self, metric: str, factors: Iterable[Any], own: Any) -> Any:
         """Standard normal draws of a metric, from those of the factors and of its own, all of one shape."""
         import numpy as np
 

@@ -124,7 +124,7 @@ def warnings_of(results: Results, ranked: Ranked, found: Decided) -> Iterator[st
         if not chosen.publishable:
             codes = ", ".join(chosen.codes) or "few trials, or the preset `quick`"
             yield f"the choice is not publishable: {codes}"
-    named = results.store.study().get("experiments", ())
+    named = results.study.get("experiments", ())
     without = sum(name not in results for name in named)
     if without:
         yield f"{_counted(without, 'experiment')} of the study {'has' if without == 1 else 'have'} no result yet"

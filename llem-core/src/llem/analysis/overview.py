@@ -73,7 +73,7 @@ def overviews(store: Store, ids: Iterable[str], metrics: Collection[str] | None 
     """Overviews of the stored results, in the order of `ids`; an experiment without a result.json is left out.
 
     Nothing is computed and no trial is read, unless an older version computed the result; that what is stored is what
-    its trials give is for `llem verify` to say.
+    its trials give, and that what is not asked for is whole, is for `llem verify` to say.
 
     Args:
         metrics: which to take; None takes all.
@@ -81,11 +81,12 @@ def overviews(store: Store, ids: Iterable[str], metrics: Collection[str] | None 
     Raises:
         StoreError: a file is damaged, or of a version that cannot be read.
     """
+    wanted = None if metrics is None else {**dict.fromkeys((*_SAME, "findings", "config")), "metrics": metrics}
     for name in ids:
         path = store.folder(name) / "result.json"
         if not path.exists():
             continue
-        document, version = with_version(path)
+        document, version = with_version(path, wanted)
         if version < SCHEMA_VERSION:
             yield overview_of(recompute(store, name), metrics)
             continue

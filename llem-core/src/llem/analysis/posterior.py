@@ -76,7 +76,7 @@ class Posterior:
             taken = [*columns, *range(len(self._sides), len(self._sides) + CENTRES)]
             rng = self._rng(metric, "draws")
             own = rng.standard_normal((self._count, len(taken)))
-            factors = [factor[:, taken] for factor in self._factors]
+            factors = (factor[:, taken] for factor in self._factors)  # each is large
             drawn = draws(self.evidence(metric), self._correlation.innovations(metric, factors, own), rng)
             self._logs[metric][:, columns] = drawn
         return self._logs[metric]
@@ -132,7 +132,8 @@ class Posterior:
         # what is worse than the best by the critical value of all pairs is out by any one's
         every = np.quantile(errors.max(axis=1) - errors.min(axis=1), CONFIDENCE) / _least(scale)
         near = [i for i in range(len(compared)) if behind[i] < every]
-        return tuple(names[compared[i]] for i in near if behind[i] < _critical(i, errors, scale, ruling))
+        by_row = np.ascontiguousarray(errors.T)
+        return tuple(names[compared[i]] for i in near if behind[i] < _critical(i, by_row, scale, ruling))
 
     def evidence(self, metric: str) -> Evidence:
         """Estimates and errors of those that have the metric. Raises KeyError where none has it."""
@@ -177,16 +178,16 @@ def _least(scale: Any) -> float:
 
 
 def _critical(number: int, errors: Any, scale: Any, ruling: Any) -> float:
-    """What the greatest of one's studentised differences to all other ruling ones stays below with 95 %."""
+    """What the greatest studentised difference to other ruling ones stays below with 95 %; errors: (k, draws)."""
     import numpy as np
 
-    others = ruling & (np.arange(errors.shape[1]) != number)
+    others = ruling & (np.arange(len(errors)) != number)
     if not others.any():
         return float("inf")
-    greatest = ((errors[:, [number]] - errors[:, others]) * (1 / scale[number, others]).astype(errors.dtype)).max(
-        axis=1
-    )
-    return float(np.quantile(greatest, CONFIDENCE))
+    found = errors[number] - errors
+    found *= (1 / scale[number]).astype(errors.dtype)[:, None]
+    found[~others] = -np.inf
+    return float(np.quantile(found.max(axis=0), CONFIDENCE))
 
 
 def draws(evidence: Evidence, innovations: Any, rng: Any) -> Any:

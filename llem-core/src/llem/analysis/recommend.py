@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import attrs
@@ -24,6 +24,7 @@ from llem.analysis.decision import (
 from llem.analysis.difference import PAIRED
 from llem.analysis.grounds import rests_on, warnings_of
 from llem.analysis.limits import Limit, parse_memory, parse_power, parse_quality, parse_slo, refuse_twice
+from llem.analysis.overview import Overview
 from llem.analysis.pareto import Candidate, non_dominated, of_draws
 from llem.analysis.posterior import Posterior
 from llem.analysis.ranked import MOST_RANKED, Kept, Objective, Ranked, drawn_of, gather, is_exact
@@ -93,7 +94,7 @@ def ranked_of(
         right = "--maximise" if lower else "--minimise"
         raise ConfigError(f"of {name} {'more' if lower else 'less'} is better", f"use {right} {name}")
     sides = results.sides([metric for metric in metrics if not is_score(metric)])
-    valid = [row.id for row in rows if row.valid and not is_fake(row.backend)]
+    valid = _real(rows)
     return gather(
         results.store,
         rows,
@@ -107,6 +108,11 @@ def ranked_of(
     )
 
 
+def _real(rows: Iterable[Overview]) -> list[str]:
+    """Ids of those that are valid and no fakes."""
+    return [row.id for row in rows if row.valid and not is_fake(row.backend)]
+
+
 def front_of(results: Results, x: str, y: str) -> tuple[dict[str, float], dict[str, str]]:
     """Which results no other one dominates; see `llem.analysis.pareto.of_draws`.
 
@@ -117,7 +123,8 @@ def front_of(results: Results, x: str, y: str) -> tuple[dict[str, float], dict[s
     """
     for metric in (x, y):
         lower_is_better(metric)
-    rows = rankable(results.overviews((x, y)), [x, y])
+    found = list(results.overviews((x, y)))
+    rows = rankable(found, [x, y])
     lower = (*(lower_is_better(metric, [row.metrics[metric] for row in rows]) for metric in (x, y)),)
     if len(rows) > MOST_RANKED:
         left = non_dominated([Candidate(one.id, one.metrics[x], one.metrics[y], (lower[0], lower[1])) for one in rows])
@@ -126,7 +133,8 @@ def front_of(results: Results, x: str, y: str) -> tuple[dict[str, float], dict[s
         rows = [row for row in rows if row.id in left]
     sides = results.sides([metric for metric in (x, y) if not is_score(metric)])
     names = tuple(row.id for row in rows)
-    posterior = Posterior({name: sides(name) for name in names}, results.background(sides, names), count=DRAWS)
+    background = results.background(sides, names, _real(found))
+    posterior = Posterior({name: sides(name) for name in names}, background, count=DRAWS)
     drawn = [
         drawn_of(metric, rows, posterior)[0] * (1 if less else -1) for metric, less in zip((x, y), lower, strict=True)
     ]
@@ -137,7 +145,7 @@ def recommended(results: Results, ranked: Ranked) -> Recommendation:
     """The decision on these draws, in words and figures."""
     costs, objective = ranked.costs, ranked.objective
     found = decide(costs, [one.kept for one in ranked.kept])
-    points = {name: point["values"] for name, point in results.store.study().get("points", {}).items()}
+    points = {name: point["values"] for name, point in results.study.get("points", {}).items()}
     made = [_contender(ranked, found, costs, number, points) for number in range(len(ranked.ids))]
     order = sorted(
         range(len(made)), key=lambda i: (_PLACES.index(made[i].standing), -made[i].probability, _rank(made[i]))

@@ -98,7 +98,7 @@ def serve_load(
         column = ranked.kept[list(limits).index(limit)].draws[:, ranked.ids.index(name)]
         return None if np.isnan(column).any() else column
 
-    points = results.store.study().get("points", {})
+    points = results.study.get("points", {})
     values = {name: point["values"] for name, point in points.items()}
     return served(results, rows, ranked.sides, ranked.posterior, demand, limits, prices, bounded=bounded, values=values)
 

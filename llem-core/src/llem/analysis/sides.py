@@ -268,13 +268,14 @@ def read_side(
         shuffled: as of a Side; None reads it from the study.
     """
     engines = store.engines(experiment_id)
-    side = side_of(Measured.read(store, experiment_id), metrics, engines, _machines(store, engines), prices)
-    return attrs.evolve(side, shuffled=is_shuffled(store) if shuffled is None else shuffled)
+    measured = Measured.read(store, experiment_id, engines)
+    side = side_of(measured, metrics, engines, _machines(store, engines), prices)
+    return attrs.evolve(side, shuffled=is_shuffled(store.study()) if shuffled is None else shuffled)
 
 
-def is_shuffled(store: Store) -> bool:
-    """Whether the study ran its engine processes in random order."""
-    return (store.study().get("order") or {}).get("kind") in SHUFFLED
+def is_shuffled(study: Mapping[str, Any]) -> bool:
+    """Whether a study, by its document, ran its engine processes in random order."""
+    return (study.get("order") or {}).get("kind") in SHUFFLED
 
 
 def workers_of(store: Store, name: str) -> frozenset[int]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import functools
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from typing import Self
+from typing import Any, Self
 
 import attrs
 
@@ -35,6 +35,7 @@ class Stored(Mapping[str, Result]):
         ids: of experiments that have a result.
         held: results that are at hand and need not be read.
         prices: with which every result has metrics of cost and carbon too.
+        study: the store's study document, where it is at hand. That of ten thousand is large.
     """
 
     def __init__(
@@ -43,17 +44,20 @@ class Stored(Mapping[str, Result]):
         ids: Sequence[str],
         held: Mapping[str, Result] | None = None,
         prices: Prices | None = None,
+        study: Mapping[str, Any] | None = None,
     ) -> None:
+        self._study = study
         self._store, self._ids, self._held = store, tuple(ids), dict(held or {})
         self._known, self.prices = frozenset(self._ids), prices
 
     @classmethod
     def open(cls, store: Store, prices: Prices | None = None) -> Self:
         """Every result of a store; experiments that have not ended have none."""
-        named = [name for name in store.study().get("experiments", ()) if isinstance(name, str)]
+        study = store.study()
+        named = [name for name in study.get("experiments", ()) if isinstance(name, str)]
         there = set(store.result_ids())
         first = [name for name in dict.fromkeys(named) if name in there]
-        return cls(store, [*first, *sorted(there - set(first))], prices=prices)
+        return cls(store, [*first, *sorted(there - set(first))], prices=prices, study=study)
 
     def with_prices(self, prices: Prices | None) -> Self:
         """The same results with metrics of cost and carbon; None: without."""
@@ -114,10 +118,17 @@ class Stored(Mapping[str, Result]):
         """The folder that they are in."""
         return self._store
 
+    @property
+    def study(self) -> Mapping[str, Any]:
+        """The study document as it was when these results were listed, or when it was first asked for."""
+        if self._study is None:
+            self._study = self._store.study()
+        return self._study
+
     def sides(self, metrics: Sequence[str] | None) -> Callable[[str], Side]:
         """What reads an experiment's side of a comparison, and keeps many."""
 
-        shuffled = is_shuffled(self._store)  # the study of ten thousand is large: it is read once
+        shuffled = is_shuffled(self.study)
 
         @functools.lru_cache(maxsize=1024)
         def side(name: str) -> Side:

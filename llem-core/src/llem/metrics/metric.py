@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
@@ -62,9 +62,14 @@ class Measured:
     _kept: dict[Any, Any] = attrs.field(factory=dict, init=False, repr=False)
 
     @classmethod
-    def read(cls, store: Store, experiment_id: str) -> Measured:
-        """What is stored of one experiment; its request rows are read when they are asked for."""
-        engines = store.engines(experiment_id)
+    def read(cls, store: Store, experiment_id: str, engines: Sequence[Mapping[str, Any]] | None = None) -> Measured:
+        """What is stored of one experiment; its request rows are read when they are asked for.
+
+        Args:
+            engines: its engine documents, where they are at hand.
+        """
+        if engines is None:
+            engines = store.engines(experiment_id)
         setup = setup_of(store.read_experiment(experiment_id), engines)
         baselines = trusted(store.baselines(experiment_id), engines)
         return cls(setup, store.trials(experiment_id), baselines, lambda index: store.requests(experiment_id, index))

@@ -52,7 +52,7 @@ class FrontView:
 
 def front_view(front: Front, x: str, y: str, *, count: int) -> FrontView:
     """The view of a front. `count`: of the results of the folder."""
-    study = front.store.study()
+    study = front.study
     points = study.get("points", {})
     rows = [
         FrontRow(

@@ -12,7 +12,7 @@ of version 3 stay as they are, and results of it are computed again from their t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from types import EllipsisType, UnionType
 from typing import Any, TypeAlias, TypeVar
@@ -22,8 +22,9 @@ import attrs
 from llem.config.words import describe, got
 from llem.errors import StoreError
 from llem.models.spec import Architecture
-from llem.store.files import DIGEST, corrupt, load, read_document
+from llem.store.files import DIGEST, corrupt, load, parsed, read_text
 from llem.store.models import SCHEMA_VERSION
+from llem.store.parts import parts_of
 
 __all__ = [
     "ENGINE",
@@ -138,9 +139,15 @@ def read_json(path: Path) -> dict[str, Any]:
     return with_version(path)[0]
 
 
-def with_version(path: Path) -> tuple[dict[str, Any], int]:
-    """A document as `read_json` gives it, and the version in which it was written."""
-    _, data = read_document(path)
+def with_version(path: Path, wanted: Mapping[str, Collection[str] | None] | None = None) -> tuple[dict[str, Any], int]:
+    """A document as `read_json` gives it, and the version in which it was written.
+
+    Args:
+        wanted: parts that suffice (see `llem.store.parts.parts_of`); None reads all.
+    """
+    text = read_text(path)
+    some = None if wanted is None else parts_of(text, {"schema_version": None, **wanted})
+    data = parsed(path, text) if some is None else some
     data.pop(DIGEST, None)
     version = data.get("schema_version")
     if version == SCHEMA_VERSION:

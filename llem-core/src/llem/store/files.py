@@ -34,8 +34,11 @@ __all__ = [
     "machine_errors",
     "make_folder",
     "parse",
+    "parse_at",
+    "parsed",
     "read_document",
     "read_gzip",
+    "read_text",
     "stored_digest",
     "stored_version",
     "to_text",
@@ -151,18 +154,31 @@ def write_json(path: Path, data: Mapping[str, Any], *, replace: bool = False) ->
     write(path, text.encode(), replace=replace)
 
 
-def read_document(path: Path) -> tuple[str, dict[str, Any]]:
-    """The text as it lies there, and what it says. Raises StoreError (store_corrupt), MachineError."""
+def read_text(path: Path) -> str:
+    """The text of a document as it lies there. Raises StoreError (store_corrupt), MachineError."""
     with machine_errors(path):
         raw = path.read_bytes()
     try:
-        text = raw.decode()
+        return raw.decode()
+    except UnicodeDecodeError as error:
+        raise corrupt(path, f"not JSON: {error}") from error
+
+
+def parsed(path: Path, text: str) -> dict[str, Any]:
+    """What the text of a document says. Raises StoreError (store_corrupt) with the position."""
+    try:
         data = parse(text)
-    except ValueError as error:  # JSONDecodeError and UnicodeDecodeError, both with the position
+    except ValueError as error:
         raise corrupt(path, f"not JSON: {error}") from error
     if not isinstance(data, dict):
         raise corrupt(path, "not a JSON object")
-    return text, data
+    return data
+
+
+def read_document(path: Path) -> tuple[str, dict[str, Any]]:
+    """The text as it lies there, and what it says. Raises as `read_text` and `parsed`."""
+    text = read_text(path)
+    return text, parsed(path, text)
 
 
 def stored_digest(path: Path) -> tuple[Any, str]:
@@ -251,13 +267,21 @@ def to_text(data: Any) -> str:
     return json.dumps(data, allow_nan=False, sort_keys=True, indent=2, ensure_ascii=False) + "\n"
 
 
+def _refuse(name: str) -> Any:
+    raise ValueError(f"{name} is not a JSON number")
+
+
+_DECODER = json.JSONDecoder(parse_constant=_refuse)
+
+
 def parse(text: str) -> Any:
     """JSON values from text. Raises ValueError with the position; NaN and infinity are refused."""
+    return _DECODER.decode(text)
 
-    def refuse(name: str) -> Any:
-        raise ValueError(f"{name} is not a JSON number")
 
-    return json.loads(text, parse_constant=refuse)
+def parse_at(text: str, begin: int) -> tuple[Any, int]:
+    """The JSON value that begins there, and where it ends. Raises ValueError as `parse`."""
+    return _DECODER.raw_decode(text, begin)
 
 
 def canonical(data: Any) -> bytes:
