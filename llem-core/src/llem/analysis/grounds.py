@@ -16,6 +16,10 @@ if TYPE_CHECKING:
 
 __all__ = ["rests_on", "warnings_of"]
 
+#: Loads whose requests come by themselves, and what says how many.
+SENT = ("open", "replay")
+ARRIVALS = ("request_rate", "capacity_share", "speed")
+
 
 def rests_on(results: Results, ranked: Ranked) -> Iterator[str]:
     """How many experiments, trials, processes and places; what energies cover; the weights; what is assumed."""
@@ -60,7 +64,7 @@ def _weights(results: Results, name: str) -> str:
 
 
 def warnings_of(results: Results, ranked: Ranked, found: Decided) -> Iterator[str]:
-    """Other boards, other work, other models, findings of the choice, experiments without a result."""
+    """Other boards, work, arrivals or models, findings of the choice, experiments without a result."""
     sides = list(ranked.sides.values())
     places = sorted({" and ".join(sorted(map(str, side.places))) for side in sides if side.places})
     if len(places) > 1:
@@ -76,6 +80,12 @@ def warnings_of(results: Results, ranked: Ranked, found: Decided) -> Iterator[st
     other = [name for name in names if len({repr(side.work.get(name)) for side in sides}) > 1]
     if other:
         yield f"configurations do different work ({', '.join(other)}): their tokens and requests are not the same"
+    sent = [row.load.get("kind") in SENT and [row.load.get(name) for name in ARRIVALS] for row in ranked.rows]
+    if any(sent) and len(set(map(str, sent))) > 1:
+        yield (
+            "configurations differ in how many requests came, which no deployment chooses: "
+            "`--load RATE` compares engine configurations over their loads"
+        )
     models = {str(row.model) for row in ranked.rows}
     if len(models) > 1:
         yield f"configurations are of {len(models)} models ({', '.join(sorted(models))}), whose answers differ"
