@@ -9,6 +9,7 @@ from llem.analysis.collection import Results
 from llem.analysis.prices import Prices, gpus_in, gpus_of, read_prices, require_prices
 from llem.analysis.sides import read_side
 from llem.errors import ConfigError, StoreError
+from llem.findings import REASONS
 from llem.metrics.catalogue import METRICS, PRICED, lower_is_better, metric_of
 from llem.metrics.cost import PARTS
 from llem.metrics.result import recompute
@@ -431,7 +432,7 @@ def test_a_side_says_why_it_lacks_a_cost(store):
     side = read_side(store, "exp-one", [COST, EMITTED], Prices(gpu_hour=2.5))
 
     assert side.values == {}
-    assert side.lacking[COST] == "A price that the cost needs was not given: of an hour, or of a kWh"
+    assert side.lacking[COST] == REASONS["no_price"].rstrip(".")
     assert side.lacking[EMITTED] == "The carbon intensity of the grid was not given"
 
 
