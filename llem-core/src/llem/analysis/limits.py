@@ -16,6 +16,7 @@ from llem.analysis.amounts import LIMIT_INVALID, alone, amount, fault, parse_dur
 from llem.config.scalars import Faults
 from llem.errors import ConfigError, Problem, StoreError, nearest
 from llem.metrics.catalogue import METRICS, lower_is_better, metric_of
+from llem.metrics.cost import CURRENCY
 from llem.metrics.percentiles import PERCENTILES
 from llem.metrics.quality import SCORE, family_of
 
@@ -208,7 +209,9 @@ def _bounded(part: str, name: str, upper: bool, value: str, each: Mapping[str, f
     if upper != metric.lower_is_better:
         way, is_a, sign = ("higher", "an upper", ">=") if upper else ("lower", "a lower", "<")
         raise fault(f"a {way} {name} is better, and this is {is_a} limit", f"write `{sign}`")
-    bound = amount(value, metric.unit, bare=share or "/" in metric.unit)
+    if metric.unit == CURRENCY and value[-1:].isalpha():
+        raise fault(f"{value} names a currency", "a cost is in the currency of the prices; write the number alone")
+    bound = amount(value, metric.unit, bare=share or "/" in metric.unit or metric.unit == CURRENCY)
     if share and bound > 1:
         raise fault(f"{value} is more than the whole", f"write {value}% or a share between 0 and 1")
     if upper and bound == 0:

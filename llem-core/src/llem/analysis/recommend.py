@@ -27,6 +27,7 @@ from llem.analysis.limits import Limit, parse_memory, parse_power, parse_quality
 from llem.analysis.overview import Overview
 from llem.analysis.pareto import Candidate, non_dominated, of_draws
 from llem.analysis.posterior import Posterior
+from llem.analysis.prices import require_prices
 from llem.analysis.ranked import MOST_RANKED, Kept, Objective, Ranked, drawn_of, gather
 from llem.analysis.ranking import rankable
 from llem.analysis.sides import is_fake
@@ -37,10 +38,19 @@ from llem.metrics.quality import is_score
 if TYPE_CHECKING:
     from llem.analysis.collection import Results
 
-__all__ = ["DEFAULT_OBJECTIVE", "front_of", "limits_of", "objective_of", "ranked_of", "recommended"]
+__all__ = ["DEFAULT_OBJECTIVE", "front_of", "limits_of", "metric_named", "objective_of", "ranked_of", "recommended"]
 
 #: What is minimised if nothing else is asked for.
 DEFAULT_OBJECTIVE = "energy_per_output_token_j"
+#: Short words for metrics that people decide by.
+WORDS = {
+    "energy": DEFAULT_OBJECTIVE,
+    "energy_per_request": "energy_per_request_j",
+    "cost": "cost_per_million_output_tokens",
+    "carbon": "gco2e_per_million_output_tokens",
+    "latency": "e2el_s",
+    "speed": "output_tokens_per_s",
+}
 #: What of an experiment that is far behind is said instead of figures.
 BEHIND = "its own interval puts it too far from the best, or from a limit, to look at its trials"
 #: 95 % of a normal distribution lie below so many deviations.
@@ -60,12 +70,17 @@ def limits_of(slo: str = "", quality: str = "", memory: str | None = None, power
     return found
 
 
+def metric_named(text: str) -> str:
+    """The metric that a short word stands for; any other name as it is."""
+    return WORDS.get(text, text)
+
+
 def objective_of(minimise: str | None, maximise: str | None) -> tuple[str, bool]:
     """The metric, and whether less of it is asked for. Raises ConfigError where both are given."""
     if minimise is not None and maximise is not None:
         what = f"both {minimise} is to be minimised and {maximise} to be maximised"
         raise ConfigError(what, "name one objective; limit the other: --slo 'output_tokens_per_s>1000'")
-    return (maximise, False) if maximise is not None else (minimise or DEFAULT_OBJECTIVE, True)
+    return (metric_named(maximise), False) if maximise is not None else (metric_named(minimise or "energy"), True)
 
 
 def ranked_of(
@@ -89,6 +104,7 @@ def ranked_of(
     name, lower = asked
     lower_is_better(name)  # refuses a metric without a better direction, before anything is read
     metrics = dict.fromkeys((name, *(limit.metric for limit in limits)))
+    require_prices(metrics, results.prices)
     rows = list(results.overviews(metrics))
     if lower_is_better(name, [row.metrics.get(name) for row in rows]) != lower:
         right = "--maximise" if lower else "--minimise"

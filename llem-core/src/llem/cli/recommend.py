@@ -22,24 +22,10 @@ if TYPE_CHECKING:
     from llem.api import PreparedConfirmation
     from llem.reports.recommendation import RecommendationView
 
-__all__ = ["metric_named", "recommend"]
+__all__ = ["recommend"]
 
-#: Short words for metrics that people decide by.
-WORDS = {
-    "energy": "energy_per_output_token_j",
-    "energy_per_request": "energy_per_request_j",
-    "cost": "cost_per_million_output_tokens",
-    "carbon": "gco2e_per_million_output_tokens",
-    "latency": "e2el_s",
-    "speed": "output_tokens_per_s",
-}
 #: Ends the command where no configuration keeps all limits, or the choice is not confirmed.
 NOTHING = 1
-
-
-def metric_named(text: str) -> str:
-    """The metric that a short word stands for; any other name as it is."""
-    return WORDS.get(text, text)
 
 
 @click.command()
@@ -119,6 +105,7 @@ def recommend(
     The exit code is 1 if no configuration keeps all limits, or if --confirm does not confirm the choice.
     """
     from llem.analysis.collection import Results
+    from llem.analysis.recommend import metric_named
     from llem.metrics.catalogue import PRICED
     from llem.store.store import Store
 
@@ -135,8 +122,9 @@ def recommend(
         "power": power,
         "reference": reference,
     }
-    if prices is not None and load is None and asked["minimise"] not in PRICED:
-        raise click.UsageError("prices decide nothing here; minimise cost or carbon, or give a --load")
+    told = f"{asked['minimise']};{asked['slo']}"
+    if prices is not None and load is None and not any(name in told for name in PRICED):
+        raise click.UsageError("prices decide nothing here; minimise or limit cost or carbon, or give a --load")
     results = Results.open(Store.open(folder), prices)
     ranked, found = _decided(results, asked)
     view = _view(results, found, top, folder)
@@ -273,9 +261,10 @@ def _print(view: RecommendationView, serving: Serving | None, results: Results) 
     from llem.reports.serving import serving_view
 
     render_recommendation(view)
-    if results.prices is not None and view.found.objective in PRICED:
+    priced = [one for one in (view.found.objective, *(limit.metric for limit in view.found.limits)) if one in PRICED]
+    if results.prices is not None and priced:
         shown = _only(results, [one.id for one in view.rows])
-        click.echo(price_note(results.prices, shown.overviews([view.found.objective])))
+        click.echo(price_note(results.prices, shown.overviews(priced)))
     if serving is not None:
         click.echo()
         render_serving(serving_view(serving))

@@ -21,6 +21,7 @@ from llem.analysis.limits import Limit
 from llem.analysis.recommend import DEFAULT_OBJECTIVE
 from llem.findings import REASONS
 from llem.metrics.catalogue import metric_of
+from llem.metrics.cost import CURRENCY
 from llem.metrics.metric import Basis, Metric
 from llem.metrics.quality import is_score
 from llem.reports.figures import amount, number, percent, scaled, setting, two
@@ -186,7 +187,8 @@ def _separation(one: Separation, others: str) -> str:
     if one.needed is None:
         return f"from {others}: too alike, not even 1,000 {one.unit} would tell them apart; take either"
     of = "of each" if one.unit == "processes" else "in the engine processes that both share"
-    return f"from {others}: about {one.needed:,} {one.unit} {of} would tell (there are {one.now:,})"
+    now = "there is 1" if one.now == 1 else f"there are {one.now:,}"
+    return f"from {others}: about {one.needed:,} {one.unit} {of} would tell ({now})"
 
 
 def _surest(found: Recommendation, names: Names) -> Iterator[str]:
@@ -237,7 +239,8 @@ def unit_of(limit: Limit, value: float) -> tuple[str, float]:
     """The unit to show what a limit is about in, and what to divide it by."""
     if limit.against == "share" or limit.metric == SHARE:
         return "%", 0.01
-    return ("", 1.0) if limit.against else scaled(value, metric_of(limit.metric).unit)
+    unit = metric_of(limit.metric).unit
+    return ("", 1.0) if limit.against or unit == CURRENCY else scaled(value, unit)
 
 
 def found_text(limit: Limit, one: Estimated) -> str:
