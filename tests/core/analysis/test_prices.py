@@ -369,7 +369,7 @@ def test_a_cost_that_no_result_has_says_why(priced_grid):
     with pytest.raises(StoreError, match=f"no valid result has {COST}") as caught:
         Results.open(priced_grid, Prices(machine_hour=1.0, kwh=1.0)).best(COST)
 
-    assert "was not given" in caught.value.hint
+    assert "`gpu_hour`" in caught.value.hint
 
 
 def test_the_best_and_the_front_are_ranked_by_cost(priced_grid):

@@ -23,7 +23,7 @@ REASONS: Mapping[str, str] = {
     "evaluated yet. `llem run … -o DIR --resume` evaluates it.",
     "no_right_answer": "No answer of the evaluation is right, so there is no energy per right answer.",
     "no_gpu": "The experiment used no GPU.",
-    "not_requested": "You did not ask for this measurement, which is off by default: `token_times` for latencies of batches.",
+    "not_requested": "You did not ask for this, which is off by default (latencies of batches: `token_times`).",
     "not_supported": "The engine does not report it.",
     "peak_unknown": "The peak rate of this device is not in llem's table.",
     "several_kinds": "Trials ran on GPUs of several kinds, and their peak rates differ.",
