@@ -207,7 +207,7 @@ def test_what_is_no_limit_on_a_score_is_refused(text: str, words: str) -> None:
     ("text", "higher", "words"),
     [
         ("gsm8k<=-0.01", True, "a higher score of gsm8k is better (write gsm8k>=-0.01)"),
-        ("wikitext>=-2%", False, "a lower score of wikitext is better (write wikitext<=-2%)"),
+        ("wikitext>=-2%", False, "a lower score of wikitext is better (write wikitext<=+2%)"),
         ("wikitext>=12.5", False, "(write wikitext<=12.5)"),
         ("gsm8k>=75", True, "scores of gsm8k lie between 0 and 1 (write gsm8k>=0.75 if you mean points of 100)"),
         ("gsm8k>=-1", True, "(write gsm8k>=-0.01 if you mean points of 100)"),

@@ -131,7 +131,8 @@ def check_direction(limit: Limit, higher_is_better: bool, greatest: float | None
     name, sign = limit.metric.removeprefix(SCORE), "<=" if limit.upper else ">="
     if limit.upper == higher_is_better:
         way, right = ("higher", ">=") if higher_is_better else ("lower", "<=")
-        told = _written(limit.bound, limit.against)
+        lost = abs(limit.bound) * (-1 if higher_is_better else 1)
+        told = _written(lost if limit.against else limit.bound, limit.against)
         raise _wrong("quality", limit.text, f"a {way} score of {name} is better", f"write {name}{right}{told}")
     if greatest is None or limit.against == "share" or abs(limit.bound) < greatest:
         return
