@@ -226,7 +226,7 @@ def _missed(outcome: LimitOutcome) -> Iterator[str]:
     """By how much a limit is missed, and which bound would have been kept."""
     limit, one = outcome.limit, outcome.found
     if one is None:
-        yield f"{limit.text}: not measured: {REASONS.get(outcome.reason, outcome.reason)}"
+        yield f"{limit.text}: not known: {REASONS.get(outcome.reason, outcome.reason)}"
         return
     times = against_bound(limit, [one.value])
     admits = _at(limit, one, one.high if limit.upper else one.low)
