@@ -89,7 +89,7 @@ def test_known_crossing_of_two_configurations():
     assert (found.at.value, found.at.low, found.at.high) == pytest.approx((4.0, 4.0, 4.0))
     assert (found.share, found.throughout) == (1.0, {"a": 0.0, "b": 0.0})
     assert (found.low, found.high) == (0.0, 8.0)
-    assert found.words == "b is cheaper from 4 requests/s (4 to 4) on, in 100% of draws"
+    assert found.words == "b is cheaper from 4 requests/s (4 to 4) on in 100 % of draws"
 
 
 def test_the_order_of_the_two_does_not_matter():
@@ -113,6 +113,7 @@ def test_share_of_draws_with_a_crossing():
     found = break_even(straight("a", 100, 50), straight("b", idle, 25), "kwh_a_day")
 
     assert (found.above, found.share, found.throughout) == ("b", 0.75, {"a": 0.25, "b": 0.0})
+    assert found.words.endswith(" on in 75 % of draws; a throughout in 25 %")
     assert found.at.high == pytest.approx(4.0)
 
 
@@ -124,7 +125,7 @@ def test_no_crossing_says_which_one_is_cheaper_throughout():
     assert found.throughout == {"a": 1.0, "b": 0.0}
     assert (
         found.words
-        == "no crossing within what is measured, 0 to 8 requests/s: a is cheaper throughout, in 100% of draws"
+        == "no crossing within what is measured, 0 to 8 requests/s: a is cheaper throughout in 100 % of draws"
     )
 
 

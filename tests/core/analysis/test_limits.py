@@ -52,6 +52,8 @@ from llem.errors import ConfigError
         ("mfu>=30%", "mfu", False, 0.3),
         ("attainment>=99.9%", "slo_attainment", False, 0.999),
         ("slo_attainment≥0.99", "slo_attainment", False, 0.99),
+        ("cost_per_request<0.06", "cost_per_request", True, 0.06),
+        ("gco2e_per_request<1.5gCO2e", "gco2e_per_request", True, 1.5),
     ],
 )
 def test_a_limit_names_a_metric_and_a_bound_in_its_unit(text: str, metric: str, upper: bool, bound: float) -> None:
@@ -124,6 +126,7 @@ def test_a_share_of_requests_judges_each_request(text: str, bound: float, each: 
         ("attainment(e2e<1s,latency<2s)>=99%", "limits latency twice"),
         ("ttft:p99<1s;ttft_p99_s<2s", "ttft_p99_s<2s: bounds the same quantity as 'ttft:p99<1s' (give one of the two)"),
         ("attainment>=99%;attainment>=98%", "bounds the same quantity as 'attainment>=99%'"),
+        ("cost_per_request<0.06EUR", "0.06EUR names a currency (a cost is in the currency of the prices; write"),
         (" ; ", "`slo` names no limit\n  such as 'ttft:p99<500ms;tpot:p99<50ms'"),
     ],
 )
@@ -204,7 +207,7 @@ def test_what_is_no_limit_on_a_score_is_refused(text: str, words: str) -> None:
     ("text", "higher", "words"),
     [
         ("gsm8k<=-0.01", True, "a higher score of gsm8k is better (write gsm8k>=-0.01)"),
-        ("wikitext>=-2%", False, "a lower score of wikitext is better (write wikitext<=-2%)"),
+        ("wikitext>=-2%", False, "a lower score of wikitext is better (write wikitext<=+2%)"),
         ("wikitext>=12.5", False, "(write wikitext<=12.5)"),
         ("gsm8k>=75", True, "scores of gsm8k lie between 0 and 1 (write gsm8k>=0.75 if you mean points of 100)"),
         ("gsm8k>=-1", True, "(write gsm8k>=-0.01 if you mean points of 100)"),

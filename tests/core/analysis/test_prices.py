@@ -9,6 +9,7 @@ from llem.analysis.collection import Results
 from llem.analysis.prices import Prices, gpus_in, gpus_of, read_prices, require_prices
 from llem.analysis.sides import read_side
 from llem.errors import ConfigError, StoreError
+from llem.findings import REASONS
 from llem.metrics.catalogue import METRICS, PRICED, lower_is_better, metric_of
 from llem.metrics.cost import PARTS
 from llem.metrics.result import recompute
@@ -368,7 +369,7 @@ def test_a_cost_that_no_result_has_says_why(priced_grid):
     with pytest.raises(StoreError, match=f"no valid result has {COST}") as caught:
         Results.open(priced_grid, Prices(machine_hour=1.0, kwh=1.0)).best(COST)
 
-    assert "was not given" in caught.value.hint
+    assert "`gpu_hour`" in caught.value.hint
 
 
 def test_the_best_and_the_front_are_ranked_by_cost(priced_grid):
@@ -431,7 +432,7 @@ def test_a_side_says_why_it_lacks_a_cost(store):
     side = read_side(store, "exp-one", [COST, EMITTED], Prices(gpu_hour=2.5))
 
     assert side.values == {}
-    assert side.lacking[COST] == "A price that the cost needs was not given: of an hour, or of a kWh"
+    assert side.lacking[COST] == REASONS["no_price"].rstrip(".")
     assert side.lacking[EMITTED] == "The carbon intensity of the grid was not given"
 
 

@@ -73,6 +73,7 @@ def test_the_fastest_where_more_is_better(grid_store):
 
     choice = ranked.recommend(maximise=SPEED)
     assert choice.best[:2] == "01"
+    assert ranked.recommend(maximise="speed") == choice
     assert not choice.lower_is_better
     with pytest.raises(ConfigError, match="more is better") as caught:
         ranked.recommend(minimise=SPEED)
@@ -130,6 +131,29 @@ def test_fakes_and_invalid_results_are_left_out_with_why(grid_store):
     assert {name[:2] for name in choice.excluded} == {"01", "02"}
     assert "fake" in choice.excluded["02" + "0" * 14]
     assert "not valid" in choice.excluded["01" + "0" * 14]
+
+
+def test_another_rate_of_arrivals_is_no_configuration(grid_store):
+    """The more requests come, the less energy each token takes: that one is no choice."""
+    rates = {"1": {"request_rate": 1.0}, "8": {"request_rate": 2.0}, "32": {"request_rate": 4.0}}
+    more = {size: {"config": {"load": {"kind": "open", **load}}} for size, load in rates.items()}
+    [warning] = [one for one in results(grid_store, (4.0, 2.0, 1.0), **more).recommend().warnings if "came" in one]
+
+    assert "`--load RATE`" in warning
+
+
+def test_an_open_load_beside_batches_is_warned_of(grid_store):
+    """One of three is sent at its own rate; batches are always there."""
+    more = {"8": {"config": {"load": {"kind": "open", "request_rate": 2.0}}}}
+
+    assert [one for one in results(grid_store, (4.0, 2.0, 1.0), **more).recommend().warnings if "came" in one]
+
+
+def test_the_same_rate_of_arrivals_is_no_warning(grid_store):
+    """Nor are other batch sizes."""
+    more = {size: {"config": {"load": {"kind": "open", "request_rate": 4.0}}} for size in ("1", "8", "32")}
+
+    assert not [one for one in results(grid_store, (4.0, 2.0, 1.0), **more).recommend().warnings if "came" in one]
 
 
 def test_energies_of_different_kinds_are_not_ranked(grid_store):

@@ -27,7 +27,7 @@ def folder(tmp_path_factory, make):
     """Four configurations of two processes each, which differ in power alone, and a fake."""
     axes = ["dtype", "load.batch_size", "backend"]
     values = {name: {"dtype": dtype, "load.batch_size": size} for name, (dtype, size, _) in POINTS.items()}
-    values["e5"] = {"dtype": "bfloat16", "load.batch_size": 2}
+    values["e5"] = {"dtype": "bfloat16", "load.batch_size": 2, "backend": "echo"}
     points = {name: {"number": number, "values": point} for number, (name, point) in enumerate(values.items())}
     store = Store.create(
         tmp_path_factory.mktemp("recommend") / "out",
@@ -138,6 +138,19 @@ def test_cost_decides_where_prices_are_given(run_llem, folder):
     assert front[-1].startswith("prices: 2 EUR per GPU-hour")
 
 
+def test_a_cost_can_be_a_limit(run_llem, folder):
+    """In the currency of the prices, which stand below; a price that is missing is named."""
+    limit = ("--slo", "cost_per_million_output_tokens<1000")
+    shown = lines(run_llem("recommend", folder, *limit, "--gpu-hour", "2", "--kwh", "0.2").stdout)
+    lacking = run_llem("recommend", folder, *limit, "--kwh", "0.2")
+
+    assert shown[0] == "Take b2: dtype float16, load.batch_size 2"
+    assert not [line for line in shown if "currency" in line]
+    assert shown[-1].startswith("prices: 2 USD per GPU-hour, 0.2 USD per kWh, PUE 1; GPUs counted: 1")
+    assert lacking.exit_code == 2
+    assert "needs gpu_hour or machine_hour" in lacking.stderr
+
+
 def test_the_choice_is_emitted_alone(run_llem, folder, tmp_path):
     """A study on standard output or in a file; commands for a shell; nothing where nothing keeps the limits."""
     done = run_llem("recommend", folder, "--emit", "yaml")
@@ -226,6 +239,8 @@ def test_only_so_many_stand_in_the_table(run_llem, folder):
         (["--reference", "zz"], "zz"),
         (["--top", "0"], "--top"),
         (["--minimise", "cost"], "needs prices"),
+        (["--minimise", "cost", "--kwh", "0.2"], "needs gpu_hour or machine_hour"),
+        (["--slo", "cost_per_request<1"], "needs prices"),
         (["--gpu-hour", "2"], "prices decide nothing here"),
         (["--emit", "toml"], "yaml"),
         (["--emit", "yaml", "--json"], "leave --json out"),
@@ -268,7 +283,7 @@ def test_a_front_has_what_nothing_dominates(run_llem, folder):
     told = json.loads(run_llem("pareto", folder, "energy", "speed", "--json").stdout)
 
     assert done.exit_code == 0
-    assert lines(done.stdout)[0].startswith("id ")
+    assert lines(done.stdout)[0].startswith("id dtype batch_size J/output token ")  # no row sets the backend
     assert [told["x"], told["y"], told["results"]] == [ENERGY, "output_tokens_per_s", 5]
     assert told["front"][0]["id"] == "b2"
     assert told["front"][0]["x"]["kind"] == "measured"

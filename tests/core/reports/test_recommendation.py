@@ -11,7 +11,7 @@ from llem.analysis.decision import Contender, Estimated, LimitOutcome, Recommend
 from llem.analysis.limits import Limit
 from llem.analysis.overview import Overview
 from llem.reports.decision_tables import render_recommendation
-from llem.reports.figures import new_console
+from llem.reports.figures import new_console, percent
 from llem.reports.recommendation import document, recommendation_view
 from llem.store.files import to_text
 from llem.store.models import Quantity
@@ -325,8 +325,13 @@ def test_nothing_feasible_for_want_of_a_value():
     found = view(nothing(limits=(TPOT,), contenders=(only,)))
 
     assert found.verdict[0] == "No configuration keeps all limits (1 was looked at)"
-    assert found.verdict[-1].strip().startswith("tpot:p99<50ms: not measured: The load is offline")
+    assert found.verdict[-1].strip().startswith("tpot:p99<50ms: not known: The load is offline")
     assert "bound" not in found.verdict[-1]
+
+
+def test_percent_are_whole_from_100_on():
+    """As the table has them; below, two digits."""
+    assert [percent(share) for share in (0.0234, 0.98, 1.57, 27.82)] == ["2.3 %", "98 %", "157 %", "2,782 %"]
 
 
 def test_a_share_and_a_change_in_percent():

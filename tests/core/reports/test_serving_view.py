@@ -86,12 +86,15 @@ def test_who_cannot_serve_it_is_told_why():
 
 def test_where_another_one_is_cheaper():
     """The break-even with its interval, in short ids; what is not used, and notes."""
-    found = serving(break_evens=(CROSSES,), excluded={"d" * 16: "echo only plays at inference"}, notes=("one note",))
+    found = serving(
+        break_evens=(CROSSES,), excluded={"d" * 16: "echo only plays at inference"}, notes=(f"{A}: one note",)
+    )
 
     assert serving_view(found).below[1:] == (
-        "aaaaaaaa or bbbbbbbb, energy a day: aaaaaaaa is cheaper from 4.2 requests/s (3.9 to 4.5) on, in 97% of draws",
+        "aaaaaaaa or bbbbbbbb, energy a day: aaaaaaaa is cheaper from 4.2 requests/s (3.9 to 4.5) on in 97 % of draws; "
+        "aaaaaaaa throughout in 2 %; bbbbbbbb throughout in 1 %",
         "not used, 1: echo only plays at inference (dddddddd)",
-        "one note",
+        "aaaaaaaa: one note",
     )
 
 

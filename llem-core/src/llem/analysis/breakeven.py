@@ -32,6 +32,8 @@ POINTS = 200
 DRAWS = 2_000
 #: An answer that fewer draws give is not stated.
 MOST = 0.5
+#: An answer that fewer draws give is not told beside another one.
+LEAST = 0.005
 
 
 @attrs.frozen
@@ -66,10 +68,17 @@ class BreakEven:
         """One sentence."""
         if self.at is not None:
             at = f"{self.at.value:.4g} {self.over} ({self.at.low:.4g} to {self.at.high:.4g})"
-            return f"{self.above} is cheaper from {at} on, in {self.share:.0%} of draws"
+            always = [
+                f"{one} throughout in {_rounded(share)}" for one, share in self.throughout.items() if share >= LEAST
+            ]
+            return "; ".join([f"{self.above} is cheaper from {at} on in {_rounded(self.share)} of draws", *always])
         measured = f"no crossing within what is measured, {self.low:.4g} to {self.high:.4g} {self.over}"
         name, share = max(self.throughout.items(), key=lambda one: one[1])
-        return f"{measured}: {name} is cheaper throughout, in {share:.0%} of draws" if share >= MOST else measured
+        return f"{measured}: {name} is cheaper throughout in {_rounded(share)} of draws" if share >= MOST else measured
+
+
+def _rounded(share: float) -> str:
+    return f"{100 * share:.0f} %"
 
 
 def crossing(x: Any, a: Any, b: Any) -> tuple[Any, Any, Any]:

@@ -99,7 +99,7 @@ class Results(Stored):
 
         Raises StoreError as `best` does.
         """
-        from llem.analysis.recommend import front_of
+        from llem.analysis.pareto import front_of
 
         require_prices([x, y], self.prices)
         return Front(self._store, *front_of(self, x, y), self._held, self.prices)
@@ -118,7 +118,8 @@ class Results(Stored):
         """Which configuration to take: the one that most probably keeps all limits and is the best of those that do.
 
         Args:
-            minimise, maximise: the metric that decides. Default: minimise energy per output token.
+            minimise, maximise: the metric that decides, or a short word for it: energy, energy_per_request, cost,
+                carbon, latency, speed. Default: minimise energy.
             slo: limits of latencies and speeds, such as `ttft:p99<500ms;tpot:p99<50ms`.
             quality: limits of scores: `arc_easy>=0.75`, or as a change against the reference `arc_easy>=-0.01`.
             memory, power: the most that is allowed, such as `80GiB` and `600W`.

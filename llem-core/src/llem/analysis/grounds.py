@@ -97,7 +97,7 @@ def _other_counts(sides: Sequence[Side]) -> Iterator[str]:
 
 
 def warnings_of(results: Results, ranked: Ranked, found: Decided) -> Iterator[str]:
-    """Other boards, other work, other models, findings of the choice, experiments without a result."""
+    """Other boards, work, arrivals or models, findings of the choice, experiments without a result."""
     sides = list(ranked.sides.values())
     places = sorted({" and ".join(sorted(map(str, side.places))) for side in sides if side.places})
     if len(places) > 1:

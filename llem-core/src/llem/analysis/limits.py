@@ -131,7 +131,8 @@ def check_direction(limit: Limit, higher_is_better: bool, greatest: float | None
     name, sign = limit.metric.removeprefix(SCORE), "<=" if limit.upper else ">="
     if limit.upper == higher_is_better:
         way, right = ("higher", ">=") if higher_is_better else ("lower", "<=")
-        told = _written(limit.bound, limit.against)
+        lost = abs(limit.bound) * (-1 if higher_is_better else 1)
+        told = _written(lost if limit.against else limit.bound, limit.against)
         raise _wrong("quality", limit.text, f"a {way} score of {name} is better", f"write {name}{right}{told}")
     if greatest is None or limit.against == "share" or abs(limit.bound) < greatest:
         return
@@ -209,6 +210,8 @@ def _bounded(part: str, name: str, upper: bool, value: str, each: Mapping[str, f
     if upper != metric.lower_is_better:
         way, is_a, sign = ("higher", "an upper", ">=") if upper else ("lower", "a lower", "<")
         raise fault(f"a {way} {name} is better, and this is {is_a} limit", f"write `{sign}`")
+    if metric.unit == CURRENCY and value[-1:].isalpha():
+        raise fault(f"{value} names a currency", "a cost is in the currency of the prices; write the number alone")
     bound = amount(value, metric.unit, bare=share or "/" in metric.unit or metric.unit == CURRENCY)
     if share and bound > 1:
         written = "100% at most" if "%" in value else f"{value}%"

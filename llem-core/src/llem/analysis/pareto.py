@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from llem.analysis.ranking import SURE, deviation
+from llem.analysis.posterior import Posterior
+from llem.analysis.ranked import DRAWS, MOST_RANKED, drawn_of, real_ids
+from llem.analysis.ranking import SURE, deviation, rankable
+from llem.metrics.catalogue import lower_is_better
+from llem.metrics.quality import is_score
 from llem.store.models import Quantity
 
-__all__ = ["Candidate", "non_dominated", "of_draws"]
+if TYPE_CHECKING:
+    from llem.analysis.collection import Results
+
+__all__ = ["Candidate", "front_of", "non_dominated", "of_draws"]
 
 #: Pairs of points that are held in memory at once.
 AT_ONCE = 2_000_000
@@ -28,6 +35,34 @@ class Candidate:
     x: Quantity
     y: Quantity
     lower: tuple[bool, bool]
+
+
+def front_of(results: Results, x: str, y: str) -> tuple[dict[str, float], dict[str, str]]:
+    """Which results no other one dominates; see `of_draws`.
+
+    Of more than `MOST_RANKED` results only those are drawn that their own intervals leave; of more than that even
+    then, the intervals decide alone.
+
+    Raises StoreError as `llem.analysis.ranking.rankable`.
+    """
+    for metric in (x, y):
+        lower_is_better(metric)
+    found = list(results.overviews((x, y)))
+    rows = rankable(found, [x, y])
+    lower = (*(lower_is_better(metric, [row.metrics[metric] for row in rows]) for metric in (x, y)),)
+    if len(rows) > MOST_RANKED:
+        left = non_dominated([Candidate(one.id, one.metrics[x], one.metrics[y], (lower[0], lower[1])) for one in rows])
+        if len(left) > MOST_RANKED:
+            return left, {}
+        rows = [row for row in rows if row.id in left]
+    sides = results.sides([metric for metric in (x, y) if not is_score(metric)])
+    names = tuple(row.id for row in rows)
+    background = results.background(sides, names, real_ids(found))
+    posterior = Posterior({name: sides(name) for name in names}, background, count=DRAWS)
+    drawn = [
+        drawn_of(metric, rows, posterior)[0] * (1 if less else -1) for metric, less in zip((x, y), lower, strict=True)
+    ]
+    return of_draws(names, *drawn)
 
 
 def non_dominated(candidates: Sequence[Candidate]) -> dict[str, float]:

@@ -21,8 +21,10 @@ from llem.metrics.catalogue import metric_of
 from llem.metrics.quality import is_score
 from llem.store.store import Store
 
-__all__ = ["MOST_RANKED", "Kept", "Objective", "Ranked", "drawn_of", "gather", "is_exact"]
+__all__ = ["DRAWS", "MOST_RANKED", "Kept", "Objective", "Ranked", "drawn_of", "gather", "is_exact", "real_ids"]
 
+#: So many draws make P exact to 0.01 (two standard errors).
+DRAWS = 10_000
 #: Experiments whose trials are read at most. Of more, those are ranked whose value could be the best.
 MOST_RANKED = 200
 #: The metric whose limits are judged request by request.
@@ -100,6 +102,11 @@ class Ranked:
         return drawn_of(self.objective.metric, self.rows, self.posterior)[0]
 
 
+def real_ids(rows: Iterable[Overview]) -> list[str]:
+    """Ids of those that are valid and no fakes."""
+    return [row.id for row in rows if row.valid and not is_fake(row.backend)]
+
+
 def gather(
     store: Store,
     rows: Sequence[Overview],
@@ -109,7 +116,7 @@ def gather(
     background: Callable[[Sequence[str]], Background],
     *,
     reference: str | None = None,
-    count: int = 10_000,
+    count: int = DRAWS,
     seed: int = 0,
 ) -> Ranked:
     """Read the trials of what can be the best, and draw.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import attrs
@@ -24,12 +24,8 @@ from llem.analysis.decision import (
 from llem.analysis.difference import PAIRED
 from llem.analysis.grounds import rests_on, warnings_of
 from llem.analysis.limits import Limit, parse_memory, parse_power, parse_quality, parse_slo, refuse_twice
-from llem.analysis.overview import Overview
-from llem.analysis.pareto import Candidate, non_dominated, of_draws
-from llem.analysis.posterior import Posterior
-from llem.analysis.ranked import MOST_RANKED, Kept, Objective, Ranked, drawn_of, gather, is_exact
-from llem.analysis.ranking import rankable
-from llem.analysis.sides import is_fake
+from llem.analysis.prices import require_prices
+from llem.analysis.ranked import DRAWS, Kept, Objective, Ranked, gather, is_exact, real_ids
 from llem.errors import ConfigError
 from llem.metrics.catalogue import lower_is_better
 from llem.metrics.quality import is_score
@@ -37,18 +33,25 @@ from llem.metrics.quality import is_score
 if TYPE_CHECKING:
     from llem.analysis.collection import Results
 
-__all__ = ["DEFAULT_OBJECTIVE", "front_of", "limits_of", "objective_of", "ranked_of", "recommended"]
+__all__ = ["DEFAULT_OBJECTIVE", "limits_of", "metric_named", "objective_of", "ranked_of", "recommended"]
 
 #: What is minimised if nothing else is asked for.
 DEFAULT_OBJECTIVE = "energy_per_output_token_j"
+#: Short words for metrics that people decide by.
+WORDS = {
+    "energy": DEFAULT_OBJECTIVE,
+    "energy_per_request": "energy_per_request_j",
+    "cost": "cost_per_million_output_tokens",
+    "carbon": "gco2e_per_million_output_tokens",
+    "latency": "e2el_s",
+    "speed": "output_tokens_per_s",
+}
 #: What of an experiment that is far behind is said instead of figures.
 BEHIND = "its own interval puts it too far from the best, or from a limit, to look at its trials"
 #: 95 % of a normal distribution lie below so many deviations.
 Z_90 = 1.6448536269514722
 #: More trials or processes than this separate nothing in practice.
 MOST_NEEDED = 1_000
-#: So many draws make P exact to 0.01 (two standard errors).
-DRAWS = 10_000
 
 
 def limits_of(slo: str = "", quality: str = "", memory: str | None = None, power: str | None = None) -> list[Limit]:
@@ -60,12 +63,17 @@ def limits_of(slo: str = "", quality: str = "", memory: str | None = None, power
     return found
 
 
+def metric_named(text: str) -> str:
+    """The metric that a short word stands for; any other name as it is."""
+    return WORDS.get(text, text)
+
+
 def objective_of(minimise: str | None, maximise: str | None) -> tuple[str, bool]:
     """The metric, and whether less of it is asked for. Raises ConfigError where both are given."""
     if minimise is not None and maximise is not None:
         what = f"both {minimise} is to be minimised and {maximise} to be maximised"
         raise ConfigError(what, "name one objective; limit the other: --slo 'output_tokens_per_s>1000'")
-    return (maximise, False) if maximise is not None else (minimise or DEFAULT_OBJECTIVE, True)
+    return (metric_named(maximise), False) if maximise is not None else (metric_named(minimise or "energy"), True)
 
 
 def ranked_of(
@@ -89,12 +97,13 @@ def ranked_of(
     name, lower = asked
     lower_is_better(name)  # refuses a metric without a better direction, before anything is read
     metrics = dict.fromkeys((name, *(limit.metric for limit in limits)))
+    require_prices(metrics, results.prices)
     rows = list(results.overviews(metrics))
     if lower_is_better(name, [row.metrics.get(name) for row in rows]) != lower:
         right = "--maximise" if lower else "--minimise"
         raise ConfigError(f"of {name} {'more' if lower else 'less'} is better", f"use {right} {name}")
     sides = results.sides([metric for metric in metrics if not is_score(metric)])
-    valid = _real(rows)
+    valid = real_ids(rows)
     return gather(
         results.store,
         rows,
@@ -106,39 +115,6 @@ def ranked_of(
         count=count,
         seed=seed,
     )
-
-
-def _real(rows: Iterable[Overview]) -> list[str]:
-    """Ids of those that are valid and no fakes."""
-    return [row.id for row in rows if row.valid and not is_fake(row.backend)]
-
-
-def front_of(results: Results, x: str, y: str) -> tuple[dict[str, float], dict[str, str]]:
-    """Which results no other one dominates; see `llem.analysis.pareto.of_draws`.
-
-    Of more than `MOST_RANKED` results only those are drawn that their own intervals leave; of more than that even
-    then, the intervals decide alone.
-
-    Raises StoreError as `llem.analysis.ranking.rankable`.
-    """
-    for metric in (x, y):
-        lower_is_better(metric)
-    found = list(results.overviews((x, y)))
-    rows = rankable(found, [x, y])
-    lower = (*(lower_is_better(metric, [row.metrics[metric] for row in rows]) for metric in (x, y)),)
-    if len(rows) > MOST_RANKED:
-        left = non_dominated([Candidate(one.id, one.metrics[x], one.metrics[y], (lower[0], lower[1])) for one in rows])
-        if len(left) > MOST_RANKED:
-            return left, {}
-        rows = [row for row in rows if row.id in left]
-    sides = results.sides([metric for metric in (x, y) if not is_score(metric)])
-    names = tuple(row.id for row in rows)
-    background = results.background(sides, names, _real(found))
-    posterior = Posterior({name: sides(name) for name in names}, background, count=DRAWS)
-    drawn = [
-        drawn_of(metric, rows, posterior)[0] * (1 if less else -1) for metric, less in zip((x, y), lower, strict=True)
-    ]
-    return of_draws(names, *drawn)
 
 
 def recommended(results: Results, ranked: Ranked) -> Recommendation:

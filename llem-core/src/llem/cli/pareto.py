@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 import click
 
 from llem.cli.prices import price_options, with_inputs
-from llem.cli.recommend import metric_named
 
 if TYPE_CHECKING:
     from llem.analysis.prices import Prices
@@ -30,6 +29,7 @@ def pareto(folder: str, x: str, y: str, top: int, as_json: bool, prices: Prices 
     metrics, or the short words of `llem recommend`: energy, energy_per_request, cost, carbon, latency, speed.
     """
     from llem.analysis.collection import Results
+    from llem.analysis.recommend import metric_named
     from llem.reports.front import front_document, front_view
     from llem.store.store import Store
 

@@ -22,24 +22,10 @@ if TYPE_CHECKING:
     from llem.api import PreparedConfirmation
     from llem.reports.recommendation import RecommendationView
 
-__all__ = ["metric_named", "recommend"]
+__all__ = ["recommend"]
 
-#: Short words for metrics that people decide by.
-WORDS = {
-    "energy": "energy_per_output_token_j",
-    "energy_per_request": "energy_per_request_j",
-    "cost": "cost_per_million_output_tokens",
-    "carbon": "gco2e_per_million_output_tokens",
-    "latency": "e2el_s",
-    "speed": "output_tokens_per_s",
-}
 #: Ends the command where no configuration keeps all limits, or the choice is not confirmed.
 NOTHING = 1
-
-
-def metric_named(text: str) -> str:
-    """The metric that a short word stands for; any other name as it is."""
-    return WORDS.get(text, text)
 
 
 @click.command()
@@ -119,6 +105,7 @@ def recommend(
     The exit code is 1 if no configuration keeps all limits, or if --confirm does not confirm the choice.
     """
     from llem.analysis.collection import Results
+    from llem.analysis.recommend import metric_named
     from llem.analysis.serving import serve_load
     from llem.metrics.catalogue import PRICED
     from llem.store.store import Store

@@ -23,7 +23,7 @@ REASONS: Mapping[str, str] = {
     "evaluated yet. `llem run … -o DIR --resume` evaluates it.",
     "no_right_answer": "No answer of the evaluation is right, so there is no energy per right answer.",
     "no_gpu": "The experiment used no GPU.",
-    "not_requested": "You did not ask for this measurement, which is off by default.",
+    "not_requested": "You did not ask for this, which is off by default (latencies of batches: `token_times`).",
     "not_supported": "The engine does not report it.",
     "peak_unknown": "The peak rate of this device is not in llem's table.",
     "several_kinds": "Trials ran on GPUs of several kinds, and their peak rates differ.",
@@ -48,7 +48,7 @@ REASONS: Mapping[str, str] = {
     "no_completions": "No request ended, or no token came, within the window.",
     "too_few_values": "A window has too few batches for this percentile (p50: 2, p90: 10, p95: 20, p99: 100).",
     "none_good": "No request kept every limit of the service level objective.",
-    "no_price": "A price that the cost needs was not given: of an hour, or of a kWh.",
+    "no_price": "A price that the cost needs is missing: `gpu_hour`, `machine_hour` where there is no GPU, or `kwh`.",
     "no_grid": "The carbon intensity of the grid was not given.",
     "gpus_unknown": "The number of GPUs is not stored, or is not the same in all engine processes, so the price of an "
     "hour is not known.",

@@ -169,8 +169,10 @@ def p_value(value: float) -> str:
 
 
 def percent(share: float) -> str:
-    """A share in percent, with two significant digits; below 0.01 % only that it is."""
-    return "< 0.01 %" if 0 < abs(share) < 1e-4 else f"{two(share * 100)} %"
+    """A share in percent, with two significant digits or in whole percent; below 0.01 % only that it is."""
+    if 0 < abs(share) < 1e-4:
+        return "< 0.01 %"
+    return f"{share * 100:,.0f} %" if abs(share) >= 1 else f"{two(share * 100)} %"
 
 
 def short(quantity: Quantity | None) -> str:

@@ -67,7 +67,7 @@ def front_view(front: Front, x: str, y: str, *, count: int) -> FrontView:
     columns = [Column(front.metric_of(name), _basis(rows, name)) for name in (x, y)]
     return FrontView(
         columns=(columns[0], columns[1]),
-        axes=tuple(varied(study, points)),
+        axes=tuple(path for path in varied(study, points) if any(path in row.values for row in rows)),
         rows=tuple(rows),
         count=count,
         notes=(*_notes(rows, columns, count), *_prices(front, rows, (x, y))),

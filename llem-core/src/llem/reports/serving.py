@@ -6,7 +6,6 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import attrs
 
-from llem.analysis.breakeven import BreakEven
 from llem.analysis.decision import Estimated, told
 from llem.analysis.fleet import NO_PRICES, Served
 from llem.analysis.serving import Serving
@@ -121,20 +120,19 @@ def _below(found: Serving, names: Names) -> Iterator[str]:
     yield from _lacking(found.rows, names)
     for one in (*found.break_evens, *found.by_length):
         both = " or ".join(names.short.get(name, name) for name in (one.a, one.b))
-        yield f"{both}, {QUANTITIES[one.quantity]}: {_words(one, names)}"
+        yield f"{both}, {QUANTITIES[one.quantity]}: {_named(one.words, names)}"
     reasons: dict[str, list[str]] = {}
     for name, why in found.excluded.items():
         reasons.setdefault(why, []).append(name)
     for why, ids in reasons.items():
         yield f"not used, {len(ids):,}: {why} ({listed(names, ids, 3)})"
-    yield from found.notes
+    yield from (_named(note, names) for note in found.notes)
 
 
-def _words(one: BreakEven, names: Names) -> str:
-    """The sentence of a break-even, with ids in their short form."""
-    text = one.words
-    for name in (one.a, one.b):
-        text = text.replace(name, names.short.get(name, name))
+def _named(text: str, names: Names) -> str:
+    """A sentence with ids in their short form."""
+    for name, short in names.short.items():
+        text = text.replace(name, short)
     return text
 
 

@@ -187,7 +187,8 @@ def _separation(one: Separation, others: str) -> str:
     if one.needed is None:
         return f"from {others}: too alike, not even 1,000 {one.unit} would tell them apart; take either"
     of = "of each" if one.unit == "processes" else "in the engine processes that both share"
-    return f"from {others}: about {one.needed:,} {one.unit} {of} would tell (there are {one.now:,})"
+    now = "there is 1" if one.now == 1 else f"there are {one.now:,}"
+    return f"from {others}: about {one.needed:,} {one.unit} {of} would tell ({now})"
 
 
 def _surest(found: Recommendation, names: Names) -> Iterator[str]:
@@ -225,7 +226,7 @@ def _missed(outcome: LimitOutcome) -> Iterator[str]:
     """By how much a limit is missed, and which bound would have been kept."""
     limit, one = outcome.limit, outcome.found
     if one is None:
-        yield f"{limit.text}: not measured: {REASONS.get(outcome.reason, outcome.reason)}"
+        yield f"{limit.text}: not known: {REASONS.get(outcome.reason, outcome.reason)}"
         return
     times = against_bound(limit, [one.value])
     admits = _at(limit, one, one.high if limit.upper else one.low)
