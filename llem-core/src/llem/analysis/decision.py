@@ -110,8 +110,8 @@ class Recommendation:
         limits: those that were asked for.
         choice: None where no configuration keeps all limits (see `blocking`, `nearest`).
         probability: that the choice keeps all limits and is the best of all that do.
-        regret: by which share of the objective the choice is expected to be worse than the best of the others that keep
-            all limits (0.004 is 0.4 %), 0 counting where it is the best. The mean is of logarithms.
+        regret: by how much the best of the others that keep all limits is expected to be better than the choice, as a
+            share of the larger of the two, from 0 to 1 (0.004 is 0.4 %), 0 counting where the choice is the best.
         ties: ids of the smallest set that holds the best with 95 %, the choice first.
         guaranteed: ids of those that Hsu's multiple comparison with the best cannot rule out (95 %, no prior).
         surest: id of the best of those that keep all limits with 95 % each, where the choice keeps them with less.
@@ -250,10 +250,11 @@ def _ties(probability: Any, order: Sequence[int]) -> tuple[int, ...]:
 
 
 def _regret(masked: Any, choice: int) -> float | None:
-    """exp(mean excess over the best of the others) - 1, over draws in which the choice is feasible: without another
+    """Mean of 1 - exp(-excess) over the best of the others, over draws in which the choice is feasible: without another
     one that is, it is the best. None where no other one ever is.
 
-    The mean is of logarithms: they have Student's t, of which the mean of ratios is infinite.
+    A share of the larger of the two is 1 at most. Ratios to the smaller one have no mean, because logarithms have
+    Student's t; with one degree of freedom, as of two trials, the logarithms have none either.
     """
     import numpy as np
 
@@ -261,7 +262,7 @@ def _regret(masked: Any, choice: int) -> float | None:
     there = np.isfinite(masked[:, choice])
     if not (there & np.isfinite(others)).any():
         return None
-    return float(np.expm1(np.maximum(masked[there, choice] - others[there], 0.0).mean()))
+    return float(-np.expm1(-np.maximum(masked[there, choice] - others[there], 0.0)).mean())
 
 
 def _blocking(kept: Sequence[Any]) -> int | None:
