@@ -14,6 +14,8 @@ from llem.metrics.result import recompute
 from llem.store.store import Store
 
 ENERGY, SPEED = "energy_per_output_token_j", "output_tokens_per_s"
+#: In the warning of loads that differ.
+LOADS = "different loads"
 AXES = {"load.batch_size": [1, 8, 32]}
 
 
@@ -137,23 +139,29 @@ def test_another_rate_of_arrivals_is_no_configuration(grid_store):
     """The more requests come, the less energy each token takes: that one is no choice."""
     rates = {"1": {"request_rate": 1.0}, "8": {"request_rate": 2.0}, "32": {"request_rate": 4.0}}
     more = {size: {"config": {"load": {"kind": "open", **load}}} for size, load in rates.items()}
-    [warning] = [one for one in results(grid_store, (4.0, 2.0, 1.0), **more).recommend().warnings if "came" in one]
+    [warning] = [
+        one for one in results(grid_store, (4.0, 2.0, 1.0), **more).recommend().warnings if "different loads" in one
+    ]
 
-    assert "`--load RATE`" in warning
+    assert "`--load`" in warning
 
 
 def test_an_open_load_beside_batches_is_warned_of(grid_store):
     """One of three is sent at its own rate; batches are always there."""
     more = {"8": {"config": {"load": {"kind": "open", "request_rate": 2.0}}}}
 
-    assert [one for one in results(grid_store, (4.0, 2.0, 1.0), **more).recommend().warnings if "came" in one]
+    assert [
+        one for one in results(grid_store, (4.0, 2.0, 1.0), **more).recommend().warnings if "different loads" in one
+    ]
 
 
 def test_the_same_rate_of_arrivals_is_no_warning(grid_store):
     """Nor are other batch sizes."""
     more = {size: {"config": {"load": {"kind": "open", "request_rate": 4.0}}} for size in ("1", "8", "32")}
 
-    assert not [one for one in results(grid_store, (4.0, 2.0, 1.0), **more).recommend().warnings if "came" in one]
+    assert not [
+        one for one in results(grid_store, (4.0, 2.0, 1.0), **more).recommend().warnings if "different loads" in one
+    ]
 
 
 def test_energies_of_different_kinds_are_not_ranked(grid_store):

@@ -25,6 +25,10 @@ def rests_on(results: Results, ranked: Ranked) -> Iterator[str]:
     yield f"{_counted(len(sides), 'configuration')}, {_trials([len(one.runs) for one in sides])} each, " + _processes(
         [len({run.process for run in one.runs}) for one in sides]
     )
+    single = sum(len(side.runs) < 2 for side in sides)
+    if single:
+        have = "has one trial, whose" if single == 1 else "have one trial each, whose"
+        yield f"{_counted(single, 'configuration')} {have} scatter is not known: P is surer than it should be"
     places = sorted({str(place) for side in sides for place in side.places})
     if len(places) == 1:
         yield f"all ran on {places[0]}"
@@ -106,10 +110,6 @@ def warnings_of(results: Results, ranked: Ranked, found: Decided) -> Iterator[st
             f"± {BOARD_BOUND:.0%} is assumed for each"
         )
     yield from _other_counts(sides)
-    single = sum(len(side.runs) < 2 for side in sides)
-    if single:
-        have = "has one trial, whose" if single == 1 else "have one trial each, whose"
-        yield f"{_counted(single, 'configuration')} {have} scatter is not known: P is surer than it should be"
     names = dict.fromkeys(name for side in sides for name in side.work)
     other = [name for name in names if len({repr(side.work.get(name)) for side in sides}) > 1]
     if other:

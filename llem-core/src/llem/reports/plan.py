@@ -8,6 +8,7 @@ from typing import Any
 
 import attrs
 
+from llem.config.arrival import search_s
 from llem.config.models import Experiment
 from llem.config.study.axes import Point
 from llem.config.study.order import Order
@@ -15,7 +16,7 @@ from llem.errors import Problem
 from llem.reports.figures import settings
 from llem.study.plan.memory import MEMORY_BASIS, MemoryEstimate, UnknownMemory, gib
 from llem.study.plan.planned import PlannedExperiment
-from llem.study.plan.schedule import BASIS, Estimate, estimate, estimate_groups
+from llem.study.plan.schedule import BASIS, SEARCH_BASIS, Estimate, estimate, estimate_groups
 from llem.study.plan.study import Merged, Study, study_document
 
 __all__ = ["duration", "plan_document", "plan_lines"]
@@ -29,7 +30,7 @@ def plan_document(study: Study) -> dict[str, Any]:
         "trials": study.trials,
         "engines": time.loads,
         "evaluations": sum(_evaluations(study).values()),
-        "estimate": {"least_s": time.least_s, "most_s": time.most_s, "basis": BASIS},
+        "estimate": {"least_s": time.least_s, "most_s": time.most_s, "basis": _basis(study)},
         "estimates": {one.id: _estimates(one) for one in study.experiments},
     }
 
@@ -63,7 +64,7 @@ def plan_lines(study: Study) -> Iterator[str]:
     yield ""
     time = _time(study)
     yield f"time, estimated: {_span(duration(time.least_s), duration(time.most_s))}"
-    yield f"  ({BASIS})"
+    yield f"  ({_basis(study)})"
     yield from _quality(study)
     yield from _memory(study)
 
@@ -102,6 +103,11 @@ def _same(one: Merged) -> str:
     because = f": {', '.join(one.because)} changes nothing" if one.because else ""
     both = ", evaluated for the tasks of both" if any(path.startswith("quality") for path in one.point.values) else ""
     return f"the same experiment as {one.into.id}{both}{because}"
+
+
+def _basis(study: Study) -> str:
+    """What the estimate is made of."""
+    return SEARCH_BASIS if any(search_s(one.experiment.load)[1] for one in study.experiments) else BASIS
 
 
 def _span(least: str, most: str) -> str:

@@ -26,6 +26,7 @@ from llem.study.plan.planned import PlannedExperiment
 
 __all__ = [
     "BASIS",
+    "SEARCH_BASIS",
     "Estimate",
     "Job",
     "estimate",
@@ -225,10 +226,11 @@ def williams_row(count: int, row: int) -> list[int]:
 
 #: What the estimate is made of, for whoever reads it.
 BASIS = (
-    "an idle baseline before and after for every engine, warm-up, windows of a rate search and trials × window of "
-    "every experiment, with the least and the most trials; loading models, compilation and batches longer than a "
-    "window come on top"
+    "an idle baseline before and after for every engine, warm-up and trials × window of every experiment, with the "
+    "least and the most trials; loading models, compilation and batches longer than a window come on top"
 )
+#: The same of a study that looks for a rate.
+SEARCH_BASIS = BASIS.replace("warm-up and", "warm-up, windows of a rate search and")
 
 
 @attrs.frozen
