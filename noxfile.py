@@ -229,7 +229,10 @@ def typing(session: nox.Session) -> None:
 
 @nox.session
 def docs(session: nox.Session) -> None:
-    """Check that the generated pages are current and build the site; `-- --write` generates them anew."""
+    """Check that the generated pages are current and build the site; `-- --write` generates them anew.
+
+    Also run those tests of the core that need the plugins' settings and no engine.
+    """
     session.install(*CPU, *_editable(CORE), "mkdocs-material", *TEST_TOOLS)
     # Settings and names of the plugins are documented too; their `config` and `hooks` modules need no engine.
     session.install("--no-deps", *_editable(*(f"./llem-{package}" for package in PLUGINS)))
@@ -238,6 +241,7 @@ def docs(session: nox.Session) -> None:
         return
     session.run("python", "docs/generate.py", "--check")
     _test(session, "tests/docs")
+    _test(session, "tests/core/study/plan", "tests/core/analysis", "tests/core/cli", "-m", "backends")
     session.run("mkdocs", "build", "--strict", "--quiet", "--site-dir", str(Path(session.create_tmp()) / "site"))
 
 

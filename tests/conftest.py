@@ -1,4 +1,5 @@
-"""Fixtures of several packages' tests, and the marker `process`: a test without it can start no process."""
+"""Fixtures of several packages' tests, and markers: a test without `process` can start no process, and one with
+`backends` is skipped where one of these is not installed."""
 
 from __future__ import annotations
 
@@ -8,6 +9,7 @@ from collections.abc import Callable, Generator
 import pytest
 
 from llem.backends.base import Request
+from llem.plugins.registry import registry
 
 #: Tests of the suites that packages inherit, which start a process wherever they run.
 INHERITED = {"test_hooks_and_config_import_light"}
@@ -32,6 +34,13 @@ def pytest_collection_modifyitems(items: list[pytest.Function]) -> None:
     for item in items:
         if item.originalname in INHERITED:
             item.add_marker(pytest.mark.process)
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip what needs a backend that is not installed."""
+    asked = [name for mark in item.iter_markers("backends") for name in mark.args]
+    if missing := [name for name in asked if name not in registry().names("backend")]:
+        pytest.skip(f"not installed: {', '.join(missing)}")
 
 
 @pytest.hookimpl(wrapper=True)

@@ -192,6 +192,7 @@ def test_where_a_limit_is_in_doubt_more_processes_tell_nothing(make, tmp_path):
     assert 0 < found.regret < found.contender("b2").feasible * 0.1
 
 
+@pytest.mark.backends("pytorch")
 def test_comments_of_what_is_emitted_hold_no_commands(make, tmp_path):
     """A file's name with an escape is named in a comment; YAML could not be read with it, and a terminal would obey."""
     store = _store(tmp_path, "a1")

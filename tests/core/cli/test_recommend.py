@@ -151,6 +151,7 @@ def test_a_cost_can_be_a_limit(run_llem, folder):
     assert "needs gpu_hour or machine_hour" in lacking.stderr
 
 
+@pytest.mark.backends("pytorch")
 def test_the_choice_is_emitted_alone(run_llem, folder, tmp_path):
     """A study on standard output or in a file; commands for a shell; nothing where nothing keeps the limits."""
     done = run_llem("recommend", folder, "--emit", "yaml")

@@ -94,7 +94,10 @@ def planned(text: str) -> Study:
     return load(dict(parse_yaml(text)), (), registry(), unmet=True)
 
 
-@pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS)
+@pytest.mark.parametrize(
+    "config",
+    [pytest.param(one, id=name, marks=pytest.mark.backends(one["backend"])) for name, one in CONFIGS.items()],
+)
 def test_one_experiment_is_the_same_again(stored, folder: Path, config: Mapping[str, Any]) -> None:
     """The file gives the same id, the same configuration, and says where it is from."""
     store, study = stored(config)
@@ -182,6 +185,7 @@ def test_several_experiments_share_a_base(stored) -> None:
     assert [found.id for found in planned(study_yaml(store, ids[:1])).experiments] == ids[:1]
 
 
+@pytest.mark.backends("pytorch", "openai")
 def test_backends_with_sections_of_their_own(stored) -> None:
     """Settings of one backend's section stand at its experiments alone."""
     points = [
@@ -264,7 +268,12 @@ def test_a_backend_that_tells_no_commands_is_refused(stored) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "word"), [("vllm", "vllm serve YOUR_MODEL"), ("pytorch", "AutoModelForCausalLM"), ("openai", "curl ")]
+    ("name", "word"),
+    [
+        pytest.param("vllm", "vllm serve YOUR_MODEL", marks=pytest.mark.backends("vllm")),
+        pytest.param("pytorch", "AutoModelForCausalLM", marks=pytest.mark.backends("pytorch")),
+        pytest.param("openai", "curl ", marks=pytest.mark.backends("openai")),
+    ],
 )
 def test_commands_come_from_the_stored_configuration(stored, name: str, word: str) -> None:
     """Of each backend, without its engine."""
