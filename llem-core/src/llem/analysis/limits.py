@@ -21,6 +21,7 @@ from llem.metrics.percentiles import PERCENTILES
 from llem.metrics.quality import SCORE, family_of
 
 __all__ = [
+    "ATTAINMENT",
     "Limit",
     "check_direction",
     "keeps",
@@ -40,6 +41,7 @@ LATENCIES: Mapping[str, str] = {
 }  # fmt: skip
 #: Those that each request has, so that it can be judged by them.
 OF_A_REQUEST = ("ttft", "tpot", "e2el")
+#: The metric whose limits are judged request by request.
 ATTAINMENT = "slo_attainment"
 _COMPARED = re.compile(r"([^<>≤≥=]*)(<=|>=|≤|≥|<|>)([^<>≤≥=]*)", re.S)
 _SEPARATED = re.compile(r";(?![^()]*\))")

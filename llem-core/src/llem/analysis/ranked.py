@@ -12,7 +12,7 @@ import attrs
 from llem.analysis.attainment import attained
 from llem.analysis.background import Background
 from llem.analysis.kept import quality_draws
-from llem.analysis.limits import Limit, keeps
+from llem.analysis.limits import ATTAINMENT, Limit, keeps
 from llem.analysis.overview import Overview
 from llem.analysis.posterior import Posterior
 from llem.analysis.ranking import deviation, rankable
@@ -27,8 +27,6 @@ __all__ = ["DRAWS", "MOST_RANKED", "Kept", "Objective", "Ranked", "drawn_of", "g
 DRAWS = 10_000
 #: Experiments whose trials are read at most. Of more, those are ranked whose value could be the best.
 MOST_RANKED = 200
-#: The metric whose limits are judged request by request.
-ATTAINMENT = "slo_attainment"
 #: An experiment that is this many standard deviations from a limit, or from the best, is not looked at more closely.
 FAR = 5.0
 #: A value below this share of the greatest one counts as this share: of 0 there is no logarithm.

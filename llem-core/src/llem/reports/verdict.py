@@ -17,7 +17,7 @@ from llem.analysis.decision import (
     Separation,
     told,
 )
-from llem.analysis.limits import Limit
+from llem.analysis.limits import ATTAINMENT, Limit
 from llem.analysis.recommend import DEFAULT_OBJECTIVE
 from llem.findings import REASONS
 from llem.metrics.catalogue import metric_of
@@ -44,8 +44,6 @@ __all__ = [
 NAMED = 5
 #: So many ties are each told what would separate them.
 SEPARATED = 3
-#: A share of requests is shown in percent.
-SHARE = "slo_attainment"
 
 
 @attrs.frozen
@@ -237,7 +235,7 @@ def _missed(outcome: LimitOutcome) -> Iterator[str]:
 
 def unit_of(limit: Limit, value: float) -> tuple[str, float]:
     """The unit to show what a limit is about in, and what to divide it by."""
-    if limit.against == "share" or limit.metric == SHARE:
+    if limit.against == "share" or limit.metric == ATTAINMENT:
         return "%", 0.01
     unit = metric_of(limit.metric).unit
     return ("", 1.0) if limit.against or unit == CURRENCY else scaled(value, unit)

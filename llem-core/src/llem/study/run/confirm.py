@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import attrs
 
 from llem.analysis.confirm import Confirmation, Remeasured, judged, process_mean
-from llem.analysis.limits import Limit
+from llem.analysis.limits import ATTAINMENT, Limit
 from llem.analysis.prices import gpus_in, priced
 from llem.analysis.sides import read_side
 from llem.analysis.statement import Statement, in_order
@@ -42,8 +42,6 @@ __all__ = [
 ]
 
 FILE = "confirm.json"
-#: The metric of a limit that each request keeps or not.
-ATTAINMENT = "slo_attainment"
 #: Sections of a stored environment that hold something else than versions.
 NO_VERSIONS = ("host", "container")
 
