@@ -188,7 +188,7 @@ def details(one: dict[str, Any], reference: str, rng: random.Random) -> dict[str
         ],
         "tracesLeftOut": 1,
         "latencies": [{"label": "TTFT", "unit": "s", "quantiles": quantiles, "n": 4096, "stated": {"p50": [quantiles[49][1], quantiles[47][1], quantiles[52][1]], "p99": [quantiles[98][1], quantiles[97][1], quantiles[98][1] * 1.1]}}],
-        "energies": [{"domain": "gpu:GPU-26fd", "meter": "nvml", "kind": "measured", "joules": [4200.0, 4080.0, 4320.0], "watts": [233.0, 226.0, 240.0], "budget": [["tick", 0.006, "One tick of the counter at each edge."], ["repeat", 0.028, "Scatter between trials."], ["sensor", None, "Accuracy of the sensor."]]}],
+        "energies": [{"domain": "gpu:GPU-26fd", "meter": "nvml", "instrument": "counter", "kind": "measured", "scope": "gpu", "gross": [4200.0, 4080.0, 4320.0], "net": "no_baseline", "power": [233.0, 226.0, 240.0], "idle": "no_baseline", "cross": "no_second", "budget": {"tick": 25.0, "gap": 0.2, "repeat": 120.0, "sensor": None, "baseline": None}}],
         "method": ["One NVIDIA H200, vLLM, bfloat16, random weights.", "The window lasts 18 s; the counter ticks every 0.1 s."],
     }  # fmt: skip
 

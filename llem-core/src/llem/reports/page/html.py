@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from html import escape
 from importlib.resources import files
@@ -17,6 +18,7 @@ __all__ = ["page"]
 
 #: Inside a script element no character may begin markup. All that is not ASCII is escaped by `json.dumps` itself.
 IN_SCRIPT = str.maketrans({"<": "\\u003c", ">": "\\u003e", "&": "\\u0026"})
+CODE = re.compile("`([^`]+)`")
 
 
 def page(document: Mapping[str, Any], details: Iterable[tuple[str, Mapping[str, Any]]]) -> Iterator[str]:
@@ -53,6 +55,11 @@ def _asset(name: str) -> str:
 def _text(value: object) -> str:
     """Text of others as HTML: no markup, no control characters, no turned direction of writing."""
     return escape(visible(str(value)).encode("utf-8", "replace").decode("utf-8"))
+
+
+def _prose(sentence: str) -> str:
+    """A sentence of llem's own, which may hold `code`."""
+    return CODE.sub(r"<code>\1</code>", _text(sentence.strip()))
 
 
 def _data(name: str, value: Mapping[str, Any]) -> str:
@@ -108,7 +115,7 @@ def _verdict(document: Mapping[str, Any]) -> Iterator[str]:
 
 def _list(lines: Sequence[str], kind: str) -> Iterator[str]:
     if lines:
-        yield f'<ul class="{kind}">' + "".join(f"<li>{_text(line.strip())}</li>" for line in lines) + "</ul>\n"
+        yield f'<ul class="{kind}">' + "".join(f"<li>{_prose(line)}</li>" for line in lines) + "</ul>\n"
 
 
 def _table(document: Mapping[str, Any]) -> Iterator[str]:
@@ -125,12 +132,15 @@ def _table(document: Mapping[str, Any]) -> Iterator[str]:
         yield f'<tr><th scope="row"><code>{_text(one["name"])}</code> {_text(one["label"])}</th>'
         for name, metric in metrics.items():
             yield f'<td class="n">{_text(_cell(one["m"].get(name), metric))}</td>'
-        yield f"<td>{_text(one['state'])}{'' if one['valid'] else ', not valid'}</td></tr>\n"
+        yield f"<td>{_text(one.get('stateText') or one['state'])}</td></tr>\n"
     yield "</tbody></table></div></div></section>\n"
 
 
 def _heading(metric: Mapping[str, Any]) -> str:
-    return str(metric.get("heading") or f"{metric['label']}, {metric.get('scaledUnit') or metric['unit']}")
+    """Heading with the unit that the values are shown in."""
+    if metric.get("heading") and (metric.get("divisor") or 1.0) == 1.0:
+        return str(metric["heading"])
+    return f"{metric['label']}, {metric.get('scaledUnit') or metric['unit']}"
 
 
 def _cell(found: Sequence[float | None] | str | None, metric: Mapping[str, Any]) -> str:
@@ -144,5 +154,5 @@ def _cell(found: Sequence[float | None] | str | None, metric: Mapping[str, Any])
 
 def _method(document: Mapping[str, Any]) -> Iterator[str]:
     yield '<section id="method" class="card" aria-labelledby="method-h"><h2 id="method-h">Method</h2>\n<div id="statement">'
-    yield "".join(f"<p>{_text(line)}</p>" for line in document.get("method", ()))
+    yield "".join(f"<p>{_prose(line)}</p>" for line in document.get("method", ()))
     yield f"</div>\n<p class='cite'>{_text(document.get('cite', ''))}</p></section>\n"

@@ -35,6 +35,8 @@ let made = 0;
 const unique = (stem) => `${stem}-${++made}`;
 const r1 = (x) => Math.round(x * 10) / 10;
 const count = (n, one, many) => `${number(n, 0, 0)} ${n === 1 ? one : many || one + "s"}`;
+/** Text with `code` in it, as our own sentences have. */
+const prose = (text) => clean(text).split(/`([^`]+)`/).map((part, i) => (i % 2 ? h("code", {}, part) : part));
 const big = (text) => text.charAt(0).toUpperCase() + text.slice(1);
 
 // ---------------------------------------------------------------- figures, as the terminal's tables have them
@@ -60,6 +62,7 @@ function two(value) {
   return fixed(Number(value.toPrecision(2)), Math.max(0, Math.min(last, 12)));
 }
 const chance = (p) => (p < 0.01 ? "< 0.01" : p > 0.99 ? "> 0.99" : p.toFixed(2));
+const rate = (x) => (x === null || x === undefined ? "–" : String(Number(x.toPrecision(4))));
 const pValue = (p) => (p < 1e-4 ? "< 0.0001" : two(p));
 const known = (q) => Array.isArray(q) && q[0] !== null && q[0] !== undefined;
 const ranged = (q) => known(q) && q[1] !== null && q[1] !== undefined && q[2] !== null && q[2] !== undefined;
@@ -77,7 +80,7 @@ const unit = (m) => (m && (m.scaledUnit || m.unit)) || "";
 const value = (e, name) => { const q = e.m[name]; return known(q) ? q[0] / divisor(M[name]) : null; };
 const ends = (e, name) => { const q = e.m[name]; return ranged(q) ? [q[1] / divisor(M[name]), q[2] / divisor(M[name])] : null; };
 const withUnit = (e, name) => `${figure(e.m[name], divisor(M[name]))} ${known(e.m[name]) ? unit(M[name]) : ""}`.trim();
-const heading = (name) => { const m = M[name]; return m ? m.heading || m.label : name; };
+const heading = (name) => { const m = M[name]; return m.heading && m.heading !== m.label && divisor(m) === 1 ? m.heading : big(m.label) + (unit(m) ? `, ${unit(m)}` : ""); };
 function title(name) {
   const m = M[name];
   if (!m) return name;
@@ -107,7 +110,7 @@ function standing(e) {
 for (const e of ALL) e.standing = standing(e);
 const axes = doc.axes || [];
 const last = (path) => path.split(".").pop();
-const axisName = (path) => (axes.filter((other) => last(other) === last(path)).length > 1 ? path : last(path));
+const axisName = (path) => (doc.headings && doc.headings[path]) || (axes.filter((other) => last(other) === last(path)).length > 1 ? path : last(path));
 const varied = axes.filter((path) => new Set(ALL.map((e) => e.values[path])).size > 1);
 function brief(e) {
   const parts = varied.filter((path) => e.values[path] !== undefined).map((path) => `${axisName(path)} ${e.values[path]}`);
@@ -125,7 +128,7 @@ function linear(lo, hi, from, to) {
   scale.ticks = (n) => {
     const raw = (hi - lo) / Math.max(1, n), power = 10 ** Math.floor(Math.log10(raw));
     const step = [1, 2, 5, 10].find((k) => k * power >= raw) * power, found = [];
-    for (let i = Math.ceil(lo / step - 1e-9); i * step <= hi + step * 1e-9; i++) found.push(i * step);
+    for (let i = Math.ceil(lo / step - 1e-9); i * step <= hi + step * 1e-9; i++) found.push(i * step || 0);
     return found;
   };
   scale.lo = lo; scale.hi = hi; scale.log = false;
@@ -195,13 +198,14 @@ function frame(width, height, labels, make) {
     grid.append(s("text", { x: at, y: box.bottom + 18, "text-anchor": "middle" }, text));
   });
   grid.append(s("line", { class: "axis", x1: box.left, x2: box.right, y1: box.bottom, y2: box.bottom }));
-  const most = Math.floor((width - 8) / 6.9);
-  grid.append(s("text", { class: "title", x: 2, y: 14 }, cut(labels.y, most)));
-  grid.append(s("text", { class: "title", x: box.right, y: height - 6, "text-anchor": "end" }, cut(labels.x, most)));
+  const most = Math.floor((width - 8) / 7.6); // where there is no room, the title without its direction
+  const fit = (text) => cut(text.length > most ? text.split(" · ")[0] : text, most);
+  grid.append(s("text", { class: "title", x: 2, y: 14 }, fit(labels.y)));
+  grid.append(s("text", { class: "title", x: box.right, y: height - 6, "text-anchor": "end" }, fit(labels.x)));
   svg.append(grid);
   const layer = s("g", { "clip-path": `url(#${ids[1]})` });
   svg.append(layer);
-  return { svg, box, x, y, layer };
+  return { svg, box, x, y, layer, taken: [] };
 }
 function limitLine(f, along, bound, sense, text) {
   const { box, layer, svg } = f, vertical = along === "x", scale = vertical ? f.x : f.y;
@@ -213,10 +217,10 @@ function limitLine(f, along, bound, sense, text) {
     : sense === "below" ? [box.left, box.top, box.right - box.left, at - box.top] : [box.left, at, box.right - box.left, box.bottom - at];
   layer.append(s("rect", { x: area[0], y: area[1], width: Math.max(0, area[2]), height: Math.max(0, area[3]), fill: `url(#${id})` }));
   layer.append(s("line", vertical ? { class: "limit", x1: at, x2: at, y1: box.top, y2: box.bottom } : { class: "limit", x1: box.left, x2: box.right, y1: at, y2: at }));
-  const right = vertical && at > (box.left + box.right) / 2;
-  svg.append(vertical
-    ? s("text", { class: "limit-text", x: at + (right ? -6 : 6), y: box.top + 14, "text-anchor": right ? "end" : "start" }, text)
-    : s("text", { class: "limit-text", x: box.right - 6, y: at - box.top > 24 ? at - 6 : at + 16, "text-anchor": "end" }, text));
+  const end = vertical ? at > (box.left + box.right) / 2 : true, w = text.length * 7.4;
+  const tx = vertical ? at + (end ? -6 : 6) : box.right - 6, ty = vertical ? box.top + 14 : at - box.top > 24 ? at - 6 : at + 16;
+  svg.append(s("text", { class: "limit-text", x: tx, y: ty, "text-anchor": end ? "end" : "start" }, text));
+  f.taken.push([end ? tx - w : tx, ty - 12, end ? tx : tx + w, ty + 4]);
   return true;
 }
 
@@ -367,7 +371,7 @@ function scatter(width, opt) {
     brief(node.e), `${node.e.name} · ${WORDS[node.e.standing]}`, `${big(M[ny].label)}: ${withUnit(node.e, ny)}`, `${big(M[nx].label)}: ${withUnit(node.e, nx)}`,
     (V.contenders || {})[node.e.id] && V.choice ? `P(best) = ${chance(V.contenders[node.e.id].p)}` : "",
   ]);
-  names(svg, box, rows, rows.length <= 14 ? rows : tied.slice(0, 6));
+  names(f, rows, rows.length <= 14 ? rows : tied.slice(0, 6));
   return [svg, legend(ORDER.filter((k) => rows.some((r) => r.e.standing === k)).reverse(), opt.more), h("figcaption", {}, summary(rows, nx, ny, outside))];
 }
 /** A dotted line through those that no other betters in both, by their values alone. */
@@ -380,8 +384,8 @@ function drawFront(f, rows, nx, ny) {
   if (kept.length < 2) return;
   f.layer.append(s("path", { class: "front", "aria-hidden": "true", d: kept.map((r, i) => (i ? `H${r.px}V${r.py}` : `M${r.px} ${r.py}`)).join("") }));
 }
-function names(svg, box, rows, wanted) {
-  const taken = rows.map((r) => [r.px - 10, r.py - 10, r.px + 10, r.py + 10]);
+function names({ svg, box, taken: before }, rows, wanted) {
+  const taken = [...before, ...rows.map((r) => [r.px - 10, r.py - 10, r.px + 10, r.py + 10])];
   const g = s("g", { "aria-hidden": "true" });
   for (const r of [...wanted].sort((a, b) => ORDER.indexOf(b.e.standing) - ORDER.indexOf(a.e.standing))) {
     const text = cut(brief(r.e), 34), w = Array.from(text).length * 6.7;
@@ -500,7 +504,7 @@ function load() {
     const host = h("figure", {}), own = { metric };
     let draw = () => {};
     const box = h("div", {}, h("div", { class: "controls" }, picker(n ? "Right panel" : "Left panel", have, metric, (m) => { own.metric = m; draw(); })), host,
-      alternative("Curves over the load", () => [["Experiment", "Requests/s", title(own.metric)], curves.flatMap((c) => c.points.map((id, i) => [byId.has(id) ? link(byId.get(id)) : id, c.rates[i] === null ? "–" : number(c.rates[i]), byId.has(id) ? withUnit(byId.get(id), own.metric) : "–"]))]));
+      alternative("Curves over the load", () => [["Experiment", "Requests/s", title(own.metric)], curves.flatMap((c) => c.points.map((id, i) => [byId.has(id) ? link(byId.get(id)) : id, rate(c.rates[i]), byId.has(id) ? withUnit(byId.get(id), own.metric) : "–"]))]));
     box.start = () => { draw = chart(host, (w) => curvePanel(w, curves, own.metric)); };
     return box;
   });
@@ -525,16 +529,16 @@ function curvePanel(width, curves, metric) {
     g.append(s("path", { class: "whisker", d: l.at.filter((p) => p.ey).map((p) => `M${r1(f.x(p.x))} ${r1(f.y(Math.max(p.ey[0], f.y.lo)))}V${r1(f.y(Math.min(p.ey[1], f.y.hi)))}`).join("") }));
     f.layer.append(g);
     for (const p of l.at) {
-      const node = s("a", { href: href(p.e.id), class: "s" + (l.i % 6), transform: `translate(${r1(f.x(p.x))} ${r1(f.y(p.y))})`, "aria-label": `${l.c.label}, ${number(p.x)} requests/s: ${withUnit(p.e, metric)}` },
+      const node = s("a", { href: href(p.e.id), class: "s" + (l.i % 6), transform: `translate(${r1(f.x(p.x))} ${r1(f.y(p.y))})`, "aria-label": `${l.c.label}, ${rate(p.x)} requests/s: ${withUnit(p.e, metric)}` },
         s("path", { class: "hit", d: circle(13) }), s("path", { class: "dot sdot", d: MARKS[l.i % 4] }));
-      node.lines = [l.c.label, `${number(p.x)} requests/s`, withUnit(p.e, metric), p.e.valid ? "" : "not valid"];
+      node.lines = [l.c.label, `${rate(p.x)} requests/s`, withUnit(p.e, metric), p.e.valid ? "" : "not valid"];
       nodes.push(node); held.append(node);
     }
   }
   f.svg.append(held);
   points(held, nodes, (node) => node.lines);
   const low = all.reduce((a, p) => (p.y < a.y ? p : a)), high = all.reduce((a, p) => (p.y > a.y ? p : a));
-  return [f.svg, h("figcaption", {}, `From ${withUnit(low.e, metric)} at ${number(low.x)} requests/s to ${withUnit(high.e, metric)} at ${number(high.x)} requests/s. ${outside.map((l) => `The limit ${l.text} lies outside the chart. `).join("")}${logY ? "The scale is logarithmic." : ""}`)];
+  return [f.svg, h("figcaption", {}, `From ${withUnit(low.e, metric)} at ${rate(low.x)} requests/s to ${withUnit(high.e, metric)} at ${rate(high.x)} requests/s. ${outside.map((l) => `The limit ${l.text} lies outside the chart. `).join("")}${logY ? "The scale is logarithmic." : ""}`)];
 }
 
 // ---------------------------------------------------------------- quality against energy, and the wall clock
@@ -583,11 +587,11 @@ function duration(seconds) {
 // ---------------------------------------------------------------- the table of experiments
 
 function table() {
-  const metricNames = Object.keys(M), showAxes = varied.length <= 6;
+  const metricNames = Object.keys(M), showAxes = varied.length <= 3 && innerWidth > 640;
   const columns = [
     ...varied.map((path) => ({ key: "axis:" + path, head: axisName(path), group: "Axes", on: showAxes, sort: (e) => e.values[path] ?? "", cell: (e) => (e.values[path] === undefined ? h("span", { class: "dash" }, "default") : h("span", { dir: "auto" }, e.values[path])) })),
     ...(V.choice ? [{ key: "p", head: "P(best)", group: "Decision", on: true, n: true, sort: (e) => ((V.contenders || {})[e.id] || {}).p ?? null, cell: (e) => { const c = (V.contenders || {})[e.id]; return c ? chance(c.p) : h("span", { class: "dash" }, "–"); } }] : []),
-    ...metricNames.map((name) => ({ key: name, head: heading(name) + (M[name].heading && M[name].heading !== M[name].label ? "" : unit(M[name]) ? `, ${unit(M[name])}` : ""), doc: [M[name].doc, M[name].basis].filter(Boolean).join(" · "), basis: M[name].basis, group: M[name].group || "other", on: doc.columns.includes(name), n: true, sort: (e) => value(e, name), cell: (e) => metricCell(e, name) })),
+    ...metricNames.map((name) => ({ key: name, head: heading(name), doc: [M[name].doc, M[name].basis].filter(Boolean).join(" · "), basis: M[name].basis, group: M[name].group || "other", on: doc.columns.includes(name), n: true, sort: (e) => value(e, name), cell: (e) => metricCell(e, name) })),
     { key: "trials", head: "Trials", group: "State", on: false, n: true, sort: (e) => e.trials, cell: (e) => String(e.trials) },
     { key: "findings", head: "Findings", group: "State", on: false, sort: (e) => e.codes.join(" "), cell: (e) => e.codes.join(", ") || "none" },
     { key: "state", head: "State", group: "State", on: true, sort: (e) => e.state, cell: (e) => [e.state === "done" ? (e.publishable ? "publishable" : e.valid ? "valid" : chip("invalid", "not valid")) : h("span", { title: e.error || null }, chip("failed", e.state))] },
@@ -651,7 +655,7 @@ function table() {
   addEventListener("beforeprint", () => { all = true; draw(); });
   addEventListener("afterprint", () => { all = false; draw(); });
   return [ALL.length > 1 && h("div", { class: "controls" }, h("label", {}, "Filter", search), few), rest.length ? h("details", {}, h("summary", {}, "More filters"), h("div", { class: "controls" }, rest)) : null,
-    live, scroll("Experiments", h("table", {}, h("caption", { class: "sr" }, "Experiments; a heading sorts"), h("thead", {}, head), body)), pager, chooser];
+    live, scroll("Experiments", h("table", {}, h("caption", { class: "sr" }, "Experiments; a heading sorts"), h("thead", {}, head), body)), pager, chooser, (doc.notes || []).length ? h("ul", { class: "plain notes" }, doc.notes.map((line) => h("li", {}, prose(line)))) : null];
 }
 function metricCell(e, name) {
   const q = e.m[name];
@@ -676,21 +680,26 @@ function experiment(id) {
     h("p", { class: "chips" }, h("code", {}, e.name), chip(e.standing, CHIPS[e.standing]), e.state === "done" ? null : chip("failed", e.state), e.publishable ? chip("good", "publishable") : null,
       h("span", { class: "about" }, [e.configuration || (brief(e) === e.name ? "" : e.label), stateWords(e), e.restsOn].filter(Boolean).join(" · "))),
     c && c.why ? h("p", {}, `P(best) = ${chance(c.p)}: ${c.why}.`) : c && V.choice ? h("p", {}, `P(best) = ${chance(c.p)}.`) : null,
-    e.error ? h("p", { class: "error-text" }, e.error) : null, facts(e, d));
+    e.error ? h("p", { class: "error-text" }, e.error) : null, lost(e, d), facts(e, d));
   const sections = [top, findings(e, d), power(d, starts), latencies(d, starts), energies(d), configuration(d), environment(d), statement(d)].filter(Boolean);
   if (!raw) sections.push(h("section", { class: "card" }, h("p", { class: "none" }, "This report holds no more of it.")));
   host.replaceChildren(crumbs, ...sections);
   starts.forEach((go2) => go2());
+}
+function lost(e, d) {
+  const lines = (d.damaged || []).filter((line) => line !== e.error);
+  return lines.length ? h("details", {}, h("summary", {}, `${count(lines.length, "part")} of what is stored cannot be read`), lines.map((line) => h("p", { class: "error-text" }, line))) : null;
 }
 function facts(e, d) {
   const list = d.figures && d.figures.length ? d.figures : doc.columns.filter((n) => M[n]).map((n) => [big(M[n].label), known(e.m[n]) ? withUnit(e, n) : "–", known(e.m[n]) ? M[n].basis || "" : reason(e.m[n])]);
   return list.length ? h("dl", { class: "facts" }, list.map(([label, text, of]) => h("div", {}, h("dt", {}, big(label)), h("dd", {}, text, of ? h("small", {}, of) : null)))) : null;
 }
 function findings(e, d) {
-  const list = d.findings || e.codes.map((one) => ({ code: one, ...(doc.findings || {})[one] }));
+  const weight = { error: 0, warning: 1, info: 2 };
+  const list = [...(d.findings || e.codes.map((one) => ({ code: one, ...(doc.findings || {})[one] })))].sort((a, b) => (weight[a.severity] ?? 1) - (weight[b.severity] ?? 1));
   if (!list.length) return h("section", { class: "card" }, h("h2", {}, "Findings"), h("p", { class: "none" }, e.valid ? "None: nothing speaks against these numbers." : "None is stored."));
   return h("section", { class: "card" }, h("h2", {}, "Findings"), list.map((one) => h("div", { class: "finding " + (["error", "info"].includes(one.severity) ? one.severity : "warning") },
-    h("p", {}, h("strong", {}, (one.severity || "warning") + ": "), one.message || one.meaning || one.title || one.code, " ", h("code", {}, one.code)), one.advice ? h("p", { class: "advice" }, one.advice) : null)));
+    h("p", {}, h("strong", {}, big(one.severity || "warning") + ": "), prose(one.message || one.meaning || one.title || one.code), " ", h("span", { class: "tag" }, one.code)), one.meaning && one.message ? h("p", { class: "advice" }, prose(one.meaning)) : null, one.advice ? h("p", {}, h("strong", {}, "What to do: "), prose(one.advice)) : null)));
 }
 function power(d, starts) {
   const traces = d.traces || [];
@@ -734,19 +743,23 @@ function trace(width, list, name) {
     h("figcaption", {}, list.map((one) => `${one.domain}${list.length > 1 ? ` (${one.meter})` : ""}: ${fixed(Math.min(...one.w), 0)} W to ${fixed(Math.max(...one.w), 0)} W in ${count(one.points || one.t.length, "reading")}.`).slice(0, 4).join(" "), ` The window lasts ${two(win[1] - win[0])} s.`)];
 }
 function latencies(d, starts) {
-  const list = (d.latencies || []).filter((one) => one.quantiles && one.quantiles.length);
-  if (!list.length) return d.latenciesNote ? h("section", { class: "card" }, h("h2", {}, "Latencies"), h("p", { class: "none" }, d.latenciesNote)) : null;
+  const list = (d.latencies || []).map((one) => ({ ...one, long: one.label, label: one.heading || one.label, quantiles: one.quantiles || [] })).filter((one) => one.quantiles.length || Object.values(one.stated || {}).some(known));
+  if (!list.length) return null;
   const hosts = list.map((one) => {
     const host = h("figure", {});
-    starts.push(() => chart(host, (w) => distribution(w, one)));
+    if (one.quantiles.length) starts.push(() => chart(host, (w) => distribution(w, one)));
     const stated = Object.entries(one.stated || {}).filter(([, q]) => known(q));
-    const by = one.quantiles.some((q) => q[1] >= 0.5) || one.unit !== "s" ? 1 : 1e-3, u = by === 1 ? one.unit : "ms";
-    return h("div", {}, h("h3", {}, `${one.label} · ${count(one.n, "request")}`), host, stated.length ? alternative(one.label, () => [["Percentile", `${one.label}, ${u}`], stated.map(([name, q]) => [name, figure(q, by)])]) : null);
+    const [by, u] = timeUnit(one), rows = () => [["Figure", `${one.label}, ${u}`], stated.map(([name, q]) => [name, figure(q, by)])];
+    return h("div", {}, h("h3", {}, big(one.long) + (one.n ? ` · ${count(one.n, "request")}` : "")), one.quantiles.length ? host : plainTable(one.label, ...rows()), one.quantiles.length && stated.length ? alternative(one.label, rows) : null);
   });
   return h("section", { class: "card" }, h("h2", {}, "Latencies"), h("p", { class: "about" }, "The share of requests that took at most so long. Marked: the percentiles that are stated, with their intervals."), h("div", { class: "panels" }, hosts));
 }
+function timeUnit(one) {
+  const seen = [...one.quantiles.map((q) => q[1]), ...Object.values(one.stated || {}).filter(known).map((q) => q[0])];
+  return one.unit !== "s" || seen.some((x) => x >= 0.5) ? [1, one.unit] : [1e-3, "ms"];
+}
 function distribution(width, one) {
-  const by = one.quantiles.some((q) => q[1] >= 0.5) || one.unit !== "s" ? 1 : 1e-3, u = by === 1 ? one.unit : "ms";
+  const [by, u] = timeUnit(one);
   const xs = one.quantiles.map((q) => q[1] / by);
   const stated = Object.entries(one.stated || {}).filter(([name, q]) => known(q) && /^p\d/.test(name)).map(([name, q]) => ({ name, q: q.map((x) => (x === null || x === undefined ? null : x / by)), share: share(name) }));
   const limit = (V.limits || []).filter((l) => !l.against && l.bound && l.text.toLowerCase().startsWith(one.label.toLowerCase()) && M[l.metric] && M[l.metric].unit === one.unit);
@@ -761,21 +774,27 @@ function distribution(width, one) {
   return [f.svg, h("figcaption", {}, stated.map((p) => `${p.name} ${figure(p.q)} ${u}`).join(" · ") || `Median ${figure([xs[Math.floor(xs.length / 2)]])} ${u}.`)];
 }
 const share = (name) => Number("0." + name.slice(1).replace(".", ""));
+const ERRORS = {
+  tick: "One step of the counter at each edge of the window.", gap: "The time between the window's edge and the reading beside it.",
+  repeat: "How trials scatter.", sensor: "The accuracy that the sensor's maker states.", baseline: "The uncertainty of the idle power that net energy subtracts.",
+};
 function energies(d) {
   const list = d.energies || [];
   if (!list.length) return null;
-  const parts = [...new Set(list.flatMap((row) => (row.budget || []).map((b) => b[0])))], most = Math.max(1e-12, ...list.flatMap((row) => (row.budget || []).map((b) => b[1] || 0)));
-  const told = new Map(list.flatMap((row) => (row.budget || []).map((b) => [b[0], b[2]])));
+  const shares = (row) => Object.entries(row.budget || {}).map(([part, joules]) => [part, joules === null || !known(row.gross) || !row.gross[0] ? null : Math.abs(joules / row.gross[0])]);
+  const parts = Object.keys(ERRORS).filter((part) => list.some((row) => shares(row).some((b) => b[0] === part && b[1] !== null)));
+  const most = Math.max(1e-12, ...list.flatMap((row) => shares(row).map((b) => b[1] || 0)));
   const cell = (row, part) => {
-    const found = (row.budget || []).find((b) => b[0] === part);
+    const found = shares(row).find((b) => b[0] === part);
     if (!found || found[1] === null) return h("td", { class: "dash" }, "not known");
-    return h("td", {}, s("svg", { class: "budget", viewBox: "0 0 110 10", "aria-hidden": "true" }, s("rect", { class: "bed", width: 110, height: 10, rx: 2 }), s("rect", { width: r1(Math.max(1, (found[1] / most) * 110)), height: 10, rx: 2 })), `${found[1] < 1e-4 ? "< 0.01" : two(found[1] * 100)} %`);
+    return h("td", { class: "bars" }, s("svg", { class: "budget", viewBox: "0 0 60 10", "aria-hidden": "true" }, s("rect", { class: "bed", width: 60, height: 10, rx: 2 }), s("rect", { width: r1(Math.max(1, (found[1] / most) * 60)), height: 10, rx: 2 })), found[1] < 1e-4 ? "< 0.01 %" : `${two(found[1] * 100)} %`);
   };
-  const q = (x, u) => (known(x) ? `${figure(x)} ${u}` : x ? h("span", { class: "dash", title: reason(x) }, "–") : "–");
-  return h("section", { class: "card" }, h("h2", {}, "Energy by domain"), h("p", { class: "about" }, "What each meter saw, and by how much each source of error may move it."),
-    scroll("Energy by domain", h("table", {}, h("thead", {}, h("tr", {}, ["Domain", "Meter", "Kind", "Energy of a trial", "Power"].map((t, i) => h("th", { scope: "col", class: i > 2 ? "n" : null }, t)), parts.map((p) => h("th", { scope: "col", title: told.get(p) || null }, `Error: ${p}`)))),
-      h("tbody", {}, list.map((row) => h("tr", {}, h("th", { scope: "row" }, row.domain), h("td", {}, row.meter), h("td", {}, row.kind || "–"), h("td", { class: "n" }, q(row.joules, "J")), h("td", { class: "n" }, q(row.watts, "W")), parts.map((p) => cell(row, p))))))),
-    [...told].some(([, text]) => text) && h("details", {}, h("summary", {}, "What the sources of error are"), h("dl", {}, [...told].filter(([, text]) => text).map(([p, text]) => [h("dt", {}, h("strong", {}, big(p))), h("dd", {}, text)]))));
+  const q = (x, u) => (known(x) ? `${figure(x)} ${u}`.trim() : h("span", { class: "dash", title: x ? reason(x) : null }, "–", x ? h("span", { class: "sr" }, ` no value: ${reason(x)}`) : null));
+  const columns = [["gross", "Energy of a trial", "J"], ["net", "Above idle", "J"], ["power", "Mean power", "W"], ["idle", "Idle power", "W"], ["cross", "Second instrument / first", ""]].filter(([key]) => list.some((row) => known(row[key])));
+  return h("section", { class: "card" }, h("h2", {}, "Energy by domain"), h("p", { class: "about" }, "What each meter saw, and by how much each source of error may move its energy."),
+    scroll("Energy by domain", h("table", {}, h("thead", {}, h("tr", {}, h("th", { scope: "col" }, "Domain"), h("th", { scope: "col" }, "Meter"), columns.map(([, t]) => h("th", { scope: "col", class: "n" }, t)), parts.map((p) => h("th", { scope: "col", title: ERRORS[p] }, `Error: ${p}`)))),
+      h("tbody", {}, list.map((row) => h("tr", {}, h("th", { scope: "row" }, row.domain, h("div", { class: "dash" }, [row.kind, row.scope].filter(Boolean).join(" · "))), h("td", {}, row.meter, row.instrument && row.instrument !== row.meter ? h("div", { class: "dash" }, row.instrument) : null), columns.map(([key, , u]) => h("td", { class: "n" }, q(row[key], u))), parts.map((p) => cell(row, p))))))),
+    parts.length ? h("details", {}, h("summary", {}, "What the sources of error are"), h("dl", {}, parts.map((p) => [h("dt", {}, h("strong", {}, big(p))), h("dd", {}, ERRORS[p])]))) : null);
 }
 function configuration(d) {
   const list = d.config || [];
