@@ -103,23 +103,21 @@ def power_columns(path: Path) -> dict[tuple[str, str, str], Any]:
     """
     import numpy as np
 
-    groups: dict[str, list[str]] = {}
     lines = read_gzip(path).split("\n")
     if lines[0] != TRACE or lines[-1]:
         raise corrupt(path, f"line 1: expected the columns {TRACE}, and a line break at the end")
+    groups: dict[str, list[str]] = {}
     for line in lines[1:-1]:
-        place = line.find(",", line.find(",", line.find(",") + 1) + 1)
-        groups.setdefault(line[:place], []).append(line[place + 1 :])
+        named, *cells = line.rsplit(",", 3)
+        groups.setdefault(named, []).extend(cells)
     found = {}
-    for named, rows in groups.items():
-        key = tuple(named.split(","))
+    for named, cells in groups.items():
         try:
-            table = np.array(",".join(rows).split(","), dtype=np.float64).reshape(len(rows), 3)
-            meter, domain, reading = key
+            meter, domain, reading = named.split(",")
+            if reading in POWER:
+                found[meter, domain, reading] = np.fromiter(map(float, cells), np.float64).reshape(-1, 3)
         except ValueError as error:
-            raise corrupt(path, f"rows of {named!r} are not numbers: {error}") from error
-        if reading in POWER:
-            found[meter, domain, reading] = table
+            raise corrupt(path, f"rows of {named!r} are not three numbers each: {error}") from error
     return found
 
 
