@@ -40,7 +40,9 @@ def main(count: int, repeats: int) -> None:
         write_store(Path(folder), count)
         report: dict[str, object] = {"experiments": count}
         for name, program in WRITES.items():
-            report[name] = many_results._measured(f"FOLDER = {folder + '/many'!r}\n{program}{many_results.PEAK}", repeats)
+            report[name] = many_results._measured(
+                f"FOLDER = {folder + '/many'!r}\n{program}{many_results.PEAK}", repeats
+            )
         report["bytes"] = Path(folder, "many.html").stat().st_size
     print(json.dumps(report, indent=2))
 

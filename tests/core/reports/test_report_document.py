@@ -1,4 +1,4 @@
-"""The document of a report: the verdict of `recommend`, what is damaged or missing, and traces that keep their peaks."""
+"""The document of a report: the verdict of `recommend`, what is damaged or missing, and traces that keep peaks."""
 
 from __future__ import annotations
 

@@ -26,7 +26,9 @@ __all__ = ["report"]
     help="Decide by the least of this metric: energy, energy_per_request, cost, carbon, latency, or any metric's name."
     "  [default: energy]",
 )
-@click.option("--maximise", "--maximize", metavar="METRIC", help="Decide by the most of this metric: speed, or its name.")
+@click.option(
+    "--maximise", "--maximize", metavar="METRIC", help="Decide by the most of this metric: speed, or its name."
+)
 @click.option(
     "--slo", "slos", multiple=True, metavar="LIMITS", help="Limits to keep, such as 'ttft:p99<500ms;tpot:p99<50ms'."
 )

@@ -33,7 +33,7 @@ def effects_and_note(found: Gathered) -> tuple[list[dict[str, Any]], str]:
 
 
 def _effects(found: Gathered) -> list[Effect]:
-    """As `Results.by_axis` has them: the p-values of what it shows by default are one family, whatever else is asked."""
+    """As `Results.by_axis` has them: the p-values of its default metrics are one family, whatever else is asked."""
     prices, default = found.results.prices, [metric.name for metric in shown("effects")]
     further = [metric.name for metric in prices.shown("effects")] if prices else []
     workers = found.workers.__getitem__

@@ -5,18 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from llem.analysis.collection import Results
 from llem.analysis.decision import Contender, Estimated, Recommendation
 from llem.analysis.limits import Limit
 from llem.analysis.overview import Overview
 from llem.analysis.recommend import limits_of, objective_of
-from llem.errors import StoreError
+from llem.errors import ConfigError, StoreError
 from llem.reports.page.gather import Gathered, significant
 from llem.reports.recommendation import metrics_read, recommendation_view
 
 __all__ = ["OPTIONS", "verdict_of"]
 
 #: Options of `Results.recommend`, which a report takes too.
-OPTIONS = ("minimise", "maximise", "slo", "quality", "memory", "power", "reference")
+OPTIONS = frozenset({"minimise", "maximise", "slo", "quality", "memory", "power", "reference"})
 #: Codes of errors that an option is to blame for, not what is stored.
 ASKED_WRONGLY = frozenset({"metric_unknown", "no_direction", "id_unknown", "id_ambiguous", "no_prices"})
 
@@ -28,17 +29,25 @@ def verdict_of(found: Gathered, asked: Mapping[str, str | None]) -> dict[str, An
         asked: options by the names of `OPTIONS`.
 
     Raises:
-        ConfigError: a limit cannot be read, or the metric is the better the other way.
+        ConfigError: there is no such option, a limit cannot be read, or the metric is the better the other way.
         StoreError: an option names a metric, a score or an experiment that there is not, or asks for an amount without
             prices. What cannot be ranked raises nothing: the verdict says why.
     """
-    from llem.analysis.collection import Results
-
+    if unknown := sorted(set(asked) - OPTIONS):
+        raise ConfigError(f"a report has no option {unknown[0]!r}", f"options: {', '.join(sorted(OPTIONS))}")
     limits = limits_of(asked.get("slo") or "", asked.get("quality") or "", asked.get("memory"), asked.get("power"))
     metric, _ = objective_of(asked.get("minimise"), asked.get("maximise"))
     results = Results.open(found.results.store, found.results.prices)
     try:
-        told = results.recommend(**{name: asked.get(name) or _default(name) for name in OPTIONS})
+        told = results.recommend(
+            minimise=asked.get("minimise"),
+            maximise=asked.get("maximise"),
+            slo=asked.get("slo") or "",
+            quality=asked.get("quality") or "",
+            memory=asked.get("memory"),
+            power=asked.get("power"),
+            reference=asked.get("reference"),
+        )
     except StoreError as error:
         if error.code in ASKED_WRONGLY:
             raise
@@ -48,10 +57,6 @@ def verdict_of(found: Gathered, asked: Mapping[str, str | None]) -> dict[str, An
             "sentences": [f"No decision: {error.message}", *([error.hint] if error.hint else [])],
         }
     return _told(found, results, told)
-
-
-def _default(name: str) -> str | None:
-    return "" if name in ("slo", "quality") else None
 
 
 def _empty(metric: str, limits: list[Limit]) -> dict[str, Any]:
@@ -70,11 +75,15 @@ def _empty(metric: str, limits: list[Limit]) -> dict[str, Any]:
     }
 
 
-def _told(found: Gathered, results: Any, told: Recommendation) -> dict[str, Any]:
+def _told(found: Gathered, results: Results, told: Recommendation) -> dict[str, Any]:
     read = {row.id: row for row in found.rows}
 
     def overview(name: str) -> Overview:
-        return read[name] if name in read else next(iter(type(results)(results.store, [name]).overviews(metrics)))
+        return (
+            read[name]
+            if name in read
+            else next(iter(Results(results.store, [name], prices=results.prices).overviews(metrics)))
+        )
 
     metrics = metrics_read(told)
     view = recommendation_view(told, overview, metric=results.metric_of(told.objective), folder=found.folder)

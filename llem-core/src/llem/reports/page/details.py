@@ -44,8 +44,8 @@ def details(found: Gathered, name: str, reference: str | None) -> dict[str, Any]
     read = _Reading(found, name, len(found.results) > MANY)
     if name in found.damaged:
         read.told.append(found.damaged[name])
-    document = read.of(found.results.store.read_experiment, {})
-    engines = read.of(found.results.store.engines, ())
+    document = read.of(found.results.store.read_experiment) or {}
+    engines = read.of(found.results.store.engines) or ()
     made: dict[str, Any] = {**_EMPTY, "reference": reference, **_configured(read, document, engines, reference)}
     if name not in found.damaged:
         made.update(_measured(read, document, engines))
@@ -73,13 +73,13 @@ class _Reading:
     many: bool
     told: list[str] = attrs.field(factory=list)
 
-    def of(self, read: Callable[[str], T], otherwise: T) -> T:
-        """What is read of the experiment; `otherwise` where it is damaged, which is told."""
+    def of(self, read: Callable[[str], T]) -> T | None:
+        """What is read of the experiment; None where it is damaged, which is told."""
         try:
             return read(self.name)
         except LlemError as error:
             self.told.append(error.message)
-            return otherwise
+            return None
 
 
 # what was asked for, and what ran
@@ -130,13 +130,11 @@ def _flat(value: Any, path: str = "") -> dict[str, str]:
 # what was measured
 
 
-def _measured(
-    read: _Reading, document: Mapping[str, Any], engines: Sequence[Mapping[str, Any]]
-) -> Mapping[str, Any]:
+def _measured(read: _Reading, document: Mapping[str, Any], engines: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
     store, results = read.found.results.store, read.found.results
-    trials, baselines = read.of(store.trials, ()), read.of(store.baselines, ())
+    trials, baselines = read.of(store.trials) or (), read.of(store.baselines) or ()
     made: dict[str, Any] = {}
-    result = read.of(results.__getitem__, None)
+    result = read.of(results.__getitem__)
     if result is not None:
         facts = facts_of([document], engines, read.found.environments)
         headline = result.metrics.get("energy_per_output_token_j")
@@ -145,7 +143,7 @@ def _measured(
             "findings": [_finding(one) for one in result.findings],
             "energies": [_energy(domain) for domain in result.domains],
             "method": list(experiment_method(result.config, facts, trials, baselines, headline)),
-            "latencies": latencies_of(result.metrics, None if read.many else read.of(_requests(store), None)),
+            "latencies": latencies_of(result.metrics, None if read.many else read.of(_requests(store))),
         }
     shown = trials[:1] if read.many else trials
     return {
@@ -201,7 +199,7 @@ def _energy(domain: DomainMetrics) -> dict[str, Any]:
 
 def _traces(read: _Reading, trial: Trial) -> Sequence[dict[str, Any]]:
     path = read.found.results.store.folder(read.name) / f"trial-{trial.index}.power.csv.gz"
-    columns = read.of(lambda _: power_columns(path), {})
+    columns = read.of(lambda _: power_columns(path)) or {}
     found = traces_of(trial, columns, FEW_POINTS if read.many else POINTS)
     return found[:1] if read.many else found
 

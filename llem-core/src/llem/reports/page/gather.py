@@ -98,7 +98,8 @@ def gather(results: Results) -> Gathered:
     named = [name for name in dict.fromkeys(study.get("experiments", ())) if name in there]
     ids = [*named, *sorted(there - set(named))]
     everything = Results(store, ids, prices=results.prices, study=study)
-    rows, damaged = [], {}
+    rows: list[Overview] = []
+    damaged: dict[str, str] = {}
     for name in ids:
         try:
             rows += Results(store, [name], prices=results.prices, study=study).overviews()
@@ -137,7 +138,7 @@ def _workers(engines: Sequence[Mapping[str, Any]]) -> frozenset[int]:
 
 
 def _environments(store: Store) -> dict[str, Mapping[str, Any]]:
-    made = {}
+    made: dict[str, Mapping[str, Any]] = {}
     for path in sorted(store.path.glob("environments/*.json")):
         try:
             made[path.stem] = store.read_environment(path.stem)

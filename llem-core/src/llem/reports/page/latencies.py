@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from llem.metrics.catalogue import shown
 from llem.metrics.flow import Flow
 from llem.metrics.latency import request_latencies
-from llem.metrics.metric import Measured
+from llem.metrics.metric import Measured, Metric
 from llem.reports.page.experiments import cell
 from llem.reports.page.gather import significant
 from llem.store.models import Quantity
@@ -28,49 +28,45 @@ def latencies_of(metrics: Mapping[str, Quantity], measured: Measured | None) -> 
         measured: with its requests; None where these are not read, and no distribution is drawn.
     """
     stated: dict[str, dict[str, Quantity]] = {}
-    headings = {}
+    families: dict[str, Metric] = {}
     for metric in shown("latencies"):
         label, part = metric.part
         if (one := metrics.get(metric.name)) is not None and one.value is not None:
             stated.setdefault(label, {})[part] = one
-            headings.setdefault(label, (metric.name.rsplit("_p", 1)[0].removesuffix("_s"), metric.heading))
+            families.setdefault(label, metric)
     drawn = {} if measured is None else _drawn(measured)
     return [
         {
             "label": label,
-            "heading": headings[label][1].split(" p")[0],
+            "heading": families[label].heading.split(" ")[0],
             "unit": "s",
             "stated": {part: cell(one) for part, one in parts.items()},
-            **_quantiles(drawn.get(headings[label][0])),
+            **_quantiles(next((drawn[name] for name in drawn if families[label].name.startswith(name)), ())),
         }
         for label, parts in stated.items()
     ]
 
 
 def _quantiles(values: Any) -> dict[str, Any]:
+    if not len(values):
+        return {"quantiles": [], "n": 0}
     import numpy as np
 
-    if values is None or not len(values):
-        return {"quantiles": [], "n": 0}
     found = np.quantile(values, SHARES, method="hazen")
     drawn = [[share, significant(float(one))] for share, one in zip(SHARES, found, strict=True)]
     return {"quantiles": drawn, "n": len(values)}
 
 
 def _drawn(measured: Measured) -> dict[str, Any]:
-    """Values of all windows together, in seconds, by the beginning of the metric's name."""
+    """Values of all windows together, in seconds, by the beginning of the metric's name. Of batches, only how long each
+    took."""
     import numpy as np
 
     flows = [flow for flow in measured.flows if flow is not None]
     if not flows:
-        batches = [seconds for trial in measured.trials for seconds in trial.batch_s]
-        return {"e2el": np.array(batches)} if batches else {}
-    each = [{name.removesuffix("_s"): values for name, values in request_latencies(flow).items()} for flow in flows]
-    takes: Mapping[str, Callable[[], Sequence[Any]]] = {
-        **{name: lambda name=name: [one[name] for one in each] for name in ("ttft", "tpot", "e2el")},  # type: ignore[misc]
-        "itl_chunk": lambda: list(map(_gaps, flows)),
-    }
-    found = {name: np.concatenate(take()) for name, take in takes.items()}
+        return {"e2el": np.array([seconds for trial in measured.trials for seconds in trial.batch_s])}
+    each = [{**request_latencies(flow), "itl_chunk_s": _gaps(flow)} for flow in flows]
+    found = {name.removesuffix("_s"): np.concatenate([one[name] for one in each]) for name in each[0]}
     return {name: values[~np.isnan(values)] for name, values in found.items()}
 
 

@@ -46,7 +46,10 @@ def facts_of(
         experiments: experiment.json of each. engines: engine-<process>.json of all their processes.
         environments: stored environments, by hash.
     """
-    boards, instruments, software, hosts = [], [], [], []
+    boards: list[str] = []
+    instruments: list[str] = []
+    software: list[str] = []
+    hosts: list[str] = []
     for engine in engines:
         environment = environments.get(str(engine.get("environment", "")), {})
         boards += [str(place_of(engine))] if (engine.get("device") or {}).get("gpus") else []
@@ -184,7 +187,7 @@ def study_method(study: Mapping[str, Any], rows: Sequence[Overview], facts: Fact
         if found := sorted({str(getattr(row, name)) for row in rows if getattr(row, name)}):
             yield f"{what if len(found) > 1 else what[:-1]}: {', '.join(found)}."
     if facts.weights and facts.weights != ("real",):
-        yield f"Weights were {' and '.join(facts.weights)}: figures are of the architecture, not of any model's answers."
+        yield f"Weights were {' and '.join(facts.weights)}: figures are of the architecture, not of its answers."
     if facts.boards:
         yield f"All ran on {facts.boards[0]}." if len(facts.boards) == 1 else f"They ran on {'; '.join(facts.boards)}."
     if facts.instruments:

@@ -7,6 +7,7 @@ seconds from the window's beginning.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import pairwise
 from typing import Any
 
 from llem.reports.page.gather import significant
@@ -32,7 +33,7 @@ def thinned(values: Any, most: int = POINTS) -> Any:
         return np.arange(len(values))
     edges = np.linspace(1, len(values) - 1, (most - 2) // 2 + 1).astype(int)
     kept = {0, len(values) - 1}
-    for begin, end in zip(edges, edges[1:], strict=False):
+    for begin, end in pairwise(edges):
         part = values[begin:end]
         kept |= {begin + int(part.argmin()), begin + int(part.argmax())}
     return np.array(sorted(kept))
