@@ -288,7 +288,10 @@ def test_many_experiments_have_less_each(tmp_path, make, monkeypatch):
 
 def test_folders_and_hosts_stay_private(folder):
     """The path of the store on this machine is nowhere in the report."""
+    (folder / "experiments" / "a1" / "trial-1.power.csv.gz").write_bytes(b"")
+    (folder / "experiments" / "c3" / "result.json").write_text("{")
     text = "".join(map(json.dumps, made(folder)))
 
+    assert "experiments/c3/result.json" in text
     assert str(folder.parent) not in text
     assert gather(llem.load_results(folder)).folder == "study"

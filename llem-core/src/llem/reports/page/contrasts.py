@@ -27,7 +27,7 @@ def effects_and_note(found: Gathered) -> tuple[list[dict[str, Any]], str]:
     try:
         effects = _effects(found)
     except LlemError as error:
-        return [], f"Effects are not known: {error.message}"
+        return [], f"Effects are not known: {found.within(error.message)}"
     told = [one for one in effects if one.ratio is not None]
     return [_effect(one) for one in told], _note(found, effects)
 
@@ -116,7 +116,7 @@ def quality_of(found: Gathered, reference: str | None) -> tuple[list[dict[str, A
         differences = found.readable.quality(reference)
     except StoreError as error:
         scored = any(name.startswith("quality.") for row in found.rows for name in row.metrics)
-        return [], error.message if scored or error.code != "nothing_to_compare" else ""
+        return [], found.within(error.message) if scored or error.code != "nothing_to_compare" else ""
     return [one for row in differences for one in _changes(row)], ""
 
 
@@ -144,16 +144,20 @@ def time_of(found: Gathered) -> tuple[list[dict[str, Any]], str]:
     try:
         spent = time_spent(found.results.store)
     except LlemError as error:
-        return [], error.message
+        return [], found.within(error.message)
     parts = [
         {"part": part.part, "seconds": significant(part.seconds), "doc": PARTS.get(part.part, "")}
         for part in spent.parts
     ]
     said = []
     if spent.wall_s is not None:
-        said.append(f"The study took {spent.wall_s:,.0f} s in {spent.workers:,} engine processes.")
+        said.append(f"The study took {spent.wall_s:,.0f} s in {_engines(spent.workers)}.")
     if spent.untold:
-        said.append(f"Of {spent.untold:,} engine processes the study's events do not tell.")
+        said.append(f"Of {_engines(spent.untold)} the study's events do not tell.")
     if spent.untimed:
-        said.append(f"Events of {spent.untimed:,} engine processes have no times: an earlier llem wrote them.")
+        said.append(f"Events of {_engines(spent.untimed)} have no times: an earlier llem wrote them.")
     return parts, " ".join(said)
+
+
+def _engines(count: int) -> str:
+    return f"{count:,} engine process{'' if count == 1 else 'es'}"

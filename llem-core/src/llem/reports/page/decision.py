@@ -54,7 +54,7 @@ def verdict_of(found: Gathered, asked: Mapping[str, str | None]) -> dict[str, An
         return {
             **_empty(metric, limits),
             "outcome": "no_decision",
-            "sentences": [f"No decision: {error.message}", *([error.hint] if error.hint else [])],
+            "sentences": [f"No decision: {found.within(error.message)}", *([error.hint] if error.hint else [])],
         }
     return _told(found, results, told)
 

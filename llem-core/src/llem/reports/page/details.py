@@ -78,7 +78,7 @@ class _Reading:
         try:
             return read(self.name)
         except LlemError as error:
-            self.told.append(error.message)
+            self.told.append(self.found.within(error.message))
             return None
 
 
@@ -199,7 +199,7 @@ def _energy(domain: DomainMetrics) -> dict[str, Any]:
 
 def _traces(read: _Reading, trial: Trial) -> Sequence[dict[str, Any]]:
     path = read.found.results.store.folder(read.name) / f"trial-{trial.index}.power.csv.gz"
-    columns = read.of(lambda _: power_columns(path)) or {}
+    columns = read.of(lambda _: power_columns(path, first=read.many)) or {}
     found = traces_of(trial, columns, FEW_POINTS if read.many else POINTS)
     return found[:1] if read.many else found
 

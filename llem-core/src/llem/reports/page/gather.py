@@ -69,6 +69,10 @@ class Gathered:
         name = self.study.get("name")
         return name if isinstance(name, str) and name else self.folder
 
+    def within(self, message: str) -> str:
+        """A message in which files are named within the folder, without where that lies on this machine."""
+        return _within(self.results.store, message)
+
     @property
     def readable(self) -> Results:
         """The experiments that can be read."""
@@ -104,7 +108,7 @@ def gather(results: Results) -> Gathered:
         try:
             rows += Results(store, [name], prices=results.prices, study=study).overviews()
         except LlemError as error:
-            damaged[name] = error.message
+            damaged[name] = _within(store, error.message)
     environments = _environments(store)
     documents = {row.id: _documents(store, row.id) for row in rows}
     told = [engine for _, engines in documents.values() for engine in engines]
@@ -120,6 +124,10 @@ def gather(results: Results) -> Gathered:
         tuple(axes),
         dict(zip(axes, headings(axes), strict=True)),
     )
+
+
+def _within(store: Store, message: str) -> str:
+    return message.replace(f"{store.path}/", "")
 
 
 def _documents(store: Store, name: str) -> tuple[Mapping[str, Any], list[Mapping[str, Any]]]:
