@@ -13,6 +13,7 @@ from llem.cli.pareto import pareto as pareto_command
 from llem.cli.plan import plan as plan_command
 from llem.cli.plugins import plugins as plugins_command
 from llem.cli.recommend import recommend as recommend_command
+from llem.cli.report import report as report_command
 from llem.cli.root import Root, verbose_option
 from llem.cli.run import run as run_command
 from llem.cli.show import show as show_command
@@ -39,6 +40,7 @@ for _command in (
     recommend_command,
     compare_command,
     pareto_command,
+    report_command,
     export_command,
     verify_command,
     config_group,

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 from llem.analysis.effects import Effect, effects_of
 from llem.analysis.quality import QualityDifference
 from llem.analysis.ranking import only_fakes
-from llem.analysis.sides import is_fake, workers_of
+from llem.analysis.sides import is_fake
 from llem.analysis.wall_clock import PARTS, time_spent
 from llem.errors import LlemError, StoreError
 from llem.metrics.catalogue import shown
@@ -34,13 +33,15 @@ def effects_and_note(found: Gathered) -> tuple[list[dict[str, Any]], str]:
 
 
 def _effects(found: Gathered) -> list[Effect]:
-    prices = found.results.prices
-    names = [metric.name for metric in (*shown("effects"), *(prices.shown("effects") if prices else ()))]
-    workers = functools.partial(workers_of, found.results.store)
-    default = [metric.name for metric in shown("effects")]
-    families = [default] if names == default else [default, names]  # the family that each p-value is corrected over
-    made = [effects_of(found.study, found.rows, family, workers) for family in families]
-    return [one for one in made[-1] if one.metric not in default] + made[0] if len(made) > 1 else made[0]
+    """As `Results.by_axis` has them: the p-values of what it shows by default are one family, whatever else is asked."""
+    prices, default = found.results.prices, [metric.name for metric in shown("effects")]
+    further = [metric.name for metric in prices.shown("effects")] if prices else []
+    workers = found.workers.__getitem__
+    made = effects_of(found.study, found.rows, default, workers)
+    if further:
+        both = effects_of(found.study, found.rows, [*default, *further], workers)
+        made += [one for one in both if one.metric in further]
+    return made
 
 
 def _effect(one: Effect) -> dict[str, Any]:

@@ -3,29 +3,33 @@
 from __future__ import annotations
 
 import functools
-import json
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, TypeVar
 
 import attrs
 
 from llem.errors import LlemError
-from llem.findings import FINDINGS, REASONS
+from llem.findings import FINDINGS, REASONS, Finding
 from llem.metrics.metric import Measured
 from llem.reports.figures import figure, setting
 from llem.reports.page.experiments import MANY
 from llem.reports.page.gather import Gathered, significant
 from llem.reports.page.latencies import latencies_of
 from llem.reports.page.method import experiment_method, facts_of
-from llem.reports.page.trace import traces_of
+from llem.reports.page.trace import POINTS, traces_of
 from llem.reports.views import result_view
 from llem.store.models import DomainMetrics, Result, Trial
 from llem.store.store import Store
+from llem.store.tables import power_columns
 
 __all__ = ["details"]
 
 #: Longest text of one value.
 LONGEST = 300
+#: What a setting that is left to the engine, and an unknown fact, has for a value.
+NOTHING = "not set"
+#: Points of a trace where there are many experiments.
+FEW_POINTS = 120
 
 
 def details(found: Gathered, name: str, reference: str | None) -> dict[str, Any]:
@@ -37,50 +41,69 @@ def details(found: Gathered, name: str, reference: str | None) -> dict[str, Any]
         name: its id.
         reference: id of the experiment that its configuration is compared with.
     """
-    told: list[str] = [found.damaged[name]] if name in found.damaged else []
-    many = len(found.results) > MANY
-    made: dict[str, Any] = {**_EMPTY, "reference": reference, "damaged": told}
-    parts = (_configured, _measured) if name not in found.damaged else (_configured,)
-    for part in parts:
-        try:
-            made.update(part(found, name, reference, many, told))
-        except LlemError as error:
-            told.append(error.message)
-    made["damaged"] = list(dict.fromkeys(told))
-    return made
+    read = _Reading(found, name, len(found.results) > MANY)
+    if name in found.damaged:
+        read.told.append(found.damaged[name])
+    document = read.of(found.results.store.read_experiment, {})
+    engines = read.of(found.results.store.engines, ())
+    made: dict[str, Any] = {**_EMPTY, "reference": reference, **_configured(read, document, engines, reference)}
+    if name not in found.damaged:
+        made.update(_measured(read, document, engines))
+    return {**made, "damaged": list(dict.fromkeys(read.told))}
 
 
 _EMPTY: Mapping[str, Any] = {
     "config": [], "environment": [], "effective": [], "findings": [], "figures": [], "traces": [], "tracesLeftOut": 0,
     "latencies": [], "energies": [], "method": [],
 }  # fmt: skip
+T = TypeVar("T")
+
+
+@attrs.frozen
+class _Reading:
+    """What is read of one experiment, and what could not be.
+
+    Attributes:
+        many: whether the report has too many experiments to show all of each.
+        told: messages of what is damaged.
+    """
+
+    found: Gathered
+    name: str
+    many: bool
+    told: list[str] = attrs.field(factory=list)
+
+    def of(self, read: Callable[[str], T], otherwise: T) -> T:
+        """What is read of the experiment; `otherwise` where it is damaged, which is told."""
+        try:
+            return read(self.name)
+        except LlemError as error:
+            self.told.append(error.message)
+            return otherwise
 
 
 # what was asked for, and what ran
 
 
 def _configured(
-    found: Gathered, name: str, reference: str | None, many: bool, told: list[str]
+    read: _Reading, document: Mapping[str, Any], engines: Sequence[Mapping[str, Any]], reference: str | None
 ) -> Mapping[str, Any]:
-    store = found.results.store
-    document = store.read_experiment(name)
-    other = None if reference in (None, name) else _settings(store, str(reference))
+    other = None if reference in (None, read.name) else _settings(read.found.results.store, str(reference))
     sources = document.get("sources") or {}
     config = [
         [path, text, sources.get(path, ""), other is not None and other.get(path) != text]
-        for path, text in _flat(document["config"]).items()
+        for path, text in _flat(document.get("config") or {}).items()
     ]
-    kept = [row for row in config if row[3] or row[1] != "null" and not (many and row[2] == "default")]
-    gone = [[path, "–", "", True] for path in other or {} if path not in {row[0] for row in config}]
-    engines = store.engines(name)
-    effective = _flat(engines[0].get("effective") or {}) if engines and not many else {}
-    environments = _environments(store)
-    known = [str(engine.get("environment", "")) for engine in engines]
-    facts = [fact for one in dict.fromkeys(known) for fact in _flat(environments.get(one, {})).items()]
+    kept = [row for row in config if row[3] or (row[1] != NOTHING and not (read.many and row[2] == "default"))]
+    there = {row[0] for row in config}
+    gone = [[path, NOTHING, "", True] for path in other or {} if config and path not in there]
+    effective = {} if read.many or not engines else _flat(engines[0].get("effective") or {})
+    known = dict.fromkeys(str(engine.get("environment", "")) for engine in engines)
+    facts = [fact for one in known for fact in _flat(read.found.environments.get(one, {})).items()]
     return {
         "config": [*kept, *gone],
         "effective": [list(one) for one in effective.items()],
-        "environment": [[key, text] for key, text in facts if key not in ("schema_version", "digest")],
+        "environment": [[key, text] for key, text in facts if key != "schema_version"],
     }
 
 
@@ -93,28 +116,14 @@ def _settings(store: Store, name: str) -> dict[str, str] | None:
         return None
 
 
-@functools.lru_cache(maxsize=1)
-def _environments(store: Store) -> Mapping[str, Mapping[str, Any]]:
-    return environments(store)
-
-
-def environments(store: Store) -> dict[str, Mapping[str, Any]]:
-    """Stored environments by hash; those that can be read."""
-    made = {}
-    for path in sorted(store.path.glob("environments/*.json")):
-        try:
-            made[path.stem] = store.read_environment(path.stem)
-        except LlemError:
-            continue
-    return made
-
-
 def _flat(value: Any, path: str = "") -> dict[str, str]:
-    """Values as text by dotted path; a list is one value."""
+    """Values as text by dotted path; of a list of mappings each by its number, any other list is one value."""
+    if isinstance(value, list) and value and all(isinstance(one, Mapping) for one in value):
+        value = {str(number): one for number, one in enumerate(value)}
     if isinstance(value, Mapping) and (value or not path):
         pairs = ((f"{path}.{key}" if path else str(key), one) for key, one in value.items())
         return {where: text for key, one in pairs for where, text in _flat(one, key).items()}
-    text = setting(value)
+    text = NOTHING if value is None else setting(value)
     return {path: text if len(text) <= LONGEST else f"{text[:LONGEST]}…"}
 
 
@@ -122,22 +131,27 @@ def _flat(value: Any, path: str = "") -> dict[str, str]:
 
 
 def _measured(
-    found: Gathered, name: str, reference: str | None, many: bool, told: list[str]
+    read: _Reading, document: Mapping[str, Any], engines: Sequence[Mapping[str, Any]]
 ) -> Mapping[str, Any]:
-    store, result = found.results.store, found.results[name]
-    document, engines = store.read_experiment(name), store.engines(name)
-    trials, baselines = store.trials(name), store.baselines(name)
-    facts = facts_of([document], engines, _environments(store))
-    headline = result.metrics.get("energy_per_output_token_j")
-    shown = trials[:1] if many else trials
+    store, results = read.found.results.store, read.found.results
+    trials, baselines = read.of(store.trials, ()), read.of(store.baselines, ())
+    made: dict[str, Any] = {}
+    result = read.of(results.__getitem__, None)
+    if result is not None:
+        facts = facts_of([document], engines, read.found.environments)
+        headline = result.metrics.get("energy_per_output_token_j")
+        made = {
+            "figures": list(_figures(result, read.found)),
+            "findings": [_finding(one) for one in result.findings],
+            "energies": [_energy(domain) for domain in result.domains],
+            "method": list(experiment_method(result.config, facts, trials, baselines, headline)),
+            "latencies": latencies_of(result.metrics, None if read.many else read.of(_requests(store), None)),
+        }
+    shown = trials[:1] if read.many else trials
     return {
-        "figures": list(_figures(result, found)),
-        "findings": [_finding(one) for one in map(attrs.asdict, result.findings)],
-        "energies": [_energy(domain) for domain in result.domains],
-        "method": list(experiment_method(result.config, facts, trials, baselines, headline)),
-        "traces": [one for trial in shown for one in _traces(store, trial, told)],
+        **made,
+        "traces": [one for trial in shown for one in _traces(read, trial)],
         "tracesLeftOut": len(trials) - len(shown),
-        "latencies": latencies_of(result.metrics, None if many else _requests(store, name, told)),
     }
 
 
@@ -151,12 +165,12 @@ def _reason(code: str | None) -> str:
     return REASONS.get(code or "", code or "")
 
 
-def _finding(one: Mapping[str, Any]) -> dict[str, Any]:
-    kind = FINDINGS.get(one["code"])
+def _finding(one: Finding) -> dict[str, Any]:
+    kind = FINDINGS.get(one.code)
     return {
-        "code": one["code"],
-        "severity": one["severity"],
-        "message": one["message"],
+        "code": one.code,
+        "severity": one.severity,
+        "message": one.message,
         "advice": "" if kind is None else kind.remedy,
         "meaning": "" if kind is None else kind.meaning,
     }
@@ -185,19 +199,17 @@ def _energy(domain: DomainMetrics) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _traces(store: Store, trial: Trial, told: list[str]) -> Sequence[dict[str, Any]]:
-    try:
-        return traces_of(trial, store.trace(trial.experiment_id, trial.index))
-    except LlemError as error:
-        told.append(error.message)
-        return ()
+def _traces(read: _Reading, trial: Trial) -> Sequence[dict[str, Any]]:
+    path = read.found.results.store.folder(read.name) / f"trial-{trial.index}.power.csv.gz"
+    columns = read.of(lambda _: power_columns(path), {})
+    found = traces_of(trial, columns, FEW_POINTS if read.many else POINTS)
+    return found[:1] if read.many else found
 
 
-def _requests(store: Store, name: str, told: list[str]) -> Measured | None:
-    try:
+def _requests(store: Store) -> Callable[[str], Measured | None]:
+    def read(name: str) -> Measured | None:
         measured = Measured.read(store, name)
-        _ = measured.rows  # read here, where a damaged file is told
-    except LlemError as error:
-        told.append(error.message)
-        return None
-    return measured
+        _ = measured.rows  # read here, where what is damaged is told
+        return measured
+
+    return read

@@ -22,12 +22,11 @@ import attrs
 
 from llem import __version__
 from llem.analysis.collection import Results
-from llem.errors import LlemError
 from llem.metrics.metric import Metric
 from llem.reports.notes import study_notes
 from llem.reports.page.contrasts import curves_of, effects_and_note, quality_of, time_of
 from llem.reports.page.decision import verdict_of
-from llem.reports.page.details import details, environments
+from llem.reports.page.details import details
 from llem.reports.page.experiments import (
     MANY,
     columns_of,
@@ -39,7 +38,7 @@ from llem.reports.page.experiments import (
     reasons_of,
 )
 from llem.reports.page.gather import Gathered, gather
-from llem.reports.page.method import Facts, cite, facts_of, study_method
+from llem.reports.page.method import cite, study_method
 from llem.reports.views import study_view
 
 __all__ = ["FORMAT", "Report", "document", "report_of"]
@@ -85,7 +84,7 @@ def document(found: Gathered, asked: Mapping[str, str | None]) -> dict[str, Any]
     effects, effects_note = effects_and_note(found)
     quality, quality_note = quality_of(found, asked.get("reference"))
     time, time_note = time_of(found)
-    facts = _facts(found)
+    facts = found.facts
     return {
         "format": FORMAT,
         "llem": __version__,
@@ -121,18 +120,6 @@ def _reference(found: Gathered, choice: str | None) -> str | None:
     return choice or next((row.id for row in found.rows), None)
 
 
-def _facts(found: Gathered) -> Facts:
-    """What the documents say of how was measured; of a damaged one nothing."""
-    store, experiments, engines = found.results.store, [], []
-    for row in found.rows:
-        try:
-            experiments.append(store.read_experiment(row.id))
-            engines += store.engines(row.id)
-        except LlemError:
-            continue
-    return facts_of(experiments, engines, environments(store))
-
-
 def _notes(found: Gathered, metrics: Mapping[str, Metric]) -> Iterator[str]:
     """What holds for the table of experiments, and what the report leaves out."""
     yield from study_view(found.rows, found.study, study_notes(found.results.store), found.results.prices).notes
@@ -140,6 +127,6 @@ def _notes(found: Gathered, metrics: Mapping[str, Metric]) -> Iterator[str]:
         yield f"{len(found.damaged):,} of {len(found.results):,} experiments are damaged and have no figures here"
     if len(found.results) > MANY:
         yield (
-            f"of more than {MANY} experiments this page has the metrics that llem shows by default, the power trace of "
-            "the first trial of each, and no distributions of latencies; `llem export` and `llem show` have all"
+            f"of more than {MANY} experiments this page has the metrics that llem shows by default, one power trace of "
+            "the first trial of each, thinned more, and no distributions of latencies; `llem export` has all metrics"
         )

@@ -12,10 +12,15 @@ from llem.analysis.collection import Results
 from llem.analysis.overview import Overview
 from llem.errors import LlemError
 from llem.reports.figures import setting
+from llem.reports.page.method import Facts, facts_of
 from llem.reports.tables import headings, prefixes
 from llem.reports.views import configuration, varied
+from llem.store.store import Store
 
 __all__ = ["Gathered", "gather", "significant"]
+
+#: What of an engine's document says how was measured; the rest is long.
+TOLD = ("device", "domains", "environment", "worker")
 
 
 def significant(value: float | None) -> float | None:
@@ -31,6 +36,9 @@ class Gathered:
         results: all that have begun, in the study's order, with the prices that were given.
         rows: overviews of those that can be read, with all metrics.
         damaged: what is wrong with the others, by id.
+        facts: what the documents of engine processes say of how was measured.
+        workers: by id, numbers of the workers that measured an experiment.
+        environments: stored environments that can be read, by hash.
         short: the beginning of each id that is enough for `llem show`.
         axes: paths that vary, in the study's order. headings: of each, its shortest ending that is its own.
     """
@@ -38,6 +46,9 @@ class Gathered:
     results: Results
     rows: tuple[Overview, ...]
     damaged: Mapping[str, str]
+    facts: Facts
+    workers: Mapping[str, frozenset[int]]
+    environments: Mapping[str, Mapping[str, Any]]
     short: Mapping[str, str]
     axes: tuple[str, ...]
     headings: Mapping[str, str]
@@ -93,11 +104,43 @@ def gather(results: Results) -> Gathered:
             rows += Results(store, [name], prices=results.prices, study=study).overviews()
         except LlemError as error:
             damaged[name] = error.message
+    environments = _environments(store)
+    documents = {row.id: _documents(store, row.id) for row in rows}
+    told = [engine for _, engines in documents.values() for engine in engines]
     axes = varied(study, ids)
     return Gathered(
-        everything, tuple(rows), damaged, prefixes(ids) if ids else {}, tuple(axes), _headings(axes)
+        everything,
+        tuple(rows),
+        damaged,
+        facts_of([model for model, _ in documents.values()], told, environments),
+        {name: _workers(engines) for name, (_, engines) in documents.items()},
+        environments,
+        prefixes(ids) if ids else {},
+        tuple(axes),
+        dict(zip(axes, headings(axes), strict=True)),
     )
 
 
-def _headings(axes: Sequence[str]) -> dict[str, str]:
-    return dict(zip(axes, headings(axes), strict=True))
+def _documents(store: Store, name: str) -> tuple[Mapping[str, Any], list[Mapping[str, Any]]]:
+    """The model of an experiment, and what its engines' documents say of how was measured; nothing of damaged ones,
+    which the experiment's details tell."""
+    try:
+        model = {"model": store.read_experiment(name).get("model")}
+        engines = store.engines(name)
+    except LlemError:
+        return {}, []
+    return model, [{key: engine[key] for key in TOLD if key in engine} for engine in engines]
+
+
+def _workers(engines: Sequence[Mapping[str, Any]]) -> frozenset[int]:
+    return frozenset(engine["worker"] for engine in engines if engine.get("worker") is not None)
+
+
+def _environments(store: Store) -> dict[str, Mapping[str, Any]]:
+    made = {}
+    for path in sorted(store.path.glob("environments/*.json")):
+        try:
+            made[path.stem] = store.read_environment(path.stem)
+        except LlemError:
+            continue  # experiments that name it have no environment
+    return made

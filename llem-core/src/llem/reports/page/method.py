@@ -59,7 +59,7 @@ def facts_of(
 
 def _instrument(domain: Mapping[str, Any]) -> str:
     period, sensor = domain.get("period_s"), domain.get("sensor_relative")
-    every = f", updated every {number(period)} s" if isinstance(period, (int, float)) and period else ""
+    every = f", updated every {period:g} s" if isinstance(period, (int, float)) and period else ""
     error = f"; its maker states ± {sensor:.0%}" if isinstance(sensor, (int, float)) and sensor else ""
     return f"{domain['scope']}: {domain['instrument']} ({domain['meter']}, {domain['kind']}{every}{error})"
 

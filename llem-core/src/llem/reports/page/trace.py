@@ -6,10 +6,9 @@ seconds from the window's beginning.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Mapping
 from typing import Any
 
-from llem.meters.trace import TraceRow
 from llem.reports.page.gather import significant
 from llem.store.models import Trial
 
@@ -17,54 +16,57 @@ __all__ = ["POINTS", "thinned", "traces_of"]
 
 #: Points of one trace at most.
 POINTS = 400
+#: Readings that a trace shows, the one that is shown first before.
+SHOWN = ("counter_j", "power_w")
 
-Point = tuple[float, float]
 
-
-def thinned(points: Sequence[Point], most: int = POINTS) -> list[Point]:
-    """At most so many points, in time: of each bucket the lowest and the highest, so that every peak is kept.
+def thinned(values: Any, most: int = POINTS) -> Any:
+    """Indices of at most so many values: of each bucket the lowest and the highest, so that every peak is kept.
 
     Args:
-        points: time and value, in time.
-        most: 4 or more.
+        values: an array, in time. most: 4 or more.
     """
-    if len(points) <= most:
-        return list(points)
-    buckets = (most - 2) // 2
-    inner = points[1:-1]
-    kept: list[Point] = [points[0]]
-    for number in range(buckets):
-        part = inner[len(inner) * number // buckets : len(inner) * (number + 1) // buckets]
-        if part:
-            ends = {min(part, key=lambda one: one[1]), max(part, key=lambda one: one[1])}
-            kept += sorted(ends)
-    return [*kept, points[-1]]
+    import numpy as np
+
+    if len(values) <= most:
+        return np.arange(len(values))
+    edges = np.linspace(1, len(values) - 1, (most - 2) // 2 + 1).astype(int)
+    kept = {0, len(values) - 1}
+    for begin, end in zip(edges, edges[1:], strict=False):
+        part = values[begin:end]
+        kept |= {begin + int(part.argmin()), begin + int(part.argmax())}
+    return np.array(sorted(kept))
 
 
-def traces_of(trial: Trial, rows: Iterable[TraceRow]) -> list[dict[str, Any]]:
+def traces_of(trial: Trial, columns: Mapping[tuple[str, str, str], Any], most: int = POINTS) -> list[dict[str, Any]]:
     """The traces of one trial: one for each domain, meter and reading of energy or power.
 
     Args:
-        rows: what was read in the trial, in any order.
+        columns: as `llem.store.tables.power_columns` gives them.
+        most: points of each at most.
     """
-    groups: dict[tuple[str, str, str], list[TraceRow]] = {}
-    for row in rows:
-        if row.reading in ("counter_j", "power_w"):
-            groups.setdefault((row.domain, row.meter, row.reading), []).append(row)
-    made = (_trace(trial, key, sorted(found, key=lambda row: row.t_ns)) for key, found in sorted(groups.items()))
+    order = {reading: number for number, reading in enumerate(SHOWN)}
+    keys = sorted((order[key[2]], key) for key in columns if key[2] in order)
+    made = (_trace(trial, key, columns[key], most) for _, key in keys)
     return [one for one in made if one is not None]
 
 
-def _trace(trial: Trial, key: tuple[str, str, str], rows: Sequence[TraceRow]) -> dict[str, Any] | None:
-    domain, meter, reading = key
+def _trace(trial: Trial, key: tuple[str, str, str], rows: Any, most: int) -> dict[str, Any] | None:
+    import numpy as np
+
+    meter, domain, reading = key
     counter = reading == "counter_j"
-    points = list(_steps(trial, rows) if counter else _samples(trial, rows))
-    if not points:
+    at = (rows[:, :2].mean(axis=1) - trial.t0_ns) / 1e9
+    order = np.argsort(at, kind="stable")
+    at, values, ticks = at[order], rows[order, 2], at[order]
+    if counter:
+        apart = np.diff(at) > 0
+        values, at = (np.diff(values)[apart] / np.diff(at)[apart]), at[1:][apart]
+    if not len(at):
         return None
+    kept = thinned(values, most)
     told = next((one for one in trial.energies if (one.domain, one.meter) == (domain, meter)), None)
-    first, last = _at(trial, rows[0]), _at(trial, rows[-1])
-    shown = thinned(points)
-    ticks = [round(_at(trial, row), 4) for row in rows] if counter else []
+    first, last, end = float(ticks[0]), float(ticks[-1]), trial.duration_s
     return {
         "trial": trial.index,
         "process": trial.process,
@@ -73,29 +75,11 @@ def _trace(trial: Trial, key: tuple[str, str, str], rows: Sequence[TraceRow]) ->
         "reading": "counter" if counter else "power",
         "step": counter,
         "kind": None if told is None else told.kind,
-        "t": [round(at, 4) for at, _ in shown],
-        "w": [significant(watts) for _, watts in shown],
-        "window": [0, round(trial.duration_s, 6)],
+        "t": [round(float(one), 4) for one in at[kept]],
+        "w": [significant(float(one)) for one in values[kept]],
+        "window": [0, round(end, 6)],
         "lead": [round(first, 4), 0] if first < 0 else None,
-        "after": [round(trial.duration_s, 6), round(last, 4)] if last > trial.duration_s else None,
-        "ticks": ticks if len(ticks) <= POINTS else [],
-        "points": len(points),
+        "after": [round(end, 6), round(last, 4)] if last > end else None,
+        "ticks": [round(float(one), 3) for one in ticks] if counter and len(ticks) <= most else [],
+        "points": len(at),
     }
-
-
-def _at(trial: Trial, row: TraceRow) -> float:
-    """Seconds from the window's beginning; the middle of the span in which the value became current."""
-    return ((row.t_from_ns + row.t_ns) / 2 - trial.t0_ns) / 1e9
-
-
-def _steps(trial: Trial, rows: Sequence[TraceRow]) -> Iterator[Point]:
-    """At each tick but the first, the mean power since the one before."""
-    for before, row in zip(rows, rows[1:], strict=False):
-        since, until = _at(trial, before), _at(trial, row)
-        if until > since:
-            yield until, (row.value - before.value) / (until - since)
-
-
-def _samples(trial: Trial, rows: Sequence[TraceRow]) -> Iterator[Point]:
-    for row in rows:
-        yield _at(trial, row), row.value
