@@ -124,7 +124,12 @@ def test_own_code_is_small_and_asks_nobody():
     script, style = ((ASSETS / name).read_text(encoding="utf-8") for name in ("report.js", "report.css"))
 
     assert len((script + style).encode()) < 150_000
-    assert re.findall(r"\b(?:innerHTML|outerHTML|insertAdjacentHTML|document\.write|eval|Function\(|fetch|XMLHttp)", script) == []
+    assert (
+        re.findall(
+            r"\b(?:innerHTML|outerHTML|insertAdjacentHTML|document\.write|eval|Function\(|fetch|XMLHttp)", script
+        )
+        == []
+    )
     assert set(re.findall(r"https?://[^\"' )]+", script + style)) == {"http://www.w3.org/2000/svg"}
     assert "</script" not in script.lower()
     assert "@import" not in style

@@ -729,7 +729,7 @@ function power(d, starts) {
   const host = h("figure", {}), many = new Set(traces.map((t) => t.process ?? 0)).size > 1;
   const name = (k) => { const [p, t] = k.split("/"); return `trial ${t}` + (many ? `, process ${p}` : ""); };
   let draw = () => {};
-  const section = h("section", { class: "card" }, h("h2", {}, "Power over time"), h("p", { class: "about" }, "The window that counts is tinted between its two lines; lead-in and lead-out of the same work are grey. Marks on the lower edge are ticks of the counter."),
+  const section = h("section", { class: "card" }, h("h2", {}, "Power over time"), h("p", { class: "about" }, "The window that counts is tinted, between two lines. Grey before it are the pause and the lead-in, grey after it the lead-out. Marks on the lower edge are ticks of the counter."),
     trials.length > 1 && h("div", { class: "controls" }, field("Trial", h("select", { onchange: (event) => { chosen = event.target.value; draw(); } }, trials.map((k) => h("option", { value: k }, name(k)))))), host,
     d.tracesLeftOut ? h("p", { class: "about" }, `${count(d.tracesLeftOut, "further trace")} ${d.tracesLeftOut === 1 ? "is" : "are"} left out of this file.`) : null);
   starts.push(() => { draw = chart(host, (w) => trace(w, traces.filter((t) => key(t) === chosen), name(chosen))); });
