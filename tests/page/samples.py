@@ -30,11 +30,45 @@ METRICS: dict[str, dict[str, Any]] = {
         "divisor": 1e-3,
         "scaledUnit": "mJ",
     },
-    "power_w": {"label": "mean power", "heading": "W", "unit": "W", "better": "less", "group": "energy", "doc": "", "basis": "gpu, measured"},
-    "output_tokens_per_s": {"label": "output tokens", "heading": "output token/s", "unit": "token/s", "better": "more", "group": "speed", "doc": "", "basis": None},
-    "ttft_p99_s": {"label": "time to first token, p99", "heading": "TTFT p99", "unit": "s", "better": "less", "group": "latency", "doc": "", "basis": None, "divisor": 1e-3, "scaledUnit": "ms"},
-    "quality.piqa": {"label": "piqa accuracy", "heading": "piqa", "unit": "", "better": "more", "group": "quality", "doc": "", "basis": None},
-}  # fmt: skip
+    "power_w": {
+        "label": "mean power",
+        "heading": "W",
+        "unit": "W",
+        "better": "less",
+        "group": "energy",
+        "doc": "",
+        "basis": "gpu, measured",
+    },
+    "output_tokens_per_s": {
+        "label": "output tokens",
+        "heading": "output token/s",
+        "unit": "token/s",
+        "better": "more",
+        "group": "speed",
+        "doc": "",
+        "basis": None,
+    },
+    "ttft_p99_s": {
+        "label": "time to first token, p99",
+        "heading": "TTFT p99",
+        "unit": "s",
+        "better": "less",
+        "group": "latency",
+        "doc": "",
+        "basis": None,
+        "divisor": 1e-3,
+        "scaledUnit": "ms",
+    },
+    "quality.piqa": {
+        "label": "piqa accuracy",
+        "heading": "piqa",
+        "unit": "",
+        "better": "more",
+        "group": "quality",
+        "doc": "",
+        "basis": None,
+    },
+}
 
 
 def _triple(value: float, half: float) -> list[float]:
@@ -144,17 +178,62 @@ def study(count: int = 8, seed: int = 7) -> Pages:
         "reasons": {"no_trial": "No trial ended.", "not_requested": "The study did not ask for it."},
         "findings": {"short_window": {"severity": "warning", "title": "short window"}},
         "effects": [
-            {"axis": "vllm.max_num_seqs", "value": value, "reference": "32", "metric": metric, "ratio": ratio, "low": ratio * 0.9, "high": ratio * 1.12, "p": p, "verdict": verdict, "pairs": 5}
+            {
+                "axis": "vllm.max_num_seqs",
+                "value": value,
+                "reference": "32",
+                "metric": metric,
+                "ratio": ratio,
+                "low": ratio * 0.9,
+                "high": ratio * 1.12,
+                "p": p,
+                "verdict": verdict,
+                "pairs": 5,
+            }
             for metric in ("energy_per_output_token_j", "output_tokens_per_s")
-            for value, ratio, p, verdict in (("8", 2.3, 1e-6, "more"), ("64", 0.93, 0.2, "no difference shown"), ("256", 0.62, 0.0004, "less"))
+            for value, ratio, p, verdict in (
+                ("8", 2.3, 1e-6, "more"),
+                ("64", 0.93, 0.2, "no difference shown"),
+                ("256", 0.62, 0.0004, "less"),
+            )
         ],
         "effectsNote": "",
-        "curves": [{"label": f"vllm · {kind}", "x": "request_rate", "points": [one["id"] for one in part], "rates": [2.0 * n + 2 for n in range(len(part))]} for kind, part in (("none", rows[0:6:2]), ("fp8", rows[1:6:2])) if part],
-        "quality": [{"id": one["id"], "task": "quality.piqa", "change": _triple(-0.004, 0.009), "reference": rows[0]["id"], "p": 0.4, "verdict": "no loss shown"} for one in rows[1:4]],
-        "time": [{"part": part, "seconds": seconds, "doc": doc} for part, seconds, doc in (("windows", 900.0, "Trials that count."), ("engine start", 640.0, "Loading weights and compiling."), ("baseline", 240.0, "Idle power before and after."), ("warm-up", 120.0, "Until the throughput is steady."))],
-        "method": ["Energy is read from the counter of the GPU's driver between two ticks within the same work.", "Intervals are Student's t over 5 trials of one engine process."],
+        "curves": [
+            {
+                "label": f"vllm · {kind}",
+                "x": "request_rate",
+                "points": [one["id"] for one in part],
+                "rates": [2.0 * n + 2 for n in range(len(part))],
+            }
+            for kind, part in (("none", rows[0:6:2]), ("fp8", rows[1:6:2]))
+            if part
+        ],
+        "quality": [
+            {
+                "id": one["id"],
+                "task": "quality.piqa",
+                "change": _triple(-0.004, 0.009),
+                "reference": rows[0]["id"],
+                "p": 0.4,
+                "verdict": "no loss shown",
+            }
+            for one in rows[1:4]
+        ],
+        "time": [
+            {"part": part, "seconds": seconds, "doc": doc}
+            for part, seconds, doc in (
+                ("windows", 900.0, "Trials that count."),
+                ("engine start", 640.0, "Loading weights and compiling."),
+                ("baseline", 240.0, "Idle power before and after."),
+                ("warm-up", 120.0, "Until the throughput is steady."),
+            )
+        ],
+        "method": [
+            "Energy is read from the counter of the GPU's driver between two ticks within the same work.",
+            "Intervals are Student's t over 5 trials of one engine process.",
+        ],
         "cite": "llem 0.1.0",
-    }  # fmt: skip
+    }
     return document, {one["id"]: details(one, rows[0]["id"], rng) for one in rows}
 
 
@@ -183,14 +262,54 @@ def details(one: dict[str, Any], reference: str, rng: random.Random) -> dict[str
         ],
         "figures": [["energy per output token", "16.4 ± 0.8 mJ", "gpu, measured"], ["peak memory", "18.2 GiB", ""]],
         "traces": [
-            {"trial": trial, "process": 0, "domain": "gpu:GPU-26fd", "meter": "nvml", "kind": "measured", "t": times, "w": [120 + 110 / (1 + math.exp(-4 * (t + 1.6))) + 8 * rng.random() for t in times], "window": [0, 18.0], "lead": [-2, 0], "after": [18.0, 21.9], "ticks": times[::5]}
+            {
+                "trial": trial,
+                "process": 0,
+                "domain": "gpu:GPU-26fd",
+                "meter": "nvml",
+                "kind": "measured",
+                "t": times,
+                "w": [120 + 110 / (1 + math.exp(-4 * (t + 1.6))) + 8 * rng.random() for t in times],
+                "window": [0, 18.0],
+                "lead": [-2, 0],
+                "after": [18.0, 21.9],
+                "ticks": times[::5],
+            }
             for trial in range(2)
         ],
         "tracesLeftOut": 1,
-        "latencies": [{"label": "TTFT", "unit": "s", "quantiles": quantiles, "n": 4096, "stated": {"p50": [quantiles[49][1], quantiles[47][1], quantiles[52][1]], "p99": [quantiles[98][1], quantiles[97][1], quantiles[98][1] * 1.1]}}],
-        "energies": [{"domain": "gpu:GPU-26fd", "meter": "nvml", "instrument": "counter", "kind": "measured", "scope": "gpu", "gross": [4200.0, 4080.0, 4320.0], "net": "no_baseline", "power": [233.0, 226.0, 240.0], "idle": "no_baseline", "cross": "no_second", "budget": {"tick": 25.0, "gap": 0.2, "repeat": 120.0, "sensor": None, "baseline": None}}],
-        "method": ["One NVIDIA H200, vLLM, bfloat16, random weights.", "The window lasts 18 s; the counter ticks every 0.1 s."],
-    }  # fmt: skip
+        "latencies": [
+            {
+                "label": "TTFT",
+                "unit": "s",
+                "quantiles": quantiles,
+                "n": 4096,
+                "stated": {
+                    "p50": [quantiles[49][1], quantiles[47][1], quantiles[52][1]],
+                    "p99": [quantiles[98][1], quantiles[97][1], quantiles[98][1] * 1.1],
+                },
+            }
+        ],
+        "energies": [
+            {
+                "domain": "gpu:GPU-26fd",
+                "meter": "nvml",
+                "instrument": "counter",
+                "kind": "measured",
+                "scope": "gpu",
+                "gross": [4200.0, 4080.0, 4320.0],
+                "net": "no_baseline",
+                "power": [233.0, 226.0, 240.0],
+                "idle": "no_baseline",
+                "cross": "no_second",
+                "budget": {"tick": 25.0, "gap": 0.2, "repeat": 120.0, "sensor": None, "baseline": None},
+            }
+        ],
+        "method": [
+            "One NVIDIA H200, vLLM, bfloat16, random weights.",
+            "The window lasts 18 s; the counter ticks every 0.1 s.",
+        ],
+    }
 
 
 def hostile() -> Pages:
@@ -228,7 +347,15 @@ def nothing() -> Pages:
         "restsOn": [],
     }
     empty = dict.fromkeys(("experiments", "effects", "curves", "quality", "time", "method"), ())
-    return {**document, "verdict": verdict, **{key: list(value) for key, value in empty.items()}, "metrics": {}, "columns": [], "plot": {"x": None, "y": None}, "axes": []}, {}  # fmt: skip
+    return {
+        **document,
+        "verdict": verdict,
+        **{key: list(value) for key, value in empty.items()},
+        "metrics": {},
+        "columns": [],
+        "plot": {"x": None, "y": None},
+        "axes": [],
+    }, {}
 
 
 def unmeasured() -> Pages:

@@ -33,14 +33,16 @@ def page(document: Mapping[str, Any], details: Iterable[tuple[str, Mapping[str, 
     style, script = (_asset(name) for name in ("report.css", "report.js"))
     yield _head(document, style, script)
     yield '<body><a class="skip" href="#main">Skip to the verdict</a>\n'
-    yield f'<header class="bar"><div class="wide"><span class="mark">llem</span><span id="where">{_text(_what(document))}</span>'
-    yield '<span id="tools"></span></div></header>\n<main id="main" class="wide" tabindex="-1">\n<div id="overview">\n'
+    yield '<header class="bar"><div class="wide"><span class="mark">llem</span>'
+    yield f'<span id="where">{_text(_what(document))}</span><span id="tools"></span></div></header>\n'
+    yield '<main id="main" class="wide" tabindex="-1">\n<div id="overview">\n'
     yield from _verdict(document)
     yield '<div id="charts"></div>\n'
     yield from _table(document)
     yield from _method(document)
     yield '</div>\n<div id="one" hidden></div>\n</main>\n'
-    yield f'<footer class="wide"><p>Written by llem {_text(document.get("llem", ""))}. This file makes no request.</p></footer>\n'
+    written = f"Written by llem {_text(document.get('llem', ''))}. This file makes no request."
+    yield f'<footer class="wide"><p>{written}</p></footer>\n'
     yield _data("llem", document)
     yield f"<script>{script}</script>\n"
     for name, one in details:
@@ -120,7 +122,8 @@ def _list(lines: Sequence[str], kind: str) -> Iterator[str]:
 
 def _table(document: Mapping[str, Any]) -> Iterator[str]:
     """The table of experiments. The script puts its own, which sorts and filters, in the place of this one."""
-    yield '<section id="experiments" class="card" aria-labelledby="experiments-h"><h2 id="experiments-h">Experiments</h2>\n'
+    yield '<section id="experiments" class="card" aria-labelledby="experiments-h">'
+    yield '<h2 id="experiments-h">Experiments</h2>\n'
     metrics = {name: document["metrics"][name] for name in document["columns"] if name in document["metrics"]}
     if not document["experiments"]:
         yield '<p class="none">The folder holds no experiment.</p></section>\n'
@@ -153,6 +156,7 @@ def _cell(found: Sequence[float | None] | str | None, metric: Mapping[str, Any])
 
 
 def _method(document: Mapping[str, Any]) -> Iterator[str]:
-    yield '<section id="method" class="card" aria-labelledby="method-h"><h2 id="method-h">Method</h2>\n<div id="statement">'
+    yield '<section id="method" class="card" aria-labelledby="method-h"><h2 id="method-h">Method</h2>\n'
+    yield '<div id="statement">'
     yield "".join(f"<p>{_prose(line)}</p>" for line in document.get("method", ()))
-    yield f"</div>\n<p class='cite'>{_text(document.get('cite', ''))}</p></section>\n"
+    yield f'</div>\n<p class="cite">{_text(document.get("cite", ""))}</p></section>\n'

@@ -116,6 +116,8 @@ function brief(e) {
   const parts = varied.filter((path) => e.values[path] !== undefined).map((path) => `${axisName(path)} ${e.values[path]}`);
   return parts.join(", ") || (varied.length ? "defaults" : e.name);
 }
+/** A name within a sentence: one that is written from right to left must not turn the figures that follow it. */
+const named = (e, most = 60) => h("bdi", {}, cut(brief(e), most));
 const cut = (text, most) => { const all = Array.from(clean(text)); return all.length > most ? all.slice(0, most - 1).join("") + "…" : all.join(""); };
 const href = (id) => "#x/" + encodeURIComponent(id);
 const stateWords = (e) => e.stateText || e.state + (e.valid ? "" : ", not valid");
@@ -227,19 +229,29 @@ function limitLine(f, along, bound, sense, text) {
 // ---------------------------------------------------------------- charts that follow the width, tips, tables beside charts
 
 const charts = [];
+let held = null; // charts of a page that is being made: all are measured before any is drawn, so that it is laid out once
 function chart(host, draw) {
   const one = { host, draw, width: 0 };
   charts.push(one);
-  redraw(one);
+  if (held) held.push(one); else redraw(one);
   return () => { one.width = 0; redraw(one); };
 }
-function redraw(one) {
-  const width = Math.round(one.host.clientWidth);
+function together(starts) {
+  held = [];
+  for (const go of starts) go();
+  const found = held;
+  held = null;
+  const widths = found.map((one) => one.host.clientWidth);
+  found.forEach((one, i) => redraw(one, widths[i]));
+}
+function redraw(one, given) {
+  const width = Math.round(given === undefined ? one.host.clientWidth : given);
   if (!width || Math.abs(width - one.width) < 3) return;
   one.width = width;
   one.host.replaceChildren(...[one.draw(Math.max(width, 250))].flat());
 }
 function refresh() {
+  hideTip();
   for (let i = charts.length; i--;) if (charts[i].host.isConnected) redraw(charts[i]); else if (charts[i].width) charts.splice(i, 1);
 }
 let waiting = 0;
@@ -249,7 +261,11 @@ const tip = h("div", { class: "tip", role: "tooltip", id: "tip", hidden: true })
 function showTip(node, lines) {
   tip.replaceChildren(...lines.filter(Boolean).map((line, i) => h(i ? "span" : "b", { dir: "auto" }, line)));
   tip.hidden = false;
-  const at = node.getBoundingClientRect(), own = tip.getBoundingClientRect();
+  tip.owner = node;
+  placeTip();
+}
+function placeTip() {
+  const at = tip.owner.getBoundingClientRect(), own = tip.getBoundingClientRect();
   const x = Math.min(Math.max(8, at.left + at.width / 2 - own.width / 2), innerWidth - own.width - 8);
   const above = at.top - own.height - 10;
   tip.style.left = x + "px";
@@ -299,7 +315,11 @@ function picker(label, names, chosen, changed) {
   for (const name of names) { const g = (M[name] && M[name].group) || ""; groups.set(g, [...(groups.get(g) || []), name]); }
   const option = (name) => h("option", { value: name, selected: name === chosen }, (() => { const u = unit(M[name]); return big((M[name] || { label: name }).label) + (u ? `, ${u}` : ""); })());
   const list = groups.size > 1 ? [...groups].map(([g, inner]) => h("optgroup", { label: big(g || "other") }, inner.map(option))) : names.map(option);
-  return h("label", {}, label, h("select", { onchange: (event) => changed(event.target.value) }, list));
+  return field(label, h("select", { onchange: (event) => changed(event.target.value) }, list));
+}
+function field(label, control) {
+  control.id = unique("f");
+  return h("div", { class: "field" }, h("label", { for: control.id }, label), control);
 }
 const toggle = (text, on, changed) => { const box = h("input", { type: "checkbox", onchange: () => changed(box.checked) }); box.checked = on; return h("label", { class: "check" }, box, text); };
 function card(id, name, about, ...kids) {
@@ -406,16 +426,16 @@ function summary(rows, nx, ny, outside) {
     const b = M[name].better, good = rows.filter((r) => r.e.standing !== "invalid");
     if (!b || good.length < 2) return "";
     const top = good.reduce((a, r) => ((b === "less" ? r[key] < a[key] : r[key] > a[key]) ? r : a));
-    return `${b === "less" ? "Lowest" : "Highest"} ${M[name].label}: ${cut(brief(top.e), 60)}, ${withUnit(top.e, name)}.`;
+    return [`${b === "less" ? "Lowest" : "Highest"} `, h("bdi", {}, M[name].label), ": ", named(top.e), `, ${withUnit(top.e, name)}. `];
   };
   const missing = ALL.length - rows.length;
-  return [best(ny, "y"), best(nx, "x"), ties.size > 1 ? `Shaded: ${count(ties.size, "configuration")} of which one is the best with 95 %.` : "",
+  return [best(ny, "y"), best(nx, "x"), [ties.size > 1 ? `Shaded: ${count(ties.size, "configuration")} of which one is the best with 95 %.` : "",
     "Crosses are 95 % intervals. Dotted: none is better in both, by the values alone.",
     ...outside.map((l) => `The limit ${l.text} lies outside the chart.`),
-    missing ? `${count(missing, "experiment")} without both values ${missing === 1 ? "is" : "are"} not drawn.` : ""].filter(Boolean).join(" ");
+    missing ? `${count(missing, "experiment")} without both values ${missing === 1 ? "is" : "are"} not drawn.` : ""].filter(Boolean).join(" ")];
 }
 function pointsTable(nx, ny) {
-  return [["Experiment", title(nx), title(ny), "Standing"], drawnOf(nx, ny).slice(0, 200).map((e) => [[link(e), " " + brief(e)], withUnit(e, nx), withUnit(e, ny), WORDS[e.standing]])];
+  return [["Experiment", title(nx), title(ny), "Standing"], drawnOf(nx, ny).slice(0, 200).map((e) => [[link(e), " ", named(e)], withUnit(e, nx), withUnit(e, ny), WORDS[e.standing]])];
 }
 function tradeOff() {
   const all = numericNames();
@@ -558,7 +578,7 @@ function quality() {
   }
   if (changes.length) section.append(h("h3", {}, "Changes against the reference"), plainTable("Changes of quality", ["Experiment", "Task", "Change (95 %)", "p", "Verdict"], changes.slice(0, 100).map((q) => {
     const m = M[q.task] || { label: q.task };
-    return [[link(byId.get(q.id)), " " + brief(byId.get(q.id))], m.label, known(q.change) ? signed(q.change, divisor(m)) : q.id === q.reference ? "the reference" : "–", q.p === null || q.p === undefined ? "–" : pValue(q.p), q.verdict || q.why || ""];
+    return [[link(byId.get(q.id)), " ", named(byId.get(q.id))], m.label, known(q.change) ? signed(q.change, divisor(m)) : q.id === q.reference ? "the reference" : "–", q.p === null || q.p === undefined ? "–" : pValue(q.p), q.verdict || q.why || ""];
   }), 2));
   if (doc.qualityNote) section.append(h("p", { class: "about" }, doc.qualityNote));
   section.start = () => starts.forEach((go) => go());
@@ -636,7 +656,7 @@ function table() {
   };
   const changed = () => { st.page = 0; draw(); };
   const search = h("input", { type: "search", placeholder: "Name, setting, state, finding", oninput: () => { st.text = search.value; changed(); } });
-  const choices = (key, label, options) => h("label", {}, label, h("select", { onchange: (event) => { st.where[key] = event.target.value; changed(); } }, h("option", { value: "" }, "all"), options.map(([v, t]) => h("option", { value: v }, t))));
+  const choices = (key, label, options) => field(label, h("select", { onchange: (event) => { st.where[key] = event.target.value; changed(); } }, h("option", { value: "" }, "all"), options.map(([v, t]) => h("option", { value: v }, t))));
   const distinct = (key) => [...new Set(ALL.map(FILTERS[key]))];
   const filters = [distinct("state").length > 1 && choices("state", "State", distinct("state").map((v) => [v, v])),
     distinct("standing").length > 1 && choices("standing", "Standing", ORDER.filter((k) => distinct("standing").includes(k)).reverse().map((k) => [k, WORDS[k]])),
@@ -654,7 +674,7 @@ function table() {
   draw();
   addEventListener("beforeprint", () => { all = true; draw(); });
   addEventListener("afterprint", () => { all = false; draw(); });
-  return [ALL.length > 1 && h("div", { class: "controls" }, h("label", {}, "Filter", search), few), rest.length ? h("details", {}, h("summary", {}, "More filters"), h("div", { class: "controls" }, rest)) : null,
+  return [ALL.length > 1 && h("div", { class: "controls" }, field("Filter", search), few), rest.length ? h("details", {}, h("summary", {}, "More filters"), h("div", { class: "controls" }, rest)) : null,
     live, scroll("Experiments", h("table", {}, h("caption", { class: "sr" }, "Experiments; a heading sorts"), h("thead", {}, head), body)), pager, chooser, (doc.notes || []).length ? h("ul", { class: "plain notes" }, doc.notes.map((line) => h("li", {}, prose(line)))) : null];
 }
 function metricCell(e, name) {
@@ -684,7 +704,7 @@ function experiment(id) {
   const sections = [top, findings(e, d), power(d, starts), latencies(d, starts), energies(d), configuration(d), environment(d), statement(d)].filter(Boolean);
   if (!raw) sections.push(h("section", { class: "card" }, h("p", { class: "none" }, "This report holds no more of it.")));
   host.replaceChildren(crumbs, ...sections);
-  starts.forEach((go2) => go2());
+  together(starts);
 }
 function lost(e, d) {
   const lines = (d.damaged || []).filter((line) => line !== e.error);
@@ -709,8 +729,8 @@ function power(d, starts) {
   const host = h("figure", {}), many = new Set(traces.map((t) => t.process ?? 0)).size > 1;
   const name = (k) => { const [p, t] = k.split("/"); return `trial ${t}` + (many ? `, process ${p}` : ""); };
   let draw = () => {};
-  const section = h("section", { class: "card" }, h("h2", {}, "Power over time"), h("p", { class: "about" }, "The window that counts is tinted between its two lines; lead-in and lead-out of the same work are grey. Marks on the lower edge are ticks of the counter."),
-    trials.length > 1 && h("div", { class: "controls" }, h("label", {}, "Trial", h("select", { onchange: (event) => { chosen = event.target.value; draw(); } }, trials.map((k) => h("option", { value: k }, name(k)))))), host,
+  const section = h("section", { class: "card" }, h("h2", {}, "Power over time"), h("p", { class: "about" }, "The window that counts is tinted, between two lines. Grey before it are the pause and the lead-in, grey after it the lead-out. Marks on the lower edge are ticks of the counter."),
+    trials.length > 1 && h("div", { class: "controls" }, field("Trial", h("select", { onchange: (event) => { chosen = event.target.value; draw(); } }, trials.map((k) => h("option", { value: k }, name(k)))))), host,
     d.tracesLeftOut ? h("p", { class: "about" }, `${count(d.tracesLeftOut, "further trace")} ${d.tracesLeftOut === 1 ? "is" : "are"} left out of this file.`) : null);
   starts.push(() => { draw = chart(host, (w) => trace(w, traces.filter((t) => key(t) === chosen), name(chosen))); });
   return section;
@@ -870,7 +890,7 @@ function start() {
   document.body.append(tip);
   const sections = [tradeOff(), effects(), load(), quality(), wallClock()].filter(Boolean);
   $("charts").append(...sections);
-  if ($("table")) $("table").replaceChildren(...table().filter(Boolean));
+  if ($("table")) { $("table").replaceChildren(...table().filter(Boolean)); $("table").classList.add("live"); }
   bars();
   if ($("statement").textContent.trim()) $("method").append(copier(() => [...doc.method, doc.cite].filter(Boolean).join("\n"))); else $("method").hidden = true;
   const toc = [...document.querySelectorAll("#overview section[id]:not([hidden])")].filter((one) => one.id !== "verdict");
@@ -881,16 +901,18 @@ function start() {
   name();
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", name);
   $("tools").append(theme);
-  for (const one of sections) if (one.start) one.start();
+  together(sections.filter((one) => one.start).map((one) => one.start));
   addEventListener("hashchange", route);
   addEventListener("keydown", (event) => {
     if (event.key !== "Escape" || event.defaultPrevented) return;
     if (!tip.hidden) hideTip();
     else if (opened !== null && !/^(INPUT|SELECT)$/.test(document.activeElement.tagName)) location.hash = "#experiments";
   });
-  document.addEventListener("scroll", hideTip, { passive: true });
+  document.addEventListener("scroll", () => { // a point that has the focus keeps its tip: it scrolled into view for it
+    if (tip.owner && tip.owner === document.activeElement && !tip.hidden) placeTip(); else hideTip();
+  }, { passive: true });
   if (location.hash.startsWith("#x/") && document.readyState === "loading") addEventListener("DOMContentLoaded", route); else if (location.hash.length > 1) route();
-  document.documentElement.dataset.ready = "yes";
+  document.documentElement.dataset.ready = Math.round(performance.now()); // milliseconds since the page was asked for
 }
 start();
 })();
