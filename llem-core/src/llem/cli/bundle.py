@@ -22,16 +22,15 @@ def bundle(folder: str, out: str | None) -> None:
     compares the checksums and computes all numbers again. The same results give the same bytes. Logs of workers, locks
     and files that llem did not write are left out. llem prints the SHA-256 of the file: publish it beside the file.
     """
-    from pathlib import Path
-
     from llem.reports.figures import visible
-    from llem.store.bundle import write_bundle
-    from llem.store.store import Store
+    from llem.store.bundle import bundle as write_bundle
 
-    made = write_bundle(Store.open(folder), Path(out) if out else None)
+    made = write_bundle(folder, out)
     others = [name for name in made.left_out if not name.startswith("workers/")]
     if others:
-        named = ", ".join(others) if len(others) <= NAMED else f"{', '.join(others[:NAMED])} and {len(others) - NAMED} more"
+        named = (
+            ", ".join(others) if len(others) <= NAMED else f"{', '.join(others[:NAMED])} and {len(others) - NAMED} more"
+        )
         click.echo(visible(f"note: llem did not write these files of {folder}, and leaves them out: {named}"), err=True)
     click.echo(visible(f"{made.path}: {made.files} files"))
     click.echo(f"SHA-256 {made.sha256}")

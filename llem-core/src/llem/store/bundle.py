@@ -26,7 +26,7 @@ from llem.store.files import corrupt, machine_errors, make_folder, place
 from llem.store.manifest import MANIFEST, Hashed, altered, is_plain, manifest_text, stored_files
 from llem.store.store import Store
 
-__all__ = ["ENDINGS", "Bundle", "is_bundle", "unpacked", "write_bundle"]
+__all__ = ["ENDINGS", "Bundle", "bundle", "is_bundle", "unpacked"]
 
 #: How names of bundles end.
 ENDINGS = (".tar.gz", ".zip")
@@ -61,23 +61,25 @@ def is_bundle(path: Path) -> bool:
     return path.name.lower().endswith(ENDINGS) and path.is_file()
 
 
-def write_bundle(store: Store, out: Path | None = None) -> Bundle:
-    """Write the files of a store, with their checksums, into one file.
+def bundle(store: Store | str | Path, out: str | Path | None = None) -> Bundle:
+    """Write the files of a result folder, with their checksums, into one file.
 
     Args:
+        store: or its folder.
         out: ends with `.tar.gz` or `.zip`. Default: `<name of the folder>.tar.gz` in the current folder.
 
     Raises:
         ConfigError: another ending, or a path within the store.
-        StoreError: a study runs there (store_busy); `out` is there already (store_exists); the folder holds a link
-            (store_unportable), or is an unpacked bundle that was changed (store_changed).
+        StoreError: there is no store; a study runs there (store_busy); `out` is there already (store_exists); the
+            folder holds a link (store_unportable), or is an unpacked bundle that was changed (store_changed).
         MachineError: the file cannot be written.
     """
-    folder = store.path.resolve()
-    path = Path(f"{folder.name or 'store'}.tar.gz") if out is None else out
-    _refuse(store, folder, path)
+    opened = store if isinstance(store, Store) else Store.open(store)
+    folder = opened.path.resolve()
+    path = Path(f"{folder.name or 'store'}.tar.gz") if out is None else Path(out)
+    _refuse(opened, folder, path)
     ours, others = stored_files(folder)
-    root = re.sub(r"[^\w.-]+", "-", str(store.study().get("name", ""))).strip(".-") or "store"
+    root = re.sub(r"[^\w.-]+", "-", str(opened.study().get("name", ""))).strip(".-") or "store"
     with machine_errors(path):
         make_folder(path.absolute().parent)
         handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.absolute().parent)
@@ -137,7 +139,7 @@ def _tar(raw: IO[bytes]) -> Iterator[Add]:
         def add(name: str, size: int, source: Hashed) -> None:
             entry = tarfile.TarInfo(name)
             entry.size, entry.mode = size, 0o644
-            archive.addfile(entry, source)  # type: ignore[arg-type]  # it only reads
+            archive.addfile(entry, source)
 
         yield add
 
