@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import tomllib
 from collections.abc import Callable, Iterator
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -23,6 +24,9 @@ def example(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callabl
     def install(folder: str) -> None:
         project = tomllib.loads((EXAMPLES / folder / "pyproject.toml").read_text(encoding="utf-8"))
         name, version = project["project"]["name"], project["project"]["version"]
+        registry.cache_clear()
+        if any(one.name == name for one in metadata.distributions()):
+            return  # it is installed
         info = tmp_path / "site" / f"{name.replace('-', '_')}-{version}.dist-info"
         info.mkdir(parents=True)
         (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
@@ -30,7 +34,6 @@ def example(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callabl
         (info / "entry_points.txt").write_text("[llem]\n" + "".join(f"{key} = {at}\n" for key, at in points.items()))
         monkeypatch.syspath_prepend(str(EXAMPLES / folder / "src"))
         monkeypatch.syspath_prepend(str(info.parent))
-        registry.cache_clear()
 
     yield install
     registry.cache_clear()

@@ -91,7 +91,7 @@ def card_text(
     import yaml
 
     study = results.study
-    name = str(study.get("name") or "llem results")
+    name = " ".join(str(study.get("name") or "llem results").split())
     head = {
         "pretty_name": name,
         "tags": ["llm-inference", "energy", "benchmark", "llem"],

@@ -7,7 +7,7 @@ metric of each experiment, with why it is missing where it is; `experiments` wha
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import PurePath
 from typing import Any
 
@@ -31,7 +31,7 @@ def dataset_files(results: Results) -> tuple[dict[str, str], tuple[str, ...]]:
         raise StoreError("there is no data set: no experiment has a result", hint, "nothing_to_compare")
     environments = {one: results.store.read_environment(one) for one in sorted({r.environment for r in found} - {""})}
     tables: dict[str, Columns] = {
-        "results": results.columns(),
+        "results": {name: _published(name, column) for name, column in results.columns().items()},
         "metrics": _turned(_long(found), LONG),
         "experiments": _turned((_experiment(one, environments) for one in found), EXPERIMENTS),
     }
@@ -60,6 +60,11 @@ def public(value: Any) -> Any:
 # the tables
 
 
+def _published(name: str, column: Sequence[Any]) -> Sequence[Any]:
+    """A column without paths of this machine; an error stays as it was told."""
+    return column if name == "error" else [public(value) for value in column]
+
+
 def _long(found: Iterable[Result]) -> Iterator[dict[str, Any]]:
     for result in found:
         for name, one in result.metrics.items():
@@ -74,7 +79,7 @@ def _experiment(result: Result, environments: Mapping[str, Mapping[str, Any]]) -
     documents = {
         "config": public(result.config),
         "effective": public(result.effective),
-        "environment": environments.get(result.environment, {}),
+        "environment": public(environments.get(result.environment, {})),
     }
     texts = {name: json.dumps(one, sort_keys=True, ensure_ascii=False) for name, one in documents.items()}
     return {"id": result.id, "weights": result.weights, **texts}

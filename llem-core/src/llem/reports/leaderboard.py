@@ -20,6 +20,7 @@ from llem.errors import StoreError
 from llem.findings import FINDINGS, REASONS
 from llem.metrics.catalogue import GROUPS, METRICS, lower_is_better, metric_of
 from llem.metrics.metric import Metric
+from llem.reports.dataset import public
 from llem.reports.views import configuration
 from llem.store.models import Quantity, Result
 
@@ -131,10 +132,11 @@ def _row(
     result: Result, point: Mapping[str, Any], names: Sequence[str], ranks: Mapping[str, Mapping[str, Any]]
 ) -> dict[str, Any]:
     one = overview_of(result, ())
+    one = attrs.evolve(one, model=public(one.model))
     return {
         "id": result.id,
         "configuration": configuration(one),
-        "axes": dict(point),
+        "axes": public(point),
         "backend": one.backend,
         "model": one.model,
         "weights": result.weights,
