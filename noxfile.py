@@ -247,7 +247,7 @@ def docs(session: nox.Session) -> None:
 
 @nox.session
 def examples(session: nox.Session) -> None:
-    """Run the example plugins of docs/examples with the programs that they write for, and let datasets read a data set."""
+    """Run the example plugins of docs/examples with what they write for, and let datasets read a data set."""
     folders = sorted(path.parent for path in (ROOT / "docs" / "examples").glob("*/pyproject.toml"))
     session.install(*CPU, *_editable(CORE, *map(str, folders)), *TEST_TOOLS, "prometheus-client", "datasets")
     _test(session, "tests/examples", "tests/core/reports/test_dataset.py", at_a_time=1)
