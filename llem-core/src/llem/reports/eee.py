@@ -23,7 +23,7 @@ from llem.analysis.collection import Results
 from llem.analysis.sides import is_fake
 from llem.errors import StoreError
 from llem.metrics.catalogue import lower_is_better, metric_of
-from llem.metrics.quality import family_of, is_score
+from llem.metrics.quality import family_of, is_score, wanted
 from llem.reports.dataset import public
 from llem.store.evaluations import evaluations
 from llem.store.models import Quantity, Result
@@ -168,7 +168,7 @@ def _model_info(result: Result, environment: Mapping[str, Any], model: str) -> d
 
 def _scores(store: Store, result: Result) -> Iterator[dict[str, Any]]:
     """Every metric with a value, of which less or more is better."""
-    about = {one.task: one for one in evaluations(store, result.id)}
+    about = {one.task: one for one in wanted(result.config, evaluations(store, result.id))}
     for name, one in result.metrics.items():
         if one.value is None or _is_context(name, one):
             continue
