@@ -1,9 +1,9 @@
 """How long a browser takes until the page of a report can be used, for studies of growing size.
 
 `python benchmarks/report_page.py` prints for each size: megabytes of the file, nodes of the page, milliseconds from the
-request of the page until its script has drawn everything, and those of a filter, a sort and the opening of an
-experiment until they are painted. Needs Chromium and Playwright (`nox -s page` installs both). Times are of this machine
-and of what else runs on it; the tests hold the number of nodes instead.
+request of the page until its script has drawn everything, and those of a filter, of a sort and of the opening of an
+experiment until they are painted. Needs Chromium and Playwright (`nox -s page` installs both). Times are of this
+machine and of what else runs on it; the tests hold the number of nodes instead.
 """
 
 from __future__ import annotations
