@@ -430,7 +430,8 @@ function summary(rows, nx, ny, outside) {
   };
   const missing = ALL.length - rows.length;
   return [best(ny, "y"), best(nx, "x"), [ties.size > 1 ? `Shaded: ${count(ties.size, "configuration")} of which one is the best with 95 %.` : "",
-    "Crosses are 95 % intervals. Dotted: none is better in both, by the values alone.",
+    rows.some((r) => r.ex || r.ey) ? "Crosses are 95 % intervals." : "No value has an interval.",
+    M[nx].better && M[ny].better && rows.length > 2 ? "Dotted: none is better in both, by the values alone." : "",
     ...outside.map((l) => `The limit ${l.text} lies outside the chart.`),
     missing ? `${count(missing, "experiment")} without both values ${missing === 1 ? "is" : "are"} not drawn.` : ""].filter(Boolean).join(" ")];
 }
@@ -501,7 +502,7 @@ function forest(rows, metric) {
       kept.map((t) => s("line", { class: t === 1 ? "unity" : "gridline", x1: r1(x(t)), x2: r1(x(t)), y1: 0, y2: 30 })),
       s("path", { class: "whisker", d: `M${from} 15H${to}M${from} 11v8M${to} 11v8` }), s("path", { class: "fdot" + (shown ? "" : " open"), transform: `translate(${dot} 15)`, d: "M-5-5h10v10h-10Z" }));
     body.push(h("tr", {}, h("th", { scope: "row", dir: "auto" }, `${row.value} against ${row.reference}`), h("td", { class: "plot" }, plot), h("td", { class: "n" }, change([row.ratio, row.low, row.high])),
-      h("td", { class: "n p" }, row.p === null || row.p === undefined ? "–" : pValue(row.p)), h("td", { class: "verdict-cell" }, row.verdict, row.pairs ? h("span", { class: "dash" }, ` · ${count(row.pairs, "pair")}`) : null)));
+      h("td", { class: "n p" }, row.p === null || row.p === undefined ? "–" : pValue(row.p)), h("td", { class: "verdict-cell" }, [row.verdict, row.pairs ? count(row.pairs, "pair") : ""].filter(Boolean).join(" · "))));
   }
   return h("div", { class: "forest" }, h("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Effects of the axes" }, h("table", {},
     h("thead", {}, h("tr", {}, h("th", { scope: "col" }, title(metric)), h("th", { scope: "col", class: "plot" }, h("span", { class: "sr" }, "Ratio"), head), h("th", { scope: "col", class: "n" }, "Change"), h("th", { scope: "col", class: "n p" }, "p"), h("th", { scope: "col" }, "Verdict"))),
