@@ -7,6 +7,7 @@ and in `ratios`.
 
 from __future__ import annotations
 
+import shlex
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -65,6 +66,8 @@ def load_text(load: Mapping[str, Any]) -> str:
         return f"{load['request_rate']:g} requests/s" if share is None else f"{share:.0%} of capacity"
     if kind == "replay":
         return "trace" + ("" if load["speed"] == 1 else f" × {load['speed']:g}")
+    if kind == "command":
+        return str(load.get("name") or shlex.join(load.get("argv", ())))
     return f"batch {load.get('batch_size', '?')}"
 
 
