@@ -126,7 +126,10 @@ def result_view(result: Result, prices: Prices | None = None, gpus: int | None =
         for metric in shown("latencies"):
             label, part = metric.part
             latencies.setdefault(label, {})[part] = result.metrics.get(metric.name)
-    rests_on = rests_on_text(one for parts in latencies.values() for one in parts.values())
+    found = [one for parts in latencies.values() for one in parts.values()]
+    if not any(one is not None and one.value is not None for one in found):  # of a command that told of no request
+        latencies = {}
+    rests_on = rests_on_text(found)
     priced = prices.shown("result") if prices else []
     note = price_note(prices, [attrs.evolve(overview_of(result), gpus=gpus)]) if prices else ""
     figures = tuple(_figures(result, [*shown("result", result.metrics), *priced]))
