@@ -25,7 +25,7 @@ __all__ = ["GIVEN", "HIDDEN", "CommandBackend", "CommandEngine", "Given", "find_
 HIDDEN = "***"
 #: Words that make the name of an option or a variable one of a secret.
 SECRET = re.compile(
-    r"(?:^|[-_.])(?:api[-_]?keys?|keys?|tokens?|secrets?|passw(?:or)?ds?|passwd|credentials?|bearer|auth(?:orization)?)$",
+    r"(?:^|[-_.])(?:api[-_]?keys?|keys?|token|secrets?|passw(?:or)?ds?|passwd|credentials?|bearer|auth(?:orization)?)$",
     re.IGNORECASE,
 )
 #: `NAME=VALUE`, also after dashes, and `NAME: VALUE`, as headers have it.

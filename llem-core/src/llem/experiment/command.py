@@ -121,7 +121,9 @@ class CommandRun(Work):
         if self._last is not None and self._last.stopped:
             self._session.check_stop()
         if self._last is not None and self._last.code:
-            raise ExperimentFailed(f"the command ended {_how(self._last.code)}", "mend it, and measure again", "invalid")
+            raise ExperimentFailed(
+                f"the command ended {_how(self._last.code)}", "mend it, and measure again", "invalid"
+            )
 
     def _run(self) -> Ran:
         """Start the command, and wait for its exit. It has the terminal, and the environment of the user."""

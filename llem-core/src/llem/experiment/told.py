@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -88,7 +88,9 @@ def read_told(path: Path, *, since_s: float, wall_ns: int) -> Told:
         if isinstance(document, dict) and "request_throughput" in document:
             return _vllm(document)
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
-        raise Unreadable(f"it is damaged, or of a version that llem does not know ({type(error).__name__}: {error})") from error
+        raise Unreadable(
+            f"it is damaged, or of a version that llem does not know ({type(error).__name__}: {error})"
+        ) from error
     raise Unreadable(f"it is of no known format; known: {KNOWN}")
 
 
@@ -199,22 +201,22 @@ def _aiperf(records: Sequence[Mapping[str, Any]], summary: Mapping[str, Any], wa
 
 
 def _aiperf_model(summary: Mapping[str, Any]) -> str | None:
-    config = summary.get("input_config") or {}
-    names = (config.get("endpoint") or {}).get("model_names") or ()
-    return ", ".join(map(str, names)) or None
+    items = ((summary.get("input_config") or {}).get("models") or {}).get("items") or ()
+    return ", ".join(str(one["name"]) for one in items) or None
 
 
 #: Nanoseconds of a unit of time.
-UNITS = {"ns": 1, "us": 1e3, "ms": 1e6, "sec": 1e9, "s": 1e9}
+UNITS = {"ns": 1.0, "us": 1e3, "ms": 1e6, "sec": 1e9, "s": 1e9}
 
 
 def _aiperf_row(index: int, record: Mapping[str, Any], wall_ns: int) -> RequestRow:
     metadata, metrics = record["metadata"], record["metrics"]
     start, end = (int(metadata[name]) - wall_ns for name in ("request_start_ns", "request_end_ns"))
-    inputs = int(_value(metrics, "input_sequence_length") or 0)
+    inputs = int(_value(metrics, "usage_prompt_tokens") or _value(metrics, "input_sequence_length") or 0)
     if record.get("error") or metadata.get("was_cancelled"):
         return _row(index, inputs, 0, start, (), end, UNFINISHED if metadata.get("was_cancelled") else FAILED)
-    outputs = int(_value(metrics, "output_sequence_length") or 0)
+    # the server's own count, where it is told: AIPerf's is what another tokenizer makes of the text
+    outputs = int(_value(metrics, "usage_completion_tokens") or _value(metrics, "output_sequence_length") or 0)
     first = _value(metrics, "time_to_first_token", in_time=True)
     if first is None:  # not streamed: all came at once, at the end
         return _row(index, inputs, outputs, start, (end,), end)
@@ -258,9 +260,10 @@ def _guidellm(document: Mapping[str, Any], wall_ns: int) -> Told:
 
 def _guidellm_row(index: int, request: Mapping[str, Any], reason: str | None, wall_ns: int) -> RequestRow:
     timings = request["info"]["timings"]
-    at: Callable[[str], int | None] = lambda name: (
-        None if timings.get(name) is None else _ns(float(timings[name])) - wall_ns
-    )
+
+    def at(name: str) -> int | None:
+        return None if timings.get(name) is None else _ns(float(timings[name])) - wall_ns
+
     start, end = at("request_start") or at("resolve_start"), at("request_end") or at("resolve_end")
     if start is None or end is None:
         raise ValueError("a request has no start, or no end")

@@ -1,4 +1,4 @@
-"""Codes of findings that only a serving load or a metered command has. `llem.findings.codes` holds them with the rest."""
+"""Codes of findings that only a serving load, or a metered command, has; `llem.findings.codes` has them among all."""
 
 from __future__ import annotations
 

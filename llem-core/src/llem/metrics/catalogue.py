@@ -180,7 +180,8 @@ def _energy() -> Iterator[Metric]:
     yield Metric(
         "power_w", "W", "power", "lower", "energy",
         "Gross energy divided by the length of the window.",
-        each=_per(lambda trial: trial.duration_s), scoped=True, shown=("result", "study", "compare"), heading="W", of_window=True,
+        each=_per(lambda trial: trial.duration_s), scoped=True, shown=("result", "study", "compare"), heading="W",
+        of_window=True,
     )  # fmt: skip
     for phase in ("prefill", "decode"):
         yield Metric(

@@ -60,8 +60,11 @@ class Breaker:
 def stop_on_interrupt(when: str = "after this trial or item") -> Iterator[threading.Event]:
     """An event that the first Ctrl-C or SIGTERM sets; the second raises KeyboardInterrupt. Only in the main thread.
 
-    `when` says, in the message, when the run will end. `kill`, `timeout`, a container's stop and a batch system send SIGTERM. If the program has a handler for SIGTERM, the
+    `kill`, `timeout`, a container's stop and a batch system send SIGTERM. If the program has a handler for SIGTERM, the
     handler stays.
+
+    Args:
+        when: the run will end, in the message.
     """
     stop = threading.Event()
     if threading.current_thread() is not threading.main_thread():
