@@ -56,6 +56,37 @@ def test_aiperf_leaves_out_its_warm_up_and_knows_failures(tmp_path):
     assert (found.tool, found.stated) == ("AIPerf", ())
 
 
+def test_guidellm():
+    """First and last token of each request, by the wall clock, and the tool's own figures."""
+    found = told("guidellm-0.8.1.json")
+    raw = json.loads((DATA / "guidellm-0.8.1.json").read_text())["benchmarks"][0]["requests"]["successful"][0]
+    first, timings = found.rows[0], raw["info"]["timings"]
+
+    assert (found.tool, found.model, found.chunks, found.wall) == ("GuideLLM 0.8.1", "mock", False, True)
+    assert len(found.rows) == 4
+    assert (first.input_tokens, first.output_tokens, first.chunk_tokens) == (64, 24, (1, 23))
+    assert first.end_ns == first.token_times_ns[1]
+    ttft_ms = (first.token_times_ns[0] - first.start_ns) / 1e6
+    assert ttft_ms == pytest.approx(raw["time_to_first_token_ms"], abs=0.01)
+    assert first.end_ns / 1e9 == pytest.approx(timings["last_token_iteration"] - WALL_NS / 1e9, abs=1e-3)
+    assert {"output_tokens_per_second mean", "time_to_first_token_ms p99"} <= {one.name for one in found.stated}
+
+
+def test_guidellm_requests_that_did_not_end_well(tmp_path):
+    """Errored ones failed, incomplete ones did not end; a figure of several benchmarks together is not stated."""
+    document = json.loads((DATA / "guidellm-0.8.1.json").read_text())
+    requests = document["benchmarks"][0]["requests"]
+    one, two, *rest = requests["successful"]
+    for broken in (one, two):
+        broken["info"]["timings"] |= {"first_token_iteration": None, "last_token_iteration": None}
+    requests |= {"successful": rest, "errored": [one], "incomplete": [two]}
+    document["benchmarks"].append(document["benchmarks"][0])
+    found = written(tmp_path, document)
+
+    assert [row.finish_reason for row in found.rows] == [None, None, FAILED, UNFINISHED] * 2
+    assert found.stated == ()
+
+
 VLLM = {
     "request_throughput": 1.0,
     "start_times": [10.0, 10.5, 11.0],

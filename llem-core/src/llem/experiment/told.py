@@ -129,12 +129,15 @@ def _ns(seconds: float) -> int:
 def _row(
     index: int, inputs: int, outputs: int, start: int, times: Sequence[int], end: int, reason: str | None = None
 ) -> RequestRow:
-    """A request with the times of its chunks, ascending, over which its tokens are spread evenly."""
+    """A request with the times of its chunks, ascending, over which its tokens are spread evenly.
+
+    It ends with its last token. `end` is when it ended without any.
+    """
     if not times or outputs < 1:
         return RequestRow(index, 0, inputs, 0, start, end, (), finish_reason=reason or FAILED)
     tokens = _spread(outputs, len(times))
     return RequestRow(
-        index, 0, inputs, outputs, start, max(end, times[-1]), tuple(times),
+        index, 0, inputs, outputs, start, times[-1], tuple(times),
         chunk_tokens=None if all(one == 1 for one in tokens) else tokens, finish_reason=reason,
     )  # fmt: skip
 
@@ -224,7 +227,7 @@ def _aiperf_row(index: int, record: Mapping[str, Any], wall_ns: int) -> RequestR
     times = [start + round(after) for after in itertools.accumulate((first, *gaps))] if gaps else [start + round(first)]
     if not gaps and outputs > 1:
         times.append(end)
-    return _row(index, inputs, outputs, start, times, max(times[-1], end))
+    return _row(index, inputs, outputs, start, times, end)
 
 
 def _value(metrics: Mapping[str, Any], name: str, *, in_time: bool = False) -> float | None:
@@ -275,11 +278,8 @@ def _guidellm_row(index: int, request: Mapping[str, Any], reason: str | None, wa
 
 
 def _guidellm_model(document: Mapping[str, Any]) -> str | None:
-    for benchmark in document["benchmarks"]:
-        backend = (benchmark.get("config") or {}).get("backend") or {}
-        if isinstance(backend, dict) and backend.get("model"):
-            return str(backend["model"])
-    return None
+    backend = ((document.get("config") or {}).get("spec") or {}).get("backend") or {}
+    return str(backend["model"]) if isinstance(backend, dict) and backend.get("model") else None
 
 
 def _guidellm_stated(metrics: Mapping[str, Any]) -> Iterator[Stated]:
