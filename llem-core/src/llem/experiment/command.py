@@ -38,6 +38,8 @@ LOOK_S = 0.25
 INTERRUPT_S, TERMINATE_S = 30.0, 5.0
 #: A wall clock that was set by more than this within a run cannot place requests.
 CLOCK_NS = 5_000_000
+#: Share of a window that requests have at least, lest the rest weigh on what is divided by them.
+BUSY_SHARE = 0.95
 
 
 @attrs.frozen
@@ -108,7 +110,7 @@ class CommandRun(Work):
         self._note(index, ran, window, told)
         found = [*_ending(ran), *found]
         if told is not None and rows:
-            found.append(_said(told, self._load.requests or "", rows, ran, window))
+            found += _said(told, self._load.requests or "", rows, ran, window)
         trial, trace = finish(
             session, index, started, window, findings=found, **counts(rows, *window),
             serving=_facts(rows, window) if rows else None,
@@ -260,8 +262,8 @@ def _facts(rows: Sequence[RequestRow], window: tuple[int, int]) -> Any:
     return serving_facts(rows, *window, asked, kind="command", concurrency=None, request_rate=None, seed=0)
 
 
-def _said(told: Told, path: str, rows: Sequence[RequestRow], ran: Ran, window: tuple[int, int]) -> Finding:
-    """Whose requests these are, and what the window is."""
+def _said(told: Told, path: str, rows: Sequence[RequestRow], ran: Ran, window: tuple[int, int]) -> Iterator[Finding]:
+    """Whose requests these are, what the window is, and how much of it has none of them."""
     run_s, window_s = (ran.t1 - ran.t0) / 1e9, (window[1] - window[0]) / 1e9
     whole = window == (ran.t0, ran.t1)
     part = (
@@ -271,4 +273,8 @@ def _said(told: Told, path: str, rows: Sequence[RequestRow], ran: Ran, window: t
     )
     message = f"{len(rows)} requests are as {told.tool} tells in {path}; {part}"
     window_of = "run" if whole else "requests"
-    return finding("requests_told", message, tool=told.tool, file=path, requests=len(rows), window=window_of)
+    yield finding("requests_told", message, tool=told.tool, file=path, requests=len(rows), window=window_of)
+    share = (max(row.end_ns for row in rows) - min(row.start_ns for row in rows)) / 1e9 / window_s
+    if share < BUSY_SHARE:
+        message = f"requests took {share * window_s:.2f} s of the window's {window_s:.2f} s"
+        yield finding("window_beyond_requests", message, requests_s=share * window_s, window_s=window_s)

@@ -158,11 +158,9 @@ def _vllm(document: Mapping[str, Any]) -> Told:
         raise Unreadable("it has no single requests: run `vllm bench serve` with --save-detailed")
     columns = [document[name] for name in ("start_times", "ttfts", "itls", "input_lens", "output_lens", "errors")]
     rows = [_vllm_row(index, *values) for index, values in enumerate(zip(*columns, strict=True))]
-    stated = [
-        *_figures(document, (("output_throughput", "token/s"), ("request_throughput", "request/s"), ("duration", "s"))),
-        *_figures(document, ((f"{part}_{name}_ms", "ms") for name, part in itertools.product(
-            ("ttft", "tpot", "itl", "e2el"), ("mean", "median", "p90", "p95", "p99")))),
-    ]  # fmt: skip
+    rates = (("output_throughput", "token/s"), ("request_throughput", "request/s"), ("duration", "s"))
+    times = itertools.product(("ttft", "tpot", "itl", "e2el"), ("mean", "median", "p99"))
+    stated = _figures(document, (*rates, *((f"{part}_{name}_ms", "ms") for name, part in times)))
     return Told(VLLM, document.get("model_id"), tuple(rows), chunks=True, wall=False, stated=tuple(stated))
 
 
@@ -191,14 +189,13 @@ def _aiperf(records: Sequence[Mapping[str, Any]], summary: Mapping[str, Any], wa
     rows = [_aiperf_row(index, one, wall_ns) for index, one in enumerate(profiled)]
     chunks = all("inter_chunk_latency" in one["metrics"] for one in profiled if not one.get("error"))
     version = summary.get("aiperf_version")
+    rates = ("output_token_throughput", "request_throughput", "benchmark_duration")
+    times = itertools.product(("time_to_first_token", "inter_token_latency", "request_latency"), ("avg", "p50", "p99"))
     stated = [
         Stated(f"{name} {part}", float(summary[name][part]), str(summary[name].get("unit", "")))
-        for name in ("output_token_throughput", "request_throughput", "benchmark_duration", "time_to_first_token",
-                     "inter_token_latency", "request_latency")
-        if isinstance(summary.get(name), dict)
-        for part in ("avg", "p50", "p90", "p95", "p99")
-        if isinstance(summary[name].get(part), (int, float))
-    ]  # fmt: skip
+        for name, part in (*((name, "avg") for name in rates), *times)
+        if isinstance((summary.get(name) or {}).get(part), (int, float))
+    ]
     tool = f"{AIPERF} {version}" if version else AIPERF
     return Told(tool, _aiperf_model(summary), tuple(rows), chunks, wall=True, stated=tuple(stated))
 
@@ -289,6 +286,9 @@ def _guidellm_stated(metrics: Mapping[str, Any]) -> Iterator[Stated]:
     }  # fmt: skip
     for name, unit in units.items():
         found = (metrics.get(name) or {}).get("successful") or {}
-        yield from (Stated(f"{name} {part}", float(found[part]), unit) for part in ("mean", "median") if part in found)
-        percentiles = found.get("percentiles") or {}
-        yield from (Stated(f"{name} {q}", float(percentiles[q]), unit) for q in ("p95", "p99") if q in percentiles)
+        if "mean" in found:
+            yield Stated(f"{name} mean", float(found["mean"]), unit)
+        if unit in ("ms", "s") and "median" in found:
+            yield Stated(f"{name} median", float(found["median"]), unit)
+        if unit in ("ms", "s") and "p99" in (found.get("percentiles") or {}):
+            yield Stated(f"{name} p99", float(found["percentiles"]["p99"]), unit)

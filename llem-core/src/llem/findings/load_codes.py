@@ -78,6 +78,12 @@ LOAD_FINDINGS: Mapping[str, FindingKind] = {
         "See the message. `vllm bench serve` needs `--save-result --save-detailed`, AIPerf writes "
         "`profile_export.jsonl`, GuideLLM `benchmarks.json`.",
     ),
+    "window_beyond_requests": FindingKind(
+        "warning",
+        "The window is the command's whole run, and for more than 5 % of it no request had begun or all had ended. "
+        "Energies per token and rates include that time: the tool's own start, mostly.",
+        "Use a meter that can be read at any time (`nvml`, `rapl`), or let the benchmark run longer.",
+    ),
     "requests_outside": FindingKind(
         "warning",
         "Requests of the file lie outside the command's run, by their times. They are not counted.",
