@@ -235,7 +235,8 @@ def _confirmed(prepared: PreparedConfirmation, *, as_json: bool, quiet: bool, ve
         click.echo()
         render_statement(prepared.statement)
     try:
-        with stop_on_interrupt() as stop, progress(0, quiet=quiet, verbose=verbose) as emit:
+        shown = progress(0, quiet=quiet, verbose=verbose, folder=prepared.ready.folder)
+        with stop_on_interrupt() as stop, shown as emit:
             confirmation = prepared.run(emit, stop)
     except LlemError as error:
         tell_left_behind(prepared.ready, error)

@@ -72,7 +72,8 @@ def run_one(ready: Ready, as_json: bool, quiet: bool, verbose: bool) -> None:
 
     [planned] = ready.study.experiments
     try:
-        with stop_on_interrupt() as stop, progress(planned.experiment.trials, quiet=quiet, verbose=verbose) as emit:
+        shown = progress(planned.experiment.trials, quiet=quiet, verbose=verbose, folder=ready.folder)
+        with stop_on_interrupt() as stop, shown as emit:
             result = ready.run(emit, stop).only()
     except LlemError as error:
         tell_left_behind(ready, error)
@@ -103,7 +104,7 @@ def run_many(ready: Ready, as_json: bool, quiet: bool, verbose: bool) -> None:
     if not quiet:
         _tell_left_out(ready.study)
     try:
-        with stop_on_interrupt() as stop, progress(0, quiet=quiet, verbose=verbose) as emit:
+        with stop_on_interrupt() as stop, progress(0, quiet=quiet, verbose=verbose, folder=ready.folder) as emit:
             ran = ready.run(emit, stop)
     except LlemError as error:
         tell_left_behind(ready, error)
