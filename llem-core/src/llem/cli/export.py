@@ -38,10 +38,13 @@ def export(folder: str, kind: str, everything: bool, out: str | None, prices: Pr
     Parquet needs polars.
     """
     from llem.analysis.collection import Results
+    from llem.cli.terminal import tell_damaged
     from llem.reports.export import csv_text, jsonl_text, parquet_bytes, write_out
     from llem.store.store import Store
 
-    columns = Results.open(Store.open(folder), prices).columns(everything=everything)
+    results = Results.open(Store.open(folder), prices)
+    columns = results.columns(everything=everything)
+    tell_damaged(results)
     if kind == "parquet":
         if out is None:
             raise click.UsageError("parquet cannot go to standard output; name a file with -o")

@@ -69,8 +69,10 @@ class Root(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
+        from llem.cli.resume import ARGUMENTS
         from llem.errors import nearest
 
+        ctx.meta[ARGUMENTS] = list(args)
         name = click.utils.make_str(args[0])
         if self.get_command(ctx, name) is None and not name.startswith("-"):
             near = nearest(name, self._shown(ctx))
@@ -88,9 +90,16 @@ class Root(click.Group):
         return registry().commands()
 
     def invoke(self, ctx: click.Context) -> Any:
+        from llem.cli.resume import tell
         from llem.cli.terminal import fit_output
 
         fit_output()
+        try:
+            return self._invoke(ctx)
+        finally:
+            tell(ctx)  # last, below the error
+
+    def _invoke(self, ctx: click.Context) -> Any:
         try:
             result = super().invoke(ctx)
             if sys.stdout is not None:  # None: it was closed before llem began
