@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING
 
 import click
@@ -40,6 +41,7 @@ def export(folder: str, kind: str, everything: bool, out: str | None, prices: Pr
     from llem.analysis.collection import Results
     from llem.cli.terminal import tell_damaged
     from llem.reports.export import csv_text, jsonl_text, parquet_bytes, write_out
+    from llem.reports.figures import visible
     from llem.store.store import Store
 
     results = Results.open(Store.open(folder), prices)
@@ -52,7 +54,8 @@ def export(folder: str, kind: str, everything: bool, out: str | None, prices: Pr
         return
     lines = csv_text(columns) if kind == "csv" else jsonl_text(columns)
     if out is None:
+        terminal = sys.stdout.isatty()
         for line in lines:
-            click.echo(line, nl=False)
+            click.echo(visible(line) if terminal else line, nl=False)  # a file gets every character
         return
     write_out(out, "".join(lines).encode())

@@ -42,6 +42,8 @@ MACHINE_ERRNOS = {
     errno.EACCES: "choose a folder that you may write, or ask for the permission",
     errno.EPERM: "choose a folder that you may write, or ask for the permission",
 }
+#: What to do about a name that no file can have.
+SHORTER = "give a name of at most 255 bytes"
 
 
 def _remember_verbose(ctx: click.Context, _: click.Parameter, value: bool) -> bool:
@@ -122,6 +124,8 @@ def _explain(ctx: click.Context, error: Exception) -> NoReturn:
 
     if isinstance(error, LlemError):
         _fail(ctx, error, error.exit_code, str(error))
+    if isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG:
+        _fail(ctx, error, 2, f"{_os_message(error)}\n  {SHORTER}")
     if isinstance(error, OSError) and error.errno in MACHINE_ERRNOS:
         _fail(ctx, error, 3, f"{_os_message(error)}\n  {MACHINE_ERRNOS[error.errno]}")
     _bug(error)

@@ -126,12 +126,14 @@ def run_many(ready: Ready, as_json: bool, quiet: bool, verbose: bool) -> None:
 
 def _tell_left_out(study: Study) -> None:
     """Say in one line how many points of the study will not run; `llem plan` gives the reasons."""
+    from llem.reports.figures import visible
+
     counts = {word: len(getattr(study, word)) for word in ("excluded", "invalid", "merged")}
     left_out = ", ".join(f"{count} {word}" for word, count in counts.items() if count)
     about = f" ({study.declared} declared, {left_out}; `llem plan` lists them)" if left_out else ""
-    click.echo(f"{study.name}: {len(study.experiments)} experiments{about}", err=True)
+    click.echo(visible(f"{study.name}: {len(study.experiments)} experiments{about}"), err=True)
     for note in study.notes:
-        click.echo(f"note: {note}", err=True)
+        click.echo(visible(f"note: {note}"), err=True)
 
 
 def show_result(result: Result, as_json: bool) -> None:
