@@ -75,8 +75,10 @@ def family(process: subprocess.Popen[str]) -> list[psutil.Process]:
 def resumes(err: str, out: Path) -> bool:
     """Whether the last line is a command that goes on in this folder, with the settings that were given."""
     words = shlex.split(err.splitlines()[-1])
-    return words[:4] == ["llem", "run", "-b", "lab"] and words[-3:] == ["-o", str(out), "--resume"] and (
-        "--set=meters=[steady]" in words
+    return (
+        words[:4] == ["llem", "run", "-b", "lab"]
+        and words[-3:] == ["-o", str(out), "--resume"]
+        and ("--set=meters=[steady]" in words)
     )
 
 
@@ -101,7 +103,11 @@ def test_the_first_interrupt_ends_after_the_trial(start, tmp_path: Path, number:
 
     assert (process.returncode, out) == (130, "")
     assert f"stopping after this trial or item; {again} again to stop at once" in err
-    assert err.splitlines()[-4:-1] == [f"what was measured is in {tmp_path / 'out'}", "error: interrupted", "go on with:"]
+    assert err.splitlines()[-4:-1] == [
+        f"what was measured is in {tmp_path / 'out'}",
+        "error: interrupted",
+        "go on with:",
+    ]
     assert resumes(err, tmp_path / "out")
     assert "Traceback" not in err
     assert_gone(running)

@@ -75,13 +75,29 @@ def test_a_run_line_by_line() -> None:
         (65.0, calibrated(), "warm-up · gpu 130 W · about 0:56 left"),
         (65.0, phase("trial", 12.0), "trial 1 of 3 · gpu 130 W · about 0:56 left"),
         (71.0, Power(watts={"gpu:A": 650.0}), "trial 1 of 3 · gpu 650 W · about 0:50 left"),
-        (77.0, TRIAL, "trial 2 of 3 · gpu 650 W · 911.8 tok/s · 0.04387 J/output token (gpu, measured) · about 0:44 left"),
-        (77.0, phase("trial", 12.0), "trial 2 of 3 · gpu 650 W · 911.8 tok/s · 0.04387 J/output token (gpu, measured) · about 0:44 left"),
+        (
+            77.0,
+            TRIAL,
+            "trial 2 of 3 · gpu 650 W · 911.8 tok/s · 0.04387 J/output token (gpu, measured) · about 0:44 left",
+        ),
+        (
+            77.0,
+            phase("trial", 12.0),
+            "trial 2 of 3 · gpu 650 W · 911.8 tok/s · 0.04387 J/output token (gpu, measured) · about 0:44 left",
+        ),
         (89.0, attrs.evolve(TRIAL, output_tokens_per_s=1234567.0), None),
         (89.0, phase("trial", 12.0), None),
         (101.0, TRIAL, None),
-        (101.0, phase("baseline after", 20.0), "baseline after · gpu 650 W · 911.8 tok/s · 0.04387 J/output token (gpu, measured) · about 0:20 left"),
-        (121.0, WorkerEnded(), "baseline after · gpu 650 W · 911.8 tok/s · 0.04387 J/output token (gpu, measured) · about 0:00 left"),
+        (
+            101.0,
+            phase("baseline after", 20.0),
+            "baseline after · gpu 650 W · 911.8 tok/s · 0.04387 J/output token (gpu, measured) · about 0:20 left",
+        ),
+        (
+            121.0,
+            WorkerEnded(),
+            "baseline after · gpu 650 W · 911.8 tok/s · 0.04387 J/output token (gpu, measured) · about 0:00 left",
+        ),
     ]
     for now, event, line in steps:
         known.update(event, now)
@@ -190,7 +206,9 @@ def test_off_a_terminal_there_are_plain_lines(capsys, monkeypatch, verbose: bool
     assert captured.out == ""
     told = captured.err.splitlines()
     assert [line.partition(" · gpu 40 W · about 0:")[0] for line in told[: len(lines)]] == lines
-    assert captured.err.splitlines()[-1].startswith("baseline after · 911.8 tok/s · 0.04387 J/output token (gpu, measured) · about 0:")
+    assert captured.err.splitlines()[-1].startswith(
+        "baseline after · 911.8 tok/s · 0.04387 J/output token (gpu, measured) · about 0:"
+    )
     assert len(captured.err.splitlines()) == len(lines) + 1
     assert "\x1b" not in captured.err
 
@@ -238,7 +256,7 @@ def test_a_study_line_by_line() -> None:
         (60.0, TRIAL, "1 of 3 done, 2 to go · abcdefgh trial 1 · gpu 450 W · about 1:00 left"),
         (60.0, of("abcdefghij", done), "2 of 3 done, 1 to go · abcdefgh trial 1 · gpu 450 W · about 1:00 left"),
         (61.0, of("klm", oom), None),
-        (61.0, phase("baseline after"), "2 of 3 done, 1 failed, 0 to go · baseline after · gpu 450 W · about 0:20 left"),
+        (61.0, phase("baseline after"), "2 of 3 done, 1 failed, 0 to go · baseline after · gpu 450 W · about 0:20 left"),  # noqa: E501
         (81.0, WorkerEnded(worker=0), "2 of 3 done, 1 failed, 0 to go · gpu 150 W · about 0:00 left"),
         (82.0, result, "2 of 3 done, 1 failed, 0 to go · gpu 150 W · about 0:00 left"),
     ]  # fmt: skip
@@ -326,14 +344,11 @@ def row(name: str, value: float, **fields: Any) -> Overview:
     """A valid result, measured on one GPU."""
     scope, kind = fields.pop("basis", ("gpu", "measured"))
     energy = Quantity(value, "J", value * 0.999, value * 1.001, 0.95, 5, 3, "over processes", scope=scope, kind=kind)
-    return Overview(
-        **{
-            **{"id": name, "outcome": "done", "error": None, "trials": 5, "valid": True, "publishable": True},
-            **{"codes": (), "errors": (), "metrics": {METRIC: energy}, "backend": "vllm", "model": "m"},
-            **{"dtype": "bfloat16", "load": {}, "curve": ""},
-            **fields,
-        }
-    )
+    base = Overview(
+        id=name, outcome="done", error=None, trials=5, valid=True, publishable=True, codes=(), errors=(),
+        metrics={METRIC: energy}, backend="vllm", model="m", dtype="bfloat16", load={}, curve="",
+    )  # fmt: skip
+    return attrs.evolve(base, **fields)
 
 
 def test_the_best_so_far_and_its_ties() -> None:
@@ -456,7 +471,8 @@ def test_an_evaluation_by_its_items_and_the_time_that_they_take() -> None:
     ]
     for now, event in events:
         run.update(event, now)
-    assert run.line(42.0) == "trial 2 of 2 · 911.8 tok/s · 0.04387 J/output token (gpu, measured) · about 0:20 left, without untimed quality"
+    speed, energy = "911.8 tok/s", "0.04387 J/output token (gpu, measured)"
+    assert run.line(42.0) == f"trial 2 of 2 · {speed} · {energy} · about 0:20 left, without untimed quality"
 
     expected = [
         (70.0, quality("arc", 0, 0), "quality arc"),

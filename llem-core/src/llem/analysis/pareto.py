@@ -51,9 +51,7 @@ def front_of(results: Results, x: str, y: str) -> tuple[dict[str, float], dict[s
     return results.without_damaged(list(results.overviews((x, y))), lambda found: _front_of(results, found, x, y))
 
 
-def _front_of(
-    results: Results, found: Sequence[Overview], x: str, y: str
-) -> tuple[dict[str, float], dict[str, str]]:
+def _front_of(results: Results, found: Sequence[Overview], x: str, y: str) -> tuple[dict[str, float], dict[str, str]]:
     rows = rankable(found, [x, y])
     lower = (*(lower_is_better(metric, [row.metrics[metric] for row in rows]) for metric in (x, y)),)
     if len(rows) > MOST_RANKED:

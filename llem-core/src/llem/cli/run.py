@@ -10,7 +10,6 @@ from llem.cli.root import verbose_option
 
 if TYPE_CHECKING:
     from llem.api import Ready
-    from llem.errors import LlemError
     from llem.store.models import Result
     from llem.study.plan.study import Study
 

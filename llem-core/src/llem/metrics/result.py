@@ -134,9 +134,7 @@ def recompute(
         raise corrupt(store.folder(experiment_id), "it holds numbers that are too large to compute with") from error
 
 
-def _recompute(
-    store: Store, experiment_id: str, with_items: Callable[[Store, str, Evaluation], Evaluation]
-) -> Result:
+def _recompute(store: Store, experiment_id: str, with_items: Callable[[Store, str, Evaluation], Evaluation]) -> Result:
     trials = store.trials(experiment_id)
     experiment = store.read_experiment(experiment_id)
     asked = wanted(experiment["config"], evaluations(store, experiment_id))

@@ -33,7 +33,7 @@ def _cut(text: str, width: int) -> str:
 
 
 def packed(parts: Sequence[str], width: int) -> list[str]:
-    """Parts joined by ` · `, in as many lines as it takes. A part is broken only where it is wider than the terminal."""
+    """Parts joined by ` · `, in as many lines as it takes. Only a part that is wider than the terminal is cut."""
     lines: list[str] = []
     for part in map(_clean, filter(None, parts)):
         if lines and _width(joined := lines[-1] + SEPARATOR + part) <= width:
