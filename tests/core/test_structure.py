@@ -52,7 +52,6 @@ LONG: set[str] = set()
 SMALL = {
     "__main__.py": "Python runs it by its name, for `python -m llem`",
     "cli/doctor.py": "one file per command",
-    "cli/pareto.py": "one file per command",
     "cli/verify.py": "one file per command",
     "launchers/inline.py": "one file per launcher; a reference names it, and what it imports loads with it alone",
 }

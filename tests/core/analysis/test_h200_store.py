@@ -154,4 +154,7 @@ def test_the_variance_is_measured_before_results_are_computed(folder: Path, tmp_
     for name in (CHOICE, RUNNER_UP, FEW):
         next(copied.glob(f"experiments/{name}*/result.json")).unlink()
 
-    assert Results.open(Store.open(copied)).compare(CHOICE, RUNNER_UP) == before
+    after = Results.open(Store.open(copied)).compare(CHOICE, RUNNER_UP)
+    assert [(one.prior, one.between) for one in after] == [(one.prior, one.between) for one in before]
+    assert "of 5 configurations" in after[0].prior
+    assert after[0].probability_better == pytest.approx(before[0].probability_better)

@@ -228,7 +228,7 @@ def _quality(event: Phase) -> str:
 
 
 def _with_time(parts: Sequence[str], left: float | None, known: TimeLeft | None) -> list[str]:
-    """The parts of a line, and the time left. What evaluations take is not in the plan: it is told once one was timed."""
+    """The parts of a line, and the time left. That of evaluations is in no plan: it is told once one was timed."""
     untimed = known is not None and known.untimed_tasks
     if left is None or (untimed and left < 1):
         return list(parts)
