@@ -21,7 +21,7 @@ from llem.metrics.result import recompute
 from llem.store.models import Result
 from llem.store.store import Store
 
-__all__ = ["Stored"]
+__all__ = ["DAMAGED", "Stored"]
 
 T = TypeVar("T")
 #: Codes of files that cannot be read.

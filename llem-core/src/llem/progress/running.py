@@ -12,6 +12,7 @@ import attrs
 
 from llem.analysis.overview import Overview, overviews
 from llem.analysis.ranking import best_of
+from llem.analysis.stored import DAMAGED
 from llem.errors import StoreError
 from llem.metrics.energies import headline, token_value
 from llem.metrics.metric import Basis
@@ -120,6 +121,13 @@ def stored_trials(folder: Path, names: Iterable[str]) -> list[Trial]:
 
 
 def stored_rows(folder: Path, names: Iterable[str] | None = None) -> list[Overview]:
-    """Results that are stored: of these experiments, or of all."""
+    """Results that are stored: of these experiments, or of all. A damaged one is computed anew when its turn comes."""
     store = Store(folder)
-    return list(overviews(store, store.result_ids() if names is None else names, (METRIC,)))
+    rows: list[Overview] = []
+    for name in store.result_ids() if names is None else names:
+        try:
+            rows += overviews(store, [name], (METRIC,))
+        except StoreError as error:
+            if error.code not in DAMAGED:
+                raise
+    return rows
