@@ -86,10 +86,14 @@ def compare(folder: str, a: str, b: str, metrics: tuple[str, ...], as_json: bool
 
 def _view(store: Store, names: tuple[str, str], metrics: list[str] | None, prices: Prices | None) -> ComparisonView:
     from llem.analysis.collection import Results
+    from llem.cli.terminal import tell_damaged
     from llem.reports.ratios import comparison_view
 
-    first, second = Results(store, names, prices=prices).overviews()
-    return comparison_view(first, second, Results.open(store, prices).compare(*names, metrics), prices)
+    first, second = (next(iter(Results(store, [name], prices=prices).overviews())) for name in names)
+    results = Results.open(store, prices)
+    compared = results.compare(*names, metrics)
+    tell_damaged(results)
+    return comparison_view(first, second, compared, prices)
 
 
 def _quality(store: Store, names: tuple[str, str], tasks: list[str] | None) -> list[QualityDifference]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING
 
 import click
@@ -44,6 +45,7 @@ def export(
     Ever records; --format leaderboard one JSON file with ranks.
     """
     from llem.analysis.collection import Results
+    from llem.cli.terminal import tell_damaged
     from llem.reports.export import FOLDERS, format_of, text_of
     from llem.reports.export import export as write_export
     from llem.reports.figures import visible
@@ -61,7 +63,9 @@ def export(
         notes = write_export(results, out, kind, everything=everything, organisation=organisation)
     else:
         lines, notes = text_of(results, kind, everything=everything)
+        terminal = sys.stdout.isatty()
         for line in lines:
-            click.echo(line, nl=False)
+            click.echo(visible(line) if terminal else line, nl=False)  # a file gets every character
     for note in notes:
         click.echo(visible(f"note: {note}"), err=True)
+    tell_damaged(results)

@@ -30,6 +30,7 @@ def pareto(folder: str, x: str, y: str, top: int, as_json: bool, prices: Prices 
     """
     from llem.analysis.collection import Results
     from llem.analysis.recommend import metric_named
+    from llem.cli.terminal import tell_damaged
     from llem.reports.front import front_document, front_view
     from llem.store.store import Store
 
@@ -38,6 +39,7 @@ def pareto(folder: str, x: str, y: str, top: int, as_json: bool, prices: Prices 
         raise click.UsageError(f"X and Y are the same metric, {metrics[0]}")
     results = Results.open(Store.open(folder), prices)
     view = front_view(results.pareto(*metrics), *metrics, count=len(results))
+    tell_damaged(results)
     if as_json:
         from llem.store.files import to_text
 

@@ -51,7 +51,9 @@ def plan(
 
         click.echo(json.dumps(plan_document(planned), indent=2, sort_keys=True))
     else:
-        click.echo("\n".join(plan_lines(planned)))
+        from llem.reports.figures import visible
+
+        click.echo(visible("\n".join(plan_lines(planned))))
 
 
 def _gpu(memory: str | None) -> Callable[[], GpuKind | None]:

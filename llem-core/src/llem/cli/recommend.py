@@ -107,6 +107,7 @@ def recommend(
     from llem.analysis.collection import Results
     from llem.analysis.recommend import metric_named
     from llem.analysis.serving import serve_load
+    from llem.cli.terminal import tell_damaged
     from llem.metrics.catalogue import PRICED
     from llem.store.store import Store
 
@@ -130,6 +131,7 @@ def recommend(
     ranked, found = _decided(results, asked)
     view = _view(results, found, top, folder)
     serving = None if load is None else serve_load(results, load, found.limits, prices, reference)
+    tell_damaged(results)
     if emit is not None:
         _emit(results, view, emit, out)
     elif not as_json:
@@ -225,7 +227,7 @@ def _prepare(
 
 def _confirmed(prepared: PreparedConfirmation, *, as_json: bool, quiet: bool, verbose: bool) -> Confirmation:
     """Say where the choice and the runner-up will be, measure them again, and say whether they are there."""
-    from llem.cli.run import tell_left_behind
+    from llem.cli.resume import keeping
     from llem.errors import LlemError
     from llem.progress.display import progress
     from llem.reports.confirmation import render_confirmation, render_statement
@@ -234,18 +236,19 @@ def _confirmed(prepared: PreparedConfirmation, *, as_json: bool, quiet: bool, ve
     if not as_json:
         click.echo()
         render_statement(prepared.statement)
+    folder = prepared.ready.folder
+    shown = progress(0, quiet=quiet, verbose=verbose, folder=folder)
     try:
-        with stop_on_interrupt() as stop, progress(0, quiet=quiet, verbose=verbose) as emit:
+        with keeping(folder), stop_on_interrupt() as stop, shown as emit:
             confirmation = prepared.run(emit, stop)
     except LlemError as error:
-        tell_left_behind(prepared.ready, error)
         if error.code == "interrupted":
             raise KeyboardInterrupt from error
         raise
     if not as_json:
         click.echo()
         render_confirmation(confirmation)
-    click.echo(f"stored in {prepared.ready.folder}", err=True)
+    click.echo(f"stored in {folder}", err=True)
     return confirmation
 
 

@@ -42,6 +42,8 @@ MACHINE_ERRNOS = {
     errno.EACCES: "choose a folder that you may write, or ask for the permission",
     errno.EPERM: "choose a folder that you may write, or ask for the permission",
 }
+#: What to do about a name that no file can have.
+SHORTER = "give a name of at most 255 bytes"
 
 
 def _remember_verbose(ctx: click.Context, _: click.Parameter, value: bool) -> bool:
@@ -69,8 +71,10 @@ class Root(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
+        from llem.cli.resume import ARGUMENTS
         from llem.errors import nearest
 
+        ctx.meta[ARGUMENTS] = list(args)
         name = click.utils.make_str(args[0])
         if self.get_command(ctx, name) is None and not name.startswith("-"):
             near = nearest(name, self._shown(ctx))
@@ -88,9 +92,16 @@ class Root(click.Group):
         return registry().commands()
 
     def invoke(self, ctx: click.Context) -> Any:
+        from llem.cli.resume import tell
         from llem.cli.terminal import fit_output
 
         fit_output()
+        try:
+            return self._invoke(ctx)
+        finally:
+            tell(ctx)  # last, below the error
+
+    def _invoke(self, ctx: click.Context) -> Any:
         try:
             result = super().invoke(ctx)
             if sys.stdout is not None:  # None: it was closed before llem began
@@ -113,6 +124,8 @@ def _explain(ctx: click.Context, error: Exception) -> NoReturn:
 
     if isinstance(error, LlemError):
         _fail(ctx, error, error.exit_code, str(error))
+    if isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG:
+        _fail(ctx, error, 2, f"{_os_message(error)}\n  {SHORTER}")
     if isinstance(error, OSError) and error.errno in MACHINE_ERRNOS:
         _fail(ctx, error, 3, f"{_os_message(error)}\n  {MACHINE_ERRNOS[error.errno]}")
     _bug(error)

@@ -94,7 +94,9 @@ def _print(store: Store, names: Sequence[str], prices: Prices | None, *, everyth
     from llem.analysis.collection import Results
     from llem.analysis.prices import gpus_in
     from llem.analysis.sides import workers_of
+    from llem.cli.terminal import tell_damaged
     from llem.reports.console import render_result
+    from llem.reports.figures import visible
     from llem.reports.notes import study_notes
     from llem.reports.ratio_tables import render_summary
     from llem.reports.ratios import summary_view
@@ -110,15 +112,19 @@ def _print(store: Store, names: Sequence[str], prices: Prices | None, *, everyth
         return
     study = store.study()
     if len(names) > MANY and not everything:
-        listed = list(Results(store, names, prices=prices).overviews(metrics_shown("effects", prices=prices)))
+        results = Results(store, names, prices=prices)
+        listed = list(results.overviews(metrics_shown("effects", prices=prices)))
         render_summary(summary_view(listed, study, partial(workers_of, store), prices))
         for note in study_notes(store):
-            click.echo(note)
+            click.echo(visible(note))
+        tell_damaged(results)
         return
     known = {name: number for number, name in enumerate(study.get("experiments", ()))}  # the order they ran in
     ordered = sorted(names, key=lambda name: known.get(name, len(known)))
-    rows = Results(store, ordered, prices=prices).overviews(metrics_shown("study", "effects", "curve", prices=prices))
+    results = Results(store, ordered, prices=prices)
+    rows = results.overviews(metrics_shown("study", "effects", "curve", prices=prices))
     render_study(study_view(rows, study, study_notes(store), prices))
+    tell_damaged(results)
 
 
 def _json(store: Store, names: Sequence[str], prices: Prices | None, *, single: bool) -> None:
@@ -127,11 +133,13 @@ def _json(store: Store, names: Sequence[str], prices: Prices | None, *, single: 
 
     from llem.analysis.collection import Results
     from llem.analysis.prices import gpus_in
+    from llem.cli.terminal import tell_damaged
     from llem.store.files import dump, to_text
 
+    results = Results(store, names, prices=prices)
     texts = (
-        to_text(with_inputs(dump(result), prices, None if prices is None else gpus_in(store, name)))
-        for name, result in Results(store, names, prices=prices).items()
+        to_text(with_inputs(dump(result), prices, None if prices is None else gpus_in(store, result.id)))
+        for result in results.results()
     )
     if single:
         click.echo(next(texts), nl=False)
@@ -141,6 +149,7 @@ def _json(store: Store, names: Sequence[str], prices: Prices | None, *, single: 
         click.echo(before + indent(text.removesuffix("\n"), "  "), nl=False)
         before = ",\n"
     click.echo("[]" if before == "[\n" else "\n]")
+    tell_damaged(results)
 
 
 def _time(store: Store, experiment: str | None, *, as_json: bool) -> None:
@@ -171,6 +180,7 @@ def _by_axis(
 ) -> None:
     from llem.analysis.collection import Results
     from llem.analysis.ranking import only_fakes
+    from llem.cli.terminal import tell_damaged
     from llem.metrics.catalogue import PRICED, lower_is_better
     from llem.reports.notes import price_note
     from llem.reports.ratio_tables import render_ratios
@@ -181,6 +191,7 @@ def _by_axis(
     results = Results.open(store, prices)
     ask = results.by_pair if pairs else results.by_axis
     found = ask(axis, metrics or None, reference)
+    tell_damaged(results)
     if as_json:
         import attrs
 
