@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from functools import partial
 from typing import TYPE_CHECKING
 
 import click
 
+from llem.cli.listing import Asked, print_all, print_one
 from llem.cli.prices import price_options, with_inputs
 
 if TYPE_CHECKING:
@@ -29,6 +28,23 @@ __all__ = ["show"]
 )
 @click.option("--metric", "metrics", multiple=True, metavar="NAME", help="With --by or --quality: show this metric.")
 @click.option("--pairs", is_flag=True, help="With --by: show each pair of experiments.")
+@click.option(
+    "--where",
+    "--filter",
+    "wheres",
+    multiple=True,
+    metavar="CONDITION",
+    help="Show only experiments with dtype=bfloat16, state!=done, load.batch_size>=8, valid=true or "
+    "finding=interval_wide: an axis, a setting, a metric, backend, model, state, valid, publishable or finding. "
+    "Several conditions must all hold; a|b is either.",
+)
+@click.option("--sort", metavar="METRIC|AXIS", help="Sort the table, the best first.  [default: the study's order]")
+@click.option("--top", type=click.IntRange(min=1), metavar="N", help="Show only the first N.  [default: all]")
+@click.option(
+    "--columns",
+    metavar="METRICS",
+    help="Show these metrics, such as energy,memory,ttft_p99_s.  [default: energy, speed, memory, latency]",
+)
 @click.option("--time", "spent", is_flag=True, help="Show where the wall clock of the study, or of EXPERIMENT, went.")
 @click.option("--all", "everything", is_flag=True, help="Show one line for each experiment, however many there are.")
 @price_options
@@ -41,6 +57,10 @@ def show(
     reference: str | None,
     metrics: tuple[str, ...],
     pairs: bool,
+    wheres: tuple[str, ...],
+    sort: str | None,
+    top: int | None,
+    columns: str | None,
     spent: bool,
     everything: bool,
     as_json: bool,
@@ -66,6 +86,11 @@ def show(
         raise click.UsageError("--quality is a table of its own; leave --by and --time out")
     if prices is not None and (quality or spent):
         raise click.UsageError(f"{'--quality' if quality else '--time'} shows no amounts; leave the prices out")
+    table = {"--where": wheres, "--sort": sort, "--top": top, "--columns": columns}
+    if (given := [name for name, value in table.items() if value]) and (
+        experiment is not None or axis is not None or quality or spent
+    ):
+        raise click.UsageError(f"{given[0]} belongs to the table of all experiments, with no EXPERIMENT and no --by")
     store = Store.open(folder)
     if spent:
         _time(store, None if experiment is None else store.find(experiment), as_json=as_json)
@@ -76,71 +101,10 @@ def show(
     if axis is not None:
         _by_axis(store, axis, metrics, reference, prices, pairs=pairs, as_json=as_json)
         return
-    names = (store.find(experiment),) if experiment else store.experiment_ids()
-    if as_json:
-        _json(store, names, prices, single=experiment is not None or len(names) == 1)
+    if experiment is not None:
+        print_one(store, store.find(experiment), prices, as_json=as_json)
         return
-    _print(store, names, prices, everything=everything)
-    if store.busy():
-        click.echo("note: `llem run` works in this folder; an experiment shown as `interrupted` may still be running")
-
-
-#: With more experiments than this, `llem show` prints a summary unless `--all` is given.
-MANY = 200
-
-
-def _print(store: Store, names: Sequence[str], prices: Prices | None, *, everything: bool) -> None:
-    """One experiment at length, several as a table, very many as a summary."""
-    from llem.analysis.collection import Results
-    from llem.analysis.prices import gpus_in
-    from llem.analysis.sides import workers_of
-    from llem.reports.console import render_result
-    from llem.reports.notes import study_notes
-    from llem.reports.ratio_tables import render_summary
-    from llem.reports.ratios import summary_view
-    from llem.reports.tables import render_study
-    from llem.reports.views import metrics_shown, study_view
-
-    if not names:
-        click.echo(f"{store.path} holds no experiment yet")
-        return
-    if len(names) == 1:
-        [result] = Results(store, names, prices=prices).values()
-        render_result(result, prices=prices, gpus=None if prices is None else gpus_in(store, names[0]))
-        return
-    study = store.study()
-    if len(names) > MANY and not everything:
-        listed = list(Results(store, names, prices=prices).overviews(metrics_shown("effects", prices=prices)))
-        render_summary(summary_view(listed, study, partial(workers_of, store), prices))
-        for note in study_notes(store):
-            click.echo(note)
-        return
-    known = {name: number for number, name in enumerate(study.get("experiments", ()))}  # the order they ran in
-    ordered = sorted(names, key=lambda name: known.get(name, len(known)))
-    rows = Results(store, ordered, prices=prices).overviews(metrics_shown("study", "effects", "curve", prices=prices))
-    render_study(study_view(rows, study, study_notes(store), prices))
-
-
-def _json(store: Store, names: Sequence[str], prices: Prices | None, *, single: bool) -> None:
-    """Print one document, or a list, one by one: only one of ten thousand results is in memory."""
-    from textwrap import indent
-
-    from llem.analysis.collection import Results
-    from llem.analysis.prices import gpus_in
-    from llem.store.files import dump, to_text
-
-    texts = (
-        to_text(with_inputs(dump(result), prices, None if prices is None else gpus_in(store, name)))
-        for name, result in Results(store, names, prices=prices).items()
-    )
-    if single:
-        click.echo(next(texts), nl=False)
-        return
-    before = "[\n"
-    for text in texts:
-        click.echo(before + indent(text.removesuffix("\n"), "  "), nl=False)
-        before = ",\n"
-    click.echo("[]" if before == "[\n" else "\n]")
+    print_all(store, Asked(wheres, sort, top, columns, everything), prices, as_json=as_json)
 
 
 def _time(store: Store, experiment: str | None, *, as_json: bool) -> None:

@@ -37,6 +37,8 @@ __all__ = [
 NO_TERMINAL = 160
 #: Characters that a column of words keeps at least where there is little room.
 WORDS = 16
+#: Columns that a person's terminal has. Headings break, and columns move together, before a table is wider.
+PERSONS = 100
 
 #: What `visible` escapes.
 COMMANDS = re.compile("[\\x00-\\x08\\x0b-\\x1f\\x7f-\\x9f\\u200e\\u200f\\u202a-\\u202e\\u2066-\\u2069]")
@@ -59,19 +61,25 @@ def scaled(value: float, unit: str) -> tuple[str, float]:
 
 
 def _decimals(value: float, half: float | None) -> int:
-    """Decimals that carry meaning: two digits of the half-width (of the value at least), or four of the value alone."""
+    """Decimals that carry meaning: two digits of the half-width (of the value at least), or four of the value alone.
+
+    Below 0 where a half-width leaves no meaning in the last digits before the point.
+    """
     if value == 0 or not math.isfinite(value):
         return 0
     top = math.floor(math.log10(abs(value)))
-    last = min(math.floor(math.log10(half)), top) - 1 if half else top - 3
-    return max(0, -max(last, top - 5))
+    if not half:
+        return max(0, 3 - top)
+    last = min(math.floor(math.log10(half)), top) - 1
+    return -last if last > 0 else max(0, -max(last, top - 5))
 
 
 def number(value: float, half: float | None = None) -> str:
     """The value with the decimals that its half-width leaves meaning in; in powers of ten where it is far from 1."""
     if value and not 1e-6 <= abs(value) < 1e9:
         return f"{value:.3e}"
-    return f"{value:,.{_decimals(value, half)}f}"
+    decimals = _decimals(value, half)
+    return f"{round(value, decimals) if decimals < 0 else value:,.{max(0, decimals)}f}"
 
 
 def figure(quantity: Quantity) -> str:
@@ -126,18 +134,71 @@ def grid(*headings: str, words: Sequence[int] = ()) -> Any:
 
 
 def put(out: Console, table: Any) -> None:
-    """Print a table of `grid`. Where the terminal is narrower than its figures, lines run over its edge, whole."""
+    """Print a table of `grid`. Where the terminal is narrower than its figures, lines run over its edge, whole.
+
+    A table with headings that is wider than a person's terminal first moves its columns together and breaks headings.
+    Then the widest columns of words break, where the terminal itself has no room.
+    """
     from rich.cells import cell_len
     from rich.measure import Measurement
 
+    def wide() -> Measurement:
+        return Measurement.get(out, out.options.update(max_width=10**6), table)
+
+    figures = [column for column in table.columns if column.no_wrap]
+    words = [column for column in table.columns if not column.no_wrap]
     for column in table.columns:
         longest = max(map(cell_len, (*str(column.header).split(), *map(str, column.cells))), default=0)
         column.min_width = longest if column.no_wrap else min(longest, WORDS)
         column.no_wrap = False  # a heading breaks between words; no figure is wider than the column
-    least = Measurement.get(out, out.options.update(max_width=10**6), table).minimum
-    if least > out.width:
+    room = min(out.width, PERSONS)
+    if table.show_header and wide().maximum > room:
+        table.padding = (0, 1, 0, 0)
+    if table.show_header and wide().maximum > room:
+        for column in figures:
+            column.max_width = column.min_width
+    _narrow(words, wide().maximum - out.width)
+    if (least := wide().minimum) > out.width:
         table.width = least
     out.print(table, crop=False)
+
+
+def _narrow(words: Sequence[Any], excess: int) -> None:
+    """Take `excess` characters from columns of words, always from the widest; each keeps its least width."""
+    from rich.cells import cell_len
+
+    widths = [max(map(cell_len, (str(column.header), *map(str, column.cells)))) for column in words]
+    while excess > 0 and (left := [n for n, column in enumerate(words) if widths[n] > column.min_width]):
+        widest = max(left, key=widths.__getitem__)
+        widths[widest] -= 1
+        words[widest].max_width = widths[widest]
+        excess -= 1
+    for width, column in zip(widths, words, strict=True):
+        column._cells = [_broken(cell, width) for cell in column.cells]
+
+
+#: Where a word that is longer than its column breaks.
+_JOINTS = re.compile(r"(?<=[_=./:,-])")
+
+
+def _broken(cell: Any, width: int) -> Any:
+    """A cell whose words longer than `width` break at their joints: `enable_chunked_` and `prefill=false`."""
+    from rich.text import Text
+
+    if not isinstance(cell, Text) or all(len(word) <= width for word in cell.plain.split()):
+        return cell
+    lines = [""]
+    for word in cell.plain.split(" "):
+        whole = f"{lines[-1]} {word}".lstrip(" ")
+        if len(whole) <= width:
+            lines[-1] = whole
+            continue
+        lines += [""] if lines[-1] else []
+        for part in _JOINTS.split(word):
+            if lines[-1] and len(lines[-1] + part) > width:
+                lines.append("")
+            lines[-1] += part
+    return Text("\n".join(lines), style=cell.style)
 
 
 def plain(text: str) -> Any:

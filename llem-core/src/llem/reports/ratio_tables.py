@@ -12,11 +12,12 @@ from llem.analysis.pairs import PairEffect
 from llem.analysis.variance import ASSUMED_SD
 from llem.metrics.catalogue import metric_of
 from llem.metrics.quality import family_of
+from llem.reports.configurations import configuration
 from llem.reports.figures import figure, grid, number, p_value, plain, put, screen, setting, settings
 from llem.reports.notes import findings_text
 from llem.reports.ratios import Best, ComparisonView, RatioTable, SummaryView
 from llem.reports.tables import prefixes
-from llem.reports.views import configuration, rated
+from llem.reports.views import rated
 
 if TYPE_CHECKING:
     from rich.console import Console

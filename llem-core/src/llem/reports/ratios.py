@@ -17,8 +17,9 @@ from llem.analysis.ranking import best_of, only_fakes
 from llem.errors import StoreError
 from llem.metrics.catalogue import metric_of, shown
 from llem.metrics.metric import Basis, Metric
+from llem.reports.configurations import in_common, varied
 from llem.reports.notes import price_note
-from llem.reports.views import counts, in_common, varied
+from llem.reports.views import counts
 
 __all__ = [
     "FAKE",
