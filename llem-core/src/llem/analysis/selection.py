@@ -19,7 +19,7 @@ from llem.metrics.catalogue import METRICS, PRICED, is_metric, lower_is_better, 
 if TYPE_CHECKING:
     from llem.analysis.collection import Results
 
-__all__ = ["FACTS", "SHORT", "Condition", "Selection", "condition", "conditions", "metrics_named"]
+__all__ = ["FACTS", "SHORT", "Condition", "Selection", "condition", "conditions", "find_one", "metrics_named"]
 
 #: What every result has besides its settings and metrics.
 FACTS: Mapping[str, Callable[[Overview], Any]] = {
@@ -83,6 +83,22 @@ def condition(text: str) -> Condition:
     return Condition(name, sign, (value,) if sign in _ORDER else tuple(value.split("|")))
 
 
+def find_one(results: Results, text: str) -> str:
+    """The experiment that is meant: the beginning of its id, `@3` for the third of the table, or what it alone sets.
+
+    Raises StoreError: there is none, or more than one (id_unknown, id_ambiguous). Raises ConfigError as `condition`.
+    """
+    if text.startswith("@"):
+        listed = list(results)
+        if text[1:].isdigit() and 0 < int(text[1:]) <= len(listed):
+            return listed[int(text[1:]) - 1]
+        what = f"no line {text} in the table of {results.store.path}"
+        raise StoreError(what, f"write @1 to @{len(listed)}" if listed else "it holds no result yet", "id_unknown")
+    if _SYNTAX.fullmatch(text.split(";")[0]):
+        return Selection(conditions([text])).only(results, text)
+    return results.store.find(text)
+
+
 def metrics_named(text: str) -> list[str]:
     """The metrics of a list with commas, each by its name or by a short word. Raises StoreError: there is no such."""
     return [metric_of(SHORT.get(name.strip(), name.strip())).name for name in text.split(",") if name.strip()]
@@ -120,6 +136,18 @@ class Selection:
         if by is not None:
             rows = _sorted(rows, by, read)
         return rows[: self.top]
+
+    def only(self, results: Results, text: str) -> str:
+        """The id of the one experiment of this selection. `text`: what was written, for errors. Raises StoreError."""
+        found = [row.id for row in self.of(results, ())]
+        if len(found) == 1:
+            return found[0]
+        if not found:
+            what = f"no experiment in {results.store.path} has {text}"
+            raise StoreError(what, "`llem show DIR` lists what each sets", "id_unknown")
+        first = ", ".join(name[:8] for name in found[:5])
+        what = f"{len(found)} experiments have {text}: {first}{', …' if len(found) > 5 else ''}"
+        raise StoreError(what, "add a condition after `;`, or write the beginning of an id", "id_ambiguous")
 
     def notes(self, shown: int, count: int) -> Iterator[str]:
         """What of the folder is shown, in words."""

@@ -38,6 +38,8 @@ def compare(folder: str, a: str, b: str, metrics: tuple[str, ...], as_json: bool
     trials: where there are no ratios, llem says why and prints the scores. With prices, llem also compares what tokens
     cost and emit.
     """
+    from llem.analysis.collection import Results
+    from llem.analysis.selection import find_one
     from llem.metrics.catalogue import PRICED, lower_is_better
     from llem.metrics.quality import is_score
     from llem.store.store import Store
@@ -45,7 +47,8 @@ def compare(folder: str, a: str, b: str, metrics: tuple[str, ...], as_json: bool
     for metric in metrics:
         lower_is_better(metric)  # refuses a metric without a better direction
     store = Store.open(folder)
-    names = store.find(a), store.find(b)
+    everything = Results.open(store)
+    names = find_one(everything, a), find_one(everything, b)
     if names[0] == names[1]:
         raise click.UsageError(f"A and B are the same experiment, {names[0]}; `llem show {folder}` lists all")
     scores = [metric for metric in metrics if is_score(metric)]
@@ -86,10 +89,15 @@ def compare(folder: str, a: str, b: str, metrics: tuple[str, ...], as_json: bool
 
 def _view(store: Store, names: tuple[str, str], metrics: list[str] | None, prices: Prices | None) -> ComparisonView:
     from llem.analysis.collection import Results
+    from llem.analysis.differing import differing
+    from llem.analysis.overview import overview_of
     from llem.reports.ratios import comparison_view
 
-    first, second = Results(store, names, prices=prices).overviews()
-    return comparison_view(first, second, Results.open(store, prices).compare(*names, metrics), prices)
+    results = Results.open(store, prices)
+    compared = results.compare(*names, metrics)
+    first, second = Results(store, names, prices=prices).values()
+    sides = [overview_of(one) for one in (first, second)]
+    return comparison_view(sides[0], sides[1], compared, prices, differing(store, first, second))
 
 
 def _quality(store: Store, names: tuple[str, str], tasks: list[str] | None) -> list[QualityDifference]:

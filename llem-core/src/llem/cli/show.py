@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import click
@@ -10,6 +12,9 @@ from llem.cli.listing import Asked, print_all, print_one
 from llem.cli.prices import price_options, with_inputs
 
 if TYPE_CHECKING:
+    from llem.analysis.collection import Results
+    from llem.analysis.effects import Effect
+    from llem.analysis.pairs import PairEffect
     from llem.analysis.prices import Prices
     from llem.store.store import Store
 
@@ -93,7 +98,7 @@ def show(
         raise click.UsageError(f"{given[0]} belongs to the table of all experiments, with no EXPERIMENT and no --by")
     store = Store.open(folder)
     if spent:
-        _time(store, None if experiment is None else store.find(experiment), as_json=as_json)
+        _time(store, None if experiment is None else _meant(store, experiment), as_json=as_json)
         return
     if quality:
         _quality(store, metrics, reference, as_json=as_json)
@@ -102,9 +107,19 @@ def show(
         _by_axis(store, axis, metrics, reference, prices, pairs=pairs, as_json=as_json)
         return
     if experiment is not None:
-        print_one(store, store.find(experiment), prices, as_json=as_json)
+        print_one(store, _meant(store, experiment), prices, as_json=as_json)
         return
     print_all(store, Asked(wheres, sort, top, columns, everything), prices, as_json=as_json)
+
+
+def _meant(store: Store, text: str) -> str:
+    """The id of the experiment that is meant; the beginning of an id needs no result."""
+    if "=" not in text and not text.startswith("@"):
+        return store.find(text)
+    from llem.analysis.collection import Results
+    from llem.analysis.selection import find_one
+
+    return find_one(Results.open(store), text)
 
 
 def _time(store: Store, experiment: str | None, *, as_json: bool) -> None:
@@ -136,6 +151,7 @@ def _by_axis(
     from llem.analysis.collection import Results
     from llem.analysis.ranking import only_fakes
     from llem.metrics.catalogue import PRICED, lower_is_better
+    from llem.reports.figures import visible
     from llem.reports.notes import price_note
     from llem.reports.ratio_tables import render_ratios
     from llem.reports.ratios import FAKE, ratio_tables
@@ -152,8 +168,9 @@ def _by_axis(
 
         rows = [with_inputs(attrs.asdict(one), prices if one.metric in PRICED else None) for one in found]
         click.echo(to_text(rows), nl=False)
-    elif not found:
-        click.echo(f"nothing to compare: no two values of {axis} have valid results with these metrics")
+    elif not any(one.ratio is not None for one in found):
+        for line in _why_unpaired(results, axis, metrics, found):
+            click.echo(visible(line))
     else:
         render_ratios(ratio_tables(found))
         if prices is not None:
@@ -161,6 +178,26 @@ def _by_axis(
             click.echo(price_note(prices, results.overviews(shown)))
         if only_fakes(list(results.overviews(()))):
             click.echo(FAKE)
+
+
+def _why_unpaired(
+    results: Results, axis: str, metrics: tuple[str, ...], found: Sequence[Effect | PairEffect]
+) -> Iterator[str]:
+    """Why there is no ratio: where there are pairs, their energies cover different things."""
+    from llem.analysis.effects import find_axis
+    from llem.analysis.unpaired import why_unpaired
+    from llem.metrics.catalogue import shown
+
+    path = find_axis(list(results.study.get("axes", ())), axis)
+    if any(one.bases for one in found):
+        yield f"nothing to compare by {path}: energies differ in what they cover, or are measured and modelled"
+        return
+    names = list(metrics) or [metric.name for metric in shown("effects")]
+    rows = list(results.overviews(names))
+    config_of = functools.cache(lambda name: results.store.read_experiment(name)["config"])
+    first, *rest = why_unpaired(results.study, rows, path, names, config_of)
+    yield f"nothing to compare by {path}: {first}"
+    yield from (f"  {line.replace(' DIR', f' {results.store.path}')}" for line in rest)
 
 
 def _quality(store: Store, metrics: tuple[str, ...], reference: str | None, *, as_json: bool) -> None:

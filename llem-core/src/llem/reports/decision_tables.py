@@ -114,7 +114,7 @@ def render_front(view: FrontView, top: int, console: Console | None = None) -> N
 def _figure(column: Column, quantity: Quantity) -> str:
     """With its unit, unless that stands in the heading."""
     named = (column.unit or column.metric.says_unit) and quantity.value is not None
-    return amount(quantity, quantity.value or 0.0, column.divisor) if named else figure(quantity)
+    return amount(quantity, quantity.value or 0.0, column.divisor, brief=True) if named else figure(quantity)
 
 
 # a load to serve

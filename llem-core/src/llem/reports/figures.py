@@ -90,14 +90,19 @@ def figure(quantity: Quantity) -> str:
     return f"{amount(quantity, quantity.value, divisor)} {unit}".rstrip()
 
 
-def amount(quantity: Quantity, value: float, divisor: float = 1.0) -> str:
-    """Value ± half-width, or value (low to high) where the interval is lopsided; all divided, without the unit."""
+def amount(quantity: Quantity, value: float, divisor: float = 1.0, *, brief: bool = False) -> str:
+    """Value ± half-width, or value (low to high) where the interval is lopsided; all divided, without the unit.
+
+    Args:
+        brief: `(low–high)`, for a table, where no end is below 0.
+    """
     if quantity.low is None or quantity.high is None:
         return number(value / divisor)
     half = (quantity.high - quantity.low) / 2 / divisor
     shown = number(value / divisor, half)
     if quantity.lopsided:
-        return f"{shown} ({number(quantity.low / divisor, half)} to {number(quantity.high / divisor, half)})"
+        to = "–" if brief and quantity.low >= 0 else " to "
+        return f"{shown} ({number(quantity.low / divisor, half)}{to}{number(quantity.high / divisor, half)})"
     return f"{shown} ± {two(half)}"
 
 

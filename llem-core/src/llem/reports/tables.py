@@ -70,7 +70,7 @@ def _told(view: StudyView | CurveView, row: Overview) -> list[str]:
 def _cell(column: Column, row: Overview, unlike: Collection[str]) -> str:
     quantity = row.metrics.get(column.metric.name)
     if quantity is not None and quantity.value is not None:
-        return amount(quantity, quantity.value, column.divisor)
+        return amount(quantity, quantity.value, column.divisor, brief=True)
     return f"– ({quantity.reason})" if quantity is not None and column.metric.name in unlike else "–"
 
 
