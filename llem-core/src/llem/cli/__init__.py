@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import os
+
 import click
 
 from llem import __version__
 from llem.cli.compare import compare as compare_command
+from llem.cli.completion import COMPLETE, prepare
+from llem.cli.completion import completion as completion_command
 from llem.cli.config import config as config_group
 from llem.cli.doctor import doctor as doctor_command
 from llem.cli.export import export as export_command
@@ -44,6 +48,7 @@ for _command in (
     config_group,
     plugins_command,
     doctor_command,
+    completion_command,
     worker_command,
 ):
     cli.add_command(_command)
@@ -51,4 +56,6 @@ for _command in (
 
 def main() -> None:
     """Entry point of the `llem` script."""
+    if COMPLETE in os.environ:
+        prepare(cli)
     cli()
