@@ -26,7 +26,11 @@ from llem.cli.worker import worker as worker_command
 __all__ = ["cli", "main"]
 
 
-@click.group(cls=Root, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(
+    cls=Root,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="`llem COMMAND --help` says more. Example: llem run --preset quick",
+)
 @click.version_option(__version__, "-V", "--version", prog_name="llem")
 @verbose_option
 def cli(verbose: bool) -> None:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 __all__ = ["export"]
 
 
-@click.command()
+@click.command(epilog="Example: llem export out/ -o results.csv")
 @click.argument("folder", metavar="DIR", type=click.Path())
 @click.option(
     "--format",

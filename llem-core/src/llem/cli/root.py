@@ -6,13 +6,14 @@ import errno
 import os
 import sys
 import traceback
+from collections.abc import Mapping
 from typing import Any, NoReturn
 
 import click
 
 # llem.errors and the plugins are imported where they are used: `llem --help` need not wait for attrs.
 
-__all__ = ["BUG", "EXIT_CODES", "INTERRUPTED", "OUTPUT_CLOSED", "Root", "verbose_option"]
+__all__ = ["BUG", "EXIT_CODES", "INTERRUPTED", "OUTPUT_CLOSED", "SECTIONS", "Root", "verbose_option"]
 
 BUG = 70
 INTERRUPTED = 130
@@ -29,6 +30,15 @@ EXIT_CODES = {
     INTERRUPTED: "Interrupted by Ctrl-C or SIGTERM.",
     OUTPUT_CLOSED: "The program that read standard output ended before llem had written everything. The measurement is "
     "complete and stored.",
+}
+
+#: Commands as `llem --help` lists them, in the order in which people need them. What plugins add comes last.
+SECTIONS: Mapping[str, tuple[str, ...]] = {
+    "Measure": ("run", "plan", "meter"),
+    "Read": ("show", "compare"),
+    "Decide": ("recommend", "pareto"),
+    "Share": ("report", "export", "bundle", "verify"),
+    "Set up": ("init", "doctor", "config", "plugins", "completion"),
 }
 
 #: Key in click's shared `meta`, so that `llem -v run` and `llem run -v` mean the same.
@@ -78,6 +88,16 @@ class Root(click.Group):
             raise click.UsageError(f"no such command {name!r}; {hint}", ctx)
         return super().resolve_command(ctx, args)
 
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """The commands by what they are for, each with the whole first sentence of its help."""
+        left = {name: command for name in self._shown(ctx) if (command := self.get_command(ctx, name)) is not None}
+        width = max(map(len, left), default=0)
+        for title, names in (*SECTIONS.items(), ("Of plugins", tuple(left))):
+            rows = [(name.ljust(width), _first_sentence(left.pop(name))) for name in names if name in left]
+            if rows:
+                with formatter.section(title):
+                    formatter.write_dl(rows)
+
     def _shown(self, ctx: click.Context) -> list[str]:
         known = {name: self.get_command(ctx, name) for name in self.list_commands(ctx)}
         return [name for name, command in known.items() if command is not None and not command.hidden]
@@ -106,6 +126,12 @@ class Root(click.Group):
             raise click.exceptions.Exit(OUTPUT_CLOSED) from None
         except Exception as error:
             _explain(ctx, error)
+
+
+def _first_sentence(command: click.Command) -> str:
+    text = " ".join((command.short_help or command.help or "").split("\n\n")[0].split())
+    sentence, stop, _ = text.partition(". ")
+    return sentence + stop.strip()
 
 
 def _explain(ctx: click.Context, error: Exception) -> NoReturn:

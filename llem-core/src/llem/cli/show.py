@@ -21,17 +21,28 @@ if TYPE_CHECKING:
 __all__ = ["show"]
 
 
-@click.command()
+@click.command(epilog="Example: llem show out/ --where dtype=bfloat16 --sort energy --top 5")
 @click.argument("folder", metavar="DIR", type=click.Path())
 @click.argument("experiment", metavar="[EXPERIMENT]", required=False)
-@click.option("--by", "axis", metavar="AXIS", help="Show the effect of each value of this axis, all else equal.")
+@click.option(
+    "--by",
+    "axis",
+    metavar="AXIS",
+    help="Show the effect of each value of this axis, all else equal.  [default: a table of experiments]",
+)
 @click.option("--quality", is_flag=True, help="Show each task's scores against a reference, item by item.")
 @click.option(
     "--reference",
     metavar="VALUE",
     help="With --by: compare with this value; with --quality: with this experiment.  [default: the file's first]",
 )
-@click.option("--metric", "metrics", multiple=True, metavar="NAME", help="With --by or --quality: show this metric.")
+@click.option(
+    "--metric",
+    "metrics",
+    multiple=True,
+    metavar="NAME",
+    help="With --by or --quality: show this metric; may be repeated.  [default: energy and speed; all tasks]",
+)
 @click.option("--pairs", is_flag=True, help="With --by: show each pair of experiments.")
 @click.option(
     "--where",
@@ -71,10 +82,12 @@ def show(
     as_json: bool,
     prices: Prices | None,
 ) -> None:
-    """Print the result of EXPERIMENT. Without EXPERIMENT, print a table if DIR holds several results.
+    """Print the results in DIR as a table, or EXPERIMENT at length.
 
-    The beginning of an id is enough for EXPERIMENT. If an experiment has not ended, llem computes its result from the
-    trials in DIR. For more than 200 experiments llem prints a summary, or the whole table with --all.
+    The beginning of an id is enough for EXPERIMENT; so is @3 for the third line of the table, or what it alone sets,
+    such as dtype=float16. A folder with one experiment shows that at length. If an experiment has not ended, llem
+    computes its result from the trials in DIR. For more than 200 experiments llem prints a summary, or the whole table
+    with --all.
 
     With prices, results also have what tokens and requests cost and emit; llem prints the inputs below.
     """
