@@ -98,14 +98,13 @@ def compare(folder: str, a: str, b: str, metrics: tuple[str, ...], as_json: bool
 def _view(store: Store, names: tuple[str, str], metrics: list[str] | None, prices: Prices | None) -> ComparisonView:
     from llem.analysis.collection import Results
     from llem.analysis.differing import differing
-    from llem.analysis.overview import overview_of
     from llem.reports.ratios import comparison_view
 
     results = Results.open(store, prices)
+    two = Results(store, names, prices=prices)
+    first, second = two.overviews()
     compared = results.compare(*names, metrics)
-    first, second = Results(store, names, prices=prices).values()
-    sides = [overview_of(one) for one in (first, second)]
-    return comparison_view(sides[0], sides[1], compared, prices, differing(store, first, second))
+    return comparison_view(first, second, compared, prices, differing(store, *two.values()))
 
 
 def _quality(store: Store, names: tuple[str, str], tasks: list[str] | None) -> list[QualityDifference]:

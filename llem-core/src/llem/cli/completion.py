@@ -48,8 +48,8 @@ def completion(shell: str) -> None:
     """Print a script by which SHELL completes commands, options, settings and ids.
 
     \b
-    bash  add this line to ~/.bashrc:  eval "$(llem completion bash)"
-    zsh   add this line to ~/.zshrc, below compinit:  eval "$(llem completion zsh)"
+    bash  add to ~/.bashrc:                eval "$(llem completion bash)"
+    zsh   add to ~/.zshrc, after compinit: eval "$(llem completion zsh)"
     fish  llem completion fish > ~/.config/fish/completions/llem.fish
     """
     from click.shell_completion import get_completion_class

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from llem.cli.root import Whole
+
 if TYPE_CHECKING:
     from llem.config.layers import Layer
     from llem.study.plan.study import Study
@@ -13,7 +15,7 @@ if TYPE_CHECKING:
 __all__ = ["config"]
 
 
-@click.group(epilog="Example: llem config check study.yaml")
+@click.group(cls=Whole, epilog="Example: llem config check study.yaml")
 def config() -> None:
     """Check and show configurations. Nothing runs."""
 

@@ -13,7 +13,7 @@ import click
 
 # llem.errors and the plugins are imported where they are used: `llem --help` need not wait for attrs.
 
-__all__ = ["BUG", "EXIT_CODES", "INTERRUPTED", "OUTPUT_CLOSED", "SECTIONS", "Root", "verbose_option"]
+__all__ = ["BUG", "EXIT_CODES", "INTERRUPTED", "OUTPUT_CLOSED", "SECTIONS", "Root", "Whole", "verbose_option"]
 
 BUG = 70
 INTERRUPTED = 130
@@ -64,6 +64,16 @@ def _remember_verbose(ctx: click.Context, _: click.Parameter, value: bool) -> bo
 verbose_option = click.option(
     "-v", "--verbose", is_flag=True, callback=_remember_verbose, help="Show more detail, and tracebacks of errors."
 )
+
+
+class Whole(click.Group):
+    """A group whose commands are listed with the whole first sentence of their help; click itself cuts it off."""
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        known = {name: self.get_command(ctx, name) for name in self.list_commands(ctx)}
+        rows = [(name, _first_sentence(one)) for name, one in known.items() if one is not None and not one.hidden]
+        with formatter.section("Commands"):
+            formatter.write_dl(rows)
 
 
 class Root(click.Group):

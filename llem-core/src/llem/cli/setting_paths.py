@@ -11,7 +11,7 @@ from typing import Any
 
 from llem.config.models import Experiment, config_class
 from llem.config.schema import json_schema, section_schema
-from llem.plugins.registry import registry
+from llem.plugins.registry import Kind, registry
 
 __all__ = ["completions"]
 
@@ -57,9 +57,9 @@ def _values(path: str) -> Iterator[str]:
             yield from (value if isinstance(value, str) else str(value).lower() for value in values)
 
 
-def _sections() -> dict[str, str]:
+def _sections() -> dict[str, Kind]:
     """The kind of plugin of each section."""
-    kinds = ("backend", "meter")
+    kinds: tuple[Kind, ...] = ("backend", "meter")
     return {one.name: kind for kind in kinds for one, _ in registry().entries(kind) if one.config}
 
 
@@ -70,8 +70,8 @@ def _at(steps: Sequence[str]) -> Sequence[Mapping[str, Any]]:
         return [{"properties": {name: one for name, one in top["properties"].items() if name not in STANDING_FOR}}]
     first, *rest = steps
     if (kind := _sections().get(first)) is not None:
-        cls = config_class(registry(), kind, first)  # type: ignore[arg-type]  # _sections has kinds of plugins alone
-        found = [] if cls is None else [section_schema(cls)]
+        cls = config_class(registry(), kind, first)
+        found: list[Mapping[str, Any]] = [] if cls is None else [section_schema(cls)]
     elif first in OF_PLUGINS:
         found = list(_parts(json_schema(registry())["properties"][first]))
     else:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import click
@@ -13,8 +13,6 @@ from llem.cli.prices import price_options, with_inputs
 
 if TYPE_CHECKING:
     from llem.analysis.collection import Results
-    from llem.analysis.effects import Effect
-    from llem.analysis.pairs import PairEffect
     from llem.analysis.prices import Prices
     from llem.store.store import Store
 
@@ -181,8 +179,8 @@ def _by_axis(
 
         rows = [with_inputs(attrs.asdict(one), prices if one.metric in PRICED else None) for one in found]
         click.echo(to_text(rows), nl=False)
-    elif not any(one.ratio is not None for one in found):
-        for line in _why_unpaired(results, axis, metrics, found):
+    elif not any(one.ratio is not None or one.bases for one in found):
+        for line in _why_unpaired(results, axis, metrics):
             click.echo(visible(line))
     else:
         render_ratios(ratio_tables(found))
@@ -193,18 +191,13 @@ def _by_axis(
             click.echo(FAKE)
 
 
-def _why_unpaired(
-    results: Results, axis: str, metrics: tuple[str, ...], found: Sequence[Effect | PairEffect]
-) -> Iterator[str]:
-    """Why there is no ratio: where there are pairs, their energies cover different things."""
+def _why_unpaired(results: Results, axis: str, metrics: tuple[str, ...]) -> Iterator[str]:
+    """Why there is no pair, and what to do."""
     from llem.analysis.effects import find_axis
     from llem.analysis.unpaired import why_unpaired
     from llem.metrics.catalogue import shown
 
     path = find_axis(list(results.study.get("axes", ())), axis)
-    if any(one.bases for one in found):
-        yield f"nothing to compare by {path}: energies differ in what they cover, or are measured and modelled"
-        return
     names = list(metrics) or [metric.name for metric in shown("effects")]
     rows = list(results.overviews(names))
     config_of = functools.cache(lambda name: results.store.read_experiment(name)["config"])

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from llem.analysis.decision import Contender, told
 from llem.reports.configurations import headings, own_columns, point_text
-from llem.reports.figures import amount, figure, grid, plain, put, screen, setting
+from llem.reports.figures import PERSONS, amount, figure, grid, plain, put, screen, setting
 from llem.reports.front import FrontView
 from llem.reports.recommendation import RecommendationView, limit_cells
 from llem.reports.serving import ServingView, serving_cells, serving_headings
@@ -33,7 +33,7 @@ def render_recommendation(view: RecommendationView, console: Console | None = No
         _say(out, line)
     if view.rows:
         out.print()
-        put(out, _table(view))
+        put(out, _table(view), PERSONS)
     if more := len(view.found.contenders) - len(view.rows):
         out.print(plain(f"{more:,} more contenders: `--top N` shows them"), style="dim")
     if view.others:
@@ -103,7 +103,7 @@ def render_front(view: FrontView, top: int, console: Console | None = None) -> N
         cells += [_figure(column, row.overview.metrics[column.metric.name]) for column in view.columns]
         cells += [told(row.dominated), shown[row.by] if row.by else ""]
         table.add_row(*map(plain, (shown[row.overview.id], *cells)))
-    put(out, table)
+    put(out, table, PERSONS)
     out.print()
     if (more := len(view.rows) - top) > 0:
         out.print(plain(f"{more:,} more: `--top N` shows them"), style="dim")

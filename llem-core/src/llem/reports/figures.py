@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 __all__ = [
+    "PERSONS",
     "amount",
     "figure",
     "grid",
@@ -37,7 +38,7 @@ __all__ = [
 NO_TERMINAL = 160
 #: Characters that a column of words keeps at least where there is little room.
 WORDS = 16
-#: Columns that a person's terminal has. Headings break, and columns move together, before a table is wider.
+#: Columns that a person's terminal has.
 PERSONS = 100
 
 #: What `visible` escapes.
@@ -138,11 +139,13 @@ def grid(*headings: str, words: Sequence[int] = ()) -> Any:
     return table
 
 
-def put(out: Console, table: Any) -> None:
+def put(out: Console, table: Any, widest: int | None = None) -> None:
     """Print a table of `grid`. Where the terminal is narrower than its figures, lines run over its edge, whole.
 
-    A table with headings that is wider than a person's terminal first moves its columns together and breaks headings.
-    Then the widest columns of words break, where the terminal itself has no room.
+    A table with headings first moves its columns together and breaks headings; then the widest columns of words break.
+
+    Args:
+        widest: columns together and headings broken from this width on, however wide the terminal is.
     """
     from rich.cells import cell_len
     from rich.measure import Measurement
@@ -156,7 +159,7 @@ def put(out: Console, table: Any) -> None:
         longest = max(map(cell_len, (*str(column.header).split(), *map(str, column.cells))), default=0)
         column.min_width = longest if column.no_wrap else min(longest, WORDS)
         column.no_wrap = False  # a heading breaks between words; no figure is wider than the column
-    room = min(out.width, PERSONS)
+    room = out.width if widest is None else min(out.width, widest)
     if table.show_header and wide().maximum > room:
         table.padding = (0, 1, 0, 0)
     if table.show_header and wide().maximum > room:

@@ -9,7 +9,7 @@ from llem.analysis.overview import Overview, state_of
 from llem.analysis.wall_clock import PARTS, TimeSpent
 from llem.metrics.metric import Metric
 from llem.reports.configurations import headings
-from llem.reports.figures import amount, grid, number, plain, put, screen, setting, short
+from llem.reports.figures import PERSONS, amount, grid, number, plain, put, screen, setting, short
 from llem.reports.views import Column, CurveView, StudyView
 from llem.store.models import Quantity
 
@@ -45,7 +45,7 @@ def render_study(view: StudyView, console: Console | None = None) -> None:
         cells += [view.configurations[row.id]] if view.configurations else []
         cells += [_cell(column, row, view.unlike) for column in view.columns]
         table.add_row(*map(plain, (shown[row.id], *cells, *_told(view, row), _outcome(row))))
-    put(out, table)
+    put(out, table, PERSONS)
     out.print()
     for line in view.notes:
         out.print(plain(line), style="dim")
