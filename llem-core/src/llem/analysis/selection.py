@@ -168,7 +168,7 @@ class _Reader:
 
     def meaning(self, name: str) -> tuple[str, str]:
         """The kind of a name (fact, metric or setting) and what it is short for. Raises StoreError (name_unknown)."""
-        if name in FACTS:
+        if name not in self._axes and name in FACTS:
             return "fact", name
         if len(found := _ending(name, self._axes)) == 1:
             return "setting", found[0]
@@ -194,7 +194,9 @@ class _Reader:
         if kind == "metric":
             return row.value(name)
         point = self._points.get(row.id, {}).get("values", {})
-        return point[name] if name in point else _within(self._config(row.id), name)
+        if name in point:
+            return point[name]
+        return FACTS[name](row) if name in FACTS else _within(self._config(row.id), name)
 
     def _config(self, name: str) -> Mapping[str, Any]:
         found: Mapping[str, Any] = self._results.store.read_experiment(name).get("config", {})
