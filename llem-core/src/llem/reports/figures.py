@@ -162,26 +162,27 @@ def put(out: Console, table: Any, widest: int | None = None) -> None:
     room = out.width if widest is None else min(out.width, widest)
     if table.show_header and wide().maximum > room:
         table.padding = (0, 1, 0, 0)
-    if table.show_header and wide().maximum > room:
-        for column in figures:
-            column.max_width = column.min_width
+    if table.show_header:
+        _narrow(figures, wide().maximum - room)
     _narrow(words, wide().maximum - out.width)
     if (least := wide().minimum) > out.width:
         table.width = least
     out.print(table, crop=False)
 
 
-def _narrow(words: Sequence[Any], excess: int) -> None:
-    """Take `excess` characters from columns of words, always from the widest; each keeps its least width."""
+def _narrow(columns: Sequence[Any], excess: int) -> None:
+    """Take `excess` characters from columns, always from the widest; each keeps its least width."""
     from rich.cells import cell_len
 
-    widths = [max(map(cell_len, (str(column.header), *map(str, column.cells)))) for column in words]
-    while excess > 0 and (left := [n for n, column in enumerate(words) if widths[n] > column.min_width]):
+    widths = [max(map(cell_len, (str(column.header), *map(str, column.cells)))) for column in columns]
+    if excess <= 0:
+        return
+    while excess > 0 and (left := [n for n, column in enumerate(columns) if widths[n] > column.min_width]):
         widest = max(left, key=widths.__getitem__)
         widths[widest] -= 1
-        words[widest].max_width = widths[widest]
+        columns[widest].max_width = widths[widest]
         excess -= 1
-    for width, column in zip(widths, words, strict=True):
+    for width, column in zip(widths, columns, strict=True):
         column._cells = [_broken(cell, width) for cell in column.cells]
 
 

@@ -14,7 +14,7 @@ from llem.analysis.variance import ASSUMED_SD
 from llem.metrics.catalogue import metric_of
 from llem.metrics.quality import family_of
 from llem.reports.configurations import configuration
-from llem.reports.figures import PERSONS, amount, figure, grid, number, p_value, plain, put, screen, setting, settings
+from llem.reports.figures import amount, figure, grid, number, p_value, plain, put, screen, setting, settings
 from llem.reports.notes import findings_text
 from llem.reports.ratios import Best, ComparisonView, RatioTable, SummaryView
 from llem.reports.tables import prefixes
@@ -175,7 +175,7 @@ def render_comparison(view: ComparisonView) -> None:
             one.verdict,
         )
         table.add_row(*map(plain, cells))
-    put(console, table, PERSONS)
+    put(console, table)
     console.print()
     if view.further:
         _further(view, console)
