@@ -96,7 +96,7 @@ def test_unknown_command_lists_those_for_people():
     done = CliRunner().invoke(cli, ["zzz"])
 
     assert done.exit_code == 2
-    assert "commands: compare, completion, config" in done.stderr
+    assert "commands: bundle, compare, completion, config" in done.stderr
     assert "worker" not in done.stderr
 
 

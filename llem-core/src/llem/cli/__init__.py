@@ -7,6 +7,7 @@ import os
 import click
 
 from llem import __version__
+from llem.cli.bundle import bundle as bundle_command
 from llem.cli.compare import compare as compare_command
 from llem.cli.completion import COMPLETE, prepare
 from llem.cli.completion import completion as completion_command
@@ -48,6 +49,7 @@ for _command in (
     compare_command,
     pareto_command,
     export_command,
+    bundle_command,
     verify_command,
     config_group,
     plugins_command,
