@@ -16,13 +16,28 @@ if TYPE_CHECKING:
 __all__ = ["run"]
 
 
-@click.command()
+@click.command(epilog="Example: llem run -m shape:qwen2.5-0.5b --set load.batch_size=8 -o out/")
 @click.argument("study", required=False, type=click.Path())
 @click.option("-m", "--model", help="Hugging Face id, folder or shape:NAME.  [default: shape:tiny]")
 @click.option("-b", "--backend", help="Inference backend.  [default: the installed one]")
-@click.option("--set", "assignments", multiple=True, metavar="KEY=VALUE", help="A setting, such as load.batch_size=8.")
-@click.option("--preset", type=click.Choice(["quick", "standard", "publication"]), help="Defaults for the measurement.")
-@click.option("-o", "--out", metavar="DIR", help="Folder for the results. Without --resume it must be new or empty.")
+@click.option(
+    "--set",
+    "assignments",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="A setting, such as load.batch_size=8; may be repeated.",
+)
+@click.option(
+    "--preset",
+    type=click.Choice(["quick", "standard", "publication"]),
+    help="How long and how often to measure: what is not set takes its values.  [default: standard]",
+)
+@click.option(
+    "-o",
+    "--out",
+    metavar="DIR",
+    help="Folder for the results; without --resume, new or empty.  [default: llem-results/…, named by the time]",
+)
 @click.option("--launcher", default="process", show_default=True, help="How workers run; `llem plugins` lists names.")
 @click.option("--resume", is_flag=True, help="Continue in the folder: measure missing and failed trials.")
 @click.option("--json", "as_json", is_flag=True, help="Print only the Result, as JSON; for a study, a list.")
