@@ -9,6 +9,7 @@ from llem.cli.compare import compare as compare_command
 from llem.cli.config import config as config_group
 from llem.cli.doctor import doctor as doctor_command
 from llem.cli.export import export as export_command
+from llem.cli.init import init as init_command
 from llem.cli.pareto import pareto as pareto_command
 from llem.cli.plan import plan as plan_command
 from llem.cli.plugins import plugins as plugins_command
@@ -41,6 +42,7 @@ for _command in (
     pareto_command,
     export_command,
     verify_command,
+    init_command,
     config_group,
     plugins_command,
     doctor_command,
