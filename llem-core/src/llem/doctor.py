@@ -95,8 +95,7 @@ def _guarded(name: str, section: Callable[[Probes], Iterator[Check]], probes: Pr
 def _host(probes: Probes) -> Iterator[Check]:
     host = probes.host()
     memory = f"{host.memory_bytes / 2**30:.1f} GiB"
-    where = f", in a container ({host.container})" if host.container else ""
-    where += ", virtual machine" if host.virtual else ""
+    where = (f", in a container ({host.container})" if host.container else "") + (", virtual machine" * host.virtual)
     cores = "? cores" if host.cores is None else f"{host.cores} cores"
     cpu = host.cpu or "unknown processor"
     yield Check("host", "ok", f"{cpu}, {cores}, {host.threads or '?'} threads, {memory}{where}")

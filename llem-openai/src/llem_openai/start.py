@@ -14,7 +14,7 @@ def start(gpu: bool, model: str) -> Start:
     del gpu, model  # a server on this machine has both
     return Start(
         obstacle="needs a server: set openai.base_url, or openai.command",
-        base={"dtype": "auto", "openai.base_url": URL.format(8000)},
+        base={"dtype": "auto", "processes": 1, "openai.base_url": URL.format(8000)},
         quantisation=tuple({"openai.base_url": URL.format(port)} for port in (8000, 8001)),
         note="The server decides how weights are held: start one server for each way, each on a port of its own.",
     )

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from llem.backends.start import Start
 from llem.plugins.reference import installed_versions
 
@@ -18,10 +21,11 @@ def start(gpu: bool, model: str) -> Start:
         obstacle = "its CPU build does not use the GPU"
     elif not cpu and not gpu:
         obstacle = "its build needs a GPU"
-    return Start(
-        obstacle=obstacle,
-        quantisation=({"dtype": "bfloat16"}, {"vllm.quantization": "fp8"}) if gpu else (),
-        note="`fp8` quantises while it loads, on GPUs from Ada on. For awq or gptq, list checkpoints as an axis `model`."
-        if gpu
-        else "On the CPU, llem knows no way that every build has. List quantised checkpoints as an axis `model`.",
-    )
+    ways: tuple[Mapping[str, Any], ...] = ()
+    note = "List quantised checkpoints as an axis `model`: on the CPU no way to quantise is in every build."
+    if gpu:
+        ways = ({"dtype": "bfloat16"}, {"vllm.quantization": "fp8"})
+        note = (
+            "fp8 quantises while it loads, on GPUs from Ada on. For awq or gptq, list checkpoints as an axis `model`."
+        )
+    return Start(obstacle=obstacle, quantisation=ways, note=note)

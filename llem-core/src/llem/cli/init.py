@@ -29,6 +29,7 @@ def init(template: str | None, out: str | None, model: str | None, backend: str 
     from llem.config.user import load_user_config
     from llem.errors import ConfigError, nearest
     from llem.plugins.registry import registry
+    from llem.store.files import write
     from llem.study.plan.expand import load
     from llem.study.start.here import look_here
     from llem.study.start.templates import TEMPLATES, needs_stream, study_text
@@ -52,8 +53,7 @@ def init(template: str | None, out: str | None, model: str | None, backend: str 
     taken = backend or here.backend(streams=needs_stream(name))
     text = study_text(name, here, model or here.model, taken)
     study = load(parse_yaml(text, str(file)), (), known)
-    with file.open("x", encoding="utf-8") as opened:
-        opened.write(text)
+    write(file, text.encode())
     _tell(file, TEMPLATES[name], study)
 
 
@@ -66,7 +66,9 @@ def _tell(file: Path, question: str, study: Study) -> None:
     many = f"{count} experiment" + ("" if count == 1 else "s")
     click.echo(f"wrote {file} ({question}): {many}, {one.model} on {backends}")
     if backends == "echo":
-        click.echo("note: no engine is installed, or echo was asked for: echo is a fake, its figures mean nothing", err=True)
+        click.echo(
+            "note: no engine is installed, or echo was asked for: echo is a fake, its figures mean nothing", err=True
+        )
     name, folder = shlex.quote(str(file)), shlex.quote(file.stem)
     click.echo("next:")
     click.echo(f"  llem plan {name}")

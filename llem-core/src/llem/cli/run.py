@@ -161,8 +161,8 @@ def tell_left_behind(ready: Ready, error: LlemError) -> None:
     if error.code in UNTOUCHED or not os.path.exists(ready.folder):  # of any name, also one that no folder can have
         return
     measured = any(ready.folder.glob("experiments/*/trial-*.json"))
-    what = "what was measured" if measured else "nothing was measured, so this folder may be used again; the log"
-    click.echo(f"{what} is in {ready.folder}", err=True)
+    again = "" if measured else "; nothing was measured, so another run may use this folder"
+    click.echo(f"{'what was measured' if measured else 'the log'} is in {ready.folder}{again}", err=True)
     if error.code == "interrupted":
         _tell_resume(ready)
 

@@ -14,7 +14,7 @@ from llem.config.layers import Layer, Leaf, Tree, leaves, overlay, plain
 from llem.config.models import DEFAULT_METERS, DEFAULT_WORKLOAD, PRESETS, Experiment, config_class
 from llem.config.text import parse_assignment, read_yaml
 from llem.config.words import got, renamed
-from llem.errors import BrokenPlugin, ConfigError, Problem, UnknownPlugin, nearest
+from llem.errors import ConfigError, Problem, UnknownPlugin, nearest
 from llem.plugins.registry import KNOWN_PACKAGES, Registry
 
 __all__ = ["Layer", "Resolved", "parse_assignment", "read_yaml", "resolve", "to_document"]

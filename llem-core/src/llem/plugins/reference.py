@@ -35,8 +35,8 @@ class Reference:
             without importing the engine; for the coverage tables.
         deploy: `"module:function"`, of a backend: how to launch a configuration without llem. The function takes an
             Experiment and its ModelSpec and returns a `llem.backends.deployment.Deployment`. It imports no engine.
-        start: `"module:function"`, of a backend: how to begin with it on this machine. The function takes whether there is
-            a GPU, and the model's name, and returns a `llem.backends.start.Start`. It imports no engine.
+        start: `"module:function"`, of a backend: how to begin with it on this machine. The function takes whether there
+            is a GPU, and the model's name, and returns a `llem.backends.start.Start`. It imports no engine.
         status: a caveat shown beside the name, for example that it has not run on the real library.
     """
 

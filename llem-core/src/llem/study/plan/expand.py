@@ -1,7 +1,8 @@
 """From what a user names (a file, a mapping, nothing) to a study: every point resolved, and each that will not run
 listed with its reason.
 
-Runs nothing, loads no engine. It looks at devices only to choose a backend, where several are installed and none is named.
+Runs nothing, loads no engine. It looks at devices only to choose a backend, where several are installed and none is
+named.
 """
 
 from __future__ import annotations

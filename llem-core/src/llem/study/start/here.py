@@ -54,7 +54,10 @@ class Here:
     @property
     def model(self) -> str:
         """A model that every installed backend can run here, and that needs no download."""
-        return next((shape for gib, shape in SHAPES if self.gpus and self.gpu_gib >= gib), SMALL)
+        for gib, shape in SHAPES:
+            if self.gpus and self.gpu_gib >= gib:
+                return shape
+        return SMALL
 
     def backend(self, *, streams: bool = False) -> str:
         """The default, else the first that can run here; of those that serve loads, if `streams` and there is one."""
@@ -87,7 +90,9 @@ def look_here(
     here = Here(
         {},
         frozenset(n for n in names if registry.reference("backend", n).capabilities.get("stream") == "supported"),
-        tuple(one.name + ("" if one.memory_bytes is None else f", {one.memory_bytes / 2**30:.0f} GiB") for one in found),
+        tuple(
+            one.name + ("" if one.memory_bytes is None else f", {one.memory_bytes / 2**30:.0f} GiB") for one in found
+        ),
         min(sizes, default=0.0),
         tuple(name for name in DEFAULT_METERS if (found if name == "nvml" else _readable(zones))),
         "codecarbon" in registry.names("meter") and not registry.reference("meter", "codecarbon").missing(),

@@ -51,8 +51,8 @@ def study_text(template: str, here: Here, model: str, backend: str) -> str:
 
 
 def _head(template: str, here: Here, backend: str) -> Iterator[str]:
-    question = TEMPLATES[template]
-    yield f"# {question[0].upper()}{question[1:]}{'' if question.endswith('?') else '.'} Made by `llem init` for this machine:"
+    asked = TEMPLATES[template]
+    yield f"# {asked[0].upper()}{asked[1:]}{'' if asked.endswith('?') else '.'} Made by `llem init` for this machine:"
     yield f"# {_one_line(', '.join(here.gpus)) or 'no GPU'}; backends {', '.join(here.backends)}."
     if backend == ECHO:
         yield "# The backend is `echo`, a fake that repeats its prompt: its figures mean nothing. For real ones,"
@@ -62,7 +62,9 @@ def _head(template: str, here: Here, backend: str) -> Iterator[str]:
 
 def _base(template: str, here: Here, model: str, backend: str, start: Start) -> Iterator[str]:
     yield "base:  # what all experiments share"
-    yield _line(f"  model: {_yaml(model)}", "or an id of the Hugging Face Hub, or ./folder; `shape:` has random weights")
+    yield _line(
+        f"  model: {_yaml(model)}", "or an id of the Hugging Face Hub, or ./folder; `shape:` has random weights"
+    )
     several = template == "engine"
     if not several:
         yield _line(f"  backend: {_yaml(backend)}", "the engine; `llem plugins` lists what is installed")
@@ -75,7 +77,10 @@ def _base(template: str, here: Here, model: str, backend: str, start: Start) -> 
     yield from _load(template, here, backend)
     yield from _meters(here)
     yield _line("  preset: standard", "5 trials of 10 s at least; `quick` to try, `publication` for a paper")
-    yield _line("  processes: 2", "engine processes that share the trials, so that intervals include their differences")
+    if several or "processes" not in start.base:
+        yield _line(
+            "  processes: 2", "engine processes that share the trials, so that intervals include their differences"
+        )
 
 
 def _varies_dtype(template: str, start: Start) -> bool:
@@ -95,7 +100,7 @@ def _load(template: str, here: Here, backend: str) -> Iterator[str]:
 
 def _meters(here: Here) -> Iterator[str]:
     if here.meters:
-        yield f"  # meters: energy is read by {' and '.join(here.meters)}, which {'are' if here.meters[1:] else 'is'} built in"
+        yield f"  # meters: {' and '.join(here.meters)} can be read here, and built-in meters are used by themselves"
     elif here.modelled:
         yield _line("  meters: [codecarbon]", "no sensor can be read here: the energy of CPU and memory is modelled")
     else:
