@@ -118,8 +118,8 @@ def _only_backend(registry: Registry) -> str:
         return names[0]
     if not names:
         hint = (
-            "pip install llem-pytorch (from a clone: pip install ./llem-pytorch), or another that `llem plugins` can "
-            "name; to try the commands without an engine, set `backend: echo`, in a command `-b echo`"
+            "pip install llem-pytorch (from a clone: pip install ./llem-pytorch), or another backend; to try commands "
+            "without an engine, set `backend: echo`, in a command `-b echo`"
         )
         raise UnknownPlugin("no inference backend is installed", hint)
     raise ConfigError(

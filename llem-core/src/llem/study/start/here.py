@@ -54,16 +54,15 @@ class Here:
     @property
     def model(self) -> str:
         """A model that every installed backend can run here, and that needs no download."""
-        for gib, shape in SHAPES:
-            if self.gpus and self.gpu_gib >= gib:
-                return shape
-        return SMALL
+        return next((shape for gib, shape in SHAPES if self.gpus and self.gpu_gib >= gib), SMALL)
 
     def backend(self, *, streams: bool = False) -> str:
         """The default, else the first that can run here; of those that serve loads, if `streams` and there is one."""
-        names = [name for name in (self.default, *self.able) if name in self.backends]
+        asked = () if self.default is None else (self.default,)
+        names = [name for name in (*asked, *self.able) if name in self.backends]
         serving = [name for name in names if name in self.stream]
-        return next(iter([*(serving if streams else ()), *names, *self.backends]))
+        found: list[str] = [*(serving if streams else ()), *names, *self.backends]
+        return found[0]
 
 
 def look_here(
