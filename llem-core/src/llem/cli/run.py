@@ -29,7 +29,7 @@ UNTOUCHED = ("store_exists", "store_busy", "config_invalid")
 @setting_options
 @click.option("--set", "assignments", multiple=True, metavar="KEY=VALUE", help="A setting, such as load.batch_size=8.")
 @click.option("--preset", type=click.Choice(["quick", "standard", "publication"]), help="Defaults for the measurement.")
-@click.option("-o", "--out", metavar="DIR", help="Folder for the results. Without --resume it must be new or empty.")
+@click.option("-o", "--out", metavar="DIR", help="Folder for the results. Without --resume it must hold no trials.")
 @click.option("--launcher", default="process", show_default=True, help="How workers run; `llem plugins` lists names.")
 @click.option("--resume", is_flag=True, help="Continue in the folder: measure missing and failed trials.")
 @click.option("--json", "as_json", is_flag=True, help="Print only the Result, as JSON; for a study, a list.")
