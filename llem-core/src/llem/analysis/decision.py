@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import attrs
 
 from llem.analysis.limits import Limit
+from llem.display import Displayed
+from llem.metrics.metric import Basis
+
+if TYPE_CHECKING:
+    from llem.analysis.collection import Results
 
 __all__ = [
     "FEASIBLE",
@@ -101,8 +106,8 @@ class Separation:
     needed: int | None
 
 
-@attrs.frozen
-class Recommendation:
+@attrs.frozen(repr=False)
+class Recommendation(Displayed):
     """Which configuration to take, how sure that is, and what it rests on.
 
     Attributes:
@@ -121,6 +126,8 @@ class Recommendation:
         blocking: where nothing keeps all limits, the limit that excludes most, and `nearest` the configuration that
             comes nearest to keeping all.
         rests_on: what the choice rests on, in sentences. warnings: what speaks against relying on it.
+        basis: of an energy, what it covers and whether it is measured or modelled.
+        results: from which it was made; a notebook draws the others' figures from them.
     """
 
     objective: str
@@ -140,15 +147,31 @@ class Recommendation:
     nearest: str | None = None
     rests_on: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
+    basis: Basis | None = None
+    results: Results | None = attrs.field(default=None, eq=False)
 
     @property
     def best(self) -> str | None:
         """Id of the experiment to take."""
         return self.choice
 
+    @property
+    def why(self) -> Mapping[str, str]:
+        """By id, why each experiment is taken, tied, worse, out, or not ranked."""
+        return {**{one.id: one.why for one in self.contenders}, **self.excluded}
+
     def contender(self, name: str) -> Contender:
         """One of the contenders. Raises KeyError."""
         return next(one for one in self.contenders if one.id == name)
+
+    def __repr__(self) -> str:
+        if self.choice is None:
+            return f"<Recommendation: {str(self).splitlines()[0]}>"
+        one, sure, tied = self.contender(self.choice).objective, told(self.probability), len(self.ties) - 1
+        of = f", {self.basis}" if self.basis else ""
+        figure = f"{one.value:.4g} {self.unit} ({one.low:.4g} to {one.high:.4g}, 95 %){of}"
+        more = f", tied with {tied}" if tied > 0 else ""
+        return f"<Recommendation: take {self.choice[:8]}, P {sure if sure[0] in '<>' else f'= {sure}'}, {self.objective} {figure}{more}>"
 
     def __str__(self) -> str:
         """The choice in a few lines; `llem recommend` prints more, and a table."""

@@ -31,6 +31,10 @@ __all__ = ["show"]
 @click.option("--pairs", is_flag=True, help="With --by: show each pair of experiments.")
 @click.option("--time", "spent", is_flag=True, help="Show where the wall clock of the study, or of EXPERIMENT, went.")
 @click.option("--all", "everything", is_flag=True, help="Show one line for each experiment, however many there are.")
+@click.option(
+    "--plot", "plotted", is_flag=True,
+    help="Plot the configurations in two metrics (--metric NAME twice: along x, then y), or the power of EXPERIMENT.",
+)  # fmt: skip
 @price_options
 @click.option("--json", "as_json", is_flag=True, help="Print only the Result, as JSON; for several, a list.")
 def show(
@@ -43,6 +47,7 @@ def show(
     pairs: bool,
     spent: bool,
     everything: bool,
+    plotted: bool,
     as_json: bool,
     prices: Prices | None,
 ) -> None:
@@ -55,8 +60,11 @@ def show(
     """
     from llem.store.store import Store
 
+    if plotted:
+        _plot(folder, experiment, metrics, prices, other=axis is not None or quality or pairs or spent or as_json)
+        return
     if axis is None and (pairs or (not quality and (reference is not None or metrics))):
-        belongs = "--pairs belongs to --by AXIS, and --reference and --metric to --by AXIS or --quality"
+        belongs = "--pairs belongs to --by AXIS, and --reference and --metric to --by AXIS or --quality (--metric to --plot)"
         raise click.UsageError(belongs)
     if (axis is not None or quality) and experiment is not None:
         raise click.UsageError(f"{'--quality' if quality else '--by'} looks at all experiments; leave EXPERIMENT out")
@@ -83,6 +91,31 @@ def show(
     _print(store, names, prices, everything=everything)
     if store.busy():
         click.echo("note: `llem run` works in this folder; an experiment shown as `interrupted` may still be running")
+
+
+def _plot(
+    folder: str, experiment: str | None, metrics: Sequence[str], prices: Prices | None, *, other: bool
+) -> None:
+    """Print the power of one experiment, or several in two metrics."""
+    from llem.analysis.collection import Results
+    from llem.analysis.recommend import metric_named
+    from llem.reports.plot import render_trade_off
+    from llem.reports.power import render_power
+    from llem.reports.tradeoff import drawn_of
+    from llem.store.store import Store
+
+    if other:
+        raise click.UsageError("--plot shows a plot alone; leave --by, --quality, --pairs, --time and --json out")
+    if metrics and (experiment is not None or len(metrics) != 2 or metrics[0] == metrics[1]):
+        raise click.UsageError("--plot takes two metrics, `--metric X --metric Y`; of one EXPERIMENT it takes none")
+    store = Store.open(folder)
+    names = (store.find(experiment),) if experiment else store.experiment_ids()
+    if len(names) == 1 and not metrics:
+        render_power(store, names[0])
+        return
+    results = Results.open(store, prices)
+    asked = (metric_named(metrics[0]), metric_named(metrics[1])) if metrics else None
+    render_trade_off(drawn_of(results, asked))
 
 
 #: With more experiments than this, `llem show` prints a summary unless `--all` is given.

@@ -21,7 +21,7 @@ from llem.reports.views import configuration, rated
 if TYPE_CHECKING:
     from rich.console import Console
 
-__all__ = ["render_comparison", "render_ratios", "render_summary"]
+__all__ = ["comparison_notes", "comparison_table", "render_comparison", "render_ratios", "render_summary"]
 
 
 # a summary
@@ -157,6 +157,16 @@ def render_comparison(view: ComparisonView) -> None:
         energy = f" · energy: {row.basis}" if row.basis else ""
         console.print(plain(f"{letter} = {row.id}  {configuration(row)}{energy}"))
     console.print()
+    put(console, comparison_table(view))
+    console.print()
+    if view.prices:
+        console.print(plain(view.prices))
+    for line in comparison_notes(view.rows):
+        console.print(plain(line))
+
+
+def comparison_table(view: ComparisonView) -> Any:
+    """A line for each metric of a comparison."""
     table = grid("metric", "A", "B", "B / A, 95 %", "p", "P(B better)", "B is")
     for one in view.rows:
         ratio = one.ratio
@@ -171,12 +181,7 @@ def render_comparison(view: ComparisonView) -> None:
             one.verdict,
         )
         table.add_row(*map(plain, cells))
-    put(console, table)
-    console.print()
-    if view.prices:
-        console.print(plain(view.prices))
-    for line in _how(view.rows):
-        console.print(plain(line))
+    return table
 
 
 #: How a ratio was found, by its method.
@@ -187,7 +192,7 @@ METHODS: Mapping[str, str] = {
 }
 
 
-def _how(rows: Sequence[Comparison]) -> Iterator[str]:
+def comparison_notes(rows: Sequence[Comparison]) -> Iterator[str]:
     """How the comparison was made, what its intervals cover, and what its figures mean."""
     first = rows[0]
     headline = next((one for one in rows if one.role == "headline"), first)

@@ -20,6 +20,7 @@ __all__ = [
     "prefixes",
     "render_study",
     "render_time",
+    "study_table",
 ]
 
 
@@ -29,6 +30,19 @@ __all__ = [
 def render_study(view: StudyView, console: Console | None = None) -> None:
     """Print a line for each experiment: what varies, the figures, the outcome; below, notes and curves."""
     out = screen(console)
+    put(out, study_table(view))
+    out.print()
+    for line in view.notes:
+        out.print(plain(line), style="dim")
+    for curve in view.curves:
+        out.print()
+        same = "" if _differ(curve.rests_on) else "; ".join(dict.fromkeys(filter(None, curve.rests_on.values())))
+        out.print(plain(f"{curve.configuration}, by arrivals" + (f" ({same})" if same else "")))
+        put(out, _curve(curve))
+
+
+def study_table(view: StudyView) -> Any:
+    """A line for each experiment."""
     axes = [*headings(view.axes), *(["configuration"] if view.configurations else [])]
     columns = [column.heading for column in view.columns]
     told = [*(["energy"] if view.mixed else []), *(["n"] if _differ(view.rests_on) else [])]
@@ -41,15 +55,7 @@ def render_study(view: StudyView, console: Console | None = None) -> None:
         cells += [view.configurations[row.id]] if view.configurations else []
         cells += [_cell(column.metric, row, view.unlike) for column in view.columns]
         table.add_row(*map(plain, (shown[row.id], *cells, *_told(view, row), _outcome(row))))
-    put(out, table)
-    out.print()
-    for line in view.notes:
-        out.print(plain(line), style="dim")
-    for curve in view.curves:
-        out.print()
-        same = "" if _differ(curve.rests_on) else "; ".join(dict.fromkeys(filter(None, curve.rests_on.values())))
-        out.print(plain(f"{curve.configuration}, by arrivals" + (f" ({same})" if same else "")))
-        put(out, _curve(curve))
+    return table
 
 
 def _differ(rests_on: Mapping[str, str]) -> bool:

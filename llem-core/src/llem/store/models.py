@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal, NoReturn
 
 import attrs
 
 from llem.devices.load import HostLoad
+from llem.display import Displayed
+from llem.errors import UnknownName, nearest
 from llem.findings import Finding
 from llem.meters.base import EnergyReading, ErrorBudget
 from llem.store.quantity import Quantity
@@ -19,6 +21,7 @@ __all__ = [
     "EnergyReading",
     "ErrorBudget",
     "HostLoad",
+    "Metrics",
     "Quantity",
     "RequestRow",
     "Result",
@@ -27,6 +30,9 @@ __all__ = [
 ]
 
 SCHEMA_VERSION = 4
+
+#: What a line on a Result tells: the first of these that it has.
+HEADLINES = ("energy_per_output_token_j", "output_tokens_per_s")
 
 
 def _after_t0(measured: Any, _: Any, t1_ns: int) -> None:
@@ -202,9 +208,18 @@ class DomainMetrics:
     cross_ratio: Quantity
 
 
-@attrs.frozen
-class Result:
-    """One experiment, computed from its trials.
+class Metrics(dict[str, Quantity]):
+    """Quantities by the names of the catalogue. A name that is not there is answered with the nearest one."""
+
+    def __missing__(self, name: object) -> NoReturn:
+        near = nearest(str(name), self)
+        hint = f"did you mean {near}?" if near else f"there are {', '.join(sorted(self)) or 'none'}"
+        raise UnknownName(f"the result has no metric {name!r}", hint, "metric_unknown")
+
+
+@attrs.frozen(repr=False)
+class Result(Displayed):
+    """One experiment, computed from its trials. `result[name]` is `result.metrics[name]`.
 
     Attributes:
         id: the experiment's identity.
@@ -229,10 +244,26 @@ class Result:
     environment: str
     weights: str
     trials: int
-    metrics: Mapping[str, Quantity]
+    metrics: Mapping[str, Quantity] = attrs.field(converter=Metrics)
     domains: tuple[DomainMetrics, ...]
     findings: tuple[Finding, ...]
     valid: bool
     publishable: bool
     error: str | None = None
     schema_version: int = SCHEMA_VERSION
+
+    #: Without this, Python would take it for a sequence, because it has `__getitem__`.
+    __iter__: ClassVar[None] = None
+
+    def __getitem__(self, metric: str) -> Quantity:
+        """A metric by its name. Raises UnknownName, which is a KeyError."""
+        return self.metrics[metric]
+
+    def __repr__(self) -> str:
+        config = (self.config.get(name) for name in ("backend", "model", "dtype"))
+        told = ", ".join(str(one) if str(one).isprintable() else repr(one) for one in config if one)
+        state = "valid" if self.valid else "not valid"
+        shown = (name for name in HEADLINES if getattr(self.metrics.get(name), "value", None) is not None)
+        name = next(shown, None)
+        figure = f"; {name} {self.metrics[name]}" if name else ""
+        return f"<Result {self.id[:8]}: {self.outcome}, {state}; {told}{figure}>"
