@@ -103,7 +103,7 @@ class Results(Stored):
         from llem.analysis.pareto import front_of
 
         require_prices([x, y], self.prices)
-        return Front(self._store, *front_of(self, x, y), self._held, self.prices)
+        return Front(self._store, *front_of(self, x, y), self._held, self.prices, (x, y), len(self))
 
     def recommend(
         self,
@@ -199,6 +199,7 @@ class Front(Results):
     Attributes:
         dominated: by id, the greatest probability with which another one dominates it.
         by: by id, which one that is, where the probability is above 0.
+        metrics: in which it is the front. count: of the results of which it is.
     """
 
     def __init__(
@@ -208,9 +209,12 @@ class Front(Results):
         by: Mapping[str, str] | None = None,
         held: Mapping[str, Result] | None = None,
         prices: Prices | None = None,
+        metrics: tuple[str, str] = ("", ""),
+        count: int = 0,
     ) -> None:
         super().__init__(store, tuple(dominated), held, prices)
         self.dominated, self.by = dict(dominated), dict(by or {})
+        self.metrics, self.count = metrics, count
 
 
 def _points(study: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:

@@ -165,13 +165,11 @@ class Recommendation(Displayed):
         return next(one for one in self.contenders if one.id == name)
 
     def __repr__(self) -> str:
+        first, *rest = str(self).split("\n  ")
         if self.choice is None:
-            return f"<Recommendation: {str(self).splitlines()[0]}>"
-        one, sure, tied = self.contender(self.choice).objective, told(self.probability), len(self.ties) - 1
-        of = f", {self.basis}" if self.basis else ""
-        figure = f"{one.value:.4g} {self.unit} ({one.low:.4g} to {one.high:.4g}, 95 %){of}"
-        more = f", tied with {tied}" if tied > 0 else ""
-        return f"<Recommendation: take {self.choice[:8]}, P {sure if sure[0] in '<>' else f'= {sure}'}, {self.objective} {figure}{more}>"
+            return f"<Recommendation: {first}>"
+        tied = f", tied with {len(self.ties) - 1}" if len(self.ties) > 1 else ""
+        return f"<Recommendation: take {self.choice[:8]}, {rest[1].partition(' that')[0]}, {rest[0]}{tied}>"
 
     def __str__(self) -> str:
         """The choice in a few lines; `llem recommend` prints more, and a table."""
@@ -179,11 +177,11 @@ class Recommendation(Displayed):
             blocks = f"; {self.blocking.text} blocks most" if self.blocking else ""
             return f"no configuration keeps all limits{blocks}; nearest: {self.nearest}"
         choice, words = self.contender(self.choice), "keeps all limits and is the best of those that do"
-        one, sure = choice.objective, told(self.probability)
+        one, sure, of = choice.objective, told(self.probability), f", {self.basis}" if self.basis else ""
         others = [name for name in self.ties if name != self.choice]
         lines = [
             f"take {choice.id}: {', '.join(f'{path} {value}' for path, value in choice.values.items())}".rstrip(": "),
-            f"{self.objective}: {one.value:.4g} {self.unit} ({one.low:.4g} to {one.high:.4g}, 95 %)",
+            f"{self.objective}: {one.value:.4g} {self.unit} ({one.low:.4g} to {one.high:.4g}, 95 %){of}",
             f"P {sure if sure[0] in '<>' else f'= {sure}'} that it {words if self.limits else 'is the best'}",
             *([f"tied with: {', '.join(others)}"] if others else []),
             *self.rests_on,

@@ -84,7 +84,7 @@ class Stored(Mapping[str, Result], Displayed):
         Raises UnknownName, a KeyError: there is no such id, or several begin so. IndexError: no such position.
         """
         if isinstance(name, slice):
-            return self._only(self._ids[name])
+            return self.of(self._ids[name])
         if isinstance(name, SupportsIndex):
             place = name.__index__()
             if not -len(self) <= place < len(self):
@@ -92,7 +92,8 @@ class Stored(Mapping[str, Result], Displayed):
             return self._read(self._ids[place])
         return self._read(name if name in self._known else one_of(self._ids, str(name), f"among {self!r}"))
 
-    def _only(self, ids: Sequence[str]) -> Self:
+    def of(self, ids: Sequence[str]) -> Self:
+        """Some of these results, by their whole ids, in this order."""
         made = copy.copy(self)
         made._ids, made._known = tuple(ids), frozenset(ids)
         return made

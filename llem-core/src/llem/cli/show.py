@@ -64,7 +64,9 @@ def show(
         _plot(folder, experiment, metrics, prices, other=axis is not None or quality or pairs or spent or as_json)
         return
     if axis is None and (pairs or (not quality and (reference is not None or metrics))):
-        belongs = "--pairs belongs to --by AXIS, and --reference and --metric to --by AXIS or --quality (--metric to --plot)"
+        belongs = (
+            "--pairs belongs to --by AXIS, and --reference and --metric to --by AXIS or --quality (--metric to --plot)"
+        )
         raise click.UsageError(belongs)
     if (axis is not None or quality) and experiment is not None:
         raise click.UsageError(f"{'--quality' if quality else '--by'} looks at all experiments; leave EXPERIMENT out")
@@ -93,9 +95,7 @@ def show(
         click.echo("note: `llem run` works in this folder; an experiment shown as `interrupted` may still be running")
 
 
-def _plot(
-    folder: str, experiment: str | None, metrics: Sequence[str], prices: Prices | None, *, other: bool
-) -> None:
+def _plot(folder: str, experiment: str | None, metrics: Sequence[str], prices: Prices | None, *, other: bool) -> None:
     """Print the power of one experiment, or several in two metrics."""
     from llem.analysis.collection import Results
     from llem.analysis.recommend import metric_named

@@ -56,7 +56,12 @@ def axis_of(heading: str, unit: str, spans: Sequence[Span], lines: Iterable[floa
     log = min(values) > 0 and max(values) / min(values) > WIDE
     seen = [(math.log(one) if log else one) for one in values]
     reach = (max(seen) - min(seen)) or 0.5 * abs(seen[0]) or 1.0
-    ends = [(math.log(end) if log else end) for _, *both in spans for end in both if end is not None and (end > 0 or not log)]
+    ends = [
+        (math.log(end) if log else end)
+        for _, *both in spans
+        for end in both
+        if end is not None and (end > 0 or not log)
+    ]
     low = max(min([*seen, *ends]), min(seen) - reach)
     high = min(max([*seen, *ends]), max(seen) + reach)
     free = MARGIN * (high - low)

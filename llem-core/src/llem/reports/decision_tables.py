@@ -17,7 +17,14 @@ from llem.store.models import Quantity
 if TYPE_CHECKING:
     from rich.console import Console
 
-__all__ = ["front_table", "recommendation_table", "render_front", "render_recommendation", "render_serving"]
+__all__ = [
+    "STANDINGS",
+    "front_table",
+    "recommendation_table",
+    "render_front",
+    "render_recommendation",
+    "render_serving",
+]
 
 #: Differences below this share are not told in figures.
 LEAST = 1e-4

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from llem.reports.axis import Axis
+from llem.reports.decision_tables import STANDINGS
 from llem.reports.figures import plain, screen
 from llem.reports.tradeoff import Point, TradeOff
 
@@ -29,7 +30,6 @@ SIGNS: Mapping[str, tuple[str, str]] = {
 }  # fmt: skip
 #: Colours by where a configuration stands.
 STYLES = {"choice": "bold green", "tie": "yellow", "worse": "", "out": "dim", "": "cyan"}
-WORDS = {"choice": "take", "tie": "tied", "worse": "worse", "out": "out", "": ""}
 #: Rows and columns of the eight dots of a braille character, by bit.
 DOTS = ((0, 0), (1, 0), (2, 0), (0, 1), (1, 1), (2, 1), (3, 0), (3, 1))
 
@@ -155,7 +155,9 @@ def render_trade_off(found: TradeOff | str, console: Console | None = None) -> N
         canvas.level(bound, "red")
     for point in found.points:
         _bars(canvas, point)
-    letters = dict(zip((point.id for point in found.points), string.ascii_uppercase + string.ascii_lowercase, strict=False))
+    letters = dict(
+        zip((point.id for point in found.points), string.ascii_uppercase + string.ascii_lowercase, strict=False)
+    )
     several = [_mark(canvas, point, letters.get(point.id, canvas.sign("point"))) for point in reversed(found.points)]
     out.print(canvas.text(), no_wrap=True, crop=False, overflow="ignore")
     out.print()
@@ -171,10 +173,22 @@ def _bars(canvas: Canvas, point: Point) -> None:
     column, line = canvas.column(float(point.x)), canvas.line(float(point.y))
     low, high = (canvas.column(float(point.x) if end is None else end) for end in (point.x.low, point.x.high))
     for at in range(low, high + 1):
-        _bar(canvas, at, line, "-", {0: "<" if low < 0 else "-", canvas.width - 1: ">" if high >= canvas.width else "-"}.get(at, "-"))
+        _bar(
+            canvas,
+            at,
+            line,
+            "-",
+            {0: "<" if low < 0 else "-", canvas.width - 1: ">" if high >= canvas.width else "-"}.get(at, "-"),
+        )
     low, high = (canvas.line(float(point.y) if end is None else end) for end in (point.y.low, point.y.high))
     for at in range(low, high + 1):
-        _bar(canvas, column, at, "|", {0: "v" if low < 0 else "|", canvas.height - 1: "^" if high >= canvas.height else "|"}.get(at, "|"))
+        _bar(
+            canvas,
+            column,
+            at,
+            "|",
+            {0: "v" if low < 0 else "|", canvas.height - 1: "^" if high >= canvas.height else "|"}.get(at, "|"),
+        )
 
 
 def _bar(canvas: Canvas, column: int, line: int, along: str, name: str) -> None:
@@ -200,7 +214,7 @@ def _legend(canvas: Canvas, found: TradeOff, letters: Mapping[str, str]) -> Sequ
 
     lines = []
     for point in found.points[: len(letters)]:
-        rest = "  ".join(filter(None, (point.name, WORDS[point.standing], point.words)))
+        rest = "  ".join(filter(None, (point.name, STANDINGS.get(point.standing, ""), point.words)))
         lines.append(Text.assemble((f"{letters[point.id]}  ", STYLES[point.standing] or "bold"), plain(rest)))
     if more := len(found.points) - len(letters):
         lines.append(plain(f"{canvas.sign('point')}  {more:,} more"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
@@ -65,7 +66,7 @@ def _seconds(trial: Trial, row: TraceRow) -> float:
 
 
 def _steps(trial: Trial, rows: Sequence[TraceRow]) -> Iterator[tuple[float, float, float]]:
-    for before, row in zip(rows, rows[1:], strict=False):
+    for before, row in itertools.pairwise(rows):
         since, until = _seconds(trial, before), _seconds(trial, row)
         if until > since:
             yield since, until, (row.value - before.value) / (until - since)

@@ -109,7 +109,9 @@ def trade_off(
     x, y = (prices.metric(name) if prices is not None else metric_of(name) for name in names)
     both = [row for row in valid if None not in (row.value(x.name), row.value(y.name))]
     if not both:
-        return f"nothing to draw: no valid result has {x.name} and {y.name}: {' '.join(_reasons(valid, names))}".rstrip()
+        return (
+            f"nothing to draw: no valid result has {x.name} and {y.name}: {' '.join(_reasons(valid, names))}".rstrip()
+        )
     drawn = _of_one_basis(both, names)
     notes = [*_notes(drawn, (x, y)), *_left_out(rows, valid, both, drawn, names)]
     standings = {one.id: one.standing for one in decision.contenders} if decision else {}
@@ -221,7 +223,7 @@ def _left_out(
     others = [row for row in both if row.id not in kept]
     if others:
         of = "; ".join(sorted({str(basis_of(row.metrics[name])) for row in others for name in names} - {"None"}))
-        yield f"not drawn, {len(others):,}: their energies cover something else ({of}), and are never compared with these"
+        yield f"not drawn, {len(others):,}: their energies cover something else ({of})"
 
 
 def _reasons(rows: Sequence[Overview], names: Sequence[str]) -> list[str]:
