@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import attrs
 
 from llem.analysis.limits import Limit
 from llem.display import Displayed
 from llem.metrics.metric import Basis
-
-if TYPE_CHECKING:
-    from llem.analysis.collection import Results
 
 __all__ = [
     "FEASIBLE",
@@ -127,7 +124,7 @@ class Recommendation(Displayed):
             comes nearest to keeping all.
         rests_on: what the choice rests on, in sentences. warnings: what speaks against relying on it.
         basis: of an energy, what it covers and whether it is measured or modelled.
-        results: from which it was made; a notebook draws the others' figures from them.
+        results: the `Results` from which it was made, for what is drawn of it; JSON does not have them.
     """
 
     objective: str
@@ -148,7 +145,7 @@ class Recommendation(Displayed):
     rests_on: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
     basis: Basis | None = None
-    results: Results | None = attrs.field(default=None, eq=False)
+    results: Any = attrs.field(default=None, eq=False)
 
     @property
     def best(self) -> str | None:

@@ -44,7 +44,7 @@ class Axis:
         return min(1.01, max(-0.01, (here - low) / (high - low)))
 
 
-def axis_of(heading: str, unit: str, spans: Sequence[Span], lines: Iterable[float] = (), *, most: int = 6) -> Axis:
+def axis_of(heading: str, unit: str, spans: Sequence[Span], lines: Iterable[float] = (), *, most: int = 8) -> Axis:
     """The axis that shows all these values, and of their intervals as much as does not squeeze the values together.
 
     Args:
@@ -55,22 +55,18 @@ def axis_of(heading: str, unit: str, spans: Sequence[Span], lines: Iterable[floa
     values = [*(value for value, _, _ in spans), *lines]
     log = min(values) > 0 and max(values) / min(values) > WIDE
     seen = [(math.log(one) if log else one) for one in values]
-    reach = (max(seen) - min(seen)) or 0.5 * abs(seen[0]) or 1.0
-    ends = [
-        (math.log(end) if log else end)
-        for _, *both in spans
-        for end in both
-        if end is not None and (end > 0 or not log)
-    ]
+    both = [end for _, *both in spans for end in both if end is not None and (end > 0 or not log)]
+    ends = [(math.log(end) if log else end) for end in both]
+    reach = max(seen) - min(seen) or max((abs(end - seen[0]) for end in ends), default=0) or 0.5 * abs(seen[0]) or 1.0
     low = max(min([*seen, *ends]), min(seen) - reach)
     high = min(max([*seen, *ends]), max(seen) + reach)
-    free = MARGIN * (high - low)
+    free = MARGIN * (high - low) or reach / 2
     low, high = (math.exp(one) if log else one for one in (low - free, high + free))
     if not log and low < 0 <= min(values):
         low = 0.0  # no metric that is never negative seems to be
     shown, divisor = scaled(max(map(abs, values)), unit)
-    found = _log_ticks(low, high, most) if log else _ticks(low, high, most)
-    texts = tuple((one, f"{one / divisor:,.6g}") for one in found)
+    ticks = (_log_ticks if log else _ticks)(low / divisor, high / divisor, most)  # round in the unit that is shown
+    texts = tuple((one * divisor, f"{one:,.0f}" if abs(one) >= 1e6 else f"{one:,.6g}") for one in ticks)
     return Axis(f"{heading}{f', {shown}' if shown else ''}{', logarithmic' if log else ''}", low, high, log, texts)
 
 

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar, Literal, NoReturn
+from typing import Any, ClassVar, Literal
 
 import attrs
 
 from llem.devices.load import HostLoad
 from llem.display import Displayed
-from llem.errors import UnknownName, nearest
 from llem.findings import Finding
 from llem.meters.base import EnergyReading, ErrorBudget
-from llem.store.quantity import Quantity
+from llem.store.quantity import Metrics, Quantity
 
 __all__ = [
     "SCHEMA_VERSION",
@@ -21,7 +20,6 @@ __all__ = [
     "EnergyReading",
     "ErrorBudget",
     "HostLoad",
-    "Metrics",
     "Quantity",
     "RequestRow",
     "Result",
@@ -206,15 +204,6 @@ class DomainMetrics:
     idle_power_w: Quantity
     budget: ErrorBudget | None
     cross_ratio: Quantity
-
-
-class Metrics(dict[str, Quantity]):
-    """Quantities by the names of the catalogue. A name that is not there is answered with the nearest one."""
-
-    def __missing__(self, name: object) -> NoReturn:
-        near = nearest(str(name), self)
-        hint = f"did you mean {near}?" if near else f"there are {', '.join(sorted(self)) or 'none'}"
-        raise UnknownName(f"the result has no metric {name!r}", hint, "metric_unknown")
 
 
 @attrs.frozen(repr=False)

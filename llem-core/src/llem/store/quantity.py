@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, NoReturn
 
 import attrs
 
 from llem.display import Displayed
+from llem.errors import UnknownName, nearest
 
-__all__ = ["Quantity"]
+__all__ = ["Metrics", "Quantity"]
 
 #: What `n` counts by method, where it does not count trials.
 _COUNTED = {
@@ -119,3 +120,12 @@ class Quantity(Displayed):
         if self.value is None:
             raise TypeError(f"there is no number: the value is None ({self.reason})")
         return float(self.value)
+
+
+class Metrics(dict[str, Quantity]):
+    """Quantities by the names of the catalogue. A name that is not there is answered with the nearest one."""
+
+    def __missing__(self, name: object) -> NoReturn:
+        near = nearest(str(name), self)
+        hint = f"did you mean {near}?" if near else f"there are {', '.join(sorted(self)) or 'none'}"
+        raise UnknownName(f"the result has no metric {name!r}", hint, "metric_unknown")
