@@ -27,7 +27,9 @@ __all__ = ["show"]
     metavar="VALUE",
     help="With --by: compare with this value; with --quality: with this experiment.  [default: the file's first]",
 )
-@click.option("--metric", "metrics", multiple=True, metavar="NAME", help="With --by or --quality: show this metric.")
+@click.option(
+    "--metric", "metrics", multiple=True, metavar="NAME", help="With --by, --quality or --plot: show this metric."
+)
 @click.option("--pairs", is_flag=True, help="With --by: show each pair of experiments.")
 @click.option("--time", "spent", is_flag=True, help="Show where the wall clock of the study, or of EXPERIMENT, went.")
 @click.option("--all", "everything", is_flag=True, help="Show one line for each experiment, however many there are.")
