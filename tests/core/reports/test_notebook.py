@@ -183,7 +183,8 @@ def test_a_comparison_has_its_table_and_how_it_was_made(make, tmp_path):
     found = page(compared)
 
     assert isinstance(compared, list)
-    assert compared[0].metric
+    assert repr(compared[0]).startswith("<Comparison energy_per_output_token_j: B / A 1.")
+    assert repr(compared[0]).endswith(", B is worse, gpu, measured>")
     assert "A = a1" in found.text
     assert "B / A, 95 %" in found.texts
     assert "tested: energy per output token" in found.text

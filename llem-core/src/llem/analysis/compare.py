@@ -33,7 +33,7 @@ LEVEL = 0.05
 NOT_MEASURED = "not every trial has it"
 
 
-@attrs.frozen
+@attrs.frozen(repr=False)
 class Comparison:
     """One metric of two experiments.
 
@@ -72,6 +72,12 @@ class Comparison:
     basis: Basis | None = None
     notes: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        one = self.ratio
+        verdict, basis = f", B is {self.verdict}" if self.verdict else "", f", {self.basis}" if self.basis else ""
+        figures = f"{one.value:.4g} ({one.low:.4g} to {one.high:.4g}, 95 %), p {self.p_adjusted:.2g}"
+        return f"<Comparison {self.metric}: B / A {figures}{verdict}{basis}>"
 
 
 class Compared(list[Comparison], Displayed):

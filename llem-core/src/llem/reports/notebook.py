@@ -181,7 +181,8 @@ def _recommendation(found: Recommendation) -> Iterator[str]:
     more = len(found.contenders) - len(view.rows)
     kept = "; in brackets: the probability that the limit is kept" if found.limits else ""
     yield from _small([f"{more:,} more contenders: `.contenders`" if more else "", f"±: 95 % of the posterior{kept}"])
-    yield from _plot(drawn_of(results, decision=found), {one.standing for one in found.contenders})
+    ranked = results.of([one.id for one in found.contenders])
+    yield from _plot(drawn_of(ranked, decision=found), {one.standing for one in found.contenders})
     yield from map(_line, view.others)
     yield from _small([f"rests on: {'; '.join(view.rests_on)}" if view.rests_on else ""])
 
