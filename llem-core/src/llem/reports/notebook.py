@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 from llem.analysis.collection import Front, Results
 from llem.analysis.compare import Compared
 from llem.analysis.decision import Recommendation
-from llem.analysis.overview import Overview
 from llem.errors import LlemError
 from llem.findings import FINDINGS, REASONS
 from llem.reports.console import figures_table, head_lines, latencies_table
@@ -161,17 +160,13 @@ def _compared(found: Compared) -> Iterator[str]:
 
 def _recommendation(found: Recommendation) -> Iterator[str]:
     """The verdict, the first contenders, a plot, why the others are out, and what all of it rests on."""
-    results = found.results
+    results: Results | None = found.results
     if results is None:
         yield _line(str(found))
         return
-    metrics = metrics_read(found)
-
-    def read(name: str) -> Overview:
-        return next(iter(results.of([name]).overviews(metrics)))
-
+    rows = {row.id: row for row in results.of([one.id for one in found.contenders]).overviews(metrics_read(found))}
     metric = results.metric_of(found.objective)
-    view = recommendation_view(found, read, metric=metric, top=CONTENDERS, folder=str(results.store.path))
+    view = recommendation_view(found, rows.__getitem__, metric=metric, top=CONTENDERS, folder=str(results.store.path))
     yield _line(view.verdict[0], "font-weight:600;font-size:14px")
     yield from map(_line, view.verdict[1:])
     for warning in view.warnings:
