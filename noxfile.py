@@ -30,7 +30,7 @@ nox.options.default_venv_backend = "uv|venv"
 nox.options.reuse_venv = "yes"
 nox.options.stop_on_first_error = False
 nox.options.sessions = [
-    "lint", "typing", "tests", "journeys", "minimums", "docs", "build", "alone", "demo", "slurm", "docker"
+    "lint", "typing", "tests", "journeys", "minimums", "docs", "examples", "build", "alone", "demo", "slurm", "docker"
 ]  # fmt: skip
 
 ROOT = Path(__file__).parent
@@ -246,6 +246,14 @@ def docs(session: nox.Session) -> None:
     session.install(*CPU, *_editable(CORE, "./llem-pytorch"), "nbclient", "nbconvert", "ipykernel")
     session.run("pytest", "tests/docs/test_notebook.py")
     session.run("mkdocs", "build", "--strict", "--quiet", "--site-dir", str(Path(session.create_tmp()) / "site"))
+
+
+@nox.session
+def examples(session: nox.Session) -> None:
+    """Run the example plugins of docs/examples with what they write for, and let datasets read a data set."""
+    folders = sorted(path.parent for path in (ROOT / "docs" / "examples").glob("*/pyproject.toml"))
+    session.install(*CPU, *_editable(CORE, *map(str, folders)), *TEST_TOOLS, "prometheus-client", "datasets")
+    _test(session, "tests/examples", "tests/core/reports/test_dataset.py", at_a_time=1)
 
 
 @nox.session

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import itertools
 import os
 import signal
+import tarfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import SimpleNamespace
@@ -31,6 +33,7 @@ from llem.study.plan.planned import PlannedExperiment
 from llem.study.plan.study import Study
 
 LAB = Path(__file__).parent / "lab"
+DATA = Path(__file__).parents[1] / "data"
 
 #: What makes a run short: windows of 0.2 s of batches of 8 ms, and nothing around them.
 SHORT: dict[str, Any] = {
@@ -48,6 +51,19 @@ SHORT_ECHO: dict[str, Any] = {**SHORT, "backend": "echo", "echo": {"token_second
 def short() -> dict[str, Any]:
     """Keyword arguments of `llem.run` for a run with echo of a second."""
     return dict(SHORT_ECHO)
+
+
+@pytest.fixture(scope="session")
+def h200(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folders `store` and `confirm` of a real study, their CSV files compressed as llem writes them; only to read."""
+    path = tmp_path_factory.mktemp("h200")
+    with tarfile.open(DATA / "h200-which-vllm-small.tar.xz") as archive:
+        archive.extractall(path, filter="data")
+    for file in path.rglob("*.csv"):
+        with gzip.open(f"{file}.gz", "wb", compresslevel=1) as packed:
+            packed.write(file.read_bytes())
+        file.unlink()
+    return path
 
 
 @pytest.fixture

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from llem.errors import ConfigError, ExperimentFailed, LlemError, MachineError, StoreError
     from llem.findings import Finding
     from llem.plugins import Reference, hookimpl
+    from llem.reports.export import export
+    from llem.store.bundle import bundle
     from llem.store.models import Quantity, Result
 
 __version__ = "0.1.0"
@@ -33,6 +35,8 @@ __all__ = [
     "Results",
     "StoreError",
     "__version__",
+    "bundle",
+    "export",
     "hookimpl",
     "load_results",
     "load_study",
@@ -57,6 +61,8 @@ _HOMES = {
     "Result": "llem.store.models",
     "Results": "llem.analysis.collection",
     "StoreError": "llem.errors",
+    "bundle": "llem.store.bundle",
+    "export": "llem.reports.export",
     "hookimpl": "llem.plugins",
     "load_results": "llem.api",
     "load_study": "llem.api",

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
-import tarfile
 from pathlib import Path
 
 import pytest
@@ -13,22 +11,13 @@ from llem.metrics.verify import verify
 from llem.store.store import Store
 from llem.study.run.confirm import outcome, read_statement
 
-DATA = Path(__file__).parents[2] / "data" / "h200-which-vllm-small.tar.xz"
 CHOICE, RUNNER_UP, QUANTISED, HALF, FEW = "c1f347c7", "38c59f00", "5f04f500", "26af74cb", "f0432b36"
 SLO = "ttft:p99<350ms;tpot:p99<20ms"
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Both stores, with their CSV files compressed as llem writes them."""
-    path = tmp_path_factory.mktemp("h200")
-    with tarfile.open(DATA) as archive:
-        archive.extractall(path, filter="data")
-    for file in path.rglob("*.csv"):
-        with gzip.open(f"{file}.gz", "wb", compresslevel=1) as packed:
-            packed.write(file.read_bytes())
-        file.unlink()
-    return path
+def folder(h200: Path) -> Path:
+    return h200
 
 
 @pytest.fixture(scope="module")

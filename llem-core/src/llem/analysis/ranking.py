@@ -20,7 +20,7 @@ from llem.metrics.quantity import OVER_PROCESSES
 from llem.metrics.statistics import Z_95
 from llem.store.models import Quantity
 
-__all__ = ["SURE", "Best", "best_of", "deviation", "only_fakes", "rankable"]
+__all__ = ["SURE", "Best", "best_of", "deviation", "only_fakes", "rank_intervals", "rankable"]
 
 #: One result counts as separated from another if it is better with this probability at least.
 SURE = 0.95
@@ -105,3 +105,26 @@ def _chance(best: Quantity, other: Quantity, sign: int) -> float:
     if error == 0:
         return 0.5 if behind == 0 else 0.0
     return float(ndtr(-behind / error))
+
+
+def rank_intervals(found: Sequence[Quantity], lower: bool) -> list[tuple[int, int]]:
+    """Of each the best and the worst rank that it may have: 1 + those surely better, and all less those surely worse.
+
+    Pair by pair, "surely" is with a probability of `SURE`, so equal values share their ranks.
+
+    Args:
+        found: with values, of one kind and scope.
+        lower: whether less is better.
+    """
+    import numpy as np
+    from scipy.special import ndtr
+
+    values = np.array([one.value for one in found], dtype=float)
+    errors = np.array([deviation(one) for one in found])
+    behind = (values[None, :] - values[:, None]) * (1 if lower else -1)  # how far each of a column is behind the row
+    spread = np.hypot(errors[:, None], errors[None, :])
+    with np.errstate(divide="ignore", invalid="ignore"):
+        sure = np.where(spread > 0, ndtr(behind / spread) >= SURE, behind > 0)
+    best = 1 + sure.sum(axis=0)
+    worst = len(found) - sure.sum(axis=1)
+    return [(int(one), int(other)) for one, other in zip(best, worst, strict=True)]

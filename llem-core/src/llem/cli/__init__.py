@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from llem import __version__
+from llem.cli.bundle import bundle as bundle_command
 from llem.cli.compare import compare as compare_command
 from llem.cli.config import config as config_group
 from llem.cli.doctor import doctor as doctor_command
@@ -40,6 +41,7 @@ for _command in (
     compare_command,
     pareto_command,
     export_command,
+    bundle_command,
     verify_command,
     config_group,
     plugins_command,

@@ -1,4 +1,4 @@
-"""`llem export`: the results of a folder as one table."""
+"""`llem export`: the results of a folder for other programs."""
 
 from __future__ import annotations
 
@@ -18,38 +18,50 @@ __all__ = ["export"]
 @click.argument("folder", metavar="DIR", type=click.Path())
 @click.option(
     "--format",
-    "kind",
-    type=click.Choice(["csv", "jsonl", "parquet"]),
-    default="csv",
-    show_default=True,
-    help="Kind of file.",
+    "asked",
+    type=click.Choice(["csv", "jsonl", "parquet", "hf", "eee", "leaderboard"]),
+    help="What to write.  [default: by the ending of FILE; CSV to standard output]",
 )
 @click.option("--all", "everything", is_flag=True, help="Also write columns that are empty for all experiments.")
+@click.option("--organisation", metavar="NAME", default="unknown", help="With --format eee: who publishes the records.")
 @price_options
-@click.option("-o", "--out", type=click.Path(), help="File to write.  [default: standard output]")
-def export(folder: str, kind: str, everything: bool, out: str | None, prices: Prices | None) -> None:
-    """Write the results of DIR as a table with one row for each experiment.
+@click.option(
+    "-o", "--out", type=click.Path(), metavar="FILE", help="File or folder to write.  [default: standard output]"
+)
+def export(
+    folder: str, asked: str | None, everything: bool, organisation: str, out: str | None, prices: Prices | None
+) -> None:
+    """Write the results of DIR for other programs.
 
-    Columns: id, the axes, outcome, trials, valid, publishable, findings (codes), error, backend, model, dtype, and for
-    each metric its value, low and high (the 95 % interval), n, processes (engine processes), covers (what the interval
-    covers) and reason. Energies also have scope and kind (measured or modelled). A value that was not measured is empty
-    (null in JSON). Columns that are empty for all experiments are left out; with --all every study has the same
-    columns. With prices, there are also metrics of cost and carbon, and the inputs in columns that begin with prices_.
-    Parquet needs polars.
+    A table (.csv, .jsonl, .parquet) has one row for each experiment. Columns: id, the axes, outcome, trials, valid,
+    publishable, findings (codes), error, backend, model, dtype, and for each metric its value, low and high (the 95 %
+    interval), n, processes (engine processes), covers (what the interval covers) and reason. Energies also have scope
+    and kind (measured or modelled). A value that was not measured is empty (null in JSON). Columns that are empty for
+    all experiments are left out; with --all every study has the same columns. With prices, there are also metrics of
+    cost and carbon, and the inputs in columns that begin with prices_. Parquet needs polars.
+
+    --format hf writes a folder that is a data set of Hugging Face, with its card; --format eee a folder of Every Eval
+    Ever records; --format leaderboard one JSON file with ranks.
     """
     from llem.analysis.collection import Results
-    from llem.reports.export import csv_text, jsonl_text, parquet_bytes, write_out
+    from llem.reports.export import FOLDERS, format_of, text_of
+    from llem.reports.export import export as write_export
+    from llem.reports.figures import visible
     from llem.store.store import Store
 
-    columns = Results.open(Store.open(folder), prices).columns(everything=everything)
-    if kind == "parquet":
-        if out is None:
-            raise click.UsageError("parquet cannot go to standard output; name a file with -o")
-        write_out(out, parquet_bytes(columns))
-        return
-    lines = csv_text(columns) if kind == "csv" else jsonl_text(columns)
-    if out is None:
+    kind = format_of(out, asked)
+    if out is None and kind == "parquet":
+        raise click.UsageError("parquet cannot go to standard output; name a file with -o")
+    if out is None and kind in FOLDERS:
+        raise click.UsageError(f"{kind} is a folder; name one with -o")
+    if prices is not None and kind in (*FOLDERS, "leaderboard"):
+        raise click.UsageError(f"{kind} has no cost and no carbon, whose inputs are yours alone; leave the prices out")
+    results = Results.open(Store.open(folder), prices)
+    if out is not None:
+        notes = write_export(results, out, kind, everything=everything, organisation=organisation)
+    else:
+        lines, notes = text_of(results, kind, everything=everything)
         for line in lines:
             click.echo(line, nl=False)
-        return
-    write_out(out, "".join(lines).encode())
+    for note in notes:
+        click.echo(visible(f"note: {note}"), err=True)

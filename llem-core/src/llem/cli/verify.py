@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import click
 
 __all__ = ["verify"]
@@ -13,8 +15,54 @@ __all__ = ["verify"]
 def verify(ctx: click.Context, folder: str) -> None:
     """Recompute all energies, counts and results in DIR from the raw rows, and compare them with the stored ones.
 
-    The exit code is 1 if a stored number differs from the recomputed one.
+    DIR may also be a file of `llem bundle`. If DIR holds checksums (SHA256SUMS), llem compares them first, and names
+    every file that was changed, removed or added.
+
+    The exit code is 1 if a stored number differs from the recomputed one, or a file from its checksum.
     """
+    from llem.store.bundle import is_bundle, unpacked
+
+    path = Path(folder)
+    if not is_bundle(path):
+        same = _same(path)
+    else:
+        with unpacked(path) as inside:
+            same = _same(inside, bundled=True)
+    if not same:
+        ctx.exit(1)
+
+
+def _same(folder: Path, *, bundled: bool = False) -> bool:
+    """Print what differs, and what was compared; whether nothing differs."""
+    altered = _altered(folder, bundled=bundled)
+    differences = _differences(folder)
+    return not (altered or differences)
+
+
+def _counted(number: int, word: str) -> str:
+    return f"{number} {word}{'' if number == 1 else 's'}"
+
+
+def _altered(folder: Path, *, bundled: bool) -> int:
+    """How many files are not what the manifest says."""
+    from llem.reports.figures import visible
+    from llem.store.manifest import MANIFEST, altered
+
+    found = altered(folder)
+    if found is None:
+        if bundled:
+            click.echo(f"the bundle has no {MANIFEST}: nothing says whether its files are those that were bundled")
+        return 0
+    others, named = found
+    for one in others:
+        click.echo(visible(str(one)))
+    told = f"{_counted(len(others), 'file')} differ{'s' if len(others) == 1 else ''}" if others else "identical"
+    click.echo(f"{_counted(named, 'checksum')} compared, {told}")
+    return len(others)
+
+
+def _differences(folder: Path) -> int:
+    """How many stored numbers are not the recomputed ones."""
     from llem.metrics.verify import older_documents
     from llem.metrics.verify import verify as find_differences
     from llem.reports.figures import visible
@@ -34,11 +82,9 @@ def verify(ctx: click.Context, folder: str) -> None:
         click.echo(visible(str(difference)))
     names = store.experiment_ids()
     trials = sum(len(store.trials(name)) for name in names)
-    experiments_word = "experiment" if len(names) == 1 else "experiments"
-    trials_word = "trial" if trials == 1 else "trials"
-    counted = f"{len(names)} {experiments_word}, {trials} {trials_word} recomputed"
+    counted = f"{_counted(len(names), 'experiment')}, {_counted(trials, 'trial')} recomputed"
     if differences:
-        word = "difference" if len(differences) == 1 else "differences"
-        click.echo(f"{counted}, {len(differences)} {word}")
-        ctx.exit(1)
-    click.echo(f"{counted}, identical{' in what is compared' if older else ''}")
+        click.echo(f"{counted}, {_counted(len(differences), 'difference')}")
+    else:
+        click.echo(f"{counted}, identical{' in what is compared' if older else ''}")
+    return len(differences)

@@ -36,6 +36,7 @@ __all__ = [
     "parse",
     "parse_at",
     "parsed",
+    "place",
     "read_document",
     "read_gzip",
     "read_text",
@@ -116,13 +117,13 @@ def write(path: Path, content: bytes, *, replace: bool = False) -> None:
             if replace:
                 os.replace(temporary, path)
             else:
-                _place(temporary, path)
+                place(temporary, path)
         finally:
             temporary.unlink(missing_ok=True)
         _sync_folder(path.parent)
 
 
-def _place(temporary: Path, path: Path) -> None:
+def place(temporary: Path, path: Path) -> None:
     """Give the file its name unless the name is taken, in one step where the file system has hard links."""
     try:
         os.link(temporary, path)

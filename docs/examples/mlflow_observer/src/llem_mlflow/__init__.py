@@ -1,0 +1,1 @@
+"""Results of llem as runs of MLflow."""

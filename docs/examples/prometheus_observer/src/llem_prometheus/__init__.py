@@ -1,0 +1,1 @@
+"""A text file of a running study for Prometheus."""
