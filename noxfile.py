@@ -262,6 +262,9 @@ def docs(session: nox.Session) -> None:
     session.run("python", "docs/generate.py", "--check")
     _test(session, "tests/docs")
     _test(session, "tests/core/study/plan", "tests/core/analysis", "tests/core/cli", "-m", "backends")
+    # The example notebook runs on the CPU; a Jupyter kernel is in no other session.
+    session.install(*CPU, *_editable(CORE, "./llem-pytorch"), "nbclient", "nbconvert", "ipykernel")
+    session.run("pytest", "tests/docs/test_notebook.py")
     session.run("mkdocs", "build", "--strict", "--quiet", "--site-dir", str(Path(session.create_tmp()) / "site"))
 
 

@@ -20,6 +20,7 @@ REPOSITORY = Path(__file__).parents[2]
 #: Each may import what stands before it.
 ORDER = (
     "errors",
+    "display",
     "findings",
     "plugins",
     "config",

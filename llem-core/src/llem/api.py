@@ -18,6 +18,7 @@ from llem.analysis.sides import read_side
 from llem.analysis.statement import Predictive, stated, to_confirm
 from llem.config.layers import Layer
 from llem.config.user import load_user_config
+from llem.display import drawn_by
 from llem.errors import ConfigError
 from llem.launchers.base import Launcher, make_launcher
 from llem.plugins.registry import registry
@@ -54,6 +55,15 @@ __all__ = [
     "run",
     "run_study",
 ]
+
+
+def _html(shown: Any) -> str:
+    from llem.reports.notebook import html  # imported for the first object that a notebook shows
+
+    return html(shown)
+
+
+drawn_by(_html)
 
 
 @attrs.frozen

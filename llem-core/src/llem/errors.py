@@ -7,7 +7,7 @@ failed, 2 the user's mistake, 3 the machine's state).
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import ClassVar
 
 import attrs
@@ -20,8 +20,10 @@ __all__ = [
     "MachineError",
     "Problem",
     "StoreError",
+    "UnknownName",
     "UnknownPlugin",
     "nearest",
+    "one_of",
 ]
 
 
@@ -114,8 +116,39 @@ class StoreError(LlemError):
 
 
 @attrs.frozen
+class UnknownName(StoreError, KeyError):
+    """A name by which nothing is found in results: an experiment, or a metric. A KeyError too, as of any mapping."""
+
+    code: str = "name_unknown"
+
+
+@attrs.frozen
 class ExperimentFailed(LlemError):
     """The experiment started and did not end; `code` is its outcome (oom, timeout, crash, invalid, interrupted)."""
 
     code: str = "crash"
     exit_code: ClassVar[int] = 1
+
+
+#: So many names are told in a hint.
+TOLD = 12
+
+
+def one_of(known: Sequence[str], prefix: str, where: str) -> str:
+    """The one experiment id that is `prefix`, or the only one that begins so.
+
+    Raises UnknownName (id_unknown, id_ambiguous): none begins so, or several do.
+    """
+    found = [prefix] if prefix in known else [name for name in known if name.startswith(prefix)]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        raise UnknownName(f"{prefix!r} begins {len(found)} ids: {_some(found)}", "write more of it", "id_ambiguous")
+    near = nearest(prefix, known) or nearest(prefix, {name[: len(prefix)] for name in known})
+    hint = f"did you mean {near}?" if near else f"known: {_some(known) or 'none'}"
+    raise UnknownName(f"no experiment {prefix!r} {where}", hint, "id_unknown")
+
+
+def _some(names: Sequence[str]) -> str:
+    more = len(names) - TOLD
+    return ", ".join(names[:TOLD]) + (f" and {more:,} more" if more > 0 else "")

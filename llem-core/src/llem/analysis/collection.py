@@ -6,7 +6,7 @@ import functools
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from llem.analysis.compare import Comparison, compare
+from llem.analysis.compare import Compared, compare
 from llem.analysis.effects import Effect, effects_of, find_axis
 from llem.analysis.frame import columns, pandas_frame, polars_frame
 from llem.analysis.pairs import PairEffect, pair_effects
@@ -54,7 +54,7 @@ class Results(Stored):
         """How much the engine processes of the study's reference differ, and whether they drift; None without one."""
         return reference_of(self._store)
 
-    def compare(self, a: str, b: str, metrics: Sequence[str] | None = None) -> list[Comparison]:
+    def compare(self, a: str, b: str, metrics: Sequence[str] | None = None) -> Compared:
         """Experiment `b` over `a` from their trials, metric by metric; the beginning of an id is enough.
 
         What varies between engine processes, and how large differences are, llem takes from all valid experiments of
@@ -72,7 +72,8 @@ class Results(Stored):
             what = f"A and B are the same experiment, {names[0]}"
             raise StoreError(what, "`llem show` lists all", "nothing_to_compare")
         sides = self.sides(metrics)
-        return compare(sides(names[0]), sides(names[1]), metrics, self.background(sides, names))
+        found = compare(sides(names[0]), sides(names[1]), metrics, self.background(sides, names))
+        return Compared(found, self, *names)
 
     def best(self, metric: str) -> Result:
         """The valid result with the best value. `ties` says from which others it is not separated.
@@ -102,7 +103,7 @@ class Results(Stored):
         from llem.analysis.pareto import front_of
 
         require_prices([x, y], self.prices)
-        return Front(self._store, *front_of(self, x, y), self._held, self.prices)
+        return Front(self._store, *front_of(self, x, y), self._held, self.prices, (x, y), len(self))
 
     def recommend(
         self,
@@ -198,6 +199,7 @@ class Front(Results):
     Attributes:
         dominated: by id, the greatest probability with which another one dominates it.
         by: by id, which one that is, where the probability is above 0.
+        metrics: in which it is the front. count: of the results of which it is.
     """
 
     def __init__(
@@ -207,9 +209,12 @@ class Front(Results):
         by: Mapping[str, str] | None = None,
         held: Mapping[str, Result] | None = None,
         prices: Prices | None = None,
+        metrics: tuple[str, str] = ("", ""),
+        count: int = 0,
     ) -> None:
         super().__init__(store, tuple(dominated), held, prices)
         self.dominated, self.by = dict(dominated), dict(by or {})
+        self.metrics, self.count = metrics, count
 
 
 def _points(study: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import attrs
 
@@ -12,15 +13,18 @@ from llem.analysis.difference import BOARD_BOUND, Between, Difference, other_pla
 from llem.analysis.shrinkage import Prior
 from llem.analysis.sides import NOT_ABOVE_ZERO, Side
 from llem.analysis.variance import ASSUMED_SD, chance_below_zero
+from llem.display import Displayed
 from llem.errors import StoreError
 from llem.metrics.catalogue import lower_is_better
 from llem.metrics.metric import Basis
 from llem.metrics.statistics import Interval, holm, mean
+from llem.store.models import HEADLINES
 
-__all__ = ["HEADLINES", "LEVEL", "Comparison", "compare", "verdict_of"]
+if TYPE_CHECKING:
+    from llem.analysis.collection import Results
 
-#: The metric that is tested is the first of these that both experiments have.
-HEADLINES = ("energy_per_output_token_j", "output_tokens_per_s")
+__all__ = ["HEADLINES", "LEVEL", "Compared", "Comparison", "compare", "verdict_of"]
+
 #: A verdict needs an adjusted p-value of at most this.
 LEVEL = 0.05
 
@@ -29,7 +33,7 @@ LEVEL = 0.05
 NOT_MEASURED = "not every trial has it"
 
 
-@attrs.frozen
+@attrs.frozen(repr=False)
 class Comparison:
     """One metric of two experiments.
 
@@ -68,6 +72,24 @@ class Comparison:
     basis: Basis | None = None
     notes: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        one = self.ratio
+        verdict, basis = f", B is {self.verdict}" if self.verdict else "", f", {self.basis}" if self.basis else ""
+        figures = f"{one.value:.4g} ({one.low:.4g} to {one.high:.4g}, 95 %), p {self.p_adjusted:.2g}"
+        return f"<Comparison {self.metric}: B / A {figures}{verdict}{basis}>"
+
+
+class Compared(list[Comparison], Displayed):
+    """The metrics of two experiments: a list, which a notebook shows as a table.
+
+    Args:
+        results: of the folder. a, b: ids of the two experiments.
+    """
+
+    def __init__(self, found: Iterable[Comparison], results: Results, a: str, b: str) -> None:
+        super().__init__(found)
+        self.results, self.a, self.b = results, a, b
 
 
 def compare(
@@ -136,7 +158,7 @@ def _energies_differ(a: Side, b: Side, so: str) -> str:
 
 
 def _adjusted(a: Side, b: Side, p_values: Mapping[str, float]) -> dict[str, tuple[str, float]]:
-    """Role and adjusted p-value of each metric."""
+    """Role and adjusted p-value of each metric; tested is the first of the headlines that both have."""
     names = list(p_values)
     headline = next((name for name in HEADLINES if name in p_values), names[0])
     same: dict[str, str] = {}

@@ -8,6 +8,8 @@ from typing import Any, Literal
 import attrs
 
 from llem.analysis.limits import Limit
+from llem.display import Displayed
+from llem.metrics.metric import Basis
 
 __all__ = [
     "FEASIBLE",
@@ -101,8 +103,8 @@ class Separation:
     needed: int | None
 
 
-@attrs.frozen
-class Recommendation:
+@attrs.frozen(repr=False)
+class Recommendation(Displayed):
     """Which configuration to take, how sure that is, and what it rests on.
 
     Attributes:
@@ -121,6 +123,8 @@ class Recommendation:
         blocking: where nothing keeps all limits, the limit that excludes most, and `nearest` the configuration that
             comes nearest to keeping all.
         rests_on: what the choice rests on, in sentences. warnings: what speaks against relying on it.
+        basis: of an energy, what it covers and whether it is measured or modelled.
+        results: the `Results` from which it was made, for what is drawn of it; JSON does not have them.
     """
 
     objective: str
@@ -140,15 +144,29 @@ class Recommendation:
     nearest: str | None = None
     rests_on: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
+    basis: Basis | None = None
+    results: Any = attrs.field(default=None, eq=False)
 
     @property
     def best(self) -> str | None:
         """Id of the experiment to take."""
         return self.choice
 
+    @property
+    def why(self) -> Mapping[str, str]:
+        """By id, why each experiment is taken, tied, worse, out, or not ranked."""
+        return {**{one.id: one.why for one in self.contenders}, **self.excluded}
+
     def contender(self, name: str) -> Contender:
         """One of the contenders. Raises KeyError."""
         return next(one for one in self.contenders if one.id == name)
+
+    def __repr__(self) -> str:
+        first, *rest = str(self).split("\n  ")
+        if self.choice is None:
+            return f"<Recommendation: {first}>"
+        tied = f", tied with {len(self.ties) - 1}" if len(self.ties) > 1 else ""
+        return f"<Recommendation: take {self.choice[:8]}, {rest[1].partition(' that')[0]}, {rest[0]}{tied}>"
 
     def __str__(self) -> str:
         """The choice in a few lines; `llem recommend` prints more, and a table."""
@@ -156,11 +174,11 @@ class Recommendation:
             blocks = f"; {self.blocking.text} blocks most" if self.blocking else ""
             return f"no configuration keeps all limits{blocks}; nearest: {self.nearest}"
         choice, words = self.contender(self.choice), "keeps all limits and is the best of those that do"
-        one, sure = choice.objective, told(self.probability)
+        one, sure, of = choice.objective, told(self.probability), f", {self.basis}" if self.basis else ""
         others = [name for name in self.ties if name != self.choice]
         lines = [
             f"take {choice.id}: {', '.join(f'{path} {value}' for path, value in choice.values.items())}".rstrip(": "),
-            f"{self.objective}: {one.value:.4g} {self.unit} ({one.low:.4g} to {one.high:.4g}, 95 %)",
+            f"{self.objective}: {one.value:.4g} {self.unit} ({one.low:.4g} to {one.high:.4g}, 95 %){of}",
             f"P {sure if sure[0] in '<>' else f'= {sure}'} that it {words if self.limits else 'is the best'}",
             *([f"tied with: {', '.join(others)}"] if others else []),
             *self.rests_on,

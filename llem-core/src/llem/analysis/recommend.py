@@ -24,6 +24,7 @@ from llem.analysis.decision import (
 from llem.analysis.difference import PAIRED
 from llem.analysis.grounds import rests_on, warnings_of
 from llem.analysis.limits import Limit, parse_memory, parse_power, parse_quality, parse_slo, refuse_twice
+from llem.analysis.overview import basis_of
 from llem.analysis.prices import require_prices
 from llem.analysis.ranked import DRAWS, Kept, Objective, Ranked, gather, is_exact, real_ids
 from llem.errors import ConfigError
@@ -148,6 +149,8 @@ def recommended(results: Results, ranked: Ranked) -> Recommendation:
         nearest=None if found.choice is not None else min(made, key=_missed).id,
         rests_on=tuple(rests_on(results, ranked)),
         warnings=tuple(warnings_of(results, ranked, found)),
+        basis=next(filter(None, (basis_of(row.metrics[objective.metric]) for row in ranked.rows)), None),
+        results=results,
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import functools
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from typing import Any, Self, TypeVar
+from typing import Any, Self, SupportsIndex, TypeVar, overload
 
 import attrs
 
@@ -13,7 +13,8 @@ from llem.analysis.background import Background
 from llem.analysis.overview import Overview, overview_of, overviews
 from llem.analysis.prices import Prices, gpus_in, priced, require_prices, with_parts
 from llem.analysis.sides import Side, is_fake, is_shuffled, read_side
-from llem.errors import StoreError
+from llem.display import Displayed
+from llem.errors import StoreError, one_of
 from llem.metrics.catalogue import metric_of
 from llem.metrics.cost import PARTS
 from llem.metrics.metric import Metric
@@ -31,8 +32,10 @@ DAMAGED = ("store_corrupt", "store_too_old", "store_too_new")
 MOST_READ = 200
 
 
-class Stored(Mapping[str, Result]):
+class Stored(Mapping[str, Result], Displayed):
     """Stored results by experiment id, in the study's order.
+
+    `results["c1f3"]` takes the beginning of an id too, `results[0]` the position, `results[:3]` gives the first three.
 
     A Result is read when it is asked for and not kept, so that ten thousand need no more memory than one.
 
@@ -79,9 +82,31 @@ class Stored(Mapping[str, Result]):
         require_prices([name], self.prices)
         return metric_of(name) if self.prices is None else self.prices.metric(name)
 
-    def __getitem__(self, name: str) -> Result:
-        if name not in self._known:
-            raise KeyError(name)
+    @overload
+    def __getitem__(self, name: str | SupportsIndex) -> Result: ...
+    @overload
+    def __getitem__(self, name: slice) -> Self: ...
+    def __getitem__(self, name: str | SupportsIndex | slice) -> Result | Self:
+        """One result, or those of a slice.
+
+        Raises UnknownName, a KeyError: there is no such id, or several begin so. IndexError: no such position.
+        """
+        if isinstance(name, slice):
+            return self.of(self._ids[name])
+        if isinstance(name, SupportsIndex):
+            place = name.__index__()
+            if not -len(self) <= place < len(self):
+                raise IndexError(f"no result number {place}: there are {len(self)}")
+            return self._read(self._ids[place])
+        return self._read(name if name in self._known else one_of(self._ids, str(name), f"among {self!r}"))
+
+    def of(self, ids: Sequence[str]) -> Self:
+        """Some of these results, by their whole ids, in this order."""
+        made = copy.copy(self)
+        made._ids, made._known = tuple(ids), frozenset(ids)
+        return made
+
+    def _read(self, name: str) -> Result:
         found = self._held.get(name) or self._store.read_result(name) or recompute(self._store, name)
         if self.prices is None:
             return found

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from llem.analysis.prices import Prices
     from llem.store.store import Store
 
-__all__ = ["Asked", "print_all", "print_one"]
+__all__ = ["Asked", "print_all", "print_one", "print_plot"]
 
 
 class Asked(NamedTuple):
@@ -47,6 +47,27 @@ def print_one(store: Store, name: str, prices: Prices | None, *, as_json: bool) 
         return
     [result] = Results(store, [name], prices=prices).values()
     render_result(result, prices=prices, gpus=None if prices is None else gpus_in(store, name))
+
+
+def print_plot(store: Store, name: str | None, metrics: Sequence[str], prices: Prices | None) -> None:
+    """The power of one experiment, or several in two metrics."""
+    from llem.analysis.collection import Results
+    from llem.analysis.recommend import metric_named
+    from llem.cli.terminal import tell_damaged
+    from llem.reports.plot import render_trade_off
+    from llem.reports.power import render_power
+    from llem.reports.tradeoff import drawn_of
+
+    if metrics and (name is not None or len(metrics) != 2 or metrics[0] == metrics[1]):
+        raise click.UsageError("--plot takes two metrics, `--metric X --metric Y`; of one EXPERIMENT it takes none")
+    names = store.experiment_ids() if name is None else [name]
+    if len(names) == 1 and not metrics:
+        render_power(store, names[0])
+        return
+    results = Results.open(store, prices)
+    asked = (metric_named(metrics[0]), metric_named(metrics[1])) if metrics else None
+    render_trade_off(drawn_of(results, asked))
+    tell_damaged(results)
 
 
 def print_all(store: Store, asked: Asked, prices: Prices | None, *, as_json: bool) -> None:

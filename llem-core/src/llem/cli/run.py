@@ -21,9 +21,7 @@ __all__ = ["run"]
 @click.command(cls=SettingsCommand, epilog="Example: llem run -m shape:qwen2.5-0.5b --batch-size 8 -o out/")
 @click.argument("study", required=False, type=click.Path(), metavar="[STUDY | MODEL]")
 @click.option("-m", "--model", help="Hugging Face id, folder or shape:NAME.  [default: shape:tiny]")
-@click.option(
-    "-b", "--backend", help="Inference backend.  [default: the user configuration's, else one that runs here]"
-)
+@click.option("-b", "--backend", help="Inference backend.  [default: the configured one, else one that runs here]")
 @setting_options
 @click.option(
     "--set",

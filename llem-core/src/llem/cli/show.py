@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from llem.cli.listing import Asked, print_all, print_one
+from llem.cli.listing import Asked, print_all, print_one, print_plot
 from llem.cli.prices import price_options, with_inputs
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ __all__ = ["show"]
     "metrics",
     multiple=True,
     metavar="NAME",
-    help="With --by or --quality: show this metric; may be repeated.  [default: energy and speed; all tasks]",
+    help="With --by, --quality or --plot: show this metric; may be repeated.  [default: energy and speed; all tasks]",
 )
 @click.option("--pairs", is_flag=True, help="With --by: show each pair of experiments.")
 @click.option(
@@ -61,6 +61,10 @@ __all__ = ["show"]
 )
 @click.option("--time", "spent", is_flag=True, help="Show where the wall clock of the study, or of EXPERIMENT, went.")
 @click.option("--all", "everything", is_flag=True, help="Show one line for each experiment, however many there are.")
+@click.option(
+    "--plot", "plotted", is_flag=True,
+    help="Plot the configurations in two metrics (--metric NAME twice: along x, then y), or the power of EXPERIMENT.",
+)  # fmt: skip
 @price_options
 @click.option("--json", "as_json", is_flag=True, help="Print only the Result, as JSON; for several, a list.")
 def show(
@@ -77,6 +81,7 @@ def show(
     columns: str | None,
     spent: bool,
     everything: bool,
+    plotted: bool,
     as_json: bool,
     prices: Prices | None,
 ) -> None:
@@ -91,8 +96,19 @@ def show(
     """
     from llem.store.store import Store
 
+    if plotted:
+        others = (axis is not None, quality, pairs, spent, as_json, wheres, sort, top, columns)
+        if any(others):
+            raise click.UsageError(
+                "--plot shows all experiments, or EXPERIMENT; leave the other options out"
+            )
+        store = Store.open(folder)
+        print_plot(store, None if experiment is None else _meant(store, experiment), metrics, prices)
+        return
     if axis is None and (pairs or (not quality and (reference is not None or metrics))):
-        belongs = "--pairs belongs to --by AXIS, and --reference and --metric to --by AXIS or --quality"
+        belongs = (
+            "--pairs belongs to --by AXIS, and --reference and --metric to --by AXIS or --quality (--metric to --plot)"
+        )
         raise click.UsageError(belongs)
     if (axis is not None or quality) and experiment is not None:
         raise click.UsageError(f"{'--quality' if quality else '--by'} looks at all experiments; leave EXPERIMENT out")

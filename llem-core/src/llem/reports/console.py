@@ -16,7 +16,7 @@ from llem.store.models import DomainMetrics, Quantity, Result
 if TYPE_CHECKING:
     from rich.console import Console
 
-__all__ = ["render_result"]
+__all__ = ["figures_table", "head_lines", "latencies_table", "render_result"]
 
 STYLES: Mapping[str, str] = {"error": "bold red", "warning": "yellow", "info": "dim"}
 
@@ -37,12 +37,12 @@ def render_result(
     _head(view, out)
     if result.error:
         out.print(plain(f"  {result.error}"), style="red")
-    _metrics(view, out)
+    put(out, figures_table(view))
     if view.prices:
         out.print(plain(view.prices), style="dim")
     if view.latencies:
         out.print()
-        put(out, _latencies(view))
+        put(out, latencies_table(view))
         if view.latencies_rest_on:
             out.print(plain(f"latencies: {view.latencies_rest_on}; intervals are in --json"), style="dim")
     for note in stated_notes(result.effective):
@@ -53,17 +53,17 @@ def render_result(
     _findings(result, out)
 
 
-def _metrics(view: ResultView, out: Console) -> None:
+def figures_table(view: ResultView) -> Any:
     """The metrics as rows; the rest is in `--json`."""
     table = grid("", "", "", words=[2])
     headline = shown("result")[0]
     for metric, quantity in view.figures:
         style = "bold" if metric is headline else ""
         table.add_row(plain(metric.label), plain(figure(quantity)), plain(_basis(quantity)), style=style)
-    put(out, table)
+    return table
 
 
-def _latencies(view: ResultView) -> Any:
+def latencies_table(view: ResultView) -> Any:
     """Latencies by percentile, without their intervals."""
     parts = list(dict.fromkeys(part for parts in view.latencies.values() for part in parts))
     table = grid("latency", *parts)
@@ -75,14 +75,18 @@ def _latencies(view: ResultView) -> Any:
 
 
 def _head(view: ResultView, out: Console) -> None:
-    result = view.result
-    out.print(plain(view.configuration), style="bold")
-    trials = f"{result.trials} trial{'' if result.trials == 1 else 's'}"
-    style = "green" if result.publishable else "" if result.valid else "red"
-    out.print(
-        plain(f"{result.id} · {result.outcome} · {trials} · {result.weights} weights · {view.state}"), style=style
-    )
+    style = "green" if view.result.publishable else "" if view.result.valid else "red"
+    first, second = head_lines(view)
+    out.print(plain(first), style="bold")
+    out.print(plain(second), style=style)
     out.print()
+
+
+def head_lines(view: ResultView) -> tuple[str, str]:
+    """The configuration; id, outcome, trials, weights and whether it may be relied on."""
+    result = view.result
+    trials = f"{result.trials} trial{'' if result.trials == 1 else 's'}"
+    return view.configuration, f"{result.id} · {result.outcome} · {trials} · {result.weights} weights · {view.state}"
 
 
 def _short(domain: str) -> str:

@@ -18,7 +18,14 @@ from llem.store.models import Quantity
 if TYPE_CHECKING:
     from rich.console import Console
 
-__all__ = ["render_front", "render_recommendation", "render_serving"]
+__all__ = [
+    "STANDINGS",
+    "front_table",
+    "recommendation_table",
+    "render_front",
+    "render_recommendation",
+    "render_serving",
+]
 
 #: Differences below this share are not told in figures.
 LEAST = 1e-4
@@ -33,7 +40,7 @@ def render_recommendation(view: RecommendationView, console: Console | None = No
         _say(out, line)
     if view.rows:
         out.print()
-        put(out, _table(view), PERSONS)
+        put(out, recommendation_table(view), PERSONS)
     if more := len(view.found.contenders) - len(view.rows):
         out.print(plain(f"{more:,} more contenders: `--top N` shows them"), style="dim")
     if view.others:
@@ -58,7 +65,8 @@ def _say(out: Console, line: str) -> None:
         out.print(plain(indent + ("  " if number else "")) + part)
 
 
-def _table(view: RecommendationView) -> Any:
+def recommendation_table(view: RecommendationView) -> Any:
+    """A line for each of the first contenders."""
     own = own_columns(view.axes)
     words = bool(view.axes and not own) or (not view.axes and len(view.rows) > 1 and any(view.names.words.values()))
     axes = [*headings(own), *(["configuration"] if words else [])]
@@ -94,6 +102,16 @@ def render_front(view: FrontView, top: int, console: Console | None = None) -> N
     if view.same:
         out.print(plain(f"all: {view.same}"), style="dim")
         out.print()
+    put(out, front_table(view, top), PERSONS)
+    out.print()
+    if (more := len(view.rows) - top) > 0:
+        out.print(plain(f"{more:,} more: `--top N` shows them"), style="dim")
+    for note in view.notes:
+        out.print(plain(note), style="dim")
+
+
+def front_table(view: FrontView, top: int) -> Any:
+    """A line for each of the first `top` configurations of a front."""
     axes = headings(view.axes) or ["configuration"]
     figures = [column.heading for column in view.columns]
     table = grid("id", *axes, *figures, "P(dominated)", "by", words=[*range(1, len(axes) + 1)])
@@ -103,12 +121,7 @@ def render_front(view: FrontView, top: int, console: Console | None = None) -> N
         cells += [_figure(column, row.overview.metrics[column.metric.name]) for column in view.columns]
         cells += [told(row.dominated), shown[row.by] if row.by else ""]
         table.add_row(*map(plain, (shown[row.overview.id], *cells)))
-    put(out, table, PERSONS)
-    out.print()
-    if (more := len(view.rows) - top) > 0:
-        out.print(plain(f"{more:,} more: `--top N` shows them"), style="dim")
-    for note in view.notes:
-        out.print(plain(note), style="dim")
+    return table
 
 
 def _figure(column: Column, quantity: Quantity) -> str:

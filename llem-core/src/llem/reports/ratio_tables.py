@@ -23,7 +23,7 @@ from llem.reports.views import rated
 if TYPE_CHECKING:
     from rich.console import Console
 
-__all__ = ["render_comparison", "render_ratios", "render_summary"]
+__all__ = ["comparison_notes", "comparison_table", "render_comparison", "render_ratios", "render_summary"]
 
 
 # a summary
@@ -160,6 +160,18 @@ def render_comparison(view: ComparisonView) -> None:
         console.print(plain(f"{letter} = {row.id}  {configuration(row)}{energy}"))
     console.print()
     _differing(view.differs, console)
+    put(console, comparison_table(view))
+    console.print()
+    if view.further:
+        _further(view, console)
+    if view.prices:
+        console.print(plain(view.prices))
+    for line in comparison_notes(view.rows):
+        console.print(plain(line))
+
+
+def comparison_table(view: ComparisonView) -> Any:
+    """A line for each metric of a comparison."""
     table = grid("metric", "A", "B", "B / A, 95 %", "p", "P(B better)", "B is", words=[0])
     for one in view.rows:
         ratio, metric = one.ratio, metric_of(one.metric)
@@ -175,14 +187,7 @@ def render_comparison(view: ComparisonView) -> None:
             one.verdict,
         )
         table.add_row(*map(plain, cells))
-    put(console, table)
-    console.print()
-    if view.further:
-        _further(view, console)
-    if view.prices:
-        console.print(plain(view.prices))
-    for line in _how(view.rows):
-        console.print(plain(line))
+    return table
 
 
 def _chance(probability: float) -> str:
@@ -249,7 +254,7 @@ METHODS: Mapping[str, str] = {
 }
 
 
-def _how(rows: Sequence[Comparison]) -> Iterator[str]:
+def comparison_notes(rows: Sequence[Comparison]) -> Iterator[str]:
     """How the comparison was made, what its intervals cover, and what its figures mean."""
     first = rows[0]
     headline = next((one for one in rows if one.role == "headline"), first)

@@ -207,6 +207,6 @@ def document(found: Recommendation, asked: Mapping[str, Any], basis: Basis | Non
     """A recommendation as JSON values, with what was asked for and what its energies cover."""
     return {
         "asked": dict(asked),
+        **attrs.asdict(found, filter=lambda field, _: field.name != "results"),
         "basis": None if basis is None else attrs.asdict(basis),
-        **attrs.asdict(found),
     }

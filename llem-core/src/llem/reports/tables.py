@@ -21,6 +21,7 @@ __all__ = [
     "prefixes",
     "render_study",
     "render_time",
+    "study_table",
 ]
 
 
@@ -33,6 +34,19 @@ def render_study(view: StudyView, console: Console | None = None) -> None:
     if view.same:
         out.print(plain(f"all: {view.same}"), style="dim")
         out.print()
+    put(out, study_table(view), PERSONS)
+    out.print()
+    for line in view.notes:
+        out.print(plain(line), style="dim")
+    for curve in view.curves:
+        out.print()
+        same = "" if _differ(curve.rests_on) else "; ".join(dict.fromkeys(filter(None, curve.rests_on.values())))
+        out.print(plain(f"{curve.configuration}, by arrivals" + (f" ({same})" if same else "")))
+        put(out, _curve(curve))
+
+
+def study_table(view: StudyView) -> Any:
+    """A line for each experiment."""
     axes = [*headings(view.axes), *(["configuration"] if view.configurations else [])]
     columns = [column.heading for column in view.columns]
     told = [*(["energy"] if view.mixed else []), *(["n"] if _differ(view.rests_on) else [])]
@@ -45,15 +59,7 @@ def render_study(view: StudyView, console: Console | None = None) -> None:
         cells += [view.configurations[row.id]] if view.configurations else []
         cells += [_cell(column, row, view.unlike) for column in view.columns]
         table.add_row(*map(plain, (shown[row.id], *cells, *_told(view, row), _outcome(row))))
-    put(out, table, PERSONS)
-    out.print()
-    for line in view.notes:
-        out.print(plain(line), style="dim")
-    for curve in view.curves:
-        out.print()
-        same = "" if _differ(curve.rests_on) else "; ".join(dict.fromkeys(filter(None, curve.rests_on.values())))
-        out.print(plain(f"{curve.configuration}, by arrivals" + (f" ({same})" if same else "")))
-        put(out, _curve(curve))
+    return table
 
 
 def _differ(rests_on: Mapping[str, str]) -> bool:

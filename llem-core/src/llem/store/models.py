@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import attrs
 
 from llem.devices.load import HostLoad
+from llem.display import Displayed
 from llem.findings import Finding
 from llem.meters.base import EnergyReading, ErrorBudget
-from llem.store.quantity import Quantity
+from llem.store.quantity import Metrics, Quantity
 
 __all__ = [
     "SCHEMA_VERSION",
@@ -27,6 +28,9 @@ __all__ = [
 ]
 
 SCHEMA_VERSION = 4
+
+#: What a line on a Result tells: the first of these that it has.
+HEADLINES = ("energy_per_output_token_j", "output_tokens_per_s")
 
 
 def _after_t0(measured: Any, _: Any, t1_ns: int) -> None:
@@ -202,9 +206,9 @@ class DomainMetrics:
     cross_ratio: Quantity
 
 
-@attrs.frozen
-class Result:
-    """One experiment, computed from its trials.
+@attrs.frozen(repr=False)
+class Result(Displayed):
+    """One experiment, computed from its trials. `result[name]` is `result.metrics[name]`.
 
     Attributes:
         id: the experiment's identity.
@@ -229,10 +233,26 @@ class Result:
     environment: str
     weights: str
     trials: int
-    metrics: Mapping[str, Quantity]
+    metrics: Mapping[str, Quantity] = attrs.field(converter=Metrics)
     domains: tuple[DomainMetrics, ...]
     findings: tuple[Finding, ...]
     valid: bool
     publishable: bool
     error: str | None = None
     schema_version: int = SCHEMA_VERSION
+
+    #: Without this, Python would take it for a sequence, because it has `__getitem__`.
+    __iter__: ClassVar[None] = None
+
+    def __getitem__(self, metric: str) -> Quantity:
+        """A metric by its name. Raises UnknownName, which is a KeyError."""
+        return self.metrics[metric]
+
+    def __repr__(self) -> str:
+        config = (self.config.get(name) for name in ("backend", "model", "dtype"))
+        told = ", ".join(str(one) if str(one).isprintable() else repr(one) for one in config if one)
+        state = "valid" if self.valid else "not valid"
+        shown = (name for name in HEADLINES if getattr(self.metrics.get(name), "value", None) is not None)
+        name = next(shown, None)
+        figure = f"; {name} {self.metrics[name]}" if name else ""
+        return f"<Result {self.id[:8]}: {self.outcome}, {state}; {told}{figure}>"

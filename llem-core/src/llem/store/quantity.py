@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, NoReturn
 
 import attrs
 
-__all__ = ["Quantity"]
+from llem.display import Displayed
+from llem.errors import UnknownName, nearest
+
+__all__ = ["Metrics", "Quantity"]
 
 #: What `n` counts by method, where it does not count trials.
 _COUNTED = {
@@ -16,9 +19,17 @@ _COUNTED = {
 }
 
 
-@attrs.frozen
-class Quantity:
+def _digits(value: float, count: int) -> str:
+    """So many significant digits, without powers of ten below 1e9."""
+    text = f"{value:.{count}g}"
+    return f"{float(text):,.0f}" if "e+" in text and abs(value) < 1e9 else text
+
+
+@attrs.frozen(repr=False)
+class Quantity(Displayed):
     """A number with its unit and interval, or None with the code of the reason.
+
+    `float(quantity)` is the value; of a None it raises TypeError with the reason.
 
     Attributes:
         low, high: the interval at `confidence`; None if there is no interval, as with one trial.
@@ -95,8 +106,26 @@ class Quantity:
         of = f", {self.basis_text}" if self.basis_text else ""
         if self.value is None:
             return f"none ({self.reason}){of}"
-        text = f"{self.value:.4g} {self.unit}".rstrip()
+        text = f"{_digits(self.value, 4)} {self.unit}".rstrip()
         if self.low is None or self.high is None or self.confidence is None:
             return f"{text} ({self.rests_on}){of}" if self.rests_on else text + of
-        half = f"{self.low:.4g} to {self.high:.4g}" if self.lopsided else f"± {(self.high - self.low) / 2:.2g}"
+        ends = f"{_digits(self.low, 4)} to {_digits(self.high, 4)}"
+        half = ends if self.lopsided else f"± {_digits((self.high - self.low) / 2, 2)}"
         return f"{text} {half} ({self.confidence * 100:g} %, {self.rests_on}){of}"
+
+    def __repr__(self) -> str:
+        return f"<Quantity {self}>"
+
+    def __float__(self) -> float:
+        if self.value is None:
+            raise TypeError(f"there is no number: the value is None ({self.reason})")
+        return float(self.value)
+
+
+class Metrics(dict[str, Quantity]):
+    """Quantities by the names of the catalogue. A name that is not there is answered with the nearest one."""
+
+    def __missing__(self, name: object) -> NoReturn:
+        near = nearest(str(name), self)
+        hint = f"did you mean {near}?" if near else f"there are {', '.join(sorted(self)) or 'none'}"
+        raise UnknownName(f"the result has no metric {name!r}", hint, "metric_unknown")

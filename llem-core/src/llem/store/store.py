@@ -23,7 +23,7 @@ from typing import Any
 import attrs
 
 from llem.devices.locks import Lock, is_held
-from llem.errors import StoreError, nearest
+from llem.errors import StoreError, one_of
 from llem.findings import Finding
 from llem.meters.trace import TraceRow
 from llem.store.documents import ENGINE, ENVIRONMENT, EXPERIMENT, OUTCOME, STUDY, read_model, read_shaped, with_version
@@ -150,18 +150,7 @@ class Store:
 
     def find(self, prefix: str) -> str:
         """The one experiment whose id begins with `prefix`. Raises StoreError when there is none, or more than one."""
-        known = self.experiment_ids()
-        found = [name for name in known if name.startswith(prefix)]
-        if prefix in known:
-            return prefix
-        if len(found) == 1:
-            return found[0]
-        if found:
-            what = f"{prefix!r} begins {len(found)} ids: {', '.join(found)}"
-            raise StoreError(what, "write more of it", "id_ambiguous")
-        near = nearest(prefix, known)
-        hint = f"did you mean {near}?" if near else f"known: {', '.join(known) or 'none'}"
-        raise StoreError(f"no experiment {prefix!r} in {self.path}", hint, "id_unknown")
+        return one_of(self.experiment_ids(), prefix, f"in {self.path}")
 
     def write_experiment(self, experiment_id: str, document: Mapping[str, Any], *, replace: bool = False) -> None:
         """Store a configuration; `replace` for another number of trials, or what else changes no execution."""
