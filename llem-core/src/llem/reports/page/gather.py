@@ -105,10 +105,12 @@ def gather(results: Results) -> Gathered:
     rows: list[Overview] = []
     damaged: dict[str, str] = {}
     for name in ids:
+        one = Results(store, [name], prices=results.prices, study=study)
         try:
-            rows += Results(store, [name], prices=results.prices, study=study).overviews()
+            rows += one.overviews()
         except LlemError as error:
             damaged[name] = _within(store, error.message)
+        damaged |= {lost: _within(store, error.message) for lost, error in one.damaged.items()}
     environments = _environments(store)
     documents = {row.id: _documents(store, row.id) for row in rows}
     told = [engine for _, engines in documents.values() for engine in engines]
