@@ -53,7 +53,6 @@ SMALL = {
     "__main__.py": "Python runs it by its name, for `python -m llem`",
     "cli/bundle.py": "one file per command",
     "cli/doctor.py": "one file per command",
-    "cli/pareto.py": "one file per command",
 }
 HEAVY = ("torch", "transformers", "numpy", "scipy", "pandas", "rich", "pynvml", "yaml", "structlog", "zeus")
 

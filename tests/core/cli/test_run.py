@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -429,7 +430,11 @@ def test_a_full_disk_is_one_message_and_loses_nothing(small_disk, lab, full: str
     assert done.returncode == 3, done.stderr
     assert "Traceback" not in done.stderr
     assert "error: no space left" in done.stderr
-    assert "free some" in done.stderr.splitlines()[-1]
+    lines = done.stderr.splitlines()
+    assert any("free some" in line for line in lines)
+    where = command.index("-o")
+    again = ["llem", *command[3:where], *command[where + 2 :], "-o", str(disk / "out"), "--resume"]
+    assert shlex.split(lines[-1]) == again
     if full == "later":
         store = Store.open(disk / "out")
         [name] = store.experiment_ids()

@@ -10,23 +10,34 @@ from llem.cli.root import verbose_option
 
 if TYPE_CHECKING:
     from llem.api import Ready
-    from llem.errors import LlemError
     from llem.store.models import Result
     from llem.study.plan.study import Study
 
-__all__ = ["run", "tell_left_behind"]
-
-#: Codes of errors after which a folder is as it was.
-UNTOUCHED = ("store_exists", "store_busy", "config_invalid")
+__all__ = ["run"]
 
 
-@click.command()
+@click.command(epilog="Example: llem run -m shape:qwen2.5-0.5b --set load.batch_size=8 -o out/")
 @click.argument("study", required=False, type=click.Path())
 @click.option("-m", "--model", help="Hugging Face id, folder or shape:NAME.  [default: shape:tiny]")
 @click.option("-b", "--backend", help="Inference backend.  [default: the installed one]")
-@click.option("--set", "assignments", multiple=True, metavar="KEY=VALUE", help="A setting, such as load.batch_size=8.")
-@click.option("--preset", type=click.Choice(["quick", "standard", "publication"]), help="Defaults for the measurement.")
-@click.option("-o", "--out", metavar="DIR", help="Folder for the results. Without --resume it must be new or empty.")
+@click.option(
+    "--set",
+    "assignments",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="A setting, such as load.batch_size=8; may be repeated.",
+)
+@click.option(
+    "--preset",
+    type=click.Choice(["quick", "standard", "publication"]),
+    help="How long and how often to measure: what is not set takes its values.  [default: standard]",
+)
+@click.option(
+    "-o",
+    "--out",
+    metavar="DIR",
+    help="Folder for the results; without --resume, new or empty.  [default: llem-results/…, named by the time]",
+)
 @click.option("--launcher", default="process", show_default=True, help="How workers run; `llem plugins` lists names.")
 @click.option("--resume", is_flag=True, help="Continue in the folder: measure missing and failed trials.")
 @click.option("--json", "as_json", is_flag=True, help="Print only the Result, as JSON; for a study, a list.")
@@ -65,23 +76,26 @@ def run(
 
 def run_one(ready: Ready, as_json: bool, quiet: bool, verbose: bool) -> None:
     """Measure one configuration and print its Result."""
+    from llem.cli.resume import keeping, offer
     from llem.errors import LlemError
     from llem.progress.display import progress
     from llem.study.run.stopping import stop_on_interrupt
     from llem.study.run.study_run import unscored
 
     [planned] = ready.study.experiments
+    shown = progress(planned.experiment.trials, quiet=quiet, verbose=verbose, folder=ready.folder)
     try:
-        with stop_on_interrupt() as stop, progress(planned.experiment.trials, quiet=quiet, verbose=verbose) as emit:
+        with keeping(ready.folder), stop_on_interrupt() as stop, shown as emit:
             result = ready.run(emit, stop).only()
     except LlemError as error:
-        tell_left_behind(ready, error)
         if error.code == "interrupted":
             raise KeyboardInterrupt from error
         raise
     show_result(result, as_json)
     if not as_json:
         click.echo(f"stored in {ready.folder}", err=True)
+    if unscored(result):
+        offer(ready.folder)
     if not result.valid or unscored(result):
         raise SystemExit(1)
 
@@ -89,7 +103,7 @@ def run_one(ready: Ready, as_json: bool, quiet: bool, verbose: bool) -> None:
 def run_many(ready: Ready, as_json: bool, quiet: bool, verbose: bool) -> None:
     """Measure all experiments of a study and print them as a table, or as a list of Results."""
     from llem.analysis.overview import overview_of
-    from llem.errors import LlemError
+    from llem.cli.resume import FINAL, counted, keeping, offer
     from llem.progress.display import progress
     from llem.reports.notes import study_notes
     from llem.reports.tables import render_study
@@ -102,53 +116,38 @@ def run_many(ready: Ready, as_json: bool, quiet: bool, verbose: bool) -> None:
 
     if not quiet:
         _tell_left_out(ready.study)
-    try:
-        with stop_on_interrupt() as stop, progress(0, quiet=quiet, verbose=verbose) as emit:
-            ran = ready.run(emit, stop)
-    except LlemError as error:
-        tell_left_behind(ready, error)
-        raise
+    shown = progress(0, quiet=quiet, verbose=verbose, folder=ready.folder)
+    with keeping(ready.folder), stop_on_interrupt() as stop, shown as emit:
+        ran = ready.run(emit, stop)
     if as_json:
         click.echo(json_text([dump(result) for result in ran.results]))
     else:
         notes = study_notes(Store.open(ready.folder))
         render_study(study_view(map(overview_of, ran.results), study_document(ready.study), notes))
         click.echo(f"stored in {ready.folder}", err=True)
+    failed = any(result.outcome != "done" or unscored(result) for result in ran.results)
+    if ran.stopped is not None or failed:
+        click.echo(counted(ran.results, len(ready.study.experiments)), err=True)
+    if ran.stopped is not None or any(one.outcome not in ("done", *FINAL) or unscored(one) for one in ran.results):
+        offer(ready.folder)
     if ran.interrupted is not None:
-        click.echo(f"{len(ran.results)} of {len(ready.study.experiments)} experiments began", err=True)
-        _tell_resume(ready)
         raise KeyboardInterrupt from ran.interrupted
     if ran.stopped is not None:
         raise ran.stopped
-    if any(not result.valid or unscored(result) for result in ran.results):
+    if failed or any(not result.valid for result in ran.results):
         raise SystemExit(1)
-
-
-def tell_left_behind(ready: Ready, error: LlemError) -> None:
-    """Name the folder after an error: it holds trials, or, if nothing was measured, the worker's log."""
-    import os
-
-    if error.code in UNTOUCHED or not os.path.exists(ready.folder):  # of any name, also one that no folder can have
-        return
-    measured = any(ready.folder.glob("experiments/*/trial-*.json"))
-    click.echo(f"{'what was measured' if measured else 'the log'} is in {ready.folder}", err=True)
-    if error.code == "interrupted":
-        _tell_resume(ready)
-
-
-def _tell_resume(ready: Ready) -> None:
-    """What goes on with an interrupted run."""
-    click.echo(f"go on with the same command and `-o {ready.folder} --resume`", err=True)
 
 
 def _tell_left_out(study: Study) -> None:
     """Say in one line how many points of the study will not run; `llem plan` gives the reasons."""
+    from llem.reports.figures import visible
+
     counts = {word: len(getattr(study, word)) for word in ("excluded", "invalid", "merged")}
     left_out = ", ".join(f"{count} {word}" for word, count in counts.items() if count)
     about = f" ({study.declared} declared, {left_out}; `llem plan` lists them)" if left_out else ""
-    click.echo(f"{study.name}: {len(study.experiments)} experiments{about}", err=True)
+    click.echo(visible(f"{study.name}: {len(study.experiments)} experiments{about}"), err=True)
     for note in study.notes:
-        click.echo(f"note: {note}", err=True)
+        click.echo(visible(f"note: {note}"), err=True)
 
 
 def show_result(result: Result, as_json: bool) -> None:

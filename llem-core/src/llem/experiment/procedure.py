@@ -23,7 +23,8 @@ from llem.experiment.serving.work import Serving
 from llem.experiment.session import EngineProcess, Session, Work
 from llem.findings import Finding, finding
 from llem.meters.trace import TraceRow
-from llem.metrics.energies import headline, output_energy
+from llem.metrics.energies import headline, token_value
+from llem.metrics.quantity import Value
 from llem.protocol.events import BaselineMeasured, Calibrated, Loaded, TrialEnded
 from llem.store.models import BaselineReading, Trial
 
@@ -212,13 +213,14 @@ def trial(session: Session, index: int) -> None:
 
 
 def _trial_event(trial: Trial) -> TrialEnded:
-    energy, chosen = output_energy([trial]), headline([trial])
+    chosen = headline([trial])
+    energy = Value(None) if chosen is None else token_value(trial, chosen)
+    basis = None if energy.value is None else chosen
     return TrialEnded(
         id=trial.experiment_id, trial=trial.index, t0_ns=trial.t0_ns, t1_ns=trial.t1_ns, duration_s=trial.duration_s,
-        output_tokens_per_s=trial.output_tokens / trial.duration_s,
-        energy_per_output_token_j=energy[0] if energy else None,
-        energy_scope=chosen.scope if energy and chosen else None,
-        energy_kind=chosen.kind if energy and chosen else None,
+        output_tokens_per_s=trial.output_tokens / trial.duration_s, energy_per_output_token_j=energy.value,
+        energy_bound_j=energy.bound, energy_shared_j=energy.shared,
+        energy_scope=basis.scope if basis else None, energy_kind=basis.kind if basis else None,
     )  # fmt: skip
 
 

@@ -25,6 +25,8 @@ __all__ = ["default_folder", "differences", "joinable", "opened"]
 
 #: Settings that do not change what is executed. They may change when a study is resumed.
 MAY_CHANGE = ("max_trials", "quality", "slo", "target_half_width", "trials")
+#: Bytes of a study's name in the name of its folder; a file system allows 255 in all.
+LONGEST = 150
 #: How many differences an error lists.
 MOST_TOLD = 8
 #: How long a worker of an earlier run may take to be gone, after the process that launched it has died.
@@ -33,7 +35,7 @@ WORKERS_GONE_S = 30.0
 
 def default_folder(results_dir: str, name: str) -> Path:
     """A new folder's name under the results folder: study's name, UTC time, and a number where that is taken."""
-    safe = re.sub(r"[^\w.-]+", "-", name).strip(".-") or "llem"
+    safe = re.sub(r"[^\w.-]+", "-", name).strip(".-").encode()[:LONGEST].decode(errors="ignore") or "llem"
     first = Path(results_dir) / f"{safe}-{datetime.now(UTC):%Y%m%dT%H%M%SZ}"
     further = (first.with_name(f"{first.name}-{number}") for number in itertools.count(2))
     return next(path for path in itertools.chain([first], further) if not path.exists())
