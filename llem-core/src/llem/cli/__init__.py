@@ -14,6 +14,7 @@ from llem.cli.completion import completion as completion_command
 from llem.cli.config import config as config_group
 from llem.cli.doctor import doctor as doctor_command
 from llem.cli.export import export as export_command
+from llem.cli.init import init as init_command
 from llem.cli.meter import meter as meter_command
 from llem.cli.pareto import pareto as pareto_command
 from llem.cli.plan import plan as plan_command
@@ -55,6 +56,7 @@ for _command in (
     bundle_command,
     verify_command,
     meter_command,
+    init_command,
     config_group,
     plugins_command,
     doctor_command,

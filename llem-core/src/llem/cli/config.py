@@ -17,7 +17,7 @@ __all__ = ["config"]
 
 @click.group(cls=Whole, epilog="Example: llem config check study.yaml")
 def config() -> None:
-    """Check and show configurations. Nothing runs."""
+    """Check and show configurations, and set defaults of this machine. Nothing runs."""
 
 
 @config.command(epilog="Example: llem config check study.yaml")
@@ -87,6 +87,28 @@ def show(file: str | None, assignments: tuple[str, ...]) -> None:
     user = user_config_path()
     click.echo(f"# user configuration: {user}{'' if user.exists() else ' (none there)'}")
     click.echo(to_yaml(to_document(one.experiment), one.sources), nl=False)
+
+
+@config.command("set")
+@click.argument("key")
+@click.argument("value")
+def set_(key: str, value: str) -> None:
+    """Set KEY of the user configuration to VALUE, such as `backend vllm`; `null` takes the default again.
+
+    The user configuration holds what varies by machine. llem makes the file if there is none.
+    """
+    from llem.config.text import parse_assignment, read_text
+    from llem.config.user import named_user_config, user_config_path, with_setting
+    from llem.plugins.registry import registry
+    from llem.store.files import write
+
+    _, given = parse_assignment(f"{key}={value}")
+    if key == "backend" and isinstance(given, str):
+        registry().reference("backend", given)  # raises for one that is not installed
+    path = user_config_path()
+    text = read_text(path) if path.exists() else ""
+    write(path, with_setting(text, key, given, named_user_config()).encode(), replace=True)
+    click.echo(f"{key}: {value}  # in {path}")
 
 
 def _load(file: str | None, overrides: list[Layer]) -> Study:
