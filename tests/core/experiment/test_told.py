@@ -87,6 +87,19 @@ def test_guidellm_requests_that_did_not_end_well(tmp_path):
     assert found.stated == ()
 
 
+def test_vllm():
+    """A real file: the time of each chunk by the monotonic clock, and the tool's own figures."""
+    found = told("vllm-0.32.0.json")
+    raw = json.loads((DATA / "vllm-0.32.0.json").read_text())
+    first = found.rows[0]
+
+    assert (found.tool, found.model, found.chunks, found.wall) == ("vLLM bench", "mock", True, False)
+    assert [row.output_tokens for row in found.rows] == raw["output_lens"]
+    assert first.start_ns == pytest.approx(raw["start_times"][0] * 1e9, abs=1)
+    assert first.end_ns - first.start_ns == pytest.approx(raw["latencies"][0] * 1e9, rel=0.01)
+    assert {"output_throughput", "mean_ttft_ms", "p99_ttft_ms"} <= {one.name for one in found.stated}
+
+
 VLLM = {
     "request_throughput": 1.0,
     "start_times": [10.0, 10.5, 11.0],

@@ -143,9 +143,8 @@ def record(session: Session) -> None:
 
 
 def _vocabulary(session: Session) -> int:
-    architecture = session.live_engine.architecture()
-    if architecture is not None:
-        return architecture.vocab_size
+    if (known := session.live_engine.architecture()) is not None:
+        return known.vocab_size
     config = session.model.config or {}
     return int(config.get("vocab_size") or config.get("text_config", {}).get("vocab_size") or 256)
 
@@ -213,8 +212,7 @@ def trial(session: Session, index: int) -> None:
 
 
 def _trial_event(trial: Trial) -> TrialEnded:
-    chosen = headline([trial])
-    energy = Value(None) if chosen is None else token_value(trial, chosen)
+    energy = token_value(trial, chosen) if (chosen := headline([trial])) is not None else Value(None)
     basis = None if energy.value is None else chosen
     return TrialEnded(
         id=trial.experiment_id, trial=trial.index, t0_ns=trial.t0_ns, t1_ns=trial.t1_ns, duration_s=trial.duration_s,
