@@ -212,11 +212,12 @@ def trial(session: Session, index: int) -> None:
 def _trial_event(trial: Trial) -> TrialEnded:
     chosen = headline([trial])
     energy = Value(None) if chosen is None else token_value(trial, chosen)
-    basis = {} if chosen is None or energy.value is None else {"energy_scope": chosen.scope, "energy_kind": chosen.kind}
+    basis = None if energy.value is None else chosen
     return TrialEnded(
         id=trial.experiment_id, trial=trial.index, t0_ns=trial.t0_ns, t1_ns=trial.t1_ns, duration_s=trial.duration_s,
         output_tokens_per_s=trial.output_tokens / trial.duration_s, energy_per_output_token_j=energy.value,
-        energy_bound_j=energy.bound, energy_shared_j=energy.shared, **basis,
+        energy_bound_j=energy.bound, energy_shared_j=energy.shared,
+        energy_scope=basis.scope if basis else None, energy_kind=basis.kind if basis else None,
     )  # fmt: skip
 
 
