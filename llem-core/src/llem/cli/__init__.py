@@ -10,10 +10,12 @@ from llem.cli.compare import compare as compare_command
 from llem.cli.config import config as config_group
 from llem.cli.doctor import doctor as doctor_command
 from llem.cli.export import export as export_command
+from llem.cli.meter import meter as meter_command
 from llem.cli.pareto import pareto as pareto_command
 from llem.cli.plan import plan as plan_command
 from llem.cli.plugins import plugins as plugins_command
 from llem.cli.recommend import recommend as recommend_command
+from llem.cli.report import report as report_command
 from llem.cli.root import Root, verbose_option
 from llem.cli.run import run as run_command
 from llem.cli.show import show as show_command
@@ -40,9 +42,11 @@ for _command in (
     recommend_command,
     compare_command,
     pareto_command,
+    report_command,
     export_command,
     bundle_command,
     verify_command,
+    meter_command,
     config_group,
     plugins_command,
     doctor_command,

@@ -94,6 +94,12 @@ class Measured:
         """Why there is nothing of a serving load; None where there is."""
         return None if self.served else "no_trials" if self.setup.serving else "offline_load"
 
+    @property
+    def uncounted(self) -> str | None:
+        """Why nothing is known of requests and tokens: a command ran, and told of none. None where they are known."""
+        untold = self.setup.metered and any(trial.serving is None for trial in self.trials)
+        return "no_request_file" if untold else None
+
     @cached_property
     def flows(self) -> list[Flow | None]:
         """Requests of each trial as columns; None for an offline one."""
@@ -171,6 +177,7 @@ class Metric:
         heading: heading of its column in a table, with the unit; if empty, `label`.
         part: of a latency: the family's label, and "mean" or the percentile.
         since: first schema version whose results have the metric, with its value by the present rule.
+        of_window: it needs no request, so a metered command has it too.
     """
 
     name: str
@@ -187,6 +194,7 @@ class Metric:
     heading: str = ""
     part: tuple[str, str] = ("", "")
     since: int = 2
+    of_window: bool = False
 
     def of(self, measured: Measured) -> Quantity:
         """The metric of one experiment, with its interval or the reason why there is none."""
@@ -202,6 +210,8 @@ class Metric:
         return known if known and len(known) == len(values) else None
 
     def _lacks(self, measured: Measured) -> str | None:
+        if not self.of_window and measured.uncounted is not None:
+            return measured.uncounted
         return (measured.unserved if self.group == "serving" else None) or self.lacks(measured)
 
     def labels(self, measured: Measured) -> dict[str, str]:

@@ -104,11 +104,11 @@ def new_console(**settings: Any) -> Console:
     return Piped(**settings)
 
 
-def screen(console: Console | None = None) -> Console:
-    """`console`, or one for standard output when None."""
+def screen(console: Console | None = None, *, stderr: bool = False) -> Console:
+    """`console`, or one for standard output (or error) when None."""
     if console is not None:
         return console
-    out = new_console(highlight=False)
+    out = new_console(highlight=False, stderr=stderr)
     if not out.is_terminal and "COLUMNS" not in os.environ:
         out.width = NO_TERMINAL
     return out

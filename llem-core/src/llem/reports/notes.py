@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
 from llem.analysis.overview import Overview
 from llem.analysis.prices import Prices
@@ -25,6 +26,7 @@ __all__ = [
     "reference_note",
     "reference_notes",
     "rests_on_text",
+    "stated_notes",
     "study_notes",
 ]
 
@@ -38,6 +40,19 @@ def rests_on_text(found: Iterable[Quantity | None]) -> str:
     """What the intervals of these rest on, in words, each once; of the values where there is no interval."""
     known = [one for one in found if one is not None and one.value is not None]
     return "; ".join(dict.fromkeys(one.rests_on for one in [one for one in known if one.low is not None] or known))
+
+
+def stated_notes(effective: Mapping[str, Any]) -> Iterator[str]:
+    """What the tool that a metered command ran states itself, of each run, by its own names and in its own units.
+
+    Args:
+        effective: the effective configuration of a Result.
+    """
+    for run in effective.get("runs") or ():
+        stated = run.get("stated") if isinstance(run, Mapping) else None
+        if stated:
+            told = ", ".join(f"{one['name']} {one['value']:.4g} {one['unit']}".rstrip() for one in stated)
+            yield f"{run['tool']} itself states (trial {run['trial']}): {told}"
 
 
 def interval_notes(rests_on: Mapping[str, str]) -> Iterator[str]:

@@ -7,6 +7,7 @@ and in `ratios`.
 
 from __future__ import annotations
 
+import shlex
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -65,6 +66,8 @@ def load_text(load: Mapping[str, Any]) -> str:
         return f"{load['request_rate']:g} requests/s" if share is None else f"{share:.0%} of capacity"
     if kind == "replay":
         return "trace" + ("" if load["speed"] == 1 else f" × {load['speed']:g}")
+    if kind == "command":
+        return str(load.get("name") or shlex.join(load.get("argv", ())))
     return f"batch {load.get('batch_size', '?')}"
 
 
@@ -123,7 +126,10 @@ def result_view(result: Result, prices: Prices | None = None, gpus: int | None =
         for metric in shown("latencies"):
             label, part = metric.part
             latencies.setdefault(label, {})[part] = result.metrics.get(metric.name)
-    rests_on = rests_on_text(one for parts in latencies.values() for one in parts.values())
+    found = [one for parts in latencies.values() for one in parts.values()]
+    if not any(one is not None and one.value is not None for one in found):  # of a command that told of no request
+        latencies = {}
+    rests_on = rests_on_text(found)
     priced = prices.shown("result") if prices else []
     note = price_note(prices, [attrs.evolve(overview_of(result), gpus=gpus)]) if prices else ""
     figures = tuple(_figures(result, [*shown("result", result.metrics), *priced]))

@@ -14,13 +14,14 @@ from typing import Any
 
 from llem import __version__
 from llem.config.layers import leaves
+from llem.config.load import COMMAND
 from llem.errors import ConfigError, Problem, StoreError
 from llem.plugins.registry import Registry
 from llem.store.store import Store
 from llem.study.plan.planned import PlannedExperiment
 from llem.study.run.quiet import notify
 
-__all__ = ["default_folder", "differences", "opened"]
+__all__ = ["default_folder", "differences", "joinable", "opened"]
 
 #: Settings that do not change what is executed. They may change when a study is resumed.
 MAY_CHANGE = ("max_trials", "quality", "slo", "target_half_width", "trials")
@@ -42,23 +43,31 @@ def default_folder(results_dir: str, name: str) -> Path:
 
 @contextlib.contextmanager
 def opened(
-    study: Mapping[str, Any], path: Path, registry: Registry, planned: Sequence[PlannedExperiment], resume: bool
+    study: Mapping[str, Any],
+    path: Path,
+    registry: Registry,
+    planned: Sequence[PlannedExperiment],
+    resume: bool,
+    joins: bool = False,
 ) -> Iterator[Store]:
     """A store that only this process writes. Observers are called at the study's beginning and at its end.
 
     Args:
         study: what `study.json` will hold.
         resume: continue the study in the folder, if there is one.
+        joins: add experiments of commands to those of the folder, if there are some.
 
     Raises:
         StoreError: the folder is there already, or another run works in it.
         ConfigError: `resume`, and the folder holds another study.
     """
     document = {**study, "llem": __version__, "started_at": datetime.now(UTC).isoformat(timespec="seconds")}
-    again = resume and (path / "study.json").is_file()
+    again = (resume or joins) and (path / "study.json").is_file()
     store = Store.open(path) if again else Store.create(path, document)
     with _owned(store):
-        if again:
+        if again and joins:
+            _join(store, study, planned)
+        elif again:
             _go_on(store, study, planned)
         notify(registry, "llem_study_started", study=document, store=str(store.path))
         try:
@@ -94,6 +103,30 @@ def _go_on(store: Store, study: Mapping[str, Any], planned: Sequence[PlannedExpe
         )
         hint = "run it into another folder with `-o`, or go on with the study as it was"
         raise ConfigError(f"this is not the study of {store.path}", hint, problems=tuple(told))
+    _wait_for_workers(store)
+    _write_again(store, study, planned)
+
+
+def joinable(store: Store) -> None:
+    """Raise StoreError where a store holds anything but metered commands, which alone can be added to one another."""
+    if any(store.read_experiment(name)["config"].get("backend") != COMMAND for name in store.experiment_ids()):
+        hint = "choose another folder with `-o`"
+        raise StoreError(f"{store.path} holds a study that is not of commands", hint, "store_exists")
+
+
+def _join(store: Store, study: Mapping[str, Any], planned: Sequence[PlannedExperiment]) -> None:
+    """Add experiments of commands to a store of such. Raises StoreError: it holds others, or a worker still runs."""
+    joinable(store)
+    _wait_for_workers(store)
+    before = store.study()
+    listed = {name: list(dict.fromkeys((*before.get(name, ()), *study[name]))) for name in ("experiments", "axes")}
+    points = {**before.get("points", {}), **study["points"]}
+    joined = {**study, **listed, "points": points, "declared": len(listed["experiments"])}
+    _write_again(store, joined, planned)
+
+
+def _wait_for_workers(store: Store) -> None:
+    """No worker of an earlier run is left, nor a file half-written. Raises StoreError: one still runs."""
     lock, until = store.worker_lock(shared=False), time.monotonic() + WORKERS_GONE_S
     while not lock.take():
         if time.monotonic() > until:
@@ -101,6 +134,10 @@ def _go_on(store: Store, study: Mapping[str, Any], planned: Sequence[PlannedExpe
         time.sleep(0.1)
     lock.let_go()
     store.clean()
+
+
+def _write_again(store: Store, study: Mapping[str, Any], planned: Sequence[PlannedExperiment]) -> None:
+    """The study as it is asked for now, with when it began and went on."""
     before = store.study()
     resumed = [*before.get("resumed_at", []), datetime.now(UTC).isoformat(timespec="seconds")]
     began = {name: value for name, value in before.items() if name in ("llem", "started_at")}
