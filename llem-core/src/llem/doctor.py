@@ -13,6 +13,7 @@ import attrs
 
 from llem.config.user import load_user_config, user_config_path
 from llem.devices.host import Docker, Host, Slurm, probe_docker, probe_host, probe_slurm
+from llem.devices.load import HostLoad, busy, watched
 from llem.devices.nvml import Gpu, Nvml
 from llem.errors import LlemError
 from llem.meters.rapl import RaplZone, rapl_zones
@@ -52,7 +53,8 @@ class Probes:
     """Where the facts come from; tests and other machines put their own here.
 
     Attributes:
-        poll_s: how long the energy counters are watched for their update period.
+        poll_s: how long the host is watched for its load, and the energy counters for their update period.
+        load: watches the host for this many seconds.
     """
 
     host: Callable[[], Host] = probe_host
@@ -63,6 +65,7 @@ class Probes:
     plugins: Callable[[], Registry] = registry
     version: Callable[[str], str | None] = _version
     poll_s: float = 1.0
+    load: Callable[[float], HostLoad | None] = watched
 
 
 def diagnose(probes: Probes | None = None) -> list[Check]:
@@ -92,12 +95,12 @@ def _guarded(name: str, section: Callable[[Probes], Iterator[Check]], probes: Pr
 def _host(probes: Probes) -> Iterator[Check]:
     host = probes.host()
     memory = f"{host.memory_bytes / 2**30:.1f} GiB"
-    where = f", in a container ({host.container})" if host.container else ""
-    where += ", virtual machine" if host.virtual else ""
+    where = (f", in a container ({host.container})" if host.container else "") + (", virtual machine" * host.virtual)
     cores = "? cores" if host.cores is None else f"{host.cores} cores"
     cpu = host.cpu or "unknown processor"
     yield Check("host", "ok", f"{cpu}, {cores}, {host.threads or '?'} threads, {memory}{where}")
     yield Check("system", "ok", f"{host.system}, {host.kernel}, {host.python}")
+    yield _load(probes.load(probes.poll_s))
     if host.governor is None:
         yield Check("cpu governor", "ok", "this system does not report it, and sets the clocks by itself")
     elif host.governor == "performance":
@@ -105,6 +108,12 @@ def _host(probes: Probes) -> Iterator[Check]:
     else:
         fix = "sudo cpupower frequency-set -g performance, where host-bound speed must not vary"
         yield Check("cpu governor", "warning", f"{host.governor}: clocks follow the load", fix)
+
+
+def _load(load: HostLoad | None) -> Check:
+    if (found := busy(load)) is not None:
+        return Check("host load", "warning", found, "end them, or wait: they are in what is measured (`host_busy`)")
+    return Check("host load", "ok", "this system does not report it" if load is None else "others leave it idle")
 
 
 def _gpus(probes: Probes) -> Iterator[Check]:

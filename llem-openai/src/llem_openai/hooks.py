@@ -29,5 +29,6 @@ def llem_backends() -> Sequence[Reference]:
                 "stop": "supported",
             },
             deploy="llem_openai.deploy:commands",
+            start="llem_openai.start:start",
         )
     ]

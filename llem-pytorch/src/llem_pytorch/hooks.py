@@ -34,6 +34,7 @@ def llem_backends() -> Sequence[Reference]:
             },
             parameters="llem_pytorch.coverage:parameters",
             deploy="llem_pytorch.deploy:commands",
+            start="llem_pytorch.start:start",
         )
     ]
 

@@ -38,6 +38,7 @@ def llem_backends() -> Sequence[Reference]:
             status=STATUS,
             parameters="llem_tensorrt.coverage:parameters",
             deploy="llem_tensorrt.deploy:commands",
+            start="llem_tensorrt.start:start",
         )
     ]
 

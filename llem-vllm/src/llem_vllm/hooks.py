@@ -35,6 +35,7 @@ def llem_backends() -> Sequence[Reference]:
             },
             parameters="llem_vllm.coverage:parameters",
             deploy="llem_vllm.deploy:commands",
+            start="llem_vllm.start:start",
         )
     ]
 

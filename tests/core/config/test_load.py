@@ -224,7 +224,7 @@ class TestBackendChoice:
         ({"modle": "x"}, "modle: unknown field (did you mean 'model'?)"),
         ({"ecko": {}}, "ecko: unknown field (did you mean 'echo'?)"),
         ({"codecarbn": {}}, "codecarbn: unknown field (did you mean 'codecarbon'?)"),
-        ({"delay_s": 1}, "delay_s: unknown field (did you mean 'echo.delay_s'?)"),
+        ({"delay_s": 1}, "delay_s: unknown field (did you mean 'echo.delay_s'? Write echo={\"delay_s\": …})"),
         ({"vllm": {}}, "vllm: is the section of a plugin that is not installed (remove it, or pip install llem-vllm)"),
         (
             {"fast": {"torch_compile": True}},

@@ -61,6 +61,6 @@ def test_what_is_measured_does_not_belong_there(load, tmp_path):
 
     assert str(caught.value) == (
         f"invalid settings in the user configuration {tmp_path / 'mine.yaml'}\n"
-        "  dtype: unknown field (known: 'results_dir', 'gpus', 'launchers', 'observers')\n"
+        "  dtype: unknown field (known: 'backend', 'results_dir', 'gpus', 'launchers', 'observers')\n"
         "  gpus: must be at least 1, got 0: a number says how many GPUs; `[0]` says which, and `device: cpu` uses none"
     )

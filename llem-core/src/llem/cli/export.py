@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 __all__ = ["export"]
 
 
-@click.command()
+@click.command(epilog="Example: llem export out/ -o results.csv")
 @click.argument("folder", metavar="DIR", type=click.Path())
 @click.option(
     "--format",
@@ -24,7 +24,13 @@ __all__ = ["export"]
     help="What to write.  [default: by the ending of FILE; CSV to standard output]",
 )
 @click.option("--all", "everything", is_flag=True, help="Also write columns that are empty for all experiments.")
-@click.option("--organisation", metavar="NAME", default="unknown", help="With --format eee: who publishes the records.")
+@click.option(
+    "--organisation",
+    metavar="NAME",
+    default="unknown",
+    show_default=True,
+    help="With --format eee: who publishes the records.",
+)
 @price_options
 @click.option(
     "-o", "--out", type=click.Path(), metavar="FILE", help="File or folder to write.  [default: standard output]"

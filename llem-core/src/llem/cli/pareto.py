@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 __all__ = ["pareto"]
 
 
-@click.command()
+@click.command(epilog="Example: llem pareto out/ energy ttft_p99_s")
 @click.argument("folder", metavar="DIR", type=click.Path())
 @click.argument("x", metavar="X")
 @click.argument("y", metavar="Y")

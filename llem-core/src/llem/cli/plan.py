@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from llem.cli.root import verbose_option
+from llem.cli.settings import SettingsCommand, setting_options
 
 if TYPE_CHECKING:
     from llem.study.plan.memory import GpuKind
@@ -15,19 +16,24 @@ if TYPE_CHECKING:
 __all__ = ["plan"]
 
 
-@click.command()
-@click.argument("study", type=click.Path())
-@click.option("-m", "--model", help="As for `llem run`.")
-@click.option("-b", "--backend", help="As for `llem run`.")
-@click.option("--set", "assignments", multiple=True, metavar="KEY=VALUE", help="As for `llem run`.")
-@click.option("--preset", type=click.Choice(["quick", "standard", "publication"]), help="As for `llem run`.")
+@click.command(cls=SettingsCommand, epilog="Example: llem plan study.yaml --gpu-memory 80GiB")
+@click.argument("study", required=False, type=click.Path(), metavar="[STUDY | MODEL]")
+@click.option("-m", "--model", help="Hugging Face id, folder or shape:NAME.  [default: the study's, else shape:tiny]")
+@click.option("-b", "--backend", help="Inference backend.  [default: the study's, else as for `llem run`]")
+@setting_options
+@click.option("--set", "assignments", multiple=True, metavar="KEY=VALUE", help="A setting of every point; may repeat.")
+@click.option(
+    "--preset",
+    type=click.Choice(["quick", "standard", "publication"]),
+    help="How long and how often to measure.  [default: the study's, else standard]",
+)
 @click.option(
     "--gpu-memory", metavar="SIZE", help="Memory of each GPU, such as 80GiB.  [default: that of this machine's GPU]"
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the plan as JSON.")
 @verbose_option
 def plan(
-    study: str,
+    study: str | None,
     model: str | None,
     backend: str | None,
     assignments: tuple[str, ...],
@@ -35,17 +41,21 @@ def plan(
     gpu_memory: str | None,
     as_json: bool,
     verbose: bool,
+    **short: str | None,
 ) -> None:
     """Show what STUDY would run: how many declared points remain and why, the order, estimates of time and memory.
+    Without STUDY, llem plans what `llem run` would measure.
 
     llem runs nothing and loads no engine. The engines need not be installed.
     """
-    from llem.cli.settings import flag_layers
+    from llem.cli.settings import flag_layers, study_or_model
     from llem.plugins.registry import registry
     from llem.reports.plan import plan_document, plan_lines
     from llem.study.plan.expand import load
 
-    planned = load(study, flag_layers(model, backend, preset, assignments), registry(), gpu=_gpu(gpu_memory))
+    study, model = study_or_model(study, model)
+    layers = flag_layers(model, backend, preset, assignments, short)
+    planned = load(study, layers, registry(), gpu=_gpu(gpu_memory))
     if as_json:
         import json
 

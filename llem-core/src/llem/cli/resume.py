@@ -63,7 +63,8 @@ def keeping(folder: Path) -> Iterator[None]:
     except BaseException as error:  # a second Ctrl-C, a full disk and a bug leave as much behind as an error of llem
         if getattr(error, "code", "") not in UNTOUCHED and _is_store(folder):
             measured = any(folder.glob("experiments/*/trial-*.json"))
-            click.echo(f"{'what was measured' if measured else 'the log'} is in {folder}", err=True)
+            again = "" if measured else "; nothing was measured, so another run may use this folder"
+            click.echo(f"{'what was measured' if measured else 'the log'} is in {folder}{again}", err=True)
             if getattr(error, "code", "") not in FINAL:
                 offer(folder)
         raise

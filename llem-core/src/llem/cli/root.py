@@ -6,13 +6,14 @@ import errno
 import os
 import sys
 import traceback
+from collections.abc import Mapping
 from typing import Any, NoReturn
 
 import click
 
 # llem.errors and the plugins are imported where they are used: `llem --help` need not wait for attrs.
 
-__all__ = ["BUG", "EXIT_CODES", "INTERRUPTED", "OUTPUT_CLOSED", "Root", "verbose_option"]
+__all__ = ["BUG", "EXIT_CODES", "INTERRUPTED", "OUTPUT_CLOSED", "SECTIONS", "Root", "Whole", "verbose_option"]
 
 BUG = 70
 INTERRUPTED = 130
@@ -29,6 +30,15 @@ EXIT_CODES = {
     INTERRUPTED: "Interrupted by Ctrl-C or SIGTERM.",
     OUTPUT_CLOSED: "The program that read standard output ended before llem had written everything. The measurement is "
     "complete and stored.",
+}
+
+#: Commands as `llem --help` lists them, in the order in which people need them. What plugins add comes last.
+SECTIONS: Mapping[str, tuple[str, ...]] = {
+    "Measure": ("run", "plan", "meter"),
+    "Read": ("show", "compare"),
+    "Decide": ("recommend", "pareto"),
+    "Share": ("report", "export", "bundle", "verify"),
+    "Set up": ("init", "doctor", "config", "plugins", "completion"),
 }
 
 #: Key in click's shared `meta`, so that `llem -v run` and `llem run -v` mean the same.
@@ -58,6 +68,16 @@ verbose_option = click.option(
 )
 
 
+class Whole(click.Group):
+    """A group whose commands are listed with the whole first sentence of their help; click itself cuts it off."""
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        known = {name: self.get_command(ctx, name) for name in self.list_commands(ctx)}
+        rows = [(name, _first_sentence(one)) for name, one in known.items() if one is not None and not one.hidden]
+        with formatter.section("Commands"):
+            formatter.write_dl(rows)
+
+
 class Root(click.Group):
     """A group whose own commands are known at once and whose plugins are asked for the rest."""
 
@@ -81,6 +101,16 @@ class Root(click.Group):
             hint = f"did you mean {near!r}?" if near else f"commands: {', '.join(self._shown(ctx))}"
             raise click.UsageError(f"no such command {name!r}; {hint}", ctx)
         return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """The commands by what they are for, each with the whole first sentence of its help."""
+        left = {name: command for name in self._shown(ctx) if (command := self.get_command(ctx, name)) is not None}
+        width = max(map(len, left), default=0)
+        for title, names in (*SECTIONS.items(), ("Of plugins", tuple(left))):
+            rows = [(name.ljust(width), _first_sentence(left.pop(name))) for name in names if name in left]
+            if rows:
+                with formatter.section(title):
+                    formatter.write_dl(rows)
 
     def _shown(self, ctx: click.Context) -> list[str]:
         known = {name: self.get_command(ctx, name) for name in self.list_commands(ctx)}
@@ -117,6 +147,12 @@ class Root(click.Group):
             raise click.exceptions.Exit(OUTPUT_CLOSED) from None
         except Exception as error:
             _explain(ctx, error)
+
+
+def _first_sentence(command: click.Command) -> str:
+    text = " ".join((command.short_help or command.help or "").split("\n\n")[0].split())
+    sentence, stop, _ = text.partition(". ")
+    return sentence + stop.strip()
 
 
 def _explain(ctx: click.Context, error: Exception) -> NoReturn:

@@ -7,22 +7,43 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from llem.cli.root import verbose_option
+from llem.cli.settings import SettingsCommand, setting_options
 
 if TYPE_CHECKING:
     from llem.api import Ready
+    from llem.devices.load import HostWatch
     from llem.store.models import Result
     from llem.study.plan.study import Study
 
 __all__ = ["run"]
 
 
-@click.command()
-@click.argument("study", required=False, type=click.Path())
+@click.command(cls=SettingsCommand, epilog="Example: llem run -m shape:qwen2.5-0.5b --batch-size 8 -o out/")
+@click.argument("study", required=False, type=click.Path(), metavar="[STUDY | MODEL]")
 @click.option("-m", "--model", help="Hugging Face id, folder or shape:NAME.  [default: shape:tiny]")
-@click.option("-b", "--backend", help="Inference backend.  [default: the installed one]")
-@click.option("--set", "assignments", multiple=True, metavar="KEY=VALUE", help="A setting, such as load.batch_size=8.")
-@click.option("--preset", type=click.Choice(["quick", "standard", "publication"]), help="Defaults for the measurement.")
-@click.option("-o", "--out", metavar="DIR", help="Folder for the results. Without --resume it must be new or empty.")
+@click.option(
+    "-b", "--backend", help="Inference backend.  [default: the user configuration's, else one that runs here]"
+)
+@setting_options
+@click.option(
+    "--set",
+    "assignments",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="A setting, such as load.batch_size=8; may be repeated.",
+)
+@click.option(
+    "--preset",
+    type=click.Choice(["quick", "standard", "publication"]),
+    help="How long and how often to measure: what is not set takes its values.  [default: standard]",
+)
+@click.option(
+    "-o",
+    "--out",
+    metavar="DIR",
+    help="Folder for the results; without --resume it must hold no trials.  "
+    "[default: llem-results/…, named by the time]",
+)
 @click.option("--launcher", default="process", show_default=True, help="How workers run; `llem plugins` lists names.")
 @click.option("--resume", is_flag=True, help="Continue in the folder: measure missing and failed trials.")
 @click.option("--json", "as_json", is_flag=True, help="Print only the Result, as JSON; for a study, a list.")
@@ -40,33 +61,60 @@ def run(
     as_json: bool,
     quiet: bool,
     verbose: bool,
+    **short: str | None,
 ) -> None:
-    """Measure STUDY, a YAML file with one experiment or many. Without STUDY, llem measures a tiny model.
+    """Measure STUDY, a YAML file with one experiment or many, or one MODEL. Without either, llem measures a tiny model.
 
     All results go into one folder. Experiments that can share an engine take turns. If an experiment fails, the
     others still run. The exit code is 1 if an experiment failed, its result is invalid, or its quality could not be
     evaluated.
     """
     from llem.api import prepare
-    from llem.cli.settings import flag_layers
+    from llem.cli.settings import flag_layers, study_or_model
 
-    layers = flag_layers(model, backend, preset, assignments)
+    host = _watch_host()
+    study, model = study_or_model(study, model)
+    layers = flag_layers(model, backend, preset, assignments, short)
     ready = prepare(study, layers, out, launcher=launcher, resume=resume)
     quiet = quiet or as_json
+    if not quiet and ready.make_launcher().same_machine and (note := host_note(host)):
+        click.echo(note, err=True)
     if ready.study.file.single:
         run_one(ready, as_json, quiet, verbose)
     else:
         run_many(ready, as_json, quiet, verbose)
 
 
+def _watch_host() -> HostWatch:
+    """Begin to watch what others do on this machine: llem has to read the study meanwhile anyway."""
+    from llem.devices.load import HostWatch
+
+    watch = HostWatch()
+    watch.look()
+    watch.begin()
+    return watch
+
+
+def host_note(watch: HostWatch) -> str | None:
+    """One line if the host was busy with other work meanwhile. llem measures all the same."""
+    from llem.devices.load import busy
+
+    watch.end()
+    found = busy(watch.load())
+    return None if found is None else f"note: {found}, so figures may scatter; `llem doctor` looks again"
+
+
 def run_one(ready: Ready, as_json: bool, quiet: bool, verbose: bool) -> None:
     """Measure one configuration and print its Result."""
     from llem.cli.resume import keeping, offer
+    from llem.cli.settings import tell_notes
     from llem.errors import LlemError
     from llem.progress.display import progress
     from llem.study.run.stopping import stop_on_interrupt
     from llem.study.run.study_run import unscored
 
+    if not quiet:
+        tell_notes(ready.study)
     [planned] = ready.study.experiments
     shown = progress(planned.experiment.trials, quiet=quiet, verbose=verbose, folder=ready.folder)
     try:
@@ -125,14 +173,14 @@ def run_many(ready: Ready, as_json: bool, quiet: bool, verbose: bool) -> None:
 
 def _tell_left_out(study: Study) -> None:
     """Say in one line how many points of the study will not run; `llem plan` gives the reasons."""
+    from llem.cli.settings import tell_notes
     from llem.reports.figures import visible
 
     counts = {word: len(getattr(study, word)) for word in ("excluded", "invalid", "merged")}
     left_out = ", ".join(f"{count} {word}" for word, count in counts.items() if count)
     about = f" ({study.declared} declared, {left_out}; `llem plan` lists them)" if left_out else ""
     click.echo(visible(f"{study.name}: {len(study.experiments)} experiments{about}"), err=True)
-    for note in study.notes:
-        click.echo(visible(f"note: {note}"), err=True)
+    tell_notes(study)
 
 
 def show_result(result: Result, as_json: bool) -> None:

@@ -1,30 +1,137 @@
-"""Settings given on the command line, as layers over those of a file."""
+"""Settings given on the command line, as layers over those of a file; and what people try first in their place."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import os
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+
+import click
 
 if TYPE_CHECKING:
     from llem.config.layers import Layer
+    from llem.study.plan.study import Study
 
-__all__ = ["flag_layers"]
+__all__ = ["SettingsCommand", "flag_layers", "setting_options", "study_or_model", "tell_notes"]
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+#: Options that are short for settings: the option, its value, the settings that it makes, and its help.
+SHORT: tuple[tuple[str, str, tuple[str, ...], str], ...] = (
+    ("--dtype", "NAME", ("dtype={}",), "Number format of weights and activations."),
+    ("--batch-size", "N", ("load.batch_size={}",), "Requests per batch of an offline load."),
+    ("--concurrency", "N", ("load.kind=closed", "load.concurrency={}"), "A closed load: N requests in flight."),
+    ("--rate", "R", ("load.kind=open", "load.request_rate={}"), "An open load: R random arrivals a second."),
+    ("--input-tokens", "N", ("workload.input_tokens={}",), "Tokens of each prompt."),
+    ("--output-tokens", "N", ("workload.output_tokens={}",), "Tokens that each request generates."),
+)
+#: What ends the name of a study file.
+STUDY_ENDINGS = (".yaml", ".yml", ".json")
+
+
+def setting_options(command: F) -> F:
+    """The options of SHORT, for a command that gives its keyword arguments `short` to `flag_layers`."""
+    for option, value, assignments, told in reversed(SHORT):
+        same = " ".join(f"--set {text.format(value)}" for text in assignments)
+        command = click.option(option, metavar=value, help=f"{told}  [short for {same}]")(command)
+    return command
+
+
+class SettingsCommand(click.Command):
+    """A command whose unknown options are often settings: its error names the setting."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        asked = list(args)
+        try:
+            return super().parse_args(ctx, args)
+        except click.NoSuchOption as error:
+            _point(error, ctx, asked)
+
+
+def _point(error: click.NoSuchOption, ctx: click.Context, args: list[str]) -> NoReturn:
+    """Raise the error that names a setting, if the option is called as one; else click's own."""
+    from llem.config.guesses import meant
+    from llem.plugins.registry import registry
+
+    option = error.option_name
+    name = option.lstrip("-").replace("-", "_")
+    guess = meant(name, registry())
+    if not option.startswith("--") or guess is None or (error.possibilities and not guess.surely(name)):
+        raise error
+    message = f"no such option {option}; did you mean the setting `{guess.flags(_value_of(option, args))}`?"
+    raise click.UsageError(message, ctx) from None
+
+
+def _value_of(option: str, args: list[str]) -> str:
+    """What was given to an option; … where nothing was."""
+    for arg, after in zip(args, [*args[1:], "-"], strict=True):
+        if arg == option and not after.startswith("-"):
+            return after
+        if arg.startswith(f"{option}="):
+            return arg.partition("=")[2]
+    return "…"
 
 
 def flag_layers(
-    model: str | None, backend: str | None, preset: str | None, assignments: tuple[str, ...]
+    model: str | None,
+    backend: str | None,
+    preset: str | None,
+    assignments: tuple[str, ...],
+    short: Mapping[str, str | None] | None = None,
 ) -> list[Layer]:
-    """The layers of `-m`, `-b`, `--preset` and each `--set`, later ones above.
+    """The layers of `-m`, `-b`, `--preset`, each option of SHORT and each `--set`, later ones above.
 
-    Raises ConfigError if a `--set` is no KEY=VALUE, or contradicts `-m`, `-b` or `--preset`.
+    Raises ConfigError if a `--set` is no KEY=VALUE, or contradicts another option.
     """
     from llem.config.layers import Layer
     from llem.config.text import parse_assignment
     from llem.errors import ConfigError
 
-    flags = {"model": model, "backend": backend, "preset": preset}
+    flags: dict[str, Any] = {"model": model, "backend": backend, "preset": preset}
     given = {name: value for name, value in flags.items() if value is not None}
-    settings = [parse_assignment(text) for text in assignments]
-    for path, value in settings:
-        if path in given and value != given[path]:
-            raise ConfigError(f"--{path} {given[path]} and --set {path}={value} disagree", "give one of the two")
-    return [Layer("flag", given), *(Layer("flag --set", {path: value}) for path, value in settings)]
+    said = {name: (f"--{name}", value) for name, value in given.items()}
+    settings = []
+    for option, _, texts, _ in SHORT:
+        if (value := (short or {}).get(option.lstrip("-").replace("-", "_"))) is not None:
+            made = [parse_assignment(text.format(value)) for text in texts]
+            said |= {path: (option, read) for path, read in made}
+            settings += made
+    asked = [parse_assignment(text) for text in assignments]
+    for path, value in asked:
+        if path in said and value != said[path][1]:
+            option, before = said[path]
+            raise ConfigError(f"{option} {before} and --set {path}={value} disagree", "give one of the two")
+    every = [*settings, *asked]
+    return [Layer("flag", given), *(Layer("flag --set", {path: value}) for path, value in every)]
+
+
+def study_or_model(named: str | None, model: str | None) -> tuple[str | None, str | None]:
+    """The study file and the model, of an argument that may be either.
+
+    It is a model if there is no file of that name, it does not end as a study file does, and `-m` names no other.
+
+    Raises ConfigError: a folder that is no model.
+    """
+    from llem.errors import ConfigError
+
+    if named is None or model is not None or named.endswith(STUDY_ENDINGS) or os.path.isfile(named):
+        return named, model
+    if os.path.isdir(named):
+        if os.path.isfile(os.path.join(named, "config.json")):
+            return None, named if named.startswith((".", "/", "~")) else os.path.join(".", named)
+        if os.path.isfile(os.path.join(named, "study.json")):
+            hint = f"look at it with `llem show {named}`, or go on with the command that wrote it and `--resume`"
+            raise ConfigError(f"{named} is a folder of results, not a study file", hint)
+        raise ConfigError(f"{named} is a folder without config.json", "give a YAML file, or the folder of a model")
+    if named.startswith((".", "/", "~")):
+        return named, model
+    click.echo(f"model: {named} (there is no file of this name)", err=True)
+    return None, named
+
+
+def tell_notes(study: Study) -> None:
+    """What whoever starts a study should know, on standard error."""
+    from llem.reports.figures import visible
+
+    for note in study.notes:
+        click.echo(f"note: {visible(note)}", err=True)

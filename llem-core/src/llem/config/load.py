@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -10,11 +9,12 @@ import attrs
 
 from llem.config.arrival import GREATEST, OpenLoad
 from llem.config.converter import structure_all, unstructure
+from llem.config.guesses import in_python, meant
 from llem.config.layers import Layer, Leaf, Tree, leaves, overlay, plain
-from llem.config.models import DEFAULT_METERS, DEFAULT_WORKLOAD, PRESETS, Experiment, config_class, plugin_fields
+from llem.config.models import DEFAULT_METERS, DEFAULT_WORKLOAD, PRESETS, Experiment, config_class
 from llem.config.text import parse_assignment, read_yaml
 from llem.config.words import got, renamed
-from llem.errors import BrokenPlugin, ConfigError, Problem, UnknownPlugin, nearest
+from llem.errors import ConfigError, Problem, UnknownPlugin, nearest
 from llem.plugins.registry import KNOWN_PACKAGES, Registry
 
 __all__ = ["Layer", "Resolved", "parse_assignment", "read_yaml", "resolve", "to_document"]
@@ -23,6 +23,8 @@ __all__ = ["Layer", "Resolved", "parse_assignment", "read_yaml", "resolve", "to_
 ECHO = "echo"
 #: The backend of metered commands, which loads nothing itself; never chosen unless named.
 COMMAND = "command"
+#: Source of a backend that llem chose because nobody named one; see `llem.study.plan.chosen`.
+CHOSEN = "first backend that can run here"
 #: What a user may write at the top. Sections of plugins come beside these.
 FIELDS = tuple(f.name for f in attrs.fields(Experiment) if f.name not in ("options", "meter_options"))
 
@@ -34,7 +36,8 @@ class Resolved:
     Attributes:
         experiment: complete.
         sources: dotted path of each leaf of `to_document(experiment)` to where its value came from: the source of a
-            layer, "preset NAME", "default", "only backend installed" or "derived from trials".
+            layer, "preset NAME", "default", "only backend installed" or "derived from trials". A layer of llem's own
+            choice has the source CHOSEN.
     """
 
     experiment: Experiment
@@ -116,10 +119,14 @@ def _only_backend(registry: Registry) -> str:
     if len(names) == 1:
         return names[0]
     if not names:
-        raise UnknownPlugin("no inference backend is installed", "pip install llem-pytorch")
+        hint = (
+            "pip install llem-pytorch (from a clone: pip install ./llem-pytorch), or another backend; to try commands "
+            "without an engine, set `backend: echo`, in a command `-b echo`"
+        )
+        raise UnknownPlugin("no inference backend is installed", hint)
     raise ConfigError(
         "several backends are installed, and none is chosen",
-        f"set `backend` to one of: {', '.join(names)}",
+        f"set `backend` to one of: {', '.join(names)}; `llem config set backend NAME` makes one the default",
         problems=(Problem("backend", "is missing"),),
     )
 
@@ -239,18 +246,19 @@ def unknown_name(name: str, what: str, backends: Iterable[str], registry: Regist
     if name in KNOWN_PACKAGES:
         hint = f"remove it, or pip install {KNOWN_PACKAGES[name]}"
         return Problem(name, "is the section of a plugin that is not installed", hint)
-    inside: dict[str, str] = {}
-    for backend in backends:
-        with contextlib.suppress(BrokenPlugin):  # asking for this backend says so; here the others will do
-            inside = {field: f"{backend}.{field}" for field in plugin_fields(registry, "backend", backend)} | inside
+    backends = tuple(backends)
     known = (*FIELDS, *registry.names("backend"), *registry.names("meter"))
-    near = inside.get(name) or nearest(name, known) or inside.get(nearest(name, tuple(inside)) or "")
+    guess = meant(name, registry, backends)
+    near = nearest(name, known)
+    if guess is not None and (near is None or guess.surely(name)):
+        near = guess.path
     advice = renamed(name, known) or (f"did you mean {near!r}?" if near else otherwise)
     return Problem(name, f"unknown {what}", advice)
 
 
 def _error(problems: Sequence[Problem], sources: Mapping[str, str], layers: Sequence[Layer]) -> ConfigError:
-    found = tuple(attrs.evolve(problem, source=_origin(problem.path, sources) or "") for problem in problems)
+    placed = (attrs.evolve(problem, source=_origin(problem.path, sources) or "") for problem in problems)
+    found = tuple(attrs.evolve(one, hint=in_python(one.hint)) if one.source == "python" else one for one in placed)
     named = list(dict.fromkeys(problem.source for problem in found if problem.source))
     places = named or [layer.source for layer in layers]
     message = "invalid configuration" + (f" from {', '.join(places)}" if places else "")

@@ -35,7 +35,6 @@ __all__ = [
     "Warmup",
     "config_class",
     "least_trials",
-    "plugin_fields",
 ]
 
 #: Trials of one experiment; each of them is planned before the first is measured.
@@ -274,9 +273,3 @@ def _broken(kind: str, name: str, why: str) -> BrokenPlugin:
     return BrokenPlugin(
         f"the config class of {kind} {name!r} cannot be used: {why}", "reinstall or remove the package that provides it"
     )
-
-
-def plugin_fields(registry: Registry, kind: Kind, name: str) -> tuple[str, ...]:
-    """Names of the settings of one plugin."""
-    cls = config_class(registry, kind, name)
-    return () if cls is None else tuple(field.name for field in attrs.fields(cls))

@@ -16,10 +16,13 @@ from pathlib import Path
 
 import attrs
 
-__all__ = ["HostLoad", "HostWatch"]
+__all__ = ["HostLoad", "HostWatch", "busy", "watched"]
 
 #: Below this many seconds ticks say nothing: two of them on each side are then 8 % of a core.
 LEAST_S = 0.5
+#: Cores, and share of all cores, that others may use before anybody is told ahead of a measurement. Less than this is
+#: what a system does by itself while a program starts; a window is judged more strictly (`llem.metrics.checks.host`).
+BUSY_CORES, BUSY_SHARE = 0.25, 0.05
 #: A processor whose times, idle included, add up to less than this share of the window is not being counted.
 COUNTED = 0.5
 TICK_S = 1 / os.sysconf("SC_CLK_TCK")
@@ -159,6 +162,24 @@ class HostWatch:
         everyone, there = self._find(), self._there
         new = (everyone[pid] for pid, started in self._own.items() if there.get(pid) != started)
         return sum(one.own_s + one.ended_s for one in new)
+
+
+def watched(seconds: float = 1.0, sleep: Callable[[float], None] = time.sleep) -> HostLoad | None:
+    """The load of the host during some seconds from now; None as of `HostWatch.load`."""
+    watch = HostWatch()
+    watch.look()
+    watch.begin()
+    sleep(seconds)
+    watch.end()
+    return watch.load()
+
+
+def busy(load: HostLoad | None) -> str | None:
+    """In words, what others take of a host that is too busy to measure on; None if it is quiet, or not known."""
+    if load is None or load.others_cores + load.steal_cores <= max(BUSY_CORES, BUSY_SHARE * load.cores):
+        return None
+    stolen = f", and other virtual machines {load.steal_cores:.1f}" if load.steal_cores >= 0.05 else ""
+    return f"other processes use {max(load.others_cores, 0.0):.1f} of {load.cores} cores{stolen}"
 
 
 def _bytes(path: Path) -> bytes:

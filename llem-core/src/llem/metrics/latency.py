@@ -39,7 +39,7 @@ def latency_metrics() -> Iterator[Metric]:
         "Time from the arrival of a request (offline: its start) to its first chunk with a token.",
         offline=_ttft, serving=lambda flow: _blocks(request_latencies(flow)["ttft_s"]),
         why=lambda measured: "no_completions" if measured.served else _token_times(measured),
-        shown=("result", "latencies"), percentile=("curve",),
+        shown=("result", "latencies"), percentile=("curve", "study"),
     )  # fmt: skip
     yield from _latency(
         "tpot", "time per further token", "TPOT",

@@ -174,7 +174,8 @@ class Metric:
             A row of the group "serving" is computed for serving loads alone.
         scoped: whether the metric is an energy or a power, with scope and kind.
         shown: where the metric is shown by default.
-        heading: heading of its column in a table, with the unit; if empty, `label`.
+        heading: heading of its column in a table; if empty, `label`. It has the unit, but of times and sizes, which
+            are shown in a unit that fits.
         part: of a latency: the family's label, and "mean" or the percentile.
         since: first schema version whose results have the metric, with its value by the present rule.
         of_window: it needs no request, so a metered command has it too.
@@ -218,6 +219,11 @@ class Metric:
         """`scope` and `kind`, of an energy."""
         basis = measured.basis if self.scoped else None
         return {} if basis is None else attrs.asdict(basis)
+
+    @property
+    def says_unit(self) -> bool:
+        """Whether its heading has its unit, so that a cell need not say one."""
+        return bool(self.heading) and self.unit not in ("s", "B")
 
     @property
     def lower_is_better(self) -> bool:

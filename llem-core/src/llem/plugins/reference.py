@@ -35,6 +35,8 @@ class Reference:
             without importing the engine; for the coverage tables.
         deploy: `"module:function"`, of a backend: how to launch a configuration without llem. The function takes an
             Experiment and its ModelSpec and returns a `llem.backends.deployment.Deployment`. It imports no engine.
+        start: `"module:function"`, of a backend: how to begin with it on this machine. The function takes whether there
+            is a GPU, and the model's name, and returns a `llem.backends.start.Start`. It imports no engine.
         status: a caveat shown beside the name, for example that it has not run on the real library.
     """
 
@@ -46,6 +48,7 @@ class Reference:
         "name",
         "parameters",
         "requires",
+        "start",
         "status",
         "summary",
         "target",
@@ -64,6 +67,7 @@ class Reference:
         status: str = "",
         parameters: str | None = None,
         deploy: str | None = None,
+        start: str | None = None,
     ) -> None:
         self.name = name
         self.target = target
@@ -75,6 +79,7 @@ class Reference:
         self.status = status
         self.parameters = parameters
         self.deploy = deploy
+        self.start = start
 
     def __repr__(self) -> str:
         return f"Reference({self.name!r}, {self.target!r})"

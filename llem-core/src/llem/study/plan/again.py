@@ -11,7 +11,7 @@ import attrs
 from llem.config.converter import unstructure
 from llem.config.identity import file_settings
 from llem.config.layers import Layer
-from llem.config.load import resolve, stored_experiment, to_document
+from llem.config.load import CHOSEN, resolve, stored_experiment, to_document
 from llem.config.models import Experiment
 from llem.config.study.order import Limits, Order
 from llem.errors import ConfigError, StoreError
@@ -24,7 +24,7 @@ __all__ = ["Again", "measured_again"]
 #: Steps of the path of a setting: ("load", "batch_size").
 Steps = tuple[str, ...]
 #: Sources of values that nobody asked for; see `llem.config.load.Resolved`.
-NOT_ASKED = ("default", "only backend installed", "derived from trials")
+NOT_ASKED = ("default", "only backend installed", CHOSEN, "derived from trials")
 #: What a reader looks for first, whether or not anybody asked for it.
 ALWAYS = (("model",), ("backend",))
 #: Fields of an experiment that may name files.

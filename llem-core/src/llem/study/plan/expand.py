@@ -1,7 +1,8 @@
 """From what a user names (a file, a mapping, nothing) to a study: every point resolved, and each that will not run
 listed with its reason.
 
-Runs nothing, loads no engine, looks at no device.
+Runs nothing, loads no engine. It looks at devices only to choose a backend, where several are installed and none is
+named.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import attrs
 
 from llem.config.converter import unstructure
 from llem.config.layers import Layer
-from llem.config.load import resolve
+from llem.config.load import CHOSEN, resolve
 from llem.config.study.axes import Point, declared_points
 from llem.config.study.file import StudyFile, parse_study, read_study
 from llem.config.study.mistakes import (
@@ -29,6 +30,7 @@ from llem.config.user import load_user_config
 from llem.devices.peaks import peak_of
 from llem.errors import ConfigError, Problem, UnknownPlugin
 from llem.plugins.registry import Registry
+from llem.study.plan.chosen import backend_layer, chosen_note
 from llem.study.plan.memory import GpuKind, MemoryEstimate, gib
 from llem.study.plan.planned import Identifier, PlannedExperiment, joined
 from llem.study.plan.reference import Reference, spread
@@ -46,6 +48,7 @@ def load(
     checked: bool = True,
     unmet: bool = True,
     gpu: Callable[[], GpuKind | None] = lambda: None,
+    here: bool = True,
 ) -> Study:
     """A study on top of the user's own configuration, expanded.
 
@@ -53,17 +56,24 @@ def load(
         source: a YAML file, or a mapping of the same shape; None for the one experiment that `overrides` describe.
         overrides: settings over those of the study, for every point.
         checked, unmet, gpu: as of `Identifier`.
+        here: workers have this environment, so a backend may be chosen by what can run in it.
 
     Raises:
-        LlemError: as `read_study` and `expand`.
+        LlemError: as `read_study`, `backend_layer` and `expand`.
     """
     if source is None:
         file = StudyFile("llem", ())
     else:
         file = parse_study(source) if isinstance(source, Mapping) else read_study(source)
-    gpus = load_user_config().gpus
-    below = [] if gpus is None else [Layer("user config", {"gpus": unstructure(gpus)})]
-    return expand(file, registry, below=below, overrides=overrides, checked=checked, unmet=unmet, gpu=gpu)
+    user = load_user_config()
+    below = [] if user.gpus is None else [Layer("user config", {"gpus": unstructure(user.gpus)})]
+    if here or user.backend is not None:
+        below += filter(None, [backend_layer(file, lambda: declared_points(file), overrides, user, registry)])
+    study = expand(file, registry, below=below, overrides=overrides, checked=checked, unmet=unmet, gpu=gpu)
+    for one in study.experiments:
+        if one.sources.get("backend") == CHOSEN:
+            return attrs.evolve(study, notes=(chosen_note(one.experiment.backend, registry), *study.notes))
+    return study
 
 
 def expand(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import json
+import os
 import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,6 +18,8 @@ from llem.config.layers import leaves
 from llem.config.load import COMMAND
 from llem.errors import ConfigError, Problem, StoreError
 from llem.plugins.registry import Registry
+from llem.store.evaluations import has_evaluations
+from llem.store.files import machine_errors, make_folder
 from llem.store.store import Store
 from llem.study.plan.planned import PlannedExperiment
 from llem.study.run.quiet import notify
@@ -27,6 +30,8 @@ __all__ = ["default_folder", "differences", "joinable", "opened"]
 MAY_CHANGE = ("max_trials", "quality", "slo", "target_half_width", "trials")
 #: Bytes of a study's name in the name of its folder; a file system allows 255 in all.
 LONGEST = 150
+#: What llem writes into a store that has no trials.
+_OURS = re.compile(r"study\.json|experiments|environments|workers|events\.jsonl|\.owner|\.workers|earlier-\d+")
 #: How many differences an error lists.
 MOST_TOLD = 8
 #: How long a worker of an earlier run may take to be gone, after the process that launched it has died.
@@ -52,6 +57,8 @@ def opened(
 ) -> Iterator[Store]:
     """A store that only this process writes. Observers are called at the study's beginning and at its end.
 
+    A store in which nothing was measured is in nobody's way: what it holds is set aside, and the study begins.
+
     Args:
         study: what `study.json` will hold.
         resume: continue the study in the folder, if there is one.
@@ -63,12 +70,16 @@ def opened(
     """
     document = {**study, "llem": __version__, "started_at": datetime.now(UTC).isoformat(timespec="seconds")}
     again = (resume or joins) and (path / "study.json").is_file()
-    store = Store.open(path) if again else Store.create(path, document)
+    anew = not again and _measured_nothing(path)
+    store = Store.open(path) if again or anew else Store.create(path, document)
     with _owned(store):
         if again and joins:
             _join(store, study, planned)
         elif again:
             _go_on(store, study, planned)
+        elif anew:
+            _set_aside(store)
+            store.write_study(document)
         notify(registry, "llem_study_started", study=document, store=str(store.path))
         try:
             yield store
@@ -104,6 +115,7 @@ def _go_on(store: Store, study: Mapping[str, Any], planned: Sequence[PlannedExpe
         hint = "run it into another folder with `-o`, or go on with the study as it was"
         raise ConfigError(f"this is not the study of {store.path}", hint, problems=tuple(told))
     _wait_for_workers(store)
+    store.clean()
     _write_again(store, study, planned)
 
 
@@ -118,22 +130,12 @@ def _join(store: Store, study: Mapping[str, Any], planned: Sequence[PlannedExper
     """Add experiments of commands to a store of such. Raises StoreError: it holds others, or a worker still runs."""
     joinable(store)
     _wait_for_workers(store)
+    store.clean()
     before = store.study()
     listed = {name: list(dict.fromkeys((*before.get(name, ()), *study[name]))) for name in ("experiments", "axes")}
     points = {**before.get("points", {}), **study["points"]}
     joined = {**study, **listed, "points": points, "declared": len(listed["experiments"])}
     _write_again(store, joined, planned)
-
-
-def _wait_for_workers(store: Store) -> None:
-    """No worker of an earlier run is left, nor a file half-written. Raises StoreError: one still runs."""
-    lock, until = store.worker_lock(shared=False), time.monotonic() + WORKERS_GONE_S
-    while not lock.take():
-        if time.monotonic() > until:
-            raise StoreError(f"a worker of an earlier run is still at work in {store.path}", "end it", "store_busy")
-        time.sleep(0.1)
-    lock.let_go()
-    store.clean()
 
 
 def _write_again(store: Store, study: Mapping[str, Any], planned: Sequence[PlannedExperiment]) -> None:
@@ -146,6 +148,38 @@ def _write_again(store: Store, study: Mapping[str, Any], planned: Sequence[Plann
     for one in planned:
         if one.id in begun and store.read_experiment(one.id)["config"] != (document := one.document())["config"]:
             store.write_experiment(one.id, document, replace=True)
+
+
+def _wait_for_workers(store: Store) -> None:
+    """Return when no worker of an earlier run is left. Raises StoreError: one still runs."""
+    lock, until = store.worker_lock(shared=False), time.monotonic() + WORKERS_GONE_S
+    while not lock.take():
+        if time.monotonic() > until:
+            raise StoreError(f"a worker of an earlier run is still at work in {store.path}", "end it", "store_busy")
+        time.sleep(0.1)
+    lock.let_go()
+
+
+def _measured_nothing(path: Path) -> bool:
+    """Whether a folder is a store without any trial or evaluation, and holds nothing that llem did not write."""
+    if not (path / "study.json").is_file() or not all(_OURS.fullmatch(one.name) for one in path.iterdir()):
+        return False
+    try:
+        store = Store.open(path)
+    except StoreError:  # it cannot be read, so nobody can tell what it holds
+        return False
+    return not any(store.path.glob("experiments/*/trial-*")) and not has_evaluations(store)
+
+
+def _set_aside(store: Store) -> None:
+    """Move what an earlier run left, such as its logs, into a folder `earlier-<n>` within the store."""
+    _wait_for_workers(store)
+    names = [one.name for one in store.path.iterdir()]
+    aside = next(store.path / name for n in itertools.count(1) if (name := f"earlier-{n}") not in names)
+    make_folder(aside)
+    with machine_errors(aside):
+        for name in sorted(name for name in names if not name.startswith((".", "earlier-"))):
+            os.replace(store.path / name, aside / name)
 
 
 def differences(store: Store, study: Mapping[str, Any], planned: Sequence[PlannedExperiment]) -> Iterator[Problem]:
