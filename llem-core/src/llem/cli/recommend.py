@@ -250,8 +250,7 @@ def _confirmed(prepared: PreparedConfirmation, *, as_json: bool, quiet: bool, ve
     if not as_json:
         click.echo()
         render_statement(prepared.statement)
-    folder = prepared.ready.folder
-    shown = progress(0, quiet=quiet, verbose=verbose, folder=folder)
+    shown = progress(0, quiet=quiet, verbose=verbose, folder=(folder := prepared.ready.folder))
     try:
         with keeping(folder), stop_on_interrupt() as stop, shown as emit:
             confirmation = prepared.run(emit, stop)

@@ -21,12 +21,11 @@ from llem.experiment.instruments import Instruments
 from llem.experiment.quality import quality
 from llem.experiment.serving.work import Serving
 from llem.experiment.session import EngineProcess, Session, Work
+from llem.experiment.trial import trial_event
 from llem.findings import Finding, finding
 from llem.meters.trace import TraceRow
-from llem.metrics.energies import headline, token_value
-from llem.metrics.quantity import Value
-from llem.protocol.events import BaselineMeasured, Calibrated, Loaded, TrialEnded
-from llem.store.models import BaselineReading, Trial
+from llem.protocol.events import BaselineMeasured, Calibrated, Loaded
+from llem.store.models import BaselineReading
 
 __all__ = [
     "AFTER",
@@ -207,19 +206,8 @@ def trial(session: Session, index: int) -> None:
     measured = attrs.evolve(measured, findings=(*found, *measured.findings))
     process.store.write_trial(measured, rows, requests)
     session.trials.append(measured)
-    process.emit(_trial_event(measured))
+    process.emit(trial_event(measured))
     session.live_work.go_on()
-
-
-def _trial_event(trial: Trial) -> TrialEnded:
-    energy = token_value(trial, chosen) if (chosen := headline([trial])) is not None else Value(None)
-    basis = None if energy.value is None else chosen
-    return TrialEnded(
-        id=trial.experiment_id, trial=trial.index, t0_ns=trial.t0_ns, t1_ns=trial.t1_ns, duration_s=trial.duration_s,
-        output_tokens_per_s=trial.output_tokens / trial.duration_s, energy_per_output_token_j=energy.value,
-        energy_bound_j=energy.bound, energy_shared_j=energy.shared,
-        energy_scope=basis.scope if basis else None, energy_kind=basis.kind if basis else None,
-    )  # fmt: skip
 
 
 def let_go(process: EngineProcess) -> None:

@@ -17,9 +17,12 @@ from llem.findings import Finding, finding
 from llem.meters.base import LEAD_S
 from llem.meters.trace import TraceRow
 from llem.meters.window import health_summary
+from llem.metrics.energies import headline, token_value
+from llem.metrics.quantity import Value
+from llem.protocol.events import TrialEnded
 from llem.store.models import Trial
 
-__all__ = ["LEAD_S", "digest", "finish", "traced"]
+__all__ = ["LEAD_S", "digest", "finish", "traced", "trial_event"]
 
 #: Random pauses break an alias between the load's cycle and the sensor's 100 ms (Yang et al.).
 JITTER_S = 0.1
@@ -86,6 +89,19 @@ def finish(
         **work,
     )
     return trial, rows
+
+
+def trial_event(trial: Trial) -> TrialEnded:
+    """What is told of a trial when it has ended."""
+    chosen = headline([trial])
+    energy = Value(None) if chosen is None else token_value(trial, chosen)
+    basis = None if energy.value is None else chosen
+    return TrialEnded(
+        id=trial.experiment_id, trial=trial.index, t0_ns=trial.t0_ns, t1_ns=trial.t1_ns, duration_s=trial.duration_s,
+        output_tokens_per_s=trial.output_tokens / trial.duration_s, energy_per_output_token_j=energy.value,
+        energy_bound_j=energy.bound, energy_shared_j=energy.shared,
+        energy_scope=basis.scope if basis else None, energy_kind=basis.kind if basis else None,
+    )  # fmt: skip
 
 
 def digest(outputs: Iterable[Sequence[int] | None]) -> str:
