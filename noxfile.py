@@ -8,7 +8,7 @@
 Each session has a virtual environment of its own with no more than it needs, so that a forgotten requirement is seen.
 uv makes them in seconds: nox installs it for itself by the lines above (not with NOX_SCRIPT_MODE=none; without uv, pip
 does its work). pip's own configuration (PIP_INDEX_URL, PIP_FIND_LINKS, …) is honoured either way. As root, the sessions
-`slurm` and `docker` install what they start with apt-get; where that cannot be, they are skipped with the reason.
+`page`, `slurm` and `docker` install what they start with apt-get; where they cannot, they are skipped with the reason.
 """
 
 from __future__ import annotations
@@ -30,7 +30,8 @@ nox.options.default_venv_backend = "uv|venv"
 nox.options.reuse_venv = "yes"
 nox.options.stop_on_first_error = False
 nox.options.sessions = [
-    "lint", "typing", "tests", "journeys", "minimums", "docs", "examples", "build", "alone", "demo", "slurm", "docker"
+    "lint", "typing", "tests", "journeys", "minimums", "docs", "examples", "build", "alone", "demo", "page", "slurm",
+    "docker",
 ]  # fmt: skip
 
 ROOT = Path(__file__).parent
@@ -106,8 +107,18 @@ AT_A_TIME = {"vllm": 2, "pytorch": 2}
 #: What the tests on a real Slurm, and with real Docker containers, start and call.
 SLURM_PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "srun")
 SLURM_PACKAGES = ("munge", "slurmctld", "slurmd", "slurm-client")
+#: What tests of a report's page open it with; of Debian, so that Playwright brings its driver alone.
+PAGE_PROGRAMS, PAGE_PACKAGES = ("chromium",), ("chromium",)
 DOCKER_PROGRAMS = ("dockerd", "docker", "debootstrap")
 DOCKER_PACKAGES = ("docker.io", "debootstrap")
+
+#: Run beside the core alone: ends with an error if the wheel has not all that is no Python.
+IN_THE_WHEEL = """
+import llem.api
+from importlib.resources import files
+for name in ("report.js", "report.css"):
+    files("llem.reports.page").joinpath("assets", name).read_text(encoding="utf-8")
+"""
 
 #: Run beside the core alone: ends with an error that names the engine, if anything brought one.
 NO_ENGINE = """
@@ -144,7 +155,7 @@ def _untested(session: nox.Session, why: str) -> NoReturn:
 def _debian(session: nox.Session, programs: tuple[str, ...], packages: tuple[str, ...]) -> None:
     """Install Debian's packages unless every program is there already; skips the session where that cannot be."""
     if os.geteuid() != 0:
-        _untested(session, "its daemons need root; run this session as root")
+        _untested(session, "it installs and starts what needs root; run this session as root")
     if all(shutil.which(program) for program in programs):
         return
     if shutil.which("apt-get") is None:
@@ -212,6 +223,15 @@ def slurm(session: nox.Session) -> None:
 
 
 @nox.session
+def page(session: nox.Session) -> None:
+    """Open pages of reports in a real headless Chromium, which is installed where it is missing; needs Debian."""
+    if not shutil.which(PAGE_PROGRAMS[0]):
+        _debian(session, PAGE_PROGRAMS, PAGE_PACKAGES)
+    session.install(*CPU, *_editable(CORE), *TEST_TOOLS, "playwright")
+    _test(session, "tests/page", at_a_time=2, LLEM_TEST_PAGE="1")
+
+
+@nox.session
 def lint(session: nox.Session) -> None:
     """Check style and formatting; `nox -s lint -- --fix` mends what can be mended."""
     session.install(*CPU, "ruff")
@@ -271,7 +291,7 @@ def alone(session: nox.Session, package: str) -> None:
     found = {"PIP_FIND_LINKS": " ".join(places), "UV_FIND_LINKS": ",".join(places)}
     anew = ("--refresh-package=llem-core",) if session.venv_backend == "uv" else ()  # not one of an earlier build
     session.install(*CPU, *anew, str(wheel), env=found)
-    session.run("python", "-c", "import llem.api" if package == "core" else f"import llem_{package}.hooks")
+    session.run("python", "-c", IN_THE_WHEEL if package == "core" else f"import llem_{package}.hooks")
     if package == "core":
         session.run("python", "-c", NO_ENGINE)
 

@@ -27,7 +27,7 @@ _NUMBER = r"(?<![A-Za-z])-?\d[\d,]*(?:\.\d+)?(?:e[+-]?\d+)?"
 _VARIES = (
     (re.compile(r"\b[0-9a-f]{16}\b"), "ID"),
     (re.compile("<?" + _NUMBER), "N"),  # a p-value may be "<0.0001"
-    (re.compile(r"\(N to N\)"), "± N"),
+    (re.compile(r"\(N(?: to |–)N\)"), "± N"),
     (re.compile(r"\bN (?:[nµm]?s)\b"), "N s"),
     (re.compile(r"\bN (?:[mk]?J)\b"), "N J"),
     (re.compile(r"\bN (?:[KMG]i)?B\b"), "N B"),

@@ -53,8 +53,6 @@ SMALL = {
     "__main__.py": "Python runs it by its name, for `python -m llem`",
     "cli/bundle.py": "one file per command",
     "cli/doctor.py": "one file per command",
-    "cli/pareto.py": "one file per command",
-    "launchers/inline.py": "one file per launcher; a reference names it, and what it imports loads with it alone",
 }
 HEAVY = ("torch", "transformers", "numpy", "scipy", "pandas", "rich", "pynvml", "yaml", "structlog", "zeus")
 

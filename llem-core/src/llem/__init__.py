@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from llem.analysis.collection import Results
     from llem.analysis.decision import Recommendation
     from llem.analysis.prices import Prices, read_prices
-    from llem.api import load_results, load_study, run, run_study
+    from llem.api import load_results, load_study, report, run, run_study
     from llem.config.models import Experiment
     from llem.errors import ConfigError, ExperimentFailed, LlemError, MachineError, StoreError
     from llem.findings import Finding
@@ -41,6 +41,7 @@ __all__ = [
     "load_results",
     "load_study",
     "read_prices",
+    "report",
     "run",
     "run_study",
 ]
@@ -67,6 +68,7 @@ _HOMES = {
     "load_results": "llem.api",
     "load_study": "llem.api",
     "read_prices": "llem.analysis.prices",
+    "report": "llem.api",
     "run": "llem.api",
     "run_study": "llem.api",
 }

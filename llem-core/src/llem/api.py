@@ -22,6 +22,8 @@ from llem.errors import ConfigError
 from llem.launchers.base import Launcher, make_launcher
 from llem.plugins.registry import registry
 from llem.protocol.events import Emit, Event, silent
+from llem.reports.page.document import Report
+from llem.reports.page.target import write_report
 from llem.store.models import Result
 from llem.store.store import Store
 from llem.study.plan.expand import load
@@ -48,6 +50,7 @@ __all__ = [
     "load_study",
     "prepare",
     "prepare_confirmation",
+    "report",
     "run",
     "run_study",
 ]
@@ -212,6 +215,22 @@ def load_results(folder: str | Path, prices: Prices | str | Path | None = None) 
     """
     given = read_prices(prices) if isinstance(prices, (str, Path)) else prices
     return Results.open(Store.open(folder), given)
+
+
+def report(results: Results | str | Path, path: str | Path = "report.html", **asked: str | None) -> Report:
+    """Write results as one HTML file that opens without llem and without a network.
+
+    Args:
+        results: of a folder, or the folder.
+        path: the file. One that is there is replaced if it is a page of HTML.
+        asked: `minimise`, `maximise`, `slo`, `quality`, `memory`, `power` and `reference`, as of `Results.recommend`.
+
+    Returns what was written: `head` is the document of the page, with the verdict.
+
+    Raises:
+        LlemError: an option is wrong, the folder is no store, or the file is no page of HTML or cannot be written.
+    """
+    return write_report(results if isinstance(results, Results) else load_results(results), path, **asked)
 
 
 def prepare_confirmation(

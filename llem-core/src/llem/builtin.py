@@ -19,7 +19,13 @@ def llem_backends() -> Sequence[Reference]:
             summary="Repeats the prompt, without a model or an engine. For tests, examples and trying a plugin.",
             status="a fake: its figures mean nothing",
             capabilities=dict.fromkeys(("token_times", "stream", "loglikelihood", "stop"), "supported"),
-        )
+        ),
+        Reference(
+            "command",
+            "llem.backends.command:CommandBackend",
+            summary="Any program: `llem meter` measures the energy of its run.",
+            status="measures a command, and runs no model by itself",
+        ),
     ]
 
 

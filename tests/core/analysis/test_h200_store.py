@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from pathlib import Path
 
 import pytest
 
 from llem.analysis.collection import Results
 from llem.metrics.verify import verify
+from llem.store.files import write_json
 from llem.store.store import Store
 from llem.study.run.confirm import outcome, read_statement
 
@@ -66,3 +69,81 @@ def test_what_was_measured_again_lies_where_it_was_stated(folder: Path) -> None:
     assert [one.inside for one in found.intervals] == [True, True, True]
     assert [one.kept for one in found.limits] == [True, True, False, True]
     assert found.confirmed is False
+
+
+@pytest.fixture
+def damaged(folder: Path, tmp_path: Path) -> Path:
+    """A copy in which one result and a trial of another experiment cannot be read."""
+    copied = tmp_path / "damaged"
+    shutil.copytree(folder / "store", copied)
+    broken, torn = (next(copied.glob(f"experiments/{name}*")) for name in (HALF, RUNNER_UP))
+    (broken / "result.json").write_text('{"broken')
+    (torn / "trial-0.json").write_text("[]")
+    return copied
+
+
+@pytest.mark.parametrize(
+    ("command", "left_out"),
+    [
+        (("show",), [HALF]),
+        (("show", "--json"), [HALF]),
+        (("export",), [HALF]),
+        (("recommend",), [HALF, RUNNER_UP]),
+        (("pareto", "energy", "speed"), [HALF, RUNNER_UP]),
+        (("compare", CHOICE, QUANTISED), [HALF, RUNNER_UP]),
+    ],
+    ids=lambda one: " ".join(one),
+)
+def test_one_damaged_experiment_keeps_no_other_from_an_answer(
+    damaged: Path, run_llem, command: tuple[str, ...], left_out: list[str]
+) -> None:
+    """It is named with its file and what to do, once; the answer is of the others."""
+    done = run_llem(command[0], damaged, *command[1:])
+    told = [line for line in done.stderr.splitlines() if " is left out: " in line]
+
+    assert done.exit_code == 0
+    assert CHOICE in done.stdout
+    assert sorted(line.split()[1][:8] for line in told) == sorted(left_out)
+    assert all(f"{damaged}/experiments/" in line and line.endswith(")") for line in told)
+
+
+def test_a_damaged_experiment_alone_is_an_error(damaged: Path, run_llem) -> None:
+    """Who asks for it gets no other's answer."""
+    for command in (("show", damaged, HALF), ("compare", damaged, CHOICE, RUNNER_UP)):
+        done = run_llem(*command)
+        assert done.exit_code == 2
+        assert "Traceback" not in done.stderr
+
+
+def test_numbers_beyond_floats_are_a_message(damaged: Path, run_llem) -> None:
+    """Energies of 1e200 overflow where they are squared: their experiment is left out, and alone it is an error."""
+    [home] = damaged.glob(f"experiments/{QUANTISED}*")
+    for number, joules in enumerate((1e200, 2e200, -1e200)):
+        path = home / f"trial-{number}.json"
+        document = json.loads(path.read_text())
+        del document["digest"]
+        for reading in document["energies"]:
+            reading["energy_j"] = joules
+        write_json(path, document, replace=True)
+    (home / "result.json").unlink()
+    alone, others = run_llem("show", damaged, QUANTISED), run_llem("show", damaged)
+
+    assert (alone.exit_code, "Traceback" in alone.stderr) == (2, False)
+    assert "numbers that are too large to compute with" in alone.stderr
+    assert others.exit_code == 0
+    assert f"warning: {home.name} is left out" in others.stderr
+
+
+def test_the_variance_is_measured_before_results_are_computed(folder: Path, tmp_path: Path) -> None:
+    """With workers side by side a result comes late; its trials say from the first moment how processes vary."""
+    copied = tmp_path / "early"
+    shutil.copytree(folder / "store", copied)
+    whole = Results.open(Store.open(copied))
+    before = whole.compare(CHOICE, RUNNER_UP)
+    for name in (CHOICE, RUNNER_UP, FEW):
+        next(copied.glob(f"experiments/{name}*/result.json")).unlink()
+
+    after = Results.open(Store.open(copied)).compare(CHOICE, RUNNER_UP)
+    assert [(one.prior, one.between) for one in after] == [(one.prior, one.between) for one in before]
+    assert "of 5 configurations" in after[0].prior
+    assert after[0].probability_better == pytest.approx(before[0].probability_better)

@@ -284,7 +284,8 @@ def test_a_front_has_what_nothing_dominates(run_llem, folder):
     told = json.loads(run_llem("pareto", folder, "energy", "speed", "--json").stdout)
 
     assert done.exit_code == 0
-    assert lines(done.stdout)[0].startswith("id dtype batch_size J/output token ")  # no row sets the backend
+    assert lines(done.stdout)[0] == "all: pytorch · shape:llama-3.1-8b · float16"
+    assert lines(done.stdout)[2].startswith("id dtype batch_size J/output token ")  # no row sets the backend
     assert [told["x"], told["y"], told["results"]] == [ENERGY, "output_tokens_per_s", 5]
     assert told["front"][0]["id"] == "b2"
     assert told["front"][0]["x"]["kind"] == "measured"

@@ -6,6 +6,7 @@ import errno
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 
 import click
 import pytest
@@ -95,7 +96,7 @@ def test_unknown_command_lists_those_for_people():
     done = CliRunner().invoke(cli, ["zzz"])
 
     assert done.exit_code == 2
-    assert "commands: compare, config" in done.stderr
+    assert "commands: bundle, compare, completion, config" in done.stderr
     assert "worker" not in done.stderr
 
 
@@ -105,6 +106,61 @@ def test_every_command_has_help():
         done = CliRunner().invoke(cli, [name, "--help"])
         assert done.exit_code == 0, name
         assert cli.commands[name].get_short_help_str(), name
+
+
+def _parameters(group: click.Group, path: str = "llem") -> Iterator[tuple[str, click.Command]]:
+    """Every command that is shown, and those of its groups."""
+    for name, command in group.commands.items():
+        if not command.hidden:
+            yield f"{path} {name}", command
+            if isinstance(command, click.Group):
+                yield from _parameters(command, f"{path} {name}")
+
+
+COMMANDS = dict(_parameters(cli))
+
+
+@pytest.mark.parametrize("path", COMMANDS)
+def test_every_option_has_a_help_text_with_its_default(path):
+    """An option that takes a value says what holds without it; one that may be repeated says so."""
+    command = COMMANDS[path]
+    context = click.Context(command, info_name=path)
+    for option in (one for one in command.params if isinstance(one, click.Option)):
+        shown = option.get_help_record(context)
+        assert shown is not None, option.opts
+        assert option.help, option.opts
+        takes_value = not (option.is_flag or option.count or option.multiple)
+        assert not takes_value or "[default: " in shown[1], f"{option.opts}: what is it by default?"
+
+
+@pytest.mark.parametrize("path", COMMANDS)
+def test_every_command_ends_with_an_example(path, monkeypatch):
+    """Of that command, on one line of 80 columns; nothing of the page is cut off."""
+    monkeypatch.setenv("COLUMNS", "80")
+    done = CliRunner().invoke(cli, [*path.split()[1:], "--help"], prog_name="llem")
+    lines = done.stdout.rstrip().splitlines()
+
+    assert lines[-1].startswith("  Example: ")
+    assert path in lines[-1] or isinstance(COMMANDS[path], click.Group)
+    assert "..." not in done.stdout.replace("[ARGS]...", "").replace("COMMAND...", "")
+    assert max(map(len, lines)) <= 80
+
+
+def test_commands_are_listed_by_what_they_are_for():
+    """In the order in which people need them, each with its whole first sentence; a plugin's own come last."""
+
+    @click.group(cls=Root)
+    def root() -> None:
+        pass
+
+    for name in ("verify", "run", "doctor", "show", "recommend", "other"):
+        root.add_command(click.Command(name, help=f"Do {'much ' * 30}with {name}. Then more."))
+    found = CliRunner().invoke(root, ["--help"]).stdout
+    titles = [line for line in found.splitlines() if line.endswith(":") and not line.startswith(" ")]
+
+    assert titles == ["Options:", "Measure:", "Read:", "Decide:", "Share:", "Set up:", "Of plugins:"]
+    assert " ".join(found.split()).count(f"{'much ' * 30}with other.") == 1
+    assert "Then more" not in found
 
 
 @pytest.mark.process

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import shlex
 import signal
 import subprocess
 import sys
@@ -59,7 +60,7 @@ def test_every_experiment_of_a_study_is_measured_into_one_store(run_llem, study)
     assert done.exit_code == 0
     assert done.stderr.splitlines()[0] == "mixed: 2 experiments (3 declared, 1 invalid; `llem plan` lists them)"
     assert done.stderr.splitlines()[-1] == "stored in out"
-    assert "0 of 2 done · load · about 0:00 left" in done.stderr.splitlines()
+    assert "0 of 2 done, 2 to go · load · about 0:00 left" in done.stderr.splitlines()
     assert done.stdout.split()[:2] == ["id", "batch_size"]
     assert [(row[1], row[-1]) for row in table(done.stdout)] == [("1", "done"), ("2", "done")]
     assert document["name"] == "mixed"
@@ -93,7 +94,12 @@ def test_the_study_goes_on_after_a_failure_and_ends_with_1(run_llem, study) -> N
     assert outcomes == ["crash", "crash", "done", "done"]
     assert "RuntimeError: device lost" in " ".join(done.stdout.split())
     assert [row[2] for row in table(done.stdout) if len(row) > 3 and row[0].isalnum()][:1] == ["load"]
-    assert done.stderr == "stored in out\n"
+    assert done.stderr.splitlines() == [
+        "stored in out",
+        "2 of 4 experiments done, 2 failed, 0 to go",
+        "go on with:",
+        f"  llem run {shlex.quote(str(study))} -q -o out --resume",
+    ]
 
 
 @pytest.mark.process
@@ -231,8 +237,13 @@ def test_an_interrupt_ends_the_study_after_the_trial(study, lab) -> None:
 
     assert process.returncode == 130
     assert len(table(out)) == 1
-    assert "1 of 2 experiments began\n" in err
-    assert err.endswith("error: interrupted\n")
+    assert err.splitlines()[-5:] == [
+        "stored in out",
+        "1 of 2 experiments done, 1 to go",
+        "error: interrupted",
+        "go on with:",
+        "  llem run study.yaml -q -o out --resume",
+    ]
     store = Store.open("out")
     assert [len(store.trials(name)) for name in store.study()["experiments"]] == [1, 0]
     assert verify(store) == []

@@ -301,3 +301,130 @@ def test_an_experiment_is_not_compared_with_itself(run_llem, store) -> None:
 
     assert done.exit_code == 2
     assert "A and B are the same experiment" in done.stderr
+
+
+def ids_of(text):
+    """Beginnings of the ids that a table lists, in its order."""
+    return [line[:2] for line in text.splitlines() if line[:8].isalnum() and "done" in line]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (("--sort", "energy"), ["05", "04", "03", "02", "01", "00"]),
+        (("--sort", "energy", "--top", "2"), ["05", "04"]),
+        (("--sort", "batch_size", "--where", "dtype=bfloat16"), ["01", "03", "05"]),
+        (("--where", "load.batch_size>=8;dtype!=bfloat16"), ["04", "02"]),
+        (("--filter", "batch_size=1|64", "--where", "dtype=float16"), ["04", "00"]),
+        (("--where", "energy<0.1"), ["05", "04"]),
+        (("--where", "state=done;valid=true", "--top", "1"), ["05"]),
+        (("--where", "batch_size=64", "--where", "dtype=BFLOAT16", "--columns", "speed"), ["05"]),
+    ],
+)
+def test_some_experiments_in_another_order(run_llem, store, arguments, expected) -> None:
+    """The best first, or by an axis; conditions on axes, facts and metrics must all hold."""
+    done = run_llem("show", store.path, *arguments)
+    found = json.loads(run_llem("show", store.path, *arguments, "--json").stdout)
+
+    assert (done.exit_code, done.stderr) == (0, "")
+    assert ids_of(done.stdout) == expected
+    assert [one["id"][:2] for one in found] == expected
+
+
+def test_what_is_left_out_is_said(run_llem, store) -> None:
+    """With the conditions; where none fits, that alone."""
+    text = run_llem("show", store.path, "--where", "dtype=bfloat16", "--columns", "speed").stdout
+
+    assert "with dtype=bfloat16: 3 of 6\n" in text.replace(" \n", "\n")
+    assert "output token/s" in text
+    assert "J/output token" not in text
+    assert run_llem("show", store.path, "--where", "dtype=int8").stdout == "with dtype=int8: 0 of 6\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--where", "dtipe=x"), "no axis, setting or metric 'dtipe' in this folder\n  did you mean 'dtype'?"),
+        (("--where", "batch_sizes>1"), "did you mean 'load.batch_size'?"),
+        (("--where", "dtype"), "'dtype' is no condition\n  write NAME=VALUE"),
+        (("--where", "batch_size>many"), "batch_size> needs a number, and 'many' is none"),
+        (("--sort", "enrgy"), "did you mean 'energy'?"),
+        (("--columns", "ttft_p98_s"), "did you mean 'ttft_p99_s'?"),
+        (("00", "--top", "1"), "--top belongs to the table of all experiments"),
+        (("--by", "dtype", "--where", "dtype=int8"), "--where belongs to the table of all experiments"),
+        (("@7",), "write @1 to @6"),
+        (("dtype=float16",), "3 experiments have dtype=float16: 04000000, 02000000, 00000000"),
+        (("dtype=int8",), "has dtype=int8"),
+    ],
+)
+def test_a_choice_that_means_nothing_ends_with_2(run_llem, store, arguments, message) -> None:
+    """It names what is near."""
+    done = run_llem("show", store.path, *arguments)
+
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert message in done.stderr
+
+
+def test_an_experiment_is_named_by_its_line_or_by_what_it_sets(run_llem, store) -> None:
+    """The table's first line is @1; a condition that one experiment alone keeps is that experiment."""
+    assert json.loads(run_llem("show", store.path, "@1", "--json").stdout)["id"].startswith("05")
+    one = run_llem("show", store.path, "dtype=float16;batch_size=8", "--json")
+    assert json.loads(one.stdout)["id"].startswith("02")
+
+
+def test_many_axes_stand_in_one_column(run_llem, grid_store, monkeypatch) -> None:
+    """Each by its shortest ending; a table of them fits 100 columns."""
+    monkeypatch.setenv("COLUMNS", "100")
+    axes = {**AXES, "pytorch.attn_implementation": ["sdpa", "eager"], "pytorch.compile": [True, False]}
+    lines = run_llem("show", grid_store(axes, energy).path).stdout.splitlines()
+
+    assert max(len(line.rstrip()) for line in lines) <= 100
+    assert "configuration" in " ".join(lines[:4])
+    whole = "".join(line[8:42].strip() for line in lines[-6:])
+    assert "attn_implementation=" in whole
+
+
+def test_experiments_that_never_began_are_counted(run_llem, store) -> None:
+    """With the command that measures them."""
+    document = store.study()
+    store.write_study({**document, "experiments": [*document["experiments"], "f" * 16], "texts": {"my study.yaml": ""}})
+    text = " ".join(run_llem("show", store.path).stdout.split())
+
+    assert f"6 of 7 experiments began; to measure the rest: `llem run 'my study.yaml' -o {store.path} --resume`" in text
+
+
+@pytest.mark.parametrize(
+    ("axes", "given", "said"),
+    [
+        ({"dtype": ["float16"]}, lambda _: 1.0, "dtype has a single value in this study: float16"),
+        (
+            {"dtype": ["float16", "int8"]},
+            lambda point: {"energy": 1.0, "valid": point["dtype"] != "int8"},
+            "no result with dtype=int8 is valid",
+        ),
+        (
+            {"dtype": ["float16", "int8"]},
+            lambda point: 1.0 if point["dtype"] != "int8" else None,
+            "no experiment with dtype=int8 has a result",
+        ),
+        (
+            {"dtype": ["float16", "int8"]},
+            lambda point: {"energy": None, "speed": None},
+            "results with dtype=float16, int8 have no energy_per_output_token_j: No meter covers this quantity",
+        ),
+        (
+            {"dtype": ["float16", "int8"], "load.batch_size": [1, 2]},
+            lambda point: {"energy": 1.0, "valid": (point["dtype"] == "int8") == (point["load.batch_size"] == 2)},
+            "no two valid results differ in dtype alone; the nearest, 03000000 and 00000000, differ in load.batch_size",
+        ),
+    ],
+)
+def test_why_nothing_pairs_is_said(run_llem, grid_store, axes, given, said) -> None:
+    """With what to do about it."""
+    store = grid_store(axes, given)
+    done = run_llem("show", store.path, "--by", "dtype")
+    lines = done.stdout.splitlines()
+
+    assert (done.exit_code, done.stderr) == (0, "")
+    assert lines[0].startswith(f"nothing to compare by dtype: {said}")
+    assert lines[1].startswith("  ")

@@ -251,7 +251,7 @@ class TestBackendChoice:
         ({"workload": {"path": "x"}}, "workload.path: unknown field (known: 'kind', 'input_tokens', 'seed')"),
         (
             {"load": {"kind": "closde", "concurrency": 3}},
-            "load.kind: must be one of 'offline', 'closed', 'open', 'replay', got the text 'closde' "
+            "load.kind: must be one of 'offline', 'closed', 'open', 'replay', 'command', got the text 'closde' "
             "(did you mean 'closed'?)",
         ),
         (

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import io
 import os
+import re
+from typing import Any
 
 import attrs
 import pytest
-from rich.console import Console
 
+from llem.analysis.overview import Overview
+from llem.metrics.quantity import Value, quantity
 from llem.progress.display import ExperimentProgress, StudyProgress, progress
+from llem.progress.running import METRIC, BestSoFar, Running
 from llem.protocol.events import Calibrated, Event, Outcome, Phase, Power, RateTried, TrialEnded, Warned
 from llem.protocol.study_events import (
     ExperimentPlan,
@@ -22,6 +26,7 @@ from llem.protocol.study_events import (
     WorkerLaunched,
 )
 from llem.reports.figures import new_console
+from llem.store.models import Quantity
 
 TRIAL = TrialEnded(
     id="abcdefghij",
@@ -70,13 +75,29 @@ def test_a_run_line_by_line() -> None:
         (65.0, calibrated(), "warm-up · gpu 130 W · about 0:56 left"),
         (65.0, phase("trial", 12.0), "trial 1 of 3 · gpu 130 W · about 0:56 left"),
         (71.0, Power(watts={"gpu:A": 650.0}), "trial 1 of 3 · gpu 650 W · about 0:50 left"),
-        (77.0, TRIAL, "trial 2 of 3 · gpu 650 W · 911.8 tok/s · about 0:44 left"),
-        (77.0, phase("trial", 12.0), "trial 2 of 3 · gpu 650 W · 911.8 tok/s · about 0:44 left"),
+        (
+            77.0,
+            TRIAL,
+            "trial 2 of 3 · gpu 650 W · 911.8 tok/s · 0.04387 J/output token (gpu, measured) · about 0:44 left",
+        ),
+        (
+            77.0,
+            phase("trial", 12.0),
+            "trial 2 of 3 · gpu 650 W · 911.8 tok/s · 0.04387 J/output token (gpu, measured) · about 0:44 left",
+        ),
         (89.0, attrs.evolve(TRIAL, output_tokens_per_s=1234567.0), None),
-        (89.0, phase("trial", 12.0), "trial 3 of 3 · gpu 650 W · 1.235e+06 tok/s · about 0:32 left"),
+        (89.0, phase("trial", 12.0), None),
         (101.0, TRIAL, None),
-        (101.0, phase("baseline after", 20.0), "baseline after · gpu 650 W · 911.8 tok/s · about 0:20 left"),
-        (121.0, WorkerEnded(), "baseline after · gpu 650 W · 911.8 tok/s · about 0:00 left"),
+        (
+            101.0,
+            phase("baseline after", 20.0),
+            "baseline after · gpu 650 W · 911.8 tok/s · 0.04387 J/output token (gpu, measured) · about 0:20 left",
+        ),
+        (
+            121.0,
+            WorkerEnded(),
+            "baseline after · gpu 650 W · 911.8 tok/s · 0.04387 J/output token (gpu, measured) · about 0:00 left",
+        ),
     ]
     for now, event, line in steps:
         known.update(event, now)
@@ -183,8 +204,11 @@ def test_off_a_terminal_there_are_plain_lines(capsys, monkeypatch, verbose: bool
     captured = capsys.readouterr()
 
     assert captured.out == ""
-    assert captured.err.splitlines()[: len(lines)] == lines
-    assert captured.err.splitlines()[-1].startswith("baseline after · 911.8 tok/s · about 0:")
+    told = captured.err.splitlines()
+    assert [line.partition(" · gpu 40 W · about 0:")[0] for line in told[: len(lines)]] == lines
+    assert captured.err.splitlines()[-1].startswith(
+        "baseline after · 911.8 tok/s · 0.04387 J/output token (gpu, measured) · about 0:"
+    )
     assert len(captured.err.splitlines()) == len(lines) + 1
     assert "\x1b" not in captured.err
 
@@ -220,21 +244,21 @@ def test_a_study_line_by_line() -> None:
     done, oom = (Outcome(id="", outcome=outcome) for outcome in ("done", "oom"))
     result = ResultComputed(id="abcdefghij", outcome="done", valid=True, seconds=0.0)
     steps = [
-        (0.0, WORKER, "1 of 3 done · about 2:20 left"),
-        (0.0, Phase(phase="load", worker=0), "1 of 3 done · load · about 2:20 left"),
-        (10.0, phase("warm-up", 30.0), "1 of 3 done · abcdefgh warm-up · about 1:50 left"),
-        (15.0, None, "1 of 3 done · abcdefgh warm-up · about 1:45 left"),
+        (0.0, WORKER, "1 of 3 done, 2 to go · about 2:20 left"),
+        (0.0, Phase(phase="load", worker=0), "1 of 3 done, 2 to go · load · about 2:20 left"),
+        (10.0, phase("warm-up", 30.0), "1 of 3 done, 2 to go · abcdefgh warm-up · about 1:50 left"),
+        (15.0, None, "1 of 3 done, 2 to go · abcdefgh warm-up · about 1:45 left"),
         (40.0, calibrated(10.0), None),
-        (40.0, phase("trial"), "1 of 3 done · abcdefgh trial 1 · about 1:20 left"),
+        (40.0, phase("trial"), "1 of 3 done, 2 to go · abcdefgh trial 1 · about 1:20 left"),
         (45.0, Power(watts={"gpu:A": 300.4}, worker=0), None),
         (45.0, Power(watts={"gpu:B": 100.0, "gpu:C": 50.0}, worker=1), None),
-        (50.0, TRIAL, "1 of 3 done · abcdefgh trial 1 · gpu 450 W · about 1:10 left"),
-        (60.0, TRIAL, "1 of 3 done · abcdefgh trial 1 · gpu 450 W · about 1:00 left"),
-        (60.0, of("abcdefghij", done), "2 of 3 done · abcdefgh trial 1 · gpu 450 W · about 1:00 left"),
+        (50.0, TRIAL, "1 of 3 done, 2 to go · abcdefgh trial 1 · gpu 450 W · about 1:10 left"),
+        (60.0, TRIAL, "1 of 3 done, 2 to go · abcdefgh trial 1 · gpu 450 W · about 1:00 left"),
+        (60.0, of("abcdefghij", done), "2 of 3 done, 1 to go · abcdefgh trial 1 · gpu 450 W · about 1:00 left"),
         (61.0, of("klm", oom), None),
-        (61.0, phase("baseline after"), "2 of 3 done · 1 failed · baseline after · gpu 450 W · about 0:20 left"),
-        (81.0, WorkerEnded(worker=0), "2 of 3 done · 1 failed · gpu 150 W · about 0:00 left"),
-        (82.0, result, "2 of 3 done · 1 failed · gpu 150 W · about 0:00 left"),
+        (61.0, phase("baseline after"), "2 of 3 done, 1 failed, 0 to go · baseline after · gpu 450 W · about 0:20 left"),  # noqa: E501
+        (81.0, WorkerEnded(worker=0), "2 of 3 done, 1 failed, 0 to go · gpu 150 W · about 0:00 left"),
+        (82.0, result, "2 of 3 done, 1 failed, 0 to go · gpu 150 W · about 0:00 left"),
     ]  # fmt: skip
     for now, event, line in steps:
         if event is not None:
@@ -250,15 +274,94 @@ def test_a_study_on_a_terminal_is_a_table() -> None:
     study.update(attrs.evolve(phase("warm-up"), worker=1), 0.0)
     study.update(Power(watts={"gpu:A": 300.4}, worker=1), 0.0)
     study.update(Waiting(what="GPU-1", worker=0), 0.0)
-    console = Console(width=100, file=io.StringIO())
-    console.print(study.table(0.0))
-    title, *rows = [line.strip() for line in console.file.getvalue().splitlines()]
+    title, *rows = study.lines(0.0, 100, 30)
 
-    assert title.startswith("1 of 3 done · gpu 300 W · about ")
-    assert rows == [
-        "waiting for GPU-1",
-        "abcdefgh  load.batch_size=4 model=[red]  warm-up            gpu 300 W",
+    assert title.startswith("1 of 3 done, 2 to go · gpu 300 W · about ")
+    assert [re.split(r" {2,}", row.strip()) for row in rows] == [
+        ["waiting for GPU-1"],
+        ["abcdefgh", "load.batch_size=4 model=[red]", "warm-up", "gpu 300 W"],
     ]
+
+
+def test_a_narrow_terminal_breaks_between_parts() -> None:
+    """At 60 columns each figure is whole; what the axes set comes last and is cut; no line is wider."""
+    points = {"abcdefghij": {"model": "organisation/a-model-with-a-very-long-name-indeed\n", "load.batch_size": 4}}
+    study = StudyProgress(attrs.evolve(STUDY, points=points))
+    for event in (WORKER, phase("trial"), Power(watts={"gpu:A": 300.4}), TRIAL, attrs.evolve(TRIAL, trial=1)):
+        study.update(event, 0.0)
+    lines = study.lines(0.0, 60, 24)
+
+    assert max(map(len, lines)) <= 60
+    assert lines[1:4] == [
+        "abcdefgh · trial 1 · gpu 300 W · 911.8 tok/s",
+        "  0.04387 ± 0 J/output token (gpu, measured)",
+        "  model=organisation/a-model-with-a-very-long-name-indeed\\n…",
+    ]
+
+
+def test_more_workers_than_lines() -> None:
+    """The terminal's height bounds the display; the rest is counted."""
+    study = StudyProgress(STUDY)
+    for worker in range(40):
+        study.update(attrs.evolve(phase("warm-up"), worker=worker), 0.0)
+    lines = study.lines(0.0, 100, 24)
+
+    assert len(lines) <= 21
+    assert lines[-1] == "and 21 more"
+
+
+def joules(value: float, trial: int, **fields: Any) -> TrialEnded:
+    """A trial of this energy per output token."""
+    given = {"energy_bound_j": 0.02 * value, "energy_shared_j": 0.01 * value, **fields}
+    return attrs.evolve(TRIAL, trial=trial, energy_per_output_token_j=value, **given)
+
+
+def test_the_running_mean_is_the_results() -> None:
+    """Value and interval are those that the estimator of the result gives, with trials clustered by engine process."""
+    found = [0.040, 0.042, 0.041, 0.047]
+    running = Running()
+    for index, value in enumerate(found):
+        running.add(joules(value, index), process=index % 2)
+    values = [Value(value, 0.02 * value, shared=0.01 * value) for value in found]
+
+    assert running.of("abcdefghij") == quantity(values, "J", [0, 1, 0, 1], scope="gpu", kind="measured")
+    assert running.of("another") is None
+
+
+@pytest.mark.parametrize(
+    "other", [{"energy_per_output_token_j": None}, {"energy_kind": "modelled"}, {"energy_scope": "cpu+dram"}]
+)
+def test_no_mean_of_what_does_not_belong_together(other: dict) -> None:
+    """A trial without energy, or of another kind or scope, leaves no mean rather than one of some trials."""
+    running = Running()
+    running.add(joules(0.04, 0), 0)
+    running.add(attrs.evolve(joules(0.05, 1), **other), 0)
+
+    assert running.of("abcdefghij") is None
+
+
+def row(name: str, value: float, **fields: Any) -> Overview:
+    """A valid result, measured on one GPU."""
+    scope, kind = fields.pop("basis", ("gpu", "measured"))
+    energy = Quantity(value, "J", value * 0.999, value * 1.001, 0.95, 5, 3, "over processes", scope=scope, kind=kind)
+    base = Overview(
+        id=name, outcome="done", error=None, trials=5, valid=True, publishable=True, codes=(), errors=(),
+        metrics={METRIC: energy}, backend="vllm", model="m", dtype="bfloat16", load={}, curve="",
+    )  # fmt: skip
+    return attrs.evolve(base, **fields)
+
+
+def test_the_best_so_far_and_its_ties() -> None:
+    """Never a fake or an invalid result, however cheap; results that are not separated are counted."""
+    best = BestSoFar([row("fake", 0.001, backend="echo"), row("invalid", 0.002, valid=False)])
+    assert best.told() == ""
+    best.add(row("aaaaaaaaaa", 0.0121))
+    assert best.told() == "best so far aaaaaaaa 0.012100 ± 0.000012 J/output token (gpu, measured)"
+    best.add(row("b", 0.0200))
+    best.add(row("c", 0.01211))
+    assert best.told().endswith("(gpu, measured), tied with 1")
+    best.add(row("d", 0.0001, basis=("gpu", "modelled")))
+    assert best.told().startswith("no best so far: energy_per_output_token_j is not ranked")
 
 
 def test_with_several_engine_processes_the_result_tells_that_an_experiment_is_done() -> None:
@@ -288,7 +391,7 @@ def test_an_experiment_is_done_with_the_last_of_its_jobs() -> None:
 
 def test_hours_are_told_as_hours() -> None:
     """A study may take days."""
-    assert StudyProgress(planned(0, a=361)).line(0.0) == "0 of 1 done · about 1:01:30 left"
+    assert StudyProgress(planned(0, a=361)).line(0.0) == "0 of 1 done, 1 to go · about 1:01:30 left"
 
 
 def test_plain_lines_of_a_study(capsys, monkeypatch) -> None:
@@ -306,14 +409,15 @@ def test_plain_lines_of_a_study(capsys, monkeypatch) -> None:
         emit(attrs.evolve(ended, id="d", valid=False))
         emit(attrs.evolve(ended, id="e", outcome="oom", valid=False, error="[too] large"))
 
-    assert capsys.readouterr().err.splitlines() == [
+    lines = [line.partition(" · about ")[0] for line in capsys.readouterr().err.splitlines()]
+    assert lines == [
         "warning: 1 experiment goes on elsewhere",
         "waiting for GPU-1 (process 7, other)",
-        "1 of 3 done · abcdefgh warm-up · about 2:20 left",
-        "abcdefgh trial 1: 911.8 tok/s · 0.04387 J/output token (gpu, measured)",
-        "abc done",
-        "d done: not valid",
-        "e oom: [too] large",
+        "1 of 3 done, 2 to go · abcdefgh warm-up",
+        "abcdefgh trial 1: 911.8 tok/s · 0.04387 J/output token (gpu, measured) · gpu 40 W · 1 of 3 done, 2 to go",
+        "abc done · 2 of 3 done, 1 to go",
+        "d done: not valid · 3 of 3 done, 0 to go",
+        "e oom: [too] large · 3 of 3 done, 1 failed, 0 to go",
     ]
 
 
@@ -367,7 +471,8 @@ def test_an_evaluation_by_its_items_and_the_time_that_they_take() -> None:
     ]
     for now, event in events:
         run.update(event, now)
-    assert run.line(42.0) == "trial 2 of 2 · 911.8 tok/s · about 0:20 left, without untimed quality"
+    speed, energy = "911.8 tok/s", "0.04387 J/output token (gpu, measured)"
+    assert run.line(42.0) == f"trial 2 of 2 · {speed} · {energy} · about 0:20 left, without untimed quality"
 
     expected = [
         (70.0, quality("arc", 0, 0), "quality arc"),
@@ -398,10 +503,10 @@ def test_the_next_engine_is_expected_to_take_as_long_to_evaluate() -> None:
 
     assert run.left_s(25.0) == pytest.approx(25.0)
     run.update(attrs.evolve(quality("arc", 0, 0), worker=0), 25.0)
-    assert run.line(25.0) == "0 of 2 measured · quality arc · about 0:25 left"
+    assert run.line(25.0) == "0 of 2 measured, 2 to go · quality arc · about 0:25 left"
     for event in (quality("arc", 500, 500), WorkerEnded(worker=0)):
         run.update(attrs.evolve(event, worker=0), 50.0)
-    assert run.line(50.0) == "0 of 2 done · about 0:00 left"
+    assert run.line(50.0) == "0 of 2 done, 2 to go · about 0:00 left"
 
 
 def test_a_log_has_a_line_for_each_task_and_not_for_each_item(capsys) -> None:

@@ -177,7 +177,7 @@ def test_modelled_is_said(result):
     [
         (student(0.18612, 0.00031, "J"), "0.18612 ± 0.00031 J"),
         (student(0.0001236, 0.0000012, "J"), "0.1236 ± 0.0012 mJ"),
-        (student(12345.6, 234.0, "J"), "12,346 ± 230 J"),
+        (student(12345.6, 234.0, "J"), "12,350 ± 230 J"),
         (student(10.0, 0.0, "s"), "10.00 ± 0 s"),
         (student(-480.0, 5.0, "J"), "-480.0 ± 5.0 J"),
         (student(0.0390625, 0.0004, "s"), "39.06 ± 0.40 ms"),
@@ -189,6 +189,8 @@ def test_modelled_is_said(result):
         (Quantity(900.0, "B", n=5, method="exact"), "900.0 B"),
         (student(0.66, 0.01, ""), "0.660 ± 0.010"),
         (student(0.5, 40.0, "J"), "0.50 ± 40 J"),
+        (student(14512.0, 5300.0, "token/s"), "14,500 ± 5,300 token/s"),
+        (student(123456789.0, 1.0, "J"), "123,456,789 ± 1.0 J"),
         (Quantity(0.02, "s", 0.0076, 0.052, 0.95, 5, method="student_t"), "20 (7.6 to 52) ms"),
         (Quantity(None, "J", reason="no_meter"), "– (no_meter)"),
     ],
@@ -254,7 +256,8 @@ def test_list_of_several(result):
     """Several results are one row each, failures among them."""
     other = attrs.evolve(result, id="fedcba9876543210", outcome="timeout", valid=False, metrics={})
     shown = text(render_results, [result, other], width=120)
-    assert shown.splitlines()[0].split("  ")[0] == "id"
+    assert shown.splitlines()[0] == "all: pytorch · shape:llama-3.1-8b · bfloat16 · batch 32"
+    assert shown.splitlines()[2].split("  ")[0] == "id"
     assert "0.18612 ± 0.00031" in shown
     assert "1,450 ± 12" in shown
     assert "timeout" in shown

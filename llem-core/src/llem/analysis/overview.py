@@ -7,8 +7,10 @@ from typing import Any
 
 import attrs
 
+from llem.config.load import COMMAND
 from llem.metrics.metric import Basis
 from llem.metrics.result import recompute
+from llem.models.resolve import NO_MODEL
 from llem.store.documents import with_version
 from llem.store.files import corrupt, digest
 from llem.store.models import SCHEMA_VERSION, Quantity, Result
@@ -130,14 +132,15 @@ def _made(
     load, curve = config.get("load", {}), ""
     if load.get("kind") in ("open", "replay"):
         curve = digest({**config, "load": {name: value for name, value in load.items() if name not in VARIED}})
+    metered = config.get("backend") == COMMAND
     return Overview(
         **same,
         codes=tuple(dict.fromkeys(code for code, _ in findings)),
         errors=tuple(dict.fromkeys(code for code, severity in findings if severity == "error")),
         metrics=metrics,
         backend=config.get("backend"),
-        model=config.get("model"),
-        dtype=config.get("dtype"),
+        model=None if metered and config.get("model") == NO_MODEL else config.get("model"),
+        dtype=None if metered else config.get("dtype"),
         load=load,
         curve=curve,
     )

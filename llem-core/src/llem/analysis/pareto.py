@@ -16,6 +16,7 @@ from llem.store.models import Quantity
 
 if TYPE_CHECKING:
     from llem.analysis.collection import Results
+    from llem.analysis.overview import Overview
 
 __all__ = ["Candidate", "front_of", "non_dominated", "of_draws"]
 
@@ -47,7 +48,10 @@ def front_of(results: Results, x: str, y: str) -> tuple[dict[str, float], dict[s
     """
     for metric in (x, y):
         lower_is_better(metric)
-    found = list(results.overviews((x, y)))
+    return results.without_damaged(list(results.overviews((x, y))), lambda found: _front_of(results, found, x, y))
+
+
+def _front_of(results: Results, found: Sequence[Overview], x: str, y: str) -> tuple[dict[str, float], dict[str, str]]:
     rows = rankable(found, [x, y])
     lower = (*(lower_is_better(metric, [row.metrics[metric] for row in rows]) for metric in (x, y)),)
     if len(rows) > MOST_RANKED:

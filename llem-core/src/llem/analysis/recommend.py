@@ -104,16 +104,19 @@ def ranked_of(
         raise ConfigError(f"of {name} {'more' if lower else 'less'} is better", f"use {right} {name}")
     sides = results.sides([metric for metric in metrics if not is_score(metric)])
     valid = real_ids(rows)
-    return gather(
-        results.store,
+    return results.without_damaged(
         rows,
-        Objective(name, lower),
-        limits,
-        sides,
-        lambda names: results.background(sides, names, valid),
-        reference=None if reference is None else results.store.find(reference),
-        count=count,
-        seed=seed,
+        lambda whole: gather(
+            results.store,
+            whole,
+            Objective(name, lower),
+            limits,
+            sides,
+            lambda names: results.background(sides, names, valid),
+            reference=None if reference is None else results.store.find(reference),
+            count=count,
+            seed=seed,
+        ),
     )
 
 

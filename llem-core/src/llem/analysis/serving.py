@@ -79,16 +79,20 @@ def serve_load(
     metrics = needed_metrics(limits)
     rows = list(results.overviews((*metrics, "request_rate", *(limit.metric for limit in limits))))
     sides = results.sides(metrics)
-    ranked = gather(
-        results.store,
+    ranked = results.without_damaged(
         rows,
-        Objective(RATE, lower=False),
-        limits,
-        sides,
-        lambda names: results.background(sides, names),
-        reference=None if reference is None else results.store.find(reference),
-        seed=seed,
+        lambda whole: gather(
+            results.store,
+            whole,
+            Objective(RATE, lower=False),
+            limits,
+            sides,
+            lambda names: results.background(sides, names),
+            reference=None if reference is None else results.store.find(reference),
+            seed=seed,
+        ),
     )
+    rows = [row for row in rows if row.id not in results.damaged]
 
     def bounded(name: str, limit: Limit) -> Any:
         import numpy as np

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import functools
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import attrs
 
@@ -13,6 +13,7 @@ from llem.analysis.background import Background
 from llem.analysis.overview import Overview, overview_of, overviews
 from llem.analysis.prices import Prices, gpus_in, priced, require_prices, with_parts
 from llem.analysis.sides import Side, is_fake, is_shuffled, read_side
+from llem.errors import StoreError
 from llem.metrics.catalogue import metric_of
 from llem.metrics.cost import PARTS
 from llem.metrics.metric import Metric
@@ -20,7 +21,11 @@ from llem.metrics.result import recompute
 from llem.store.models import Result
 from llem.store.store import Store
 
-__all__ = ["Stored"]
+__all__ = ["DAMAGED", "Stored"]
+
+T = TypeVar("T")
+#: Codes of files that cannot be read.
+DAMAGED = ("store_corrupt", "store_too_old", "store_too_new")
 
 #: Experiments whose trials are read at most for what a comparison takes from the rest of the study.
 MOST_READ = 200
@@ -36,6 +41,9 @@ class Stored(Mapping[str, Result]):
         held: results that are at hand and need not be read.
         prices: with which every result has metrics of cost and carbon too.
         study: the store's study document, where it is at hand. That of ten thousand is large.
+
+    Attributes:
+        damaged: by id, why an experiment was left out of what is asked of all together. It fills as they are read.
     """
 
     def __init__(
@@ -49,6 +57,7 @@ class Stored(Mapping[str, Result]):
         self._study = study
         self._store, self._ids, self._held = store, tuple(ids), dict(held or {})
         self._known, self.prices = frozenset(self._ids), prices
+        self.damaged: dict[str, StoreError] = {}
 
     @classmethod
     def open(cls, store: Store, prices: Prices | None = None) -> Self:
@@ -94,15 +103,49 @@ class Stored(Mapping[str, Result]):
     def overviews(self, metrics: Collection[str] | None = None) -> Iterator[Overview]:
         """The outcome, the codes and the metrics of each; None takes all metrics. What has not ended is computed.
 
-        Raises StoreError: a metric of cost or carbon, and no prices for it (no_prices).
+        One that cannot be read is left out, and told in `damaged`.
+
+        Raises StoreError: a metric of cost or carbon, and no prices for it (no_prices); or none can be read.
         """
         if self.prices is None:
             require_prices(metrics or (), None)
         parts = None if metrics is None else with_parts(metrics)
-        rows = (row for name in self._ids for row in self._overviews(name, parts))
+        rows = self._readable(lambda name: self._overviews(name, parts))
         if self.prices is None or not (metrics is None or any(name in PARTS for name in metrics)):
             return rows
         return (self._priced(row, self.prices, metrics) for row in rows)
+
+    def results(self) -> Iterator[Result]:
+        """Each result; one that cannot be read is left out, and told in `damaged`. Raises StoreError: none can be."""
+        return self._readable(lambda name: [self[name]])
+
+    def _readable(self, read: Callable[[str], Iterable[T]]) -> Iterator[T]:
+        """What `read` gives for each experiment whose files are whole."""
+        failed: StoreError | None = None
+        some = False
+        for name in self._ids:
+            try:
+                found = list(read(name))
+            except StoreError as error:
+                if error.code not in DAMAGED:
+                    raise
+                self.damaged[name] = failed = error
+                continue
+            some = True
+            yield from found
+        if failed is not None and not some:
+            raise failed
+
+    def without_damaged(self, rows: Sequence[Overview], work: Callable[[Sequence[Overview]], T]) -> T:
+        """`work(rows)`, again without experiments whose trials turn out to be damaged when `sides` reads them."""
+        while True:
+            try:
+                return work(rows)
+            except StoreError:
+                left = [row for row in rows if row.id not in self.damaged]
+                if not left or len(left) == len(rows):
+                    raise
+                rows = left
 
     def _overviews(self, name: str, metrics: Collection[str] | None) -> Iterable[Overview]:
         if name in self._held:
@@ -132,7 +175,12 @@ class Stored(Mapping[str, Result]):
 
         @functools.lru_cache(maxsize=1024)
         def side(name: str) -> Side:
-            return read_side(self._store, name, metrics, self.prices, shuffled=shuffled)
+            try:
+                return read_side(self._store, name, metrics, self.prices, shuffled=shuffled)
+            except StoreError as error:
+                if error.code in DAMAGED:
+                    self.damaged[name] = error
+                raise
 
         return side
 
@@ -145,8 +193,26 @@ class Stored(Mapping[str, Result]):
             valid: ids of all that are valid and no fakes; None reads which are.
         """
         if valid is None:
-            valid = [row.id for row in self.overviews(()) if row.valid and not is_fake(row.backend)]
+            rows = (*self.overviews(()), *self._not_computed())
+            valid = [row.id for row in rows if row.valid and not is_fake(row.backend)]
         step = -(-len(valid) // MOST_READ) or 1
         known = frozenset(valid)
         asked = [name for name in names if name in known]
-        return Background(sides(name) for name in dict.fromkeys((*asked, *valid[::step])))
+        others = (name for name in valid[::step] if name not in asked and self._whole(sides, name))
+        return Background(sides(name) for name in dict.fromkeys((*asked, *others)))
+
+    def _not_computed(self) -> Iterable[Overview]:
+        """Experiments whose trials are there and whose result is not yet, as while workers run side by side."""
+        absent = set(self._store.experiment_ids()) - self._known - set(self._store.result_ids())
+        begun = [name for name in sorted(absent) if self._store.trial_indices(name)]
+        return type(self)(self._store, begun, study=self._study).overviews(()) if begun else ()
+
+    def _whole(self, sides: Callable[[str], Side], name: str) -> bool:
+        """Whether an experiment's trials can be read; if they cannot, `damaged` tells why."""
+        try:
+            sides(name)
+        except StoreError:
+            if name not in self.damaged:
+                raise
+            return False
+        return True

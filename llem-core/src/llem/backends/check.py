@@ -8,6 +8,7 @@ from pathlib import Path
 import attrs
 
 from llem.backends.base import Backend, Placement, Scored
+from llem.config.load import COMMAND
 from llem.config.models import Experiment, Sampling
 from llem.errors import ConfigError, LlemError, MachineError, Problem
 from llem.findings import Finding, finding
@@ -114,7 +115,10 @@ def _problem(refusal: Finding, backend: str) -> Problem:
 def _check_stream(experiment: Experiment, registry: Registry) -> None:
     """A serving load needs a backend that streams."""
     kind = experiment.load.kind
-    if kind == "offline" or _streams(experiment.backend, registry):
+    if kind == COMMAND and experiment.backend != COMMAND:
+        problem = Problem("load.kind", "is `command`, which is for the backend `command`", "use `llem meter`")
+        raise ConfigError(f"the {experiment.backend} backend refuses this configuration", problems=(problem,))
+    if kind in ("offline", COMMAND) or _streams(experiment.backend, registry):
         return
     able = [name for name in registry.names("backend") if _streams(name, registry)]
     hint = f"use {{kind: offline}}, or a backend that does: {', '.join(able)}"

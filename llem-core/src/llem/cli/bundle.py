@@ -10,7 +10,7 @@ __all__ = ["bundle"]
 NAMED = 5
 
 
-@click.command()
+@click.command(epilog="Example: llem bundle out/ -o results.tar.gz")
 @click.argument("folder", metavar="DIR", type=click.Path())
 @click.option(
     "-o", "--out", type=click.Path(), metavar="FILE", help="File to write, .tar.gz or .zip.  [default: DIR.tar.gz]"

@@ -21,23 +21,33 @@ __all__ = ["compare"]
 NO_RATIOS = ("too_few_trials", "energies_differ", "nothing_to_compare")
 
 
-@click.command()
+@click.command(epilog="Example: llem compare out/ dtype=float16 dtype=bfloat16")
 @click.argument("folder", metavar="DIR", type=click.Path())
 @click.argument("a", metavar="A")
 @click.argument("b", metavar="B")
-@click.option("--metric", "metrics", multiple=True, metavar="NAME", help="Compare this metric.")
+@click.option(
+    "--metric",
+    "metrics",
+    multiple=True,
+    metavar="NAME",
+    help="Compare this metric; may be repeated.  [default: energies, power, speeds]",
+)
 @price_options
 @click.option("--json", "as_json", is_flag=True, help="Print the comparisons alone as JSON.")
 def compare(folder: str, a: str, b: str, metrics: tuple[str, ...], as_json: bool, prices: Prices | None) -> None:
     """Say how experiment B differs from A, metric by metric, and how probable it is that B is better.
 
-    `llem show DIR` lists the ids; the beginning of an id is enough. If the trials took turns in one engine process,
-    llem compares them pair by pair, otherwise by the means of engine processes. One metric is tested: energy per output
-    token, or output tokens per second where there is no energy. For the others, Holm's method corrects the p-values.
-    Scores that both have are compared item by item, below; Holm's method corrects them by themselves. They need no
-    trials: where there are no ratios, llem says why and prints the scores. With prices, llem also compares what tokens
-    cost and emit.
+    A and B are beginnings of ids, @3 for the third line of `llem show DIR`, or what one experiment alone sets, such as
+    dtype=float16. First llem names what differs between them: settings, workload, what the engine reports, GPUs and
+    software. Memory and latencies stand below, with their intervals and without a test. If the trials took turns in one
+    engine process, llem compares them pair by pair, otherwise by the means of engine processes. One metric is tested:
+    energy per output token, or output tokens per second where there is no energy. For the others, Holm's method
+    corrects the p-values. Scores that both have are compared item by item, below; Holm's method corrects them by
+    themselves. They need no trials: where there are no ratios, llem says why and prints the scores. With prices, llem
+    also compares what tokens cost and emit.
     """
+    from llem.analysis.collection import Results
+    from llem.analysis.selection import find_one
     from llem.metrics.catalogue import PRICED, lower_is_better
     from llem.metrics.quality import is_score
     from llem.store.store import Store
@@ -45,7 +55,8 @@ def compare(folder: str, a: str, b: str, metrics: tuple[str, ...], as_json: bool
     for metric in metrics:
         lower_is_better(metric)  # refuses a metric without a better direction
     store = Store.open(folder)
-    names = store.find(a), store.find(b)
+    everything = Results.open(store)
+    names = find_one(everything, a), find_one(everything, b)
     if names[0] == names[1]:
         raise click.UsageError(f"A and B are the same experiment, {names[0]}; `llem show {folder}` lists all")
     scores = [metric for metric in metrics if is_score(metric)]
@@ -86,10 +97,16 @@ def compare(folder: str, a: str, b: str, metrics: tuple[str, ...], as_json: bool
 
 def _view(store: Store, names: tuple[str, str], metrics: list[str] | None, prices: Prices | None) -> ComparisonView:
     from llem.analysis.collection import Results
+    from llem.analysis.differing import differing
+    from llem.cli.terminal import tell_damaged
     from llem.reports.ratios import comparison_view
 
-    first, second = Results(store, names, prices=prices).overviews()
-    return comparison_view(first, second, Results.open(store, prices).compare(*names, metrics), prices)
+    results = Results.open(store, prices)
+    two = Results(store, names, prices=prices)
+    first, second = two.overviews()
+    compared = results.compare(*names, metrics)
+    tell_damaged(results)
+    return comparison_view(first, second, compared, prices, differing(store, *two.values()))
 
 
 def _quality(store: Store, names: tuple[str, str], tasks: list[str] | None) -> list[QualityDifference]:

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from llem.cli.root import Whole
+
 if TYPE_CHECKING:
     from llem.config.layers import Layer
     from llem.study.plan.study import Study
@@ -13,12 +15,12 @@ if TYPE_CHECKING:
 __all__ = ["config"]
 
 
-@click.group()
+@click.group(cls=Whole, epilog="Example: llem config check study.yaml")
 def config() -> None:
     """Check and show configurations, and set defaults of this machine. Nothing runs."""
 
 
-@config.command()
+@config.command(epilog="Example: llem config check study.yaml")
 @click.argument("files", nargs=-1, required=True, type=click.Path(), metavar="FILE…")
 @click.pass_context
 def check(ctx: click.Context, files: tuple[str, ...]) -> None:
@@ -42,7 +44,7 @@ def check(ctx: click.Context, files: tuple[str, ...]) -> None:
         ctx.exit(worst)
 
 
-@config.command()
+@config.command(epilog="Example: llem config schema --study > study.schema.json")
 @click.option("--study", is_flag=True, help="Print the schema of a study file instead.")
 def schema(study: bool) -> None:
     """Print the JSON Schema of an experiment, with the sections of all installed plugins."""
@@ -57,9 +59,15 @@ def schema(study: bool) -> None:
     click.echo(json.dumps(result, indent=2))
 
 
-@config.command()
+@config.command(epilog="Example: llem config show one.yaml --set load.batch_size=8")
 @click.argument("file", required=False, type=click.Path())
-@click.option("--set", "assignments", multiple=True, metavar="KEY=VALUE", help="A setting, such as load.batch_size=8.")
+@click.option(
+    "--set",
+    "assignments",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="A setting, such as load.batch_size=8; may be repeated.",
+)
 def show(file: str | None, assignments: tuple[str, ...]) -> None:
     """Print every value of the experiment in FILE; a comment says where each value came from.
 
@@ -81,7 +89,7 @@ def show(file: str | None, assignments: tuple[str, ...]) -> None:
     click.echo(to_yaml(to_document(one.experiment), one.sources), nl=False)
 
 
-@config.command("set")
+@config.command("set", epilog="Example: llem config set backend vllm")
 @click.argument("key")
 @click.argument("value")
 def set_(key: str, value: str) -> None:

@@ -9,7 +9,7 @@ __all__ = ["doctor"]
 COLOURS = {"ok": "green", "missing": "red", "warning": "yellow"}
 
 
-@click.command()
+@click.command(epilog="Example: llem doctor")
 @click.option("--json", "as_json", is_flag=True, help="Print only JSON.")
 def doctor(as_json: bool) -> None:
     """Check GPUs, energy counters, permissions, Docker, Slurm and plugins.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING
 
 import click
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
 __all__ = ["export"]
 
 
-@click.command()
+@click.command(epilog="Example: llem export out/ -o results.csv")
 @click.argument("folder", metavar="DIR", type=click.Path())
 @click.option(
     "--format",
@@ -23,7 +24,13 @@ __all__ = ["export"]
     help="What to write.  [default: by the ending of FILE; CSV to standard output]",
 )
 @click.option("--all", "everything", is_flag=True, help="Also write columns that are empty for all experiments.")
-@click.option("--organisation", metavar="NAME", default="unknown", help="With --format eee: who publishes the records.")
+@click.option(
+    "--organisation",
+    metavar="NAME",
+    default="unknown",
+    show_default=True,
+    help="With --format eee: who publishes the records.",
+)
 @price_options
 @click.option(
     "-o", "--out", type=click.Path(), metavar="FILE", help="File or folder to write.  [default: standard output]"
@@ -44,6 +51,7 @@ def export(
     Ever records; --format leaderboard one JSON file with ranks.
     """
     from llem.analysis.collection import Results
+    from llem.cli.terminal import tell_damaged
     from llem.reports.export import FOLDERS, format_of, text_of
     from llem.reports.export import export as write_export
     from llem.reports.figures import visible
@@ -61,7 +69,9 @@ def export(
         notes = write_export(results, out, kind, everything=everything, organisation=organisation)
     else:
         lines, notes = text_of(results, kind, everything=everything)
+        terminal = sys.stdout.isatty()
         for line in lines:
-            click.echo(line, nl=False)
+            click.echo(visible(line) if terminal else line, nl=False)  # a file gets every character
     for note in notes:
         click.echo(visible(f"note: {note}"), err=True)
+    tell_damaged(results)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 __all__ = ["pareto"]
 
 
-@click.command()
+@click.command(epilog="Example: llem pareto out/ energy ttft_p99_s")
 @click.argument("folder", metavar="DIR", type=click.Path())
 @click.argument("x", metavar="X")
 @click.argument("y", metavar="Y")
@@ -30,6 +30,7 @@ def pareto(folder: str, x: str, y: str, top: int, as_json: bool, prices: Prices 
     """
     from llem.analysis.collection import Results
     from llem.analysis.recommend import metric_named
+    from llem.cli.terminal import tell_damaged
     from llem.reports.front import front_document, front_view
     from llem.store.store import Store
 
@@ -38,6 +39,7 @@ def pareto(folder: str, x: str, y: str, top: int, as_json: bool, prices: Prices 
         raise click.UsageError(f"X and Y are the same metric, {metrics[0]}")
     results = Results.open(Store.open(folder), prices)
     view = front_view(results.pareto(*metrics), *metrics, count=len(results))
+    tell_damaged(results)
     if as_json:
         from llem.store.files import to_text
 

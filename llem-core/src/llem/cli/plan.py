@@ -16,13 +16,17 @@ if TYPE_CHECKING:
 __all__ = ["plan"]
 
 
-@click.command(cls=SettingsCommand)
+@click.command(cls=SettingsCommand, epilog="Example: llem plan study.yaml --gpu-memory 80GiB")
 @click.argument("study", required=False, type=click.Path(), metavar="[STUDY | MODEL]")
-@click.option("-m", "--model", help="As for `llem run`.")
-@click.option("-b", "--backend", help="As for `llem run`.")
+@click.option("-m", "--model", help="Hugging Face id, folder or shape:NAME.  [default: the study's]")
+@click.option("-b", "--backend", help="Inference backend.  [default: the study's]")
 @setting_options
-@click.option("--set", "assignments", multiple=True, metavar="KEY=VALUE", help="As for `llem run`.")
-@click.option("--preset", type=click.Choice(["quick", "standard", "publication"]), help="As for `llem run`.")
+@click.option("--set", "assignments", multiple=True, metavar="KEY=VALUE", help="A setting of every point; may repeat.")
+@click.option(
+    "--preset",
+    type=click.Choice(["quick", "standard", "publication"]),
+    help="How long and how often to measure.  [default: the study's]",
+)
 @click.option(
     "--gpu-memory", metavar="SIZE", help="Memory of each GPU, such as 80GiB.  [default: that of this machine's GPU]"
 )
@@ -57,7 +61,9 @@ def plan(
 
         click.echo(json.dumps(plan_document(planned), indent=2, sort_keys=True))
     else:
-        click.echo("\n".join(plan_lines(planned)))
+        from llem.reports.figures import visible
+
+        click.echo(visible("\n".join(plan_lines(planned))))
 
 
 def _gpu(memory: str | None) -> Callable[[], GpuKind | None]:

@@ -16,7 +16,7 @@ __all__ = ["plugins"]
 KINDS = ("backend", "meter", "evaluator", "launcher", "workload")
 
 
-@click.command()
+@click.command(epilog="Example: llem plugins --json")
 @click.option("--json", "as_json", is_flag=True, help="Print only JSON.")
 @verbose_option
 def plugins(as_json: bool, verbose: bool) -> None:

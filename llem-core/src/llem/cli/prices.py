@@ -15,11 +15,15 @@ __all__ = ["price_options", "prices_of", "with_inputs"]
 
 #: Options by the field of `llem.analysis.prices.Prices` that each sets.
 _FIELDS: Mapping[str, tuple[str, str, str]] = {
-    "gpu_hour": ("--gpu-hour", "PRICE", "Price of one GPU for an hour."),
-    "machine_hour": ("--machine-hour", "PRICE", "Price of the machine for an hour, without its GPUs."),
-    "kwh": ("--kwh", "PRICE", "Price of a kWh of electricity."),
-    "grid_g_per_kwh": ("--grid", "GRAMS", "Carbon intensity of the grid, gCO2e per kWh."),
-    "pue": ("--pue", "FACTOR", "Power usage effectiveness of the data centre, 1 or more."),
+    "gpu_hour": ("--gpu-hour", "PRICE", "Price of one GPU for an hour, in the currency.  [default: not counted]"),
+    "machine_hour": (
+        "--machine-hour",
+        "PRICE",
+        "Price of the machine for an hour, without its GPUs.  [default: not counted]",
+    ),
+    "kwh": ("--kwh", "PRICE", "Price of a kWh of electricity, in the currency.  [default: not counted]"),
+    "grid_g_per_kwh": ("--grid", "GRAMS", "Carbon intensity of the grid, gCO2e per kWh.  [default: no carbon]"),
+    "pue": ("--pue", "FACTOR", "Power usage effectiveness of the data centre, 1 or more.  [default: 1]"),
 }
 
 
@@ -31,10 +35,12 @@ def price_options(command: Callable[..., None]) -> Callable[..., None]:
         given = {name: others.pop(name) for name in _FIELDS}
         command(*args, prices=prices_of(price_file, {**given, "currency": currency}), **others)
 
-    found: Callable[..., None] = click.option("--currency", metavar="NAME", help="Currency of prices.")(priced)
+    found: Callable[..., None] = click.option("--currency", metavar="NAME", help="Currency of prices.  [default: USD]")(
+        priced
+    )
     for name, (option, metavar, about) in reversed(list(_FIELDS.items())):
         found = click.option(option, name, type=float, metavar=metavar, help=about)(found)
-    about = "YAML file of prices; options lie on top of it. With prices, results have cost and carbon."
+    about = "YAML file of prices; options lie on top of it. With prices, results have cost and carbon.  [default: none]"
     return click.option("--prices", "price_file", type=click.Path(), metavar="FILE", help=about)(found)
 
 

@@ -28,7 +28,7 @@ __all__ = ["recommend"]
 NOTHING = 1
 
 
-@click.command()
+@click.command(epilog="Example: llem recommend out/ --slo 'ttft:p99<500ms' --memory 80GiB")
 @click.argument("folder", metavar="DIR", type=click.Path())
 @click.option(
     "--minimise",
@@ -37,23 +37,36 @@ NOTHING = 1
     help="Take the least of this metric: energy, energy_per_request, cost, carbon, latency, or any metric's name."
     "  [default: energy]",
 )
-@click.option("--maximise", "--maximize", metavar="METRIC", help="Take the most of this metric: speed, or its name.")
 @click.option(
-    "--slo", "slos", multiple=True, metavar="LIMITS", help="Limits to keep, such as 'ttft:p99<500ms;tpot:p99<50ms'."
+    "--maximise",
+    "--maximize",
+    metavar="METRIC",
+    help="Take the most of this metric: speed, or its name.  [default: minimise energy]",
+)
+@click.option(
+    "--slo",
+    "slos",
+    multiple=True,
+    metavar="LIMITS",
+    help="Limits to keep, such as 'ttft:p99<500ms;tpot:p99<50ms'; may be repeated.",
 )
 @click.option(
     "--quality",
     "qualities",
     multiple=True,
     metavar="LIMITS",
-    help="Scores to keep: 'gsm8k>=0.7', or against the reference 'gsm8k>=-0.01'.",
+    help="Scores to keep: 'gsm8k>=0.7', or against the reference 'gsm8k>=-0.01'; may be repeated.",
 )
-@click.option("--memory", metavar="SIZE", help="The most memory, such as 80GiB.")
-@click.option("--power", metavar="WATTS", help="The most power, such as 600W.")
+@click.option("--memory", metavar="SIZE", help="The most peak memory, such as 80GiB.  [default: no limit]")
+@click.option("--power", metavar="WATTS", help="The most power, such as 600W.  [default: no limit]")
 @click.option(
     "--reference", metavar="ID", help="The experiment that changes of scores are against.  [default: the study's]"
 )
-@click.option("--load", metavar="RATE|FILE", help="Also say what serves this load: 50/s, or a CSV of rates over time.")
+@click.option(
+    "--load",
+    metavar="RATE|FILE",
+    help="Also say what serves this load: 50/s, or a CSV of rates over time.  [default: no load]",
+)
 @price_options
 @click.option(
     "--top", type=click.IntRange(min=1), default=5, show_default=True, help="So many configurations in the table."
@@ -61,14 +74,15 @@ NOTHING = 1
 @click.option(
     "--emit",
     type=click.Choice(["yaml", "command"]),
-    help="Print the choice alone: as a study that measures it again, or as commands that launch it without llem.",
+    help="Print the choice alone: as a study that measures it again, or as commands that launch it without llem.  "
+    "[default: the whole verdict]",
 )
 @click.option(
     "--confirm",
     type=click.IntRange(min=1),
     metavar="N",
     help="Measure the choice and the runner-up again, in N new engine processes of each, and say whether they lie "
-    "where it was stated before.",
+    "where it was stated before.  [default: measure nothing]",
 )
 @click.option("-o", "--out", metavar="PATH", help="File of --emit; folder of --confirm.  [default: DIR-confirm-1, …]")
 @click.option("--launcher", help="How workers of --confirm run.  [default: process]")
@@ -107,6 +121,7 @@ def recommend(
     from llem.analysis.collection import Results
     from llem.analysis.recommend import metric_named
     from llem.analysis.serving import serve_load
+    from llem.cli.terminal import tell_damaged
     from llem.metrics.catalogue import PRICED
     from llem.store.store import Store
 
@@ -130,6 +145,7 @@ def recommend(
     ranked, found = _decided(results, asked)
     view = _view(results, found, top, folder)
     serving = None if load is None else serve_load(results, load, found.limits, prices, reference)
+    tell_damaged(results)
     if emit is not None:
         _emit(results, view, emit, out)
     elif not as_json:
@@ -225,7 +241,7 @@ def _prepare(
 
 def _confirmed(prepared: PreparedConfirmation, *, as_json: bool, quiet: bool, verbose: bool) -> Confirmation:
     """Say where the choice and the runner-up will be, measure them again, and say whether they are there."""
-    from llem.cli.run import tell_left_behind
+    from llem.cli.resume import keeping
     from llem.errors import LlemError
     from llem.progress.display import progress
     from llem.reports.confirmation import render_confirmation, render_statement
@@ -234,18 +250,19 @@ def _confirmed(prepared: PreparedConfirmation, *, as_json: bool, quiet: bool, ve
     if not as_json:
         click.echo()
         render_statement(prepared.statement)
+    folder = prepared.ready.folder
+    shown = progress(0, quiet=quiet, verbose=verbose, folder=folder)
     try:
-        with stop_on_interrupt() as stop, progress(0, quiet=quiet, verbose=verbose) as emit:
+        with keeping(folder), stop_on_interrupt() as stop, shown as emit:
             confirmation = prepared.run(emit, stop)
     except LlemError as error:
-        tell_left_behind(prepared.ready, error)
         if error.code == "interrupted":
             raise KeyboardInterrupt from error
         raise
     if not as_json:
         click.echo()
         render_confirmation(confirmation)
-    click.echo(f"stored in {prepared.ready.folder}", err=True)
+    click.echo(f"stored in {folder}", err=True)
     return confirmation
 
 

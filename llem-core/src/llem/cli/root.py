@@ -6,13 +6,14 @@ import errno
 import os
 import sys
 import traceback
+from collections.abc import Mapping
 from typing import Any, NoReturn
 
 import click
 
 # llem.errors and the plugins are imported where they are used: `llem --help` need not wait for attrs.
 
-__all__ = ["BUG", "EXIT_CODES", "INTERRUPTED", "OUTPUT_CLOSED", "Root", "verbose_option"]
+__all__ = ["BUG", "EXIT_CODES", "INTERRUPTED", "OUTPUT_CLOSED", "SECTIONS", "Root", "Whole", "verbose_option"]
 
 BUG = 70
 INTERRUPTED = 130
@@ -31,6 +32,15 @@ EXIT_CODES = {
     "complete and stored.",
 }
 
+#: Commands as `llem --help` lists them, in the order in which people need them. What plugins add comes last.
+SECTIONS: Mapping[str, tuple[str, ...]] = {
+    "Measure": ("run", "plan", "meter"),
+    "Read": ("show", "compare"),
+    "Decide": ("recommend", "pareto"),
+    "Share": ("report", "export", "bundle", "verify"),
+    "Set up": ("init", "doctor", "config", "plugins", "completion"),
+}
+
 #: Key in click's shared `meta`, so that `llem -v run` and `llem run -v` mean the same.
 VERBOSE = "llem.verbose"
 
@@ -42,6 +52,8 @@ MACHINE_ERRNOS = {
     errno.EACCES: "choose a folder that you may write, or ask for the permission",
     errno.EPERM: "choose a folder that you may write, or ask for the permission",
 }
+#: What to do about a name that no file can have.
+SHORTER = "give a name of at most 255 bytes"
 
 
 def _remember_verbose(ctx: click.Context, _: click.Parameter, value: bool) -> bool:
@@ -54,6 +66,16 @@ def _remember_verbose(ctx: click.Context, _: click.Parameter, value: bool) -> bo
 verbose_option = click.option(
     "-v", "--verbose", is_flag=True, callback=_remember_verbose, help="Show more detail, and tracebacks of errors."
 )
+
+
+class Whole(click.Group):
+    """A group whose commands are listed with the whole first sentence of their help; click itself cuts it off."""
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        known = {name: self.get_command(ctx, name) for name in self.list_commands(ctx)}
+        rows = [(name, _first_sentence(one)) for name, one in known.items() if one is not None and not one.hidden]
+        with formatter.section("Commands"):
+            formatter.write_dl(rows)
 
 
 class Root(click.Group):
@@ -69,14 +91,26 @@ class Root(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
+        from llem.cli.resume import ARGUMENTS
         from llem.errors import nearest
 
+        ctx.meta[ARGUMENTS] = list(args)
         name = click.utils.make_str(args[0])
         if self.get_command(ctx, name) is None and not name.startswith("-"):
             near = nearest(name, self._shown(ctx))
             hint = f"did you mean {near!r}?" if near else f"commands: {', '.join(self._shown(ctx))}"
             raise click.UsageError(f"no such command {name!r}; {hint}", ctx)
         return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """The commands by what they are for, each with the whole first sentence of its help."""
+        left = {name: command for name in self._shown(ctx) if (command := self.get_command(ctx, name)) is not None}
+        width = max(map(len, left), default=0)
+        for title, names in (*SECTIONS.items(), ("Of plugins", tuple(left))):
+            rows = [(name.ljust(width), _first_sentence(left.pop(name))) for name in names if name in left]
+            if rows:
+                with formatter.section(title):
+                    formatter.write_dl(rows)
 
     def _shown(self, ctx: click.Context) -> list[str]:
         known = {name: self.get_command(ctx, name) for name in self.list_commands(ctx)}
@@ -88,9 +122,16 @@ class Root(click.Group):
         return registry().commands()
 
     def invoke(self, ctx: click.Context) -> Any:
+        from llem.cli.resume import tell
         from llem.cli.terminal import fit_output
 
         fit_output()
+        try:
+            return self._invoke(ctx)
+        finally:
+            tell(ctx)  # last, below the error
+
+    def _invoke(self, ctx: click.Context) -> Any:
         try:
             result = super().invoke(ctx)
             if sys.stdout is not None:  # None: it was closed before llem began
@@ -108,11 +149,19 @@ class Root(click.Group):
             _explain(ctx, error)
 
 
+def _first_sentence(command: click.Command) -> str:
+    text = " ".join((command.short_help or command.help or "").split("\n\n")[0].split())
+    sentence, stop, _ = text.partition(". ")
+    return sentence + stop.strip()
+
+
 def _explain(ctx: click.Context, error: Exception) -> NoReturn:
     from llem.errors import LlemError
 
     if isinstance(error, LlemError):
         _fail(ctx, error, error.exit_code, str(error))
+    if isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG:
+        _fail(ctx, error, 2, f"{_os_message(error)}\n  {SHORTER}")
     if isinstance(error, OSError) and error.errno in MACHINE_ERRNOS:
         _fail(ctx, error, 3, f"{_os_message(error)}\n  {MACHINE_ERRNOS[error.errno]}")
     _bug(error)

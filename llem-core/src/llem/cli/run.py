@@ -12,24 +12,35 @@ from llem.cli.settings import SettingsCommand, setting_options
 if TYPE_CHECKING:
     from llem.api import Ready
     from llem.devices.load import HostWatch
-    from llem.errors import LlemError
     from llem.store.models import Result
     from llem.study.plan.study import Study
 
-__all__ = ["run", "tell_left_behind"]
-
-#: Codes of errors after which a folder is as it was.
-UNTOUCHED = ("store_exists", "store_busy", "config_invalid")
+__all__ = ["run"]
 
 
-@click.command(cls=SettingsCommand)
+@click.command(cls=SettingsCommand, epilog="Example: llem run shape:qwen2.5-0.5b --batch-size 8 -o out/")
 @click.argument("study", required=False, type=click.Path(), metavar="[STUDY | MODEL]")
 @click.option("-m", "--model", help="Hugging Face id, folder or shape:NAME.  [default: shape:tiny]")
 @click.option("-b", "--backend", help="Inference backend.  [default: the installed one]")
 @setting_options
-@click.option("--set", "assignments", multiple=True, metavar="KEY=VALUE", help="A setting, such as load.batch_size=8.")
-@click.option("--preset", type=click.Choice(["quick", "standard", "publication"]), help="Defaults for the measurement.")
-@click.option("-o", "--out", metavar="DIR", help="Folder for the results. Without --resume it must hold no trials.")
+@click.option(
+    "--set",
+    "assignments",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="A setting, such as load.batch_size=8; may be repeated.",
+)
+@click.option(
+    "--preset",
+    type=click.Choice(["quick", "standard", "publication"]),
+    help="How long and how often to measure: what is not set takes its values.  [default: standard]",
+)
+@click.option(
+    "-o",
+    "--out",
+    metavar="DIR",
+    help="Folder for the results; without --resume, one without trials.  [default: llem-results/…, named by the time]",
+)
 @click.option("--launcher", default="process", show_default=True, help="How workers run; `llem plugins` lists names.")
 @click.option("--resume", is_flag=True, help="Continue in the folder: measure missing and failed trials.")
 @click.option("--json", "as_json", is_flag=True, help="Print only the Result, as JSON; for a study, a list.")
@@ -92,6 +103,7 @@ def host_note(watch: HostWatch) -> str | None:
 
 def run_one(ready: Ready, as_json: bool, quiet: bool, verbose: bool) -> None:
     """Measure one configuration and print its Result."""
+    from llem.cli.resume import keeping, offer
     from llem.cli.settings import tell_notes
     from llem.errors import LlemError
     from llem.progress.display import progress
@@ -101,17 +113,19 @@ def run_one(ready: Ready, as_json: bool, quiet: bool, verbose: bool) -> None:
     if not quiet:
         tell_notes(ready.study)
     [planned] = ready.study.experiments
+    shown = progress(planned.experiment.trials, quiet=quiet, verbose=verbose, folder=ready.folder)
     try:
-        with stop_on_interrupt() as stop, progress(planned.experiment.trials, quiet=quiet, verbose=verbose) as emit:
+        with keeping(ready.folder), stop_on_interrupt() as stop, shown as emit:
             result = ready.run(emit, stop).only()
     except LlemError as error:
-        tell_left_behind(ready, error)
         if error.code == "interrupted":
             raise KeyboardInterrupt from error
         raise
     show_result(result, as_json)
     if not as_json:
         click.echo(f"stored in {ready.folder}", err=True)
+    if unscored(result):
+        offer(ready.folder)
     if not result.valid or unscored(result):
         raise SystemExit(1)
 
@@ -119,7 +133,7 @@ def run_one(ready: Ready, as_json: bool, quiet: bool, verbose: bool) -> None:
 def run_many(ready: Ready, as_json: bool, quiet: bool, verbose: bool) -> None:
     """Measure all experiments of a study and print them as a table, or as a list of Results."""
     from llem.analysis.overview import overview_of
-    from llem.errors import LlemError
+    from llem.cli.resume import FINAL, counted, keeping, offer
     from llem.progress.display import progress
     from llem.reports.notes import study_notes
     from llem.reports.tables import render_study
@@ -132,54 +146,37 @@ def run_many(ready: Ready, as_json: bool, quiet: bool, verbose: bool) -> None:
 
     if not quiet:
         _tell_left_out(ready.study)
-    try:
-        with stop_on_interrupt() as stop, progress(0, quiet=quiet, verbose=verbose) as emit:
-            ran = ready.run(emit, stop)
-    except LlemError as error:
-        tell_left_behind(ready, error)
-        raise
+    shown = progress(0, quiet=quiet, verbose=verbose, folder=ready.folder)
+    with keeping(ready.folder), stop_on_interrupt() as stop, shown as emit:
+        ran = ready.run(emit, stop)
     if as_json:
         click.echo(json_text([dump(result) for result in ran.results]))
     else:
         notes = study_notes(Store.open(ready.folder))
         render_study(study_view(map(overview_of, ran.results), study_document(ready.study), notes))
         click.echo(f"stored in {ready.folder}", err=True)
+    failed = any(result.outcome != "done" or unscored(result) for result in ran.results)
+    if ran.stopped is not None or failed:
+        click.echo(counted(ran.results, len(ready.study.experiments)), err=True)
+    if ran.stopped is not None or any(one.outcome not in ("done", *FINAL) or unscored(one) for one in ran.results):
+        offer(ready.folder)
     if ran.interrupted is not None:
-        click.echo(f"{len(ran.results)} of {len(ready.study.experiments)} experiments began", err=True)
-        _tell_resume(ready)
         raise KeyboardInterrupt from ran.interrupted
     if ran.stopped is not None:
         raise ran.stopped
-    if any(not result.valid or unscored(result) for result in ran.results):
+    if failed or any(not result.valid for result in ran.results):
         raise SystemExit(1)
-
-
-def tell_left_behind(ready: Ready, error: LlemError) -> None:
-    """Name the folder after an error: it holds trials, or, if nothing was measured, the worker's log."""
-    import os
-
-    if error.code in UNTOUCHED or not os.path.exists(ready.folder):  # of any name, also one that no folder can have
-        return
-    measured = any(ready.folder.glob("experiments/*/trial-*.json"))
-    again = "" if measured else "; nothing was measured, so another run may use this folder"
-    click.echo(f"{'what was measured' if measured else 'the log'} is in {ready.folder}{again}", err=True)
-    if error.code == "interrupted":
-        _tell_resume(ready)
-
-
-def _tell_resume(ready: Ready) -> None:
-    """What goes on with an interrupted run."""
-    click.echo(f"go on with the same command and `-o {ready.folder} --resume`", err=True)
 
 
 def _tell_left_out(study: Study) -> None:
     """Say in one line how many points of the study will not run; `llem plan` gives the reasons."""
     from llem.cli.settings import tell_notes
+    from llem.reports.figures import visible
 
     counts = {word: len(getattr(study, word)) for word in ("excluded", "invalid", "merged")}
     left_out = ", ".join(f"{count} {word}" for word, count in counts.items() if count)
     about = f" ({study.declared} declared, {left_out}; `llem plan` lists them)" if left_out else ""
-    click.echo(f"{study.name}: {len(study.experiments)} experiments{about}", err=True)
+    click.echo(visible(f"{study.name}: {len(study.experiments)} experiments{about}"), err=True)
     tell_notes(study)
 
 

@@ -2,33 +2,63 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from functools import partial
+import functools
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import click
 
+from llem.cli.listing import Asked, print_all, print_one
 from llem.cli.prices import price_options, with_inputs
 
 if TYPE_CHECKING:
+    from llem.analysis.collection import Results
     from llem.analysis.prices import Prices
     from llem.store.store import Store
 
 __all__ = ["show"]
 
 
-@click.command()
+@click.command(epilog="Example: llem show out/ --where dtype=bfloat16 --sort energy --top 5")
 @click.argument("folder", metavar="DIR", type=click.Path())
 @click.argument("experiment", metavar="[EXPERIMENT]", required=False)
-@click.option("--by", "axis", metavar="AXIS", help="Show the effect of each value of this axis, all else equal.")
+@click.option(
+    "--by",
+    "axis",
+    metavar="AXIS",
+    help="Show the effect of each value of this axis, all else equal.  [default: a table of experiments]",
+)
 @click.option("--quality", is_flag=True, help="Show each task's scores against a reference, item by item.")
 @click.option(
     "--reference",
     metavar="VALUE",
     help="With --by: compare with this value; with --quality: with this experiment.  [default: the file's first]",
 )
-@click.option("--metric", "metrics", multiple=True, metavar="NAME", help="With --by or --quality: show this metric.")
+@click.option(
+    "--metric",
+    "metrics",
+    multiple=True,
+    metavar="NAME",
+    help="With --by or --quality: show this metric; may be repeated.  [default: energy and speed; all tasks]",
+)
 @click.option("--pairs", is_flag=True, help="With --by: show each pair of experiments.")
+@click.option(
+    "--where",
+    "--filter",
+    "wheres",
+    multiple=True,
+    metavar="CONDITION",
+    help="Show only experiments with dtype=bfloat16, state!=done, load.batch_size>=8, valid=true or "
+    "finding=interval_wide: an axis, a setting, a metric, backend, model, state, valid, publishable or finding. "
+    "Several conditions must all hold; a|b is either.",
+)
+@click.option("--sort", metavar="METRIC|AXIS", help="Sort the table, the best first.  [default: the study's order]")
+@click.option("--top", type=click.IntRange(min=1), metavar="N", help="Show only the first N.  [default: all]")
+@click.option(
+    "--columns",
+    metavar="METRICS",
+    help="Show these metrics, such as energy,memory,ttft_p99_s.  [default: energy, speed, memory, latency]",
+)
 @click.option("--time", "spent", is_flag=True, help="Show where the wall clock of the study, or of EXPERIMENT, went.")
 @click.option("--all", "everything", is_flag=True, help="Show one line for each experiment, however many there are.")
 @price_options
@@ -41,15 +71,21 @@ def show(
     reference: str | None,
     metrics: tuple[str, ...],
     pairs: bool,
+    wheres: tuple[str, ...],
+    sort: str | None,
+    top: int | None,
+    columns: str | None,
     spent: bool,
     everything: bool,
     as_json: bool,
     prices: Prices | None,
 ) -> None:
-    """Print the result of EXPERIMENT. Without EXPERIMENT, print a table if DIR holds several results.
+    """Print the results in DIR as a table, or EXPERIMENT at length.
 
-    The beginning of an id is enough for EXPERIMENT. If an experiment has not ended, llem computes its result from the
-    trials in DIR. For more than 200 experiments llem prints a summary, or the whole table with --all.
+    The beginning of an id is enough for EXPERIMENT; so is @3 for the third line of the table, or what it alone sets,
+    such as dtype=float16. A folder with one experiment shows that at length. If an experiment has not ended, llem
+    computes its result from the trials in DIR. For more than 200 experiments llem prints a summary, or the whole table
+    with --all.
 
     With prices, results also have what tokens and requests cost and emit; llem prints the inputs below.
     """
@@ -66,9 +102,14 @@ def show(
         raise click.UsageError("--quality is a table of its own; leave --by and --time out")
     if prices is not None and (quality or spent):
         raise click.UsageError(f"{'--quality' if quality else '--time'} shows no amounts; leave the prices out")
+    table = {"--where": wheres, "--sort": sort, "--top": top, "--columns": columns}
+    if (given := [name for name, value in table.items() if value]) and (
+        experiment is not None or axis is not None or quality or spent
+    ):
+        raise click.UsageError(f"{given[0]} belongs to the table of all experiments, with no EXPERIMENT and no --by")
     store = Store.open(folder)
     if spent:
-        _time(store, None if experiment is None else store.find(experiment), as_json=as_json)
+        _time(store, None if experiment is None else _meant(store, experiment), as_json=as_json)
         return
     if quality:
         _quality(store, metrics, reference, as_json=as_json)
@@ -76,71 +117,20 @@ def show(
     if axis is not None:
         _by_axis(store, axis, metrics, reference, prices, pairs=pairs, as_json=as_json)
         return
-    names = (store.find(experiment),) if experiment else store.experiment_ids()
-    if as_json:
-        _json(store, names, prices, single=experiment is not None or len(names) == 1)
+    if experiment is not None:
+        print_one(store, _meant(store, experiment), prices, as_json=as_json)
         return
-    _print(store, names, prices, everything=everything)
-    if store.busy():
-        click.echo("note: `llem run` works in this folder; an experiment shown as `interrupted` may still be running")
+    print_all(store, Asked(wheres, sort, top, columns, everything), prices, as_json=as_json)
 
 
-#: With more experiments than this, `llem show` prints a summary unless `--all` is given.
-MANY = 200
-
-
-def _print(store: Store, names: Sequence[str], prices: Prices | None, *, everything: bool) -> None:
-    """One experiment at length, several as a table, very many as a summary."""
+def _meant(store: Store, text: str) -> str:
+    """The id of the experiment that is meant; the beginning of an id needs no result."""
+    if "=" not in text and not text.startswith("@"):
+        return store.find(text)
     from llem.analysis.collection import Results
-    from llem.analysis.prices import gpus_in
-    from llem.analysis.sides import workers_of
-    from llem.reports.console import render_result
-    from llem.reports.notes import study_notes
-    from llem.reports.ratio_tables import render_summary
-    from llem.reports.ratios import summary_view
-    from llem.reports.tables import render_study
-    from llem.reports.views import metrics_shown, study_view
+    from llem.analysis.selection import find_one
 
-    if not names:
-        click.echo(f"{store.path} holds no experiment yet")
-        return
-    if len(names) == 1:
-        [result] = Results(store, names, prices=prices).values()
-        render_result(result, prices=prices, gpus=None if prices is None else gpus_in(store, names[0]))
-        return
-    study = store.study()
-    if len(names) > MANY and not everything:
-        listed = list(Results(store, names, prices=prices).overviews(metrics_shown("effects", prices=prices)))
-        render_summary(summary_view(listed, study, partial(workers_of, store), prices))
-        for note in study_notes(store):
-            click.echo(note)
-        return
-    known = {name: number for number, name in enumerate(study.get("experiments", ()))}  # the order they ran in
-    ordered = sorted(names, key=lambda name: known.get(name, len(known)))
-    rows = Results(store, ordered, prices=prices).overviews(metrics_shown("study", "effects", "curve", prices=prices))
-    render_study(study_view(rows, study, study_notes(store), prices))
-
-
-def _json(store: Store, names: Sequence[str], prices: Prices | None, *, single: bool) -> None:
-    """Print one document, or a list, one by one: only one of ten thousand results is in memory."""
-    from textwrap import indent
-
-    from llem.analysis.collection import Results
-    from llem.analysis.prices import gpus_in
-    from llem.store.files import dump, to_text
-
-    texts = (
-        to_text(with_inputs(dump(result), prices, None if prices is None else gpus_in(store, name)))
-        for name, result in Results(store, names, prices=prices).items()
-    )
-    if single:
-        click.echo(next(texts), nl=False)
-        return
-    before = "[\n"
-    for text in texts:
-        click.echo(before + indent(text.removesuffix("\n"), "  "), nl=False)
-        before = ",\n"
-    click.echo("[]" if before == "[\n" else "\n]")
+    return find_one(Results.open(store), text)
 
 
 def _time(store: Store, experiment: str | None, *, as_json: bool) -> None:
@@ -171,7 +161,9 @@ def _by_axis(
 ) -> None:
     from llem.analysis.collection import Results
     from llem.analysis.ranking import only_fakes
+    from llem.cli.terminal import tell_damaged
     from llem.metrics.catalogue import PRICED, lower_is_better
+    from llem.reports.figures import visible
     from llem.reports.notes import price_note
     from llem.reports.ratio_tables import render_ratios
     from llem.reports.ratios import FAKE, ratio_tables
@@ -181,6 +173,7 @@ def _by_axis(
     results = Results.open(store, prices)
     ask = results.by_pair if pairs else results.by_axis
     found = ask(axis, metrics or None, reference)
+    tell_damaged(results)
     if as_json:
         import attrs
 
@@ -188,8 +181,9 @@ def _by_axis(
 
         rows = [with_inputs(attrs.asdict(one), prices if one.metric in PRICED else None) for one in found]
         click.echo(to_text(rows), nl=False)
-    elif not found:
-        click.echo(f"nothing to compare: no two values of {axis} have valid results with these metrics")
+    elif not any(one.ratio is not None or one.bases for one in found):
+        for line in _why_unpaired(results, axis, metrics):
+            click.echo(visible(line))
     else:
         render_ratios(ratio_tables(found))
         if prices is not None:
@@ -197,6 +191,21 @@ def _by_axis(
             click.echo(price_note(prices, results.overviews(shown)))
         if only_fakes(list(results.overviews(()))):
             click.echo(FAKE)
+
+
+def _why_unpaired(results: Results, axis: str, metrics: tuple[str, ...]) -> Iterator[str]:
+    """Why there is no pair, and what to do."""
+    from llem.analysis.effects import find_axis
+    from llem.analysis.unpaired import why_unpaired
+    from llem.metrics.catalogue import shown
+
+    path = find_axis(list(results.study.get("axes", ())), axis)
+    names = list(metrics) or [metric.name for metric in shown("effects")]
+    rows = list(results.overviews(names))
+    config_of = functools.cache(lambda name: results.store.read_experiment(name)["config"])
+    first, *rest = why_unpaired(results.study, rows, path, names, config_of)
+    yield f"nothing to compare by {path}: {first}"
+    yield from (f"  {line.replace(' DIR', f' {results.store.path}')}" for line in rest)
 
 
 def _quality(store: Store, metrics: tuple[str, ...], reference: str | None, *, as_json: bool) -> None:

@@ -11,9 +11,12 @@ import codecs
 import contextlib
 import io
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-__all__ = ["fit_output"]
+if TYPE_CHECKING:
+    from llem.analysis.collection import Results
+
+__all__ = ["fit_output", "tell_damaged"]
 
 #: Characters beyond ASCII in tables and figures, and what replaces each.
 PLAIN = {"·": "|", "–": "-", "±": "+-", "…": "...", "→": "->", "×": "x", "µ": "u", "²": "2", "°": " deg ", "─": "-"}
@@ -50,3 +53,14 @@ def fit_output() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper) and stream.encoding.lower().replace("-", "") != "utf8":
             stream.reconfigure(errors=HANDLER)
+
+
+def tell_damaged(results: Results) -> None:
+    """Name on standard error what was left out of an answer because it cannot be read. Call it after the answer."""
+    import click
+
+    from llem.reports.figures import visible
+
+    for name, error in results.damaged.items():
+        hint = f" ({error.hint})" if error.hint else ""
+        click.echo(visible(f"warning: {name} is left out: {error.message}{hint}"), err=True)

@@ -9,7 +9,7 @@ import click
 __all__ = ["verify"]
 
 
-@click.command()
+@click.command(epilog="Example: llem verify out/")
 @click.argument("folder", metavar="DIR", type=click.Path())
 @click.pass_context
 def verify(ctx: click.Context, folder: str) -> None:

@@ -1,4 +1,4 @@
-"""How requests arrive: batches back to back, a fixed number of clients, or schedules that do not wait."""
+"""How requests arrive: batches back to back, a fixed number of clients, schedules that do not wait, or a command."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import attrs
 
 from llem.config.fields import DAY_S, Bounds, at_least, between, option
 
-__all__ = ["GREATEST", "ClosedLoad", "OfflineLoad", "OpenLoad", "RateSearch", "ReplayLoad", "search_s"]
+__all__ = ["GREATEST", "ClosedLoad", "CommandLoad", "OfflineLoad", "OpenLoad", "RateSearch", "ReplayLoad", "search_s"]
 
 #: The `request_rate` that asks for the greatest one under the experiment's `slo`.
 GREATEST = "max"
@@ -151,6 +151,31 @@ class ReplayLoad:
 
     kind: Literal["replay"] = option("replay", help="How requests arrive.")
     speed: float = option(1.0, help="Speed relative to the trace: 2 halves every gap.", validator=between(0.001, 1000))
+
+
+def _words(_: Any, attribute: Any, value: tuple[str, ...]) -> None:
+    if not value or not value[0]:
+        raise ValueError("must name a program, and then its arguments")
+
+
+@attrs.frozen(kw_only=True)
+class CommandLoad:
+    """Whatever a command does, from its start to its exit. llem sends no request. `llem meter` measures this load."""
+
+    kind: Literal["command"] = option("command", help="How requests arrive.")
+    name: str = option("", help="Name of the experiment in tables. Part of its identity, like the command itself.")
+    argv: tuple[str, ...] = option(
+        help="The program and its arguments. No shell reads them. `llem meter` stores `***` for keys and tokens.",
+        validator=_words,
+    )
+    requests: str | None = option(
+        None,
+        help="A file that the command writes: requests of `vllm bench serve --save-result --save-detailed` (JSON), "
+        "AIPerf (`profile_export.jsonl`) or GuideLLM (`benchmarks.json`).",
+    )
+    server_pids: tuple[int, ...] = option(
+        (), help="Processes that were running before and are measured too, such as a server; with their children."
+    )
 
 
 def search_s(load: Any) -> tuple[float, float]:

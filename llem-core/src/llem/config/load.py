@@ -23,6 +23,8 @@ __all__ = ["Layer", "Resolved", "parse_assignment", "read_yaml", "resolve", "to_
 ECHO = "echo"
 #: Source of a backend that llem chose because nobody named one; see `llem.study.plan.chosen`.
 CHOSEN = "first backend that can run here"
+#: The backend of metered commands, which loads nothing itself; never chosen unless named.
+COMMAND = "command"
 #: What a user may write at the top. Sections of plugins come beside these.
 FIELDS = tuple(f.name for f in attrs.fields(Experiment) if f.name not in ("options", "meter_options"))
 
@@ -113,7 +115,7 @@ def _misspelt_backend(values: Mapping[Any, Any], registry: Registry) -> list[Pro
 
 
 def _only_backend(registry: Registry) -> str:
-    names = [name for name in registry.names("backend") if name != ECHO]
+    names = [name for name in registry.names("backend") if name not in (ECHO, COMMAND)]
     if len(names) == 1:
         return names[0]
     if not names:

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import attrs
 
-from llem.config.arrival import ClosedLoad, OfflineLoad, OpenLoad, ReplayLoad
+from llem.config.arrival import ClosedLoad, CommandLoad, OfflineLoad, OpenLoad, ReplayLoad
 from llem.config.converter import kinds_of, settings
 from llem.config.fields import DAY_S, Gpus, HowMany, at_least, between, how_many, option
 from llem.config.slo import SLO_PRESETS, Slo
@@ -24,6 +24,7 @@ __all__ = [
     "SLO_PRESETS",
     "Baseline",
     "ClosedLoad",
+    "CommandLoad",
     "Experiment",
     "OfflineLoad",
     "OpenLoad",
@@ -144,7 +145,7 @@ class Experiment:
         validator=HowMany(),
     )
     workload: Any = option(None, help="Which requests are sent: a section whose `kind` names a workload.")
-    load: OfflineLoad | ClosedLoad | OpenLoad | ReplayLoad = option(
+    load: OfflineLoad | ClosedLoad | OpenLoad | ReplayLoad | CommandLoad = option(
         factory=OfflineLoad, help="How the requests arrive."
     )
     slo: Slo | None = option(

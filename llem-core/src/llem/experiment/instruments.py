@@ -110,12 +110,16 @@ class Instruments:
         if self._sampler is not None:
             self._sampler.begin()
 
-    def window_begin(self) -> None:
-        """Begin the window meters; the work follows at once."""
+    def window_begin(self, *, thin: bool = True) -> None:
+        """Begin the window meters; the work follows at once.
+
+        Args:
+            thin: look for every tenth tick of a counter only, until `window_end`.
+        """
         self.host.begin()
         for _, meter, _ in self._windows:
             meter.begin()
-        if self._sampler is not None:
+        if self._sampler is not None and thin:
             self._sampler.thin()
 
     def window_end(self) -> None:

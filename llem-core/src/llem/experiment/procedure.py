@@ -15,6 +15,7 @@ from llem.devices.nvml import Nvml
 from llem.errors import MachineError
 from llem.evaluators.base import check_quality
 from llem.experiment.batches import Batches
+from llem.experiment.command import CommandRun
 from llem.experiment.environment import Tenants, environment_facts
 from llem.experiment.instruments import Instruments
 from llem.experiment.quality import quality
@@ -22,7 +23,8 @@ from llem.experiment.serving.work import Serving
 from llem.experiment.session import EngineProcess, Session, Work
 from llem.findings import Finding, finding
 from llem.meters.trace import TraceRow
-from llem.metrics.energies import headline, output_energy
+from llem.metrics.energies import headline, token_value
+from llem.metrics.quantity import Value
 from llem.protocol.events import BaselineMeasured, Calibrated, Loaded, TrialEnded
 from llem.store.models import BaselineReading, Trial
 
@@ -47,6 +49,7 @@ WORK: Mapping[str, Callable[[Session], Work]] = {
     "closed": Serving,
     "open": Serving,
     "replay": Serving,
+    "command": CommandRun,
 }
 
 
@@ -125,10 +128,11 @@ AFTER: Mapping[str, Callable[[Session, Collection[Session]], None]] = {
 def record(session: Session) -> None:
     """Make the workload ready, and store what the engine says it runs, where, and how it idled."""
     process, experiment = session.process, session.experiment
-    workload_class = process.registry.load("workload", experiment.workload.kind)
-    trusted = experiment.trust_remote_code
-    tokenizer = process.tokenizer(session.model, trust_remote_code=trusted) if workload_class.needs_tokenizer else None
-    session.workload = workload_class(experiment.workload, tokenizer, _vocabulary(session))
+    if session.live_work.sends:
+        workload_class = process.registry.load("workload", experiment.workload.kind)
+        trusted = {"trust_remote_code": experiment.trust_remote_code}
+        tokenizer = process.tokenizer(session.model, **trusted) if workload_class.needs_tokenizer else None
+        session.workload = workload_class(experiment.workload, tokenizer, _vocabulary(session))
     if process.environment is None:
         process.environment = _environment(process)
     session.trials = list(process.store.trials(session.id))
@@ -143,8 +147,7 @@ def _vocabulary(session: Session) -> int:
     if architecture is not None:
         return architecture.vocab_size
     config = session.model.config or {}
-    text = config.get("text_config", {})
-    return int(config.get("vocab_size") or text.get("vocab_size") or 256)
+    return int(config.get("vocab_size") or config.get("text_config", {}).get("vocab_size") or 256)
 
 
 def _environment(process: EngineProcess) -> str:
@@ -206,16 +209,18 @@ def trial(session: Session, index: int) -> None:
     process.store.write_trial(measured, rows, requests)
     session.trials.append(measured)
     process.emit(_trial_event(measured))
+    session.live_work.go_on()
 
 
 def _trial_event(trial: Trial) -> TrialEnded:
-    energy, chosen = output_energy([trial]), headline([trial])
+    chosen = headline([trial])
+    energy = Value(None) if chosen is None else token_value(trial, chosen)
+    basis = None if energy.value is None else chosen
     return TrialEnded(
         id=trial.experiment_id, trial=trial.index, t0_ns=trial.t0_ns, t1_ns=trial.t1_ns, duration_s=trial.duration_s,
-        output_tokens_per_s=trial.output_tokens / trial.duration_s,
-        energy_per_output_token_j=energy[0] if energy else None,
-        energy_scope=chosen.scope if energy and chosen else None,
-        energy_kind=chosen.kind if energy and chosen else None,
+        output_tokens_per_s=trial.output_tokens / trial.duration_s, energy_per_output_token_j=energy.value,
+        energy_bound_j=energy.bound, energy_shared_j=energy.shared,
+        energy_scope=basis.scope if basis else None, energy_kind=basis.kind if basis else None,
     )  # fmt: skip
 
 

@@ -9,7 +9,7 @@ import functools
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, TypeAlias
+from typing import Any, ClassVar, TypeAlias
 
 import attrs
 
@@ -146,7 +146,13 @@ Measured: TypeAlias = tuple[Trial, Sequence[TraceRow], Sequence[RequestRow]]
 
 
 class Work(ABC):
-    """Runs the requests of one experiment in one engine process, from the warm-up to the last trial."""
+    """Runs the requests of one experiment in one engine process, from the warm-up to the last trial.
+
+    Attributes:
+        sends: the requests are llem's own, from the experiment's workload.
+    """
+
+    sends: ClassVar[bool] = True
 
     @abstractmethod
     def warm_up(self) -> None:
@@ -169,6 +175,10 @@ class Work(ABC):
     @abstractmethod
     def trial(self, index: int) -> Measured:
         """Measure one window. Everything that can be made ready is ready before it opens."""
+
+    def go_on(self) -> None:
+        """After a trial is stored: raise what ends the experiment nevertheless. Mostly nothing does."""
+        return None
 
     @property
     @abstractmethod

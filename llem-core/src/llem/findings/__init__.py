@@ -45,6 +45,9 @@ REASONS: Mapping[str, str] = {
     "slo_broken": "The lowest rate that was tried already breaks the service level objective.",
     "boundary_above": "The greatest rate that was tried, or that llem could send on time, keeps the service level "
     "objective: the boundary lies above it.",
+    "no_request_file": "llem metered a command and has no file of its requests that it could read, so tokens and "
+    "requests are not known (`llem meter --requests FILE`).",
+    "not_told": "The file of requests that the command wrote does not tell it.",
     "no_completions": "No request ended, or no token came, within the window.",
     "too_few_values": "A window has too few batches for this percentile (p50: 2, p90: 10, p95: 20, p99: 100).",
     "none_good": "No request kept every limit of the service level objective.",

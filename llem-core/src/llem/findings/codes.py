@@ -3,22 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal
 
-import attrs
+from llem.findings.kind import FindingKind, Severity
+from llem.findings.load_codes import LOAD_FINDINGS
 
 __all__ = ["FINDINGS", "FindingKind", "Severity"]
-
-Severity = Literal["error", "warning", "info"]
-
-
-@attrs.frozen
-class FindingKind:
-    """What a finding code means: `severity` error makes the result invalid, warning makes it not publishable."""
-
-    severity: Severity
-    meaning: str
-    remedy: str
 
 
 FINDINGS: Mapping[str, FindingKind] = {
@@ -153,7 +142,7 @@ FINDINGS: Mapping[str, FindingKind] = {
     "short_window": FindingKind(
         "warning",
         "A window is shorter than 5 s, so the counter's edges weigh heavily in its error bound.",
-        "Raise `window_s`.",
+        "Raise `window_s`. Let a metered command run longer.",
     ),
     "mig": FindingKind(
         "error",
@@ -196,50 +185,7 @@ FINDINGS: Mapping[str, FindingKind] = {
         "energy must not pass for the whole, so llem then reads none.",
         "See `llem doctor` for the command that grants it.",
     ),
-    "over_saturated": FindingKind(
-        "warning",
-        "An open load brings more requests than the engine can serve: requests in flight rise within a window, and "
-        "over 5 % of the arrivals are left over. Latencies then depend on the length of the window, and there is no "
-        "steady state. In a replay, the arrivals of the trace itself may have increased.",
-        "Lower `load.request_rate` or `load.speed`, or set `load.capacity_share` below 1.",
-    ),
-    "client_lag": FindingKind(
-        "warning",
-        "llem sent requests of an open load or a replay late: the p99 lag exceeds 5 ms and 1 % of the median time to "
-        "first token. Latencies count from the scheduled time, so part of them is the client's own.",
-        "Lower the rate, or give the load generator a processor core of its own.",
-    ),
-    "trace_repeated": FindingKind(
-        "info",
-        "The windows of all trials together are longer than the replayed trace. After its end the trace begins again, "
-        "with other token ids, so later trials measure parts that earlier ones have measured.",
-        "Use a longer trace, fewer or shorter windows, or a lower `load.speed`.",
-    ),
-    "few_completions": FindingKind(
-        "warning",
-        "All windows together have fewer than 200 completed requests. The two slowest of them then decide the p99, "
-        "and nothing shows what lies beyond the slowest.",
-        "Raise `window_s` or `trials`.",
-    ),
-    "chunks_together": FindingKind(
-        "warning",
-        "More than 10 % of chunks arrived in the same read as the chunk before, because the server, a proxy or the "
-        "client held them back. TTFT, TPOT and the gaps between chunks then describe the delivery, not the engine. "
-        "The time to the last token stands.",
-        "Switch off buffering between server and client. Give each of them a processor core that the engine does not "
-        "use.",
-    ),
-    "requests_failed": FindingKind(
-        "error",
-        "Requests failed within a window, so the engine did not do the work that the load describes.",
-        "See the worker's log. Lower the load, or mend what fails.",
-    ),
-    "requests_unfinished": FindingKind(
-        "info",
-        "Some requests had not ended some time after the window, and llem aborted them. Their tokens within the "
-        "window count. They are in no latency, so latencies look better than they are.",
-        "If they are more than a few, lower the load or lengthen the window.",
-    ),
+    **LOAD_FINDINGS,
     "still_warm": FindingKind(
         "warning",
         "When the next trial began, a GPU was still warmer than at the first trial, by more than the margin.",

@@ -169,18 +169,19 @@ def _energy() -> Iterator[Metric]:
     yield Metric(
         "energy_j", "J", "window energy, gross", None, "energy",
         "All energy of the window. A longer window has more, so neither way is better.",
-        each=lambda measured: measured.gross, scoped=True, shown=("result",),
+        each=lambda measured: measured.gross, scoped=True, shown=("result",), of_window=True,
     )  # fmt: skip
     yield Metric(
         "energy_net_j", "J", "window energy, net of idle", None, "energy",
         "Gross energy less the idle energy of the same engine process, with the model loaded, over the same time. Idle "
         "power is the mean of the baselines before and after the trials. It may be negative; llem does not clamp it.",
-        each=_net, scoped=True, shown=("result",), since=4,
+        each=_net, scoped=True, shown=("result",), since=4, of_window=True,
     )  # fmt: skip
     yield Metric(
         "power_w", "W", "power", "lower", "energy",
         "Gross energy divided by the length of the window.",
         each=_per(lambda trial: trial.duration_s), scoped=True, shown=("result", "study", "compare"), heading="W",
+        of_window=True,
     )  # fmt: skip
     for phase in ("prefill", "decode"):
         yield Metric(
@@ -223,7 +224,7 @@ def _speed() -> Iterator[Metric]:
     yield Metric(
         "duration_s", "s", "window duration", None, "speed",
         "Length of the window.",
-        each=lambda measured: [Value(trial.duration_s) for trial in measured.trials], shown=("result",),
+        each=lambda measured: [Value(trial.duration_s) for trial in measured.trials], shown=("result",), of_window=True,
     )  # fmt: skip
 
 

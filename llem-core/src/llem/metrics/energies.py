@@ -25,6 +25,7 @@ __all__ = [
     "output_energy",
     "reading_of",
     "token_energy",
+    "token_value",
 ]
 
 #: What the headline covers, best first. A sum never mixes measured with modelled.
@@ -172,5 +173,11 @@ def output_energy(trials: Sequence[Trial]) -> list[float] | None:
 
 def token_energy(trial: Trial, chosen: Headline) -> float | None:
     """Headline joules per output token of one trial."""
-    energy = gross(trial, chosen.of(trial)).value
-    return None if energy is None or trial.output_tokens == 0 else energy / trial.output_tokens
+    return token_value(trial, chosen).value
+
+
+def token_value(trial: Trial, chosen: Headline) -> Value:
+    """The same with what the instrument may be off by."""
+    if trial.output_tokens == 0:
+        return Value(None, reason="no_completions")
+    return gross(trial, chosen.of(trial)).scaled(1 / trial.output_tokens)

@@ -120,5 +120,5 @@ def hardware_metrics() -> Iterator[Metric]:
     yield Metric(
         "peak_memory_bytes", "B", "peak memory", "lower", "hardware",
         "The greatest peak of all trials. `memory_covers` of a trial says what the peak covers.",
-        each=_peak_memory, over=_greatest, shown=("result",),
+        each=_peak_memory, over=_greatest, shown=("result", "study"), heading="memory", of_window=True,
     )  # fmt: skip

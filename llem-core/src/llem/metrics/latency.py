@@ -39,7 +39,7 @@ def latency_metrics() -> Iterator[Metric]:
         "Time from the arrival of a request (offline: its start) to its first chunk with a token.",
         offline=_ttft, serving=lambda flow: _blocks(request_latencies(flow)["ttft_s"]),
         why=lambda measured: "no_completions" if measured.served else _token_times(measured),
-        shown=("result", "latencies"), percentile=("curve",),
+        shown=("result", "latencies"), percentile=("curve", "study"),
     )  # fmt: skip
     yield from _latency(
         "tpot", "time per further token", "TPOT",
@@ -56,6 +56,7 @@ def latency_metrics() -> Iterator[Metric]:
         offline=_gaps, serving=_gap_blocks,
         why=lambda measured: "one_output_token" if measured.served else _token_times(measured),
         shown=("latencies",), percentile=("result",),
+        lacks=lambda measured: "not_told" if measured.setup.chunks_untold else None,
     )  # fmt: skip
     yield from _latency(
         "e2el", "time per request", "E2EL",
@@ -84,6 +85,7 @@ def _latency(
     offline: Callable[[RequestRow], list[float]] = lambda _: [],
     quantiles: Sequence[float] = PERCENTILES,
     group: str = "latency",
+    lacks: Callable[[Measured], str | None] = lambda _: None,
     shown: tuple[Place, ...] = (),
     percentile: tuple[Place, ...] = (),
 ) -> Iterator[Metric]:
@@ -93,6 +95,7 @@ def _latency(
         serving, offline: its values in a serving window, by runs of requests; and of a request in a batch.
         why: the reason where no request has a value.
         shown: where the mean and `SHOWN` stand; `percentile`: where `SHOWN` stands besides.
+        lacks: why an experiment has no value at all.
     """
 
     def blocks(measured: Measured) -> list[Blocks]:
@@ -124,6 +127,7 @@ def _latency(
             doc,
             each=lambda measured: [single[q] for single in measured.once(singles)],
             over=lambda measured, _: measured.once(found)[q],
+            lacks=lacks,
             shown=places,
             heading=short if q is None else f"{short} {part}",
             part=(label, part),

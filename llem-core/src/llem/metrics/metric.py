@@ -94,6 +94,12 @@ class Measured:
         """Why there is nothing of a serving load; None where there is."""
         return None if self.served else "no_trials" if self.setup.serving else "offline_load"
 
+    @property
+    def uncounted(self) -> str | None:
+        """Why nothing is known of requests and tokens: a command ran, and told of none. None where they are known."""
+        untold = self.setup.metered and any(trial.serving is None for trial in self.trials)
+        return "no_request_file" if untold else None
+
     @cached_property
     def flows(self) -> list[Flow | None]:
         """Requests of each trial as columns; None for an offline one."""
@@ -168,9 +174,11 @@ class Metric:
             A row of the group "serving" is computed for serving loads alone.
         scoped: whether the metric is an energy or a power, with scope and kind.
         shown: where the metric is shown by default.
-        heading: heading of its column in a table, with the unit; if empty, `label`.
+        heading: heading of its column in a table; if empty, `label`. It has the unit, but of times and sizes, which
+            are shown in a unit that fits.
         part: of a latency: the family's label, and "mean" or the percentile.
         since: first schema version whose results have the metric, with its value by the present rule.
+        of_window: it needs no request, so a metered command has it too.
     """
 
     name: str
@@ -187,6 +195,7 @@ class Metric:
     heading: str = ""
     part: tuple[str, str] = ("", "")
     since: int = 2
+    of_window: bool = False
 
     def of(self, measured: Measured) -> Quantity:
         """The metric of one experiment, with its interval or the reason why there is none."""
@@ -202,12 +211,19 @@ class Metric:
         return known if known and len(known) == len(values) else None
 
     def _lacks(self, measured: Measured) -> str | None:
+        if not self.of_window and measured.uncounted is not None:
+            return measured.uncounted
         return (measured.unserved if self.group == "serving" else None) or self.lacks(measured)
 
     def labels(self, measured: Measured) -> dict[str, str]:
         """`scope` and `kind`, of an energy."""
         basis = measured.basis if self.scoped else None
         return {} if basis is None else attrs.asdict(basis)
+
+    @property
+    def says_unit(self) -> bool:
+        """Whether its heading has its unit, so that a cell need not say one."""
+        return bool(self.heading) and self.unit not in ("s", "B")
 
     @property
     def lower_is_better(self) -> bool:

@@ -25,6 +25,7 @@ from llem.metrics.quality import quality_findings, quality_metrics, wanted
 from llem.metrics.setup import Setup, setup_of
 from llem.metrics.statistics import mean
 from llem.store.evaluations import Evaluation, evaluations, read_items
+from llem.store.files import corrupt
 from llem.store.models import BaselineReading, Quantity, RequestRow, Result, Trial
 from llem.store.store import Store
 
@@ -123,7 +124,17 @@ def recompute(
 
     Args:
         with_items: reads the items of an evaluation that the Result needs.
+
+    Raises:
+        StoreError: a file is damaged, or holds numbers that are too large to compute with.
     """
+    try:
+        return _recompute(store, experiment_id, with_items)
+    except OverflowError as error:
+        raise corrupt(store.folder(experiment_id), "it holds numbers that are too large to compute with") from error
+
+
+def _recompute(store: Store, experiment_id: str, with_items: Callable[[Store, str, Evaluation], Evaluation]) -> Result:
     trials = store.trials(experiment_id)
     experiment = store.read_experiment(experiment_id)
     asked = wanted(experiment["config"], evaluations(store, experiment_id))

@@ -112,7 +112,8 @@ def _facts(measured: Measured) -> list[ServingFacts]:
 
 
 def _told(measured: Measured, take: Callable[[ServingFacts], float | None]) -> list[Value]:
-    return [Value(take(facts), reason="closed_load") for facts in _facts(measured)]
+    reason = "not_told" if measured.setup.metered else "closed_load"
+    return [Value(take(facts), reason=reason) for facts in _facts(measured)]
 
 
 def _no_probe(measured: Measured) -> str | None:

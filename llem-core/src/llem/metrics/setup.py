@@ -29,6 +29,7 @@ class Setup:
         power_limits: watts that may flow at most, by domain, where known.
         probes: what the capacity probe of each engine process found, where there was one.
         searches: what each engine process that looked for the greatest rate found.
+        chunks_untold: requests are known by their first and last token alone, as a command's file may tell them.
     """
 
     config: Mapping[str, Any]
@@ -39,6 +40,7 @@ class Setup:
     power_limits: Mapping[str, float]
     probes: tuple[Mapping[str, float], ...] = ()
     searches: tuple[RateSearched, ...] = ()
+    chunks_untold: bool = False
 
     @property
     def preset(self) -> str:
@@ -57,6 +59,11 @@ class Setup:
     def serving(self) -> bool:
         """Whether requests arrive by themselves: a closed or an open load."""
         return bool(self.config.get("load", {}).get("kind", "offline") != "offline")
+
+    @property
+    def metered(self) -> bool:
+        """Whether a command ran, of whose requests llem knows what a file tells."""
+        return bool(self.config.get("load", {}).get("kind") == "command")
 
     @property
     def token_times(self) -> bool:
@@ -164,4 +171,5 @@ def setup_of(experiment: Mapping[str, Any], engines: Sequence[Mapping[str, Any]]
         power_limits=limits,
         probes=tuple(engine["probe"] for engine in engines if engine.get("probe")),
         searches=tuple(RateSearched.stored(one["rate_search"]) for one in engines if one.get("rate_search")),
+        chunks_untold=any((one.get("effective") or {}).get("chunks_told") is False for one in engines),
     )

@@ -71,7 +71,10 @@ def mean(values: Sequence[float]) -> float:
 
 def _deviation(values: Sequence[float], centre: float) -> float:
     """Sample standard deviation, n - 1 in the denominator."""
-    return math.sqrt(math.fsum((v - centre) ** 2 for v in values) / (len(values) - 1))
+    try:
+        return math.sqrt(math.fsum((v - centre) ** 2 for v in values) / (len(values) - 1))
+    except OverflowError:  # the squares alone are beyond the range of floats; hypot scales them
+        return math.hypot(*(v - centre for v in values)) / math.sqrt(len(values) - 1)
 
 
 def t_quantile(freedom: float) -> float:

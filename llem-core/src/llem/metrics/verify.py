@@ -214,7 +214,7 @@ def counted(trial: Trial, rows: Sequence[RequestRow]) -> dict[str, Any]:
         "requests": len(rows),
         "input_tokens": sum(row.input_tokens for row in rows),
         "output_tokens": sum(row.output_tokens for row in rows),
-        "first_index": min((row.index for row in rows), default=None),
+        "first_index": min((row.index for row in rows), default=trial.first_index),
         "batch_s": batches,
     }
 

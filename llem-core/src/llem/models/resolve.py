@@ -14,7 +14,10 @@ from llem.errors import ConfigError, nearest
 from llem.models.shapes import SHAPES
 from llem.models.spec import ModelSpec
 
-__all__ = ["resolve_model"]
+__all__ = ["NO_MODEL", "resolve_model"]
+
+#: The model of a metered command that names none.
+NO_MODEL = "none"
 
 SHAPE_PREFIX = "shape:"
 WEIGHT_SUFFIXES = (".safetensors", ".bin", ".pt", ".pth", ".gguf")
@@ -25,9 +28,9 @@ _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9_][\w.-]*)?", re.ASCII)
 def resolve_model(name: str, *, revision: str | None = None, seed: int = 0) -> ModelSpec:
     """What `name` stands for.
 
-    In this order: `shape:NAME`; a folder that exists; a Hugging Face id. The fingerprint names the model's content:
-    for a shape its configuration and seed; for a folder its config.json and the names, sizes and samples of its weight
-    files (see `_sampled`); for an id the id and revision.
+    In this order: `none` (of a command); `shape:NAME`; a folder that exists; a Hugging Face id. The fingerprint names
+    the model's content: for a shape its configuration and seed; for a folder its config.json and the names, sizes and
+    samples of its weight files (see `_sampled`); for an id the id and revision.
 
     Args:
         name: as written in the configuration.
@@ -38,6 +41,9 @@ def resolve_model(name: str, *, revision: str | None = None, seed: int = 0) -> M
         ConfigError: an unknown shape, a folder that is not there or holds no model, a malformed id, or a revision
             where there are no revisions.
     """
+    if name == NO_MODEL:
+        _refuse_revision(revision, name)
+        return ModelSpec(name=name, source="none", weights="unknown", fingerprint=NO_MODEL)
     if name.startswith(SHAPE_PREFIX):
         _refuse_revision(revision, name)
         return _from_shape(name, seed)

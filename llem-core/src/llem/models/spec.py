@@ -16,8 +16,8 @@ class ModelSpec:
 
     Attributes:
         name: what the user wrote.
-        source: "shape" (random weights), "folder" or "hub".
-        weights: "random" or "real".
+        source: "shape" (random weights), "folder", "hub", or "none" where a command runs whatever it likes.
+        weights: "random", "real" or "unknown".
         path: the folder, for source "folder".
         revision: of a hub model.
         config: keyword arguments of the Hugging Face configuration class, `model_type` included; for "shape" and
@@ -27,8 +27,8 @@ class ModelSpec:
     """
 
     name: str
-    source: Literal["shape", "folder", "hub"]
-    weights: Literal["random", "real"]
+    source: Literal["shape", "folder", "hub", "none"]
+    weights: Literal["random", "real", "unknown"]
     fingerprint: str
     path: str | None = None
     revision: str | None = None

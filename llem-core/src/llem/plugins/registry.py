@@ -34,6 +34,13 @@ KNOWN_PACKAGES = {
     "lmeval": "llem-lmeval",
     "slurm": "llem-slurm",
 }
+#: Which of these names are of which kind. A hint never crosses kinds.
+KNOWN_NAMES: Mapping[str, frozenset[str]] = {
+    "backend": frozenset({"pytorch", "vllm", "tensorrt", "openai"}),
+    "meter": frozenset({"zeus", "codecarbon"}),
+    "evaluator": frozenset({"lmeval"}),
+    "launcher": frozenset({"slurm"}),
+}
 
 
 class Registry:
@@ -131,7 +138,7 @@ class Registry:
 
         names = self.names(kind)
         parts = [f"installed: {', '.join(names)}"]
-        near = nearest(name, {*names, *KNOWN_PACKAGES})
+        near = nearest(name, {*names, *KNOWN_NAMES.get(kind, ())})
         if near in names:
             parts.insert(0, f"did you mean {near!r}?")
         elif near is not None:

@@ -216,6 +216,8 @@ class TrialEnded(Event):
         duration_s: seconds of the window.
         output_tokens_per_s: output tokens of the window per second.
         energy_per_output_token_j: joules; null where there is no energy.
+        energy_bound_j: what the instrument may be off by, in joules per output token; null where that is not known.
+        energy_shared_j: the part of it that all trials have alike.
         energy_scope, energy_kind: what this energy covers, and whether it is "measured" or "modelled"; null without it.
     """
 
@@ -227,6 +229,8 @@ class TrialEnded(Event):
     duration_s: float
     output_tokens_per_s: float
     energy_per_output_token_j: float | None = None
+    energy_bound_j: float | None = None
+    energy_shared_j: float | None = None
     energy_scope: str | None = None
     energy_kind: str | None = None
 

@@ -9,6 +9,7 @@ from llem.analysis.prices import Prices
 from llem.findings import FINDINGS, REASONS
 from llem.metrics.catalogue import shown
 from llem.reports.figures import figure, grid, number, plain, put, screen, short, two
+from llem.reports.notes import stated_notes
 from llem.reports.views import ResultView, result_view
 from llem.store.models import DomainMetrics, Quantity, Result
 
@@ -44,6 +45,8 @@ def render_result(
         put(out, _latencies(view))
         if view.latencies_rest_on:
             out.print(plain(f"latencies: {view.latencies_rest_on}; intervals are in --json"), style="dim")
+    for note in stated_notes(result.effective):
+        out.print(plain(note), style="dim")
     if result.domains:
         out.print()
         _domains(result, out)

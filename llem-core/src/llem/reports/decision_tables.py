@@ -5,13 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from llem.analysis.decision import Contender, told
-from llem.metrics.metric import Metric
-from llem.reports.figures import amount, figure, grid, plain, put, screen, setting
+from llem.reports.configurations import headings, own_columns, point_text
+from llem.reports.figures import PERSONS, amount, figure, grid, plain, put, screen, setting
 from llem.reports.front import FrontView
 from llem.reports.recommendation import RecommendationView, limit_cells
 from llem.reports.serving import ServingView, serving_cells, serving_headings
-from llem.reports.tables import headings, prefixes
+from llem.reports.tables import prefixes
 from llem.reports.verdict import estimated
+from llem.reports.views import Column
 from llem.store.models import Quantity
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ def render_recommendation(view: RecommendationView, console: Console | None = No
         _say(out, line)
     if view.rows:
         out.print()
-        put(out, _table(view))
+        put(out, _table(view), PERSONS)
     if more := len(view.found.contenders) - len(view.rows):
         out.print(plain(f"{more:,} more contenders: `--top N` shows them"), style="dim")
     if view.others:
@@ -58,17 +59,18 @@ def _say(out: Console, line: str) -> None:
 
 
 def _table(view: RecommendationView) -> Any:
-    axes = list(headings(view.axes))
-    words = not axes and len(view.rows) > 1 and any(view.names.words.values())
-    axes += ["configuration"] if words else []
+    own = own_columns(view.axes)
+    words = bool(view.axes and not own) or (not view.axes and len(view.rows) > 1 and any(view.names.words.values()))
+    axes = [*headings(own), *(["configuration"] if words else [])]
     limits = [limit.text for limit in view.found.limits]
     several = len(view.found.contenders) > 1 and view.found.choice is not None
     compared = ["worse by, %", "P"] if several else []
     table = grid("id", *axes, view.heading, *compared, *limits, "", words=[*range(1, len(axes) + 1)])
     for one in view.rows:
         cells = [view.names.short[one.id]]
-        cells += [setting(one.values[path]) if path in one.values else "" for path in view.axes]
-        cells += [view.names.words.get(one.id, "")] if words else []
+        cells += [setting(one.values[path]) if path in one.values else "" for path in own]
+        if words:
+            cells.append(point_text(one.values, view.axes) if view.axes else view.names.words.get(one.id, ""))
         cells += [estimated(one.objective, view.found.unit, view.divisor)]
         cells += [_excess(one), told(one.probability)] if compared else []
         table.add_row(*map(plain, (*cells, *limit_cells(one), STANDINGS[one.standing])))
@@ -89,16 +91,19 @@ def _excess(one: Contender) -> str:
 def render_front(view: FrontView, top: int, console: Console | None = None) -> None:
     """Print a line for each configuration that nothing dominates, the first `top` of them, with notes below."""
     out = screen(console)
+    if view.same:
+        out.print(plain(f"all: {view.same}"), style="dim")
+        out.print()
     axes = headings(view.axes) or ["configuration"]
     figures = [column.heading for column in view.columns]
     table = grid("id", *axes, *figures, "P(dominated)", "by", words=[*range(1, len(axes) + 1)])
     shown = prefixes([*(row.overview.id for row in view.rows), *(row.by for row in view.rows if row.by)])
     for row in view.rows[:top]:
         cells = [setting(row.values[path]) if path in row.values else "" for path in view.axes] or [row.words]
-        cells += [_figure(column.metric, row.overview.metrics[column.metric.name]) for column in view.columns]
+        cells += [_figure(column, row.overview.metrics[column.metric.name]) for column in view.columns]
         cells += [told(row.dominated), shown[row.by] if row.by else ""]
         table.add_row(*map(plain, (shown[row.overview.id], *cells)))
-    put(out, table)
+    put(out, table, PERSONS)
     out.print()
     if (more := len(view.rows) - top) > 0:
         out.print(plain(f"{more:,} more: `--top N` shows them"), style="dim")
@@ -106,10 +111,10 @@ def render_front(view: FrontView, top: int, console: Console | None = None) -> N
         out.print(plain(note), style="dim")
 
 
-def _figure(metric: Metric, quantity: Quantity) -> str:
+def _figure(column: Column, quantity: Quantity) -> str:
     """With its unit, unless that stands in the heading."""
-    named = metric.heading and metric.unit != "s"
-    return amount(quantity, quantity.value) if named and quantity.value is not None else figure(quantity)
+    named = (column.unit or column.metric.says_unit) and quantity.value is not None
+    return amount(quantity, quantity.value or 0.0, column.divisor, brief=True) if named else figure(quantity)
 
 
 # a load to serve
@@ -122,10 +127,12 @@ def render_serving(view: ServingView, console: Console | None = None) -> None:
         _say(out, line)
     if view.rows:
         out.print()
-        axes = headings(view.axes)
+        own = own_columns(view.axes)
+        axes = headings(own) if own or not view.axes else ["configuration"]
         table = grid("id", *axes, *serving_headings(view), words=[*range(1, len(axes) + 1)])
         for row in view.rows:
-            cells = [setting(row.values[path]) if path in row.values else "" for path in view.axes]
+            cells = [setting(row.values[path]) if path in row.values else "" for path in own]
+            cells += [point_text(row.values, view.axes)] if view.axes and not own else []
             table.add_row(*map(plain, (view.names.short[row.id], *cells, *serving_cells(view, row))))
         put(out, table)
     if view.below:

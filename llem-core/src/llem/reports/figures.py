@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 __all__ = [
+    "PERSONS",
     "amount",
     "figure",
     "grid",
@@ -37,6 +38,8 @@ __all__ = [
 NO_TERMINAL = 160
 #: Characters that a column of words keeps at least where there is little room.
 WORDS = 16
+#: Columns that a person's terminal has.
+PERSONS = 100
 
 #: What `visible` escapes.
 COMMANDS = re.compile("[\\x00-\\x08\\x0b-\\x1f\\x7f-\\x9f\\u200e\\u200f\\u202a-\\u202e\\u2066-\\u2069]")
@@ -59,19 +62,25 @@ def scaled(value: float, unit: str) -> tuple[str, float]:
 
 
 def _decimals(value: float, half: float | None) -> int:
-    """Decimals that carry meaning: two digits of the half-width (of the value at least), or four of the value alone."""
+    """Decimals that carry meaning: two digits of the half-width (of the value at least), or four of the value alone.
+
+    Below 0 where a half-width leaves no meaning in the last digits before the point.
+    """
     if value == 0 or not math.isfinite(value):
         return 0
     top = math.floor(math.log10(abs(value)))
-    last = min(math.floor(math.log10(half)), top) - 1 if half else top - 3
-    return max(0, -max(last, top - 5))
+    if not half:
+        return max(0, 3 - top)
+    last = min(math.floor(math.log10(half)), top) - 1
+    return -last if last > 0 else max(0, -max(last, top - 5))
 
 
 def number(value: float, half: float | None = None) -> str:
     """The value with the decimals that its half-width leaves meaning in; in powers of ten where it is far from 1."""
     if value and not 1e-6 <= abs(value) < 1e9:
         return f"{value:.3e}"
-    return f"{value:,.{_decimals(value, half)}f}"
+    decimals = _decimals(value, half)
+    return f"{round(value, decimals) if decimals < 0 else value:,.{max(0, decimals)}f}"
 
 
 def figure(quantity: Quantity) -> str:
@@ -82,14 +91,19 @@ def figure(quantity: Quantity) -> str:
     return f"{amount(quantity, quantity.value, divisor)} {unit}".rstrip()
 
 
-def amount(quantity: Quantity, value: float, divisor: float = 1.0) -> str:
-    """Value ± half-width, or value (low to high) where the interval is lopsided; all divided, without the unit."""
+def amount(quantity: Quantity, value: float, divisor: float = 1.0, *, brief: bool = False) -> str:
+    """Value ± half-width, or value (low to high) where the interval is lopsided; all divided, without the unit.
+
+    Args:
+        brief: `(low–high)`, for a table, where no end is below 0.
+    """
     if quantity.low is None or quantity.high is None:
         return number(value / divisor)
     half = (quantity.high - quantity.low) / 2 / divisor
     shown = number(value / divisor, half)
     if quantity.lopsided:
-        return f"{shown} ({number(quantity.low / divisor, half)} to {number(quantity.high / divisor, half)})"
+        to = "–" if brief and quantity.low >= 0 else " to "
+        return f"{shown} ({number(quantity.low / divisor, half)}{to}{number(quantity.high / divisor, half)})"
     return f"{shown} ± {two(half)}"
 
 
@@ -104,11 +118,11 @@ def new_console(**settings: Any) -> Console:
     return Piped(**settings)
 
 
-def screen(console: Console | None = None) -> Console:
-    """`console`, or one for standard output when None."""
+def screen(console: Console | None = None, *, stderr: bool = False) -> Console:
+    """`console`, or one for standard output (or error) when None."""
     if console is not None:
         return console
-    out = new_console(highlight=False)
+    out = new_console(highlight=False, stderr=stderr)
     if not out.is_terminal and "COLUMNS" not in os.environ:
         out.width = NO_TERMINAL
     return out
@@ -125,19 +139,75 @@ def grid(*headings: str, words: Sequence[int] = ()) -> Any:
     return table
 
 
-def put(out: Console, table: Any) -> None:
-    """Print a table of `grid`. Where the terminal is narrower than its figures, lines run over its edge, whole."""
+def put(out: Console, table: Any, widest: int | None = None) -> None:
+    """Print a table of `grid`. Where the terminal is narrower than its figures, lines run over its edge, whole.
+
+    A table with headings first moves its columns together and breaks headings; then the widest columns of words break.
+
+    Args:
+        widest: columns together and headings broken from this width on, however wide the terminal is.
+    """
     from rich.cells import cell_len
     from rich.measure import Measurement
 
+    def wide() -> Measurement:
+        return Measurement.get(out, out.options.update(max_width=10**6), table)
+
+    figures = [column for column in table.columns if column.no_wrap]
+    words = [column for column in table.columns if not column.no_wrap]
     for column in table.columns:
         longest = max(map(cell_len, (*str(column.header).split(), *map(str, column.cells))), default=0)
         column.min_width = longest if column.no_wrap else min(longest, WORDS)
         column.no_wrap = False  # a heading breaks between words; no figure is wider than the column
-    least = Measurement.get(out, out.options.update(max_width=10**6), table).minimum
-    if least > out.width:
+    room = out.width if widest is None else min(out.width, widest)
+    if table.show_header and wide().maximum > room:
+        table.padding = (0, 1, 0, 0)
+    if table.show_header:
+        _narrow(figures, wide().maximum - room)
+    _narrow(words, wide().maximum - out.width)
+    if (least := wide().minimum) > out.width:
         table.width = least
     out.print(table, crop=False)
+
+
+def _narrow(columns: Sequence[Any], excess: int) -> None:
+    """Take `excess` characters from columns, always from the widest; each keeps its least width."""
+    from rich.cells import cell_len
+
+    widths = [max(map(cell_len, (str(column.header), *map(str, column.cells)))) for column in columns]
+    if excess <= 0:
+        return
+    while excess > 0 and (left := [n for n, column in enumerate(columns) if widths[n] > column.min_width]):
+        widest = max(left, key=widths.__getitem__)
+        widths[widest] -= 1
+        columns[widest].max_width = widths[widest]
+        excess -= 1
+    for width, column in zip(widths, columns, strict=True):
+        column._cells = [_broken(cell, width) for cell in column.cells]
+
+
+#: Where a word that is longer than its column breaks.
+_JOINTS = re.compile(r"(?<=[_=./:,-])")
+
+
+def _broken(cell: Any, width: int) -> Any:
+    """A cell whose words longer than `width` break at their joints: `enable_chunked_` and `prefill=false`."""
+    from rich.text import Text
+
+    if not isinstance(cell, Text) or all(len(word) <= width for word in cell.plain.split()):
+        return cell
+    lines = [""]
+    for word in cell.plain.split(" "):
+        whole = f"{lines[-1]} {word}".lstrip(" ")
+        if len(whole) <= width:
+            lines[-1] = whole
+            continue
+        lines += [""] if lines[-1] else []
+        for part in _JOINTS.split(word):
+            if lines[-1] and len(lines[-1] + part) > width:
+                lines.append("")
+            lines[-1] += part
+    return Text("\n".join(lines), style=cell.style)
 
 
 def plain(text: str) -> Any:

@@ -11,8 +11,9 @@ from llem.analysis.collection import Front
 from llem.analysis.overview import Overview, basis_of
 from llem.metrics.catalogue import PRICED, lower_is_better
 from llem.metrics.metric import Basis
+from llem.reports.configurations import configuration, in_common, own_columns, point_text, varied
 from llem.reports.notes import interval_notes, price_note, rests_on_text
-from llem.reports.views import Column, configuration, varied
+from llem.reports.views import Column, unit_of_column
 
 __all__ = ["FrontRow", "FrontView", "front_document", "front_view"]
 
@@ -22,7 +23,7 @@ class FrontRow:
     """A configuration that is not dominated with a probability of 0.95.
 
     Attributes:
-        values: of the study's axes. words: the configuration in words.
+        values: of the study's axes. words: the configuration in words, where no axis has a column.
         dominated: the greatest probability with which another one dominates it. by: id of that one; None for none.
     """
 
@@ -39,12 +40,14 @@ class FrontView:
 
     Attributes:
         columns: of the two metrics.
-        axes: paths that vary over the study.
+        axes: paths that vary over the study and have a column each.
+        same: what all results of the front have in common, in words.
         count: of all results of the folder.
     """
 
     columns: tuple[Column, Column]
     axes: tuple[str, ...]
+    same: str
     rows: tuple[FrontRow, ...]
     count: int
     notes: tuple[str, ...]
@@ -54,20 +57,25 @@ def front_view(front: Front, x: str, y: str, *, count: int) -> FrontView:
     """The view of a front. `count`: of the results of the folder."""
     study = front.study
     points = study.get("points", {})
+    found = list(front.overviews((x, y)))
+    values = {one.id: points.get(one.id, {}).get("values", {}) for one in found}
+    axes = [path for path in varied(study, points) if any(path in one for one in values.values())]
     rows = [
         FrontRow(
             one,
-            points.get(one.id, {}).get("values", {}),
-            configuration(one),
+            values[one.id],
+            point_text(values[one.id], axes) if axes else configuration(one),
             front.dominated[one.id],
             front.by.get(one.id),
         )
-        for one in front.overviews((x, y))
+        for one in found
     ]
-    columns = [Column(front.metric_of(name), _basis(rows, name)) for name in (x, y)]
+    metrics = [front.metric_of(name) for name in (x, y)]
+    columns = [Column(one, _basis(rows, one.name), *unit_of_column(one, found)) for one in metrics]
     return FrontView(
         columns=(columns[0], columns[1]),
-        axes=tuple(path for path in varied(study, points) if any(path in row.values for row in rows)),
+        axes=own_columns(axes),
+        same=in_common(found, load=not any(path.startswith("load") for path in axes)) if axes else "",
         rows=tuple(rows),
         count=count,
         notes=(*_notes(rows, columns, count), *_prices(front, rows, (x, y))),

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import shlex
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
 from llem.analysis.overview import Overview
 from llem.analysis.prices import Prices
@@ -19,12 +21,15 @@ from llem.store.store import Store
 __all__ = [
     "absence_notes",
     "absent",
+    "began_note",
+    "failure_notes",
     "findings_text",
     "interval_notes",
     "price_note",
     "reference_note",
     "reference_notes",
     "rests_on_text",
+    "stated_notes",
     "study_notes",
 ]
 
@@ -38,6 +43,19 @@ def rests_on_text(found: Iterable[Quantity | None]) -> str:
     """What the intervals of these rest on, in words, each once; of the values where there is no interval."""
     known = [one for one in found if one is not None and one.value is not None]
     return "; ".join(dict.fromkeys(one.rests_on for one in [one for one in known if one.low is not None] or known))
+
+
+def stated_notes(effective: Mapping[str, Any]) -> Iterator[str]:
+    """What the tool that a metered command ran states itself, of each run, by its own names and in its own units.
+
+    Args:
+        effective: the effective configuration of a Result.
+    """
+    for run in effective.get("runs") or ():
+        stated = run.get("stated") if isinstance(run, Mapping) else None
+        if stated:
+            told = ", ".join(f"{one['name']} {one['value']:.4g} {one['unit']}".rstrip() for one in stated)
+            yield f"{run['tool']} itself states (trial {run['trial']}): {told}"
 
 
 def interval_notes(rests_on: Mapping[str, str]) -> Iterator[str]:
@@ -92,6 +110,40 @@ def absence_notes(lacking: Mapping[Metric, Sequence[str]]) -> Iterator[str]:
             code = f" ({reason})" if len(reasons) > 1 else ""
             headings.setdefault(reason, []).append(f"{metric.heading or metric.label}{code}")
     yield from (f"– in {', '.join(names)}: {REASONS.get(reason, reason)}" for reason, names in headings.items())
+
+
+#: So many ids are named in a note.
+NAMED = 3
+
+
+def failure_notes(rows: Iterable[Overview]) -> Iterator[str]:
+    """Why experiments failed, each message once, with their ids."""
+    found: dict[tuple[str, str], list[str]] = {}
+    for row in rows:
+        if row.error:
+            found.setdefault((row.outcome, row.error), []).append(row.id[:8])
+    for (outcome, error), ids in found.items():
+        more = f" and {len(ids) - NAMED:,} more" if len(ids) > NAMED else ""
+        yield f"{outcome}: {error} ({', '.join(ids[:NAMED])}{more})"
+
+
+def began_note(store: Store, study: Mapping[str, Any], began: Collection[str]) -> Iterator[str]:
+    """How many experiments of a study have not begun, with the command that goes on; nothing where all have.
+
+    Args:
+        began: ids of experiments that are stored.
+    """
+    asked = [name for name in study.get("experiments", ()) if isinstance(name, str)]
+    missing = sum(name not in began for name in asked)
+    if not missing:
+        return
+    files = list(study.get("texts", {}))
+    command = f"llem run {shlex.quote(files[0])}" if files else "llem run …"
+    given = " with the options that were given then" if study.get("overrides") or not files else ""
+    yield (
+        f"{len(asked) - missing:,} of {len(asked):,} experiments began; to measure the rest: "
+        f"`{command} -o {shlex.quote(str(store.path))} --resume`{given}"
+    )
 
 
 def study_notes(store: Store) -> Iterator[str]:

@@ -13,8 +13,8 @@ from llem.analysis.overview import Overview, basis_of
 from llem.analysis.quality import ROUNDING, QualityDifference
 from llem.metrics.metric import Basis
 from llem.metrics.quality import SCORE
+from llem.reports.configurations import configuration, varied
 from llem.reports.figures import number, setting, two
-from llem.reports.views import configuration, varied
 from llem.store.models import Quantity
 
 __all__ = [

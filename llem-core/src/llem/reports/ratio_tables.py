@@ -6,17 +6,19 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from llem.analysis.compare import Comparison
+from llem.analysis.differing import Differing, What
 from llem.analysis.effects import Effect
-from llem.analysis.overview import basis_of
+from llem.analysis.overview import Overview, basis_of
 from llem.analysis.pairs import PairEffect
 from llem.analysis.variance import ASSUMED_SD
 from llem.metrics.catalogue import metric_of
 from llem.metrics.quality import family_of
-from llem.reports.figures import figure, grid, number, p_value, plain, put, screen, setting, settings
+from llem.reports.configurations import configuration
+from llem.reports.figures import amount, figure, grid, number, p_value, plain, put, screen, setting, settings
 from llem.reports.notes import findings_text
 from llem.reports.ratios import Best, ComparisonView, RatioTable, SummaryView
 from llem.reports.tables import prefixes
-from llem.reports.views import configuration, rated
+from llem.reports.views import rated
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -151,32 +153,92 @@ def _assumptions(what: set[str]) -> Iterator[str]:
 
 
 def render_comparison(view: ComparisonView) -> None:
-    """A: and B: by id, configuration and what their energies cover; then one line per metric with the ratio B / A."""
+    """What differs between A and B; a line per metric with the ratio B / A; memory and latencies; how it was found."""
     console = screen()
     for letter, row in (("A", view.a), ("B", view.b)):
         energy = f" · energy: {row.basis}" if row.basis else ""
         console.print(plain(f"{letter} = {row.id}  {configuration(row)}{energy}"))
     console.print()
-    table = grid("metric", "A", "B", "B / A, 95 %", "p", "P(B better)", "B is")
+    _differing(view.differs, console)
+    table = grid("metric", "A", "B", "B / A, 95 %", "p", "P(B better)", "B is", words=[0])
     for one in view.rows:
-        ratio = one.ratio
+        ratio, metric = one.ratio, metric_of(one.metric)
         low, high = number(ratio.low, ratio.half_width), number(ratio.high, ratio.half_width)
+        a, b = (_side(row, one.metric, value) for row, value in ((view.a, one.a), (view.b, one.b)))
         cells = (
-            rated(metric_of(one.metric)),
-            _with_unit(one.a, one.unit),
-            _with_unit(one.b, one.unit),
+            f"{rated(metric)}, {one.unit}".removesuffix(f", {metric.unit if metric.unit.endswith('/s') else ''}"),
+            a,
+            b,
             f"{number(ratio.value, ratio.half_width)} [{low}, {high}]",
             p_value(one.p_adjusted),
-            "–" if one.probability_better is None else f"{one.probability_better:.3f}",
+            "–" if one.probability_better is None else _chance(one.probability_better),
             one.verdict,
         )
         table.add_row(*map(plain, cells))
     put(console, table)
     console.print()
+    if view.further:
+        _further(view, console)
     if view.prices:
         console.print(plain(view.prices))
     for line in _how(view.rows):
         console.print(plain(line))
+
+
+def _chance(probability: float) -> str:
+    """To three decimals; nothing is surely 0 or 1."""
+    least = 0.001
+    return "< 0.001" if probability < least else "> 0.999" if probability > 1 - least else f"{probability:.3f}"
+
+
+def _side(row: Overview, metric: str, value: float) -> str:
+    """The mean of one side, with its own interval where the result has one."""
+    found = row.metrics.get(metric)
+    return number(value) if found is None or found.value is None else amount(found, found.value, brief=True)
+
+
+#: So many differences of each kind are shown.
+DIFFERENCES = 8
+#: What each kind of difference is of, in words.
+KINDS: Mapping[What, str] = {
+    "setting": "settings",
+    "workload": "workload",
+    "effective": "what the engine reports",
+    "place": "GPUs",
+    "software": "machine and software",
+}
+
+
+def _differing(differs: Sequence[Differing], console: Console) -> None:
+    """A line for each difference, the settings first; what A and B have alike is named below."""
+    table = grid("what differs", "A", "B", words=[0, 1, 2])
+    more = []
+    for kind, words in KINDS.items():
+        found = [one for one in differs if one.what == kind]
+        for one in found[:DIFFERENCES]:
+            path = f"engine: {'.'.join(one.path.split('.')[-2:])}" if kind == "effective" else one.path
+            table.add_row(plain(path), plain(one.a), plain(one.b))
+        if len(found) > DIFFERENCES:
+            more.append(f"{len(found) - DIFFERENCES:,} more of {words}")
+    if differs:
+        put(console, table)
+    alike = [words for kind, words in KINDS.items() if not any(one.what == kind for one in differs)]
+    told = [f"alike: {', '.join(alike)}"] if alike else []
+    told += [f"{', '.join(more)}: `llem show DIR A --json` has all"] if more else []
+    for line in told:
+        console.print(plain(line), style="dim")
+    console.print()
+
+
+def _further(view: ComparisonView, console: Console) -> None:
+    """Memory and latencies with their own intervals. Their ratio has none, and no test."""
+    table = grid("not tested", "A", "B", "B / A")
+    for metric, a, b in view.further:
+        ratio = "–" if a is None or b is None or not a.value or b.value is None else f"{b.value / a.value:.2f}"
+        name = metric.heading or metric.label
+        table.add_row(*map(plain, (name, *("–" if one is None else figure(one) for one in (a, b)), ratio)))
+    put(console, table)
+    console.print()
 
 
 #: How a ratio was found, by its method.
@@ -199,8 +261,3 @@ def _how(rows: Sequence[Comparison]) -> Iterator[str]:
     if first.probability_better is not None:
         yield f"P(B better) is with {headline.prior}"
     yield "B / A is the ratio of geometric means. If trials vary widely, it differs from the ratio of the means shown."
-
-
-def _with_unit(value: float, unit: str) -> str:
-    """A rate's unit stands in the metric's name already."""
-    return number(value) if unit.endswith("/s") else f"{number(value)} {unit}"

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from typing import Any
 
 import attrs
 
 from llem.analysis.compare import Comparison
+from llem.analysis.differing import Differing
 from llem.analysis.effects import Effect, effects_of
 from llem.analysis.overview import Overview, state_of
 from llem.analysis.pairs import PairEffect
@@ -17,8 +18,10 @@ from llem.analysis.ranking import best_of, only_fakes
 from llem.errors import StoreError
 from llem.metrics.catalogue import metric_of, shown
 from llem.metrics.metric import Basis, Metric
+from llem.reports.configurations import in_common, varied
 from llem.reports.notes import price_note
-from llem.reports.views import counts, in_common, varied
+from llem.reports.views import counts
+from llem.store.models import Quantity
 
 __all__ = [
     "FAKE",
@@ -154,6 +157,8 @@ class ComparisonView:
 
     Attributes:
         warnings: why the comparison may mislead.
+        differs: what A and B do not have alike beside their figures.
+        further: memory and latencies of both, which are shown and not tested; None where one has no value.
         prices: what amounts were computed with, in words; "" where there are none.
     """
 
@@ -161,16 +166,23 @@ class ComparisonView:
     b: Overview
     rows: tuple[Comparison, ...]
     warnings: tuple[str, ...]
+    differs: tuple[Differing, ...] = ()
+    further: tuple[tuple[Metric, Quantity | None, Quantity | None], ...] = ()
     prices: str = ""
 
 
 def comparison_view(
-    a: Overview, b: Overview, found: Sequence[Comparison], prices: Prices | None = None
+    a: Overview,
+    b: Overview,
+    found: Sequence[Comparison],
+    prices: Prices | None = None,
+    differs: Sequence[Differing] = (),
 ) -> ComparisonView:
     """The view of a comparison, and of the overviews of both experiments.
 
     Args:
         prices: that it has metrics of cost and carbon by.
+        differs: what A and B do not have alike.
     """
     warnings = [
         f"{letter} is not valid: {', '.join(one.errors) or one.outcome}; `llem show` says why"
@@ -179,4 +191,22 @@ def comparison_view(
     ]
     warnings += dict.fromkeys(note for one in found for note in one.warnings)
     note = price_note(prices, (a, b)) if prices else ""
-    return ComparisonView(a, b, tuple(found), tuple(warnings), note)
+    further = tuple(_further(a, b, {one.metric for one in found}))
+    return ComparisonView(a, b, tuple(found), tuple(warnings), tuple(differs), further, note)
+
+
+#: Percentiles of latencies that a comparison shows.
+PERCENTILES = ("p50", "p90", "p99")
+
+
+def _further(
+    a: Overview, b: Overview, tested: Container[str]
+) -> Iterator[tuple[Metric, Quantity | None, Quantity | None]]:
+    """Memory, and of serving loads percentiles of each latency, where A or B has a value; but what is tested."""
+    served = any(one.load.get("kind", "offline") != "offline" for one in (a, b))
+    latencies = [metric for metric in shown("latencies") if metric.part[1] in PERCENTILES] if served else []
+    for metric in (metric_of("peak_memory_bytes"), *latencies):
+        sides = [one.metrics.get(metric.name) for one in (a, b)]
+        known = [None if one is None or one.value is None else one for one in sides]
+        if any(known) and metric.name not in tested:
+            yield metric, known[0], known[1]

@@ -13,10 +13,10 @@ from llem.analysis.overview import Overview, basis_of
 from llem.findings import REASONS
 from llem.metrics.catalogue import metric_of
 from llem.metrics.metric import Basis, Metric
+from llem.reports.configurations import configuration
 from llem.reports.figures import number, percent, scaled
 from llem.reports.tables import prefixes
 from llem.reports.verdict import Names, against_bound, found_text, listed, probability, unit_of, verdict
-from llem.reports.views import configuration
 
 __all__ = ["ENERGY", "RecommendationView", "document", "limit_cells", "metrics_read", "recommendation_view"]
 
@@ -127,7 +127,7 @@ def _basis(metric: Metric, rows: Iterable[Overview]) -> Basis | None:
 def _heading(metric: Metric, rows: Sequence[Contender], basis: Basis | None) -> tuple[str, float]:
     """Heading of the objective's column, and what its values are divided by."""
     of = f" ({basis})" if basis else ""
-    if metric.heading and metric.unit != "s":  # the unit stands in it
+    if metric.says_unit:
         return f"{metric.heading}{of}", 1.0
     unit, divisor = scaled(rows[0].objective.value, metric.unit) if rows else (metric.unit, 1.0)
     return f"{metric.heading or metric.label}{f', {unit}' if unit else ''}{of}", divisor

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 from llem.analysis.overview import Overview, state_of
 from llem.analysis.wall_clock import PARTS, TimeSpent
 from llem.metrics.metric import Metric
-from llem.reports.figures import amount, grid, number, plain, put, screen, setting, short
-from llem.reports.views import CurveView, StudyView
+from llem.reports.configurations import headings
+from llem.reports.figures import PERSONS, amount, grid, number, plain, put, screen, setting, short
+from llem.reports.views import Column, CurveView, StudyView
 from llem.store.models import Quantity
 
 if TYPE_CHECKING:
@@ -29,6 +30,9 @@ __all__ = [
 def render_study(view: StudyView, console: Console | None = None) -> None:
     """Print a line for each experiment: what varies, the figures, the outcome; below, notes and curves."""
     out = screen(console)
+    if view.same:
+        out.print(plain(f"all: {view.same}"), style="dim")
+        out.print()
     axes = [*headings(view.axes), *(["configuration"] if view.configurations else [])]
     columns = [column.heading for column in view.columns]
     told = [*(["energy"] if view.mixed else []), *(["n"] if _differ(view.rests_on) else [])]
@@ -39,9 +43,9 @@ def render_study(view: StudyView, console: Console | None = None) -> None:
         values = view.values[row.id]
         cells = [setting(values[path]) if path in values else "" for path in view.axes]
         cells += [view.configurations[row.id]] if view.configurations else []
-        cells += [_cell(column.metric, row, view.unlike) for column in view.columns]
+        cells += [_cell(column, row, view.unlike) for column in view.columns]
         table.add_row(*map(plain, (shown[row.id], *cells, *_told(view, row), _outcome(row))))
-    put(out, table)
+    put(out, table, PERSONS)
     out.print()
     for line in view.notes:
         out.print(plain(line), style="dim")
@@ -63,34 +67,22 @@ def _told(view: StudyView | CurveView, row: Overview) -> list[str]:
     return basis + ([view.rests_on[row.id].removeprefix("n = ") or "–"] if _differ(view.rests_on) else [])
 
 
-def _cell(metric: Metric, row: Overview, unlike: Collection[str]) -> str:
-    quantity = row.metrics.get(metric.name)
+def _cell(column: Column, row: Overview, unlike: Collection[str]) -> str:
+    quantity = row.metrics.get(column.metric.name)
     if quantity is not None and quantity.value is not None:
-        return amount(quantity, quantity.value)
-    return f"– ({quantity.reason})" if quantity is not None and metric.name in unlike else "–"
+        return amount(quantity, quantity.value, column.divisor, brief=True)
+    return f"– ({quantity.reason})" if quantity is not None and column.metric.name in unlike else "–"
 
 
 def _outcome(row: Overview) -> str:
-    if row.error:
-        return f"{row.outcome}: {row.error}"
-    return f"{state_of(row)}: {', '.join(row.errors)}" if row.errors else state_of(row)
+    """How it ended, and what makes it not valid; a note below says why it failed."""
+    return f"{state_of(row)}: {', '.join(row.errors)}" if row.errors and not row.error else state_of(row)
 
 
 def prefixes(ids: Sequence[str]) -> dict[str, str]:
     """The beginning of each id that is enough for `llem show`."""
     length = next(n for n in range(8, 65) if len({one[:n] for one in ids}) == len(set(ids)))
     return {one: one[:length] for one in ids}
-
-
-def headings(paths: Sequence[str]) -> list[str]:
-    """Each path by its shortest ending that no other path has."""
-    found = []
-    for path in paths:
-        steps = path.split(".")
-        endings = [".".join(steps[-count:]) for count in range(1, len(steps) + 1)]
-        alone = (end for end in endings if sum(other == end or other.endswith(f".{end}") for other in paths) == 1)
-        found.append(next(alone, path))
-    return found
 
 
 def _curve(view: CurveView) -> Any:

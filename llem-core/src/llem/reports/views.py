@@ -15,10 +15,19 @@ import attrs
 
 from llem.analysis.overview import Overview, comparable, latency_energy_curve, overview_of
 from llem.analysis.prices import Prices
-from llem.config.arrival import GREATEST
 from llem.metrics.catalogue import shown
 from llem.metrics.metric import Basis, Metric, Place
-from llem.reports.notes import absence_notes, absent, findings_text, interval_notes, price_note, rests_on_text
+from llem.reports.configurations import configuration, in_common, load_text, own_columns, own_words, varied
+from llem.reports.figures import scaled
+from llem.reports.notes import (
+    absence_notes,
+    absent,
+    failure_notes,
+    findings_text,
+    interval_notes,
+    price_note,
+    rests_on_text,
+)
 from llem.store.models import Quantity, Result
 
 __all__ = [
@@ -35,6 +44,7 @@ __all__ = [
     "rated",
     "result_view",
     "study_view",
+    "unit_of_column",
     "varied",
 ]
 
@@ -51,39 +61,6 @@ def metrics_shown(*places: Place, prices: Prices | None = None) -> list[str]:
 def rated(metric: Metric) -> str:
     """Name of a metric in words; of a rate "a second" stands in it."""
     return f"{metric.label}/s" if metric.unit.endswith("/s") else metric.label
-
-
-def load_text(load: Mapping[str, Any]) -> str:
-    """How requests arrive, in few words."""
-    kind = load.get("kind", "offline")
-    if kind == "closed":
-        return f"{load.get('concurrency', '?')} clients"
-    if kind == "open":
-        share = load.get("capacity_share")
-        if load.get("request_rate") == GREATEST:
-            return "greatest rate under the SLO"
-        return f"{load['request_rate']:g} requests/s" if share is None else f"{share:.0%} of capacity"
-    if kind == "replay":
-        return "trace" + ("" if load["speed"] == 1 else f" × {load['speed']:g}")
-    return f"batch {load.get('batch_size', '?')}"
-
-
-def configuration(row: Overview, *, load: bool = True) -> str:
-    """Backend, model, dtype and load in a line."""
-    asked = (row.backend, row.model, row.dtype, load_text(row.load) if load else None)
-    return " · ".join(str(part) for part in asked if part)
-
-
-def _parts(row: Overview) -> dict[str, str]:
-    """What `configuration` says, by the setting that it is of."""
-    found = {"backend": row.backend, "model": row.model, "dtype": row.dtype, "load": load_text(row.load)}
-    return {name: part for name, part in found.items() if part}
-
-
-def varied(study: Mapping[str, Any], ids: Iterable[str]) -> list[str]:
-    """Paths that are not the same for all these experiments, in the study's order."""
-    values = [study.get("points", {}).get(name, {}).get("values", {}) for name in ids]
-    return [path for path in study.get("axes", ()) if len({repr(one.get(path)) for one in values}) > 1]
 
 
 # one result
@@ -123,7 +100,10 @@ def result_view(result: Result, prices: Prices | None = None, gpus: int | None =
         for metric in shown("latencies"):
             label, part = metric.part
             latencies.setdefault(label, {})[part] = result.metrics.get(metric.name)
-    rests_on = rests_on_text(one for parts in latencies.values() for one in parts.values())
+    found = [one for parts in latencies.values() for one in parts.values()]
+    if not any(one is not None and one.value is not None for one in found):  # of a command that told of no request
+        latencies = {}
+    rests_on = rests_on_text(found)
     priced = prices.shown("result") if prices else []
     note = price_note(prices, [attrs.evolve(overview_of(result), gpus=gpus)]) if prices else ""
     figures = tuple(_figures(result, [*shown("result", result.metrics), *priced]))
@@ -146,14 +126,23 @@ def _figures(result: Result, metrics: Iterable[Metric]) -> Iterable[tuple[Metric
 
 @attrs.frozen
 class Column:
-    """A metric over the rows of a table. `basis`: what all of them cover; None for no energy, or where they differ."""
+    """A metric over the rows of a table.
+
+    Attributes:
+        basis: what all of them cover; None for no energy, or where they differ.
+        unit, divisor: the unit that the heading says of a metric whose name in tables says none, and what values are
+            divided by for it. Empty: each cell says its own.
+    """
 
     metric: Metric
     basis: Basis | None
+    unit: str = ""
+    divisor: float = 1.0
 
     @property
     def heading(self) -> str:
         words = self.metric.heading or self.metric.label
+        words = f"{words}, {self.unit}" if self.unit else words
         return words if self.basis is None else f"{words} ({self.basis})"
 
 
@@ -173,17 +162,19 @@ class StudyView:
     """Experiments in a line each.
 
     Attributes:
-        axes: paths that vary; none where no study says so.
+        axes: paths that have a column each; none where many vary, or where no study says what does.
+        same: what all rows have in common, in words; "" for nothing.
         values: what each experiment sets, by id and path.
-        configurations: what rows differ in beside the axes, by id; nothing where the axes say it all.
+        configurations: what rows differ in beside these axes, in words, by id; nothing where the axes say it all.
         mixed: energies of the rows cover different things, or are measured in some and modelled in others.
         rests_on: what the intervals of a row rest on, by id: `n = 5, one process`.
         unlike: metrics that rows lack for different reasons.
-        notes: what all rows have in common, what the intervals cover, why figures are missing (each reason once), how
-            many rows are valid, and their findings.
+        notes: what the intervals cover, why figures are missing (each reason once), why experiments failed, how many
+            rows are valid, and their findings.
     """
 
     axes: tuple[str, ...]
+    same: str
     columns: tuple[Column, ...]
     rows: tuple[Overview, ...]
     values: Mapping[str, Mapping[str, Any]]
@@ -195,25 +186,35 @@ class StudyView:
     curves: tuple[CurveView, ...]
 
 
+#: Groups of metrics that a table has a column of only where some row has a value.
+WHERE_KNOWN = ("latency", "hardware")
+#: The metric that a table leaves out where latencies, or configurations in words alone, take its room.
+GIVES_WAY = "power_w"
+
+
 def study_view(
-    rows: Iterable[Overview], study: Mapping[str, Any], further: Iterable[str] = (), prices: Prices | None = None
+    rows: Iterable[Overview],
+    study: Mapping[str, Any],
+    further: Iterable[str] = (),
+    prices: Prices | None = None,
+    metrics: Sequence[Metric] | None = None,
 ) -> StudyView:
     """The view of experiments in the order given, which have the metrics of "study" and "curve"; of study.json.
 
     Args:
         further: notes beside its own.
         prices: that rows have metrics of cost and carbon by.
+        metrics: the columns, which rows have; None takes those of "study".
     """
     listed = tuple(rows)
     points = study.get("points", {})
-    axes = varied(study, [row.id for row in listed])
-    place: Place = "study" if axes else "effects"  # a configuration in words leaves less room
-    columns = _columns([*shown(place), *(prices.shown(place) if prices else ())], listed)
+    values = {row.id: points.get(row.id, {}).get("values", {}) for row in listed}
+    axes = varied(study, values)
+    usual = [*_usual(listed, bool(axes)), *(prices.shown("study") if prices else ())]
+    columns = _columns(usual if metrics is None else metrics, listed, scaling=True)
     rests_on = _rows_rest_on(listed, columns)
     lacking = absent(listed, [column.metric for column in columns])
-    same = in_common(listed, load=not any(path.startswith("load") for path in axes))
-    notes = [f"all: {same}"] if axes and same else []
-    notes += [*interval_notes(rests_on), *absence_notes(lacking), *further]
+    notes = [*interval_notes(rests_on), *absence_notes(lacking), *failure_notes(listed), *further]
     if _mixed(listed):
         notes.append("energies differ in what they cover, or some are measured and others modelled: see `energy`")
     valid, publishable = (sum(getattr(row, name) for row in listed) for name in ("valid", "publishable"))
@@ -221,11 +222,12 @@ def study_view(
     notes.append(f"{valid} of {len(listed)} valid, {publishable} publishable{codes}")
     notes += [price_note(prices, listed)] if prices else []
     return StudyView(
-        axes=tuple(axes),
+        axes=own_columns(axes),
+        same=in_common(listed, load=not any(path.startswith("load") for path in axes)),
         columns=columns,
         rows=listed,
-        values={row.id: points.get(row.id, {}).get("values", {}) for row in listed},
-        configurations=_configurations(listed, axes),
+        values=values,
+        configurations=own_words(listed, axes, values),
         mixed=_mixed(listed),
         rests_on=rests_on,
         unlike=frozenset(metric.name for metric, reasons in lacking.items() if len(reasons) > 1),
@@ -234,30 +236,20 @@ def study_view(
     )
 
 
+def _usual(rows: Sequence[Overview], has_axes: bool) -> list[Metric]:
+    """The columns of a table by default."""
+    found = [
+        metric
+        for metric in shown("study")
+        if metric.group not in WHERE_KNOWN or any(row.value(metric.name) is not None for row in rows)
+    ]
+    full = not has_axes or any(metric.group == "latency" for metric in found)
+    return [metric for metric in found if not (full and metric.name == GIVES_WAY)]
+
+
 def counts(found: Iterable[str], most: int | None = None) -> dict[str, int]:
     """How often each comes, the commonest first."""
     return dict(Counter(found).most_common(most))
-
-
-def in_common(rows: Iterable[Overview], *, load: bool = False) -> str:
-    """What of backend, model and dtype (and load) all rows have alike."""
-    found = [_parts(row) for row in rows]
-    names = ("backend", "model", "dtype", *(("load",) if load else ()))
-    return " · ".join(found[0][name] for name in names if name in found[0] and _alike(found, name)) if found else ""
-
-
-def _alike(found: Iterable[Mapping[str, str]], name: str) -> bool:
-    return len({parts.get(name) for parts in found}) < 2
-
-
-def _configurations(rows: Sequence[Overview], axes: Sequence[str]) -> dict[str, str]:
-    found = {row.id: _parts(row) for row in rows}
-    if not axes:
-        return {name: " · ".join(parts.values()) for name, parts in found.items()}
-    told = {path.partition(".")[0] for path in axes}
-    apart = [name for name in ("backend", "model", "dtype", "load") if not _alike(found.values(), name)]
-    kept = [name for name in apart if name not in told]
-    return {one: " · ".join(parts.get(name, "–") for name in kept) for one, parts in found.items()} if kept else {}
 
 
 def _rows_rest_on(rows: Iterable[Overview], columns: Sequence[Column]) -> dict[str, str]:
@@ -268,10 +260,22 @@ def _mixed(rows: Iterable[Overview]) -> bool:
     return len({row.basis for row in rows if row.basis is not None}) > 1
 
 
-def _columns(metrics: Iterable[Metric], rows: Sequence[Overview]) -> tuple[Column, ...]:
+def _columns(metrics: Iterable[Metric], rows: Sequence[Overview], *, scaling: bool = False) -> tuple[Column, ...]:
+    """The columns of these metrics. `scaling`: units stand in headings, so that a column has one."""
     found = {row.basis for row in rows if row.basis is not None}
     shared = found.pop() if len(found) == 1 else None
-    return tuple(Column(metric, shared if metric.scoped else None) for metric in metrics)
+    return tuple(
+        Column(metric, shared if metric.scoped else None, *(unit_of_column(metric, rows) if scaling else ()))
+        for metric in metrics
+    )
+
+
+def unit_of_column(metric: Metric, rows: Iterable[Overview]) -> tuple[str, float]:
+    """The unit of a column by its middle value, and what values are divided by. None where its name says a unit."""
+    if metric.says_unit or not metric.unit:
+        return "", 1.0
+    values = sorted(abs(value) for row in rows if (value := row.value(metric.name)) is not None)
+    return scaled(values[len(values) // 2], metric.unit) if values else (metric.unit, 1.0)
 
 
 def curve_views(rows: Iterable[Overview]) -> tuple[CurveView, ...]:

@@ -22,7 +22,7 @@ import attrs
 from cattrs import Converter
 from cattrs.gen import make_dict_unstructure_fn, override
 
-from llem.errors import LlemError, MachineError, StoreError
+from llem.errors import ConfigError, LlemError, MachineError, StoreError
 
 __all__ = [
     "DIGEST",
@@ -84,6 +84,8 @@ def _refusal(path: Path, error: OSError) -> LlemError:
         return StoreError(f"{path} is there already and is never overwritten", "write to a new folder", "store_exists")
     if isinstance(error, FileNotFoundError):
         return StoreError(f"{path} is missing", _mend(path), "store_corrupt")
+    if error.errno == errno.ENAMETOOLONG:
+        return ConfigError(f"the name is too long for a file: {path}", "give a name of at most 255 bytes")
     reason = (error.strerror or str(error)).lower()
     return MachineError(f"{path}: {reason}", "see what the operating system reports", "machine")
 

@@ -213,7 +213,7 @@ class Result:
         config, sources: every setting's value; and, by dotted path, where the value came from.
         effective: the configuration that the engine itself reports.
         environment: hash of the stored environment.
-        weights: "random" or "real".
+        weights: "random", "real" or "unknown".
         trials: number of trials.
         metrics: by name. An energy covers what its `scope` says.
         domains: every energy by domain and meter.

@@ -6,13 +6,13 @@ import gzip
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 from llem.meters.trace import ReadingName, TraceRow
 from llem.store.files import corrupt, read_gzip
 from llem.store.models import RequestRow
 
-__all__ = ["read_requests", "read_trace", "requests_bytes", "trace_bytes"]
+__all__ = ["power_columns", "read_requests", "read_trace", "requests_bytes", "trace_bytes"]
 
 TRACE = "meter,domain,reading,t_from_ns,t_ns,value"
 REQUESTS = (
@@ -20,6 +20,8 @@ REQUESTS = (
     "scheduled_ns,chunk_tokens,finish_reason,engine_metrics"
 )
 READINGS = frozenset(get_args(ReadingName))
+#: Readings of energy and power.
+POWER = ("counter_j", "power_w")
 
 
 def _compressed(header: str, lines: Iterable[str]) -> bytes:
@@ -93,6 +95,36 @@ def read_trace(path: Path) -> tuple[TraceRow, ...]:
         except ValueError as error:
             raise corrupt(path, f"line {number}: {error}") from error
     return tuple(rows)
+
+
+def power_columns(path: Path, *, first: bool = False) -> dict[tuple[str, str, str], Any]:
+    """What a stored trace says of energy and power: by meter, domain and reading an array of t_from_ns, t_ns and value,
+    a row each. Faster than `read_trace`. Raises StoreError (store_corrupt) naming the file.
+
+    Args:
+        first: read the first of `POWER` alone that the trace has.
+    """
+    import numpy as np
+
+    lines = read_gzip(path).split("\n")
+    if lines[0] != TRACE or lines[-1]:
+        raise corrupt(path, f"line 1: expected the columns {TRACE}, and a line break at the end")
+    groups: dict[str, list[str]] = {}
+    wanted = next((f",{one}," for one in POWER if any(f",{one}," in line for line in lines)), "") if first else ""
+    for line in lines[1:-1]:
+        if wanted not in line:
+            continue
+        named, *cells = line.rsplit(",", 3)
+        groups.setdefault(named, []).extend(cells)
+    found = {}
+    for named, cells in groups.items():
+        try:
+            meter, domain, reading = named.split(",")
+            if reading in POWER:
+                found[meter, domain, reading] = np.fromiter(map(float, cells), np.float64).reshape(-1, 3)
+        except ValueError as error:
+            raise corrupt(path, f"rows of {named!r} are not three numbers each: {error}") from error
+    return found
 
 
 def _listed(cell: str) -> list[str] | None:

@@ -37,7 +37,7 @@ def serving_checks(
     if not served:
         return []
     found = [*_requests(served), *_few(served), *_together(served)]
-    if served[0][1].kind != "closed":
+    if served[0][1].kind not in ("closed", "command"):
         found += [*_saturation(served), *_lag(served, metrics)]
     return [*found, *_boundary(setup), *_objective(setup, metrics)]
 

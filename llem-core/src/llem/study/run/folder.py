@@ -15,6 +15,7 @@ from typing import Any
 
 from llem import __version__
 from llem.config.layers import leaves
+from llem.config.load import COMMAND
 from llem.errors import ConfigError, Problem, StoreError
 from llem.plugins.registry import Registry
 from llem.store.evaluations import has_evaluations
@@ -23,12 +24,14 @@ from llem.store.store import Store
 from llem.study.plan.planned import PlannedExperiment
 from llem.study.run.quiet import notify
 
-__all__ = ["default_folder", "differences", "opened"]
+__all__ = ["default_folder", "differences", "joinable", "opened"]
 
 #: Settings that do not change what is executed. They may change when a study is resumed.
 MAY_CHANGE = ("max_trials", "quality", "slo", "target_half_width", "trials")
 #: What llem writes into a store that has no trials.
 _OURS = re.compile(r"study\.json|experiments|environments|workers|events\.jsonl|\.owner|\.workers|earlier-\d+")
+#: Bytes of a study's name in the name of its folder; a file system allows 255 in all.
+LONGEST = 150
 #: How many differences an error lists.
 MOST_TOLD = 8
 #: How long a worker of an earlier run may take to be gone, after the process that launched it has died.
@@ -37,7 +40,7 @@ WORKERS_GONE_S = 30.0
 
 def default_folder(results_dir: str, name: str) -> Path:
     """A new folder's name under the results folder: study's name, UTC time, and a number where that is taken."""
-    safe = re.sub(r"[^\w.-]+", "-", name).strip(".-") or "llem"
+    safe = re.sub(r"[^\w.-]+", "-", name).strip(".-").encode()[:LONGEST].decode(errors="ignore") or "llem"
     first = Path(results_dir) / f"{safe}-{datetime.now(UTC):%Y%m%dT%H%M%SZ}"
     further = (first.with_name(f"{first.name}-{number}") for number in itertools.count(2))
     return next(path for path in itertools.chain([first], further) if not path.exists())
@@ -45,7 +48,12 @@ def default_folder(results_dir: str, name: str) -> Path:
 
 @contextlib.contextmanager
 def opened(
-    study: Mapping[str, Any], path: Path, registry: Registry, planned: Sequence[PlannedExperiment], resume: bool
+    study: Mapping[str, Any],
+    path: Path,
+    registry: Registry,
+    planned: Sequence[PlannedExperiment],
+    resume: bool,
+    joins: bool = False,
 ) -> Iterator[Store]:
     """A store that only this process writes. Observers are called at the study's beginning and at its end.
 
@@ -54,17 +62,20 @@ def opened(
     Args:
         study: what `study.json` will hold.
         resume: continue the study in the folder, if there is one.
+        joins: add experiments of commands to those of the folder, if there are some.
 
     Raises:
         StoreError: the folder is there already, or another run works in it.
         ConfigError: `resume`, and the folder holds another study.
     """
     document = {**study, "llem": __version__, "started_at": datetime.now(UTC).isoformat(timespec="seconds")}
-    again = resume and (path / "study.json").is_file()
+    again = (resume or joins) and (path / "study.json").is_file()
     anew = not again and _measured_nothing(path)
     store = Store.open(path) if again or anew else Store.create(path, document)
     with _owned(store):
-        if again:
+        if again and joins:
+            _join(store, study, planned)
+        elif again:
             _go_on(store, study, planned)
         elif anew:
             _set_aside(store)
@@ -104,7 +115,40 @@ def _go_on(store: Store, study: Mapping[str, Any], planned: Sequence[PlannedExpe
         hint = "run it into another folder with `-o`, or go on with the study as it was"
         raise ConfigError(f"this is not the study of {store.path}", hint, problems=tuple(told))
     _wait_for_workers(store)
+    _write_again(store, study, planned)
+
+
+def joinable(store: Store) -> None:
+    """Raise StoreError where a store holds anything but metered commands, which alone can be added to one another."""
+    if any(store.read_experiment(name)["config"].get("backend") != COMMAND for name in store.experiment_ids()):
+        hint = "choose another folder with `-o`"
+        raise StoreError(f"{store.path} holds a study that is not of commands", hint, "store_exists")
+
+
+def _join(store: Store, study: Mapping[str, Any], planned: Sequence[PlannedExperiment]) -> None:
+    """Add experiments of commands to a store of such. Raises StoreError: it holds others, or a worker still runs."""
+    joinable(store)
+    _wait_for_workers(store)
+    before = store.study()
+    listed = {name: list(dict.fromkeys((*before.get(name, ()), *study[name]))) for name in ("experiments", "axes")}
+    points = {**before.get("points", {}), **study["points"]}
+    joined = {**study, **listed, "points": points, "declared": len(listed["experiments"])}
+    _write_again(store, joined, planned)
+
+
+def _wait_for_workers(store: Store) -> None:
+    """No worker of an earlier run is left, nor a file half-written. Raises StoreError: one still runs."""
+    lock, until = store.worker_lock(shared=False), time.monotonic() + WORKERS_GONE_S
+    while not lock.take():
+        if time.monotonic() > until:
+            raise StoreError(f"a worker of an earlier run is still at work in {store.path}", "end it", "store_busy")
+        time.sleep(0.1)
+    lock.let_go()
     store.clean()
+
+
+def _write_again(store: Store, study: Mapping[str, Any], planned: Sequence[PlannedExperiment]) -> None:
+    """The study as it is asked for now, with when it began and went on."""
     before = store.study()
     resumed = [*before.get("resumed_at", []), datetime.now(UTC).isoformat(timespec="seconds")]
     began = {name: value for name, value in before.items() if name in ("llem", "started_at")}
@@ -113,16 +157,6 @@ def _go_on(store: Store, study: Mapping[str, Any], planned: Sequence[PlannedExpe
     for one in planned:
         if one.id in begun and store.read_experiment(one.id)["config"] != (document := one.document())["config"]:
             store.write_experiment(one.id, document, replace=True)
-
-
-def _wait_for_workers(store: Store) -> None:
-    """Return when no worker of an earlier run is left. Raises StoreError: one does not end."""
-    lock, until = store.worker_lock(shared=False), time.monotonic() + WORKERS_GONE_S
-    while not lock.take():
-        if time.monotonic() > until:
-            raise StoreError(f"a worker of an earlier run is still at work in {store.path}", "end it", "store_busy")
-        time.sleep(0.1)
-    lock.let_go()
 
 
 def _measured_nothing(path: Path) -> bool:

@@ -13,7 +13,7 @@ from llem.meters.base import Meter, WindowMeter
 from llem.plugins.registry import Registry
 from llem.study.plan.study import Study
 
-__all__ = ["check_study"]
+__all__ = ["check_study", "try_meter"]
 
 #: What of an experiment has to do with this machine, beside the workload's kind.
 _OF_THE_MACHINE = ("backend", "device", "gpus", "meters", "meter_options")
@@ -67,11 +67,11 @@ def _check_machine(experiment: Experiment, registry: Registry) -> Placement:
     registry.load("workload", experiment.workload.kind)
     placement = place(experiment)
     for name in experiment.meters or ():
-        _try_meter(registry.load("meter", name), experiment.meter_options.get(name), placement)
+        try_meter(registry.load("meter", name), experiment.meter_options.get(name), placement)
     return placement
 
 
-def _try_meter(meter_class: type[Meter], options: Any, placement: Placement) -> None:
+def try_meter(meter_class: type[Meter], options: Any, placement: Placement) -> None:
     """Open and close a meter that the user named. A library that measures by itself may take seconds to open, and does
     so in the worker alone."""
     if issubclass(meter_class, WindowMeter):

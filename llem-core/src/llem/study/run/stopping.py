@@ -57,11 +57,14 @@ class Breaker:
 
 
 @contextmanager
-def stop_on_interrupt() -> Iterator[threading.Event]:
+def stop_on_interrupt(when: str = "after this trial or item") -> Iterator[threading.Event]:
     """An event that the first Ctrl-C or SIGTERM sets; the second raises KeyboardInterrupt. Only in the main thread.
 
     `kill`, `timeout`, a container's stop and a batch system send SIGTERM. If the program has a handler for SIGTERM, the
     handler stays.
+
+    Args:
+        when: the run will end, in the message.
     """
     stop = threading.Event()
     if threading.current_thread() is not threading.main_thread():
@@ -78,7 +81,7 @@ def stop_on_interrupt() -> Iterator[threading.Event]:
         asked = time.monotonic()
         stop.set()
         again = "press Ctrl-C" if number == signal.SIGINT else "send SIGTERM"
-        print(f"stopping after this trial or item; {again} again to stop at once", file=sys.stderr)
+        print(f"stopping {when}; {again} again to stop at once", file=sys.stderr)
 
     numbers = [signal.SIGINT]
     if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:

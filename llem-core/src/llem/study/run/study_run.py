@@ -75,6 +75,7 @@ def run_all(
     emit: Emit,
     stop: threading.Event,
     resume: bool = False,
+    joins: bool = False,
     planner: Planner | None = None,
 ) -> Ran:
     """Measure the experiments of a study into one store. If an experiment fails, the others still run.
@@ -86,6 +87,7 @@ def run_all(
 
     Args:
         resume: continue the study in the folder; if there is none, begin it.
+        joins: as of `llem.study.run.folder.opened`.
         planner: says what comes next; by default all jobs of the study, in order.
 
     Raises:
@@ -95,7 +97,7 @@ def run_all(
     """
     planner = planner or FixedList(study)
     with (
-        opened(study_document(study), store_path, registry, study.experiments, resume) as store,
+        opened(study_document(study), store_path, registry, study.experiments, resume, joins) as store,
         kept(store.path / "events.jsonl", silent) as keep,
     ):
         return StudyRun(store, study, planner, make_launcher, registry, _one_by_one(emit, keep), stop).run()
@@ -135,7 +137,7 @@ class StudyRun:
         self._quiet = Quiet()
         self._supervisor = Supervisor(store, study, make_launcher, self._gpus, self._quiet, emit, stop)
         self._results: dict[str, Result] = {}
-        self._begun = set(store.experiment_ids())
+        self._begun = set(store.experiment_ids()) & self._planned.keys()
         self._touched: set[str] = set()  # experiments that workers of this run had
         self._open: Counter[str] = Counter()  # by experiment without a result: how many jobs are to come
         self._lock = threading.Lock()

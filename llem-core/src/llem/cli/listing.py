@@ -1,0 +1,144 @@
+"""What `llem show` prints of one experiment, of several as a table, and of very many as a summary."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import click
+
+from llem.cli.prices import with_inputs
+
+if TYPE_CHECKING:
+    from llem.analysis.prices import Prices
+    from llem.store.store import Store
+
+__all__ = ["Asked", "print_all", "print_one"]
+
+
+class Asked(NamedTuple):
+    """What is asked of the table of all experiments."""
+
+    wheres: tuple[str, ...]
+    sort: str | None
+    top: int | None
+    columns: str | None
+    everything: bool
+
+    @property
+    def selects(self) -> bool:
+        """Whether some of the experiments are asked for, or another order."""
+        return bool(self.wheres or self.sort or self.top)
+
+
+#: With more experiments than this, `llem show` prints a summary unless `--all` is given.
+MANY = 200
+
+
+def print_one(store: Store, name: str, prices: Prices | None, *, as_json: bool) -> None:
+    """One experiment at length."""
+    from llem.analysis.collection import Results
+    from llem.analysis.prices import gpus_in
+    from llem.reports.console import render_result
+
+    if as_json:
+        _json(store, [name], prices, single=True)
+        return
+    [result] = Results(store, [name], prices=prices).values()
+    render_result(result, prices=prices, gpus=None if prices is None else gpus_in(store, name))
+
+
+def print_all(store: Store, asked: Asked, prices: Prices | None, *, as_json: bool) -> None:
+    """Several experiments as a table, very many as a summary; the only one of a folder at length."""
+    from llem.reports.notes import began_note
+
+    study, names = store.study(), store.experiment_ids()
+    if len(names) == 1 and not (asked.selects or asked.columns):
+        print_one(store, names[0], prices, as_json=as_json)
+    elif not names and not as_json:
+        click.echo(f"{store.path} holds no experiment yet")
+    else:
+        _several(store, study, names, asked, prices, as_json=as_json)
+    if as_json:
+        return
+    if len(names) < 2:
+        for note in began_note(store, study, names):
+            click.echo(note)
+    if store.busy():
+        click.echo("note: `llem run` works in this folder; an experiment shown as `interrupted` may still be running")
+
+
+def _several(
+    store: Store, study: dict[str, Any], names: Sequence[str], asked: Asked, prices: Prices | None, *, as_json: bool
+) -> None:
+    from llem.analysis.collection import Results
+    from llem.analysis.sides import workers_of
+    from llem.cli.terminal import tell_damaged
+    from llem.reports.figures import visible
+    from llem.reports.notes import began_note, study_notes
+    from llem.reports.ratio_tables import render_summary
+    from llem.reports.ratios import summary_view
+    from llem.reports.tables import render_study
+    from llem.reports.views import metrics_shown, study_view
+
+    known = {name: number for number, name in enumerate(study.get("experiments", ()))}  # the order they ran in
+    ordered = sorted(names, key=lambda name: known.get(name, len(known)))
+    results = Results(store, names if as_json and not asked.selects else ordered, prices=prices, study=study)
+    shown, chosen = metrics_shown("study", "curve", prices=prices), None
+    if asked.columns is not None:
+        from llem.analysis.selection import metrics_named
+
+        chosen = [results.metric_of(name) for name in metrics_named(asked.columns)]
+        shown = [*shown, *(metric.name for metric in chosen)]
+    notes = [*study_notes(store), *began_note(store, study, names)]
+    if asked.selects:
+        from llem.analysis.selection import Selection, conditions
+
+        selection = Selection(conditions(asked.wheres), asked.sort, asked.top)
+        rows = selection.of(results, shown)
+        notes = [*selection.notes(len(rows), len(names)), *notes]
+    elif as_json:
+        _json(store, names, prices, single=len(names) == 1)
+        return
+    elif len(names) > MANY and not asked.everything:
+        listed = list(results.overviews(metrics_shown("effects", prices=prices)))
+        render_summary(summary_view(listed, study, partial(workers_of, store), prices))
+        for note in notes:
+            click.echo(visible(note))
+        tell_damaged(results)
+        return
+    else:
+        rows = list(results.overviews(shown))
+    if as_json:
+        _json(store, [row.id for row in rows], prices, single=False)
+    elif not rows:
+        click.echo(visible("\n".join(notes)))
+    else:
+        render_study(study_view(rows, study, notes, prices, chosen))
+    tell_damaged(results)
+
+
+def _json(store: Store, names: Sequence[str], prices: Prices | None, *, single: bool) -> None:
+    """Print one document, or a list, one by one: only one of ten thousand results is in memory."""
+    from textwrap import indent
+
+    from llem.analysis.collection import Results
+    from llem.analysis.prices import gpus_in
+    from llem.cli.terminal import tell_damaged
+    from llem.store.files import dump, to_text
+
+    results = Results(store, names, prices=prices)
+    texts = (
+        to_text(with_inputs(dump(result), prices, None if prices is None else gpus_in(store, result.id)))
+        for result in results.results()
+    )
+    if single:
+        click.echo(next(texts), nl=False)
+        return
+    before = "[\n"
+    for text in texts:
+        click.echo(before + indent(text.removesuffix("\n"), "  "), nl=False)
+        before = ",\n"
+    click.echo("[]" if before == "[\n" else "\n]")
+    tell_damaged(results)
