@@ -89,7 +89,7 @@ def show(file: str | None, assignments: tuple[str, ...]) -> None:
     click.echo(to_yaml(to_document(one.experiment), one.sources), nl=False)
 
 
-@config.command("set")
+@config.command("set", epilog="Example: llem config set backend vllm")
 @click.argument("key")
 @click.argument("value")
 def set_(key: str, value: str) -> None:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 __all__ = ["init"]
 
 
-@click.command()
+@click.command(epilog="Example: llem init batch-size -m shape:qwen2.5-0.5b")
 @click.argument("template", required=False)
 @click.option("-o", "--out", metavar="FILE", help="File to write. It must not exist.  [default: TEMPLATE.yaml]")
 @click.option("-m", "--model", help="Hugging Face id, folder or shape:NAME.  [default: a shape that fits this machine]")

@@ -99,9 +99,7 @@ def show(
     if plotted:
         others = (axis is not None, quality, pairs, spent, as_json, wheres, sort, top, columns)
         if any(others):
-            raise click.UsageError(
-                "--plot shows all experiments, or EXPERIMENT; leave the other options out"
-            )
+            raise click.UsageError("--plot shows all experiments, or EXPERIMENT; leave the other options out")
         store = Store.open(folder)
         print_plot(store, None if experiment is None else _meant(store, experiment), metrics, prices)
         return

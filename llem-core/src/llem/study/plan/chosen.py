@@ -9,7 +9,7 @@ import attrs
 
 from llem.backends.start import start_of
 from llem.config.layers import Layer, overlay, plain
-from llem.config.load import CHOSEN, ECHO
+from llem.config.load import CHOSEN, COMMAND, ECHO
 from llem.config.models import Experiment
 from llem.config.study.axes import Point
 from llem.config.study.file import StudyFile
@@ -35,7 +35,7 @@ def gpu_here() -> bool:
 
 def in_order(names: Iterable[str]) -> list[str]:
     """Backends that run a model, in the order in which they are taken."""
-    real = [name for name in names if name != ECHO]
+    real = [name for name in names if name not in (ECHO, COMMAND)]
     return sorted(real, key=lambda name: (FIRST.index(name) if name in FIRST else len(FIRST), name))
 
 
