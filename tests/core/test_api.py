@@ -329,7 +329,7 @@ def test_plugins_are_told_of_the_study_from_the_parent(tmp_path: Path, short, mo
     for name, plugin in (("watcher", Watcher()), ("broken", Broken())):
         found.add(Plugin(name, name, name, "1"), plugin)
     made = Registry(found)
-    monkeypatch.setattr("llem.api.registry", lambda: made)
+    monkeypatch.setattr("llem.api.measuring.registry", lambda: made)
     monkeypatch.setattr("llem.launchers.inline.registry", lambda: made)
     result = llem.run(out=tmp_path / "out", launcher="inline", **short)
 

@@ -1,4 +1,4 @@
-"""The library: what `import llem` gives. The command line is a thin layer over it."""
+"""Measuring: one configuration, or every experiment of a study."""
 
 from __future__ import annotations
 
@@ -11,59 +11,23 @@ from typing import Any
 import attrs
 
 from llem.analysis.collection import Results
-from llem.analysis.confirm import Confirmation
-from llem.analysis.decision import Recommendation
-from llem.analysis.prices import Prices, read_prices
-from llem.analysis.sides import read_side
-from llem.analysis.statement import Predictive, stated, to_confirm
 from llem.config.layers import Layer
 from llem.config.user import load_user_config
-from llem.display import drawn_by
 from llem.errors import ConfigError
 from llem.launchers.base import Launcher, make_launcher
 from llem.plugins.registry import registry
 from llem.protocol.events import Emit, Event, silent
-from llem.reports.page.document import Report
-from llem.reports.page.target import write_report
 from llem.store.models import Result
 from llem.store.store import Store
 from llem.study.plan.expand import load
 from llem.study.plan.memory import this_gpu
 from llem.study.plan.study import Study
-from llem.study.run.confirm import (
-    PreparedConfirmation,
-    confirmation_study,
-    folder_beside,
-    read_statement,
-    refuse_other,
-    software_of,
-)
 from llem.study.run.folder import default_folder
 from llem.study.run.preflight import check_study
 from llem.study.run.stopping import stop_on_interrupt
 from llem.study.run.study_run import Ran, run_all
 
-__all__ = [
-    "PreparedConfirmation",
-    "Ready",
-    "confirm",
-    "load_results",
-    "load_study",
-    "prepare",
-    "prepare_confirmation",
-    "report",
-    "run",
-    "run_study",
-]
-
-
-def _html(shown: Any) -> str:
-    from llem.reports.notebook import html  # imported for the first object that a notebook shows
-
-    return html(shown)
-
-
-drawn_by(_html)
+__all__ = ["Ready", "load_study", "prepare", "run", "run_study"]
 
 
 @attrs.frozen
@@ -212,110 +176,3 @@ def _ready(study: Study, out: str | Path | None, launcher: str, resume: bool) ->
 
 def _layers(settings: Mapping[str, Any]) -> list[Layer]:
     return [Layer("python", settings)] if settings else []
-
-
-def load_results(folder: str | Path, prices: Prices | str | Path | None = None) -> Results:
-    """Every stored result of a folder, by experiment id, in the study's order; each is read when it is asked for.
-
-    Args:
-        prices: with which every result has metrics of cost and carbon too; or a YAML file of them.
-
-    Raises:
-        StoreError: the folder is no store. ConfigError: the file of prices cannot be read or is invalid.
-    """
-    given = read_prices(prices) if isinstance(prices, (str, Path)) else prices
-    return Results.open(Store.open(folder), given)
-
-
-def report(results: Results | str | Path, path: str | Path = "report.html", **asked: str | None) -> Report:
-    """Write results as one HTML file that opens without llem and without a network.
-
-    Args:
-        results: of a folder, or the folder.
-        path: the file. One that is there is replaced if it is a page of HTML.
-        asked: `minimise`, `maximise`, `slo`, `quality`, `memory`, `power` and `reference`, as of `Results.recommend`.
-
-    Returns what was written: `head` is the document of the page, with the verdict.
-
-    Raises:
-        LlemError: an option is wrong, the folder is no store, or the file is no page of HTML or cannot be written.
-    """
-    return write_report(results if isinstance(results, Results) else load_results(results), path, **asked)
-
-
-def prepare_confirmation(
-    store: Store,
-    recommendation: Recommendation,
-    posterior: Predictive,
-    processes: int,
-    out: str | Path | None = None,
-    *,
-    launcher: str = "process",
-    resume: bool = False,
-    prices: Prices | None = None,
-) -> PreparedConfirmation:
-    """State where the choice and the runner-up will be, and check that both can be measured here. Writes nothing.
-
-    Args:
-        store: the results that the recommendation rests on; it is only read.
-        posterior: of these results.
-        processes: new engine processes of each configuration, with as many trials as each process had.
-        out: folder of the confirmation. Default: `<DIR>-confirm-<n>` beside the store.
-        launcher: as of `run`.
-        resume: go on with the confirmation in `out`. Its statement stays as it was stored.
-        prices: that the recommendation was made with.
-
-    Raises:
-        StoreError: nothing is recommended.
-        ConfigError: `resume`, and `out` holds another confirmation; or a configuration is no longer the one that was
-            measured, because its model, a file or a plugin has changed.
-        LlemError: as `prepare`.
-    """
-    ids = to_confirm(recommendation)
-    metric = recommendation.objective
-    said = stated(
-        posterior,
-        metric,
-        ids,
-        processes,
-        unit=recommendation.unit,
-        lower_is_better=recommendation.lower_is_better,
-        limits=recommendation.limits,
-        sides={name: read_side(store, name, [metric], prices) for name in ids},
-        store=str(store.path.resolve()),
-        software=software_of(store, ids),
-        prices=prices,
-    )
-    if resume and out is not None and (before := read_statement(Path(out))) is not None:
-        refuse_other(Path(out), before, said)
-        said = before
-    folder = folder_beside(store.path) if out is None and not resume else out
-    ready = prepare(confirmation_study(store, said, registry()), (), folder, launcher=launcher, resume=resume)
-    if changed := set(ids) - {one.id for one in ready.study.experiments}:
-        what = f"experiment {min(changed)} cannot be measured again: with its settings llem now plans another one"
-        raise ConfigError(what, "its model, a file that it names or its plugin is not as it was", "experiment_changed")
-    return PreparedConfirmation(said, ready)
-
-
-def confirm(
-    store: Store | str | Path,
-    recommendation: Recommendation,
-    posterior: Predictive,
-    processes: int = 3,
-    out: str | Path | None = None,
-    *,
-    launcher: str = "process",
-    resume: bool = False,
-    prices: Prices | None = None,
-    on_event: Callable[[Event], None] = silent,
-) -> Confirmation:
-    """Measure the choice and the runner-up again, and say whether they are where it was stated before.
-
-    Arguments as of `prepare_confirmation`; `store` may be its folder. Raises as that and `PreparedConfirmation.run`.
-    """
-    opened = store if isinstance(store, Store) else Store.open(store)
-    prepared = prepare_confirmation(
-        opened, recommendation, posterior, processes, out, launcher=launcher, resume=resume, prices=prices
-    )
-    with stop_on_interrupt() as stop:
-        return prepared.run(on_event, stop)
