@@ -111,8 +111,7 @@ def run(
 def load_study(study: str | Path | Mapping[str, Any], /, **settings: Any) -> Study:
     """The experiments of a study, in running order, and every point that will not run with its reason.
 
-    Runs nothing; the engines need not be installed. No device is looked at, but to choose a backend where several are
-    installed and none is named.
+    Runs nothing; the engines need not be installed. Devices are looked at only to choose a backend that nobody named.
 
     Args:
         study: a YAML file, or a mapping of the same shape.
@@ -176,8 +175,8 @@ def _load(study: str | Path | Mapping[str, Any] | None, layers: Sequence[Layer],
     """A study to be run: engines have to be here, and to fit, as far as workers will be here."""
     kind: type[Launcher] = registry().load("launcher", launcher)
     gpu = this_gpu if kind.same_machine else lambda: None
-    here = kind.same_machine and kind.same_packages
-    return load(study, layers, registry(), unmet=not kind.same_packages, gpu=gpu, here=here)
+    own = kind.same_packages
+    return load(study, layers, registry(), unmet=not own, gpu=gpu, here=own and kind.same_machine)
 
 
 def _ready(study: Study, out: str | Path | None, launcher: str, resume: bool) -> Ready:
