@@ -85,8 +85,7 @@ def run(
 def load_study(study: str | Path | Mapping[str, Any], /, **settings: Any) -> Study:
     """The experiments of a study, in running order, and every point that will not run with its reason.
 
-    Runs nothing; the engines need not be installed. No device is looked at, but to choose a backend where several are
-    installed and none is named.
+    Runs nothing; the engines need not be installed. Devices are looked at only to choose a backend that nobody named.
 
     Args:
         study: a YAML file, or a mapping of the same shape.
@@ -96,7 +95,6 @@ def load_study(study: str | Path | Mapping[str, Any], /, **settings: Any) -> Stu
         ConfigError: the study is wrong, or none of its points can run.
         UnknownPlugin, BrokenPlugin: something that a point names is not installed, or is broken.
     """
-    _refuse_model(study)
     return load(study, _layers(settings), registry())
 
 
@@ -149,19 +147,10 @@ def prepare(
 
 def _load(study: str | Path | Mapping[str, Any] | None, layers: Sequence[Layer], launcher: str) -> Study:
     """A study to be run: engines have to be here, and to fit, as far as workers will be here."""
-    _refuse_model(study)
     kind: type[Launcher] = registry().load("launcher", launcher)
     gpu = this_gpu if kind.same_machine else lambda: None
-    here = kind.same_machine and kind.same_packages
-    return load(study, layers, registry(), unmet=not kind.same_packages, gpu=gpu, here=here)
-
-
-def _refuse_model(study: object) -> None:
-    """Raise ConfigError for the name of a model in the place of a study file."""
-    if isinstance(study, str) and not Path(study).exists():
-        file = study.endswith((".yaml", ".yml")) or study.startswith((".", "/", "~"))
-        if study.startswith("shape:") or ("/" in study and not file):
-            raise ConfigError(f"no such file: {study}", f'if it is a model, say so: model="{study}"')
+    own = kind.same_packages
+    return load(study, layers, registry(), unmet=not own, gpu=gpu, here=own and kind.same_machine)
 
 
 def _ready(study: Study, out: str | Path | None, launcher: str, resume: bool) -> Ready:

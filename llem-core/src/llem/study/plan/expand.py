@@ -61,6 +61,7 @@ def load(
     Raises:
         LlemError: as `read_study`, `backend_layer` and `expand`.
     """
+    _refuse_model(source)
     if source is None:
         file = StudyFile("llem", ())
     else:
@@ -74,6 +75,14 @@ def load(
         if one.sources.get("backend") == CHOSEN:
             return attrs.evolve(study, notes=(chosen_note(one.experiment.backend, registry), *study.notes))
     return study
+
+
+def _refuse_model(study: object) -> None:
+    """Raise ConfigError for the name of a model in the place of a study file."""
+    if isinstance(study, str) and not Path(study).exists():
+        file = study.endswith((".yaml", ".yml")) or study.startswith((".", "/", "~"))
+        if study.startswith("shape:") or ("/" in study and not file):
+            raise ConfigError(f"no such file: {study}", f'if it is a model, say so: model="{study}"')
 
 
 def expand(
