@@ -321,7 +321,7 @@ def test_meters_opened_before_one_that_fails_are_closed(session, monkeypatch) ->
 
     closed = []
     monkeypatch.setattr(llem_lab.WatchMeter, "close", lambda self: closed.append("watch"))
-    monkeypatch.setattr("llem.study.run.preflight._try_meter", lambda *_: None)
+    monkeypatch.setattr("llem.study.run.preflight.try_meter", lambda *_: None)
     one = session(meters=["watch", "absent"])
     with pytest.raises(MachineError, match="no power meter answers"):
         through(one, "open_instruments")

@@ -126,7 +126,7 @@ def test_a_failure_ends_the_run_before_the_next_engine_process(tmp_path: Path, l
 
 def test_meters_are_opened_before_the_engine(tmp_path: Path, lab, monkeypatch) -> None:
     """A meter that went away after the checks costs no load: the machine's state, recorded, nothing loaded."""
-    monkeypatch.setattr("llem.study.run.preflight._try_meter", lambda *_: None)
+    monkeypatch.setattr("llem.study.run.preflight.try_meter", lambda *_: None)
     events: list[Event] = []
     with pytest.raises(llem.MachineError, match="no power meter answers"):
         llem.run(out=tmp_path / "out", launcher="inline", on_event=events.append, **{**lab, "meters": ["absent"]})
