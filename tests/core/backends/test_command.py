@@ -18,6 +18,9 @@ from llem.backends.command import redacted
         (["curl", "https://me:abc@host/v1"], ["curl", "https://***@host/v1"]),
         (["x", "hf_abcdefghijkl"], ["x", "***"]),
         (["--password", "abc"], ["--password", "***"]),
+        (["sh", "-c", "export OPENAI_API_KEY='abc'; run"], ["sh", "-c", "export OPENAI_API_KEY='***'; run"]),
+        (["http://host/v1?api_key=abc&n=1"], ["http://host/v1?api_key=***&n=1"]),
+        (['{"api_key": "abc", "n": 1}'], ['{"api_key": "***", "n": 1}']),
     ],
 )
 def test_secrets_are_hidden(words, stored):
@@ -36,6 +39,7 @@ def test_secrets_are_hidden(words, stored):
         ["--keyboard=us"],
         ["prompt_tokens=64,output_tokens=24"],
         ["monkey=1"],
+        ["sh", "-c", "run --data prompt_tokens=64,output_tokens=24; monkey=1"],
     ],
 )
 def test_what_is_no_secret_stays(words):

@@ -145,3 +145,42 @@ def test_text_that_no_tool_wrote(tmp_path):
     for one in (path, tmp_path):
         with pytest.raises(Unreadable, match="cannot be read"):
             read_told(one, since_s=0.0, wall_ns=0)
+
+
+ONE = {
+    "model_id": "m", "request_throughput": 1.0, "start_times": [1.0], "ttfts": [0.1], "itls": [[0.1]],
+    "input_lens": [4], "output_lens": [2], "errors": [""],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "why"),
+    [
+        ("output_lens", [2.5], "number of tokens"),
+        ("output_lens", [10**30], "number of tokens"),
+        ("input_lens", ["4"], "number of tokens"),
+        ("input_lens", [None], "number of tokens"),
+        ("input_lens", [True], "number of tokens"),
+        ("ttfts", [-0.1], "run backwards"),
+        ("itls", [[-0.05]], "run backwards"),
+        ("model_id", {"a": 1}, "no text"),
+    ],
+)
+def test_requests_that_cannot_have_happened_are_not_taken(tmp_path, key, value, why):
+    """What was stored of them could not be read again, or would be a false figure."""
+    with pytest.raises(Unreadable, match=why):
+        written(tmp_path, {**ONE, key: value})
+
+
+def test_a_figure_that_is_no_number_is_left_out(tmp_path):
+    """A store holds neither NaN nor infinity, and a trial is not lost for one."""
+    found = written(tmp_path, {**ONE, "duration": float("nan"), "output_throughput": float("inf")})
+    assert [one.name for one in found.stated] == ["request_throughput"]
+
+
+def test_a_file_that_nests_too_deeply_is_unreadable(tmp_path):
+    """And no bug of llem."""
+    path = tmp_path / "file.json"
+    path.write_text("[" * 100_000)
+    with pytest.raises(Unreadable, match="neither JSON"):
+        read_told(path, since_s=0.0, wall_ns=WALL_NS)

@@ -172,6 +172,7 @@ GOOD = ("x/study.json", b"{}", tarfile.REGTYPE, "")
         (("x/fifo", b"", tarfile.FIFOTYPE, ""), "is a device"),
         (("x/study.json", b"{}", tarfile.REGTYPE, ""), "is there twice"),
         (("x/./study.json", b"{}", tarfile.REGTYPE, ""), "is there twice"),
+        (("x", b"", tarfile.REGTYPE, ""), "is a file and a folder"),
     ],
 )
 def test_members_that_no_bundle_has_are_refused(tmp_path, member, why):

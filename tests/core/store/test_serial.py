@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from llem.errors import StoreError
 from llem.findings import Finding
 from llem.meters.trace import TraceRow
-from llem.store.files import canonical, digest, dump, load, parse, to_text
+from llem.store.files import canonical, digest, dump, load, parse, parse_at, to_text
 from llem.store.models import EnergyReading, ErrorBudget, Quantity, RequestRow
 from llem.store.tables import read_requests, read_trace, requests_bytes, trace_bytes
 
@@ -133,3 +133,10 @@ def test_rows_that_cannot_be_stored(bad):
     row = attrs.evolve(TraceRow("m", "d", "power_w", 0, 1, 2.0), **bad)
     with pytest.raises(ValueError, match="cannot be stored"):
         trace_bytes([row])
+
+
+@pytest.mark.parametrize("read", [parse, lambda text: parse_at(text, 0)])
+def test_a_document_that_nests_too_deeply_is_no_json(read):
+    """So that whoever reads it names the file, and nothing ends as a bug."""
+    with pytest.raises(ValueError, match="nests too deeply"):
+        read("[" * 100_000)

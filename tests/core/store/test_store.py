@@ -14,6 +14,7 @@ from llem.metrics.result import recompute
 from llem.store import documents, files
 from llem.store.documents import read_json
 from llem.store.files import write_json
+from llem.store.models import SCHEMA_VERSION
 from llem.store.store import Store
 
 
@@ -296,3 +297,14 @@ def test_errors_are_ours(store):
     """A missing document is an error with a code, not a traceback."""
     with pytest.raises(LlemError):
         store.read_environment("nope")
+
+
+@pytest.mark.parametrize("gpus", ["x", 1.5, ["x"]])
+def test_an_environment_with_gpus_that_are_none_is_told(tmp_path, gpus):
+    """The card of a data set reads their names."""
+    path = tmp_path / "environments" / "a.json"
+    host = {"cpu": None, "threads": 1, "memory_bytes": 1}
+    write_json(path, {"schema_version": SCHEMA_VERSION, "host": host, "gpus": gpus})
+    write_json(tmp_path / "study.json", {"schema_version": SCHEMA_VERSION})
+    with pytest.raises(StoreError, match="gpus"):
+        Store.open(tmp_path).read_environment("a")

@@ -30,6 +30,12 @@ SECRET = re.compile(
 )
 #: `NAME=VALUE`, also after dashes, and `NAME: VALUE`, as headers have it.
 ASSIGNED = re.compile(r"(-{0,2}[A-Za-z_][\w.-]*)(=|:\s*)(.+)", re.DOTALL)
+#: The same within a line of a shell, the query of an address, or JSON.
+WITHIN = re.compile(
+    r"""((?<![A-Za-z])(?:api[-_]?keys?|keys?|token|secrets?|passw(?:or)?ds?|credentials?)(?:=|["']\s*:\s*)["']?)"""
+    r"""[^\s;&"'},]+""",
+    re.IGNORECASE,
+)
 #: What is a secret whatever stands before it.
 SECRETS = (
     re.compile(r"(?<=://)[^/@\s]+(?=@)"),
@@ -77,7 +83,7 @@ def _without_secret(word: str) -> str:
         return f"{match[1]}{match[2]}{HIDDEN}"
     for secret in SECRETS:
         word = secret.sub(HIDDEN, word)
-    return word
+    return WITHIN.sub(rf"\g<1>{HIDDEN}", word)
 
 
 def find_program(argv: Sequence[str]) -> None:

@@ -11,12 +11,14 @@ from __future__ import annotations
 
 import itertools
 import json
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import attrs
 
+from llem.experiment.told_rows import check_rows, spread
 from llem.metrics.flow import FAILED, UNFINISHED
 from llem.store.models import RequestRow
 
@@ -82,11 +84,11 @@ def read_told(path: Path, *, since_s: float, wall_ns: int) -> Told:
     document, lines = _parsed(text)
     try:
         if lines and all(isinstance(one, dict) and "metadata" in one for one in lines):
-            return _aiperf(lines, _beside(path, since_s), wall_ns)
+            return _checked(_aiperf(lines, _beside(path, since_s), wall_ns))
         if isinstance(document, dict) and isinstance(document.get("benchmarks"), list):
-            return _guidellm(document, wall_ns)
+            return _checked(_guidellm(document, wall_ns))
         if isinstance(document, dict) and "request_throughput" in document:
-            return _vllm(document)
+            return _checked(_vllm(document))
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise Unreadable(
             f"it is damaged, or of a version that llem does not know ({type(error).__name__}: {error})"
@@ -94,11 +96,19 @@ def read_told(path: Path, *, since_s: float, wall_ns: int) -> Told:
     raise Unreadable(f"it is of no known format; known: {KNOWN}")
 
 
+def _checked(told: Told) -> Told:
+    """The same, without figures that are no numbers. Raises ValueError: it cannot be what happened."""
+    check_rows(told.rows)
+    if not isinstance(told.model, str | None):
+        raise ValueError("the name of its model is no text")
+    return attrs.evolve(told, stated=tuple(one for one in told.stated if math.isfinite(one.value)))
+
+
 def _parsed(text: str) -> tuple[Any, list[Any]]:
     """The text as one JSON value, or as JSON lines."""
     try:
         document = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         document = None
     if isinstance(document, dict) and "metadata" in document and "metrics" in document:
         return None, [document]  # one request only
@@ -106,7 +116,7 @@ def _parsed(text: str) -> tuple[Any, list[Any]]:
         return document, []
     try:
         return None, [json.loads(line) for line in text.splitlines() if line.strip()]
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise Unreadable(f"it is neither JSON nor JSON lines: {error}") from error
 
 
@@ -117,7 +127,7 @@ def _beside(path: Path, since_s: float) -> Mapping[str, Any]:
         if summary.stat().st_mtime < since_s - WRITTEN_S:
             return {}
         found = json.loads(summary.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
     return found if isinstance(found, dict) else {}
 
@@ -135,19 +145,11 @@ def _row(
     """
     if not times or outputs < 1:
         return RequestRow(index, 0, inputs, 0, start, end, (), finish_reason=reason or FAILED)
-    tokens = _spread(outputs, len(times))
+    tokens = spread(outputs, len(times))
     return RequestRow(
         index, 0, inputs, outputs, start, times[-1], tuple(times),
         chunk_tokens=None if all(one == 1 for one in tokens) else tokens, finish_reason=reason,
     )  # fmt: skip
-
-
-def _spread(tokens: int, chunks: int) -> tuple[int, ...]:
-    """One token in the first chunk, and the others spread evenly over the rest: their sum is right."""
-    if chunks == 1 or tokens < 2:
-        return (tokens, *(0,) * (chunks - 1))
-    rest, further = tokens - 1, chunks - 1
-    return (1, *(rest * (i + 1) // further - rest * i // further for i in range(further)))
 
 
 # vLLM

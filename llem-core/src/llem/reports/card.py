@@ -169,9 +169,9 @@ def _method(found: Sequence[Result], environments: Mapping[str, Mapping[str, Any
 
 
 def _machine(environment: Mapping[str, Any]) -> str:
-    gpus = [str(one.get("name")) for one in environment.get("gpus", ())]
+    gpus = [str(one.get("name")) for one in environment.get("gpus") or ()]
     host = environment.get("host", {})
-    packages = environment.get("packages", {})
+    packages = environment.get("packages") or {}
     engines = [
         f"{name} {packages[name]}" for name in ("vllm", "tensorrt-llm", "torch", "transformers") if name in packages
     ]

@@ -36,7 +36,15 @@ MOST_FILES = 1_000_000
 
 _CHUNK = 1 << 20
 #: What damaged archives raise.
-_BROKEN = (tarfile.TarError, zipfile.BadZipFile, gzip.BadGzipFile, EOFError, zlib.error, NotImplementedError)
+_BROKEN = (
+    tarfile.TarError,
+    zipfile.BadZipFile,
+    gzip.BadGzipFile,
+    EOFError,
+    zlib.error,
+    NotImplementedError,
+    UnicodeError,
+)
 
 
 @attrs.frozen
@@ -238,6 +246,8 @@ def _extract(path: Path, members: Iterator[_Member], folder: Path) -> None:
         if seen_before or left < 0 or len(seen) > MOST_FILES:
             why = "is there twice" if seen_before else f"is beyond {MOST_BYTES / 2**30:.0f} GiB or {MOST_FILES:,} files"
             raise _unsafe(path, member.name, why)
+        if (folder / target).exists():
+            raise _unsafe(path, member.name, "is a file and a folder")
         _copy(member, folder / target)
 
 

@@ -86,7 +86,11 @@ STUDY: Shape = {
     "texts": Maybe(dict),
     "overrides": Maybe([{"values": dict}]),
 }
-ENVIRONMENT: Shape = {"host": {"cpu": _TEXT, "threads": int, "memory_bytes": int | float}}
+ENVIRONMENT: Shape = {
+    "host": {"cpu": _TEXT, "threads": int, "memory_bytes": int | float},
+    "gpus": Maybe([dict]),
+    "packages": Maybe(dict),
+}
 EXPERIMENT: Shape = {"id": str, "config": _CONFIG, "sources": Maybe(dict), "model": {"weights": str}}
 ENGINE: Shape = {
     "process": int,

@@ -23,6 +23,7 @@ from cattrs import Converter
 from cattrs.gen import make_dict_unstructure_fn, override
 
 from llem.errors import ConfigError, LlemError, MachineError, StoreError
+from llem.store.decoder import DECODER
 
 __all__ = [
     "DIGEST",
@@ -270,21 +271,14 @@ def to_text(data: Any) -> str:
     return json.dumps(data, allow_nan=False, sort_keys=True, indent=2, ensure_ascii=False) + "\n"
 
 
-def _refuse(name: str) -> Any:
-    raise ValueError(f"{name} is not a JSON number")
-
-
-_DECODER = json.JSONDecoder(parse_constant=_refuse)
-
-
 def parse(text: str) -> Any:
     """JSON values from text. Raises ValueError with the position; NaN and infinity are refused."""
-    return _DECODER.decode(text)
+    return DECODER.decode(text)
 
 
 def parse_at(text: str, begin: int) -> tuple[Any, int]:
     """The JSON value that begins there, and where it ends. Raises ValueError as `parse`."""
-    return _DECODER.raw_decode(text, begin)
+    return DECODER.raw_decode(text, begin)
 
 
 def canonical(data: Any) -> bytes:
