@@ -55,7 +55,7 @@ def test_the_backend_of_metered_commands_has_no_study(run_llem, isolated_llem) -
 
 
 @pytest.mark.parametrize(
-    ("backend", "answer"), [("pytorch", "recommend load-slo --slo 'e2el:p99<2s'"), ("echo", "show load-slo")]
+    ("backend", "answer"), [("pytorch", "recommend load-slo --slo 'e2el:p50<2s'"), ("echo", "show load-slo")]
 )
 def test_the_last_command_of_a_load_asks_with_a_limit(run_llem, backend: str, answer: str) -> None:
     """Where the backend does not stream, the file holds no `slo`, and without a limit latency would not count."""
