@@ -8,9 +8,11 @@ import pytest
 import llem
 from llem.analysis.collection import Results
 from llem.analysis.overview import overview_of, overviews, state_of
+from llem.analysis.ranking import rankable
 from llem.errors import StoreError
 from llem.findings import finding
 from llem.metrics.catalogue import METRICS, lower_is_better
+from llem.metrics.quantity import absent
 from llem.store.models import SCHEMA_VERSION
 from llem.store.store import Store
 
@@ -172,6 +174,21 @@ def test_best_is_the_valid_result_with_the_best_value(grid_store):
         results.best("ttft_s")
     with pytest.raises(StoreError, match="neither less nor more is better"):
         results.best("request_rate")
+
+
+@pytest.mark.parametrize(("reason", "speed"), [("no_meter", True), ("no_request_file", False)])
+def test_another_metric_is_named_only_where_results_have_it(grid_store, reason, speed):
+    """A metered command without requests has no speed either."""
+    name = "energy_per_output_token_j"
+    store = grid_store(AXES, lambda _: {"energy": 1.0, "speed": 10.0})
+    rows = [
+        attrs.evolve(row, metrics={name: absent("J/token", reason)})
+        for row in overviews(store, store.experiment_ids(), [name])
+    ]
+
+    with pytest.raises(StoreError, match=f"no valid result has {name}") as caught:
+        rankable(rows, [name])
+    assert ("such as `output_tokens_per_s`" in caught.value.hint) == speed
 
 
 def test_pareto_is_a_smaller_collection(grid_store):

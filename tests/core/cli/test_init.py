@@ -46,6 +46,16 @@ def test_each_template_plans_with_what_is_taken_here(run_llem, template: str) ->
     assert run_llem("plan", f"{template}.yaml").exit_code == 0
 
 
+@pytest.mark.parametrize(
+    ("backend", "answer"), [("pytorch", "recommend load-slo --slo 'e2el:p50<2s'"), ("echo", "show load-slo")]
+)
+def test_the_last_command_of_a_load_asks_with_a_limit(run_llem, backend: str, answer: str) -> None:
+    """Where the backend does not stream, the file holds no `slo`, and without a limit latency would not count."""
+    done = run_llem("init", "load-slo", "-b", backend)
+
+    assert done.stdout.endswith(f"  llem {answer}\n")
+
+
 @pytest.mark.parametrize("model", ["shape:llama-3.1-8b", "Qwen/Qwen2.5-0.5B-Instruct"])
 @pytest.mark.parametrize("backend", [name for name in BACKENDS if name != "echo"])
 @pytest.mark.parametrize("template", TEMPLATES)

@@ -78,7 +78,7 @@ def test_a_run_line_by_line() -> None:
         (
             77.0,
             TRIAL,
-            "trial 2 of 3 · gpu 650 W · 911.8 tok/s · 0.04387 J/output token (gpu, measured) · about 0:44 left",
+            "trial 1 of 3 · gpu 650 W · 911.8 tok/s · 0.04387 J/output token (gpu, measured) · about 0:44 left",
         ),
         (
             77.0,
@@ -472,7 +472,7 @@ def test_an_evaluation_by_its_items_and_the_time_that_they_take() -> None:
     for now, event in events:
         run.update(event, now)
     speed, energy = "911.8 tok/s", "0.04387 J/output token (gpu, measured)"
-    assert run.line(42.0) == f"trial 2 of 2 · {speed} · {energy} · about 0:20 left, without untimed quality"
+    assert run.line(42.0) == f"trial 1 of 1 · {speed} · {energy} · about 0:20 left, without untimed quality"
 
     expected = [
         (70.0, quality("arc", 0, 0), "quality arc"),

@@ -55,7 +55,8 @@ def rankable(rows: Iterable[Overview], metrics: Sequence[str]) -> list[Overview]
         absent = (row.metrics.get(metric) for row in real for metric in metrics)
         reasons = dict.fromkeys(one.reason for one in absent if one is not None and one.reason)
         why = " ".join(REASONS.get(reason, reason) for reason in reasons) or "See `llem show`."
-        hint = f"{why} Or rank another metric, such as `output_tokens_per_s`."
+        uncounted = list(reasons) == ["no_request_file"]  # then there is no speed either
+        hint = why if uncounted else f"{why} Or rank another metric, such as `output_tokens_per_s`."
         raise StoreError(f"no valid result has {' and '.join(metrics)}", hint, "nothing_to_compare")
     for metric in metrics:
         bases = sorted({str(basis) for row in found if (basis := basis_of(row.metrics[metric]))})

@@ -33,7 +33,7 @@ def init(template: str | None, out: str | None, model: str | None, backend: str 
     from llem.store.files import write
     from llem.study.plan.expand import load
     from llem.study.start.here import look_here
-    from llem.study.start.templates import TEMPLATES, needs_stream, study_text
+    from llem.study.start.templates import TEMPLATES, needs_stream, recommended_limit, study_text
 
     if listed:
         for name, question in TEMPLATES.items():
@@ -57,10 +57,10 @@ def init(template: str | None, out: str | None, model: str | None, backend: str 
     text = study_text(name, here, model or here.model, taken)
     study = load(parse_yaml(text, str(file)), (), known)
     write(file, text.encode())
-    _tell(file, TEMPLATES[name], study)
+    _tell(file, TEMPLATES[name], study, recommended_limit(name, here, taken))
 
 
-def _tell(file: Path, question: str, study: Study) -> None:
+def _tell(file: Path, question: str, study: Study, limit: str | None) -> None:
     """What was written, and what to do with it."""
     import shlex
 
@@ -77,4 +77,5 @@ def _tell(file: Path, question: str, study: Study) -> None:
     click.echo(f"  llem plan {name}")
     click.echo(f"  llem run {name} --preset quick -o {folder}-try  # minutes, to see that it works")
     click.echo(f"  llem run {name} -o {folder}")
-    click.echo(f"  llem recommend {folder}" if count > 1 else f"  llem show {folder}")
+    answer = f"  llem recommend {folder}" + (f" --slo {shlex.quote(limit)}" if limit else "")
+    click.echo(answer if count > 1 else f"  llem show {folder}")

@@ -29,6 +29,7 @@ class ExperimentProgress:
         self.trials = trials
         self.done = 0
         self.phase = "start"
+        self._number = 1  # of the trial that is measured, until another phase begins
         self._quality = ""
         self.watts: Mapping[str, float] = {}
         self.tokens_per_s: float | None = None
@@ -51,7 +52,7 @@ class ExperimentProgress:
         if self._left is not None:
             self._left.update(event, now)
         if isinstance(event, Phase):
-            self.phase, self._quality = event.phase, _quality(event)
+            self.phase, self._quality, self._number = event.phase, _quality(event), self.done + 1
         elif isinstance(event, Power):
             self.watts = event.watts
         elif isinstance(event, TrialEnded):
@@ -79,8 +80,7 @@ class ExperimentProgress:
         return " · ".join(_with_time([], self.left_s(now), self._left))
 
     def _parts(self, now: float) -> list[str]:
-        number = self.done + 1
-        trial = f"trial {number} of {max(self.trials, number)}"
+        trial = f"trial {self._number} of {max(self.trials, self._number)}"
         parts = [trial if self.phase == "trial" else self._quality or self.phase]
         if self.watts:
             parts.append(_power([self.watts]))

@@ -11,7 +11,7 @@ from llem.backends.start import Start
 from llem.config.load import ECHO
 from llem.study.start.here import Here
 
-__all__ = ["TEMPLATES", "needs_stream", "study_text"]
+__all__ = ["TEMPLATES", "needs_stream", "recommended_limit", "study_text"]
 
 #: What each template asks, by its name; the first is the one for no name.
 TEMPLATES: Mapping[str, str] = {
@@ -22,6 +22,8 @@ TEMPLATES: Mapping[str, str] = {
     "load-slo": "how much load under this SLO?",
 }
 SLO = "{ttft_s: 0.5, tpot_s: 0.05, attainment: 0.99}"
+#: The limit that takes the place of `slo` where no backend serves loads.
+LIMIT = "e2el:p50<2s"
 _PLAIN = re.compile(r"[A-Za-z][\w./:-]*[\w/]")
 _WORDS = ("true", "false", "null", "yes", "no", "on", "off")
 
@@ -29,6 +31,11 @@ _WORDS = ("true", "false", "null", "yes", "no", "on", "off")
 def needs_stream(template: str) -> bool:
     """Whether a template is for a backend that serves loads, where there is one."""
     return template == "load-slo"
+
+
+def recommended_limit(template: str, here: Here, backend: str) -> str | None:
+    """The limit with which `llem recommend` answers what a template asks; None where the file itself holds it."""
+    return LIMIT if needs_stream(template) and not _serves(here, backend) else None
 
 
 def study_text(template: str, here: Here, model: str, backend: str) -> str:
@@ -87,8 +94,12 @@ def _varies_dtype(template: str, start: Start) -> bool:
     return template == "quantisation" and (not start.quantisation or any("dtype" in one for one in start.quantisation))
 
 
+def _serves(here: Here, backend: str) -> bool:
+    return backend in here.stream or backend == ECHO
+
+
 def _load(template: str, here: Here, backend: str) -> Iterator[str]:
-    if template == "load-slo" and (backend in here.stream or backend == ECHO):
+    if template == "load-slo" and _serves(here, backend):
         rate = "the greatest rate that keeps `slo`, searched for before the trials; or a number, in requests/s"
         yield _line("  load: {kind: open, request_rate: max}", rate)
         yield _line(f"  slo: {SLO}", "99 % of requests: first token in 0.5 s, each further one in 0.05 s")
@@ -154,12 +165,12 @@ def _quantisation(here: Here, backend: str, start: Start) -> Iterator[str]:
 
 
 def _load_slo(here: Here, backend: str, start: Start) -> Iterator[str]:
-    if backend in here.stream or backend == ECHO:
+    if _serves(here, backend):
         yield "# To compare settings, add axes: each configuration then gets its own greatest rate."
         yield "# axes: {workload.input_tokens: [128, 1024]}"
         return
     yield f"# {backend} serves no requests that arrive by themselves (it does not stream). In their place: batches of"
-    yield "# growing size, of which `llem recommend DIR --slo 'e2el:p99<2s'` takes the best that ends within 2 s."
+    yield f"# growing size, of which `llem recommend DIR --slo '{LIMIT}'` takes the best whose median is below 2 s."
     yield "axes:"
     yield from _sizes(here)
 
