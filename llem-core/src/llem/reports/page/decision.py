@@ -95,7 +95,10 @@ def _told(found: Gathered, results: Results, told: Recommendation) -> dict[str, 
     view = recommendation_view(told, overview, metric=metric, folder=found.folder)
     words, short = in_words(told, found.headings), view.names.short
     taken = told.choice is not None
-    named = {**short, **{name: text.replace(", ", " + ") for name, text in words.items()}}
+    named = {
+        name: text.replace(", ", " + ")
+        for name, text in ({row.id: found.label(row) for row in found.rows} | words).items()
+    }
     return {
         **_empty(told.objective, list(told.limits)),
         "headline": headline(told, words) if taken else "",
@@ -106,7 +109,7 @@ def _told(found: Gathered, results: Results, told: Recommendation) -> dict[str, 
         "probability": None if told.choice is None else told.probability,
         "ties": list(told.ties),
         "contenders": {one.id: _contender(one) for one in told.contenders},
-        "others": list(why_not(told, attrs.evolve(view.names, short=named))),
+        "others": list(why_not(told, attrs.evolve(view.names, short={**short, **named}))),
         "restsOn": list(view.rests_on),
         "warnings": list(view.warnings),
     }

@@ -373,7 +373,7 @@ function scatter(width, opt) {
     const ring = hull(tied.map((r) => [r.px, r.py]));
     layer.append(s("g", { opacity: 0.13, "aria-hidden": "true" }, s("path", { class: "ties", "stroke-width": dense ? 26 : 44, d: "M" + ring.map((p) => p.join(" ")).join("L") + "Z" })));
   }
-  const front = drawFront(f, rows, nx, ny);
+  const front = drawFront(f, rows, nx, ny), beyond = (scale, q) => q && (q[1] > scale.hi || q[0] < scale.lo);
   const clamp = (p) => Math.max(-50, Math.min(width + 600, r1(p)));
   for (const kind of ORDER) {
     const d = rows.filter((r) => r.e.standing === kind).map((r) =>
@@ -396,7 +396,7 @@ function scatter(width, opt) {
     (V.contenders || {})[node.e.id] && V.choice ? `P(best) = ${chance(V.contenders[node.e.id].p)}` : "",
   ]);
   names(f, rows, rows.length <= 14 ? rows : tied.slice(0, 6));
-  return [svg, legend(ORDER.filter((k) => rows.some((r) => r.e.standing === k)).reverse(), opt.more), h("figcaption", {}, summary(rows, nx, ny, outside, front))];
+  return [svg, legend(ORDER.filter((k) => rows.some((r) => r.e.standing === k)).reverse(), opt.more), h("figcaption", {}, summary(rows, nx, ny, outside, front, rows.some((r) => beyond(f.x, r.ex) || beyond(f.y, r.ey))))];
 }
 /** A dotted line through those that no other betters in both, by their values alone. */
 function drawFront(f, rows, nx, ny) {
@@ -428,7 +428,7 @@ function names({ svg, box, taken: before }, rows, wanted) {
   }
   svg.append(g);
 }
-function summary(rows, nx, ny, outside, front) {
+function summary(rows, nx, ny, outside, front, cutOff) {
   const best = (name, key) => {
     const b = M[name].better, good = rows.filter((r) => r.e.standing !== "invalid");
     if (!b || good.length < 2) return "";
@@ -437,7 +437,7 @@ function summary(rows, nx, ny, outside, front) {
   };
   const missing = ALL.length - rows.length;
   return [best(ny, "y"), best(nx, "x"), [ties.size > 1 ? `Shaded: with 95 % one of these ${ties.size} is the best.` : "",
-    rows.some((r) => r.ex || r.ey) ? "Crosses are 95 % intervals." : "No value has an interval.",
+    rows.some((r) => r.ex || r.ey) ? `Crosses are 95 % intervals${cutOff ? "; those that reach the edge go on beyond it" : ""}.` : "No value has an interval.",
     front ? "Dotted: no other is better in both, by the values alone." : "",
     ...outside.map((l) => `The limit ${l.text} lies outside the chart.`),
     missing ? `${count(missing, "experiment")} without both values ${missing === 1 ? "is" : "are"} not drawn.` : ""].filter(Boolean).join(" ")];
@@ -474,7 +474,8 @@ function tradeOff() {
 // ---------------------------------------------------------------- effects of axes
 
 const change = (q) => {
-  const part = (x) => (x > 0.5 && x < 2 ? `${x < 1 ? "−" : "+"}${two(Math.abs(x - 1) * 100)} %` : `×${two(x)}`);
+  const near = q.every((x) => !x || (x > 0.5 && x < 2)); // one way of writing for a ratio and both ends of its interval
+  const part = (x) => (near ? `${x < 1 ? "−" : "+"}${two(Math.abs(x - 1) * 100)} %` : `×${two(x)}`);
   return part(q[0]) + (q[1] && q[2] ? ` (${part(q[1])} to ${part(q[2])})` : "");
 };
 function effects() {
@@ -485,7 +486,7 @@ function effects() {
   const host = h("div", {});
   const draw = () => host.replaceChildren(forest(rows.filter((x) => x.metric === metric), metric));
   draw();
-  return card(id, name, "The ratio to the reference, all else equal, with its 95 % interval. p is corrected for the number of tests (Holm). A filled mark is a difference that the test shows; an open one is not told from no difference.",
+  return card(id, name, "The ratio to the reference, all else equal, with its 95 % interval. p is corrected for the number of tests (Holm). A filled mark is a difference that the test shows; an open one may be no difference at all.",
     metrics.length > 1 && h("div", { class: "controls" }, picker("Metric", metrics, metric, (m) => { metric = m; draw(); })), host,
     doc.effectsNote && h("p", { class: "about" }, doc.effectsNote));
 }
@@ -495,7 +496,7 @@ function forest(rows, metric) {
   const x = logarithmic(1 / reach, reach, 8, W - 8);
   const marks = [0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 0.8, 0.9, 1, 1.1, 1.25, 2, 5, 10, 20, 50, 100].filter((t) => t > x.lo && t < x.hi);
   const kept = [];
-  for (const t of [1, ...marks.filter((t) => t !== 1)]) if (kept.every((o) => Math.abs(x(o) - x(t)) > 34)) kept.push(t);
+  for (const t of [1, ...marks.filter((t) => t !== 1)]) if (kept.every((o) => Math.abs(x(o) - x(t)) > 44)) kept.push(t);
   const head = s("svg", { viewBox: `0 0 ${W} 24`, "aria-hidden": "true" }, kept.map((t) => s("text", { x: r1(x(t)), y: 18, "text-anchor": "middle" }, "×" + t)));
   const better = M[metric] && M[metric].better;
   const body = [];
