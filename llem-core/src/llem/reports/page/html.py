@@ -127,7 +127,7 @@ def _verdict(document: Mapping[str, Any]) -> Iterator[str]:
 def _worded(line: str, document: Mapping[str, Any]) -> str:
     """A sentence of llem's with the codes of findings in it in words."""
     for code, one in document["findings"].items():
-        line = re.sub(rf"\b{re.escape(code)}\b", lambda _, title=one["title"]: title, line)
+        line = str(one["title"]).join(re.split(rf"\b{re.escape(code)}\b", line))
     return line
 
 
