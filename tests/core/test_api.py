@@ -72,12 +72,14 @@ def test_both_launchers_measure_the_same_experiment(tmp_path: Path, short) -> No
         result = llem.run(out=out, launcher=launcher, **short)
         results.append(result)
         rows = Store.open(out).requests(result.id, 0)
-        digests.append([(row.input_tokens, row.output_tokens) for row in rows[:10]])
+        digests.append([(row.input_tokens, row.output_tokens) for row in rows])
 
     assert results[0].id == results[1].id
     assert results[0].effective == results[1].effective
     assert results[0].config == results[1].config
-    assert digests[0] == digests[1]
+    fewest = min(map(len, digests))  # how many there are is a matter of speed
+    assert fewest > 1
+    assert digests[0][:fewest] == digests[1][:fewest]
 
 
 def test_trials_are_as_many_as_asked(tmp_path: Path, short) -> None:

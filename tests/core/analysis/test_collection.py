@@ -91,13 +91,15 @@ def test_an_overview_is_the_result_in_short(grid_store):
 
 
 def test_a_damaged_result_is_named(grid_store):
-    """What is JSON and no result names its file."""
+    """What is JSON and no result is left out, and its file is named."""
     store = grid_store(AXES, _energy)
-    path = store.folder(store.experiment_ids()[0]) / "result.json"
-    path.write_text(f'{{"schema_version": {SCHEMA_VERSION}, "id": "x"}}')
+    first, *others = store.experiment_ids()
+    (store.folder(first) / "result.json").write_text(f'{{"schema_version": {SCHEMA_VERSION}, "id": "x"}}')
+    results = Results.open(store)
 
-    with pytest.raises(StoreError, match=r"result\.json: not a result"):
-        list(Results.open(store).overviews())
+    assert {row.id for row in results.overviews()} == set(others)
+    assert list(results.damaged) == [first]
+    assert "result.json: not a result" in str(results.damaged[first])
 
 
 def test_columns_have_axes_outcome_codes_and_metrics(grid_store):

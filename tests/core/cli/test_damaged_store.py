@@ -66,6 +66,7 @@ def kept(store: Path) -> Callable[[], None]:
 
 
 @pytest.mark.process
+@pytest.mark.timeout(600)  # some 700 commands
 def test_a_missing_key_is_a_message(store: Path, run_llem) -> None:
     """Each key of each document that a command reads, one at a time; where it fails it names the document, or what of
     the configuration is not as it was."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from llem.backends.start import Start
+from llem.config.load import COMMAND
 from llem.config.text import parse_yaml
 from llem.plugins.registry import Registry, discover, registry
 from llem.study.plan.expand import load
@@ -14,7 +15,11 @@ from llem.study.start.templates import TEMPLATES, study_text
 GPU = "NVIDIA H200, 140 GiB"
 
 
-@pytest.mark.parametrize("backend", registry().names("backend"))
+#: Backends that run a model.
+BACKENDS = [name for name in registry().names("backend") if name != COMMAND]
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("template", TEMPLATES)
 def test_each_template_plans_with_each_backend(run_llem, isolated_llem, template: str, backend: str) -> None:
     """As written, and with every line of `base` explained."""
@@ -42,7 +47,7 @@ def test_each_template_plans_with_what_is_taken_here(run_llem, template: str) ->
 
 
 @pytest.mark.parametrize("model", ["shape:llama-3.1-8b", "Qwen/Qwen2.5-0.5B-Instruct"])
-@pytest.mark.parametrize("backend", [name for name in registry().names("backend") if name != "echo"])
+@pytest.mark.parametrize("backend", [name for name in BACKENDS if name != "echo"])
 @pytest.mark.parametrize("template", TEMPLATES)
 def test_each_template_plans_on_a_gpu(template: str, backend: str, model: str) -> None:
     """With the ways to hold weights that the backend offers there."""
@@ -139,3 +144,12 @@ def test_the_list_names_the_questions(run_llem) -> None:
 
     assert len(lines) == len(TEMPLATES)
     assert lines[1] == "batch-size    which batch size?"
+
+
+def test_a_command_needs_no_study(run_llem, isolated_llem) -> None:
+    """The backend of metered commands runs no model; the error names the command that meters."""
+    done = run_llem("init", "-b", COMMAND)
+
+    assert done.exit_code == 2
+    assert "llem meter" in done.stderr
+    assert list(isolated_llem.folder.glob("*.yaml")) == []

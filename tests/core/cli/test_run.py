@@ -252,7 +252,7 @@ def test_only_a_store_can_be_gone_on_with(refuse, isolated_llem, resume: tuple[s
         ("file/out", "cannot make the folder file/out: not a directory"),
         ("link/out", "cannot make the folder link/out: file exists: link"),
         ("/proc/none/out", "cannot make the folder /proc/none/out: no such file or directory: /proc/none"),
-        ("a" * 300, "file name too long"),
+        ("a" * 300, "too long"),
     ],
     ids=["file", "link", "proc", "long"],
 )
@@ -269,7 +269,7 @@ def test_a_folder_that_cannot_be_made_is_the_machines_state(
         store = grid_store({"dtype": ["float16"]}, lambda point: 1.0)
         done = run_llem("export", store.path, "-o", f"{out}/table.csv")
 
-    assert (done.exit_code, done.stdout) == (3, "")
+    assert (done.exit_code, done.stdout) == (2 if out.startswith("aaa") else 3, "")  # no machine takes that name
     assert says in done.stderr
     assert "missing" not in done.stderr
 
@@ -389,7 +389,10 @@ def test_a_failure_of_the_engine_ends_with_1_and_says_where_the_rest_is(run_llem
     done = run_llem("run", *arguments, "--set", "lab.fail_in=load", "--set", "lab.error=oom", "-o", "out", "-q")
 
     assert (done.exit_code, done.stdout) == (1, "")
-    assert done.stderr == ("the log is in out\nerror: the batch does not fit into memory\n  use a smaller batch\n")
+    assert done.stderr == (
+        "the log is in out; nothing was measured, so another run may use this folder\n"
+        "error: the batch does not fit into memory\n  use a smaller batch\n"
+    )
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from llem.errors import BrokenPlugin, MachineError, UnknownPlugin
 from llem.plugins import Reference, hookimpl
-from llem.plugins.registry import KNOWN_PACKAGES, Registry, discover
+from llem.plugins.registry import KNOWN_NAMES, KNOWN_PACKAGES, Registry, discover
 
 
 @pytest.fixture
@@ -101,13 +101,15 @@ def test_missing_requirement_is_a_machine_error_with_the_install_command(registr
     assert caught.value.code == "requirement_missing"
 
 
-@pytest.mark.parametrize("name", sorted(KNOWN_PACKAGES))
-def test_known_package_that_is_not_installed_says_what_to_install(registry_with, name):
-    """Each of our own plugins that is not installed is named with its distribution."""
+@pytest.mark.parametrize(
+    ("kind", "name"), [(kind, name) for kind, names in KNOWN_NAMES.items() for name in sorted(names)]
+)
+def test_known_package_that_is_not_installed_says_what_to_install(registry_with, kind, name):
+    """Each of our own plugins that is not installed is named with its distribution, for its own kind."""
     known = registry_with()
 
     with pytest.raises(UnknownPlugin) as caught:
-        known.reference("backend", name)
+        known.reference(kind, name)
 
     assert f"pip install {KNOWN_PACKAGES[name]}" in caught.value.hint
 

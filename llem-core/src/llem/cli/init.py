@@ -25,6 +25,7 @@ def init(template: str | None, out: str | None, model: str | None, backend: str 
     TEMPLATE is a question: batch-size, engine, quantisation or load-slo. Without it, llem writes a first study. llem
     never overwrites a file, and writes none that `llem plan` would refuse.
     """
+    from llem.config.load import COMMAND
     from llem.config.text import parse_yaml
     from llem.config.user import load_user_config
     from llem.errors import ConfigError, nearest
@@ -46,6 +47,8 @@ def init(template: str | None, out: str | None, model: str | None, backend: str 
     known = registry()
     if backend is not None:
         known.reference("backend", backend)  # raises for one that is not installed
+    if backend == COMMAND:
+        raise ConfigError("the backend command runs no model", "measure a command with `llem meter -- COMMAND`")
     file = Path(out or f"{name}.yaml")
     if file.exists():
         raise ConfigError(f"{file} is there already, and llem overwrites no file", "name another with `-o FILE`")

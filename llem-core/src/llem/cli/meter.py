@@ -15,19 +15,31 @@ if TYPE_CHECKING:
 __all__ = ["meter"]
 
 
-@click.command(context_settings={"allow_interspersed_args": False})
+@click.command(
+    context_settings={"allow_interspersed_args": False},
+    epilog="Example: llem meter --meters codecarbon -o out/ -- python work.py",
+)
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
-@click.option("-o", "--out", metavar="DIR", help="Store: a new folder, or one that holds metered commands.")
+@click.option(
+    "-o",
+    "--out",
+    metavar="DIR",
+    help="Store: a new folder, or one that holds metered commands.  [default: llem-results/…, named by the time]",
+)
 @click.option("--name", help="Name of the experiment.  [default: the beginning of the command]")
 @click.option("--trials", default=1, show_default=True, type=click.IntRange(1), help="Runs of the command.")
 @click.option("--meters", metavar="NAMES", help="Meters, with commas.  [default: nvml,rapl as far as they work]")
-@click.option("--requests", metavar="FILE", help="Requests that the command writes: vLLM bench, AIPerf or GuideLLM.")
+@click.option(
+    "--requests",
+    metavar="FILE",
+    help="Requests that the command writes: vLLM bench, AIPerf or GuideLLM.  [default: none]",
+)
 @click.option(
     "--baseline", "baseline_s", default=10.0, show_default=True, type=click.FloatRange(0, 86_400),
     help="Seconds of idle measurement before; half of it after. 0 for none.",
 )  # fmt: skip
 @click.option("--server-pid", "server_pids", multiple=True, type=int, help="A running process that is measured too.")
-@click.option("-m", "--model", help="Name of the model that the command uses, for tables.")
+@click.option("-m", "--model", help="Name of the model that the command uses, for tables.  [default: none]")
 @click.option("--set", "assignments", multiple=True, metavar="KEY=VALUE", help="A setting, such as gpus=[0].")
 @click.option("--json", "as_json", is_flag=True, help="Print the Result as JSON; the command then prints to stderr.")
 @click.option("-q", "--quiet", is_flag=True, help="Say nothing but errors.")

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 __all__ = ["report"]
 
 
-@click.command()
+@click.command(epilog="Example: llem report out/ --slo 'ttft:p99<500ms' -o report.html")
 @click.argument("folder", metavar="DIR", type=click.Path())
 @click.option(
     "-o", "--out", metavar="FILE", default="report.html", show_default=True, help="File to write; it ends with .html."
@@ -27,7 +27,10 @@ __all__ = ["report"]
     "  [default: energy]",
 )
 @click.option(
-    "--maximise", "--maximize", metavar="METRIC", help="Decide by the most of this metric: speed, or its name."
+    "--maximise",
+    "--maximize",
+    metavar="METRIC",
+    help="Decide by the most of this metric: speed, or its name.  [default: minimise energy]",
 )
 @click.option(
     "--slo", "slos", multiple=True, metavar="LIMITS", help="Limits to keep, such as 'ttft:p99<500ms;tpot:p99<50ms'."
@@ -39,8 +42,8 @@ __all__ = ["report"]
     metavar="LIMITS",
     help="Scores to keep: 'gsm8k>=0.7', or against the reference 'gsm8k>=-0.01'.",
 )
-@click.option("--memory", metavar="SIZE", help="The most memory, such as 80GiB.")
-@click.option("--power", metavar="WATTS", help="The most power, such as 600W.")
+@click.option("--memory", metavar="SIZE", help="The most peak memory, such as 80GiB.  [default: no limit]")
+@click.option("--power", metavar="WATTS", help="The most power, such as 600W.  [default: no limit]")
 @click.option(
     "--reference", metavar="ID", help="The experiment that changes of scores are against.  [default: the study's]"
 )

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from llem.config.load import COMMAND
 from llem.config.models import Experiment, config_class
 from llem.config.schema import json_schema, section_schema
 from llem.plugins.registry import Kind, registry
@@ -45,7 +46,7 @@ def _names(steps: Sequence[str]) -> Iterator[str]:
 def _values(path: str) -> Iterator[str]:
     *steps, name = path.split(".")
     if path == "backend":
-        yield from registry().names("backend")
+        yield from (name for name in registry().names("backend") if name != COMMAND)
     if path == "model":
         from llem.models.shapes import SHAPES
 
@@ -54,7 +55,8 @@ def _values(path: str) -> Iterator[str]:
         for part in _parts(schema.get("properties", {}).get(name, {})):
             values = [*part.get("enum", ()), *([part["const"]] if "const" in part else [])]
             values += [True, False] if part.get("type") == "boolean" else []
-            yield from (value if isinstance(value, str) else str(value).lower() for value in values)
+            texts = (value if isinstance(value, str) else str(value).lower() for value in values)
+            yield from (text for text in texts if (path, text) != ("load.kind", COMMAND))  # `llem meter` makes these
 
 
 def _sections() -> dict[str, Kind]:

@@ -33,7 +33,7 @@ def setting_options(command: F) -> F:
     """The options of SHORT, for a command that gives its keyword arguments `short` to `flag_layers`."""
     for option, value, assignments, told in reversed(SHORT):
         same = " ".join(f"--set {text.format(value)}" for text in assignments)
-        command = click.option(option, metavar=value, help=f"{told}  [short for {same}]")(command)
+        command = click.option(option, metavar=value, help=f"{told} Short for {same}.  [default: not set]")(command)
     return command
 
 

@@ -99,7 +99,9 @@ def show(
     if plotted:
         others = (axis is not None, quality, pairs, spent, as_json, wheres, sort, top, columns)
         if any(others):
-            raise click.UsageError("--plot shows all experiments, or EXPERIMENT; leave the other options out")
+            raise click.UsageError(
+                "--plot shows a plot alone; leave --by, --quality, --pairs, --time, --json and options of tables out"
+            )
         store = Store.open(folder)
         print_plot(store, None if experiment is None else _meant(store, experiment), metrics, prices)
         return
