@@ -155,7 +155,8 @@ def test_an_experiment_at_length(show, samples):
     assert "dtype" not in page.locator("#one code").all_inner_texts()
     page.get_by_label(re.compile("^all ")).check()
     assert "dtype" in page.locator("#one code").all_inner_texts()
-    assert "Error: tick" in text
+    assert "SOURCES OF ERROR" in text.upper()
+    assert page.locator("#one .errors").first.inner_text().split()[0] == "tick"
     page.get_by_text("Next →").click()
     assert page.locator("#one h1").inner_text() not in text
 

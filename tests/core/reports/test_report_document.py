@@ -71,6 +71,33 @@ def test_the_sentences_are_those_of_the_command(run_llem, folder, monkeypatch):
     assert shown_lines[: len(sentences)] == sentences
 
 
+def test_the_headline_says_in_words_what_to_take_and_how_sure_that_is(folder):
+    """Settings and the probability, and no id; why the others are out names them by what they set."""
+    verdict = made(folder, power="560W")[0]["verdict"]
+
+    assert verdict["headline"] == "Take dtype float16: 99 % likely to be the best that keeps the limits"
+    assert verdict["lead"][0].startswith("Energy per output token: ")
+    assert "It keeps power<=560W with a probability of 99 %." in verdict["lead"]
+    assert verdict["others"][0].endswith("(dtype bfloat16)")
+    assert made(folder, power="10W")[0]["verdict"]["headline"] == ""
+
+
+def test_a_tie_is_in_the_headline(tmp_path, make):
+    """What cannot be told from the choice is named beside it, with its own probability."""
+    values = {"a1": {"dtype": "bfloat16"}, "b2": {"dtype": "float16"}}
+    points = {name: {"number": n, "values": one} for n, (name, one) in enumerate(values.items())}
+    study = {"name": "tie", "experiments": list(points), "axes": ["dtype"], "points": points}
+    store = Store.create(tmp_path / "study", study)
+    store.write_environment({"machine": "test"})
+    for name, one in values.items():
+        make.fill(store, name, power=1.0, dtype=one["dtype"])
+    verdict = made(store.path)[0]["verdict"]
+
+    assert verdict["outcome"] == "tie"
+    assert ", tied with dtype " in verdict["headline"]
+    assert any(line.startswith("As good, as far as these trials can tell: dtype ") for line in verdict["lead"])
+
+
 def test_where_no_configuration_keeps_the_limits(folder):
     """There is no choice, and the nearest is named."""
     verdict = made(folder, power="10W")[0]["verdict"]
@@ -132,7 +159,7 @@ def test_effects_that_nothing_tells_say_why(tmp_path, make):
     head, _ = made(store.path)
 
     assert head["effects"] == []
-    assert head["effectsNote"].startswith("Of dtype, device the valid experiments set one value only")
+    assert head["effectsNote"].startswith("Not told of dtype, device: the valid experiments set one value only of each")
 
 
 def test_quality_is_against_the_reference(quality_store):

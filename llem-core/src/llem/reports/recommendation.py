@@ -18,7 +18,7 @@ from llem.reports.figures import number, percent, scaled
 from llem.reports.tables import prefixes
 from llem.reports.verdict import Names, against_bound, found_text, listed, probability, unit_of, verdict
 
-__all__ = ["ENERGY", "RecommendationView", "document", "limit_cells", "metrics_read", "recommendation_view"]
+__all__ = ["ENERGY", "RecommendationView", "document", "limit_cells", "metrics_read", "recommendation_view", "why_not"]
 
 #: The energy that says what all energies of an experiment cover.
 ENERGY = "energy_per_output_token_j"
@@ -103,7 +103,7 @@ def recommendation_view(
         divisor=divisor,
         rows=rows,
         names=names,
-        others=tuple(_others(found, names)),
+        others=tuple(why_not(found, names)),
     )
 
 
@@ -136,7 +136,8 @@ def _heading(metric: Metric, rows: Sequence[Contender], basis: Basis | None) -> 
 # why the others are not taken
 
 
-def _others(found: Recommendation, names: Names) -> Iterator[str]:
+def why_not(found: Recommendation, names: Names) -> Iterator[str]:
+    """Why the others are not taken, in sentences; they are named as `names.short` has them."""
     worse = [one.excess.value for one in found.contenders if one.standing == "worse" and one.excess is not None]
     if worse:
         ends = dict.fromkeys(percent(value) for value in (min(worse), max(worse)))

@@ -94,8 +94,10 @@ def test_readable_without_script():
     document, _ = SAMPLES["study"]()
     shown = " ".join("".join(Read(written("study")).shown).split())
 
-    for line in (*document["verdict"]["sentences"], *document["verdict"]["warnings"], *document["method"]):
+    for line in (*document["verdict"]["sentences"], *document["method"]):
         assert line in shown
+    assert document["verdict"]["warnings"] == ["the choice is not publishable: short_window"]
+    assert "the choice is not publishable: short window" in shown  # the code of a finding in words
     for one in document["experiments"]:
         assert one["name"] in shown
     assert "16.90 ± 0.85" in shown
@@ -160,3 +162,15 @@ def test_colours_have_contrast(scheme):
     assert _contrast(colours["on-accent"], colours["accent"]) >= 4.5
     for series in ("s0", "s1", "s2", "s3", "s4", "s5"):
         assert _contrast(colours[series], colours["card"]) >= 3, series
+
+
+def test_the_headline_stands_before_the_sentences_of_the_command():
+    """Where a configuration is taken, the verdict in words is the heading, and all sentences stay in the page."""
+    document, details = SAMPLES["study"]()
+    document["verdict"] |= {"headline": "Take <b>: 74 % likely to be the best", "lead": ["It keeps the limits."]}
+    text = "".join(page(document, details.items()))
+
+    assert '<h2 id="headline">Take &lt;b&gt;: 74 % likely to be the best</h2>' in text
+    shown = " ".join("".join(Read(text).shown).split())
+    places = [shown.index(line) for line in ("It keeps the limits.", *document["verdict"]["sentences"])]
+    assert places == sorted(places)

@@ -77,8 +77,8 @@ def _note(found: Gathered, effects: Sequence[Effect]) -> str:
         said.append(f"Energies of {_named(found, mixed)} cover different things, so they are not compared.")
     if single:
         said.append(
-            f"Of {_named(found, single)} the valid experiments set one value only; an effect needs two, and what an "
-            "experiment leaves to the engine's default is no value."
+            f"Not told of {_named(found, single)}: the valid experiments set one value only of each. An effect needs "
+            "two, and what is left to the engine's default counts as none."
         )
     if others:
         said.append(

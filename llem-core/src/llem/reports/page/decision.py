@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import attrs
+
 from llem.analysis.collection import Results
 from llem.analysis.decision import Contender, Estimated, Recommendation
 from llem.analysis.limits import Limit
@@ -12,7 +14,8 @@ from llem.analysis.overview import Overview
 from llem.analysis.recommend import limits_of, objective_of
 from llem.errors import ConfigError, StoreError
 from llem.reports.page.gather import Gathered, significant
-from llem.reports.recommendation import metrics_read, recommendation_view
+from llem.reports.page.headline import headline, in_words, lead
+from llem.reports.recommendation import metrics_read, recommendation_view, why_not
 
 __all__ = ["OPTIONS", "verdict_of"]
 
@@ -61,6 +64,8 @@ def verdict_of(found: Gathered, asked: Mapping[str, str | None]) -> dict[str, An
 
 def _empty(metric: str, limits: list[Limit]) -> dict[str, Any]:
     return {
+        "headline": "",
+        "lead": [],
         "sentences": [],
         "outcome": "",
         "choice": None,
@@ -86,16 +91,25 @@ def _told(found: Gathered, results: Results, told: Recommendation) -> dict[str, 
         )
 
     metrics = metrics_read(told)
-    view = recommendation_view(told, overview, metric=results.metric_of(told.objective), folder=found.folder)
+    metric = results.metric_of(told.objective)
+    view = recommendation_view(told, overview, metric=metric, folder=found.folder)
+    words, short = in_words(told, found.headings), view.names.short
+    taken = told.choice is not None
+    named = {
+        name: text.replace(", ", " + ")
+        for name, text in ({row.id: found.label(row) for row in found.rows} | words).items()
+    }
     return {
         **_empty(told.objective, list(told.limits)),
+        "headline": headline(told, words) if taken else "",
+        "lead": list(lead(told, words, short, metric, view.basis)) if taken else [],
         "sentences": [line.strip() for line in view.verdict],
         "outcome": "none_feasible" if told.choice is None else "tie" if len(told.ties) > 1 else "recommended",
         "choice": told.choice,
         "probability": None if told.choice is None else told.probability,
         "ties": list(told.ties),
         "contenders": {one.id: _contender(one) for one in told.contenders},
-        "others": list(view.others),
+        "others": list(why_not(told, attrs.evolve(view.names, short={**short, **named}))),
         "restsOn": list(view.rests_on),
         "warnings": list(view.warnings),
     }

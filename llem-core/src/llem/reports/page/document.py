@@ -4,7 +4,8 @@
 only one of a thousand is in memory. `llem.reports.page.html` lays both out. Keys of the head:
 
     format, llem, title, folder, axes, headings
-    verdict       sentences, outcome, choice, probability, ties, contenders, limits, others, restsOn, warnings
+    verdict       headline and lead (in words; empty where nothing is taken), sentences, outcome, choice, probability,
+                  ties, contenders, limits, others, restsOn, warnings
     metrics       by name: label, heading, unit, better, group, doc, scoped, basis, divisor, scaledUnit
     columns       metrics that the table shows by default; plot: x and y of the trade-off
     experiments   id, name, label, configuration, values, state, valid, publishable, error, codes, trials, restsOn,

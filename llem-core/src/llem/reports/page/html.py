@@ -95,9 +95,12 @@ def _hash(text: str) -> str:
 
 
 def _verdict(document: Mapping[str, Any]) -> Iterator[str]:
-    """The decision in sentences: the first as a heading, what speaks against it beside what it rests on."""
+    """The decision: a heading, what it means, what speaks against it beside what it rests on, and all of it in full."""
     found = document["verdict"]
     headline, *rest = [line.strip() for line in found["sentences"]] or ["No configuration was chosen"]
+    full = found["sentences"] if found.get("headline") else ()
+    if full:
+        headline, rest = found["headline"], found["lead"]
     yield f'<section id="verdict" class="card" data-outcome="{_text(found["outcome"])}" aria-labelledby="headline">\n'
     yield f'<h1>{_text(document["title"])}</h1>\n<h2 id="headline">{_text(headline)}</h2>\n'
     yield '<div class="halves"><div>\n'
@@ -110,9 +113,22 @@ def _verdict(document: Mapping[str, Any]) -> Iterator[str]:
     ):
         if lines:
             yield f"<div><h3>{heading}</h3>\n"
-            yield from _list(lines, "plain")
+            yield from _list([_worded(line, document) for line in lines], "plain")
             yield "</div>\n"
-    yield "</div></section>\n"
+    yield "</div>\n"
+    if full:
+        yield '<details id="full"><summary>All of it, as <code>llem recommend</code> says it</summary>\n'
+        yield from _list(full, "plain")
+        own = "The probabilities and the value above weigh all configurations together"
+        yield f'<p class="about">{own}; charts and table show what each one measured by itself.</p></details>\n'
+    yield "</section>\n"
+
+
+def _worded(line: str, document: Mapping[str, Any]) -> str:
+    """A sentence of llem's with the codes of findings in it in words."""
+    for code, one in document["findings"].items():
+        line = str(one["title"]).join(re.split(rf"\b{re.escape(code)}\b", line))
+    return line
 
 
 def _list(lines: Sequence[str], kind: str) -> Iterator[str]:

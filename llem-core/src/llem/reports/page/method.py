@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -134,7 +135,7 @@ def _windows(trials: Sequence[Trial]) -> Iterator[str]:
     yield (
         f"{_counted(len(trials), 'trial')} in {_counted(processes, 'engine process', 'engine processes')}, each with a "
         f"window of {_range(seconds)} s between lead-in and lead-out of the same work, were measured "
-        f"{f'at {first}' if first == last else f'from {first} to {last}'} (UTC)."
+        f"{f'at {_moment(first)}' if first == last else f'from {_moment(first)} to {_moment(last)}'}."
     )
     updates = [one.updates for trial in trials for one in trial.energies if one.updates is not None]
     if updates:
@@ -181,7 +182,7 @@ def study_method(study: Mapping[str, Any], rows: Sequence[Overview], facts: Fact
     of = f" of {planned:,} planned" if planned > begun else ""
     done = sum(row.outcome == "done" for row in rows)
     valid = sum(row.valid for row in rows)
-    started = f", begun {study['started_at']}" if study.get("started_at") else ""
+    started = f", begun {_moment(study['started_at'])}" if study.get("started_at") else ""
     yield f"{_counted(begun, 'experiment')}{of}{started}: {done:,} done, {valid:,} valid."
     for name, what in (("model", "Models"), ("backend", "Engines")):
         if found := sorted({str(getattr(row, name)) for row in rows if getattr(row, name)}):
@@ -195,11 +196,17 @@ def study_method(study: Mapping[str, Any], rows: Sequence[Overview], facts: Fact
     yield from _sizes(rows)
     order = (study.get("order") or {}).get("kind")
     if order:
-        yield f"The order of trials was {order}."
+        yield f"Order of trials: {order}."
     if facts.software:
         yield f"Software: {', '.join(facts.software)}."
     if facts.hosts:
         yield f"Host: {'; '.join(facts.hosts)}."
+
+
+def _moment(stored: object) -> str:
+    """A stored time as people write it: `2026-11-30 14:27:37 UTC`; as it stands where it is no such time."""
+    found = re.fullmatch(r"(\d{4}-\d\d-\d\d)T(\d\d:\d\d:\d\d)(?:\.\d+)?(?:\+00:00|Z)", str(stored))
+    return f"{found[1]} {found[2]} UTC" if found else str(stored)
 
 
 def _sizes(rows: Sequence[Overview]) -> Iterator[str]:

@@ -93,10 +93,10 @@ const reason = (codeName) => (doc.reasons && doc.reasons[codeName]) || codeName 
 // ---------------------------------------------------------------- experiments in words
 
 const WORDS = {
-  choice: "the choice", tie: "not told from the choice", worse: "worse than the choice",
+  choice: "the choice", tie: "tied with the choice", worse: "behind the choice",
   out: "breaks a limit", plain: "measured", invalid: "not valid",
 };
-const CHIPS = { choice: "choice", tie: "tied", worse: "worse", out: "breaks a limit", plain: "", invalid: "not valid" };
+const CHIPS = { choice: "choice", tie: "tied", worse: "behind", out: "breaks a limit", plain: "", invalid: "not valid" };
 function standing(e) {
   if (!e.valid || e.state !== "done") return "invalid";
   if (e.id === V.choice) return "choice";
@@ -209,7 +209,7 @@ function frame(width, height, labels, make) {
   svg.append(layer);
   return { svg, box, x, y, layer, taken: [] };
 }
-function limitLine(f, along, bound, sense, text) {
+function limitLine(f, along, bound, sense, text, low = false) {
   const { box, layer, svg } = f, vertical = along === "x", scale = vertical ? f.x : f.y;
   if (bound < scale.lo || bound > scale.hi) return false;
   const at = r1(scale(bound)), id = unique("hatch");
@@ -220,7 +220,7 @@ function limitLine(f, along, bound, sense, text) {
   layer.append(s("rect", { x: area[0], y: area[1], width: Math.max(0, area[2]), height: Math.max(0, area[3]), fill: `url(#${id})` }));
   layer.append(s("line", vertical ? { class: "limit", x1: at, x2: at, y1: box.top, y2: box.bottom } : { class: "limit", x1: box.left, x2: box.right, y1: at, y2: at }));
   const end = vertical ? at > (box.left + box.right) / 2 : true, w = text.length * 7.4;
-  const tx = vertical ? at + (end ? -6 : 6) : box.right - 6, ty = vertical ? box.top + 14 : at - box.top > 24 ? at - 6 : at + 16;
+  const tx = vertical ? at + (end ? -6 : 6) : box.right - 6, ty = vertical ? (low ? box.bottom - 10 : box.top + 14) : at - box.top > 24 ? at - 6 : at + 16;
   svg.append(s("text", { class: "limit-text", x: tx, y: ty, "text-anchor": end ? "end" : "start" }, text));
   f.taken.push([end ? tx - w : tx, ty - 12, end ? tx : tx + w, ty + 4]);
   return true;
@@ -363,13 +363,17 @@ function scatter(width, opt) {
   }, (b) => ({ x: scaleOf(rows.map((r) => r.x), more(nx, "ex"), b.left, b.right, opt.logX), y: scaleOf(rows.map((r) => r.y), more(ny, "ey"), b.bottom, b.top, opt.logY) }));
   const { svg, layer, box } = f;
   const outside = limits.filter((l) => !limitLine(f, l.metric === nx ? "x" : "y", bound(l), l.sense, l.text));
-  for (const r of rows) { r.px = r1(f.x(r.x)); r.py = r1(f.y(r.y)); }
+  for (const r of rows) {
+    r.px = r1(f.x(r.x)); r.py = r1(f.y(r.y));
+    if (r.ex) r.lx = r.ex.map((x) => f.x(Math.max(x, f.x.lo)));
+    if (r.ey) r.ly = r.ey.map((y) => f.y(Math.max(y, f.y.lo)));
+  }
   const tied = rows.filter((r) => r.e.standing === "tie" || r.e.standing === "choice");
   if (tied.length > 1 && ties.size) {
     const ring = hull(tied.map((r) => [r.px, r.py]));
     layer.append(s("g", { opacity: 0.13, "aria-hidden": "true" }, s("path", { class: "ties", "stroke-width": dense ? 26 : 44, d: "M" + ring.map((p) => p.join(" ")).join("L") + "Z" })));
   }
-  drawFront(f, rows, nx, ny);
+  const front = drawFront(f, rows, nx, ny), beyond = (scale, q) => q && (q[1] > scale.hi || q[0] < scale.lo);
   const clamp = (p) => Math.max(-50, Math.min(width + 600, r1(p)));
   for (const kind of ORDER) {
     const d = rows.filter((r) => r.e.standing === kind).map((r) =>
@@ -392,36 +396,39 @@ function scatter(width, opt) {
     (V.contenders || {})[node.e.id] && V.choice ? `P(best) = ${chance(V.contenders[node.e.id].p)}` : "",
   ]);
   names(f, rows, rows.length <= 14 ? rows : tied.slice(0, 6));
-  return [svg, legend(ORDER.filter((k) => rows.some((r) => r.e.standing === k)).reverse(), opt.more), h("figcaption", {}, summary(rows, nx, ny, outside))];
+  return [svg, legend(ORDER.filter((k) => rows.some((r) => r.e.standing === k)).reverse(), opt.more), h("figcaption", {}, summary(rows, nx, ny, outside, front, rows.some((r) => beyond(f.x, r.ex) || beyond(f.y, r.ey))))];
 }
 /** A dotted line through those that no other betters in both, by their values alone. */
 function drawFront(f, rows, nx, ny) {
   const bx = M[nx].better, by = M[ny].better;
-  if (!bx || !by || nx === ny) return;
+  if (!bx || !by || nx === ny) return false;
   const good = rows.filter((r) => ["choice", "tie", "worse", "plain"].includes(r.e.standing)).sort((a, b) => (bx === "less" ? a.x - b.x : b.x - a.x) || (by === "less" ? a.y - b.y : b.y - a.y));
   const kept = [];
   for (const r of good) if (!kept.length || (by === "less" ? r.y < kept.at(-1).y : r.y > kept.at(-1).y)) kept.push(r);
-  if (kept.length < 2) return;
+  if (kept.length < 2) return false;
   f.layer.append(s("path", { class: "front", "aria-hidden": "true", d: kept.map((r, i) => (i ? `H${r.px}V${r.py}` : `M${r.px} ${r.py}`)).join("") }));
+  return true;
 }
 function names({ svg, box, taken: before }, rows, wanted) {
   const taken = [...before, ...rows.map((r) => [r.px - 10, r.py - 10, r.px + 10, r.py + 10])];
+  const lines = rows.flatMap((r) => [r.lx && [r.lx[0], r.py - 1, r.lx[1], r.py + 1], r.ly && [r.px - 1, r.ly[1], r.px + 1, r.ly[0]]]).filter(Boolean);
   const g = s("g", { "aria-hidden": "true" });
   for (const r of [...wanted].sort((a, b) => ORDER.indexOf(b.e.standing) - ORDER.indexOf(a.e.standing))) {
-    const text = cut(brief(r.e), 34), w = Array.from(text).length * 6.7;
+    const text = cut(brief(r.e), box.right > 700 ? 56 : box.right < 460 ? 24 : 34), w = Array.from(text).length * (r.e.standing === "choice" ? 7.3 : 6.7);
     const own = (t) => t[0] === r.px - 10 && t[1] === r.py - 10;
-    for (const [dx, dy, anchor] of [[14, 4, "start"], [-14, 4, "end"], [12, -12, "start"], [12, 20, "start"], [-12, -12, "end"], [-12, 20, "end"], [0, -18, "middle"], [0, 28, "middle"]]) {
+    search: for (const barred of [lines, []]) for (const [dx, dy, anchor] of [[14, 4, "start"], [-14, 4, "end"], [12, -9, "start"], [12, 18, "start"], [-12, -9, "end"], [-12, 18, "end"], [12, 30, "start"], [-12, 30, "end"], [0, -18, "middle"], [0, 28, "middle"]]) {
       const x = r.px + dx, y = r.py + dy, left = anchor === "start" ? x : anchor === "end" ? x - w : x - w / 2, rect = [left, y - 11, left + w, y + 3];
       if (rect[0] < box.left || rect[2] > box.right + 4 || rect[1] < box.top || rect[3] > box.bottom) continue;
-      if (taken.some((t) => !own(t) && t[0] < rect[2] && t[2] > rect[0] && t[1] < rect[3] && t[3] > rect[1])) continue;
+      const meets = (t) => t[0] < rect[2] && t[2] > rect[0] && t[1] < rect[3] && t[3] > rect[1];
+      if (taken.some((t) => !own(t) && meets(t)) || barred.some(meets)) continue;
       taken.push(rect);
       g.append(s("text", { class: "name" + (r.e.standing === "choice" ? " strong" : ""), x: r1(x), y: r1(y), "text-anchor": anchor }, text));
-      break;
+      break search;
     }
   }
   svg.append(g);
 }
-function summary(rows, nx, ny, outside) {
+function summary(rows, nx, ny, outside, front, cutOff) {
   const best = (name, key) => {
     const b = M[name].better, good = rows.filter((r) => r.e.standing !== "invalid");
     if (!b || good.length < 2) return "";
@@ -429,9 +436,9 @@ function summary(rows, nx, ny, outside) {
     return [`${b === "less" ? "Lowest" : "Highest"} `, h("bdi", {}, M[name].label), ": ", named(top.e), `, ${withUnit(top.e, name)}. `];
   };
   const missing = ALL.length - rows.length;
-  return [best(ny, "y"), best(nx, "x"), [ties.size > 1 ? `Shaded: ${count(ties.size, "configuration")} of which one is the best with 95 %.` : "",
-    rows.some((r) => r.ex || r.ey) ? "Crosses are 95 % intervals." : "No value has an interval.",
-    M[nx].better && M[ny].better && rows.length > 2 ? "Dotted: none is better in both, by the values alone." : "",
+  return [best(ny, "y"), best(nx, "x"), [ties.size > 1 ? `Shaded: with 95 % one of these ${ties.size} is the best.` : "",
+    rows.some((r) => r.ex || r.ey) ? `Crosses are 95 % intervals${cutOff ? "; those that reach the edge go on beyond it" : ""}.` : "No value has an interval.",
+    front ? "Dotted: no other is better in both, by the values alone." : "",
     ...outside.map((l) => `The limit ${l.text} lies outside the chart.`),
     missing ? `${count(missing, "experiment")} without both values ${missing === 1 ? "is" : "are"} not drawn.` : ""].filter(Boolean).join(" ")];
 }
@@ -467,7 +474,8 @@ function tradeOff() {
 // ---------------------------------------------------------------- effects of axes
 
 const change = (q) => {
-  const part = (x) => (x > 0.5 && x < 2 ? `${x < 1 ? "−" : "+"}${two(Math.abs(x - 1) * 100)} %` : `×${two(x)}`);
+  const near = q.every((x) => !x || (x > 0.5 && x < 2)); // one way of writing for a ratio and both ends of its interval
+  const part = (x) => (near ? `${x < 1 ? "−" : "+"}${two(Math.abs(x - 1) * 100)} %` : `×${two(x)}`);
   return part(q[0]) + (q[1] && q[2] ? ` (${part(q[1])} to ${part(q[2])})` : "");
 };
 function effects() {
@@ -478,7 +486,7 @@ function effects() {
   const host = h("div", {});
   const draw = () => host.replaceChildren(forest(rows.filter((x) => x.metric === metric), metric));
   draw();
-  return card(id, name, "The ratio to the reference, all else equal, with its 95 % interval. p is corrected for the number of tests (Holm). A filled mark is a difference that the test shows; an open one is not told from no difference.",
+  return card(id, name, "The ratio to the reference, all else equal, with its 95 % interval. p is corrected for the number of tests (Holm). A filled mark is a difference that the test shows; an open one may be no difference at all.",
     metrics.length > 1 && h("div", { class: "controls" }, picker("Metric", metrics, metric, (m) => { metric = m; draw(); })), host,
     doc.effectsNote && h("p", { class: "about" }, doc.effectsNote));
 }
@@ -488,7 +496,7 @@ function forest(rows, metric) {
   const x = logarithmic(1 / reach, reach, 8, W - 8);
   const marks = [0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 0.8, 0.9, 1, 1.1, 1.25, 2, 5, 10, 20, 50, 100].filter((t) => t > x.lo && t < x.hi);
   const kept = [];
-  for (const t of [1, ...marks.filter((t) => t !== 1)]) if (kept.every((o) => Math.abs(x(o) - x(t)) > 34)) kept.push(t);
+  for (const t of [1, ...marks.filter((t) => t !== 1)]) if (kept.every((o) => Math.abs(x(o) - x(t)) > 44)) kept.push(t);
   const head = s("svg", { viewBox: `0 0 ${W} 24`, "aria-hidden": "true" }, kept.map((t) => s("text", { x: r1(x(t)), y: 18, "text-anchor": "middle" }, "×" + t)));
   const better = M[metric] && M[metric].better;
   const body = [];
@@ -590,6 +598,8 @@ const signed = (q, by) => (q[0] > 0 ? "+" : "") + figure(q, by).replace(/-/g, "�
 function wallClock() {
   const parts = (doc.time || []).filter((p) => p.seconds > 0), total = parts.reduce((sum, p) => sum + p.seconds, 0);
   if (!total) return doc.timeNote ? card("time", "Where the time went", "", h("p", { class: "none" }, doc.timeNote)) : null;
+  const lostTime = parts.filter((p) => p.part === "unknown").reduce((sum, p) => sum + p.seconds, 0);
+  if (lostTime > 0.9 * total) return card("time", "Where the time went", "", h("p", { class: "none" }, `Not known: the folder holds no events that say what ${duration(lostTime)} of engine processes went into.`));
   const cls = (i) => (i < 6 ? "s" + i : "rest"), share = (p) => `${two((p.seconds / total) * 100)} %`;
   const sorted = [...parts].sort((a, b) => b.seconds - a.seconds);
   let at = 0;
@@ -615,7 +625,7 @@ function table() {
     ...metricNames.map((name) => ({ key: name, head: heading(name), doc: [M[name].doc, M[name].basis].filter(Boolean).join(" · "), basis: M[name].basis, group: M[name].group || "other", on: doc.columns.includes(name), n: true, sort: (e) => value(e, name), cell: (e) => metricCell(e, name) })),
     { key: "trials", head: "Trials", group: "State", on: false, n: true, sort: (e) => e.trials, cell: (e) => String(e.trials) },
     { key: "findings", head: "Findings", group: "State", on: false, sort: (e) => e.codes.join(" "), cell: (e) => e.codes.join(", ") || "none" },
-    { key: "state", head: "State", group: "State", on: true, sort: (e) => e.state, cell: (e) => [e.state === "done" ? (e.publishable ? "publishable" : e.valid ? "valid" : chip("invalid", "not valid")) : h("span", { title: e.error || null }, chip("failed", e.state))] },
+    { key: "state", head: "State", group: "State", on: ALL.some((e) => e.publishable), sort: (e) => e.state, cell: (e) => [e.state === "done" ? (e.publishable ? "publishable" : e.valid ? "valid" : chip("invalid", "not valid")) : h("span", { title: e.error || null }, chip("failed", e.state))] },
   ];
   const st = { sort: V.objective && M[V.objective] && doc.columns.includes(V.objective) ? V.objective : null, up: !(M[V.objective] && M[V.objective].better === "more"), page: 0, text: "", where: {} };
   const body = h("tbody", {}), head = h("tr", {}), live = h("p", { role: "status", class: "about" }), pager = h("div", { class: "pager" });
@@ -638,7 +648,7 @@ function table() {
   const FILTERS = { state: (e) => e.state, standing: (e) => e.standing };
   for (const path of varied) FILTERS["axis:" + path] = (e) => e.values[path] ?? "\u0000default";
   const row = (e, shown) => h("tr", {}, h("th", { scope: "row", class: shown.some((c) => c.key.startsWith("axis:")) ? null : "full" },
-    h("a", { href: href(e.id), class: "mono" }, e.name), " ", chip(e.standing, CHIPS[e.standing]), shown.some((c) => c.key.startsWith("axis:")) ? null : h("div", { dir: "auto" }, brief(e) === e.name ? e.label : brief(e))),
+    h("span", { class: "id" }, h("a", { href: href(e.id), class: "mono" }, e.name), " ", chip(e.standing, e.state === "done" ? CHIPS[e.standing] : e.state)), shown.some((c) => c.key.startsWith("axis:")) ? null : h("div", { dir: "auto" }, brief(e) === e.name ? e.label : brief(e))),
   shown.map((c) => h("td", { class: c.n ? "n" : null }, c.cell(e))));
   const order = (key) => { if (st.sort === key) st.up = !st.up; else { st.sort = key; st.up = !(M[key] && M[key].better === "more") && key !== "p"; } st.page = 0; draw(); head.querySelector(`[data-key="${CSS.escape(key)}"]`).focus(); };
   const th = (key, name, more = {}) => h("th", { scope: "col", class: more.n ? "n" : null, title: more.doc || null, "aria-sort": st.sort === key ? (st.up ? "ascending" : "descending") : null },
@@ -676,8 +686,10 @@ function table() {
   addEventListener("beforeprint", () => { all = true; draw(); });
   addEventListener("afterprint", () => { all = false; draw(); });
   return [ALL.length > 1 && h("div", { class: "controls" }, field("Filter", search), few), rest.length ? h("details", {}, h("summary", {}, "More filters"), h("div", { class: "controls" }, rest)) : null,
-    live, scroll("Experiments", h("table", {}, h("caption", { class: "sr" }, "Experiments; a heading sorts"), h("thead", {}, head), body)), pager, chooser, (doc.notes || []).length ? h("ul", { class: "plain notes" }, doc.notes.map((line) => h("li", {}, prose(line)))) : null];
+    live, scroll("Experiments", h("table", {}, h("caption", { class: "sr" }, "Experiments; a heading sorts"), h("thead", {}, head), body)), pager, chooser, (doc.notes || []).length ? h("ul", { class: "plain notes" }, doc.notes.map((line) => h("li", {}, prose(worded(line))))) : null];
 }
+/** A sentence with the codes of findings in it in words. */
+const worded = (line) => Object.entries(doc.findings || {}).reduce((text, [name, one]) => text.replace(new RegExp(`\\b${name}\\b`, "g"), () => one.title || name), line);
 function metricCell(e, name) {
   const q = e.m[name];
   if (known(q)) return figure(q, divisor(M[name]));
@@ -730,7 +742,7 @@ function power(d, starts) {
   const host = h("figure", {}), many = new Set(traces.map((t) => t.process ?? 0)).size > 1;
   const name = (k) => { const [p, t] = k.split("/"); return `trial ${t}` + (many ? `, process ${p}` : ""); };
   let draw = () => {};
-  const section = h("section", { class: "card" }, h("h2", {}, "Power over time"), h("p", { class: "about" }, "The window that counts is tinted, between two lines. Grey before it are the pause and the lead-in, grey after it the lead-out. Marks on the lower edge are ticks of the counter."),
+  const section = h("section", { class: "card" }, h("h2", {}, "Power over time"), h("p", { class: "about" }, "Only the window counts. Around it the same work runs on, so that its edges measure no beginning and no end. Marks on the lower edge are the ticks of the energy counter."),
     trials.length > 1 && h("div", { class: "controls" }, field("Trial", h("select", { onchange: (event) => { chosen = event.target.value; draw(); } }, trials.map((k) => h("option", { value: k }, name(k)))))), host,
     d.tracesLeftOut ? h("p", { class: "about" }, `${count(d.tracesLeftOut, "further trace")} ${d.tracesLeftOut === 1 ? "is" : "are"} left out of this file.`) : null);
   starts.push(() => { draw = chart(host, (w) => trace(w, traces.filter((t) => key(t) === chosen), name(chosen))); });
@@ -741,15 +753,16 @@ function trace(width, list, name) {
   if (!t.length || !w.length) return h("p", { class: "none" }, "This trial has no readings.");
   const win = list[0].window || [Math.min(...t), Math.max(...t)];
   const from = Math.min(win[0], ...list.flatMap((o) => o.lead || []), Math.min(...t)), to = Math.max(win[1], ...list.flatMap((o) => o.after || []), Math.max(...t));
-  const f = frame(width, 300, { title: `Power of ${name}`, x: "Seconds from the window's beginning", y: "Power, W" }, (b) => ({ x: linear(from - (to - from) * 0.01, to + (to - from) * 0.01, b.left, b.right), y: scaleOf(w, [0], b.bottom, b.top, false) }));
+  const f = frame(width, 300, { title: `Power of ${name}`, x: "Seconds from the window's beginning", y: "Power, W" }, (b) => ({ x: linear(from - (to - from) * 0.01, to + (to - from) * 0.01, b.left, b.right), y: scaleOf(w, [0, Math.max(...w) * 1.1], b.bottom, b.top, false) }));
   const { layer, box } = f, rect = (cls, a, b) => layer.append(s("rect", { class: cls, x: r1(f.x(a)), y: box.top, width: Math.max(0, r1(f.x(b) - f.x(a))), height: box.bottom - box.top }));
   rect("window", win[0], win[1]);
   const lead = list.map((o) => o.lead).find(Boolean), after = list.map((o) => o.after).find(Boolean);
   if (lead) rect("leadin", lead[0], lead[1]);
   if (after) rect("leadin", after[0], after[1]);
   layer.append(s("path", { class: "edge", d: win.map((x) => `M${r1(f.x(x))} ${box.top}V${box.bottom}`).join("") }));
+  const region = (text, [a, b]) => { const from = r1(f.x(a)), to = r1(f.x(b)); if (to - from > text.length * 7) f.svg.append(s("text", { class: "name", x: (from + to) / 2, y: box.top + 14, "text-anchor": "middle" }, text)); };
   const ticks = list.flatMap((o) => o.ticks || []);
-  if (ticks.length) layer.append(s("path", { class: "tick", d: ticks.map((x) => `M${r1(f.x(x))} ${box.bottom}v-6`).join("") }));
+  if (ticks.length) layer.append(s("path", { class: "tick", d: ticks.map((x) => `M${r1(f.x(x))} ${box.bottom}v-10`).join("") }));
   list.forEach((one, i) => {
     let d = "";
     one.t.forEach((x, k) => {
@@ -759,10 +772,15 @@ function trace(width, list, name) {
     });
     layer.append(s("path", { class: `series thin s${i % 6} d${i % 6}`, d }));
   });
-  const says = (one) => [one.domain, one.meter, one.reading, one.kind].filter(Boolean).join(" · ");
+  region("window", win);
+  if (lead) region("idle and lead-in", lead);
+  if (after) region("lead-out", after);
+  const says = (one) => [brieflyOf(one.domain), `${one.meter}: ${one.reading === "counter" ? "mean power between ticks of its energy counter" : "readings of its power"}`, one.kind].filter(Boolean).join(" · ");
   return [f.svg, h("ul", { class: "legend", "aria-label": "Key" }, list.map((one, i) => h("li", {}, s("svg", { width: 28, height: 10, viewBox: "0 0 28 10", class: "s" + (i % 6), "aria-hidden": "true" }, s("path", { class: "series d" + (i % 6), d: "M1 5H27" })), says(one)))),
-    h("figcaption", {}, list.map((one) => `${one.domain}${list.length > 1 ? ` (${one.meter})` : ""}: ${fixed(Math.min(...one.w), 0)} W to ${fixed(Math.max(...one.w), 0)} W in ${count(one.points || one.t.length, "reading")}.`).slice(0, 4).join(" "), ` The window lasts ${two(win[1] - win[0])} s.`)];
+    h("figcaption", {}, list.map((one) => `${brieflyOf(one.domain)}, ${one.reading === "counter" ? "counter" : "power"}: ${fixed(Math.min(...one.w), 0)} W to ${fixed(Math.max(...one.w), 0)} W in ${count(one.points || one.t.length, "reading")}.`).slice(0, 4).join(" "), ` The window lasts ${two(win[1] - win[0])} s.`)];
 }
+/** The name of a domain without the further digits of a GPU's id, which nobody reads. */
+const brieflyOf = (domain) => String(domain).replace(/(GPU-[0-9a-f]{8})-[0-9a-f-]{27}/i, "$1");
 function latencies(d, starts) {
   const list = (d.latencies || []).map((one) => ({ ...one, long: one.label, label: one.heading || one.label, quantiles: one.quantiles || [] })).filter((one) => one.quantiles.length || Object.values(one.stated || {}).some(known));
   if (!list.length) return null;
@@ -785,12 +803,13 @@ function distribution(width, one) {
   const stated = Object.entries(one.stated || {}).filter(([name, q]) => known(q) && /^p\d/.test(name)).map(([name, q]) => ({ name, q: q.map((x) => (x === null || x === undefined ? null : x / by)), share: share(name) }));
   const limit = (V.limits || []).filter((l) => !l.against && l.bound && l.text.toLowerCase().startsWith(one.label.toLowerCase()) && M[l.metric] && M[l.metric].unit === one.unit);
   const f = frame(width, 250, { title: `Distribution of ${one.label}`, x: `${one.label}, ${u}`, y: "Share of requests" }, (b) => ({ x: scaleOf(xs, [...stated.flatMap((p) => p.q), ...limit.map((l) => l.bound / by)], b.left, b.right, wide(xs)), y: linear(0, 1, b.bottom, b.top) }));
-  limit.forEach((l) => limitLine(f, "x", l.bound / by, l.sense, l.text));
+  limit.forEach((l) => limitLine(f, "x", l.bound / by, l.sense, l.text, true));
   f.layer.append(s("path", { class: "series s0", d: "M" + one.quantiles.map((q) => `${r1(f.x(q[1] / by))} ${r1(f.y(q[0]))}`).join("L") }));
   for (const p of stated) {
     const py = r1(f.y(p.share));
     f.svg.append(s("g", { class: "s0" }, p.q[1] !== null && p.q[1] !== undefined ? s("path", { class: "whisker", d: `M${r1(f.x(Math.max(p.q[1], f.x.lo)))} ${py}H${r1(f.x(Math.min(p.q[2], f.x.hi)))}` }) : null, s("path", { class: "sdot", transform: `translate(${r1(f.x(p.q[0]))} ${py})`, d: circle(4.2) })));
-    f.svg.append(s("text", { class: "name", x: r1(f.x(p.q[0])) - 9, y: py - 7, "text-anchor": "end", "aria-hidden": "true" }, p.name));
+    const side = { p50: [-9, -7, "end"], p90: [9, 16, "start"], p99: [0, -9, "middle"] }[p.name]; // p95 lies between, too near to be written at
+    if (side) f.svg.append(s("text", { class: "name", x: r1(f.x(p.q[0])) + side[0], y: py + side[1], "text-anchor": side[2], "aria-hidden": "true" }, p.name));
   }
   return [f.svg, h("figcaption", {}, stated.map((p) => `${p.name} ${figure(p.q)} ${u}`).join(" · ") || `Median ${figure([xs[Math.floor(xs.length / 2)]])} ${u}.`)];
 }
@@ -807,14 +826,14 @@ function energies(d) {
   const most = Math.max(1e-12, ...list.flatMap((row) => shares(row).map((b) => b[1] || 0)));
   const cell = (row, part) => {
     const found = shares(row).find((b) => b[0] === part);
-    if (!found || found[1] === null) return h("td", { class: "dash" }, "not known");
-    return h("td", { class: "bars" }, s("svg", { class: "budget", viewBox: "0 0 60 10", "aria-hidden": "true" }, s("rect", { class: "bed", width: 60, height: 10, rx: 2 }), s("rect", { width: r1(Math.max(1, (found[1] / most) * 60)), height: 10, rx: 2 })), found[1] < 1e-4 ? "< 0.01 %" : `${two(found[1] * 100)} %`);
+    if (!found || found[1] === null) return [h("span", {}, part), h("span", { class: "dash" }, "not known")];
+    return [h("span", { title: ERRORS[part] }, part), h("span", { class: "bars" }, s("svg", { class: "budget", viewBox: "0 0 60 10", "aria-hidden": "true" }, s("rect", { class: "bed", width: 60, height: 10, rx: 2 }), s("rect", { width: r1(Math.max(1, (found[1] / most) * 60)), height: 10, rx: 2 })), found[1] < 1e-4 ? "< 0.01 %" : `± ${two(found[1] * 100)} %`)];
   };
   const q = (x, u) => (known(x) ? `${figure(x)} ${u}`.trim() : h("span", { class: "dash", title: x ? reason(x) : null }, "–", x ? h("span", { class: "sr" }, ` no value: ${reason(x)}`) : null));
   const columns = [["gross", "Energy of a trial", "J"], ["net", "Above idle", "J"], ["power", "Mean power", "W"], ["idle", "Idle power", "W"], ["cross", "Second instrument / first", ""]].filter(([key]) => list.some((row) => known(row[key])));
   return h("section", { class: "card" }, h("h2", {}, "Energy by domain"), h("p", { class: "about" }, "What each meter saw, and by how much each source of error may move its energy."),
-    scroll("Energy by domain", h("table", {}, h("thead", {}, h("tr", {}, h("th", { scope: "col" }, "Domain"), h("th", { scope: "col" }, "Meter"), columns.map(([, t]) => h("th", { scope: "col", class: "n" }, t)), parts.map((p) => h("th", { scope: "col", title: ERRORS[p] }, `Error: ${p}`)))),
-      h("tbody", {}, list.map((row) => h("tr", {}, h("th", { scope: "row" }, row.domain, h("div", { class: "dash" }, [row.kind, row.scope].filter(Boolean).join(" · "))), h("td", {}, row.meter, row.instrument && row.instrument !== row.meter ? h("div", { class: "dash" }, row.instrument) : null), columns.map(([key, , u]) => h("td", { class: "n" }, q(row[key], u))), parts.map((p) => cell(row, p))))))),
+    scroll("Energy by domain", h("table", {}, h("thead", {}, h("tr", {}, h("th", { scope: "col" }, "Domain"), h("th", { scope: "col" }, "Meter"), columns.map(([, t]) => h("th", { scope: "col", class: "n" }, t)), parts.length ? h("th", { scope: "col" }, "Sources of error") : null)),
+      h("tbody", {}, list.map((row) => h("tr", {}, h("th", { scope: "row", title: row.domain }, brieflyOf(row.domain), h("div", { class: "dash" }, [row.kind, row.scope].filter(Boolean).join(" · "))), h("td", {}, row.meter, row.instrument && row.instrument !== row.meter ? h("div", { class: "dash" }, row.instrument) : null), columns.map(([key, , u]) => h("td", { class: "n" }, q(row[key], u))), parts.length ? h("td", {}, h("div", { class: "errors" }, parts.map((p) => cell(row, p)))) : null))))),
     parts.length ? h("details", {}, h("summary", {}, "What the sources of error are"), h("dl", {}, parts.map((p) => [h("dt", {}, h("strong", {}, big(p))), h("dd", {}, ERRORS[p])]))) : null);
 }
 function configuration(d) {
@@ -823,7 +842,7 @@ function configuration(d) {
   const reference = byId.get(d.reference), differing = list.filter((row) => row[3]);
   let all = !differing.length;
   const host = h("div", {});
-  const draw = () => host.replaceChildren(scroll("Configuration", h("table", {}, h("thead", {}, h("tr", {}, ["Setting", "Value", "From"].map((t) => h("th", { scope: "col" }, t)))),
+  const draw = () => host.replaceChildren(scroll("Configuration", h("table", { class: "settings" }, h("thead", {}, h("tr", {}, ["Setting", "Value", "From"].map((t) => h("th", { scope: "col" }, t)))),
     h("tbody", {}, (all ? list : differing).map(([path, text, source, differs]) => h("tr", { class: differs && all ? "differs" : null }, h("th", { scope: "row" }, h("code", {}, path), differs && all ? h("span", { class: "sr" }, " differs") : null), h("td", { dir: "auto" }, text), h("td", { class: "dash" }, source || "")))))));
   draw();
   return h("section", { class: "card" }, h("h2", {}, "Configuration"),
@@ -833,7 +852,7 @@ function configuration(d) {
 }
 function pairs(name, list) {
   if (!list || !list.length) return null;
-  return h("details", {}, h("summary", {}, name), scroll(name, h("table", {}, h("tbody", {}, list.map(([key, text]) => h("tr", {}, h("th", { scope: "row" }, key), h("td", {}, text)))))));
+  return h("details", { class: list.length > 80 ? "long" : null }, h("summary", {}, name), scroll(name, h("table", {}, h("tbody", {}, list.map(([key, text]) => h("tr", {}, h("th", { scope: "row" }, key), h("td", {}, text)))))));
 }
 const environment = (d) => (d.environment && d.environment.length ? h("section", { class: "card" }, h("h2", {}, "Environment"), pairs("Hardware and software", d.environment)) : null);
 function statement(d) {
@@ -903,6 +922,9 @@ function start() {
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", name);
   $("tools").append(theme);
   together(sections.filter((one) => one.start).map((one) => one.start));
+  let opened4print = []; // on paper nothing can be unfolded
+  addEventListener("beforeprint", () => { opened4print = [...document.querySelectorAll("#one details:not([open], .alt, .long)")]; for (const one of opened4print) one.open = true; });
+  addEventListener("afterprint", () => { for (const one of opened4print) one.open = false; });
   addEventListener("hashchange", route);
   addEventListener("keydown", (event) => {
     if (event.key !== "Escape" || event.defaultPrevented) return;
