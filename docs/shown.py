@@ -57,7 +57,23 @@ def matches(shown: str, printed: str) -> bool:
 def _lines(text: str) -> list[str]:
     for pattern, name in _VARIES:
         text = pattern.sub(name, text)
-    return [line.strip() for line in text.strip().splitlines()]
+    return list(_whole_headings([line.strip() for line in text.strip().splitlines()]))
+
+
+def _whole_headings(lines: list[str]) -> Iterator[str]:
+    """A heading, which is what stands between a blank line and a rule, as one line with its words in order: where it is
+    broken depends on the width of the figures below it.
+    """
+    above: list[str] = []
+    for line in lines:
+        if line == "─" and "…" not in above:
+            above = [" ".join(sorted(" ".join(above).split()))]
+        if line in ("", "─"):
+            yield from (*above, line)
+            above = []
+        else:
+            above.append(line)
+    yield from above
 
 
 def check(page: Path) -> list[str]:

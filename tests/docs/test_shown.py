@@ -47,10 +47,11 @@ def test_output_of_engines_is_checked_by_the_demo() -> None:
         ("first\n…\nlast\n", "first\nanything\nat all\nlast\n"),
         ("first\n…\n", "first\n"),
         ("4  3.9  2      better\n", "4  2.3  2   \n"),
+        ("all\n\n   W (cpu,\nid modelled)\n────\na  2\n", "all\n\nid  W (cpu, modelled)\n────\na  2.5\n"),
     ],
 )
 def test_numbers_and_ids_may_differ(shown: str, printed: str) -> None:
-    """So may prefixes of units, widths, verdicts, and the lines that `…` stands for."""
+    """So may prefixes of units, widths, verdicts, breaks of a heading, and the lines that `…` stands for."""
     assert SHOWN.matches(shown, printed)
 
 
@@ -64,6 +65,7 @@ def test_numbers_and_ids_may_differ(shown: str, printed: str) -> None:
         ("dtype=float16\n", "dtype=float32\n"),
         ("first\n…\nlast\n", "first\n"),
         ("the better one\n", "the one\n"),
+        ("id  W\n────\n", "id  V\n────\n"),
     ],
 )
 def test_words_and_lines_may_not(shown: str, printed: str) -> None:

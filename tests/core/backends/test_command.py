@@ -45,3 +45,8 @@ def test_secrets_are_hidden(words, stored):
 def test_what_is_no_secret_stays(words):
     """Counts of tokens are what a benchmark is about."""
     assert redacted(words) == tuple(words)
+
+
+def test_words_that_are_no_text_are_escaped() -> None:
+    """Python gives an argument's bytes that are no UTF-8 as lone surrogates, which no file of text can hold."""
+    assert redacted(["echo", "\udcff-é"]) == ("echo", "\\udcff-é")

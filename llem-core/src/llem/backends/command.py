@@ -66,14 +66,14 @@ GIVEN: ContextVar[Given | None] = ContextVar("llem_command", default=None)
 def redacted(argv: Sequence[str]) -> tuple[str, ...]:
     """The command without what looks like a secret: `--api-key X`, `TOKEN=X`, `Authorization: X`, `user:X@host`.
 
-    A secret that has no such name stays. Pure.
+    A secret that has no such name stays. Bytes that are no UTF-8 are escaped, as a store holds text alone. Pure.
     """
     found: list[str] = []
     secret_next = False
     for word in argv:
         hidden = HIDDEN if secret_next and not word.startswith("--") else _without_secret(word)
         secret_next = word.startswith("-") and bool(SECRET.search(word))
-        found.append(hidden)
+        found.append(hidden.encode(errors="backslashreplace").decode())
     return tuple(found)
 
 
