@@ -47,7 +47,11 @@ def test_each_template_plans_with_what_is_taken_here(run_llem, template: str) ->
 
 
 @pytest.mark.parametrize(
-    ("backend", "answer"), [("pytorch", "recommend load-slo --slo 'e2el:p50<2s'"), ("echo", "show load-slo")]
+    ("backend", "answer"),
+    [
+        pytest.param("pytorch", "recommend load-slo --slo 'e2el:p50<2s'", marks=pytest.mark.backends("pytorch")),
+        ("echo", "show load-slo"),
+    ],
 )
 def test_the_last_command_of_a_load_asks_with_a_limit(run_llem, backend: str, answer: str) -> None:
     """Where the backend does not stream, the file holds no `slo`, and without a limit latency would not count."""
