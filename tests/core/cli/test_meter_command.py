@@ -221,6 +221,18 @@ def test_views_read_what_was_metered(meter, tmp_path, view):
     assert done.exit_code == 0, done.output
 
 
+def test_a_table_of_commands_has_their_energy(meter, tmp_path):
+    """Without a request file, it is the figure that is wanted; what needs tokens has no column."""
+    for name in ("a", "b"):
+        meter("--name", name, "--", sys.executable, "-c", "import time; time.sleep(0.3)")
+    done = CliRunner().invoke(cli, ["show", str(tmp_path / "out")])
+    heading = done.output.split("───")[0]
+
+    assert "J (" in heading
+    assert "window duration" in heading
+    assert "token" not in heading
+
+
 def test_a_store_of_something_else_is_refused(meter, tmp_path, lab):
     """Commands are added to commands alone."""
     settings = ["trials=1", "device=cpu", "window_s=0.1", "warmup.seconds=0", "baseline.seconds=0"]

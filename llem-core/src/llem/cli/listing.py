@@ -106,7 +106,7 @@ def _several(
     known = {name: number for number, name in enumerate(study.get("experiments", ()))}  # the order they ran in
     ordered = sorted(names, key=lambda name: known.get(name, len(known)))
     results = Results(store, names if as_json and not asked.selects else ordered, prices=prices, study=study)
-    shown, chosen = metrics_shown("study", "curve", prices=prices), None
+    shown, chosen = metrics_shown("study", "curve", "commands", prices=prices), None
     if asked.columns is not None:
         from llem.analysis.selection import metrics_named
 

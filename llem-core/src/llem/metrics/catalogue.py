@@ -169,7 +169,7 @@ def _energy() -> Iterator[Metric]:
     yield Metric(
         "energy_j", "J", "window energy, gross", None, "energy",
         "All energy of the window. A longer window has more, so neither way is better.",
-        each=lambda measured: measured.gross, scoped=True, shown=("result",), of_window=True,
+        each=lambda measured: measured.gross, scoped=True, shown=("result", "commands"), heading="J", of_window=True,
     )  # fmt: skip
     yield Metric(
         "energy_net_j", "J", "window energy, net of idle", None, "energy",
@@ -224,7 +224,8 @@ def _speed() -> Iterator[Metric]:
     yield Metric(
         "duration_s", "s", "window duration", None, "speed",
         "Length of the window.",
-        each=lambda measured: [Value(trial.duration_s) for trial in measured.trials], shown=("result",), of_window=True,
+        each=lambda measured: [Value(trial.duration_s) for trial in measured.trials],
+        shown=("result", "commands"), of_window=True,
     )  # fmt: skip
 
 

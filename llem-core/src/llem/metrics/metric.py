@@ -33,7 +33,7 @@ T = TypeVar("T")
 Direction = Literal["lower", "higher"]
 #: Where a metric is shown by default: a row of one result or of its table of latencies, a column of a study's table, of
 #: a comparison, of the effects of an axis, or of a latency-energy curve.
-Place = Literal["result", "latencies", "study", "compare", "effects", "curve"]
+Place = Literal["result", "latencies", "study", "compare", "effects", "curve", "commands"]
 
 
 @attrs.frozen

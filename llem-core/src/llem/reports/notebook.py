@@ -131,7 +131,7 @@ def _results(results: Results) -> Iterator[str]:
         yield _line(f"{results!r}: there is no result yet")
         return
     first = results[:ROWS]
-    rows = first.overviews(metrics_shown("study", "effects", "curve", prices=results.prices))
+    rows = first.overviews(metrics_shown("study", "effects", "curve", "commands", prices=results.prices))
     more = len(results) - len(first)
     further = [f"the first {len(first)} of {len(results):,}; all are in `results.frame()`"] if more else []
     view = study_view(rows, results.study, further, results.prices)

@@ -15,6 +15,7 @@ import attrs
 
 from llem.analysis.overview import Overview, comparable, latency_energy_curve, overview_of
 from llem.analysis.prices import Prices
+from llem.config.load import COMMAND
 from llem.metrics.catalogue import shown
 from llem.metrics.metric import Basis, Metric, Place
 from llem.reports.configurations import configuration, in_common, load_text, own_columns, own_words, varied
@@ -237,12 +238,14 @@ def study_view(
 
 
 def _usual(rows: Sequence[Overview], has_axes: bool) -> list[Metric]:
-    """The columns of a table by default."""
+    """The columns of a table by default: of metered commands also what needs no tokens."""
     found = [
         metric
         for metric in shown("study")
         if metric.group not in WHERE_KNOWN or any(row.value(metric.name) is not None for row in rows)
     ]
+    if rows and all(row.load.get("kind") == COMMAND for row in rows):
+        return [*shown("commands"), *(one for one in found if any(row.value(one.name) is not None for row in rows))]
     full = not has_axes or any(metric.group == "latency" for metric in found)
     return [metric for metric in found if not (full and metric.name == GIVES_WAY)]
 

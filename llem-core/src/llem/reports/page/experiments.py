@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, get_args
 
 from llem.analysis.overview import Overview, state_of
+from llem.config.load import COMMAND
 from llem.findings import FINDINGS, REASONS
 from llem.metrics.metric import Metric, Place
 from llem.reports.figures import scaled, setting
@@ -121,7 +122,10 @@ def cell(one: Quantity) -> list[float | None] | str:
 
 def columns_of(found: Gathered, names: Collection[str], needed: Iterable[str]) -> list[str]:
     """Metrics that the table shows by default: the objective, what limits bound, and those of a study's table."""
-    first = dict.fromkeys((*needed, *metrics_shown("study", prices=found.results.prices), "peak_memory_bytes"))
+    metered = bool(found.rows) and all(row.load.get("kind") == COMMAND for row in found.rows)
+    places: tuple[Place, ...] = ("commands", "study") if metered else ("study",)
+    usual = metrics_shown(*places, prices=found.results.prices)
+    first = dict.fromkeys((*needed, *usual, "peak_memory_bytes"))
     scores = [name for name in names if name.startswith("quality.") and name.count(".") == 1]
     return [name for name in (*first, *scores) if name in names]
 
