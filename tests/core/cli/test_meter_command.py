@@ -231,6 +231,11 @@ def test_a_table_of_commands_has_their_energy(meter, tmp_path):
     assert "J (" in heading
     assert "window duration" in heading
     assert "token" not in heading
+    page = str(tmp_path / "page.html")
+    assert CliRunner().invoke(cli, ["report", str(tmp_path / "out"), "-o", page]).exit_code == 0
+    text = Path(page).read_text(encoding="utf-8")
+    assert "The energy is that of the command" in text
+    assert not any(told in text for told in ("of the architecture", "lead-out of the same work", "model loaded"))
 
 
 def test_a_store_of_something_else_is_refused(meter, tmp_path, lab):

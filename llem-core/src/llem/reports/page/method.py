@@ -9,6 +9,7 @@ from typing import Any
 import attrs
 
 from llem.analysis.overview import Overview
+from llem.config.load import COMMAND
 from llem.metrics.result import place_of
 from llem.reports.figures import number
 from llem.reports.views import load_text
@@ -100,8 +101,12 @@ def experiment_method(
     """
     weights = f" with {' and '.join(facts.weights)} weights" if facts.weights else ""
     load = config.get("load") or {}
-    yield f"{config.get('model')}{weights} ran on {config.get('backend')} as {config.get('dtype')}, {load_text(load)}."
-    yield from _workload(config.get("workload") or {})
+    if metered := load.get("kind") == COMMAND:
+        yield f"The energy is that of the command {load_text(load)}."
+    else:
+        backend, dtype = config.get("backend"), config.get("dtype")
+        yield f"{config.get('model')}{weights} ran on {backend} as {dtype}, {load_text(load)}."
+        yield from _workload(config.get("workload") or {})
     if facts.boards:
         yield f"It ran on {' and on '.join(facts.boards)}."
     if facts.instruments:
@@ -109,8 +114,8 @@ def experiment_method(
     if not trials:
         yield "No trial ended, so nothing was measured."
         return
-    yield from _windows(trials)
-    yield from _baselines(baselines)
+    yield from _windows(trials, "" if metered else " between lead-in and lead-out of the same work")
+    yield from _baselines(baselines, "" if metered else " with the model loaded")
     yield from _intervals(headline)
     if config.get("preset"):
         yield f"The preset was {config['preset']}."
@@ -128,13 +133,13 @@ def _plain(value: Any) -> bool:
     return isinstance(value, (int, float, str)) and not isinstance(value, bool)
 
 
-def _windows(trials: Sequence[Trial]) -> Iterator[str]:
+def _windows(trials: Sequence[Trial], lies: str) -> Iterator[str]:
     seconds = [trial.duration_s for trial in trials]
     processes = len({trial.process for trial in trials})
     first, last = min(trial.started_at for trial in trials), max(trial.started_at for trial in trials)
     yield (
         f"{_counted(len(trials), 'trial')} in {_counted(processes, 'engine process', 'engine processes')}, each with a "
-        f"window of {_range(seconds)} s between lead-in and lead-out of the same work, were measured "
+        f"window of {_range(seconds)} s{lies}, were measured "
         f"{f'at {_moment(first)}' if first == last else f'from {_moment(first)} to {_moment(last)}'}."
     )
     updates = [one.updates for trial in trials for one in trial.energies if one.updates is not None]
@@ -142,11 +147,11 @@ def _windows(trials: Sequence[Trial]) -> Iterator[str]:
         yield f"{_range(updates)} updates of an energy reading were seen within a window."
 
 
-def _baselines(baselines: Sequence[BaselineReading]) -> Iterator[str]:
+def _baselines(baselines: Sequence[BaselineReading], state: str) -> Iterator[str]:
     if baselines:
         phases = " and ".join(dict.fromkeys(one.phase for one in baselines))
         seconds = _range([one.duration_s for one in baselines])
-        yield f"Idle power with the model loaded was measured {phases} the trials, for {seconds} s each."
+        yield f"Idle power{state} was measured {phases} the trials, for {seconds} s each."
     else:
         yield "No idle baseline was measured."
 
@@ -187,8 +192,8 @@ def study_method(study: Mapping[str, Any], rows: Sequence[Overview], facts: Fact
     for name, what in (("model", "Models"), ("backend", "Engines")):
         if found := sorted({str(getattr(row, name)) for row in rows if getattr(row, name)}):
             yield f"{what if len(found) > 1 else what[:-1]}: {', '.join(found)}."
-    if facts.weights and facts.weights != ("real",):
-        yield f"Weights were {' and '.join(facts.weights)}: figures are of the architecture, not of its answers."
+    if "random" in facts.weights:
+        yield f"Weights were {' and '.join(facts.weights)}: random ones tell of the architecture, not of its answers."
     if facts.boards:
         yield f"All ran on {facts.boards[0]}." if len(facts.boards) == 1 else f"They ran on {'; '.join(facts.boards)}."
     if facts.instruments:
