@@ -251,7 +251,7 @@ def typing(session: nox.Session) -> None:
 def docs(session: nox.Session) -> None:
     """Check that the generated pages are current and build the site; `-- --write` generates them anew.
 
-    Also run those tests of the core that need the plugins' settings and no engine.
+    Also run those tests of the core that need the plugins and start no engine of theirs.
     """
     session.install(*CPU, *_editable(CORE), "mkdocs-material", *TEST_TOOLS)
     # Settings and names of the plugins are documented too; their `config` and `hooks` modules need no engine.
@@ -261,9 +261,9 @@ def docs(session: nox.Session) -> None:
         return
     session.run("python", "docs/generate.py", "--check")
     _test(session, "tests/docs")
-    _test(session, "tests/core/study/plan", "tests/core/analysis", "tests/core/cli", "-m", "backends")
-    # The example notebook runs on the CPU; a Jupyter kernel is in no other session.
+    # The example notebook runs on the CPU; a Jupyter kernel is in no other session. A first run takes what runs here.
     session.install(*CPU, *_editable(CORE, "./llem-pytorch"), "nbclient", "nbconvert", "ipykernel")
+    _test(session, "tests/core/study/plan", "tests/core/analysis", "tests/core/cli", "-m", "backends")
     session.run("pytest", "tests/docs/test_notebook.py")
     session.run("mkdocs", "build", "--strict", "--quiet", "--site-dir", str(Path(session.create_tmp()) / "site"))
 
