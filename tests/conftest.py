@@ -7,9 +7,14 @@ import sys
 from collections.abc import Callable, Generator
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from llem.backends.base import Request
 from llem.plugins.registry import registry
+
+# No test asserts on the clock: how fast examples are made says how busy the machine is.
+settings.register_profile("llem", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("llem")
 
 #: Tests of the suites that packages inherit, which start a process wherever they run.
 INHERITED = {"test_hooks_and_config_import_light"}

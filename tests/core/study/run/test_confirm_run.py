@@ -68,6 +68,7 @@ def files(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
+@pytest.mark.paced
 def test_choice_and_runner_up_are_measured_again(tmp_path: Path, measured) -> None:
     """New processes, as many trials each, in a folder of their own; the statement comes before the first phase."""
     store, ids, posterior = measured()
@@ -98,6 +99,7 @@ def test_choice_and_runner_up_are_measured_again(tmp_path: Path, measured) -> No
     assert found.statement.software["llem"] == llem.__version__
 
 
+@pytest.mark.paced
 def test_a_wrong_statement_is_not_confirmed(measured) -> None:
     """Speeds that are stated a thousand times too high are outside, and so is nothing of their ratio."""
     store, ids, posterior = measured()
@@ -108,6 +110,7 @@ def test_a_wrong_statement_is_not_confirmed(measured) -> None:
     assert found.confirmed is False
 
 
+@pytest.mark.paced
 def test_an_interrupted_confirmation_goes_on_with_its_statement(tmp_path: Path, measured) -> None:
     """The figures stay as they were stated, whatever the posterior says now; trials that are stored are kept."""
     store, ids, posterior = measured()
