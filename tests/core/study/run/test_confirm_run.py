@@ -32,13 +32,15 @@ KEPT = Limit("attainment", "slo_attainment", False, 0.9, each={"e2el_s": 5.0})
 
 
 class Draws:
-    """A posterior that is sure of these means, within a factor of 7 or so: a busy machine is still inside."""
+    """A posterior that is sure of these means within a factor of 7 or so, and of their ratio within one of 2.5: a busy
+    machine is still inside.
+    """
 
     def __init__(self, **means: float) -> None:
         self.ids, self._means = tuple(means), list(means.values())
 
     def predicted(self, metric: str, processes: int):
-        steps = np.linspace(-1, 1, 401)[:, None] * np.linspace(2.0, 2.1, len(self.ids))
+        steps = np.linspace(-1, 1, 401)[:, None] * np.linspace(2.0, 3.0, len(self.ids))
         return np.log(self._means) + steps
 
 
@@ -88,8 +90,8 @@ def test_choice_and_runner_up_are_measured_again(tmp_path: Path, measured) -> No
     for name in ids:
         trials = again.trials(name)
         assert sorted((trial.process, trial.index) for trial in trials) == [(0, 0), (0, 2), (1, 1), (1, 3)]
-    assert found.configurations[0].measured == pytest.approx(4 / TOKEN_S, rel=0.3)
-    assert found.ratio.measured == pytest.approx(0.25, rel=0.3)
+    assert found.configurations[0].measured == pytest.approx(4 / TOKEN_S, rel=0.6)
+    assert found.ratio.measured == pytest.approx(0.25, rel=0.6)
     assert again.study()["order"]["kind"] == "blocks"
     assert files(store.path) == before
     assert list(verify(again)) == []
