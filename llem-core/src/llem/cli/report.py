@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from llem.cli.deciding import decision_options
 from llem.cli.prices import price_options
 
 if TYPE_CHECKING:
@@ -19,34 +20,7 @@ __all__ = ["report"]
 @click.option(
     "-o", "--out", metavar="FILE", default="report.html", show_default=True, help="File to write; it ends with .html."
 )
-@click.option(
-    "--minimise",
-    "--minimize",
-    metavar="METRIC",
-    help="Decide by the least of this metric: energy, energy_per_request, cost, carbon, latency, or any metric's name."
-    "  [default: energy]",
-)
-@click.option(
-    "--maximise",
-    "--maximize",
-    metavar="METRIC",
-    help="Decide by the most of this metric: speed, or its name.  [default: minimise energy]",
-)
-@click.option(
-    "--slo", "slos", multiple=True, metavar="LIMITS", help="Limits to keep, such as 'ttft:p99<500ms;tpot:p99<50ms'."
-)
-@click.option(
-    "--quality",
-    "qualities",
-    multiple=True,
-    metavar="LIMITS",
-    help="Scores to keep: 'gsm8k>=0.7', or against the reference 'gsm8k>=-0.01'.",
-)
-@click.option("--memory", metavar="SIZE", help="The most peak memory, such as 80GiB.  [default: no limit]")
-@click.option("--power", metavar="WATTS", help="The most power, such as 600W.  [default: no limit]")
-@click.option(
-    "--reference", metavar="ID", help="The experiment that changes of scores are against.  [default: the study's]"
-)
+@decision_options
 @price_options
 def report(
     folder: str,
