@@ -16,6 +16,7 @@ from llem.store.quantity import Metrics, Quantity
 __all__ = [
     "SCHEMA_VERSION",
     "BaselineReading",
+    "ClientFacts",
     "DomainMetrics",
     "EnergyReading",
     "ErrorBudget",
@@ -94,6 +95,27 @@ class RequestRow:
 
 
 @attrs.frozen
+class ClientFacts:
+    """How the load generator itself fared, from the first of the measured requests to the window's end.
+
+    A timer in the event loop of every client ticks; how late it rings is how long whatever arrives waits for its turn.
+
+    Attributes:
+        processes: client processes; 0 where the clients share the worker's process with the engine.
+        delay_p50_s, delay_p99_s, delay_max_s: how late the ticks were; of several processes, of the one with the worst.
+        stalls: begin and end, monotonic ns, of each time in which no tick came for much longer than it should.
+        busy_share: CPU time of the busiest client process within the window, over the window; None without processes.
+    """
+
+    processes: int
+    delay_p50_s: float
+    delay_p99_s: float
+    delay_max_s: float
+    stalls: tuple[tuple[int, int], ...] = ()
+    busy_share: float | None = None
+
+
+@attrs.frozen
 class ServingFacts:
     """How a serving load went within the window [t0, t1).
 
@@ -107,12 +129,15 @@ class ServingFacts:
         completed: requests whose last token arrived within the window.
         failed: requests that failed within the window.
         unfinished: requests of the whole trial that llem aborted because they had not ended in time.
-        lag_p50_s, lag_p99_s, lag_max_s: how late requests were sent, over the requests that were due within the window;
-            None for a closed load.
+        lag_p50_s, lag_p99_s, lag_max_s: how late requests were sent, over those that ended within the window, whose
+            latencies count; None for a closed load.
         in_flight_mean, in_flight_start, in_flight_end: requests sent and not ended: mean over the window's time, and at
             its two edges. If an open load is more than the engine can serve, the number rises.
         completed_output_tokens: tokens of the completed requests, also those that arrived outside the window.
         completed_expected_tokens: tokens that the workload asked for in the completed requests.
+        failed_output_tokens: tokens within the window of requests that failed, in it or after it.
+        lead_s: how long the load had run when the window opened; None where llem did not send it.
+        client: how the load generator fared; None where llem did not send the load.
     """
 
     kind: str
@@ -131,6 +156,9 @@ class ServingFacts:
     in_flight_end: float
     completed_output_tokens: int
     completed_expected_tokens: int
+    failed_output_tokens: int = 0
+    lead_s: float | None = None
+    client: ClientFacts | None = None
 
 
 @attrs.frozen
