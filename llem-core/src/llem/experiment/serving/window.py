@@ -10,12 +10,13 @@ from typing import Any
 
 import attrs
 
-from llem.errors import ExperimentFailed
+from llem.errors import ExperimentFailed, LlemError
+from llem.experiment.serving.ticks import Ticks
 from llem.experiment.serving.traffic import Flight
 from llem.metrics.statistics import quantile
-from llem.store.models import RequestRow, ServingFacts
+from llem.store.models import ClientFacts, RequestRow, ServingFacts
 
-__all__ = ["Probe", "arrived_tokens", "capacity", "counts", "serving_facts", "touching"]
+__all__ = ["Probe", "arrived_tokens", "capacity", "check_sum", "client_facts", "counts", "serving_facts", "touching"]
 
 
 def touching(flights: Iterable[Flight], t0: int, t1: int) -> list[RequestRow]:
@@ -58,12 +59,7 @@ def _completed(rows: Iterable[RequestRow], t0: int, t1: int) -> list[RequestRow]
 def counts(rows: Sequence[RequestRow], t0: int, t1: int) -> Mapping[str, Any]:
     """The fields of a Trial that count work: see `llem.store.models.Trial` for what each means here."""
     first = [row for row in rows if row.token_times_ns and t0 <= row.token_times_ns[0] < t1]
-    tokens = sum(
-        count
-        for row in rows
-        for at, count in zip(row.token_times_ns or (), row.chunk_tokens or _ones(row), strict=True)
-        if t0 <= at < t1
-    )
+    tokens = _arrived(rows, t0, t1)
     return {
         "batches": 0,
         "batch_s": (),
@@ -72,6 +68,16 @@ def counts(rows: Sequence[RequestRow], t0: int, t1: int) -> Mapping[str, Any]:
         "output_tokens": tokens,
         "expected_output_tokens": tokens,
     }
+
+
+def _arrived(rows: Iterable[RequestRow], t0: int, t1: int) -> int:
+    """Tokens of these requests that arrived in [t0, t1)."""
+    return sum(
+        count
+        for row in rows
+        for at, count in zip(row.token_times_ns or (), row.chunk_tokens or _ones(row), strict=True)
+        if t0 <= at < t1
+    )
 
 
 def _ones(row: RequestRow) -> Sequence[int]:
@@ -88,6 +94,8 @@ def serving_facts(
     concurrency: int | None,
     request_rate: float | None,
     seed: int,
+    lead_s: float | None = None,
+    client: ClientFacts | None = None,
 ) -> ServingFacts:
     """How the load went within [t0, t1).
 
@@ -98,7 +106,7 @@ def serving_facts(
     lags = sorted(
         (row.start_ns - row.scheduled_ns) / 1e9
         for row in rows
-        if row.scheduled_ns is not None and t0 <= row.scheduled_ns < t1
+        if row.scheduled_ns is not None and t0 <= row.end_ns < t1
     )
     return ServingFacts(
         kind=kind,
@@ -117,11 +125,50 @@ def serving_facts(
         in_flight_end=_in_flight(rows, t1),
         completed_output_tokens=sum(row.output_tokens for row in completed),
         completed_expected_tokens=sum(asked[row.index] for row in completed),
+        failed_output_tokens=_arrived((row for row in rows if row.finish_reason == "error"), t0, t1),
+        lead_s=lead_s,
+        client=client,
     )
 
 
 def _in_flight(rows: Iterable[RequestRow], at: int) -> float:
-    return float(sum(row.start_ns <= at < row.end_ns for row in rows))
+    """Sent before, and not ended before: each request is in one of a window's bins at each of its edges."""
+    return float(sum(row.start_ns < at <= row.end_ns for row in rows))
+
+
+def check_sum(facts: ServingFacts) -> None:
+    """Every request of a window ended in exactly one way: what was in flight and what was sent has completed, failed or
+    is in flight. Raises LlemError (bug) where one is lost or counted twice.
+    """
+    came, went = facts.in_flight_start + facts.sent, facts.completed + facts.failed + facts.in_flight_end
+    if came != went:
+        raise LlemError(f"of {came:g} requests of a window {went:g} are accounted for", code="bug")
+
+
+def client_facts(
+    ticks: Sequence[Ticks], processes: int, rows: Sequence[RequestRow], t0: int, t1: int
+) -> ClientFacts | None:
+    """How the load generator fared, from when the first request that ended within [t0, t1) was sent.
+
+    Args:
+        ticks: of every event loop that sent.
+        processes: client processes; 0 where the worker's own loop sent.
+    """
+    begin = min([row.start_ns for row in rows if t0 <= row.end_ns < t1], default=t0)
+    delays = [sorted(one.delays(begin, t1)) for one in ticks]
+    if not any(delays):
+        return None
+    worst = max((one for one in delays if one), key=lambda one: quantile([float(each) for each in one], 0.99))
+    seconds = [each / 1e9 for each in worst]
+    busy = [share for one in ticks if processes and (share := one.busy_share(t0, t1)) is not None]
+    return ClientFacts(
+        processes=processes,
+        delay_p50_s=quantile(seconds, 0.5),
+        delay_p99_s=quantile(seconds, 0.99),
+        delay_max_s=max(one[-1] for one in delays if one) / 1e9,
+        stalls=tuple(sorted(stall for one in ticks for stall in one.stalls(begin, t1))),
+        busy_share=max(busy, default=None),
+    )
 
 
 @attrs.frozen
