@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from itertools import pairwise
 
 import attrs
@@ -27,6 +27,8 @@ from llem.experiment.serving.window import touching
 from llem.experiment.session import Session
 from llem.metrics.boundary import RateSearched, RateWindow, boundary, doubtful
 from llem.metrics.checks.serving import PARTS, piles_up
+from llem.metrics.flow import flow_within
+from llem.metrics.requests import fates
 from llem.metrics.statistics import quantile
 from llem.protocol.events import RateTried
 from llem.store.models import RequestRow
@@ -62,32 +64,6 @@ def next_rate(windows: Sequence[RateWindow], share: float, search: RateSearch) -
     return math.sqrt(found.kept * found.broken)
 
 
-@attrs.frozen
-class _Fate:
-    """When it was decided whether a request keeps its limits, whether it did, and its latencies by limit in seconds."""
-
-    at_ns: int
-    kept: bool
-    latencies: Mapping[str, float]
-
-
-def _fate(row: RequestRow, limits: Mapping[str, float]) -> _Fate:
-    """Of one request. It is late for certain as soon as a time that counts from its arrival exceeds its limit, so that
-    requests which an engine keeps waiting count without waiting for their end.
-    """
-    arrival = row.start_ns if row.scheduled_ns is None else row.scheduled_ns
-    times = row.token_times_ns or ()
-    first = times[0] if times else row.end_ns
-    latencies = {"ttft_s": (first - arrival) / 1e9, "e2el_s": (row.end_ns - arrival) / 1e9}
-    if row.output_tokens > 1 and times:
-        latencies["tpot_s"] = (row.end_ns - first) / (row.output_tokens - 1) / 1e9
-    asked = {name: latencies[name] for name in limits if name in latencies}
-    overdue = [name for name in ("ttft_s", "e2el_s") if name in asked and asked[name] > limits[name]]
-    at_ns = min([row.end_ns, *(arrival + round(limits[name] * 1e9) for name in overdue)])
-    failed = row.finish_reason in ("error", "unfinished") or not times
-    return _Fate(at_ns, not failed and all(value <= limits[name] for name, value in asked.items()), asked)
-
-
 def rate_window(
     rows: Sequence[RequestRow], t0: int, t1: int, *, rate: float, seed: int, slo: Slo, usual_s: float
 ) -> RateWindow:
@@ -98,23 +74,23 @@ def rate_window(
         usual_s: the usual time of a request: the lag is measured by it where no limit counts from the arrival.
     """
     limits = slo.limits()
-    fates = sorted((_fate(row, limits) for row in rows), key=lambda fate: fate.at_ns)
-    decided = [fate for fate in fates if t0 <= fate.at_ns < t1]
-    edges = [len(decided) * i // RUNS for i in range(RUNS + 1)]
+    decided = fates(flow_within(rows, t0, t1), limits)
+    told = decided.kept[~decided.untold]
+    edges = [len(told) * i // RUNS for i in range(RUNS + 1)]
     arrivals = [row.start_ns if row.scheduled_ns is None else row.scheduled_ns for row in rows]
     arrived, ended = sum(t0 <= at < t1 for at in arrivals), sum(t0 <= row.end_ns < t1 for row in rows)
     lags = sorted((row.start_ns - at) / 1e9 for row, at in zip(rows, arrivals, strict=True) if t0 <= at < t1)
     lag_s = quantile(lags, 0.99) if lags else None
     in_flight = _in_flight(rows, arrivals, t0, t1)
-    by_limit = {name: sorted(f.latencies[name] for f in decided if name in f.latencies) for name in limits}
+    by_limit = {name: sorted(one for one in decided.latencies[name].tolist() if not math.isnan(one)) for name in limits}
     return RateWindow(
         rate=rate,
         seed=seed,
         seconds=(t1 - t0) / 1e9,
         arrived=arrived,
-        judged=len(decided),
-        kept=sum(fate.kept for fate in decided),
-        runs=tuple((b - a, sum(fate.kept for fate in decided[a:b])) for a, b in pairwise(edges)),
+        judged=len(told),
+        kept=int(told.sum()),
+        runs=tuple((b - a, int(told[a:b].sum())) for a, b in pairwise(edges)),
         late={name: sum(value > limits[name] for value in found) for name, found in by_limit.items()},
         reached_s={name: quantile(found, slo.attainment) for name, found in by_limit.items() if found},
         in_flight_first=in_flight[0],
