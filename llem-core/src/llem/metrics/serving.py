@@ -222,9 +222,7 @@ def _goodput(measured: Measured) -> list[Value]:
 
 def _per_good(measured: Measured) -> list[Value]:
     return [
-        energy.scaled(1 / good.value)
-        if good.value
-        else Value(None, reason=energy.reason or good.reason or "none_good")
+        energy.scaled(1 / good.value) if good.value else Value(None, reason=energy.reason or good.reason or "none_good")
         for energy, good in zip(measured.gross, _good(measured), strict=True)
     ]
 

@@ -8,7 +8,7 @@ Frames (`frames`) come on its standard input and go to its standard output; it e
     sealed {on}                             a window is open: nothing more comes, and nothing is told but counts
     stop · abort · end                      send no more · let go of what is in flight · tell what came, forget the load
 
-    ready                                   it can send
+    ready {error}                           it can send, or why it cannot
     state {…}                               now and then: counts, and what failed
     answer {…} … ticks {…} · over           after `end`
 """
@@ -21,7 +21,6 @@ import gc
 import os
 import signal
 import time
-import traceback
 from array import array
 from collections import deque
 from collections.abc import Mapping
@@ -31,7 +30,7 @@ from llem.backends.wire import Asked, Wire, WireReference
 from llem.errors import LlemError
 from llem.experiment.serving.dispatch import Dispatcher, Source, used_up
 from llem.experiment.serving.exchanges import KEPT_BYTES, Carried, Prompted, WireSender
-from llem.experiment.serving.frames import Frames, frame
+from llem.experiment.serving.frames import Frames, frame, told
 from llem.experiment.serving.ticks import Ticker
 from llem.plugins.reference import resolve
 
@@ -148,8 +147,12 @@ class Client:
         match head["name"]:
             case "wire":
                 self._reference = WireReference(**head["reference"])
-                self._wire = resolve(self._reference.wire)(self._reference.settings)
-                self._write(frame("ready"))
+                try:
+                    self._wire = resolve(self._reference.wire)(self._reference.settings)
+                except Exception as error:
+                    self._write(frame("ready", error=told(error)))
+                else:
+                    self._write(frame("ready", error=None))
             case "load" if self._wire is not None and self._reference is not None:
                 self._load = _Load(self._wire, self._reference, head, self._queue, self._kept)
             case "requests":
@@ -190,7 +193,7 @@ class Client:
             "received": self._received,
             "over": one.over,
             "messages": one.messages,
-            "fatal": None if one.fatal is None else _told(one.fatal),
+            "fatal": None if one.fatal is None else told(one.fatal),
             "ended": [_times(sent) for sent in fresh if sent.outcome == "done"],
         }
         self._write(frame("state", **state))
@@ -256,15 +259,6 @@ def _answer(sender: WireSender, sent: Carried) -> bytes:
         finish_reason=None if last is None else last.finish_reason,
         engine_metrics=None if last is None or last.engine_metrics is None else dict(last.engine_metrics),
     )
-
-
-def _told(error: BaseException) -> Mapping[str, Any]:
-    """An error as JSON."""
-    if isinstance(error, LlemError):
-        return {"type": type(error).__name__, "message": error.message, "hint": error.hint, "code": error.code}
-    traceback.print_exception(error)
-    message = f"the load generator failed: {type(error).__name__}: {error}"
-    return {"type": "LlemError", "message": message, "hint": "see the worker's log", "code": "bug"}
 
 
 def main() -> None:

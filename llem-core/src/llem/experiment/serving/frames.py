@@ -6,10 +6,14 @@
 from __future__ import annotations
 
 import json
+import traceback
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-__all__ = ["Frames", "frame"]
+from llem import errors
+from llem.errors import LlemError
+
+__all__ = ["Frames", "frame", "told", "untold"]
 
 
 def frame(name: str, body: bytes = b"", /, **head: Any) -> bytes:
@@ -41,3 +45,19 @@ class Frames:
             del self._held[:size]
             self._head = None
             yield head, body
+
+
+def told(error: BaseException) -> Mapping[str, str]:
+    """An error as JSON. What no one foresaw goes to the log besides."""
+    if isinstance(error, LlemError):
+        return {"type": type(error).__name__, "message": error.message, "hint": error.hint, "code": error.code}
+    traceback.print_exception(error)
+    message = f"the load generator failed: {type(error).__name__}: {error}"
+    return {"type": "LlemError", "message": message, "hint": "see the worker's log", "code": "bug"}
+
+
+def untold(told: Mapping[str, str]) -> LlemError:
+    """The error that was told; of the class that a plugin made of one, its base in the core."""
+    kind = getattr(errors, told["type"], errors.ExperimentFailed)
+    made: LlemError = kind(told["message"], told["hint"], told["code"])
+    return made

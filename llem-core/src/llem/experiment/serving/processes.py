@@ -16,8 +16,8 @@ from typing import Any
 import attrs
 
 from llem.backends.wire import WireReference
-from llem.errors import ExperimentFailed
-from llem.experiment.serving.frames import Frames, frame
+from llem.errors import ExperimentFailed, LlemError
+from llem.experiment.serving.frames import Frames, frame, untold
 
 __all__ = ["ClientProcess", "Clients", "client_processes"]
 
@@ -43,7 +43,7 @@ class ClientProcess:
 
     Attributes:
         hear: called with each frame that comes.
-        lost: what is to be told when the process has ended by itself; None while it lives.
+        lost: what is to be told when the process cannot send or has ended by itself; None while it is well.
         busy: a load has begun and was not heard to its end.
     """
 
@@ -60,7 +60,7 @@ class ClientProcess:
         self._input, self._output = self._process.stdin, self._process.stdout
         self._frames, self._unwritten = Frames(), deque[memoryview]()
         self.hear: Hear = lambda head, body: None
-        self.lost: ExperimentFailed | None = None
+        self.lost: LlemError | None = None
         self.busy = False
         self._greeted = False
         for pipe in (self._input, self._output):
@@ -80,9 +80,11 @@ class ClientProcess:
             await asyncio.sleep(POLL_S)
             check_stop()
             if self.lost is not None:
-                raise self.lost
+                break
             if time.monotonic() > until:
                 raise ExperimentFailed(f"a client process did not start within {START_LIMIT_S:g} s", "", "timeout")
+        if self.lost is not None:
+            raise self.lost
 
     def write(self, data: bytes) -> None:
         """Send it, in the background where the pipe is full."""
@@ -118,6 +120,7 @@ class ClientProcess:
         for head, body in self._frames.feed(piece):
             if head["name"] == "ready":
                 self._greeted = True
+                self.lost = None if head["error"] is None else untold(head["error"])
             else:
                 self.hear(head, body)
 

@@ -11,12 +11,11 @@ from typing import Any
 
 import attrs
 
-from llem import errors
 from llem.backends.base import Chunk, Request
-from llem.errors import ExperimentFailed, LlemError
+from llem.errors import ExperimentFailed
 from llem.experiment.serving import traffic
 from llem.experiment.serving.dispatch import TOLD
-from llem.experiment.serving.frames import frame
+from llem.experiment.serving.frames import frame, untold
 from llem.experiment.serving.processes import ClientProcess
 from llem.experiment.serving.stock import PORTION, Stock
 from llem.experiment.serving.ticks import Ticks
@@ -209,7 +208,7 @@ class RemoteTraffic(Traffic):
             if message not in self.messages and len(self.messages) < TOLD:
                 self.messages.append(message)
         if head["fatal"] is not None and self._fatal is None:
-            self._fatal = _error(head["fatal"])
+            self._fatal = untold(head["fatal"])
 
     @property
     def sent(self) -> int:
@@ -303,10 +302,3 @@ def _flight(head: Mapping[str, Any], body: bytes, requests: Mapping[int, Request
         requests[head["index"]], head["scheduled_ns"], head["sent_ns"], chunks,
         head["ended_ns"], head["outcome"], head["failure"],
     )  # fmt: skip
-
-
-def _error(told: Mapping[str, str]) -> LlemError:
-    """The error that a client process told of."""
-    kind = getattr(errors, told["type"], ExperimentFailed)
-    made: LlemError = kind(told["message"], told["hint"], told["code"])
-    return made
