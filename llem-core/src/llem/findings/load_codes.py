@@ -28,6 +28,19 @@ LOAD_FINDINGS: Mapping[str, FindingKind] = {
         "with other token ids, so later trials measure parts that earlier ones have measured.",
         "Use a longer trace, fewer or shorter windows, or a lower `load.speed`.",
     ),
+    "prompts_skipped": FindingKind(
+        "info",
+        "Rows of the workload's file were left out, as its settings ask: prompts that are too long for the engine "
+        "(`too_long: skip`), or rows without a prompt or an answer (`skip_empty: true`). The message names the first.",
+        "Nothing to do. What is measured is the rest of the file.",
+    ),
+    "prompts_ask_otherwise": FindingKind(
+        "warning",
+        "Rows of a file of batch requests have settings that llem does not follow: it samples all requests as the "
+        "experiment says, and generates as many tokens. The message names each setting, and the first row.",
+        "Give `sampling` the file's values, and set `output_tokens: file`. Tools and formats can be sent with "
+        "`openai.extra_body`.",
+    ),
     "few_completions": FindingKind(
         "warning",
         "All windows together have fewer than 200 completed requests. The two slowest of them then decide the p99, "
