@@ -10,9 +10,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Sequence
 from itertools import pairwise
-from typing import Any
 
 import attrs
 
@@ -21,11 +20,11 @@ from llem.config.models import MOST
 from llem.config.slo import Slo
 from llem.errors import ExperimentFailed, LlemError
 from llem.experiment.serving.pacing import PaceOpen
-from llem.experiment.serving.stock import Stock
-from llem.experiment.serving.traffic import Flight, Traffic, no_collection, usual_time
+from llem.experiment.serving.player import Player
+from llem.experiment.serving.stationary import RequestTimes
+from llem.experiment.serving.traffic import Traffic, no_collection
 from llem.experiment.serving.window import touching
 from llem.experiment.session import Session
-from llem.experiment.trial import LEAD_S
 from llem.metrics.boundary import RateSearched, RateWindow, boundary, doubtful
 from llem.metrics.checks.arrivals import PARTS
 from llem.metrics.checks.serving import piles_up
@@ -153,56 +152,53 @@ class Search:
     """The search in one engine process.
 
     Args:
-        run: gives a load its traffic, runs it to its end and leaves nothing of it in flight.
-        drain_s: how long what is in flight may take to end after a window, by the usual time of a request.
-        usual_s: the usual time of a request, in seconds; updated by every window that keeps the SLO.
+        player: of its loads.
+        times: of the load's requests; updated by every window that keeps the SLO.
     """
 
     session: Session
     load: OpenLoad
-    stock: Stock
-    run: Callable[[Callable[[Traffic], Coroutine[Any, Any, tuple[int, int]]]], tuple[tuple[int, int], list[Flight]]]
-    drain_s: Callable[[], float]
-    usual_s: float
+    player: Player
+    times: RequestTimes
 
     def find(self) -> RateSearched:
         """Measure windows until the greatest rate is known; each is told as it ends."""
         slo, search = self.session.experiment.slo, self.load.search
         if slo is None or search is None:
             raise LlemError("a search without an SLO", code="bug")
-        before = self.stock.next
+        before = self.player.stock.next
         windows: list[RateWindow] = []
         while (rate := next_rate(windows, slo.attainment, search)) is not None:
             windows.append(one := self._window(rate, len(windows), slo, search.window_s))
             names = ("judged", "kept", "steady", "on_time")
             told = {name: getattr(one, name) for name in names}
             self.session.process.emit(RateTried(id=self.session.id, request_rate=rate, **told))
-        self.stock.begin_at(before)
+        self.player.stock.begin_at(before)
         kept = boundary(windows, slo.attainment).kept
         return RateSearched(rate=kept, attainment=slo.attainment, limits=slo.limits(), windows=tuple(windows))
 
     def _window(self, rate: float, number: int, slo: Slo, window_s: float) -> RateWindow:
         """One window. Its requests and its schedule are drawn as a trial's are, and are none of any trial's."""
         pace, draw = PaceOpen(self.load, rate), MOST + number
-        lead_s = max(LEAD_S, SETTLE_TIMES * self.usual_s, SETTLE_SHARE * window_s)
+        times = self.times
+        lead_s = max(pace.lead_s(times), SETTLE_TIMES * times.usual_s, SETTLE_SHARE * window_s)
         self.session.phase("rate search", lead_s + window_s)
-        self.stock.begin_at(pace.first(draw, lead_s))
+        self.player.stock.begin_at(pace.first(draw, lead_s))
 
         async def act(traffic: Traffic) -> tuple[int, int]:
-            await self.stock.fill(pace.needed(draw, lead_s, 0, 0.0, lead_s + window_s, rate))
-            pace.begin(traffic, draw, lead_s, self.stock.next)
+            await traffic.ready(pace.needed(draw, lead_s, 0, 0.0, lead_s + window_s, rate))
+            pace.begin(traffic, draw, lead_s, self.player.stock.next, times)
             await traffic.rest(lead_s)  # by the clock: a load above the capacity never settles
             t0 = time.monotonic_ns()
             await traffic.rest(window_s)
             t1 = time.monotonic_ns()
-            await traffic.drain(self.drain_s())
+            await traffic.drain(times.drain_s)
             return t0, t1
 
         with no_collection():
-            (t0, t1), flights = self.run(act)
-        rows = touching(flights, t0, t1)
-        found = rate_window(rows, t0, t1, rate=rate, seed=pace.seed(draw), slo=slo, usual_s=self.usual_s)
-        done = [flight for flight in flights if flight.outcome == "done"]
-        if done and found.judged and found.kept >= slo.attainment * found.judged:
-            self.usual_s = usual_time(done)
+            (t0, t1), played = self.player.run(act, pace.in_flight(times))
+        rows = touching(played.flights, t0, t1)
+        found = rate_window(rows, t0, t1, rate=rate, seed=pace.seed(draw), slo=slo, usual_s=times.usual_s)
+        if found.judged and found.kept >= slo.attainment * found.judged:
+            self.times = self.player.seen(played) or times
         return found

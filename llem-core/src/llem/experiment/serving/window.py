@@ -10,13 +10,15 @@ from typing import Any
 
 import attrs
 
-from llem.errors import ExperimentFailed
+from llem.errors import ExperimentFailed, LlemError
+from llem.experiment.serving.ticks import Ticks
 from llem.experiment.serving.traffic import Flight
-from llem.metrics.accounts import load_counts, work_counts
+from llem.metrics.accounts import load_counts, unbalanced, work_counts
 from llem.metrics.flow import flow_within
+from llem.metrics.statistics import quantile
 from llem.store.models import ClientFacts, RequestRow, ServingFacts
 
-__all__ = ["Probe", "arrived_tokens", "capacity", "counts", "serving_facts", "touching"]
+__all__ = ["Probe", "arrived_tokens", "capacity", "check_sum", "client_facts", "counts", "serving_facts", "touching"]
 
 
 def touching(flights: Iterable[Flight], t0: int, t1: int) -> list[RequestRow]:
@@ -86,6 +88,38 @@ def serving_facts(
         lead_s=lead_s,
         client=client,
         **load_counts(flow),
+    )
+
+
+def check_sum(facts: ServingFacts) -> None:
+    """Raise LlemError (bug) where a request of the window is lost, or has two outcomes."""
+    if lost := unbalanced(facts):
+        raise LlemError("of {:g} requests of a window {:g} are accounted for".format(*lost), code="bug")
+
+
+def client_facts(
+    ticks: Sequence[Ticks], processes: int, rows: Sequence[RequestRow], t0: int, t1: int
+) -> ClientFacts | None:
+    """How the load generator fared, from when the first request that ended within [t0, t1) was sent.
+
+    Args:
+        ticks: of every event loop that sent.
+        processes: client processes; 0 where the worker's own loop sent.
+    """
+    begin = min([row.start_ns for row in rows if t0 <= row.end_ns < t1], default=t0)
+    delays = [sorted(one.delays(begin, t1)) for one in ticks]
+    if not any(delays):
+        return None
+    worst = max((one for one in delays if one), key=lambda one: quantile([float(each) for each in one], 0.99))
+    seconds = [each / 1e9 for each in worst]
+    busy = [share for one in ticks if processes and (share := one.busy_share(t0, t1)) is not None]
+    return ClientFacts(
+        processes=processes,
+        delay_p50_s=quantile(seconds, 0.5),
+        delay_p99_s=quantile(seconds, 0.99),
+        delay_max_s=max(one[-1] for one in delays if one) / 1e9,
+        stalls=tuple(sorted(stall for one in ticks for stall in one.stalls(begin, t1))),
+        busy_share=max(busy, default=None),
     )
 
 
