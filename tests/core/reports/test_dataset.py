@@ -155,6 +155,7 @@ def test_hugging_face_reads_it(h200, tmp_path, monkeypatch):
         for name in ("results", "metrics", "experiments")
     }
 
-    assert {name: one.num_rows for name, one in found.items()} == {"results": 5, "metrics": 5 * len(METRICS), "experiments": 5}
+    counts = {"results": 5, "metrics": 5 * len(METRICS), "experiments": 5}
+    assert {name: one.num_rows for name, one in found.items()} == counts
     assert found["results"].features["energy_per_output_token_j"].dtype == "float64"
     assert found["results"][0]["findings"][0]
