@@ -220,7 +220,7 @@ class Traffic(ABC):
 
 
 def flight_of(head: Mapping[str, Any], body: bytes, requests: Mapping[int, Request]) -> Flight:
-    """A request out of the frame `answer` of a client process; columns of 64-bit numbers: times, tokens, and the ids."""
+    """A request out of the frame `answer` of a client process: columns of 64-bit numbers (times, tokens, ids)."""
     numbers, count = array("q"), head["chunks"]
     numbers.frombytes(body)
     times, tokens = numbers[:count], numbers[count : 2 * count]
