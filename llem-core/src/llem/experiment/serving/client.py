@@ -207,6 +207,8 @@ class Client:
         try:
             for sent in load.dispatcher.sent:
                 held.append(_answer(load.sender, sent))
+                if sent.failure:
+                    load.dispatcher.note(sent.failure)
                 size += len(held[-1])
                 if size > LUMP_BYTES:
                     self._write(b"".join(held))
