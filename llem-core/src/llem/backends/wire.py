@@ -123,7 +123,7 @@ class Wire(ABC):
 
     @abstractmethod
     def read(self, exchange: Exchange) -> Answer:
-        """What has come so far. Pure; for an exchange on its way, ended or aborted. An exchange's `error` is the failure.
+        """What has come so far. Pure; for an exchange on its way, ended or aborted; its `error` is the failure.
 
         Raises LlemError for what every such request would meet: a refusal, a server that is gone.
         """

@@ -47,6 +47,12 @@ LOAD_FINDINGS: Mapping[str, FindingKind] = {
         "Requests failed within a window, so the engine did not do the work that the load describes.",
         "See the worker's log. Lower the load, or mend what fails.",
     ),
+    "request_errors": FindingKind(
+        "info",
+        "What failed requests of a trial were told: the first messages that differ. `requests_failed` says how many "
+        "failed within the windows.",
+        "See the messages, and the worker's log.",
+    ),
     "requests_unfinished": FindingKind(
         "info",
         "Some requests had not ended some time after the window, and llem aborted them. Their tokens within the "
