@@ -205,6 +205,13 @@ def test_tokens_that_no_event_told_came_with_the_last_text():
     assert len(set(brought)) == len(brought)
 
 
+def test_a_prompt_as_text_may_have_any_number_of_tokens():
+    """The server's own number is told; what was asked with has no say."""
+    found = Reader(None, "final_usage", False, exact_prompt=False).read(answer([text()] * 16, prompt=31))
+    assert found.failure is None
+    assert found.chunks[-1].engine_metrics == {"prompt_tokens": 32}
+
+
 def test_token_ids_of_events():
     """They are the tokens where they were asked for, and must be as many."""
     events = [choice({"text": "w", "token_ids": [3, 4]})] * 8

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import resource
+import time
 
 import pytest
 
@@ -147,6 +148,17 @@ def test_a_request_that_fails_is_one_request(running, load, requests_of, flags, 
         engine.generate(requests_of((3, 9), (3, 9)), GREEDY, token_times=True)
     with pytest.raises(RequestFailed, match=message):
         streamed(engine, requests_of((3, 9)))
+
+
+def test_a_batch_that_is_stalled_behind_comments_ends(running, load, requests_of):
+    """Comments are no tokens: after so long without one the batch has failed, in clear words."""
+    server = running("--comments-after", "3", "--spare", "1")
+    engine = load({"base_url": server.url, "timeout_s": 1.0})
+    began = time.monotonic()
+    with pytest.raises(ExperimentFailed, match=r"no token came for 1 s\n.*openai\.timeout_s"):
+        engine.generate(requests_of((3, 9), (3, 9), (3, 9)), GREEDY, token_times=True)
+    assert 1.0 <= time.monotonic() - began < 20
+    assert server.log()["in_flight"] == 0
 
 
 def test_a_server_that_is_gone_is_the_end(running, load, requests_of, streamed):
