@@ -52,11 +52,11 @@ def test_each_token_has_its_own_chunk(running, load, requests_of, streamed):
     assert [chunk.tokens for chunk in chunks] == [1] * 6 + [0]
 
 
-def test_what_no_event_told_is_in_the_last_chunk_and_said(running, load, requests_of, streamed):
-    """Final usage with three tokens an event: one each, the rest with the last text, and its number beside."""
+def test_what_no_event_told_is_shared_out_and_said(running, load, requests_of, streamed):
+    """Final usage with three tokens an event: some with each, as many as the usage says, and those beyond one beside."""
     engine = load({"base_url": running("--per-event", "3", "--usage", "final").url})
     [chunks] = streamed(engine, requests_of((3, 7)))
-    assert [chunk.tokens for chunk in chunks] == [1, 1, 5, 0]
+    assert [chunk.tokens for chunk in chunks] == [2, 2, 3, 0]
     assert chunks[-1].engine_metrics == {"cached_tokens": 2, "tokens_without_event": 4}
 
 
@@ -158,7 +158,10 @@ def test_a_batch_that_is_stalled_behind_comments_ends(running, load, requests_of
     with pytest.raises(ExperimentFailed, match=r"no token came for 1 s\n.*openai\.timeout_s"):
         engine.generate(requests_of((3, 9), (3, 9), (3, 9)), GREEDY, token_times=True)
     assert 1.0 <= time.monotonic() - began < 20
-    assert server.log()["in_flight"] == 0
+    until = time.monotonic() + 20
+    while server.log()["in_flight"]:
+        assert time.monotonic() < until, "the server still works on them"
+        time.sleep(0.05)
 
 
 def test_a_server_that_is_gone_is_the_end(running, load, requests_of, streamed):
