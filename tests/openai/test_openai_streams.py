@@ -53,7 +53,7 @@ def test_each_token_has_its_own_chunk(running, load, requests_of, streamed):
 
 
 def test_what_no_event_told_is_shared_out_and_said(running, load, requests_of, streamed):
-    """Final usage with three tokens an event: some with each, as many as the usage says, and those beyond one beside."""
+    """Final usage with three tokens an event: shared out, as many as the usage says, and those beyond one beside."""
     engine = load({"base_url": running("--per-event", "3", "--usage", "final").url})
     [chunks] = streamed(engine, requests_of((3, 7)))
     assert [chunk.tokens for chunk in chunks] == [2, 2, 3, 0]
