@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Literal
 import attrs
 
 from llem.devices.load import HostLoad
+from llem.devices.pulse import Beats, Gap
 from llem.display import Displayed
 from llem.findings import Finding
 from llem.meters.base import EnergyReading, ErrorBudget
@@ -16,10 +17,12 @@ from llem.store.quantity import Metrics, Quantity
 __all__ = [
     "SCHEMA_VERSION",
     "BaselineReading",
+    "Beats",
     "ClientFacts",
     "DomainMetrics",
     "EnergyReading",
     "ErrorBudget",
+    "Gap",
     "HostLoad",
     "Quantity",
     "RequestRow",
@@ -189,6 +192,9 @@ class Trial:
             to the share of the window's `throttle_readings` with this reason, in (0, 1].
         serving: how a serving load went; None for an offline load.
         host: how busy the host was during the window; None for a window below 0.5 s, or if the system does not tell.
+        planned_s: how long the window was to be: of an offline load as long as its batches took during the warm-up, of
+            a serving load `window_s`. None for a metered command, which ends when it ends.
+        beats: how steadily the worker ran, and what the clocks did. None in trials that an earlier llem measured.
     """
 
     experiment_id: str
@@ -213,6 +219,8 @@ class Trial:
     findings: tuple[Finding, ...] = ()
     serving: ServingFacts | None = None
     host: HostLoad | None = None
+    planned_s: float | None = None
+    beats: Beats | None = None
     schema_version: int = SCHEMA_VERSION
 
     @property

@@ -210,6 +210,7 @@ class Serving(Work):
             findings=(*pace.findings(index), *_errors(played.messages)),
             **counts(rows, t0, t1),
             serving=facts,
+            planned_s=session.experiment.window_s,
             first_index=min((row.index for row in rows), default=first),
             output_digest=_digest(flights, t0, t1),
         )
