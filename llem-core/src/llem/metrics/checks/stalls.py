@@ -39,6 +39,8 @@ RARE = 0.001
 PREFILL_TIMES = 3.0
 #: A request waited through a silence that it was sent into within this share of it.
 SENT_SHARE = 0.25
+#: Of the silences of a request's wait, a tenth of the longest is long: less lies between tokens of one step.
+OWN_SHARE = 0.1
 #: Silences of a window at whose begin all requests are looked at.
 CLOSELY = 50
 
@@ -134,7 +136,7 @@ class _Silences:
 
     Attributes:
         prompts: tokens of the prompts that were worked on: of each request that waited for its first token, they count
-            at the longest silence of its wait.
+            at the last long silence of its wait; those before it are of requests that it queued behind.
     """
 
     begins: Any
@@ -198,9 +200,9 @@ def _worked_on(flow: Flow, starts: Any, begins: Any, ends: Any) -> Any:
     firsts = np.searchsorted(begins + lengths * SENT_SHARE, starts, side="left")
     lasts = np.searchsorted(ends, until, side="right")
     for place in np.flatnonzero((firsts < lasts) & (flow.end > flow.t0)):
-        begin = int(firsts[place])
-        longest = begin + int(np.argmax(lengths[begin : int(lasts[place])]))
-        prompts[longest] += flow.inputs[place]
+        waits = lengths[int(firsts[place]) : int(lasts[place])]
+        own = int(np.flatnonzero(waits >= OWN_SHARE * waits.max())[-1])
+        prompts[int(firsts[place]) + own] += flow.inputs[place]
     return prompts
 
 
