@@ -1,8 +1,8 @@
 """The engine stood still within a window while the worker ran: no token came, or one batch took far too long. Pure.
 
-What is usual is taken from the same trials: the time that ranks after as many as one per two trials. So one stall in up
-to half of the windows shows, and what recurs in most windows is the engine's own way. How much longer a time must be
-follows from the usual ones, as of a tail that falls like a power (Hill's estimator, below that rank): with a slope of
+What is usual is taken from the same trials: the time that ranks after as many as one per two trials, and after one of a
+thousand. So one stall in up to half of the windows shows; what recurs in most windows is the engine's own way, and is
+not told. How much longer a time must be follows from the usual ones, as of a tail that falls like a power (Hill's estimator, below that rank): with a slope of
 1/a, the longest of k exceeds the k-th by a factor r with a probability of k r^-a at most.
 """
 
@@ -69,10 +69,10 @@ def stalls(measured: Measured) -> Iterable[Finding]:
     else:
         rows = zip(measured.trials, measured.rows, usable, strict=True)
         found = list(_long([(trial, batches_of(trial, there)) for trial, there, ok in rows if ok]))
-    if not found:
+    trials = sorted({stall.trial for stall in found})
+    if not found or len(trials) > max(1, len(measured.trials) / 2):
         return
     worst = max(found, key=lambda stall: stall.seconds)
-    trials = sorted({stall.trial for stall in found})
     where = f" (trial{'s' if len(trials) > 1 else ''} {', '.join(map(str, trials))})"
     message = f"{worst.what} for {worst.seconds:.2f} s, where {worst.usual_s:.3g} s is the usual longest{where}"
     evidence = {"stalled_s": worst.seconds, "usual_s": worst.usual_s, "at_s": worst.at_s}
