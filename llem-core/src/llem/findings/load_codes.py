@@ -28,6 +28,19 @@ LOAD_FINDINGS: Mapping[str, FindingKind] = {
         "with other token ids, so later trials measure parts that earlier ones have measured.",
         "Use a longer trace, fewer or shorter windows, or a lower `load.speed`.",
     ),
+    "prompts_skipped": FindingKind(
+        "info",
+        "Rows of the workload's file were left out, as its settings ask: prompts that are too long for the engine "
+        "(`too_long: skip`), or rows without a prompt or an answer (`skip_empty: true`). The message names the first.",
+        "Nothing to do. What is measured is the rest of the file.",
+    ),
+    "prompts_ask_otherwise": FindingKind(
+        "warning",
+        "Rows of a file of batch requests have settings that llem does not follow: it samples all requests as the "
+        "experiment says, and generates as many tokens. The message names each setting, and the first row.",
+        "Give `sampling` the file's values, and set `output_tokens: file`. Tools and formats can be sent with "
+        "`openai.extra_body`.",
+    ),
     "few_completions": FindingKind(
         "warning",
         "All windows together have fewer than 200 completed requests. The two slowest of them then decide the p99, "
@@ -46,6 +59,12 @@ LOAD_FINDINGS: Mapping[str, FindingKind] = {
         "error",
         "Requests failed within a window, so the engine did not do the work that the load describes.",
         "See the worker's log. Lower the load, or mend what fails.",
+    ),
+    "request_errors": FindingKind(
+        "info",
+        "What failed requests of a trial were told: the first messages that differ. `requests_failed` says how many "
+        "failed within the windows.",
+        "See the messages, and the worker's log.",
     ),
     "requests_unfinished": FindingKind(
         "info",

@@ -31,7 +31,7 @@ __all__ = [
     "Trial",
 ]
 
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
 
 #: What a line on a Result tells: the first of these that it has.
 HEADLINES = ("energy_per_output_token_j", "output_tokens_per_s")
@@ -135,10 +135,13 @@ class ServingFacts:
         lag_p50_s, lag_p99_s, lag_max_s: how late requests were sent, over those that ended within the window, whose
             latencies count; None for a closed load.
         in_flight_mean, in_flight_start, in_flight_end: requests sent and not ended: mean over the window's time, and at
-            its two edges. If an open load is more than the engine can serve, the number rises.
+            its two edges. If an open load is more than the engine can serve, the number rises. Every request has one
+            outcome: in_flight_start + sent = completed + failed + in_flight_end. One that llem, or the tool that sent
+            it, aborted within the window is in flight at its end.
         completed_output_tokens: tokens of the completed requests, also those that arrived outside the window.
         completed_expected_tokens: tokens that the workload asked for in the completed requests.
-        failed_output_tokens: tokens within the window of requests that failed, in it or after it.
+        failed_output_tokens: tokens within the window of requests that failed, in it or after it. None: stored by an
+            older llem, which did not count them; the rows tell.
         lead_s: how long the load had run when the window opened; None where llem did not send it.
         client: how the load generator fared; None where llem did not send the load.
     """
@@ -159,7 +162,7 @@ class ServingFacts:
     in_flight_end: float
     completed_output_tokens: int
     completed_expected_tokens: int
-    failed_output_tokens: int = 0
+    failed_output_tokens: int | None = None
     lead_s: float | None = None
     client: ClientFacts | None = None
 
