@@ -38,7 +38,7 @@ def codes(done) -> tuple[dict, bool]:
 
 def when_the_trial_begins(folder: Path) -> None:
     """Wait for it."""
-    until = time.monotonic() + 60
+    until = time.monotonic() + 180
     while time.monotonic() < until:
         path = folder / "workers" / "0" / "events.jsonl"
         if path.exists() and '"phase":"trial"' in path.read_text().replace(" ", ""):

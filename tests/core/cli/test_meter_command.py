@@ -173,7 +173,7 @@ def test_requests_outside_the_run_are_not_counted(meter, tmp_path):
 @pytest.mark.parametrize(
     ("document", "tool"),
     [
-        (dict.fromkeys(("start_times", "ttfts", "itls", "input_lens", "output_lens", "errors"), []), "vLLM bench"),
+        ({name: [] for name in ("start_times", "ttfts", "itls", "input_lens", "output_lens", "errors")}, "vLLM bench"),
         ({"benchmarks": []}, "GuideLLM"),
     ],
     ids=["vllm", "guidellm"],

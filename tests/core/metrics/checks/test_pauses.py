@@ -118,7 +118,9 @@ def test_a_reader_that_stood_alone_is_a_gap_of_the_meters() -> None:
     assert codes["sample_gap"].severity == "warning"
 
 
-@pytest.mark.parametrize(("change", "said"), [({"clock_step_s": -3.5}, "set by -3.500 s"), ({"slew": 0.05}, "ran 5.00% too fast")])
+@pytest.mark.parametrize(
+    ("change", "said"), [({"clock_step_s": -3.5}, "set by -3.500 s"), ({"slew": 0.05}, "ran 5.00% too fast")]
+)
 def test_clocks_that_were_set_are_told(change, said: str) -> None:
     """With the size; a step of less than 10 ms, and a slew as time services have, is none."""
     small = {name: value / 1000 for name, value in change.items()}

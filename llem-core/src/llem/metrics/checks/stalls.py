@@ -2,8 +2,9 @@
 
 What is usual is taken from the same trials: the time that ranks after as many as one per two trials, and after one of a
 thousand. So one stall in up to half of the windows shows; what recurs in most windows is the engine's own way, and is
-not told. How much longer a time must be follows from the usual ones, as of a tail that falls like a power (Hill's estimator, below that rank): with a slope of
-1/a, the longest of k exceeds the k-th by a factor r with a probability of k r^-a at most.
+not told. How much longer a time must be follows from the usual ones, as of a tail that falls like a power (Hill's
+estimator, below that rank): with a slope of 1/a, the longest of k exceeds the k-th by a factor r with a probability of
+k r^-a at most.
 """
 
 from __future__ import annotations
@@ -96,7 +97,7 @@ def _times(ordered: Sequence[float], rank: int, bounds: tuple[float, float]) -> 
     tail = [one for one in ordered[: TAIL + 1] if one > 0]
     slope = statistics.fmean(math.log(one / tail[-1]) for one in tail[:-1]) if len(tail) > 1 else 0.0
     least, most = bounds
-    return min(max((rank / LEVEL) ** slope, least), most)
+    return float(min(max((rank / LEVEL) ** slope, least), most))
 
 
 # batches
