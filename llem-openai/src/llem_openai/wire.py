@@ -13,7 +13,7 @@ from llem.backends.wire import Answer, Exchange, Wire, WireReference
 from llem_openai.config import OpenAIOptions
 from llem_openai.connection import Connection, Owner
 from llem_openai.counting import TokenCounts
-from llem_openai.failures import broken, unreached
+from llem_openai.failures import broken, unreached, without_key
 from llem_openai.reading import Reader
 
 __all__ = ["OpenAIWire", "reference_of"]
@@ -41,7 +41,8 @@ class OpenAIWire(Wire):
         self._secure = ssl.create_default_context() if parts.scheme == "https" else None
         self._name = parts.hostname or ""
         self._address = (self._name, parts.port or (443 if self._secure else 80))
-        self._reader = Reader(settings["key"], settings["token_counts"], bool(settings["token_ids"]))
+        self._key: str | None = settings["key"]
+        self._reader = Reader(self._key, settings["token_counts"], bool(settings["token_ids"]))
         buffer = memoryview(bytearray(READ))
         self._owner = Owner(self._base, buffer, free=self._free, over=self._over, lost=self._lost)
         self._connections: set[Connection] = set()
@@ -122,7 +123,7 @@ class OpenAIWire(Wire):
 
     def _over(self, exchange: Exchange, error: str) -> None:
         self._under_way.pop(exchange, None)
-        exchange.end(error)
+        exchange.end(without_key(error, self._key))
 
     def _lost(self, connection: Connection, again: Exchange | None) -> None:
         self._connections.discard(connection)
