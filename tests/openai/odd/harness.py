@@ -12,6 +12,7 @@ import os
 import re
 import subprocess
 import sys
+import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,8 +25,8 @@ HERE = Path(__file__).parent
 
 Case = tuple[str, str]
 KEY = "sk-odd-secret"
-#: Commands that run side by side.
-COMMANDS = 4
+#: Commands that run side by side; fewer where tests do.
+COMMANDS = max(2, 6 // int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1")))
 #: A median is right within this share and these seconds: the machine is shared.
 WITHIN, WITHIN_S = 0.2, 0.015
 #: A command is killed after this time, and this much more for each experiment: something hangs.
@@ -36,13 +37,14 @@ NAMES = {"ttft": "ttft_p50_s", "tpot": "tpot_p50_s", "e2el": "e2el_p50_s", "gap"
 #: Findings about the machine, or about a short study, that say nothing of the server.
 BESIDE = {
     "not_publishable_preset", "single_trial", "short_window", "host_busy", "few_completions", "prompt_as_text",
-    "no_steady_state", "client_lag", "token_times_on", "not_stationary", "rate_off", "requests_unfinished", "paused", "stalled",
-    "prompts_repeat", "shared_host", "interval_wide",
+    "no_steady_state", "client_lag", "token_times_on", "not_stationary", "rate_off", "requests_unfinished", "paused",
+    "stalled", "prompts_repeat", "shared_host", "interval_wide",
 }  # fmt: skip
 BASE = {
     "model": "shape:tiny", "backend": "openai", "dtype": "auto", "device": "cpu", "preset": "quick", "trials": 1,
     "window_s": 1.0, "meters": [], "warmup": {"seconds": 0, "batches": 1}, "baseline": {"seconds": 0},
-    "openai": {"timeout_s": 1.0},
+    "openai": {"timeout_s": 1.0, "deadline_s": 5.0},
+    "workload": {"kind": "synthetic", "input_tokens": 8, "output_tokens": 6},
 }  # fmt: skip
 LOADS = {
     "offline": {"kind": "offline", "batch_size": 2},
@@ -65,6 +67,12 @@ def serving(folder: Path, group: dict[str, Any]) -> Iterator[dict[str, int]]:
             process.kill()
 
 
+def asked(url: str, port: int) -> Any:
+    """What the server answers at a page of its own, such as /log."""
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}{url}", timeout=10) as response:
+        return json.load(response)
+
+
 def points(cases: Sequence[Case], group: Mapping[str, Any], ports: Mapping[str, int], turn: int) -> list[Any]:
     """Experiments of a study, one for each mode and load."""
     return [
@@ -80,20 +88,22 @@ def points(cases: Sequence[Case], group: Mapping[str, Any], ports: Mapping[str, 
 
 @dataclass
 class Ran:
-    """What became of one experiment."""
+    """What became of one experiment; `rows` and `spans` (t0, t1) by trial."""
 
     outcome: str
     error: str
     result: dict[str, Any]
     seconds: float
     tokens: set[int]
+    rows: list[list[Any]]
+    spans: list[tuple[int, int]]
 
 
-def run(folder: Path, experiments: list[Any], tokens: int = 6) -> dict[Case, Ran]:
-    """One command; what became of its experiments, by mode and load."""
+def run(folder: Path, experiments: list[Any], base: Mapping[str, Any] | None = None) -> dict[Case, Ran]:
+    """One command; what became of its experiments, by mode and load. `base`: of all of them, instead of BASE."""
     folder.mkdir()
-    base = {**BASE, "workload": {"kind": "synthetic", "input_tokens": 8, "output_tokens": tokens}}
-    (folder / "study.yaml").write_text(json.dumps({"name": "odd", "base": base, "experiments": experiments}))
+    study = {"name": "odd", "base": base or BASE, "experiments": experiments, "limits": {"failures_in_a_row": 1000}}
+    (folder / "study.yaml").write_text(json.dumps(study))
     command = [sys.executable, "-m", "llem", "run", str(folder / "study.yaml"), "-o", str(folder / "out")]
     environment = {**os.environ, "ODD_KEY": KEY}
     environment.pop("PYTHONDONTWRITEBYTECODE", None)
@@ -129,11 +139,21 @@ def ran(out: Path, path: Path) -> tuple[Case, Ran] | None:
         return None
     result = json.loads((folder / "result.json").read_text())
     store = Store.open(out)
-    rows = [row for trial in store.trials(ended["id"]) for row in store.requests(ended["id"], trial.index)]
-    whole = {row.output_tokens for row in rows if row.finish_reason not in ("error", "unfinished")}
-    mode, load = result["config"]["openai"]["base_url"].split("/")[3:5]
+    trials = store.trials(ended["id"])
+    rows = [list(store.requests(ended["id"], trial.index)) for trial in trials]
+    whole = {row.output_tokens for each in rows for row in each if row.finish_reason not in ("error", "unfinished")}
+    url = result["config"].get("openai", {}).get("base_url", "http:///none/none1/v1")
+    mode, load = url.split("/")[3:5]
     error = json.dumps(result.get("error"), ensure_ascii=False)
-    return (mode, load[:-1]), Ran(result["outcome"], error, result, (times[-1] - times[0]) / 1e9, whole)
+    return (mode, load[:-1]), Ran(
+        result["outcome"],
+        error,
+        result,
+        (times[-1] - times[0]) / 1e9,
+        whole,
+        rows,
+        [(one.t0_ns, one.t1_ns) for one in trials],
+    )
 
 
 def wrong(right: Any, found: Ran | None) -> list[str]:
@@ -149,7 +169,7 @@ def wrong(right: Any, found: Ran | None) -> list[str]:
         told = f"{found.outcome}, valid {found.result['valid']}, {sorted(codes - BESIDE)}, {found.error[:300]}"
         faults.append(f"is not {' or '.join(right.ends)}: {told}")
     if found.outcome == "done" and found.result["valid"]:
-        faults += wrong_numbers(right.times, found)
+        faults += wrong_numbers(right, found)
     return faults
 
 
@@ -166,15 +186,17 @@ def ended(found: Ran, codes: set[str], right: Any) -> set[str]:
     return ends
 
 
-def wrong_numbers(times: Any, found: Ran) -> list[str]:
+def wrong_numbers(right: Any, found: Ran) -> list[str]:
     """Numbers that count as valid and are not right."""
-    faults = []
+    faults, times = [], right.times
     for name, metric in NAMES.items():
         wanted, value = getattr(times, name), found.result["metrics"][metric]["value"]
         if wanted == "any" or (value is None and wanted is None):
             continue
         if wanted is None or value is None or abs(value - wanted) > max(WITHIN * wanted, WITHIN_S):
             faults.append(f"{name} {value} where {wanted} is right")
+    metrics = found.result["metrics"]
+    faults += [f"{name} is not null" for name in right.null if metrics[name]["value"] is not None]
     if found.tokens - {times.tokens}:
         faults.append(f"requests of {sorted(found.tokens)} tokens")
     return faults
@@ -201,7 +223,10 @@ def main(name: str, folder: str, *wanted: str) -> None:
 
     group = getattr(modes, name.upper())
     cases = [
-        (mode, load) for mode in group for load in LOADS if not wanted or mode in wanted or f"{mode}/{load}" in wanted
+        (mode, load)
+        for mode in group
+        for load in group[mode].loads
+        if not wanted or mode in wanted or f"{mode}/{load}" in wanted
     ]
     for (mode, load), faults in judged(group, cases, Path(folder), 1).items():
         print(f"{mode}/{load}: {'; '.join(faults)}")

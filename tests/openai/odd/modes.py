@@ -50,6 +50,7 @@ class Mode(NamedTuple):
     offline: Right | None = None
     open: Right | None = None
     closed: Right | None = None
+    loads: tuple[str, ...] = LOADS
 
     def right_for(self, load: str) -> Right:
         """Under one load."""
@@ -118,8 +119,10 @@ USAGE = {
         "other tokens in a prompt of text", {"prompt_add": 1}, MEASURED, {"openai.prompt": "text", **TEXT}
     ),
     "prompt_enormous": Mode(
-        "a prompt of 10**30 tokens", {"usage_extra": {"prompt_tokens": 10**30}},
-        Right(("measured", "failed"), words=r"\w"), {"openai.prompt": "text", **TEXT},
+        "a prompt of 10**30 tokens",
+        {"usage_extra": {"prompt_tokens": 10**30}},
+        Right(("measured", "failed"), words=r"\w"),
+        {"openai.prompt": "text", **TEXT},
     ),
     "cached_more_than_prompt": Mode(
         "more cached tokens than the prompt has",
@@ -135,21 +138,28 @@ USAGE = {
         "cached tokens as a word", {"usage_extra": {"prompt_tokens_details": {"cached_tokens": "many"}}}, either()
     ),
     "details_odd": Mode("details are a list", {"usage_extra": {"prompt_tokens_details": [1]}}, either()),
-    "metrics_nan": Mode("metrics beside the usage that are no numbers", {"extra": {"metrics": {"x_ms": float("nan"), "y_ms": "z"}}}, either()),
-}  # fmt: skip
+    "metrics_nan": Mode(
+        "metrics beside the usage that are no numbers",
+        {"extra": {"metrics": {"x_ms": float("nan"), "y_ms": "z"}}},
+        either(),
+    ),
+}
 
 CHUNKS = {
     "one_chunk": Mode("all tokens in one event", {"per_chunk": 6, "ttft": 0.3}, Right(("measured",), TOGETHER)),
     "one_chunk_continuous": Mode(
-        "all tokens in one event, usage with it", {"per_chunk": 6, "ttft": 0.3, "usage": "continuous"},
+        "all tokens in one event, usage with it",
+        {"per_chunk": 6, "ttft": 0.3, "usage": "continuous"},
         Right(("measured",), TOGETHER),
     ),
     "three_a_chunk": Mode(
-        "three tokens an event, usage with each", {"per_chunk": 3, "usage": "continuous"},
+        "three tokens an event, usage with each",
+        {"per_chunk": 3, "usage": "continuous"},
         Right(("measured",), Times(0.1, 0.04, 0.22, 0.12)),
     ),
     "three_a_chunk_final": Mode(
-        "three tokens an event, usage at the end", {"per_chunk": 3},
+        "three tokens an event, usage at the end",
+        {"per_chunk": 3},
         Right(("measured",), Times(0.1, "any", 0.22, 0.12)),
     ),
     "pieces": Mode("each token in two events", {"pieces": 2, "usage": "continuous"}, MEASURED),
@@ -158,12 +168,14 @@ CHUNKS = {
     "twice_continuous": Mode("each event twice, usage with each", {"twice": True, "usage": "continuous"}, MEASURED),
     "empties": Mode("two empty events after each token", {"empties": 2}, MEASURED),
     "no_text": Mode(
-        "events without text, usage at the end", {"text": ""},
+        "events without text, usage at the end",
+        {"text": ""},
         Right(("measured", "failed"), Times("any", "any", 0.3), words=r"\w"),
     ),
     "no_text_continuous": Mode("events without text, usage with each", {"text": "", "usage": "continuous"}, MEASURED),
     "held": Mode(
-        "the text of two tokens comes with the third", {"held": 2},
+        "the text of two tokens comes with the third",
+        {"held": 2},
         Right(("measured",), Times(0.18, "any", 0.3)),
     ),
     "role_first": Mode("a role without text at once", {"role_first": True}, MEASURED, CHAT),
@@ -181,7 +193,9 @@ CHUNKS = {
     "finish_number": Mode("a finish reason that is a number", {"finish": 7}, either()),
     "finish_object": Mode("a finish reason that is an object", {"finish": {"type": "stop"}}, either()),
     "finish_huge": Mode("a finish reason of 2 MB", {"finish": "huge"}, either()),
-    "finish_key": Mode("the key in the finish reason", {"finish": "sk-odd-secret"}, MEASURED, {"openai.api_key_env": "ODD_KEY"}),
+    "finish_key": Mode(
+        "the key in the finish reason", {"finish": "sk-odd-secret"}, MEASURED, {"openai.api_key_env": "ODD_KEY"}
+    ),
     "two_choices": Mode("two choices", {"choices": "two", "completion_add": 6}, unsound("token|choice")),
     "choices_dict": Mode("choices are an object", {"choices": "dict"}, unsound()),
     "other_model": Mode("the name of another model in each event", {"model": "gpt-0"}, MEASURED),
@@ -189,23 +203,34 @@ CHUNKS = {
     "more_tokens": Mode("two tokens more than asked for", {"more": 2}, unsound("token", "token_count_mismatch")),
     "surrogates": Mode("half a character, as JSON may have it", {"text": "\ud800"}, MEASURED),
     "line_separators": Mode("characters at which Python splits lines", {"sse": "raw"}, MEASURED),
-    "jitter": Mode("a TTFT of 50 and 150 ms in turn", {"jitter": [0.05, 0.15]}, Right(("measured",), Times("any", 0.04, "any"))),
+    "jitter": Mode(
+        "a TTFT of 50 and 150 ms in turn", {"jitter": [0.05, 0.15]}, Right(("measured",), Times("any", 0.04, "any"))
+    ),
     "no_waiting": Mode(
-        "everything at once", {"ttft": 0.0, "itl": 0.0},
+        "everything at once",
+        {"ttft": 0.0, "itl": 0.0},
         Right(("measured", "told"), Times("any", None, "any", "any"), codes=("chunks_together",)),
     ),
     "slow": Mode("a TTFT of half a second", {"ttft": 0.5}, Right(("measured",), Times(0.5, 0.04, 0.7))),
     "very_slow": Mode(
-        "requests longer than the window", {"ttft": 1.5},
+        "requests longer than the window",
+        {"ttft": 1.5},
         Right(("measured", "invalid", "told"), Times(1.5, "any", 1.7), codes=("no_completions", "not_stationary")),
         offline=Right(("measured",), Times(1.5, 0.04, 1.7)),
     ),
     "queue": Mode(
-        "one request at a time: an open load beyond the capacity", {"slots": 1},
-        Right(("measured",), Times(0.4, 0.04, 0.6)), offline=Right(("measured",), Times("any", 0.04, 0.6)),
-        open=Right(("told",), Times("any", 0.04, "any"), codes=("over_saturated", "not_stationary", "requests_unfinished"), within_s=30),
+        "one request at a time: an open load beyond the capacity",
+        {"slots": 1},
+        Right(("measured",), Times(0.4, 0.04, 0.6)),
+        offline=Right(("measured",), Times("any", 0.04, 0.6)),
+        open=Right(
+            ("told",),
+            Times("any", 0.04, "any"),
+            codes=("over_saturated", "not_stationary", "requests_unfinished"),
+            within_s=30,
+        ),
     ),
-}  # fmt: skip
+}
 
 STREAM = {
     "done_missing": Mode("no [DONE]", {"done": "missing"}, MEASURED),
@@ -213,7 +238,8 @@ STREAM = {
     "done_twice": Mode("[DONE] twice", {"done": "twice"}, MEASURED),
     "after_done": Mode("a token after [DONE]", {"done": "after"}, MEASURED),
     "open_after_done": Mode(
-        "a stream that is not closed after [DONE]", {"done": "hang"},
+        "a stream that is not closed after [DONE]",
+        {"done": "hang"},
         Right(("measured", "told", "failed"), codes=FAILED_CODES, words=r"\w", within_s=30),
     ),
     "crlf": Mode("lines that end in CR and LF", {"sse": "crlf"}, MEASURED),
@@ -231,7 +257,8 @@ STREAM = {
     "plain_json": Mode("a whole answer where a stream is asked for", {"http": "json"}, failed(r"\w")),
     "http10": Mode("HTTP/1.0, ended by closing", {"http": "close"}, MEASURED),
     "length": Mode(
-        "a stream of known length, at once", {"http": "length"},
+        "a stream of known length, at once",
+        {"http": "length"},
         Right(("measured", "told"), TOGETHER, codes=("chunks_together",)),
     ),
     "trailers": Mode("trailers after the last chunk", {"http": "trailers"}, MEASURED),
@@ -241,14 +268,21 @@ STREAM = {
     "other_type": Mode("a stream that calls itself text/html", {"type": "text/html"}, either()),
     "huge_header": Mode("a header of 100 kB", {"head": ["x-odd: " + "x" * 100_000]}, either()),
     "huge_event": Mode(
-        "an event of 2 MB in every fourth request", {"text": "huge", **SOME},
-        Right(("measured", "told"), codes=(*FAILED_CODES, "client_lag")), offline=Right(("measured", "told", "failed"), codes=FAILED_CODES, words=r"\w"),
+        "an event of 2 MB in every fourth request",
+        {"text": "huge", **SOME},
+        Right(("measured", "told"), codes=(*FAILED_CODES, "client_lag")),
+        offline=Right(("measured", "told", "failed"), codes=FAILED_CODES, words=r"\w"),
     ),
     "empty_body": Mode("200 with an empty body", {"status": 200, "body": " "}, failed(r"\w")),
     "html": Mode("200 with a page for people", {"status": 200, "body": "<html>hello</html>"}, failed(r"\w")),
     "no_content": Mode("204", {"status": 204, "body": " "}, failed(r"\w")),
-    "redirect_here": Mode("307 to itself", {"status": 307, "head": ["location: /elsewhere"]}, failed("307"), {"openai.api_key_env": "ODD_KEY"}),
-}  # fmt: skip
+    "redirect_here": Mode(
+        "307 to itself",
+        {"status": 307, "head": ["location: /elsewhere"]},
+        failed("307"),
+        {"openai.api_key_env": "ODD_KEY"},
+    ),
+}
 
 STATUS = {
     f"status_{code}": Mode(f"{code} to everything", {"status": code}, failed(str(code)))
@@ -258,16 +292,19 @@ STATUS = {
     "retry_after": Mode("429 with Retry-After", {"status": 429, "head": ["retry-after: 1"]}, failed("429")),
     "long_refusal": Mode("a refusal of 2 MB", {"status": 500, "body": "x" * 2_000_000}, failed("500")),
     "refusal_with_key": Mode(
-        "a refusal that repeats the key", {"status": 400, "body": '{"error": "sk-odd-secret"}'}, failed("400"),
+        "a refusal that repeats the key",
+        {"status": 400, "body": '{"error": "sk-odd-secret"}'},
+        failed("400"),
         {"openai.api_key_env": "ODD_KEY"},
     ),
     "some_429": some("", "429", status=429),
     "some_500": some("", "500", status=500),
     "some_503_under_load": Mode(
-        "503 to what comes while two are in flight", {"status": 503, "beyond": 1},
+        "503 to what comes while two are in flight",
+        {"status": 503, "beyond": 1},
         Right(("told", "failed"), Times("any", "any", "any"), codes=FAILED_CODES, words="503"),
     ),
-}  # fmt: skip
+}
 
 FAULTS = {
     "truncated": some("truncate", "ends without its finish reason"),
@@ -280,7 +317,9 @@ FAULTS = {
     "hangs_before": some("hang_before", "is never answered", LATE),
     "hangs_before_always": Mode("nothing is ever answered", {"fault": "hang_before"}, failed("silent|time", 10)),
     "hangs_headers": some("hang_headers", "has headers alone", LATE),
-    "hangs_headers_always": Mode("headers, and nothing more", {"fault": "hang_headers"}, failed("silent|token|time", 10)),
+    "hangs_headers_always": Mode(
+        "headers, and nothing more", {"fault": "hang_headers"}, failed("silent|token|time", 10)
+    ),
     "hangs": some("hang_mid", "stops in the middle", LATE),
     "hangs_behind_comments": some("hang_comments", "stops behind comments", LATE),
     "hangs_behind_comments_always": Mode(
@@ -288,17 +327,24 @@ FAULTS = {
     ),
     "hangs_behind_empty_events": some("hang_empty", "stops behind events without text", LATE),
     "hangs_after_warm_up": Mode(
-        "nothing is answered after the warm-up", {"fault": "hang_before", "spare": 4},
+        "nothing is answered after the warm-up",
+        {"fault": "hang_before", "spare": 4},
         Right(("failed", "invalid"), words=r"\w", codes=("no_completions", "requests_failed"), within_s=30),
     ),
     "drips": some("drip", "brings a byte a second", LATE),
-    "endless": some("endless", "never ends", Right(("told",), codes=("requests_failed", "requests_unfinished", "token_count_mismatch"), within_s=30)),
+    "endless": some(
+        "endless",
+        "never ends",
+        Right(("told",), codes=("requests_failed", "requests_unfinished", "token_count_mismatch"), within_s=30),
+    ),
     "error_object": some("error_object", "has an error in the stream"),
     "error_400": some("error_400", "has an error 400 in the stream"),
     "error_string": some("error_string", "has an error in words"),
     "error_vllm": some("error_vllm", "has an error as vLLM writes it"),
     "error_goes_on": some("error_goes_on", "has errors and goes on"),
-    "error_always": Mode("an error in every stream", {"fault": "error_object"}, failed("the engine aborted the request")),
+    "error_always": Mode(
+        "an error in every stream", {"fault": "error_object"}, failed("the engine aborted the request")
+    ),
     "no_json": some("no_json", "has an event that is no JSON"),
     "list_event": some("list", "has an event that is a list"),
     "number_event": some("number", "has an event that is a number"),
@@ -306,26 +352,31 @@ FAULTS = {
     "choices_text": some("choices_text", "has choices that are text"),
     "choices_numbers": some("choices_numbers", "has choices that are numbers"),
     "delta_list": some("delta_list", "has a delta that is a list", Right(("told", "measured"), codes=FAILED_CODES)),
-}  # fmt: skip
+}
 
 PAGES = {
     "closes_each": Mode("closes after each answer and says so", {"http": "announced"}, MEASURED),
     "closes_third": Mode("closes after each third answer unannounced", {"close_after": 3}, MEASURED),
     "closes_each_unannounced": Mode("closes after each answer unannounced", {"close_after": 1}, MEASURED),
     "closes_idle": Mode(
-        "closes what is idle for 20 ms", {"idle_s": 0.02},
-        Right(("measured", "told"), codes=FAILED_CODES), offline=Right(("measured", "told", "failed"), codes=FAILED_CODES, words=r"\w"),
+        "closes what is idle for 20 ms",
+        {"idle_s": 0.02},
+        Right(("measured", "told"), codes=FAILED_CODES),
+        offline=Right(("measured", "told", "failed"), codes=FAILED_CODES, words=r"\w"),
     ),
     "one_connection": Mode(
-        "closes every connection but the first two at once", {"most": 2},
+        "closes every connection but the first two at once",
+        {"most": 2},
         Right(("measured", "told", "failed"), codes=FAILED_CODES, words=r"\w"),
     ),
     "dies": Mode(
-        "is gone after twelve requests", {"own_port": True, "dies_after": 12},
+        "is gone after twelve requests",
+        {"own_port": True, "dies_after": 12},
         Right(("failed", "invalid"), Times("any", "any", "any"), words=r"\w", codes=("requests_failed",)),
     ),
     "restarts": Mode(
-        "is gone for 0.3 s after ten requests", {"own_port": True, "dies_after": 10, "back_s": 0.3},
+        "is gone for 0.3 s after ten requests",
+        {"own_port": True, "dies_after": 10, "back_s": 0.3},
         Right(("failed", "told"), words=r"\w", codes=FAILED_CODES),
     ),
     "models_empty": Mode("an empty list of models", {"models": []}, failed("0 models|no model|model")),
@@ -334,11 +385,84 @@ PAGES = {
     "models_object": Mode("models that are an object", {"models": {"id": "odd"}}, failed("model")),
     "models_huge": Mode("a list of models of 2 MB", {"models": "huge"}, either()),
     "models_number": Mode("a model whose name is a number", {"models": [{"id": 7}]}, either()),
-    "models_escapes": Mode("a model whose name has control sequences", {"models": [{"id": "\x1b[31mred\x07"}]}, MEASURED),
-    "models_key": Mode("a model whose name is the key", {"models": [{"id": "sk-odd-secret"}]}, either(), {"openai.api_key_env": "ODD_KEY"}),
+    "models_escapes": Mode(
+        "a model whose name has control sequences", {"models": [{"id": "\x1b[31mred\x07"}]}, MEASURED
+    ),
+    "models_key": Mode(
+        "a model whose name is the key",
+        {"models": [{"id": "sk-odd-secret"}]},
+        either(),
+        {"openai.api_key_env": "ODD_KEY"},
+    ),
     "models_404": Mode("no list of models", {"models_status": 404}, failed("404|model")),
     "health_404": Mode("no /health", {"health": 404}, MEASURED),
-    "health_503": Mode("/health 503 for good", {"health": 503}, Right(("failed", "measured"), words="503|ready|health")),
-}  # fmt: skip
+    "health_503": Mode(
+        "/health 503 for good", {"health": 503}, Right(("failed", "measured"), words="503|ready|health")
+    ),
+}
 
-MODES: dict[str, Mode] = {**USAGE, **CHUNKS, **STREAM, **STATUS, **FAULTS, **PAGES}
+#: Cases of which the right values were known before they were run.
+SIXTEEN = {"workload": {"kind": "synthetic", "input_tokens": 32, "output_tokens": 16}}
+LIMIT = {**SIXTEEN, "slo": {"tpot_s": 0.05, "attainment": 0.9}}
+TOOL = {"type": "function", "function": {"name": "f", "parameters": {"type": "object", "properties": {}}}}
+CASES = {
+    "case_tool_calls": Mode(
+        "tool calls after a role",
+        {"ttft": 0.1, "itl": 0.02, "role_first": True, "field": "tool_calls"},
+        Right(("measured",), Times(0.1, 0.02, 0.4, tokens=16)),
+        {**CHAT, "workload": {"kind": "prompts", "output_tokens": 16}, "openai.extra_body": {"tools": [TOOL]}},
+    ),
+    "case_zero_then_final": Mode(
+        "usage zero until the last event",
+        {"ttft": 0.1, "itl": 0.02, "usage": "zero_then_final"},
+        Right(("measured",), Times(0.1, 0.02, 0.4, tokens=16)),
+        SIXTEEN,
+    ),
+    "case_one_chunk": Mode(
+        "all tokens in one event, usage with it; a limit of TPOT",
+        {"ttft": 0.4, "itl": 0.0, "per_chunk": 16, "usage": "continuous"},
+        Right(
+            ("measured", "told"),
+            Times(0.4, None, 0.4, None, 16),
+            null=("slo_attainment", "goodput_requests_per_s"),
+            codes=("slo_missed",),
+        ),
+        LIMIT,
+        offline=Right(("measured",), Times(0.4, None, 0.4, None, 16)),
+        loads=("closed", "open"),
+    ),
+    "case_one_chunk_final": Mode(
+        "all tokens in one event, usage at the end; a limit of TPOT",
+        {"ttft": 0.4, "itl": 0.0, "per_chunk": 16},
+        Right(
+            ("measured", "told"),
+            Times(0.4, None, 0.4, None, 16),
+            null=("slo_attainment", "goodput_requests_per_s"),
+            codes=("slo_missed",),
+        ),
+        LIMIT,
+        loads=("closed", "open"),
+    ),
+    "case_four_a_chunk": Mode(
+        "four tokens an event, usage at the end",
+        {"ttft": 0.1, "itl": 0.01, "per_chunk": 4},
+        Right(("measured",), Times(0.1, "any", 0.22, 0.04, 16)),
+        SIXTEEN,
+    ),
+    "case_broken_stream": Mode(
+        "every fortieth stream breaks off",
+        {"ttft": 0.05, "itl": 0.01, "fault": "truncate", "spare": 8, "every": 40},
+        Right(("told",), Times(0.05, 0.01, 0.2, tokens=16), FAILED_CODES, within_s=60),
+        {**SIXTEEN, "trials": 4, "load": {"kind": "closed", "concurrency": 4}},
+        loads=("closed",),
+    ),
+    "case_keep_alives": Mode(
+        "every ninth stream stalls behind comments",
+        {"ttft": 0.05, "itl": 0.01, "fault": "hang_comments", "every": 9},
+        failed("silent|no token"),
+        {**SIXTEEN, "openai.timeout_s": 2.0, "load": {"kind": "offline", "batch_size": 3}},
+        loads=("offline",),
+    ),
+}
+
+MODES: dict[str, Mode] = {**USAGE, **CHUNKS, **STREAM, **STATUS, **FAULTS, **PAGES, **CASES}

@@ -16,7 +16,8 @@ from typing import Any
 
 DEFAULTS: dict[str, Any] = {
     # times and tokens
-    "ttft": 0.1, "itl": 0.04, "jitter": [], "per_chunk": 1, "pieces": 1, "eos": 0, "more": 0, "slots": 0,
+    "ttft": 0.1, "itl": 0.04, "jitter": [], "cache": False,
+    "per_chunk": 1, "pieces": 1, "eos": 0, "more": 0, "slots": 0,
     # what an event holds
     "field": "content", "text": "w ", "held": 0, "empties": 0, "role_first": False, "twice": False, "choices": "list",
     "finish": "length", "model": "odd", "extra": {}, "reasoning": 0,
@@ -40,6 +41,16 @@ class Site:
         self.__dict__.update(DEFAULTS, **options)
         self.requests = self.in_flight = self.connections = 0
         self.slot = asyncio.Semaphore(self.slots or 10**6)
+        self.seen: set[tuple[int, ...]] = set()
+
+    def cached(self, ids: tuple[int, ...]) -> int:
+        """Tokens of a prompt that were there before, by blocks of 16; the last block never counts."""
+        hit = 0
+        for end in range(16, len(ids), 16):
+            if ids[:end] in self.seen:
+                hit = end
+            self.seen.add(ids[:end])
+        return hit if self.cache else 0
 
     def __getattr__(self, name: str) -> Any:  # for the reader: every option of DEFAULTS is an attribute
         raise AttributeError(name)
@@ -172,20 +183,24 @@ class Stream:
         asked = body["max_tokens"]
         self.total = (min(asked, site.eos) if site.eos else asked) + site.more
         prompt = body.get("prompt") or "".join(str(one["content"]) for one in body.get("messages", ()))
-        self.prompt = len(prompt if isinstance(prompt, list) else prompt.encode()) + site.prompt_add
+        ids = tuple(prompt if isinstance(prompt, list) else prompt.encode())
+        self.prompt, self.cached = len(ids) + site.prompt_add, site.cached(ids)
         self.sent = self.first_ns = self.last_ns = 0
         self.opened = False
 
     async def run(self) -> None:
         site, bad = self.site, self.bad
         if bad and site.status:
-            return await self.refuse()
+            await self.refuse()
+            return
         if bad and site.fault == "hang_before":
             await asyncio.sleep(600)
         if site.http == "json" or not self.body.get("stream"):
-            return await self.whole()
+            await self.whole()
+            return
         if site.http == "length":
-            return await self.at_once()
+            await self.at_once()
+            return
         await self.open()
         if bad and site.fault == "hang_headers":
             await asyncio.sleep(600)
@@ -210,7 +225,7 @@ class Stream:
         """Each in its time; whether the stream is to be ended as usual."""
         site = self.site
         ttft = site.jitter[self.number % len(site.jitter)] if site.jitter else site.ttft
-        at = time.monotonic() + ttft
+        at = time.monotonic() + ttft * (1 - self.cached / max(self.prompt, 1))
         while self.sent < self.total:
             await asyncio.sleep(max(0.0, at - time.monotonic()))
             if self.bad and site.fault and self.sent >= self.total // 2 and not await self.break_it():
@@ -272,7 +287,8 @@ class Stream:
         if site.completion == "list":
             return [done]
         told = site.completion if site.completion is not None else max(done - site.uncounted, 0) + site.completion_add
-        return {"prompt_tokens": self.prompt, "completion_tokens": told, "total_tokens": 0, **site.usage_extra}
+        found = {"prompt_tokens": self.prompt, "completion_tokens": told, "total_tokens": 0, **site.usage_extra}
+        return {**found, "prompt_tokens_details": {"cached_tokens": self.cached}} if site.cache else found
 
     async def break_it(self) -> bool:
         """The fault, in the middle; whether the stream goes on nevertheless."""
