@@ -26,7 +26,8 @@ from llem.experiment.serving.traffic import Traffic, no_collection
 from llem.experiment.serving.window import touching
 from llem.experiment.session import Session
 from llem.metrics.boundary import RateSearched, RateWindow, boundary, doubtful
-from llem.metrics.checks.serving import PARTS, piles_up
+from llem.metrics.checks.arrivals import PARTS
+from llem.metrics.checks.serving import piles_up
 from llem.metrics.flow import flow_within
 from llem.metrics.requests import fates
 from llem.metrics.statistics import quantile
