@@ -55,7 +55,7 @@ def test_a_workload_of_text_gets_its_models_tokens(session, tmp_path: Path, kind
     one = through(session(workload=asked), "record")
     first = one.workload.requests(0, 1)[0].token_ids
 
-    assert bytes(first).decode() == one.workload.prompt_set.prompts[0]
+    assert bytes(first).decode() == one.workload.prompt_set.prompts[0].text
     assert one.process.tokenizer(one.model) is one.process.tokenizer(resolve_model("shape:tiny"))
 
 

@@ -190,7 +190,10 @@ class HubTokenizer:
                 tokenize=False,
                 date_string=CHAT_DATE,
             )
-        except ValueError as error:  # jinja's errors are not known here; transformers' own are ValueErrors
+        except Exception as error:
+            # transformers' own are ValueErrors; a template refuses by errors of jinja, which is imported there alone
+            if not isinstance(error, ValueError) and type(error).__module__.partition(".")[0] != "jinja2":
+                raise
             raise ConfigError(f"the chat template of {self._name!r} refuses the messages: {error}") from error
         return str(text)
 

@@ -81,7 +81,7 @@ def _unit(trace: Trace, column: str, asked: Unit | None, *, is_date: bool) -> Un
     if (unit := asked or named or known) is None:
         message = f"{trace.name}: column {column!r} has numbers, and nothing says in which unit"
         raise trace_error(message, "set `workload.arrival_unit` to s, ms, us or ns, or end the column's name in it")
-    return unit  # type: ignore[return-value]
+    return unit
 
 
 def _time(name: str, row: int, column: str, text: str) -> tuple[Decimal, bool]:
