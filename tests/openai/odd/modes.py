@@ -62,7 +62,7 @@ USUAL = Times()
 MEASURED = Right(("measured",))
 #: All at once at the end of a request.
 TOGETHER = Times(0.3, None, 0.3, None)
-FAILED_CODES = ("requests_failed",)
+FAILED_CODES = ("requests_failed", "request_errors")
 COUNT_CODES = ("token_count_mismatch", "requests_failed")
 #: Some requests fail: they are counted, and the run goes on with the right times of the others.
 SOME_FAIL = Right(("told",), codes=FAILED_CODES)
