@@ -4,24 +4,28 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import ExitStack, aclosing
 from typing import Any
 
 import attrs
 
-from llem.backends.base import Chunk, Completion, Engine, Likelihood, MemoryReading, Request, Scored
+from llem.backends.base import Chunk, Completion, Engine, Likelihood, MemoryReading, Observed, Request, Scored
 from llem.backends.check import check_scored
 from llem.config.models import Sampling
 from llem.errors import ConfigError, ExperimentFailed
-from llem.models.spec import Architecture
+from llem.findings import Finding
+from llem.models.spec import Architecture, ModelSpec
 from llem_openai.body import CONTINUOUS, FINAL, request_body
 from llem_openai.checks import sends_text
 from llem_openai.client import Client
 from llem_openai.config import OpenAIOptions
 from llem_openai.counting import Tally, TokenCounts, counted, detect, metrics
 from llem_openai.failures import fatal
+from llem_openai.observed import observed
 from llem_openai.scoring import score_all
+from llem_openai.served import Prompts
+from llem_openai.server import Site
 
 __all__ = ["Dialect", "OpenAIEngine", "probe"]
 
@@ -83,7 +87,9 @@ class OpenAIEngine(Engine):
         client: to the endpoint.
         runner: owns the event loop of `generate`.
         model: the model's name at the server.
-        decode: token ids to text, where prompts are sent as text.
+        prompts: how they are made for the served model.
+        site: the server's fixed addresses.
+        doubts: what is doubtful about what it serves.
         facts: what else `effective_config` tells; JSON values.
         pids: of the server.
         unscored: why the server gives no likelihoods; None where it does, or nobody asked.
@@ -98,15 +104,18 @@ class OpenAIEngine(Engine):
         sampling: Sampling,
         model: str,
         dialect: Dialect,
-        decode: Callable[[Sequence[int]], str] | None,
+        prompts: Prompts,
+        site: Site,
         facts: Mapping[str, Any],
+        doubts: Sequence[Finding],
         pids: Collection[int],
         unscored: str | None,
         held: ExitStack,
     ) -> None:
         self._client, self._runner = client, runner
         self._options, self._sampling = options, sampling
-        self._model, self._dialect, self._decode = model, dialect, decode
+        self._model, self._dialect, self._decode = model, dialect, prompts.decode
+        self._prompts, self._doubts, self._site = prompts, doubts, site
         self._facts, self._pids, self._held = facts, pids, held
         self._unscored = unscored
 
@@ -215,10 +224,36 @@ class OpenAIEngine(Engine):
             "request": sent,
             "ignore_eos_fields": list(self._options.ignore_eos_fields) if self._sampling.ignore_eos else [],
             "prompt": "token_ids" if self._decode is None else "text",
+            "prompt_text": self._prompts.source,
+            "salt": self._prompts.salt,
             "token_counts": self._dialect.token_counts,
             "stream_options": dict(self._dialect.stream_options),
         }
         return json.loads(json.dumps(found))  # type: ignore[no-any-return]
+
+    def tokenizer_model(self, model: ModelSpec) -> ModelSpec | None:
+        """The model that was named, else the served one where it lies on this machine."""
+        return self._prompts.model
+
+    def random_ids(self) -> range | None:
+        """Ids that the server has taken, where its vocabulary is not known."""
+        return self._prompts.ids
+
+    def salt(self) -> str:
+        """Another one for each engine, for a server that may have met the same prompts before; see `openai.salt`."""
+        return self._prompts.salt
+
+    def keeps_prompts(self) -> bool | None:
+        """Not known: servers have a prefix cache or not, and few tell."""
+        return None
+
+    def observe(self) -> Observed | None:
+        """What the server's page `/metrics` tells; None where it has none."""
+        return observed(self._site)
+
+    def findings(self) -> Sequence[Finding]:
+        """That the server serves another model than was named."""
+        return self._doubts
 
     def architecture(self) -> Architecture | None:
         """None: what the server has loaded, and in which formats, is not known here, whatever `model` says."""

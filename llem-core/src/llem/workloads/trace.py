@@ -21,7 +21,7 @@ from llem.errors import ConfigError, Problem
 from llem.models.tokenizer import Tokenizer
 from llem.workloads.arrivals import Timetable
 from llem.workloads.base import Workload
-from llem.workloads.synthetic import FIRST_ID, random_ids, require_vocabulary
+from llem.workloads.synthetic import drawn_from, random_ids, require_vocabulary
 from llem.workloads.trace_file import COLUMNS, Trace, parse_offsets, parse_trace
 
 __all__ = ["TraceOptions", "TraceWorkload"]
@@ -80,8 +80,8 @@ class TraceWorkload(Workload):
 
     def _request(self, index: int) -> Request:
         given, asked = self.trace.lengths[index % len(self.trace.lengths)]
-        rng = random.Random(f"trace/{self.options.seed}/{index}/ids")
-        token_ids = random_ids(rng, _clip(given, self.options.max_input_tokens), self.vocab_size)
+        rng = random.Random(f"trace/{self.options.seed}/{index}/ids{self.salt}")
+        token_ids = random_ids(rng, _clip(given, self.options.max_input_tokens), self.ids or self.vocab_size)
         return Request(index, token_ids, _clip(asked, self.options.max_output_tokens))
 
     @classmethod
@@ -119,8 +119,7 @@ class TraceWorkload(Workload):
             "clipped_inputs": sum(length < whole for length, (whole, _) in zip(given, lengths, strict=True)),
             "clipped_outputs": sum(length < whole for length, (_, whole) in zip(asked, lengths, strict=True)),
             "when_exhausted": "wrap",
-            "first_id": FIRST_ID,
-            "vocab_size": self.vocab_size,
+            **drawn_from(self),
         }
 
 
