@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
@@ -18,7 +17,7 @@ from llem.findings import Finding
 from llem.models.spec import ModelSpec
 from llem_openai.address import Address
 from llem_openai.body import request_body
-from llem_openai.checks import findings, lacking, sends_text
+from llem_openai.checks import findings, lacking
 from llem_openai.config import READY_TIMEOUT_S, OpenAIOptions, argv
 
 if TYPE_CHECKING:

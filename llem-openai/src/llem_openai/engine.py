@@ -22,7 +22,7 @@ from llem_openai.client import Client
 from llem_openai.config import OpenAIOptions
 from llem_openai.counting import Tally, TokenCounts, counted, detect, metrics
 from llem_openai.failures import fatal
-from llem_openai.observed import observed
+from llem_openai.observed import keeps_prompts, observed
 from llem_openai.scoring import score_all
 from llem_openai.served import Prompts
 from llem_openai.server import Site
@@ -116,6 +116,7 @@ class OpenAIEngine(Engine):
         self._options, self._sampling = options, sampling
         self._model, self._dialect, self._decode = model, dialect, prompts.decode
         self._prompts, self._doubts, self._site = prompts, doubts, site
+        self._watched, self._keeps_prompts = True, keeps_prompts(site)
         self._facts, self._pids, self._held = facts, pids, held
         self._unscored = unscored
 
@@ -244,12 +245,14 @@ class OpenAIEngine(Engine):
         return self._prompts.salt
 
     def keeps_prompts(self) -> bool | None:
-        """Not known: servers have a prefix cache or not, and few tell."""
-        return None
+        """As the server tells it (vLLM does), else not known."""
+        return self._keeps_prompts
 
     def observe(self) -> Observed | None:
-        """What the server's page `/metrics` tells; None where it has none."""
-        return observed(self._site)
+        """What the server's page `/metrics` tells; None where it has none. It is not asked again then."""
+        found = observed(self._site) if self._watched else None
+        self._watched = found is not None
+        return found
 
     def findings(self) -> Sequence[Finding]:
         """That the server serves another model than was named."""

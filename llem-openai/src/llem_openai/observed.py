@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from llem.backends.base import Observed
 from llem_openai.server import Site
 
-__all__ = ["COUNTERS", "LEVELS", "figures", "observed"]
+__all__ = ["COUNTERS", "LEVELS", "figures", "keeps_prompts", "observed"]
 
 #: Time for the page: a server that is slower has more to do than to tell.
 PAGE_S = 2.0
@@ -59,19 +59,30 @@ COUNTERS: Mapping[str, tuple[str, ...]] = {
 }
 #: Shares are averaged over the engines of a server, all else is added up.
 SHARES = ("kv_cache_used",)
+#: In the labels of `vllm:cache_config_info`.
+CACHING = re.compile(r'^vllm:cache_config_info\{.*\benable_prefix_caching="(True|False)"', re.MULTILINE)
 SAMPLE = re.compile(r"([A-Za-z_:][A-Za-z0-9_:]*)(?:\{.*\})?[ \t]+(\S+)")
 
 
 def observed(site: Site) -> Observed | None:
     """The page's figures now; None where there is no such page, or none of its figures is known."""
-    page = site.get(f"{site.root}/metrics", PAGE_S)
+    text = _page(site)
     time_ns = time.monotonic_ns()
-    if page is None or page.status != 200:
-        return None
-    told = figures(page.content.decode("utf-8", errors="replace"))
+    told = {} if text is None else figures(text)
     levels = {name: told[name] for name in LEVELS if name in told}
     counters = {name: told[name] for name in COUNTERS if name in told}
     return Observed(time_ns, levels, counters) if told else None
+
+
+def _page(site: Site) -> str | None:
+    page = site.get(f"{site.root}/metrics", PAGE_S)
+    return None if page is None or page.status != 200 else page.content.decode("utf-8", errors="replace")
+
+
+def keeps_prompts(site: Site) -> bool | None:
+    """Whether the server has a prefix cache, as vLLM tells it; None where that is not told."""
+    told = set(CACHING.findall(_page(site) or ""))
+    return None if not told else "True" in told
 
 
 def figures(text: str) -> Mapping[str, float]:

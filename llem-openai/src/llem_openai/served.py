@@ -27,8 +27,7 @@ COMMON = range(1_000, 32_000)
 FEW = range(3, 256)
 
 #: Words that are one token each, with the space before them, in most vocabularies.
-WORDS = tuple(
-    """
+_TEXT = """
     the of and to in is that it was for on are as with his they at be this from have or by one had not but what
     all were when we there can an your which their said if do will each about how up out them then she many some
     so these would other into has more her two like him see time could no make than first been its who now people
@@ -42,8 +41,8 @@ WORDS = tuple(
     four head above kind began almost live page got earth need far hand high year mother light parts country
     father let night following picture being study second eyes soon times story boys since white days ever paper
     hard near sentence better best across during
-    """.split()
-)
+"""
+WORDS = tuple(_TEXT.split())
 
 
 def words(token_ids: Sequence[int]) -> str:
@@ -100,8 +99,8 @@ def differing(model: ModelSpec, entry: Mapping[str, Any], options: OpenAIOptions
     if own & {*told, *map(os.path.realpath, told)} or os.path.basename(told[0].rstrip("/")) in own:
         return
     message = (
-        f"`model` is {model.name}, and the server serves {' from '.join(told)}: prompts are made for the first, figures "
-        "are of the second"
+        f"`model` is {model.name}, and the server serves {' from '.join(told)}: prompts are made for the first, "
+        "figures are of the second"
     )
     yield finding("served_model_differs", message, named=model.name, served=told)
 
@@ -125,9 +124,7 @@ class Prompts:
     ids: range | None = None
 
     @classmethod
-    def of(
-        cls, options: OpenAIOptions, experiment: Experiment, model: ModelSpec, entry: Mapping[str, Any]
-    ) -> Prompts:
+    def of(cls, options: OpenAIOptions, experiment: Experiment, model: ModelSpec, entry: Mapping[str, Any]) -> Prompts:
         """Raises LlemError: the tokenizer of the model that was named cannot be loaded, and its text is to be sent."""
         own = tokenizer_model(model, entry)
         decode, source = _decoder(own, model, experiment) if sends_text(options) else (None, None)

@@ -31,10 +31,10 @@ _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9_][\w.-]*)?", re.ASCII)
 def resolve_model(name: str, *, revision: str | None = None, seed: int = 0) -> ModelSpec:
     """What `name` stands for.
 
-    In this order: `none` (of a command); `served` and `served:NAME` (of a server, which alone knows what the name stands
-    for); `shape:NAME`; a folder that exists; a Hugging Face id. The fingerprint names the model's content: for a shape
-    its configuration and seed; for a folder its config.json and the names, sizes and samples of its weight files (see
-    `_sampled`); for an id the id and revision; of a served model there is no more than the name.
+    In this order: `none` (of a command); `served` and `served:NAME` (of a server, which alone knows what the name
+    means); `shape:NAME`; a folder that exists; a Hugging Face id. The fingerprint names the model's content: for a
+    shape its configuration and seed; for a folder its config.json and the names, sizes and samples of its weight files
+    (see `_sampled`); for an id the id and revision. Of a served model there is no more than the name.
 
     Args:
         name: as written in the configuration.

@@ -16,8 +16,8 @@ class ModelSpec:
 
     Attributes:
         name: what the user wrote.
-        source: "shape" (random weights), "folder", "hub", "served" by the name that a server gives it, or "none" where a
-            command runs whatever it likes.
+        source: "shape" (random weights), "folder", "hub", "served" by the name that a server gives it, or "none" where
+            a command runs whatever it likes.
         weights: "random", "real" or "unknown".
         path: the folder, for source "folder".
         revision: of a hub model.

@@ -138,6 +138,9 @@ class ServingFacts:
         failed_output_tokens: tokens within the window of requests that failed, in it or after it.
         lead_s: how long the load had run when the window opened; None where llem did not send it.
         client: how the load generator fared; None where llem did not send the load.
+        server: what a server told of itself right before and right after the window, as far as it tells: levels such
+            as `requests_running_start` and `requests_running_end`, counts between the two readings such as
+            `output_tokens`, and beside them `received_tokens`, the tokens that llem received, and `seconds`.
     """
 
     kind: str
@@ -159,6 +162,7 @@ class ServingFacts:
     failed_output_tokens: int = 0
     lead_s: float | None = None
     client: ClientFacts | None = None
+    server: Mapping[str, float] = attrs.field(factory=dict)
 
 
 @attrs.frozen

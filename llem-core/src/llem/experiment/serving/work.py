@@ -15,9 +15,10 @@ from typing import Any, TypeVar
 
 import attrs
 
-from llem.backends.base import Chunk, Request
+from llem.backends.base import Chunk, Observed, Request
 from llem.config.arrival import GREATEST, ClosedLoad, OpenLoad, ReplayLoad
 from llem.errors import ExperimentFailed, LlemError
+from llem.experiment.serving.beside import beside
 from llem.experiment.serving.pacing import Pace, PaceClosed, PaceOpen, PaceReplay
 from llem.experiment.serving.search import Search, known_search, refuse_broken
 from llem.experiment.serving.stock import Stock
@@ -59,6 +60,7 @@ class Serving(Work):
         self.e2el_s = 0.0
         self.request_rate = _given_rate(load)
         self.probe: Probe | None = None
+        self._observed: tuple[Observed | None, Observed | None] = None, None
         self.searched: RateSearched | None = None
 
     def _make(self, start: int, count: int) -> Sequence[Request]:
@@ -219,6 +221,7 @@ class Serving(Work):
             request_rate=pace.request_rate(index),
             seed=pace.seed(index),
         )
+        facts = attrs.evolve(facts, server=beside(*self._observed, flights))
         trial, trace = finish(
             session,
             index,
@@ -235,6 +238,7 @@ class Serving(Work):
     async def _window(self, traffic: Traffic, trial: int) -> tuple[int, int]:
         """The load, and the window within it; t0 and t1."""
         instruments, window_s = self._session.live_instruments, self._session.experiment.window_s
+        observe = self._session.live_engine.observe
         lead_s = self._lead_s
         await self._stock.fill(self._needed(trial, lead_s, 0, lead_s))  # before it is the requests' turn
         since = time.monotonic()
@@ -242,6 +246,7 @@ class Serving(Work):
         await self._pace.settle(traffic, self.e2el_s, lead_s)
         if (left_s := instruments.lead_s - (time.monotonic() - since)) > 0:  # until the slowest sensor has settled
             await traffic.rest(left_s)
+        before = await asyncio.to_thread(observe)  # in a thread, and before the window's requests are made
         self._sent_per_s = max(self._sent_per_s, traffic.sent_lately(LEAD_S) / LEAD_S)
         await self._stock.fill(self._needed(trial, lead_s, len(traffic.flights), time.monotonic() - since))
         self._stock.sealed = True
@@ -252,6 +257,7 @@ class Serving(Work):
             await traffic.rest(window_s)
             t1 = time.monotonic_ns()
             await asyncio.to_thread(instruments.window_end)
+            self._observed = before, await asyncio.to_thread(observe)
             await traffic.rest(instruments.lead_s)
         finally:
             self._stock.sealed = False

@@ -57,7 +57,7 @@ def load(
         source: a YAML file, or a mapping of the same shape; None for the one experiment that `overrides` describe.
         overrides: settings over those of the study, for every point.
         checked, unmet, gpu: as of `Identifier`.
-        here: workers have this environment, so a backend may be chosen by what can run in it, and asked what runs in it.
+        here: workers have this environment, so a backend may be chosen by what can run in it, and asked what runs.
 
     Raises:
         LlemError: as `read_study`, `backend_layer` and `expand`.
