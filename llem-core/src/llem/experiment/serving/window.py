@@ -10,12 +10,13 @@ from typing import Any
 
 import attrs
 
+from llem.backends.base import Observed
 from llem.errors import ExperimentFailed
 from llem.experiment.serving.traffic import Flight
 from llem.metrics.statistics import quantile
 from llem.store.models import RequestRow, ServingFacts
 
-__all__ = ["Probe", "arrived_tokens", "capacity", "counts", "serving_facts", "touching"]
+__all__ = ["Probe", "arrived_tokens", "beside", "capacity", "counts", "serving_facts", "touching"]
 
 
 def touching(flights: Iterable[Flight], t0: int, t1: int) -> list[RequestRow]:
@@ -118,6 +119,25 @@ def serving_facts(
         completed_output_tokens=sum(row.output_tokens for row in completed),
         completed_expected_tokens=sum(asked[row.index] for row in completed),
     )
+
+
+def beside(before: Observed | None, after: Observed | None, flights: Iterable[Flight]) -> Mapping[str, float]:
+    """The fields of `ServingFacts.server`; empty where one of the readings is missing.
+
+    A counter that has become smaller is left out: the engine began anew.
+
+    Args:
+        flights: every request that llem sent around the window.
+    """
+    if before is None or after is None:
+        return {}
+    told = {f"{name}_start": value for name, value in before.levels.items()}
+    told |= {f"{name}_end": value for name, value in after.levels.items()}
+    for name, value in after.counters.items():
+        if name in before.counters and value >= before.counters[name]:
+            told[name] = value - before.counters[name]
+    received = arrived_tokens(flights, before.time_ns, after.time_ns)
+    return {**told, "received_tokens": float(received), "seconds": (after.time_ns - before.time_ns) / 1e9}
 
 
 def _in_flight(rows: Iterable[RequestRow], at: int) -> float:

@@ -18,12 +18,11 @@ import attrs
 from llem.backends.base import Chunk, Observed, Request
 from llem.config.arrival import GREATEST, ClosedLoad, OpenLoad, ReplayLoad
 from llem.errors import ExperimentFailed, LlemError
-from llem.experiment.serving.beside import beside
 from llem.experiment.serving.pacing import Pace, PaceClosed, PaceOpen, PaceReplay
 from llem.experiment.serving.search import Search, known_search, refuse_broken
 from llem.experiment.serving.stock import Stock
 from llem.experiment.serving.traffic import Flight, Traffic, no_collection, usual_time
-from llem.experiment.serving.window import Probe, capacity, counts, serving_facts, touching
+from llem.experiment.serving.window import Probe, beside, capacity, counts, serving_facts, touching
 from llem.experiment.session import Measured, Session, Work
 from llem.experiment.trial import LEAD_S, digest, finish, traced
 from llem.metrics.boundary import RateSearched

@@ -38,14 +38,16 @@ def _warm(metrics: Mapping[str, Quantity]) -> Iterable[Finding]:
 def _repeated(measured: Measured) -> Iterable[Finding]:
     """By the documents of the engines: what the workload says of its prompts, and whether the engine keeps them."""
     setup = measured.setup
-    distinct = setup.workload.get("distinct", setup.workload.get("prompts"))
-    if setup.keeps_prompts is False or not isinstance(distinct, int):
+    prompts = setup.workload.get("prompts")
+    distinct = setup.workload.get("distinct", prompts)
+    if setup.keeps_prompts is False or not all(isinstance(one, int) and one > 0 for one in (prompts, distinct)):
         return
-    last = max((row.index for rows in measured.rows for row in rows), default=-1)
-    if last >= distinct:
+    sent = {row.index for rows in measured.rows for row in rows}
+    different = min(len({index % prompts for index in sent}), distinct)
+    if different < len(sent):
         keeps = "has a prefix cache" if setup.keeps_prompts else "may have a prefix cache"
-        message = f"{last + 1:,} requests were sent of {distinct:,} different prompts, and the engine {keeps}"
-        yield finding("prompts_repeat", message, requests=last + 1, prompts=distinct)
+        message = f"{len(sent):,} requests were sent, of {different:,} different prompts, and the engine {keeps}"
+        yield finding("prompts_repeat", message, requests=len(sent), prompts=different)
 
 
 def _counted(facts: Sequence[ServingFacts]) -> Iterable[Finding]:
