@@ -1,11 +1,11 @@
-"""The backend `openai`. Light to import: aiohttp is imported by `load`, never by `check`."""
+"""The backend `openai`. Light to import: httptools is imported by `load`, never by `check`."""
 
 from __future__ import annotations
 
-import asyncio
 import json
 from collections.abc import Collection, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import attrs
@@ -21,6 +21,7 @@ from llem_openai.checks import findings, lacking
 from llem_openai.config import READY_TIMEOUT_S, OpenAIOptions, argv
 
 if TYPE_CHECKING:
+    from llem_openai.client import Client
     from llem_openai.engine import OpenAIEngine
     from llem_openai.server import Site
 
@@ -66,13 +67,16 @@ class OpenAIBackend(Backend):
             MachineError: nothing answers, its processes cannot be seen, or it computes on other GPUs than are measured.
             ExperimentFailed: it ended or did not get ready (with the end of its output), or tells no usage.
         """
+        from llem_openai.body import http_head
         from llem_openai.client import Client
-        from llem_openai.engine import OpenAIEngine, probe
+        from llem_openai.dialect import probe
+        from llem_openai.engine import OpenAIEngine
         from llem_openai.failures import fatal
         from llem_openai.locality import family, gpu_processes, misplaced
         from llem_openai.scoring import probe_scoring
         from llem_openai.served import Prompts, differing, random_ids, wanted
         from llem_openai.server import Site, key_of
+        from llem_openai.wire import reference_of
 
         options, key = self.options, key_of(self.options.api_key_env)
         address = Address.of(options.base_url)
@@ -83,16 +87,18 @@ class OpenAIBackend(Backend):
             roots = self._server(address, site, key, held)
             entry = site.model(wanted(options, model))
             prompts = Prompts.of(options, experiment, model, entry)
-            client = Client(address.base, path, key, options.timeout_s)
-            runner = held.enter_context(asyncio.Runner())
-            held.callback(client.close)
+            head = http_head(f"{address.base}/{path}", key)
+            unknown = reference_of(options, address.base, key, "final_usage")
             ids = None
-            if prompts.model is None and prompts.decode is None:
-                ids = random_ids(lambda ids: runner.run(client.answer(_short(options, experiment, entry, ids))))
-            dialect = runner.run(probe(client, options, experiment.sampling, str(entry["id"])))
+            with closing(Client(unknown, head)) as client:
+                if prompts.model is None and prompts.decode is None:
+                    ids = random_ids(partial(_ask, client, options, experiment, str(entry["id"])))
+                dialect = client.run(probe(client, options, experiment.sampling, str(entry["id"])))
+            reference = reference_of(options, address.base, key, dialect.token_counts)
+            client = held.enter_context(closing(Client(reference, head)))
             unscored = lacking(options, "loglikelihood")
             if unscored is None and experiment.quality is not None:
-                unscored = runner.run(probe_scoring(client, options, str(entry["id"])))
+                unscored = client.run(probe_scoring(client, options, str(entry["id"])))
             # after the first request: some servers load the model for it
             after, pids = gpu_processes(), family(roots)
             reason = misplaced(before if options.command else after, after, pids, placement.gpu_uuids)
@@ -100,7 +106,7 @@ class OpenAIBackend(Backend):
                 raise MachineError(reason, _place_hint(options), code="gpu_misplaced")
             return OpenAIEngine(
                 client,
-                runner,
+                reference,
                 options,
                 experiment.sampling,
                 model=str(entry["id"]),
@@ -153,11 +159,10 @@ class OpenAIBackend(Backend):
         return json.loads(text.replace(json.dumps(key)[1:-1], "***") if key else text)  # type: ignore[no-any-return]
 
 
-def _short(
-    options: OpenAIOptions, experiment: Experiment, entry: Mapping[str, Any], ids: Sequence[int]
-) -> dict[str, Any]:
-    """A request for one token."""
-    return request_body(options, experiment.sampling, Request(0, tuple(ids), 1), model=str(entry["id"]))
+def _ask(client: Client, options: OpenAIOptions, experiment: Experiment, name: str, ids: Sequence[int]) -> None:
+    """Send a prompt and take one token of its answer. Raises ConfigError where the server refuses it."""
+    request = Request(0, tuple(ids), 1)
+    client.run(client.answer(request_body(options, experiment.sampling, request, model=name)))
 
 
 def _place_hint(options: OpenAIOptions) -> str:

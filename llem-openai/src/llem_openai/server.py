@@ -20,6 +20,8 @@ from typing import Any
 import attrs
 
 from llem.errors import ConfigError, ExperimentFailed, LlemError, MachineError
+from llem_openai.body import bearer
+from llem_openai.failures import refused
 from llem_openai.guard import GRACE_S
 
 __all__ = ["Answer", "Site", "Started", "key_of"]
@@ -134,13 +136,12 @@ class Site:
 
     def __init__(self, root: str, base: str, key: str | None) -> None:
         self.root, self.base, self._key = root, base, key
-        self._headers = {} if key is None else {"authorization": f"Bearer {key}"}
         # no proxy: it would stand between us and this machine
         self._opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), _Stay())
 
     def get(self, url: str, seconds: float = GET_S) -> Answer | None:
         """The answer, whatever its status; None where nothing answers, or not whole in this time."""
-        request = urllib.request.Request(url, headers=self._headers)
+        request = urllib.request.Request(url, headers=bearer(self._key))
         end = time.monotonic() + seconds
         try:
             with self._opener.open(request, timeout=seconds) as found:
@@ -241,8 +242,6 @@ class Site:
 
 def _refusal(response: Answer, key: str | None) -> Exception:
     """The error of a page that is refused, an LlemError whatever the status."""
-    from llem_openai.failures import refused
-
     error = refused(response.status, response.content, key)
     return error if isinstance(error, LlemError) else MachineError(str(error), "see the server's log")
 

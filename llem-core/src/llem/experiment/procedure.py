@@ -137,6 +137,7 @@ def record(session: Session) -> None:
         tokenizer = process.tokenizer(own, **trusted) if workload_class.needs_tokenizer and own is not None else None
         session.workload = workload_class(experiment.workload, tokenizer, _vocabulary(session, own))
         session.workload.salt, session.workload.ids = session.live_engine.salt(), session.live_engine.random_ids()
+        session.findings += session.workload.prepare(experiment.sampling, session.live_engine.context_length())
     if process.environment is None:
         process.environment = _environment(process)
     session.trials = list(process.store.trials(session.id))
