@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 
 from llem.experiment.serving.pacing import CHANCE, EXTENDED, LATELY
+from llem.experiment.serving.player import SAMPLE
 from llem.experiment.serving.stationary import RequestTimes
 from llem.experiment.trial import LEAD_S
 from llem.metrics.flow import flow_within
@@ -30,13 +31,12 @@ from llem.metrics.requests import request_latencies
 from llem.store.models import RequestRow
 
 TTFT_S, TOKEN_S, SIGMA, LONGEST = 0.1, 0.02, 1.0, 4096
-#: Lengths of requests to come by which the load generator knows the tail.
-SAMPLE = 256
 S = 1e9
 ODD_SERVER = Path(__file__).parents[1] / "tests" / "openai" / "odd" / "server.py"
 
-#: The rule of a lead: from request times and a rate, the times of arrival and of service from the load's start on.
-Rule = Callable[["Load", np.ndarray, np.ndarray], float]
+#: Seconds from the load's start to its window: from the load, what is known of its requests, and when they arrive and
+#: end.
+Rule = Callable[["Load", RequestTimes, np.ndarray, np.ndarray], float]
 
 
 class Load:
@@ -53,7 +53,7 @@ class Load:
         return TTFT_S + TOKEN_S * (lengths - 1)
 
     def known(self, rng: np.random.Generator) -> RequestTimes:
-        """What the load generator knows after a warm-up."""
+        """What the load generator knows after a warm-up: the lengths of requests to come among it."""
         lengths = self.lengths(rng, SAMPLE)
         return RequestTimes(TTFT_S, TOKEN_S, tuple(lengths), float(np.median(self.times(lengths))))
 
@@ -77,14 +77,14 @@ def by_the_tail(load: Load, known: RequestTimes, at: np.ndarray, ends: np.ndarra
     return EXTENDED * lead
 
 
-RULES: dict[str, Any] = {
+RULES: dict[str, Rule] = {
     "no lead": lambda load, known, at, ends: LEAD_S,
     "one median": one_median,
     "by the tail": by_the_tail,
 }
 
 
-def window(load: Load, rule: Any, window_s: float, rng: np.random.Generator) -> tuple[np.ndarray, float, float]:
+def window(load: Load, rule: Rule, window_s: float, rng: np.random.Generator) -> tuple[np.ndarray, float, float]:
     """Times of the requests that ended within one window; in flight at its start over Little's; seconds of the lead."""
     known = load.known(rng)
     seconds = EXTENDED * max(LEAD_S, known.lead_s) + window_s
@@ -188,6 +188,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--windows", type=int, default=400)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--rules", nargs="+", default=list(RULES), choices=list(RULES))
     parser.add_argument("--real", action="store_true")
     parser.add_argument("--json", type=Path)
     asked = parser.parse_args()
@@ -198,7 +199,7 @@ def main() -> None:
     else:
         print("rule | rate | mean tokens | bias of the mean | of the p99 | in flight over Little | lead over mean E2EL")
         for rate, tokens in ((8.7, 128), (2.0, 512), (40.0, 128)):
-            for rule in RULES:
+            for rule in asked.rules:
                 one = simulate(Load(rate, tokens), rule, 3.5, asked.windows, asked.seed)
                 table.append(one)
                 biases = f"{one['mean_bias']:+.1%} | {one['p99_bias']:+.1%} | {one['in_flight_over_little']:.2f}"

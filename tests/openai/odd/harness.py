@@ -39,6 +39,7 @@ BESIDE = {
     "not_publishable_preset", "single_trial", "short_window", "host_busy", "few_completions", "prompt_as_text",
     "no_steady_state", "client_lag", "token_times_on", "not_stationary", "rate_off", "requests_unfinished", "paused",
     "stalled", "prompts_repeat", "shared_host", "interval_wide",
+    "served_model_differs", "cache_not_told",
 }  # fmt: skip
 BASE = {
     "model": "shape:tiny", "backend": "openai", "dtype": "auto", "device": "cpu", "preset": "quick", "trials": 1,
@@ -121,6 +122,11 @@ def run(folder: Path, experiments: list[Any], base: Mapping[str, Any] | None = N
     if process.returncode not in (0, 1):
         print(f"{folder}: the command ended with {process.returncode}: {text[-600:]}")
     assert KEY not in text, f"{folder}/told has the key"
+    if process.returncode in (2, 3) and len(experiments) == 1:
+        mode, load = experiments[0]["openai.base_url"].split("/")[3:5]
+        return {
+            (mode, load[:-1]): Ran("refused", text, {"findings": [], "valid": False, "metrics": {}}, 0.0, set(), [], [])
+        }
     for path in folder.glob("out/**/*.json*"):
         assert KEY not in path.read_text(), f"{path} has the key"
         assert path.stat().st_size < 1_000_000, f"{path} is large"
@@ -213,7 +219,9 @@ def judged(group: Mapping[str, Any], cases: Sequence[Case], folder: Path, turn: 
     folder.mkdir()
     commands = COMMANDS // turn  # what was wrong once runs on a quieter machine
     with serving(folder, group) as ports, concurrent.futures.ThreadPoolExecutor(commands) as pool:
-        shares = [cases[first::commands] for first in range(commands) if cases[first::commands]]
+        several = [case for case in cases if not group[case[0]].alone]
+        shares = [several[first::commands] for first in range(commands) if several[first::commands]]
+        shares += [[case] for case in cases if group[case[0]].alone]
         runs = [
             pool.submit(run, folder / str(number), points(share, group, ports, turn))
             for number, share in enumerate(shares)

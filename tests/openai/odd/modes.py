@@ -51,6 +51,7 @@ class Mode(NamedTuple):
     open: Right | None = None
     closed: Right | None = None
     loads: tuple[str, ...] = LOADS
+    alone: bool = False  # it ends the command
 
     def right_for(self, load: str) -> Right:
         """Under one load."""
@@ -209,14 +210,15 @@ CHUNKS = {
     "no_waiting": Mode(
         "everything at once",
         {"ttft": 0.0, "itl": 0.0},
-        Right(("measured", "told"), Times("any", None, "any", "any"), codes=("chunks_together",)),
+        Right(("measured", "told"), Times("any", "any", "any"), codes=("chunks_together",)),
     ),
     "slow": Mode("a TTFT of half a second", {"ttft": 0.5}, Right(("measured",), Times(0.5, 0.04, 0.7))),
     "very_slow": Mode(
         "requests longer than the window",
         {"ttft": 1.5},
         Right(("measured", "invalid", "told"), Times(1.5, "any", 1.7), codes=("no_completions", "not_stationary")),
-        offline=Right(("measured",), Times(1.5, 0.04, 1.7)),
+        offline=Right(("measured",), Times("any", "any", "any")),
+        settings={"openai.timeout_s": 3.0, "openai.deadline_s": 10.0},
     ),
     "queue": Mode(
         "one request at a time: an open load beyond the capacity",
@@ -229,6 +231,7 @@ CHUNKS = {
             codes=("over_saturated", "not_stationary", "requests_unfinished"),
             within_s=30,
         ),
+        settings={"openai.timeout_s": 20.0, "openai.deadline_s": 20.0},
     ),
 }
 
@@ -236,7 +239,7 @@ STREAM = {
     "done_missing": Mode("no [DONE]", {"done": "missing"}, MEASURED),
     "done_early": Mode("[DONE] before finish reason and usage", {"done": "early"}, either()),
     "done_twice": Mode("[DONE] twice", {"done": "twice"}, MEASURED),
-    "after_done": Mode("a token after [DONE]", {"done": "after"}, MEASURED),
+    "after_done": Mode("a token after [DONE]", {"done": "after"}, either()),
     "open_after_done": Mode(
         "a stream that is not closed after [DONE]",
         {"done": "hang"},
@@ -250,11 +253,15 @@ STREAM = {
     "empty_data": Mode("an event without data before each", {"sse": "empty_data"}, MEASURED),
     "many_lines": Mode("the data of an event in two lines", {"sse": "many_lines"}, MEASURED),
     "ping": Mode("an event {} before each", {"sse": "ping"}, MEASURED),
-    "bytes": Mode("seven bytes at a time", {"sse": "bytes"}, MEASURED),
+    "bytes": Mode("29 bytes at a time", {"sse": "bytes"}, MEASURED),
     "bom": Mode("a byte order mark first", {"before": "\ufeff"}, either()),
     "ndjson": Mode("lines of JSON without data:", {"sse": "ndjson"}, failed(r"\w")),
     "latin1": Mode("bytes that are no UTF-8", {"sse": "latin1"}, either()),
-    "plain_json": Mode("a whole answer where a stream is asked for", {"http": "json"}, failed(r"\w")),
+    "plain_json": Mode(
+        "a whole answer where a stream is asked for",
+        {"http": "json"},
+        Right(("measured", "failed"), TOGETHER, words=r"\w"),
+    ),
     "http10": Mode("HTTP/1.0, ended by closing", {"http": "close"}, MEASURED),
     "length": Mode(
         "a stream of known length, at once",
@@ -270,8 +277,8 @@ STREAM = {
     "huge_event": Mode(
         "an event of 2 MB in every fourth request",
         {"text": "huge", **SOME},
-        Right(("measured", "told"), codes=(*FAILED_CODES, "client_lag")),
-        offline=Right(("measured", "told", "failed"), codes=FAILED_CODES, words=r"\w"),
+        Right(("measured", "told"), Times("any", "any", "any"), (*FAILED_CODES, "client_lag"), within_s=40),
+        offline=Right(("measured", "told", "failed"), Times("any", "any", "any"), FAILED_CODES, r"\w", within_s=40),
     ),
     "empty_body": Mode("200 with an empty body", {"status": 200, "body": " "}, failed(r"\w")),
     "html": Mode("200 with a page for people", {"status": 200, "body": "<html>hello</html>"}, failed(r"\w")),
@@ -394,10 +401,10 @@ PAGES = {
         either(),
         {"openai.api_key_env": "ODD_KEY"},
     ),
-    "models_404": Mode("no list of models", {"models_status": 404}, failed("404|model")),
+    "models_404": Mode("no list of models", {"models_status": 404}, failed("404|model"), alone=True),
     "health_404": Mode("no /health", {"health": 404}, MEASURED),
     "health_503": Mode(
-        "/health 503 for good", {"health": 503}, Right(("failed", "measured"), words="503|ready|health")
+        "/health 503 for good", {"health": 503}, Right(("failed", "measured"), words="503|ready|health"), alone=True
     ),
 }
 

@@ -351,15 +351,13 @@ class Stream:
         await self.write(SSE[self.site.sse](text))
 
     async def write(self, data: bytes) -> None:
-        size = 7 if self.site.sse == "bytes" else max(len(data), 1)
+        size = 29 if self.site.sse == "bytes" else max(len(data), 1)
         for start in range(0, len(data), size):
             part = data[start : start + size]
             extension = b";odd=1" if self.site.http == "extensions" else b""
             framed = b"%x%s\r\n%s\r\n" % (len(part), extension, part)
             self.writer.write(part if self.site.http == "close" else framed)
             await self.writer.drain()
-            if size == 7:
-                await asyncio.sleep(0)
 
     async def close(self) -> None:
         """The finish reason, the usage and the end of the stream."""
