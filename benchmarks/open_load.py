@@ -190,11 +190,12 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--rules", nargs="+", default=list(RULES), choices=list(RULES))
     parser.add_argument("--real", action="store_true")
+    parser.add_argument("--trials", type=int, default=5)
     parser.add_argument("--json", type=Path)
     asked = parser.parse_args()
     table: list[dict[str, Any]] = []
     if asked.real:
-        table.append(real(8.7, 128, 9.3, 5))
+        table.append(real(8.7, 128, 9.3, asked.trials))
         print(json.dumps(table[0], indent=1))
     else:
         print("rule | rate | mean tokens | bias of the mean | of the p99 | in flight over Little | lead over mean E2EL")

@@ -377,13 +377,13 @@ PAGES = {
         Right(("measured", "told", "failed"), codes=FAILED_CODES, words=r"\w"),
     ),
     "dies": Mode(
-        "is gone after twelve requests",
-        {"own_port": True, "dies_after": 12},
+        "is gone after six requests",
+        {"own_port": True, "dies_after": 6},
         Right(("failed", "invalid"), Times("any", "any", "any"), words=r"\w", codes=("requests_failed",)),
     ),
     "restarts": Mode(
-        "is gone for 0.3 s after ten requests",
-        {"own_port": True, "dies_after": 10, "back_s": 0.3},
+        "is gone for 0.3 s after six requests",
+        {"own_port": True, "dies_after": 6, "back_s": 0.3},
         Right(("failed", "told"), words=r"\w", codes=FAILED_CODES),
     ),
     "models_empty": Mode("an empty list of models", {"models": []}, failed("0 models|no model|model")),

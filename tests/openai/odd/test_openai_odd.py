@@ -31,8 +31,10 @@ harness, modes = beside("harness"), beside("modes")
 GROUPS = {
     name.lower(): getattr(modes, name) for name in ("USAGE", "CHUNKS", "STREAM", "STATUS", "FAULTS", "PAGES", "CASES")
 }
-#: What is known to be wrong still, and why.
-KNOWN: dict[str, str] = {}
+#: What is not as its table says, and why.
+KNOWN = {
+    "cached/offline": "what an engine had cached of a batch's prompts is in no metric",
+}
 
 
 @pytest.mark.parametrize("name", GROUPS)
