@@ -85,7 +85,8 @@ def _evaluate(session: Session, task: str) -> Evaluation:
     session.live_engine.turn_to(experiment)
     process.current = session.id
     evaluator: Evaluator = process.registry.load("evaluator", wanted.evaluator)(wanted)
-    tokenizer = process.tokenizer(session.model, trust_remote_code=experiment.trust_remote_code)
+    own = session.live_engine.tokenizer_model(session.model)
+    tokenizer = None if own is None else process.tokenizer(own, trust_remote_code=experiment.trust_remote_code)
     if tokenizer is None:
         raise ExperimentFailed("the model has no tokenizer", "name a model that has one", "quality")
     context = Context(task, experiment, session.model, tell, process.check_stop)

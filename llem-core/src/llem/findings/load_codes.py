@@ -173,4 +173,38 @@ LOAD_FINDINGS: Mapping[str, FindingKind] = {
         "Requests of the file lie outside the command's run, by their times. They are not counted.",
         "Let each run of the command write the file anew, on the machine that is measured.",
     ),
+    "cache_warm": FindingKind(
+        "warning",
+        "The engine says that it took more than 1 % of the prompts' tokens from its cache: it had computed them "
+        "before, for an earlier request. TTFT, the time per request and the energy are those of a warm cache. "
+        "`cached_tokens_share` says how large the part is.",
+        "If your users' prompts repeat so, nothing. Else use synthetic prompts, which `openai.salt` makes new for each "
+        "run, or start the server anew, or without its prefix cache (vLLM: `--no-enable-prefix-caching`).",
+    ),
+    "prompts_repeat": FindingKind(
+        "warning",
+        "The workload has fewer prompts than requests were sent, and the engine has a prefix cache, or does not tell. "
+        "A prompt that comes again may be taken from the cache, and then costs next to nothing to read.",
+        "Use a file with more prompts, fewer or shorter windows, or an engine without a prefix cache.",
+    ),
+    "served_model_differs": FindingKind(
+        "warning",
+        "`model` names one model, and the server says that it serves another. The prompts are made with the tokenizer "
+        "of the first, and all figures are of the second.",
+        "Leave `model` out: llem takes the name that the server tells. Or start the server with the right model.",
+    ),
+    "server_told": FindingKind(
+        "info",
+        "What the server's page `/metrics` told right before and right after each window. Counts are of the time "
+        "between the two readings, which is a little longer than the window. The trials have all figures in "
+        "`serving.server`.",
+        "Nothing to do. Requests that wait, a full KV cache and preemptions say what limits the server.",
+    ),
+    "server_counts_differ": FindingKind(
+        "warning",
+        "By the counters of its page `/metrics`, the server made another number of tokens beside the window than llem "
+        "received, by more than 2 % and more than its requests in flight explain. Mostly somebody else uses the "
+        "server, so its energy and its times are not those of this load alone.",
+        "Let nobody else use the server. See `serving.server` of the trials for the figures.",
+    ),
 }
