@@ -222,10 +222,10 @@ static int whole_answer(char *into, Connection *one) /* not streamed: all tokens
     char told[256], json[1024];
     int size = usage(told, one);
     size = sprintf(json,
-                   one->chat ? "{\"id\":\"t\",\"object\":\"chat.completion\",\"created\":1,\"model\":\"true\",\"choices\":[{"
+                   one->chat ? "{\"id\":\"t\",\"object\":\"chat.completion\",\"created\":1,\"model\":\"truth\",\"choices\":[{"
                                "\"index\":0,\"message\":{\"role\":\"assistant\",\"content\":\"w\"},\"finish_reason\":"
                                "\"length\"}],%s}"
-                             : "{\"id\":\"t\",\"object\":\"text_completion\",\"created\":1,\"model\":\"true\",\"choices\":[{"
+                             : "{\"id\":\"t\",\"object\":\"text_completion\",\"created\":1,\"model\":\"truth\",\"choices\":[{"
                                "\"index\":0,\"text\":\"w\",\"finish_reason\":\"length\"}],%s}",
                    told);
     return sprintf(into, "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n%s", size, json);
@@ -240,7 +240,7 @@ static int token(char *into, Connection *one) /* the bytes of the token that `on
         size += sprintf(into, "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream; charset=utf-8\r\n"
                               "transfer-encoding: chunked\r\n\r\n");
         if (one->chat)
-            size += event(into + size, "{\"id\":\"t\",\"object\":\"chat.completion.chunk\",\"created\":1,\"model\":\"true\","
+            size += event(into + size, "{\"id\":\"t\",\"object\":\"chat.completion.chunk\",\"created\":1,\"model\":\"truth\","
                                        "\"choices\":[{\"index\":0,\"delta\":{\"role\":\"assistant\",\"content\":\"\"},"
                                        "\"finish_reason\":null}]}");
     }
@@ -248,7 +248,7 @@ static int token(char *into, Connection *one) /* the bytes of the token that `on
         told[0] = ',';
         usage(told + 1, one);
     }
-    sprintf(json, "{\"id\":\"t\",\"object\":\"%s\",\"created\":1,\"model\":\"true\",\"choices\":[{\"index\":0,%s,"
+    sprintf(json, "{\"id\":\"t\",\"object\":\"%s\",\"created\":1,\"model\":\"truth\",\"choices\":[{\"index\":0,%s,"
                   "\"finish_reason\":%s}]%s}",
             object, one->chat ? "\"delta\":{\"content\":\" w\"}" : "\"text\":\" w\"", last ? "\"length\"" : "null", told);
     size += event(into + size, json);
@@ -256,7 +256,7 @@ static int token(char *into, Connection *one) /* the bytes of the token that `on
         return size;
     if (one->final_usage) {
         usage(told, one);
-        sprintf(json, "{\"id\":\"t\",\"object\":\"%s\",\"created\":1,\"model\":\"true\",\"choices\":[],%s}", object, told);
+        sprintf(json, "{\"id\":\"t\",\"object\":\"%s\",\"created\":1,\"model\":\"truth\",\"choices\":[],%s}", object, told);
         size += event(into + size, json);
     }
     size += event(into + size, "[DONE]");
@@ -385,7 +385,7 @@ static int request(Connection *one, ns_t at)
     if (!strncmp(one->in, "POST ", 5))
         gone = begin(one, path, one->in + head, body, at);
     else if (!strncmp(path, "/v1/models", 10))
-        gone = answer(one, "200 OK", "{\"object\":\"list\",\"data\":[{\"id\":\"true\",\"object\":\"model\",\"created\":1,"
+        gone = answer(one, "200 OK", "{\"object\":\"list\",\"data\":[{\"id\":\"truth\",\"object\":\"model\",\"created\":1,"
                                      "\"owned_by\":\"llem\",\"max_model_len\":4096}]}");
     else if (!strncmp(path, "/health", 7))
         gone = answer(one, "200 OK", "{}");
