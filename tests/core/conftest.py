@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import math
 import itertools
 import os
 import signal
@@ -323,7 +324,9 @@ def served_rows(t0, t1, *, rate=10, before=3, first=0, **shape):
     return tuple(row for row in rows if row.end_ns >= t0)
 
 
-def served_trial(index, rows, requests, t0, t1, *, rate=10.0, kind="open", expected=None, unfinished=0, **more):
+def served_trial(
+    index, rows, requests, t0, t1, *, rate=10.0, kind="open", expected=None, unfinished=0, lead_s=None, client=None, **more
+):
     """A serving trial whose facts are counted from its rows, one by one."""
     offline = make_trial(index, rows, requests, t0, t1, **more)
     ended = [row for row in requests if t0 <= row.end_ns < t1]
@@ -335,10 +338,8 @@ def served_trial(index, rows, requests, t0, t1, *, rate=10.0, kind="open", expec
         if t0 <= at < t1
     ]
     tokens = sum(count for *_, count in chunks)
-    lags = sorted((row.start_ns - row.scheduled_ns) / S for row in requests if row.scheduled_ns is not None)
-
-    def flight(at):
-        return float(sum(row.start_ns <= at < row.end_ns for row in requests))
+    lags = sorted((row.start_ns - row.scheduled_ns) / S for row in good if row.scheduled_ns is not None)
+    rest = [row for row in requests if row.end_ns >= t1 or row.finish_reason == "unfinished"]
 
     made = sum(row.output_tokens for row in good)
     facts = ServingFacts(
@@ -350,20 +351,23 @@ def served_trial(index, rows, requests, t0, t1, *, rate=10.0, kind="open", expec
         completed=len(good),
         failed=sum(row.finish_reason == "error" for row in ended),
         unfinished=unfinished,
-        lag_p50_s=lags[len(lags) // 2] if lags else None,
-        lag_p99_s=lags[-1] if lags else None,
+        lag_p50_s=lags[math.ceil(0.5 * len(lags)) - 1] if lags else None,
+        lag_p99_s=lags[math.ceil(0.99 * len(lags)) - 1] if lags else None,
         lag_max_s=lags[-1] if lags else None,
         in_flight_mean=sum(min(row.end_ns, t1) - max(row.start_ns, t0) for row in requests) / (t1 - t0),
-        in_flight_start=flight(t0),
-        in_flight_end=flight(t1),
+        in_flight_start=float(sum(row.start_ns < t0 <= row.end_ns for row in requests)),
+        in_flight_end=float(sum(row.start_ns < t1 for row in rest)),
         completed_output_tokens=made,
         completed_expected_tokens=made if expected is None else expected,
+        failed_output_tokens=sum(count for row, _, _, count in chunks if row.finish_reason == "error"),
+        lead_s=lead_s,
+        client=client,
     )
     return attrs.evolve(
         offline,
         batches=0,
         batch_s=(),
-        requests=len(ended),
+        requests=len(good),
         input_tokens=sum(row.input_tokens for row, number, *_ in chunks if number == 0),
         output_tokens=tokens,
         expected_output_tokens=tokens,

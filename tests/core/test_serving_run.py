@@ -62,7 +62,7 @@ def test_flags_make_a_serving_load(run_llem) -> None:
     assert done.stderr == ""
 
 
-TRACE = "timestamp,input_tokens,output_tokens\n" + "".join(f"{row * 0.02:.2f},8,8\n" for row in range(100))
+TRACE = "timestamp_s,input_tokens,output_tokens\n" + "".join(f"{row * 0.02:.2f},8,8\n" for row in range(100))
 
 
 def test_a_trace_is_replayed(run_llem, isolated_llem) -> None:

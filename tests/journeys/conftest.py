@@ -16,7 +16,7 @@ FILES = {
     "config.yaml": "",
     "lines.txt": "Say hello\nSay goodbye, and why\n",
     "lines.jsonl": '{"id": 1, "said": "Say hello"}\n{"id": 2, "said": "Say goodbye, and why"}\n',
-    "trace.csv": "timestamp,input_tokens,output_tokens\n0,8,4\n0.02,12,3\n0.05,5,6\n0.06,9,2\n",
+    "trace.csv": "timestamp_s,input_tokens,output_tokens\n0,8,4\n0.02,12,3\n0.05,5,6\n0.06,9,2\n",
 }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import socket
 import subprocess
@@ -14,11 +15,15 @@ from typing import Any
 
 import pytest
 
-from llem.backends.base import Placement, Request
-from llem.config.models import Experiment
+from llem.backends.base import Chunk, Placement, Request
+from llem.backends.overdue import Patience
+from llem.backends.wire import Asked, Exchange
+from llem.config.models import Experiment, Sampling
 from llem.models.resolve import resolve_model
+from llem.plugins.reference import resolve
 from llem_openai.backend import OpenAIBackend
 from llem_openai.config import OpenAIOptions
+from llem_openai.failures import RequestFailed
 
 ENDPOINT = str(Path(__file__).parent / "endpoint.py")
 
@@ -129,3 +134,48 @@ def requests_of() -> Callable[..., list[Request]]:
         ]
 
     return make
+
+
+def over_the_wire(engine: Any, requests: list[Request], sampling: Sampling) -> list[list[Chunk]]:
+    """The chunks of requests that are sent together, as a client process of the load generator sends and reads them.
+
+    Raises RequestFailed for one that fails.
+    """
+    reference = engine.wire()
+    wire = resolve(reference.wire)(reference.settings)
+    patience = Patience(wire, reference)
+
+    async def one(request: Request) -> Exchange:
+        ended = asyncio.Event()
+        exact = len(request.token_ids) if engine.effective_config()["prompt"] == "token_ids" else None
+        asked = Asked(request.index, exact, request.output_tokens)
+        exchange = Exchange(asked, engine.message(request, sampling), lambda _: ended.set())
+        flying.add(exchange)
+        wire.send(exchange)
+        await ended.wait()
+        return exchange
+
+    async def every() -> list[Exchange]:
+        watching = asyncio.create_task(patience.watch(lambda: flying))
+        try:
+            return await asyncio.gather(*(one(request) for request in requests))
+        finally:
+            watching.cancel()
+            wire.close()
+
+    flying: set[Exchange] = set()
+    answers = [wire.read(exchange) for exchange in asyncio.run(every())]
+    for answer in answers:
+        if answer.failure is not None:
+            raise RequestFailed(answer.failure)
+    return [list(answer.chunks) for answer in answers]
+
+
+@pytest.fixture
+def streamed() -> Callable[..., list[list[Chunk]]]:
+    """Chunks of requests over the wire: engine, requests, sampling."""
+
+    def run(engine: Any, requests: list[Request], sampling: Sampling | None = None) -> list[list[Chunk]]:
+        return over_the_wire(engine, requests, Sampling() if sampling is None else sampling)
+
+    return run

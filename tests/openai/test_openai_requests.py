@@ -99,13 +99,29 @@ def extra_body(running, load, requests_of, monkeypatch, started):
 
 
 def timeout_s(running, load, requests_of, monkeypatch, started):
-    """A silence that is longer ends the request."""
+    """A time without a token that is longer ends the request; of a whole answer all tokens come at its end."""
     server = running("--delay", "0.1")
     engine = load({"base_url": server.url, "timeout_s": 1.0})
     began = time.monotonic()
-    with pytest.raises(ExperimentFailed, match="silent"):
+    with pytest.raises(ExperimentFailed, match=r"no token came for 1 s\n.*openai\.timeout_s"):
         engine.generate(requests_of((3, 400)), Sampling())
     assert time.monotonic() - began < 20  # of 40
+
+
+def deadline_s(running, load, requests_of, monkeypatch, started):
+    """A request that takes longer has failed, though its tokens come."""
+    engine = load({"base_url": running("--delay", "0.1").url, "timeout_s": 30.0, "deadline_s": 1.0})
+    began = time.monotonic()
+    with pytest.raises(ExperimentFailed, match=r"not complete within 1 s.*\n.*openai\.deadline_s"):
+        engine.generate(requests_of((3, 400)), Sampling(), token_times=True)
+    assert time.monotonic() - began < 20  # of 40
+
+
+def client_processes(running, load, requests_of, monkeypatch, started):
+    """The load generator is told how many; it starts them."""
+    server = running()
+    assert load({"base_url": server.url}).wire().processes is None
+    assert load({"base_url": server.url, "client_processes": 3}).wire().processes == 3
 
 
 CASES = {
@@ -122,6 +138,8 @@ CASES = {
         ignore_eos_fields,
         extra_body,
         timeout_s,
+        deadline_s,
+        client_processes,
     )
 }
 

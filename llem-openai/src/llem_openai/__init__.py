@@ -1,3 +1,3 @@
-"""The backend of llem for OpenAI-compatible servers. Importing this package does not import aiohttp."""
+"""The backend of llem for OpenAI-compatible servers. Importing this package does not import httptools."""
 
 __version__ = "0.1.0"

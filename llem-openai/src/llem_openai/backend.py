@@ -1,12 +1,11 @@
-"""The backend `openai`. Light to import: aiohttp is imported by `load`, never by `check`."""
+"""The backend `openai`. Light to import: httptools is imported by `load`, never by `check`."""
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
 from collections.abc import Callable, Collection, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from typing import TYPE_CHECKING, Any
 
 from llem.backends.base import Backend, Holding, Placement
@@ -58,12 +57,15 @@ class OpenAIBackend(Backend):
             MachineError: nothing answers, its processes cannot be seen, or it computes on other GPUs than are measured.
             ExperimentFailed: it ended or did not get ready (with the end of its output), or tells no usage.
         """
+        from llem_openai.body import http_head
         from llem_openai.client import Client
-        from llem_openai.engine import OpenAIEngine, probe
+        from llem_openai.dialect import probe
+        from llem_openai.engine import OpenAIEngine
         from llem_openai.failures import fatal
         from llem_openai.locality import family, gpu_processes, misplaced
         from llem_openai.scoring import probe_scoring
         from llem_openai.server import Site
+        from llem_openai.wire import reference_of
 
         options, key = self.options, self._key()
         decode = _decoder(experiment, model) if sends_text(options) else None
@@ -74,13 +76,15 @@ class OpenAIBackend(Backend):
             before = gpu_processes()
             roots = self._server(address, site, key, held)
             entry = site.model(options.served_model)
-            client = Client(address.base, path, key, options.timeout_s)
-            runner = held.enter_context(asyncio.Runner())
-            held.callback(client.close)
-            dialect = runner.run(probe(client, options, experiment.sampling, str(entry["id"])))
+            head = http_head(f"{address.base}/{path}", key)
+            unknown = reference_of(options, address.base, key, "final_usage")
+            with closing(Client(unknown, head)) as client:
+                dialect = client.run(probe(client, options, experiment.sampling, str(entry["id"])))
+            reference = reference_of(options, address.base, key, dialect.token_counts)
+            client = held.enter_context(closing(Client(reference, head)))
             unscored = lacking(options, "loglikelihood")
             if unscored is None and experiment.quality is not None:
-                unscored = runner.run(probe_scoring(client, options, str(entry["id"])))
+                unscored = client.run(probe_scoring(client, options, str(entry["id"])))
             # after the first request: some servers load the model for it
             after, pids = gpu_processes(), family(roots)
             reason = misplaced(before if options.command else after, after, pids, placement.gpu_uuids)
@@ -88,7 +92,7 @@ class OpenAIBackend(Backend):
                 raise MachineError(reason, _place_hint(options), code="gpu_misplaced")
             return OpenAIEngine(
                 client,
-                runner,
+                reference,
                 options,
                 experiment.sampling,
                 model=str(entry["id"]),

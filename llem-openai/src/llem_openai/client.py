@@ -1,110 +1,100 @@
-"""Talks to the server: one answer at once, or its events as they arrive."""
+"""Requests in an event loop of our own: batches, the probe, likelihoods. Over the wire that the load generator uses."""
 
 from __future__ import annotations
 
 import asyncio
-import json
-import time
-from collections.abc import AsyncGenerator, Mapping
-from contextlib import AbstractAsyncContextManager
-from typing import Any
+from collections.abc import Coroutine, Mapping, Sequence
+from typing import Any, TypeVar
 
-import aiohttp
+from llem.backends.overdue import Patience
+from llem.backends.wire import Asked, Exchange, WireReference
+from llem_openai.body import http_message
+from llem_openai.reading import Reader
+from llem_openai.wire import OpenAIWire
 
-from llem.errors import ExperimentFailed
-from llem_openai.failures import refused, stream_error, transport
-from llem_openai.sse import Events
+__all__ = ["Client", "together"]
 
-__all__ = ["Client", "bearer"]
+T = TypeVar("T")
 
-CONNECT_S = 10.0
-#: Idle connections are not used again after this time: a server closes them too, some after 5 s, and may just then.
-KEEPALIVE_S = 2.0
+#: Of a request whose answer is not counted.
+UNCOUNTED = Asked(0, None, 0)
 
 
 class Client:
-    """Requests to one path of the server.
-
-    Connections belong to the event loop in which they were opened, so each loop has its own.
+    """Requests to one path of the server. Close it in a `finally`.
 
     Args:
-        base: such as http://127.0.0.1:8000/v1.
-        path: below it.
-        key: sent as bearer token.
-        timeout_s: longest silence.
+        reference: of the wire, with how long a request may take.
+        head: of every message, to which the length and the body are added.
     """
 
-    def __init__(self, base: str, path: str, key: str | None, timeout_s: float) -> None:
-        self._base, self._url, self._key = base, f"{base}/{path}", key
-        self._timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_S, sock_read=timeout_s)
-        self._sessions: dict[asyncio.AbstractEventLoop, aiohttp.ClientSession] = {}
+    def __init__(self, reference: WireReference, head: bytes) -> None:
+        self.head = head
+        self._runner, self._open = asyncio.Runner(), True
+        self._wire = OpenAIWire(reference.settings)
+        self._patience = Patience(self._wire, reference)
+        self._in_flight: set[Exchange] = set()
+        self.key: str | None = reference.settings["key"]
 
-    def _post(self, body: Mapping[str, Any]) -> AbstractAsyncContextManager[aiohttp.ClientResponse]:
-        loop = asyncio.get_running_loop()
-        if loop not in self._sessions:
-            self._sessions[loop] = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEPALIVE_S),
-                headers={"accept-encoding": "identity", **bearer(self._key)},
-                timeout=self._timeout,
-            )
-        return self._sessions[loop].post(self._url, json=body, allow_redirects=False)
+    def run(self, work: Coroutine[Any, Any, T]) -> T:
+        """Run to the end, while requests that the server keeps waiting are let go of."""
+        return self._runner.run(self._watched(work))
 
-    async def answer(self, body: Mapping[str, Any]) -> Mapping[str, Any]:
+    async def _watched(self, work: Coroutine[Any, Any, T]) -> T:
+        working = asyncio.ensure_future(work)
+        watching = asyncio.ensure_future(self._patience.watch(lambda: self._in_flight))
+        try:
+            await asyncio.wait((working, watching), return_when=asyncio.FIRST_COMPLETED)
+            if watching.done():
+                watching.result()  # raises: nothing else ends it
+            return working.result()
+        finally:
+            for task in (working, watching):
+                task.cancel()
+            await asyncio.wait((working, watching))
+
+    async def exchange(self, body: Mapping[str, Any], asked: Asked = UNCOUNTED) -> Exchange:
+        """One request to its end, however it ends. Cancelling aborts it."""
+        ended = asyncio.Event()
+        exchange = Exchange(asked, http_message(self.head, body), lambda _: ended.set())
+        self._in_flight.add(exchange)
+        self._wire.send(exchange)
+        try:
+            await ended.wait()
+        finally:
+            self._in_flight.discard(exchange)
+            self._patience.forget(exchange)
+            if not exchange.ended_ns:
+                self._wire.abort(exchange)
+        return exchange
+
+    async def answer(self, body: Mapping[str, Any], asked: Asked = UNCOUNTED) -> Mapping[str, Any]:
         """The whole answer.
 
         Raises:
             ConfigError: the server refuses the request (4xx).
-            ExperimentFailed: it is gone, out of memory, or answers what is no JSON.
+            ExperimentFailed: it is gone, or out of memory.
             RequestFailed: it failed with this request.
         """
-        with transport(self._base):
-            async with self._post(body) as response:
-                content = await response.read()
-        if response.status != 200:
-            raise refused(response.status, content, self._key)
-        return self._parsed(content)
-
-    async def events(self, body: Mapping[str, Any]) -> AsyncGenerator[tuple[int, Mapping[str, Any]], None]:
-        """Events with their monotonic time of arrival in nanoseconds. Raises as `answer`.
-
-        Closing the iterator closes the connection, by which the server knows to stop.
-        """
-        with transport(self._base):
-            async with self._post(body) as response:
-                if response.status != 200:
-                    raise refused(response.status, await response.read(), self._key)
-                events = Events()
-                async for piece in response.content.iter_any():
-                    now = time.monotonic_ns()
-                    for data in events.feed(piece):
-                        if data != b"[DONE]":
-                            yield now, self._event(data)
-
-    def _event(self, data: bytes) -> Mapping[str, Any]:
-        event = self._parsed(data)
-        if event.get("error"):
-            raise stream_error(event["error"], self._key)
-        return event
-
-    def _parsed(self, data: bytes) -> Mapping[str, Any]:
-        try:
-            found = json.loads(data)
-        except ValueError as error:
-            raise ExperimentFailed(
-                f"{self._url} answers what is not JSON: {data[:80]!r}", "check openai.base_url", "invalid"
-            ) from error
-        if not isinstance(found, dict):
-            raise ExperimentFailed(f"{self._url} answers {data[:80]!r}", "check openai.base_url", "invalid")
-        return found
+        return Reader(self.key, "final_usage", token_ids=False).whole(await self.exchange(body, asked))
 
     def close(self) -> None:
-        """Close the connections of every loop that is still open."""
-        for loop, session in self._sessions.items():
-            if not loop.is_closed():
-                loop.run_until_complete(session.close())
-        self._sessions.clear()
+        """Close the connections and the loop. May be called twice."""
+        if self._open:
+            self._open = False
+            self._runner.run(self._let_go())
+            self._runner.close()
+
+    async def _let_go(self) -> None:
+        self._wire.close()
+        await asyncio.sleep(0)  # transports close in the loop's next turn
 
 
-def bearer(key: str | None) -> dict[str, str]:
-    """The header with the key."""
-    return {} if key is None else {"authorization": f"Bearer {key}"}
+async def together(works: Sequence[Coroutine[Any, Any, T]]) -> list[T]:
+    """The results in order; the first failure ends the others, so that none goes on unseen."""
+    try:
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(work) for work in works]
+    except BaseExceptionGroup as failures:
+        raise failures.exceptions[0] from None
+    return [task.result() for task in tasks]

@@ -89,5 +89,20 @@ class OpenAIOptions:
 
     # the client
     timeout_s: float = option(
-        600.0, help="Longest silence of the server while it answers a request.", unit="s", validator=between(0.1, DAY_S)
+        600.0,
+        help="Longest time without a new token, from sending a request on. Then the request has failed, even if the "
+        "server keeps its connection alive. Of an answer that is not streamed, all tokens come at its end.",
+        unit="s",
+        validator=between(0.1, DAY_S),
+    )
+    deadline_s: float = option(
+        3600.0,
+        help="Longest time of one request. Then it has failed, even if its tokens still come.",
+        unit="s",
+        validator=between(0.1, DAY_S),
+    )
+    client_processes: int | None = option(
+        None,
+        help="How many processes send the requests of a serving load. Null takes as many as the load needs.",
+        validator=between(1, 64),
     )

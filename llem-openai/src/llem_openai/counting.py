@@ -1,139 +1,265 @@
 """How many tokens each event brings, and whether it adds up. Pure.
 
-Counts are the server's own. Text is never tokenised again: it does not give back the tokens that were generated.
+Counts are the server's own. Text is never tokenised again: it does not give back the tokens that were generated. What
+cannot be right fails the request: RequestFailed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import itertools
+import math
+import re
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
-from llem.backends.base import Chunk, Request
-from llem.errors import ExperimentFailed
+import attrs
 
-__all__ = ["Tally", "TokenCounts", "counted", "detect", "metrics", "said"]
+from llem.backends.base import Chunk
+from llem.backends.wire import Asked
+from llem_openai.failures import RequestFailed, short
+
+__all__ = [
+    "Tally",
+    "TokenCounts",
+    "choice_of",
+    "counted",
+    "detect",
+    "finish_of",
+    "ids_of",
+    "metrics",
+    "said",
+    "text_of",
+    "usage_of",
+]
 
 #: Where the number of tokens of an event comes from: usage with the event; the ids in it; one per event that brings
-#: text, and what the final usage has beyond that in the last chunk.
+#: tokens, and what the final usage has beyond that in the last such event.
 TokenCounts = Literal["continuous_usage", "token_ids", "final_usage"]
 
+#: Fields of a delta, message or choice that hold generated text.
+TEXTS = ("text", "content", "reasoning_content", "reasoning", "thinking", "refusal")
+#: Tokens that an answer may have: so many times what was asked for, and so many more. Servers that do not honour a
+#: length exceed it, which is found out otherwise; a number beyond is none.
+MOST_TIMES, MOST_MORE = 10, 10_000
+MOST_PROMPT = 1 << 31
+#: Characters of a finish reason.
+REASON = 64
+#: vLLM's figures of a request, in milliseconds.
+FIGURE = re.compile(r"[a-z][a-z0-9_]{0,40}_ms")
+MOST_FIGURES, DAY_MS = 16, 86_400_000
+REPORT = "the server's stream cannot be counted; report it to its authors"
 
-def _choice(event: Mapping[str, Any]) -> Mapping[str, Any] | None:
+
+def choice_of(event: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """The answer's part in an event or a whole answer; None where it has none."""
     choices = event.get("choices")
-    return choices[0] if choices else None
+    if not choices:
+        return None
+    if not isinstance(choices, list) or not isinstance(choices[0], dict):
+        raise _uncounted("`choices` is no list of objects")
+    return choices[0]
 
 
 def said(choice: Mapping[str, Any]) -> bool:
-    """Whether a choice brings text, thoughts included."""
+    """Whether a choice brings what was generated: text, thoughts, a refusal, a call of a tool, speech."""
     part = choice.get("delta") or choice.get("message") or choice
-    return any(part.get(name) for name in ("text", "content", "reasoning_content", "reasoning"))
+    if not isinstance(part, dict):
+        raise _uncounted("a delta is no object")
+    if any(part.get(name) for name in TEXTS):
+        return True
+    calls = part.get("tool_calls") or ()
+    for call in (*(calls if isinstance(calls, list) else ()), {"function": part.get("function_call")}):
+        made = isinstance(call, dict) and (call.get("function") or call.get("custom"))
+        if isinstance(made, dict) and any(made.get(name) for name in ("name", "arguments", "input")):
+            return True
+    audio = part.get("audio")
+    return isinstance(audio, dict) and bool(audio.get("data") or audio.get("transcript"))
 
 
-def detect(events: list[Mapping[str, Any]]) -> TokenCounts:
+def _role_only(choice: Mapping[str, Any]) -> bool:
+    """Whether a choice says who speaks, and nothing yet."""
+    delta = choice.get("delta")
+    return isinstance(delta, dict) and "role" in delta and not said(choice)
+
+
+def ids_of(choice: Mapping[str, Any]) -> tuple[int, ...]:
+    """Token ids of a choice; none where it has none."""
+    ids = choice.get("token_ids") or ()
+    if not isinstance(ids, (list, tuple)) or not all(type(one) is int and 0 <= one < MOST_PROMPT for one in ids):
+        raise _uncounted("`token_ids` is no list of token ids")
+    return tuple(ids)
+
+
+def text_of(choice: Mapping[str, Any]) -> str | None:
+    """A whole answer's text, of completions or of chat."""
+    message = choice.get("message")
+    text = choice.get("text", message.get("content") if isinstance(message, dict) else None)
+    return text.encode("utf-8", errors="replace").decode() if isinstance(text, str) else None
+
+
+def finish_of(choice: Mapping[str, Any]) -> str | None:
+    """Why the answer ended, bounded; None where it goes on."""
+    reason = choice.get("finish_reason")
+    if not reason:
+        return None
+    if not isinstance(reason, str):
+        raise _uncounted("`finish_reason` is no text")
+    return short(reason, REASON) or None
+
+
+def usage_of(event: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """What an event or a whole answer says of numbers of tokens; None where it says nothing."""
+    usage = event.get("usage")
+    if usage is not None and not isinstance(usage, dict):
+        raise _uncounted("`usage` is no object")
+    return usage or None
+
+
+def _told(usage: Mapping[str, Any] | None, most: float = math.inf) -> int | None:
+    """Generated tokens by a usage; None where it does not tell them."""
+    total = None if usage is None else usage.get("completion_tokens")
+    if total is None:
+        return None
+    if type(total) is not int or not 0 <= total <= most:
+        raise _uncounted(f"the usage counts {short(repr(total), 40)} generated tokens")
+    return total
+
+
+def detect(events: Sequence[Mapping[str, Any]]) -> TokenCounts:
     """How tokens can be counted in a stream such as this one.
 
-    Usage is continuous where it comes with every event that has text, and with two of them at least: with one event
-    alone it cannot be told from the final usage.
+    Usage is continuous where it comes with every event that brings tokens, and has grown before the last of them: one
+    that is zero or constant until the end is the final usage, told early.
     """
-    choices = [(choice, event.get("usage")) for event in events if (choice := _choice(event)) is not None]
-    speaking = [usage for choice, usage in choices if said(choice) or choice.get("token_ids")]
-    if len(speaking) > 1 and all(speaking):
+    choices = [(choice, usage_of(event)) for event in events if (choice := choice_of(event)) is not None]
+    speaking = [_told(usage) for choice, usage in choices if said(choice) or ids_of(choice)]
+    if len(speaking) > 1 and _grows([-1 if one is None else one for one in speaking]):
         return "continuous_usage"
-    return "token_ids" if any(choice.get("token_ids") for choice, _ in choices) else "final_usage"
+    return "token_ids" if any(ids_of(choice) for choice, _ in choices) else "final_usage"
 
 
-def counted(usage: Mapping[str, Any] | None, request: Request, *, exact_prompt: bool) -> int:
+def _grows(told: Sequence[int]) -> bool:
+    """Of two numbers at least."""
+    *before, last = told
+    steady = all(low <= high for low, high in itertools.pairwise(told))
+    grown = before[-1] > before[0] if len(before) > 1 else last > before[0]
+    return min(told) >= 0 and before[-1] > 0 and steady and grown
+
+
+def counted(usage: Mapping[str, Any] | None, asked: Asked) -> int:
     """Generated tokens by the server's final usage.
 
-    Args:
-        exact_prompt: the prompt went out as token ids, so that the server must count as many.
-
-    Raises ExperimentFailed where there is none, or the prompt was not taken as it was sent.
+    Raises RequestFailed where there is none, or the prompt was not taken as it was sent.
     """
-    total = None if usage is None else usage.get("completion_tokens")
-    if usage is None or type(total) is not int:
-        raise ExperimentFailed(
+    total = _told(usage, MOST_TIMES * asked.output_tokens + MOST_MORE)
+    if usage is None or total is None:
+        raise RequestFailed(
             "the server tells no usage, so tokens cannot be counted",
             "use a server that honours `stream_options: {include_usage: true}`",
             code="invalid",
         )
     prompt = usage.get("prompt_tokens")
-    if exact_prompt and prompt != len(request.token_ids):
-        raise ExperimentFailed(
-            f"the server counts {prompt} tokens in a prompt of {len(request.token_ids)} token ids",
+    if asked.input_tokens is not None and prompt != asked.input_tokens:
+        raise RequestFailed(
+            f"the server counts {short(repr(prompt), 40)} tokens in a prompt of {asked.input_tokens} token ids",
             "it does not take token ids as they are: set `openai.prompt: text`",
             code="invalid",
         )
     return total
 
 
-def metrics(usage: Mapping[str, Any], more: Mapping[str, Any] | None, *, exact_prompt: bool) -> dict[str, float] | None:
-    """What the server says of one request beyond its output: figures only."""
+def metrics(usage: Mapping[str, Any], more: object, asked: Asked) -> dict[str, float] | None:
+    """What the server says of one request beyond its output: figures that can be right only."""
     found: dict[str, float] = {}
-    if not exact_prompt and usage.get("prompt_tokens") is not None:
-        found["prompt_tokens"] = usage["prompt_tokens"]
-    cached = (usage.get("prompt_tokens_details") or {}).get("cached_tokens")
+    prompt = _figure(usage.get("prompt_tokens"), MOST_PROMPT)
+    if asked.input_tokens is None and prompt is not None:
+        found["prompt_tokens"] = prompt
+    details = usage.get("prompt_tokens_details")
+    cached = _figure(details.get("cached_tokens") if isinstance(details, dict) else None, prompt or 0)
     if cached is not None:
         found["cached_tokens"] = cached
-    for name, value in (more or {}).items():  # vLLM, with --enable-per-request-metrics
-        if name.endswith("_ms") and isinstance(value, (int, float)):
+    figures = [one for one in more.items() if FIGURE.fullmatch(one[0])] if isinstance(more, dict) else []
+    for name, value in figures[:MOST_FIGURES]:  # vLLM, with --enable-per-request-metrics
+        if type(value) in (int, float) and 0 <= value <= DAY_MS:
             found[f"{name.removesuffix('_ms')}_s"] = value / 1000
     return found or None
 
 
-class Tally:
-    """The chunks of one stream, so that their tokens sum to the server's final usage."""
+def _figure(value: object, most: int) -> int | None:
+    return value if type(value) is int and 0 <= value <= most else None
 
-    def __init__(self, method: TokenCounts, request: Request, *, exact_prompt: bool, token_ids: bool) -> None:
-        self._method, self._request = method, request
-        self._exact_prompt, self._wants_ids = exact_prompt, token_ids
-        self._tokens = 0
+
+class Tally:
+    """The chunks of one stream, so that their tokens sum to the server's final usage.
+
+    Attributes:
+        chunks: as far as the stream has come.
+    """
+
+    def __init__(self, method: TokenCounts, asked: Asked, *, token_ids: bool) -> None:
+        self._method, self._asked, self._wants_ids = method, asked, token_ids
+        self._most = MOST_TIMES * asked.output_tokens + MOST_MORE
+        self._tokens = self._told = 0
         self._usage: Mapping[str, Any] | None = None
-        self._more: Mapping[str, Any] | None = None
+        self._more: object = None
         self._finish: str | None = None
         self._end_ns = 0
+        self.chunks: list[Chunk] = []
 
-    def chunk(self, event: Mapping[str, Any], time_ns: int) -> Chunk | None:
-        """What an event brings; None where it brings no tokens."""
-        self._usage = event.get("usage") or self._usage
+    def add(self, event: Mapping[str, Any], time_ns: int) -> None:
+        """Take in an event that has arrived."""
+        usage = usage_of(event)
+        told = _told(usage, self._most)
+        if told is not None:
+            if told < self._told:
+                self._fail(f"the usage goes down, from {self._told} to {told} tokens")
+            self._told = told
+        self._usage = usage or self._usage
         self._more = event.get("metrics") or self._more
-        choice = _choice(event)
+        choice = choice_of(event)
         if choice is None:
-            return None
+            return
         self._end_ns = time_ns
-        self._finish = choice.get("finish_reason") or self._finish
-        ids = tuple(choice.get("token_ids") or ())
-        tokens = self._new(event.get("usage"), choice, len(ids))
-        if tokens == 0:
-            return None
-        if tokens < 0 or (self._wants_ids and len(ids) != tokens):
+        self._finish = finish_of(choice) or self._finish
+        ids = ids_of(choice)
+        tokens = self._new(told, choice, len(ids))
+        if self._wants_ids and len(ids) != tokens:
             self._fail(f"an event brings {len(ids)} token ids and adds {tokens} tokens to the usage")
-        self._tokens += tokens
-        return Chunk(tokens, time_ns, token_ids=ids if self._wants_ids else None)
+        if tokens:
+            self._tokens += tokens
+            self.chunks.append(Chunk(tokens, time_ns, token_ids=ids if self._wants_ids else None))
 
-    def _new(self, usage: Mapping[str, Any] | None, choice: Mapping[str, Any], ids: int) -> int:
-        if usage is not None and usage.get("completion_tokens") is not None:
-            return int(usage["completion_tokens"]) - self._tokens
-        if self._method == "continuous_usage":
+    def _new(self, told: int | None, choice: Mapping[str, Any], ids: int) -> int:
+        if self._method == "token_ids":
+            return ids
+        if self._method == "final_usage":
+            return int(said(choice))
+        if told is None or (not self.chunks and _role_only(choice)):
             return 0  # the next usage has it
-        return ids if self._method == "token_ids" else int(said(choice))
+        return told - self._tokens
 
-    def last(self) -> Chunk:
-        """The chunk that ends the request, with the tokens that no event has told of."""
+    def end(self) -> None:
+        """The stream has ended, and a last chunk ends the request.
+
+        Tokens that no event told of are put into the chunk that brought the last text: nothing came after it.
+        """
         if self._finish is None:
             self._fail("the stream ended before its finish_reason")
-        total = counted(self._usage, self._request, exact_prompt=self._exact_prompt)
+        total = counted(self._usage, self._asked)
         rest = total - self._tokens
         if rest < 0 or (rest and self._wants_ids):
             self._fail(f"the events brought {self._tokens} tokens, and the usage says {total}")
-        found = metrics(self._usage or {}, self._more, exact_prompt=self._exact_prompt) or {}
+        found = metrics(self._usage or {}, self._more, self._asked) or {}
         if rest:
             found["tokens_without_event"] = rest
-        return Chunk(rest, self._end_ns, () if self._wants_ids else None, self._finish, found or None)
+        if rest and self.chunks:
+            self.chunks[-1] = attrs.evolve(self.chunks[-1], tokens=self.chunks[-1].tokens + rest)
+            rest = 0
+        self.chunks.append(Chunk(rest, self._end_ns, () if self._wants_ids else None, self._finish, found or None))
 
     def _fail(self, what: str) -> None:
-        raise ExperimentFailed(
-            f"request {self._request.index}: {what}",
-            "the server's stream cannot be counted; report it to its authors",
-            code="invalid",
-        )
+        raise _uncounted(what)
+
+
+def _uncounted(what: str) -> RequestFailed:
+    return RequestFailed(what, REPORT, code="invalid")

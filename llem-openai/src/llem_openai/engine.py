@@ -2,78 +2,31 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
-from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
-from contextlib import ExitStack, aclosing
+from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import ExitStack
 from typing import Any
 
-import attrs
-
-from llem.backends.base import Chunk, Completion, Engine, Likelihood, MemoryReading, Request, Scored
+from llem.backends.base import Completion, Engine, Likelihood, MemoryReading, Request, Scored
 from llem.backends.check import check_scored
+from llem.backends.wire import Asked, WireReference
 from llem.config.models import Sampling
 from llem.errors import ConfigError, ExperimentFailed
 from llem.models.spec import Architecture
-from llem_openai.body import CONTINUOUS, FINAL, request_body
+from llem_openai.body import http_message, prompt_text, request_body
 from llem_openai.checks import sends_text
-from llem_openai.client import Client
+from llem_openai.client import Client, together
 from llem_openai.config import OpenAIOptions
-from llem_openai.counting import Tally, TokenCounts, counted, detect, metrics
+from llem_openai.counting import choice_of, counted, finish_of, ids_of, metrics, text_of, usage_of
+from llem_openai.dialect import PROBE, Dialect
 from llem_openai.failures import fatal
+from llem_openai.reading import Reader
 from llem_openai.scoring import score_all
 
-__all__ = ["Dialect", "OpenAIEngine", "probe"]
+__all__ = ["OpenAIEngine"]
 
-#: Tokens of the request by which the server's ways are found out, and its prompt.
-PROBE_TOKENS = 8
-PROBE = Request(index=0, token_ids=tuple(range(3, 11)), output_tokens=PROBE_TOKENS)
-PROBE_TEXT = "Once upon a time"
 #: Under which of these names servers tell how long prompt and answer may be together.
 CONTEXT = ("max_model_len", "context_length", "context_window")
-
-
-@attrs.frozen
-class Dialect:
-    """What this server takes, as a request has shown: stream options, and how tokens of a stream are counted."""
-
-    stream_options: Mapping[str, bool]
-    token_counts: TokenCounts
-
-
-async def probe(client: Client, options: OpenAIOptions, sampling: Sampling, model: str) -> Dialect:
-    """Send one short request of the very kind that will be measured, and see what comes back.
-
-    Raises ConfigError for what the server refuses, ExperimentFailed where tokens cannot be counted.
-    """
-    text = PROBE_TEXT if sends_text(options) else None
-    for stream_options in (CONTINUOUS, FINAL):
-        body = request_body(options, sampling, PROBE, model=model, text=text, stream_options=stream_options)
-        try:
-            async with aclosing(client.events(body)) as events:
-                timed = [one async for one in events]
-        except ConfigError:
-            if stream_options is FINAL:
-                raise
-            continue  # some servers refuse options that they do not know
-        dialect = Dialect(stream_options, detect([event for _, event in timed]))
-        _check(options, timed, dialect, text is None)
-        return dialect
-    raise AssertionError("the loop returns or raises")
-
-
-def _check(
-    options: OpenAIOptions, timed: Sequence[tuple[int, Mapping[str, Any]]], dialect: Dialect, exact_prompt: bool
-) -> None:
-    """The probe's answer can be counted, and has token ids where they were asked for."""
-    if options.return_token_ids and not any(
-        choice.get("token_ids") for _, event in timed for choice in event.get("choices") or ()
-    ):
-        raise ConfigError("the server gives no token ids", "set `openai.return_token_ids: false`")
-    tally = Tally(dialect.token_counts, PROBE, exact_prompt=exact_prompt, token_ids=options.return_token_ids)
-    for time_ns, event in timed:
-        tally.chunk(event, time_ns)
-    tally.last()
 
 
 class OpenAIEngine(Engine):
@@ -81,7 +34,7 @@ class OpenAIEngine(Engine):
 
     Args:
         client: to the endpoint.
-        runner: owns the event loop of `generate`.
+        reference: of the wire to it, for the load generator.
         model: the model's name at the server.
         decode: token ids to text, where prompts are sent as text.
         facts: what else `effective_config` tells; JSON values.
@@ -93,7 +46,7 @@ class OpenAIEngine(Engine):
     def __init__(
         self,
         client: Client,
-        runner: asyncio.Runner,
+        reference: WireReference,
         options: OpenAIOptions,
         sampling: Sampling,
         model: str,
@@ -104,11 +57,12 @@ class OpenAIEngine(Engine):
         unscored: str | None,
         held: ExitStack,
     ) -> None:
-        self._client, self._runner = client, runner
+        self._client, self._reference = client, reference
         self._options, self._sampling = options, sampling
         self._model, self._dialect, self._decode = model, dialect, decode
         self._facts, self._pids, self._held = facts, pids, held
         self._unscored = unscored
+        self._reader = Reader(client.key, dialect.token_counts, options.return_token_ids)
 
     def generate(
         self, requests: Sequence[Request], sampling: Sampling, *, token_times: bool = False
@@ -121,19 +75,30 @@ class OpenAIEngine(Engine):
         """
         one = self._streamed if token_times else self._whole
         with fatal():
-            return self._runner.run(_all([one(request, sampling) for request in requests]))
+            return self._client.run(together([one(request, sampling) for request in requests]))
+
+    def wire(self) -> WireReference:
+        """The load generator's own processes speak to the server; see `llem_openai.wire`."""
+        return self._reference
+
+    def message(self, request: Request, sampling: Sampling) -> bytes:
+        """All that is written for one request that is streamed."""
+        return http_message(self._client.head, self._body(request, sampling, stream=True))
 
     def _body(self, request: Request, sampling: Sampling, *, stream: bool) -> dict[str, Any]:
-        text = None if self._decode is None else self._decode(request.token_ids)
-        options = dict(self._dialect.stream_options) if stream else None
+        options = self._dialect.stream_options if stream else None
+        text = prompt_text(self._options, request, self._decode)
         return request_body(self._options, sampling, request, model=self._model, text=text, stream_options=options)
 
+    def _asked(self, request: Request) -> Asked:
+        exact = len(request.token_ids) if not sends_text(self._options) else None
+        return Asked(request.index, exact, request.output_tokens)
+
     async def _whole(self, request: Request, sampling: Sampling) -> Completion:
-        answer = await self._client.answer(self._body(request, sampling, stream=False))
-        exact, usage = self._decode is None, answer.get("usage")
-        total = counted(usage, request, exact_prompt=exact)
-        choice = (answer.get("choices") or [{}])[0]
-        ids = tuple(choice.get("token_ids") or ()) if self._options.return_token_ids else None
+        asked = self._asked(request)
+        answer = await self._client.answer(self._body(request, sampling, stream=False), asked)
+        total, choice = counted(usage_of(answer), asked), choice_of(answer) or {}
+        ids = ids_of(choice) if self._options.return_token_ids else None
         if ids is not None and len(ids) != total:
             raise ExperimentFailed(
                 f"request {request.index}: the server gives {len(ids)} token ids and counts {total}",
@@ -143,14 +108,15 @@ class OpenAIEngine(Engine):
         return Completion(
             request.index,
             ids,
-            choice.get("finish_reason") or "unknown",
-            engine_metrics=metrics(usage or {}, answer.get("metrics"), exact_prompt=exact),
+            finish_of(choice) or "unknown",
+            engine_metrics=metrics(usage_of(answer) or {}, answer.get("metrics"), asked),
             token_count=total if ids is None else None,
-            text=_text(choice) if ids is None else None,
+            text=text_of(choice) if ids is None else None,
         )
 
     async def _streamed(self, request: Request, sampling: Sampling) -> Completion:
-        chunks = [chunk async for chunk in self.stream(request, sampling)]
+        body = self._body(request, sampling, stream=True)
+        chunks = self._reader.chunks(await self._client.exchange(body, self._asked(request)))
         ids = [token for chunk in chunks for token in chunk.token_ids or ()]
         known = self._options.return_token_ids
         return Completion(
@@ -161,26 +127,6 @@ class OpenAIEngine(Engine):
             engine_metrics=chunks[-1].engine_metrics,
             token_count=None if known else sum(chunk.tokens for chunk in chunks),
         )
-
-    async def stream(self, request: Request, sampling: Sampling) -> AsyncIterator[Chunk]:
-        """One request among others; see `llem.backends.base.Engine.stream`.
-
-        Raises:
-            ConfigError, ExperimentFailed: as `generate`.
-            RequestFailed: the server failed with this request.
-        """
-        tally = Tally(
-            self._dialect.token_counts,
-            request,
-            exact_prompt=self._decode is None,
-            token_ids=self._options.return_token_ids,
-        )
-        async with aclosing(self._client.events(self._body(request, sampling, stream=True))) as events:
-            async for time_ns, event in events:
-                chunk = tally.chunk(event, time_ns)
-                if chunk is not None:
-                    yield chunk
-        yield tally.last()
 
     def loglikelihood(self, requests: Sequence[Scored]) -> Sequence[Likelihood]:
         """As the server tells them of a prompt that it repeats; see `llem_openai.scoring`.
@@ -193,7 +139,7 @@ class OpenAIEngine(Engine):
             raise ConfigError("the server gives no likelihoods", self._unscored)
         check_scored(requests, self.scored_length(), "the server's context less the token that it makes after a prompt")
         with fatal():
-            return self._runner.run(score_all(self._client, self._options, requests, self._model))
+            return self._client.run(score_all(self._client, self._options, requests, self._model))
 
     def scored_length(self) -> int | None:
         """One token less than `context_length`: a server makes a token after every prompt."""
@@ -214,7 +160,7 @@ class OpenAIEngine(Engine):
             **self._facts,
             "request": sent,
             "ignore_eos_fields": list(self._options.ignore_eos_fields) if self._sampling.ignore_eos else [],
-            "prompt": "token_ids" if self._decode is None else "text",
+            "prompt": "text" if sends_text(self._options) else "token_ids",
             "token_counts": self._dialect.token_counts,
             "stream_options": dict(self._dialect.stream_options),
         }
@@ -241,19 +187,3 @@ class OpenAIEngine(Engine):
     def close(self) -> None:
         """Close the connections; end the server if llem started it. May be called twice."""
         self._held.close()
-
-
-def _text(choice: Mapping[str, Any]) -> str | None:
-    """The answer's text, of completions or of chat."""
-    said = choice.get("text", (choice.get("message") or {}).get("content"))
-    return said if isinstance(said, str) else None
-
-
-async def _all(coroutines: Sequence[Any]) -> list[Completion]:
-    """The results in order; the first failure ends the others, so that none goes on unseen."""
-    try:
-        async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(each) for each in coroutines]
-    except BaseExceptionGroup as failures:
-        raise failures.exceptions[0] from None
-    return [task.result() for task in tasks]

@@ -4,14 +4,25 @@ from __future__ import annotations
 
 import errno
 import json
+import os
+import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import aiohttp
-
 from llem.errors import ConfigError, ExperimentFailed, LlemError
 
-__all__ = ["RequestFailed", "fatal", "refused", "stream_error", "transport"]
+__all__ = [
+    "HIDDEN",
+    "RequestFailed",
+    "broken",
+    "fatal",
+    "hopeless",
+    "in_band",
+    "refused",
+    "short",
+    "unreached",
+    "without_key",
+]
 
 #: A word in the server's refusal, and what to do about it; the first that is there counts.
 HINTS = (
@@ -34,11 +45,21 @@ MEMORY = ("out of memory", "outofmemory")
 BUSY = (408, 425, 429)
 #: What this process runs out of when very many requests are in flight: files, ports.
 USED_UP = (errno.EMFILE, errno.ENFILE, errno.EADDRNOTAVAIL)
-LONGEST = 500
+#: Characters of what a server says, and bytes of it that are looked at.
+LONGEST, MOST = 500, 65536
+HIDDEN = "***"
+
+GONE = "the server is gone: "
+NO_MORE = "no further connection can be opened: "
+UNTRUSTED = "no secure connection to the server: "
 
 
 class RequestFailed(Exception):
     """One request failed; others may not. A load goes on, and says afterwards how many failed."""
+
+    def __init__(self, message: str, hint: str = "", code: str = "crash") -> None:
+        super().__init__(message)
+        self.message, self.hint, self.code = message, hint, code
 
 
 @contextmanager
@@ -47,58 +68,93 @@ def fatal() -> Iterator[None]:
     try:
         yield
     except RequestFailed as error:
-        raise ExperimentFailed(str(error), "see the server's log") from error
+        raise ExperimentFailed(error.message, error.hint or "see the server's log", error.code) from error
+
+
+def without_key(text: str, key: str | None) -> str:
+    """Text of a server, without the key."""
+    return text.replace(key, HIDDEN) if key else text
+
+
+def short(text: str, most: int) -> str:
+    """Text of a server on one line, bounded, and in characters that UTF-8 has (no lone surrogates)."""
+    return " ".join(text.split())[:most].encode("utf-8", errors="replace").decode()
+
+
+# what the server says
 
 
 def refused(status: int, content: bytes, key: str | None) -> LlemError | RequestFailed:
-    """The error for a status that is not 200: an LlemError where every such request would meet it."""
+    """The error for a status that is not 200: an LlemError where every such request would meet it.
+
+    A redirect is a refusal too: the request and its key go to no other address.
+    """
     said = _said(content, key)
     if any(word in said.lower() for word in MEMORY):
         return ExperimentFailed(f"the server ran out of memory: {said}", "use a smaller load or model", code="oom")
+    if 300 <= status < 400:
+        hint = "llem follows no redirect, so that the key goes nowhere else: set openai.base_url to where it leads"
+        return ConfigError(f"the server refused the request ({status}): {said}", hint)
     hint = next((hint for words, hint in HINTS if any(word in said.lower() for word in words)), "")
     if 400 <= status < 500 and status not in BUSY:
         return ConfigError(f"the server refused the request ({status}): {said}", hint or "see what it says")
     return RequestFailed(f"the server failed ({status}): {said}")
 
 
-def stream_error(error: object, key: str | None) -> LlemError | RequestFailed:
-    """The error for an event that tells of one in the middle of an answer."""
+def in_band(error: object, key: str | None, *, begun: bool) -> LlemError | RequestFailed:
+    """The error for an event that tells of one within an answer.
+
+    Args:
+        error: what the event holds.
+        begun: tokens came before it: the server has not refused the request.
+    """
     code = error.get("code") if isinstance(error, dict) else None
-    status = code if isinstance(code, int) else 500
+    status = code if isinstance(code, int) and not begun else 500
     return refused(status, json.dumps({"error": error}).encode(), key)
 
 
 def _said(content: bytes, key: str | None) -> str:
     """The message in an error's body: of the shapes that servers use, else the body as it is."""
-    text = content.decode("utf-8", errors="replace")
+    text = content[:MOST].decode("utf-8", errors="replace")
     try:
         found = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         found = text
     for name in ("error", "message", "detail"):
         if isinstance(found, dict) and found.get(name):
             found = found[name]
     said = found if isinstance(found, str) else json.dumps(found, ensure_ascii=False)
-    said = " ".join(said.split()).rstrip(".")[:LONGEST] or "no message"
-    return said.replace(key, "***") if key else said
+    return short(without_key(said, key), LONGEST).rstrip(".") or "no message"
 
 
-@contextmanager
-def transport(base: str) -> Iterator[None]:
-    """Failures of the connection.
+# what the connection says, as `Exchange.error` keeps it
 
-    Raises:
-        ExperimentFailed: nothing listens any more, or this process can open no further connection.
-        RequestFailed: silence, or an answer that broke off.
-    """
-    try:
-        yield
-    except aiohttp.ClientConnectorError as error:
-        if error.os_error.errno in USED_UP:
-            what = f"no further connection to {base} can be opened: {error.os_error.strerror}"
-            raise ExperimentFailed(what, "raise the limit of open files (`ulimit -n`), or lower the load") from error
-        raise ExperimentFailed(f"the server at {base} is gone: {error}", "see the server's log") from error
-    except TimeoutError as error:  # aiohttp's own are of this class
-        raise RequestFailed(f"the server at {base} is silent ({type(error).__name__}); see openai.timeout_s") from error
-    except aiohttp.ClientError as error:
-        raise RequestFailed(f"the connection to {base} broke: {type(error).__name__}: {error}") from error
+
+def unreached(base: str, error: OSError) -> str:
+    """In words: no connection was opened."""
+    if error.errno in USED_UP:
+        return f"{NO_MORE}{os.strerror(error.errno)}"
+    if isinstance(error, TimeoutError):
+        return f"{base} takes no connection"
+    if isinstance(error, ssl.SSLError):
+        return f"{UNTRUSTED}{short(str(error), LONGEST)}"
+    if isinstance(error, ConnectionResetError):
+        return broken(base, error)
+    return f"{GONE}{short(str(error), LONGEST)}"
+
+
+def broken(base: str, error: Exception | None) -> str:
+    """In words: a connection ended before its answer."""
+    why = "it was closed before the answer was complete" if error is None else short(str(error), LONGEST)
+    return f"the connection to {base} broke: {why}"
+
+
+def hopeless(error: str) -> ExperimentFailed | None:
+    """The error for what every further request would meet; None where others may do better."""
+    if error.startswith(NO_MORE):
+        return ExperimentFailed(error, "raise the limit of open files (`ulimit -n`), or lower the load")
+    if error.startswith(GONE):
+        return ExperimentFailed(error, "see the server's log")
+    if error.startswith(UNTRUSTED):
+        return ExperimentFailed(error, "its certificate must be one that this machine trusts", "invalid")
+    return None

@@ -17,7 +17,7 @@ def llem_backends() -> Sequence[Reference]:
             "openai",
             "llem_openai.backend:OpenAIBackend",
             config="llem_openai.config:OpenAIOptions",
-            requires=("aiohttp",),
+            requires=("httptools",),
             summary="Any OpenAI-compatible server on this machine (vLLM, SGLang, llama.cpp, TGI, Ollama, …).",
             install="pip install llem-openai",
             capabilities={

@@ -9,7 +9,7 @@ from typing import Any
 
 from llem.backends.base import Likelihood, Scored
 from llem.errors import ConfigError, ExperimentFailed
-from llem_openai.client import Client
+from llem_openai.client import Client, together
 from llem_openai.config import OpenAIOptions
 from llem_openai.failures import RequestFailed
 
@@ -47,12 +47,7 @@ async def score_all(client: Client, options: OpenAIOptions, requests: Sequence[S
         async with free:
             return await _score(client, options, scored, model)
 
-    try:
-        async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(one(scored)) for scored in requests]
-    except BaseExceptionGroup as failures:
-        raise failures.exceptions[0] from None
-    return [task.result() for task in tasks]
+    return await together([one(scored) for scored in requests])
 
 
 async def _score(client: Client, options: OpenAIOptions, scored: Scored, model: str) -> Likelihood:

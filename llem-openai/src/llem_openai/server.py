@@ -20,7 +20,7 @@ from typing import Any
 import attrs
 
 from llem.errors import ConfigError, ExperimentFailed, LlemError, MachineError
-from llem_openai.client import bearer
+from llem_openai.body import bearer
 from llem_openai.failures import refused
 from llem_openai.guard import GRACE_S
 

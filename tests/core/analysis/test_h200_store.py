@@ -85,9 +85,9 @@ def damaged(folder: Path, tmp_path: Path) -> Path:
 @pytest.mark.parametrize(
     ("command", "left_out"),
     [
-        (("show",), [HALF]),
-        (("show", "--json"), [HALF]),
-        (("export",), [HALF]),
+        (("show",), [HALF, RUNNER_UP]),  # an older llem computed the results: their trials are read
+        (("show", "--json"), [HALF, RUNNER_UP]),
+        (("export",), [HALF, RUNNER_UP]),
         (("recommend",), [HALF, RUNNER_UP]),
         (("pareto", "energy", "speed"), [HALF, RUNNER_UP]),
         (("compare", CHOICE, QUANTISED), [HALF, RUNNER_UP]),

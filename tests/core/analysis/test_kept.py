@@ -89,12 +89,12 @@ def test_the_studys_own_limits_stand_for_none(served_store: Any) -> None:
 
 
 def test_without_limits_or_requests_there_is_a_reason(served_store: Any) -> None:
-    """No `slo`; and a window in which nothing ended."""
+    """No `slo`; and a window in which no request ended, and none was late for certain."""
     store = served_store([WINDOWS[0], [(20_000, 10)]])
 
     assert attained(store, "exp-one", {}) == Attained(reason="not_requested")
-    each = {"ttft_s": 0.5}
-    assert attained(store, "exp-one", each) == Attained(reason="no_completions")
+    assert attained(store, "exp-one", {"ttft_s": 15.0}) == Attained(reason="no_completions")
+    assert attained(store, "exp-one", {"ttft_s": 0.5}).shares == [0.5, 0.0]
 
 
 def test_a_share_of_few_requests_is_not_certain() -> None:

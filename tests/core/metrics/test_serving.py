@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from llem.config.slo import Slo
 from llem.metrics.flow import flow_of
-from llem.metrics.latency import request_latencies
+from llem.metrics.accounts import counted, stated
+from llem.metrics.requests import request_latencies
 from llem.metrics.serving import Judged, allocate, judge
-from llem.metrics.verify import counted, stated
 from llem.metrics.work import Ceiling, serving_work, window_work
 
 S = 1_000_000_000

@@ -15,6 +15,7 @@ from llem.errors import ConfigError
 from llem.models.tokenizer import ByteTokenizer
 from llem.workloads.base import Uniform
 from llem.workloads.files import FileOptions, FileWorkload, parse_prompts
+from llem.workloads.prompt_rows import Wanted
 
 
 class ChatBytes(ByteTokenizer):
@@ -93,7 +94,7 @@ def test_jsonl_fields_in_order(tmp_path: Path) -> None:
 def test_jsonl_keeps_every_character(prompts: list[str]) -> None:
     """Texts come out as they went in, line separators of Unicode included."""
     rows = [json.dumps({"prompt": p}, ensure_ascii=False).encode("utf-8", "surrogatepass") for p in prompts]
-    assert parse_prompts("p.jsonl", b"\n".join(rows)).prompts == tuple(prompts)
+    assert [one.text for one in parse_prompts("p.jsonl", b"\n".join(rows)).prompts] == prompts
 
 
 def test_truncation_keeps_the_beginning(letters: Path) -> None:
@@ -136,7 +137,7 @@ def test_description_names_the_content_not_the_place(letters: Path) -> None:
         ("p.jsonl", b'{"prompt": " "}', "p.jsonl:1: field 'prompt' is empty"),
         ("p.txt", b"good\n\xff\xfe", "p.txt:2: not UTF-8"),
         ("p.txt", b"\n \n", "p.txt: no prompts"),
-        ("p.csv", b"a,b", "p.csv: unknown kind"),
+        ("p.xml", b"a,b", "p.xml: unknown kind"),
         ("p", b"a", "p: unknown kind"),
     ],
 )
@@ -149,9 +150,9 @@ def test_bad_files_are_refused_with_the_place(name: str, content: bytes, message
 def test_named_field_that_is_not_there() -> None:
     """A field asked for by name has no substitute."""
     with pytest.raises(ConfigError, match=r"p\.jsonl:1: no field 'q'; fields here: prompt"):
-        parse_prompts("p.jsonl", b'{"prompt": "a"}', "q")
+        parse_prompts("p.jsonl", b'{"prompt": "a"}', Wanted("q"))
     with pytest.raises(ConfigError, match="has no field 'q'"):
-        parse_prompts("p.txt", b"a", "q")
+        parse_prompts("p.txt", b"a", Wanted("q"))
 
 
 def test_missing_file(tmp_path: Path) -> None:
@@ -166,10 +167,12 @@ def test_ids_outside_the_vocabulary_are_refused(letters: Path) -> None:
         make(letters, vocab_size=100).requests(0, 1)
 
 
-def test_needs_a_tokenizer(letters: Path) -> None:
-    """Text without a tokenizer is an error at once."""
-    with pytest.raises(ConfigError, match="needs a tokenizer"):
-        FileWorkload(FileOptions(path=str(letters)), None, 512)
+def test_text_without_a_tokenizer(letters: Path) -> None:
+    """Where nobody has the tokenizer, requests have the text alone; what needs tokens is refused."""
+    [first, *_] = FileWorkload(FileOptions(path=str(letters)), None, 512).requests(0, 2)
+    assert (first.text, first.messages, first.token_ids) == ("alpha", None, ())
+    with pytest.raises(ConfigError, match="cannot be cut by tokens"):
+        FileWorkload(FileOptions(path=str(letters), input_tokens=3), None, 512)
 
 
 def test_cutting_a_chat_is_refused() -> None:

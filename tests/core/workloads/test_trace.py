@@ -65,10 +65,10 @@ def test_lengths_in_the_order_of_rows(make) -> None:
     [
         (AZURE, {}, (374, 44), (0.0, 4.0, 5.5)),
         (BURST, {"skip_empty": True}, (472, 18), (0.0, 113.0)),
-        ("timestamp,input_tokens,output_tokens\n1.5,7,8\n1.5,7,8\n3,7,8\n", {}, (7, 8), (0.0, 0.0, 1.5)),
+        ("timestamp_s,input_tokens,output_tokens\n1.5,7,8\n1.5,7,8\n3,7,8\n", {}, (7, 8), (0.0, 0.0, 1.5)),
         (
             "b;x,a,when\n8,7,100\n9,7,101\n",
-            {"input_column": "a", "output_column": "b;x", "arrival_column": "when"},
+            {"input_column": "a", "output_column": "b;x", "arrival_column": "when", "arrival_unit": "s"},
             (7, 8),
             (0.0, 1.0),
         ),
@@ -163,7 +163,11 @@ def test_forms_of_csv(make, text) -> None:
     [
         ("", {}, "trace.csv: is empty"),
         ("\n \n", {}, "trace.csv: is empty"),
-        ("a,b\n1,2\n", {}, "no column named one of input_tokens, ContextTokens, Request tokens; columns here: a, b"),
+        (
+            "a,b\n1,2\n",
+            {},
+            "no column named one of input_tokens, ContextTokens, Request tokens, input_length; columns here: a, b",
+        ),
         (OWN, {"input_column": "input_token"}, "did you mean 'input_tokens'"),
         ("input_tokens;output_tokens\n1;2\n", {}, "separated by commas"),
         ("input_tokens,n\n1,2\n", {}, "name it with `output_column`"),
@@ -195,18 +199,18 @@ def test_what_is_wrong_is_told_with_its_place(make, text, options, words) -> Non
     ("text", "words"),
     [
         (OWN, "no column of arrival times"),
-        ("timestamp,input_tokens,output_tokens\nnoon,1,1\n", "row 2, column 'timestamp': must be a number of seconds"),
+        ("timestamp,input_tokens,output_tokens\nnoon,1,1\n", "row 2, column 'timestamp': must be a number or a date"),
         ("timestamp,input_tokens,output_tokens\nnan,1,1\n", "row 2, column 'timestamp': must be a finite number"),
-        ("timestamp,input_tokens,output_tokens\n2,1,1\n3,1,1\n1,1,1\n", "row 4, column 'timestamp': is before"),
-        ("timestamp,input_tokens,output_tokens\n2,1,1\n", "one request has no gap to the next"),
-        ("timestamp,input_tokens,output_tokens\n2,1,1\n2,1,1\n", "all 2 arrive at once"),
+        ("timestamp_s,input_tokens,output_tokens\n2,1,1\n3,1,1\n1,1,1\n", "row 4, column 'timestamp_s': is before"),
+        ("timestamp_s,input_tokens,output_tokens\n2,1,1\n", "one request has no gap to the next"),
+        ("timestamp_s,input_tokens,output_tokens\n2,1,1\n2,1,1\n", "all 2 arrive at once"),
         (
             "timestamp,input_tokens,output_tokens\n0,1,1\n2023-11-16 18:15:46,1,1\n",
-            "row 3, column 'timestamp': is a date, and the row above has a number of seconds",
+            "row 3, column 'timestamp': is a date, and the row above has a number",
         ),
         (
             "timestamp,input_tokens,output_tokens\n2023-11-16 18:15,1,1\n2023-11-16 18:16,1,1\n9,1,1\n",
-            "row 4, column 'timestamp': is a number of seconds, and the row above has a date",
+            "row 4, column 'timestamp': is a number, and the row above has a date",
         ),
     ],
 )
@@ -225,9 +229,9 @@ def test_wrong_arrivals_are_told_when_they_are_asked_for(make, text, words) -> N
 @pytest.mark.parametrize("load", [OfflineLoad(), ClosedLoad(), OpenLoad(request_rate=1.0)])
 def test_a_column_that_no_load_reads_is_refused(make, load) -> None:
     """Naming the setting and what would use it; unnamed, the column may be there or not."""
-    text = "when,input_tokens,output_tokens\n2,1,1\n3,1,1\n"
+    text = "when_s,input_tokens,output_tokens\n2,1,1\n3,1,1\n"
     TraceWorkload.check(make(text).options, load)
-    options = make(text, arrival_column="when").options
+    options = make(text, arrival_column="when_s").options
     TraceWorkload.check(options, ReplayLoad())
     with pytest.raises(ConfigError) as caught:
         TraceWorkload.check(options, load)

@@ -21,9 +21,11 @@ class Attained:
     """The requests of one experiment against limits.
 
     Attributes:
-        judged: of each trial, how many requests ended within its window, and how many of these kept every limit.
+        judged: of each trial, of how many requests it was decided within its window whether they keep the limits, and
+            how many of these kept every one.
         processes: the engine process of each trial.
-        reason: why there are none: "offline_load", "no_trials", "not_requested" or "no_completions"; else "".
+        reason: why there are none: "offline_load", "no_trials", "not_requested", "no_completions" or "tokens_together";
+            else "".
     """
 
     judged: tuple[Judged, ...] = ()
@@ -33,7 +35,7 @@ class Attained:
     @property
     def shares(self) -> list[float]:
         """One share for each trial."""
-        return [one.good / one.ended for one in self.judged]
+        return [one.good / one.judged for one in self.judged]
 
     @property
     def requests(self) -> float:
@@ -43,7 +45,7 @@ class Attained:
         their means) over the one of independent requests is the design effect, 1 at least, with Student's t for the
         few trials that give it.
         """
-        count, good = sum(one.ended for one in self.judged), sum(one.good for one in self.judged)
+        count, good = sum(one.judged for one in self.judged), sum(one.good for one in self.judged)
         means = process_means(self.shares, self.processes) if len(set(self.processes)) > 1 else self.shares
         if len(means) < 2:
             return float(count)
@@ -79,6 +81,7 @@ def attained(store: Store, experiment_id: str, each: Mapping[str, float]) -> Att
     if measured.unserved or not limits:
         return Attained(reason=measured.unserved or "not_requested")
     found = [judge(flow, limits) for flow in measured.flows if flow is not None]
-    if len(found) < len(measured.trials) or any(one.ended == 0 for one in found):
-        return Attained(reason="no_completions")
+    reasons = [one.reason for one in found if one.reason]
+    if len(found) < len(measured.trials) or reasons:
+        return Attained(reason=next(iter(reasons), "no_completions"))
     return Attained(tuple(found), tuple(measured.processes))

@@ -82,11 +82,12 @@ class Exchange:
     suspect: bool = False
 
     def end(self, error: str = "") -> None:
-        """The exchange is over; a second call does nothing."""
+        """The exchange is over; a second call does nothing. An `error` that is there already, such as of a request that
+        was let go of because it is overdue, stays."""
         if not self.ended_ns:
             self.ended_ns = time.monotonic_ns()
-            self.error = error
-            self.suspect = self.suspect or bool(error)
+            self.error = self.error or error
+            self.suspect = self.suspect or bool(self.error)
             self.ended(self)
 
 
@@ -122,7 +123,7 @@ class Wire(ABC):
 
     @abstractmethod
     def read(self, exchange: Exchange) -> Answer:
-        """What has come so far. Pure; for an exchange on its way, ended or aborted.
+        """What has come so far. Pure; for an exchange on its way, ended or aborted; its `error` is the failure.
 
         Raises LlemError for what every such request would meet: a refusal, a server that is gone.
         """

@@ -103,8 +103,8 @@ def _view(store: Store, names: tuple[str, str], metrics: list[str] | None, price
 
     results = Results.open(store, prices)
     two = Results(store, names, prices=prices)
+    compared = results.compare(*names, metrics)  # first: it raises for one of the two that cannot be read
     first, second = two.overviews()
-    compared = results.compare(*names, metrics)
     tell_damaged(results)
     return comparison_view(first, second, compared, prices, differing(store, *two.values()))
 

@@ -31,8 +31,12 @@ class ClosedLoad:
 
     kind: Literal["closed"] = option("closed", help="How requests arrive.")
     concurrency: int = option(1, help="Number of clients: each has one request in flight.", validator=at_least(1))
-    ramp_s: float = option(
-        0.0, help="The clients start one by one, spread evenly over this time.", unit="s", validator=between(0, DAY_S)
+    ramp_s: float | None = option(
+        None,
+        help="The clients start one by one, spread evenly over this time. Null: the usual time of a request, as the "
+        "warm-up saw it, so that clients do not ask in step. 0: all at once.",
+        unit="s",
+        validator=between(0, DAY_S),
     )
 
 

@@ -27,7 +27,7 @@ from llem.evaluators.items import score_of
 from llem.evaluators.texts import PASSAGE, Text, passages
 from llem.models.spec import ModelSpec
 from llem.models.tokenizer import Tokenizer
-from llem.workloads.files import JSON_SUFFIXES, json_texts, plain_text
+from llem.workloads.foreign import json_texts, plain_text
 
 __all__ = ["PerplexityEvaluator", "PerplexityOptions"]
 
@@ -36,6 +36,8 @@ __all__ = ["PerplexityEvaluator", "PerplexityOptions"]
 DEFAULT_LENGTH = 2048
 #: Tokens of texts that one call of the engine scores, about: enough for a full batch, few enough to be stopped soon.
 AT_ONCE = 2**14
+#: Names of files with a document a row; any other is one plain text.
+JSON_SUFFIXES = (".jsonl", ".ndjson")
 
 
 @attrs.frozen(kw_only=True)

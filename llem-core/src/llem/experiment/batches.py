@@ -9,6 +9,7 @@ counter's period nor the sensor's delay moves energy over them. They last until 
 from __future__ import annotations
 
 import math
+import statistics
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -36,15 +37,15 @@ class Batch:
 
 
 class Batches(Work):
-    """Attributes: `batch_s`, time of one batch, the least of the last ones (set by the warm-up); `batches` per window,
-    and `lead_batches` before and after it (set by the calibration)."""
+    """Attributes: `batch_s`, time of one batch, the least of the last ones, and `usual_s`, their mean (set by the
+    warm-up); `batches` per window, and `lead_batches` before and after it (set by the calibration)."""
 
     def __init__(self, session: Session) -> None:
         if not isinstance(session.experiment.load, OfflineLoad):
             raise LlemError("batches are of an offline load", code="bug")
         self._session = session
         self._size = session.experiment.load.batch_size
-        self.batch_s = 0.0
+        self.batch_s = self.usual_s = 0.0
         self.batches = 1
         self.lead_batches = 0
 
@@ -63,7 +64,8 @@ class Batches(Work):
         while time.monotonic() < until:
             thermal.append(self._timed())
         # the fastest of the last ones: a window must not come out shorter than asked for
-        self.batch_s = min(thermal[-20:] or times[-1:])
+        last = thermal[-20:] or times[-1:]
+        self.batch_s, self.usual_s = min(last), statistics.fmean(last)
 
     def settle(self) -> None:
         """One batch, unmeasured: caches, allocations and compiled shapes are those of this experiment again."""
@@ -120,6 +122,7 @@ class Batches(Work):
             output_tokens=sum(completion.tokens for completion in done),
             expected_output_tokens=sum(request.output_tokens for request in asked),
             batch_s=tuple((batch.end_ns - batch.start_ns) / 1e9 for batch in batches),
+            planned_s=len(batches) * self.usual_s,
             first_index=asked[0].index,
             output_digest=digest(completion.token_ids for completion in done),
         )

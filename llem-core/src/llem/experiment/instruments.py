@@ -10,6 +10,7 @@ import attrs
 from llem.config.converter import unstructure
 from llem.config.models import DEFAULT_METERS, Experiment
 from llem.devices.load import HostWatch
+from llem.devices.pulse import Pulse
 from llem.errors import MachineError
 from llem.findings import Finding, finding
 from llem.meters.base import Domain, EnergyReading, WindowMeter, lead_s
@@ -32,12 +33,16 @@ class Instruments:
         domains: (meter, domain) of everything that can be read, in the order of the experiment's meters.
         findings: built-in meters that are not usable here, and why.
         host: what others did on this machine during the last window.
+        pulse: whether this process ran all the time while the trace was read.
+        gaps: times in which the process that reads the meters did not, begin and end in monotonic ns.
     """
 
     names: tuple[str, ...]
     domains: list[tuple[str, Domain]] = attrs.field(factory=list)
     findings: list[Finding] = attrs.field(factory=list)
     host: HostWatch = attrs.field(factory=HostWatch)
+    pulse: Pulse = attrs.field(factory=Pulse)
+    gaps: Sequence[tuple[int, int]] = ()
     _sampler: Sampler | None = None
     _windows: list[tuple[str, WindowMeter, Sequence[Domain]]] = attrs.field(factory=list)
     _window_joules: dict[str, Mapping[str, float | None]] = attrs.field(factory=dict)
@@ -107,6 +112,8 @@ class Instruments:
     def begin(self) -> None:
         """Start the trace. Comes before the lead-in, so that ticks are found before the window opens."""
         self.host.look()
+        self.gaps = ()
+        self.pulse.begin()
         if self._sampler is not None:
             self._sampler.begin()
 
@@ -121,9 +128,11 @@ class Instruments:
             meter.begin()
         if self._sampler is not None and thin:
             self._sampler.thin()
+        self.pulse.window_begin()
 
     def window_end(self) -> None:
         """End the window meters, in reverse order; every tick counts again from here on."""
+        self.pulse.window_end()
         if self._sampler is not None:
             self._sampler.dense()
         for name, meter, _ in reversed(self._windows):
@@ -134,8 +143,10 @@ class Instruments:
         """Stop the trace. Energies of [t0, t1] in the order of `domains`, the trace, and what went wrong."""
         rows: list[TraceRow] = []
         errors: list[tuple[str, str, str]] = []
+        self.pulse.end()
         if self._sampler is not None:
             rows, errors = self._sampler.end()
+            self.gaps = self._sampler.gaps
         readings = {
             (reading.meter, reading.domain): reading for reading in energy_readings(rows, self.sampled, t0_ns, t1_ns)
         }
@@ -151,6 +162,7 @@ class Instruments:
     def close(self) -> None:
         """Let every device go."""
         with contextlib.ExitStack() as stack:
+            stack.callback(self.pulse.end)
             for _, meter, _ in self._windows:
                 stack.callback(meter.close)
             if self._sampler is not None:

@@ -132,6 +132,7 @@ def record(session: Session) -> None:
         trusted = {"trust_remote_code": experiment.trust_remote_code}
         tokenizer = process.tokenizer(session.model, **trusted) if workload_class.needs_tokenizer else None
         session.workload = workload_class(experiment.workload, tokenizer, _vocabulary(session))
+        session.findings += session.workload.prepare(experiment.sampling, session.live_engine.context_length())
     if process.environment is None:
         process.environment = _environment(process)
     session.trials = list(process.store.trials(session.id))

@@ -20,6 +20,7 @@ from llem.devices.nvml import Nvml
 from llem.errors import ExperimentFailed, LlemError
 from llem.experiment.environment import Tenants
 from llem.experiment.instruments import Instruments
+from llem.experiment.serving.processes import Clients
 from llem.experiment.serving.window import Probe
 from llem.findings import Finding
 from llem.meters.trace import TraceRow
@@ -221,6 +222,7 @@ class EngineProcess:
         init=False, factory=lambda: functools.cache(load_tokenizer)
     )
     _runner: asyncio.Runner | None = attrs.field(init=False, default=None)
+    _clients: Clients | None = attrs.field(init=False, default=None)
 
     @property
     def runner(self) -> asyncio.Runner:
@@ -228,6 +230,13 @@ class EngineProcess:
         if self._runner is None:
             self._runner = asyncio.Runner()
         return self._runner
+
+    def clients(self) -> Clients | None:
+        """The client processes of an engine that is a server; None for other engines."""
+        reference = None if self.engine is None else self.engine.wire()
+        if self._clients is None and reference is not None:
+            self._clients = Clients(reference)
+        return self._clients
 
     def phase(self, name: str, seconds: float | None = None, **more: Any) -> None:
         """Tell which phase begins and how long it should take."""
@@ -244,6 +253,6 @@ class EngineProcess:
         self.check_stop()
 
     def holdings(self) -> Iterable[Any]:
-        """What has to be closed, in the order of opening; close it in reverse: the engine first, then its loop."""
-        held = (self.nvml, self.instruments, self._runner, self.engine)
+        """What has to be closed, in the order of opening; close it in reverse: clients, engine, then their loop."""
+        held = (self.nvml, self.instruments, self._runner, self.engine, self._clients)
         return [one for one in held if one is not None]

@@ -86,6 +86,7 @@ def finish(
         health={name: {**seen, "power_limit_w": limits.get(name)} for name, seen in health.items()},
         findings=(*failures, *findings, *_conduct(session, health)),
         host=instruments.host.load(),
+        beats=instruments.pulse.beats(*window, instruments.gaps),
         **work,
     )
     return trial, rows

@@ -161,7 +161,8 @@ FINDINGS: Mapping[str, FindingKind] = {
     ),
     "sample_gap": FindingKind(
         "warning",
-        "Within a window, a power meter gave no new reading for more than three of its periods.",
+        "Within a window, a power meter gave no new reading for more than three of its periods, or the process that "
+        "reads the meters stood still for more than 0.5 s and 1 % of the window.",
         "Reduce load on the host. The gap's share is in the error budget.",
     ),
     "token_times_on": FindingKind(

@@ -1,4 +1,4 @@
-"""Codes of findings that only a serving load, or a metered command, has; `llem.findings.codes` has them among all."""
+"""Codes of findings about the load and its windows; `llem.findings.codes` has them among all."""
 
 from __future__ import annotations
 
@@ -28,6 +28,19 @@ LOAD_FINDINGS: Mapping[str, FindingKind] = {
         "with other token ids, so later trials measure parts that earlier ones have measured.",
         "Use a longer trace, fewer or shorter windows, or a lower `load.speed`.",
     ),
+    "prompts_skipped": FindingKind(
+        "info",
+        "Rows of the workload's file were left out, as its settings ask: prompts that are too long for the engine "
+        "(`too_long: skip`), or rows without a prompt or an answer (`skip_empty: true`). The message names the first.",
+        "Nothing to do. What is measured is the rest of the file.",
+    ),
+    "prompts_ask_otherwise": FindingKind(
+        "warning",
+        "Rows of a file of batch requests have settings that llem does not follow: it samples all requests as the "
+        "experiment says, and generates as many tokens. The message names each setting, and the first row.",
+        "Give `sampling` the file's values, and set `output_tokens: file`. Tools and formats can be sent with "
+        "`openai.extra_body`.",
+    ),
     "few_completions": FindingKind(
         "warning",
         "All windows together have fewer than 200 completed requests. The two slowest of them then decide the p99, "
@@ -46,6 +59,12 @@ LOAD_FINDINGS: Mapping[str, FindingKind] = {
         "error",
         "Requests failed within a window, so the engine did not do the work that the load describes.",
         "See the worker's log. Lower the load, or mend what fails.",
+    ),
+    "request_errors": FindingKind(
+        "info",
+        "What failed requests of a trial were told: the first messages that differ. `requests_failed` says how many "
+        "failed within the windows.",
+        "See the messages, and the worker's log.",
     ),
     "requests_unfinished": FindingKind(
         "info",
@@ -83,6 +102,43 @@ LOAD_FINDINGS: Mapping[str, FindingKind] = {
         "The window is the command's whole run, and for more than 5 % of it no request had begun or all had ended. "
         "Energies per token and rates include that time: the tool's own start, mostly.",
         "Use a meter that can be read at any time (`nvml`, `rapl`), or let the benchmark run longer.",
+    ),
+    "paused": FindingKind(
+        "error",
+        "The worker stood still for more than 1 % of a window, or for more than 0.1 s: a signal stopped it, a container "
+        "or the whole machine was frozen, or the machine was suspended. Less work was done in the window than the "
+        "engine does, and its energy holds the time of the pause.",
+        "Measure again, and do not stop or suspend what measures.",
+    ),
+    "stalled": FindingKind(
+        "error",
+        "The engine stood still within a window while the worker ran. No token came although requests were in flight, "
+        "for at least 5 % of the window, three times the usual longest silence and ten times its distance from the "
+        "median; or one batch took as much longer than the others. What recurs in most windows is the engine's own "
+        "way, and is not told.",
+        "See the engine's log: a stopped process, a GPU that hung, a compilation in the midst of the load. Measure "
+        "again.",
+    ),
+    "clock_step": FindingKind(
+        "warning",
+        "The wall clock was set by more than 10 ms within a window, or the system's clock ran more than 0.1 % too fast "
+        "or too slow. llem measures times on the monotonic clock, which no step moves. But a step often follows a "
+        "pause of the whole virtual machine, which no clock in it sees; and a clock that runs fast takes all times "
+        "with it.",
+        "Let the clock settle before you measure (`chronyc tracking`), and see whether the machine was migrated.",
+    ),
+    "window_off_plan": FindingKind(
+        "warning",
+        "A window took longer than planned. An offline window took 1.5 times as long as its batches took in the "
+        "warm-up (3 times where the work of batches differs). A serving window is off by more than 1 % and 50 ms, "
+        "because the load generator was late. Rates are over the time that the window took.",
+        "Lengthen the warm-up; see whether the machine was busy or the GPU slowed down.",
+    ),
+    "no_work": FindingKind(
+        "error",
+        "Nothing was done in a window: the engine completed no request, or returned no token; or the file of a metered "
+        "command tells of no request.",
+        "See the worker's log, and what the engine or the command answers.",
     ),
     "requests_outside": FindingKind(
         "warning",

@@ -5,7 +5,7 @@ The child is `python -m llem.meters.sampler`; JSON lines go to its standard inpu
     {"meters": […], "gpu_uuids": […], "power": …}            first line; answered by {"domains": …, "failed": …}
     begin                                                    start reading
     thin, dense                                              a window opens, has closed
-    end                                                      stop; answered by {"rows": …, "errors": …}
+    end                                                      stop; answered by {"rows": …, "errors": …, "gaps": …}
     (end of input)                                           leave
 """
 
@@ -35,6 +35,8 @@ __all__ = ["Sampler", "SamplerError", "main"]
 Opened = list[tuple[str, Domain]]
 Answer = Callable[[Mapping[str, Any]], None]
 Tell = Callable[[Mapping[str, float]], object]
+#: The reader wakes this often, also where nothing is due, and is late by more than `LATE_NS` where it was held up.
+WAKE_S, LATE_NS = 0.05, 80_000_000
 
 
 @attrs.frozen
@@ -45,7 +47,8 @@ class SamplerError(MachineError):
 class Sampler:
     """The parent's side: start, begin, end, close. Close it in a `finally`.
 
-    `domains` lists what can be read, as (meter, Domain); `failed` has the error of each meter that would not open.
+    `domains` lists what can be read, as (meter, Domain); `failed` has the error of each meter that would not open;
+    `gaps` the times of the last trace in which the child did not read (begin and end, monotonic ns).
 
     Args:
         meters: per meter {"name", "target", "config", "options"}, as a `Reference` names them.
@@ -74,6 +77,7 @@ class Sampler:
             answer = self._receive()
             self.domains: Opened = [(name, Domain(**domain)) for name, domain in answer["domains"]]
             self.failed = {name: MachineError(**error) for name, error in answer["failed"]}
+            self.gaps: list[tuple[int, int]] = []
         except BaseException:
             self.close()
             raise
@@ -94,6 +98,7 @@ class Sampler:
         """Stop reading. The rows since `begin`, and (meter, domain, message) of instruments that failed."""
         self._send("end")
         answer = self._receive()
+        self.gaps = [(begin, end) for begin, end in answer["gaps"]]
         return [TraceRow(*row) for row in answer["rows"]], [tuple(error) for error in answer["errors"]]
 
     def close(self) -> None:
@@ -218,26 +223,33 @@ def _serve(opened: Sequence[tuple[Meter, Sequence[Domain]]], spec: Mapping[str, 
             if nvml is not None:
                 for uuid in spec["gpu_uuids"]:
                     sampling.add_health(nvml, uuid)
-            if not _read_until_end(sampling, commands, tell):
+            gaps = _read_until_end(sampling, commands, tell)
+            if gaps is None:
                 return
             rows, errors = sampling.take()
-            answer({"rows": [attrs.astuple(row) for row in rows], "errors": errors})
+            answer({"rows": [attrs.astuple(row) for row in rows], "errors": errors, "gaps": gaps})
     finally:
         if nvml is not None:
             nvml.close()
 
 
-def _read_until_end(sampling: Any, commands: queue.Queue[str], tell: Tell | None) -> bool:
-    """Read until `end` (True) or the end of input (False)."""
-    told_ns = time.monotonic_ns()
+def _read_until_end(sampling: Any, commands: queue.Queue[str], tell: Tell | None) -> list[tuple[int, int]] | None:
+    """Read until `end`, or the end of input (None); times in which it was held up, by the system or in a read."""
+    told_ns = begin_ns = time.monotonic_ns()
+    gaps: list[tuple[int, int]] = []
+    wait_s = 0.0
     while True:
+        last_ns, begin_ns = begin_ns, time.monotonic_ns()
+        if begin_ns - last_ns > wait_s * 1e9 + LATE_NS:
+            gaps.append((last_ns, begin_ns))
         due_ns = sampling.step()
         now_ns = time.monotonic_ns()
         if tell is not None and now_ns - told_ns > 1_000_000_000:
             told_ns = now_ns
             tell(sampling.watts())
+        wait_s = min(max(due_ns - now_ns, 0) / 1e9, WAKE_S)
         try:
-            command = commands.get(timeout=max(due_ns - now_ns, 0) / 1e9)
+            command = commands.get(timeout=wait_s)
         except queue.Empty:
             continue
         if command == "thin":
@@ -245,7 +257,7 @@ def _read_until_end(sampling: Any, commands: queue.Queue[str], tell: Tell | None
         elif command == "dense":
             sampling.dense()
         else:
-            return command == "end"
+            return gaps if command == "end" else None
 
 
 if __name__ == "__main__":

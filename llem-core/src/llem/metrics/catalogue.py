@@ -9,11 +9,10 @@ a view has prices, and are in no stored result.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from llem.errors import StoreError, nearest
 from llem.metrics.cost import priced_metrics
-from llem.metrics.flow import requests_within
 from llem.metrics.hardware import hardware_metrics
 from llem.metrics.idle import nets
 from llem.metrics.latency import latency_metrics
@@ -130,15 +129,14 @@ def lower_is_better(name: str, found: Iterable[Quantity | None] = ()) -> bool:
 
 def _per(count: Callable[[Trial], float]) -> Callable[[Measured], list[Value]]:
     """Headline joules divided by a count of each trial; None if the count is 0."""
+    return lambda measured: _divided(measured, [count(trial) for trial in measured.trials])
 
-    def each(measured: Measured) -> list[Value]:
-        counts = [count(trial) for trial in measured.trials]
-        return [
-            energy.scaled(1 / n) if n else Value(None, reason=energy.reason or "no_completions")
-            for energy, n in zip(measured.gross, counts, strict=True)
-        ]
 
-    return each
+def _divided(measured: Measured, counts: Sequence[float]) -> list[Value]:
+    return [
+        energy.scaled(1 / n) if n else Value(None, reason=energy.reason or "no_completions")
+        for energy, n in zip(measured.gross, counts, strict=True)
+    ]
 
 
 def _net(measured: Measured) -> list[Value]:
@@ -163,8 +161,9 @@ def _energy() -> Iterator[Metric]:
     yield Metric(
         "energy_per_request_j", "J", "energy per request", "lower", "energy",
         "The window's energy divided by its number of requests. For a serving load this number is the window's output "
-        "tokens divided by the mean output of the requests that ended within the window.",
-        each=_per(requests_within), scoped=True, shown=("result", "compare", "curve"), heading="J/request",
+        "tokens, of requests that did not fail, divided by the mean output of those that completed within the window.",
+        each=lambda measured: _divided(measured, measured.whole_requests), scoped=True,
+        shown=("result", "compare", "curve"), heading="J/request", since=5,
     )  # fmt: skip
     yield Metric(
         "energy_j", "J", "window energy, gross", None, "energy",
@@ -194,32 +193,33 @@ def _energy() -> Iterator[Metric]:
 # speed
 
 
-def _rate(count: Callable[[Trial], float]) -> Callable[[Measured], list[Value]]:
-    return lambda measured: [Value(count(trial) / trial.duration_s) for trial in measured.trials]
-
-
-def _request_rate(trial: Trial) -> Value:
-    count = requests_within(trial)
-    return Value(count / trial.duration_s if count else None, reason="no_completions")
+def _rate(counts: Callable[[Measured], Sequence[float]]) -> Callable[[Measured], list[Value]]:
+    """A count of each trial by its time; None where nothing came: an engine that hangs has no speed of 0."""
+    return lambda measured: [
+        Value(count / trial.duration_s if count else None, reason="no_completions")
+        for count, trial in zip(counts(measured), measured.trials, strict=True)
+    ]
 
 
 def _speed() -> Iterator[Metric]:
     yield Metric(
         "output_tokens_per_s", "token/s", "output tokens", "higher", "speed",
         "Tokens generated in the window, of all requests, divided by the length of the window.",
-        each=_rate(lambda trial: trial.output_tokens), shown=("result", "study", "compare", "effects"),
+        each=_rate(lambda measured: [trial.output_tokens for trial in measured.trials]),
+        shown=("result", "study", "compare", "effects"),
         heading="output token/s",
     )  # fmt: skip
     yield Metric(
         "total_tokens_per_s", "token/s", "tokens in + out", "higher", "speed",
         "Prompt and generated tokens of the window, divided by the length of the window. A prompt counts in the window "
         "in which its first output token came.",
-        each=_rate(lambda trial: trial.input_tokens + trial.output_tokens), shown=("result",), since=3,
+        each=_rate(lambda measured: [trial.input_tokens + trial.output_tokens for trial in measured.trials]),
+        shown=("result",), since=3,
     )  # fmt: skip
     yield Metric(
         "requests_per_s", "request/s", "requests", "higher", "speed",
         "The window's number of requests (as in `energy_per_request_j`), divided by the length of the window.",
-        each=lambda measured: [_request_rate(trial) for trial in measured.trials], shown=("result", "compare"),
+        each=_rate(lambda measured: measured.whole_requests), shown=("result", "compare"), since=5,
     )  # fmt: skip
     yield Metric(
         "duration_s", "s", "window duration", None, "speed",

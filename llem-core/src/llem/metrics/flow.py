@@ -16,7 +16,7 @@ import attrs
 
 from llem.store.models import RequestRow, Trial
 
-__all__ = ["FAILED", "UNFINISHED", "Flow", "edge_factor", "flow_of", "requests_within"]
+__all__ = ["FAILED", "UNFINISHED", "Flow", "edge_factor", "flow_of", "flow_within"]
 
 #: `finish_reason` of requests that did not run to their end.
 FAILED, UNFINISHED = "error", "unfinished"
@@ -29,9 +29,11 @@ class Flow:
     Attributes:
         rows: as stored; the columns are in their order.
         t0, t1: the window, nanoseconds.
-        arrival, end, inputs, outputs: of each row.
+        start, arrival, end, inputs, outputs: of each row.
         done: bool, ended well within the window.
         failed: bool, failed within the window.
+        lost: bool, failed at any time.
+        stopped: bool, aborted because it had not ended in time.
         owner, at, tokens: of each chunk: its row, when it came and how many tokens it brought; in order of arrival
             within each row.
     """
@@ -39,12 +41,15 @@ class Flow:
     rows: Sequence[RequestRow]
     t0: int
     t1: int
+    start: Any
     arrival: Any
     end: Any
     inputs: Any
     outputs: Any
     done: Any
     failed: Any
+    lost: Any
+    stopped: Any
     owner: Any
     at: Any
     tokens: Any
@@ -76,6 +81,35 @@ class Flow:
         owners, places = np.unique(self.owner, return_index=True)
         found[owners] = self.at[places]
         return found
+
+    @cached_property
+    def last(self) -> Any:
+        """Of each row: when its last token came; -1 for a request without one."""
+        import numpy as np
+
+        found = np.full(len(self.rows), -1, dtype=np.int64)
+        found[self.owner] = self.at  # in order of arrival, so the last one stays
+        return found
+
+    @cached_property
+    def head(self) -> Any:
+        """Of each row: tokens that came at the time of its first one. What is read at once is one arrival."""
+        import numpy as np
+
+        found = np.zeros(len(self.rows), dtype=np.int64)
+        at_first = self.at == self.first[self.owner]
+        np.add.at(found, self.owner[at_first], self.tokens[at_first])
+        return found
+
+    @cached_property
+    def together(self) -> Any:
+        """Of each row: bool, it has several tokens, and all of them came at one time."""
+        return (self.outputs > 1) & (self.head >= self.outputs)
+
+    @cached_property
+    def arrived(self) -> Any:
+        """Of each row: bool, it arrived within the window, that is, was due then or, without a schedule, sent."""
+        return (self.arrival >= self.t0) & (self.arrival < self.t1)
 
     @cached_property
     def completed(self) -> Any:
@@ -135,15 +169,20 @@ class Flow:
 
 def flow_of(trial: Trial, rows: Sequence[RequestRow]) -> Flow:
     """Columns of the rows of one serving trial."""
+    return flow_within(rows, trial.t0_ns, trial.t1_ns)
+
+
+def flow_within(rows: Sequence[RequestRow], t0: int, t1: int) -> Flow:
+    """Columns of rows that touch the window [t0, t1), monotonic nanoseconds."""
     import numpy as np
 
     def column(values: Any) -> Any:
         return np.fromiter(values, dtype=np.int64)
 
     end = column(row.end_ns for row in rows)
-    within = (end >= trial.t0_ns) & (end < trial.t1_ns)
+    within = (end >= t0) & (end < t1)
     reasons = [row.finish_reason for row in rows]
-    failed = np.array([reason == FAILED for reason in reasons], dtype=bool)
+    lost = np.array([reason == FAILED for reason in reasons], dtype=bool)
     stopped = np.array([reason == UNFINISHED for reason in reasons], dtype=bool)
     times = [row.token_times_ns or () for row in rows]
     counts = [
@@ -154,38 +193,45 @@ def flow_of(trial: Trial, rows: Sequence[RequestRow]) -> Flow:
     some = tokens > 0  # an empty last chunk only ends its request
     return Flow(
         rows=rows,
-        t0=trial.t0_ns,
-        t1=trial.t1_ns,
+        t0=t0,
+        t1=t1,
+        start=column(row.start_ns for row in rows),
         arrival=column(row.start_ns if row.scheduled_ns is None else row.scheduled_ns for row in rows),
         end=end,
         inputs=column(row.input_tokens for row in rows),
         outputs=column(row.output_tokens for row in rows),
-        done=within & ~failed & ~stopped,
-        failed=within & failed,
+        done=within & ~lost & ~stopped,
+        failed=within & lost,
+        lost=lost,
+        stopped=stopped,
         owner=np.repeat(np.arange(len(rows)), [len(at) for at in times])[some],
         at=column(chain.from_iterable(times))[some],
         tokens=tokens[some],
     )
 
 
-def edge_factor(trial: Trial) -> float:
+def edge_factor(trial: Trial, flow: Flow | None = None) -> float:
     """What a count of requests that ended within a window is multiplied by, for those that its edges cut.
 
     Clients that began together end together, so that how many ends fall within a window is a matter of where its edges
     lie: a window of 4.9 times as long as a request holds the ends of four or of five of each client, the same in every
     trial. What was done within the window is known by the token, so the rule is
 
-        factor = output tokens that came within the window / output tokens of the requests that ended within it
+        factor = output tokens that came within the window, of requests that did not fail
+                 / output tokens of the requests that completed within it
 
-    that is, a request is worth the mean output of those that ended. 1 for batches, which no edge cuts, and where
-    requests failed or were aborted, whose tokens belong to no request that ended.
+    that is, a request is worth the mean output of those that completed. Tokens of requests that failed, then or later,
+    belong to none that will complete. 1 for batches, which no edge cuts, and where nothing completed.
+
+    Args:
+        flow: of the trial; needed where an older llem stored it, which did not count the tokens of failed requests.
     """
     facts = trial.serving
-    if facts is None or facts.failed or facts.unfinished or not facts.completed_output_tokens:
+    if facts is None or not facts.completed_output_tokens:
         return 1.0
-    return trial.output_tokens / facts.completed_output_tokens
-
-
-def requests_within(trial: Trial) -> float:
-    """Requests that a window's work amounts to; 0 where none ended within it, so that their size is not known."""
-    return trial.requests * edge_factor(trial)
+    failed = facts.failed_output_tokens
+    if failed is None:
+        if flow is None:
+            raise ValueError(f"trial {trial.index} does not tell the tokens of failed requests: its rows are needed")
+        failed = int(flow.emitted[flow.lost].sum())
+    return (trial.output_tokens - failed) / facts.completed_output_tokens

@@ -20,9 +20,10 @@ from llem.metrics.flow import Flow
 from llem.metrics.metric import Measured, Metric, Place
 from llem.metrics.percentiles import PERCENTILES, RUNS, Blocks, family, of_trial
 from llem.metrics.quantity import Value
+from llem.metrics.requests import TOGETHER_SHARE, further_token_s, request_latencies, together_share
 from llem.store.models import Quantity, RequestRow
 
-__all__ = ["latency_metrics", "request_latencies"]
+__all__ = ["latency_metrics"]
 
 NS = 1e9
 #: The percentile of each latency that is shown by default.
@@ -43,18 +44,18 @@ def latency_metrics() -> Iterator[Metric]:
     )  # fmt: skip
     yield from _latency(
         "tpot", "time per further token", "TPOT",
-        "Time from the first token of a request to its last, divided by its output tokens less one. The engine's count "
-        "of tokens counts, not the number of chunks.",
-        offline=_tpot, serving=lambda flow: _blocks(request_latencies(flow)["tpot_s"]),
-        why=lambda measured: "one_output_token" if measured.served else _token_times(measured),
-        shown=("result", "latencies"), percentile=("curve",),
+        "Time from the first token of a request to its last, divided by the tokens that came after the first arrival: "
+        "its output tokens less those that came with the first, which is one where tokens come one by one. The "
+        "engine's count of tokens counts, not the number of chunks. Requests whose tokens all came at one time have "
+        "none; where these are more than 5 % of a window's requests with several tokens, the window has none.",
+        offline=_tpot, serving=_tpot_blocks, why=_no_further,
+        shown=("result", "latencies"), percentile=("curve",), since=5,
     )  # fmt: skip
     yield from _latency(
         "itl_chunk", "gap between chunks", "ITL",
         "Time between the arrivals of successive chunks of one request; the gaps of all requests together. A chunk may "
         "bring several tokens.",
-        offline=_gaps, serving=_gap_blocks,
-        why=lambda measured: "one_output_token" if measured.served else _token_times(measured),
+        offline=_gaps, serving=_gap_blocks, why=_no_further,
         shown=("latencies",), percentile=("result",),
         lacks=lambda measured: "not_told" if measured.setup.chunks_untold else None,
     )  # fmt: skip
@@ -88,6 +89,7 @@ def _latency(
     lacks: Callable[[Measured], str | None] = lambda _: None,
     shown: tuple[Place, ...] = (),
     percentile: tuple[Place, ...] = (),
+    since: int = 2,
 ) -> Iterator[Metric]:
     """The rows of one latency: its mean and its percentiles.
 
@@ -96,6 +98,7 @@ def _latency(
         why: the reason where no request has a value.
         shown: where the mean and `SHOWN` stand; `percentile`: where `SHOWN` stands besides.
         lacks: why an experiment has no value at all.
+        since: as in `Metric`, of the mean.
     """
 
     def blocks(measured: Measured) -> list[Blocks]:
@@ -131,7 +134,7 @@ def _latency(
             shown=places,
             heading=short if q is None else f"{short} {part}",
             part=(label, part),
-            since=2 if q is None else 4,
+            since=since if q is None else max(since, 4),
         )
 
     yield from map(row, (None, *quantiles))
@@ -143,7 +146,19 @@ def _token_times(measured: Measured) -> str:
     if not (setup.token_times or setup.serving):
         return "not_requested"
     timed = any(row.token_times_ns is not None for rows in measured.rows for row in rows)
+    if any(len(row.token_times_ns or ()) > 1 for rows in measured.rows for row in rows):
+        return "tokens_together"
     return "one_output_token" if timed else "not_supported"
+
+
+def _no_further(measured: Measured) -> str:
+    """Why there is no time of a token after the first."""
+    if not measured.served:
+        return _token_times(measured)
+    flows = [flow for flow in measured.flows if flow is not None]
+    if any(together_share(flow) > TOGETHER_SHARE for flow in flows):
+        return "tokens_together"
+    return "one_output_token" if any(len(flow.completed) for flow in flows) else "no_completions"
 
 
 # of requests in batches
@@ -155,7 +170,9 @@ def _ttft(row: RequestRow) -> list[float]:
 
 def _tpot(row: RequestRow) -> list[float]:
     times = row.token_times_ns or ()
-    return [(times[-1] - times[0]) / (len(times) - 1) / NS] if len(times) > 1 else []
+    if not times or times[-1] == times[0]:
+        return []
+    return [float(further_token_s(times[0], times[-1], len(times), times.count(times[0])))]
 
 
 def _gaps(row: RequestRow) -> list[float]:
@@ -174,23 +191,19 @@ def _by_batch(take: Callable[[RequestRow], list[float]], rows: Sequence[RequestR
 # of a serving window
 
 
-def request_latencies(flow: Flow) -> dict[str, Any]:
-    """`ttft_s`, `tpot_s` and `e2el_s` of each row of `flow.completed`; NaN where a request has none."""
-    import numpy as np
-
-    rows = flow.completed
-    first, further = flow.first[rows], flow.outputs[rows] - 1
-    ttft = np.where(first >= 0, (first - flow.arrival[rows]) / NS, np.nan)
-    known = (first >= 0) & (further > 0)
-    tpot = np.where(known, (flow.end[rows] - first) / np.maximum(further, 1) / NS, np.nan)
-    return {"ttft_s": ttft, "tpot_s": tpot, "e2el_s": (flow.end[rows] - flow.arrival[rows]) / NS}
-
-
 def _blocks(values: Any) -> Blocks:
     """Runs of consecutive requests, without those that have no value."""
     import numpy as np
 
     return [block[~np.isnan(block)] for block in np.array_split(values, RUNS)]
+
+
+def _tpot_blocks(flow: Flow) -> Blocks:
+    """Nothing where too many requests have none: the others would speak for all."""
+    import numpy as np
+
+    values = request_latencies(flow)["tpot_s"]
+    return _blocks(np.full_like(values, np.nan) if together_share(flow) > TOGETHER_SHARE else values)
 
 
 def _gap_blocks(flow: Flow) -> Blocks:

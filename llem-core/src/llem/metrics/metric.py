@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 import attrs
 
 from llem.metrics.energies import Headline, gross, headline
-from llem.metrics.flow import Flow, flow_of
+from llem.metrics.flow import Flow, edge_factor, flow_of
 from llem.metrics.idle import trusted
 from llem.metrics.quantity import Value, absent, exact, quantity
 from llem.metrics.setup import Setup, setup_of
@@ -107,6 +107,18 @@ class Measured:
             None if trial.serving is None else flow_of(trial, rows)
             for trial, rows in zip(self.trials, self.rows, strict=True)
         ]
+
+    @cached_property
+    def edges(self) -> list[float]:
+        """What a count of requests is multiplied by, for those that each window's edges cut (see `edge_factor`)."""
+        told = all(trial.serving is None or trial.serving.failed_output_tokens is not None for trial in self.trials)
+        flows: Sequence[Flow | None] = [None] * len(self.trials) if told else self.flows
+        return [edge_factor(trial, flow) for trial, flow in zip(self.trials, flows, strict=True)]
+
+    @property
+    def whole_requests(self) -> list[float]:
+        """Requests that each window's work amounts to; 0 where none ended within it, so that their size is unknown."""
+        return [trial.requests * edge for trial, edge in zip(self.trials, self.edges, strict=True)]
 
     @cached_property
     def works(self) -> list[Work | None]:

@@ -1,9 +1,8 @@
 """What only a serving load has: its arrivals, what the engine can bear, goodput, and the energy of requests.
 
-Goodput: a request that ended within the window is good when its time to first token, its time per further token and its
-whole time are each within their limit (the limits that are stated). A failed request is not good. A request of one
-output token has no time per further token and keeps that limit. Each request is judged by itself: the limits are not
-met by percentiles of different requests.
+Goodput: a request is good when it completes and its time to first token, its time per further token and its whole time
+are each within their limit (the limits that are stated). It is judged in the window in which that is decided, by itself
+(`llem.metrics.requests.fates`): the limits are not met by percentiles of different requests.
 
 Energy of single requests: an allocation of the window's energy by a stated rule, never a measurement. One counter sees
 all requests in flight together, so what a single one cost cannot be read from it. The rule: a request bears the
@@ -25,10 +24,10 @@ import attrs
 
 from llem.config.slo import Slo
 from llem.metrics.boundary import boundary, boundary_interval
-from llem.metrics.flow import Flow, edge_factor
-from llem.metrics.latency import request_latencies
+from llem.metrics.flow import Flow
 from llem.metrics.metric import Measured, Metric, alike, mean_over_trials
 from llem.metrics.quantity import WITHIN_PROCESS, Value, absent, quantity
+from llem.metrics.requests import TOGETHER_SHARE, fates
 from llem.metrics.statistics import CONFIDENCE, quantile
 from llem.store.models import Quantity, ServingFacts
 
@@ -75,18 +74,19 @@ def serving_metrics() -> Iterator[Metric]:
     yield Metric(
         "goodput_requests_per_s", "request/s", "goodput", "higher", "serving",
         "Requests per second that kept every limit of `slo`, corrected for the window's edges like `requests_per_s`.",
-        each=_goodput, over=_scattered, lacks=_no_slo, shown=("result", "curve"), heading="goodput/s",
+        each=_goodput, over=_scattered, lacks=_no_slo, shown=("result", "curve"), heading="goodput/s", since=5,
     )  # fmt: skip
     yield Metric(
         "slo_attainment", "", "share within limits", "higher", "serving",
-        "Share of the requests that ended within the window, also failed ones, that kept every limit of `slo`.",
-        each=lambda measured: [Value(one.attainment, reason="no_completions") for one in measured.once(_judged)],
-        over=_scattered, lacks=_no_slo, shown=("result",),
+        "Share of the requests that kept every limit of `slo`, of those whose fate was decided within the window: they "
+        "ended, failed, or had waited for longer than a limit allows, answered or not.",
+        each=lambda measured: [one.attainment for one in measured.once(_judged)],
+        over=_scattered, lacks=_no_slo, shown=("result",), since=5,
     )  # fmt: skip
     yield Metric(
         "energy_per_good_request_j", "J", "energy per good request", "lower", "serving",
         "The window's energy, also that of late answers, divided by the requests that kept every limit of `slo`.",
-        each=_per_good, lacks=_no_slo, scoped=True, shown=("result",),
+        each=_per_good, lacks=_no_slo, scoped=True, shown=("result",), since=5,
     )  # fmt: skip
     for q in (0.5, 0.99):
         part = f"p{round(q * 100)}"
@@ -159,15 +159,29 @@ def _greatest(measured: Measured, metric: Metric) -> Quantity:
 
 @attrs.frozen
 class Judged:
-    """Requests that ended within one window, and how many of them kept every limit."""
+    """Requests whose fate was decided within one window, and how many of them kept every limit.
 
-    ended: int
+    Attributes:
+        judged: they ended, failed, or were late for certain; without those in `untold`.
+        good: kept every limit.
+        untold: it is not known, because all tokens came at one time and one of the limits is on the time per token.
+    """
+
+    judged: int
     good: int
+    untold: int = 0
 
     @property
-    def attainment(self) -> float | None:
-        """Share of the requests that kept every limit; None where none ended."""
-        return self.good / self.ended if self.ended else None
+    def reason(self) -> str:
+        """Why nothing is said of the window; "" where something is."""
+        if self.untold > TOGETHER_SHARE * (self.judged + self.untold):
+            return "tokens_together"
+        return "" if self.judged else "no_completions"
+
+    @property
+    def attainment(self) -> Value:
+        """Share of the requests that kept every limit."""
+        return Value(None if self.reason else self.good / self.judged, reason=self.reason or None)
 
 
 def slo_of(config: Mapping[str, Any]) -> Slo | None:
@@ -178,13 +192,9 @@ def slo_of(config: Mapping[str, Any]) -> Slo | None:
 
 def judge(flow: Flow, limits: Mapping[str, float]) -> Judged:
     """The requests of one window against limits in seconds, by latency."""
-    import numpy as np
-
-    latencies = request_latencies(flow)
-    good = ~np.isnan(latencies["ttft_s"])  # without a token nothing was served
-    for name, limit in limits.items():
-        good &= ~(latencies[name] > limit)  # NaN is not above: without a further token there is none that is late
-    return Judged(len(good) + int(flow.failed.sum()), int(good.sum()))
+    found = fates(flow, limits)
+    untold = int(found.untold.sum())
+    return Judged(len(found.rows) - untold, int(found.kept.sum()), untold)
 
 
 def _no_slo(measured: Measured) -> str | None:
@@ -197,19 +207,22 @@ def _judged(measured: Measured) -> list[Judged]:
     return [judge(flow, limits) for flow in measured.flows if flow is not None]
 
 
-def _good(measured: Measured) -> list[float]:
+def _good(measured: Measured) -> list[Value]:
     """Good requests of each trial, corrected for its edges."""
-    judged = measured.once(_judged)
-    return [one.good * edge_factor(trial) for one, trial in zip(judged, measured.trials, strict=True)]
+    return [
+        Value(None if one.reason else one.good * edge, reason=one.reason or None)
+        for one, edge in zip(measured.once(_judged), measured.edges, strict=True)
+    ]
 
 
 def _goodput(measured: Measured) -> list[Value]:
-    return [Value(good / trial.duration_s) for good, trial in zip(_good(measured), measured.trials, strict=True)]
+    good = zip(_good(measured), measured.trials, strict=True)
+    return [one.scaled(1 / trial.duration_s) for one, trial in good]
 
 
 def _per_good(measured: Measured) -> list[Value]:
     return [
-        energy.scaled(1 / good) if good else Value(None, reason=energy.reason or "none_good")
+        energy.scaled(1 / good.value) if good.value else Value(None, reason=energy.reason or good.reason or "none_good")
         for energy, good in zip(measured.gross, _good(measured), strict=True)
     ]
 

@@ -13,22 +13,21 @@ from llem.evaluators.items import follows, value_of
 from llem.meters.base import Domain
 from llem.meters.trace import TraceRow
 from llem.meters.window import energy_readings
+from llem.metrics.accounts import SINCE, counted, stated, unbalanced
 from llem.metrics.catalogue import is_metric, metric_of
-from llem.metrics.flow import UNFINISHED, flow_of
 from llem.metrics.result import recompute
-from llem.metrics.statistics import quantile
 from llem.store.evaluations import Evaluation, evaluations, items_sha256, read_items
 from llem.store.files import dump, stored_digest, stored_version
-from llem.store.models import SCHEMA_VERSION, EnergyReading, RequestRow, Result, Trial
+from llem.store.models import SCHEMA_VERSION, EnergyReading, Result, Trial
 from llem.store.store import Store
 
-__all__ = ["Difference", "counted", "older_documents", "sampled_domains", "stated", "verify"]
+__all__ = ["Difference", "older_documents", "sampled_domains", "verify"]
 
 #: Sums of fractions differ in their last digits between machines: `sum` is compensated from Python 3.12 on, and the
 #: order in which numpy adds depends on the processor. Nothing that is stated is as fine as this.
 RELATIVE = 1e-12
-#: Fields of a trial's serving facts that its rows do not hold: what was asked for.
-ASKED = ("kind", "concurrency", "request_rate", "seed", "completed_expected_tokens")
+#: First version with the present error budgets.
+BUDGETS_SINCE = 4
 
 
 @attrs.frozen
@@ -76,7 +75,7 @@ def _experiment(store: Store, experiment_id: str) -> Iterator[Difference]:
         rows = store.trace(experiment_id, trial.index)
         again = _energies(rows, domains.get(trial.process, ()), trial.t0_ns, trial.t1_ns)
         yield from _compare_energies(store, file, "energies", trial.energies, again)
-        yield from _compare(file, "", stated(trial), counted(trial, store.requests(experiment_id, trial.index)))
+        yield from _requests(store, experiment_id, trial, file)
     for evaluation in evaluations(store, experiment_id):
         yield from _evaluation(store, experiment_id, evaluation)
     if (found := store.read_any_result(experiment_id)) is not None:
@@ -86,6 +85,15 @@ def _experiment(store: Store, experiment_id: str) -> Iterator[Difference]:
             yield from _compare(file, "", dump(stored), dump(now))
         else:
             yield from _compare(file, "", _unchanged(stored, version), _unchanged(now, version))
+
+
+def _requests(store: Store, experiment_id: str, trial: Trial, file: str) -> Iterator[Difference]:
+    """What a trial says of its requests against their rows, and that no request of a load is without an outcome."""
+    version = stored_version(store.path / file)
+    rows = store.requests(experiment_id, trial.index)
+    yield from _compare(file, "", stated(trial, version), counted(trial, rows, version))
+    if version >= SINCE and trial.serving is not None and (lost := unbalanced(trial.serving)) is not None:
+        yield Difference(file, "serving: in_flight_start + sent = completed + failed + in_flight_end", *lost)
 
 
 def _items_or_none(store: Store, experiment_id: str, evaluation: Evaluation) -> Evaluation:
@@ -161,7 +169,7 @@ def _compare_energies(
 ) -> Iterator[Difference]:
     """Energies of a document; of one that an older version wrote without error budgets, which have other rules now."""
     named = {f"{reading.meter}.{reading.domain}": dump(reading) for reading in stored}
-    if stored_version(store.path / file) < SCHEMA_VERSION:
+    if stored_version(store.path / file) < BUDGETS_SINCE:
         for reading in (*named.values(), *again.values()):
             reading.pop("budget", None)
     yield from _compare(file, path, {name: named.get(name) for name in again}, dict(again))
@@ -184,72 +192,3 @@ def _same(stored: Any, again: Any) -> bool:
     if isinstance(stored, float) and isinstance(again, float):
         return math.isclose(stored, again, rel_tol=RELATIVE, abs_tol=RELATIVE**2)
     return type(stored) is type(again) and bool(stored == again)
-
-
-# what a trial says of its requests, and the same counted again from their rows
-
-
-def stated(trial: Trial) -> dict[str, Any]:
-    """What a trial says of its requests, in the terms of `counted`."""
-    found = {
-        "batches": trial.batches,
-        "requests": trial.requests,
-        "input_tokens": trial.input_tokens,
-        "output_tokens": trial.output_tokens,
-        "batch_s": len(trial.batch_s),
-    }
-    if trial.serving is None:
-        return {**found, "first_index": trial.first_index}
-    facts = attrs.asdict(trial.serving)
-    return {**found, "serving": {name: value for name, value in facts.items() if name not in ASKED}}
-
-
-def counted(trial: Trial, rows: Sequence[RequestRow]) -> dict[str, Any]:
-    """The same from the rows of its requests."""
-    if trial.serving is not None:
-        return _served(trial, rows)
-    batches = len({row.batch for row in rows})
-    return {
-        "batches": batches,
-        "requests": len(rows),
-        "input_tokens": sum(row.input_tokens for row in rows),
-        "output_tokens": sum(row.output_tokens for row in rows),
-        "first_index": min((row.index for row in rows), default=trial.first_index),
-        "batch_s": batches,
-    }
-
-
-def _served(trial: Trial, rows: Sequence[RequestRow]) -> dict[str, Any]:
-    flow = flow_of(trial, rows)
-    t0, t1 = flow.t0, flow.t1
-    completed = len(flow.completed)
-    lags = sorted(
-        (row.start_ns - row.scheduled_ns) / 1e9
-        for row in rows
-        if row.scheduled_ns is not None and t0 <= row.scheduled_ns < t1
-    )
-    begun = (flow.first >= t0) & (flow.first < t1)
-    return {
-        "batches": 0,
-        "requests": completed,
-        "input_tokens": int(flow.inputs[begun].sum()),
-        "output_tokens": int(flow.emitted.sum()),
-        "batch_s": 0,
-        "serving": {
-            "sent": sum(t0 <= row.start_ns < t1 for row in rows),
-            "completed": completed,
-            "failed": int(flow.failed.sum()),
-            "unfinished": sum(row.finish_reason == UNFINISHED for row in rows),
-            "lag_p50_s": quantile(lags, 0.5) if lags else None,
-            "lag_p99_s": quantile(lags, 0.99) if lags else None,
-            "lag_max_s": lags[-1] if lags else None,
-            "in_flight_mean": sum(max(min(row.end_ns, t1) - max(row.start_ns, t0), 0) for row in rows) / (t1 - t0),
-            "in_flight_start": _in_flight(rows, t0),
-            "in_flight_end": _in_flight(rows, t1),
-            "completed_output_tokens": int(flow.outputs[flow.completed].sum()),
-        },
-    }
-
-
-def _in_flight(rows: Sequence[RequestRow], at: int) -> float:
-    return float(sum(row.start_ns <= at < row.end_ns for row in rows))

@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Literal
 import attrs
 
 from llem.devices.load import HostLoad
+from llem.devices.pulse import Beats, Gap
 from llem.display import Displayed
 from llem.findings import Finding
 from llem.meters.base import EnergyReading, ErrorBudget
@@ -16,10 +17,12 @@ from llem.store.quantity import Metrics, Quantity
 __all__ = [
     "SCHEMA_VERSION",
     "BaselineReading",
+    "Beats",
     "ClientFacts",
     "DomainMetrics",
     "EnergyReading",
     "ErrorBudget",
+    "Gap",
     "HostLoad",
     "Quantity",
     "RequestRow",
@@ -28,7 +31,7 @@ __all__ = [
     "Trial",
 ]
 
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
 
 #: What a line on a Result tells: the first of these that it has.
 HEADLINES = ("energy_per_output_token_j", "output_tokens_per_s")
@@ -132,10 +135,13 @@ class ServingFacts:
         lag_p50_s, lag_p99_s, lag_max_s: how late requests were sent, over those that ended within the window, whose
             latencies count; None for a closed load.
         in_flight_mean, in_flight_start, in_flight_end: requests sent and not ended: mean over the window's time, and at
-            its two edges. If an open load is more than the engine can serve, the number rises.
+            its two edges. If an open load is more than the engine can serve, the number rises. Every request has one
+            outcome: in_flight_start + sent = completed + failed + in_flight_end. One that llem, or the tool that sent
+            it, aborted within the window is in flight at its end.
         completed_output_tokens: tokens of the completed requests, also those that arrived outside the window.
         completed_expected_tokens: tokens that the workload asked for in the completed requests.
-        failed_output_tokens: tokens within the window of requests that failed, in it or after it.
+        failed_output_tokens: tokens within the window of requests that failed, in it or after it. None: stored by an
+            older llem, which did not count them; the rows tell.
         lead_s: how long the load had run when the window opened; None where llem did not send it.
         client: how the load generator fared; None where llem did not send the load.
     """
@@ -156,7 +162,7 @@ class ServingFacts:
     in_flight_end: float
     completed_output_tokens: int
     completed_expected_tokens: int
-    failed_output_tokens: int = 0
+    failed_output_tokens: int | None = None
     lead_s: float | None = None
     client: ClientFacts | None = None
 
@@ -186,6 +192,9 @@ class Trial:
             to the share of the window's `throttle_readings` with this reason, in (0, 1].
         serving: how a serving load went; None for an offline load.
         host: how busy the host was during the window; None for a window below 0.5 s, or if the system does not tell.
+        planned_s: how long the window was to be: of an offline load as long as its batches took during the warm-up, of
+            a serving load `window_s`. None for a metered command, which ends when it ends.
+        beats: how steadily the worker ran, and what the clocks did. None in trials that an earlier llem measured.
     """
 
     experiment_id: str
@@ -210,6 +219,8 @@ class Trial:
     findings: tuple[Finding, ...] = ()
     serving: ServingFacts | None = None
     host: HostLoad | None = None
+    planned_s: float | None = None
+    beats: Beats | None = None
     schema_version: int = SCHEMA_VERSION
 
     @property

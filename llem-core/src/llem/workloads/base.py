@@ -14,20 +14,46 @@ import attrs
 
 from llem.backends.base import Request
 from llem.config.fields import at_least, option
+from llem.config.models import Sampling
 from llem.errors import ConfigError, Problem
+from llem.findings import Finding, finding
 from llem.models.tokenizer import Tokenizer
 from llem.workloads.arrivals import Timetable
 
-__all__ = ["Length", "Lognormal", "Uniform", "Workload", "positive", "sample"]
+__all__ = [
+    "TOO_LONG_HELP",
+    "Length",
+    "Lognormal",
+    "TooLong",
+    "Uniform",
+    "Workload",
+    "greatest",
+    "positive",
+    "sample",
+    "too_long",
+    "without_too_long",
+]
+
+#: What is done with a prompt that is too long for the engine.
+TooLong: TypeAlias = Literal["refuse", "skip"]
+TOO_LONG_HELP = (
+    "What to do with a prompt that, with the longest output it may get, has more tokens than the engine's context: end "
+    "with an error that names its row, or leave it out (finding `prompts_skipped`)."
+)
+#: Rows that a finding names.
+NAMED = 3
 
 
 class Workload(ABC):
     """A source of requests. Constructed with its own section, the tokenizer and the model's vocabulary size.
 
-    The same section, tokenizer and indices give the same requests on every machine and engine.
+    The same section, tokenizer, salt and indices give the same requests on every machine and engine. The tokenizer is
+    None where it is not needed, and where the engine takes text and nobody here knows how it makes tokens of it.
     """
 
     kind: ClassVar[str]
+    #: Enters the draw of random token ids and no length (`llem.backends.base.Engine.salt`); "" draws by the seed alone.
+    salt: str = ""
     #: False where no text is read, so that no tokenizer need be loaded.
     needs_tokenizer: ClassVar[bool] = True
 
@@ -40,7 +66,8 @@ class Workload(ABC):
     def check(cls, options: Any, load: Any) -> None:
         """Before anything is loaded: whether its own section goes with the section `load`.
 
-        Raises ConfigError where it does not. The default refuses a replay where there is no `timetable`.
+        Raises ConfigError where it does not, and for a file that cannot be read. The default refuses a replay where
+        there is no `timetable`.
         """
         if load.kind == "replay" and cls.timetable is Workload.timetable:
             hint = "use {kind: trace}, or a load with a rate of its own"
@@ -50,6 +77,23 @@ class Workload(ABC):
     def timetable(self) -> Timetable:
         """When request i arrives under a load of kind `replay`. Raises ConfigError where the times are not usable."""
         raise NotImplementedError(f"requests of the workload {self.kind!r} have no arrival times")
+
+    def prepare(self, sampling: Sampling, context_length: int | None) -> Sequence[Finding]:
+        """Once, when the engine is loaded and before the first request: hold the prompts against what it takes.
+
+        Args:
+            sampling: of the experiment.
+            context_length: tokens that a prompt and its answer may have together (`Engine.context_length`); None
+                where it is not known, and nothing is held against it.
+
+        Returns what is doubtful. Raises ConfigError: a prompt is too long. The default checks nothing.
+        """
+        return ()
+
+    @property
+    def distinct(self) -> int | None:
+        """How many different prompts the sequence has before they come again; None where they never do."""
+        return None
 
     @abstractmethod
     def requests(self, start: int, count: int) -> Sequence[Request]:
@@ -89,6 +133,43 @@ class Lognormal:
 
 
 Length: TypeAlias = int | Uniform | Lognormal
+
+
+def greatest(length: Length) -> int:
+    """The longest that a draw can be."""
+    if isinstance(length, int):
+        return length
+    return length.high if isinstance(length, Uniform) else length.max
+
+
+def too_long(place: str, given: int, asked: int, context_length: int) -> str | None:
+    """What is wrong with a prompt of so many tokens and so many to generate; None where they fit."""
+    if given + asked <= context_length:
+        return None
+    whole = f"{given} tokens of the prompt and {asked} to generate"
+    return f"{place}: {whole} are more than the {context_length} that the engine takes"
+
+
+def without_too_long(wrong: Sequence[tuple[str, str]], count: int, choice: TooLong, hint: str) -> Sequence[Finding]:
+    """The finding on prompts that are left out as too long.
+
+    Args:
+        wrong: the place and the message of each of them.
+        count: of all prompts.
+        hint: what else would make them fit.
+
+    Raises ConfigError: there are some and they are to be refused, or nothing is left.
+    """
+    if not wrong:
+        return ()
+    if choice == "refuse" or len(wrong) == count:
+        more = f", and so are {len(wrong) - 1} other rows of {count}" if len(wrong) > 1 else ""
+        hint = hint if len(wrong) == count else f"leave such rows out with `workload.too_long: skip`, or {hint}"
+        raise ConfigError(wrong[0][1] + more, hint, code="prompts_too_long")
+    named = [place for place, _ in wrong[:NAMED]]
+    message = f"{len(wrong)} of {count} prompts are too long for the engine and left out: {', '.join(named)}"
+    message += " …" * (len(wrong) > NAMED)
+    return (finding("prompts_skipped", message, skipped=len(wrong), of=count, rows=named, why="too_long"),)
 
 
 def positive(_: Any, attribute: Any, value: Length) -> None:

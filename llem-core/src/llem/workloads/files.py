@@ -1,36 +1,36 @@
-"""Prompts from a file of the user's: JSON Lines, or plain text with one prompt a line."""
+"""Prompts from a file of the user's, and the built-in set."""
 
 from __future__ import annotations
 
+import functools
 import hashlib
-import json
 import os
-from collections.abc import Iterator
 from importlib import resources
-from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import attrs
 
 from llem.config.fields import option
 from llem.errors import ConfigError
+from llem.workloads.base import Length, positive
+from llem.workloads.foreign import JSON_SUFFIXES, ForeignFile, read_foreign
+from llem.workloads.prompt_rows import FIELDS, LENGTH_FIELDS, Wanted, prompts_of
 from llem.workloads.prompts import PromptOptions, PromptSet, PromptWorkload
 
-__all__ = [
-    "BuiltinOptions",
-    "BuiltinWorkload",
-    "FileOptions",
-    "FileWorkload",
-    "json_texts",
-    "parse_prompts",
-    "plain_text",
-]
+__all__ = ["BuiltinOptions", "BuiltinWorkload", "FileOptions", "FileWorkload", "parse_prompts"]
 
-#: Fields in which a JSON line's prompt is looked for, in this order.
-FIELDS = ("prompt", "text", "instruction", "input", "question")
-JSON_SUFFIXES = (".jsonl", ".ndjson")
-BOM = b"\xef\xbb\xbf"
-SUFFIXES = (*JSON_SUFFIXES, ".txt")
+SUFFIXES = (*JSON_SUFFIXES, ".csv", ".txt")
+CODE = "prompts_unreadable"
+
+
+def _positive_or_file(instance: Any, attribute: Any, value: Length | Literal["file"]) -> None:
+    if value != "file":
+        positive(instance, attribute, value)
+
+
+def _with_lengths(instance: FileOptions, attribute: Any, value: str | None) -> None:
+    if value is not None and instance.output_tokens != "file":
+        raise ValueError("has no effect unless `output_tokens: file`")
 
 
 @attrs.frozen(kw_only=True)
@@ -38,9 +38,40 @@ class FileOptions(PromptOptions):
     """Section `workload` with `kind: file`."""
 
     kind: Literal["file"] = option("file", help="Prompts from a file.")
-    path: str = option(help="A .jsonl file (one JSON object a line) or a .txt file (one prompt a line).", file=True)
+    path: str = option(
+        help="A .jsonl, .json, .csv or .txt file, which may be packed (.gz). What its rows are is told by what is in "
+        "them: texts, objects with a prompt, ShareGPT's conversations, OpenAI's messages, or requests of a batch.",
+        file=True,
+    )
+    output_tokens: Length | Literal["file"] = option(
+        128,
+        help="Tokens to generate for each prompt; `file` takes them from each row: a field, `max_tokens` of a batch's "
+        "request, or the length of the answer that follows in a conversation.",
+        unit="tokens",
+        validator=_positive_or_file,
+    )
     field: str | None = option(
-        None, help="Field that holds the prompt in a .jsonl file; null takes the first of " + ", ".join(FIELDS) + "."
+        None,
+        help="Field or column that holds the prompt; null goes by what is in the row, and takes the first of "
+        + ", ".join(FIELDS)
+        + ".",
+    )
+    output_field: str | None = option(
+        None,
+        help="Field or column of the output length; null takes the first of "
+        + ", ".join(LENGTH_FIELDS)
+        + ". Only with `output_tokens: file`.",
+        validator=_with_lengths,
+    )
+    turns: Literal["first", "all"] | None = option(
+        None,
+        help="Of a conversation, the first turn of the user, or all up to the last. Null takes `first` of ShareGPT's "
+        "conversations (as a text) and `all` of OpenAI's messages.",
+    )
+    skip_empty: bool = option(
+        False,
+        help="Leave out rows without a prompt, or with `output_tokens: file` without an answer, instead of refusing "
+        "them. The result says how many.",
     )
 
 
@@ -50,103 +81,67 @@ class FileWorkload(PromptWorkload):
     kind: ClassVar[str] = "file"
     options: FileOptions
 
+    @classmethod
+    def check(cls, options: FileOptions, load: Any) -> None:
+        """Raises ConfigError: the file cannot be read, or a replay, for which there are no times."""
+        super().check(options, load)
+        _read(options)
+
     def read(self) -> PromptSet:
-        path = Path(os.path.expanduser(self.options.path))
-        try:
-            content = path.read_bytes()
-        except OSError as error:
-            raise ConfigError(
-                f"prompt file {self.options.path!r} cannot be read: {error.strerror}",
-                "a path that is not absolute starts from the folder llem is run in",
-                code="prompts_unreadable",
-            ) from error
-        return parse_prompts(path.name, content, self.options.field)
+        return _read(self.options)
+
+    def _greatest(self) -> int:
+        return 1 if self.options.output_tokens == "file" else super()._greatest()
 
 
-def parse_prompts(name: str, content: bytes, field: str | None = None) -> PromptSet:
+def _read(options: FileOptions) -> PromptSet:
+    """The prompts of a file; kept for the next experiment of a study that reads the same."""
+    try:
+        now = os.stat(os.path.expanduser(options.path))
+    except (OSError, ValueError):
+        now = None  # what is wrong is told where it is read
+    return _kept(options, None if now is None else (now.st_mtime_ns, now.st_size, now.st_ino))
+
+
+@functools.lru_cache(maxsize=2)
+def _kept(options: FileOptions, changed: tuple[int, ...] | None) -> PromptSet:
+    prompts = _parsed(read_foreign(options.path, "prompt file", CODE), _wanted(options))
+    conversation = prompts.prompts[0].messages is not None
+    if conversation and options.input_tokens is not None:
+        hint = "leave it out; `too_long: skip` leaves out what does not fit"
+        raise ConfigError(
+            f"{prompts.name}: `input_tokens` cuts texts, and its rows are {prompts.rows}", hint, code=CODE
+        )
+    return prompts
+
+
+def _wanted(options: FileOptions) -> Wanted:
+    """What the settings ask of each row."""
+    lengths = options.output_tokens == "file"
+    return Wanted(options.field, options.turns, lengths, options.output_field, options.skip_empty)
+
+
+def parse_prompts(name: str, content: bytes, wanted: Wanted | None = None) -> PromptSet:
     """The prompts in a file's bytes; blank lines are skipped.
 
     Args:
-        name: of the file; its suffix decides the format.
+        name: of the file; its suffix says whether it is JSON, a table or text.
         content: UTF-8.
-        field: where a JSON line holds its prompt; None looks into `FIELDS`.
+        wanted: what to take of each row; None takes the prompt alone.
 
     Raises:
-        ConfigError: `file:line` and what is wrong there, an unknown suffix, or no prompt at all.
+        ConfigError: the place and what is wrong there, an unknown suffix, or no prompt at all.
     """
-    suffix = os.path.splitext(name)[1].lower()
-    if suffix not in SUFFIXES:
-        raise _error(f"{name}: unknown kind of prompt file", f"the name must end in {', '.join(SUFFIXES)}")
-    if field is not None and suffix not in JSON_SUFFIXES:
-        raise _error(f"{name}: a text file has no field {field!r}", "remove `field`, or use a .jsonl file")
-    found = list(json_texts(name, content, field) if suffix in JSON_SUFFIXES else _lines(name, content))
-    if not found:
-        raise _error(f"{name}: no prompts", "one prompt a line is expected")
-    places, prompts = zip(*found, strict=True)
-    return PromptSet(name, hashlib.sha256(content).hexdigest(), prompts, places)
+    return _parsed(ForeignFile(name, content, hashlib.sha256(content).hexdigest(), CODE), wanted or Wanted())
 
 
-def _lines(name: str, content: bytes) -> Iterator[tuple[str, str]]:
-    """Lines that are not blank, without surrounding white space, each with its place.
-
-    Splits at line feeds alone: JSON strings may hold other characters that `str.splitlines` takes for line ends.
-    """
-    for number, raw in enumerate(content.removeprefix(BOM).split(b"\n"), start=1):
-        place = f"{name}:{number}"
-        if line := _decoded(place, raw).strip():
-            yield place, line
-
-
-def _decoded(place: str, raw: bytes) -> str:
-    try:
-        return raw.decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise _error(f"{place}: not UTF-8 ({error.reason})", "save the file as UTF-8") from error
-
-
-def plain_text(name: str, content: bytes) -> str:
-    """A text file as one text, as it stands, without a byte order mark. Raises ConfigError (`file:line`): not UTF-8."""
-    lines = content.removeprefix(BOM).split(b"\n")
-    return "\n".join(_decoded(f"{name}:{number}", line) for number, line in enumerate(lines, start=1))
-
-
-def json_texts(name: str, content: bytes, field: str | None = None) -> Iterator[tuple[str, str]]:
-    """The text in each line of JSON that is not blank, with its place (`file:line`).
-
-    Args:
-        field: where a line holds its text; None looks into `FIELDS`.
-
-    Raises ConfigError: `file:line` and what is wrong there.
-    """
-    for place, line in _lines(name, content):
-        yield place, _from_json(place, line, field)
-
-
-def _from_json(place: str, line: str, field: str | None) -> str:
-    try:
-        record = json.loads(line)
-    except ValueError as error:
-        raise _error(f"{place}: not JSON ({error})", "each line must be one complete JSON object") from error
-    if not isinstance(record, dict):
-        raise _error(f"{place}: not a JSON object", 'each line must look like {"prompt": "…"}')
-    key = next((name for name in ((field,) if field else FIELDS) if name in record), None)
-    keys = ", ".join(sorted(map(str, record))) or "none"
-    if key is None:
-        wanted = repr(field) if field else f"any of {', '.join(FIELDS)}"
-        raise _error(f"{place}: no field {wanted}; fields here: {keys}", "name the field of the text with `field`")
-    return _text(place, key, record[key])
-
-
-def _text(place: str, key: str, value: Any) -> str:
-    if not isinstance(value, str):
-        raise _error(f"{place}: field {key!r} holds {type(value).__name__}, not text", "texts are JSON strings")
-    if not value.strip():
-        raise _error(f"{place}: field {key!r} is empty", "remove the line, or name another field with `field`")
-    return value
-
-
-def _error(message: str, hint: str) -> ConfigError:
-    return ConfigError(message, hint, code="prompts_unreadable")
+def _parsed(file: ForeignFile, wanted: Wanted) -> PromptSet:
+    if file.suffix not in SUFFIXES:
+        raise file.error("unknown kind of prompt file", f"the name must end in {', '.join(SUFFIXES)}")
+    rows, prompts, skipped = prompts_of(file, wanted)
+    if not prompts:
+        raise file.error("no prompts", "one prompt a row is expected")
+    return PromptSet(file.name, file.sha256, rows, tuple(prompts), tuple(skipped))
 
 
 FILE = "builtin_prompts.jsonl"

@@ -1,8 +1,9 @@
-"""Workloads that read prompts as text share this: order, tokenisation, truncation, wrap-around."""
+"""Workloads that read prompts as text share this: order, tokenisation, truncation, wrap-around, and what fits."""
 
 from __future__ import annotations
 
 import hashlib
+import json
 import random
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
@@ -12,11 +13,29 @@ import attrs
 
 from llem.backends.base import Request
 from llem.config.fields import at_least, option
+from llem.config.models import Sampling
 from llem.errors import ConfigError
+from llem.findings import Finding, finding
 from llem.models.tokenizer import Tokenizer
-from llem.workloads.base import Length, Workload, positive, sample
+from llem.workloads.base import (
+    NAMED,
+    TOO_LONG_HELP,
+    Length,
+    TooLong,
+    Workload,
+    greatest,
+    positive,
+    sample,
+    too_long,
+    without_too_long,
+)
+from llem.workloads.conversations import joined_text
+from llem.workloads.prompt_rows import Prompt
 
 __all__ = ["PromptOptions", "PromptSet", "PromptWorkload"]
+
+#: Special tokens that a tokenizer adds to a plain prompt, at most.
+SPECIAL = 16
 
 
 def _not_with_chat(instance: PromptOptions, attribute: Any, value: int | None) -> None:
@@ -31,10 +50,12 @@ class PromptOptions:
     output_tokens: Length = option(128, help="Tokens to generate for each prompt.", unit="tokens", validator=positive)
     input_tokens: int | None = option(
         None,
-        help="Cut longer prompts to this many tokens from the start. Null leaves them whole.",
+        help="Cut longer prompts to this many tokens from the start. Null leaves them whole. Needs the model's "
+        "tokenizer.",
         unit="tokens",
         validator=[at_least(1), _not_with_chat],
     )
+    too_long: TooLong = option("refuse", help=TOO_LONG_HELP)
     chat: bool = option(False, help="Put each prompt into the model's chat template as one user message.")
     order: Literal["file", "shuffled"] = option(
         "file", help="The file's order, or shuffled once by the seed. Every pass has the same order."
@@ -49,61 +70,153 @@ class PromptSet:
     Attributes:
         name: of the file, without its folder.
         sha256: of the file's bytes.
-        prompts: texts in file order, at least one.
-        places: where each stands (`file:line`), for messages.
+        rows: what each row is: "a text", "messages", …
+        prompts: in file order, at least one.
+        skipped: places of rows that were left out because nothing is to be sent, or no length is known.
     """
 
     name: str
     sha256: str
-    prompts: tuple[str, ...]
-    places: tuple[str, ...]
+    rows: str
+    prompts: tuple[Prompt, ...]
+    skipped: tuple[str, ...] = ()
 
 
 class PromptWorkload(Workload):
     """Prompts in a fixed order, beginning again after the last. Each is tokenised once.
 
-    Raises ConfigError on construction when the prompts cannot be read.
+    Requests have the text or the messages as the source has them, and the token ids that the model's tokenizer makes
+    of them; no token ids where there is no tokenizer. A text that is cut has token ids alone.
+
+    Raises ConfigError on construction when the prompts cannot be read, or need a tokenizer and there is none.
     """
 
     options: PromptOptions
 
     def __init__(self, options: PromptOptions, tokenizer: Tokenizer | None, vocab_size: int) -> None:
         super().__init__(options, tokenizer, vocab_size)
-        if tokenizer is None:
-            raise ConfigError(f"workload {self.kind!r} reads text and needs a tokenizer", "use `kind: synthetic`")
-        self._encode = tokenizer.encode_chat if options.chat else tokenizer.encode
-        self._chat_template = tokenizer.chat_template if options.chat else None
         self.prompt_set = self.read()
-        self._order = _order(len(self.prompt_set.prompts), options)
+        if tokenizer is None:
+            _refuse_without_tokenizer(options, self.prompt_set)
+        chat = options.chat or self._prompts[0].messages is not None
+        self._chat_template = tokenizer.chat_template if chat and tokenizer is not None else None
+        self._order = _order(len(self._prompts), options)
         self._token_ids: dict[int, tuple[int, ...]] = {}
+        self._too_long: frozenset[int] = frozenset()
+        self._context: int | None = None
 
     @abstractmethod
     def read(self) -> PromptSet:
         """Read the prompts. Raises ConfigError naming file and line."""
 
+    @property
+    def _prompts(self) -> Sequence[Prompt]:
+        return self.prompt_set.prompts
+
+    def prepare(self, sampling: Sampling, context_length: int | None) -> Sequence[Finding]:
+        """Raises ConfigError: a prompt is too long and to be refused, or none is left."""
+        self._context = context_length
+        wrong = {} if context_length is None or self.tokenizer is None else self._beyond(context_length)
+        found = without_too_long(
+            [(self._prompts[position].place, message) for position, message in wrong.items()],
+            len(self._prompts),
+            self.options.too_long,
+            "lower `workload.output_tokens`, or cut texts with `workload.input_tokens`",
+        )
+        self._too_long = frozenset(wrong)
+        self._order = [position for position in self._order if position not in wrong]
+        return [*found, *_skipped(self.prompt_set), *_otherwise(self._prompts, self.options, sampling)]
+
+    def _beyond(self, context_length: int) -> Mapping[int, str]:
+        """Prompts that do not fit with the longest output they may get, and what is wrong with each."""
+        found = {}
+        for position, prompt in enumerate(self._prompts):
+            if not self._surely_fits(prompt, context_length):
+                given, asked = len(self._ids(position)), self._longest_output(prompt)
+                if (message := too_long(prompt.place, given, asked, context_length)) is not None:
+                    found[position] = message
+        return found
+
+    def _surely_fits(self, prompt: Prompt, context_length: int) -> bool:
+        """Without making tokens of it: each character of ASCII is one token at most, in any tokenizer."""
+        texts = [text for text in (prompt.text, prompt.answer) if text is not None]
+        if prompt.messages is not None or self.options.chat or not all(map(str.isascii, texts)):
+            return False
+        given = min(len(prompt.text or ""), self.options.input_tokens or context_length) + SPECIAL
+        fixed = prompt.output_tokens or (len(prompt.answer) if prompt.answer is not None else self._greatest())
+        return given + fixed <= context_length
+
+    def _greatest(self) -> int:
+        return greatest(self.options.output_tokens)
+
+    def _longest_output(self, prompt: Prompt) -> int:
+        return self._told_output(prompt) or self._greatest()
+
+    def _told_output(self, prompt: Prompt) -> int | None:
+        """The output length that the file has for a prompt; None where the settings say it."""
+        if prompt.answer is None:
+            return prompt.output_tokens
+        assert self.tokenizer is not None
+        return max(1, len(self.tokenizer.encode(prompt.answer, special_tokens=False)))
+
+    @property
+    def distinct(self) -> int:
+        """Different prompts among those that are used."""
+        return len({_identity(self._prompts[position]) for position in self._order})
+
     def requests(self, start: int, count: int) -> Sequence[Request]:
         return [self._request(index) for index in range(start, start + count)]
 
     def _request(self, index: int) -> Request:
-        token_ids = self._tokens(self._order[index % len(self._order)])
-        rng = random.Random(f"{self.kind}/{self.options.seed}/{index}/output")
-        return Request(index=index, token_ids=token_ids, output_tokens=sample(self.options.output_tokens, rng))
+        position = self._order[index % len(self._order)]
+        prompt, ids, text = self._prompts[position], (), None
+        if self.tokenizer is not None:
+            ids = self._tokens(position)
+        messages = prompt.messages
+        if prompt.text is not None and self.options.chat:
+            messages = ({"role": "user", "content": prompt.text},)
+        elif not self._is_cut(ids):
+            text = prompt.text
+        told = self._told_output(prompt)
+        if told is None:
+            rng = random.Random(f"{self.kind}/{self.options.seed}/{index}/output")
+            told = sample(self.options.output_tokens, rng)
+        return Request(index=index, token_ids=ids, output_tokens=told, text=text, messages=messages)
+
+    def _is_cut(self, ids: Sequence[int]) -> bool:
+        """Whether a prompt may have lost its end: one that has just the greatest length counts as cut."""
+        return self.options.input_tokens is not None and len(ids) >= self.options.input_tokens
 
     def _tokens(self, position: int) -> tuple[int, ...]:
         known = self._token_ids.get(position)
-        if known is not None:
-            return known
-        ids = tuple(self._encode(self.prompt_set.prompts[position])[: self.options.input_tokens])
-        place = self.prompt_set.places[position]
+        if known is None:
+            known = self._token_ids[position] = self._ids(position)
+        return known
+
+    def _ids(self, position: int) -> tuple[int, ...]:
+        """The token ids of a prompt, cut where that is asked for."""
+        prompt = self._prompts[position]
+        try:
+            ids = tuple(self._encode(prompt)[: self.options.input_tokens])
+        except ConfigError as error:  # of a chat template, which does not know the row
+            raise attrs.evolve(error, message=f"{prompt.place}: {error.message}") from error
         if not ids:
-            raise ConfigError(f"{place}: the prompt has no tokens", "remove the line, or use another tokenizer")
+            raise ConfigError(f"{prompt.place}: the prompt has no tokens", "remove the row, or use another tokenizer")
         if max(ids) >= self.vocab_size:
             raise ConfigError(
-                f"{place}: token id {max(ids)} is outside the model's vocabulary of {self.vocab_size}",
+                f"{prompt.place}: token id {max(ids)} is outside the model's vocabulary of {self.vocab_size}",
                 "the tokenizer does not belong to this model",
             )
-        self._token_ids[position] = ids
         return ids
+
+    def _encode(self, prompt: Prompt) -> list[int]:
+        assert self.tokenizer is not None
+        if prompt.messages is not None:
+            # templates take texts; parts of text are their text together
+            plain = [{**message, "content": joined_text(message.get("content"))} for message in prompt.messages]
+            return self.tokenizer.encode(self.tokenizer.chat_text(plain), special_tokens=False)
+        assert prompt.text is not None
+        return self.tokenizer.encode_chat(prompt.text) if self.options.chat else self.tokenizer.encode(prompt.text)
 
     def describe(self) -> Mapping[str, Any]:
         template = self._chat_template
@@ -111,12 +224,66 @@ class PromptWorkload(Workload):
             "kind": self.kind,
             "file": self.prompt_set.name,
             "sha256": self.prompt_set.sha256,
-            "prompts": len(self.prompt_set.prompts),
+            "rows": self.prompt_set.rows,
+            "prompts": len(self._order),
+            "distinct": self.distinct,
+            "skipped_rows": len(self.prompt_set.skipped),
+            "too_long": len(self._too_long),
+            "context_length": self._context,
+            "tokenized": self.tokenizer is not None,
             "order": self.options.order,
             "when_exhausted": "wrap",
             "chat": self.options.chat,
             "chat_template_sha256": None if template is None else hashlib.sha256(template.encode()).hexdigest(),
         }
+
+
+def _identity(prompt: Prompt) -> str:
+    return prompt.text if prompt.text is not None else json.dumps(prompt.messages, sort_keys=True)
+
+
+def _refuse_without_tokenizer(options: PromptOptions, prompts: PromptSet) -> None:
+    """Raise ConfigError for what cannot be done with text alone."""
+    why = "nothing here has the tokenizer of the model that is measured"
+    if options.input_tokens is not None:
+        hint = "leave `workload.input_tokens` out, or name the model whose tokenizer it is with `model`"
+        raise ConfigError(f"prompts cannot be cut by tokens: {why}", hint, code="tokenizer_unavailable")
+    if any(prompt.answer is not None for prompt in prompts.prompts):
+        hint = "set `workload.output_tokens` to a length, or name the model whose tokenizer it is with `model`"
+        raise ConfigError(f"answers cannot be counted in tokens: {why}", hint, code="tokenizer_unavailable")
+
+
+def _skipped(prompts: PromptSet) -> Sequence[Finding]:
+    if not prompts.skipped:
+        return ()
+    named, count = prompts.skipped[:NAMED], len(prompts.skipped)
+    message = f"{count} rows have no prompt or no answer and are left out: {', '.join(named)}{' …' * (count > NAMED)}"
+    of = count + len(prompts.prompts)
+    return (finding("prompts_skipped", message, skipped=count, of=of, rows=list(named), why="empty"),)
+
+
+#: Settings of a request that mean the same as to leave them out.
+NEUTRAL: Mapping[str, Any] = {
+    "top_p": 1, "top_k": -1, "min_p": 0, "repetition_penalty": 1, "frequency_penalty": 0, "presence_penalty": 0, "n": 1,
+}  # fmt: skip
+
+
+def _otherwise(prompts: Sequence[Prompt], options: PromptOptions, sampling: Sampling) -> Sequence[Finding]:
+    """What rows ask of their requests that the experiment does otherwise."""
+    followed: Mapping[str, Any] = {**attrs.asdict(sampling), "max_tokens": options.output_tokens}
+    first: dict[str, str] = {}
+    rows = set()
+    for prompt in prompts:
+        for name, value in prompt.asks.items():
+            done = followed.get(name)
+            if value != (NEUTRAL.get(name) if done is None else done) and value not in ([], {}, False):
+                first.setdefault(name, prompt.place)
+                rows.add(prompt.place)
+    if not first:
+        return ()
+    named = ", ".join(f"{name} ({place})" for name, place in sorted(first.items()))
+    message = f"{len(rows)} of {len(prompts)} rows ask for settings that are not followed: {named}"
+    return (finding("prompts_ask_otherwise", message, rows=len(rows), of=len(prompts), settings=sorted(first)),)
 
 
 def _order(count: int, options: PromptOptions) -> Sequence[int]:

@@ -10,9 +10,11 @@ import attrs
 
 from llem.backends.base import Request
 from llem.config.fields import option
+from llem.config.models import Sampling
 from llem.errors import ConfigError
+from llem.findings import Finding
 from llem.models.tokenizer import Tokenizer
-from llem.workloads.base import Length, Workload, positive, sample
+from llem.workloads.base import Length, Workload, greatest, positive, sample, too_long
 
 __all__ = ["FIRST_ID", "SyntheticOptions", "SyntheticWorkload", "random_ids", "require_vocabulary"]
 
@@ -57,6 +59,15 @@ class SyntheticWorkload(Workload):
 
     def _stream(self, index: int, purpose: str) -> random.Random:
         return random.Random(f"synthetic/{self.options.seed}/{index}/{purpose}")
+
+    def prepare(self, sampling: Sampling, context_length: int | None) -> Sequence[Finding]:
+        """Raises ConfigError: the longest prompt with the longest output does not fit."""
+        longest = greatest(self.options.input_tokens), greatest(self.options.output_tokens)
+        wrong = None if context_length is None else too_long("the workload", *longest, context_length)
+        if wrong is not None:
+            hint = "lower `workload.input_tokens` or `workload.output_tokens`, or the `max` or `high` of either"
+            raise ConfigError(wrong, hint, code="prompts_too_long")
+        return ()
 
     def describe(self) -> Mapping[str, Any]:
         return {"kind": self.kind, "first_id": FIRST_ID, "vocab_size": self.vocab_size}

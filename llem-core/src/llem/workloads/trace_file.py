@@ -1,27 +1,60 @@
-"""Reading a trace: columns by name, errors with file, row and column. The header is row 1, as spreadsheets count."""
+"""Reading a trace: columns of a CSV or fields of JSON rows by name, errors with file, row and column.
+
+The header of a CSV is row 1, as spreadsheets count; the row of a line of JSON is the number of its line.
+"""
 
 from __future__ import annotations
 
-import csv
-import io
-import math
+import re
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import UTC, datetime
+from typing import Any, Literal
 
 import attrs
 
 from llem.errors import ConfigError, nearest
+from llem.workloads.foreign import JSON_SUFFIXES, ForeignFile, whole_tokens
 
-__all__ = ["COLUMNS", "Trace", "parse_offsets", "parse_trace"]
+__all__ = ["BLOCK_TOKENS", "COLUMNS", "FORMATS", "Trace", "parse_trace", "trace_error", "wrong_cell"]
 
-#: Names that columns are looked for by, in this order: llem's own, the Azure traces', BurstGPT's.
+#: Names that columns are looked for by, in this order: llem's own, the Azure traces', BurstGPT's, Mooncake's.
 COLUMNS: Mapping[str, tuple[str, ...]] = {
-    "input": ("input_tokens", "ContextTokens", "Request tokens"),
-    "output": ("output_tokens", "GeneratedTokens", "Response tokens"),
-    "arrival": ("timestamp", "TIMESTAMP", "Timestamp"),
+    "input": ("input_tokens", "ContextTokens", "Request tokens", "input_length"),
+    "output": ("output_tokens", "GeneratedTokens", "Response tokens", "output_length"),
+    "arrival": ("timestamp", "TIMESTAMP", "Timestamp", "arrival", "arrival_time", "time"),
 }
-#: The longest context of any model; a cell with more is no length, and ids of that many would fill the memory.
-MOST_TOKENS = 10_000_000
+#: What may follow the name of an arrival column: its unit.
+_UNIT = re.compile(r"(?:[ _]|[ _]?[\[(])(?:s|ms|us|ns|sec|seconds|milliseconds|microseconds|nanoseconds)[\])]?")
+HASHES = "hash_ids"
+#: Tokens of a block whose hash a Mooncake trace has.
+BLOCK_TOKENS = 512
+
+
+@attrs.frozen
+class Format:
+    """A published form of traces.
+
+    Attributes:
+        names: columns by which it is known.
+        only: whether it has no others.
+        arrival, unit: its column of times, and the unit of their numbers where the format says it.
+    """
+
+    names: frozenset[str]
+    only: bool = False
+    arrival: str | None = None
+    unit: Literal["s", "ms", "us", "ns"] | None = None
+
+
+#: "own" is any other. Mooncake's times are in milliseconds, by its definition; but others write the same fields, and
+#: more, with times in seconds, so that more fields are none of it.
+FORMATS: Mapping[str, Format] = {
+    "mooncake": Format(
+        frozenset(("timestamp", "input_length", "output_length", HASHES)), only=True, arrival="timestamp", unit="ms"
+    ),
+    "burstgpt": Format(frozenset(("Timestamp", "Request tokens", "Response tokens")), arrival="Timestamp", unit="s"),
+    "azure": Format(frozenset(("TIMESTAMP", "ContextTokens", "GeneratedTokens")), arrival="TIMESTAMP"),
+    "own": Format(frozenset()),
+}
 
 
 @attrs.frozen
@@ -31,105 +64,117 @@ class Trace:
     Attributes:
         name: of the file, without its folder.
         sha256: of its bytes.
+        format: a name in `FORMATS`.
         columns: "input", "output" and "arrival" to the column's name; None for no arrivals.
         lengths: tokens in and out of each request, both at least 1; at least one request.
         arrivals: what stands in the arrival column, as text; empty where there is none.
         rows: the row of each request, for messages.
         skipped: rows left out because they have no tokens.
+        hashes: of the blocks of each prompt, where the trace has them; else empty.
     """
 
     name: str
     sha256: str
+    format: str
     columns: Mapping[str, str | None]
     lengths: tuple[tuple[int, int], ...]
     arrivals: tuple[str, ...]
     rows: tuple[int, ...]
     skipped: int
+    hashes: tuple[tuple[str, ...], ...] = ()
 
 
 def parse_trace(
-    name: str, sha256: str, content: bytes, asked: Mapping[str, str | None], *, skip_empty: bool = False
+    file: ForeignFile,
+    asked: Mapping[str, str | None],
+    *,
+    skip_empty: bool = False,
+    block_tokens: int | None = None,
 ) -> Trace:
-    """The requests in a CSV's bytes; blank rows are skipped.
+    """The requests in a CSV, or in rows of JSON; blank rows are skipped.
 
     Args:
-        name: of the file, for messages.
-        content: UTF-8.
         asked: "input", "output" and "arrival" to the name of the column, None to look for the known names.
         skip_empty: leave out rows with 0 tokens instead of refusing them.
+        block_tokens: of each hash in `hash_ids`; None takes Mooncake's.
 
     Raises:
         ConfigError: file, row and column, and what is wrong there.
     """
-    table = _table(name, content)
-    _, header = next(table, (1, []))
-    if not header:
-        raise _error(f"{name}: is empty", "a header and one request a row are expected")
+    name = file.name
+    header, table = _json(file) if file.suffix in JSON_SUFFIXES else _csv(file)
     columns = {part: _column(name, header, part, asked.get(part)) for part in COLUMNS}
-    places = {part: header.index(column) for part, column in columns.items() if column is not None}
-    lengths, arrivals, rows, skipped = [], [], [], 0
+    hashed = HASHES in header and file.suffix in JSON_SUFFIXES
+    if block_tokens is not None and not hashed:
+        raise trace_error(f"{name}: `block_tokens` has no effect without {HASHES}", "remove it")
+    lengths, arrivals, rows, hashes, skipped = [], [], [], [], 0
     for row, cells in table:
-        cell = {part: _cell(name, row, cells, place, header[place]) for part, place in places.items()}
-        pair = (
-            _length(name, row, columns["input"], cell["input"]),
-            _length(name, row, columns["output"], cell["output"]),
-        )
+        pair = (_length(name, row, columns["input"], cells), _length(name, row, columns["output"], cells))
         if 0 in pair:
             if not skip_empty:
                 column = columns["input"] if pair[0] == 0 else columns["output"]
-                raise _wrong(name, row, column, "is 0", "remove the row, or set `skip_empty: true`")
+                raise wrong_cell(name, row, column, "is 0", "remove the row, or set `skip_empty: true`")
             skipped += 1
             continue
         lengths.append(pair)
         rows.append(row)
-        if "arrival" in cell:
-            arrivals.append(cell["arrival"])
+        if columns["arrival"] is not None:
+            arrivals.append(_cell(name, row, columns["arrival"], cells))
+        if hashed:
+            hashes.append(_hashes(name, row, cells.get(HASHES), pair[0], block_tokens))
     if not lengths:
-        raise _error(f"{name}: no requests", "one request a row is expected below the header")
-    return Trace(name, sha256, columns, tuple(lengths), tuple(arrivals), tuple(rows), skipped)
+        raise trace_error(f"{name}: no requests", "one request a row is expected")
+    return Trace(
+        name, file.sha256, _format(header, json=file.suffix in JSON_SUFFIXES), columns,
+        tuple(lengths), tuple(arrivals), tuple(rows), skipped, tuple(hashes),
+    )  # fmt: skip
 
 
-def parse_offsets(trace: Trace) -> tuple[float, ...]:
-    """Arrival times of the requests in seconds after the first, ascending. Raises ConfigError."""
-    column = trace.columns["arrival"]
-    if column is None:
-        raise _error(
-            f"{trace.name}: no column of arrival times ({', '.join(COLUMNS['arrival'])})",
-            "name it with `arrival_column`, or use a load with a rate of its own",
-        )
-    read = [_seconds(trace.name, row, column, text) for row, text in zip(trace.rows, trace.arrivals, strict=True)]
-    times, dated = [at for at, _ in read], [is_date for _, is_date in read]
-    if len(set(dated)) > 1:
-        row = trace.rows[dated.index(not dated[0])]
-        kinds = ("a number of seconds", "a date")
-        message = f"is {kinds[not dated[0]]}, and the row above has {kinds[dated[0]]}"
-        raise _wrong(trace.name, row, column, message, "write all of them alike")
-    for row, before, at in zip(trace.rows[1:], times, times[1:], strict=False):
-        if at < before:
-            raise _wrong(trace.name, row, column, "is before the time of the row above", "sort the trace by time")
-    return tuple(at - times[0] for at in times)
+def _format(header: Sequence[str], *, json: bool) -> str:
+    there = set(header)
+    return next(
+        name
+        for name, known in FORMATS.items()
+        if known.names <= there and (not known.only or (json and there == known.names))
+    )
 
 
-def _table(name: str, content: bytes) -> Iterator[tuple[int, list[str]]]:
-    """Rows that are not blank, each with its number."""
-    try:
-        text = content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise _error(f"{name}: not UTF-8 ({error.reason})", "save the file as UTF-8") from error
-    try:
-        for number, cells in enumerate(csv.reader(io.StringIO(text, newline=""), strict=True), start=1):
-            if any(cell.strip() for cell in cells):
-                yield number, [cell.strip() for cell in cells]
-    except csv.Error as error:
-        raise _error(f"{name}: not a CSV ({error})", "quote cells that hold commas, quotes or line ends") from error
+def _csv(file: ForeignFile) -> tuple[list[str], Iterator[tuple[int, Mapping[str, Any]]]]:
+    """The header, and rows by column."""
+    table = file.table()
+    _, header = next(table, (1, []))
+    if not header:
+        raise trace_error(f"{file.name}: is empty", "a header and one request a row are expected")
+    header = [cell.strip() for cell in header]
+    # of columns of one name, which are refused where they are used, the last counts
+    return header, ((row, dict(zip(header, map(str.strip, cells), strict=False))) for row, cells in table)
+
+
+def _json(file: ForeignFile) -> tuple[list[str], Iterator[tuple[int, Mapping[str, Any]]]]:
+    """The fields of the first row, and all rows; their numbers are texts, as in a table."""
+    rows = file.json_rows(numbers_as_text=True)
+    first = next(rows, None)
+    if first is None:
+        raise trace_error(f"{file.name}: is empty", "one JSON object a line is expected")
+
+    def objects() -> Iterator[tuple[int, Mapping[str, Any]]]:
+        for number, place, row in (first, *rows):
+            if not isinstance(row, dict):
+                hint = 'each row must look like {"input_tokens": 128, "output_tokens": 64}'
+                raise file.error("not a JSON object", hint, place)
+            yield number, row
+
+    return list(first[2]) if isinstance(first[2], dict) else list(COLUMNS["input"] + COLUMNS["output"]), objects()
 
 
 def _column(name: str, header: Sequence[str], part: str, asked: str | None) -> str | None:
     """The column of one part. Arrivals alone may be missing, unless they were asked for."""
     found = next((one for one in ((asked,) if asked is not None else COLUMNS[part]) if one in header), None)
+    if found is None and asked is None and part == "arrival":
+        found = next((one for base in COLUMNS[part] for one in header if _names(one, base)), None)
     if found is not None:
         if header.count(found) > 1:
-            raise _error(f"{name}: there are {header.count(found)} columns {found!r}", "rename all but one")
+            raise trace_error(f"{name}: there are {header.count(found)} columns {found!r}", "rename all but one")
         return found
     if asked is None and part == "arrival":
         return None
@@ -139,47 +184,50 @@ def _column(name: str, header: Sequence[str], part: str, asked: str | None) -> s
         hint = "cells must be separated by commas"
     else:
         hint = f"name it with `{part}_column`" + (f"; did you mean {near!r}?" if near else "")
-    raise _error(f"{name}: no column {wanted}; columns here: {', '.join(header)}", hint)
+    raise trace_error(f"{name}: no column {wanted}; columns here: {', '.join(header)[:500]}", hint)
 
 
-def _cell(name: str, row: int, cells: Sequence[str], place: int, column: str) -> str:
-    if place >= len(cells) or not cells[place]:
-        raise _wrong(name, row, column, "is empty", "every request needs a value")
-    return cells[place]
+def _names(column: str, base: str) -> bool:
+    """Whether a column is a base with a unit: `timestamp_ms`, `Arrival (s)`."""
+    low = column.lower()
+    return low.startswith(base.lower()) and _UNIT.fullmatch(low[len(base) :]) is not None
 
 
-def _length(name: str, row: int, column: str | None, text: str) -> int:
-    """A whole number of tokens; 128.0, as some programs write it, is one."""
-    whole, _, fraction = text.partition(".")
-    if not (whole.isascii() and whole.isdecimal()) or fraction.strip("0"):
-        raise _wrong(name, row, column, f"must be a whole number of tokens, got {text!r}", "0 or more, digits alone")
-    digits = whole.lstrip("0") or "0"
-    if len(digits) > len(str(MOST_TOKENS)) or int(digits) > MOST_TOKENS:
-        message = f"is {digits[:20]}{'…' * (len(digits) > 20)} tokens, more than any model takes"
-        raise _wrong(name, row, column, message, f"at most {MOST_TOKENS}")
-    return int(digits)
+def _cell(name: str, row: int, column: str | None, cells: Mapping[str, Any]) -> str:
+    """A cell that is a number or a text, as text."""
+    value = cells.get(str(column))
+    if value is None or value == "":
+        raise wrong_cell(name, row, column, "is empty", "every request needs a value")
+    if not isinstance(value, str):
+        raise wrong_cell(name, row, column, f"holds {type(value).__name__}", "a number is expected")
+    return value
 
 
-def _seconds(name: str, row: int, column: str, text: str) -> tuple[float, bool]:
-    """Seconds from anywhere: of a number, or of a date with a time; and whether it is a date."""
-    try:
-        value = float(text)
-    except ValueError:
-        try:
-            at = datetime.fromisoformat(text)
-        except ValueError as error:
-            message = f"must be a number of seconds or a date with a time, got {text!r}"
-            raise _wrong(name, row, column, message, "such as 12.5 or 2023-11-16 18:15:46.68") from error
-        # without a zone it is read as UTC: the machine's own would put a gap where clocks change
-        return (at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp(), True
-    if not math.isfinite(value):
-        raise _wrong(name, row, column, f"must be a finite number of seconds, got {text!r}", "such as 12.5")
-    return value, False
+def _length(name: str, row: int, column: str | None, cells: Mapping[str, Any]) -> int:
+    """A number of tokens; 0 where the row has none."""
+    found = whole_tokens(_cell(name, row, column, cells))
+    if isinstance(found, str):
+        raise wrong_cell(name, row, column, found, "0 or more, digits alone")
+    return found
 
 
-def _wrong(name: str, row: int, column: str | None, message: str, hint: str) -> ConfigError:
-    return _error(f"{name}: row {row}, column {column!r}: {message}", hint)
+def _hashes(name: str, row: int, value: Any, length: int, block_tokens: int | None) -> tuple[str, ...]:
+    """A hash for each block of the prompt, the last of which may be shorter."""
+    if not isinstance(value, list) or not all(isinstance(one, str) for one in value):
+        raise wrong_cell(name, row, HASHES, "is no array of numbers", "every request needs the hashes of its blocks")
+    size = block_tokens or BLOCK_TOKENS
+    blocks = -(-length // size)
+    if len(value) != blocks:
+        message = f"has {len(value)} hashes, and a prompt of {length} tokens has {blocks} blocks of {size}"
+        raise wrong_cell(name, row, HASHES, message, "set `block_tokens` to what a hash stands for in this trace")
+    return tuple(value)
 
 
-def _error(message: str, hint: str) -> ConfigError:
+def wrong_cell(name: str, row: int, column: str | None, message: str, hint: str) -> ConfigError:
+    """The error for one value."""
+    return trace_error(f"{name}: row {row}, column {column!r}: {message}", hint)
+
+
+def trace_error(message: str, hint: str) -> ConfigError:
+    """The error for a trace."""
     return ConfigError(message, hint, code="trace_unreadable")

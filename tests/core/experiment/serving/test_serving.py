@@ -131,7 +131,7 @@ def test_an_open_trial_follows_its_schedule(serving) -> None:
 def trace(folder: Path, at: list[float]) -> dict:
     """Settings that replay a trace of requests of 8 tokens at these times; the prompt of row i has i + 1 tokens."""
     rows = [f"{time},{row + 1},8" for row, time in enumerate(at)]
-    (folder / "trace.csv").write_text("\n".join(["timestamp,input_tokens,output_tokens", *rows, ""]))
+    (folder / "trace.csv").write_text("\n".join(["timestamp_s,input_tokens,output_tokens", *rows, ""]))
     workload = {"kind": "trace", "path": str(folder / "trace.csv")}
     return {"workload": workload, "load": {"kind": "replay"}, "window_s": 0.6}
 

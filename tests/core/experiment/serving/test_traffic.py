@@ -12,8 +12,10 @@ import pytest
 
 from llem.backends.base import Chunk, Request
 from llem.errors import ExperimentFailed
+from llem.experiment.serving.dispatch import FAILURES
+from llem.experiment.serving.local import LocalTraffic
 from llem.experiment.serving.stock import PORTION, Stock
-from llem.experiment.serving.traffic import FAILURES, Traffic
+from llem.experiment.serving.traffic import Played, Traffic
 
 
 def made(start: int, number: int) -> list[Request]:
@@ -47,16 +49,16 @@ class Service:
             self.closed.append(request.index)
 
 
-def play(service: Service, act: Callable[[Traffic], Coroutine[Any, Any, Any]], check: Any = never) -> Traffic:
+def play(service: Service, act: Callable[[Traffic], Coroutine[Any, Any, Any]], check: Any = never) -> Played:
     """A load of its own in a loop of its own, aborted at its end as every load is."""
 
-    async def whole() -> Traffic:
-        traffic = Traffic(service.stream, Stock(made), check)
+    async def whole() -> Played:
+        traffic = LocalTraffic(service.stream, Stock(made), check)
         try:
             await act(traffic)
+            return await traffic.played()
         finally:
-            await traffic.abort()
-        return traffic
+            await traffic.close()
 
     return asyncio.run(whole())
 
@@ -118,7 +120,7 @@ def test_settling_waits_for_first_tokens_and_a_least_time() -> None:
     async def act(traffic: Traffic) -> None:
         traffic.closed(5, 0.3)
         await traffic.settle(5, 0.0)
-        begun.append(len({id(flight) for flight in traffic.flights if flight.chunks}))
+        begun.append(traffic.begun)
         since = time.monotonic()
         await traffic.settle(1, 0.15)
         assert time.monotonic() - since >= 0.15

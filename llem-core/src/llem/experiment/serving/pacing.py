@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import statistics
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from itertools import count
@@ -11,6 +13,7 @@ from typing import ClassVar
 import attrs
 
 from llem.config.arrival import ClosedLoad, OpenLoad, ReplayLoad
+from llem.experiment.serving.stationary import RequestTimes
 from llem.experiment.serving.traffic import Traffic
 from llem.experiment.trial import LEAD_S
 from llem.findings import Finding, finding
@@ -24,6 +27,11 @@ STRIDE = 1_000_000
 SPARE_REQUESTS = 64
 #: A replay goes on for this many usual request times before its window: those who ask longest are then in flight too.
 REPLAY_LEAD = 2.0
+#: An open load that has not settled by then will not: its lead ends at this multiple of what it should be.
+EXTENDED = 2.0
+#: In flight is averaged over the part of the lead after this share of it, and may lack so many standard deviations of a
+#: Poisson number.
+LATELY, CHANCE = 0.8, 2.0
 
 
 class Pace(ABC):
@@ -36,25 +44,28 @@ class Pace(ABC):
         """Number of clients, where there are clients."""
         return None
 
-    @property
-    def ramp_s(self) -> float:
-        """How long after its start the load is still growing."""
+    def ramp_s(self, times: RequestTimes) -> float:
+        """How long after its start clients are still being started."""
         return 0.0
 
     @abstractmethod
-    def lead_s(self, e2el_s: float) -> float:
-        """How long the load should take to settle, given the usual time of a request."""
+    def lead_s(self, times: RequestTimes) -> float:
+        """How long the load should take to settle."""
+
+    @abstractmethod
+    def in_flight(self, times: RequestTimes) -> float:
+        """Requests in flight on average, by Little's law."""
 
     def first(self, trial: int, lead_s: float) -> int:
         """Index of a trial's first request."""
         return (trial + 1) * STRIDE
 
     @abstractmethod
-    def begin(self, traffic: Traffic, trial: int | None, lead_s: float, first: int) -> None:
+    def begin(self, traffic: Traffic, trial: int | None, lead_s: float, first: int, times: RequestTimes) -> None:
         """Start to send; request `first` is the first to go."""
 
     @abstractmethod
-    async def settle(self, traffic: Traffic, e2el_s: float, lead_s: float) -> None:
+    async def settle(self, traffic: Traffic, times: RequestTimes, lead_s: float) -> None:
         """Let the load run until the window may open."""
 
     @abstractmethod
@@ -90,19 +101,27 @@ class PaceClosed(Pace):
     def concurrency(self) -> int:
         return self.load.concurrency
 
-    @property
-    def ramp_s(self) -> float:
-        return self.load.ramp_s
+    def ramp_s(self, times: RequestTimes) -> float:
+        return times.usual_s if self.load.ramp_s is None else self.load.ramp_s
 
-    def lead_s(self, e2el_s: float) -> float:
-        return max(LEAD_S, self.load.ramp_s)
+    def lead_s(self, times: RequestTimes) -> float:
+        return max(LEAD_S, self.ramp_s(times) + times.lead_s)
 
-    def begin(self, traffic: Traffic, trial: int | None, lead_s: float, first: int) -> None:
-        traffic.closed(self.load.concurrency, self.load.ramp_s)
+    def in_flight(self, times: RequestTimes) -> float:
+        return self.load.concurrency
 
-    async def settle(self, traffic: Traffic, e2el_s: float, lead_s: float) -> None:
-        """Every client has had a first token."""
-        await traffic.settle(self.load.concurrency, LEAD_S)
+    def begin(self, traffic: Traffic, trial: int | None, lead_s: float, first: int, times: RequestTimes) -> None:
+        traffic.closed(self.load.concurrency, self.ramp_s(times))
+
+    async def settle(self, traffic: Traffic, times: RequestTimes, lead_s: float) -> None:
+        """Every client has ended a request, or has had a token and the lead is over: a long answer may take longer."""
+        clients = self.load.concurrency
+
+        def settled(waited: float) -> bool:
+            begun = waited >= lead_s and traffic.begun >= clients
+            return waited >= LEAD_S and (traffic.rounds >= clients or begun)
+
+        await traffic.until(settled)
 
     def needed(self, trial: int, lead_s: float, sent: int, after_s: float, ahead_s: float, sent_per_s: float) -> int:
         return round(sent_per_s * ahead_s) + 2 * self.load.concurrency + SPARE_REQUESTS
@@ -116,16 +135,34 @@ class PaceOpen(Pace):
     load: OpenLoad
     rate: float
 
-    def lead_s(self, e2el_s: float) -> float:
-        return max(LEAD_S, e2el_s)
+    def lead_s(self, times: RequestTimes) -> float:
+        return max(LEAD_S, times.lead_s)
 
-    def begin(self, traffic: Traffic, trial: int | None, lead_s: float, first: int) -> None:
+    def in_flight(self, times: RequestTimes) -> float:
+        return self.rate * times.mean_s
+
+    def begin(self, traffic: Traffic, trial: int | None, lead_s: float, first: int, times: RequestTimes) -> None:
         seed = self.load.seed if trial is None else self.seed(trial)
         traffic.open(arrivals(self.rate, self.load.burstiness, seed))
 
-    async def settle(self, traffic: Traffic, e2el_s: float, lead_s: float) -> None:
-        """As many requests have had a first token as are in flight on average, by Little."""
-        await traffic.settle(max(1, round(self.rate * e2el_s)), LEAD_S)
+    async def settle(self, traffic: Traffic, times: RequestTimes, lead_s: float) -> None:
+        """The lead is over, by the times of what was answered in it too; and as many requests are in flight as Little's
+        law says, within what chance does. A load above the capacity never settles: the lead ends at twice its length.
+        """
+        seen: list[tuple[float, int]] = []
+
+        def settled(waited: float) -> bool:
+            seen.append((waited, traffic.in_flight))
+            if waited >= EXTENDED * lead_s:
+                return True
+            if waited < lead_s or traffic.begun < max(1, round(self.rate * times.usual_s)):
+                return False
+            now = times.again(traffic.answered)
+            expected = self.in_flight(now)
+            lately = statistics.fmean(count for at, count in seen if at >= LATELY * waited)
+            return waited >= self.lead_s(now) and lately >= expected - CHANCE * math.sqrt(expected)
+
+        await traffic.until(settled)
 
     def needed(self, trial: int, lead_s: float, sent: int, after_s: float, ahead_s: float, sent_per_s: float) -> int:
         due = arrivals_before(after_s + ahead_s, self.rate, self.load.burstiness, self.seed(trial))
@@ -151,8 +188,11 @@ class PaceReplay(Pace):
     times: Timetable
     window_s: float
 
-    def lead_s(self, e2el_s: float) -> float:
-        return max(LEAD_S, REPLAY_LEAD * e2el_s)
+    def lead_s(self, times: RequestTimes) -> float:
+        return max(LEAD_S, REPLAY_LEAD * times.usual_s, times.lead_s)
+
+    def in_flight(self, times: RequestTimes) -> float:
+        return len(self.times.offsets_s) / self.times.period_s * self.load.speed * times.mean_s
 
     def _at_s(self, trial: int, since_window_s: float) -> float:
         """Time of the trace at so many seconds after a trial's window opens, in passes that no other trial has: its
@@ -163,14 +203,14 @@ class PaceReplay(Pace):
     def first(self, trial: int, lead_s: float) -> int:
         return self.times.index(self._at_s(trial, -lead_s))
 
-    def begin(self, traffic: Traffic, trial: int | None, lead_s: float, first: int) -> None:
+    def begin(self, traffic: Traffic, trial: int | None, lead_s: float, first: int, times: RequestTimes) -> None:
         start_s = self.times.time_s(first) if trial is None else self._at_s(trial, -lead_s)
         traffic.open(self._offsets(first, start_s))
 
     def _offsets(self, first: int, start_s: float) -> Iterator[float]:
         return ((self.times.time_s(index) - start_s) / self.load.speed for index in count(first))
 
-    async def settle(self, traffic: Traffic, e2el_s: float, lead_s: float) -> None:
+    async def settle(self, traffic: Traffic, times: RequestTimes, lead_s: float) -> None:
         """The time of its part of the trace has come."""
         await traffic.rest(lead_s)
 

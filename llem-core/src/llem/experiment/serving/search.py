@@ -10,9 +10,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Sequence
 from itertools import pairwise
-from typing import Any
 
 import attrs
 
@@ -21,13 +20,15 @@ from llem.config.models import MOST
 from llem.config.slo import Slo
 from llem.errors import ExperimentFailed, LlemError
 from llem.experiment.serving.pacing import PaceOpen
-from llem.experiment.serving.stock import Stock
-from llem.experiment.serving.traffic import Flight, Traffic, no_collection, usual_time
+from llem.experiment.serving.player import Player
+from llem.experiment.serving.stationary import RequestTimes
+from llem.experiment.serving.traffic import Traffic, no_collection
 from llem.experiment.serving.window import touching
 from llem.experiment.session import Session
-from llem.experiment.trial import LEAD_S
 from llem.metrics.boundary import RateSearched, RateWindow, boundary, doubtful
 from llem.metrics.checks.serving import PARTS, piles_up
+from llem.metrics.flow import flow_within
+from llem.metrics.requests import fates
 from llem.metrics.statistics import quantile
 from llem.protocol.events import RateTried
 from llem.store.models import RequestRow
@@ -63,32 +64,6 @@ def next_rate(windows: Sequence[RateWindow], share: float, search: RateSearch) -
     return math.sqrt(found.kept * found.broken)
 
 
-@attrs.frozen
-class _Fate:
-    """When it was decided whether a request keeps its limits, whether it did, and its latencies by limit in seconds."""
-
-    at_ns: int
-    kept: bool
-    latencies: Mapping[str, float]
-
-
-def _fate(row: RequestRow, limits: Mapping[str, float]) -> _Fate:
-    """Of one request. It is late for certain as soon as a time that counts from its arrival exceeds its limit, so that
-    requests which an engine keeps waiting count without waiting for their end.
-    """
-    arrival = row.start_ns if row.scheduled_ns is None else row.scheduled_ns
-    times = row.token_times_ns or ()
-    first = times[0] if times else row.end_ns
-    latencies = {"ttft_s": (first - arrival) / 1e9, "e2el_s": (row.end_ns - arrival) / 1e9}
-    if row.output_tokens > 1 and times:
-        latencies["tpot_s"] = (row.end_ns - first) / (row.output_tokens - 1) / 1e9
-    asked = {name: latencies[name] for name in limits if name in latencies}
-    overdue = [name for name in ("ttft_s", "e2el_s") if name in asked and asked[name] > limits[name]]
-    at_ns = min([row.end_ns, *(arrival + round(limits[name] * 1e9) for name in overdue)])
-    failed = row.finish_reason in ("error", "unfinished") or not times
-    return _Fate(at_ns, not failed and all(value <= limits[name] for name, value in asked.items()), asked)
-
-
 def rate_window(
     rows: Sequence[RequestRow], t0: int, t1: int, *, rate: float, seed: int, slo: Slo, usual_s: float
 ) -> RateWindow:
@@ -99,23 +74,23 @@ def rate_window(
         usual_s: the usual time of a request: the lag is measured by it where no limit counts from the arrival.
     """
     limits = slo.limits()
-    fates = sorted((_fate(row, limits) for row in rows), key=lambda fate: fate.at_ns)
-    decided = [fate for fate in fates if t0 <= fate.at_ns < t1]
-    edges = [len(decided) * i // RUNS for i in range(RUNS + 1)]
+    decided = fates(flow_within(rows, t0, t1), limits)
+    told = decided.kept[~decided.untold]
+    edges = [len(told) * i // RUNS for i in range(RUNS + 1)]
     arrivals = [row.start_ns if row.scheduled_ns is None else row.scheduled_ns for row in rows]
     arrived, ended = sum(t0 <= at < t1 for at in arrivals), sum(t0 <= row.end_ns < t1 for row in rows)
     lags = sorted((row.start_ns - at) / 1e9 for row, at in zip(rows, arrivals, strict=True) if t0 <= at < t1)
     lag_s = quantile(lags, 0.99) if lags else None
     in_flight = _in_flight(rows, arrivals, t0, t1)
-    by_limit = {name: sorted(f.latencies[name] for f in decided if name in f.latencies) for name in limits}
+    by_limit = {name: sorted(one for one in decided.latencies[name].tolist() if not math.isnan(one)) for name in limits}
     return RateWindow(
         rate=rate,
         seed=seed,
         seconds=(t1 - t0) / 1e9,
         arrived=arrived,
-        judged=len(decided),
-        kept=sum(fate.kept for fate in decided),
-        runs=tuple((b - a, sum(fate.kept for fate in decided[a:b])) for a, b in pairwise(edges)),
+        judged=len(told),
+        kept=int(told.sum()),
+        runs=tuple((b - a, int(told[a:b].sum())) for a, b in pairwise(edges)),
         late={name: sum(value > limits[name] for value in found) for name, found in by_limit.items()},
         reached_s={name: quantile(found, slo.attainment) for name, found in by_limit.items() if found},
         in_flight_first=in_flight[0],
@@ -176,56 +151,53 @@ class Search:
     """The search in one engine process.
 
     Args:
-        run: gives a load its traffic, runs it to its end and leaves nothing of it in flight.
-        drain_s: how long what is in flight may take to end after a window, by the usual time of a request.
-        usual_s: the usual time of a request, in seconds; updated by every window that keeps the SLO.
+        player: of its loads.
+        times: of the load's requests; updated by every window that keeps the SLO.
     """
 
     session: Session
     load: OpenLoad
-    stock: Stock
-    run: Callable[[Callable[[Traffic], Coroutine[Any, Any, tuple[int, int]]]], tuple[tuple[int, int], list[Flight]]]
-    drain_s: Callable[[], float]
-    usual_s: float
+    player: Player
+    times: RequestTimes
 
     def find(self) -> RateSearched:
         """Measure windows until the greatest rate is known; each is told as it ends."""
         slo, search = self.session.experiment.slo, self.load.search
         if slo is None or search is None:
             raise LlemError("a search without an SLO", code="bug")
-        before = self.stock.next
+        before = self.player.stock.next
         windows: list[RateWindow] = []
         while (rate := next_rate(windows, slo.attainment, search)) is not None:
             windows.append(one := self._window(rate, len(windows), slo, search.window_s))
             names = ("judged", "kept", "steady", "on_time")
             told = {name: getattr(one, name) for name in names}
             self.session.process.emit(RateTried(id=self.session.id, request_rate=rate, **told))
-        self.stock.begin_at(before)
+        self.player.stock.begin_at(before)
         kept = boundary(windows, slo.attainment).kept
         return RateSearched(rate=kept, attainment=slo.attainment, limits=slo.limits(), windows=tuple(windows))
 
     def _window(self, rate: float, number: int, slo: Slo, window_s: float) -> RateWindow:
         """One window. Its requests and its schedule are drawn as a trial's are, and are none of any trial's."""
         pace, draw = PaceOpen(self.load, rate), MOST + number
-        lead_s = max(LEAD_S, SETTLE_TIMES * self.usual_s, SETTLE_SHARE * window_s)
+        times = self.times
+        lead_s = max(pace.lead_s(times), SETTLE_TIMES * times.usual_s, SETTLE_SHARE * window_s)
         self.session.phase("rate search", lead_s + window_s)
-        self.stock.begin_at(pace.first(draw, lead_s))
+        self.player.stock.begin_at(pace.first(draw, lead_s))
 
         async def act(traffic: Traffic) -> tuple[int, int]:
-            await self.stock.fill(pace.needed(draw, lead_s, 0, 0.0, lead_s + window_s, rate))
-            pace.begin(traffic, draw, lead_s, self.stock.next)
+            await traffic.ready(pace.needed(draw, lead_s, 0, 0.0, lead_s + window_s, rate))
+            pace.begin(traffic, draw, lead_s, self.player.stock.next, times)
             await traffic.rest(lead_s)  # by the clock: a load above the capacity never settles
             t0 = time.monotonic_ns()
             await traffic.rest(window_s)
             t1 = time.monotonic_ns()
-            await traffic.drain(self.drain_s())
+            await traffic.drain(times.drain_s)
             return t0, t1
 
         with no_collection():
-            (t0, t1), flights = self.run(act)
-        rows = touching(flights, t0, t1)
-        found = rate_window(rows, t0, t1, rate=rate, seed=pace.seed(draw), slo=slo, usual_s=self.usual_s)
-        done = [flight for flight in flights if flight.outcome == "done"]
-        if done and found.judged and found.kept >= slo.attainment * found.judged:
-            self.usual_s = usual_time(done)
+            (t0, t1), played = self.player.run(act, pace.in_flight(times))
+        rows = touching(played.flights, t0, t1)
+        found = rate_window(rows, t0, t1, rate=rate, seed=pace.seed(draw), slo=slo, usual_s=times.usual_s)
+        if found.judged and found.kept >= slo.attainment * found.judged:
+            self.times = self.player.seen(played) or times
         return found

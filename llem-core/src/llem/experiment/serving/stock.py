@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 
 from llem.backends.base import Request
-from llem.errors import ExperimentFailed
+from llem.experiment.serving.dispatch import used_up
 
 __all__ = ["Stock"]
 
@@ -42,10 +42,7 @@ class Stock:
         """The next request. Raises ExperimentFailed when a sealed stock is used up."""
         if not self._ready:
             if self.sealed:
-                raise ExperimentFailed(
-                    "the load used up the requests that were prepared for a window",
-                    "the engine is much faster than it was during the warm-up: lengthen `warmup.seconds`",
-                )
+                raise used_up()
             self._more()
         return self._ready.popleft()
 

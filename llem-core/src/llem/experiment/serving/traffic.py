@@ -1,7 +1,4 @@
-"""The load generator: requests on their way from clients to one engine, all in one event loop.
-
-Nothing is done per token but to append what arrived; everything else is computed when the load has ended.
-"""
+"""The load generator as a trial sees it: one load from its first request to its last, however its requests are sent."""
 
 from __future__ import annotations
 
@@ -10,45 +7,31 @@ import contextlib
 import gc
 import statistics
 import time
-import traceback
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator, Sequence
-from itertools import takewhile
-from typing import Any
+from abc import ABC, abstractmethod
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import attrs
 
 from llem.backends.base import Chunk, Request
-from llem.errors import ExperimentFailed, LlemError
-from llem.experiment.serving.stock import Stock
+from llem.errors import ExperimentFailed
+from llem.experiment.serving.dispatch import Sent
+from llem.experiment.serving.ticks import Ticks
 
-__all__ = ["Flight", "Traffic", "no_collection", "usual_time"]
+__all__ = ["ABORT_LIMIT_S", "POLL_S", "Flight", "Played", "Timed", "Traffic", "no_collection", "usual_time"]
 
 #: How often a waiting load looks whether it shall stop.
 POLL_S = 0.2
 SETTLE_POLL_S = 0.02
 #: A load whose first tokens do not come within this time will not settle any more.
 SETTLE_LIMIT_S = 600.0
-#: A client waits this long after a failure, so that an engine that refuses everything is not kept busy refusing.
-FAILURE_PAUSE_S = 0.1
-#: Failures in a row, beside two for each request in flight, after which the engine counts as dead.
-FAILURES = 10
 #: An engine has this long to let go of requests that are aborted.
 ABORT_LIMIT_S = 30.0
-#: Failures whose traceback goes to the log; the rest are alike.
-TOLD = 3
 
 
 @attrs.define(eq=False)
-class Flight:
-    """One request on its way.
-
-    Attributes:
-        scheduled_ns: when it should have been sent; None in a closed load.
-        sent_ns: when it was.
-        chunks: as they arrived.
-        ended_ns: when the last chunk, the failure or the abortion came; 0 while it is in flight.
-        outcome: "" while in flight, then "done", "error" or "unfinished" (aborted).
-    """
+class Flight(Sent):
+    """One request on its way, with its `chunks` as they arrived; the rest as of `Sent`."""
 
     request: Request
     scheduled_ns: int | None
@@ -56,144 +39,123 @@ class Flight:
     chunks: list[Chunk] = attrs.field(factory=list)
     ended_ns: int = 0
     outcome: str = ""
-
-    def end(self, outcome: str, at_ns: int | None = None) -> None:
-        """The request is on its way no more."""
-        self.outcome, self.ended_ns = outcome, time.monotonic_ns() if at_ns is None else at_ns
+    failure: str = ""
+    cause: BaseException | None = None
 
 
-class Traffic:
-    """One load from its first request to its last.
+@attrs.frozen
+class Timed:
+    """A request that was answered while the load ran: monotonic ns, and the tokens that it asked for."""
 
-    Args:
-        stream: gives the engine a request, as `Engine.stream`.
-        stock: where requests come from.
-        check_stop: raises when the user wants to stop.
+    sent_ns: int
+    first_ns: int
+    ended_ns: int
+    tokens: int
+
+
+@attrs.frozen
+class Played:
+    """What a load was.
 
     Attributes:
         flights: every request, in the order they were sent.
-        begun: how many of those that the load waits for before it is settled have had a first token, or failed.
+        ticks: of every event loop that sent.
+        processes: client processes; 0 where the worker's own loop sent.
+        messages: of failures, the first few that differ.
     """
 
-    def __init__(
-        self, stream: Callable[[Request], AsyncIterator[Chunk]], stock: Stock, check_stop: Callable[[], None]
-    ) -> None:
-        self._stream, self._stock, self._check_stop = stream, stock, check_stop
-        self.flights: list[Flight] = []
-        self.begun = 0
-        self._sending = True
-        self._source: asyncio.Task[None] | None = None
-        self._tasks: set[asyncio.Task[Any]] = set()
-        self._fatal: BaseException | None = None
-        self._failures = 0
-        self._in_a_row = 0
+    flights: Sequence[Flight]
+    ticks: Sequence[Ticks]
+    processes: int
+    messages: Sequence[str]
+
+
+class Traffic(ABC):
+    """One load from its first request to its last, in the event loop that runs.
+
+    Args:
+        check_stop: raises when the user wants to stop.
+    """
+
+    def __init__(self, check_stop: Callable[[], None]) -> None:
+        self._check_stop = check_stop
+        self._history: deque[tuple[float, int]] = deque([(time.monotonic(), 0)], maxlen=1000)
 
     # loads: each of these begins one, and returns at once
 
+    @abstractmethod
     def sequence(self, count: int) -> None:
         """One request after the other, this many."""
-        self._source = self._spawn(self._sequence(count))
 
+    @abstractmethod
     def closed(self, concurrency: int, ramp_s: float) -> None:
         """So many clients, started one by one over `ramp_s`; each sends again when its request has ended."""
-        self._source = self._spawn(self._clients(concurrency, ramp_s))
 
+    @abstractmethod
     def open(self, offsets: Iterable[float]) -> None:
         """A request at each of these times in seconds from now."""
-        self._source = self._spawn(self._dispatch(offsets, time.monotonic_ns()))
 
-    async def _sequence(self, count: int) -> None:
-        for _ in range(count):
-            await self._send(None)
+    # requests
 
-    async def _clients(self, concurrency: int, ramp_s: float) -> None:
-        for number in range(concurrency):
-            self._spawn(self._client())
-            if ramp_s and number + 1 < concurrency:
-                await asyncio.sleep(ramp_s / concurrency)
+    @abstractmethod
+    async def ready(self, count: int) -> None:
+        """Have at least this many requests where they are sent from."""
 
-    async def _client(self) -> None:
-        first = True
-        while self._sending:
-            flight = await self._send(None, awaited=first)
-            first = False
-            # 0 lets the others have their turn even where a stream never waits
-            await asyncio.sleep(FAILURE_PAUSE_S if flight.outcome == "error" else 0)
+    @abstractmethod
+    def seal(self, on: bool) -> None:
+        """A window is open (or not): no request is made or moved."""
 
-    async def _dispatch(self, offsets: Iterable[float], origin_ns: int) -> None:
-        for offset in offsets:
-            at_ns = origin_ns + round(offset * 1e9)
-            await asyncio.sleep(max(at_ns - time.monotonic_ns(), 0) / 1e9)
-            self._spawn(self._send(at_ns))
+    # how it goes
 
-    async def _send(self, scheduled_ns: int | None, *, awaited: bool = True) -> Flight:
-        """One request from its sending to its end, however it ends. `awaited`: the load is not settled before it."""
-        request = self._stock.take()
-        flight = Flight(request, scheduled_ns, time.monotonic_ns())
-        self.flights.append(flight)
-        stream = self._stream(request)
-        append = flight.chunks.append
-        try:
-            async for chunk in stream:  # the first alone, so that nothing need be asked at the others
-                append(chunk)
-                self.begun += awaited
-                break
-            async for chunk in stream:
-                append(chunk)
-            if not flight.chunks:
-                raise RuntimeError("the stream ended without a chunk")
-            flight.end("done", flight.chunks[-1].time_ns)
-            self._in_a_row = 0
-        except asyncio.CancelledError:
-            flight.end("unfinished")
-            raise
-        except (LlemError, MemoryError):  # the engine says of itself that it cannot go on
-            flight.end("error")
-            raise
-        except Exception as error:  # a request may fail in any way without the engine being at its end
-            flight.end("error")
-            self.begun += awaited and not flight.chunks  # nothing more will come that could be waited for
-            self._failed(error)
-        finally:
-            close = getattr(stream, "aclose", None)
-            if close is not None:
-                await close()
-        return flight
+    @property
+    @abstractmethod
+    def sent(self) -> int:
+        """Requests sent."""
 
-    def _failed(self, error: Exception) -> None:
-        self._failures += 1
-        self._in_a_row += 1
-        if self._failures <= TOLD:
-            traceback.print_exception(error)
-        if self._in_a_row >= FAILURES + 2 * len(self._tasks):
-            message = f"{self._in_a_row} requests failed in a row, the last with {type(error).__name__}: {error}"
-            dead = ExperimentFailed(message, "see the worker's log")
-            dead.__cause__ = error
-            raise dead
+    @property
+    @abstractmethod
+    def in_flight(self) -> int:
+        """Requests that have not ended."""
 
-    def _spawn(self, act: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
-        task = asyncio.get_running_loop().create_task(act)
-        self._tasks.add(task)
-        task.add_done_callback(self._ended)
-        return task
+    @property
+    @abstractmethod
+    def begun(self) -> int:
+        """Requests of whose answer something has come, or that have ended. Not kept up while sealed."""
 
-    def _ended(self, task: asyncio.Task[Any]) -> None:
-        self._tasks.discard(task)
-        if not task.cancelled() and task.exception() is not None:
-            self._fatal = self._fatal or task.exception()
+    @property
+    @abstractmethod
+    def rounds(self) -> int:
+        """Clients that have ended a request."""
+
+    @property
+    @abstractmethod
+    def over(self) -> bool:
+        """Nothing is in flight, and nothing more will be sent."""
+
+    @property
+    @abstractmethod
+    def fatal(self) -> BaseException | None:
+        """What has ended the load."""
+
+    @property
+    @abstractmethod
+    def answered(self) -> Sequence[Timed]:
+        """Requests that were answered so far. Not kept up while sealed."""
 
     def sent_lately(self, seconds: float) -> int:
         """Requests sent in the last so many seconds: while a load grows, its mean since the start says too little."""
-        since = time.monotonic_ns() - round(seconds * 1e9)
-        return sum(1 for _ in takewhile(lambda flight: flight.sent_ns >= since, reversed(self.flights)))
+        since = time.monotonic() - seconds
+        before = [count for at, count in self._history if at <= since]
+        return self.sent - (before[-1] if before else 0)
 
     # waiting: each of these raises what ended the load, within `POLL_S`
 
     def check(self) -> None:
         """Raise what ended the load, or ExperimentFailed (interrupted) when the user wants to stop."""
-        if self._fatal is not None:
-            raise self._fatal
+        if self.fatal is not None:
+            raise self.fatal
         self._check_stop()
+        self._history.append((time.monotonic(), self.sent))
 
     async def rest(self, seconds: float) -> None:
         """Let the load run for this long."""
@@ -202,46 +164,58 @@ class Traffic:
             await asyncio.sleep(min(left, POLL_S))
             self.check()
 
-    async def settle(self, first_tokens: int, least_s: float) -> None:
-        """Let the load run until so many requests have had a first token, and `least_s` at least."""
+    async def until(self, settled: Callable[[float], bool]) -> None:
+        """Let the load run until `settled(seconds waited)`. Raises ExperimentFailed where no answer begins at all."""
         since = time.monotonic()
-        while self.begun < first_tokens or time.monotonic() - since < least_s:
-            if time.monotonic() - since > SETTLE_LIMIT_S:
-                message = f"{self.begun} of {first_tokens} first tokens came within {SETTLE_LIMIT_S:g} s"
+        while not settled(waited := time.monotonic() - since):
+            if waited > SETTLE_LIMIT_S and not self.begun:
+                message = f"no first token came within {SETTLE_LIMIT_S:g} s"
                 raise ExperimentFailed(message, "lower the load", "timeout")
             await asyncio.sleep(SETTLE_POLL_S)
             self.check()
 
+    async def settle(self, first_tokens: int, least_s: float) -> None:
+        """Let the load run until so many requests have had a first token, and `least_s` at least."""
+
+        def settled(waited: float) -> bool:
+            if waited > SETTLE_LIMIT_S and self.begun < first_tokens:
+                message = f"{self.begun} of {first_tokens} first tokens came within {SETTLE_LIMIT_S:g} s"
+                raise ExperimentFailed(message, "lower the load", "timeout")
+            return self.begun >= first_tokens and waited >= least_s
+
+        await self.until(settled)
+
     async def finish(self) -> None:
         """Wait until a load that ends by itself has ended."""
-        while self._tasks:
-            await asyncio.wait(self._tasks, timeout=POLL_S)
+        while not self.over:
+            await asyncio.sleep(SETTLE_POLL_S)
             self.check()
+        self.check()
 
     async def drain(self, seconds: float) -> None:
         """Send no more, and let what is in flight end; what has not ended in time is aborted."""
         self.stop()
         until = time.monotonic() + seconds
-        while self._tasks and (left := until - time.monotonic()) > 0:
-            await asyncio.wait(self._tasks, timeout=min(left, POLL_S))
+        while not self.over and (left := until - time.monotonic()) > 0:
+            await asyncio.sleep(min(left, SETTLE_POLL_S))
             self.check()
         await self.abort()
 
+    @abstractmethod
     def stop(self) -> None:
         """Send no more."""
-        self._sending = False
-        if self._source is not None:
-            self._source.cancel()
 
+    @abstractmethod
     async def abort(self) -> None:
         """End everything now. Raises ExperimentFailed when the engine does not let go of its requests."""
-        self.stop()
-        for task in self._tasks:
-            task.cancel()
-        if self._tasks:
-            await asyncio.wait(self._tasks, timeout=ABORT_LIMIT_S)
-        if self._tasks:
-            raise ExperimentFailed(f"the engine does not let go of {len(self._tasks)} aborted requests", "", "timeout")
+
+    @abstractmethod
+    async def played(self) -> Played:
+        """What the load was, once it has ended."""
+
+    @abstractmethod
+    async def close(self) -> None:
+        """Leave nothing in flight, however the load ended; in a `finally`."""
 
 
 def usual_time(flights: Sequence[Flight]) -> float:

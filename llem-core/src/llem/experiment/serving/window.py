@@ -10,12 +10,15 @@ from typing import Any
 
 import attrs
 
-from llem.errors import ExperimentFailed
+from llem.errors import ExperimentFailed, LlemError
+from llem.experiment.serving.ticks import Ticks
 from llem.experiment.serving.traffic import Flight
+from llem.metrics.accounts import load_counts, unbalanced, work_counts
+from llem.metrics.flow import flow_within
 from llem.metrics.statistics import quantile
-from llem.store.models import RequestRow, ServingFacts
+from llem.store.models import ClientFacts, RequestRow, ServingFacts
 
-__all__ = ["Probe", "arrived_tokens", "capacity", "counts", "serving_facts", "touching"]
+__all__ = ["Probe", "arrived_tokens", "capacity", "check_sum", "client_facts", "counts", "serving_facts", "touching"]
 
 
 def touching(flights: Iterable[Flight], t0: int, t1: int) -> list[RequestRow]:
@@ -51,31 +54,10 @@ def arrived_tokens(flights: Iterable[Flight], t0: int, t1: int) -> int:
     return sum(chunk.tokens for flight in flights for chunk in flight.chunks if t0 <= chunk.time_ns < t1)
 
 
-def _completed(rows: Iterable[RequestRow], t0: int, t1: int) -> list[RequestRow]:
-    return [row for row in rows if t0 <= row.end_ns < t1 and row.finish_reason not in ("error", "unfinished")]
-
-
 def counts(rows: Sequence[RequestRow], t0: int, t1: int) -> Mapping[str, Any]:
     """The fields of a Trial that count work: see `llem.store.models.Trial` for what each means here."""
-    first = [row for row in rows if row.token_times_ns and t0 <= row.token_times_ns[0] < t1]
-    tokens = sum(
-        count
-        for row in rows
-        for at, count in zip(row.token_times_ns or (), row.chunk_tokens or _ones(row), strict=True)
-        if t0 <= at < t1
-    )
-    return {
-        "batches": 0,
-        "batch_s": (),
-        "requests": len(_completed(rows, t0, t1)),
-        "input_tokens": sum(row.input_tokens for row in first),
-        "output_tokens": tokens,
-        "expected_output_tokens": tokens,
-    }
-
-
-def _ones(row: RequestRow) -> Sequence[int]:
-    return (1,) * len(row.token_times_ns or ())
+    found = work_counts(flow_within(rows, t0, t1))
+    return {**found, "batch_s": (), "expected_output_tokens": found["output_tokens"]}
 
 
 def serving_facts(
@@ -88,40 +70,57 @@ def serving_facts(
     concurrency: int | None,
     request_rate: float | None,
     seed: int,
+    lead_s: float | None = None,
+    client: ClientFacts | None = None,
 ) -> ServingFacts:
-    """How the load went within [t0, t1).
+    """How the load went within [t0, t1); the last arguments are the fields of their names.
 
     Args:
         asked: output tokens that the workload asked for, by the request's index.
     """
-    completed = _completed(rows, t0, t1)
-    lags = sorted(
-        (row.start_ns - row.scheduled_ns) / 1e9
-        for row in rows
-        if row.scheduled_ns is not None and t0 <= row.scheduled_ns < t1
-    )
+    flow = flow_within(rows, t0, t1)
     return ServingFacts(
         kind=kind,
         concurrency=concurrency,
         request_rate=request_rate,
         seed=seed,
-        sent=sum(t0 <= row.start_ns < t1 for row in rows),
-        completed=len(completed),
-        failed=sum(t0 <= row.end_ns < t1 and row.finish_reason == "error" for row in rows),
-        unfinished=sum(row.finish_reason == "unfinished" for row in rows),
-        lag_p50_s=quantile(lags, 0.5) if lags else None,
-        lag_p99_s=quantile(lags, 0.99) if lags else None,
-        lag_max_s=lags[-1] if lags else None,
-        in_flight_mean=sum(max(min(row.end_ns, t1) - max(row.start_ns, t0), 0) for row in rows) / (t1 - t0),
-        in_flight_start=_in_flight(rows, t0),
-        in_flight_end=_in_flight(rows, t1),
-        completed_output_tokens=sum(row.output_tokens for row in completed),
-        completed_expected_tokens=sum(asked[row.index] for row in completed),
+        completed_expected_tokens=sum(asked[rows[i].index] for i in flow.completed),
+        lead_s=lead_s,
+        client=client,
+        **load_counts(flow),
     )
 
 
-def _in_flight(rows: Iterable[RequestRow], at: int) -> float:
-    return float(sum(row.start_ns <= at < row.end_ns for row in rows))
+def check_sum(facts: ServingFacts) -> None:
+    """Raise LlemError (bug) where a request of the window is lost, or has two outcomes."""
+    if lost := unbalanced(facts):
+        raise LlemError("of {:g} requests of a window {:g} are accounted for".format(*lost), code="bug")
+
+
+def client_facts(
+    ticks: Sequence[Ticks], processes: int, rows: Sequence[RequestRow], t0: int, t1: int
+) -> ClientFacts | None:
+    """How the load generator fared, from when the first request that ended within [t0, t1) was sent.
+
+    Args:
+        ticks: of every event loop that sent.
+        processes: client processes; 0 where the worker's own loop sent.
+    """
+    begin = min([row.start_ns for row in rows if t0 <= row.end_ns < t1], default=t0)
+    delays = [sorted(one.delays(begin, t1)) for one in ticks]
+    if not any(delays):
+        return None
+    worst = max((one for one in delays if one), key=lambda one: quantile([float(each) for each in one], 0.99))
+    seconds = [each / 1e9 for each in worst]
+    busy = [share for one in ticks if processes and (share := one.busy_share(t0, t1)) is not None]
+    return ClientFacts(
+        processes=processes,
+        delay_p50_s=quantile(seconds, 0.5),
+        delay_p99_s=quantile(seconds, 0.99),
+        delay_max_s=max(one[-1] for one in delays if one) / 1e9,
+        stalls=tuple(sorted(stall for one in ticks for stall in one.stalls(begin, t1))),
+        busy_share=max(busy, default=None),
+    )
 
 
 @attrs.frozen

@@ -10,30 +10,26 @@ from __future__ import annotations
 import asyncio
 import functools
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
-from typing import Any, TypeVar
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import attrs
 
-from llem.backends.base import Chunk, Request
 from llem.config.arrival import GREATEST, ClosedLoad, OpenLoad, ReplayLoad
 from llem.errors import ExperimentFailed, LlemError
 from llem.experiment.serving.pacing import Pace, PaceClosed, PaceOpen, PaceReplay
+from llem.experiment.serving.player import Player
 from llem.experiment.serving.search import Search, known_search, refuse_broken
-from llem.experiment.serving.stock import Stock
-from llem.experiment.serving.traffic import Flight, Traffic, no_collection, usual_time
-from llem.experiment.serving.window import Probe, capacity, counts, serving_facts, touching
+from llem.experiment.serving.stationary import RequestTimes
+from llem.experiment.serving.traffic import Flight, Played, Traffic, no_collection
+from llem.experiment.serving.window import Probe, capacity, check_sum, client_facts, counts, serving_facts, touching
 from llem.experiment.session import Measured, Session, Work
 from llem.experiment.trial import LEAD_S, digest, finish, traced
+from llem.findings import Finding, finding
 from llem.metrics.boundary import RateSearched
-from llem.workloads.base import Workload
 
 __all__ = ["Serving"]
 
-T = TypeVar("T")
-
-#: What is in flight when a load stops has this many usual request times to end, and this long at least.
-DRAIN_TIMES, DRAIN_LEAST_S = 4, 10.0
 #: Requests made ready for a window, over what the load has needed so far.
 SPARE = 1.5
 
@@ -42,7 +38,7 @@ class Serving(Work):
     """Each load is a `Traffic` in the one event loop that the engine has for its life.
 
     Attributes:
-        e2el_s: the usual time of a request under this load, as the warm-up saw it.
+        times: of the load's requests, as the warm-up saw them; None before.
         request_rate: arrivals per second of an open load; None for others, and before the probe.
         probe: of a load that is a share of the capacity.
         searched: what this engine process found of the greatest rate under the SLO; None where another one had found
@@ -54,36 +50,13 @@ class Serving(Work):
         if not isinstance(load, (ClosedLoad, OpenLoad, ReplayLoad)):
             raise LlemError("serving is of a load with clients or arrivals", code="bug")
         self._session, self._load = session, load
-        self._stock = Stock(self._make)
+        self._player = Player(session)
+        self._stock = self._player.stock
         self._sent_per_s = 0.0
-        self.e2el_s = 0.0
+        self.times: RequestTimes | None = None
         self.request_rate = _given_rate(load)
         self.probe: Probe | None = None
         self.searched: RateSearched | None = None
-
-    def _make(self, start: int, count: int) -> Sequence[Request]:
-        return self._workload.requests(start, count)
-
-    @property
-    def _workload(self) -> Workload:
-        if self._session.workload is None:
-            raise LlemError("the workload is not ready yet", code="bug")
-        return self._session.workload
-
-    def _stream(self, request: Request) -> AsyncIterator[Chunk]:
-        return self._session.live_engine.stream(request, self._session.experiment.sampling)
-
-    def _run(self, act: Callable[[Traffic], Coroutine[Any, Any, T]]) -> tuple[T, list[Flight]]:
-        """Run one load to its end, and leave nothing of it in flight, however it ends."""
-
-        async def whole() -> tuple[T, list[Flight]]:
-            traffic = Traffic(self._stream, self._stock, self._session.check_stop)
-            try:
-                return await act(traffic), traffic.flights
-            finally:
-                await traffic.abort()
-
-        return self._session.process.runner.run(whole())
 
     @functools.cached_property
     def _pace(self) -> Pace:
@@ -91,18 +64,25 @@ class Serving(Work):
         if isinstance(self._load, ClosedLoad):
             return PaceClosed(self._load)
         if isinstance(self._load, ReplayLoad):
-            return PaceReplay(self._load, self._workload.timetable(), self._session.experiment.window_s)
+            return PaceReplay(self._load, self._player.workload.timetable(), self._session.experiment.window_s)
         if self.request_rate is None:
             raise LlemError("the capacity is not probed yet", code="bug")
         return PaceOpen(self._load, self.request_rate)
 
     @property
-    def _lead_s(self) -> float:
-        return max(self._pace.lead_s(self.e2el_s), self._session.live_instruments.lead_s)
+    def _known(self) -> RequestTimes:
+        if self.times is None:
+            raise LlemError("the load is not warmed up yet", code="bug")
+        return self.times
 
     @property
-    def _drain_s(self) -> float:
-        return max(DRAIN_TIMES * self.e2el_s, DRAIN_LEAST_S)
+    def e2el_s(self) -> float:
+        """The usual time of a request under this load, as the warm-up saw it."""
+        return self._known.usual_s
+
+    @property
+    def _lead_s(self) -> float:
+        return max(self._pace.lead_s(self._known), self._session.live_instruments.lead_s)
 
     # before the trials
 
@@ -126,28 +106,27 @@ class Serving(Work):
             traffic.sequence(count)
             await traffic.finish()
 
-        _, flights = self._run(act)
-        done = [flight for flight in flights if flight.outcome == "done"]
-        if not done:
-            raise ExperimentFailed("no request of the warm-up succeeded", "see the worker's log")
-        self.e2el_s = usual_time(done)
+        _, played = self._player.run(act, 1)
+        if (times := self._player.seen(played)) is None:
+            why = "".join(f"; {one}" for one in played.messages)
+            raise ExperimentFailed(f"no request of the warm-up succeeded{why}", "see the worker's log")
+        self.times = times
 
     def _same_load(self, seconds: float) -> None:
         """The load of the trials for so long, once all its clients have started."""
 
         async def act(traffic: Traffic) -> int:
-            self._pace.begin(traffic, None, self._lead_s, self._stock.next)
-            await traffic.rest(self._pace.ramp_s)
-            before = len(traffic.flights)
+            self._pace.begin(traffic, None, self._lead_s, self._stock.next, self._known)
+            await traffic.rest(self._pace.ramp_s(self._known))
+            before = traffic.sent
             await traffic.rest(seconds)
-            sent = len(traffic.flights) - before
-            await traffic.drain(self._drain_s)
+            sent = traffic.sent - before
+            await traffic.drain(self._known.drain_s)
             return sent
 
-        sent, flights = self._run(act)
+        sent, played = self._player.run(act, self._pace.in_flight(self._known))
         self._sent_per_s = max(self._sent_per_s, sent / seconds)
-        done = [flight for flight in flights if flight.outcome == "done"]
-        self.e2el_s = usual_time(done) if done else max(self.e2el_s, seconds)
+        self.times = self._player.seen(played) or attrs.evolve(self._known, usual_s=max(self.e2el_s, seconds))
 
     def _capacity(self, load: OpenLoad) -> Probe:
         """The engine's capacity for these requests, probed once: shares of it are shares of one figure."""
@@ -169,9 +148,8 @@ class Serving(Work):
             await traffic.rest(load.probe_seconds)
             return t0, time.monotonic_ns()
 
-        (t0, t1), flights = self._run(act)
-        exact = self._session.experiment.sampling.ignore_eos
-        return capacity(load.probe_concurrency, flights, t0, t1, exact=exact)
+        (t0, t1), played = self._player.run(act, load.probe_concurrency)
+        return capacity(load.probe_concurrency, played.flights, t0, t1, exact=self._player.exact)
 
     def _greatest(self, load: OpenLoad) -> float | None:
         """The greatest rate under the SLO: what an earlier process of the experiment found, or what a search finds.
@@ -180,9 +158,9 @@ class Serving(Work):
         """
         session, known = self._session, known_search(self._session)
         if known is None:
-            search = Search(session, load, self._stock, self._run, lambda: self._drain_s, self.e2el_s)
+            search = Search(session, load, self._player, self._known)
             self.searched = known = search.find()
-            self.e2el_s = search.usual_s
+            self.times = search.times
             session.store.write_engine(session.id, session.facts(), replace=True)
         refuse_broken(known)
         return known.rate
@@ -206,8 +184,10 @@ class Serving(Work):
         self._stock.begin_at(first)
         session.live_engine.reset_memory()  # before the load: an engine in another process answers when it can
         with traced(session, index) as started, no_collection():
-            (t0, t1), flights = self._run(lambda traffic: self._window(traffic, index))
-        _refuse_failure(flights, t0, t1)
+            in_flight = pace.in_flight(self._known)
+            (t0, t1, lead_s), played = self._player.run(lambda traffic: self._window(traffic, index), in_flight)
+        flights = played.flights
+        _refuse_failure(played, t0, t1)
         rows = touching(flights, t0, t1)
         facts = serving_facts(
             rows,
@@ -218,45 +198,49 @@ class Serving(Work):
             concurrency=pace.concurrency,
             request_rate=pace.request_rate(index),
             seed=pace.seed(index),
+            lead_s=lead_s,
+            client=client_facts(played.ticks, played.processes, rows, t0, t1),
         )
+        check_sum(facts)
         trial, trace = finish(
             session,
             index,
             started,
             (t0, t1),
-            findings=pace.findings(index),
+            findings=(*pace.findings(index), *_errors(played.messages)),
             **counts(rows, t0, t1),
             serving=facts,
+            planned_s=session.experiment.window_s,
             first_index=min((row.index for row in rows), default=first),
             output_digest=_digest(flights, t0, t1),
         )
         return trial, trace, rows
 
-    async def _window(self, traffic: Traffic, trial: int) -> tuple[int, int]:
-        """The load, and the window within it; t0 and t1."""
+    async def _window(self, traffic: Traffic, trial: int) -> tuple[int, int, float]:
+        """The load, and the window within it: t0 and t1, and for how many seconds the load had run by t0."""
         instruments, window_s = self._session.live_instruments, self._session.experiment.window_s
-        lead_s = self._lead_s
-        await self._stock.fill(self._needed(trial, lead_s, 0, lead_s))  # before it is the requests' turn
+        lead_s, times = self._lead_s, self._known
+        await traffic.ready(self._needed(trial, lead_s, 0, lead_s))  # before it is the requests' turn
         since = time.monotonic()
-        self._pace.begin(traffic, trial, lead_s, self._stock.next)
-        await self._pace.settle(traffic, self.e2el_s, lead_s)
+        self._pace.begin(traffic, trial, lead_s, self._pace.first(trial, lead_s), times)
+        await self._pace.settle(traffic, times, lead_s)
         if (left_s := instruments.lead_s - (time.monotonic() - since)) > 0:  # until the slowest sensor has settled
             await traffic.rest(left_s)
         self._sent_per_s = max(self._sent_per_s, traffic.sent_lately(LEAD_S) / LEAD_S)
-        await self._stock.fill(self._needed(trial, lead_s, len(traffic.flights), time.monotonic() - since))
-        self._stock.sealed = True
+        await traffic.ready(self._needed(trial, lead_s, traffic.sent, time.monotonic() - since))
+        traffic.seal(True)
         try:
             # in a thread: a library that measures may take its time, and the requests shall not wait for it
             await asyncio.to_thread(instruments.window_begin)
-            t0 = time.monotonic_ns()
+            t0, led_s = time.monotonic_ns(), time.monotonic() - since
             await traffic.rest(window_s)
             t1 = time.monotonic_ns()
             await asyncio.to_thread(instruments.window_end)
             await traffic.rest(instruments.lead_s)
         finally:
-            self._stock.sealed = False
-        await traffic.drain(self._drain_s)
-        return t0, t1
+            traffic.seal(False)
+        await traffic.drain(times.drain_s)
+        return t0, t1, led_s
 
     def _needed(self, trial: int, lead_s: float, sent: int, after_s: float) -> int:
         """Requests that the window and the lead-out will take, with some to spare."""
@@ -271,11 +255,19 @@ def _given_rate(load: ClosedLoad | OpenLoad | ReplayLoad) -> float | None:
     return rate if isinstance(rate, (int, float)) else None
 
 
-def _refuse_failure(flights: Sequence[Flight], t0: int, t1: int) -> None:
+def _refuse_failure(played: Played, t0: int, t1: int) -> None:
     """A window in which nothing but failures ended is no trial. Raises ExperimentFailed."""
-    ended = [flight.outcome for flight in flights if t0 <= flight.ended_ns < t1]
+    ended = [flight.outcome for flight in played.flights if t0 <= flight.ended_ns < t1]
     if ended and set(ended) == {"error"}:
-        raise ExperimentFailed(f"all {len(ended)} requests of a window failed", "see the worker's log")
+        why = "".join(f"; {one}" for one in played.messages)
+        raise ExperimentFailed(f"all {len(ended)} requests of a window failed{why}", "see the worker's log")
+
+
+def _errors(messages: Sequence[str]) -> Sequence[Finding]:
+    """What failed requests were told."""
+    if not messages:
+        return ()
+    return (finding("request_errors", "requests failed: " + "; ".join(messages), messages=list(messages)),)
 
 
 def _digest(flights: Sequence[Flight], t0: int, t1: int) -> str:

@@ -13,7 +13,9 @@ from llem.metrics.checks.drift import steady_state
 from llem.metrics.checks.host import host_busy
 from llem.metrics.checks.host_bound import host_bound, power_limit
 from llem.metrics.checks.meters import meters
+from llem.metrics.checks.pauses import disturbed
 from llem.metrics.checks.serving import serving_checks
+from llem.metrics.checks.stalls import alike, stalls
 from llem.metrics.energies import Key, headline, key_of
 from llem.metrics.idle import powers
 from llem.metrics.metric import Measured
@@ -49,6 +51,9 @@ def check_all(
     found += drift_between(measured)
     found += _idle(trials, baselines)
     found += host_busy(setup, trials)
+    found += disturbed(setup, trials, alike(measured))
+    if not setup.metered:  # what a command does between its requests is its own affair
+        found += stalls(measured)
     if setup.device == "cuda" and not setup.metered:  # a command may leave the GPU idle as it likes
         found += host_bound(setup, trials, measured.works, flows)
     found += _tokens(setup, trials)

@@ -7,8 +7,8 @@ from typing import Any
 
 from llem.metrics.catalogue import shown
 from llem.metrics.flow import Flow
-from llem.metrics.latency import request_latencies
 from llem.metrics.metric import Measured, Metric
+from llem.metrics.requests import request_latencies
 from llem.reports.page.experiments import cell
 from llem.reports.page.gather import significant
 from llem.store.models import Quantity

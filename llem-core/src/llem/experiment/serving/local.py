@@ -1,0 +1,180 @@
+"""Loads of engines in the worker's own process, sent from its event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+import traceback
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+
+from llem.backends.base import Chunk, Request
+from llem.errors import ExperimentFailed, LlemError
+from llem.experiment.serving import traffic
+from llem.experiment.serving.dispatch import TOLD, Dispatcher, Ended, Sender, Source
+from llem.experiment.serving.stock import Stock
+from llem.experiment.serving.ticks import Ticker, Ticks
+from llem.experiment.serving.traffic import Flight, Played, Timed, Traffic
+
+__all__ = ["LocalTraffic"]
+
+
+class _Streams(Sender[Request, Flight]):
+    """Requests given to an engine in this process; nothing is done per token but to append what arrived."""
+
+    def __init__(self, stream: Callable[[Request], AsyncIterator[Chunk]]) -> None:
+        self._stream = stream
+        self.tasks: dict[Flight, asyncio.Task[None]] = {}
+        self._failures = 0
+
+    def send(self, ask: Request, scheduled_ns: int | None, ended: Ended[Flight]) -> Flight:
+        flight = Flight(ask, scheduled_ns, time.monotonic_ns())
+        self.tasks[flight] = asyncio.get_running_loop().create_task(self._carry(flight, ended))
+        return flight
+
+    def began(self, sent: Flight) -> bool:
+        return bool(sent.chunks)
+
+    def abort(self, sent: Flight) -> None:
+        self.tasks[sent].cancel()
+
+    async def _carry(self, flight: Flight, ended: Ended[Flight]) -> None:
+        """From its sending to its end, however it ends."""
+        fatal: BaseException | None = None
+        append = flight.chunks.append
+        flight.sent_ns = time.monotonic_ns()
+        try:
+            stream = self._stream(flight.request)
+            try:
+                async for chunk in stream:
+                    append(chunk)
+            finally:
+                close = getattr(stream, "aclose", None)
+                if close is not None:
+                    await close()
+            if flight.chunks:
+                flight.end("done", flight.chunks[-1].time_ns)
+            else:
+                flight.end("error", failure="RuntimeError: the stream ended without a chunk")
+        except asyncio.CancelledError:
+            flight.end("unfinished")
+        except (LlemError, MemoryError) as error:  # the engine says of itself that it cannot go on
+            flight.end("error", failure=f"{type(error).__name__}: {error}")
+            fatal = error
+        except Exception as error:  # a request may fail in any way without the engine being at its end
+            flight.end("error", failure=f"{type(error).__name__}: {error}")
+            flight.cause = error
+            if self._failures < TOLD:
+                traceback.print_exception(error)
+            self._failures += 1
+        finally:
+            del self.tasks[flight]
+            ended(flight, fatal)
+
+
+class _Stocked(Source[Request]):
+    """Requests out of the stock, and the times of an open load."""
+
+    def __init__(self, stock: Stock) -> None:
+        self.stock = stock
+        self.offsets: Iterator[float] = iter(())
+        self._due: float | None = None
+
+    def due(self) -> float | None:
+        if self._due is None:
+            self._due = next(self.offsets, None)
+            self.exhausted = self._due is None
+        return self._due
+
+    def take(self) -> Request:
+        self._due = None
+        return self.stock.take()
+
+
+class LocalTraffic(Traffic):
+    """A load of an engine in this process, sent from the event loop that runs.
+
+    Args:
+        stream: gives the engine a request, as `Engine.stream`.
+        stock: where requests come from.
+    """
+
+    def __init__(
+        self, stream: Callable[[Request], AsyncIterator[Chunk]], stock: Stock, check_stop: Callable[[], None]
+    ) -> None:
+        super().__init__(check_stop)
+        self._source, self._sender = _Stocked(stock), _Streams(stream)
+        self._dispatcher: Dispatcher[Request, Flight] = Dispatcher(self._sender, self._source)
+        self._ticker = Ticker()
+        self._ticks: Ticks | None = None
+
+    def sequence(self, count: int) -> None:
+        self._dispatcher.sequence(count)
+
+    def closed(self, concurrency: int, ramp_s: float) -> None:
+        starts = [number * ramp_s / concurrency for number in range(concurrency)]
+        self._dispatcher.closed(starts, time.monotonic_ns())
+
+    def open(self, offsets: Iterable[float]) -> None:
+        self._source.offsets = iter(offsets)
+        self._dispatcher.open(time.monotonic_ns())
+
+    async def ready(self, count: int) -> None:
+        await self._source.stock.fill(count)
+
+    def seal(self, on: bool) -> None:
+        self._source.stock.sealed = on
+
+    @property
+    def sent(self) -> int:
+        return len(self._dispatcher.sent)
+
+    @property
+    def in_flight(self) -> int:
+        return len(self._dispatcher.in_flight)
+
+    @property
+    def begun(self) -> int:
+        return self._dispatcher.begun
+
+    @property
+    def rounds(self) -> int:
+        return self._dispatcher.rounds
+
+    @property
+    def over(self) -> bool:
+        return self._dispatcher.over
+
+    @property
+    def fatal(self) -> BaseException | None:
+        return self._dispatcher.fatal
+
+    @property
+    def answered(self) -> Sequence[Timed]:
+        return [
+            Timed(one.sent_ns, one.chunks[0].time_ns, one.ended_ns, one.request.output_tokens)
+            for one in self._dispatcher.ended
+            if one.outcome == "done"
+        ]
+
+    def stop(self) -> None:
+        self._dispatcher.stop()
+
+    async def abort(self) -> None:
+        self._dispatcher.abort()
+        tasks = tuple(self._sender.tasks.values())
+        if tasks:
+            await asyncio.wait(tasks, timeout=traffic.ABORT_LIMIT_S)
+        if left := len(self._sender.tasks):
+            raise ExperimentFailed(f"the engine does not let go of {left} aborted requests", "", "timeout")
+
+    async def played(self) -> Played:
+        return Played(self._dispatcher.sent, [self._stopped()], 0, self._dispatcher.messages)
+
+    def _stopped(self) -> Ticks:
+        self._ticks = self._ticks or self._ticker.stop()
+        return self._ticks
+
+    async def close(self) -> None:
+        self._stopped()
+        self.seal(False)
+        await self.abort()

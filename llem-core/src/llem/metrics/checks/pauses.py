@@ -1,0 +1,175 @@
+"""Windows that are not what they were planned to be: the worker stood still, a clock was set, nothing was done. Pure.
+
+A pause is real where something says so besides the missing beats, for a thread that computes may hold the interpreter's
+lock for seconds, and the beats with it:
+
+- SIGCONT came: a signal had stopped the worker.
+- The process that reads the meters missed the same time: both were frozen, or the whole machine was.
+- Nothing of the worker's process ran, and it did not wait for a processor. That is no sign beside an engine on a GPU,
+  for whose kernels a library may wait with the lock held; and none below 0.25 s, in which little can be told.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from llem.findings import Finding, finding
+from llem.metrics.setup import Setup
+from llem.store.models import Beats, Gap, Trial
+
+__all__ = ["disturbed", "pauses", "was_paused"]
+
+#: Share of a window, and seconds, of which a pause may take neither.
+PAUSED_SHARE, PAUSED_S = 0.01, 0.1
+#: A gap without any other sign of a pause has to last this long.
+UNSIGNED_S = 0.25
+#: The process that reads the meters may be late on a busy machine: this long is told, and this share of the window.
+READER_S, READER_SHARE = 0.5, 0.01
+#: Clocks that are slewed keep to this: a step is more. And no discipline of a clock runs it faster by this share.
+STEP_S, SLEW = 0.01, 0.001
+#: A window that takes so much longer than planned; of batches that differ in their work, and of a window with an end.
+OFF_PLAN, OFF_PLAN_WORK = 1.5, 3.0
+LATE_SHARE, LATE_S = 0.01, 0.05
+
+
+def disturbed(setup: Setup, trials: Sequence[Trial], alike: bool) -> Iterable[Finding]:
+    """Every check of this module.
+
+    Args:
+        alike: the batches of an offline load have the same work, so that the warm-up says how long they take.
+    """
+    yield from _paused(setup, trials)
+    yield from _reader(setup, trials)
+    yield from _clocks(trials)
+    yield from _planned(setup, trials, alike)
+    yield from _idle_windows(setup, trials)
+
+
+def pauses(setup: Setup, beats: Beats) -> list[tuple[Gap, str]]:
+    """The gaps of a window that were pauses, each with what says so."""
+    found = []
+    for gap in beats.gaps:
+        if gap.stopped:
+            found.append((gap, "stopped by a signal"))
+        elif not gap.still:
+            continue
+        elif _shared(gap, beats):
+            found.append((gap, "frozen together with the process that reads the meters"))
+        elif gap.seconds > UNSIGNED_S and setup.device != "cuda":
+            found.append((gap, "frozen: nothing of the process ran"))
+    return found
+
+
+def _shared(gap: Gap, beats: Beats) -> bool:
+    """Whether the process that reads the meters was held up for most of the same time."""
+    common = sum(max(min(gap.t1_ns, end) - max(gap.t0_ns, begin), 0) for begin, end in beats.meter_gaps)
+    return common / 1e9 > gap.seconds / 2
+
+
+def _lost(setup: Setup, trial: Trial) -> tuple[float, tuple[str, ...]]:
+    """Seconds of a window in which the worker stood still, and why; the time to the beat that was due is no pause."""
+    if trial.beats is None:
+        return 0.0, ()
+    lost, reasons = 0.0, []
+    for gap, reason in pauses(setup, trial.beats):
+        inside = min(gap.t1_ns, trial.t1_ns) - max(gap.t0_ns, trial.t0_ns)
+        lost += max(inside / 1e9 - trial.beats.beat_s, 0.0)
+        reasons.append(reason)
+    if (suspended := trial.beats.suspended_s or 0.0) > STEP_S:
+        lost += suspended
+        reasons.append("suspended with the whole machine")
+    return lost, tuple(dict.fromkeys(reasons))
+
+
+def was_paused(setup: Setup, trial: Trial) -> bool:
+    """Whether the worker stood still for more of a window than it may."""
+    lost, _ = _lost(setup, trial)
+    return lost > min(PAUSED_SHARE * trial.duration_s, PAUSED_S)
+
+
+def _paused(setup: Setup, trials: Sequence[Trial]) -> Iterable[Finding]:
+    bad = [(*_lost(setup, trial), trial) for trial in trials if was_paused(setup, trial)]
+    if not bad:
+        return
+    lost, reasons, worst = max(bad, key=lambda one: one[0])
+    message = (
+        f"the worker stood still for {lost:.2f} s of a window of {worst.duration_s:.2f} s "
+        f"({', '.join(reasons)}){_in([trial for *_, trial in bad])}"
+    )
+    evidence = {"paused_s": lost, "window_s": worst.duration_s, "reasons": list(reasons)}
+    yield finding("paused", message, **evidence, trials=[trial.index for *_, trial in bad])
+
+
+def _reader(setup: Setup, trials: Sequence[Trial]) -> Iterable[Finding]:
+    """The process that reads the meters stood still, and the worker did not."""
+    bad = []
+    for trial in trials:
+        if trial.beats is None or was_paused(setup, trial):
+            continue
+        lost = sum(min(end, trial.t1_ns) - max(begin, trial.t0_ns) for begin, end in trial.beats.meter_gaps) / 1e9
+        if lost > max(READER_S, READER_SHARE * trial.duration_s):
+            bad.append((lost, trial))
+    if bad:
+        lost, worst = max(bad, key=lambda one: one[0])
+        where = _in([trial for _, trial in bad])
+        message = f"the process that reads the meters stood still for {lost:.2f} s of {worst.duration_s:.2f} s{where}"
+        yield finding("sample_gap", message, reader_s=lost, trials=[trial.index for _, trial in bad])
+
+
+def _clocks(trials: Sequence[Trial]) -> Iterable[Finding]:
+    steps = [(trial.beats.clock_step_s, trial) for trial in trials if trial.beats and trial.beats.clock_step_s]
+    moved = [(step, trial) for step, trial in steps if abs(step) > STEP_S]
+    if moved:
+        step, _ = max(moved, key=lambda one: abs(one[0]))
+        message = f"the wall clock was set by {step:+.3f} s within a window{_in([trial for _, trial in moved])}"
+        yield finding("clock_step", message, step_s=step, trials=[trial.index for _, trial in moved])
+    slews = [(trial.beats.slew, trial) for trial in trials if trial.beats and trial.beats.slew]
+    rushed = [(slew, trial) for slew, trial in slews if abs(slew) > SLEW]
+    if rushed:
+        slew, _ = max(rushed, key=lambda one: abs(one[0]))
+        message = (
+            f"the system's clock ran {abs(slew):.2%} too {'fast' if slew > 0 else 'slow'} within a window, and times "
+            f"with it{_in([trial for _, trial in rushed])}"
+        )
+        yield finding("clock_step", message, slew=slew, trials=[trial.index for _, trial in rushed])
+
+
+def _planned(setup: Setup, trials: Sequence[Trial], alike: bool) -> Iterable[Finding]:
+    """Windows that took longer than planned, where no pause says why."""
+    bad = []
+    for trial in trials:
+        if trial.planned_s and _beyond(trial, trial.planned_s, alike) and not was_paused(setup, trial):
+            bad.append((trial.duration_s / trial.planned_s, trial.planned_s, trial))
+    if not bad:
+        return
+    ratio, planned, worst = max(bad, key=lambda one: one[0])
+    plan = "its batches took" if worst.serving is None else "it was planned"
+    when = " in the warm-up" if worst.serving is None else ""
+    message = (
+        f"a window took {worst.duration_s:.2f} s, where {plan} {planned:.2f} s{when}{_in([one for *_, one in bad])}"
+    )
+    evidence = {"window_s": worst.duration_s, "planned_s": planned, "trials": [trial.index for *_, trial in bad]}
+    yield finding("window_off_plan", message, **evidence)
+
+
+def _beyond(trial: Trial, planned_s: float, alike: bool) -> bool:
+    if trial.serving is not None:  # it is the worker that ends it, on time or late
+        return abs(trial.duration_s - planned_s) > max(LATE_SHARE * planned_s, LATE_S)
+    return trial.duration_s > (OFF_PLAN if alike else OFF_PLAN_WORK) * planned_s
+
+
+def _idle_windows(setup: Setup, trials: Sequence[Trial]) -> Iterable[Finding]:
+    """Offline windows without any work; of what a command did, its file tells."""
+    if setup.metered:
+        return
+    idle = [trial for trial in trials if trial.serving is None and not (trial.requests and trial.output_tokens)]
+    if idle:
+        first = idle[0]
+        message = f"{first.requests} requests with {first.output_tokens} output tokens within a window{_in(idle)}"
+        evidence = {"requests": first.requests, "output_tokens": first.output_tokens}
+        yield finding("no_work", message, **evidence, trials=[trial.index for trial in idle])
+
+
+def _in(trials: Sequence[Trial]) -> str:
+    names = ", ".join(str(trial.index) for trial in trials)
+    return f" (the most of trials {names})" if len(trials) > 1 else f" (trial {names})"

@@ -1,0 +1,67 @@
+"""How this server speaks, found out with one request of the very kind that will be measured."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import attrs
+
+from llem.backends.base import Request
+from llem.backends.wire import Asked, Exchange
+from llem.config.models import Sampling
+from llem.errors import ConfigError
+from llem_openai.body import CONTINUOUS, FINAL, request_body
+from llem_openai.checks import sends_text
+from llem_openai.client import Client
+from llem_openai.config import OpenAIOptions
+from llem_openai.counting import TokenCounts, choice_of, detect, ids_of
+from llem_openai.reading import Reader
+
+__all__ = ["PROBE", "Dialect", "probe"]
+
+#: Tokens of the request by which the server's ways are found out, and its prompt.
+PROBE_TOKENS = 8
+PROBE = Request(index=0, token_ids=tuple(range(3, 11)), output_tokens=PROBE_TOKENS)
+PROBE_TEXT = "Once upon a time"
+
+
+@attrs.frozen
+class Dialect:
+    """What this server takes, as a request has shown: stream options, and how tokens of a stream are counted."""
+
+    stream_options: Mapping[str, bool]
+    token_counts: TokenCounts
+
+
+async def probe(client: Client, options: OpenAIOptions, sampling: Sampling, model: str) -> Dialect:
+    """Send one short request, and see what comes back.
+
+    Raises:
+        ConfigError: the server refuses the request.
+        ExperimentFailed: it is gone, or out of memory.
+        RequestFailed: it fails, is silent, or tokens cannot be counted.
+    """
+    text = PROBE_TEXT if sends_text(options) else None
+    asked = Asked(PROBE.index, len(PROBE.token_ids) if text is None else None, PROBE.output_tokens)
+    for stream_options in (CONTINUOUS, FINAL):
+        body = request_body(options, sampling, PROBE, model=model, text=text, stream_options=stream_options)
+        exchange = await client.exchange(body, asked)
+        try:
+            return Dialect(stream_options, _counts(exchange, options, client.key))
+        except ConfigError:
+            if stream_options is FINAL or exchange.status == 200:
+                raise
+            # some servers refuse options that they do not know
+    raise AssertionError("the loop returns or raises")
+
+
+def _counts(exchange: Exchange, options: OpenAIOptions, key: str | None) -> TokenCounts:
+    """How tokens of this answer are counted, once they have been, with token ids where they were asked for."""
+    events = [event for _, event in Reader(key, "final_usage", token_ids=False).events(exchange)]
+    method = detect(events)
+    broken = exchange.error or any(event.get("error") for event in events)
+    told = any(ids_of(choice) for event in events if (choice := choice_of(event)) is not None)
+    if options.return_token_ids and not told and not broken:
+        raise ConfigError("the server gives no token ids", "set `openai.return_token_ids: false`")
+    Reader(key, method, options.return_token_ids).chunks(exchange)
+    return method

@@ -1,0 +1,140 @@
+"""The wire to the server: its connections, and what their bytes mean."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+import time
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import urlsplit
+
+from llem.backends.wire import Answer, Exchange, Wire, WireReference
+from llem_openai.config import OpenAIOptions
+from llem_openai.connection import Connection, Owner
+from llem_openai.counting import TokenCounts
+from llem_openai.failures import broken, unreached
+from llem_openai.reading import Reader
+
+__all__ = ["OpenAIWire", "reference_of"]
+
+CONNECT_S = 10.0
+#: Idle connections are not used again after this time: a server closes them too, some after 5 s, and may just then.
+KEEPALIVE_S = 2.0
+#: Bytes that are read at once.
+READ = 1 << 16
+
+
+class OpenAIWire(Wire):
+    """HTTP/1.1 over connections that are kept and taken again, the last one first. Proxies are not used.
+
+    Settings:
+        base: URL of the server, such as http://127.0.0.1:8000/v1.
+        key: of the server, which stands in its messages and is hidden wherever the server repeats it; or None.
+        token_counts, token_ids: as `llem_openai.reading.Reader`.
+    """
+
+    def __init__(self, settings: Mapping[str, Any]) -> None:
+        super().__init__(settings)
+        self._base = str(settings["base"])
+        parts = urlsplit(self._base)
+        self._secure = ssl.create_default_context() if parts.scheme == "https" else None
+        self._name = parts.hostname or ""
+        self._address = (self._name, parts.port or (443 if self._secure else 80))
+        self._reader = Reader(settings["key"], settings["token_counts"], bool(settings["token_ids"]))
+        buffer = memoryview(bytearray(READ))
+        self._owner = Owner(self._base, buffer, free=self._free, over=self._over, lost=self._lost)
+        self._connections: set[Connection] = set()
+        self._idle: list[Connection] = []
+        self._under_way: dict[Exchange, Connection | asyncio.Task[None]] = {}
+
+    def send(self, exchange: Exchange) -> None:
+        """See `Wire.send`."""
+        connection = self._taken()
+        if connection is None:
+            self._connect(exchange)
+        else:
+            self._under_way[exchange] = connection
+            connection.send(exchange)
+
+    def abort(self, exchange: Exchange) -> None:
+        """See `Wire.abort`: the connection is closed, by which the server knows to stop."""
+        way = self._under_way.get(exchange)
+        if isinstance(way, Connection):
+            way.abort()
+        elif way is not None:
+            way.cancel()
+        self._over(exchange, "aborted")
+
+    def read(self, exchange: Exchange) -> Answer:
+        """See `Wire.read`."""
+        return self._reader.read(exchange)
+
+    def close(self) -> None:
+        """See `Wire.close`: what is under way is aborted."""
+        for exchange in list(self._under_way):
+            self.abort(exchange)
+        for connection in list(self._connections):
+            connection.abort()
+        self._idle.clear()
+
+    def _taken(self) -> Connection | None:
+        """The connection that was used last; None where it has waited too long, and with it all others."""
+        while self._idle:
+            connection = self._idle.pop()
+            if connection.closing:
+                continue
+            if time.monotonic() - connection.idle_since <= KEEPALIVE_S:
+                return connection
+            for stale in (connection, *self._idle):
+                stale.abort()
+            self._idle.clear()
+        return None
+
+    def _connect(self, exchange: Exchange) -> None:
+        self._under_way[exchange] = asyncio.get_running_loop().create_task(self._connected(exchange))
+
+    async def _connected(self, exchange: Exchange) -> None:
+        """Send over a new connection."""
+        loop = asyncio.get_running_loop()
+        more: dict[str, Any] = {"ssl": self._secure, "server_hostname": self._name} if self._secure else {}
+        try:
+            async with asyncio.timeout(CONNECT_S):
+                made = await loop.create_connection(lambda: Connection(self._owner), *self._address, **more)
+        except OSError as error:
+            self._over(exchange, unreached(self._base, error))
+            return
+        transport, connection = made
+        # a name is looked up once: each look-up is a thread's work, and may find another address
+        self._address = transport.get_extra_info("peername")[:2]
+        if connection.closing:  # taken and closed again before anything was written
+            self._over(exchange, broken(self._base, None))
+            return
+        self._connections.add(connection)
+        self._under_way[exchange] = connection
+        connection.send(exchange)
+
+    # what connections tell
+
+    def _free(self, connection: Connection) -> None:
+        connection.idle_since = time.monotonic()
+        self._idle.append(connection)
+
+    def _over(self, exchange: Exchange, error: str) -> None:
+        self._under_way.pop(exchange, None)
+        exchange.end(error)
+
+    def _lost(self, connection: Connection, again: Exchange | None) -> None:
+        self._connections.discard(connection)
+        if connection in self._idle:
+            self._idle.remove(connection)
+        if again is not None:
+            self._connect(again)
+
+
+def reference_of(options: OpenAIOptions, base: str, key: str | None, token_counts: TokenCounts) -> WireReference:
+    """The wire to a server whose ways are known."""
+    settings = {"base": base, "key": key, "token_counts": token_counts, "token_ids": options.return_token_ids}
+    return WireReference(
+        "llem_openai.wire:OpenAIWire", settings, options.timeout_s, options.deadline_s, options.client_processes
+    )
