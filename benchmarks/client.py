@@ -1,7 +1,7 @@
 """How well llem's client measures: against a server that logs the true times, beside other tools, in one run.
 
     python benchmarks/client.py [--guidellm PATH] [--aiperf PATH] [--vllm-python PATH] [--quick] [--loads NAMES]
-                                [--tools NAMES] [--out FILE] [--work FOLDER]
+                                [--tools NAMES] [--realtime] [--out FILE] [--work FOLDER]
     python benchmarks/client.py --page [FILE]       write the tables of a figures file into docs/explanation/client.md
 
 The server (`true_server.c`, compiled with `cc`) streams at chosen times and logs when it read each request and when it
@@ -150,15 +150,30 @@ class Ran:
     output: str
 
 
-def execute(command: Sequence[str], environment: Mapping[str, str], cores: set[int] | None, folder: Path) -> Ran:
-    """Run a tool's command, on its cores. Past the limit it is ended with all its processes, and its code is None."""
+@attrs.frozen
+class Place:
+    """Where a tool runs: its cores, None where they are not chosen, and whether it comes before all else on them."""
+
+    cores: set[int] | None
+    realtime: bool = False
+
+    def take(self) -> None:
+        """In the tool's first process, before it begins."""
+        if self.cores:
+            os.sched_setaffinity(0, self.cores)
+        if self.realtime:
+            os.sched_setscheduler(0, os.SCHED_RR, os.sched_param(1))
+
+
+def execute(command: Sequence[str], environment: Mapping[str, str], place: Place, folder: Path) -> Ran:
+    """Run a tool's command in its place. Past the limit it is ended with all its processes, and its code is None."""
     log = folder / "output.txt"
     since_s, begin = time.time(), time.monotonic()
     with log.open("wb") as output:
         process = subprocess.Popen(
             command, cwd=folder, env={**os.environ, **environment}, stdout=output, stderr=subprocess.STDOUT,
             stdin=subprocess.DEVNULL, start_new_session=True,
-            preexec_fn=(lambda: os.sched_setaffinity(0, cores)) if cores else None,
+            preexec_fn=place.take,
         )  # fmt: skip
         watch = Watch(process.pid)
         watch.start()
@@ -183,13 +198,15 @@ def execute(command: Sequence[str], environment: Mapping[str, str], cores: set[i
 # One run
 
 
-def measure(tool: Tool, asked: Load, program: Path, cores: Cores, folder: Path, on: set[int] | None) -> dict[str, Any]:
+def measure(
+    tool: Tool, asked: Load, program: Path, core: set[int] | None, folder: Path, place: Place
+) -> dict[str, Any]:
     """A load through a tool, held against the log. Raises NoTruth."""
     folder.mkdir(parents=True)
     before = busy_s()
-    with served(program, folder, TTFT_S, ITL_S, cores.server) as server:
+    with served(program, folder, TTFT_S, ITL_S, core) as server:
         command = tool.command(asked, server.url, folder)
-        ran = execute(command, tool.environment, on, folder)
+        ran = execute(command, tool.environment, place, folder)
     others_s = busy_s() - before - ran.cpu_s - server.cpu_s
     report: dict[str, Any] = {
         "tool": tool.name, "load": asked.name, "command": command, "environment": dict(tool.environment),
@@ -297,18 +314,20 @@ def benchmark(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
         left.append("one core only: the server and the tools share it, and errors are of both")
     else:
         os.sched_setaffinity(0, cores.server)  # what watches does not take the tool's core
+    if options.realtime:
+        left.append("the tools came before all other processes on their core (`--realtime`)")
     if cores.two is None:
         left.append("fewer than three cores: one and two client processes are not compared")
     for line in left:
         print(line, file=sys.stderr)
     report: dict[str, Any] = {
         "machine": here, "commit": commit(), "versions": {tool.name: tool.version for tool in found},
-        "true": {"ttft_s": TTFT_S, "itl_s": ITL_S}, "left_out": left, "loads": [attrs.asdict(one) for one in asked],
+        "true": {"ttft_s": TTFT_S, "itl_s": ITL_S}, "realtime": options.realtime, "left_out": left, "loads": [attrs.asdict(one) for one in asked],
         "runs": [],
     }  # fmt: skip
     begin = time.monotonic()
     for number, (one, tool, on) in enumerate(plan(found, asked, cores)):
-        run = measure(tool, one, program, cores, folder / f"run-{number}", on)
+        run = measure(tool, one, program, cores.server, folder / f"run-{number}", Place(on, options.realtime))
         report["runs"].append(run)
         print(f"{time.monotonic() - begin:5.0f} s  {line_of(run)}", file=sys.stderr, flush=True)
         report["took_s"] = time.monotonic() - begin
@@ -352,6 +371,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help="two loads only")
     parser.add_argument("--loads", default="", help="only these, by name, with commas between")
     parser.add_argument("--tools", default="", help="only those whose names begin so, with commas between")
+    parser.add_argument("--realtime", action="store_true", help="tools come before all else: on a machine with other work")
     parser.add_argument("--out", type=Path, default=FIGURES / "client.json", help="the figures")
     parser.add_argument("--work", type=Path, help="keep the tools' own files here")
     parser.add_argument("--page", type=Path, nargs="?", const=FIGURES / "client.json", help="only write the page")
