@@ -1,7 +1,7 @@
 """How well llem's client measures: against a server that logs the true times, beside other tools, in one run.
 
     python benchmarks/client.py [--guidellm PATH] [--aiperf PATH] [--vllm-python PATH] [--quick] [--loads NAMES]
-                                [--tools NAMES] [--realtime] [--out FILE] [--work FOLDER]
+                                [--tools NAMES] [--minutes N] [--realtime] [--out FILE] [--work FOLDER]
     python benchmarks/client.py --page [FILE]       write the tables of a figures file into docs/explanation/client.md
 
 The server (`true_server.c`, compiled with `cc`) streams at chosen times and logs when it read each request and when it
@@ -42,8 +42,12 @@ from client_truth import NoTruth, Server, build, errors, events_until, lateness,
 TTFT_S, ITL_S = 0.1, 0.02
 LONG, SHORT = (32, 256), (8, 16)
 LIMIT_S = 240.0
+#: A run is not begun with less than this left of the time for all.
+RUN_S = 60.0
+#: Loads that every tool runs before the others begin.
+FIRST = ("closed-512", "open-200", "closed-64", "closed-64-short")
 EVERY_S = 0.5
-FIGURES = Path(__file__).parent / "figures"
+FIGURES = Path(__file__).parent / "figures" / "cpu-2026-11"
 PAGE = Path(__file__).parents[1] / "docs" / "explanation" / "client.md"
 
 
@@ -59,7 +63,7 @@ def load(kind: str, size: int, lengths: tuple[int, int], seconds: float) -> Load
 
 def loads(quick: bool) -> list[Load]:
     """All, or those of a quick look."""
-    seconds = 8.0
+    seconds = 6.0
     if quick:
         return [load("closed", 64, SHORT, seconds), load("closed", 512, LONG, seconds)]
     closed = [load("closed", size, LONG, seconds) for size in (16, 64, 256, 512)]
@@ -269,18 +273,20 @@ def tools(options: argparse.Namespace, folder: Path) -> tuple[list[Tool], list[s
 
 
 def plan(found: Sequence[Tool], asked: Sequence[Load], cores: Cores) -> list[tuple[Load, Tool, set[int] | None]]:
-    """Which runs there are, with the cores of the tool."""
-    runs = [(one, tool, cores.tool) for one in asked for tool in found]
-    if not any(tool.name == "llem" for tool in found):
-        return runs
+    """Which runs there are, with the cores of the tool, and what matters most first."""
+    here = [tool for tool in found if tool.name in ("bare protocol", "llem")]
+    first = [one for one in asked if one.name in FIRST]
+    others = [one for one in asked if one.name not in FIRST]
+    runs = [(one, tool, cores.tool) for one in first for tool in found]
+    runs += [(one, tool, cores.tool) for one in others for tool in here]
     hard = next((one for one in asked if one.name == "closed-512"), None)
-    if hard is not None:  # the others begin all at once
+    if hard is not None and any(tool.name == "llem" for tool in here):  # the other tools begin all at once
         runs += [(hard, llem("llem, all at once", "load.ramp_s=0"), cores.tool)]
         runs += [(hard, bare("bare protocol, all at once", at_once=True), cores.tool)]
-        if cores.two:
-            both = [llem(f"llem, {n} client process{'es'[:2 * (n > 1)]}", f"openai.client_processes={n}") for n in (1, 2)]
-            runs += [(hard, tool, cores.two) for tool in both]
-    return runs
+        for count in (1, 2) if cores.two else ():
+            tool = llem(f"llem, {count} of 2 client processes", f"openai.client_processes={count}")
+            runs += [(hard, tool, cores.two)]
+    return runs + [(one, tool, cores.tool) for one in others for tool in found if tool not in here]
 
 
 def machine(cores: Cores) -> dict[str, Any]:
@@ -326,15 +332,26 @@ def benchmark(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
         "runs": [],
     }  # fmt: skip
     begin = time.monotonic()
-    for number, (one, tool, on) in enumerate(plan(found, asked, cores)):
+    runs = plan(found, asked, cores)
+    for number, (one, tool, on) in enumerate(runs):
+        if time.monotonic() - begin > 60 * options.minutes - RUN_S:
+            missing = ", ".join(f"{tool.name} on {one.name}" for one, tool, _ in runs[number:])
+            left.append(f"the time was over before {missing}")
+            report["left_out"] = left
+            break
         run = measure(tool, one, program, cores.server, folder / f"run-{number}", Place(on, options.realtime))
         report["runs"].append(run)
         print(f"{time.monotonic() - begin:5.0f} s  {line_of(run)}", file=sys.stderr, flush=True)
-        report["took_s"] = time.monotonic() - begin
-        report["costs"] = costs(report["runs"])
-        options.out.parent.mkdir(parents=True, exist_ok=True)
-        options.out.write_text(json.dumps(rounded(report, folder), indent=1) + "\n")
+        keep(report, time.monotonic() - begin, options.out, folder)
+    keep(report, time.monotonic() - begin, options.out, folder)
     return report
+
+
+def keep(report: dict[str, Any], took_s: float, out: Path, folder: Path) -> None:
+    """Write what there is by now."""
+    report["took_s"], report["costs"] = took_s, costs(report["runs"])
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out.write_text(json.dumps(rounded(report, folder), indent=1) + "\n")
 
 
 def line_of(run: Mapping[str, Any]) -> str:
@@ -371,6 +388,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help="two loads only")
     parser.add_argument("--loads", default="", help="only these, by name, with commas between")
     parser.add_argument("--tools", default="", help="only those whose names begin so, with commas between")
+    parser.add_argument("--minutes", type=float, default=15.0, help="no run begins that would end after this time")
     parser.add_argument("--realtime", action="store_true", help="tools come before all else: on a machine with other work")
     parser.add_argument("--out", type=Path, default=FIGURES / "client.json", help="the figures")
     parser.add_argument("--work", type=Path, help="keep the tools' own files here")

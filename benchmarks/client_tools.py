@@ -152,7 +152,7 @@ def llem(name: str = "llem", *settings: str) -> Tool:
         kind = {"closed": "--concurrency", "open": "--rate"}[load.kind]
         given = [
             f"openai.base_url={url}/v1", "device=cpu", f"window_s={load.window_s}", "trials=1", "max_trials=1",
-            "processes=1", "warmup.batches=1", "warmup.seconds=0", "baseline.seconds=0", "meters=[]", *settings,
+            "processes=1", "warmup.batches=1", "warmup.seconds=1", "baseline.seconds=0", "meters=[]", *settings,
         ]  # fmt: skip
         return [
             sys.executable, "-m", "llem", "run", "-b", "openai", "--dtype", "auto", kind, str(load.size),
