@@ -11,7 +11,7 @@ log, `client_tools.py` what each tool is told. A tool whose program is not given
 
 Errors are what a tool states (mean, median and 99th percentile), less the same figure by the log over the same
 requests. The log's times are of the server: from when it had read the request to when it wrote. The network between, a
-loopback, is some 0.05 ms. If the server itself was late in a run, or other processes used the machine, the table says it.
+loopback, is some 0.05 ms. The table says where the server itself was late, or other processes used the machine.
 
 CPU per event is that of all processes of a tool while the load ran (the middle 80 % of it), over the tokens that the
 server wrote in this time. The figures hold exact commands, versions and all errors.
@@ -36,7 +36,7 @@ from typing import Any
 
 import attrs
 from client_table import costs, page, tables
-from client_tools import Load, Tool, aiperf, bare, guidellm, llem, version_of, vllm_bench, write_tokenizer
+from client_tools import Load, Tool, aiperf, bare, guidellm, llem, vllm_bench, write_tokenizer
 from client_truth import NoTruth, Server, build, errors, events_until, lateness, matched, own, served, single, truth
 
 TTFT_S, ITL_S = 0.1, 0.02
@@ -102,7 +102,9 @@ def _stat(pid: int) -> tuple[int, int] | None:
 
 def ticks_below(root: int) -> int:
     """Clock ticks of a process and all below it."""
-    found = {int(one.name): told for one in Path("/proc").iterdir() if one.name.isdigit() if (told := _stat(int(one.name)))}
+    found = {
+        int(one.name): told for one in Path("/proc").iterdir() if one.name.isdigit() if (told := _stat(int(one.name)))
+    }
     below, grown = {root}, True
     while grown:
         more = {pid for pid, (parent, _) in found.items() if parent in below} - below
@@ -231,7 +233,9 @@ def judged(tool: Tool, asked: Load, ran: Ran, server: Server, folder: Path) -> d
     pairs = matched(said.requests, server.log)
     counted = [pair for pair in pairs if pair[0].counts]
     if not counted:
-        raise ValueError(f"of its {len(said.requests)} requests {len(pairs)} are in the log, and none ended in its window")
+        raise ValueError(
+            f"of its {len(said.requests)} requests {len(pairs)} are in the log, and none ended in its window"
+        )
     true, rows = truth(counted), own(counted)
     stated = dict(said.figures) or rows
     begin, end = min(row.first for _, row in pairs), max(row.last for _, row in pairs)
@@ -328,8 +332,8 @@ def benchmark(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
         print(line, file=sys.stderr)
     report: dict[str, Any] = {
         "machine": here, "commit": commit(), "versions": {tool.name: tool.version for tool in found},
-        "true": {"ttft_s": TTFT_S, "itl_s": ITL_S}, "realtime": options.realtime, "left_out": left, "loads": [attrs.asdict(one) for one in asked],
-        "runs": [],
+        "true": {"ttft_s": TTFT_S, "itl_s": ITL_S}, "realtime": options.realtime, "left_out": left,
+        "loads": [attrs.asdict(one) for one in asked], "runs": [],
     }  # fmt: skip
     begin = time.monotonic()
     runs = plan(found, asked, cores)
@@ -360,7 +364,8 @@ def line_of(run: Mapping[str, Any]) -> str:
         return f"{run['load']:16} {run['tool']:26} failed: {run['failed']}"
     error, cost = run["error"], run["during"]["us_per_event"] or float("nan")
     return (
-        f"{run['load']:16} {run['tool']:26} TTFT {error['ttft_mean_ms']:+8.2f} ms, p99 {error['ttft_p99_ms']:+8.2f} ms, "
+        f"{run['load']:16} {run['tool']:26} "
+        f"TTFT {error['ttft_mean_ms']:+8.2f} ms, p99 {error['ttft_p99_ms']:+8.2f} ms, "
         f"ITL {error['itl_mean_percent']:+6.2f} %, {run['requests']} requests, CPU {run['cpu_s']:.1f} s, "
         f"{cost:.1f} µs an event, {run['wall_s']:.0f} s, server late {run['server']['late_p99_ms']:.2f} ms"
     )
@@ -389,7 +394,9 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--loads", default="", help="only these, by name, with commas between")
     parser.add_argument("--tools", default="", help="only those whose names begin so, with commas between")
     parser.add_argument("--minutes", type=float, default=15.0, help="no run begins that would end after this time")
-    parser.add_argument("--realtime", action="store_true", help="tools come before all else: on a machine with other work")
+    parser.add_argument(
+        "--realtime", action="store_true", help="tools come before all else: on a machine with other work"
+    )
     parser.add_argument("--out", type=Path, default=FIGURES / "client.json", help="the figures")
     parser.add_argument("--work", type=Path, help="keep the tools' own files here")
     parser.add_argument("--page", type=Path, nargs="?", const=FIGURES / "client.json", help="only write the page")

@@ -10,6 +10,7 @@ was due, when it was written, when its first and last token were read, and its t
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import gc
 import json
 import random
@@ -48,6 +49,15 @@ class Client(asyncio.Protocol):
         if data.endswith(END):
             self.free(self)
 
+
+@dataclasses.dataclass
+class Ended:
+    """A request that has ended: when it was due and written, and the bytes of its answer with their times."""
+
+    due: int
+    sent: int
+    pieces: list[tuple[int, bytes]]
+
     def row(self) -> list[Any]:
         """What the bytes mean."""
         times = [at for at, data in self.pieces for _ in range(data.count(b'"text":'))]
@@ -61,8 +71,8 @@ def message(load: dict[str, Any]) -> bytes:
         "ignore_eos": True, "stream": True, "stream_options": {"include_usage": True, "continuous_usage_stats": True},
     }  # fmt: skip
     data = json.dumps(body).encode()
-    head = "POST /v1/completions HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n"
-    return (head % len(data)).encode() + data
+    head = "POST /v1/completions HTTP/1.1", "host: 127.0.0.1", "content-type: application/json"
+    return "\r\n".join((*head, f"content-length: {len(data)}", "", "")).encode() + data
 
 
 class Run:
@@ -72,14 +82,14 @@ class Run:
         self.address = urlsplit(url)
         self.load = load
         self.message = message(load)
-        self.ended: list[tuple[Client, list[tuple[int, bytes]], int, int]] = []
+        self.ended: list[Ended] = []
         self.left = load["requests"]
         self.idle: list[Client] = []
         self.whole = asyncio.Event()
 
     def free(self, client: Client) -> None:
         """A request has ended: its client sends the next one, or is kept for an arrival."""
-        self.ended.append((client, client.pieces, client.sent, client.due))
+        self.ended.append(Ended(client.due, client.sent, client.pieces))
         if self.load["kind"] == "open":
             self.idle.append(client)
         else:
@@ -131,10 +141,7 @@ class Run:
         """All requests, to their ends."""
         await (self.closed() if self.load["kind"] == "closed" else self.open())
         await self.whole.wait()
-        rows = []
-        for client, client.pieces, client.sent, client.due in self.ended:
-            rows.append(client.row())
-        return rows
+        return [one.row() for one in self.ended]
 
 
 async def main(url: str, load: dict[str, Any]) -> list[list[Any]]:

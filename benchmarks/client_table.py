@@ -7,9 +7,9 @@ from typing import Any
 
 BEGIN, END = "<!-- figures of benchmarks/client.py -->", "<!-- end of figures -->"
 
-HEAD = """| tool | TTFT error: mean | p50 | p99 | ITL error | E2EL error | requests | lost | CPU | per event | wall clock |
-|---|---|---|---|---|---|---|---|---|---|---|
-"""
+COLUMNS = ("tool", "TTFT error: mean", "p50", "p99", "ITL error", "E2EL error", "requests", "lost", "CPU")
+COLUMNS += ("per event", "wall clock")
+HEAD = f"| {' | '.join(COLUMNS)} |\n{'|---' * len(COLUMNS)}|\n"
 
 #: A share of one core that other processes used, above which a run is marked.
 OTHERS = 0.1
@@ -48,6 +48,10 @@ def title(load: Mapping[str, Any]) -> str:
     return f"{size}, {load['input_tokens']} tokens in, {load['output_tokens']} out"
 
 
+def _ms(error: Mapping[str, float], name: str, digits: int) -> str:
+    return f"{error[name]:+.{digits}f} ms" if name in error else "–"
+
+
 def row(run: Mapping[str, Any]) -> str:
     """A run as a line of its table."""
     name = run["tool"]
@@ -63,9 +67,9 @@ def row(run: Mapping[str, Any]) -> str:
         marks.append("`client_lag`")
     return "| " + " | ".join((
         name + (f" ({', '.join(marks)})" if marks else ""),
-        *(f"{error[f'ttft_{part}_ms']:+.2f} ms" if f"ttft_{part}_ms" in error else "–" for part in ("mean", "p50", "p99")),
+        *(_ms(error, f"ttft_{part}_ms", 2) for part in ("mean", "p50", "p99")),
         f"{error['itl_mean_percent']:+.3f} %" if "itl_mean_percent" in error else "–",
-        f"{error['e2el_mean_ms']:+.1f} ms" if "e2el_mean_ms" in error else "–",
+        _ms(error, "e2el_mean_ms", 1),
         str(run["requests"]), str(run["lost"]), f"{run['cpu_s']:.1f} s",
         f"{cost:.1f} µs" if cost else "–", f"{run['wall_s']:.0f} s",
     )) + " |"  # fmt: skip
@@ -79,8 +83,8 @@ def tables(report: Mapping[str, Any]) -> str:
 def _parts(report: Mapping[str, Any]) -> Iterator[str]:
     here, true = report["machine"], report["true"]
     yield (
-        f"Server: TTFT {true['ttft_s'] * 1000:g} ms, ITL {true['itl_s'] * 1000:g} ms. {here['cpu']}, {here['cores']} cores, "
-        f"Python {here['python']}, {here['date']}, commit {report['commit']}. "
+        f"Server: TTFT {true['ttft_s'] * 1000:g} ms, ITL {true['itl_s'] * 1000:g} ms. "
+        f"{here['cpu']}, {here['cores']} cores, Python {here['python']}, {here['date']}, commit {report['commit']}. "
         + ", ".join(f"{name} {version}" for name, version in report["versions"].items() if not name.startswith("bare"))
         + ". Errors are what a tool states less what is true of the same requests; the bare protocol's are of its rows."
     )

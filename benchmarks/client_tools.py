@@ -108,7 +108,7 @@ def version_of(python: str | Path, *names: str) -> str:
 
 
 def write_tokenizer(folder: Path) -> Path:
-    """Write it as transformers has it, in a folder of models and in the layout of Hugging Face's cache. Returns the first.
+    """Write it as a folder, which is returned, and in the layout of Hugging Face's cache.
 
     AIPerf, when it may not use the network, knows only the second.
     """
@@ -196,8 +196,10 @@ def _read_llem(load: Load, folder: Path, _: float) -> Said:
 # The others: each is given a number of requests, and writes a file that `llem meter --requests` reads too
 
 
-def _read_file(pattern: str, names: Mapping[str, str], unit: Mapping[str, float]) -> Callable[[Load, Path, float], Said]:
-    """Of a tool's file. `names` are what its own figures are called, and `unit` what one of their units is in seconds."""
+def _read_file(
+    pattern: str, names: Mapping[str, str], unit: Mapping[str, float]
+) -> Callable[[Load, Path, float], Said]:
+    """Of a tool's file. `names` are what its own figures are called, and `unit` has their units in seconds."""
 
     def read(load: Load, folder: Path, since_s: float) -> Said:
         wall_ns = _wall_ns()
@@ -315,4 +317,6 @@ def bare(name: str = "bare protocol", *, at_once: bool = False) -> Tool:
         seen = [Seen(sent, first, last, tokens) for _, sent, first, last, tokens in rows]
         return Said(seen, {}, load.requests - len(seen))
 
-    return Tool(name, f"Python {sys.version.split()[0]}", command, read, {"PYTHONPATH": os.environ.get("PYTHONPATH", "")})
+    return Tool(
+        name, f"Python {sys.version.split()[0]}", command, read, {"PYTHONPATH": os.environ.get("PYTHONPATH", "")}
+    )
