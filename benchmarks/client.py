@@ -241,8 +241,7 @@ def judged(tool: Tool, asked: Load, ran: Ran, server: Server, folder: Path) -> d
     begin, end = min(row.first for _, row in pairs), max(row.last for _, row in pairs)
     low, high = begin + 0.1 * (end - begin), begin + 0.9 * (end - begin)
     cpu_s = ran.watch.at(high) - ran.watch.at(low)
-    all_pairs = [(None, row) for row in server.log]
-    events = events_until(all_pairs, high) - events_until(all_pairs, low)
+    events = events_until(server.log, high) - events_until(server.log, low)
     requests = sum(low <= row.received < high for row in server.log)
     return {
         "requests": len(counted), "seen": len(said.requests), "logged": len(server.log), "lost": said.lost,

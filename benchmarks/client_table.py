@@ -7,8 +7,10 @@ from typing import Any
 
 BEGIN, END = "<!-- figures of benchmarks/client.py -->", "<!-- end of figures -->"
 
-COLUMNS = ("tool", "TTFT error: mean", "p50", "p99", "ITL error", "E2EL error", "requests", "lost", "CPU")
-COLUMNS += ("per event", "wall clock")
+COLUMNS = (
+    "tool", "TTFT error: mean", "p50", "p99", "ITL error", "E2EL error", "requests", "lost", "CPU", "per event",
+    "wall clock",
+)  # fmt: skip
 HEAD = f"| {' | '.join(COLUMNS)} |\n{'|---' * len(COLUMNS)}|\n"
 
 #: A share of one core that other processes used, above which a run is marked.

@@ -116,7 +116,7 @@ def write_tokenizer(folder: Path) -> Path:
     vocabulary = {token: at for at, token in enumerate(["<s>", "</s>", *characters])}
     marks = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}
     level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": False}
-    model = {
+    model: dict[str, Any] = {
         "type": "BPE", "dropout": None, "unk_token": None, "continuing_subword_prefix": None, "fuse_unk": False,
         "end_of_word_suffix": None, "byte_fallback": False, "vocab": vocabulary, "merges": [],
     }  # fmt: skip

@@ -137,18 +137,18 @@ def read_log(path: Path) -> tuple[list[Asked], float]:
 
 @attrs.frozen
 class Seen:
-    """A request as a tool saw it; times are monotonic nanoseconds.
+    """A request that a tool saw whole; times are monotonic nanoseconds.
 
     Attributes:
         start: when the tool says that it sent it.
-        first, last: when it says that the first and the last token came; None where the request failed.
+        first, last: when it says that the first and the last token came.
         tokens: as the tool counts them.
         counts: whether the tool's own figures count it.
     """
 
     start: int
-    first: int | None
-    last: int | None
+    first: int
+    last: int
     tokens: int
     counts: bool = True
 
@@ -168,7 +168,7 @@ def matched(seen: Sequence[Seen], log: Sequence[Asked]) -> list[Pair]:
     pairs: list[Pair] = []
     rows = iter(sorted((row for row in log if row.whole), key=lambda row: row.received))
     row = next(rows, None)
-    for one in sorted((one for one in seen if one.first is not None), key=lambda one: one.start):
+    for one in sorted(seen, key=lambda one: one.start):
         while row is not None and row.received < one.start - BEFORE_NS:
             row = next(rows, None)
         if row is None:
@@ -252,10 +252,10 @@ def lateness(pairs: Sequence[Pair], server: Server) -> dict[str, Any]:
     }
 
 
-def events_until(pairs: Sequence[Pair], at: float) -> float:
-    """Tokens that the server had written of these requests by a time, ns; even between first and last."""
+def events_until(log: Sequence[Asked], at: float) -> float:
+    """Tokens that the server had written by a time, ns; even between first and last."""
     count = 0.0
-    for _, row in pairs:
+    for row in log:
         if at >= row.last:
             count += row.tokens
         elif at >= row.first:
