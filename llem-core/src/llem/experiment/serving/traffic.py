@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
-import statistics
 import time
 from abc import ABC, abstractmethod
 from collections import deque
@@ -18,7 +17,7 @@ from llem.errors import ExperimentFailed
 from llem.experiment.serving.dispatch import Sent
 from llem.experiment.serving.ticks import Ticks
 
-__all__ = ["ABORT_LIMIT_S", "POLL_S", "Flight", "Played", "Timed", "Traffic", "no_collection", "usual_time"]
+__all__ = ["ABORT_LIMIT_S", "POLL_S", "Flight", "Played", "Timed", "Traffic", "no_collection"]
 
 #: How often a waiting load looks whether it shall stop.
 POLL_S = 0.2
@@ -216,11 +215,6 @@ class Traffic(ABC):
     @abstractmethod
     async def close(self) -> None:
         """Leave nothing in flight, however the load ended; in a `finally`."""
-
-
-def usual_time(flights: Sequence[Flight]) -> float:
-    """Median seconds from sending to the last token."""
-    return statistics.median((flight.ended_ns - flight.sent_ns) / 1e9 for flight in flights)
 
 
 @contextlib.contextmanager
