@@ -59,7 +59,7 @@ class Patience:
         """When the last token came; `begun` where none has come yet."""
         return max((chunk.time_ns for chunk in self._wire.read(exchange).chunks if chunk.tokens > 0), default=begun)
 
-    def _forget(self, exchange: Exchange) -> None:
+    def forget(self, exchange: Exchange) -> None:
         """The exchange is over."""
         self._begun.pop(exchange, None)
         self._token.pop(exchange, None)
@@ -67,7 +67,7 @@ class Patience:
     def sweep(self, in_flight: Iterable[Exchange]) -> None:
         """Let go of what is overdue, for as long as a sweep may take."""
         for over in [one for one in {*self._begun, *self._token} if one.ended_ns]:
-            self._forget(over)
+            self.forget(over)
         until = time.monotonic() + READING_S
         for exchange in tuple(in_flight):
             if not exchange.ended_ns and (why := self.overdue(exchange, time.monotonic_ns())):

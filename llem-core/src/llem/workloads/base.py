@@ -54,6 +54,8 @@ class Workload(ABC):
     kind: ClassVar[str]
     #: Enters the draw of random token ids and no length (`llem.backends.base.Engine.salt`); "" draws by the seed alone.
     salt: str = ""
+    #: Of which random token ids are drawn; None: of all but the first few of the vocabulary.
+    ids: range | None = None
     #: False where no text is read, so that no tokenizer need be loaded.
     needs_tokenizer: ClassVar[bool] = True
 

@@ -18,11 +18,12 @@ from llem.backends.base import Chunk, Request
 from llem.backends.check import check_backend
 from llem.config.load import Layer, resolve
 from llem.config.models import OfflineLoad
-from llem.errors import ConfigError, ExperimentFailed
+from llem.errors import ConfigError, ExperimentFailed, LlemError
 from llem.experiment.procedure import BEFORE, BEGIN, check, let_go
 from llem.experiment.serving.pacing import STRIDE
+from llem.experiment.serving.stationary import RequestTimes
 from llem.experiment.serving.traffic import Flight
-from llem.experiment.serving.window import arrived_tokens, counts, serving_facts, touching
+from llem.experiment.serving.window import arrived_tokens, check_sum, counts, serving_facts, touching
 from llem.experiment.serving.work import Serving
 from llem.experiment.session import Session
 from llem.experiment.trial import LEAD_S
@@ -107,7 +108,7 @@ def test_energy_is_of_the_window(serving) -> None:
 
 
 def test_an_open_trial_follows_its_schedule(serving) -> None:
-    """Scheduled times are those of the trial's seed, none is left out, and the lag is of those in the window."""
+    """Scheduled times are those of the trial's seed, none is left out; the lag is of those that end in the window."""
     one = through(serving(load=OPEN, window_s=0.6), "calibrate")
     trial, _, rows = one.live_work.trial(2)
     facts = trial.serving
@@ -121,7 +122,7 @@ def test_an_open_trial_follows_its_schedule(serving) -> None:
     assert (facts.kind, facts.concurrency, facts.request_rate) == ("open", None, 40.0)
     assert [row.index for row in rows] == list(range(3 * STRIDE + first, 3 * STRIDE + first + len(rows)))
     assert gaps == pytest.approx([(b - a) * 1e9 for a, b in pairwise(offsets)], abs=2)
-    lags = [(r.start_ns - r.scheduled_ns) / 1e9 for r in rows if trial.t0_ns <= r.scheduled_ns < trial.t1_ns]
+    lags = [(r.start_ns - r.scheduled_ns) / 1e9 for r in rows if trial.t0_ns <= r.end_ns < trial.t1_ns]
     assert facts.lag_max_s == max(lags)
     assert facts.lag_p50_s == statistics.median_low(lags)
     assert min(lags) >= 0
@@ -154,7 +155,7 @@ def test_a_replayed_trial_follows_the_trace(serving, tmp_path, speed) -> None:
     assert [row.input_tokens for row in rows] == [number + 1 for number in numbers]
     assert [row.index for row in rows] == list(range(rows[0].index, rows[0].index + len(rows)))
     assert [b.scheduled_ns - a.scheduled_ns for a, b in pairwise(rows)] == pytest.approx(wanted, abs=100)
-    lags = [(r.start_ns - r.scheduled_ns) / 1e9 for r in rows if trial.t0_ns <= r.scheduled_ns < trial.t1_ns]
+    lags = [(r.start_ns - r.scheduled_ns) / 1e9 for r in rows if trial.t0_ns <= r.end_ns < trial.t1_ns]
     assert facts.lag_max_s == max(lags)
     assert min(lags) >= 0
     # the window opens when its part of the trace begins, but for what it takes to begin it
@@ -301,10 +302,10 @@ def test_shares_of_one_engine_are_of_one_capacity(serving) -> None:
 
 def test_an_over_saturated_load_leaves_requests_behind(serving, monkeypatch) -> None:
     """More arrivals than ends: requests in flight grow within the window, and those left over are aborted and told."""
-    monkeypatch.setattr("llem.experiment.serving.work.DRAIN_LEAST_S", 0.1)
+    monkeypatch.setattr("llem.experiment.serving.stationary.DRAIN_LEAST_S", 0.1)
     one = through(serving(load={"kind": "open", "request_rate": 60.0}), "calibrate")
     one.live_engine.options = attrs.evolve(one.live_engine.options, token_seconds=1.0)  # it slows down from here on
-    one.live_work.e2el_s = 0.001
+    one.live_work.times = RequestTimes(0.001, 0.001, (1,), 0.001)
     trial, _, rows = one.live_work.trial(0)
 
     assert trial.serving.in_flight_end > trial.serving.in_flight_start
@@ -418,18 +419,31 @@ def test_tokens_count_where_they_arrive() -> None:
     }
     assert (facts.sent, facts.completed, facts.failed, facts.unfinished) == (2, 2, 0, 0)
     assert facts.completed_output_tokens == facts.completed_expected_tokens == 8
-    assert (facts.in_flight_start, facts.in_flight_end) == (1.0, 0.0)
+    assert (facts.in_flight_start, facts.in_flight_end) == (1.0, 1.0)  # what ends at the edge ends after it
     assert facts.in_flight_mean == pytest.approx((10 + 20 + 50) / 100)
     assert (facts.lag_p50_s, facts.lag_max_s) == (0.0, 2e-9)
 
 
-def test_a_request_sent_after_the_window_counts_as_late() -> None:
-    """What was due within the window and went out after it is in the lag, and in no other number."""
-    rows, counted, facts = facts_of([flight(260, [270], 270, scheduled=150)], 100, 200)
+def test_the_lag_is_of_the_requests_whose_latencies_count() -> None:
+    """Those that ended within the window, however early they were due; one that was sent after it has no part."""
+    late = [flight(90, [120], 130, scheduled=20), flight(260, [270], 270, scheduled=150)]
+    rows, counted, facts = facts_of(late, 100, 200)
 
-    assert len(rows) == 1
-    assert counted["output_tokens"] == facts.sent == facts.completed == 0
-    assert facts.lag_max_s == pytest.approx(110e-9)
+    assert len(rows) == 2
+    assert (counted["output_tokens"], facts.sent, facts.completed) == (2, 0, 1)
+    assert facts.lag_max_s == facts.lag_p50_s == pytest.approx(70e-9)
+
+
+@given(st.lists(st.tuples(*[st.integers(0, 900)] * 3, st.sampled_from(["done", "error"])), max_size=30), st.data())
+def test_every_request_of_a_window_has_one_outcome(drawn, data) -> None:
+    """In flight at the start and sent = completed, failed and in flight at the end, wherever the edges fall."""
+    t0, length = data.draw(st.integers(0, 900)), data.draw(st.integers(1, 500))
+    flights = [flight(a, [a + b], a + b + c, outcome) for a, b, c, outcome in drawn]
+    _, _, facts = facts_of(flights, t0, t0 + length)
+
+    check_sum(facts)
+    with pytest.raises(LlemError, match="are accounted for"):
+        check_sum(attrs.evolve(facts, sent=facts.sent + 1))
 
 
 def test_failed_and_unfinished_requests_complete_nothing() -> None:

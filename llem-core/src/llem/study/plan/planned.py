@@ -101,9 +101,10 @@ class Identifier:
         canonical, memory, engine = experiment, None, None
         if self._checked:
             check_backend(experiment, model, self._registry, unmet=self._unmet)
+            backend: Backend = self._registry.load("backend", experiment.backend, unmet=True)(experiment.options)
+            model = backend.known(experiment, model)
             if experiment.quality is not None:
                 self._check_quality(experiment, model)
-            backend: Backend = self._registry.load("backend", experiment.backend, unmet=True)(experiment.options)
             canonical = backend.canonical(experiment)
             memory = self._memory(experiment, model, backend)
             shared = repr([getattr(experiment, name) for name in _OF_THE_PROCESS])
