@@ -63,7 +63,6 @@ class Client:
             await ended.wait()
         finally:
             self._in_flight.discard(exchange)
-            self._patience.forget(exchange)
             if not exchange.ended_ns:
                 self._wire.abort(exchange)
         return exchange

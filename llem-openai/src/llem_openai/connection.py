@@ -180,7 +180,7 @@ class Connection(asyncio.BufferedProtocol):
 
     def on_message_complete(self) -> None:
         """Whole, unless it was an interim answer."""
-        if self._status:
+        if self._status and not self._complete:
             self._complete, self._keep = True, self._parser.should_keep_alive()
 
     # ends

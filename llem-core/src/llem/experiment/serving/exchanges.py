@@ -100,7 +100,7 @@ class WireSender(Sender[Prompted, Carried]):
         failure: str | None = None
         if exchange.suspect and sent.outcome != "unfinished":
             try:
-                failure = exchange.error or self._read(exchange).failure
+                failure = self._read(exchange).failure or exchange.error
             except LlemError as error:
                 fatal, failure = error, error.message
         sent.end(sent.outcome or ("error" if failure else "done"), exchange.ended_ns, failure or "")
@@ -145,7 +145,7 @@ class WireSender(Sender[Prompted, Carried]):
             exchange.times_ns, exchange.pieces = list(times), [self._file.read(size) for size in sizes]
         answer = self._read(exchange)
         exchange.times_ns, exchange.pieces = [], []
-        failure = exchange.error or answer.failure
+        failure = answer.failure or exchange.error
         if sent.outcome == "done" and not failure and not answer.chunks:
             failure = "the answer ended without a token"
         return Answer(answer.chunks, failure)
