@@ -3,8 +3,8 @@
     python benchmarks/simulate_stalls.py [--studies 300] [-o FILE]
 
 A simulated engine decodes one token of each request per step, and gives every new prompt a step of its own, which all
-others wait for. Steps scatter by 5 %, prompts by 10 %, and one step of a thousand takes up to ten times as long. A study has 5 trials (or 1)
-with windows of 5 s. A stall stops the engine in the middle of one window.
+others wait for. Steps scatter by 5 %, prompts by 10 %, and one step of a thousand takes up to ten times as long. A
+study has 5 trials (or 1) with windows of 5 s. A stall stops the engine in the middle of one window.
 """
 
 from __future__ import annotations
@@ -109,19 +109,18 @@ def _window(load: Load, random_: random.Random, stall_s: float) -> list[RequestR
         over = times[-1] if times and not one["left"] else T0_NS + round((end + 2) * S)
         reason = "length" if not one["left"] else "unfinished"
         if one["start"] < end and over >= T0_NS:
-            rows.append(
-                RequestRow(number, 0, one["inputs"], len(times), T0_NS + round(one["start"] * S), over, times,
-                           finish_reason=reason)  # fmt: skip
-            )
+            start = T0_NS + round(one["start"] * S)
+            row = RequestRow(number, 0, one["inputs"], len(times), start, over, times, finish_reason=reason)
+            rows.append(row)
     return rows
 
 
 def _trial(index: int, rows: list[RequestRow]) -> Trial:
     facts = ServingFacts("closed", 1, None, 0, 0, 0, 0, 0, None, None, None, 0.0, 0.0, 0.0, 0, 0)
     return Trial(
-        experiment_id="sim", index=index, process=0, started_at="", t0_ns=T0_NS, t1_ns=T0_NS + round(WINDOW_S * S), batches=0,
-        requests=0, input_tokens=0, output_tokens=1, expected_output_tokens=1, batch_s=(), first_index=0, energies=(),
-        peak_memory_bytes=None, memory_covers="", memory_reason=None, output_digest="", health={}, serving=facts,
+        experiment_id="sim", index=index, process=0, started_at="", t0_ns=T0_NS, t1_ns=T0_NS + round(WINDOW_S * S),
+        batches=0, requests=0, input_tokens=0, output_tokens=1, expected_output_tokens=1, batch_s=(),
+        first_index=0, energies=(), peak_memory_bytes=None, memory_covers="", memory_reason=None, output_digest="", health={}, serving=facts,
         planned_s=WINDOW_S,
     )  # fmt: skip
 

@@ -147,8 +147,7 @@ def over_the_wire(engine: Any, requests: list[Request], sampling: Sampling) -> l
 
     async def one(request: Request) -> Exchange:
         ended = asyncio.Event()
-        exact = len(request.token_ids) if engine.effective_config()["prompt"] == "token_ids" else None
-        asked = Asked(request.index, exact, request.output_tokens)
+        asked = Asked(request.index, len(request.token_ids) or None, request.output_tokens)
         exchange = Exchange(asked, engine.message(request, sampling), lambda _: ended.set())
         flying.add(exchange)
         wire.send(exchange)

@@ -35,6 +35,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--key-variable", default="", help="variable with the key that requests must have")
     parser.add_argument("--fail-after", type=int, default=-1, help="tokens, then an error event")
     parser.add_argument("--drop-after", type=int, default=-1, help="tokens, then the connection ends")
+    parser.add_argument("--comments-after", type=int, default=-1, help="tokens, then comments for ever")
     parser.add_argument("--spare", type=int, default=0, help="requests that do not fail, first")
     parser.add_argument("--status", type=int, default=200, help="of every answer after those")
     parser.add_argument("--delay", type=float, default=0.0, help="seconds before each token")
@@ -79,7 +80,12 @@ class Endpoint:
     async def respond(self, writer, method: str, path: str, headers: dict, body: dict) -> None:
         args = self.args
         if path == "/log":
-            log = {"received": self.received, "aborted": self.aborted, "most_in_flight": self.most_in_flight}
+            log = {
+                "received": self.received,
+                "aborted": self.aborted,
+                "in_flight": self.in_flight,
+                "most_in_flight": self.most_in_flight,
+            }
             return await send(writer, 200, log)
         if path == "/health":
             return await send(writer, 200 if time.monotonic() - self.since >= args.loading else 503, {})
@@ -175,6 +181,9 @@ class Endpoint:
                 break
             if fails and 0 <= args.drop_after <= start:
                 raise ConnectionResetError
+            while fails and 0 <= args.comments_after <= start:
+                await chunk(writer, b": keep-alive\n\n")
+                await asyncio.sleep(0.1)
             done = start + len(some)
             for piece in range(args.pieces):
                 last = done == len(ids) and piece == args.pieces - 1

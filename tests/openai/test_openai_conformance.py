@@ -9,14 +9,14 @@ import pytest
 
 from llem.config.models import Experiment
 from llem.plugins import Reference
-from llem.testing.conformance import BackendConformance, LikelihoodConformance
+from llem.testing.conformance import BackendConformance, LikelihoodConformance, WireConformance
 from llem_openai.config import OpenAIOptions
 from llem_openai.hooks import llem_backends
 
 pytestmark = pytest.mark.process
 
 
-class TestOpenAI(LikelihoodConformance, BackendConformance):
+class TestOpenAI(WireConformance, LikelihoodConformance, BackendConformance):
     """The backend `openai`, with a server that gives token ids, as the suite compares outputs."""
 
     hooks = "llem_openai.hooks"

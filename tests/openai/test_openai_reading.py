@@ -196,13 +196,25 @@ def test_a_whole_answer_in_one_chunk():
         assert latencies(found) == (pytest.approx(100), None)
 
 
-def test_tokens_that_no_event_told_came_with_the_last_text():
-    """Four tokens an event: no chunk of its own for the rest, whose gap would be none; its number is told."""
+def test_tokens_that_no_event_told_came_with_those_that_did():
+    """Four tokens an event: 5 ms a token where events are 20 ms apart. One more than events: with the last text.
+
+    There is no chunk of its own for the rest, whose gap would be none; its number is told.
+    """
     found = read(answer([text("w " * 4)] * 4))
-    assert [chunk.tokens for chunk in found.chunks] == [1, 1, 1, 13, 0]
+    assert [chunk.tokens for chunk in found.chunks] == [4, 4, 4, 4, 0]
+    assert latencies(found) == pytest.approx((100, 5))
     assert found.chunks[-1].engine_metrics == {"prompt_tokens": 32, "tokens_without_event": 12}
+    assert [chunk.tokens for chunk in read(answer([text()] * 15)).chunks] == [1] * 14 + [2, 0]
     brought = [chunk.time_ns for chunk in found.chunks if chunk.tokens]
     assert len(set(brought)) == len(brought)
+
+
+def test_a_prompt_as_text_may_have_any_number_of_tokens():
+    """The server's own number is told; what was asked with has no say."""
+    found = Reader(None, "final_usage", False, exact_prompt=False).read(answer([text()] * 16, prompt=31))
+    assert found.failure is None
+    assert found.chunks[-1].engine_metrics == {"prompt_tokens": 32}
 
 
 def test_token_ids_of_events():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import resource
+import time
 
 import pytest
 
@@ -51,11 +52,11 @@ def test_each_token_has_its_own_chunk(running, load, requests_of, streamed):
     assert [chunk.tokens for chunk in chunks] == [1] * 6 + [0]
 
 
-def test_what_no_event_told_is_in_the_last_chunk_and_said(running, load, requests_of, streamed):
-    """Final usage with three tokens an event: one each, the rest with the last text, and its number beside."""
+def test_what_no_event_told_is_shared_out_and_said(running, load, requests_of, streamed):
+    """Final usage with three tokens an event: shared out, as many as the usage says, and those beyond one beside."""
     engine = load({"base_url": running("--per-event", "3", "--usage", "final").url})
     [chunks] = streamed(engine, requests_of((3, 7)))
-    assert [chunk.tokens for chunk in chunks] == [1, 1, 5, 0]
+    assert [chunk.tokens for chunk in chunks] == [2, 2, 3, 0]
     assert chunks[-1].engine_metrics == {"cached_tokens": 2, "tokens_without_event": 4}
 
 
@@ -147,6 +148,20 @@ def test_a_request_that_fails_is_one_request(running, load, requests_of, flags, 
         engine.generate(requests_of((3, 9), (3, 9)), GREEDY, token_times=True)
     with pytest.raises(RequestFailed, match=message):
         streamed(engine, requests_of((3, 9)))
+
+
+def test_a_batch_that_is_stalled_behind_comments_ends(running, load, requests_of):
+    """Comments are no tokens: after so long without one the batch has failed, in clear words."""
+    server = running("--comments-after", "3", "--spare", "1")
+    engine = load({"base_url": server.url, "timeout_s": 1.0})
+    began = time.monotonic()
+    with pytest.raises(ExperimentFailed, match=r"no token came for 1 s\n.*openai\.timeout_s"):
+        engine.generate(requests_of((3, 9), (3, 9), (3, 9)), GREEDY, token_times=True)
+    assert 1.0 <= time.monotonic() - began < 20
+    until = time.monotonic() + 20
+    while server.log()["in_flight"]:
+        assert time.monotonic() < until, "the server still works on them"
+        time.sleep(0.05)
 
 
 def test_a_server_that_is_gone_is_the_end(running, load, requests_of, streamed):

@@ -78,13 +78,17 @@ async def hang_up(_: Server, writer: asyncio.StreamWriter) -> None:
     writer.close()
 
 
+def settings_of(base: str) -> dict[str, object]:
+    """Of a wire to a server that tells its final usage."""
+    return {"base": base, "key": "sk-1", "token_counts": "final_usage", "token_ids": False, "exact_prompt": True}
+
+
 @contextlib.asynccontextmanager
 async def wire_to(server: Server) -> AsyncIterator[OpenAIWire]:
     """A wire to it."""
     listening = await asyncio.start_server(server.serve, "127.0.0.1", 0)
     port = listening.sockets[0].getsockname()[1]
-    settings = {"base": f"http://127.0.0.1:{port}/v1", "key": "sk-1", "token_counts": "final_usage", "token_ids": False}
-    wire = OpenAIWire(settings)
+    wire = OpenAIWire(settings_of(f"http://127.0.0.1:{port}/v1"))
     try:
         yield wire
     finally:
@@ -406,7 +410,7 @@ def test_a_server_that_is_gone():
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             base = f"http://127.0.0.1:{free.getsockname()[1]}/v1"
-            wire = OpenAIWire({"base": base, "key": None, "token_counts": "final_usage", "token_ids": False})
+            wire = OpenAIWire(settings_of(base))
             exchange = await exchanged(wire)
         assert (exchange.status, exchange.sent_ns) == (0, 0)
         with pytest.raises(ExperimentFailed, match="the server is gone"):

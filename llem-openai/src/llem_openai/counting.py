@@ -33,7 +33,7 @@ __all__ = [
 ]
 
 #: Where the number of tokens of an event comes from: usage with the event; the ids in it; one per event that brings
-#: tokens, and what the final usage has beyond that in the last such event.
+#: tokens, and what the final usage has beyond that.
 TokenCounts = Literal["continuous_usage", "token_ids", "final_usage"]
 
 #: Fields of a delta, message or choice that hold generated text.
@@ -243,7 +243,8 @@ class Tally:
     def end(self) -> None:
         """The stream has ended, and a last chunk ends the request.
 
-        Tokens that no event told of are put into the chunk that brought the last text: nothing came after it.
+        Tokens that no event told of came with those that did: a few with the last text, which they may have ended; as
+        many as there were events or more, evenly with each, as each event then has several tokens.
         """
         if self._finish is None:
             self._fail("the stream ended before its finish_reason")
@@ -255,9 +256,17 @@ class Tally:
         if rest:
             found["tokens_without_event"] = rest
         if rest and self.chunks:
-            self.chunks[-1] = attrs.evolve(self.chunks[-1], tokens=self.chunks[-1].tokens + rest)
+            self._share_out(rest)
             rest = 0
         self.chunks.append(Chunk(rest, self._end_ns, () if self._wants_ids else None, self._finish, found or None))
+
+    def _share_out(self, rest: int) -> None:
+        each, more = divmod(rest, len(self.chunks))
+        shares = [each] * (len(self.chunks) - 1) + [each + more]
+        self.chunks = [
+            attrs.evolve(chunk, tokens=chunk.tokens + share) if share else chunk
+            for chunk, share in zip(self.chunks, shares, strict=True)
+        ]
 
     def _fail(self, what: str) -> None:
         raise _uncounted(what)

@@ -29,11 +29,13 @@ class Reader:
         key: hidden wherever the server repeats it.
         token_counts: where the number of tokens of an event comes from.
         token_ids: events are to bring their tokens.
+        exact_prompt: prompts go out as token ids, so that the server must count as many.
     """
 
     key: str | None
     token_counts: TokenCounts
     token_ids: bool
+    exact_prompt: bool = True
 
     def read(self, exchange: Exchange) -> Answer:
         """The chunks so far; see `llem.backends.wire.Wire.read`.
@@ -57,7 +59,8 @@ class Reader:
         return tally.chunks
 
     def _tally(self, exchange: Exchange) -> Tally:
-        return Tally(self.token_counts, exchange.asked, token_ids=self.token_ids)
+        asked = exchange.asked if self.exact_prompt else attrs.evolve(exchange.asked, input_tokens=None)
+        return Tally(self.token_counts, asked, token_ids=self.token_ids)
 
     def _fill(self, tally: Tally, exchange: Exchange) -> None:
         """Take in what has come; an error that the server told goes before one of the connection."""

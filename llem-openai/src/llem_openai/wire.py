@@ -10,6 +10,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from llem.backends.wire import Answer, Exchange, Wire, WireReference
+from llem_openai.checks import sends_text
 from llem_openai.config import OpenAIOptions
 from llem_openai.connection import Connection, Owner
 from llem_openai.counting import TokenCounts
@@ -31,7 +32,7 @@ class OpenAIWire(Wire):
     Settings:
         base: URL of the server, such as http://127.0.0.1:8000/v1.
         key: of the server, which stands in its messages and is hidden wherever the server repeats it; or None.
-        token_counts, token_ids: as `llem_openai.reading.Reader`.
+        token_counts, token_ids, exact_prompt: as `llem_openai.reading.Reader`.
     """
 
     def __init__(self, settings: Mapping[str, Any]) -> None:
@@ -42,7 +43,7 @@ class OpenAIWire(Wire):
         self._name = parts.hostname or ""
         self._address = (self._name, parts.port or (443 if self._secure else 80))
         self._key: str | None = settings["key"]
-        self._reader = Reader(self._key, settings["token_counts"], bool(settings["token_ids"]))
+        self._reader = Reader(self._key, settings["token_counts"], settings["token_ids"], settings["exact_prompt"])
         buffer = memoryview(bytearray(READ))
         self._owner = Owner(self._base, buffer, free=self._free, over=self._over, lost=self._lost)
         self._connections: set[Connection] = set()
@@ -135,7 +136,13 @@ class OpenAIWire(Wire):
 
 def reference_of(options: OpenAIOptions, base: str, key: str | None, token_counts: TokenCounts) -> WireReference:
     """The wire to a server whose ways are known."""
-    settings = {"base": base, "key": key, "token_counts": token_counts, "token_ids": options.return_token_ids}
+    settings = {
+        "base": base,
+        "key": key,
+        "token_counts": token_counts,
+        "token_ids": options.return_token_ids,
+        "exact_prompt": not sends_text(options),
+    }
     return WireReference(
         "llem_openai.wire:OpenAIWire", settings, options.timeout_s, options.deadline_s, options.client_processes
     )

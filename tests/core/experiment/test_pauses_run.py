@@ -36,11 +36,16 @@ def start(tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
     def _start(*arguments: str) -> subprocess.Popen[str]:
         settings = ["--preset=quick", *(f"--set={setting}" for setting in SETTINGS)]
         command = [sys.executable, "-m", "llem", *arguments[:1], "-o", str(tmp_path / "out"), *settings]
-        started.append(
-            subprocess.Popen([*command, *arguments[1:]], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-                             cwd=tmp_path, start_new_session=True)  # fmt: skip
+        made = subprocess.Popen(
+            [*command, *arguments[1:]],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            cwd=tmp_path,
+            start_new_session=True,
         )
-        return started[-1]
+        started.append(made)
+        return made
 
     yield _start
     for process in started:
@@ -52,7 +57,7 @@ def start(tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
 
 def wait_for_trial(out: Path) -> int:
     """Until the first trial has begun; the worker's process id."""
-    until = time.monotonic() + 60
+    until = time.monotonic() + 180
     while time.monotonic() < until:
         path = out / "workers" / "0" / "events.jsonl"
         lines = path.read_text().splitlines() if path.exists() else []
@@ -84,7 +89,7 @@ def findings(result: dict[str, Any]) -> dict[str, dict[str, Any]]:
 
 def told(process: subprocess.Popen[str], out: Path) -> dict[str, Any]:
     """The result that a run ends with."""
-    out_text, err = process.communicate(timeout=60)
+    out_text, err = process.communicate(timeout=180)
     assert process.returncode in (0, 1), err
     found: dict[str, Any] = json.loads(out_text)
     return found

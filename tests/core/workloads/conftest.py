@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-WORDS = "the quay of Vell was built in three stages and why is that so".split()
+WORDS = ["the", "quay", "of", "Vell", "was", "built", "in", "three", "stages", "and", "why", "is", "that", "so"]
 
 
 def _text(rng: random.Random, most: int) -> str:

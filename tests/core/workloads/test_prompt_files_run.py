@@ -12,7 +12,7 @@ import pytest
 
 from llem.store.store import Store
 
-pytestmark = pytest.mark.process
+pytestmark = [pytest.mark.process, pytest.mark.timeout(400)]  # an engine may take a minute to start
 
 LOADS: dict[str, dict[str, Any]] = {
     "offline": {"kind": "offline", "batch_size": 3},

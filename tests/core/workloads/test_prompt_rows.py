@@ -197,9 +197,9 @@ def test_too_long_is_told_by_row_or_left_out(make) -> None:
     assert one.requests(0, 9) == again.requests(0, 9)
     assert {each.text for each in one.requests(0, 9)} == {"short", "fits" * 5}
     assert one.describe()["too_long"] == 2
+    none_fits = make("p.jsonl", rows, too_long="skip", **options)
     with pytest.raises(ConfigError, match="4 of 4 rows are too long"):
-        one = make("p.jsonl", rows, too_long="skip", **options)
-        one.prepare(Sampling(), 5)
+        none_fits.prepare(Sampling(), 5)
 
 
 def test_the_length_of_each_row_counts(make) -> None:

@@ -104,7 +104,7 @@ def test_blocks_of_another_size(make) -> None:
     ],
 )
 def test_a_unit_that_nothing_says_is_asked_for(make, rows: str, told: str) -> None:
-    """Mooncake's milliseconds as a CSV are not taken for seconds: one request in 51 minutes where there was one in 3 s."""
+    """Mooncake's milliseconds as a CSV are not taken for seconds: a gap of 3 s would be one of 51 minutes."""
     workload = make("t.csv", rows)
     with pytest.raises(ConfigError) as caught:
         TraceWorkload.check(workload.options, ReplayLoad())
@@ -168,7 +168,9 @@ def test_units_that_contradict(make) -> None:
     """Refused: a name that says otherwise, and a unit of dates."""
     with pytest.raises(ConfigError, match="says ms, and `arrival_unit` says s"):
         make("t.csv", MINE.replace("at,", "at_ms,"), arrival_column="at_ms", arrival_unit="s").timetable()
-    dates = "timestamp,input_tokens,output_tokens\n2024-05-10 00:00:00.009930+00:00,1,1\n2024-05-10 00:00:01+00:00,1,1\n"
+    dates = (
+        "timestamp,input_tokens,output_tokens\n2024-05-10 00:00:00.009930+00:00,1,1\n2024-05-10 00:00:01+00:00,1,1\n"
+    )
     assert make("t.csv", dates).timetable().offsets_s == pytest.approx((0.0, 0.99007))
     with pytest.raises(ConfigError, match="has dates, which have no unit"):
         make("t.csv", dates, arrival_unit="s").timetable()

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 import attrs
 
-from llem.backends.requests import Chunk, Completion, Likelihood, Request, Scored
+from llem.backends.requests import Chunk, Completion, Likelihood, Request, Scored, prompt_tokens
 from llem.backends.sharing import engine_settings
 from llem.backends.wire import WireReference
 from llem.config.models import Experiment, Sampling
@@ -28,6 +28,7 @@ __all__ = [
     "Placement",
     "Request",
     "Scored",
+    "prompt_tokens",
 ]
 
 #: Bits of a number in each format that an experiment can name.

@@ -60,12 +60,14 @@ class SettingsCommand(click.Command):
 def _point(error: click.NoSuchOption, ctx: click.Context, args: list[str]) -> NoReturn:
     """Raise the error that names a setting, if the option is called as one; else click's own."""
     from llem.config.guesses import meant
+    from llem.errors import nearest
     from llem.plugins.registry import registry
 
     option = error.option_name
     name = option.lstrip("-").replace("-", "_")
     guess = meant(name, registry())
-    if not option.startswith("--") or guess is None or (error.possibilities and not guess.surely(name)):
+    near = nearest(name, [one.lstrip("-") for one in error.possibilities or ()])  # click's own are far from it
+    if not option.startswith("--") or guess is None or (near and not guess.surely(name)):
         raise error
     message = f"no such option {option}; did you mean the setting `{guess.flags(_value_of(option, args))}`?"
     raise click.UsageError(message, ctx) from None

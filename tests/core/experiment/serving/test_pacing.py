@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 
 import pytest
@@ -10,10 +11,14 @@ from hypothesis import strategies as st
 
 from llem.config.arrival import ClosedLoad, OpenLoad, ReplayLoad
 from llem.experiment.serving.pacing import STRIDE, PaceClosed, PaceOpen, PaceReplay
+from llem.experiment.serving.stationary import RequestTimes
+from llem.experiment.serving.traffic import Timed
 from llem.workloads.arrivals import Timetable, arrivals, trial_seed
 
 #: Ten requests in ten seconds, the second half twice as dense; begins again after 10 s.
 TIMES = Timetable((0.0, 2.0, 4.0, 5.0, 5.5, 6.0, 6.5, 7.0, 8.0, 9.0), 10.0)
+
+TIMES_OF_ONE = RequestTimes(0.1, 0.0, (1,), 0.1)
 
 
 class Sent:
@@ -32,7 +37,7 @@ def replay(window_s: float = 2.0, speed: float = 1.0, times: Timetable = TIMES) 
 
 def sent(pace: PaceReplay, trial: int | None, lead_s: float, first: int) -> Sent:
     traffic = Sent()
-    pace.begin(traffic, trial, lead_s, first)
+    pace.begin(traffic, trial, lead_s, first, TIMES_OF_ONE)
     return traffic
 
 
@@ -122,11 +127,80 @@ def test_open_and_closed_loads() -> None:
         PaceClosed(ClosedLoad(concurrency=7, ramp_s=4.0)),
     )
     traffic = Sent()
-    opened.begin(traffic, 2, 1.0, 0)
+    opened.begin(traffic, 2, 1.0, 0, TIMES_OF_ONE)
 
     schedule = itertools.takewhile(lambda at: at < 3.0, arrivals(9.0, 1.0, trial_seed(3, 2)))
     assert traffic.until(3.0) == list(schedule)
     assert (opened.seed(2), opened.request_rate(2), opened.concurrency) == (trial_seed(3, 2), 9.0, None)
     assert (closed.seed(2), closed.request_rate(2), closed.concurrency) == (0, None, 7)
     assert opened.first(2, 9.9) == closed.first(2, 0.5) == 3 * STRIDE
-    assert (opened.lead_s(0.1), opened.lead_s(5.0), closed.lead_s(5.0)) == (0.5, 5.0, 4.0)
+    short, long = RequestTimes(0.1, 0.0, (1,), 0.1), RequestTimes(5.0, 0.0, (1,), 5.0)
+    assert (opened.lead_s(short), opened.lead_s(long), closed.lead_s(long)) == (0.5, 5.0, 9.0)
+    assert (opened.in_flight(long), closed.in_flight(long)) == (45.0, 7)
+
+
+def test_clients_are_staggered_unless_they_are_told_otherwise() -> None:
+    """By default over the usual time of a request, so that they do not ask in step; 0 starts them all at once."""
+    times = RequestTimes(1.0, 0.1, (11,), 2.0)
+
+    assert PaceClosed(ClosedLoad(concurrency=4)).ramp_s(times) == 2.0
+    assert PaceClosed(ClosedLoad(concurrency=4, ramp_s=0.0)).ramp_s(times) == 0.0
+    assert PaceClosed(ClosedLoad(concurrency=4, ramp_s=9.0)).ramp_s(times) == 9.0
+
+
+class Settling:
+    """Stands in for a Traffic whose course is known: functions of the seconds waited."""
+
+    def __init__(self, **course) -> None:
+        self.course, self.waited, self.answered = course, 0.0, []
+
+    def __getattr__(self, name):
+        return self.course[name](self.waited)
+
+    async def until(self, settled) -> None:
+        while not settled(self.waited):
+            self.waited = round(self.waited + 0.02, 9)
+
+
+@pytest.mark.parametrize(
+    ("in_flight", "expected"),
+    [
+        (lambda waited: 20, 5.0),  # as many as Little's law says
+        (lambda waited: 20 if waited > 7 else 2, 7.4),  # not before they are there
+        (lambda waited: 2, 10.0),  # a load that never settles is measured nevertheless, and the figures say so
+    ],
+)
+def test_an_open_load_settles_when_littles_law_holds(in_flight, expected) -> None:
+    """The lead is over and the number in flight is what the rate and the time of a request make of it."""
+    pace, times = PaceOpen(OpenLoad(request_rate=4.0), 4.0), RequestTimes(5.0, 0.0, (1,), 5.0)
+    traffic = Settling(in_flight=in_flight, begun=lambda waited: round(4 * waited))
+    asyncio.run(pace.settle(traffic, times, pace.lead_s(times)))
+
+    assert traffic.waited == pytest.approx(expected, abs=0.8)
+
+
+def test_an_open_load_that_is_slower_than_the_warm_up_gets_a_longer_lead() -> None:
+    """What is answered in the lead tells that the tail is longer."""
+    pace, times = PaceOpen(OpenLoad(request_rate=4.0), 4.0), RequestTimes(1.0, 0.1, (41,), 5.0)
+    traffic = Settling(in_flight=lambda waited: 40, begun=lambda waited: round(4 * waited))
+    traffic.answered = [Timed(0, 1_000_000_000, 8_000_000_000, 41)] * 30
+    asyncio.run(pace.settle(traffic, times, pace.lead_s(times)))
+
+    assert 7.9 <= traffic.waited < 8.1
+
+
+@pytest.mark.parametrize(
+    ("rounds", "begun", "expected"),
+    [
+        (lambda waited: 3 if waited >= 2 else 0, lambda waited: 3, 2.0),  # each has ended one
+        (lambda waited: 2, lambda waited: 3, 4.0),  # one takes long: it has begun, and the lead is over
+        (lambda waited: 2, lambda waited: 3 if waited >= 6 else 2, 6.0),  # none is measured before it has begun
+    ],
+)
+def test_a_closed_load_settles_when_every_client_has_ended_a_request(rounds, begun, expected) -> None:
+    """Or when the rule of the tail says that waiting for the last one is no use."""
+    pace, times = PaceClosed(ClosedLoad(concurrency=3)), RequestTimes(2.0, 0.0, (1,), 2.0)
+    traffic = Settling(rounds=rounds, begun=begun)
+    asyncio.run(pace.settle(traffic, times, pace.lead_s(times)))
+
+    assert traffic.waited == pytest.approx(expected, abs=0.05)

@@ -10,7 +10,7 @@ from typing import Any
 
 import attrs
 
-from llem.backends.base import Observed
+from llem.backends.base import Observed, prompt_tokens
 from llem.errors import ExperimentFailed, LlemError
 from llem.experiment.serving.ticks import Ticks
 from llem.experiment.serving.traffic import Flight
@@ -48,7 +48,7 @@ def _row(flight: Flight) -> RequestRow:
     return RequestRow(
         index=flight.request.index,
         batch=0,
-        input_tokens=len(flight.request.token_ids),
+        input_tokens=prompt_tokens(flight.request, None if last is None else last.engine_metrics),
         output_tokens=sum(chunk.tokens for chunk in chunks),
         start_ns=flight.sent_ns,
         end_ns=flight.ended_ns,

@@ -40,7 +40,7 @@ def _repeated(measured: Measured) -> Iterable[Finding]:
     setup = measured.setup
     prompts = setup.workload.get("prompts")
     distinct = setup.workload.get("distinct", prompts)
-    if setup.keeps_prompts is False or not all(isinstance(one, int) and one > 0 for one in (prompts, distinct)):
+    if setup.keeps_prompts is False or not (isinstance(prompts, int) and isinstance(distinct, int) and prompts > 0):
         return
     sent = {row.index for rows in measured.rows for row in rows}
     different = min(len({index % prompts for index in sent}), distinct)

@@ -1,9 +1,10 @@
 """The engine stood still within a window while the worker ran: no token came, or one batch took far too long. Pure.
 
-What is usual is taken from the same trials: the time that ranks after as many as one per two trials. So one stall in up
-to half of the windows shows, and what recurs in most windows is the engine's own way. How much longer a time must be
-follows from the usual ones, as of a tail that falls like a power (Hill's estimator, below that rank): with a slope of
-1/a, the longest of k exceeds the k-th by a factor r with a probability of k r^-a at most.
+What is usual is taken from the same trials: the time that ranks after as many as one per two trials, and after one of a
+thousand. So one stall in up to half of the windows shows; what recurs in most windows is the engine's own way, and is
+not told. How much longer a time must be follows from the usual ones, as of a tail that falls like a power (Hill's
+estimator, below that rank): with a slope of 1/a, the longest of k exceeds the k-th by a factor r with a probability of
+k r^-a at most.
 """
 
 from __future__ import annotations
@@ -39,6 +40,8 @@ RARE = 0.001
 PREFILL_TIMES = 3.0
 #: A request waited through a silence that it was sent into within this share of it.
 SENT_SHARE = 0.25
+#: Of the silences of a request's wait, a tenth of the longest is long: less lies between tokens of one step.
+OWN_SHARE = 0.1
 #: Silences of a window at whose begin all requests are looked at.
 CLOSELY = 50
 
@@ -67,10 +70,10 @@ def stalls(measured: Measured) -> Iterable[Finding]:
     else:
         rows = zip(measured.trials, measured.rows, usable, strict=True)
         found = list(_long([(trial, batches_of(trial, there)) for trial, there, ok in rows if ok]))
-    if not found:
+    trials = sorted({stall.trial for stall in found})
+    if not found or len(trials) > max(1, len(measured.trials) / 2):
         return
     worst = max(found, key=lambda stall: stall.seconds)
-    trials = sorted({stall.trial for stall in found})
     where = f" (trial{'s' if len(trials) > 1 else ''} {', '.join(map(str, trials))})"
     message = f"{worst.what} for {worst.seconds:.2f} s, where {worst.usual_s:.3g} s is the usual longest{where}"
     evidence = {"stalled_s": worst.seconds, "usual_s": worst.usual_s, "at_s": worst.at_s}
@@ -94,7 +97,7 @@ def _times(ordered: Sequence[float], rank: int, bounds: tuple[float, float]) -> 
     tail = [one for one in ordered[: TAIL + 1] if one > 0]
     slope = statistics.fmean(math.log(one / tail[-1]) for one in tail[:-1]) if len(tail) > 1 else 0.0
     least, most = bounds
-    return min(max((rank / LEVEL) ** slope, least), most)
+    return float(min(max((rank / LEVEL) ** slope, least), most))
 
 
 # batches
@@ -134,7 +137,7 @@ class _Silences:
 
     Attributes:
         prompts: tokens of the prompts that were worked on: of each request that waited for its first token, they count
-            at the longest silence of its wait.
+            at the last long silence of its wait; those before it are of requests that it queued behind.
     """
 
     begins: Any
@@ -198,9 +201,9 @@ def _worked_on(flow: Flow, starts: Any, begins: Any, ends: Any) -> Any:
     firsts = np.searchsorted(begins + lengths * SENT_SHARE, starts, side="left")
     lasts = np.searchsorted(ends, until, side="right")
     for place in np.flatnonzero((firsts < lasts) & (flow.end > flow.t0)):
-        begin = int(firsts[place])
-        longest = begin + int(np.argmax(lengths[begin : int(lasts[place])]))
-        prompts[longest] += flow.inputs[place]
+        waits = lengths[int(firsts[place]) : int(lasts[place])]
+        own = int(np.flatnonzero(waits >= OWN_SHARE * waits.max())[-1])
+        prompts[int(firsts[place]) + own] += flow.inputs[place]
     return prompts
 
 

@@ -10,7 +10,8 @@
             return llem_meters()[0]
 
 A backend that streams, or that gives likelihoods, inherits `StreamConformance` or `LikelihoodConformance` beside
-`BackendConformance`: a class may inherit several suites, and loads one engine for all of them.
+`BackendConformance`; one that is a server, with a wire, `WireConformance` instead of `StreamConformance`. A class may
+inherit several suites, and loads one engine for all of them.
 
 Every other input is a fixture of scope class with a default; override it with another fixture of that scope, which is a
 class method as they are (`@pytest.fixture(scope="class")` above `@classmethod`): there is no instance that all checks
@@ -20,7 +21,7 @@ share. A check that does not hold for a plugin is a question to llem's authors b
 import pytest
 
 # without this a failed check would not show the values it compared
-MODULES = ("plugin", "engine", "backend", "stream", "likelihood", "meter", "evaluator")
+MODULES = ("plugin", "engine", "backend", "stream", "likelihood", "wire", "meter", "evaluator")
 pytest.register_assert_rewrite(*(f"{__name__}.{module}" for module in MODULES))
 
 from llem.testing.conformance.backend import BackendConformance  # noqa: E402
@@ -28,6 +29,7 @@ from llem.testing.conformance.evaluator import EvaluatorConformance  # noqa: E40
 from llem.testing.conformance.likelihood import LikelihoodConformance  # noqa: E402
 from llem.testing.conformance.meter import MeterConformance  # noqa: E402
 from llem.testing.conformance.stream import StreamConformance  # noqa: E402
+from llem.testing.conformance.wire import WireConformance  # noqa: E402
 
 __all__ = [
     "BackendConformance",
@@ -35,4 +37,5 @@ __all__ = [
     "LikelihoodConformance",
     "MeterConformance",
     "StreamConformance",
+    "WireConformance",
 ]

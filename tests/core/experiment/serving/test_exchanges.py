@@ -1,0 +1,187 @@
+"""What a client process keeps of its exchanges: bounded in memory, and the same from a file."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import json
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+
+from llem.backends.overdue import Patience
+from llem.backends.requests import Chunk
+from llem.backends.wire import Answer, Asked, Exchange, Wire, WireReference
+from llem.experiment.serving.dispatch import TOLD, Dispatcher, Source
+from llem.experiment.serving.exchanges import Carried, Prompted, WireSender
+from llem.experiment.serving.frames import Frames, frame, told, untold
+
+REFERENCE = WireReference("none:Given", {}, 10.0, 100.0)
+
+
+class Given(Wire):
+    """Answers at once with what the message says: a JSON list of pieces."""
+
+    def __init__(self, settings: Mapping[str, Any]) -> None:
+        super().__init__(settings)
+        self.aborted: list[Exchange] = []
+        self.reads = 0
+
+    def send(self, exchange: Exchange) -> None:
+        if exchange.message == b"cannot":
+            raise ValueError("no such message")
+        exchange.sent_ns = time.monotonic_ns()
+        if exchange.message == b"waits":
+            return
+        for piece in json.loads(exchange.message):
+            exchange.times_ns.append(time.monotonic_ns())
+            exchange.pieces.append(piece.encode())
+        exchange.end()
+
+    def abort(self, exchange: Exchange) -> None:
+        self.aborted.append(exchange)
+        exchange.end("aborted")
+
+    def read(self, exchange: Exchange) -> Answer:
+        self.reads += 1
+        found = zip(exchange.times_ns, exchange.pieces, strict=True)
+        return Answer([Chunk(0 if piece.startswith(b".") else 1, at) for at, piece in found])
+
+    def close(self) -> None:
+        return None
+
+
+class Messages(Source[Prompted]):
+    """These, one by one."""
+
+    def __init__(self, messages: list[bytes]) -> None:
+        self.left = [Prompted(Asked(index, 3, 4), message) for index, message in enumerate(messages)]
+
+    def due(self) -> float | None:
+        return None
+
+    def take(self) -> Prompted | None:
+        return self.left.pop(0)
+
+
+def carried(messages: list[bytes], kept_bytes: int) -> tuple[list[tuple[Carried, Answer]], bool, Dispatcher]:
+    """What came for each, read after all; and whether any lay in a file."""
+
+    async def act() -> tuple[list[tuple[Carried, Answer]], bool, Dispatcher]:
+        sender = WireSender(Given({}), REFERENCE, kept_bytes)
+        dispatcher = Dispatcher(sender, Messages(messages))
+        dispatcher.sequence(len(messages))
+        while not dispatcher.over:
+            await asyncio.sleep(0.001)
+        held = sum(len(piece) for sent in dispatcher.sent for piece in sent.exchange.pieces)
+        assert held <= kept_bytes
+        try:
+            return [(sent, sender.answer(sent)) for sent in dispatcher.sent], sender.stored, dispatcher
+        finally:
+            sender.close()
+
+    return asyncio.run(act())
+
+
+@pytest.mark.parametrize("kept_bytes", [10**9, 2_000, 0])
+def test_answers_are_the_same_wherever_they_lay(kept_bytes: int) -> None:
+    """What is over the bound lies in a file without a name until the load has ended, and comes back whole."""
+    pieces = [["a" * 100, "b"], ["c" * 300] * 3, [], ["d"] * 50]
+    found, stored, dispatcher = carried([json.dumps(one).encode() for one in pieces], kept_bytes)
+
+    assert stored == (kept_bytes < 10**9)
+    assert [len(answer.chunks) for _, answer in found] == [2, 3, 0, 50]
+    assert found[2][1].failure == "the answer ended without a token"
+    assert all(list(times) == sorted(times) for times in ([c.time_ns for c in a.chunks] for _, a in found))
+    assert len(dispatcher.ended) == 4
+
+
+def test_a_message_that_cannot_be_sent_is_one_failure(capfd: pytest.CaptureFixture[str]) -> None:
+    """The others go on; what went wrong is in the log and in the words of the failure."""
+    found, _, dispatcher = carried([b"cannot", b'["x"]'], 10**6)
+
+    assert [sent.outcome for sent, _ in found] == ["error", "done"]
+    assert found[0][0].failure == "the request cannot be sent: ValueError: no such message"
+    assert len(dispatcher.messages) == 1 <= TOLD
+    assert "no such message" in capfd.readouterr().err
+
+
+def overdue(sent_s: float, pieces: list[tuple[float, bytes]], now_s: float) -> tuple[str | None, int]:
+    """Verdict on an exchange at a time, with silence of 10 s and a deadline of 100 s; and how often it was read."""
+    wire = Given({})
+    exchange = Exchange(Asked(0, 3, 4), b"", lambda _: None, sent_ns=round(sent_s * 1e9))
+    exchange.times_ns = [round(at * 1e9) for at, _ in pieces]
+    exchange.pieces = [piece for _, piece in pieces]
+    return Patience(wire, REFERENCE).overdue(exchange, round(now_s * 1e9)), wire.reads
+
+
+@pytest.mark.parametrize(
+    ("pieces", "now_s", "why", "reads"),
+    [
+        ([], 10.9, None, 0),
+        ([], 11.1, "no token came for 10 s", 0),
+        ([(5.0, b"t")], 14.9, None, 1),  # older than it may be unread; read once
+        ([(5.0, b"t")], 15.1, "no token came for 10 s", 0),  # nothing at all came: no need to read
+        ([(5.0, b"t"), (9.0, b"."), (14.0, b".")], 15.1, "no token came for 10 s", 1),  # comments are no progress
+        ([(1.0 + at, b"t") for at in range(99)], 100.9, None, 1),
+        ([(1.0 + at, b"t") for at in range(110)], 101.1, "the answer was not complete within 100 s of the request", 0),
+    ],
+)
+def test_progress_means_tokens(pieces: list[tuple[float, bytes]], now_s: float, why: str | None, reads: int) -> None:
+    """Silence counts from the last token, or from the sending; a deadline holds whatever comes."""
+    assert overdue(1.0, pieces, now_s) == (why, reads)
+
+
+def test_what_is_overdue_is_let_go_of_with_its_reason() -> None:
+    """Through the wire, which may say that it was aborted: the reason stays; and nothing is kept of it."""
+    wire = Given({})
+    patience = Patience(wire, WireReference("none:Given", {}, 0.0, 100.0))
+    ended: list[str] = []
+    exchange = Exchange(Asked(0, 3, 4), b"", lambda one: ended.append(one.error), sent_ns=time.monotonic_ns())
+    patience.sweep([exchange])
+    patience.sweep([])
+
+    assert ended == ["no token came for 0 s"]
+    assert wire.aborted == [exchange]
+    assert not patience._token
+    assert not patience._begun
+
+
+def test_a_request_that_never_got_a_connection_is_overdue_too() -> None:
+    """It was not sent; the time counts from when it was first seen."""
+    patience = Patience(Given({}), REFERENCE)
+    exchange = Exchange(Asked(0, 3, 4), b"", lambda _: None)
+
+    assert patience.overdue(exchange, 5_000_000_000) is None
+    assert patience.overdue(exchange, 14_000_000_000) is None
+    assert patience.overdue(exchange, 15_100_000_000) == "no token came for 10 s"
+
+
+def test_frames_come_whole_out_of_any_pieces() -> None:
+    """Whatever the pieces of the pipe are."""
+    data = frame("a", b"\n{}\n", x=1) + frame("b") + frame("c", bytes(range(256)))
+    for size in (1, 3, 7, len(data)):
+        frames = Frames()
+        found = [one for at in range(0, len(data), size) for one in frames.feed(data[at : at + size])]
+        assert [(head["name"], body) for head, body in found] == [
+            ("a", b"\n{}\n"),
+            ("b", b""),
+            ("c", bytes(range(256))),
+        ]
+        assert found[0][0]["x"] == 1
+
+
+def test_errors_pass_a_pipe_as_they_are(capfd: pytest.CaptureFixture[str]) -> None:
+    """Those of llem whole; others as a fault of the load generator, with the traceback in the log."""
+    from llem.errors import ConfigError, LlemError
+
+    same = untold(told(ConfigError("wrong", "do right", "config_invalid")))
+    assert isinstance(same, ConfigError)
+    assert (same.message, same.hint, same.code) == ("wrong", "do right", "config_invalid")
+    other = untold(told(KeyError("x")))
+    assert isinstance(other, LlemError)
+    assert other.code == "bug"
+    assert "KeyError" in capfd.readouterr().err
+    assert gc.isenabled()

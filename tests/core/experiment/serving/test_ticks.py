@@ -1,0 +1,81 @@
+"""How late an event loop was, from its ticks."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+import pytest
+
+from llem.experiment.serving.ticks import TICK_S, Ticker, Ticks
+from llem.experiment.serving.window import client_facts
+from llem.store.models import RequestRow
+
+MS = 1_000_000
+
+
+def ticks(*found: tuple[int, int], cpu: int = 0) -> Ticks:
+    """Of (due, late) in milliseconds; the CPU time grows by `cpu` ms from one to the next."""
+    return Ticks(
+        [due * MS for due, _ in found], [late * MS for _, late in found], [cpu * MS * i for i in range(len(found))]
+    )
+
+
+def row(start: int, end: int) -> RequestRow:
+    return RequestRow(start, 0, 3, 1, start * MS, end * MS, token_times_ns=(end * MS,), finish_reason="length")
+
+
+def test_ticks_that_did_not_come_count() -> None:
+    """A loop that stood still for 20 ms kept what arrived in each of its four steps waiting."""
+    assert ticks((100, 20), (125, 0)).delays(0, 1000 * MS) == [20 * MS, 15 * MS, 10 * MS, 5 * MS, 0, 0]
+    assert ticks((100, 20)).delays(108 * MS, 118 * MS) == [10 * MS, 5 * MS]
+
+
+def test_a_stall_is_told_with_its_times() -> None:
+    """From when the tick was due to when it came, also where it reaches over an edge."""
+    found = ticks((100, 300), (405, 3), (410, 21))
+
+    assert list(found.stalls(0, 1000 * MS)) == [(100 * MS, 400 * MS), (410 * MS, 431 * MS)]
+    assert list(found.stalls(399 * MS, 405 * MS)) == [(100 * MS, 400 * MS)]
+    assert list(found.stalls(400 * MS, 410 * MS)) == []
+
+
+def test_the_busy_share_is_of_the_window() -> None:
+    """CPU time between the first and the last tick within it; nothing where there are no two."""
+    found = ticks(*((due, 0) for due in range(0, 100, 5)), cpu=2)
+
+    assert found.busy_share(20 * MS, 80 * MS) == pytest.approx(0.4)
+    assert found.busy_share(20 * MS, 24 * MS) is None
+
+
+def test_facts_begin_with_the_first_request_that_is_measured() -> None:
+    """A stall before the window delays a request that ends in it; one before that request was sent delays none."""
+    early, late = ticks((100, 50), (155, 0)), ticks((300, 50), (355, 0))
+    rows = [row(200, 620), row(500, 700), row(90, 400)]
+
+    assert client_facts([early], 1, rows, 600 * MS, 1000 * MS) is None
+    facts = client_facts([late, early], 2, rows, 600 * MS, 1000 * MS)
+    assert facts is not None
+    assert (facts.processes, facts.delay_max_s, facts.stalls) == (2, 0.05, ((300 * MS, 350 * MS),))
+
+
+@pytest.mark.paced
+def test_a_loop_that_stands_still_is_seen() -> None:
+    """0.3 s of work in one piece is a stall; a loop that waits has next to no delay."""
+
+    async def act() -> tuple[Ticks, int, int]:
+        ticker = Ticker()
+        await asyncio.sleep(0.2)
+        begin = time.monotonic_ns()
+        time.sleep(0.3)
+        end = time.monotonic_ns()
+        await asyncio.sleep(0.05)
+        return ticker.stop(), begin, end
+
+    found, begin, end = asyncio.run(act())
+    stalls = [(b, e) for b, e in found.stalls(begin, end) if e - b > 0.25e9]
+
+    assert len(stalls) == 1
+    assert stalls[0][0] <= begin + 2 * TICK_S * 1e9
+    assert stalls[0][1] >= end - 1e6
+    assert sorted(found.delays(begin - round(0.2e9), begin))[10] < 5 * MS
