@@ -80,18 +80,18 @@ def test_a_trace_is_replayed(run_llem, isolated_llem) -> None:
 
     assert (trial.serving.kind, trial.serving.request_rate) == ("replay", 100.0)
     assert trial.serving.sent == pytest.approx(50, abs=10)
-    assert store.engines(experiment_id)[0]["workload"]["columns"]["arrival"] == "timestamp"
+    assert store.engines(experiment_id)[0]["workload"]["columns"]["arrival"] == "timestamp_s"
     assert "trace × 2" in done.stdout
 
 
 @pytest.mark.parametrize(
     ("text", "values", "words"),
     [
-        ("input_tokens,output_tokens\n8,8\n", (), "trace.csv: no column of arrival times (timestamp, "),
+        ("input_tokens,output_tokens\n8,8\n", (), "trace.csv: no column of arrival times, such as timestamp"),
         (TRACE, ("workload.arrival_column=when",), "trace.csv: no column 'when'"),
-        (TRACE + "soon,8,8\n", (), "trace.csv: row 102, column 'timestamp': must be a number of seconds"),
-        (TRACE + "-1,8,8\n", (), "trace.csv: row 102, column 'timestamp': is before the time of the row above"),
-        (TRACE, ("load.kind=closed", "workload.arrival_column=timestamp"), "workload.arrival_column: has no effect"),
+        (TRACE + "soon,8,8\n", (), "trace.csv: row 102, column 'timestamp_s': must be a number or a date"),
+        (TRACE + "0.5,8,8\n", (), "trace.csv: row 102, column 'timestamp_s': is before the time of the row above"),
+        (TRACE, ("load.kind=closed", "workload.arrival_column=timestamp_s"), "workload.arrival_column: has no effect"),
         (TRACE, ("workload.kind=synthetic",), "load.kind: is 'replay', and requests of the"),
     ],
 )

@@ -38,6 +38,7 @@ def sent(options, request, decoder=decode):
         (TOKEN_IDS, PLAIN, [97, 110]),
         (TOKEN_IDS, TEXT, [97, 110]),
         (TOKEN_IDS, CONVERSATION, [97, 110]),
+        (TOKEN_IDS, UNKNOWN, TEXT.text),
         (AS_TEXT, PLAIN, "decoded"),
         (AS_TEXT, TEXT, TEXT.text),
         (AS_TEXT, UNKNOWN, TEXT.text),
@@ -54,7 +55,8 @@ def test_prompts_go_out_as_their_source_has_them(options, request_, wanted):
 @pytest.mark.parametrize(
     ("options", "request_", "decoder", "hint"),
     [
-        (TOKEN_IDS, UNKNOWN, decode, "openai.prompt: text"),
+        (OpenAIOptions(prompt="token_ids"), UNKNOWN, decode, "openai.prompt: text"),
+        (TOKEN_IDS, attrs.evolve(CONVERSATION, token_ids=()), decode, "endpoint: chat"),
         (AS_TEXT, CONVERSATION, decode, "openai.endpoint: chat"),
         (AS_TEXT, PLAIN, None, "tokenizer"),
         (CHAT, PLAIN, None, "tokenizer"),
