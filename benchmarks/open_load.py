@@ -151,14 +151,14 @@ def real(rate: float, mean_tokens: float, window_s: float, trials: int) -> dict[
                 assert server.stdout is not None
                 port = json.loads(server.stdout.readline())[""]
                 asked: dict[str, Any] = {
-                    "openai.base_url": f"http://127.0.0.1:{port}/plain/open/v1", "dtype": "auto", "device": "cpu",
+                    "model": "shape:tiny", "openai.base_url": f"http://127.0.0.1:{port}/plain/open/v1", "dtype": "auto",
+                    "device": "cpu", "preset": "quick",
                     "workload": workload, "load": {"kind": "open", "request_rate": rate}, "window_s": window_s,
                     "trials": trials, "meters": [], "baseline.seconds": 0,
                 }  # fmt: skip
                 words = [word for name, value in asked.items() for word in ("--set", f"{name}={json.dumps(value)}")]
                 done = subprocess.run(
-                    [sys.executable, "-m", "llem", "run", "-b", "openai", "-m", "shape:tiny", *words]
-                    + ["-o", str(folder / "out"), "--json"],
+                    [sys.executable, "-m", "llem", "run", "-b", "openai", *words, "-o", str(folder / "out"), "--json"],
                     capture_output=True, check=False,
                 )  # fmt: skip
                 result = json.loads(done.stdout)

@@ -29,7 +29,7 @@ KEY = "sk-odd-secret"
 COMMANDS = max(2, 6 // int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1")))
 #: A median is right within this share and these seconds: the machine is shared.
 WITHIN, WITHIN_S = 0.2, 0.015
-#: In the second turn, where others took half of the machine: a false zero, or the time of another thing, is further off.
+#: In the second turn, where others took half of the machine: a false zero, or the time of another thing, is far off.
 BUSY_SHARE, TIMES_OFF = 0.5, 3.0
 #: A command is killed after this time, and this much more for each experiment: something hangs.
 LONGEST_S, MORE_S = 90, 8

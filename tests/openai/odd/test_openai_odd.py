@@ -13,7 +13,7 @@ from types import ModuleType
 
 import pytest
 
-pytestmark = [pytest.mark.process, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.process, pytest.mark.timeout(900)]
 
 
 def beside(name: str) -> ModuleType:
