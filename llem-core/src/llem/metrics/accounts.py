@@ -19,8 +19,8 @@ from llem.store.models import SCHEMA_VERSION, RequestRow, ServingFacts, Trial
 
 __all__ = ["SINCE", "counted", "load_counts", "stated", "unbalanced", "work_counts"]
 
-#: Fields of a trial's serving facts that its rows do not hold: what was asked for, and how the load generator fared.
-TOLD = ("kind", "concurrency", "request_rate", "seed", "completed_expected_tokens", "lead_s", "client")
+#: Serving facts that rows do not hold: what was asked for, how the client fared, what a server states of itself.
+TOLD = ("kind", "concurrency", "request_rate", "seed", "completed_expected_tokens", "lead_s", "client", "server")
 #: First version whose serving facts follow the present rules, and fields that an older one counted by others.
 SINCE = 5
 CHANGED = ("lag_p50_s", "lag_p99_s", "lag_max_s", "in_flight_start", "in_flight_end", "failed_output_tokens")
