@@ -18,9 +18,37 @@ LOAD_FINDINGS: Mapping[str, FindingKind] = {
     ),
     "client_lag": FindingKind(
         "warning",
-        "llem sent requests of an open load or a replay late: the p99 lag exceeds 5 ms and 1 % of the median time to "
-        "first token. Latencies count from the scheduled time, so part of them is the client's own.",
-        "Lower the rate, or give the load generator a processor core of its own.",
+        "The load generator itself is in the figures, by more than 1 ms and a share of them. It sent requests late: "
+        "the TTFT from the arrival and the TTFT from the sending differ by more than 5 %. Or answers waited for their "
+        "turn in its event loop: the delay is more than 5 % of the median TTFT, 10 % of the p99 TTFT, 5 % of the TPOT "
+        "or 10 % of the p99 gap between chunks. Or the event loop stood still while measured requests ran, for more "
+        "than 1 % of the window or more than 10 % of the p99 TTFT. The message says which figure is off, and by how "
+        "much at most.",
+        "Lower the load, or give the load generator more processor cores, which the engine does not use.",
+    ),
+    "rate_off": FindingKind(
+        "warning",
+        "Requests did not arrive at the rate that was asked for. Requests of the schedule were not sent, or the "
+        "schedule, which is drawn from a seed, has a number of arrivals in the windows that fewer than 1 % of "
+        "schedules have. It is a remark (info) where the number is more than 10 % off, which chance does. A replay is "
+        "compared with its trace.",
+        "Compare with other results by the arrivals seen. Lengthen the windows, or change `load.seed`. If requests "
+        "were not sent, lower the rate.",
+    ),
+    "not_stationary": FindingKind(
+        "warning",
+        "The load was not stationary when it was measured. It had run for too short a time when the window opened, so "
+        "that long requests were not in flight yet, and latencies are too short. Or requests in flight at the "
+        "window's beginning are not what Little's law asks for, or rise within the windows, by more than 10 % and "
+        "more than chance does. In a replay, the trace itself may do so.",
+        "Lengthen `window_s` and `warmup.seconds`. A load is stationary when it has run for several times as long as "
+        "its longest requests take.",
+    ),
+    "no_completions": FindingKind(
+        "error",
+        "No request completed within a window, so there is nothing to judge. The message says how many requests were "
+        "in flight, and how many of these got no token: a server that hangs, or a window shorter than a request.",
+        "See the server's log. If tokens came, raise `window_s`.",
     ),
     "trace_repeated": FindingKind(
         "info",

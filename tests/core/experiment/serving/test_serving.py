@@ -108,7 +108,7 @@ def test_energy_is_of_the_window(serving) -> None:
 
 
 def test_an_open_trial_follows_its_schedule(serving) -> None:
-    """Scheduled times are those of the trial's seed, none is left out, and the lag is of those that end in the window."""
+    """Scheduled times are those of the trial's seed, none is left out; the lag is of those that end in the window."""
     one = through(serving(load=OPEN, window_s=0.6), "calibrate")
     trial, _, rows = one.live_work.trial(2)
     facts = trial.serving

@@ -19,6 +19,7 @@ import asyncio
 import contextlib
 import gc
 import os
+import resource
 import signal
 import time
 from array import array
@@ -81,8 +82,8 @@ class _Load:
 
     def sweep(self) -> None:
         try:
-            self.sender.sweep(iter(self.dispatcher.in_flight))
-        except LlemError as error:
+            self.sender.sweep(self.dispatcher.in_flight)
+        except Exception as error:
             self.dispatcher.fail(error)
 
 
@@ -125,7 +126,10 @@ class Client:
         loop.add_reader(source, ready)
         telling = asyncio.create_task(self._tell())
         try:
-            await over
+            await asyncio.wait((over, telling), return_when=asyncio.FIRST_COMPLETED)  # `telling` ends if it fails
+            for ended in (over, telling):
+                if ended.done():
+                    ended.result()
         finally:
             telling.cancel()
             if self._wire is not None:
@@ -207,6 +211,8 @@ class Client:
         try:
             for sent in load.dispatcher.sent:
                 held.append(_answer(load.sender, sent))
+                if sent.failure:
+                    load.dispatcher.note(sent.failure)
                 size += len(held[-1])
                 if size > LUMP_BYTES:
                     self._write(b"".join(held))
@@ -268,6 +274,9 @@ def main() -> None:
     output = os.dup(1)
     os.dup2(2, 1)  # whatever a wire prints
     gc.disable()  # a full collection stops every client; `end` collects
+    most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    with contextlib.suppress(ValueError, OSError):  # a system may refuse what it allows; each request has a connection
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     with contextlib.suppress(BrokenPipeError):  # the worker is gone
         asyncio.run(Client(output).run(0))
 

@@ -246,12 +246,16 @@ class Dispatcher(Generic[A, S]):
             else:  # in its turn: others go on even where an answer takes no time
                 self._loop.call_soon(self._next, client)
 
-    def _failed(self, sent: S) -> None:
-        failure = sent.failure
-        self._in_a_row += 1
+    def note(self, failure: str) -> None:
+        """Keep the message of a failure, and log it, where it is one of the first few that differ."""
         if failure not in self.messages and len(self.messages) < TOLD:
             self.messages.append(failure)
             print(f"a request failed: {failure}", file=sys.stderr, flush=True)
+
+    def _failed(self, sent: S) -> None:
+        failure = sent.failure
+        self.note(failure)
+        self._in_a_row += 1
         if self.fatal is None and self._in_a_row >= FAILURES + 2 * max(self._clients, len(self.in_flight)):
             message = f"{self._in_a_row} requests failed in a row, the last with {failure}"
             dead = ExperimentFailed(message, "see the worker's log")

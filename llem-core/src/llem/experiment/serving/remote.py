@@ -11,7 +11,7 @@ from typing import Any
 
 import attrs
 
-from llem.backends.base import Chunk, Request
+from llem.backends.base import Request
 from llem.errors import ExperimentFailed
 from llem.experiment.serving import traffic
 from llem.experiment.serving.dispatch import TOLD
@@ -19,7 +19,7 @@ from llem.experiment.serving.frames import frame, untold
 from llem.experiment.serving.processes import ClientProcess
 from llem.experiment.serving.stock import PORTION, Stock
 from llem.experiment.serving.ticks import Ticks
-from llem.experiment.serving.traffic import Flight, Played, Timed, Traffic
+from llem.experiment.serving.traffic import Flight, Played, Timed, Traffic, flight_of
 
 __all__ = ["RemoteTraffic"]
 
@@ -189,7 +189,7 @@ class RemoteTraffic(Traffic):
             if head["name"] == "state":
                 self._state(side, head)
             elif head["name"] == "answer":
-                self._flights.append(_flight(head, body, self._requests))
+                self._flights.append(flight_of(head, body, self._requests))
             elif head["name"] == "over":
                 columns = array("q")
                 columns.frombytes(body)
@@ -281,24 +281,3 @@ class RemoteTraffic(Traffic):
             side.process.hear = lambda head, body: None
             if side.process.busy:
                 side.process.close()
-
-
-def _flight(head: Mapping[str, Any], body: bytes, requests: Mapping[int, Request]) -> Flight:
-    """A request out of its frame."""
-    numbers, count = array("q"), head["chunks"]
-    numbers.frombytes(body)
-    times, tokens = numbers[:count], numbers[count : 2 * count]
-    ids: list[tuple[int, ...] | None] = [None] * count
-    if head["ids"]:
-        at = 3 * count
-        for place, size in enumerate(numbers[2 * count : 3 * count]):
-            ids[place] = tuple(numbers[at : at + size])
-            at += size
-    chunks = [Chunk(*one) for one in zip(tokens, times, ids, strict=True)]
-    if chunks:
-        more = {"finish_reason": head["finish_reason"], "engine_metrics": head["engine_metrics"]}
-        chunks[-1] = attrs.evolve(chunks[-1], **more)
-    return Flight(
-        requests[head["index"]], head["scheduled_ns"], head["sent_ns"], chunks,
-        head["ended_ns"], head["outcome"], head["failure"],
-    )  # fmt: skip

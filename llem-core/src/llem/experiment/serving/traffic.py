@@ -7,8 +7,10 @@ import contextlib
 import gc
 import time
 from abc import ABC, abstractmethod
+from array import array
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
 import attrs
 
@@ -17,7 +19,7 @@ from llem.errors import ExperimentFailed
 from llem.experiment.serving.dispatch import Sent
 from llem.experiment.serving.ticks import Ticks
 
-__all__ = ["ABORT_LIMIT_S", "POLL_S", "Flight", "Played", "Timed", "Traffic", "no_collection"]
+__all__ = ["ABORT_LIMIT_S", "POLL_S", "Flight", "Played", "Timed", "Traffic", "flight_of", "no_collection"]
 
 #: How often a waiting load looks whether it shall stop.
 POLL_S = 0.2
@@ -215,6 +217,27 @@ class Traffic(ABC):
     @abstractmethod
     async def close(self) -> None:
         """Leave nothing in flight, however the load ended; in a `finally`."""
+
+
+def flight_of(head: Mapping[str, Any], body: bytes, requests: Mapping[int, Request]) -> Flight:
+    """A request out of the frame `answer` of a client process: columns of 64-bit numbers (times, tokens, ids)."""
+    numbers, count = array("q"), head["chunks"]
+    numbers.frombytes(body)
+    times, tokens = numbers[:count], numbers[count : 2 * count]
+    ids: list[tuple[int, ...] | None] = [None] * count
+    if head["ids"]:
+        at = 3 * count
+        for place, size in enumerate(numbers[2 * count : 3 * count]):
+            ids[place] = tuple(numbers[at : at + size])
+            at += size
+    chunks = [Chunk(*one) for one in zip(tokens, times, ids, strict=True)]
+    if chunks:
+        more = {"finish_reason": head["finish_reason"], "engine_metrics": head["engine_metrics"]}
+        chunks[-1] = attrs.evolve(chunks[-1], **more)
+    return Flight(
+        requests[head["index"]], head["scheduled_ns"], head["sent_ns"], chunks,
+        head["ended_ns"], head["outcome"], head["failure"],
+    )  # fmt: skip
 
 
 @contextlib.contextmanager

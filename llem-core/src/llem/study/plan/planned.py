@@ -208,7 +208,8 @@ def _content_hash(path: str, name: str) -> str:
     """SHA-256 of a file, or of a folder's file names and contents."""
     target = Path(name)
     if target.is_file():
-        return hashlib.sha256(target.read_bytes()).hexdigest()
+        with target.open("rb") as opened:
+            return hashlib.file_digest(opened, "sha256").hexdigest()
     if not target.is_dir():
         raise ConfigError("a file of the configuration is not there", problems=(Problem(path, f"no file {name}"),))
     found = hashlib.sha256()

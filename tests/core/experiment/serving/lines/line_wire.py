@@ -110,8 +110,9 @@ async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> 
     asked = json.loads(await reader.readline())
     mode = asked.get("mode", "")
     try:
-        if mode in ("error", "fatal"):
-            writer.write(f"{mode} {asked['why']}\n".encode())
+        if mode in ("error", "fatal", "late"):
+            kind, end = ("error", "end\n") if mode == "late" else (mode, "")
+            writer.write(f"{kind} {asked['why']}\n{end}".encode())
             return
         due = time.monotonic() + asked["first_s"]
         for number in range(asked["tokens"]):
