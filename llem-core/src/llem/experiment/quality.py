@@ -95,6 +95,9 @@ def _evaluate(session: Session, task: str) -> Evaluation:
         scores = tuple(evaluator.evaluate(session.live_engine, tokenizer, context))
     if not scores:
         raise ExperimentFailed("the evaluator gave no score", "report it to its authors", "quality")
+    if empty := [score.metric for score in scores if score.n < 1]:
+        message = f"no item of {task} is behind the score {empty[0]}"
+        raise ExperimentFailed(message, "raise `quality.limit`, or see what the task's data holds", "quality")
     about, terms = dict(evaluator.describe()), terms_of(unstructure(wanted))
     number, seconds = process.order.process, metered.duration_s
     return Evaluation(wanted.evaluator, task, terms, number, scores, seconds, metered.energies, about)

@@ -50,9 +50,9 @@ REASONS: Mapping[str, str] = {
     "no_request_file": "llem metered a command and has no file of its requests that it could read, so tokens and "
     "requests are not known (`llem meter --requests FILE`).",
     "not_told": "The file of requests that the command wrote does not tell it.",
-    "cache_not_told": "Neither the engine's answers nor its counters tell how much of the prompts came from a cache.",
     "not_recorded": "An older llem measured this, and did not record it.",
     "no_client_process": "The clients share their process with the engine, whose processor time cannot be told apart.",
+    "cache_not_told": "Neither the engine's answers nor its counters tell how much of the prompts came from a cache.",
     "no_completions": "No request ended, or no token came, within the window.",
     "too_few_values": "A window has too few batches for this percentile (p50: 2, p90: 10, p95: 20, p99: 100).",
     "none_good": "No request kept every limit of the service level objective.",
