@@ -90,7 +90,18 @@ def test_another_machine_is_refused(run_llem, isolated_llem):
 def test_the_address_is_enough(run_llem, isolated_llem, running):
     """The model, its weights and the load are the server's; a second run meets none of its prompts in the cache."""
     server = running("--models", "a-model", "--delay", "0.002")
-    short = ["--set", "window_s=0.5", "--set", "warmup.seconds=0", "--set", "baseline.seconds=0", "--preset", "quick"]
+    short = [
+        "--output-tokens",
+        "8",
+        "--set",
+        "window_s=1",
+        "--set",
+        "warmup.seconds=0",
+        "--set",
+        "baseline.seconds=0",
+        "--preset",
+        "quick",
+    ]
     done = run_llem("run", server.url.removesuffix("/v1"), *short, "-o", isolated_llem.results, "--json")
     assert done.exit_code == 0, done.stderr
     result = json.loads(done.stdout)
