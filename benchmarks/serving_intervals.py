@@ -79,9 +79,11 @@ def saturated(share: float, windows: int, studies: int) -> float:
     from llem.metrics.flow import flow_of
 
     noise, told = random.Random(3), 0
-    facts = SimpleNamespace(kind="open", failed=0, unfinished=0, completed=10**6, lag_p99_s=None)
+    facts = SimpleNamespace(
+        kind="open", failed=0, unfinished=0, completed=10**6, request_rate=None, lead_s=None, client=None
+    )
     absent = SimpleNamespace(value=None)
-    setup, metrics = SimpleNamespace(config={}), {"ttft_p50_s": absent, "slo_attainment": absent}
+    setup, metrics = SimpleNamespace(config={}, searches=()), {"ttft_p50_s": absent, "slo_attainment": absent}
     for _ in range(studies):
         trials, flows = [], []
         for index in range(windows):

@@ -98,6 +98,13 @@ def extra_body(running, load, requests_of, monkeypatch, started):
     assert got["body"]["lora"] == {"a": 1}
 
 
+def salt(running, load, requests_of, monkeypatch, started):
+    """Prompts are drawn anew for each engine, or by their seed alone."""
+    url = running().url
+    assert load({"base_url": url}).salt() != load({"base_url": url}).salt()
+    assert load({"base_url": url, "salt": False}).salt() == ""
+
+
 def timeout_s(running, load, requests_of, monkeypatch, started):
     """A time without a token that is longer ends the request; of a whole answer all tokens come at its end."""
     server = running("--delay", "0.1")
@@ -137,6 +144,7 @@ CASES = {
         return_token_ids,
         ignore_eos_fields,
         extra_body,
+        salt,
         timeout_s,
         deadline_s,
         client_processes,

@@ -84,3 +84,30 @@ def test_another_machine_is_refused(run_llem, isolated_llem):
     assert done.exit_code == 2
     assert "openai.base_url" in done.stderr
     assert "another machine" in done.stderr
+
+
+@pytest.mark.process
+def test_the_address_is_enough(run_llem, isolated_llem, running):
+    """The model, its weights and the load are the server's; a second run meets none of its prompts in the cache."""
+    server = running("--models", "a-model", "--delay", "0.002")
+    short = ["--set", "window_s=0.5", "--set", "warmup.seconds=0", "--set", "baseline.seconds=0", "--preset", "quick"]
+    done = run_llem("run", server.url.removesuffix("/v1"), *short, "-o", isolated_llem.results, "--json")
+    assert done.exit_code == 0, done.stderr
+    result = json.loads(done.stdout)
+    assert (result["config"]["model"], result["weights"]) == ("served:a-model", "unknown")
+    assert (result["config"]["dtype"], result["config"]["load"]["kind"]) == ("auto", "closed")
+    assert result["sources"]["model"] == "found by backend openai"
+    assert result["effective"]["salt"]
+
+
+@pytest.mark.process
+def test_text_is_served_without_a_tokenizer(run_llem, isolated_llem, running):
+    """The built-in prompts go out as they are, and the server counts their tokens."""
+    server = running("--delay", "0.002")
+    more = {"model": "served:tiny", "workload": {"kind": "prompts", "output_tokens": 5}, "openai.base_url": server.url}
+    given = {name: value for name, value in {**SHORT, **more}.items() if not name.startswith("workload.")}
+    words = [word for name, value in given.items() for word in ("--set", f"{name}={json.dumps(value)}")]
+    done = run_llem("run", *words, "--concurrency", "2", "-o", isolated_llem.results, "--json")
+    assert done.exit_code == 0, done.stderr
+    assert json.loads(done.stdout)["metrics"]["total_tokens_per_s"]["value"] > 0
+    assert isinstance(server.last()["body"]["prompt"], str)

@@ -164,9 +164,11 @@ def test_a_model_that_is_not_clear_is_an_error(load, running, models, wanted, me
 
 @pytest.mark.process
 def test_a_wrong_path_is_an_error(load, running):
-    """Without /v1 there are no models."""
+    """Elsewhere than at /v1 there are no models; without any path, /v1 is meant."""
+    server = running()
     with pytest.raises(MachineError, match=r"/models answers 404"):
-        load({"base_url": running().url.removesuffix("/v1")})
+        load({"base_url": f"{server.url.removesuffix('/v1')}/v2"})
+    assert load({"base_url": server.url.removesuffix("/v1")}).effective_config()["served_model"] == "tiny"
 
 
 @pytest.mark.process

@@ -50,7 +50,7 @@ def llem_workloads() -> Sequence[Reference]:
             "file",
             "llem.workloads.files:FileWorkload",
             config="llem.workloads.files:FileOptions",
-            summary="Prompts from a JSONL or text file.",
+            summary="Prompts from a file: text, JSON, tables, conversations, batches.",
         ),
         Reference(
             "prompts",
@@ -62,7 +62,7 @@ def llem_workloads() -> Sequence[Reference]:
             "trace",
             "llem.workloads.trace:TraceWorkload",
             config="llem.workloads.trace:TraceOptions",
-            summary="Random token ids of lengths from a CSV trace.",
+            summary="Random token ids of lengths from a trace.",
         ),
     ]
 

@@ -12,12 +12,16 @@ import psutil
 __all__ = ["Address", "elsewhere"]
 
 
+#: Where these servers have their interface.
+VERSION = "/v1"
+
+
 @attrs.frozen
 class Address:
     """A base URL, taken apart.
 
     Attributes:
-        base: without a trailing slash.
+        base: without a trailing slash; with `/v1`, where the URL has no path.
         root: without `/v1` too; health and version are asked there.
     """
 
@@ -39,9 +43,9 @@ class Address:
             raise ValueError(f"{base_url!r} is not an HTTP address; {example}")
         if parts.username or parts.password or parts.query or parts.fragment:
             raise ValueError(f"holds more than an address; {example}, and name the key's variable in api_key_env")
-        base = base_url.rstrip("/")
+        base = base_url.rstrip("/") if parts.path.strip("/") else f"{base_url.rstrip('/')}{VERSION}"
         default = 443 if parts.scheme == "https" else 80
-        return cls(base, base.removesuffix("/v1"), parts.hostname, port or default)
+        return cls(base, base.removesuffix(VERSION), parts.hostname, port or default)
 
 
 def elsewhere(host: str) -> str | None:

@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import json
-import os
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import ExitStack, closing
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from llem.backends.base import Backend, Holding, Placement
+import attrs
+
+from llem.backends.base import Backend, Holding, Placement, Request
 from llem.config.models import Experiment
 from llem.errors import MachineError
 from llem.findings import Finding
 from llem.models.spec import ModelSpec
 from llem_openai.address import Address
-from llem_openai.checks import findings, lacking, sends_text
+from llem_openai.body import request_body
+from llem_openai.checks import findings, lacking
 from llem_openai.config import READY_TIMEOUT_S, OpenAIOptions, argv
 
 if TYPE_CHECKING:
+    from llem_openai.client import Client
     from llem_openai.engine import OpenAIEngine
     from llem_openai.server import Site
 
@@ -40,6 +44,12 @@ class OpenAIBackend(Backend):
     def lacks(self, experiment: Experiment, capability: str) -> str | None:
         """Likelihoods, where prompts are not token ids. What the server itself lacks, the loaded engine tells."""
         return lacking(self.options, capability)
+
+    def known(self, experiment: Experiment, model: ModelSpec) -> ModelSpec:
+        """The server has loaded whatever it likes, unless llem's own command names the model."""
+        from llem_openai.defaults import known
+
+        return known(self.options, model)
 
     def holding(self, experiment: Experiment, model: ModelSpec) -> Holding:
         """Not known: the model, its number format and its GPUs are the server's matter."""
@@ -64,21 +74,25 @@ class OpenAIBackend(Backend):
         from llem_openai.failures import fatal
         from llem_openai.locality import family, gpu_processes, misplaced
         from llem_openai.scoring import probe_scoring
-        from llem_openai.server import Site
+        from llem_openai.served import Prompts, differing, random_ids, wanted
+        from llem_openai.server import Site, key_of
         from llem_openai.wire import reference_of
 
-        options, key = self.options, self._key()
-        decode = _decoder(experiment, model) if sends_text(options) else None
+        options, key = self.options, key_of(self.options.api_key_env)
         address = Address.of(options.base_url)
         path = "chat/completions" if options.endpoint == "chat" else "completions"
         with fatal(), ExitStack() as held:
             site = Site(address.root, address.base, key)
             before = gpu_processes()
             roots = self._server(address, site, key, held)
-            entry = site.model(options.served_model)
+            entry = site.model(wanted(options, model))
+            prompts = Prompts.of(options, experiment, model, entry)
             head = http_head(f"{address.base}/{path}", key)
             unknown = reference_of(options, address.base, key, "final_usage")
+            ids = None
             with closing(Client(unknown, head)) as client:
+                if prompts.model is None and prompts.decode is None:
+                    ids = random_ids(partial(_ask, client, options, experiment, str(entry["id"])))
                 dialect = client.run(probe(client, options, experiment.sampling, str(entry["id"])))
             reference = reference_of(options, address.base, key, dialect.token_counts)
             client = held.enter_context(closing(Client(reference, head)))
@@ -97,23 +111,14 @@ class OpenAIBackend(Backend):
                 experiment.sampling,
                 model=str(entry["id"]),
                 dialect=dialect,
-                decode=decode,
+                prompts=attrs.evolve(prompts, ids=ids),
+                site=site,
                 facts=self._facts(site, entry, pids, roots, key),
+                doubts=tuple(differing(model, entry, options)),
                 pids=pids,
                 unscored=unscored,
                 held=held.pop_all(),
             )
-
-    def _key(self) -> str | None:
-        name = self.options.api_key_env
-        if name is None:
-            return None
-        key = os.environ.get(name)
-        if not key:
-            raise MachineError(
-                f"the environment variable {name} of openai.api_key_env is not set", "export it where llem is started"
-            )
-        return key
 
     def _server(self, address: Address, site: Site, key: str | None, held: ExitStack) -> Collection[int]:
         """Where all processes of the server begin: the one that we start, or those that listen."""
@@ -122,14 +127,7 @@ class OpenAIBackend(Backend):
 
         command = argv(self.options.command)
         if not command:
-            if not site.answers():
-                raise MachineError(
-                    f"nothing answers at {address.base}", "start the server, or let llem start it with openai.command"
-                )
-            reason = site.not_ready()
-            if reason is not None:
-                hint = "wait until it has loaded its model, and check openai.base_url, which mostly ends in /v1"
-                raise MachineError(f"the server is not ready: {reason}", hint)
+            site.require()
             return listeners(address.port)
         if site.answers():
             raise MachineError(
@@ -161,10 +159,10 @@ class OpenAIBackend(Backend):
         return json.loads(text.replace(json.dumps(key)[1:-1], "***") if key else text)  # type: ignore[no-any-return]
 
 
-def _decoder(experiment: Experiment, model: ModelSpec) -> Callable[[Sequence[int]], str]:
-    from llem.models.tokenizer import load_tokenizer
-
-    return load_tokenizer(model, trust_remote_code=experiment.trust_remote_code).decode
+def _ask(client: Client, options: OpenAIOptions, experiment: Experiment, name: str, ids: Sequence[int]) -> None:
+    """Send a prompt and take one token of its answer. Raises ConfigError where the server refuses it."""
+    request = Request(0, tuple(ids), 1)
+    client.run(client.answer(request_body(options, experiment.sampling, request, model=name)))
 
 
 def _place_hint(options: OpenAIOptions) -> str:

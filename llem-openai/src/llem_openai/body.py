@@ -67,7 +67,8 @@ def request_body(
 
 
 def prompt_text(options: OpenAIOptions, request: Request, decode: Callable[[Sequence[int]], str] | None) -> str | None:
-    """The prompt as text, where it goes out as text: as its source has it, else made of its token ids.
+    """The prompt as text, where it goes out as text: as its source has it, else made of its token ids. Where nothing
+    here makes token ids of a text, and nobody asked for them, the text goes out too.
 
     None where it goes out as token ids, and for a conversation, which is sent as it is.
 
@@ -79,6 +80,8 @@ def prompt_text(options: OpenAIOptions, request: Request, decode: Callable[[Sequ
     if options.endpoint == "chat" and request.messages is not None:
         return None
     if not sends_text(options):
+        if not request.token_ids and options.prompt is None and request.text is not None:
+            return request.text
         if not request.token_ids:
             raise _unsendable(request, "has no token ids", "set `openai.prompt: text`, or `endpoint: chat`")
         return None

@@ -87,6 +87,13 @@ class OpenAIOptions:
         factory=dict, help="Further fields of each request, as this server understands them."
     )
 
+    salt: bool | None = option(
+        None,
+        help="Draw the token ids of synthetic prompts anew for each engine, so that the server has none of them in its "
+        "cache from an earlier run. Lengths stay as the seed has them. Null does so for a server that runs already, "
+        "and not with `return_token_ids`, which compares outputs of the same prompts.",
+    )
+
     # the client
     timeout_s: float = option(
         600.0,

@@ -132,7 +132,9 @@ def detect(events: Sequence[Mapping[str, Any]]) -> TokenCounts:
     that is zero or constant until the end is the final usage, told early.
     """
     choices = [(choice, usage_of(event)) for event in events if (choice := choice_of(event)) is not None]
-    speaking = [_told(usage) for choice, usage in choices if said(choice) or ids_of(choice)]
+    # of a server that holds all text back, such as that of tokens that are half a character, every event counts
+    bringing = [one for one in choices if said(one[0]) or ids_of(one[0])] or choices
+    speaking = [_told(usage) for _, usage in bringing]
     if len(speaking) > 1 and _grows([-1 if one is None else one for one in speaking]):
         return "continuous_usage"
     return "token_ids" if any(ids_of(choice) for choice, _ in choices) else "final_usage"

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import ExitStack
 from typing import Any
 
-from llem.backends.base import Completion, Engine, Likelihood, MemoryReading, Request, Scored
+from llem.backends.base import Completion, Engine, Likelihood, MemoryReading, Observed, Request, Scored
 from llem.backends.check import check_scored
 from llem.backends.wire import Asked, WireReference
 from llem.config.models import Sampling
 from llem.errors import ConfigError, ExperimentFailed
-from llem.models.spec import Architecture
+from llem.findings import Finding
+from llem.models.spec import Architecture, ModelSpec
 from llem_openai.body import http_message, prompt_text, request_body
 from llem_openai.checks import sends_text
 from llem_openai.client import Client, together
@@ -20,8 +21,11 @@ from llem_openai.config import OpenAIOptions
 from llem_openai.counting import choice_of, counted, finish_of, ids_of, metrics, text_of, usage_of
 from llem_openai.dialect import PROBE, Dialect
 from llem_openai.failures import fatal
+from llem_openai.observed import keeps_prompts, observed
 from llem_openai.reading import Reader
 from llem_openai.scoring import score_all
+from llem_openai.served import Prompts
+from llem_openai.server import Site
 
 __all__ = ["OpenAIEngine"]
 
@@ -36,7 +40,9 @@ class OpenAIEngine(Engine):
         client: to the endpoint.
         reference: of the wire to it, for the load generator.
         model: the model's name at the server.
-        decode: token ids to text, where prompts are sent as text.
+        prompts: how they are made for the served model.
+        site: the server's fixed addresses.
+        doubts: what is doubtful about what it serves.
         facts: what else `effective_config` tells; JSON values.
         pids: of the server.
         unscored: why the server gives no likelihoods; None where it does, or nobody asked.
@@ -51,15 +57,19 @@ class OpenAIEngine(Engine):
         sampling: Sampling,
         model: str,
         dialect: Dialect,
-        decode: Callable[[Sequence[int]], str] | None,
+        prompts: Prompts,
+        site: Site,
         facts: Mapping[str, Any],
+        doubts: Sequence[Finding],
         pids: Collection[int],
         unscored: str | None,
         held: ExitStack,
     ) -> None:
         self._client, self._reference = client, reference
         self._options, self._sampling = options, sampling
-        self._model, self._dialect, self._decode = model, dialect, decode
+        self._model, self._dialect, self._decode = model, dialect, prompts.decode
+        self._prompts, self._doubts, self._site = prompts, doubts, site
+        self._watched, self._keeps_prompts = True, keeps_prompts(site)
         self._facts, self._pids, self._held = facts, pids, held
         self._unscored = unscored
         self._reader = Reader(client.key, dialect.token_counts, options.return_token_ids)
@@ -91,7 +101,7 @@ class OpenAIEngine(Engine):
         return request_body(self._options, sampling, request, model=self._model, text=text, stream_options=options)
 
     def _asked(self, request: Request) -> Asked:
-        exact = len(request.token_ids) if not sends_text(self._options) else None
+        exact = len(request.token_ids) if request.token_ids and not sends_text(self._options) else None
         return Asked(request.index, exact, request.output_tokens)
 
     async def _whole(self, request: Request, sampling: Sampling) -> Completion:
@@ -161,10 +171,38 @@ class OpenAIEngine(Engine):
             "request": sent,
             "ignore_eos_fields": list(self._options.ignore_eos_fields) if self._sampling.ignore_eos else [],
             "prompt": "text" if sends_text(self._options) else "token_ids",
+            "prompt_text": self._prompts.source,
+            "salt": self._prompts.salt,
             "token_counts": self._dialect.token_counts,
             "stream_options": dict(self._dialect.stream_options),
         }
         return json.loads(json.dumps(found))  # type: ignore[no-any-return]
+
+    def tokenizer_model(self, model: ModelSpec) -> ModelSpec | None:
+        """The model that was named, else the served one where it lies on this machine."""
+        return self._prompts.model
+
+    def random_ids(self) -> range | None:
+        """Ids that the server has taken, where its vocabulary is not known."""
+        return self._prompts.ids
+
+    def salt(self) -> str:
+        """Another one for each engine, for a server that may have met the same prompts before; see `openai.salt`."""
+        return self._prompts.salt
+
+    def keeps_prompts(self) -> bool | None:
+        """As the server tells it (vLLM does), else not known."""
+        return self._keeps_prompts
+
+    def observe(self) -> Observed | None:
+        """What the server's page `/metrics` tells; None where it has none. It is not asked again then."""
+        found = observed(self._site) if self._watched else None
+        self._watched = found is not None
+        return found
+
+    def findings(self) -> Sequence[Finding]:
+        """That the server serves another model than was named."""
+        return self._doubts
 
     def architecture(self) -> Architecture | None:
         """None: what the server has loaded, and in which formats, is not known here, whatever `model` says."""

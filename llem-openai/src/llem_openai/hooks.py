@@ -30,5 +30,8 @@ def llem_backends() -> Sequence[Reference]:
             },
             deploy="llem_openai.deploy:commands",
             start="llem_openai.start:start",
+            defaults="llem_openai.defaults:defaults",
+            found="llem_openai.defaults:found",
+            url="base_url",
         )
     ]

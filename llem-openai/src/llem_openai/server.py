@@ -24,13 +24,29 @@ from llem_openai.body import bearer
 from llem_openai.failures import refused
 from llem_openai.guard import GRACE_S
 
-__all__ = ["Answer", "Site", "Started"]
+__all__ = ["Answer", "Site", "Started", "key_of"]
 
 POLL_S = 0.2
+#: Longest time of one page, and its longest: a page that is longer tells nothing that is asked for.
 GET_S = 10.0
+PAGE_BYTES = 2**20
+PIECE_BYTES = 2**16
 TAIL_LINES = 20
 #: /health of a server that has none; any other status but 200 is one that is not ready.
 NO_HEALTH = (404, 405)
+HIDDEN = "***"
+
+
+def key_of(variable: str | None) -> str | None:
+    """The server's key, from the environment variable of `openai.api_key_env`. Raises MachineError: it is not set."""
+    if variable is None:
+        return None
+    key = os.environ.get(variable)
+    if not key:
+        raise MachineError(
+            f"the environment variable {variable} of openai.api_key_env is not set", "export it where llem is started"
+        )
+    return key
 
 
 class Started:
@@ -69,7 +85,7 @@ class Started:
     def _output(self) -> str:
         """What it wrote, the key aside."""
         text = self._log.read_text(encoding="utf-8", errors="replace")
-        return text.replace(self._key, "***") if self._key else text
+        return text.replace(self._key, HIDDEN) if self._key else text
 
     def close(self) -> None:
         """End the whole group: politely, then not. May be called twice."""
@@ -88,7 +104,7 @@ class Started:
 
 @attrs.frozen
 class Answer:
-    """What came back from one address."""
+    """What came back from one address, the key aside. Of a page above PAGE_BYTES the content is empty."""
 
     url: str
     status: int
@@ -97,7 +113,17 @@ class Answer:
 
     def json(self) -> Any:
         """Raises ValueError where it is none."""
-        return json.loads(self.content)
+        try:
+            return json.loads(self.content)
+        except RecursionError as error:
+            raise ValueError("it is nested too deeply") from error
+
+
+class _Stay(urllib.request.HTTPRedirectHandler):
+    """Follows no redirect: another host shall not get the key, and is not the server that is measured."""
+
+    def redirect_request(self, *_: Any, **__: Any) -> None:
+        return None
 
 
 class Site:
@@ -111,23 +137,53 @@ class Site:
     def __init__(self, root: str, base: str, key: str | None) -> None:
         self.root, self.base, self._key = root, base, key
         # no proxy: it would stand between us and this machine
-        self._opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        self._opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), _Stay())
 
-    def get(self, url: str) -> Answer | None:
-        """The answer, whatever its status; None where nothing answers."""
+    def get(self, url: str, seconds: float = GET_S) -> Answer | None:
+        """The answer, whatever its status; None where nothing answers, or not whole in this time."""
         request = urllib.request.Request(url, headers=bearer(self._key))
+        end = time.monotonic() + seconds
         try:
-            with self._opener.open(request, timeout=GET_S) as found:
-                return Answer(url, found.status, found.headers.get("server", ""), found.read())
+            with self._opener.open(request, timeout=seconds) as found:
+                return self._read(url, found.status, found, end)
         except urllib.error.HTTPError as error:
             with error:
-                return Answer(url, error.code, error.headers.get("server", ""), error.read())
+                try:
+                    return self._read(url, error.code, error, end)
+                except (OSError, http.client.HTTPException):
+                    return None
         except (OSError, http.client.HTTPException):
             return None
+
+    def _read(self, url: str, status: int, found: Any, end: float) -> Answer | None:
+        content = b""
+        while piece := found.read1(PIECE_BYTES):
+            content += piece
+            if len(content) > PAGE_BYTES:
+                content = b""
+                break
+            if time.monotonic() > end:
+                return None
+        if self._key:
+            content = content.replace(self._key.encode(), HIDDEN.encode())
+        return Answer(url, status, self._safe(found.headers.get("server", "")), content)
+
+    def _safe(self, text: str) -> str:
+        return text.replace(self._key, HIDDEN) if self._key else text
 
     def answers(self) -> bool:
         """Whether anything is there, ready or not."""
         return self.get(f"{self.base}/models") is not None
+
+    def require(self) -> None:
+        """Raises MachineError: nothing answers, or not as a server that is ready."""
+        if not self.answers():
+            raise MachineError(
+                f"nothing answers at {self.base}", "start the server, or let llem start it with openai.command"
+            )
+        if (reason := self.not_ready()) is not None:
+            hint = "wait until it has loaded its model, and check openai.base_url, which mostly ends in /v1"
+            raise MachineError(f"the server is not ready: {reason}", hint)
 
     def not_ready(self) -> str | None:
         """Why it cannot serve yet, or None once it can.
@@ -139,7 +195,7 @@ class Site:
             if response is None:
                 return f"nothing answers at {self.base}"
             if response.status in (401, 403):  # waiting longer will not help
-                raise refused(response.status, response.content, self._key)
+                raise _refusal(response, self._key)
             if response.status != 200 and response.status not in fine:
                 return f"{url} answers {response.status}"
         return None
@@ -170,7 +226,7 @@ class Site:
         if response is None:
             raise MachineError(f"nothing answers at {self.base}", "see the server's log")
         if response.status != 200:
-            raise refused(response.status, response.content, self._key)
+            raise _refusal(response, self._key)
         models = _entries(response)
         names = [str(one["id"]) for one in models]
         listed = f"it serves: {', '.join(names) or 'none'}"
@@ -184,10 +240,16 @@ class Site:
         raise ConfigError(f"the server has no model {wanted!r}", f"{listed}; openai.served_model must be one of them")
 
 
+def _refusal(response: Answer, key: str | None) -> Exception:
+    """The error of a page that is refused, an LlemError whatever the status."""
+    error = refused(response.status, response.content, key)
+    return error if isinstance(error, LlemError) else MachineError(str(error), "see the server's log")
+
+
 def _entries(response: Answer) -> list[Mapping[str, Any]]:
     try:
         found = response.json()["data"]
-        return [one for one in found if "id" in one]
+        return [one for one in found if isinstance(one["id"], str) and one["id"]]
     except (ValueError, KeyError, TypeError) as error:
         raise ConfigError(
             f"{response.url} is no list of models", "openai.base_url should end where `/models` begins, mostly in /v1"

@@ -108,6 +108,10 @@ class VllmEngine(Engine):
             hint = "a shape has none; for a real model it is loaded with `quality` or `sampling.ignore_eos: false`"
             raise ConfigError("stop texts need the model's tokenizer, which vLLM was loaded without", hint)
 
+    def keeps_prompts(self) -> bool:
+        """Whether vLLM's prefix cache is on."""
+        return bool(self._config.cache_config.enable_prefix_caching)
+
     def context_length(self) -> int | None:
         """vLLM's own limit."""
         return int(self._config.model_config.max_model_len)

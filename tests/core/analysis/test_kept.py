@@ -19,7 +19,7 @@ from llem.config.slo import Slo
 from llem.errors import ConfigError, StoreError
 from llem.evaluators.base import Item, Score
 from llem.evaluators.items import standard_error, value_of
-from llem.metrics.serving import Judged
+from llem.metrics.goodput import Judged
 from llem.store.store import Store
 
 S = 1_000_000_000

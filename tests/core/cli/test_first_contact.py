@@ -266,3 +266,32 @@ def test_a_busy_host_is_told_before_measuring(run_llem, isolated_llem) -> None:
     assert (done.exit_code, done.stderr.startswith(line)) == (0, True)
     assert line not in quiet.stderr
     assert json.loads(quiet.stdout)["trials"] == 1
+
+
+@pytest.mark.parametrize("words", [["http://x:1/v1"], ["--url", "http://x:1/v1"], ["--target=http://x:1/v1"]])
+def test_a_url_is_the_setting_of_the_backend_that_takes_one(monkeypatch, words: list[str]) -> None:
+    """By whatever name other load generators know it."""
+    from llem.cli.settings import flag_layers, study_or_model
+    from llem.plugins.reference import Reference
+    from llem.plugins.registry import Registry
+
+    taking = Reference("taking", "nowhere:X", url="address")
+    monkeypatch.setattr(Registry, "names", lambda self, kind: ("taking", "echo"))
+    monkeypatch.setattr(
+        Registry, "reference", lambda self, kind, name: taking if name == "taking" else Reference(name, "")
+    )
+    url = words[0].removeprefix("--target=") if len(words) == 1 else words[1]
+    _, model, url = study_or_model(url if words == [url] else None, None, url)
+    layers = flag_layers(model, None, None, (), {}, url)
+    found = {path: value for layer in layers for path, value in layer.values.items()}
+    assert found == {"backend": "taking", "taking.address": "http://x:1/v1"}
+
+
+def test_a_url_that_nobody_takes_is_an_error(run_llem) -> None:
+    """The error says what would be right."""
+    done = run_llem("plan", "-b", "echo", "http://127.0.0.1:9/v1")
+    assert done.exit_code == 2
+    assert "takes no URL" in done.stderr
+    done = run_llem("plan", "--url", "http://127.0.0.1:9/v1", "http://127.0.0.1:8/v1")
+    assert done.exit_code == 2
+    assert "two addresses" in done.stderr

@@ -170,6 +170,28 @@ def test_requests_outside_the_run_are_not_counted(meter, tmp_path):
     assert found.evidence == {"outside": 2, "requests": 2, "trials": [0]}
 
 
+@pytest.mark.parametrize(
+    ("document", "tool"),
+    [
+        ({name: [] for name in ("start_times", "ttfts", "itls", "input_lens", "output_lens", "errors")}, "vLLM bench"),
+        ({"benchmarks": []}, "GuideLLM"),
+    ],
+    ids=["vllm", "guidellm"],
+)
+def test_a_file_of_no_request_is_no_valid_result(meter, tmp_path, document, tool):
+    """The command ran and its file is whole, but it did nothing."""
+    file = tmp_path / "requests.json"
+    text = json.dumps({"request_throughput": 0.0, **document})
+    program = "import sys; open(sys.argv[1], 'w').write(sys.argv[2])"
+    meter("--requests", str(file), "--", sys.executable, "-c", program, str(file), text)
+    result = only(tmp_path / "out")
+    [found] = [one for one in result.findings if one.code == "no_work"]
+
+    assert not result.valid
+    assert f"of {tool}" in found.message
+    assert "tells of no request" in found.message
+
+
 def test_a_command_that_fails_is_stored_and_passed_on(meter, tmp_path):
     """llem ends with the command's code; the result is invalid, and no further run is made."""
     done = meter("--trials", "3", "--", sys.executable, "-c", "import sys; sys.exit(7)")

@@ -12,6 +12,7 @@ from types import SimpleNamespace
 import attrs
 import pytest
 
+from llem.backends.base import Engine
 from llem.backends.check import check_backend
 from llem.config.load import Layer, resolve
 from llem.errors import ConfigError, ExperimentFailed, LlemError, MachineError
@@ -55,8 +56,24 @@ def test_a_workload_of_text_gets_its_models_tokens(session, tmp_path: Path, kind
     one = through(session(workload=asked), "record")
     first = one.workload.requests(0, 1)[0].token_ids
 
-    assert bytes(first).decode() == one.workload.prompt_set.prompts[0]
+    assert bytes(first).decode() == one.workload.prompt_set.prompts[0].text
     assert one.process.tokenizer(one.model) is one.process.tokenizer(resolve_model("shape:tiny"))
+
+
+@pytest.mark.process
+def test_prompts_are_held_against_the_engines_context(session, tmp_path: Path, monkeypatch) -> None:
+    """Before the first request; rows that are left out are in the engine's document, with the first of them."""
+    monkeypatch.setattr(Engine, "context_length", lambda self: 20)
+    path = tmp_path / "mine.txt"
+    path.write_text("Say hello\nSay goodbye, and why it is that you go\n")
+    asked = {"kind": "file", "path": str(path), "output_tokens": 8}
+    with pytest.raises(ConfigError, match=r"mine\.txt:2: 38 tokens .* and 8 .* than the 20"):
+        through(session(workload=asked), "record")
+    one = through(session(workload={**asked, "too_long": "skip"}), "record")
+
+    [told] = [found for found in one.store.engines(one.id)[0]["findings"] if found["code"] == "prompts_skipped"]
+    assert told["evidence"] == {"skipped": 1, "of": 2, "rows": ["mine.txt:2"], "why": "too_long"}
+    assert {request.text for request in one.workload.requests(0, 3)} == {"Say hello"}
 
 
 @pytest.mark.process

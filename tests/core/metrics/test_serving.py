@@ -10,10 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llem.config.slo import Slo
-from llem.metrics.flow import flow_of
 from llem.metrics.accounts import counted, stated
+from llem.metrics.flow import flow_of
+from llem.metrics.goodput import Judged, judge
 from llem.metrics.requests import request_latencies
-from llem.metrics.serving import Judged, allocate, judge
+from llem.metrics.serving import allocate
 from llem.metrics.work import Ceiling, serving_work, window_work
 
 S = 1_000_000_000

@@ -148,6 +148,16 @@ def test_model_without_chat_template(tmp_path: Path) -> None:
         tokenizer.encode_chat("hello")
 
 
+def test_a_template_that_refuses_messages(tmp_path: Path) -> None:
+    """Whatever its error is made of, it is the messages that cannot be used."""
+    refusing = "{{ raise_exception('roles must alternate') }}"
+    tokenizer = load_tokenizer(save_tokenizer(tmp_path, refusing))
+    with pytest.raises(ConfigError, match="refuses the messages: roles must alternate"):
+        tokenizer.chat_text([{"role": "user", "content": "hello"}])
+    with pytest.raises(ConfigError, match="refuses the messages: roles must alternate"):
+        tokenizer.encode_chat("hello")
+
+
 def test_folder_without_tokenizer_files(tmp_path: Path) -> None:
     """Missing files are the user's to mend, and the hint names them."""
     pytest.importorskip("transformers")

@@ -15,6 +15,7 @@ from llem.reports.console import render_result
 from llem.reports.tables import render_study
 from llem.reports.views import study_view
 from llem.store.files import DIGEST, write_json
+from llem.store.models import ClientFacts
 from llem.store.store import Store
 
 
@@ -56,7 +57,10 @@ def test_untouched(served):
 
 @pytest.mark.parametrize(
     ("field", "value"),
-    [("completed", 99), ("failed", 1), ("in_flight_mean", 6.0), ("lag_p99_s", 0.002), ("completed_output_tokens", 1)],
+    [
+        *(("sent", 99), ("completed", 99), ("failed", 1), ("in_flight_start", 3.0), ("in_flight_end", 3.0)),
+        *(("in_flight_mean", 6.0), ("lag_p99_s", 0.002), ("completed_output_tokens", 1), ("failed_output_tokens", 5)),
+    ],
 )
 def test_altered_facts(served, field, value):
     """A changed fact of a trial, digest renewed, is found by counting its rows."""
@@ -67,6 +71,41 @@ def test_altered_facts(served, field, value):
     write_json(path, data, replace=True)
     found = [difference.path for difference in verify(served)]
     assert f"serving.{field}" in found
+    counts = ("sent", "completed", "failed", "in_flight_start", "in_flight_end")
+    assert any("in_flight_start + sent" in path for path in found) == (field in counts)
+
+
+def test_a_trial_of_an_older_llem_is_read_and_counted_by_its_rows(served):
+    """Schema 4: tokens of failed requests are not stored, lag is of others; what it counts alike is compared."""
+    path = served.folder("rate-10") / "trial-1.json"
+    before = recompute(served, "rate-10")
+    data = json.loads(path.read_text())
+    data.pop(DIGEST)
+    for name in ("failed_output_tokens", "lead_s", "client"):
+        del data["serving"][name]
+    data["serving"].update(lag_p99_s=0.5, in_flight_start=7.0)
+    write_json(path, {**data, "schema_version": 4}, replace=True)
+
+    trial = served.trials("rate-10")[1]
+    assert (trial.serving.failed_output_tokens, trial.serving.lead_s, trial.serving.client) == (None, None, None)
+    assert verify(served) == []
+    assert recompute(served, "rate-10").metrics == before.metrics
+    data["serving"]["sent"] += 1
+    write_json(path, {**data, "schema_version": 4}, replace=True)
+    assert [difference.path for difference in verify(served)] == ["serving.sent"]
+
+
+def test_how_the_load_generator_fared_is_stored(served, make):
+    """Facts of the client, its stalls and the lead come back as they were, and no row can tell them."""
+    client = ClientFacts(2, 0.0001, 0.001, 0.2, ((5, 9), (20, 40)), 0.5)
+    t0, t1 = make.window(2)
+    rows, trace = make.served_rows(t0, t1), make.trace(600.0, t0, t1)
+    trial = make.served_trial(2, trace, rows, t0, t1, experiment_id="rate-10", lead_s=1.5, client=client)
+    served.write_trial(trial, trace, rows)
+    served.write_result(recompute(served, "rate-10"), replace=True)
+
+    assert served.trials("rate-10")[2].serving == trial.serving
+    assert verify(served) == []
 
 
 def test_altered_goodput(served):
@@ -84,7 +123,8 @@ def test_one_result_on_a_terminal(served):
     shown = text(render_result, served.read_result("rate-10"))
     assert "pytorch · shape:llama-3.1-8b · bfloat16 · 10 requests/s" in shown
     lines = {line.split("  ")[0].strip(): line.split() for line in shown.splitlines() if line}
-    assert "10.00" in lines["arrivals"]
+    assert "10.00" in lines["arrivals asked"]
+    assert "10.00" in lines["arrivals seen"]
     assert "100" in lines["goodput"] or "10.00" in lines["goodput"]
     assert lines["latency"][1:] == ["mean", "p50", "p90", "p95", "p99"]
     assert shown.splitlines()[[line.startswith("latency") for line in shown.splitlines()].index(True) + 2].split() == [

@@ -96,3 +96,27 @@ def test_lengths_are_at_least_one(name: str) -> None:
     """Zero tokens is no work and is refused in the section."""
     with pytest.raises(ValueError, match="at least 1"):
         SyntheticOptions(**{name: 0})
+
+
+def test_a_salt_changes_every_prompt_and_no_length() -> None:
+    """Two runs against one server share no prefix; without a salt they are the same."""
+    section = SyntheticOptions(input_tokens=Uniform(low=20, high=60), output_tokens=Uniform(low=1, high=99), seed=3)
+    made = {}
+    for salt in ("", "a1", "b2"):
+        workload = make(section)
+        workload.salt = salt
+        made[salt] = workload.requests(0, 20)
+        assert workload.describe()["salt"] == salt
+    assert made[""] == make(section).requests(0, 20)
+    for one, other in (("", "a1"), ("a1", "b2")):
+        pairs = list(zip(made[one], made[other], strict=True))
+        assert all(a.token_ids[:8] != b.token_ids[:8] for a, b in pairs)
+        assert all(len(a.token_ids) == len(b.token_ids) and a.output_tokens == b.output_tokens for a, b in pairs)
+
+
+def test_ids_of_a_given_range() -> None:
+    """Where the vocabulary is not known, ids are of those that the engine takes."""
+    workload = make()
+    workload.ids = range(1000, 1010)
+    assert {token for one in workload.requests(0, 9) for token in one.token_ids} == set(range(1000, 1010))
+    assert (workload.describe()["first_id"], workload.describe()["vocab_size"]) == (1000, 1010)

@@ -8,8 +8,8 @@ from typing import Any
 
 import attrs
 
+from llem.metrics.goodput import Judged, judge, slo_of
 from llem.metrics.metric import Measured
-from llem.metrics.serving import Judged, judge, slo_of
 from llem.metrics.statistics import Z_95, mean, process_means, t_quantile
 from llem.store.store import Store
 

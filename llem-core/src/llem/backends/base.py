@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 import attrs
 
-from llem.backends.requests import Chunk, Completion, Likelihood, Request, Scored
+from llem.backends.requests import Chunk, Completion, Likelihood, Request, Scored, prompt_tokens
 from llem.backends.sharing import engine_settings
 from llem.backends.wire import WireReference
 from llem.config.models import Experiment, Sampling
@@ -24,9 +24,11 @@ __all__ = [
     "Holding",
     "Likelihood",
     "MemoryReading",
+    "Observed",
     "Placement",
     "Request",
     "Scored",
+    "prompt_tokens",
 ]
 
 #: Bits of a number in each format that an experiment can name.
@@ -66,6 +68,21 @@ class Holding:
     cache_bits: float | None = None
     copies: int = 1
     unknown: str | None = None
+
+
+@attrs.frozen
+class Observed:
+    """What an engine counts by itself, read at one moment.
+
+    Attributes:
+        time_ns: monotonic time at which it was read.
+        levels: what stands at this moment, such as `requests_running`.
+        counters: what only grows, such as `output_tokens`, since the engine began.
+    """
+
+    time_ns: int
+    levels: Mapping[str, float]
+    counters: Mapping[str, float]
 
 
 class Engine(ABC):
@@ -131,6 +148,36 @@ class Engine(ABC):
     def architecture(self) -> Architecture | None:
         """Sizes of the loaded model, for operations and bytes per token; None when unknown."""
 
+    def tokenizer_model(self, model: ModelSpec) -> ModelSpec | None:
+        """The model whose tokenizer and vocabulary are those of the loaded one; None where nobody here has them.
+
+        The default is the experiment's own model.
+        """
+        return model
+
+    def random_ids(self) -> range | None:
+        """Ids of which random prompts may be, where the vocabulary is not known here; None where it is."""
+        return None
+
+    def salt(self) -> str:
+        """Enters the draw of random token ids, so that an engine that served others before has none of their prompts.
+
+        Lengths do not depend on it. "" for an engine that began with this process: its prompts follow from seeds alone.
+        """
+        return ""
+
+    def keeps_prompts(self) -> bool | None:
+        """Whether what was computed of a prompt is used again for a later one (a prefix cache); None: not known."""
+        return False
+
+    def observe(self) -> Observed | None:
+        """What the engine counts by itself; None where it tells nothing. Read beside a window, never within it."""
+        return None
+
+    def findings(self) -> Sequence[Finding]:
+        """What is doubtful about the loaded engine, beyond what the backend's `check` could tell. Mostly nothing."""
+        return ()
+
     def context_length(self) -> int | None:
         """How many tokens a prompt and its answer may have together; None where the engine does not tell."""
         return None
@@ -195,6 +242,11 @@ class Backend(ABC):
         what is not certain. The default changes nothing.
         """
         return experiment
+
+    def known(self, experiment: Experiment, model: ModelSpec) -> ModelSpec:
+        """The model as far as it is certain to be what the engine runs: with weights "unknown" where another process
+        has loaded whatever it likes. Must not import the engine. The default is the model as it is named."""
+        return model
 
     def holding(self, experiment: Experiment, model: ModelSpec) -> Holding:
         """How the model will lie in GPU memory; for estimates before anything is loaded. Must not import the engine.

@@ -7,7 +7,7 @@ from typing import Any
 
 import attrs
 
-__all__ = ["Chunk", "Completion", "Likelihood", "Request", "Scored"]
+__all__ = ["Chunk", "Completion", "Likelihood", "Request", "Scored", "prompt_tokens"]
 
 
 @attrs.frozen
@@ -82,6 +82,13 @@ class Chunk:
     token_ids: tuple[int, ...] | None = None
     finish_reason: str | None = None
     engine_metrics: Mapping[str, float] | None = None
+
+
+def prompt_tokens(request: Request, told: Mapping[str, float] | None) -> int:
+    """Tokens of a request's prompt: as the engine counts them where it was given text (`prompt_tokens` of the figures
+    that it tells of the request), else the token ids."""
+    counted = (told or {}).get("prompt_tokens")
+    return len(request.token_ids) if counted is None else int(counted)
 
 
 @attrs.frozen

@@ -17,7 +17,7 @@ __all__ = ["plan"]
 
 
 @click.command(cls=SettingsCommand, epilog="Example: llem plan study.yaml --gpu-memory 80GiB")
-@click.argument("study", required=False, type=click.Path(), metavar="[STUDY | MODEL]")
+@click.argument("study", required=False, type=click.Path(), metavar="[STUDY | MODEL | URL]")
 @click.option("-m", "--model", help="Hugging Face id, folder or shape:NAME.  [default: the study's, else shape:tiny]")
 @click.option("-b", "--backend", help="Inference backend.  [default: the study's, else as for `llem run`]")
 @setting_options
@@ -38,6 +38,7 @@ def plan(
     backend: str | None,
     assignments: tuple[str, ...],
     preset: str | None,
+    url: str | None,
     gpu_memory: str | None,
     as_json: bool,
     verbose: bool,
@@ -53,8 +54,8 @@ def plan(
     from llem.reports.plan import plan_document, plan_lines
     from llem.study.plan.expand import load
 
-    study, model = study_or_model(study, model)
-    layers = flag_layers(model, backend, preset, assignments, short)
+    study, model, url = study_or_model(study, model, url)
+    layers = flag_layers(model, backend, preset, assignments, short, url)
     planned = load(study, layers, registry(), gpu=_gpu(gpu_memory))
     if as_json:
         import json

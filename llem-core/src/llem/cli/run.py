@@ -19,7 +19,7 @@ __all__ = ["run"]
 
 
 @click.command(cls=SettingsCommand, epilog="Example: llem run -m shape:qwen2.5-0.5b --batch-size 8 -o out/")
-@click.argument("study", required=False, type=click.Path(), metavar="[STUDY | MODEL]")
+@click.argument("study", required=False, type=click.Path(), metavar="[STUDY | MODEL | URL]")
 @click.option("-m", "--model", help="Hugging Face id, folder or shape:NAME.  [default: shape:tiny]")
 @click.option("-b", "--backend", help="Inference backend.  [default: the configured one, else one that runs here]")
 @setting_options
@@ -53,6 +53,7 @@ def run(
     backend: str | None,
     assignments: tuple[str, ...],
     preset: str | None,
+    url: str | None,
     out: str | None,
     launcher: str,
     resume: bool,
@@ -61,7 +62,8 @@ def run(
     verbose: bool,
     **short: str | None,
 ) -> None:
-    """Measure STUDY, a YAML file with one experiment or many, or one MODEL. Without either, llem measures a tiny model.
+    """Measure STUDY, a YAML file with one experiment or many, or one MODEL, or the server at a URL. Without any of
+    them, llem measures a tiny model.
 
     All results go into one folder. Experiments that can share an engine take turns. If an experiment fails, the
     others still run. The exit code is 1 if an experiment failed, its result is invalid, or its quality could not be
@@ -71,8 +73,8 @@ def run(
     from llem.cli.settings import flag_layers, study_or_model
 
     host = _watch_host()
-    study, model = study_or_model(study, model)
-    layers = flag_layers(model, backend, preset, assignments, short)
+    study, model, url = study_or_model(study, model, url)
+    layers = flag_layers(model, backend, preset, assignments, short, url)
     ready = prepare(study, layers, out, launcher=launcher, resume=resume)
     quiet = quiet or as_json
     if not quiet and ready.make_launcher().same_machine and (note := host_note(host)):

@@ -25,12 +25,21 @@ SHORT: tuple[tuple[str, str, tuple[str, ...], str], ...] = (
     ("--input-tokens", "N", ("workload.input_tokens={}",), "Tokens of each prompt."),
     ("--output-tokens", "N", ("workload.output_tokens={}",), "Tokens that each request generates."),
 )
+#: The address of a server; other load generators call it by the later names.
+URL_OPTIONS = ("--url", "--base-url", "--target")
+URL_BEGINS = ("http://", "https://")
 #: What ends the name of a study file.
 STUDY_ENDINGS = (".yaml", ".yml", ".json")
 
 
 def setting_options(command: F) -> F:
     """The options of SHORT, for a command that gives its keyword arguments `short` to `flag_layers`."""
+    command = click.option(
+        *URL_OPTIONS,
+        "url",
+        metavar="URL",
+        help="Measure the server at this address, such as http://127.0.0.1:8000/v1.  [default: not set]",
+    )(command)
     for option, value, assignments, told in reversed(SHORT):
         same = " ".join(f"--set {text.format(value)}" for text in assignments)
         command = click.option(option, metavar=value, help=f"{told} Short for {same}.  [default: not set]")(command)
@@ -51,12 +60,14 @@ class SettingsCommand(click.Command):
 def _point(error: click.NoSuchOption, ctx: click.Context, args: list[str]) -> NoReturn:
     """Raise the error that names a setting, if the option is called as one; else click's own."""
     from llem.config.guesses import meant
+    from llem.errors import nearest
     from llem.plugins.registry import registry
 
     option = error.option_name
     name = option.lstrip("-").replace("-", "_")
     guess = meant(name, registry())
-    if not option.startswith("--") or guess is None or (error.possibilities and not guess.surely(name)):
+    near = nearest(name, [one.lstrip("-") for one in error.possibilities or ()])  # click's own are far from it
+    if not option.startswith("--") or guess is None or (near and not guess.surely(name)):
         raise error
     message = f"no such option {option}; did you mean the setting `{guess.flags(_value_of(option, args))}`?"
     raise click.UsageError(message, ctx) from None
@@ -78,19 +89,25 @@ def flag_layers(
     preset: str | None,
     assignments: tuple[str, ...],
     short: Mapping[str, str | None] | None = None,
+    url: str | None = None,
 ) -> list[Layer]:
-    """The layers of `-m`, `-b`, `--preset`, each option of SHORT and each `--set`, later ones above.
+    """The layers of `-m`, `-b`, `--preset`, `--url`, each option of SHORT and each `--set`, later ones above.
 
-    Raises ConfigError if a `--set` is no KEY=VALUE, or contradicts another option.
+    Raises ConfigError if a `--set` is no KEY=VALUE, or contradicts another option, or no backend takes the URL.
     """
     from llem.config.layers import Layer
     from llem.config.text import parse_assignment
     from llem.errors import ConfigError
 
+    address: dict[str, Any] = {}
+    if url is not None:
+        backend, setting = _of_url(url, backend)
+        address[setting] = url
     flags: dict[str, Any] = {"model": model, "backend": backend, "preset": preset}
     given = {name: value for name, value in flags.items() if value is not None}
     said = {name: (f"--{name}", value) for name, value in given.items()}
-    settings = []
+    said |= {path: ("--url", value) for path, value in address.items()}
+    settings = list(address.items())
     for option, _, texts, _ in SHORT:
         if (value := (short or {}).get(option.lstrip("-").replace("-", "_"))) is not None:
             made = [parse_assignment(text.format(value)) for text in texts]
@@ -105,13 +122,44 @@ def flag_layers(
     return [Layer("flag", given), *(Layer("flag --set", {path: value}) for path, value in every)]
 
 
-def study_or_model(named: str | None, model: str | None) -> tuple[str | None, str | None]:
-    """The study file and the model, of an argument that may be either.
+def _of_url(url: str, backend: str | None) -> tuple[str, str]:
+    """The backend that measures what answers at an address, and its setting for the address.
 
-    It is a model if there is no file of that name, it does not end as a study file does, and `-m` names no other.
-
-    Raises ConfigError: a folder that is no model.
+    Raises ConfigError: the backend that is named takes none, or not exactly one does.
     """
+    from llem.errors import ConfigError
+    from llem.plugins.registry import registry
+
+    names = registry().names("backend") if backend is None else [backend]
+    able = {name: path for name in names if (path := registry().reference("backend", name).url) is not None}
+    if len(able) == 1:
+        return next((name, f"{name}.{path}") for name, path in able.items())
+    if backend is not None:
+        raise ConfigError(f"backend {backend!r} takes no URL, and {url} is one", "leave `-b` out")
+    if able:
+        raise ConfigError(f"several backends measure what is at a URL: {', '.join(able)}", "name one with `-b`")
+    hint = "pip install llem-openai (from a clone: pip install ./llem-openai)"
+    raise ConfigError(f"no installed backend measures what is at a URL such as {url}", hint)
+
+
+def study_or_model(named: str | None, model: str | None, url: str | None) -> tuple[str | None, str | None, str | None]:
+    """The study file, the model and the address, of an argument that may be each.
+
+    It is an address if it begins as one. It is a model if there is no file of that name, it does not end as a study
+    file does, and `-m` names no other.
+
+    Raises ConfigError: two addresses, or a folder that is no model.
+    """
+    from llem.errors import ConfigError
+
+    if named is not None and named.startswith(URL_BEGINS):
+        if url not in (None, named):
+            raise ConfigError(f"there are two addresses, {named} and {url}", "give one of the two")
+        return None, model, named
+    return *_file_or_model(named, model), url
+
+
+def _file_or_model(named: str | None, model: str | None) -> tuple[str | None, str | None]:
     from llem.errors import ConfigError
 
     if named is None or model is not None or named.endswith(STUDY_ENDINGS) or os.path.isfile(named):

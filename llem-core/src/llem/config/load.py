@@ -9,6 +9,7 @@ import attrs
 
 from llem.config.arrival import GREATEST, OpenLoad
 from llem.config.converter import structure_all, unstructure
+from llem.config.defaults import Find, backend_layers
 from llem.config.guesses import in_python, meant
 from llem.config.layers import Layer, Leaf, Tree, leaves, overlay, plain
 from llem.config.models import DEFAULT_METERS, DEFAULT_WORKLOAD, PRESETS, Experiment, config_class
@@ -36,23 +37,27 @@ class Resolved:
     Attributes:
         experiment: complete.
         sources: dotted path of each leaf of `to_document(experiment)` to where its value came from: the source of a
-            layer, "preset NAME", "default", "only backend installed" or "derived from trials". A layer of llem's own
-            choice has the source CHOSEN.
+            layer, "preset NAME", "default of backend NAME", "found by backend NAME", "default", "only backend
+            installed" or "derived from trials". A layer of llem's own choice has the source CHOSEN.
     """
 
     experiment: Experiment
     sources: Mapping[str, str]
 
 
-def resolve(layers: Sequence[Layer], registry: Registry) -> Resolved:
-    """Lay the layers over each other, later ones above, on top of the preset that they name.
+def resolve(layers: Sequence[Layer], registry: Registry, find: Find | None = None) -> Resolved:
+    """Lay the layers over each other, later ones above, on top of the preset that they name and of what the backend
+    takes where nobody says otherwise.
+
+    Args:
+        find: asks the backend what runs already on this machine; None looks at nothing.
 
     Raises:
         ConfigError: with every problem found, each with its path, and its layer where there are several.
         UnknownPlugin: a backend, meter or workload that is not installed, or no backend at all.
         BrokenPlugin: a plugin's config class cannot be used.
     """
-    tree, preset = _merged(layers)
+    tree, preset = _merged(layers, registry, find)
     sources = {path: leaf.source for path, leaf in leaves(tree)}
     values = plain(tree)
     if values.get("backend") is None:
@@ -95,7 +100,7 @@ def _of_another_load(experiment: Experiment) -> Iterator[Problem]:
         yield Problem("load.request_rate", about, "add `slo`, such as {ttft_s: 0.5, tpot_s: 0.05, attainment: 0.99}")
 
 
-def _merged(layers: Sequence[Layer]) -> tuple[Tree, str]:
+def _merged(layers: Sequence[Layer], registry: Registry, find: Find | None) -> tuple[Tree, str]:
     """All layers upon the preset they name, and its source. An unknown preset sets nothing; it is reported later."""
     asked: Tree = {}
     for layer in layers:
@@ -104,7 +109,7 @@ def _merged(layers: Sequence[Layer]) -> tuple[Tree, str]:
     name = leaf.value if isinstance(leaf, Leaf) and isinstance(leaf.value, str) else ""
     preset = Layer(f"preset {name}", PRESETS.get(name, {}))
     tree: Tree = {}
-    for layer in (preset, *layers):
+    for layer in (preset, *backend_layers(layers, registry, find), *layers):
         overlay(tree, layer)
     return tree, preset.source
 

@@ -130,7 +130,8 @@ class Experiment:
 
     model: str = option(
         "shape:tiny",
-        help="A Hugging Face id, a folder, or `shape:NAME` (an architecture with seeded random weights).",
+        help="A Hugging Face id, a folder, `shape:NAME` (an architecture with seeded random weights), or `served:NAME` (what "
+        "a server lists as NAME).",
     )
     revision: str | None = option(None, help="Branch, tag or commit of a Hugging Face model.")
     weights_seed: int = option(0, help="Seed of the random weights of a `shape:` model.")

@@ -8,9 +8,9 @@ longer. The thread wakes every 50 ms. A gap between its beats has one of several
     held up        other threads of the process computed, and one of them held the interpreter's lock
     stood still    nothing of the process ran: it was frozen, or the whole machine was
 
-The machine's suspension, and steps of the wall clock, are read off the clocks at the window's edges: CLOCK_BOOTTIME goes
-on where CLOCK_MONOTONIC rests (clock_gettime(2)), and a clock that is slewed takes both along, so that the difference of
-CLOCK_REALTIME and CLOCK_MONOTONIC changes by steps alone.
+The machine's suspension, and steps of the wall clock, are read off the clocks at the window's edges: CLOCK_BOOTTIME
+goes on where CLOCK_MONOTONIC rests (clock_gettime(2)). Slewing a clock takes CLOCK_REALTIME and CLOCK_MONOTONIC along
+alike, so that their difference changes by steps alone.
 """
 
 from __future__ import annotations

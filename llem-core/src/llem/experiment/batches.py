@@ -16,7 +16,7 @@ from typing import Any
 
 import attrs
 
-from llem.backends.base import Completion, Request
+from llem.backends.base import Completion, Request, prompt_tokens
 from llem.config.models import OfflineLoad
 from llem.errors import LlemError
 from llem.experiment.session import Measured, Session, Work
@@ -118,7 +118,7 @@ class Batches(Work):
             (t0, t1),
             batches=len(batches),
             requests=len(asked),
-            input_tokens=sum(len(request.token_ids) for request in asked),
+            input_tokens=sum(prompt_tokens(one, told.engine_metrics) for one, told in zip(asked, done, strict=True)),
             output_tokens=sum(completion.tokens for completion in done),
             expected_output_tokens=sum(request.output_tokens for request in asked),
             batch_s=tuple((batch.end_ns - batch.start_ns) / 1e9 for batch in batches),
@@ -147,7 +147,7 @@ def _request_rows(batches: Sequence[Batch]) -> list[RequestRow]:
         RequestRow(
             index=request.index,
             batch=number,
-            input_tokens=len(request.token_ids),
+            input_tokens=prompt_tokens(request, done.engine_metrics),
             output_tokens=done.tokens,
             start_ns=batch.start_ns,
             end_ns=batch.end_ns,

@@ -173,6 +173,8 @@ class CommandRun(Work):
                 raise Unreadable(f"the clock of this machine was set by {moved / 1e9:.3f} s while the command ran")
         except Unreadable as error:
             return None, [], [finding("request_file_unread", f"{path}: {error}", file=str(path))]
+        if not told.rows:
+            return told, [], [finding("no_work", f"{path} of {told.tool} tells of no request", file=str(path))]
         rows = [row for row in told.rows if row.start_ns >= ran.t0 and row.end_ns < ran.t1]
         if left := len(told.rows) - len(rows):
             message = f"{left} of {len(told.rows)} requests of {path} lie outside the command's run"

@@ -24,6 +24,7 @@ from llem.experiment.session import EngineProcess, Session, Work
 from llem.experiment.trial import trial_event
 from llem.findings import Finding, finding
 from llem.meters.trace import TraceRow
+from llem.models.spec import ModelSpec
 from llem.protocol.events import BaselineMeasured, Calibrated, Loaded
 from llem.store.models import BaselineReading
 
@@ -54,10 +55,11 @@ WORK: Mapping[str, Callable[[Session], Work]] = {
 
 def check(session: Session) -> None:
     """What the backend, and the evaluator, say of an experiment before anything is loaded."""
-    if session.experiment.quality is not None:
-        check_quality(session.experiment, session.model, session.process.registry)
     session.findings += check_backend(session.experiment, session.model, session.process.registry)
     session.backend = session.process.registry.load("backend", session.experiment.backend)(session.experiment.options)
+    session.model = session.backend.known(session.experiment, session.model)
+    if session.experiment.quality is not None:
+        check_quality(session.experiment, session.model, session.process.registry)
     session.work = WORK[session.experiment.load.kind](session)
 
 
@@ -90,6 +92,7 @@ def load(session: Session) -> None:
     check_placed(session.backend, session.experiment, session.model, process.placement)
     process.engine = session.backend.load(session.experiment, session.model, process.placement)
     process.load_s = time.monotonic() - start
+    process.findings += process.engine.findings()
     process.emit(Loaded(load_s=process.load_s))
     if process.tenants is not None:
         process.tenants.engine_loaded(process.engine.pids())
@@ -130,8 +133,10 @@ def record(session: Session) -> None:
     if session.live_work.sends:
         workload_class = process.registry.load("workload", experiment.workload.kind)
         trusted = {"trust_remote_code": experiment.trust_remote_code}
-        tokenizer = process.tokenizer(session.model, **trusted) if workload_class.needs_tokenizer else None
-        session.workload = workload_class(experiment.workload, tokenizer, _vocabulary(session))
+        own = session.live_engine.tokenizer_model(session.model)
+        tokenizer = process.tokenizer(own, **trusted) if workload_class.needs_tokenizer and own is not None else None
+        session.workload = workload_class(experiment.workload, tokenizer, _vocabulary(session, own))
+        session.workload.salt, session.workload.ids = session.live_engine.salt(), session.live_engine.random_ids()
         session.findings += session.workload.prepare(experiment.sampling, session.live_engine.context_length())
     if process.environment is None:
         process.environment = _environment(process)
@@ -142,10 +147,10 @@ def record(session: Session) -> None:
         process.store.write_baseline(session.id, *process.baseline)
 
 
-def _vocabulary(session: Session) -> int:
+def _vocabulary(session: Session, own: ModelSpec | None) -> int:
     if (known := session.live_engine.architecture()) is not None:
         return known.vocab_size
-    config = session.model.config or {}
+    config = (None if own is None else own.config) or {}
     return int(config.get("vocab_size") or config.get("text_config", {}).get("vocab_size") or 256)
 
 

@@ -85,7 +85,8 @@ def _evaluate(session: Session, task: str) -> Evaluation:
     session.live_engine.turn_to(experiment)
     process.current = session.id
     evaluator: Evaluator = process.registry.load("evaluator", wanted.evaluator)(wanted)
-    tokenizer = process.tokenizer(session.model, trust_remote_code=experiment.trust_remote_code)
+    own = session.live_engine.tokenizer_model(session.model)
+    tokenizer = None if own is None else process.tokenizer(own, trust_remote_code=experiment.trust_remote_code)
     if tokenizer is None:
         raise ExperimentFailed("the model has no tokenizer", "name a model that has one", "quality")
     context = Context(task, experiment, session.model, tell, process.check_stop)
@@ -94,6 +95,9 @@ def _evaluate(session: Session, task: str) -> Evaluation:
         scores = tuple(evaluator.evaluate(session.live_engine, tokenizer, context))
     if not scores:
         raise ExperimentFailed("the evaluator gave no score", "report it to its authors", "quality")
+    if empty := [score.metric for score in scores if score.n < 1]:
+        message = f"no item of {task} is behind the score {empty[0]}"
+        raise ExperimentFailed(message, "raise `quality.limit`, or see what the task's data holds", "quality")
     about, terms = dict(evaluator.describe()), terms_of(unstructure(wanted))
     number, seconds = process.order.process, metered.duration_s
     return Evaluation(wanted.evaluator, task, terms, number, scores, seconds, metered.energies, about)

@@ -135,6 +135,7 @@ class Session:
                 "names": [gpus.get(uuid) for uuid in process.placement.gpu_uuids],
             },
             "load_s": process.load_s,
+            "keeps_prompts": engine.keeps_prompts(),
             "domains": [{"meter": meter, **attrs.asdict(domain)} for meter, domain in instruments.domains],
             "findings": [attrs.asdict(found) for found in (*process.findings, *self.findings)],
             "workload": dict(self.workload.describe()) if self.workload else {},

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from llem.errors import MachineError
+from llem.errors import ExperimentFailed, MachineError
 from llem.experiment.session import Session
 from llem.findings import Finding, finding
 from llem.meters.base import LEAD_S
@@ -66,8 +66,13 @@ def finish(
     Args:
         window: t0 and t1, monotonic ns.
         work: the fields of `Trial` that say what was done.
+
+    Raises ExperimentFailed: the window has no length, so nothing can be divided by it.
     """
     instruments = session.live_instruments
+    if window[1] <= window[0]:
+        instruments.end(0, 1)
+        raise ExperimentFailed("the window has no length: nothing was done in it", "see the worker's log")
     energies, rows, failures = instruments.end(*window)
     memory = session.live_engine.memory()
     health = health_summary(rows, *window)

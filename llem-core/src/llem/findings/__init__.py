@@ -36,8 +36,8 @@ REASONS: Mapping[str, str] = {
     "format_unknown": "llem does not know the number format of the matrix products, or the bytes of the weights.",
     "model_does_not_fit": "The counted work is more than the hardware can do in that time, so the count does not fit.",
     "one_output_token": "A request with one output token has no further output token, and no time for one.",
-    "tokens_together": "All tokens of a request came at one time, so there is no time from one to the next: the server "
-    "or what stands before it sends whole answers.",
+    "tokens_together": "All tokens of a request came at one time, so there is no time from one to the next: the "
+    "server, or what stands before it, sends whole answers.",
     "no_trials": "No trial ended.",
     "meter_failed": "The meter failed during the window; the finding says how.",
     "counter_stuck": "The energy counter did not advance during the window.",
@@ -50,6 +50,9 @@ REASONS: Mapping[str, str] = {
     "no_request_file": "llem metered a command and has no file of its requests that it could read, so tokens and "
     "requests are not known (`llem meter --requests FILE`).",
     "not_told": "The file of requests that the command wrote does not tell it.",
+    "not_recorded": "An older llem measured this, and did not record it.",
+    "no_client_process": "The clients share their process with the engine, whose processor time cannot be told apart.",
+    "cache_not_told": "Neither the engine's answers nor its counters tell how much of the prompts came from a cache.",
     "no_completions": "No request ended, or no token came, within the window.",
     "too_few_values": "A window has too few batches for this percentile (p50: 2, p90: 10, p95: 20, p99: 100).",
     "none_good": "No request kept every limit of the service level objective.",

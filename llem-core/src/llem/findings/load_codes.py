@@ -18,9 +18,37 @@ LOAD_FINDINGS: Mapping[str, FindingKind] = {
     ),
     "client_lag": FindingKind(
         "warning",
-        "llem sent requests of an open load or a replay late: the p99 lag exceeds 5 ms and 1 % of the median time to "
-        "first token. Latencies count from the scheduled time, so part of them is the client's own.",
-        "Lower the rate, or give the load generator a processor core of its own.",
+        "The load generator itself is in the figures, by more than 1 ms and a share of them. It sent requests late: "
+        "the TTFT from the arrival and the TTFT from the sending differ by more than 5 %. Or answers waited for their "
+        "turn in its event loop: the delay is more than 5 % of the median TTFT, 10 % of the p99 TTFT, 5 % of the TPOT "
+        "or 10 % of the p99 gap between chunks. Or the event loop stood still while measured requests ran, for more "
+        "than 1 % of the window or more than 10 % of the p99 TTFT. The message says which figure is off, and by how "
+        "much at most.",
+        "Lower the load, or give the load generator more processor cores, which the engine does not use.",
+    ),
+    "rate_off": FindingKind(
+        "warning",
+        "Requests did not arrive at the rate that was asked for. Requests of the schedule were not sent, or the "
+        "schedule, which is drawn from a seed, has a number of arrivals in the windows that fewer than 1 % of "
+        "schedules have. It is a remark (info) where the number is more than 10 % off, which chance does. A replay is "
+        "compared with its trace.",
+        "Compare with other results by the arrivals seen. Lengthen the windows, or change `load.seed`. If requests "
+        "were not sent, lower the rate.",
+    ),
+    "not_stationary": FindingKind(
+        "warning",
+        "The load was not stationary when it was measured. It had run for too short a time when the window opened, so "
+        "that long requests were not in flight yet, and latencies are too short. Or requests in flight at the "
+        "window's beginning are not what Little's law asks for, or rise within the windows, by more than 10 % and "
+        "more than chance does. In a replay, the trace itself may do so.",
+        "Lengthen `window_s` and `warmup.seconds`. A load is stationary when it has run for several times as long as "
+        "its longest requests take.",
+    ),
+    "no_completions": FindingKind(
+        "error",
+        "No request completed within a window, so there is nothing to judge. The message says how many requests were "
+        "in flight, and how many of these got no token: a server that hangs, or a window shorter than a request.",
+        "See the server's log. If tokens came, raise `window_s`.",
     ),
     "trace_repeated": FindingKind(
         "info",
@@ -105,9 +133,9 @@ LOAD_FINDINGS: Mapping[str, FindingKind] = {
     ),
     "paused": FindingKind(
         "error",
-        "The worker stood still for more than 1 % of a window, or for more than 0.1 s: a signal stopped it, a container "
-        "or the whole machine was frozen, or the machine was suspended. Less work was done in the window than the "
-        "engine does, and its energy holds the time of the pause.",
+        "The worker stood still for more than 1 % of a window, or for more than 0.1 s: a signal stopped it, a "
+        "container or the whole machine was frozen, or the machine was suspended. Less work was done in the window "
+        "than the engine does, and its energy holds the time of the pause.",
         "Measure again, and do not stop or suspend what measures.",
     ),
     "stalled": FindingKind(
@@ -144,5 +172,39 @@ LOAD_FINDINGS: Mapping[str, FindingKind] = {
         "warning",
         "Requests of the file lie outside the command's run, by their times. They are not counted.",
         "Let each run of the command write the file anew, on the machine that is measured.",
+    ),
+    "cache_warm": FindingKind(
+        "warning",
+        "The engine says that it took more than 1 % of the prompts' tokens from its cache: it had computed them "
+        "before, for an earlier request. TTFT, the time per request and the energy are those of a warm cache. "
+        "`cached_tokens_share` says how large the part is.",
+        "If your users' prompts repeat so, nothing. Else use synthetic prompts, which `openai.salt` makes new for each "
+        "run, or start the server anew, or without its prefix cache (vLLM: `--no-enable-prefix-caching`).",
+    ),
+    "prompts_repeat": FindingKind(
+        "warning",
+        "The workload has fewer prompts than requests were sent, and the engine has a prefix cache, or does not tell. "
+        "A prompt that comes again may be taken from the cache, and then costs next to nothing to read.",
+        "Use a file with more prompts, fewer or shorter windows, or an engine without a prefix cache.",
+    ),
+    "served_model_differs": FindingKind(
+        "warning",
+        "`model` names one model, and the server says that it serves another. The prompts are made with the tokenizer "
+        "of the first, and all figures are of the second.",
+        "Leave `model` out: llem takes the name that the server tells. Or start the server with the right model.",
+    ),
+    "server_told": FindingKind(
+        "info",
+        "What the server's page `/metrics` told right before and right after each window. Counts are of the time "
+        "between the two readings, which is a little longer than the window. The trials have all figures in "
+        "`serving.server`.",
+        "Nothing to do. Requests that wait, a full KV cache and preemptions say what limits the server.",
+    ),
+    "server_counts_differ": FindingKind(
+        "warning",
+        "By the counters of its page `/metrics`, the server made another number of tokens beside the window than llem "
+        "received, by more than 2 % and more than its requests in flight explain. Mostly somebody else uses the "
+        "server, so its energy and its times are not those of this load alone.",
+        "Let nobody else use the server. See `serving.server` of the trials for the figures.",
     ),
 }

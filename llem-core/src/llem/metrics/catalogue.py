@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from llem.errors import StoreError, nearest
+from llem.metrics.caching import cache_metrics
 from llem.metrics.cost import priced_metrics
 from llem.metrics.hardware import hardware_metrics
 from llem.metrics.idle import nets
@@ -229,6 +230,6 @@ def _speed() -> Iterator[Metric]:
     )  # fmt: skip
 
 
-_ROWS = (_energy, _speed, serving_metrics, latency_metrics, hardware_metrics)
+_ROWS = (_energy, _speed, serving_metrics, cache_metrics, latency_metrics, hardware_metrics)
 METRICS: dict[str, Metric] = {metric.name: metric for rows in _ROWS for metric in rows()}
 PRICED: dict[str, Metric] = {metric.name: metric for metric in priced_metrics()}

@@ -176,7 +176,8 @@ def _tpot(row: RequestRow) -> list[float]:
 
 
 def _gaps(row: RequestRow) -> list[float]:
-    return [(later - earlier) / NS for earlier, later in pairwise(row.token_times_ns or ())]
+    """Tokens of one time came in one chunk: a batch has no other record of its chunks."""
+    return [(later - earlier) / NS for earlier, later in pairwise(dict.fromkeys(row.token_times_ns or ()))]
 
 
 def _by_batch(take: Callable[[RequestRow], list[float]], rows: Sequence[RequestRow]) -> Blocks:

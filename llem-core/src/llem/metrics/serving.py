@@ -1,8 +1,4 @@
-"""What only a serving load has: its arrivals, what the engine can bear, goodput, and the energy of requests.
-
-Goodput: a request is good when it completes and its time to first token, its time per further token and its whole time
-are each within their limit (the limits that are stated). It is judged in the window in which that is decided, by itself
-(`llem.metrics.requests.fates`): the limits are not met by percentiles of different requests.
+"""What only a serving load has: its arrivals, its client, what the engine can bear, and the energy of requests.
 
 Energy of single requests: an allocation of the window's energy by a stated rule, never a measurement. One counter sees
 all requests in flight together, so what a single one cost cannot be read from it. The rule: a request bears the
@@ -17,31 +13,34 @@ all.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
 
-import attrs
-
-from llem.config.slo import Slo
+from llem.metrics.accounts import load_counts
 from llem.metrics.boundary import boundary, boundary_interval
 from llem.metrics.flow import Flow
-from llem.metrics.metric import Measured, Metric, alike, mean_over_trials
+from llem.metrics.goodput import goodput_metrics
+from llem.metrics.metric import Measured, Metric, alike
 from llem.metrics.quantity import WITHIN_PROCESS, Value, absent, quantity
-from llem.metrics.requests import TOGETHER_SHARE, fates
 from llem.metrics.statistics import CONFIDENCE, quantile
-from llem.store.models import Quantity, ServingFacts
+from llem.store.models import ClientFacts, Quantity, ServingFacts
 
-__all__ = ["Judged", "allocate", "judge", "serving_metrics", "slo_of"]
+__all__ = ["allocate", "serving_metrics"]
 
 
 def serving_metrics() -> Iterator[Metric]:
     """A row for each."""
     yield Metric(
-        "request_rate", "request/s", "arrivals", None, "serving",
-        "Scheduled arrivals per second; for a replay, in the trial's part of the trace. A closed load schedules none, "
-        "because its clients wait for their answers.",
+        "request_rate", "request/s", "arrivals asked", None, "serving",
+        "The mean rate of arrivals that was asked for; for a replay, the arrivals per second in the trial's part of "
+        "the trace. A closed load has none, because its clients wait for their answers.",
         each=lambda measured: _told(measured, lambda facts: facts.request_rate), over=alike,
         shown=("result", "curve"), heading="arrivals/s",
+    )  # fmt: skip
+    yield Metric(
+        "arrival_rate", "request/s", "arrivals seen", None, "serving",
+        "Requests that were due within the window, per second. The schedule is drawn, so that their number is a matter "
+        "of chance; `rate_off` says when it is far from what was asked for.",
+        each=_seen, shown=("result",), since=5,
     )  # fmt: skip
     yield Metric(
         "capacity_share", "", "share of capacity", None, "serving",
@@ -55,9 +54,22 @@ def serving_metrics() -> Iterator[Metric]:
     )  # fmt: skip
     yield Metric(
         "lag_p99_s", "s", "lag of the client, p99", None, "serving",
-        "How late requests were sent: the 99th percentile over the requests that were due within the window. The lag "
-        "is the client's, not the engine's.",
-        each=lambda measured: _told(measured, lambda facts: facts.lag_p99_s),
+        "How late requests were sent: the 99th percentile over the requests that completed within the window, whose "
+        "latencies it is part of. The lag is the client's, not the engine's.",
+        each=_lag, since=5,
+    )  # fmt: skip
+    yield Metric(
+        "client_delay_p99_s", "s", "delay of the client, p99", None, "serving",
+        "How late a timer rang in the event loop of the load generator, from the first of the measured requests to the "
+        "window's end: the 99th percentile, of the client process with the worst. An answer that arrived waited so "
+        "long for its turn, and was timed late by as much.",
+        each=lambda measured: _of_client(measured, lambda client: client.delay_p99_s), since=5,
+    )  # fmt: skip
+    yield Metric(
+        "client_busy_share", "", "busy share of the client", None, "serving",
+        "Processor time of the busiest client process within the window, as a share of the window. `null` where the "
+        "clients share a process with the engine.",
+        each=lambda measured: _of_client(measured, lambda client: client.busy_share), since=5,
     )  # fmt: skip
     yield Metric(
         "capacity_requests_per_s", "request/s", "capacity", "higher", "serving",
@@ -71,23 +83,7 @@ def serving_metrics() -> Iterator[Metric]:
         "its interval is from all of them. Only a load with `request_rate: max` has it.",
         over=_greatest, lacks=_no_search, shown=("result",), since=4,
     )  # fmt: skip
-    yield Metric(
-        "goodput_requests_per_s", "request/s", "goodput", "higher", "serving",
-        "Requests per second that kept every limit of `slo`, corrected for the window's edges like `requests_per_s`.",
-        each=_goodput, over=_scattered, lacks=_no_slo, shown=("result", "curve"), heading="goodput/s", since=5,
-    )  # fmt: skip
-    yield Metric(
-        "slo_attainment", "", "share within limits", "higher", "serving",
-        "Share of the requests that kept every limit of `slo`, of those whose fate was decided within the window: they "
-        "ended, failed, or had waited for longer than a limit allows, answered or not.",
-        each=lambda measured: [one.attainment for one in measured.once(_judged)],
-        over=_scattered, lacks=_no_slo, shown=("result",), since=5,
-    )  # fmt: skip
-    yield Metric(
-        "energy_per_good_request_j", "J", "energy per good request", "lower", "serving",
-        "The window's energy, also that of late answers, divided by the requests that kept every limit of `slo`.",
-        each=_per_good, lacks=_no_slo, scoped=True, shown=("result",), since=5,
-    )  # fmt: skip
+    yield from goodput_metrics()
     for q in (0.5, 0.99):
         part = f"p{round(q * 100)}"
         yield Metric(
@@ -96,12 +92,6 @@ def serving_metrics() -> Iterator[Metric]:
             "allocates the window's energy in proportion to output tokens; single requests are not measured.",
             each=_allocated(q), scoped=True,
         )  # fmt: skip
-
-
-def _scattered(measured: Measured, metric: Metric) -> Quantity:
-    """The mean; without an interval where all trials are alike: all or none kept the limits, by whatever margin."""
-    found = mean_over_trials(measured, metric)
-    return attrs.evolve(found, low=None, high=None, confidence=None, covers="") if found.low == found.high else found
 
 
 # the load
@@ -114,6 +104,29 @@ def _facts(measured: Measured) -> list[ServingFacts]:
 def _told(measured: Measured, take: Callable[[ServingFacts], float | None]) -> list[Value]:
     reason = "not_told" if measured.setup.metered else "closed_load"
     return [Value(take(facts), reason=reason) for facts in _facts(measured)]
+
+
+def _seen(measured: Measured) -> list[Value]:
+    if any(facts.kind == "closed" for facts in _facts(measured)):
+        return [Value(None, reason="closed_load")]
+    if measured.setup.metered:
+        return [Value(None, reason="not_told")]
+    return [Value(int(flow.arrived.sum()) / flow.seconds) for flow in measured.flows if flow is not None]
+
+
+def _lag(measured: Measured) -> list[Value]:
+    """From the rows: older trials state it of other requests."""
+    reason = "not_told" if measured.setup.metered else "closed_load"
+    flows = [flow for flow in measured.flows if flow is not None]
+    return [Value(load_counts(flow)["lag_p99_s"], reason=reason) for flow in flows]
+
+
+def _of_client(measured: Measured, take: Callable[[ClientFacts], float | None]) -> list[Value]:
+    unknown = "not_told" if measured.setup.metered else "not_recorded"
+    return [
+        Value(None, reason=unknown) if facts.client is None else Value(take(facts.client), reason="no_client_process")
+        for facts in _facts(measured)
+    ]
 
 
 def _no_probe(measured: Measured) -> str | None:
@@ -152,79 +165,6 @@ def _greatest(measured: Measured, metric: Metric) -> Quantity:
     low, high = boundary_interval(only.windows, only.attainment)
     windows = len(only.windows)
     return Quantity(only.rate, metric.unit, low, high, CONFIDENCE, windows, 1, WITHIN_PROCESS, "search")
-
-
-# goodput
-
-
-@attrs.frozen
-class Judged:
-    """Requests whose fate was decided within one window, and how many of them kept every limit.
-
-    Attributes:
-        judged: they ended, failed, or were late for certain; without those in `untold`.
-        good: kept every limit.
-        untold: it is not known, because all tokens came at one time and one of the limits is on the time per token.
-    """
-
-    judged: int
-    good: int
-    untold: int = 0
-
-    @property
-    def reason(self) -> str:
-        """Why nothing is said of the window; "" where something is."""
-        if self.untold > TOGETHER_SHARE * (self.judged + self.untold):
-            return "tokens_together"
-        return "" if self.judged else "no_completions"
-
-    @property
-    def attainment(self) -> Value:
-        """Share of the requests that kept every limit."""
-        return Value(None if self.reason else self.good / self.judged, reason=self.reason or None)
-
-
-def slo_of(config: Mapping[str, Any]) -> Slo | None:
-    """The service level objective of a stored configuration; None where none is stated."""
-    stated = config.get("slo")
-    return None if stated is None else Slo(**stated)
-
-
-def judge(flow: Flow, limits: Mapping[str, float]) -> Judged:
-    """The requests of one window against limits in seconds, by latency."""
-    found = fates(flow, limits)
-    untold = int(found.untold.sum())
-    return Judged(len(found.rows) - untold, int(found.kept.sum()), untold)
-
-
-def _no_slo(measured: Measured) -> str | None:
-    return None if slo_of(measured.setup.config) else "not_requested"
-
-
-def _judged(measured: Measured) -> list[Judged]:
-    slo = slo_of(measured.setup.config)
-    limits = slo.limits() if slo else {}
-    return [judge(flow, limits) for flow in measured.flows if flow is not None]
-
-
-def _good(measured: Measured) -> list[Value]:
-    """Good requests of each trial, corrected for its edges."""
-    return [
-        Value(None if one.reason else one.good * edge, reason=one.reason or None)
-        for one, edge in zip(measured.once(_judged), measured.edges, strict=True)
-    ]
-
-
-def _goodput(measured: Measured) -> list[Value]:
-    good = zip(_good(measured), measured.trials, strict=True)
-    return [one.scaled(1 / trial.duration_s) for one, trial in good]
-
-
-def _per_good(measured: Measured) -> list[Value]:
-    return [
-        energy.scaled(1 / good.value) if good.value else Value(None, reason=energy.reason or good.reason or "none_good")
-        for energy, good in zip(measured.gross, _good(measured), strict=True)
-    ]
 
 
 # energy of requests

@@ -29,6 +29,8 @@ class Setup:
         power_limits: watts that may flow at most, by domain, where known.
         probes: what the capacity probe of each engine process found, where there was one.
         searches: what each engine process that looked for the greatest rate found.
+        workload: what the workload says of itself, by its own names.
+        keeps_prompts: whether the engine has a prefix cache; None where that is not known.
         chunks_untold: requests are known by their first and last token alone, as a command's file may tell them.
     """
 
@@ -41,6 +43,8 @@ class Setup:
     probes: tuple[Mapping[str, float], ...] = ()
     searches: tuple[RateSearched, ...] = ()
     chunks_untold: bool = False
+    workload: Mapping[str, Any] = attrs.field(factory=dict)
+    keeps_prompts: bool | None = False
 
     @property
     def preset(self) -> str:
@@ -169,6 +173,8 @@ def setup_of(experiment: Mapping[str, Any], engines: Sequence[Mapping[str, Any]]
         ceiling=ceiling,
         ceiling_reason=reason,
         power_limits=limits,
+        workload=engine["workload"] if isinstance(engine.get("workload"), Mapping) else {},
+        keeps_prompts=engine.get("keeps_prompts", False),
         probes=tuple(engine["probe"] for engine in engines if engine.get("probe")),
         searches=tuple(RateSearched.stored(one["rate_search"]) for one in engines if one.get("rate_search")),
         chunks_untold=any((one.get("effective") or {}).get("chunks_told") is False for one in engines),

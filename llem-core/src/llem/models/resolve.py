@@ -14,10 +14,13 @@ from llem.errors import ConfigError, nearest
 from llem.models.shapes import SHAPES
 from llem.models.spec import ModelSpec
 
-__all__ = ["NO_MODEL", "resolve_model"]
+__all__ = ["NO_MODEL", "SERVED", "resolve_model"]
 
 #: The model of a metered command that names none.
 NO_MODEL = "none"
+
+#: The model that a server serves, whatever it is; `served:NAME` is the one that it lists as NAME.
+SERVED = "served"
 
 SHAPE_PREFIX = "shape:"
 WEIGHT_SUFFIXES = (".safetensors", ".bin", ".pt", ".pth", ".gguf")
@@ -28,9 +31,10 @@ _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9_][\w.-]*)?", re.ASCII)
 def resolve_model(name: str, *, revision: str | None = None, seed: int = 0) -> ModelSpec:
     """What `name` stands for.
 
-    In this order: `none` (of a command); `shape:NAME`; a folder that exists; a Hugging Face id. The fingerprint names
-    the model's content: for a shape its configuration and seed; for a folder its config.json and the names, sizes and
-    samples of its weight files (see `_sampled`); for an id the id and revision.
+    In this order: `none` (of a command); `served` and `served:NAME` (of a server, which alone knows what the name
+    means); `shape:NAME`; a folder that exists; a Hugging Face id. The fingerprint names the model's content: for a
+    shape its configuration and seed; for a folder its config.json and the names, sizes and samples of its weight files
+    (see `_sampled`); for an id the id and revision. Of a served model there is no more than the name.
 
     Args:
         name: as written in the configuration.
@@ -44,6 +48,9 @@ def resolve_model(name: str, *, revision: str | None = None, seed: int = 0) -> M
     if name == NO_MODEL:
         _refuse_revision(revision, name)
         return ModelSpec(name=name, source="none", weights="unknown", fingerprint=NO_MODEL)
+    if name == SERVED or name.startswith(f"{SERVED}:"):
+        _refuse_revision(revision, name)
+        return ModelSpec(name=name, source="served", weights="unknown", fingerprint=name)
     if name.startswith(SHAPE_PREFIX):
         _refuse_revision(revision, name)
         return _from_shape(name, seed)

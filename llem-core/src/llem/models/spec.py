@@ -16,7 +16,8 @@ class ModelSpec:
 
     Attributes:
         name: what the user wrote.
-        source: "shape" (random weights), "folder", "hub", or "none" where a command runs whatever it likes.
+        source: "shape" (random weights), "folder", "hub", "served" by the name that a server gives it, or "none" where
+            a command runs whatever it likes.
         weights: "random", "real" or "unknown".
         path: the folder, for source "folder".
         revision: of a hub model.
@@ -27,7 +28,7 @@ class ModelSpec:
     """
 
     name: str
-    source: Literal["shape", "folder", "hub", "none"]
+    source: Literal["shape", "folder", "hub", "served", "none"]
     weights: Literal["random", "real", "unknown"]
     fingerprint: str
     path: str | None = None

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 from bisect import bisect_left
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import accumulate
 from typing import Any, NoReturn, Protocol
 
@@ -182,7 +183,7 @@ class HubTokenizer:
                 f"the tokenizer of {self._name!r} has no chat template",
                 "leave the template out, or use the instruction-tuned model",
             )
-        try:
+        with self._refusals():
             text = self._tokenizer.apply_chat_template(
                 [dict(message) for message in messages],
                 add_generation_prompt=generation_prompt,
@@ -190,9 +191,18 @@ class HubTokenizer:
                 tokenize=False,
                 date_string=CHAT_DATE,
             )
-        except ValueError as error:  # jinja's errors are not known here; transformers' own are ValueErrors
-            raise ConfigError(f"the chat template of {self._name!r} refuses the messages: {error}") from error
         return str(text)
+
+    @contextlib.contextmanager
+    def _refusals(self) -> Iterator[None]:
+        """Errors by which a template refuses messages are ConfigErrors."""
+        try:
+            yield
+        except Exception as error:
+            # transformers' own are ValueErrors; a template's are errors of jinja, which only transformers imports
+            if not isinstance(error, ValueError) and type(error).__module__.partition(".")[0] != "jinja2":
+                raise
+            raise ConfigError(f"the chat template of {self._name!r} refuses the messages: {error}") from error
 
     def encode_chat(self, user: str) -> list[int]:
         if not self._tokenizer.chat_template:
@@ -201,13 +211,14 @@ class HubTokenizer:
                 "set `chat: false` in the workload, or use the instruction-tuned model",
             )
         messages = [{"role": "user", "content": user}]
-        ids = self._tokenizer.apply_chat_template(
-            messages,
-            add_generation_prompt=True,
-            tokenize=True,
-            return_dict=False,  # from transformers 5 on the default is a mapping with an attention mask
-            date_string=CHAT_DATE,
-        )
+        with self._refusals():
+            ids = self._tokenizer.apply_chat_template(
+                messages,
+                add_generation_prompt=True,
+                tokenize=True,
+                return_dict=False,  # from transformers 5 on the default is a mapping with an attention mask
+                date_string=CHAT_DATE,
+            )
         return [int(token) for token in ids]
 
 

@@ -37,13 +37,21 @@ class Reference:
             Experiment and its ModelSpec and returns a `llem.backends.deployment.Deployment`. It imports no engine.
         start: `"module:function"`, of a backend: how to begin with it on this machine. The function takes whether there
             is a GPU, and the model's name, and returns a `llem.backends.start.Start`. It imports no engine.
+        defaults: `"module:function"`, of a backend: what its experiments have where nobody says otherwise. The function
+            takes the settings that are given, as nested mappings, and returns fields of an experiment, such as
+            `{"dtype": "auto"}`. A section such as `load` is taken whole, where nothing of it is given. It is pure.
+        found: `"module:function"`, of a backend that measures what runs already: the same, of what it finds on this
+            machine, such as the model that is served. It raises LlemError where it cannot look.
+        url: the setting in the backend's own section that holds the address of what it measures.
         status: a caveat shown beside the name, for example that it has not run on the real library.
     """
 
     __slots__ = (
         "capabilities",
         "config",
+        "defaults",
         "deploy",
+        "found",
         "install",
         "name",
         "parameters",
@@ -52,6 +60,7 @@ class Reference:
         "status",
         "summary",
         "target",
+        "url",
     )
 
     def __init__(
@@ -68,6 +77,9 @@ class Reference:
         parameters: str | None = None,
         deploy: str | None = None,
         start: str | None = None,
+        defaults: str | None = None,
+        found: str | None = None,
+        url: str | None = None,
     ) -> None:
         self.name = name
         self.target = target
@@ -80,6 +92,9 @@ class Reference:
         self.parameters = parameters
         self.deploy = deploy
         self.start = start
+        self.defaults = defaults
+        self.found = found
+        self.url = url
 
     def __repr__(self) -> str:
         return f"Reference({self.name!r}, {self.target!r})"

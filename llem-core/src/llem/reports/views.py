@@ -50,7 +50,7 @@ __all__ = [
 ]
 
 #: Reasons that need no line of their own, because the reader does not expect the number.
-QUIET = frozenset({"not_requested", "no_gpu", "offline_load", "closed_load", "too_few_values"})
+QUIET = frozenset({"not_requested", "no_gpu", "offline_load", "closed_load", "too_few_values", "cache_not_told"})
 
 
 def metrics_shown(*places: Place, prices: Prices | None = None) -> list[str]:

@@ -144,6 +144,8 @@ class ServingFacts:
             older llem, which did not count them; the rows tell.
         lead_s: how long the load had run when the window opened; None where llem did not send it.
         client: how the load generator fared; None where llem did not send the load.
+        server: what a server told right before and right after the window, as far as it tells: `requests_running_start`,
+            …, counts between the two such as `output_tokens`; and `received_tokens`, those that llem received.
     """
 
     kind: str
@@ -165,6 +167,7 @@ class ServingFacts:
     failed_output_tokens: int | None = None
     lead_s: float | None = None
     client: ClientFacts | None = None
+    server: Mapping[str, float] = attrs.field(factory=dict)
 
 
 @attrs.frozen

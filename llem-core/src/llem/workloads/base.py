@@ -54,6 +54,8 @@ class Workload(ABC):
     kind: ClassVar[str]
     #: Enters the draw of random token ids and no length (`llem.backends.base.Engine.salt`); "" draws by the seed alone.
     salt: str = ""
+    #: Of which random token ids are drawn; None: of all but the first few of the vocabulary.
+    ids: range | None = None
     #: False where no text is read, so that no tokenizer need be loaded.
     needs_tokenizer: ClassVar[bool] = True
 
@@ -163,7 +165,7 @@ def without_too_long(wrong: Sequence[tuple[str, str]], count: int, choice: TooLo
     if not wrong:
         return ()
     if choice == "refuse" or len(wrong) == count:
-        more = f", and so are {len(wrong) - 1} other rows of {count}" if len(wrong) > 1 else ""
+        more = f"; {len(wrong)} of {count} rows are too long" if len(wrong) > 1 else ""
         hint = hint if len(wrong) == count else f"leave such rows out with `workload.too_long: skip`, or {hint}"
         raise ConfigError(wrong[0][1] + more, hint, code="prompts_too_long")
     named = [place for place, _ in wrong[:NAMED]]

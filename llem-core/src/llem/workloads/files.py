@@ -90,8 +90,8 @@ class FileWorkload(PromptWorkload):
     def read(self) -> PromptSet:
         return _read(self.options)
 
-    def _greatest(self) -> int:
-        return 1 if self.options.output_tokens == "file" else super()._greatest()
+    def output_length(self) -> Length | None:
+        return None if self.options.output_tokens == "file" else self.options.output_tokens
 
 
 def _read(options: FileOptions) -> PromptSet:
@@ -152,6 +152,7 @@ class BuiltinOptions(PromptOptions):
     """Section `workload` with `kind: prompts`."""
 
     kind: Literal["prompts"] = option("prompts", help="The built-in prompt set.")
+    output_tokens: Length = option(128, help="Tokens to generate for each prompt.", unit="tokens", validator=positive)
 
 
 class BuiltinWorkload(PromptWorkload):
@@ -166,3 +167,6 @@ class BuiltinWorkload(PromptWorkload):
     def read(self) -> PromptSet:
         content = resources.files("llem.workloads").joinpath(FILE).read_bytes()
         return parse_prompts(FILE, content)
+
+    def output_length(self) -> Length:
+        return self.options.output_tokens

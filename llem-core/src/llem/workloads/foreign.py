@@ -6,6 +6,7 @@ rows are items of one JSON array.
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import gzip
 import hashlib
@@ -71,7 +72,11 @@ class ForeignFile:
 
     def text(self) -> str:
         """The whole as it stands, without a byte order mark. Raises ConfigError (`file:line`): it is no UTF-8 text."""
-        lines = self.content.removeprefix(BOM).split(b"\n")
+        content = self.content.removeprefix(BOM)
+        if b"\0" not in content:
+            with contextlib.suppress(UnicodeDecodeError):  # told with its line below
+                return content.decode("utf-8")
+        lines = content.split(b"\n")
         return "\n".join(self._decoded(line, f"{self.name}:{number}") for number, line in enumerate(lines, start=1))
 
     def _decoded(self, raw: bytes, place: str) -> str:
@@ -113,14 +118,16 @@ class ForeignFile:
 
         Raises ConfigError: not UTF-8, or no CSV.
         """
+        text = io.StringIO(self.text(), newline="")
         before = csv.field_size_limit(MOST_BYTES)  # by itself a cell ends after 131,072 characters; prompts are longer
         try:
-            rows = list(csv.reader(io.StringIO(self.text(), newline=""), strict=True))
+            for number, cells in enumerate(csv.reader(text, strict=True), start=1):
+                if any(cell.strip() for cell in cells):
+                    yield number, cells
         except csv.Error as error:
             raise self.error(f"not a CSV ({error})", "quote cells that hold commas, quotes or line ends") from error
         finally:
             csv.field_size_limit(before)
-        return ((number, cells) for number, cells in enumerate(rows, start=1) if any(cell.strip() for cell in cells))
 
 
 def _finite(text: str) -> float:

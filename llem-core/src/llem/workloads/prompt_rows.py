@@ -7,7 +7,7 @@ request of an OpenAI batch.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 import attrs
@@ -95,7 +95,8 @@ def prompts_of(file: ForeignFile, wanted: Wanted) -> tuple[str, list[Prompt], li
                 raise file.error(message, f"{hint}, or leave such rows out with `skip_empty: true`", place) from None
             skipped.append(place)
         except Wrong as wrong:
-            raise file.error(*wrong.args, place) from None
+            message, hint = wrong.args
+            raise file.error(message, hint, place) from None
         except RecursionError:
             raise file.error("JSON that is nested too deeply", "no format of prompts is nested so", place) from None
     return first[0] if first else TEXT, found, skipped
@@ -114,11 +115,11 @@ def _table(file: ForeignFile, wanted: Wanted) -> Iterator[tuple[str, Any]]:
     rows = file.table()
     _, header = next(rows, (1, []))
     names = [name.strip() for name in header]
-    parts = {"prompt": (wanted.field, FIELDS, "field")}
+    parts: list[tuple[str | None, Sequence[str], str]] = [(wanted.field, FIELDS, "field")]
     if wanted.lengths:
-        parts["length"] = (wanted.output_field, LENGTH_FIELDS, "output_field")
+        parts.append((wanted.output_field, LENGTH_FIELDS, "output_field"))
     columns = []
-    for asked, known, setting in parts.values():
+    for asked, known, setting in parts:
         column = next((name for name in ((asked,) if asked else known) if name in names), None)
         if column is None:
             there = ", ".join(filter(None, names)) or "none"

@@ -24,7 +24,6 @@ from llem.workloads.base import (
     TooLong,
     Workload,
     greatest,
-    positive,
     sample,
     too_long,
     without_too_long,
@@ -47,7 +46,6 @@ def _not_with_chat(instance: PromptOptions, attribute: Any, value: int | None) -
 class PromptOptions:
     """Settings shared by all workloads that read prompts as text."""
 
-    output_tokens: Length = option(128, help="Tokens to generate for each prompt.", unit="tokens", validator=positive)
     input_tokens: int | None = option(
         None,
         help="Cut longer prompts to this many tokens from the start. Null leaves them whole. Needs the model's "
@@ -109,14 +107,18 @@ class PromptWorkload(Workload):
     def read(self) -> PromptSet:
         """Read the prompts. Raises ConfigError naming file and line."""
 
+    @abstractmethod
+    def output_length(self) -> Length | None:
+        """The setting `output_tokens`; None where the file has a length for each prompt."""
+
     @property
     def _prompts(self) -> Sequence[Prompt]:
         return self.prompt_set.prompts
 
     def prepare(self, sampling: Sampling, context_length: int | None) -> Sequence[Finding]:
-        """Raises ConfigError: a prompt is too long and to be refused, or none is left."""
+        """Raises ConfigError: a prompt is too long and to be refused, or none is left; or the template refuses one."""
         self._context = context_length
-        wrong = {} if context_length is None or self.tokenizer is None else self._beyond(context_length)
+        wrong = {} if self.tokenizer is None else self._beyond(context_length)
         found = without_too_long(
             [(self._prompts[position].place, message) for position, message in wrong.items()],
             len(self._prompts),
@@ -125,32 +127,32 @@ class PromptWorkload(Workload):
         )
         self._too_long = frozenset(wrong)
         self._order = [position for position in self._order if position not in wrong]
-        return [*found, *_skipped(self.prompt_set), *_otherwise(self._prompts, self.options, sampling)]
+        return [*found, *_skipped(self.prompt_set), *_otherwise(self._prompts, self.output_length(), sampling)]
 
-    def _beyond(self, context_length: int) -> Mapping[int, str]:
+    def _beyond(self, context_length: int | None) -> Mapping[int, str]:
         """Prompts that do not fit with the longest output they may get, and what is wrong with each."""
         found = {}
         for position, prompt in enumerate(self._prompts):
             if not self._surely_fits(prompt, context_length):
                 given, asked = len(self._ids(position)), self._longest_output(prompt)
-                if (message := too_long(prompt.place, given, asked, context_length)) is not None:
+                message = None if context_length is None else too_long(prompt.place, given, asked, context_length)
+                if message is not None:
                     found[position] = message
         return found
 
-    def _surely_fits(self, prompt: Prompt, context_length: int) -> bool:
+    def _surely_fits(self, prompt: Prompt, context_length: int | None) -> bool:
         """Without making tokens of it: each character of ASCII is one token at most, in any tokenizer."""
         texts = [text for text in (prompt.text, prompt.answer) if text is not None]
-        if prompt.messages is not None or self.options.chat or not all(map(str.isascii, texts)):
-            return False
+        if prompt.messages is not None or self.options.chat:
+            return False  # a chat template may refuse them, and shall do so now
+        if context_length is None or not all(map(str.isascii, texts)):
+            return context_length is None
         given = min(len(prompt.text or ""), self.options.input_tokens or context_length) + SPECIAL
-        fixed = prompt.output_tokens or (len(prompt.answer) if prompt.answer is not None else self._greatest())
-        return given + fixed <= context_length
-
-    def _greatest(self) -> int:
-        return greatest(self.options.output_tokens)
+        asked = self._longest_output(prompt) if prompt.answer is None else len(prompt.answer)
+        return given + asked <= context_length
 
     def _longest_output(self, prompt: Prompt) -> int:
-        return self._told_output(prompt) or self._greatest()
+        return self._told_output(prompt) or greatest(self.output_length() or 1)
 
     def _told_output(self, prompt: Prompt) -> int | None:
         """The output length that the file has for a prompt; None where the settings say it."""
@@ -169,9 +171,8 @@ class PromptWorkload(Workload):
 
     def _request(self, index: int) -> Request:
         position = self._order[index % len(self._order)]
-        prompt, ids, text = self._prompts[position], (), None
-        if self.tokenizer is not None:
-            ids = self._tokens(position)
+        prompt, text = self._prompts[position], None
+        ids = () if self.tokenizer is None else self._tokens(position)
         messages = prompt.messages
         if prompt.text is not None and self.options.chat:
             messages = ({"role": "user", "content": prompt.text},)
@@ -180,7 +181,7 @@ class PromptWorkload(Workload):
         told = self._told_output(prompt)
         if told is None:
             rng = random.Random(f"{self.kind}/{self.options.seed}/{index}/output")
-            told = sample(self.options.output_tokens, rng)
+            told = sample(self.output_length() or 1, rng)
         return Request(index=index, token_ids=ids, output_tokens=told, text=text, messages=messages)
 
     def _is_cut(self, ids: Sequence[int]) -> bool:
@@ -268,9 +269,9 @@ NEUTRAL: Mapping[str, Any] = {
 }  # fmt: skip
 
 
-def _otherwise(prompts: Sequence[Prompt], options: PromptOptions, sampling: Sampling) -> Sequence[Finding]:
+def _otherwise(prompts: Sequence[Prompt], length: Length | None, sampling: Sampling) -> Sequence[Finding]:
     """What rows ask of their requests that the experiment does otherwise."""
-    followed: Mapping[str, Any] = {**attrs.asdict(sampling), "max_tokens": options.output_tokens}
+    followed: Mapping[str, Any] = {**attrs.asdict(sampling), "max_tokens": length}
     first: dict[str, str] = {}
     rows = set()
     for prompt in prompts:

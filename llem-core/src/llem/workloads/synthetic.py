@@ -16,7 +16,7 @@ from llem.findings import Finding
 from llem.models.tokenizer import Tokenizer
 from llem.workloads.base import Length, Workload, greatest, positive, sample, too_long
 
-__all__ = ["FIRST_ID", "SyntheticOptions", "SyntheticWorkload", "random_ids", "require_vocabulary"]
+__all__ = ["FIRST_ID", "SyntheticOptions", "SyntheticWorkload", "drawn_from", "random_ids", "require_vocabulary"]
 
 #: Ids below this are padding, beginning, end or unknown in most vocabularies of the sentencepiece family.
 FIRST_ID = 3
@@ -38,6 +38,7 @@ class SyntheticWorkload(Workload):
     Request i depends on the seed and i alone. Its input length, ids and output length come from three separate
     streams: another output length leaves the prompts as they are, and a longer prompt begins with the shorter one.
     Vocabularies that keep special tokens elsewhere may see one in a prompt; engines compute them like any other.
+    A salt changes the ids alone: for a server that may have kept the same prompts from an earlier run.
     """
 
     kind: ClassVar[str] = "synthetic"
@@ -53,7 +54,7 @@ class SyntheticWorkload(Workload):
 
     def _request(self, index: int) -> Request:
         length = sample(self.options.input_tokens, self._stream(index, "input"))
-        token_ids = random_ids(self._stream(index, "ids"), length, self.vocab_size)
+        token_ids = random_ids(self._stream(index, f"ids{self.salt}"), length, self.ids or self.vocab_size)
         output_tokens = sample(self.options.output_tokens, self._stream(index, "output"))
         return Request(index=index, token_ids=token_ids, output_tokens=output_tokens)
 
@@ -70,13 +71,20 @@ class SyntheticWorkload(Workload):
         return ()
 
     def describe(self) -> Mapping[str, Any]:
-        return {"kind": self.kind, "first_id": FIRST_ID, "vocab_size": self.vocab_size}
+        return {"kind": self.kind, **drawn_from(self)}
 
 
-def random_ids(rng: random.Random, count: int, vocab_size: int) -> tuple[int, ...]:
-    """Ids uniform over [3, vocab_size). A longer draw from the same stream begins with the shorter one."""
-    draw, span = rng.random, vocab_size - FIRST_ID
-    return tuple([FIRST_ID + int(draw() * span) for _ in range(count)])
+def random_ids(rng: random.Random, count: int, of: int | range) -> tuple[int, ...]:
+    """Ids uniform over a range, or over [3, `of`). A longer draw from the same stream begins with the shorter one."""
+    ids = range(FIRST_ID, of) if isinstance(of, int) else of
+    draw, first, span = rng.random, ids.start, len(ids)
+    return tuple([first + int(draw() * span) for _ in range(count)])
+
+
+def drawn_from(workload: Workload) -> Mapping[str, Any]:
+    """Of which ids a workload's random prompts are, for the record."""
+    ids = workload.ids or range(FIRST_ID, workload.vocab_size)
+    return {"first_id": ids.start, "vocab_size": ids.stop, "salt": workload.salt}
 
 
 def require_vocabulary(vocab_size: int) -> None:

@@ -24,7 +24,7 @@ from llem.models.tokenizer import Tokenizer
 from llem.workloads.arrivals import Timetable
 from llem.workloads.base import TOO_LONG_HELP, TooLong, Workload, too_long, without_too_long
 from llem.workloads.foreign import read_foreign
-from llem.workloads.synthetic import FIRST_ID, random_ids, require_vocabulary
+from llem.workloads.synthetic import drawn_from, random_ids, require_vocabulary
 from llem.workloads.trace_file import BLOCK_TOKENS, COLUMNS, Trace, parse_trace, trace_error
 from llem.workloads.trace_times import Unit, parse_offsets
 
@@ -128,7 +128,7 @@ class TraceWorkload(Workload):
         if self.trace.hashes:
             return Request(index, self._hashed_ids(turn, self.trace.hashes[position], given), asked)
         rng = random.Random(f"trace/{self.options.seed}/{index}/ids{self.salt}")
-        return Request(index, random_ids(rng, given, self.vocab_size), asked)
+        return Request(index, random_ids(rng, given, self.ids or self.vocab_size), asked)
 
     def _hashed_ids(self, turn: int, hashes: Sequence[str], length: int) -> tuple[int, ...]:
         """A block of ids for each hash, the same wherever the hash comes in this pass."""
@@ -136,7 +136,7 @@ class TraceWorkload(Workload):
         ids: list[int] = []
         for number, block in enumerate(hashes):
             rng = random.Random(f"trace/{self.options.seed}/{turn}/block/{block}{self.salt}")
-            ids += random_ids(rng, max(0, min(size, length - number * size)), self.vocab_size)
+            ids += random_ids(rng, max(0, min(size, length - number * size)), self.ids or self.vocab_size)
         return tuple(ids)
 
     @classmethod
@@ -181,8 +181,7 @@ class TraceWorkload(Workload):
             "clipped_outputs": sum(cut[1] < one[1] for cut, one in zip(lengths, whole, strict=True)),
             "shared_prefixes": bool(self.trace.hashes),
             "when_exhausted": "wrap",
-            "first_id": FIRST_ID,
-            "vocab_size": self.vocab_size,
+            **drawn_from(self),
         }
 
 

@@ -5,6 +5,7 @@ The header of a CSV is row 1, as spreadsheets count; the row of a line of JSON i
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal
@@ -158,7 +159,7 @@ def _json(file: ForeignFile) -> tuple[list[str], Iterator[tuple[int, Mapping[str
         raise trace_error(f"{file.name}: is empty", "one JSON object a line is expected")
 
     def objects() -> Iterator[tuple[int, Mapping[str, Any]]]:
-        for number, place, row in (first, *rows):
+        for number, place, row in itertools.chain((first,), rows):
             if not isinstance(row, dict):
                 hint = 'each row must look like {"input_tokens": 128, "output_tokens": 64}'
                 raise file.error("not a JSON object", hint, place)

@@ -6,7 +6,6 @@ import math
 import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from decimal import Decimal
 from typing import Literal, TypeAlias
 
 from llem.config.fields import YEAR_S
@@ -15,9 +14,7 @@ from llem.workloads.trace_file import FORMATS, Trace, trace_error, wrong_cell
 __all__ = ["Unit", "parse_offsets", "unit_in"]
 
 Unit: TypeAlias = Literal["s", "ms", "us", "ns"]
-SECONDS: Mapping[str, Decimal] = {
-    name: Decimal(10) ** -digits for name, digits in (("s", 0), ("ms", 3), ("us", 6), ("ns", 9))
-}
+PER_SECOND: Mapping[Unit, int] = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
 #: How names of columns write units.
 WORDS: Mapping[str, Unit] = {
     **dict.fromkeys(("s", "sec", "secs", "second", "seconds"), "s"),
@@ -56,11 +53,11 @@ def parse_offsets(trace: Trace, asked: Unit | None = None) -> tuple[float, ...]:
         kinds = ("a number", "a date")
         message = f"is {kinds[not dated[0]]}, and the row above has {kinds[dated[0]]}"
         raise wrong_cell(trace.name, row, column, message, "write all of them alike")
-    scale = SECONDS[_unit(trace, column, asked, is_date=dated[0])]
+    scale = PER_SECOND[_unit(trace, column, asked, is_date=dated[0])]
     for row, (before, _), (at, _) in zip(trace.rows[1:], read, read[1:], strict=False):
         if at < before:
             raise wrong_cell(trace.name, row, column, "is before the time of the row above", "sort the trace by time")
-    offsets = tuple(float((at - read[0][0]) * scale) for at, _ in read)
+    offsets = tuple((at - read[0][0]) / scale for at, _ in read)
     if offsets[-1] > MOST_S:
         message = f"is {offsets[-1] / YEAR_S:.3g} years after the first"
         raise wrong_cell(trace.name, trace.rows[-1], column, message, "check the unit of the times (`arrival_unit`)")
@@ -81,18 +78,21 @@ def _unit(trace: Trace, column: str, asked: Unit | None, *, is_date: bool) -> Un
     if (unit := asked or named or known) is None:
         message = f"{trace.name}: column {column!r} has numbers, and nothing says in which unit"
         raise trace_error(message, "set `workload.arrival_unit` to s, ms, us or ns, or end the column's name in it")
-    return unit  # type: ignore[return-value]
+    return unit
 
 
-def _time(name: str, row: int, column: str, text: str) -> tuple[Decimal, bool]:
-    """A number as it is written, or the seconds of a date with a time; and whether it is a date."""
+def _time(name: str, row: int, column: str, text: str) -> tuple[int | float, bool]:
+    """A number, or the seconds of a date with a time; and whether it is a date.
+
+    Whole numbers stay whole: as floats, nanoseconds since 1970 would be off by up to 128.
+    """
     try:
         value = float(text)
     except ValueError:
         try:
             at = datetime.fromisoformat(text)
             # without a zone it is read as UTC: the machine's own would put a gap where clocks change
-            return Decimal(str((at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp())), True
+            return (at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp(), True
         except (ValueError, OverflowError) as error:
             message = f"must be a number or a date with a time, got {text[:40]!r}"
             raise wrong_cell(name, row, column, message, "such as 12.5 or 2023-11-16 18:15:46.68") from error
@@ -102,4 +102,4 @@ def _time(name: str, row: int, column: str, text: str) -> tuple[Decimal, bool]:
         raise wrong_cell(
             name, row, column, f"is negative: {text[:40]!r}", "times count from any moment before the first"
         )
-    return Decimal(text.replace("_", "")), False
+    return (int(text) if text.isascii() and text.isdecimal() else value), False

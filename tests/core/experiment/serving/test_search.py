@@ -181,6 +181,18 @@ def test_a_lowest_rate_that_breaks_ends_the_experiment() -> None:
     refuse_broken(attrs.evolve(broken, rate=0.5))
 
 
+def test_whole_answers_keep_no_limit_on_the_time_per_token() -> None:
+    """They break none either: a search by it has nothing to judge, and says so."""
+    whole = [row(i, 100 * i, 100 * i + 50, 100 * i + 50) for i in range(50)]
+    found = seen(whole, Slo(tpot_s=0.5))
+    assert (found.judged, found.kept, found.late) == (0, 0, {"tpot_s": 0})
+    assert seen(whole, Slo(ttft_s=0.5)).kept == 50
+
+    broken = RateSearched(rate=None, attainment=0.9, limits={"tpot_s": 0.5}, windows=(found,))
+    with pytest.raises(ExperimentFailed, match="nothing to judge at the lowest rate, 2 requests/s"):
+        refuse_broken(broken)
+
+
 def test_the_time_of_a_search() -> None:
     """Windows at least and at most; nothing for loads without one."""
     load = OpenLoad(request_rate="max", search=RateSearch(min_rate=1, max_rate=8, tolerance=1, window_s=10))

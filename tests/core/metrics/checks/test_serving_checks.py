@@ -87,14 +87,6 @@ def test_a_closed_load_is_never_over_saturated(make):
     assert "over_saturated" not in study.codes()
 
 
-@pytest.mark.parametrize("kind", ["open", "replay"])
-@pytest.mark.parametrize(("lag", "ttft", "told"), [(4, 50, False), (6, 50, True), (6, 700, False), (9, 700, True)])
-def test_client_lag(make, lag, ttft, told, kind):
-    """Late by more than 5 ms and by more than 1 % of the median time to first token; either alone is not told."""
-    study = served_study(make, lag=lag * MS, ttft=ttft * MS, kind=kind)
-    assert ("client_lag" in study.codes()) == told
-
-
 def test_few_completions(make):
     """100 requests are too few for a p99, 200 are not."""
     assert served_study(make).found("few_completions").evidence == {"completed": 100}
@@ -113,6 +105,46 @@ def test_chunks_that_come_together(make, held, told):
         found = study.found("chunks_together")
         assert found.evidence == {"together": held * len(rows), "gaps": 63 * len(rows)}
         assert study.result().valid
+
+
+def test_four_tokens_a_chunk_are_not_held_back(make):
+    """Each chunk has its own time, and the last, empty one, which ends the request with it, is no gap."""
+    study = served_study(make)
+    t0, t1 = make.window(0, 10)
+    rows = [
+        attrs.evolve(row, token_times_ns=(*row.token_times_ns, row.end_ns), chunk_tokens=(*row.chunk_tokens, 0))
+        for row in make.served_rows(t0, t1, chunk=4)
+    ]
+    study.put(0, rows)
+    assert "chunks_together" not in study.codes()
+
+
+@pytest.mark.parametrize(("times", "tokens"), [((), 0), ((5,), 3)], ids=["hangs", "long answers"])
+def test_a_window_without_a_completion_is_not_valid(make, times, tokens):
+    """A server that never answers; and one whose answers outlast the window, whose tokens are a speed at least."""
+    study = served_study(make, kind="closed")
+    t0, t1 = make.window(0)
+    row = make.served_row(0, t0 - S, ttft=0, tpot=0, kind="closed", finish_reason="unfinished")
+    at = tuple(t0 + one * S for one in times)
+    rows = [
+        attrs.evolve(
+            row, index=i, end_ns=t1 + 20 * S, token_times_ns=at, chunk_tokens=(3,) * len(at), output_tokens=tokens
+        )
+        for i in range(4)
+    ]
+    study.put(0, rows, kind="closed", unfinished=4)
+    result = study.result()
+    found = study.found("no_completions")
+    assert found.evidence == {
+        "in_flight": 4,
+        "without_token": 0 if tokens else 4,
+        "output_tokens": 4 * tokens,
+        "trials": [0],
+    }
+    assert not result.valid
+    speed = result.metrics["output_tokens_per_s"]
+    assert (speed.value, speed.reason) == ((1.2, None) if tokens else (None, "no_completions"))
+    assert result.metrics["requests_per_s"].reason == "no_completions"
 
 
 def held_back(times, count):

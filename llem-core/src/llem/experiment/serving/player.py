@@ -25,7 +25,7 @@ __all__ = ["Player"]
 T = TypeVar("T")
 
 #: Requests to come whose lengths tell the tail, and how long they may take to be made.
-SAMPLE, SAMPLE_S = 256, 1.0
+SAMPLE, SAMPLE_S = 2048, 1.0
 
 
 class Player:

@@ -26,7 +26,8 @@ from llem.experiment.serving.traffic import Traffic, no_collection
 from llem.experiment.serving.window import touching
 from llem.experiment.session import Session
 from llem.metrics.boundary import RateSearched, RateWindow, boundary, doubtful
-from llem.metrics.checks.serving import PARTS, piles_up
+from llem.metrics.checks.arrivals import PARTS
+from llem.metrics.checks.serving import piles_up
 from llem.metrics.flow import flow_within
 from llem.metrics.requests import fates
 from llem.metrics.statistics import quantile
@@ -128,6 +129,13 @@ def refuse_broken(found: RateSearched) -> None:
     there = [one for one in found.windows if one.rate == least]
     judged, kept = sum(one.judged for one in there), sum(one.kept for one in there)
     last = there[-1]
+    if not judged:
+        raise ExperimentFailed(
+            f"the search found nothing to judge at the lowest rate, {least:g} requests/s: no request ended in time, or "
+            "all tokens of a request come at one time, which a limit on the time per token cannot judge",
+            "raise `load.search.window_s`, or leave `slo.tpot_s` out",
+            "invalid",
+        )
     told = [
         f"{name.removesuffix('_s')} within {limit:g} s: {last.late.get(name, 0)} of {last.judged} late, "
         f"{found.attainment:.2%} took up to {last.reached_s[name]:.4g} s"

@@ -10,6 +10,7 @@ from typing import Any
 
 import attrs
 
+from llem.backends.base import Observed, prompt_tokens
 from llem.errors import ExperimentFailed, LlemError
 from llem.experiment.serving.ticks import Ticks
 from llem.experiment.serving.traffic import Flight
@@ -18,7 +19,17 @@ from llem.metrics.flow import flow_within
 from llem.metrics.statistics import quantile
 from llem.store.models import ClientFacts, RequestRow, ServingFacts
 
-__all__ = ["Probe", "arrived_tokens", "capacity", "check_sum", "client_facts", "counts", "serving_facts", "touching"]
+__all__ = [
+    "Probe",
+    "arrived_tokens",
+    "beside",
+    "capacity",
+    "check_sum",
+    "client_facts",
+    "counts",
+    "serving_facts",
+    "touching",
+]
 
 
 def touching(flights: Iterable[Flight], t0: int, t1: int) -> list[RequestRow]:
@@ -37,7 +48,7 @@ def _row(flight: Flight) -> RequestRow:
     return RequestRow(
         index=flight.request.index,
         batch=0,
-        input_tokens=len(flight.request.token_ids),
+        input_tokens=prompt_tokens(flight.request, None if last is None else last.engine_metrics),
         output_tokens=sum(chunk.tokens for chunk in chunks),
         start_ns=flight.sent_ns,
         end_ns=flight.ended_ns,
@@ -89,6 +100,25 @@ def serving_facts(
         client=client,
         **load_counts(flow),
     )
+
+
+def beside(before: Observed | None, after: Observed | None, flights: Iterable[Flight]) -> Mapping[str, float]:
+    """The fields of `ServingFacts.server`; empty where one of the readings is missing.
+
+    A counter that has become smaller is left out: the engine began anew.
+
+    Args:
+        flights: every request that llem sent around the window.
+    """
+    if before is None or after is None:
+        return {}
+    told = {f"{name}_start": value for name, value in before.levels.items()}
+    told |= {f"{name}_end": value for name, value in after.levels.items()}
+    for name, value in after.counters.items():
+        if name in before.counters and value >= before.counters[name]:
+            told[name] = value - before.counters[name]
+    received = arrived_tokens(flights, before.time_ns, after.time_ns)
+    return {**told, "received_tokens": float(received), "seconds": (after.time_ns - before.time_ns) / 1e9}
 
 
 def check_sum(facts: ServingFacts) -> None:

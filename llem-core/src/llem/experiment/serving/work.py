@@ -15,6 +15,7 @@ from typing import Any
 
 import attrs
 
+from llem.backends.base import Observed
 from llem.config.arrival import GREATEST, ClosedLoad, OpenLoad, ReplayLoad
 from llem.errors import ExperimentFailed, LlemError
 from llem.experiment.serving.pacing import Pace, PaceClosed, PaceOpen, PaceReplay
@@ -22,7 +23,16 @@ from llem.experiment.serving.player import Player
 from llem.experiment.serving.search import Search, known_search, refuse_broken
 from llem.experiment.serving.stationary import RequestTimes
 from llem.experiment.serving.traffic import Flight, Played, Traffic, no_collection
-from llem.experiment.serving.window import Probe, capacity, check_sum, client_facts, counts, serving_facts, touching
+from llem.experiment.serving.window import (
+    Probe,
+    beside,
+    capacity,
+    check_sum,
+    client_facts,
+    counts,
+    serving_facts,
+    touching,
+)
 from llem.experiment.session import Measured, Session, Work
 from llem.experiment.trial import LEAD_S, digest, finish, traced
 from llem.findings import Finding, finding
@@ -56,6 +66,7 @@ class Serving(Work):
         self.times: RequestTimes | None = None
         self.request_rate = _given_rate(load)
         self.probe: Probe | None = None
+        self._observed: tuple[Observed | None, Observed | None] = None, None
         self.searched: RateSearched | None = None
 
     @functools.cached_property
@@ -201,6 +212,7 @@ class Serving(Work):
             lead_s=lead_s,
             client=client_facts(played.ticks, played.processes, rows, t0, t1),
         )
+        facts = attrs.evolve(facts, server=beside(*self._observed, flights))
         check_sum(facts)
         trial, trace = finish(
             session,
@@ -219,6 +231,7 @@ class Serving(Work):
     async def _window(self, traffic: Traffic, trial: int) -> tuple[int, int, float]:
         """The load, and the window within it: t0 and t1, and for how many seconds the load had run by t0."""
         instruments, window_s = self._session.live_instruments, self._session.experiment.window_s
+        observe = self._session.live_engine.observe
         lead_s, times = self._lead_s, self._known
         await traffic.ready(self._needed(trial, lead_s, 0, lead_s))  # before it is the requests' turn
         since = time.monotonic()
@@ -226,6 +239,7 @@ class Serving(Work):
         await self._pace.settle(traffic, times, lead_s)
         if (left_s := instruments.lead_s - (time.monotonic() - since)) > 0:  # until the slowest sensor has settled
             await traffic.rest(left_s)
+        before = await asyncio.to_thread(observe)  # in a thread, and before the window's requests are made
         self._sent_per_s = max(self._sent_per_s, traffic.sent_lately(LEAD_S) / LEAD_S)
         await traffic.ready(self._needed(trial, lead_s, traffic.sent, time.monotonic() - since))
         traffic.seal(True)
@@ -236,6 +250,7 @@ class Serving(Work):
             await traffic.rest(window_s)
             t1 = time.monotonic_ns()
             await asyncio.to_thread(instruments.window_end)
+            self._observed = before, await asyncio.to_thread(observe)
             await traffic.rest(instruments.lead_s)
         finally:
             traffic.seal(False)

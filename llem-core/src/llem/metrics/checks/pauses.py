@@ -142,7 +142,7 @@ def _planned(setup: Setup, trials: Sequence[Trial], alike: bool) -> Iterable[Fin
             bad.append((trial.duration_s / trial.planned_s, trial.planned_s, trial))
     if not bad:
         return
-    ratio, planned, worst = max(bad, key=lambda one: one[0])
+    _, planned, worst = max(bad, key=lambda one: one[0])
     plan = "its batches took" if worst.serving is None else "it was planned"
     when = " in the warm-up" if worst.serving is None else ""
     message = (

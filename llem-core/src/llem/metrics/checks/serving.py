@@ -1,25 +1,23 @@
-"""Findings of serving loads: more than the engine can bear, a client that fell behind, requests that failed."""
+"""Findings of serving loads: more than the engine can bear, requests that failed or never ended, limits that broke."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from itertools import pairwise
 
 from llem.findings import Finding, finding
 from llem.metrics.boundary import boundary
+from llem.metrics.checks.arrivals import Served, in_flight_parts, not_stationary, rate_off
+from llem.metrics.checks.client import client_lag
 from llem.metrics.flow import Flow
-from llem.metrics.serving import slo_of
+from llem.metrics.goodput import slo_of
 from llem.metrics.setup import Setup
 from llem.metrics.statistics import holm, trend
-from llem.store.models import Quantity, ServingFacts, Trial
+from llem.store.models import Quantity, Trial
 
-__all__ = ["PARTS", "piles_up", "serving_checks"]
+__all__ = ["piles_up", "serving_checks"]
 
-PARTS = 10
 #: Level of the rise of requests in flight, and the share of arrivals that the window leaves unanswered.
 LEVEL, LEFT_SHARE = 0.01, 0.05
-#: A client is behind when its p99 lag exceeds both: this many seconds, and this share of the median TTFT.
-LAG_S, LAG_SHARE = 0.005, 0.01
 FEW = 200
 #: Share of the gaps between chunks that may be none: above it, what is timed is the delivery.
 TOGETHER_SHARE = 0.1
@@ -36,13 +34,14 @@ def serving_checks(
     ]
     if not served:
         return []
-    found = [*_requests(served), *_few(served), *_together(served)]
-    if served[0][1].kind not in ("closed", "command"):
-        found += [*_saturation(served), *_lag(served, metrics)]
+    kind = served[0][1].kind
+    found = [*_requests(served), *_none(served), *_few(served), *_together(served)]
+    if kind != "command":  # llem sent the load
+        found += client_lag(served)
+    if kind not in ("closed", "command"):
+        saturated = list(_saturation(served))
+        found += [*saturated, *rate_off(setup, served), *not_stationary(served, saturated=bool(saturated))]
     return [*found, *_boundary(setup), *_objective(setup, metrics)]
-
-
-Served = Sequence[tuple[Trial, ServingFacts, Flow]]
 
 
 def _requests(served: Served) -> Iterable[Finding]:
@@ -62,9 +61,25 @@ def _named(counts: Sequence[tuple[int, int]]) -> str:
     return f" (trial{'s' if len(counts) > 1 else ''} {', '.join(str(index) for index, _ in counts)})"
 
 
+def _none(served: Served) -> Iterable[Finding]:
+    empty = [(trial, flow) for trial, facts, flow in served if not facts.completed]
+    if not empty:
+        return
+    flows = [flow for _, flow in empty]
+    there = sum(int((flow.start < flow.t1).sum()) for flow in flows)
+    dry = sum(int(((flow.start < flow.t1) & (flow.emitted == 0)).sum()) for flow in flows)
+    tokens = sum(int(flow.emitted.sum()) for flow in flows)
+    message = (
+        f"no request completed within the window{_named([(trial.index, 0) for trial, _ in empty])}: of {there} in "
+        f"flight {dry} got no token in it, and {tokens} tokens came"
+    )
+    trials = [trial.index for trial, _ in empty]
+    yield finding("no_completions", message, in_flight=there, without_token=dry, output_tokens=tokens, trials=trials)
+
+
 def _few(served: Served) -> Iterable[Finding]:
     count = sum(facts.completed for _, facts, _ in served)
-    if count < FEW:
+    if 0 < count < FEW:
         message = f"{count} requests were completed in all windows together; percentiles beyond p90 need {FEW} or more"
         yield finding("few_completions", message, completed=count)
 
@@ -89,7 +104,7 @@ def _saturation(served: Served) -> Iterable[Finding]:
 
     Either alone is common: requests in flight wander by themselves, the more so the nearer the engine is to its limit.
     """
-    parts = [(trial, _in_flight(flow)) for trial, _, flow in served]
+    parts = [(trial, in_flight_parts(flow)) for trial, _, flow in served]
     lines = [(trial, trend(values)) for trial, values in parts]
     adjusted = holm([line.p_value for _, line in lines])
     rising = [
@@ -108,27 +123,6 @@ def _saturation(served: Served) -> Iterable[Finding]:
     )
     evidence = {"arrived": arrived, "ended": ended, "in_flight_first": begin, "in_flight_last": end}
     yield finding("over_saturated", message, **evidence, trials=[trial.index for trial in rising])
-
-
-def _in_flight(flow: Flow) -> list[float]:
-    edges = [flow.t0 + (flow.t1 - flow.t0) * i // PARTS for i in range(PARTS + 1)]
-    return [flow.in_flight(begin, end) for begin, end in pairwise(edges)]
-
-
-def _lag(served: Served, metrics: Mapping[str, Quantity]) -> Iterable[Finding]:
-    lags = [(facts.lag_p99_s, trial.index) for trial, facts, _ in served if facts.lag_p99_s is not None]
-    if not lags:
-        return
-    worst, index = max(lags)
-    ttft = metrics["ttft_p50_s"].value
-    if worst > LAG_S and (ttft is None or worst > LAG_SHARE * ttft):
-        against = "" if ttft is None else f" against a median time to first token of {_told(ttft)}"
-        message = f"requests were sent up to {_told(worst)} late (p99, trial {index}){against}"
-        yield finding("client_lag", message, lag_p99_s=worst, ttft_p50_s=ttft, trial=index)
-
-
-def _told(seconds: float) -> str:
-    return f"{seconds:.3g} s" if seconds >= 1 else f"{seconds * 1e3:.3g} ms"
 
 
 def _boundary(setup: Setup) -> Iterable[Finding]:

@@ -1,7 +1,10 @@
 """The engine stood still within a window while the worker ran: no token came, or one batch took far too long. Pure.
 
-What is usual is taken from the same trials: the time that ranks after as many as one per two trials. So one stall in up
-to half of the windows shows, and what recurs in most windows is the engine's own way.
+What is usual is taken from the same trials: the time that ranks after as many as one per two trials, and after one of a
+thousand. So one stall in up to half of the windows shows; what recurs in most windows is the engine's own way, and is
+not told. How much longer a time must be follows from the usual ones, as of a tail that falls like a power (Hill's
+estimator, below that rank): with a slope of 1/a, the longest of k exceeds the k-th by a factor r with a probability of
+k r^-a at most.
 """
 
 from __future__ import annotations
@@ -24,16 +27,23 @@ __all__ = ["alike", "stalls"]
 
 #: A stall takes this share of a window at least, and so many seconds.
 SHARE, LEAST_S = 0.05, 0.2
-#: It lasts so many times as long as the usual longest, and departs so many times as far from the median.
-SILENCE_TIMES, BATCH_TIMES, SPREAD_TIMES = 3.0, 1.5, 10.0
+#: It lasts so many times as long as the usual longest, at least and at most.
+SILENCE_TIMES, BATCH_TIMES = (3.0, 10.0), (1.5, 10.0)
+#: So seldom may a time without a stall be as long; and so many usual times tell how they scatter.
+LEVEL, TAIL = 0.001, 10
 #: Of few batches, little is known of what is usual.
 FEW, FEW_TIMES = 5, 2.0
 #: Share of the silences that are rare by themselves.
 RARE = 0.001
-#: A silence while a request waits for its first token may last this many times as long as others' do.
-PREFILL_TIMES = 10.0
-#: Silences of a window that are looked at closely, and requests that tell how long a first token keeps others waiting.
-CLOSELY, ASKED = 50, 500
+#: A silence while requests wait for their first token may last this many times as long, per token of their prompts, as
+#: others' do.
+PREFILL_TIMES = 3.0
+#: A request waited through a silence that it was sent into within this share of it.
+SENT_SHARE = 0.25
+#: Of the silences of a request's wait, a tenth of the longest is long: less lies between tokens of one step.
+OWN_SHARE = 0.1
+#: Silences of a window at whose begin all requests are looked at.
+CLOSELY = 50
 
 
 @attrs.frozen
@@ -60,10 +70,10 @@ def stalls(measured: Measured) -> Iterable[Finding]:
     else:
         rows = zip(measured.trials, measured.rows, usable, strict=True)
         found = list(_long([(trial, batches_of(trial, there)) for trial, there, ok in rows if ok]))
-    if not found:
+    trials = sorted({stall.trial for stall in found})
+    if not found or len(trials) > max(1, len(measured.trials) / 2):
         return
     worst = max(found, key=lambda stall: stall.seconds)
-    trials = sorted({stall.trial for stall in found})
     where = f" (trial{'s' if len(trials) > 1 else ''} {', '.join(map(str, trials))})"
     message = f"{worst.what} for {worst.seconds:.2f} s, where {worst.usual_s:.3g} s is the usual longest{where}"
     evidence = {"stalled_s": worst.seconds, "usual_s": worst.usual_s, "at_s": worst.at_s}
@@ -82,6 +92,14 @@ def _rank(trials: int, values: int) -> int:
     return max(math.ceil(trials / 2), math.floor(RARE * values)) + 1
 
 
+def _times(ordered: Sequence[float], rank: int, bounds: tuple[float, float]) -> float:
+    """How many times as long as the usual longest a time must be. `ordered`: from that one on, the longest first."""
+    tail = [one for one in ordered[: TAIL + 1] if one > 0]
+    slope = statistics.fmean(math.log(one / tail[-1]) for one in tail[:-1]) if len(tail) > 1 else 0.0
+    least, most = bounds
+    return float(min(max((rank / LEVEL) ** slope, least), most))
+
+
 # batches
 
 
@@ -94,12 +112,11 @@ def _long(trials: Sequence[tuple[Trial, Sequence[Batch]]]) -> Iterator[Stall]:
     ordered = sorted((_seconds(batch) for _, batch in known), reverse=True)[rank - 1 :]
     usual, median = ordered[0], statistics.median(ordered)
     work = [statistics.median(kind) for kind in zip(*(batch.work for _, batch in known), strict=True)]
-    times = BATCH_TIMES if len(ordered) >= FEW else FEW_TIMES
+    times = max(_times(ordered, rank, BATCH_TIMES), BATCH_TIMES[0] if len(ordered) >= FEW else FEW_TIMES)
     for trial, batch in known:
         more = max((kind / of for kind, of in zip(batch.work, work, strict=True) if of), default=1.0)
         seconds, allowed = _seconds(batch), max(more, 1.0) * usual
-        enough = seconds - median > max(SHARE * _window_s(trial), LEAST_S)
-        if enough and seconds > times * allowed and seconds - median > SPREAD_TIMES * (usual - median):
+        if seconds > times * allowed and seconds - median > max(SHARE * _window_s(trial), LEAST_S):
             yield Stall(trial.index, seconds, allowed, (batch.start_ns - trial.t0_ns) / 1e9, "one batch went on")
 
 
@@ -114,85 +131,80 @@ def _window_s(trial: Trial) -> float:
 # silences of a serving load
 
 
+@attrs.frozen(eq=False)
+class _Silences:
+    """Times between tokens within one window, and its edges, in which a request was in flight; columns, monotonic ns.
+
+    Attributes:
+        prompts: tokens of the prompts that were worked on: of each request that waited for its first token, they count
+            at the last long silence of its wait; those before it are of requests that it queued behind.
+    """
+
+    begins: Any
+    ends: Any
+    prompts: Any
+
+    @property
+    def seconds(self) -> Any:
+        return (self.ends - self.begins) / 1e9
+
+
 def _silent(trials: Sequence[tuple[Trial, Flow]]) -> Iterator[Stall]:
-    """Times without a token of any request while one was in flight."""
+    """Times without a token of any request while one was in flight, beyond what work on prompts explains."""
     import numpy as np
 
     if not trials:
         return
-    silences = [_silences(flow) for _, flow in trials]
-    lengths = np.sort(np.concatenate([end - begin for begin, end in silences]))[::-1] / 1e9
-    rank = _rank(len(trials), len(lengths))
-    if len(lengths) < rank:
+    found = [_silences(flow) for _, flow in trials]
+    seconds, prompts = (np.concatenate([getattr(one, name) for one in found]) for name in ("seconds", "prompts"))
+    per_token = float(np.median(seconds[prompts > 0] / prompts[prompts > 0])) if (prompts > 0).any() else 0.0
+    rest = np.sort(np.maximum(seconds - per_token * prompts, 0.0))[::-1]
+    rank = _rank(len(trials), len(rest))
+    if len(rest) < rank:
         return
-    usual, median = float(lengths[rank - 1]), float(np.median(lengths[rank - 1 :]))
-    least = max(SILENCE_TIMES * usual, median + SPREAD_TIMES * (usual - median), LEAST_S)
-    for (trial, flow), (begins, ends) in zip(trials, silences, strict=True):
-        long = np.flatnonzero((ends - begins) / 1e9 > max(least, SHARE * _window_s(trial)))
-        for begin, end in ((int(begins[place]), int(ends[place])) for place in long):
-            allowed = max(least, _prefill_allows([flow for _, flow in trials], flow, begin, end))
-            if (end - begin) / 1e9 > allowed and not _client_stood(trial, begin, end):
-                at_s = (begin - trial.t0_ns) / 1e9
-                yield Stall(trial.index, (end - begin) / 1e9, usual, at_s, "no token came, with requests in flight,")
+    ordered = [float(one) for one in rest[rank - 1 : rank + TAIL]]
+    usual, least = ordered[0], max(_times(ordered, rank, SILENCE_TIMES) * ordered[0], LEAST_S)
+    for (trial, _), one in zip(trials, found, strict=True):
+        allowed = np.maximum(least + PREFILL_TIMES * per_token * one.prompts, SHARE * _window_s(trial))
+        for place in np.flatnonzero(one.seconds > allowed):
+            begin, end = int(one.begins[place]), int(one.ends[place])
+            if not _client_stood(trial, begin, end):
+                at_s, normal = (begin - trial.t0_ns) / 1e9, max(usual, per_token * float(one.prompts[place]))
+                yield Stall(trial.index, (end - begin) / 1e9, normal, at_s, "no token came, with requests in flight,")
 
 
-def _silences(flow: Flow) -> tuple[Any, Any]:
-    """Begin and end of each time between tokens within the window, and its edges, in which a request was in flight."""
+def _silences(flow: Flow) -> _Silences:
     import numpy as np
 
     order = np.argsort(flow.at, kind="stable")
     order = order[flow.inside[order]]
-    starts = np.fromiter((row.start_ns for row in flow.rows), dtype=np.int64)
-    begins = np.concatenate(([flow.t0], flow.at[order]))
+    starts = np.fromiter((row.start_ns for row in flow.rows), dtype=np.int64, count=len(flow.rows))
+    plain = np.concatenate(([flow.t0], flow.at[order]))
     ends = np.concatenate((flow.at[order], [flow.t1]))
-    plain = begins.copy()
-    # the request of the token that ends a silence was in flight; of the longest ones, all that were
-    begins[:-1] = np.maximum(begins[:-1], starts[flow.owner[order]])
-    begins[-1] = flow.t1
-    for place in {*np.argsort(plain - ends, kind="stable")[:CLOSELY], len(ends) - 1}:
+    # the request of the token that ends a silence was in flight; at the longest ones, all that were
+    begins = np.concatenate((np.maximum(plain[:-1], starts[flow.owner[order]]), [flow.t1]))
+    for place in {*np.argsort(plain - ends, kind="stable")[:CLOSELY].tolist(), len(ends) - 1}:
         there = starts[(starts < ends[place]) & (flow.end >= ends[place])]
         if len(there):
             begins[place] = max(plain[place], there.min())
-    return begins, ends
+    return _Silences(begins, ends, _worked_on(flow, starts, begins, ends))
 
 
-def _prefill_allows(flows: Sequence[Flow], flow: Flow, begin: int, end: int) -> float:
-    """Seconds that a silence may last where a request waits for its first token: its prompt may keep all others
-    waiting, as other prompts have. 0 where none waits."""
-    waiting = _waiting(flow, begin, end)
-    if not waiting:
-        return 0.0
-    others = [
-        (one, place)
-        for one in flows
-        for place in range(len(one.rows))
-        if one.first[place] >= 0 and not (one is flow and place in waiting)
-    ]
-    others = others[:: max(1, len(others) // ASKED)]
-    if not others:
-        return math.inf
-    inputs = statistics.median(one.rows[place].input_tokens for one, place in others)
-    longest = max(flow.rows[place].input_tokens for place in waiting)
-    kept = statistics.median(_keeps(one, place) for one, place in others)
-    return PREFILL_TIMES * kept * max(1.0, longest / max(inputs, 1))
-
-
-def _waiting(flow: Flow, begin: int, end: int) -> set[int]:
-    """Requests that had no token yet at some time of a silence."""
-    return {
-        place
-        for place, row in enumerate(flow.rows)
-        if row.start_ns < end and row.end_ns > begin and (flow.first[place] < 0 or flow.first[place] >= end)
-    }
-
-
-def _keeps(flow: Flow, place: int) -> float:
-    """The longest time without any token while a request waited for its first one, in seconds."""
+def _worked_on(flow: Flow, starts: Any, begins: Any, ends: Any) -> Any:
+    """Prompt tokens by silence. A request without a token by the window's end waits until then."""
     import numpy as np
 
-    begin, end = flow.rows[place].start_ns, int(flow.first[place])
-    there = np.sort(flow.at[(flow.at > begin) & (flow.at < end)])
-    return float(np.diff(np.concatenate(([begin], there, [end]))).max()) / 1e9
+    prompts = np.zeros(len(ends), dtype=np.int64)
+    lengths = ends - begins
+    until = np.where((flow.first < 0) | (flow.first > flow.t1), flow.t1, flow.first)
+    # a client sends its next request a moment after the last token, when the silence has begun
+    firsts = np.searchsorted(begins + lengths * SENT_SHARE, starts, side="left")
+    lasts = np.searchsorted(ends, until, side="right")
+    for place in np.flatnonzero((firsts < lasts) & (flow.end > flow.t0)):
+        waits = lengths[int(firsts[place]) : int(lasts[place])]
+        own = int(np.flatnonzero(waits >= OWN_SHARE * waits.max())[-1])
+        prompts[int(firsts[place]) + own] += flow.inputs[place]
+    return prompts
 
 
 def _client_stood(trial: Trial, begin: int, end: int) -> bool:

@@ -14,6 +14,7 @@ from llem.metrics.checks.host import host_busy
 from llem.metrics.checks.host_bound import host_bound, power_limit
 from llem.metrics.checks.meters import meters
 from llem.metrics.checks.pauses import disturbed
+from llem.metrics.checks.servers import server_checks
 from llem.metrics.checks.serving import serving_checks
 from llem.metrics.checks.stalls import alike, stalls
 from llem.metrics.energies import Key, headline, key_of
@@ -59,6 +60,7 @@ def check_all(
     found += _tokens(setup, trials)
     if measured.served:
         found += serving_checks(setup, trials, flows, metrics)
+        found += server_checks(measured, metrics)
     found += _bounds(setup, trials, metrics)
     return found
 

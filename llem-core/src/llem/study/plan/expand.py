@@ -14,8 +14,9 @@ from typing import Any
 import attrs
 
 from llem.config.converter import unstructure
+from llem.config.defaults import Find, Finder
 from llem.config.layers import Layer
-from llem.config.load import CHOSEN, resolve
+from llem.config.load import CHOSEN, Resolved, resolve
 from llem.config.study.axes import Point, declared_points
 from llem.config.study.file import StudyFile, parse_study, read_study
 from llem.config.study.mistakes import (
@@ -56,7 +57,7 @@ def load(
         source: a YAML file, or a mapping of the same shape; None for the one experiment that `overrides` describe.
         overrides: settings over those of the study, for every point.
         checked, unmet, gpu: as of `Identifier`.
-        here: workers have this environment, so a backend may be chosen by what can run in it.
+        here: workers have this environment, so a backend may be chosen by what can run in it, and asked what runs.
 
     Raises:
         LlemError: as `read_study`, `backend_layer` and `expand`.
@@ -70,7 +71,8 @@ def load(
     below = [] if user.gpus is None else [Layer("user config", {"gpus": unstructure(user.gpus)})]
     if here or user.backend is not None:
         below += filter(None, [backend_layer(file, lambda: declared_points(file), overrides, user, registry)])
-    study = expand(file, registry, below=below, overrides=overrides, checked=checked, unmet=unmet, gpu=gpu)
+    find = Finder(registry, lenient=unmet) if here and checked else None
+    study = expand(file, registry, below=below, overrides=overrides, checked=checked, unmet=unmet, gpu=gpu, find=find)
     for one in study.experiments:
         if one.sources.get("backend") == CHOSEN:
             return attrs.evolve(study, notes=(chosen_note(one.experiment.backend, registry), *study.notes))
@@ -94,6 +96,7 @@ def expand(
     checked: bool = True,
     unmet: bool = True,
     gpu: Callable[[], GpuKind | None] = lambda: None,
+    find: Find | None = None,
 ) -> Study:
     """Every point of a study, resolved.
 
@@ -101,6 +104,7 @@ def expand(
         below: settings under the study's, such as the user's own.
         overrides: settings over every point.
         checked, unmet, gpu: as of `Identifier`.
+        find: as of `resolve`.
 
     Raises:
         ConfigError: the file is wrong; or a value, an axis or a section is wrong wherever it is used; or no point runs.
@@ -110,10 +114,11 @@ def expand(
     refuse_mistaken_entries(file, registry)
     identifier = Identifier(registry, checked=checked, unmet=unmet, gpu=gpu)
     if file.single:  # one experiment: its errors need no mention of points
-        return _single(file, points[0], identifier, registry, (*below, *file.base, *overrides), tuple(overrides))
+        resolved = resolve((*below, *file.base, *overrides), registry, find)
+        return _single(file, points[0], identifier, registry, resolved, tuple(overrides))
     shared = Shared(file, registry, (*below, *file.base), tuple(overrides))
     exclusions, reference = Exclusions(file.exclude), Reference(file)
-    looked = _Looked(file, identifier, registry)
+    looked = _Looked(file, identifier, registry, find)
     for declared in points:
         point, layers, values = shared.of(declared)
         matched, left_out = reference.look(point, layers, values), exclusions.leave_out(point, values)
@@ -146,8 +151,8 @@ def expand(
 class _Looked:
     """What came of looking at points: experiments by id, those that are one of these again, and invalid ones."""
 
-    def __init__(self, file: StudyFile, identifier: Identifier, registry: Registry) -> None:
-        self._file, self._identifier, self._registry = file, identifier, registry
+    def __init__(self, file: StudyFile, identifier: Identifier, registry: Registry, find: Find | None) -> None:
+        self._file, self._identifier, self._registry, self._find = file, identifier, registry, find
         self.tried: list[Point] = []
         self.found: dict[str, PlannedExperiment] = {}
         self.merged: list[Merged] = []
@@ -157,7 +162,7 @@ class _Looked:
         """The id of the point's experiment; None for an invalid point. Raises UnknownPlugin, BrokenPlugin."""
         self.tried.append(point)
         try:
-            planned = self._identifier(point, resolve(layers, self._registry))
+            planned = self._identifier(point, resolve(layers, self._registry, self._find))
         except ConfigError as error:
             self.invalid.append(invalid_point(self._file, point, error))
             return None
@@ -182,13 +187,13 @@ def _single(
     point: Point,
     identifier: Identifier,
     registry: Registry,
-    layers: Sequence[Layer],
+    resolved: Resolved,
     overrides: tuple[Layer, ...],
 ) -> Study:
     if file.reference is not None:
         problem = Problem(file.reference.where, "this is one experiment", "set `processes: 3` instead")
         raise ConfigError(f"invalid study {file.name!r}", problems=(problem,))
-    planned = identifier(point, resolve(layers, registry))
+    planned = identifier(point, resolved)
     notes = tuple(_notes([planned], identifier, registry))
     if file.exclude:
         notes += ("`exclude` leaves nothing out: this is one experiment",)

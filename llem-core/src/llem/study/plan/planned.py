@@ -101,9 +101,10 @@ class Identifier:
         canonical, memory, engine = experiment, None, None
         if self._checked:
             check_backend(experiment, model, self._registry, unmet=self._unmet)
+            backend: Backend = self._registry.load("backend", experiment.backend, unmet=True)(experiment.options)
+            model = backend.known(experiment, model)
             if experiment.quality is not None:
                 self._check_quality(experiment, model)
-            backend: Backend = self._registry.load("backend", experiment.backend, unmet=True)(experiment.options)
             canonical = backend.canonical(experiment)
             memory = self._memory(experiment, model, backend)
             shared = repr([getattr(experiment, name) for name in _OF_THE_PROCESS])
@@ -207,7 +208,8 @@ def _content_hash(path: str, name: str) -> str:
     """SHA-256 of a file, or of a folder's file names and contents."""
     target = Path(name)
     if target.is_file():
-        return hashlib.sha256(target.read_bytes()).hexdigest()
+        with target.open("rb") as opened:
+            return hashlib.file_digest(opened, "sha256").hexdigest()
     if not target.is_dir():
         raise ConfigError("a file of the configuration is not there", problems=(Problem(path, f"no file {name}"),))
     found = hashlib.sha256()

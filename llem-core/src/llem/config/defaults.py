@@ -1,0 +1,81 @@
+"""What a backend takes where nobody says otherwise, and what it finds on this machine, as layers under all others."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Protocol
+
+from llem.config.layers import Layer, Tree, overlay, plain
+from llem.errors import BrokenPlugin, LlemError
+from llem.plugins.reference import resolve
+from llem.plugins.registry import Registry
+
+__all__ = ["Find", "Finder", "backend_layers"]
+
+
+class Find(Protocol):
+    """Asks a backend what runs already; see `llem.plugins.Reference.found`."""
+
+    def __call__(self, backend: str, settings: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Settings as nested mappings; none where the backend looks for nothing."""
+
+
+class Finder:
+    """Looks at this machine, once for each address that points of a study name.
+
+    Args:
+        lenient: where a backend cannot look, nothing is found: for a plan, which needs nothing that runs.
+    """
+
+    def __init__(self, registry: Registry, *, lenient: bool) -> None:
+        self._registry, self._lenient = registry, lenient
+        self._known: dict[str, Mapping[str, Any]] = {}
+
+    def __call__(self, backend: str, settings: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Raises LlemError where the backend cannot look."""
+        target = self._registry.reference("backend", backend).found
+        if target is None:
+            return {}
+        read = {name: settings.get(name) for name in (backend, "model", "device", "gpus")}
+        key = json.dumps([backend, read], sort_keys=True, default=repr)
+        if key not in self._known:
+            try:
+                self._known[key] = _told(backend, target, settings)
+            except LlemError as error:
+                if not self._lenient or isinstance(error, BrokenPlugin):
+                    raise
+                self._known[key] = {}
+        return self._known[key]
+
+
+def backend_layers(layers: Sequence[Layer], registry: Registry, find: Find | None) -> Iterator[Layer]:
+    """What the backend that the layers name adds where they say nothing; none where they name none that is known.
+
+    Raises LlemError, from `find`.
+    """
+    tree: Tree = {}
+    for layer in layers:
+        overlay(tree, layer)
+    settings = plain(tree)
+    name = settings.get("backend")
+    if not isinstance(name, str) or name not in registry.names("backend"):
+        return
+    target = registry.reference("backend", name).defaults
+    own = {} if target is None else _told(name, target, settings)
+    there = {} if find is None else find(name, settings)
+    for source, told in ((f"default of backend {name}", own), (f"found by backend {name}", there)):
+        # a section of which the layers say anything is theirs
+        if unsaid := {field: value for field, value in told.items() if field not in tree}:
+            yield Layer(source, unsaid)
+
+
+def _told(backend: str, target: str, settings: Mapping[str, Any]) -> Mapping[str, Any]:
+    try:
+        found: Mapping[str, Any] = resolve(target)(settings)
+    except LlemError:
+        raise
+    except Exception as error:  # a stranger's function may raise anything
+        message = f"backend {backend!r} does not say its defaults ({type(error).__name__}: {error})"
+        raise BrokenPlugin(message, "report it to the plugin's authors") from error
+    return found

@@ -1,0 +1,90 @@
+"""Findings of engines that others may have used: each appears when its cause is there, and not otherwise."""
+
+from __future__ import annotations
+
+import attrs
+import pytest
+
+
+def served(make, told=None, server=None, **document):
+    """A study of one window: what the engine tells of each request, of itself, and its document."""
+    study = make.Served(make, engine={**make.engine_document(), **document})
+    if told is not None:
+        rows = [attrs.evolve(row, engine_metrics=dict(told)) for row in study.requests[0]]
+        study.put(0, rows)
+    if server is not None:
+        [trial] = study.trials
+        study.trials = [attrs.evolve(trial, serving=attrs.evolve(trial.serving, server=server))]
+    return study
+
+
+def test_the_share_from_the_cache_is_that_of_the_requests(make):
+    """A quarter of each prompt: told as a metric and as a finding."""
+    rows = served(make).requests[0]
+    study = served(make, {"cached_tokens": rows[0].input_tokens / 4})
+    assert study.metrics()["cached_tokens_share"].value == pytest.approx(0.25)
+    assert study.found("cache_warm").severity == "warning"
+
+
+def test_the_servers_own_counts_tell_the_share_where_requests_do_not(make):
+    """The requests' word comes first."""
+    server = {"cache_hit_tokens": 50.0, "cache_queried_tokens": 200.0}
+    assert served(make, server=server).metrics()["cached_tokens_share"].value == pytest.approx(0.25)
+    assert served(make, {"cached_tokens": 0.0}, server).metrics()["cached_tokens_share"].value == 0
+
+
+def test_prompts_that_were_sent_as_text_are_counted_by_the_server(make):
+    """The share is of the tokens that the server counts."""
+    study = served(make, {"cached_tokens": 5.0, "prompt_tokens": 10.0})
+    assert study.metrics()["cached_tokens_share"].value == pytest.approx(0.5)
+
+
+def test_a_cold_cache_is_not_told(make):
+    """Up to 1 % is no finding; an engine that tells nothing has no share, with a reason."""
+    rows = served(make).requests[0]
+    assert "cache_warm" not in served(make, {"cached_tokens": rows[0].input_tokens / 200}).codes()
+    found = served(make).metrics()["cached_tokens_share"]
+    assert (found.value, found.reason) == (None, "cache_not_told")
+
+
+@pytest.mark.parametrize(
+    ("prompts", "keeps", "repeats"),
+    [(7, True, True), (7, None, True), (7, False, False), (10**6, True, False), (None, True, False)],
+)
+def test_prompts_that_repeat(make, prompts, keeps, repeats):
+    """More requests than prompts, with a cache that is there or may be."""
+    workload = {"kind": "file"} if prompts is None else {"kind": "file", "prompts": prompts}
+    study = served(make, workload=workload, keeps_prompts=keeps)
+    assert ("prompts_repeat" in study.codes()) is repeats
+    if repeats:
+        assert study.found("prompts_repeat").evidence == {"requests": len(study.requests[0]), "prompts": 7}
+
+
+def test_fewer_different_prompts_than_rows(make):
+    """A file may have the same prompt in several rows."""
+    study = served(make, workload={"prompts": 10**6, "distinct": 3}, keeps_prompts=True)
+    assert study.found("prompts_repeat").evidence["prompts"] == 3
+
+
+@pytest.mark.parametrize(("made", "differs"), [(10_000.0, False), (10_150.0, False), (20_000.0, True), (1.0, True)])
+def test_somebody_else_at_the_server(make, made, differs):
+    """The server's own count is compared with what came, less what the edges may hold."""
+    server = {"output_tokens": made, "received_tokens": 10_000.0}
+    assert ("server_counts_differ" in served(make, server=server).codes()) is differs
+
+
+def test_what_the_server_told_is_a_remark(make):
+    """Levels over all edges, and counts."""
+    server = {
+        "requests_running_start": 4.0,
+        "requests_running_end": 6.0,
+        "requests_waiting_start": 0.0,
+        "requests_waiting_end": 0.0,
+        "kv_cache_used_start": 0.5,
+        "kv_cache_used_end": 0.75,
+        "preemptions": 3.0,
+    }
+    found = served(make, server=server).found("server_told")
+    assert found.severity == "info"
+    assert "requests running 4 to 6, waiting 0, KV cache 50.0% to 75.0% full, 3 preemptions" in found.message
+    assert "server_told" not in served(make).codes()

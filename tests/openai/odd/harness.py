@@ -1,0 +1,262 @@
+"""Runs experiments against odd servers through `llem run`, and says what is not as `modes.py` has it.
+
+python harness.py GROUP FOLDER [MODE[/LOAD] …]     # by hand; prints what is wrong
+"""
+
+from __future__ import annotations
+
+import concurrent.futures
+import contextlib
+import json
+import os
+import re
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from llem.findings.codes import FINDINGS
+from llem.store.store import Store
+
+HERE = Path(__file__).parent
+
+Case = tuple[str, str]
+KEY = "sk-odd-secret"
+#: Commands that run side by side; fewer where tests do.
+COMMANDS = max(2, 6 // int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1")))
+#: A median is right within this share and these seconds: the machine is shared.
+WITHIN, WITHIN_S = 0.2, 0.015
+#: In the second turn, where others took half of the machine: a false zero, or the time of another thing, is further off.
+BUSY_SHARE, TIMES_OFF = 0.5, 3.0
+#: A command is killed after this time, and this much more for each experiment: something hangs.
+LONGEST_S, MORE_S = 90, 8
+#: Errors of Python that are a fault of llem, whatever a server answers.
+OURS = re.compile(r"\b(Attribute|Type|Key|Index|Value|Recursion|Unicode\w*|Overflow|Assertion)Error\b")
+NAMES = {"ttft": "ttft_p50_s", "tpot": "tpot_p50_s", "e2el": "e2el_p50_s", "gap": "itl_chunk_p50_s"}
+#: Findings about the machine, or about a short study, that say nothing of the server.
+BESIDE = {
+    "not_publishable_preset", "single_trial", "short_window", "host_busy", "few_completions", "prompt_as_text",
+    "no_steady_state", "client_lag", "token_times_on", "not_stationary", "rate_off", "requests_unfinished", "paused",
+    "stalled", "prompts_repeat", "shared_host", "interval_wide",
+    "served_model_differs", "cache_not_told",
+}  # fmt: skip
+BASE = {
+    "model": "shape:tiny", "backend": "openai", "dtype": "auto", "device": "cpu", "preset": "quick", "trials": 1,
+    "window_s": 1.0, "meters": [], "warmup": {"seconds": 0, "batches": 1}, "baseline": {"seconds": 0},
+    "openai": {"timeout_s": 1.0, "deadline_s": 5.0},
+    "workload": {"kind": "synthetic", "input_tokens": 8, "output_tokens": 6},
+}  # fmt: skip
+LOADS = {
+    "offline": {"kind": "offline", "batch_size": 2},
+    "closed": {"kind": "closed", "concurrency": 2},
+    "open": {"kind": "open", "request_rate": 8},
+}
+
+
+@contextlib.contextmanager
+def serving(folder: Path, group: dict[str, Any]) -> Iterator[dict[str, int]]:
+    """A server of these modes; the port of all that have none of their own is at ""."""
+    written = folder / "modes.json"
+    written.write_text(json.dumps({name: mode.options for name, mode in group.items()}))
+    command = [sys.executable, str(HERE / "server.py"), str(written)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
+        try:
+            assert process.stdout is not None
+            yield json.loads(process.stdout.readline())
+        finally:
+            process.kill()
+
+
+def asked(url: str, port: int) -> Any:
+    """What the server answers at a page of its own, such as /log."""
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}{url}", timeout=10) as response:
+        return json.load(response)
+
+
+def points(cases: Sequence[Case], group: Mapping[str, Any], ports: Mapping[str, int], turn: int) -> list[Any]:
+    """Experiments of a study, one for each mode and load."""
+    return [
+        {
+            "load": LOADS[load],
+            "openai.base_url": f"http://127.0.0.1:{ports.get(mode, ports[''])}/{mode}/{load}{turn}/v1",
+            "token_times": load == "offline",
+            **group[mode].settings,
+        }
+        for mode, load in cases
+    ]
+
+
+@dataclass
+class Ran:
+    """What became of one experiment; `rows` and `spans` (t0, t1) by trial."""
+
+    outcome: str
+    error: str
+    result: dict[str, Any]
+    seconds: float
+    tokens: set[int]
+    rows: list[list[Any]]
+    spans: list[tuple[int, int]]
+
+
+def run(folder: Path, experiments: list[Any], base: Mapping[str, Any] | None = None) -> dict[Case, Ran]:
+    """One command; what became of its experiments, by mode and load. `base`: of all of them, instead of BASE."""
+    folder.mkdir()
+    study = {"name": "odd", "base": base or BASE, "experiments": experiments, "limits": {"failures_in_a_row": 1000}}
+    (folder / "study.yaml").write_text(json.dumps(study))
+    command = [sys.executable, "-m", "llem", "run", str(folder / "study.yaml"), "-o", str(folder / "out")]
+    environment = {**os.environ, "ODD_KEY": KEY}
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)
+    with (
+        (folder / "told").open("w") as told,
+        subprocess.Popen(
+            [*command, "--launcher", "inline", "--json"], env=environment, stdout=told, stderr=told
+        ) as process,
+    ):
+        try:
+            process.wait(LONGEST_S + MORE_S * len(experiments))
+        except subprocess.TimeoutExpired:
+            process.kill()
+    text = (folder / "told").read_text(errors="replace")
+    if process.returncode not in (0, 1):
+        print(f"{folder}: the command ended with {process.returncode}: {text[-600:]}")
+    assert KEY not in text, f"{folder}/told has the key"
+    if process.returncode in (2, 3) and len(experiments) == 1:
+        mode, load = experiments[0]["openai.base_url"].split("/")[3:5]
+        return {
+            (mode, load[:-1]): Ran("refused", text, {"findings": [], "valid": False, "metrics": {}}, 0.0, set(), [], [])
+        }
+    for path in folder.glob("out/**/*.json*"):
+        assert KEY not in path.read_text(), f"{path} has the key"
+        assert path.stat().st_size < 1_000_000, f"{path} is large"
+    return dict(found for path in folder.glob("out/workers/*/events.jsonl") if (found := ran(folder / "out", path)))
+
+
+def ran(out: Path, path: Path) -> tuple[Case, Ran] | None:
+    """The experiment of a worker's events; None where it has not ended."""
+    events = [json.loads(line) for line in path.read_text().splitlines()]
+    times = [event["at"]["monotonic_ns"] for event in events]
+    ended = next((event for event in events if event["event"] == "outcome"), None)
+    if ended is None:
+        return None
+    folder = out / "experiments" / ended["id"]
+    if not (folder / "result.json").exists():
+        return None
+    result = json.loads((folder / "result.json").read_text())
+    store = Store.open(out)
+    trials = store.trials(ended["id"])
+    rows = [list(store.requests(ended["id"], trial.index)) for trial in trials]
+    whole = {row.output_tokens for each in rows for row in each if row.finish_reason not in ("error", "unfinished")}
+    url = result["config"].get("openai", {}).get("base_url", "http:///none/none1/v1")
+    mode, load = url.split("/")[3:5]
+    error = json.dumps(result.get("error"), ensure_ascii=False)
+    return (mode, load[:-1]), Ran(
+        result["outcome"],
+        error,
+        result,
+        (times[-1] - times[0]) / 1e9,
+        whole,
+        rows,
+        [(one.t0_ns, one.t1_ns) for one in trials],
+    )
+
+
+def wrong(right: Any, found: Ran | None, turn: int) -> list[str]:
+    """What is not as it should be."""
+    if found is None:
+        return ["has not ended"]
+    faults = []
+    codes = {one["code"] for one in found.result["findings"]}
+    busy = turn > 1 and is_busy(found)
+    if busy:
+        codes.discard("chunks_together")  # nobody read them in time
+    if found.seconds > right.within_s:
+        faults.append(f"took {found.seconds:.1f} s, not {right.within_s:g}")
+    ends = ended(found, codes, right)
+    if not ends & set(right.ends):
+        told = f"{found.outcome}, valid {found.result['valid']}, {sorted(codes - BESIDE)}, {found.error[:300]}"
+        faults.append(f"is not {' or '.join(right.ends)}: {told}")
+    if sound(found):
+        faults += wrong_numbers(right, found, busy)
+    return faults
+
+
+def ended(found: Ran, codes: set[str], right: Any) -> set[str]:
+    """In which of the ways of `Right.ends`."""
+    if found.outcome != "done":
+        fine = re.search(right.words, found.error, re.IGNORECASE) and not OURS.search(found.error)
+        return {"failed"} if fine else set()
+    ends = set()
+    if not any(FINDINGS[code].severity != "info" for code in codes - BESIDE):
+        ends.add("measured")
+    if codes & set(right.codes):
+        ends |= {"told"} if sound(found) else {"told", "invalid"}
+    return ends
+
+
+def sound(found: Ran) -> bool:
+    """Done, and nothing makes it invalid but what this machine did meanwhile."""
+    errors = {one["code"] for one in found.result["findings"] if one["severity"] == "error"}
+    return found.outcome == "done" and errors <= BESIDE
+
+
+def is_busy(found: Ran) -> bool:
+    """Whether others had so much of this machine that times cannot be held against it."""
+    seen = [one["evidence"] for one in found.result["findings"] if one["code"] == "host_busy"]
+    return any(one["others_cores"] > BUSY_SHARE * one["cores"] for one in seen)
+
+
+def wrong_numbers(right: Any, found: Ran, busy: bool) -> list[str]:
+    """Numbers that count as valid and are not right."""
+    faults, times = [], right.times
+    for name, metric in NAMES.items():
+        wanted, value = getattr(times, name), found.result["metrics"][metric]["value"]
+        if wanted == "any" or (value is None and wanted is None):
+            continue
+        near = wanted is not None and value is not None and abs(value - wanted) <= max(WITHIN * wanted, WITHIN_S)
+        if not near and not (busy and wanted and value and wanted / TIMES_OFF < value < wanted * TIMES_OFF):
+            faults.append(f"{name} {value} where {wanted} is right")
+    metrics = found.result["metrics"]
+    faults += [f"{name} is not null" for name in right.null if metrics[name]["value"] is not None]
+    if found.tokens - {times.tokens}:
+        faults.append(f"requests of {sorted(found.tokens)} tokens")
+    return faults
+
+
+def judged(group: Mapping[str, Any], cases: Sequence[Case], folder: Path, turn: int) -> dict[Case, list[str]]:
+    """What is wrong, by mode and load."""
+    folder.mkdir()
+    commands = COMMANDS if turn == 1 else 1  # what was wrong once runs alone
+    with serving(folder, group) as ports, concurrent.futures.ThreadPoolExecutor(commands) as pool:
+        several = [case for case in cases if not group[case[0]].alone]
+        shares = [several[first::commands] for first in range(commands) if several[first::commands]]
+        shares += [[case] for case in cases if group[case[0]].alone]
+        runs = [
+            pool.submit(run, folder / str(number), points(share, group, ports, turn))
+            for number, share in enumerate(shares)
+        ]
+        results = {name: one for each in runs for name, one in each.result().items()}
+    faults = {(mode, load): wrong(group[mode].right_for(load), results.get((mode, load)), turn) for mode, load in cases}
+    return {name: found for name, found in faults.items() if found}
+
+
+def main(name: str, folder: str, *wanted: str) -> None:
+    sys.path.insert(0, str(HERE))
+    import modes
+
+    group = getattr(modes, name.upper())
+    cases = [
+        (mode, load)
+        for mode in group
+        for load in group[mode].loads
+        if not wanted or mode in wanted or f"{mode}/{load}" in wanted
+    ]
+    for (mode, load), faults in judged(group, cases, Path(folder), 1).items():
+        print(f"{mode}/{load}: {'; '.join(faults)}")
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
