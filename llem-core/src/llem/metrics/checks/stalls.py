@@ -213,21 +213,22 @@ def _worked_on(flow: Flow, starts: Any, begins: Any, ends: Any) -> Any:
 
 
 def _waits(flows: Sequence[Flow], flow: Flow, begin: int, end: int) -> float:
-    """Seconds that single requests wait at most, by the median of others: where each is slow by itself and many overlap,
-    silences are short until one is alone. Between tokens where a request had some, else for the first token.
+    """Seconds that single requests wait at most, by their median and apart from this silence: where each is slow and
+    many overlap, silences are short until one is alone. Between tokens where a request had some, else for the first.
     """
     within = [i for i, row in enumerate(flow.rows) if row.start_ns <= begin and row.end_ns >= end]
     decoding = any(0 <= flow.first[i] <= begin for i in within)
-    rows = [row for one in flows for i, row in enumerate(one.rows) if not (one is flow and i in within)]
+    rows = [row for one in flows for i, row in enumerate(one.rows) if decoding or not (one is flow and i in within)]
     known = [row for row in rows if len(row.token_times_ns or ()) > decoding]
-    longest = [_longest(row, decoding) for row in known[:: len(known) // ASKED + 1]]
+    longest = [_longest(row, decoding, begin, end) for row in known[:: len(known) // ASKED + 1]]
     return WAIT_TIMES * statistics.median(longest) if longest else math.inf
 
 
-def _longest(row: RequestRow, decoding: bool) -> float:
+def _longest(row: RequestRow, decoding: bool, begin: int, end: int) -> float:
     times = row.token_times_ns or ()
-    gaps = (later - one for one, later in pairwise(times)) if decoding else (times[0] - row.start_ns,)
-    return max(gaps) / 1e9
+    if not decoding:
+        return (times[0] - row.start_ns) / 1e9
+    return max((later - one for one, later in pairwise(times) if one > begin or later < end), default=0) / 1e9
 
 
 def _client_stood(trial: Trial, begin: int, end: int) -> bool:
