@@ -120,8 +120,8 @@ def _trial(index: int, rows: list[RequestRow]) -> Trial:
     return Trial(
         experiment_id="sim", index=index, process=0, started_at="", t0_ns=T0_NS, t1_ns=T0_NS + round(WINDOW_S * S),
         batches=0, requests=0, input_tokens=0, output_tokens=1, expected_output_tokens=1, batch_s=(),
-        first_index=0, energies=(), peak_memory_bytes=None, memory_covers="", memory_reason=None, output_digest="", health={}, serving=facts,
-        planned_s=WINDOW_S,
+        first_index=0, energies=(), peak_memory_bytes=None, memory_covers="", memory_reason=None,
+        output_digest="", health={}, serving=facts, planned_s=WINDOW_S,
     )  # fmt: skip
 
 

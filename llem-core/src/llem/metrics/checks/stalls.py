@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import pairwise
 from typing import Any
 
 import attrs
@@ -21,7 +22,7 @@ from llem.metrics.checks.batches import Batch, batches_of
 from llem.metrics.checks.pauses import was_paused
 from llem.metrics.flow import Flow
 from llem.metrics.metric import Measured
-from llem.store.models import Trial
+from llem.store.models import RequestRow, Trial
 
 __all__ = ["alike", "stalls"]
 
@@ -42,6 +43,8 @@ PREFILL_TIMES = 3.0
 SENT_SHARE = 0.25
 #: Of the silences of a request's wait, a tenth of the longest is long: less lies between tokens of one step.
 OWN_SHARE = 0.1
+#: It is longer than so many times what single requests wait, of which this many are asked.
+WAIT_TIMES, ASKED = 3.0, 500
 #: Silences of a window at whose begin all requests are looked at.
 CLOSELY = 50
 
@@ -164,11 +167,13 @@ def _silent(trials: Sequence[tuple[Trial, Flow]]) -> Iterator[Stall]:
         return
     ordered = [float(one) for one in rest[rank - 1 : rank + TAIL]]
     usual, least = ordered[0], max(_times(ordered, rank, SILENCE_TIMES) * ordered[0], LEAST_S)
-    for (trial, _), one in zip(trials, found, strict=True):
+    for (trial, flow), one in zip(trials, found, strict=True):
         allowed = np.maximum(least + PREFILL_TIMES * per_token * one.prompts, SHARE * _window_s(trial))
         for place in np.flatnonzero(one.seconds > allowed):
             begin, end = int(one.begins[place]), int(one.ends[place])
-            if not _client_stood(trial, begin, end):
+            if (end - begin) / 1e9 > _waits([flow for _, flow in trials], flow, begin, end) and not _client_stood(
+                trial, begin, end
+            ):
                 at_s, normal = (begin - trial.t0_ns) / 1e9, max(usual, per_token * float(one.prompts[place]))
                 yield Stall(trial.index, (end - begin) / 1e9, normal, at_s, "no token came, with requests in flight,")
 
@@ -205,6 +210,25 @@ def _worked_on(flow: Flow, starts: Any, begins: Any, ends: Any) -> Any:
         own = int(np.flatnonzero(waits >= OWN_SHARE * waits.max())[-1])
         prompts[int(firsts[place]) + own] += flow.inputs[place]
     return prompts
+
+
+def _waits(flows: Sequence[Flow], flow: Flow, begin: int, end: int) -> float:
+    """Seconds that single requests wait at most, by their median and apart from this silence: where each is slow and
+    many overlap, silences are short until one is alone. Between tokens where a request had some, else for the first.
+    """
+    within = [i for i, row in enumerate(flow.rows) if row.start_ns <= begin and row.end_ns >= end]
+    decoding = any(0 <= flow.first[i] <= begin for i in within)
+    rows = [row for one in flows for i, row in enumerate(one.rows) if decoding or not (one is flow and i in within)]
+    known = [row for row in rows if len(row.token_times_ns or ()) > decoding]
+    longest = [_longest(row, decoding, begin, end) for row in known[:: len(known) // ASKED + 1]]
+    return WAIT_TIMES * statistics.median(longest) if longest else math.inf
+
+
+def _longest(row: RequestRow, decoding: bool, begin: int, end: int) -> float:
+    times = row.token_times_ns or ()
+    if not decoding:
+        return (times[0] - row.start_ns) / 1e9
+    return max((later - one for one, later in pairwise(times) if one > begin or later < end), default=0) / 1e9
 
 
 def _client_stood(trial: Trial, begin: int, end: int) -> bool:
