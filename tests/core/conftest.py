@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import gzip
 import hashlib
-import math
 import itertools
+import math
 import os
 import signal
 import tarfile
@@ -325,7 +325,19 @@ def served_rows(t0, t1, *, rate=10, before=3, first=0, **shape):
 
 
 def served_trial(
-    index, rows, requests, t0, t1, *, rate=10.0, kind="open", expected=None, unfinished=0, lead_s=None, client=None, **more
+    index,
+    rows,
+    requests,
+    t0,
+    t1,
+    *,
+    rate=10.0,
+    kind="open",
+    expected=None,
+    unfinished=0,
+    lead_s=None,
+    client=None,
+    **more,
 ):
     """A serving trial whose facts are counted from its rows, one by one."""
     offline = make_trial(index, rows, requests, t0, t1, **more)
