@@ -31,7 +31,7 @@ NAMES = {
     ),
     *("flops_per_token", "prefill_flops_per_token", "decode_flops_per_token", "mfu", "mbu", "peak_memory_bytes"),
     *("request_rate", "arrival_rate", "in_flight_mean", "lag_p99_s", "capacity_requests_per_s", "capacity_share"),
-    *("client_delay_p99_s", "client_busy_share"),
+    *("client_delay_p99_s", "client_busy_share", "cached_tokens_share"),
     "max_request_rate",
     *("goodput_requests_per_s", "slo_attainment", "energy_per_good_request_j"),
     *("energy_per_request_p50_j", "energy_per_request_p99_j", "queued_s", "queued_p99_s"),
@@ -70,7 +70,7 @@ def test_each_metric_is_better_one_way_or_known_to_be_neither():
     """A metric that comes is one that `--metric` knows, and the other way round."""
     assert set(METRICS) == NAMES
     neither = {name for name, metric in METRICS.items() if metric.direction is None}
-    load = {"request_rate", "arrival_rate", "in_flight_mean", "capacity_share"}
+    load = {"request_rate", "arrival_rate", "in_flight_mean", "capacity_share", "cached_tokens_share"}
     client = {"lag_p99_s", "client_delay_p99_s", "client_busy_share"}
     assert neither == {*load, *client, "energy_j", "energy_net_j", "duration_s"}  # a longer window has more
 

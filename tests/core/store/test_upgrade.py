@@ -27,7 +27,7 @@ SERVING = {
         "workload": {"kind": "synthetic", "input_tokens": 8, "output_tokens": 8},
         "slo": {"ttft_s": 0.5, "tpot_s": 0.0001, "attainment": 0.9},
     },
-    "axes": {"load": [{"kind": "open", "request_rate": 10}, {"kind": "closed", "concurrency": 2}]},
+    "axes": {"load": [{"kind": "open", "request_rate": 10}, {"kind": "closed", "concurrency": 2, "ramp_s": 0}]},
 }  # fmt: skip
 
 

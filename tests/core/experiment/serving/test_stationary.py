@@ -42,10 +42,10 @@ def test_fixed_lengths_need_one_request_time() -> None:
 
 
 def test_spread_lengths_need_several_mean_times() -> None:
-    """Lognormal lengths of sigma 1: about ten mean times for a large sample, and five at least for a small one."""
+    """Lognormal lengths of sigma 1: ten mean times and more for a large sample, and five at least for a small one."""
     large, small = (RequestTimes(0.0, 0.01, lognormal(count), 1.0) for count in (20_000, 12))
 
-    assert 8 < large.lead_s / large.mean_s < 12
+    assert 8 < large.lead_s / large.mean_s < 16
     assert small.lead_s >= 5 * small.mean_s or small.longest_s <= 1.5 * small.mean_s
 
 
