@@ -30,7 +30,7 @@ REFUSED = [
     ({}, {"dtype": "bfloat16"}, "dtype", "set `dtype: auto` (as a flag, `--set dtype=auto`)"),
     ({}, {"weights_seed": 3}, "weights_seed", "leave weights_seed out"),
     ({"endpoint": "chat", "prompt": "token_ids"}, {}, "openai.prompt", "text only"),
-    ({"endpoint": "chat"}, {"workload": FileOptions(path="x", chat=True)}, "workload.chat", "openai.endpoint"),
+    ({"prompt": "text"}, {"workload": FileOptions(path="x", chat=True)}, "workload.chat", "openai.endpoint"),
     ({"extra_body": {"model": "x"}}, {}, "openai.extra_body.model", "openai.served_model"),
     ({"extra_body": {"ignore_eos": True}}, {}, "openai.extra_body.ignore_eos", "sampling.ignore_eos"),
     ({"extra_body": {"n": 4}}, {}, "openai.extra_body.n", "change what is counted"),
@@ -101,3 +101,10 @@ def test_memory_is_the_servers_matter(experiment):
     found = estimate_memory(asked, resolve_model("shape:llama-3.1-8b"), held)
 
     assert found == UnknownMemory("the server decides how it holds the model")
+
+
+def test_a_chat_takes_prompts_as_messages(experiment):
+    """`workload.chat: true` makes each prompt a message, which the server puts into its own template."""
+    asked = experiment({"endpoint": "chat"}, workload=FileOptions(path="x", chat=True))
+    found = OpenAIBackend(asked.options).check(asked, resolve_model(asked.model))
+    assert [one.code for one in found] == ["prompt_as_text"]

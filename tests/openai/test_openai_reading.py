@@ -59,11 +59,15 @@ def delta(**part):
     return choice({"delta": part})
 
 
-def answer(events, done=16, end=None, **more):
+def answer(events, done=16, end=None, told=None, **more):
     """A stream: each event 20 ms after the last from 100 ms on, then the end and the final usage, as they come."""
     at = [100 + 20 * place for place in range(len(events))]
     last = at[-1] if at else 100
-    closing = event(end or choice({"text": ""}, "length")) + event({"choices": [], **usage(done)}) + event("[DONE]")
+    closing = (
+        event(end or choice({"text": ""}, "length"))
+        + event({"choices": [], **usage(done, **(told or {}))})
+        + event("[DONE]")
+    )
     return exchange(*((when, event(one)) for when, one in zip(at, events, strict=True)), (last, closing), **more)
 
 
@@ -208,6 +212,28 @@ def test_tokens_that_no_event_told_came_with_those_that_did():
     assert [chunk.tokens for chunk in read(answer([text()] * 15)).chunks] == [1] * 14 + [2, 0]
     brought = [chunk.time_ns for chunk in found.chunks if chunk.tokens]
     assert len(set(brought)) == len(brought)
+
+
+def said(content, **more):
+    """An event of chat that says something."""
+    return choice({"delta": {"content": content}}, **more)
+
+
+def test_reasoning_that_is_hidden_came_before_the_first_token():
+    """60 of 76 tokens are of reasoning, of which no event tells: they are not spread over the 15 gaps."""
+    told = {"completion_tokens_details": {"reasoning_tokens": 60}}
+    found = read(answer([said("w ")] * 16, done=76, told=told))
+    assert [chunk.tokens for chunk in found.chunks] == [61] + [1] * 15 + [0]
+    assert found.chunks[-1].engine_metrics == {"prompt_tokens": 32, "tokens_without_event": 60, "tokens_hidden": 60}
+
+
+def test_reasoning_that_is_shown_is_not_hidden():
+    """Four tokens an event, of thoughts first: all of them came with the events."""
+    told = {"completion_tokens_details": {"reasoning_tokens": 8}}
+    thoughts = [choice({"delta": {"reasoning_content": "w " * 4}})] * 2
+    found = read(answer([*thoughts, said("w " * 4), said("w " * 4)], told=told))
+    assert [chunk.tokens for chunk in found.chunks] == [4, 4, 4, 4, 0]
+    assert "tokens_hidden" not in found.chunks[-1].engine_metrics
 
 
 def test_a_prompt_as_text_may_have_any_number_of_tokens():

@@ -11,17 +11,21 @@ import pytest
 
 from llem.config.layers import Layer
 from llem.config.load import resolve
+from llem.config.text import parse_yaml
 from llem.errors import ConfigError, MachineError
 from llem.models.resolve import resolve_model
 from llem.plugins.registry import registry
 from llem.study.plan.expand import load as load_study
+from llem.study.start.here import look_here
+from llem.study.start.templates import study_text
 from llem.workloads.base import Uniform
+from llem.workloads.files import FileOptions
 from llem.workloads.synthetic import SyntheticOptions, SyntheticWorkload
 from llem_openai.address import Address
 from llem_openai.config import OpenAIOptions
 from llem_openai.defaults import commanded, computing, defaults, found, known
 from llem_openai.observed import figures
-from llem_openai.served import COMMON, FEW, Prompts, differing, random_ids, tokenizer_model, words
+from llem_openai.served import COMMON, FEW, Prompts, differing, first_request, random_ids, tokenizer_model, words
 from llem_openai.server import PAGE_BYTES, Site
 
 SERVED = resolve_model("served:m")
@@ -45,12 +49,38 @@ def test_an_experiment_on_a_server_needs_no_settings():
 
 
 def test_what_is_said_stays():
-    """A section of which anything is said is the user's; a preset's processes are those of a server that runs."""
+    """Settings of another load make it another load; a preset's processes are those of a server that runs."""
     resolved = asked(load={"batch_size": 4}, preset="publication", model="shape:tiny")
     one = resolved.experiment
     assert (one.load.kind, one.load.batch_size, one.processes, one.model) == ("offline", 4, 1, "shape:tiny")
     started = asked(preset="publication", **{"openai.command": "vllm serve org/name --port 8000"}).experiment
     assert (started.processes, started.model) == (5, "org/name")
+
+
+@pytest.mark.parametrize(
+    ("said", "load"),
+    [
+        ({"load.concurrency": 16}, {"kind": "closed", "concurrency": 16}),
+        ({"load.batch_size": 4}, {"kind": "offline", "batch_size": 4}),
+        ({"load.request_rate": 4}, {"kind": "open", "request_rate": 4.0}),
+        ({"load": {"kind": "offline"}}, {"kind": "offline", "batch_size": 1}),
+    ],
+)
+def test_a_load_needs_no_kind(said, load):
+    """Its settings say which it is."""
+    found = asked(**said).experiment.load
+    assert {name: getattr(found, name) for name in load} == load
+
+
+@pytest.mark.parametrize(
+    ("axis", "values", "kind"),
+    [("concurrency", [1, 16], "closed"), ("request_rate", [2.0, 4.0], "open"), ("batch_size", [1, 8], "offline")],
+)
+def test_an_axis_over_a_setting_of_a_load(axis, values, kind):
+    """In a study file too."""
+    study = load_study({"base": {"backend": "openai"}, "axes": {f"load.{axis}": values}}, (), registry())
+    loads = [one.experiment.load for one in study.experiments]
+    assert sorted((load.kind, getattr(load, axis)) for load in loads) == [(kind, value) for value in values]
 
 
 def test_defaults_of_one_backend_are_not_those_of_another():
@@ -326,3 +356,64 @@ def test_a_page_of_metrics_is_read():
         "requests_waiting": 2.0,
         "output_tokens": 5.0,
     }
+
+
+# the first request
+
+
+def first(experiment, tmp_path, text, options, context=None, tokenizer=None, **section):
+    """The request by which a server is tried, for a file of prompts."""
+    path = tmp_path / "p.jsonl"
+    path.write_text(text)
+    asked = experiment(options, workload=FileOptions(path=str(path), **section))
+    prompts = Prompts(None if tokenizer is None else resolve_model(tokenizer), None, None, "")
+    return first_request(asked, asked.options, prompts, context)
+
+
+def test_a_server_is_tried_with_what_will_be_measured(experiment, tmp_path):
+    """The text or the messages of the file, eight tokens of output; nothing that llem made up."""
+    text = first(experiment, tmp_path, '{"prompt": "unpossible"}', {"prompt": "text"}, output_tokens=90)
+    assert (text.text, text.messages, text.output_tokens) == ("unpossible", None, 8)
+    talk = '{"messages": [{"role": "user", "content": "Hi"}]}'
+    chat = first(experiment, tmp_path, talk, {"endpoint": "chat"}, tokenizer="shape:tiny")
+    assert (chat.text, chat.messages, chat.token_ids) == (None, ({"role": "user", "content": "Hi"},), ())
+
+
+def test_a_server_is_tried_with_what_fits(experiment, tmp_path):
+    """The first prompt that does, with as much output as there is room for; a long one may be left out later."""
+    rows = '{"prompt": "a much too long prompt"}\n{"prompt": "short"}'
+    found = first(experiment, tmp_path, rows, {}, context=7, tokenizer="shape:tiny")
+    assert (bytes(found.token_ids), found.output_tokens) == (b"short", 2)
+
+
+def test_random_prompts_are_tried_with_others(experiment):
+    """Of their length, so that the server has none of those that will be measured in its cache."""
+    section = SyntheticOptions(input_tokens=11)
+    asked = experiment({}, workload=section)
+    found = first_request(asked, asked.options, Prompts(None, None, None, "s", COMMON), None)
+    work = SyntheticWorkload(section, None, 256)
+    work.salt, work.ids = "s", COMMON
+    [measured] = work.requests(0, 1)
+    assert len(found.token_ids) == len(measured.token_ids) == 11
+    assert found.token_ids != measured.token_ids
+
+
+@pytest.mark.process
+def test_the_probe_is_of_the_file(running, load, tmp_path):
+    """As the server gets it: the first row, as messages."""
+    path = tmp_path / "p.txt"
+    path.write_text("unpossible\n")
+    server = running()
+    load({"base_url": server.url, "endpoint": "chat"}, workload=FileOptions(path=str(path), chat=True))
+    [got] = server.log()["received"]
+    assert got["body"]["messages"] == [{"role": "user", "content": "unpossible"}]
+    assert got["body"]["max_tokens"] == 8
+
+
+def test_a_study_for_a_server_names_no_model():
+    """The server has one."""
+    here = look_here(registry(), None, None, gpu=lambda: False, zones=tuple)
+    text = study_text("study", here, None, "openai")
+    assert "model:" not in text
+    [one, *_] = load_study(parse_yaml(text), (), registry()).experiments
+    assert one.experiment.model == "served"

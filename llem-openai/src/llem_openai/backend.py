@@ -74,7 +74,7 @@ class OpenAIBackend(Backend):
         from llem_openai.failures import fatal
         from llem_openai.locality import family, gpu_processes, misplaced
         from llem_openai.scoring import probe_scoring
-        from llem_openai.served import Prompts, differing, random_ids, wanted
+        from llem_openai.served import Prompts, context_of, differing, draws_ids, first_request, random_ids, wanted
         from llem_openai.server import Site, key_of
         from llem_openai.wire import reference_of
 
@@ -89,11 +89,13 @@ class OpenAIBackend(Backend):
             prompts = Prompts.of(options, experiment, model, entry)
             head = http_head(f"{address.base}/{path}", key)
             unknown = reference_of(options, address.base, key, "final_usage")
-            ids = None
             with closing(Client(unknown, head)) as client:
-                if prompts.model is None and prompts.decode is None:
+                if prompts.model is None and prompts.decode is None and draws_ids(experiment):
                     ids = random_ids(partial(_ask, client, options, experiment, str(entry["id"])))
-                dialect = client.run(probe(client, options, experiment.sampling, str(entry["id"])))
+                    prompts = attrs.evolve(prompts, ids=ids)
+                first = first_request(experiment, options, prompts, context_of(entry))
+                sent = experiment.sampling, str(entry["id"]), first, prompts.decode
+                dialect = client.run(probe(client, options, *sent))
             reference = reference_of(options, address.base, key, dialect.token_counts)
             client = held.enter_context(closing(Client(reference, head)))
             unscored = lacking(options, "loglikelihood")
@@ -111,7 +113,7 @@ class OpenAIBackend(Backend):
                 experiment.sampling,
                 model=str(entry["id"]),
                 dialect=dialect,
-                prompts=attrs.evolve(prompts, ids=ids),
+                prompts=prompts,
                 site=site,
                 facts=self._facts(site, entry, pids, roots, key),
                 doubts=tuple(differing(model, entry, options)),

@@ -8,12 +8,13 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from llem.backends.base import Request
+from llem.backends.wire import Asked
 from llem.config.models import Sampling
 from llem.errors import ConfigError
 from llem_openai.checks import sends_text
 from llem_openai.config import OpenAIOptions
 
-__all__ = ["CONTINUOUS", "FINAL", "bearer", "http_head", "http_message", "prompt_text", "request_body"]
+__all__ = ["CONTINUOUS", "FINAL", "asked_of", "bearer", "http_head", "http_message", "prompt_text", "request_body"]
 
 #: Stream options: usage with every event (vLLM, SGLang), or at the end only.
 CONTINUOUS = {"include_usage": True, "continuous_usage_stats": True}
@@ -92,6 +93,12 @@ def prompt_text(options: OpenAIOptions, request: Request, decode: Callable[[Sequ
     if decode is None:
         raise _unsendable(request, "is token ids alone", "set `model` to a folder or id that has the tokenizer")
     return decode(request.token_ids)
+
+
+def asked_of(options: OpenAIOptions, request: Request) -> Asked:
+    """What reading the answer needs to know: the server must count the token ids that go out as such."""
+    exact = len(request.token_ids) if request.token_ids and not sends_text(options) else None
+    return Asked(request.index, exact, request.output_tokens)
 
 
 def _unsendable(request: Request, what: str, hint: str) -> ConfigError:

@@ -124,8 +124,8 @@ def _not_ours(experiment: Experiment) -> Iterator[Refusal]:
 def _requests(options: OpenAIOptions, experiment: Experiment) -> Iterator[Refusal]:
     if options.endpoint == "chat" and options.prompt == "token_ids":
         yield "openai.prompt", "chat takes text only; set `prompt: text`, or `endpoint: completions`"
-    if sends_text(options) and getattr(experiment.workload, "chat", False):
-        yield "workload.chat", "the chat template cannot be sent as text; leave it to `openai.endpoint: chat`"
+    if options.endpoint != "chat" and sends_text(options) and getattr(experiment.workload, "chat", False):
+        yield "workload.chat", "the chat template cannot be sent as text; set `openai.endpoint: chat`, which has it"
     for name in options.extra_body:
         if name in OWNED:
             yield f"openai.extra_body.{name}", f"is not for extra_body; {OWNED[name]}"

@@ -38,6 +38,8 @@ TokenCounts = Literal["continuous_usage", "token_ids", "final_usage"]
 
 #: Fields of a delta, message or choice that hold generated text.
 TEXTS = ("text", "content", "reasoning_content", "reasoning", "thinking", "refusal")
+#: Those of them that hold reasoning.
+THOUGHTS = ("reasoning_content", "reasoning", "thinking")
 #: Tokens that an answer may have: so many times what was asked for, and so many more. Servers that do not honour a
 #: length exceed it, which is found out otherwise; a number beyond is none.
 MOST_TIMES, MOST_MORE = 10, 10_000
@@ -74,6 +76,18 @@ def said(choice: Mapping[str, Any]) -> bool:
             return True
     audio = part.get("audio")
     return isinstance(audio, dict) and bool(audio.get("data") or audio.get("transcript"))
+
+
+def _thinks(choice: Mapping[str, Any]) -> bool:
+    """Whether a choice brings reasoning, apart from the answer."""
+    part = choice.get("delta") or choice.get("message") or choice
+    return isinstance(part, dict) and any(part.get(name) for name in THOUGHTS)
+
+
+def reasoned(usage: Mapping[str, Any] | None) -> int:
+    """Tokens of reasoning by a usage; 0 where it tells of none."""
+    details = (usage or {}).get("completion_tokens_details")
+    return _figure(details.get("reasoning_tokens") if isinstance(details, dict) else None, MOST_PROMPT) or 0
 
 
 def _role_only(choice: Mapping[str, Any]) -> bool:
@@ -206,6 +220,7 @@ class Tally:
         self._more: object = None
         self._finish: str | None = None
         self._end_ns = 0
+        self._thought = False
         self.chunks: list[Chunk] = []
 
     def add(self, event: Mapping[str, Any], time_ns: int) -> None:
@@ -223,6 +238,7 @@ class Tally:
             return
         self._end_ns = time_ns
         self._finish = finish_of(choice) or self._finish
+        self._thought = self._thought or _thinks(choice)
         ids = ids_of(choice)
         tokens = self._new(told, choice, len(ids))
         if self._wants_ids and len(ids) != tokens:
@@ -243,8 +259,9 @@ class Tally:
     def end(self) -> None:
         """The stream has ended, and a last chunk ends the request.
 
-        Tokens that no event told of came with those that did: a few with the last text, which they may have ended; as
-        many as there were events or more, evenly with each, as each event then has several tokens.
+        Tokens of reasoning that the server counts and does not show had come before the first that it shows. Others
+        that no event told of came with those that did: a few with the last text, which they may have ended; as many as
+        there were events or more, evenly with each, as each event then has several tokens.
         """
         if self._finish is None:
             self._fail("the stream ended before its finish_reason")
@@ -255,8 +272,12 @@ class Tally:
         found = metrics(self._usage or {}, self._more, self._asked) or {}
         if rest:
             found["tokens_without_event"] = rest
+        hidden = 0 if self._thought else min(reasoned(self._usage), rest)
+        if hidden:
+            found["tokens_hidden"] = hidden
         if rest and self.chunks:
-            self._share_out(rest)
+            self._share_out(rest - hidden)
+            self.chunks[0] = attrs.evolve(self.chunks[0], tokens=self.chunks[0].tokens + hidden)
             rest = 0
         self.chunks.append(Chunk(rest, self._end_ns, () if self._wants_ids else None, self._finish, found or None))
 

@@ -2,27 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import attrs
 
 from llem.backends.base import Request
-from llem.backends.wire import Asked, Exchange
+from llem.backends.wire import Exchange
 from llem.config.models import Sampling
 from llem.errors import ConfigError
-from llem_openai.body import CONTINUOUS, FINAL, request_body
-from llem_openai.checks import sends_text
+from llem_openai.body import CONTINUOUS, FINAL, asked_of, prompt_text, request_body
 from llem_openai.client import Client
 from llem_openai.config import OpenAIOptions
 from llem_openai.counting import TokenCounts, choice_of, detect, ids_of
 from llem_openai.reading import Reader
 
-__all__ = ["PROBE", "Dialect", "probe"]
+__all__ = ["PROBE", "PROBE_TOKENS", "Dialect", "probe"]
 
-#: Tokens of the request by which the server's ways are found out, and its prompt.
+#: A request by which the server's ways are found out, where the workload has none to begin with.
 PROBE_TOKENS = 8
-PROBE = Request(index=0, token_ids=tuple(range(3, 11)), output_tokens=PROBE_TOKENS)
-PROBE_TEXT = "Once upon a time"
+PROBE = Request(index=0, token_ids=tuple(range(3, 11)), output_tokens=PROBE_TOKENS, text="Once upon a time")
 
 
 @attrs.frozen
@@ -33,18 +31,28 @@ class Dialect:
     token_counts: TokenCounts
 
 
-async def probe(client: Client, options: OpenAIOptions, sampling: Sampling, model: str) -> Dialect:
-    """Send one short request, and see what comes back.
+async def probe(
+    client: Client,
+    options: OpenAIOptions,
+    sampling: Sampling,
+    model: str,
+    request: Request,
+    decode: Callable[[Sequence[int]], str] | None,
+) -> Dialect:
+    """Send one request, and see what comes back.
+
+    Args:
+        request: of the very kind that will be measured.
+        decode: token ids to text; see `llem_openai.body.prompt_text`.
 
     Raises:
         ConfigError: the server refuses the request.
         ExperimentFailed: it is gone, or out of memory.
         RequestFailed: it fails, is silent, or tokens cannot be counted.
     """
-    text = PROBE_TEXT if sends_text(options) else None
-    asked = Asked(PROBE.index, len(PROBE.token_ids) if text is None else None, PROBE.output_tokens)
+    text, asked = prompt_text(options, request, decode), asked_of(options, request)
     for stream_options in (CONTINUOUS, FINAL):
-        body = request_body(options, sampling, PROBE, model=model, text=text, stream_options=stream_options)
+        body = request_body(options, sampling, request, model=model, text=text, stream_options=stream_options)
         exchange = await client.exchange(body, asked)
         try:
             return Dialect(stream_options, _counts(exchange, options, client.key))

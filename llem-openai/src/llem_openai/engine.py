@@ -9,12 +9,12 @@ from typing import Any
 
 from llem.backends.base import Completion, Engine, Likelihood, MemoryReading, Observed, Request, Scored
 from llem.backends.check import check_scored
-from llem.backends.wire import Asked, WireReference
+from llem.backends.wire import WireReference
 from llem.config.models import Sampling
 from llem.errors import ConfigError, ExperimentFailed
 from llem.findings import Finding
 from llem.models.spec import Architecture, ModelSpec
-from llem_openai.body import http_message, prompt_text, request_body
+from llem_openai.body import asked_of, http_message, prompt_text, request_body
 from llem_openai.checks import sends_text
 from llem_openai.client import Client, together
 from llem_openai.config import OpenAIOptions
@@ -24,13 +24,10 @@ from llem_openai.failures import fatal
 from llem_openai.observed import keeps_prompts, observed
 from llem_openai.reading import Reader
 from llem_openai.scoring import score_all
-from llem_openai.served import Prompts
+from llem_openai.served import Prompts, context_of
 from llem_openai.server import Site
 
 __all__ = ["OpenAIEngine"]
-
-#: Under which of these names servers tell how long prompt and answer may be together.
-CONTEXT = ("max_model_len", "context_length", "context_window")
 
 
 class OpenAIEngine(Engine):
@@ -100,12 +97,8 @@ class OpenAIEngine(Engine):
         text = prompt_text(self._options, request, self._decode)
         return request_body(self._options, sampling, request, model=self._model, text=text, stream_options=options)
 
-    def _asked(self, request: Request) -> Asked:
-        exact = len(request.token_ids) if request.token_ids and not sends_text(self._options) else None
-        return Asked(request.index, exact, request.output_tokens)
-
     async def _whole(self, request: Request, sampling: Sampling) -> Completion:
-        asked = self._asked(request)
+        asked = asked_of(self._options, request)
         answer = await self._client.answer(self._body(request, sampling, stream=False), asked)
         total, choice = counted(usage_of(answer), asked), choice_of(answer) or {}
         ids = ids_of(choice) if self._options.return_token_ids else None
@@ -126,7 +119,7 @@ class OpenAIEngine(Engine):
 
     async def _streamed(self, request: Request, sampling: Sampling) -> Completion:
         body = self._body(request, sampling, stream=True)
-        chunks = self._reader.chunks(await self._client.exchange(body, self._asked(request)))
+        chunks = self._reader.chunks(await self._client.exchange(body, asked_of(self._options, request)))
         ids = [token for chunk in chunks for token in chunk.token_ids or ()]
         known = self._options.return_token_ids
         return Completion(
@@ -182,6 +175,10 @@ class OpenAIEngine(Engine):
         """The model that was named, else the served one where it lies on this machine."""
         return self._prompts.model
 
+    def takes_messages(self) -> bool:
+        """To the endpoint `chat`, which puts them into the server's own template."""
+        return self._options.endpoint == "chat"
+
     def random_ids(self) -> range | None:
         """Ids that the server has taken, where its vocabulary is not known."""
         return self._prompts.ids
@@ -210,9 +207,7 @@ class OpenAIEngine(Engine):
 
     def context_length(self) -> int | None:
         """As the server's list of models tells it (vLLM, SGLang and others), else None."""
-        model = self._facts["model"]
-        told = next((model[name] for name in CONTEXT if model.get(name)), None)
-        return None if told is None else int(told)
+        return context_of(self._facts["model"])
 
     def memory(self) -> MemoryReading:
         """Not known: it is the server's."""

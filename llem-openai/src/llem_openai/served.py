@@ -10,15 +10,30 @@ from typing import Any
 
 import attrs
 
+from llem.backends.base import Request
 from llem.config.models import Experiment
 from llem.errors import ConfigError, LlemError
 from llem.findings import Finding, finding
 from llem.models.resolve import resolve_model
-from llem.models.spec import ModelSpec
+from llem.models.spec import ModelSpec, vocabulary_of
+from llem.plugins.registry import registry
 from llem_openai.checks import sends_text
 from llem_openai.config import OpenAIOptions
+from llem_openai.dialect import PROBE, PROBE_TOKENS
 
-__all__ = ["COMMON", "FEW", "Prompts", "differing", "random_ids", "tokenizer_model", "wanted", "words"]
+__all__ = [
+    "COMMON",
+    "FEW",
+    "Prompts",
+    "context_of",
+    "differing",
+    "draws_ids",
+    "first_request",
+    "random_ids",
+    "tokenizer_model",
+    "wanted",
+    "words",
+]
 
 #: Token ids that the vocabularies of language models have in common, special tokens aside: the smallest of them have
 #: 32,000 ids, and those that begin with special ones (Mistral's Tekken) keep the first 1,000 for them.
@@ -129,6 +144,49 @@ class Prompts:
         own = tokenizer_model(model, entry)
         decode, source = _decoder(own, model, experiment) if sends_text(options) else (None, None)
         return cls(own, decode, source, secrets.token_hex(8) if _salted(options) else "")
+
+
+#: Requests among which one is looked for that fits into the server's context.
+TRIED = 64
+#: Under which of these names servers tell how long prompt and answer may be together.
+CONTEXT = ("max_model_len", "context_length", "context_window")
+
+
+def context_of(entry: Mapping[str, Any]) -> int | None:
+    """Tokens that prompt and answer may have together, by the server's list of models (vLLM, SGLang and others)."""
+    told = next((entry[name] for name in CONTEXT if entry.get(name)), None)
+    return None if told is None else int(told)
+
+
+def draws_ids(experiment: Experiment) -> bool:
+    """Whether prompts are random token ids, rather than texts of somebody's."""
+    section = experiment.workload
+    return section is None or not registry().load("workload", section.kind).needs_tokenizer
+
+
+def first_request(experiment: Experiment, options: OpenAIOptions, prompts: Prompts, context: int | None) -> Request:
+    """The workload's first request that fits into the server's context, with `PROBE_TOKENS` of output where these do.
+    Random prompts are others than those that will be measured. `PROBE` for an experiment without a workload, and where
+    none of the first requests fits: preparing the workload tells that.
+
+    Raises LlemError: the workload cannot be made, or needs a tokenizer that is not there.
+    """
+    from llem.models.tokenizer import load_tokenizer
+
+    if experiment.workload is None:
+        return PROBE
+    cls, own = registry().load("workload", experiment.workload.kind), prompts.model
+    trusted = {"trust_remote_code": experiment.trust_remote_code}
+    tokenizer = load_tokenizer(own, **trusted) if cls.needs_tokenizer and own is not None else None
+    workload = cls(experiment.workload, tokenizer, vocabulary_of(own))
+    workload.salt, workload.ids = f"{prompts.salt}/probe", prompts.ids
+    workload.sends_messages = options.endpoint == "chat"
+    for index in range(TRIED):
+        [request] = workload.requests(index, 1)
+        left = PROBE_TOKENS if context is None or not request.token_ids else context - len(request.token_ids)
+        if left > 0:
+            return attrs.evolve(request, output_tokens=min(left, PROBE_TOKENS))
+    return PROBE
 
 
 def _salted(options: OpenAIOptions) -> bool:

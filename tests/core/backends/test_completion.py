@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from llem.backends.base import Completion
+from llem.backends.base import Completion, Request, prompt_tokens
 from llem.backends.echo import EchoEngine, EchoOptions
 
 
@@ -29,3 +29,12 @@ def test_number_and_ids_do_not_stand_together(count: int | None) -> None:
 def test_an_engine_in_this_process_names_no_others() -> None:
     """The default of `pids`."""
     assert list(EchoEngine(EchoOptions()).pids()) == []
+
+
+def test_a_prompt_that_nobody_counted_has_no_number() -> None:
+    """Text that an engine took without telling its count; its own count goes before that of token ids."""
+    text = Request(0, (), 4, text="abc")
+    assert prompt_tokens(text, None) is None
+    assert prompt_tokens(text, {"cached_tokens": 0.0}) is None
+    assert prompt_tokens(text, {"prompt_tokens": 3.0}) == 3
+    assert prompt_tokens(Request(0, (1, 2), 4, text="abc"), None) == 2

@@ -122,6 +122,23 @@ def test_a_model_is_the_text_that_was_given(model: str) -> None:
     assert document["base"]["model"] == model
 
 
+def test_a_study_of_what_runs_already_names_no_model() -> None:
+    """It would be another than the one that is served; with others beside it, or asked for, it is named."""
+    here = Here({"served": Start(names_model=False), "echo": Start()})
+    named = {
+        (template, model): parse_yaml(study_text(template, here, model, "served"))["base"].get("model")
+        for template in ("study", "engine")
+        for model in (None, "org/name")
+    }
+
+    assert named == {
+        ("study", None): None,
+        ("study", "org/name"): "org/name",
+        ("engine", None): "shape:tiny",
+        ("engine", "org/name"): "org/name",
+    }
+
+
 def test_no_file_is_overwritten(run_llem, isolated_llem) -> None:
     """Of any content, by any name."""
     file = isolated_llem.folder / "mine.yaml"

@@ -119,6 +119,16 @@ def test_denominators(make):
     assert found["total_tokens_per_s"].value == pytest.approx((512 + 1024) / 10)
 
 
+def test_prompts_that_nobody_counted(make):
+    """What counts prompts is None, and not as if they had no tokens; the rest stands."""
+    case = Case(make)
+    case.trials = [attrs.evolve(trial, input_tokens=None) for trial in case.trials]
+    found = case.metrics()
+    for name in ("energy_per_token_j", "total_tokens_per_s"):
+        assert (found[name].value, found[name].reason) == (None, "prompt_not_told")
+    assert found["energy_per_output_token_j"].value == Case(make).metrics()["energy_per_output_token_j"].value
+
+
 def test_net_uses_the_same_process(make):
     """Net subtracts the idle power of the engine process the trial ran in."""
     case = Case(make, 1, process=1)

@@ -35,7 +35,7 @@ readings = st.builds(
 trace_rows = st.builds(TraceRow, names, names, st.sampled_from(["counter_j", "power_w"]), whole, whole, finite)
 wholes = st.none() | st.lists(whole, max_size=5).map(tuple)
 request_rows = st.builds(
-    RequestRow, whole, whole, whole, whole, whole, whole, wholes,
+    RequestRow, whole, whole, st.none() | whole, whole, whole, whole, wholes,
     scheduled_ns=st.none() | whole,
     chunk_tokens=wholes,
     finish_reason=st.none() | st.sampled_from(["length", "stop", "error"]),

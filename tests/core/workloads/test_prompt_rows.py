@@ -276,3 +276,34 @@ def test_a_field_by_name_goes_before_content() -> None:
     row = json.dumps({"messages": MESSAGES, "said": "Hi"}).encode()
     [one] = parse_prompts("p.jsonl", row, Wanted("said")).prompts
     assert (one.text, one.messages) == ("Hi", None)
+
+
+def test_messages_need_no_template_where_the_engine_takes_them(make):
+    """Without a chat template here they have no token ids; an engine that needs ids gets an error that says so."""
+    talk = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hi"}]
+    work = make("m.jsonl", [{"messages": talk}], ByteTokenizer(512), output_tokens=5)
+    with pytest.raises(ConfigError, match="no chat template"):
+        work.prepare(Sampling(), 100)
+    work.sends_messages = True
+    assert work.prepare(Sampling(), 100) == []
+    [request] = work.requests(0, 1)
+    assert (list(request.messages), request.token_ids) == (talk, ())
+
+
+def test_prompts_as_messages_need_no_template_either(make):
+    """With `chat: true`; plain texts still have their token ids."""
+    work = make("p.txt", "abc\n", ByteTokenizer(512), chat=True)
+    work.sends_messages = True
+    [request] = work.requests(0, 1)
+    assert (request.messages, request.token_ids) == (({"role": "user", "content": "abc"},), ())
+    plain = make("p.txt", "abc\n", ByteTokenizer(512))
+    plain.sends_messages = True
+    assert plain.requests(0, 1)[0].token_ids == tuple(b"abc")
+
+
+def test_a_template_that_is_known_still_counts(make):
+    """Then it is known whether a conversation fits."""
+    work = make("m.jsonl", [{"messages": [{"role": "user", "content": "x" * 90}]}], output_tokens=20)
+    work.sends_messages = True
+    with pytest.raises(ConfigError, match=r"m\.jsonl:1"):
+        work.prepare(Sampling(), 100)

@@ -155,6 +155,10 @@ class Engine(ABC):
         """
         return model
 
+    def takes_messages(self) -> bool:
+        """Whether conversations go to the engine as they are, and it makes token ids of them by itself."""
+        return False
+
     def random_ids(self) -> range | None:
         """Ids of which random prompts may be, where the vocabulary is not known here; None where it is."""
         return None

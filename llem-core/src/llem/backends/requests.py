@@ -84,11 +84,11 @@ class Chunk:
     engine_metrics: Mapping[str, float] | None = None
 
 
-def prompt_tokens(request: Request, told: Mapping[str, float] | None) -> int:
+def prompt_tokens(request: Request, told: Mapping[str, float] | None) -> int | None:
     """Tokens of a request's prompt: as the engine counts them where it was given text (`prompt_tokens` of the figures
-    that it tells of the request), else the token ids."""
+    that it tells of the request), else the token ids; None where nobody counted."""
     counted = (told or {}).get("prompt_tokens")
-    return len(request.token_ids) if counted is None else int(counted)
+    return (len(request.token_ids) or None) if counted is None else int(counted)
 
 
 @attrs.frozen

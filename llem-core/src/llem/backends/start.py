@@ -22,6 +22,7 @@ class Start:
     Attributes:
         obstacle: in a few words, why the backend cannot run here by itself: "needs a GPU". None if it can. llem takes
             no backend with an obstacle unless somebody names it.
+        names_model: whether a study names the model; False for a backend that measures what runs already.
         base: settings by dotted path that every study of this backend needs, such as `{"dtype": "auto"}`.
         quantisation: settings by dotted path, one mapping for each way to hold the weights that is to be compared.
             Empty for a backend that has one way only.
@@ -29,6 +30,7 @@ class Start:
     """
 
     obstacle: str | None = None
+    names_model: bool = True
     base: Mapping[str, Any] = attrs.field(factory=dict)
     quantisation: tuple[Mapping[str, Any], ...] = ()
     note: str = ""

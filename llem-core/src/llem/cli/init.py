@@ -54,7 +54,7 @@ def init(template: str | None, out: str | None, model: str | None, backend: str 
         raise ConfigError(f"{file} is there already, and llem overwrites no file", "name another with `-o FILE`")
     here = look_here(known, load_user_config().backend, model)
     taken = backend or here.backend(streams=needs_stream(name))
-    text = study_text(name, here, model or here.model, taken)
+    text = study_text(name, here, model, taken)
     study = load(parse_yaml(text, str(file)), (), known)
     write(file, text.encode())
     _tell(file, TEMPLATES[name], study, recommended_limit(name, here, taken))

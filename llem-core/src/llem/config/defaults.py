@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
+from llem.config.kinds import open_settings
 from llem.config.layers import Layer, Tree, overlay, plain
 from llem.errors import BrokenPlugin, LlemError
 from llem.plugins.reference import resolve
@@ -52,6 +53,9 @@ class Finder:
 def backend_layers(layers: Sequence[Layer], registry: Registry, find: Find | None) -> Iterator[Layer]:
     """What the backend that the layers name adds where they say nothing; none where they name none that is known.
 
+    These layers say nothing that the given ones say, so they may lie above or below them. What is found lies over the
+    defaults. See `llem.config.kinds.open_settings` for sections that have kinds.
+
     Raises LlemError, from `find`.
     """
     tree: Tree = {}
@@ -65,9 +69,7 @@ def backend_layers(layers: Sequence[Layer], registry: Registry, find: Find | Non
     own = {} if target is None else _told(name, target, settings)
     there = {} if find is None else find(name, settings)
     for source, told in ((f"default of backend {name}", own), (f"found by backend {name}", there)):
-        # a section of which the layers say anything is theirs
-        if unsaid := {field: value for field, value in told.items() if field not in tree}:
-            yield Layer(source, unsaid)
+        yield from open_settings(source, told, tree, registry)
 
 
 def _told(backend: str, target: str, settings: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -38,7 +38,7 @@ class Resolved:
         experiment: complete.
         sources: dotted path of each leaf of `to_document(experiment)` to where its value came from: the source of a
             layer, "preset NAME", "default of backend NAME", "found by backend NAME", "default", "only backend
-            installed" or "derived from trials". A layer of llem's own choice has the source CHOSEN.
+            installed" or "derived from PATH" (another setting). A layer of llem's own choice has the source CHOSEN.
     """
 
     experiment: Experiment
@@ -109,7 +109,7 @@ def _merged(layers: Sequence[Layer], registry: Registry, find: Find | None) -> t
     name = leaf.value if isinstance(leaf, Leaf) and isinstance(leaf.value, str) else ""
     preset = Layer(f"preset {name}", PRESETS.get(name, {}))
     tree: Tree = {}
-    for layer in (preset, *backend_layers(layers, registry, find), *layers):
+    for layer in (preset, *layers, *backend_layers(layers, registry, find)):
         overlay(tree, layer)
     return tree, preset.source
 

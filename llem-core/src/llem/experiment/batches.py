@@ -21,6 +21,7 @@ from llem.config.models import OfflineLoad
 from llem.errors import LlemError
 from llem.experiment.session import Measured, Session, Work
 from llem.experiment.trial import digest, finish, traced
+from llem.metrics.accounts import known_sum
 from llem.store.models import RequestRow
 
 __all__ = ["Batch", "Batches"]
@@ -118,7 +119,9 @@ class Batches(Work):
             (t0, t1),
             batches=len(batches),
             requests=len(asked),
-            input_tokens=sum(prompt_tokens(one, told.engine_metrics) for one, told in zip(asked, done, strict=True)),
+            input_tokens=known_sum(
+                prompt_tokens(one, told.engine_metrics) for one, told in zip(asked, done, strict=True)
+            ),
             output_tokens=sum(completion.tokens for completion in done),
             expected_output_tokens=sum(request.output_tokens for request in asked),
             batch_s=tuple((batch.end_ns - batch.start_ns) / 1e9 for batch in batches),

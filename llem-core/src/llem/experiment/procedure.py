@@ -24,7 +24,7 @@ from llem.experiment.session import EngineProcess, Session, Work
 from llem.experiment.trial import trial_event
 from llem.findings import Finding, finding
 from llem.meters.trace import TraceRow
-from llem.models.spec import ModelSpec
+from llem.models.spec import ModelSpec, vocabulary_of
 from llem.protocol.events import BaselineMeasured, Calibrated, Loaded
 from llem.store.models import BaselineReading
 
@@ -137,6 +137,7 @@ def record(session: Session) -> None:
         tokenizer = process.tokenizer(own, **trusted) if workload_class.needs_tokenizer and own is not None else None
         session.workload = workload_class(experiment.workload, tokenizer, _vocabulary(session, own))
         session.workload.salt, session.workload.ids = session.live_engine.salt(), session.live_engine.random_ids()
+        session.workload.sends_messages = session.live_engine.takes_messages()
         session.findings += session.workload.prepare(experiment.sampling, session.live_engine.context_length())
     if process.environment is None:
         process.environment = _environment(process)
@@ -150,8 +151,7 @@ def record(session: Session) -> None:
 def _vocabulary(session: Session, own: ModelSpec | None) -> int:
     if (known := session.live_engine.architecture()) is not None:
         return known.vocab_size
-    config = (None if own is None else own.config) or {}
-    return int(config.get("vocab_size") or config.get("text_config", {}).get("vocab_size") or 256)
+    return vocabulary_of(own)
 
 
 def _environment(process: EngineProcess) -> str:

@@ -66,8 +66,8 @@ LOAD_FINDINGS: Mapping[str, FindingKind] = {
         "warning",
         "Rows of a file of batch requests have settings that llem does not follow: it samples all requests as the "
         "experiment says, and generates as many tokens. The message names each setting, and the first row.",
-        "Give `sampling` the file's values, and set `output_tokens: file`. Tools and formats can be sent with "
-        "`openai.extra_body`.",
+        "Give `sampling` the file's values, and set `output_tokens: file`. Tools and formats can be sent in the "
+        "`extra_body` of a server's section.",
     ),
     "few_completions": FindingKind(
         "warning",
@@ -82,6 +82,15 @@ LOAD_FINDINGS: Mapping[str, FindingKind] = {
         "The time to the last token stands.",
         "Switch off buffering between server and client. Give each of them a processor core that the engine does not "
         "use.",
+    ),
+    "tokens_untold": FindingKind(
+        "warning",
+        "More than 5 % of the tokens of the completed requests had no event of their own: the server tells their number "
+        "at the end, and no event told of them. llem shares them out evenly over the events of their request. TPOT, the "
+        "gaps between chunks and the tokens within a window assume that they came so. Where a server counts tokens of "
+        "reasoning that it hides, they did not.",
+        "Let the server tell its count with each event (vLLM and SGLang: `stream_options.continuous_usage_stats`, which "
+        "llem asks for), or send one token an event (vLLM: `--stream-interval 1`), or show its reasoning.",
     ),
     "requests_failed": FindingKind(
         "error",
@@ -178,8 +187,9 @@ LOAD_FINDINGS: Mapping[str, FindingKind] = {
         "The engine says that it took more than 1 % of the prompts' tokens from its cache: it had computed them "
         "before, for an earlier request. TTFT, the time per request and the energy are those of a warm cache. "
         "`cached_tokens_share` says how large the part is.",
-        "If your users' prompts repeat so, nothing. Else use synthetic prompts, which `openai.salt` makes new for each "
-        "run, or start the server anew, or without its prefix cache (vLLM: `--no-enable-prefix-caching`).",
+        "If your users' prompts repeat so, nothing. Else use synthetic prompts, which llem draws anew for each run "
+        "against a server unless the backend's `salt` is off, or start the server anew, or without its prefix cache "
+        "(vLLM: `--no-enable-prefix-caching`).",
     ),
     "prompts_repeat": FindingKind(
         "warning",

@@ -8,7 +8,7 @@ when the window opened, or was sent within it, has one outcome:
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import attrs
@@ -17,7 +17,7 @@ from llem.metrics.flow import Flow, flow_of
 from llem.metrics.statistics import quantile
 from llem.store.models import SCHEMA_VERSION, RequestRow, ServingFacts, Trial
 
-__all__ = ["SINCE", "counted", "load_counts", "stated", "unbalanced", "work_counts"]
+__all__ = ["SINCE", "counted", "known_sum", "load_counts", "stated", "unbalanced", "work_counts"]
 
 #: Serving facts that rows do not hold: what was asked for, how the client fared, what a server states of itself.
 TOLD = ("kind", "concurrency", "request_rate", "seed", "completed_expected_tokens", "lead_s", "client", "server")
@@ -49,7 +49,7 @@ def counted(trial: Trial, rows: Sequence[RequestRow], version: int = SCHEMA_VERS
     return {
         "batches": batches,
         "requests": len(rows),
-        "input_tokens": sum(row.input_tokens for row in rows),
+        "input_tokens": known_sum(row.input_tokens for row in rows),
         "output_tokens": sum(row.output_tokens for row in rows),
         "first_index": min((row.index for row in rows), default=trial.first_index),
         "batch_s": batches,
@@ -61,13 +61,22 @@ def _comparable(facts: Mapping[str, Any], version: int) -> dict[str, Any]:
     return {name: value for name, value in facts.items() if name not in left_out}
 
 
+def known_sum(counts: Iterable[int | None]) -> int | None:
+    """The sum; None where one of them is not known, for then it is not known either."""
+    every = list(counts)
+    known = [one for one in every if one is not None]
+    return sum(known) if len(known) == len(every) else None
+
+
 def work_counts(flow: Flow) -> dict[str, Any]:
     """The counts of work of a serving trial: see `llem.store.models.Trial`. `batch_s` is the number of its entries."""
+    import numpy as np
+
     begun = (flow.first >= flow.t0) & (flow.first < flow.t1)
     return {
         "batches": 0,
         "requests": len(flow.completed),
-        "input_tokens": int(flow.inputs[begun].sum()),
+        "input_tokens": known_sum(flow.rows[i].input_tokens for i in np.flatnonzero(begun)),
         "output_tokens": int(flow.emitted.sum()),
         "batch_s": 0,
     }

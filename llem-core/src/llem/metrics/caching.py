@@ -47,8 +47,11 @@ def _of_requests(flow: Flow) -> float | None:
     for row in flow.rows:
         if flow.t0 <= row.end_ns < flow.t1 and row.finish_reason not in (FAILED, UNFINISHED):
             told = row.engine_metrics or {}
+            given = told.get("prompt_tokens", row.input_tokens)
+            if given is None:
+                return None
             cached += told.get("cached_tokens", 0.0)
-            prompts += told.get("prompt_tokens", row.input_tokens)
+            prompts += given
     return min(cached / prompts, 1.0) if prompts > 0 else None
 
 

@@ -128,16 +128,26 @@ def lower_is_better(name: str, found: Iterable[Quantity | None] = ()) -> bool:
 # energy
 
 
-def _per(count: Callable[[Trial], float]) -> Callable[[Measured], list[Value]]:
-    """Headline joules divided by a count of each trial; None if the count is 0."""
+def _per(count: Callable[[Trial], float | None]) -> Callable[[Measured], list[Value]]:
+    """Headline joules divided by a count of each trial; None if the count is 0 or not known."""
     return lambda measured: _divided(measured, [count(trial) for trial in measured.trials])
 
 
-def _divided(measured: Measured, counts: Sequence[float]) -> list[Value]:
+def _divided(measured: Measured, counts: Sequence[float | None]) -> list[Value]:
     return [
-        energy.scaled(1 / n) if n else Value(None, reason=energy.reason or "no_completions")
+        energy.scaled(1 / n) if n else Value(None, reason=energy.reason or _uncounted(n))
         for energy, n in zip(measured.gross, counts, strict=True)
     ]
+
+
+def _uncounted(count: float | None) -> str:
+    """Why nothing is divided by a count."""
+    return "prompt_not_told" if count is None else "no_completions"
+
+
+def _all_tokens(trial: Trial) -> int | None:
+    """Prompt and generated tokens; None where those of a prompt are not known."""
+    return None if trial.input_tokens is None else trial.input_tokens + trial.output_tokens
 
 
 def _net(measured: Measured) -> list[Value]:
@@ -157,7 +167,7 @@ def _energy() -> Iterator[Metric]:
     yield Metric(
         "energy_per_token_j", "J", "energy per token in + out", "lower", "energy",
         "The window's energy divided by its prompt and generated tokens together.",
-        each=_per(lambda trial: trial.input_tokens + trial.output_tokens), scoped=True, shown=("result",),
+        each=_per(_all_tokens), scoped=True, shown=("result",),
     )  # fmt: skip
     yield Metric(
         "energy_per_request_j", "J", "energy per request", "lower", "energy",
@@ -194,10 +204,10 @@ def _energy() -> Iterator[Metric]:
 # speed
 
 
-def _rate(counts: Callable[[Measured], Sequence[float]]) -> Callable[[Measured], list[Value]]:
+def _rate(counts: Callable[[Measured], Sequence[float | None]]) -> Callable[[Measured], list[Value]]:
     """A count of each trial by its time; None where nothing came: an engine that hangs has no speed of 0."""
     return lambda measured: [
-        Value(count / trial.duration_s if count else None, reason="no_completions")
+        Value(count / trial.duration_s if count else None, reason=_uncounted(count))
         for count, trial in zip(counts(measured), measured.trials, strict=True)
     ]
 
@@ -214,7 +224,7 @@ def _speed() -> Iterator[Metric]:
         "total_tokens_per_s", "token/s", "tokens in + out", "higher", "speed",
         "Prompt and generated tokens of the window, divided by the length of the window. A prompt counts in the window "
         "in which its first output token came.",
-        each=_rate(lambda measured: [trial.input_tokens + trial.output_tokens for trial in measured.trials]),
+        each=_rate(lambda measured: [_all_tokens(trial) for trial in measured.trials]),
         shown=("result",), since=3,
     )  # fmt: skip
     yield Metric(

@@ -16,10 +16,12 @@ import attrs
 
 from llem.store.models import RequestRow, Trial
 
-__all__ = ["FAILED", "UNFINISHED", "Flow", "edge_factor", "flow_of", "flow_within"]
+__all__ = ["FAILED", "HIDDEN_SHARE", "UNFINISHED", "Flow", "edge_factor", "flow_of", "flow_within", "is_hidden"]
 
 #: `finish_reason` of requests that did not run to their end.
 FAILED, UNFINISHED = "error", "unfinished"
+#: Share of a request's tokens that the server may hide before nothing is known of the time of a token.
+HIDDEN_SHARE = 0.05
 
 
 @attrs.frozen(eq=False)
@@ -29,7 +31,7 @@ class Flow:
     Attributes:
         rows: as stored; the columns are in their order.
         t0, t1: the window, nanoseconds.
-        start, arrival, end, inputs, outputs: of each row.
+        start, arrival, end, inputs, outputs: of each row; -1 for inputs that are not known.
         done: bool, ended well within the window.
         failed: bool, failed within the window.
         lost: bool, failed at any time.
@@ -103,8 +105,15 @@ class Flow:
 
     @cached_property
     def together(self) -> Any:
-        """Of each row: bool, it has several tokens, and all of them came at one time."""
-        return (self.outputs > 1) & (self.head >= self.outputs)
+        """Of each row: bool, it has several tokens, and all of them came at one time, or nobody saw when they came."""
+        return (self.outputs > 1) & ((self.head >= self.outputs) | self.hidden)
+
+    @cached_property
+    def hidden(self) -> Any:
+        """Of each row: bool, the server hid more than 5 % of its tokens, such as those of its reasoning."""
+        import numpy as np
+
+        return np.array([is_hidden(row) for row in self.rows], dtype=bool)
 
     @cached_property
     def arrived(self) -> Any:
@@ -167,6 +176,11 @@ class Flow:
         return [float(n) * 1e9 / (end - begin) for n, begin, end in zip(counts, edges, edges[1:], strict=False)]
 
 
+def is_hidden(row: RequestRow) -> bool:
+    """Whether a server hid more than 5 % of a request's tokens, by its own count (`tokens_hidden`)."""
+    return (row.engine_metrics or {}).get("tokens_hidden", 0.0) > HIDDEN_SHARE * row.output_tokens
+
+
 def flow_of(trial: Trial, rows: Sequence[RequestRow]) -> Flow:
     """Columns of the rows of one serving trial."""
     return flow_within(rows, trial.t0_ns, trial.t1_ns)
@@ -198,7 +212,7 @@ def flow_within(rows: Sequence[RequestRow], t0: int, t1: int) -> Flow:
         start=column(row.start_ns for row in rows),
         arrival=column(row.start_ns if row.scheduled_ns is None else row.scheduled_ns for row in rows),
         end=end,
-        inputs=column(row.input_tokens for row in rows),
+        inputs=column(-1 if row.input_tokens is None else row.input_tokens for row in rows),
         outputs=column(row.output_tokens for row in rows),
         done=within & ~lost & ~stopped,
         failed=within & lost,

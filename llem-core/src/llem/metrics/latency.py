@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise, zip_longest
 from typing import Any
 
-from llem.metrics.flow import Flow
+from llem.metrics.flow import Flow, is_hidden
 from llem.metrics.metric import Measured, Metric, Place
 from llem.metrics.percentiles import PERCENTILES, RUNS, Blocks, family, of_trial
 from llem.metrics.quantity import Value
@@ -47,7 +47,8 @@ def latency_metrics() -> Iterator[Metric]:
         "Time from the first token of a request to its last, divided by the tokens that came after the first arrival: "
         "its output tokens less those that came with the first, which is one where tokens come one by one. The "
         "engine's count of tokens counts, not the number of chunks. Requests whose tokens all came at one time have "
-        "none; where these are more than 5 % of a window's requests with several tokens, the window has none.",
+        "none, nor have those of which the server hid more than 5 % of the tokens; where these are more than 5 % of a "
+        "window's requests with several tokens, the window has none.",
         offline=_tpot, serving=_tpot_blocks, why=_no_further,
         shown=("result", "latencies"), percentile=("curve",), since=5,
     )  # fmt: skip
@@ -170,7 +171,7 @@ def _ttft(row: RequestRow) -> list[float]:
 
 def _tpot(row: RequestRow) -> list[float]:
     times = row.token_times_ns or ()
-    if not times or times[-1] == times[0]:
+    if not times or times[-1] == times[0] or is_hidden(row):
         return []
     return [float(further_token_s(times[0], times[-1], len(times), times.count(times[0])))]
 

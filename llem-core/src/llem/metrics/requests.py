@@ -2,7 +2,7 @@
 
 A time per further token needs tokens that arrive apart. Where k of n tokens come with the first, which is one read, the
 other n - k arrive in the time from the first to the last; a request whose tokens all come at once has no such time, and
-it is not known whether it keeps a limit of it.
+it is not known whether it keeps a limit of it. Nor has one whose server hid some of the tokens, which it counts.
 
 A request counts in the window in which its fate is decided: when it ends, or as soon as it is late for certain because
 a time that counts from its arrival exceeds its limit. So requests that an engine keeps waiting count without waiting
@@ -46,6 +46,7 @@ def latencies(flow: Flow) -> dict[str, Any]:
 
     ttft = np.where(flow.first >= 0, (flow.first - flow.arrival) / NS, np.nan)
     tpot = further_token_s(flow.first, flow.last, flow.outputs, flow.head)
+    tpot[flow.hidden] = np.nan
     return {"ttft_s": ttft, "tpot_s": tpot, "e2el_s": (flow.end - flow.arrival) / NS}
 
 
@@ -55,7 +56,8 @@ def request_latencies(flow: Flow) -> dict[str, Any]:
 
 
 def together_share(flow: Flow) -> float:
-    """Share of the completed requests with several tokens whose tokens all came at one time; 0 where none has more."""
+    """Share of the completed requests with several tokens that have no time of a token, because all came at one time or
+    some were hidden; 0 where none has more."""
     rows = flow.completed
     several = int((flow.outputs[rows] > 1).sum())
     return int(flow.together[rows].sum()) / several if several else 0.0

@@ -194,19 +194,23 @@ def _moved(architecture: Architecture, passes: float, attended: int) -> float | 
 def _skipped(row: RequestRow) -> int:
     """Tokens of a prompt that were not computed: what the engine says it had cached. The last one always is."""
     told = int((row.engine_metrics or {}).get("cached_tokens", 0))
-    return min(max(told, 0), max(row.input_tokens - 1, 0))
+    return min(max(told, 0), max(_given(row) - 1, 0))
+
+
+def _given(row: RequestRow) -> int:
+    """Tokens of a prompt; engines whose architecture is known get token ids."""
+    return row.input_tokens or 0
 
 
 def _batch_work(architecture: Architecture, rows: Sequence[RequestRow]) -> BatchWork:
     steps = max((row.output_tokens for row in rows), default=0)
     # The last output token is never fed back, and the first comes out of the prefill.
     further = [max(row.output_tokens - 1, 0) for row in rows]
-    prompts = sum(_attended(architecture, _skipped(row), row.input_tokens) for row in rows)
+    prompts = sum(_attended(architecture, _skipped(row), _given(row)) for row in rows)
     contexts = sum(
-        _attended(architecture, row.input_tokens, row.input_tokens + count)
-        for row, count in zip(rows, further, strict=True)
+        _attended(architecture, _given(row), _given(row) + count) for row, count in zip(rows, further, strict=True)
     )
-    computed = sum(row.input_tokens - _skipped(row) for row in rows)
+    computed = sum(_given(row) - _skipped(row) for row in rows)
     return BatchWork(
         prefill_positions=computed,
         prefill_flops=_flops_of(architecture, computed, len(rows), prompts),
@@ -219,9 +223,11 @@ def _batch_work(architecture: Architecture, rows: Sequence[RequestRow]) -> Batch
 
 
 def window_work(architecture: Architecture, rows: Iterable[RequestRow]) -> WindowWork | None:
-    """Work of one window from its requests; None when it has none."""
+    """Work of one window from its requests; None when it has none, or a prompt's tokens are not known."""
     batches: dict[int, list[RequestRow]] = {}
     for row in rows:
+        if row.input_tokens is None:
+            return None
         batches.setdefault(row.batch, []).append(row)
     if not batches:
         return None
@@ -229,9 +235,11 @@ def window_work(architecture: Architecture, rows: Iterable[RequestRow]) -> Windo
 
 
 def serving_work(architecture: Architecture, flow: Flow) -> ServingWork | None:
-    """Work of one window; None when no token came within it."""
+    """Work of one window; None when no token came within it, or a prompt's tokens are not known."""
     import numpy as np
 
+    if (flow.inputs < 0).any():
+        return None
     begun = np.flatnonzero((flow.first >= flow.t0) & (flow.first < flow.t1))
     before = _before(flow)
     # Tokens of decoding: all but the request's first, which comes out of the prompt's pass. Token k is computed from

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import attrs
 
-__all__ = ["Architecture", "ModelSpec"]
+__all__ = ["Architecture", "ModelSpec", "vocabulary_of"]
 
 
 @attrs.frozen
@@ -35,6 +35,12 @@ class ModelSpec:
     revision: str | None = None
     config: Mapping[str, Any] | None = attrs.field(default=None, hash=False)
     seed: int = 0
+
+
+def vocabulary_of(model: ModelSpec | None) -> int:
+    """Size of the vocabulary, by the model's configuration; 256, as of bytes, where that is not known."""
+    config = (None if model is None else model.config) or {}
+    return int(config.get("vocab_size") or config.get("text_config", {}).get("vocab_size") or 256)
 
 
 def _pairs(value: Any) -> tuple[tuple[int, int], ...] | None:

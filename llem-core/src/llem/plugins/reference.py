@@ -39,7 +39,8 @@ class Reference:
             is a GPU, and the model's name, and returns a `llem.backends.start.Start`. It imports no engine.
         defaults: `"module:function"`, of a backend: what its experiments have where nobody says otherwise. The function
             takes the settings that are given, as nested mappings, and returns fields of an experiment, such as
-            `{"dtype": "auto"}`. A section such as `load` is taken whole, where nothing of it is given. It is pure.
+            `{"dtype": "auto"}`. Settings that are given lie over these; where they are of another `kind` of a section
+            such as `load`, nothing of it is taken. It is pure.
         found: `"module:function"`, of a backend that measures what runs already: the same, of what it finds on this
             machine, such as the model that is served. It raises LlemError where it cannot look.
         url: the setting in the backend's own section that holds the address of what it measures.

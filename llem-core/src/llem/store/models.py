@@ -71,8 +71,8 @@ class RequestRow:
     """One measured request. Times are nanoseconds of the monotonic clock.
 
     Attributes:
-        index: position in the workload's sequence.
-        batch: number of the batch of an offline load; 0 for a serving load.
+        index, batch: position in the workload's sequence; number of the batch of an offline load, 0 for a serving load.
+        input_tokens: of the prompt. None: it went out as text, and the engine did not tell its count.
         output_tokens: tokens that had arrived when the request ended, as the engine counts them.
         start_ns: when the engine got the request; of a serving load, when llem sent the request.
         end_ns: when the last token came, or when the request failed or was aborted.
@@ -86,7 +86,7 @@ class RequestRow:
 
     index: int
     batch: int
-    input_tokens: int
+    input_tokens: int | None
     output_tokens: int
     start_ns: int
     end_ns: int
@@ -180,8 +180,8 @@ class Trial:
         started_at: UTC, the one wall-clock time of a trial.
         t0_ns, t1_ns: the window on the monotonic clock, in nanoseconds.
         batches, requests, input_tokens, output_tokens: work within the window, without padding. Serving loads have no
-            batches. Their requests are those that ended within the window, their input tokens the prompts of requests
-            whose first chunk arrived in [t0, t1), and their output tokens those of all chunks that arrived in [t0, t1).
+            batches. Their requests are those that ended within [t0, t1), their input tokens the prompts of those whose
+            first chunk arrived in it (None if one is not known), and their output tokens those of all its chunks.
         expected_output_tokens: tokens that the workload asked for. Of a serving load, `output_tokens` again, because
             the window cuts through requests; llem compares `serving.completed_expected_tokens` instead.
         batch_s: duration of each batch, in seconds; empty for serving loads.
@@ -208,7 +208,7 @@ class Trial:
     t1_ns: int = attrs.field(validator=_after_t0)
     batches: int
     requests: int
-    input_tokens: int
+    input_tokens: int | None
     output_tokens: int
     expected_output_tokens: int
     batch_s: tuple[float, ...]

@@ -53,7 +53,7 @@ def _request_line(row: RequestRow) -> str:
     numbers = (row.index, row.batch, row.input_tokens, row.output_tokens, row.start_ns, row.end_ns)
     metrics = row.engine_metrics
     cells = [
-        *map(str, numbers),
+        *("" if number is None else str(number) for number in numbers),
         _list_cell(row.token_times_ns),
         "" if row.scheduled_ns is None else str(row.scheduled_ns),
         _list_cell(row.chunk_tokens),
@@ -151,7 +151,8 @@ def read_requests(path: Path) -> tuple[RequestRow, ...]:
     rows = []
     for number, cells in enumerate(_lines(path, REQUESTS), start=2):
         try:
-            index, batch, inputs, outputs, start, end = map(int, cells[:6])
+            index, batch, outputs, start, end = map(int, (*cells[:2], *cells[3:6]))
+            inputs = int(cells[2]) if cells[2] else None
             times, scheduled, chunks, reason, metrics = cells[6:]
             rows.append(
                 RequestRow(

@@ -56,6 +56,8 @@ class Workload(ABC):
     salt: str = ""
     #: Of which random token ids are drawn; None: of all but the first few of the vocabulary.
     ids: range | None = None
+    #: Whether conversations go to the engine as they are, so that no chat template need be known here.
+    sends_messages: bool = False
     #: False where no text is read, so that no tokenizer need be loaded.
     needs_tokenizer: ClassVar[bool] = True
 

@@ -84,7 +84,8 @@ class PromptWorkload(Workload):
     """Prompts in a fixed order, beginning again after the last. Each is tokenised once.
 
     Requests have the text or the messages as the source has them, and the token ids that the model's tokenizer makes
-    of them; no token ids where there is no tokenizer. A text that is cut has token ids alone.
+    of them; no token ids where there is no tokenizer, or no chat template and the engine takes messages. A text that is
+    cut has token ids alone.
 
     Raises ConfigError on construction when the prompts cannot be read, or need a tokenizer and there is none.
     """
@@ -197,6 +198,9 @@ class PromptWorkload(Workload):
     def _ids(self, position: int) -> tuple[int, ...]:
         """The token ids of a prompt, cut where that is asked for."""
         prompt = self._prompts[position]
+        talks = self.options.chat or prompt.messages is not None
+        if talks and self.sends_messages and self.tokenizer is not None and self.tokenizer.chat_template is None:
+            return ()  # the engine has a template
         try:
             ids = tuple(self._encode(prompt)[: self.options.input_tokens])
         except ConfigError as error:  # of a chat template, which does not know the row

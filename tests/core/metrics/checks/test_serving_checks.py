@@ -107,6 +107,53 @@ def test_chunks_that_come_together(make, held, told):
         assert found.severity == "warning"
 
 
+def untold(make, share, hidden=0.0, outputs=100):
+    """A window whose requests have this share of tokens without an event, or hidden ones, by the server's word."""
+    study = served_study(make)
+    told = {"tokens_without_event": share * outputs} | ({"tokens_hidden": hidden * outputs} if hidden else {})
+    rows = [
+        attrs.evolve(row, engine_metrics=told)
+        for row in make.served_rows(*make.window(0, 10), chunk=4, outputs=outputs)
+    ]
+    study.put(0, rows)
+    return study
+
+
+@pytest.mark.parametrize(("share", "told"), [(0.0, False), (0.04, False), (0.06, True), (0.75, True)])
+def test_tokens_that_no_event_told(make, share, told):
+    """More than 5 % of the tokens: their times are an estimate, which stands."""
+    study = untold(make, share)
+    assert ("tokens_untold" in study.codes()) == told
+    assert study.metrics()["tpot_s"].value > 0
+    if told:
+        found = study.found("tokens_untold")
+        assert found.evidence["untold"] / found.evidence["tokens"] == pytest.approx(share)
+        assert "assume that they came evenly" in found.message
+
+
+def test_tokens_that_the_server_hid_have_no_time(make):
+    """Half of each answer is reasoning that nobody saw: no TPOT, whatever the events that were seen say."""
+    study = untold(make, 0.5, hidden=0.5)
+    found = study.metrics()
+    assert (found["tpot_s"].value, found["tpot_s"].reason) == (None, "tokens_together")
+    assert found["ttft_s"].value > 0
+    assert "50.0% are of reasoning" in study.found("tokens_untold").message
+    assert untold(make, 0.04, hidden=0.04).metrics()["tpot_s"].value > 0
+
+
+def test_whole_answers_are_no_estimate(make):
+    """All tokens in one event: there is no time of a token, so none is doubtful."""
+    study = served_study(make)
+    rows = [
+        attrs.evolve(
+            row, token_times_ns=(row.end_ns,), chunk_tokens=(64,), engine_metrics={"tokens_without_event": 63.0}
+        )
+        for row in make.served_rows(*make.window(0, 10))
+    ]
+    study.put(0, rows)
+    assert "tokens_untold" not in study.codes()
+
+
 def test_four_tokens_a_chunk_are_not_held_back(make):
     """Each chunk has its own time, and the last, empty one, which ends the request with it, is no gap."""
     study = served_study(make)

@@ -41,13 +41,15 @@ def batches_of(trial: Trial, rows: Sequence[RequestRow]) -> list[Batch]:
 
 
 def _work(rows: Sequence[RequestRow]) -> tuple[float, float, float, float]:
+    inputs = [row.input_tokens or 0 for row in rows]  # not known: then this kind of work tells nothing
     context = sum(
-        row.output_tokens * row.input_tokens + row.output_tokens * (row.output_tokens - 1) // 2 for row in rows
+        row.output_tokens * given + row.output_tokens * (row.output_tokens - 1) // 2
+        for row, given in zip(rows, inputs, strict=True)
     )
     return (
         float(max(row.output_tokens for row in rows)),
         float(sum(row.output_tokens for row in rows)),
-        float(sum(row.input_tokens for row in rows)),
+        float(sum(inputs)),
         float(context),
     )
 

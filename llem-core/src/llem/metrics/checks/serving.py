@@ -21,6 +21,8 @@ LEVEL, LEFT_SHARE = 0.01, 0.05
 FEW = 200
 #: Share of the gaps between chunks that may be none: above it, what is timed is the delivery.
 TOGETHER_SHARE = 0.1
+#: Share of the tokens that may have no event of their own: above it, times of tokens are an estimate.
+UNTOLD_SHARE = 0.05
 
 
 def serving_checks(
@@ -35,7 +37,7 @@ def serving_checks(
     if not served:
         return []
     kind = served[0][1].kind
-    found = [*_requests(served), *_none(served), *_few(served), *_together(served)]
+    found = [*_requests(served), *_none(served), *_few(served), *_together(served), *_untold(served)]
     if kind != "command":  # llem sent the load
         found += client_lag(served)
     if kind not in ("closed", "command"):
@@ -90,6 +92,21 @@ def _together(served: Served) -> Iterable[Finding]:
     if gaps and none / gaps > TOGETHER_SHARE:
         message = f"{none / gaps:.0%} of the chunks after a request's first came at the very time of the one before"
         yield finding("chunks_together", message, together=none, gaps=gaps)
+
+
+def _untold(served: Served) -> Iterable[Finding]:
+    """Of requests whose tokens did not all come at one time, for which no time of a token is told anyway."""
+    rows = [flow.rows[i] for *_, flow in served for i in flow.completed if flow.head[i] < flow.outputs[i]]
+    untold = sum((row.engine_metrics or {}).get("tokens_without_event", 0.0) for row in rows)
+    hidden = sum((row.engine_metrics or {}).get("tokens_hidden", 0.0) for row in rows)
+    tokens = sum(row.output_tokens for row in rows)
+    if tokens and untold / tokens > UNTOLD_SHARE:
+        message = f"of {untold / tokens:.1%} of the output tokens no event told: "
+        if hidden:
+            message += f"the server says that {hidden / tokens:.1%} are of reasoning, which it does not show"
+        else:
+            message += "TPOT and gaps between chunks assume that they came evenly with the events of their request"
+        yield finding("tokens_untold", message, untold=int(untold), hidden=int(hidden), tokens=tokens)
 
 
 def piles_up(in_flight: Sequence[float], arrived: int, ended: int) -> bool:

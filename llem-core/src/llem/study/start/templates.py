@@ -38,11 +38,12 @@ def recommended_limit(template: str, here: Here, backend: str) -> str | None:
     return LIMIT if needs_stream(template) and not _serves(here, backend) else None
 
 
-def study_text(template: str, here: Here, model: str, backend: str) -> str:
+def study_text(template: str, here: Here, model: str | None, backend: str) -> str:
     """The file. Its settings are such that `llem plan` takes them with what is installed here.
 
     Args:
         template: a name of TEMPLATES.
+        model: None takes one that fits this machine, where a study of the backend names one.
         backend: one of `here.backends`, or `echo`.
     """
     parts: Mapping[str, Callable[[Here, str, Start], Iterator[str]]] = {
@@ -67,12 +68,14 @@ def _head(template: str, here: Here, backend: str) -> Iterator[str]:
     yield f"name: {template}"
 
 
-def _base(template: str, here: Here, model: str, backend: str, start: Start) -> Iterator[str]:
+def _base(template: str, here: Here, model: str | None, backend: str, start: Start) -> Iterator[str]:
     yield "base:  # what all experiments share"
-    yield _line(
-        f"  model: {_yaml(model)}", "or an id of the Hugging Face Hub, or ./folder; `shape:` has random weights"
-    )
     several = template == "engine"
+    if model is not None or several or start.names_model:
+        named = here.model if model is None else model
+        yield _line(
+            f"  model: {_yaml(named)}", "or an id of the Hugging Face Hub, or ./folder; `shape:` has random weights"
+        )
     if not several:
         yield _line(f"  backend: {_yaml(backend)}", "the engine; `llem plugins` lists what is installed")
         for path, value in start.base.items():
