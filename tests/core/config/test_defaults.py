@@ -103,7 +103,7 @@ def test_what_is_said_of_a_section_lies_over_the_backends_own(backends, said, lo
 
 
 def test_layers_that_go_back_to_the_backends_kind_keep_its_settings(backends):
-    """A file says open, a flag says closed: nothing of the file's load is left, and what is not said is the backend's."""
+    """A file says open, a flag says closed: nothing of the file's load is left; what is not said is the backend's."""
     layers = [
         Layer("file", {"backend": "served", "load": {"kind": "open", "request_rate": 3}}),
         Layer("flag", {"load.kind": "closed"}),

@@ -1,7 +1,7 @@
-"""Settings that others bring where nobody says otherwise, beside what is said; and of which kind a section then is. Pure.
+"""Settings that others bring where nobody says otherwise, beside what is said; and the kind of a section then. Pure.
 
-A section such as `load` or `workload` has settings of its own for each `kind`. What is said of it may be of another kind
-than what is brought, by its `kind` or by settings that only another kind has.
+A section such as `load` or `workload` has settings of its own for each `kind`. What is said of it may be of another
+kind than what is brought, by its `kind` or by settings that only another kind has.
 """
 
 from __future__ import annotations
@@ -74,9 +74,10 @@ def _unsaid(brought: Mapping[str, Any], said: Tree) -> dict[str, Any]:
     for key, value in brought.items():
         if key not in said:
             left[key] = value
-        elif isinstance(value, Mapping) and (section := _section(said[key])) is not None:
-            if rest := _unsaid(value, section):
-                left[key] = rest
+            continue
+        section = _section(said[key])
+        if isinstance(value, Mapping) and section is not None and (rest := _unsaid(value, section)):
+            left[key] = rest
     return left
 
 

@@ -85,12 +85,12 @@ LOAD_FINDINGS: Mapping[str, FindingKind] = {
     ),
     "tokens_untold": FindingKind(
         "warning",
-        "More than 5 % of the tokens of the completed requests had no event of their own: the server tells their number "
-        "at the end, and no event told of them. llem shares them out evenly over the events of their request. TPOT, the "
-        "gaps between chunks and the tokens within a window assume that they came so. Where a server counts tokens of "
-        "reasoning that it hides, they did not.",
-        "Let the server tell its count with each event (vLLM and SGLang: `stream_options.continuous_usage_stats`, which "
-        "llem asks for), or send one token an event (vLLM: `--stream-interval 1`), or show its reasoning.",
+        "More than 5 % of the tokens of the completed requests had no event of their own: the server told their number "
+        "at the end, and no event told of them. llem shares them out evenly over the events of their request. TPOT, "
+        "the gaps between chunks and the tokens within a window assume that they came so. Where a server counts tokens "
+        "of reasoning that it hides, they did not.",
+        "Let the server tell its count with each event (vLLM and SGLang do, since llem asks for it), or send one token "
+        "an event (vLLM: `--stream-interval 1`), or show its reasoning.",
     ),
     "requests_failed": FindingKind(
         "error",
