@@ -76,7 +76,7 @@ def work_counts(flow: Flow) -> dict[str, Any]:
     return {
         "batches": 0,
         "requests": len(flow.completed),
-        "input_tokens": known_sum(flow.rows[i].input_tokens for i in np.flatnonzero(begun)),
+        "input_tokens": known_sum(flow.rows[i].input_tokens for i in np.flatnonzero(begun).tolist()),
         "output_tokens": int(flow.emitted.sum()),
         "batch_s": 0,
     }

@@ -101,7 +101,7 @@ def _untold(served: Served) -> Iterable[Finding]:
     hidden = sum((row.engine_metrics or {}).get("tokens_hidden", 0.0) for row in rows)
     tokens = sum(row.output_tokens for row in rows)
     if tokens and untold / tokens > UNTOLD_SHARE:
-        message = f"of {untold / tokens:.1%} of the output tokens no event told: "
+        message = f"no event told of {untold / tokens:.1%} of the output tokens: "
         if hidden:
             message += f"the server says that {hidden / tokens:.1%} are of reasoning, which it does not show"
         else:
