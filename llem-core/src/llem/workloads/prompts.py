@@ -85,9 +85,8 @@ class PromptSet:
 class PromptWorkload(Workload):
     """Prompts in a fixed order, beginning again after the last. Each is tokenised once.
 
-    Requests have the text or the messages as the source has them, and the token ids that the model's tokenizer makes
-    of them; no token ids where there is no tokenizer, or no chat template and the engine takes messages. A text that is
-    cut has token ids alone.
+    Requests have the text or the messages as the source has them, and the token ids that the tokenizer makes of them;
+    none where there is no tokenizer, or no chat template and the engine takes messages. A cut text has ids alone.
 
     Raises ConfigError on construction when the prompts cannot be read, or need a tokenizer and there is none.
     """
@@ -99,8 +98,8 @@ class PromptWorkload(Workload):
         self.prompt_set = self.read()
         if tokenizer is None:
             _refuse_without_tokenizer(options, self.prompt_set)
-        chat = options.chat or self._prompts[0].messages is not None
-        self._chat_template = tokenizer.chat_template if chat and tokenizer is not None else None
+        self._talks = options.chat or self._prompts[0].messages is not None
+        self._chat_template = tokenizer.chat_template if self._talks and tokenizer is not None else None
         self._order = _order(len(self._prompts), options)
         self._token_ids: dict[int, tuple[int, ...]] = {}
         self._too_long: frozenset[int] = frozenset()
@@ -200,8 +199,7 @@ class PromptWorkload(Workload):
     def _ids(self, position: int) -> tuple[int, ...]:
         """The token ids of a prompt, cut where that is asked for."""
         prompt = self._prompts[position]
-        talks = self.options.chat or prompt.messages is not None
-        if talks and self.sends_messages and self.tokenizer is not None and self.tokenizer.chat_template is None:
+        if self.sends_messages and self._talks and self._chat_template is None:
             return ()  # the engine has a template
         try:
             ids = tuple(self._encode(prompt)[: self.options.input_tokens])
@@ -296,8 +294,6 @@ def _otherwise(prompts: Sequence[Prompt], length: Length | None, sampling: Sampl
 
 def _order(count: int, options: PromptOptions) -> Sequence[int]:
     """Positions in the order of use. Sorts by random keys: `Random.shuffle` may change between Python versions."""
-    if options.order == "file":
-        return range(count)
     rng = random.Random(f"order/{options.seed}")
     keys = [rng.random() for _ in range(count)]
-    return sorted(range(count), key=keys.__getitem__)
+    return range(count) if options.order == "file" else sorted(range(count), key=keys.__getitem__)
