@@ -3,11 +3,10 @@
     python benchmarks/simulate_stalls.py [--studies 300] [--found 60] [--loads tuned|fresh] [--seed N] [--processes N]
         [-o FILE]
 
-A simulated engine decodes one token of each request per step. A new prompt has a step of its own, which all others wait
-for, or is worked on in chunks beside them. Steps scatter by 5 %, prompts by 10 %, and one step of a thousand takes up to
-ten times as long. A study has 1, 2 or 5 windows. A stall stops the engine at a random time of the first window, or of
-each. The rules' constants were chosen with the loads `tuned` in sight; the loads `fresh` were written down afterwards,
-and the rules have not changed since.
+A simulated engine decodes one token of each request per step. A new prompt has a step of its own, which all others
+wait for, or is worked on in chunks beside them. Steps scatter by 5 %, prompts by 10 %, and one step of a thousand takes
+up to ten times as long. A study has 1, 2 or 5 windows. A stall stops the engine at a random time of the first window,
+or of each. The rules' constants were chosen with the loads `tuned` in sight; the loads `fresh` were written down after.
 """
 
 from __future__ import annotations
@@ -288,7 +287,9 @@ def figures(named: tuple[str, Load], studies: int, found: int, seed: int) -> dic
         codes = [study(load, seed + n, max(WINDOWS), stall_s, every) for n in range(number)]
         for windows in WINDOWS:
             told = Counter(each[windows - 1] for each in codes if each[windows - 1] != "none")
-            what = f"{stall_s:g} s in {'each' if every else 'one'} of {windows}" if stall_s else f"no stall in {windows}"
+            what = (
+                f"{stall_s:g} s in {'each' if every else 'one'} of {windows}" if stall_s else f"no stall in {windows}"
+            )
             line[what] = dict(told)
     return line
 

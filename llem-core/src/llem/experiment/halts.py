@@ -1,9 +1,8 @@
 """Times in which a signal had stopped a child process: SIGSTOP, or a terminal's Ctrl-Z.
 
-waitid(2) tells each change of a child once. Asked for stops and continuations alone, it leaves the exit to who waits for
-it. Looks come from time to time, so that a stop is known to have begun and ended between two of them: the times here are
-the longest that fit. Processes of the child's own are no children of ours, and a frozen container is no stop: neither is
-seen.
+waitid(2) tells each change of a child once. Asked for stops and continuations alone, it leaves the exit to who waits
+for it. Looks come from time to time, so that a stop is known to have begun and ended between two of them: the times
+here are the longest that fit. Not seen are stops of processes that the child started, and a frozen container.
 """
 
 from __future__ import annotations

@@ -154,7 +154,7 @@ def test_a_prompt_that_all_wait_for_is_no_stop() -> None:
 
 def test_a_stop_in_a_window_of_eight_seconds_that_is_the_only_one() -> None:
     """Sixteen clients, two seconds."""
-    rows = [row for row in served(3, clients=16, tokens=64, step=0.011, prefill=0.1, stop=(4.0, 6.0))]
+    rows = served(3, clients=16, tokens=64, step=0.011, prefill=0.1, stop=(4.0, 6.0))
     long = attrs.evolve(trial(0, planned_s=8.0), t1_ns=T0 + 8 * S)
     [one] = found([rows], [long])
 
@@ -166,6 +166,22 @@ def test_a_window_of_no_length_is_no_trial() -> None:
     """So nothing divides by it."""
     with pytest.raises(ValueError, match="is not after t0_ns"):
         attrs.evolve(trial(0), t1_ns=T0)
+
+
+def test_prompts_that_an_edge_cuts_off_say_nothing_of_prompts() -> None:
+    """A prompt takes 1.8 s, and most windows open a tenth of a second before it is done."""
+    rows = []
+    for trial_ in range(5):
+        first, start = T0 + S // 10, T0 - round(1.7 * S)
+        times = [first + round(0.01 * S * n) for n in range(1, 450)]
+        more = []
+        if trial_ == 0:  # another one is worked on after it, and holds up the first
+            second = first + round(1.8 * S)
+            times = [second + round(0.01 * S * n) for n in range(1, 250)]
+            more = [RequestRow(1, 0, 20_000, 250, start, times[-1], (second, *times))]
+        rows.append([RequestRow(0, 0, 20_000, len(times) + 1, start, times[-1], (first, *times)), *more])
+
+    assert found(rows) == []
 
 
 def test_nobody_asked_is_no_stall() -> None:

@@ -115,9 +115,7 @@ def _longest(row: RequestRow, between: bool, apart: Sequence[tuple[int, int]]) -
         return (times[0] - row.start_ns) / 1e9
     apart = [(begin, end) for begin, end in apart if begin < times[-1] and end > times[0]]
     gaps = (
-        later - one
-        for one, later in pairwise(times)
-        if not any(one <= begin and later >= end for begin, end in apart)
+        later - one for one, later in pairwise(times) if not any(one <= begin and later >= end for begin, end in apart)
     )
     return max(gaps, default=0) / 1e9
 

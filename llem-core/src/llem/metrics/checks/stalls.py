@@ -108,8 +108,8 @@ def _recur(found: Sequence[Stall], trials: Sequence[Trial]) -> Finding:
     worst, where = max(found, key=lambda stall: stall.seconds), _indices(found)
     share = sum(stall.seconds for stall in found) / sum(_window_s(trial) for trial in trials)
     message = (
-        f"{worst.what} for up to {worst.seconds:.2f} s, {len(found)} times within {len(where)} of {len(trials)} windows "
-        f"and {share:.0%} of their time, where {worst.usual_s:.3g} s is the longest of all other times{_in(where)}"
+        f"{worst.what} for up to {worst.seconds:.2f} s, {len(found)} times within {len(where)} of {len(trials)} "
+        f"windows and {share:.0%} of their time; the next longest, work apart, is {worst.usual_s:.3g} s{_in(where)}"
     )
     evidence = {"stalled_s": worst.seconds, "usual_s": worst.usual_s, "at_s": worst.at_s, "times": len(found)}
     return finding("stalls_recur", message, **evidence, share=share, trial=worst.trial, trials=where)
@@ -222,15 +222,14 @@ def _silent(trials: Sequence[tuple[Trial, Flow]]) -> tuple[list[Stall], list[Sta
 
     if not trials:
         return [], []
-    found = [silences_of(flow) for _, flow in trials]
-    seconds, prompts = (np.concatenate([getattr(one, name) for one in found]) for name in ("seconds", "prompts"))
-    per_token = float(np.median(seconds[prompts > 0] / prompts[prompts > 0])) if (prompts > 0).any() else 0.0
+    found, flows = [silences_of(flow) for _, flow in trials], [flow for _, flow in trials]
+    # what an edge of the window cuts off says too little of how long a prompt takes
+    whole = np.concatenate([(one.seconds / np.maximum(one.prompts, 1))[1:-1][one.prompts[1:-1] > 0] for one in found])
+    per_token = float(np.median(whole)) if len(whole) else pace(flows)
     return list(_beyond(trials, found, per_token)), _apart(trials, found, per_token)
 
 
-def _beyond(
-    trials: Sequence[tuple[Trial, Flow]], found: Sequence[Silences], per_token: float
-) -> Iterator[Stall]:
+def _beyond(trials: Sequence[tuple[Trial, Flow]], found: Sequence[Silences], per_token: float) -> Iterator[Stall]:
     """Those beyond the usual longest. `per_token`: seconds that a token of a prompt takes."""
     import numpy as np
 
