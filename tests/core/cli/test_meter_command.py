@@ -192,6 +192,54 @@ def test_a_file_of_no_request_is_no_valid_result(meter, tmp_path, document, tool
     assert "tells of no request" in found.message
 
 
+def test_requests_that_took_no_time_are_no_valid_result(meter, tmp_path):
+    """All failed as they were sent: their window is a moment, and nothing is divided by it."""
+    file = tmp_path / "requests.json"
+    program = (
+        "import json, sys, time\n"
+        "time.sleep(0.2)\n"
+        "names = ('ttfts', 'itls', 'input_lens', 'output_lens', 'errors')\n"
+        "told = {name: [one] for name, one in zip(names, (0.0, [], 5, 0, 'refused'))}\n"
+        "told |= {'start_times': [time.perf_counter()], 'request_throughput': 0.0}\n"
+        "open(sys.argv[1], 'w').write(json.dumps(told))\n"
+    )
+    done = meter("--requests", str(file), "--", sys.executable, "-c", program, str(file))
+    result = only(tmp_path / "out")
+
+    assert done.exit_code == 1
+    assert not result.valid
+    assert result.metrics["energy_per_output_token_j"].value is None
+    assert result.metrics["output_tokens_per_s"].value is None
+
+
+def test_a_command_that_was_stopped_is_no_valid_result(meter, tmp_path):
+    """SIGSTOP for a second: its energy holds a time in which it did nothing. The exit code is still the command's."""
+    program = (
+        "import os, subprocess, sys, time\n"
+        "one = f'sleep 1.2; kill -CONT {os.getpid()}'\n"
+        "subprocess.Popen(['sh', '-c', one])\n"
+        "os.kill(os.getpid(), 19)\n"
+        "sys.exit(3)\n"
+    )
+    done = meter("--", sys.executable, "-c", program)
+    result = only(tmp_path / "out")
+    [found] = [one for one in result.findings if one.code == "paused"]
+
+    assert done.exit_code == 3
+    assert not result.valid
+    assert 1.0 < found.evidence["paused_s"] < result.metrics["duration_s"].value
+    assert "a signal stopped the command for up to" in found.message
+
+
+def test_a_command_that_was_not_stopped_has_no_pause(meter, tmp_path):
+    """Nor one that gets SIGCONT without having been stopped."""
+    meter("--", sys.executable, "-c", "import os, time; os.kill(os.getpid(), 18); time.sleep(0.6)")
+    result = only(tmp_path / "out")
+
+    assert "paused" not in {one.code for one in result.findings}
+    assert result.valid
+
+
 def test_a_command_that_fails_is_stored_and_passed_on(meter, tmp_path):
     """llem ends with the command's code; the result is invalid, and no further run is made."""
     done = meter("--trials", "3", "--", sys.executable, "-c", "import sys; sys.exit(7)")

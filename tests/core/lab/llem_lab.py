@@ -191,7 +191,9 @@ class SpellingOptions(Quality):
 
     evaluator: Literal["spelling"] = option("spelling", help="How well words are repeated.")
     fail_in: str | None = option(None, help="A task to fail in.")
-    error: Literal["runtime", "memory", "full", "kill", "abort", "hang"] = option("runtime", help="How to fail.")
+    error: Literal["runtime", "memory", "full", "kill", "abort", "hang", "empty"] = option(
+        "runtime", help="How to fail."
+    )
     item_s: float = option(0.0, help="How long an item takes.")
 
 
@@ -213,6 +215,8 @@ class Spelling(Evaluator):
     def evaluate(self, engine, tokenizer, context):
         words = self.WORDS[context.task][: self.options.limit]
         items = []
+        if context.task == self.options.fail_in and self.options.error == "empty":
+            return [Score(context.task, "exact", 0.0, None, 0)]
         for number, word in enumerate(words):
             context.check_stop()
             if context.task == self.options.fail_in:

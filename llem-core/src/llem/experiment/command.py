@@ -23,6 +23,7 @@ import attrs
 from llem.backends.command import GIVEN, HIDDEN, CommandEngine, Given
 from llem.config.models import CommandLoad
 from llem.errors import ConfigError, ExperimentFailed, LlemError, MachineError
+from llem.experiment.halts import Halts, halted
 from llem.experiment.serving.window import counts, serving_facts
 from llem.experiment.session import Measured, Session, Work
 from llem.experiment.told import Told, Unreadable, read_told
@@ -49,6 +50,8 @@ class Ran:
     Attributes:
         wall_ns: what the wall clock was ahead of the monotonic one, before and after.
         began_s: wall clock at the start, for times of files.
+        stopped: the user ended it.
+        halts: times in which a signal may have had stopped the command's own process; begin and end, monotonic ns.
     """
 
     t0: int
@@ -57,6 +60,7 @@ class Ran:
     wall_ns: tuple[int, int]
     began_s: float
     stopped: bool
+    halts: tuple[tuple[int, int], ...] = ()
 
 
 class CommandRun(Work):
@@ -108,7 +112,7 @@ class CommandRun(Work):
         if rows and narrow:
             window = min(row.start_ns for row in rows), max(row.end_ns for row in rows) + 1
         self._note(index, ran, window, told)
-        found = [*_ending(ran), *found]
+        found = [*_ending(ran), *halted(ran.halts, window), *found]
         if told is not None and rows:
             found += _said(told, self._load.requests or "", rows, ran, window)
         trial, trace = finish(
@@ -137,18 +141,21 @@ class CommandRun(Work):
         except OSError as error:
             what = f"the command {self._load.argv[0]!r} cannot be run: {error.strerror or error}"
             raise ConfigError(what, "check its name and its permissions", "command_not_found") from error
+        halts = Halts(process.pid)
         with _ended(process):
-            stopped = self._wait(process)
+            stopped = self._wait(process, halts)
             code = process.wait()
         t1 = time.monotonic_ns()
         given.codes.append(code)
-        return Ran(t0, t1, code, (before, time.time_ns() - time.monotonic_ns()), began_s, stopped)
+        wall_ns = before, time.time_ns() - time.monotonic_ns()
+        return Ran(t0, t1, code, wall_ns, began_s, stopped, halts.until(t1))
 
-    def _wait(self, process: subprocess.Popen[bytes]) -> bool:
+    def _wait(self, process: subprocess.Popen[bytes], halts: Halts) -> bool:
         """Until the command has ended; whether the user ended it."""
         stop = self._session.process.stop
         with _exit_of(process) as exits:
             while not exits(LOOK_S):
+                halts.look()
                 if stop.is_set():
                     break
             else:

@@ -143,18 +143,28 @@ LOAD_FINDINGS: Mapping[str, FindingKind] = {
     "paused": FindingKind(
         "error",
         "The worker stood still for more than 1 % of a window, or for more than 0.1 s: a signal stopped it, a "
-        "container or the whole machine was frozen, or the machine was suspended. Less work was done in the window "
-        "than the engine does, and its energy holds the time of the pause.",
+        "container or the whole machine was frozen, or the machine was suspended. Or a signal stopped a metered "
+        "command. Less work was done in the window than the engine does, and its energy holds the time of the pause.",
         "Measure again, and do not stop or suspend what measures.",
     ),
     "stalled": FindingKind(
         "error",
         "The engine stood still within a window while the worker ran. No token came although requests were in flight, "
         "for at least 5 % of the window, three times the usual longest silence and ten times its distance from the "
-        "median; or one batch took as much longer than the others. What recurs in most windows is the engine's own "
-        "way, and is not told.",
+        "median; or one batch took as much longer than the others. It did so in half of the windows at most, or in "
+        "the only one.",
         "See the engine's log: a stopped process, a GPU that hung, a compilation in the midst of the load. Measure "
         "again.",
+    ),
+    "stalls_recur": FindingKind(
+        "warning",
+        "The engine stood still in most windows. A few times without a token, three per window and one of 100 at "
+        "most, were ten times as long as all others (a few batches: three times as long), and took 5 % of the windows "
+        "or more. Work on prompts does not explain them. If it is the engine's own way (a collection, a checkpoint, a "
+        "compilation), the figures rightly include it. If something stops the engine again and again, they do not "
+        "describe the engine.",
+        "See the engine's log at these times, and what else the machine does: a container's limit on processor time, "
+        "a snapshot, a debugger.",
     ),
     "clock_step": FindingKind(
         "warning",

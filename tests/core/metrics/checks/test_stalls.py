@@ -88,9 +88,100 @@ def test_a_stop_that_lasts_to_the_end_is_found() -> None:
     assert found(rows)[0].evidence["stalled_s"] == pytest.approx(1.5, abs=0.1)
 
 
-def test_what_every_window_has_is_the_engines_way() -> None:
-    """A pause of one second in each: it is usual, and no accident."""
-    assert found([served(index, stop=(2.0, 3.0)) for index in range(5)]) == []
+@pytest.mark.parametrize("trials", [2, 3, 5])
+@pytest.mark.parametrize("shape", [{"clients": 1}, {"clients": 16, "tokens": 64, "step": 0.011, "prefill": 0.1}])
+def test_a_stop_in_every_window_is_a_warning(trials: int, shape) -> None:
+    """No window is without one, so that it may be the engine's own way; but no figure is given without a word."""
+    rows = [served(index, stop=(1.0 + 0.3 * index, 3.0 + 0.3 * index), **shape) for index in range(trials)]
+    [one] = found(rows)
+
+    assert (one.code, one.severity) == ("stalls_recur", "warning")
+    assert one.evidence["trials"] == list(range(trials))
+    assert one.evidence["times"] == trials
+    assert one.evidence["stalled_s"] == pytest.approx(2.0, abs=0.1)
+    assert one.evidence["share"] == pytest.approx(0.4, abs=0.02)
+    assert f"{trials} times within {trials} of {trials} windows and 40% of their time" in one.message
+
+
+def test_a_stop_in_all_windows_but_one_is_a_warning() -> None:
+    """Two of three are most."""
+    rows = [served(0), served(1, stop=(1.0, 3.0)), served(2, stop=(1.5, 3.5))]
+
+    assert [one.code for one in found(rows)] == ["stalls_recur"]
+    assert found(rows)[0].evidence["trials"] == [1, 2]
+
+
+def test_two_stops_in_the_only_window_are_an_error() -> None:
+    """There is no other window to compare with."""
+    one = served(1, stop=(0.5, 1.5))
+    rows = [attrs.evolve(row, token_times_ns=shifted(row.token_times_ns)) for row in one]
+    [told] = found([[attrs.evolve(row, end_ns=row.token_times_ns[-1]) for row in rows]])
+
+    assert (told.code, told.severity) == ("stalled", "error")
+
+
+def shifted(times: tuple[int, ...]) -> tuple[int, ...]:
+    """Another stop of 1.2 s, 3 s after the window opened."""
+    return tuple(time + 1_200_000_000 if time > T0 + 3 * S else time for time in times)
+
+
+@pytest.mark.parametrize("trials", [1, 2, 5])
+@pytest.mark.parametrize(
+    "shape",
+    [
+        {"clients": 1, "tokens": 2, "prefill": 1.5},  # nothing but prompts
+        {"clients": 2, "tokens": 400, "prefill": 1.0},
+        {"clients": 4, "tokens": 2, "step": 1.5},  # all in one piece, after a first token
+        {"clients": 1, "tokens": 4, "step": 1.0},
+    ],
+)
+def test_long_waits_by_themselves_are_no_stop(trials: int, shape) -> None:
+    """Each request has its own."""
+    for seed in range(0, 50, 10):
+        assert found([served(seed + index, **shape) for index in range(trials)]) == []
+
+
+def test_a_prompt_that_all_wait_for_is_no_stop() -> None:
+    """One client at an engine that answers all others only when a prompt of 20,000 tokens is done, once per window."""
+    rows = []
+    for index in range(3):
+        others = served(index, stop=(2.0, 3.2))
+        begin, end = T0 + 2 * S, T0 + round(3.2 * S)
+        rows.append([*others, RequestRow(len(others), 0, 20_000, 1, begin, end, (end,))])
+
+    assert found(rows) == []
+
+
+def test_a_stop_in_a_window_of_eight_seconds_that_is_the_only_one() -> None:
+    """Sixteen clients, two seconds."""
+    rows = served(3, clients=16, tokens=64, step=0.011, prefill=0.1, stop=(4.0, 6.0))
+    long = attrs.evolve(trial(0, planned_s=8.0), t1_ns=T0 + 8 * S)
+    [one] = found([rows], [long])
+
+    assert one.code == "stalled"
+    assert one.evidence["stalled_s"] == pytest.approx(2.0, abs=0.1)
+
+
+def test_a_window_of_no_length_is_no_trial() -> None:
+    """So nothing divides by it."""
+    with pytest.raises(ValueError, match="is not after t0_ns"):
+        attrs.evolve(trial(0), t1_ns=T0)
+
+
+def test_prompts_that_an_edge_cuts_off_say_nothing_of_prompts() -> None:
+    """A prompt takes 1.8 s, and most windows open a tenth of a second before it is done."""
+    rows = []
+    for trial_ in range(5):
+        first, start = T0 + S // 10, T0 - round(1.7 * S)
+        times = [first + round(0.01 * S * n) for n in range(1, 450)]
+        more = []
+        if trial_ == 0:  # another one is worked on after it, and holds up the first
+            second = first + round(1.8 * S)
+            times = [second + round(0.01 * S * n) for n in range(1, 250)]
+            more = [RequestRow(1, 0, 20_000, 250, start, times[-1], (second, *times))]
+        rows.append([RequestRow(0, 0, 20_000, len(times) + 1, start, times[-1], (first, *times)), *more])
+
+    assert found(rows) == []
 
 
 def test_nobody_asked_is_no_stall() -> None:
@@ -159,6 +250,26 @@ def test_one_batch_far_beyond_the_others_is_found(count: int) -> None:
     assert one.evidence["trials"] == [1]
     assert one.evidence["stalled_s"] == pytest.approx(4.0 + 5.0 / count, rel=0.1)
     assert one.message.startswith("one batch went on for")
+
+
+def test_one_long_batch_in_every_window_is_a_warning() -> None:
+    """Of twenty batches, one took twelve times as long."""
+    rows = [noisy(seed, 20, 0.02) for seed in range(3)]
+    for number, times in enumerate(rows):
+        times[3 + number] += 3.0
+    [one] = offline([batches(each) for each in rows])
+
+    assert (one.code, one.severity) == ("stalls_recur", "warning")
+    assert one.evidence["times"] == 3
+    assert one.evidence["trials"] == [0, 1, 2]
+    assert one.message.startswith("one batch went on for up to 3.2")
+
+
+def test_more_work_in_every_window_is_no_stall() -> None:
+    """One batch of each has ten times the tokens."""
+    times, outputs = [0.1] * 20 + [1.0], [64] * 20 + [640]
+
+    assert offline([batches(times, outputs)] * 4) == []
 
 
 def test_more_work_is_no_stall() -> None:

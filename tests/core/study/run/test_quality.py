@@ -116,6 +116,15 @@ def test_a_task_that_fails_takes_no_other_with_it(run) -> None:
     assert all(result.valid and not result.publishable for result in ran.results.values())
 
 
+def test_a_score_without_an_item_is_none(run) -> None:
+    """An average of nothing is no 0; the other task has its score."""
+    ran = run({**SPELLING, "tasks": ["colour", "fruit"], "fail_in": "colour", "error": "empty"}, sizes=(1,))
+
+    assert ran.quality(1)["fruit"] == 0.75
+    assert ran.quality(1)["colour"] == "not_evaluated"
+    assert ran.findings(1)["quality_failed"].endswith("colour: no item of colour is behind the score exact")
+
+
 @pytest.mark.parametrize(
     ("error", "why"),
     [
