@@ -71,7 +71,8 @@ def test_a_closed_trial(serving) -> None:
 
     assert (facts.kind, facts.concurrency, facts.request_rate, facts.seed) == ("closed", 4, None, 0)
     assert trial.duration_s >= 0.4
-    assert (facts.in_flight_start, facts.in_flight_end) == (4.0, 4.0)
+    # an edge may lie between the end of an answer and the client's next request
+    assert {facts.in_flight_start, facts.in_flight_end} <= {3.0, 4.0}
     assert facts.in_flight_mean == pytest.approx(4.0, abs=0.2)
     assert (facts.failed, facts.unfinished) == (0, 0)
     assert (facts.lag_p50_s, facts.lag_p99_s, facts.lag_max_s) == (None, None, None)
