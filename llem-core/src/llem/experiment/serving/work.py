@@ -154,7 +154,8 @@ class Serving(Work):
     def _probe(self, load: OpenLoad) -> Probe:
         async def act(traffic: Traffic) -> tuple[int, int]:
             traffic.closed(load.probe_concurrency, self.e2el_s)
-            await traffic.settle(load.probe_concurrency, LEAD_S)
+            # short requests end and begin again meanwhile: their tokens alone do not show that all clients have started
+            await traffic.settle(load.probe_concurrency, max(LEAD_S, self.e2el_s))
             t0 = time.monotonic_ns()
             await traffic.rest(load.probe_seconds)
             return t0, time.monotonic_ns()

@@ -197,11 +197,13 @@ def differences(store: Store, study: Mapping[str, Any], planned: Sequence[Planne
     by_values = {values: name for name, values in was.items()}
     begun = set(store.experiment_ids())
     settings: dict[str, Problem] = {}
+    same: set[str] = set()  # experiments of the folder that are in the study, however the study writes them
     for one in planned:
         old = one.id if one.id in was else by_values.get(now[one.id])
         if old is None:
             yield Problem("", f"a point is new: {now[one.id]}")
             continue
+        same.add(old)
         stored = store.read_experiment(old)["config"] if old in begun else {}
         found = list(_settings(one.document()["config"], stored)) if stored else []
         if old != one.id and not found:  # what the settings lead to: a file's content, say; or it has not begun
@@ -210,8 +212,7 @@ def differences(store: Store, study: Mapping[str, Any], planned: Sequence[Planne
             found += _asked(study, before)
         settings.update((str(problem), problem) for problem in found)
     yield from settings.values()
-    kept = set(now.values())
-    yield from (Problem("", f"a point is gone: {values}") for values in was.values() if values not in kept)
+    yield from (Problem("", f"a point is gone: {values}") for name, values in was.items() if name not in same)
 
 
 def _varies(points: Mapping[str, str]) -> bool:
