@@ -171,6 +171,12 @@ class Place:
             os.sched_setscheduler(0, os.SCHED_RR, os.sched_param(1))
 
 
+def named(word: str, folder: Path) -> str:
+    """A word of a command without the folders of this machine."""
+    word = word.replace(str(folder), "WORK").replace(str(folder.parent), "WORK")
+    return Path(word).name if word.startswith("/") else word
+
+
 def execute(command: Sequence[str], environment: Mapping[str, str], place: Place, folder: Path) -> Ran:
     """Run a tool's command in its place. Past the limit it is ended with all its processes, and its code is None."""
     log = folder / "output.txt"
@@ -215,7 +221,8 @@ def measure(
         ran = execute(command, tool.environment, place, folder)
     others_s = busy_s() - before - ran.cpu_s - server.cpu_s
     report: dict[str, Any] = {
-        "tool": tool.name, "load": asked.name, "command": command, "environment": dict(tool.environment),
+        "tool": tool.name, "load": asked.name, "command": [named(word, folder) for word in command],
+        "environment": {name: value for name, value in tool.environment.items() if name != "PYTHONPATH"},
         "wall_s": ran.wall_s, "cpu_s": ran.cpu_s, "others_cpu_share": max(others_s, 0.0) / ran.wall_s,
         "code": ran.code,
     }  # fmt: skip

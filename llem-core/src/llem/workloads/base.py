@@ -21,6 +21,7 @@ from llem.models.tokenizer import Tokenizer
 from llem.workloads.arrivals import Timetable
 
 __all__ = [
+    "BLOCK",
     "TOO_LONG_HELP",
     "Length",
     "Lognormal",
@@ -28,6 +29,7 @@ __all__ = [
     "Uniform",
     "Workload",
     "greatest",
+    "place_of",
     "positive",
     "sample",
     "too_long",
@@ -42,6 +44,21 @@ TOO_LONG_HELP = (
 )
 #: Rows that a finding names.
 NAMED = 3
+
+
+#: Trials of a serving load begin at multiples of this index.
+BLOCK = 1_000_000
+#: Multiples of it, less whole numbers, lie as far from one another as they can (of the golden section).
+GOLDEN = (math.sqrt(5) - 1) / 2
+
+
+def place_of(index: int, count: int, block: int = BLOCK) -> int:
+    """Which of `count` prompts in turn request `index` has, from 0 on.
+
+    Each block begins elsewhere among the prompts, so that trials do not all measure the same first ones.
+    """
+    number, within = divmod(index, block)
+    return (within + int(number * GOLDEN % 1 * count)) % count
 
 
 class Workload(ABC):

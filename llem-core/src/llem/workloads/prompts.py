@@ -18,12 +18,14 @@ from llem.errors import ConfigError
 from llem.findings import Finding, finding
 from llem.models.tokenizer import Tokenizer
 from llem.workloads.base import (
+    BLOCK,
     NAMED,
     TOO_LONG_HELP,
     Length,
     TooLong,
     Workload,
     greatest,
+    place_of,
     sample,
     too_long,
     without_too_long,
@@ -170,7 +172,7 @@ class PromptWorkload(Workload):
         return [self._request(index) for index in range(start, start + count)]
 
     def _request(self, index: int) -> Request:
-        position = self._order[index % len(self._order)]
+        position = self._order[place_of(index, len(self._order))]
         prompt, text = self._prompts[position], None
         ids = () if self.tokenizer is None else self._tokens(position)
         messages = prompt.messages
@@ -228,6 +230,7 @@ class PromptWorkload(Workload):
             "rows": self.prompt_set.rows,
             "prompts": len(self._order),
             "distinct": self.distinct,
+            "block": BLOCK,
             "skipped_rows": len(self.prompt_set.skipped),
             "too_long": len(self._too_long),
             "context_length": self._context,

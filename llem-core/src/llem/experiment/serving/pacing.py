@@ -18,11 +18,12 @@ from llem.experiment.serving.traffic import Traffic
 from llem.experiment.trial import LEAD_S
 from llem.findings import Finding, finding
 from llem.workloads.arrivals import Timetable, arrivals, arrivals_before, trial_seed
+from llem.workloads.base import BLOCK
 
 __all__ = ["STRIDE", "Pace", "PaceClosed", "PaceOpen", "PaceReplay"]
 
 #: Trial i takes its requests from here times i + 1 on, so that they are the same ones in every configuration.
-STRIDE = 1_000_000
+STRIDE = BLOCK
 #: Requests made ready beyond those that a load should take.
 SPARE_REQUESTS = 64
 #: A replay goes on for this many usual request times before its window: those who ask longest are then in flight too.

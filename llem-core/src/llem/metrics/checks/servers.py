@@ -8,6 +8,7 @@ from typing import Any
 from llem.findings import Finding, finding
 from llem.metrics.metric import Measured
 from llem.store.models import Quantity, ServingFacts
+from llem.workloads.base import place_of
 
 __all__ = ["server_checks"]
 
@@ -41,7 +42,8 @@ def _repeated(measured: Measured) -> Iterable[Finding]:
     if setup.keeps_prompts is False or not (isinstance(prompts, int) and isinstance(distinct, int) and prompts > 0):
         return
     sent = {row.index for rows in measured.rows for row in rows}
-    different = min(len({index % prompts for index in sent}), distinct)
+    block = setup.workload.get("block", max(sent, default=0) + 1)  # an older llem began at the same prompts again
+    different = min(len({place_of(index, prompts, block) for index in sent}), distinct)
     if different < len(sent):
         keeps = "has a prefix cache" if setup.keeps_prompts else "may have a prefix cache"
         message = f"{len(sent):,} requests were sent, of {different:,} different prompts, and the engine {keeps}"
