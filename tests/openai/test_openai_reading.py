@@ -236,6 +236,17 @@ def test_reasoning_that_is_shown_is_not_hidden():
     assert "tokens_hidden" not in found.chunks[-1].engine_metrics
 
 
+def test_text_after_done_is_no_part_of_the_answer():
+    """Clients stop there. A finish reason or a usage that comes late is taken, for nothing else tells of them."""
+    token, end = event(text()), event(choice({"text": ""}, "length"))
+    done, counts = event("[DONE]"), event({"choices": [], **usage(2)})
+    late = read(exchange((100, token), (120, token + end + counts + done), (140, token)))
+    early = read(exchange((100, token), (120, token + done + end + counts)))
+    for found in (late, early):
+        assert found.failure is None
+        assert latencies(found) == pytest.approx((100, 20))
+
+
 def test_a_prompt_as_text_may_have_any_number_of_tokens():
     """The server's own number is told; what was asked with has no say."""
     found = Reader(None, "final_usage", False, exact_prompt=False).read(answer([text()] * 16, prompt=31))

@@ -68,7 +68,7 @@ class OpenAIBackend(Backend):
             ExperimentFailed: it ended or did not get ready (with the end of its output), or tells no usage.
         """
         from llem_openai.body import http_head
-        from llem_openai.client import Client
+        from llem_openai.client import Client, reference_of
         from llem_openai.dialect import probe
         from llem_openai.engine import OpenAIEngine
         from llem_openai.failures import fatal
@@ -76,7 +76,6 @@ class OpenAIBackend(Backend):
         from llem_openai.scoring import probe_scoring
         from llem_openai.served import Prompts, context_of, differing, draws_ids, first_request, random_ids, wanted
         from llem_openai.server import Site, key_of
-        from llem_openai.wire import reference_of
 
         options, key = self.options, key_of(self.options.api_key_env)
         address = Address.of(options.base_url)

@@ -9,10 +9,13 @@ from typing import Any, TypeVar
 from llem.backends.overdue import Patience
 from llem.backends.wire import Asked, Exchange, WireReference
 from llem_openai.body import http_message
+from llem_openai.checks import sends_text
+from llem_openai.config import OpenAIOptions
+from llem_openai.counting import TokenCounts
 from llem_openai.reading import Reader
 from llem_openai.wire import OpenAIWire
 
-__all__ = ["Client", "together"]
+__all__ = ["Client", "reference_of", "together"]
 
 T = TypeVar("T")
 
@@ -97,3 +100,17 @@ async def together(works: Sequence[Coroutine[Any, Any, T]]) -> list[T]:
     except BaseExceptionGroup as failures:
         raise failures.exceptions[0] from None
     return [task.result() for task in tasks]
+
+
+def reference_of(options: OpenAIOptions, base: str, key: str | None, token_counts: TokenCounts) -> WireReference:
+    """The wire to a server whose ways are known."""
+    settings = {
+        "base": base,
+        "key": key,
+        "token_counts": token_counts,
+        "token_ids": options.return_token_ids,
+        "exact_prompt": not sends_text(options),
+    }
+    return WireReference(
+        "llem_openai.wire:OpenAIWire", settings, options.timeout_s, options.deadline_s, options.client_processes
+    )

@@ -10,7 +10,7 @@ import attrs
 
 from llem.backends.base import Chunk
 from llem.backends.wire import Answer, Exchange
-from llem_openai.counting import Tally, TokenCounts
+from llem_openai.counting import Tally, TokenCounts, choice_of, said
 from llem_openai.failures import HIDDEN, RequestFailed, hopeless, in_band, refused, short, without_key
 from llem_openai.sse import Events
 
@@ -75,19 +75,23 @@ class Reader:
     def events(self, exchange: Exchange) -> Iterator[tuple[int, Mapping[str, Any]]]:
         """Events with the time at which each was there, in nanoseconds; one that tells of an error holds `error`.
 
-        An answer that is no stream is one event. Raises as `read`, and RequestFailed.
+        An answer that is no stream is one event. Text that comes after `[DONE]` is no part of the answer; a finish
+        reason or a usage that a server tells then still is. Raises as `read`, and RequestFailed.
         """
         self._refuse(exchange)
         if _is_json(exchange):
             if exchange.ended_ns and not exchange.error:
                 yield exchange.times_ns[-1], _with_error(b"", self.parsed(b"".join(exchange.pieces)))
             return
-        events, empty = Events(), True
+        events, empty, done = Events(), True, False
         for time_ns, piece in zip(exchange.times_ns, exchange.pieces, strict=True):
             for name, data in events.feed(piece):
                 empty = False
-                if data != DONE:
-                    event = {"error": self._shown(data)} if name == b"error" and data[:1] != b"{" else self.parsed(data)
+                if data == DONE:
+                    done = True
+                    continue
+                event = {"error": self._shown(data)} if name == b"error" and data[:1] != b"{" else self.parsed(data)
+                if not done or (choice := choice_of(event)) is None or not said(choice):
                     yield time_ns, _with_error(name, event)
         if empty and exchange.ended_ns and not exchange.error:
             raise self._unread(b"".join(exchange.pieces))

@@ -9,15 +9,12 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
-from llem.backends.wire import Answer, Exchange, Wire, WireReference
-from llem_openai.checks import sends_text
-from llem_openai.config import OpenAIOptions
+from llem.backends.wire import Answer, Exchange, Wire
 from llem_openai.connection import Connection, Owner
-from llem_openai.counting import TokenCounts
 from llem_openai.failures import broken, unreached, without_key
 from llem_openai.reading import Reader
 
-__all__ = ["OpenAIWire", "reference_of"]
+__all__ = ["OpenAIWire"]
 
 CONNECT_S = 10.0
 #: Idle connections are not used again after this time: a server closes them too, some after 5 s, and may just then.
@@ -132,17 +129,3 @@ class OpenAIWire(Wire):
             self._idle.remove(connection)
         if again is not None:
             self._connect(again)
-
-
-def reference_of(options: OpenAIOptions, base: str, key: str | None, token_counts: TokenCounts) -> WireReference:
-    """The wire to a server whose ways are known."""
-    settings = {
-        "base": base,
-        "key": key,
-        "token_counts": token_counts,
-        "token_ids": options.return_token_ids,
-        "exact_prompt": not sends_text(options),
-    }
-    return WireReference(
-        "llem_openai.wire:OpenAIWire", settings, options.timeout_s, options.deadline_s, options.client_processes
-    )

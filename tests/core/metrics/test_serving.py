@@ -232,6 +232,20 @@ def test_failed_requests_are_not_good(make):
     assert not study.result().valid
 
 
+def test_requests_that_hang_fail_the_window_that_they_were_sent_in(make):
+    """They fail when their time is over, long after a short window: it is not valid. In its sum they are in flight."""
+    t0, t1 = make.window(0)
+    rows = [make.served_row(i, t0 + i * S // 10, ttft=MS, tpot=MS) for i in range(40)]
+    nothing = {"token_times_ns": (), "chunk_tokens": None, "output_tokens": 0}
+    hung = attrs.evolve(rows[20], finish_reason="error", end_ns=t1 + 60 * S, **nothing)
+    study = served_study(make)
+    study.put(0, [*rows[:20], hung, *rows[21:]])
+    assert study.found("requests_failed").evidence == {"failed": 1, "trials": [0]}
+    assert not study.result().valid
+    [trial] = study.trials
+    assert (trial.serving.failed, trial.serving.in_flight_end) == (0, 1)
+
+
 def test_goodput_of_a_preset(make):
     """Limits of a preset, with one that stands in its place; one token keeps the limit of further ones."""
     study = served_study(make, outputs=1)

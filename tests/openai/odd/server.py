@@ -1,7 +1,8 @@
 """A server that answers at /MODE/LOAD/v1, each mode with its own oddities: options by mode come as a JSON file.
 
 Every time and count is chosen, so that what a client should measure is known. Standard library only; see `Mode` in
-`modes.py` for how the options read. Modes with `own_port` have a port each; all are written, as JSON, in one line.
+`modes.py` for how the options read. Modes with `own_port` have a port for each load; all ports are written, as JSON, in
+one line.
 """
 
 from __future__ import annotations
@@ -130,7 +131,7 @@ class Server:
         server.close()
         for writer in list(self.writers[own]):
             writer.transport.abort()
-        back_s = self.modes[own].get("back_s")
+        back_s = self.modes[own.partition("/")[0]].get("back_s")
         if back_s:
             await asyncio.sleep(back_s)
             await self.listen(own, port)
@@ -457,7 +458,8 @@ async def main(path: str) -> None:
     ports = {"": await server.listen()}
     for name, options in modes.items():
         if options.get("own_port"):
-            ports[name] = await server.listen(name)
+            for load in ("offline", "closed", "open"):  # what one of them does to it is not the others' affair
+                ports[f"{name}/{load}"] = await server.listen(f"{name}/{load}")
     print(json.dumps(ports), flush=True)
     with contextlib.suppress(asyncio.CancelledError):
         await asyncio.Event().wait()

@@ -69,8 +69,11 @@ def test_four_prompts_that_repeat_are_told(tmp_path):
 @pytest.mark.parametrize("backend", ["echo", pytest.param("pytorch", marks=pytest.mark.backends("pytorch")), "openai"])
 @pytest.mark.parametrize("kind", ["prompts", "file"])
 def test_prompts_of_text_are_measured(tmp_path, backend, kind):
-    """The built-in ones, and those of a file, on backends that take ids and on one that takes text."""
-    workload = {"kind": kind, "output_tokens": 4}
+    """The built-in ones, and those of a file, on backends that take ids and on one that takes text.
+
+    Two of the built-in ones are longer than the context of the model's shape.
+    """
+    workload = {"kind": kind, "output_tokens": 4, "too_long": "skip"}
     if kind == "file":
         workload["path"] = str(tmp_path / "prompts.jsonl")
         Path(workload["path"]).write_text('{"prompt": "What is it?"}\n{"prompt": "And why?"}\n')

@@ -28,20 +28,16 @@ def beside(name: str) -> ModuleType:
 
 harness, modes = beside("harness"), beside("modes")
 
-GROUPS = {
-    name.lower(): getattr(modes, name) for name in ("USAGE", "CHUNKS", "STREAM", "STATUS", "FAULTS", "PAGES", "CASES")
-}
-#: What is not as its table says, and why.
-KNOWN = {
-    "cached/offline": "what an engine had cached of a batch's prompts is in no metric",
-}
+#: The largest first: tests run side by side, and are to end at about one time.
+NAMES = ("CHUNKS", "STREAM", "FAULTS", "USAGE", "PAGES", "STATUS", "CASES")
+GROUPS = {name.lower(): getattr(modes, name) for name in NAMES}
 
 
 @pytest.mark.parametrize("name", GROUPS)
 def test_odd_servers(name, tmp_path):
     """Every mode of a group under every load is as its table says."""
     group = GROUPS[name]
-    cases = [(mode, load) for mode in group for load in group[mode].loads if f"{mode}/{load}" not in KNOWN]
+    cases = [(mode, load) for mode in group for load in group[mode].loads]
     again = harness.judged(group, cases, tmp_path / "first", 1)
     if again:
         again = harness.judged(group, list(again), tmp_path / "second", 2)
@@ -50,6 +46,5 @@ def test_odd_servers(name, tmp_path):
 
 
 def test_there_are_modes_enough():
-    """Each has its own name, and what is known to be wrong is a mode."""
+    """Each has its own name."""
     assert len(modes.MODES) == sum(map(len, GROUPS.values())) >= 60
-    assert {one.partition("/")[0] for one in KNOWN} <= set(modes.MODES)

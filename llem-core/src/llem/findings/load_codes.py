@@ -94,13 +94,14 @@ LOAD_FINDINGS: Mapping[str, FindingKind] = {
     ),
     "requests_failed": FindingKind(
         "error",
-        "Requests failed within a window, so the engine did not do the work that the load describes.",
+        "Requests that were on their way within a window failed, in it or later, so the engine did not do the work "
+        "that the load describes. One that hangs fails when its time is over.",
         "See the worker's log. Lower the load, or mend what fails.",
     ),
     "request_errors": FindingKind(
         "info",
         "What failed requests of a trial were told: the first messages that differ. `requests_failed` says how many "
-        "failed within the windows.",
+        "of the windows' requests failed.",
         "See the messages, and the worker's log.",
     ),
     "requests_unfinished": FindingKind(

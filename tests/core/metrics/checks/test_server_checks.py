@@ -5,6 +5,8 @@ from __future__ import annotations
 import attrs
 import pytest
 
+from llem.metrics.result import compute_result
+
 
 def served(make, told=None, server=None, **document):
     """A study of one window: what the engine tells of each request, of itself, and its document."""
@@ -45,6 +47,40 @@ def test_a_cold_cache_is_not_told(make):
     assert "cache_warm" not in served(make, {"cached_tokens": rows[0].input_tokens / 200}).codes()
     found = served(make).metrics()["cached_tokens_share"]
     assert (found.value, found.reason) == (None, "cache_not_told")
+
+
+@pytest.fixture
+def batches(make):
+    """Results of an offline load by what the engine tells of each request, and how its document reads."""
+
+    def result(told=None, **document):
+        t0, t1 = make.window(0)
+        trace = make.trace(make.WATTS[0], t0, t1)
+        rows = [attrs.evolve(row, engine_metrics=told) for row in make.request_rows(0, t0, t1)]
+        trial = make.make_trial(0, trace, rows, t0, t1)
+        engine = {**make.engine_document(), **document}
+        return compute_result(
+            make.experiment_document(), [engine], [trial], [], {0: rows}, [make.outcome_document()], {0: trace}
+        )
+
+    return result
+
+
+def test_a_warm_cache_of_batches(batches):
+    """The share is of every request of the batches, as the engine tells it."""
+    found = batches({"cached_tokens": 5.0, "prompt_tokens": 10.0})
+    assert found["cached_tokens_share"].value == pytest.approx(0.5)
+    assert "cache_warm" in {one.code for one in found.findings}
+    cold = batches()
+    assert (cold["cached_tokens_share"].value, cold["cached_tokens_share"].reason) == (None, "cache_not_told")
+    assert "cache_warm" not in {one.code for one in cold.findings}
+
+
+def test_prompts_of_batches_that_repeat(batches):
+    """More requests than prompts, as under any other load."""
+    found = batches(workload={"kind": "file", "prompts": 3}, keeps_prompts=True)
+    assert "prompts_repeat" in {one.code for one in found.findings}
+    assert "prompts_repeat" not in {one.code for one in batches(workload={"kind": "file", "prompts": 3}).findings}
 
 
 @pytest.mark.parametrize(

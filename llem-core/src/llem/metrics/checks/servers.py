@@ -22,9 +22,7 @@ COUNTS = {"cache_hit_tokens": "prompt tokens from its cache", "preemptions": "pr
 
 
 def server_checks(measured: Measured, metrics: Mapping[str, Quantity]) -> list[Finding]:
-    """Every check of serving trials; none for others."""
-    if not measured.served:
-        return []
+    """Every check; of an offline load, those of the prompts."""
     facts = [trial.serving for trial in measured.trials if trial.serving is not None]
     return [*_warm(metrics), *_repeated(measured), *_counted(facts), *_told(facts)]
 
@@ -32,7 +30,7 @@ def server_checks(measured: Measured, metrics: Mapping[str, Quantity]) -> list[F
 def _warm(metrics: Mapping[str, Quantity]) -> Iterable[Finding]:
     share = metrics["cached_tokens_share"].value
     if share is not None and share > WARM:
-        message = f"{share:.1%} of the prompts' tokens came from the engine's cache, so TTFT is that of a warm cache"
+        message = f"{share:.1%} of the prompts' tokens came from the engine's cache, so times are those of a warm cache"
         yield finding("cache_warm", message, share=share)
 
 

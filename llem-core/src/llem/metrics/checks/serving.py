@@ -47,10 +47,12 @@ def serving_checks(
 
 
 def _requests(served: Served) -> Iterable[Finding]:
-    bad = [(trial.index, facts.failed) for trial, facts, _ in served if facts.failed]
+    """Failures count in the window in which they began: a request that hangs fails when its time is over, mostly after
+    the window that it was sent in."""
+    bad = [(trial.index, count) for trial, _, flow in served if (count := int(flow.lost.sum()))]
     if bad:
         count = sum(number for _, number in bad)
-        message = f"{count} request{'' if count == 1 else 's'} failed within the windows{_named(bad)}"
+        message = f"{count} request{'' if count == 1 else 's'} of the windows failed, within them or later{_named(bad)}"
         yield finding("requests_failed", message, failed=count, trials=[index for index, _ in bad])
     cut = [(trial.index, facts.unfinished) for trial, facts, _ in served if facts.unfinished]
     if cut:

@@ -60,7 +60,7 @@ def check_all(
     found += _tokens(setup, trials)
     if measured.served:
         found += serving_checks(setup, trials, flows, metrics)
-        found += server_checks(measured, metrics)
+    found += server_checks(measured, metrics)
     found += _bounds(setup, trials, metrics)
     return found
 
