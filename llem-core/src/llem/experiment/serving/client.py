@@ -27,6 +27,7 @@ from collections import deque
 from collections.abc import Mapping
 from typing import Any
 
+from llem.backends.overdue import SWEEP_S
 from llem.backends.wire import Asked, Wire, WireReference
 from llem.errors import LlemError
 from llem.experiment.serving.dispatch import Dispatcher, Source, used_up
@@ -39,7 +40,6 @@ __all__ = ["main"]
 
 #: How often the worker is told how the load goes: while it settles, and within a window.
 STATE_S, SEALED_STATE_S = 0.05, 0.2
-SWEEP_S = 0.25
 #: Answers are written in lumps of this many bytes.
 LUMP_BYTES = 2**20
 

@@ -17,7 +17,7 @@ import attrs
 
 from llem.errors import ExperimentFailed
 
-__all__ = ["FAILURES", "TOLD", "Dispatcher", "Ended", "Sender", "Sent", "Source", "used_up"]
+__all__ = ["FAILURES", "TOLD", "Dispatcher", "Ended", "Sender", "Sent", "Source", "starts", "used_up"]
 
 #: A client waits this long after a failure, so that an engine that refuses everything is not kept busy refusing.
 FAILURE_PAUSE_S = 0.1
@@ -91,6 +91,11 @@ class Source(ABC, Generic[A]):
     @abstractmethod
     def take(self) -> A | None:
         """The next request; None where none is ready. Raises ExperimentFailed when there will be none."""
+
+
+def starts(concurrency: int, ramp_s: float) -> list[float]:
+    """When each client of a closed load begins, in seconds after its origin."""
+    return [number * ramp_s / concurrency for number in range(concurrency)]
 
 
 def used_up() -> ExperimentFailed:

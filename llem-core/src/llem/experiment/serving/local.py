@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequenc
 from llem.backends.base import Chunk, Request
 from llem.errors import ExperimentFailed, LlemError
 from llem.experiment.serving import traffic
-from llem.experiment.serving.dispatch import TOLD, Dispatcher, Ended, Sender, Source
+from llem.experiment.serving.dispatch import TOLD, Dispatcher, Ended, Sender, Source, starts
 from llem.experiment.serving.stock import Stock
 from llem.experiment.serving.ticks import Ticker, Ticks
 from llem.experiment.serving.traffic import Flight, Played, Timed, Traffic
@@ -111,8 +111,7 @@ class LocalTraffic(Traffic):
         self._dispatcher.sequence(count)
 
     def closed(self, concurrency: int, ramp_s: float) -> None:
-        starts = [number * ramp_s / concurrency for number in range(concurrency)]
-        self._dispatcher.closed(starts, time.monotonic_ns())
+        self._dispatcher.closed(starts(concurrency, ramp_s), time.monotonic_ns())
 
     def open(self, offsets: Iterable[float]) -> None:
         self._source.offsets = iter(offsets)

@@ -14,7 +14,7 @@ import attrs
 from llem.backends.base import Request
 from llem.errors import ExperimentFailed
 from llem.experiment.serving import traffic
-from llem.experiment.serving.dispatch import TOLD
+from llem.experiment.serving.dispatch import TOLD, starts
 from llem.experiment.serving.frames import frame, untold
 from llem.experiment.serving.processes import ClientProcess
 from llem.experiment.serving.stock import PORTION, Stock
@@ -91,8 +91,8 @@ class RemoteTraffic(Traffic):
 
     def closed(self, concurrency: int, ramp_s: float) -> None:
         self._clients, step = concurrency, len(self._sides)
-        starts = [number * ramp_s / concurrency for number in range(concurrency)]
-        self._begin("closed", lambda number: {"starts": starts[number::step]})
+        begins = starts(concurrency, ramp_s)
+        self._begin("closed", lambda number: {"starts": begins[number::step]})
 
     def open(self, offsets: Iterable[float]) -> None:
         self._offsets = iter(offsets)
