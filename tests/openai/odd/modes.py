@@ -341,6 +341,13 @@ FAULTS = {
         "headers, and nothing more", {"fault": "hang_headers"}, failed("no token came", 15), SHORT
     ),
     "hangs": some("hang_mid", "stops in the middle", LATE),
+    "hangs_with_patience": Mode(
+        "every fourth request stops in the middle, and its patience is longer than the load",
+        {"fault": "hang_mid", **SOME},
+        Right(("invalid",), codes=("requests_hang",), within_s=40.0),
+        {"openai.timeout_s": 600, "openai.deadline_s": 600},
+        loads=("closed", "open"),
+    ),
     "hangs_behind_comments": some("hang_comments", "stops behind comments", LATE),
     "hangs_behind_comments_always": Mode(
         "every stream stops behind comments", {"fault": "hang_comments"}, failed("no token came", 15), SHORT

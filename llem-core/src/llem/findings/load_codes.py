@@ -98,6 +98,13 @@ LOAD_FINDINGS: Mapping[str, FindingKind] = {
         "that the load describes. One that hangs fails when its time is over.",
         "See the worker's log. Lower the load, or mend what fails.",
     ),
+    "requests_hang": FindingKind(
+        "error",
+        "Requests of a window got no token for three times as long as the longest wait of all others, and were aborted "
+        "when the load had ended: the engine has forgotten them. While they hang, the load is smaller than it says. "
+        "They do not count as failed, because their patience (`timeout_s` of a server's section) was not over.",
+        "See the server's log for the requests that it did not answer. A shorter `timeout_s` lets them fail sooner.",
+    ),
     "request_errors": FindingKind(
         "info",
         "What failed requests of a trial were told: the first messages that differ. `requests_failed` says how many "

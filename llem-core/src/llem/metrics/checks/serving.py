@@ -8,6 +8,7 @@ from llem.findings import Finding, finding
 from llem.metrics.boundary import boundary
 from llem.metrics.checks.arrivals import Served, in_flight_parts, not_stationary, rate_off
 from llem.metrics.checks.client import client_lag
+from llem.metrics.checks.hangs import requests_hang
 from llem.metrics.flow import Flow
 from llem.metrics.goodput import slo_of
 from llem.metrics.setup import Setup
@@ -39,7 +40,7 @@ def serving_checks(
     kind = served[0][1].kind
     found = [*_requests(served), *_none(served), *_few(served), *_together(served), *_untold(served)]
     if kind != "command":  # llem sent the load
-        found += client_lag(served)
+        found += [*client_lag(served), *requests_hang(served)]
     if kind not in ("closed", "command"):
         saturated = list(_saturation(served))
         found += [*saturated, *rate_off(setup, served), *not_stationary(served, saturated=bool(saturated))]
