@@ -42,6 +42,9 @@ def row(index, arrival, chunks, *, end=None, reason="length", start=None):
         ([(100, 4), (140, 4), (180, 4), (220, 4)], 0.010),  # 120 ms for the twelve that came later
         ([(100, 1), (100, 3), (130, 3)], 0.010),  # two chunks of one read are one arrival
         ([(100, 1), (120, 1), (150, 0)], 0.020),  # what only ends the request brings no token
+        ([(100, 1), (100.05, 3), (100.2, 4), (130, 3)], 0.010),  # nor do three reads that follow at once
+        ([(100, 1), (100.5, 4), (101, 4)], 0.000125),  # 8,000 a second: fast, but an engine may be
+        ([(100, 1), (100.3, 7), (100.7, 8)], math.nan),  # a whole answer in three reads
         ([(100, 16)], math.nan),
         ([(100, 8), (100, 8)], math.nan),
         ([(100, 1)], math.nan),

@@ -36,9 +36,9 @@ REASONS: Mapping[str, str] = {
     "format_unknown": "llem does not know the number format of the matrix products, or the bytes of the weights.",
     "model_does_not_fit": "The counted work is more than the hardware can do in that time, so the count does not fit.",
     "one_output_token": "A request with one output token has no further output token, and no time for one.",
-    "tokens_together": "All tokens of a request came at one time, so there is no time from one to the next: the "
-    "server, or what stands before it, sends whole answers. Or the server hid its reasoning, whose tokens it counts: "
-    "they had come before the first that was seen.",
+    "tokens_together": "All tokens of a request came at once, or faster than 10,000 a second, which no engine makes: "
+    "the server, or what stands before it, sends whole answers, so there is no time from one token to the next. Or the "
+    "server hid its reasoning, whose tokens it counts: they had come before the first that was seen.",
     "prompt_not_told": "Prompts went out as text, and the engine did not tell how many tokens it made of each.",
     "no_trials": "No trial ended.",
     "meter_failed": "The meter failed during the window; the finding says how.",

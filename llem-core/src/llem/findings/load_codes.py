@@ -77,9 +77,9 @@ LOAD_FINDINGS: Mapping[str, FindingKind] = {
     ),
     "chunks_together": FindingKind(
         "warning",
-        "More than 10 % of chunks arrived in the same read as the chunk before, because the server, a proxy or the "
-        "client held them back. TTFT, TPOT and the gaps between chunks then describe the delivery, not the engine. "
-        "The time to the last token stands.",
+        "More than 10 % of chunks arrived with the chunk before, in one read or less than 0.1 ms per token later, "
+        "because the server, a proxy or the client held them back. TTFT, TPOT and the gaps between chunks then "
+        "describe the delivery, not the engine. The time to the last token stands.",
         "Switch off buffering between server and client. Give each of them a processor core that the engine does not "
         "use.",
     ),

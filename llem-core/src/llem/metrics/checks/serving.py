@@ -93,7 +93,7 @@ def _together(served: Served) -> Iterable[Finding]:
     counts = [flow.gaps_of_none for *_, flow in served]
     none, gaps = sum(none for none, _ in counts), sum(gaps for _, gaps in counts)
     if gaps and none / gaps > TOGETHER_SHARE:
-        message = f"{none / gaps:.0%} of the chunks after a request's first came at the very time of the one before"
+        message = f"{none / gaps:.0%} of the chunks after a request's first came with the one before"
         yield finding("chunks_together", message, together=none, gaps=gaps)
 
 
