@@ -140,13 +140,6 @@ def _test(session: nox.Session, *paths: str, at_a_time: int = 4, **environ: str)
     session.run("pytest", *side_by_side, *paths, *session.posargs, env={"OMP_NUM_THREADS": "1", **environ})
 
 
-def _test_core(session: nox.Session, *paths: str) -> None:
-    """Run tests side by side, and then one by one those that need a core for themselves."""
-    _test(session, *paths, "-m", "not paced")
-    if not session.posargs:
-        session.run("pytest", "tests/core", "-m", "paced")
-
-
 def _untested(session: nox.Session, why: str) -> NoReturn:
     """Skip the session, loudly: its closing line says what nobody has tested, and why."""
     session.skip(f"{session.name.upper()} IS NOT TESTED: {why}")
@@ -178,7 +171,9 @@ def tests(session: nox.Session, package: str) -> None:
     # There alone: the session `journeys` has no vLLM; the trained model is scored through lm-eval.
     travels = {"vllm": ["tests/journeys"], "lmeval": ["tests/trained_model"]}.get(package, [])
     if package == "core":
-        _test_core(session, "tests/core")
+        _test(session, "tests/core", "-m", "not paced")
+        if not session.posargs:  # one by one those that need a core for themselves
+            session.run("pytest", "tests/core", "-m", "paced")
     else:
         _test(session, f"tests/{package}", *travels, at_a_time=AT_A_TIME.get(package, 4))
 
@@ -202,10 +197,13 @@ def fast(session: nox.Session) -> None:
 
 @nox.session
 def minimums(session: nox.Session) -> None:
-    """Run the tests of what needs no engine with the lowest versions that the pyprojects allow."""
+    """Run the tests of what needs no engine with the lowest versions that the pyprojects allow.
+
+    Without those that judge a pace, and the odd servers: they take minutes, and no version of a library is behind them.
+    """
     packages = ("core", "openai", "codecarbon", "zeus", "webhook", "slurm")
     session.install(*_pins("minimum"), *_editable(CORE, *(f"./llem-{one}" for one in packages[1:])), *TEST_TOOLS)
-    _test_core(session, *(f"tests/{one}" for one in packages))
+    _test(session, *(f"tests/{one}" for one in packages), "-m", "not paced", "--ignore=tests/openai/odd")
 
 
 @nox.session
