@@ -104,3 +104,11 @@ def test_the_pace_follows_what_is_answered_meanwhile() -> None:
     assert times.again(slow).first_s == pytest.approx(2.0)
     assert times.again(slow).token_s == pytest.approx(0.2)
     assert times.again(slow).tokens == (10, 200)
+
+
+def test_answers_that_end_early_have_the_usual_length() -> None:
+    """They ask for 500 tokens each and end after 10 on average, of 0.2 s each."""
+    times = RequestTimes(1.0, 0.1, (5, 15), 2.0, exact=False)
+    early = [Timed(0, 1_000_000_000, 2_800_000_000, 500)] * 20
+
+    assert times.again(early).token_s == pytest.approx(0.2)

@@ -55,12 +55,14 @@ class RequestTimes:
         token_s: of each further token.
         tokens: output lengths of the requests to come, or of those that were answered where answers may end early.
         usual_s: median time of a whole request, as seen.
+        exact: every request yields exactly the tokens that it asks for.
     """
 
     first_s: float
     token_s: float
     tokens: tuple[int, ...]
     usual_s: float
+    exact: bool = True
 
     @property
     def seconds(self) -> list[float]:
@@ -95,12 +97,14 @@ class RequestTimes:
     def again(self, answered: Sequence[Timed]) -> RequestTimes:
         """The same lengths at the pace of these requests; the same where they are too few.
 
+        How many tokens an answer has that may end early is not counted while a load runs: as many as others' have.
         Of their times, and not of how many there are by then: those that are answered first are the short ones.
         """
         if len(answered) < ENOUGH:
             return self
         first_s = statistics.fmean((one.first_ns - one.sent_ns) / 1e9 for one in answered)
-        steps = sum(one.tokens - 1 for one in answered)
+        asked = sum(one.tokens for one in answered)
+        steps = (asked if self.exact else statistics.fmean(self.tokens) * len(answered)) - len(answered)
         token_s = sum(one.ended_ns - one.first_ns for one in answered) / 1e9 / steps if steps else self.token_s
         return attrs.evolve(self, first_s=first_s, token_s=token_s)
 
@@ -119,4 +123,5 @@ def request_times(flights: Sequence[Flight], lengths: Sequence[int], *, exact: b
     rest = [(flight.ended_ns - flight.chunks[0].time_ns) / 1e9 for flight in flights]
     paces = [seconds / (count - 1) for seconds, count in zip(rest, made, strict=True) if count > 1]
     usual_s = statistics.median((flight.ended_ns - flight.sent_ns) / 1e9 for flight in flights)
-    return RequestTimes(mean(first), mean(paces) if paces else 0.0, tuple(lengths if exact else made), usual_s)
+    pace = mean(paces) if paces else 0.0
+    return RequestTimes(mean(first), pace, tuple(lengths if exact else made), usual_s, exact)

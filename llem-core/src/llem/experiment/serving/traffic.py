@@ -46,7 +46,7 @@ class Flight(Sent):
 
 @attrs.frozen
 class Timed:
-    """A request that was answered while the load ran: monotonic ns, and the tokens that it asked for."""
+    """A request that was answered while the load ran: monotonic ns, and the tokens that it asked for (a bound)."""
 
     sent_ns: int
     first_ns: int
