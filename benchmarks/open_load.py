@@ -16,7 +16,7 @@ import math
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,7 @@ from llem.experiment.trial import LEAD_S
 from llem.metrics.flow import flow_within
 from llem.metrics.requests import request_latencies
 from llem.store.models import RequestRow
+from llem.store.store import Store
 
 TTFT_S, TOKEN_S, SIGMA, LONGEST = 0.1, 0.02, 1.0, 4096
 S = 1e9
@@ -162,6 +163,8 @@ def real(rate: float, mean_tokens: float, window_s: float, trials: int) -> dict[
                     capture_output=True, check=False,
                 )  # fmt: skip
                 result = json.loads(done.stdout)
+                store = Store.open(folder / "out")
+                served = [one.serving for name in store.experiment_ids() for one in store.trials(name)]
             finally:
                 server.kill()
     load = Load(rate, mean_tokens)
@@ -175,13 +178,9 @@ def real(rate: float, mean_tokens: float, window_s: float, trials: int) -> dict[
         "truth_mean_s": mean,
         "truth_p99_s": p99,
         **{name: [one["value"], one["low"], one["high"]] for name, one in metrics.items()},
-        "in_flight_over_little": [trial["serving"]["in_flight_start"] / (rate * mean) for trial in _trials(result)],
+        "in_flight_over_little": [one.in_flight_start / (rate * mean) for one in served if one is not None],
         "findings": sorted({one["code"] for one in result["findings"]}),
     }
-
-
-def _trials(result: dict[str, Any]) -> Sequence[dict[str, Any]]:
-    return [one for one in result["trials"] if isinstance(one, dict) and one.get("serving")]
 
 
 def main() -> None:
