@@ -235,6 +235,32 @@ def test_drift_of_the_token_rate_over_windows(make):
     assert codes({2}) == set()
 
 
+def test_long_requests_that_come_by_chance_are_no_drift(make):
+    """Of a single window: the same few requests stream in several of its parts, which so rise and fall together."""
+    told = 0
+    for seed in range(40):
+        noise, (t0, t1) = random.Random(seed), make.window(0)
+        at, rows = t0 - 6 * S, []
+        while (at := at + round(noise.expovariate(6) * S)) < t1:
+            rows.append(make.served_row(len(rows), at, ttft=100 * MS, tpot=20 * MS, outputs=128))
+        study = served_study(make)
+        study.put(0, [row for row in rows if row.end_ns >= t0])
+        told += "no_steady_state" in study.codes()
+    assert told <= 2
+
+
+def test_a_single_window_of_short_requests_that_slows_down_is_told(make):
+    """By half from its beginning to its end, in a window of hundreds of requests."""
+    t0, t1 = make.window(0)
+    at, rows = t0 - S, []
+    while at < t1:
+        rows.append(make.served_row(len(rows), at, ttft=10 * MS, tpot=2 * MS, outputs=64))
+        at += 20 * MS + max(0, at - t0) * 20 * MS // (t1 - t0)
+    study = served_study(make)
+    study.put(0, [row for row in rows if row.end_ns >= t0])
+    assert study.found("no_steady_state").evidence["share"] == pytest.approx(-0.68, abs=0.05)
+
+
 def health(make, percent):
     return {make.GPU: {"utilisation_percent": {"mean": percent}, "power_limit_w": 700.0}}
 

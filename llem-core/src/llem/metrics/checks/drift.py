@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import bisect
 from collections.abc import Iterable, Mapping, Sequence
+from math import ceil
 
 import attrs
 
@@ -35,6 +36,8 @@ SHARE, LEVEL = 0.005, 0.01
 WINDOWS, LARGE = 3, 0.10
 #: Values of one window that a line and a bend are fitted to, at least; batches from which power within one is known.
 FEW, PHASED = 4, 4
+#: Parts of a serving window tell of different requests where they last so many times as long as a request.
+REQUESTS_A_PART = 2.0
 #: Parts of a batch whose power may differ, and the values that a window must have for each column that explains them.
 PHASES, PER_COLUMN = 16, 5
 
@@ -45,12 +48,14 @@ class _Series:
 
     Attributes:
         columns: what is known to move the values, each as long as they are.
+        alike: neighbouring values of which each tells of the same requests.
     """
 
     what: str
     trial: int
     values: Sequence[float]
     columns: Sequence[Sequence[float]] = ()
+    alike: int = 1
 
 
 @attrs.frozen
@@ -110,9 +115,10 @@ def _all_series(measured: Measured, traces: Mapping[int, Sequence[TraceRow]]) ->
     for trial, made in zip(trials, batches, strict=True):
         if trial.batch_s:
             yield _Series(TIME, trial.index, trial.batch_s, columns_of(made) if len(made) == len(trial.batch_s) else ())
+    alike = {trial.index: _alike(flow) for trial, flow in zip(trials, measured.flows, strict=True) if flow is not None}
     for trial, flow in zip(trials, measured.flows, strict=True):
         if flow is not None:
-            yield _rates(trial, flow)
+            yield _Series(TOKEN_RATE, trial.index, flow.token_rates(PARTS), alike=alike[trial.index])
     keys = {trial.index: chosen.of(trial) if chosen else () for trial in trials}
     resolved: dict[Key, bool] = {}
     for trial, made in zip(trials, batches, strict=True):
@@ -122,12 +128,14 @@ def _all_series(measured: Measured, traces: Mapping[int, Sequence[TraceRow]]) ->
             rows = traces.get(trial.index, ())
             power = _power(trial, made, rows, *key) if resolved[key] else _counted(trial, rows, *key)
             if power is not None:
-                yield power
+                yield attrs.evolve(power, alike=alike.get(trial.index, 1))
 
 
-def _rates(trial: Trial, flow: Flow) -> _Series:
-    """Rate of output tokens in ten parts of a serving window."""
-    return _Series(TOKEN_RATE, trial.index, flow.token_rates(PARTS))
+def _alike(flow: Flow) -> int:
+    """Parts of a serving window in which one and the same request may stream: what comes by chance in one of them
+    comes in the others too."""
+    lasting = (flow.end - flow.start)[flow.completed]
+    return ceil(REQUESTS_A_PART * float(lasting.mean()) * PARTS / (flow.t1 - flow.t0)) if len(lasting) else PARTS
 
 
 def _power(trial: Trial, batches: Sequence[Batch], rows: Sequence[TraceRow], meter: str, domain: str) -> _Series | None:
@@ -214,14 +222,16 @@ def _drift(what: str, trials: tuple[int, ...], change: Change) -> _Drift:
 
 
 def _together(found: Sequence[_Series], served: bool) -> list[_Drift]:
-    """The mean line and the mean bend over windows; where these are too few, the line of each under a serving load."""
+    """The mean line and the mean bend over windows; where these are too few, the line of each under a serving load, if
+    its parts are independent."""
     found = [
         attrs.evolve(one, values=residuals(one.values, one.columns))
         for one in found
         if len(one.values) >= FEW and mean(one.values) != 0 and _known(one, len(one.values))
     ]
     if len(found) < WINDOWS:
-        return [_line(one) for one in found] if served else []
+        apart = [attrs.evolve(one, values=_apart(one.values, one.alike)) for one in found]
+        return [_line(one) for one in apart if len(one.values) >= FEW] if served else []
     trials = tuple(one.trial for one in found)
     lines = zero_mean([_line(one).share for one in found])
     bends = zero_mean([_bend(one.values) for one in found])
@@ -229,6 +239,11 @@ def _together(found: Sequence[_Series], served: bool) -> list[_Drift]:
         _Drift(found[0].what, trials, test.value, 1.0 if test.p_value is None else test.p_value, shape, *at, True)
         for test, shape, at in ((lines, "line", (0.0, 1.0)), (bends, "bend", (0.5, 0.5)))
     ]
+
+
+def _apart(values: Sequence[float], alike: int) -> list[float]:
+    """The means of so many neighbours each."""
+    return [mean(values[begin : begin + alike]) for begin in range(0, len(values) - alike + 1, alike)]
 
 
 def _line(one: _Series) -> _Drift:
