@@ -186,7 +186,8 @@ LOAD_FINDINGS: Mapping[str, FindingKind] = {
         "warning",
         "A window took longer than planned. An offline window took 1.5 times as long as its batches took in the "
         "warm-up (3 times where the work of batches differs). A serving window is off by more than 1 % and 50 ms, "
-        "because the load generator was late. Rates are over the time that the window took.",
+        "because the load generator was late. Or the window of a replay opened more than 50 ms after its part of the "
+        "trace had begun, and has other requests than were asked for. Rates are over the time that the window took.",
         "Lengthen the warm-up; see whether the machine was busy or the GPU slowed down.",
     ),
     "no_work": FindingKind(

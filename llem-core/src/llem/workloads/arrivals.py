@@ -51,10 +51,12 @@ class Timetable:
     Attributes:
         offsets_s: seconds of each request after the first one, ascending from 0.
         period_s: after this time the first comes again; longer than the last offset.
+        related: requests share parts of their prompts with earlier ones of the same pass.
     """
 
     offsets_s: tuple[float, ...]
     period_s: float
+    related: bool = False
 
     def time_s(self, index: int) -> float:
         """When request `index` arrives, in seconds after request 0."""

@@ -216,4 +216,4 @@ def _timetable(trace: Trace, used: Sequence[int], unit: Unit | None) -> Timetabl
             f"{trace.name}: {told}, by column {trace.columns['arrival']!r}",
             "use a trace that lasts longer, or a load with a rate of its own",
         )
-    return Timetable(offsets, span + span / (len(offsets) - 1))
+    return Timetable(offsets, span + span / (len(offsets) - 1), related=bool(trace.hashes))

@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import itertools
 
+import attrs
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from llem.config.arrival import ClosedLoad, OpenLoad, ReplayLoad
-from llem.experiment.serving.pacing import STRIDE, PaceClosed, PaceOpen, PaceReplay
+from llem.experiment.serving.pacing import EARLY_S, LATE_S, STRIDE, PaceClosed, PaceOpen, PaceReplay
 from llem.experiment.serving.stationary import RequestTimes
 from llem.experiment.serving.traffic import Timed
 from llem.workloads.arrivals import Timetable, arrivals, trial_seed
@@ -49,13 +50,15 @@ def sent(pace: PaceReplay, trial: int | None, lead_s: float, first: int) -> Sent
     ],
 )
 def test_windows_are_parts_of_the_trace_in_order(speed, parts) -> None:
-    """Window after window without a gap, the first at the first row; `speed` halves the gaps and widens the part."""
+    """Window after window without a gap, the first right before the first row; `speed` halves the gaps and widens the
+    part."""
     pace, lead_s = replay(speed=speed), 1.0
     for trial, part in enumerate(parts):
         first = pace.first(trial, lead_s)
         offsets = sent(pace, trial, lead_s, first).until(lead_s + 2.0 - 1e-6)
         due = {(first + number) % 10: offset - lead_s for number, offset in enumerate(offsets)}
-        assert {row: at for row, at in due.items() if at >= -1e-6} == pytest.approx(part, abs=1e-6)
+        due = {row: at - EARLY_S for row, at in due.items() if at >= -1e-6}
+        assert due == pytest.approx(part, abs=1e-6)
 
 
 @given(lead_s=st.floats(0.5, 30), window_s=st.floats(0.5, 30), speed=st.sampled_from([0.5, 1.0, 3.0]))
@@ -108,16 +111,46 @@ def test_enough_requests_are_made_ready() -> None:
 
 def test_a_trace_that_is_used_up_begins_again_and_that_is_told() -> None:
     """From the trial on whose window goes past the end; with the numbers, the same in every trial."""
-    found = [replay(4.0).findings(trial) for trial in range(4)]
+    found = [replay(4.0).findings(trial, 0.0) for trial in range(4)]
 
     assert [len(each) for each in found] == [0, 0, 1, 1]
     [told] = found[2]
     assert (told.code, told.severity) == ("trace_repeated", "info")
     assert told.message == "the trace lasts 10 s at this speed; windows of 4 s reach past its end"
     assert told == found[3][0]
-    assert replay(10.0).findings(0) == ()
-    assert replay(10.0, speed=1.1).findings(0) != ()
-    assert PaceOpen(OpenLoad(request_rate=1.0), 1.0).findings(99) == ()
+    assert not replay(10.0).findings(0, LATE_S)
+    assert replay(10.0, speed=1.1).findings(0, 0.0)
+    assert not PaceOpen(OpenLoad(request_rate=1.0), 1.0).findings(99, 9.0)
+
+
+def test_a_window_that_opens_late_in_its_part_is_told() -> None:
+    """Other requests are in it than were asked for."""
+    [told] = replay(4.0).findings(1, 1.04)
+    assert (told.code, told.evidence) == ("window_off_plan", {"late_s": 1.04, "trial": 1})
+
+
+def test_requests_that_share_prompts_stay_of_one_pass() -> None:
+    """Window after window of the same pass, so that what was cached of earlier ones is there; after its end another."""
+    pace = replay(times=attrs.evolve(TIMES, related=True))
+    firsts = [pace.first(trial, 0.0) for trial in range(6)]
+
+    assert firsts == sorted(firsts)
+    assert len({first // 10 for first in firsts[:5]}) == 1
+    assert firsts[5] == firsts[0] + 10
+
+
+def test_windows_of_closed_loads_open_at_all_times_of_a_request() -> None:
+    """One client, requests of 4 s, windows of 10 s: each begins elsewhere in a request, evenly."""
+    pace, times = PaceClosed(ClosedLoad(concurrency=1)), RequestTimes(2.0, 0.02, (101,), 4.0)
+    phases = []
+    for trial in range(8):
+        traffic = Settling(rounds=lambda waited: 1, begun=lambda waited: 1)
+        asyncio.run(pace.settle(traffic, trial, times, pace.lead_s(times)))
+        phases.append(traffic.waited % 4.0 / 4.0)
+
+    ordered = sorted(phases)
+    gaps = [after - one for one, after in itertools.pairwise([*ordered, ordered[0] + 1])]
+    assert max(gaps) < 0.25
 
 
 def test_open_and_closed_loads() -> None:
@@ -161,6 +194,9 @@ class Settling:
         while not settled(self.waited):
             self.waited = round(self.waited + 0.02, 9)
 
+    async def rest(self, seconds: float) -> None:
+        self.waited += seconds
+
 
 @pytest.mark.parametrize(
     ("in_flight", "expected"),
@@ -174,7 +210,7 @@ def test_an_open_load_settles_when_littles_law_holds(in_flight, expected) -> Non
     """The lead is over and the number in flight is what the rate and the time of a request make of it."""
     pace, times = PaceOpen(OpenLoad(request_rate=4.0), 4.0), RequestTimes(5.0, 0.0, (1,), 5.0)
     traffic = Settling(in_flight=in_flight, begun=lambda waited: round(4 * waited))
-    asyncio.run(pace.settle(traffic, times, pace.lead_s(times)))
+    asyncio.run(pace.settle(traffic, 0, times, pace.lead_s(times)))
 
     assert traffic.waited == pytest.approx(expected, abs=0.8)
 
@@ -184,7 +220,7 @@ def test_an_open_load_that_is_slower_than_the_warm_up_gets_a_longer_lead() -> No
     pace, times = PaceOpen(OpenLoad(request_rate=4.0), 4.0), RequestTimes(1.0, 0.1, (41,), 5.0)
     traffic = Settling(in_flight=lambda waited: 40, begun=lambda waited: round(4 * waited))
     traffic.answered = [Timed(0, 1_000_000_000, 8_000_000_000, 41)] * 30
-    asyncio.run(pace.settle(traffic, times, pace.lead_s(times)))
+    asyncio.run(pace.settle(traffic, 0, times, pace.lead_s(times)))
 
     assert 7.9 <= traffic.waited < 8.1
 
@@ -201,6 +237,6 @@ def test_a_closed_load_settles_when_every_client_has_ended_a_request(rounds, beg
     """Or when the rule of the tail says that waiting for the last one is no use."""
     pace, times = PaceClosed(ClosedLoad(concurrency=3)), RequestTimes(2.0, 0.0, (1,), 2.0)
     traffic = Settling(rounds=rounds, begun=begun)
-    asyncio.run(pace.settle(traffic, times, pace.lead_s(times)))
+    asyncio.run(pace.settle(traffic, 0, times, pace.lead_s(times)))
 
-    assert traffic.waited == pytest.approx(expected, abs=0.05)
+    assert traffic.waited == pytest.approx(expected + 0.618 * 2.0, abs=0.05)

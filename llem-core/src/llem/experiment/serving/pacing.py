@@ -33,6 +33,12 @@ EXTENDED = 2.0
 #: In flight is averaged over the part of the lead after this share of it, and may lack so many standard deviations of a
 #: Poisson number.
 LATELY, CHANCE = 0.8, 2.0
+#: Trial i opens its window i + 1 times this share of a request's time after the load has settled, in the circle of that
+#: time: the multiples of the golden section lie evenly there, however many they are.
+SECTION = (math.sqrt(5) - 1) / 2
+#: A replay has so many seconds before its part of the trace in which all is made ready. Its window opens a little
+#: before the part, so that the part's first request is in it, and is late beyond so many seconds.
+PREPARE_S, EARLY_S, LATE_S = 1.0, 0.02, 0.05
 
 
 class Pace(ABC):
@@ -66,8 +72,12 @@ class Pace(ABC):
         """Start to send; request `first` is the first to go."""
 
     @abstractmethod
-    async def settle(self, traffic: Traffic, times: RequestTimes, lead_s: float) -> None:
-        """Let the load run until the window may open."""
+    async def settle(self, traffic: Traffic, trial: int, times: RequestTimes, lead_s: float) -> None:
+        """Let the load run until the window may be prepared."""
+
+    def opens_s(self, lead_s: float) -> float:
+        """When the window opens at the earliest, in seconds after the load's begin."""
+        return 0.0
 
     @abstractmethod
     def needed(self, trial: int, lead_s: float, sent: int, after_s: float, ahead_s: float, sent_per_s: float) -> int:
@@ -86,8 +96,12 @@ class Pace(ABC):
         """Arrivals per second that are scheduled for a trial's window on average; None where none are."""
         return None
 
-    def findings(self, trial: int) -> Sequence[Finding]:
-        """What is to be said of a trial's requests."""
+    def findings(self, trial: int, late_s: float) -> Sequence[Finding]:
+        """What is to be said of a trial's requests.
+
+        Args:
+            late_s: the window opened so long after `opens_s`.
+        """
         return ()
 
 
@@ -114,8 +128,12 @@ class PaceClosed(Pace):
     def begin(self, traffic: Traffic, trial: int | None, lead_s: float, first: int, times: RequestTimes) -> None:
         traffic.closed(self.load.concurrency, self.ramp_s(times))
 
-    async def settle(self, traffic: Traffic, times: RequestTimes, lead_s: float) -> None:
-        """Every client has ended a request, or has had a token and the lead is over: a long answer may take longer."""
+    async def settle(self, traffic: Traffic, trial: int, times: RequestTimes, lead_s: float) -> None:
+        """Every client has ended a request, or has had a token and the lead is over: a long answer may take longer.
+
+        Clients in step, or a single one, have just begun another request then. In a window that opens at once, every
+        trial would lack the same part of a request: so each opens at another time of one.
+        """
         clients = self.load.concurrency
 
         def settled(waited: float) -> bool:
@@ -123,6 +141,7 @@ class PaceClosed(Pace):
             return waited >= LEAD_S and (traffic.rounds >= clients or begun)
 
         await traffic.until(settled)
+        await traffic.rest((trial + 1) * SECTION % 1 * times.usual_s)
 
     def needed(self, trial: int, lead_s: float, sent: int, after_s: float, ahead_s: float, sent_per_s: float) -> int:
         return round(sent_per_s * ahead_s) + 2 * self.load.concurrency + SPARE_REQUESTS
@@ -146,7 +165,7 @@ class PaceOpen(Pace):
         seed = self.load.seed if trial is None else self.seed(trial)
         traffic.open(arrivals(self.rate, self.load.burstiness, seed))
 
-    async def settle(self, traffic: Traffic, times: RequestTimes, lead_s: float) -> None:
+    async def settle(self, traffic: Traffic, trial: int, times: RequestTimes, lead_s: float) -> None:
         """The lead is over, by the times of what was answered in it too; and as many requests are in flight as Little's
         law says, within what chance does. A load above the capacity never settles: the lead ends at twice its length.
         """
@@ -190,16 +209,21 @@ class PaceReplay(Pace):
     window_s: float
 
     def lead_s(self, times: RequestTimes) -> float:
-        return max(LEAD_S, REPLAY_LEAD * times.usual_s, times.lead_s)
+        return max(LEAD_S, REPLAY_LEAD * times.usual_s, times.lead_s) + PREPARE_S
 
     def in_flight(self, times: RequestTimes) -> float:
         return len(self.times.offsets_s) / self.times.period_s * self.load.speed * times.mean_s
 
     def _at_s(self, trial: int, since_window_s: float) -> float:
-        """Time of the trace at so many seconds after a trial's window opens, in passes that no other trial has: its
-        requests are none of another trial's, though they are as long and come as they did."""
-        passes = (trial + 1) * ceil(STRIDE / len(self.times.offsets_s))
-        return passes * self.times.period_s + (trial * self.window_s + since_window_s) * self.load.speed
+        """Time of the trace at so many seconds after a trial's window opens.
+
+        Where requests share prompts, all trials are of one pass: what earlier parts left in a cache is there, as it was
+        when the trace was taken. Else a trial has passes that no other has: its requests are none of another trial's,
+        though they are as long and come as they did.
+        """
+        passes = (1 if self.times.related else trial + 1) * ceil(STRIDE / len(self.times.offsets_s))
+        since_part_s = trial * self.window_s + since_window_s - EARLY_S
+        return passes * self.times.period_s + since_part_s * self.load.speed
 
     def first(self, trial: int, lead_s: float) -> int:
         return self.times.index(self._at_s(trial, -lead_s))
@@ -211,9 +235,12 @@ class PaceReplay(Pace):
     def _offsets(self, first: int, start_s: float) -> Iterator[float]:
         return ((self.times.time_s(index) - start_s) / self.load.speed for index in count(first))
 
-    async def settle(self, traffic: Traffic, times: RequestTimes, lead_s: float) -> None:
-        """The time of its part of the trace has come."""
-        await traffic.rest(lead_s)
+    async def settle(self, traffic: Traffic, trial: int, times: RequestTimes, lead_s: float) -> None:
+        """The time of its part of the trace has nearly come."""
+        await traffic.rest(lead_s - PREPARE_S)
+
+    def opens_s(self, lead_s: float) -> float:
+        return lead_s
 
     def needed(self, trial: int, lead_s: float, sent: int, after_s: float, ahead_s: float, sent_per_s: float) -> int:
         end = self.times.index(self._at_s(trial, after_s - lead_s + ahead_s))
@@ -223,9 +250,15 @@ class PaceReplay(Pace):
         begin, end = (self.times.index(self._at_s(trial, at)) for at in (0.0, self.window_s))
         return (end - begin) / self.window_s
 
-    def findings(self, trial: int) -> Sequence[Finding]:
+    def findings(self, trial: int, late_s: float) -> Sequence[Finding]:
+        found = []
+        if late_s > LATE_S:
+            message = f"the window opened {late_s:.2f} s after its part of the trace had begun (trial {trial})"
+            found.append(finding("window_off_plan", message, late_s=late_s, trial=trial))
         lasts_s, measured_s = self.times.period_s / self.load.speed, (trial + 1) * self.window_s
-        if measured_s <= lasts_s * (1 + 1e-9):
-            return ()
-        message = f"the trace lasts {lasts_s:.4g} s at this speed; windows of {self.window_s:g} s reach past its end"
-        return (finding("trace_repeated", message, trace_s=lasts_s, window_s=self.window_s),)
+        if measured_s > lasts_s * (1 + 1e-9):
+            message = (
+                f"the trace lasts {lasts_s:.4g} s at this speed; windows of {self.window_s:g} s reach past its end"
+            )
+            found.append(finding("trace_repeated", message, trace_s=lasts_s, window_s=self.window_s))
+        return found

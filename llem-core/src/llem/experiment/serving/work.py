@@ -192,12 +192,13 @@ class Serving(Work):
 
     def trial(self, index: int) -> Measured:
         session, pace = self._session, self._pace
-        first = pace.first(index, self._lead_s)
+        lead_s = self._lead_s
+        first = pace.first(index, lead_s)
         self._stock.begin_at(first)
         session.live_engine.reset_memory()  # before the load: an engine in another process answers when it can
         with traced(session, index) as started, no_collection():
             in_flight = pace.in_flight(self._known)
-            (t0, t1, lead_s), played = self._player.run(lambda traffic: self._window(traffic, index), in_flight)
+            (t0, t1, led_s), played = self._player.run(lambda traffic: self._window(traffic, index, lead_s), in_flight)
         flights = played.flights
         _refuse_failure(played, t0, t1)
         rows = touching(flights, t0, t1)
@@ -210,7 +211,7 @@ class Serving(Work):
             concurrency=pace.concurrency,
             request_rate=pace.request_rate(index),
             seed=pace.seed(index),
-            lead_s=lead_s,
+            lead_s=led_s,
             client=client_facts(played.ticks, played.processes, rows, t0, t1),
         )
         facts = attrs.evolve(facts, server=beside(*self._observed, flights))
@@ -220,7 +221,7 @@ class Serving(Work):
             index,
             started,
             (t0, t1),
-            findings=(*pace.findings(index), *_errors(played.messages)),
+            findings=(*pace.findings(index, led_s - pace.opens_s(lead_s)), *_errors(played.messages)),
             **counts(rows, t0, t1),
             serving=facts,
             planned_s=session.experiment.window_s,
@@ -229,15 +230,15 @@ class Serving(Work):
         )
         return trial, trace, rows
 
-    async def _window(self, traffic: Traffic, trial: int) -> tuple[int, int, float]:
+    async def _window(self, traffic: Traffic, trial: int, lead_s: float) -> tuple[int, int, float]:
         """The load, and the window within it: t0 and t1, and for how many seconds the load had run by t0."""
         instruments, window_s = self._session.live_instruments, self._session.experiment.window_s
         observe = self._session.live_engine.observe
-        lead_s, times = self._lead_s, self._known
+        times = self._known
         await traffic.ready(self._needed(trial, lead_s, 0, lead_s))  # before it is the requests' turn
-        since = time.monotonic()
         self._pace.begin(traffic, trial, lead_s, self._pace.first(trial, lead_s), times)
-        await self._pace.settle(traffic, times, lead_s)
+        since = time.monotonic()
+        await self._pace.settle(traffic, trial, times, lead_s)
         if (left_s := instruments.lead_s - (time.monotonic() - since)) > 0:  # until the slowest sensor has settled
             await traffic.rest(left_s)
         before = await asyncio.to_thread(observe)  # in a thread, and before the window's requests are made
@@ -245,6 +246,8 @@ class Serving(Work):
         await traffic.ready(self._needed(trial, lead_s, traffic.sent, time.monotonic() - since))
         traffic.seal(True)
         try:
+            if (left_s := self._pace.opens_s(lead_s) - (time.monotonic() - since)) > 0:
+                await traffic.rest(left_s)
             # in a thread: a library that measures may take its time, and the requests shall not wait for it
             await asyncio.to_thread(instruments.window_begin)
             t0, led_s = time.monotonic_ns(), time.monotonic() - since
