@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from llem.backends.wire import Asked, Exchange
 from llem.errors import ConfigError, ExperimentFailed
-from llem_openai.counting import detect, metrics
+from llem_openai.counting import metrics
+from llem_openai.dialect import detect
 from llem_openai.failures import RequestFailed, unreached
 from llem_openai.reading import Reader
 from llem_openai.sse import Events
@@ -175,6 +176,16 @@ def test_usage_that_is_zero_until_the_end():
     found = read(answer(events, end=choice({"text": ""}, "length", **usage(16))), detect(events))
     assert [chunk.tokens for chunk in found.chunks] == [1] * 16 + [0]
     assert latencies(found) == pytest.approx((100, 20))
+
+
+def test_usage_that_is_one_event_late():
+    """Each event's tokens are told with the next one, and those of the last by the usage alone: they came when their
+    text did."""
+    late = [text("w ", **usage(count)) for count in range(5)]
+    found = read(answer(late, done=5, tokens=5), "continuous_usage")
+    brought = [(chunk.tokens, chunk.time_ns) for chunk in found.chunks if chunk.tokens]
+    assert brought == [(1, 1 + TTFT + count * TOKEN) for count in range(5)]
+    assert "tokens_without_event" not in (found.chunks[-1].engine_metrics or {})
 
 
 def test_continuous_usage_tells_the_tokens_of_a_chunk():

@@ -6,10 +6,9 @@ cannot be right fails the request: RequestFailed.
 
 from __future__ import annotations
 
-import itertools
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, Literal
 
 import attrs
@@ -23,12 +22,12 @@ __all__ = [
     "TokenCounts",
     "choice_of",
     "counted",
-    "detect",
     "finish_of",
     "ids_of",
     "metrics",
     "said",
     "text_of",
+    "told_by",
     "usage_of",
 ]
 
@@ -129,7 +128,7 @@ def usage_of(event: Mapping[str, Any]) -> Mapping[str, Any] | None:
     return usage or None
 
 
-def _told(usage: Mapping[str, Any] | None, most: float = math.inf) -> int | None:
+def told_by(usage: Mapping[str, Any] | None, most: float = math.inf) -> int | None:
     """Generated tokens by a usage; None where it does not tell them."""
     total = None if usage is None else usage.get("completion_tokens")
     if total is None:
@@ -139,35 +138,12 @@ def _told(usage: Mapping[str, Any] | None, most: float = math.inf) -> int | None
     return total
 
 
-def detect(events: Sequence[Mapping[str, Any]]) -> TokenCounts:
-    """How tokens can be counted in a stream such as this one.
-
-    Usage is continuous where it comes with every event that brings tokens, and has grown before the last of them: one
-    that is zero or constant until the end is the final usage, told early.
-    """
-    choices = [(choice, usage_of(event)) for event in events if (choice := choice_of(event)) is not None]
-    # of a server that holds all text back, such as that of tokens that are half a character, every event counts
-    bringing = [one for one in choices if said(one[0]) or ids_of(one[0])] or choices
-    speaking = [_told(usage) for _, usage in bringing]
-    if len(speaking) > 1 and _grows([-1 if one is None else one for one in speaking]):
-        return "continuous_usage"
-    return "token_ids" if any(ids_of(choice) for choice, _ in choices) else "final_usage"
-
-
-def _grows(told: Sequence[int]) -> bool:
-    """Of two numbers at least."""
-    *before, last = told
-    steady = all(low <= high for low, high in itertools.pairwise(told))
-    grown = before[-1] > before[0] if len(before) > 1 else last > before[0]
-    return min(told) >= 0 and before[-1] > 0 and steady and grown
-
-
 def counted(usage: Mapping[str, Any] | None, asked: Asked) -> int:
     """Generated tokens by the server's final usage.
 
     Raises RequestFailed where there is none, or the prompt was not taken as it was sent.
     """
-    total = _told(usage, MOST_TIMES * asked.output_tokens + MOST_MORE)
+    total = told_by(usage, MOST_TIMES * asked.output_tokens + MOST_MORE)
     if usage is None or total is None:
         raise RequestFailed(
             "the server tells no usage, so tokens cannot be counted",
@@ -221,12 +197,13 @@ class Tally:
         self._finish: str | None = None
         self._end_ns = 0
         self._thought = False
+        self._behind_ns: int | None = None  # of the event whose tokens the next usage tells
         self.chunks: list[Chunk] = []
 
     def add(self, event: Mapping[str, Any], time_ns: int) -> None:
         """Take in an event that has arrived."""
         usage = usage_of(event)
-        told = _told(usage, self._most)
+        told = told_by(usage, self._most)
         if told is not None:
             if told < self._told:
                 self._fail(f"the usage goes down, from {self._told} to {told} tokens")
@@ -245,7 +222,16 @@ class Tally:
             self._fail(f"an event brings {len(ids)} token ids and adds {tokens} tokens to the usage")
         if tokens:
             self._tokens += tokens
-            self.chunks.append(Chunk(tokens, time_ns, token_ids=ids if self._wants_ids else None))
+            at = time_ns if self._behind_ns is None else self._behind_ns
+            self.chunks.append(Chunk(tokens, at, token_ids=ids if self._wants_ids else None))
+        if self._is_behind(choice, told):
+            self._behind_ns = time_ns if tokens or self._behind_ns is None else self._behind_ns
+
+    def _is_behind(self, choice: Mapping[str, Any], told: int | None) -> bool:
+        """Whether the usage does not have what this event brings: from the first text on, that of some servers is one
+        event late."""
+        first = not self.chunks and told == 0 and self._method == "continuous_usage"
+        return said(choice) and (first or self._behind_ns is not None)
 
     def _new(self, told: int | None, choice: Mapping[str, Any], ids: int) -> int:
         if self._method == "token_ids":
@@ -270,6 +256,9 @@ class Tally:
         if rest < 0 or (rest and self._wants_ids):
             self._fail(f"the events brought {self._tokens} tokens, and the usage says {total}")
         found = metrics(self._usage or {}, self._more, self._asked) or {}
+        if rest and self._behind_ns is not None:
+            self.chunks.append(Chunk(rest, self._behind_ns, () if self._wants_ids else None))
+            rest = 0
         if rest:
             found["tokens_without_event"] = rest
         hidden = 0 if self._thought else min(reasoned(self._usage), rest)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import attrs
 
@@ -13,10 +15,10 @@ from llem.errors import ConfigError
 from llem_openai.body import CONTINUOUS, FINAL, asked_of, prompt_text, request_body
 from llem_openai.client import Client
 from llem_openai.config import OpenAIOptions
-from llem_openai.counting import TokenCounts, choice_of, detect, ids_of
+from llem_openai.counting import TokenCounts, choice_of, ids_of, said, told_by, usage_of
 from llem_openai.reading import Reader
 
-__all__ = ["PROBE", "PROBE_TOKENS", "Dialect", "probe"]
+__all__ = ["PROBE", "PROBE_TOKENS", "Dialect", "detect", "probe"]
 
 #: A request by which the server's ways are found out, where the workload has none to begin with.
 PROBE_TOKENS = 8
@@ -73,3 +75,26 @@ def _counts(exchange: Exchange, options: OpenAIOptions, key: str | None) -> Toke
         raise ConfigError("the server gives no token ids", "set `openai.return_token_ids: false`")
     Reader(key, method, options.return_token_ids).chunks(exchange)
     return method
+
+
+def detect(events: Sequence[Mapping[str, Any]]) -> TokenCounts:
+    """How tokens can be counted in a stream such as this one.
+
+    Usage is continuous where it comes with every event that brings tokens, and has grown before the last of them: one
+    that is zero or constant until the end is the final usage, told early.
+    """
+    choices = [(choice, usage_of(event)) for event in events if (choice := choice_of(event)) is not None]
+    # of a server that holds all text back, such as that of tokens that are half a character, every event counts
+    bringing = [one for one in choices if said(one[0]) or ids_of(one[0])] or choices
+    speaking = [told_by(usage) for _, usage in bringing]
+    if len(speaking) > 1 and _grows([-1 if one is None else one for one in speaking]):
+        return "continuous_usage"
+    return "token_ids" if any(ids_of(choice) for choice, _ in choices) else "final_usage"
+
+
+def _grows(told: Sequence[int]) -> bool:
+    """Of two numbers at least."""
+    *before, last = told
+    steady = all(low <= high for low, high in itertools.pairwise(told))
+    grown = before[-1] > before[0] if len(before) > 1 else last > before[0]
+    return min(told) >= 0 and before[-1] > 0 and steady and grown

@@ -45,7 +45,7 @@ MEMORY = ("out of memory", "outofmemory")
 BUSY = (408, 425, 429)
 #: What this process runs out of when very many requests are in flight: files, ports.
 USED_UP = (errno.EMFILE, errno.ENFILE, errno.EADDRNOTAVAIL)
-#: Characters of what a server says, and bytes of it that are looked at.
+#: Characters of what a server says, and those of it that are looked at.
 LONGEST, MOST = 500, 65536
 HIDDEN = "***"
 
@@ -115,7 +115,8 @@ def in_band(error: object, key: str | None, *, begun: bool) -> LlemError | Reque
 
 def _said(content: bytes, key: str | None) -> str:
     """The message in an error's body: of the shapes that servers use, else the body as it is."""
-    text = content[:MOST].decode("utf-8", errors="replace")
+    # the key goes before anything is cut, which would leave a part of it
+    text = without_key(content.decode("utf-8", errors="replace"), key)[:MOST]
     try:
         found = json.loads(text)
     except (ValueError, RecursionError):

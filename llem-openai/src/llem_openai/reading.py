@@ -17,7 +17,7 @@ from llem_openai.sse import Events
 __all__ = ["Reader"]
 
 DONE = b"[DONE]"
-#: Of what is shown of an answer that cannot be read: bytes that are looked at, and characters.
+#: Of what is shown of an answer that cannot be read: characters that are looked at, and shown.
 LOOKED_AT, SHOWN = 4096, 80
 
 
@@ -138,7 +138,7 @@ class Reader:
         return RequestFailed(f"the server answers {what}", "check openai.base_url", "invalid")
 
     def _shown(self, data: bytes) -> str:
-        return short(without_key(data[:LOOKED_AT].decode("utf-8", errors="replace"), self.key), SHOWN)
+        return short(without_key(data.decode("utf-8", errors="replace"), self.key)[:LOOKED_AT], SHOWN)
 
 
 def _is_json(exchange: Exchange) -> bool:

@@ -128,6 +128,28 @@ def test_settings_of_a_batch_that_are_not_followed_are_told(make) -> None:
     assert found.evidence["settings"] == ["stop", "temperature"]
 
 
+@pytest.mark.parametrize(("name", "value"), [("temperature", 0), ("top_k", 0), ("seed", 0), ("logprobs", 0)])
+def test_a_setting_of_zero_is_a_setting(make, name, value) -> None:
+    """It is no `false`, which says that something is left out."""
+    rows = [{"custom_id": "1", "url": "/v1/completions", "body": {"prompt": "Hi", name: value, "echo": False}}]
+    [found] = make("b.jsonl", rows).prepare(Sampling(temperature=0.7, seed=3), None)
+    assert found.evidence["settings"] == [name]
+
+
+def test_a_length_in_a_conversations_row_goes_before_its_answer(make) -> None:
+    """Where `output_field` names it, or a field of a known name has it; a null is none."""
+    turns = [{"from": "human", "value": "Hi"}, {"from": "gpt", "value": "five whole words of answer"}]
+    share, plain = {"conversations": turns, "n": 77}, {"messages": [{"role": "user", "content": "Hi"}]}
+    answered = {"messages": [*plain["messages"], {"role": "assistant", "content": "yes"}], "max_tokens": None}
+
+    [named] = make("s.json", [share], output_tokens="file", output_field="n").requests(0, 1)
+    [counted] = make("s.json", [share], output_tokens="file").requests(0, 1)
+    [null] = make("m.jsonl", [answered], output_tokens="file").requests(0, 1)
+    assert (named.output_tokens, counted.output_tokens > 1, null.output_tokens >= 1) == (77, True, True)
+    with pytest.raises(ConfigError, match="no output length"):
+        make("s.json", [{"conversations": turns}], output_tokens="file", output_field="n")
+
+
 def test_columns_of_a_table(make) -> None:
     """A column by a known name or by `field`; cells keep their line ends, and may be long."""
     long = "x" * 200_000

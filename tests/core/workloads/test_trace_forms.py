@@ -14,7 +14,7 @@ from llem.config.models import Sampling
 from llem.errors import ConfigError
 from llem.workloads.synthetic import SyntheticOptions, SyntheticWorkload
 from llem.workloads.trace import TraceOptions, TraceWorkload
-from llem.workloads.trace_times import unit_in
+from llem.workloads.trace_file import unit_in
 
 #: The first rows of Mooncake's trace of conversations.
 MOONCAKE = [
@@ -122,6 +122,16 @@ def test_fields_beside_mooncakes_are_no_mooncake(make) -> None:
     plain = [{key: value for key, value in row.items() if key != "hash_ids"} for row in MOONCAKE]
     with pytest.raises(ConfigError, match="nothing says in which unit"):
         make("m.jsonl", plain).timetable()
+
+
+@pytest.mark.parametrize(
+    "column",
+    ["timestamp_millis", "arrival_secs", "time_usec", "timestampMs", "arrival_second", "Arrival (s)", "TIME_NS"],
+)
+def test_a_column_of_times_is_found_with_every_unit_that_is_read(make, column: str) -> None:
+    """One list says which words are units."""
+    workload = make("t.csv", f"{column},input_tokens,output_tokens\n0,1,1\n3,1,1\n")
+    assert workload.timetable().offsets_s[-1] > 0
 
 
 @pytest.mark.parametrize(

@@ -183,11 +183,13 @@ def _sharegpt(place: str, row: Mapping[str, Any], wanted: Wanted) -> Prompt:
     if not turns[last][1].strip():
         raise Empty("the user's turn is empty", "remove the row")
     after = turns[last + 1] if last + 1 < len(turns) else ("", "")
-    answer = _answer(after[1] if after[0] == "assistant" else "") if wanted.lengths else None
+    given = _tells_length(row, wanted)
+    answer = _answer(after[1] if after[0] == "assistant" else "") if wanted.lengths and not given else None
+    length = _length(row, wanted) if given else None
     if not whole:
-        return Prompt(place, text=turns[last][1], answer=answer)
+        return Prompt(place, text=turns[last][1], output_tokens=length, answer=answer)
     messages = tuple({"role": speaker, "content": value} for speaker, value in turns[: last + 1])
-    return Prompt(place, messages=messages, answer=answer)
+    return Prompt(place, messages=messages, output_tokens=length, answer=answer)
 
 
 def _messages(place: str, row: Mapping[str, Any], wanted: Wanted) -> Prompt:
@@ -201,7 +203,7 @@ def _messages(place: str, row: Mapping[str, Any], wanted: Wanted) -> Prompt:
     if found[last]["role"] == "user" and not joined_text(found[last].get("content")).strip():
         raise Empty(f"message {last + 1} is empty", "remove the row")
     encodable(json.dumps(found, ensure_ascii=False), "a message")
-    given = wanted.lengths and (wanted.output_field is not None or any(name in row for name in LENGTH_FIELDS))
+    given = _tells_length(row, wanted)
     answer = None
     if wanted.lengths and not given:
         after = found[last + 1] if last + 1 < len(found) else {}
@@ -256,6 +258,13 @@ def _answer(text: str) -> str:
     if not text.strip():
         raise Empty("no answer follows the prompt, so there is no output length", "set `output_tokens` to a length")
     return text
+
+
+def _tells_length(row: Mapping[str, Any], wanted: Wanted) -> bool:
+    """Whether a conversation's output length is a number of the row, and not the length of the answer that follows."""
+    return wanted.lengths and (
+        wanted.output_field is not None or any(row.get(name) is not None for name in LENGTH_FIELDS)
+    )
 
 
 def _length(row: Mapping[str, Any], wanted: Wanted) -> int | None:

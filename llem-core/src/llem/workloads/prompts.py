@@ -6,6 +6,7 @@ import hashlib
 import json
 import random
 from abc import abstractmethod
+from array import array
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
@@ -101,7 +102,8 @@ class PromptWorkload(Workload):
         self._talks = options.chat or self._prompts[0].messages is not None
         self._chat_template = tokenizer.chat_template if self._talks and tokenizer is not None else None
         self._order = _order(len(self._prompts), options)
-        self._token_ids: dict[int, tuple[int, ...]] = {}
+        self._token_ids: dict[int, array[int]] = {}  # 4 bytes a token, where a tuple of numbers has 36
+        self._answer_tokens: dict[str, int] = {}
         self._too_long: frozenset[int] = frozenset()
         self._context: int | None = None
 
@@ -160,8 +162,11 @@ class PromptWorkload(Workload):
         """The output length that the file has for a prompt; None where the settings say it."""
         if prompt.answer is None:
             return prompt.output_tokens
-        assert self.tokenizer is not None
-        return max(1, len(self.tokenizer.encode(prompt.answer, special_tokens=False)))
+        if prompt.answer not in self._answer_tokens:
+            assert self.tokenizer is not None
+            made = self.tokenizer.encode(prompt.answer, special_tokens=False)
+            self._answer_tokens[prompt.answer] = max(1, len(made))
+        return self._answer_tokens[prompt.answer]
 
     @property
     def distinct(self) -> int:
@@ -191,10 +196,9 @@ class PromptWorkload(Workload):
         return self.options.input_tokens is not None and len(ids) >= self.options.input_tokens
 
     def _tokens(self, position: int) -> tuple[int, ...]:
-        known = self._token_ids.get(position)
-        if known is None:
-            known = self._token_ids[position] = self._ids(position)
-        return known
+        if position not in self._token_ids:
+            self._token_ids[position] = array("I", self._ids(position))
+        return tuple(self._token_ids[position])
 
     def _ids(self, position: int) -> tuple[int, ...]:
         """The token ids of a prompt, cut where that is asked for."""
@@ -276,17 +280,13 @@ NEUTRAL: Mapping[str, Any] = {
 
 def _otherwise(prompts: Sequence[Prompt], length: Length | None, sampling: Sampling) -> Sequence[Finding]:
     """What rows ask of their requests that the experiment does otherwise."""
-    followed: Mapping[str, Any] = {**attrs.asdict(sampling), "max_tokens": length}
-    first: dict[str, str] = {}
-    rows = set()
-    for prompt in prompts:
-        for name, value in prompt.asks.items():
-            done = followed.get(name)
-            if value != (NEUTRAL.get(name) if done is None else done) and value not in ([], {}, False):
-                first.setdefault(name, prompt.place)
-                rows.add(prompt.place)
-    if not first:
+    done = {**attrs.asdict(sampling), "max_tokens": length}
+    followed = {**NEUTRAL, **{name: value for name, value in done.items() if value is not None}}
+    asked = [(name, prompt.place) for prompt in prompts for name, value in prompt.asks.items()
+             if value != followed.get(name) and value is not False and value not in ([], {})]  # fmt: skip
+    if not asked:
         return ()
+    first, rows = dict(reversed(asked)), {place for _, place in asked}
     named = ", ".join(f"{name} ({place})" for name, place in sorted(first.items()))
     message = f"{len(rows)} of {len(prompts)} rows ask for settings that are not followed: {named}"
     return (finding("prompts_ask_otherwise", message, rows=len(rows), of=len(prompts), settings=sorted(first)),)

@@ -25,8 +25,8 @@ from llem.workloads.arrivals import Timetable
 from llem.workloads.base import TOO_LONG_HELP, TooLong, Workload, too_long, without_too_long
 from llem.workloads.foreign import read_foreign
 from llem.workloads.synthetic import drawn_from, random_ids, require_vocabulary
-from llem.workloads.trace_file import BLOCK_TOKENS, COLUMNS, Trace, parse_trace, trace_error
-from llem.workloads.trace_times import Unit, parse_offsets
+from llem.workloads.trace_file import BLOCK_TOKENS, COLUMNS, Trace, Unit, parse_trace, trace_error
+from llem.workloads.trace_times import parse_offsets
 
 __all__ = ["TraceOptions", "TraceWorkload"]
 

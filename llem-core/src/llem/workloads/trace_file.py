@@ -8,14 +8,24 @@ from __future__ import annotations
 import itertools
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 import attrs
 
 from llem.errors import ConfigError, nearest
 from llem.workloads.foreign import JSON_SUFFIXES, ForeignFile, whole_tokens
 
-__all__ = ["BLOCK_TOKENS", "COLUMNS", "FORMATS", "Trace", "parse_trace", "trace_error", "wrong_cell"]
+__all__ = [
+    "BLOCK_TOKENS",
+    "COLUMNS",
+    "FORMATS",
+    "Trace",
+    "Unit",
+    "parse_trace",
+    "trace_error",
+    "unit_in",
+    "wrong_cell",
+]
 
 #: Names that columns are looked for by, in this order: llem's own, the Azure traces', BurstGPT's, Mooncake's.
 COLUMNS: Mapping[str, tuple[str, ...]] = {
@@ -23,8 +33,14 @@ COLUMNS: Mapping[str, tuple[str, ...]] = {
     "output": ("output_tokens", "GeneratedTokens", "Response tokens", "output_length"),
     "arrival": ("timestamp", "TIMESTAMP", "Timestamp", "arrival", "arrival_time", "time"),
 }
-#: What may follow the name of an arrival column: its unit.
-_UNIT = re.compile(r"(?:[ _]|[ _]?[\[(])(?:s|ms|us|ns|sec|seconds|milliseconds|microseconds|nanoseconds)[\])]?")
+Unit: TypeAlias = Literal["s", "ms", "us", "ns"]
+#: How names of columns write units.
+WORDS: Mapping[str, Unit] = {
+    **dict.fromkeys(("s", "sec", "secs", "second", "seconds"), "s"),
+    **dict.fromkeys(("ms", "msec", "millis", "millisecond", "milliseconds"), "ms"),
+    **dict.fromkeys(("us", "µs", "usec", "micros", "microsecond", "microseconds"), "us"),
+    **dict.fromkeys(("ns", "nsec", "nanos", "nanosecond", "nanoseconds"), "ns"),
+}
 HASHES = "hash_ids"
 #: Tokens of a block whose hash a Mooncake trace has.
 BLOCK_TOKENS = 512
@@ -43,7 +59,7 @@ class Format:
     names: frozenset[str]
     only: bool = False
     arrival: str | None = None
-    unit: Literal["s", "ms", "us", "ns"] | None = None
+    unit: Unit | None = None
 
 
 #: "own" is any other. Mooncake's times are in milliseconds, by its definition; but others write the same fields, and
@@ -189,9 +205,19 @@ def _column(name: str, header: Sequence[str], part: str, asked: str | None) -> s
 
 
 def _names(column: str, base: str) -> bool:
-    """Whether a column is a base with a unit: `timestamp_ms`, `Arrival (s)`."""
-    low = column.lower()
-    return low.startswith(base.lower()) and _UNIT.fullmatch(low[len(base) :]) is not None
+    """Whether a column is a base with a unit: `timestamp_ms`, `Arrival (s)`, `timeNs`."""
+    words = _words(column)
+    return "".join(words[:-1]) == "".join(_words(base)) and unit_in(column) is not None
+
+
+def unit_in(column: str) -> Unit | None:
+    """The unit that the last word of a column's name says: of `time_ms`, `arrival (s)`, `timestampNs`; or None."""
+    words = _words(column)
+    return WORDS.get(words[-1]) if len(words) > 1 else None
+
+
+def _words(column: str) -> list[str]:
+    return [word.lower() for word in re.findall(r"[A-Z]?[a-zµ]+|[A-Z]+|\d+", column)]
 
 
 def _cell(name: str, row: int, column: str | None, cells: Mapping[str, Any]) -> str:

@@ -3,33 +3,17 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Literal, TypeAlias
 
 from llem.config.fields import YEAR_S
-from llem.workloads.trace_file import FORMATS, Trace, trace_error, wrong_cell
+from llem.workloads.trace_file import FORMATS, Trace, Unit, trace_error, unit_in, wrong_cell
 
-__all__ = ["Unit", "parse_offsets", "unit_in"]
+__all__ = ["parse_offsets"]
 
-Unit: TypeAlias = Literal["s", "ms", "us", "ns"]
 PER_SECOND: Mapping[Unit, int] = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
-#: How names of columns write units.
-WORDS: Mapping[str, Unit] = {
-    **dict.fromkeys(("s", "sec", "secs", "second", "seconds"), "s"),
-    **dict.fromkeys(("ms", "msec", "millis", "millisecond", "milliseconds"), "ms"),
-    **dict.fromkeys(("us", "µs", "usec", "micros", "microsecond", "microseconds"), "us"),
-    **dict.fromkeys(("ns", "nsec", "nanos", "nanosecond", "nanoseconds"), "ns"),
-}
 #: A trace that lasts longer is read in a unit that it is not written in.
 MOST_S = 10 * YEAR_S
-
-
-def unit_in(column: str) -> Unit | None:
-    """The unit that the last word of a column's name says: of `time_ms`, `arrival (s)`, `timestampNs`; or None."""
-    words = re.findall(r"[A-Z]?[a-zµ]+|[A-Z]+|\d+", column)
-    return WORDS.get(words[-1].lower()) if len(words) > 1 else None
 
 
 def parse_offsets(trace: Trace, asked: Unit | None = None) -> tuple[float, ...]:
