@@ -7,8 +7,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import re
 import socket
+import struct
+import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 
@@ -415,6 +418,59 @@ def test_a_server_that_is_gone():
         assert (exchange.status, exchange.sent_ns) == (0, 0)
         with pytest.raises(ExperimentFailed, match="the server is gone"):
             wire.read(exchange)
+
+    asyncio.run(act())
+
+
+@pytest.mark.process
+def test_a_peer_that_has_gone_again_has_no_name(monkeypatch):
+    """A connection may be reset before asyncio asks whom it leads to. The request goes on, and ends as it may."""
+
+    def unknown(_: socket.socket) -> object:
+        raise OSError(errno.ENOTCONN, "not connected")
+
+    monkeypatch.setattr(socket.socket, "getpeername", unknown)
+
+    async def act(wire):
+        assert wire.read(await exchanged(wire)).failure is None
+
+    run(Server(measured(BODY)), act)
+
+
+@pytest.mark.process
+def test_servers_that_reset_at_once_lose_no_request():
+    """Each ends, whenever its connection was reset."""
+
+    async def whole():
+        with socket.create_server(("127.0.0.1", 0), backlog=128) as listening:
+            wire = OpenAIWire(settings_of(f"http://127.0.0.1:{listening.getsockname()[1]}/v1"))
+            exchanges = [asked(wire) for _ in range(300)]
+            resetting = threading.Thread(target=reset_each, args=(listening, len(exchanges)), daemon=True)
+            resetting.start()
+            for exchange in exchanges:
+                wire.send(exchange)
+                await over(exchange)
+            wire.close()
+        assert all("broke" in exchange.error for exchange in exchanges)
+
+    asyncio.run(whole())
+
+
+def reset_each(listening: socket.socket, count: int) -> None:
+    """Accept so many connections, and reset each."""
+    for _ in range(count):
+        accepted, _ = listening.accept()
+        accepted.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        accepted.close()
+
+
+@pytest.mark.process
+def test_whatever_keeps_a_connection_from_opening_ends_the_request():
+    """A name that is none raises no OSError."""
+
+    async def act():
+        exchange = await exchanged(OpenAIWire(settings_of("http://a..b:8000/v1")))
+        assert exchange.error.startswith("no connection to http://a..b:8000/v1: UnicodeError: ")
 
     asyncio.run(act())
 

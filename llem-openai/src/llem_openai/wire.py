@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 from llem.backends.wire import Answer, Exchange, Wire
 from llem_openai.connection import Connection, Owner
-from llem_openai.failures import broken, unreached, without_key
+from llem_openai.failures import LONGEST, broken, short, unreached, without_key
 from llem_openai.reading import Reader
 
 __all__ = ["OpenAIWire"]
@@ -94,24 +94,31 @@ class OpenAIWire(Wire):
         self._under_way[exchange] = asyncio.get_running_loop().create_task(self._connected(exchange))
 
     async def _connected(self, exchange: Exchange) -> None:
-        """Send over a new connection."""
-        loop = asyncio.get_running_loop()
-        more: dict[str, Any] = {"ssl": self._secure, "server_hostname": self._name} if self._secure else {}
+        """Send over a new connection. Whatever goes wrong ends the exchange: nobody else looks at this task."""
         try:
-            async with asyncio.timeout(CONNECT_S):
-                made = await loop.create_connection(lambda: Connection(self._owner), *self._address, **more)
+            connection = await self._opened()
+            if connection.closing:  # taken and closed again before anything was written
+                self._over(exchange, broken(self._base, None))
+                return
+            self._connections.add(connection)
+            self._under_way[exchange] = connection
+            connection.send(exchange)
         except OSError as error:
             self._over(exchange, unreached(self._base, error))
-            return
+        except Exception as error:  # such as a name of a host that is none
+            self._over(exchange, f"no connection to {self._base}: {type(error).__name__}: {short(str(error), LONGEST)}")
+
+    async def _opened(self) -> Connection:
+        """A new connection. Raises OSError."""
+        loop = asyncio.get_running_loop()
+        more: dict[str, Any] = {"ssl": self._secure, "server_hostname": self._name} if self._secure else {}
+        async with asyncio.timeout(CONNECT_S):
+            made = await loop.create_connection(lambda: Connection(self._owner), *self._address, **more)
         transport, connection = made
         # a name is looked up once: each look-up is a thread's work, and may find another address
-        self._address = transport.get_extra_info("peername")[:2]
-        if connection.closing:  # taken and closed again before anything was written
-            self._over(exchange, broken(self._base, None))
-            return
-        self._connections.add(connection)
-        self._under_way[exchange] = connection
-        connection.send(exchange)
+        if peer := transport.get_extra_info("peername"):  # none where the server has closed it already
+            self._address = peer[:2]
+        return connection
 
     # what connections tell
 
