@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import json
 import time
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,6 +16,7 @@ import pytest
 from llem.backends.overdue import Patience
 from llem.backends.requests import Chunk
 from llem.backends.wire import Answer, Asked, Exchange, Wire, WireReference
+from llem.errors import ExperimentFailed
 from llem.experiment.serving.dispatch import TOLD, Dispatcher, Source
 from llem.experiment.serving.exchanges import Carried, Prompted, WireSender
 from llem.experiment.serving.frames import Frames, frame, told, untold
@@ -63,7 +66,7 @@ class Messages(Source[Prompted]):
         return None
 
     def take(self) -> Prompted | None:
-        return self.left.pop(0)
+        return self.left.pop(0) if self.left else None
 
 
 def carried(messages: list[bytes], kept_bytes: int) -> tuple[list[tuple[Carried, Answer]], bool, Dispatcher]:
@@ -106,6 +109,45 @@ def test_a_message_that_cannot_be_sent_is_one_failure(capfd: pytest.CaptureFixtu
     assert found[0][0].failure == "the request cannot be sent: ValueError: no such message"
     assert len(dispatcher.messages) == 1 <= TOLD
     assert "no such message" in capfd.readouterr().err
+
+
+def full(**_: Any) -> Any:
+    """A file on a device without space."""
+    return open("/dev/full", "w+b")
+
+
+def missing(**_: Any) -> Any:
+    """No folder for temporary files can be written to."""
+    raise FileNotFoundError(2, "No usable temporary directory found")
+
+
+@pytest.mark.parametrize("temporary", [full, missing])
+@pytest.mark.parametrize("size", [10, 100_000])
+def test_answers_that_cannot_be_kept_end_the_load(temporary: Any, size: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A full disk is told once the file needs it; every request has ended, also one that is let go of then."""
+    if temporary is full and not Path("/dev/full").exists():
+        pytest.skip("no such device here")
+    monkeypatch.setattr("llem.experiment.serving.exchanges.tempfile.TemporaryFile", temporary)
+
+    async def act() -> None:
+        sender = WireSender(Given({}), REFERENCE, kept_bytes=0)
+        dispatcher = Dispatcher(sender, Messages([b"waits", json.dumps(["a" * size]).encode()]))
+        dispatcher.closed([0.0, 0.0], time.monotonic_ns())
+        try:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(1.0):
+                    while not dispatcher.ended:
+                        await asyncio.sleep(0.001)
+            dispatcher.abort()
+            assert [sent.outcome for sent in dispatcher.ended] == ["done", "unfinished"]
+            assert not dispatcher.in_flight
+            with pytest.raises(ExperimentFailed, match=r"answers cannot be kept: .*No ") as told:
+                raise dispatcher.fatal or sender.answer(dispatcher.ended[0])  # the file's buffer may hold a short one
+            assert "TMPDIR" in told.value.hint
+        finally:
+            sender.close()
+
+    asyncio.run(act())
 
 
 def overdue(sent_s: float, pieces: list[tuple[float, bytes]], now_s: float) -> tuple[str | None, int]:

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import tempfile
 import time
 import traceback
 from array import array
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import IO
 
 import attrs
 
 from llem.backends.overdue import Patience
 from llem.backends.wire import Answer, Asked, Exchange, Wire, WireReference
-from llem.errors import LlemError
+from llem.errors import ExperimentFailed, LlemError
 from llem.experiment.serving.dispatch import Ended, Sender, Sent
 
 __all__ = ["KEPT_BYTES", "Carried", "Prompted", "WireSender"]
@@ -104,7 +105,10 @@ class WireSender(Sender[Prompted, Carried]):
             except LlemError as error:
                 fatal, failure = error, error.message
         sent.end(sent.outcome or ("error" if failure else "done"), exchange.ended_ns, failure or "")
-        self._keep(sent)
+        try:
+            self._keep(sent)
+        except Exception as error:  # whatever it is, the request has ended, and the load hears of it
+            fatal = fatal or error
         ended(sent, fatal)
 
     def _read(self, exchange: Exchange) -> Answer:
@@ -125,24 +129,28 @@ class WireSender(Sender[Prompted, Carried]):
         if self._held + size <= self._kept_bytes:
             self._held += size
             return
-        if self._file is None:
-            self._file = tempfile.TemporaryFile(prefix="llem-")  # noqa: SIM115  nameless; `close` closes it
-        sent.stored = self._file.tell(), len(exchange.pieces)
-        self._file.write(array("q", exchange.times_ns).tobytes())
-        self._file.write(array("q", map(len, exchange.pieces)).tobytes())
-        self._file.writelines(exchange.pieces)
+        with _kept_or_told():
+            if self._file is None:
+                self._file = tempfile.TemporaryFile(prefix="llem-")  # noqa: SIM115  nameless; `close` closes it
+            at = self._file.tell()
+            self._file.write(array("q", exchange.times_ns).tobytes())
+            self._file.write(array("q", map(len, exchange.pieces)).tobytes())
+            self._file.writelines(exchange.pieces)
+        sent.stored = at, len(exchange.pieces)
         exchange.times_ns, exchange.pieces = [], []
 
     def answer(self, sent: Carried) -> Answer:
-        """What came for a request that has ended; after the load. Raises LlemError as `Wire.read` does."""
+        """What came for a request that has ended; after the load. Raises LlemError as `Wire.read` does, and
+        ExperimentFailed for what was not kept."""
         exchange = sent.exchange
         if sent.stored is not None and self._file is not None:
             at, count = sent.stored
-            self._file.seek(at)
             times, sizes = array("q"), array("q")
-            times.frombytes(self._file.read(8 * count))
-            sizes.frombytes(self._file.read(8 * count))
-            exchange.times_ns, exchange.pieces = list(times), [self._file.read(size) for size in sizes]
+            with _kept_or_told():
+                self._file.seek(at)
+                times.frombytes(self._file.read(8 * count))
+                sizes.frombytes(self._file.read(8 * count))
+                exchange.times_ns, exchange.pieces = list(times), [self._file.read(size) for size in sizes]
         answer = self._read(exchange)
         exchange.times_ns, exchange.pieces = [], []
         failure = answer.failure or exchange.error
@@ -153,4 +161,15 @@ class WireSender(Sender[Prompted, Carried]):
     def close(self) -> None:
         """Drop what is held. The wire stays open for the next load."""
         if self._file is not None:
-            self._file.close()
+            with contextlib.suppress(OSError):  # what could not be written is wanted no more
+                self._file.close()
+
+
+@contextlib.contextmanager
+def _kept_or_told() -> Iterator[None]:
+    """What the file system refuses ends the load. Raises ExperimentFailed."""
+    try:
+        yield
+    except OSError as error:
+        hint = "free space in TMPDIR, the folder of temporary files, or set it to another one"
+        raise ExperimentFailed(f"answers cannot be kept: {error}", hint) from error
