@@ -76,7 +76,6 @@ class Connection(asyncio.BufferedProtocol):
         self._times, self._pieces = exchange.times_ns, exchange.pieces
         self._at, self._size, self._most, self._status = 0, 0, MOST_HEAD, 0
         self._complete, self._by_close, self._refusal = False, True, ""
-        exchange.sent_ns = time.monotonic_ns()
         self._transport.write(exchange.message)
 
     @property

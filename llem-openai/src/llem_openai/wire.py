@@ -50,6 +50,7 @@ class OpenAIWire(Wire):
     def send(self, exchange: Exchange) -> None:
         """See `Wire.send`."""
         connection = self._taken()
+        exchange.sent_ns = time.monotonic_ns()  # a wait for a connection, and a second sending, are the server's
         if connection is None:
             self._connect(exchange)
         else:

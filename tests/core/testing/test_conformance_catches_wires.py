@@ -134,6 +134,15 @@ class NeverSent(MemoryWire):
         exchange.sent_ns = 0
 
 
+class SentLater(NeverSent):
+    """It counts from when it had a connection."""
+
+    async def answer(self, exchange: Exchange) -> None:
+        await asyncio.sleep(TOKEN_S)
+        exchange.sent_ns = time.monotonic_ns()
+        await super().answer(exchange)
+
+
 class TimesOfTheWall(MemoryWire):
     async def answer(self, exchange: Exchange) -> None:
         exchange.sent_ns = time.time_ns()
@@ -194,6 +203,7 @@ FAULTS = [
     (with_wire(NoReason), "test_wire_ends_with_its_reason"),
     (with_wire(AlwaysSuspect), "test_wire_ends_with_its_reason"),
     (with_wire(NeverSent), "test_wire_times_are_of_arrival"),
+    (with_wire(SentLater), "test_wire_times_are_of_arrival"),
     (with_wire(TimesOfTheWall), "test_wire_times_are_of_arrival"),
     (with_wire(SpreadsTimes), "test_wire_times_are_of_arrival"),
     (OtherTokens, "test_wire_gives_what_generate_gives"),

@@ -36,7 +36,6 @@ class Patience:
         self._silence_ns = round(reference.silence_s * 1e9)
         self._deadline_ns = round(reference.deadline_s * 1e9)
         self._silence_s, self._deadline_s = reference.silence_s, reference.deadline_s
-        self._begun: dict[Exchange, int] = {}  # when each was first seen: one may wait for its connection
         self._token: dict[Exchange, int] = {}  # when its last token came, as far as it was read
 
     def overdue(self, exchange: Exchange, now_ns: int) -> str | None:
@@ -44,7 +43,7 @@ class Patience:
 
         Raises LlemError as `Wire.read` does.
         """
-        begun = exchange.sent_ns or self._begun.setdefault(exchange, now_ns)
+        begun = exchange.sent_ns
         if now_ns - begun > self._deadline_ns:
             return f"the answer was not complete within {self._deadline_s:g} s of the request"
         if now_ns - self._token.get(exchange, begun) <= self._silence_ns:
@@ -61,12 +60,11 @@ class Patience:
 
     def forget(self, exchange: Exchange) -> None:
         """The exchange is over."""
-        self._begun.pop(exchange, None)
         self._token.pop(exchange, None)
 
     def sweep(self, in_flight: Iterable[Exchange]) -> None:
         """Let go of what is overdue, for as long as a sweep may take."""
-        for over in [one for one in {*self._begun, *self._token} if one.ended_ns]:
+        for over in [one for one in self._token if one.ended_ns]:
             self.forget(over)
         until = time.monotonic() + READING_S
         for exchange in tuple(in_flight):

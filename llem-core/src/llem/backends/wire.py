@@ -62,7 +62,8 @@ class Exchange:
         asked: of the request.
         message: what is written, whole.
         ended: called once, in the event loop, when the exchange is over in whatever way.
-        sent_ns: monotonic time right before the first byte was written to the socket; 0 before.
+        sent_ns: monotonic time at which `Wire.send` gave it away: right before the first byte was written to the
+            socket, or before a connection was asked for.
         times_ns, pieces: monotonic time at which bytes of the answer's body were read, and the bytes; of one length.
         ended_ns: when the answer was complete, or failed, or was aborted; 0 while it is on its way.
         status: the wire's own code of the answer (HTTP's status), 0 before it is known.
@@ -114,6 +115,7 @@ class Wire(ABC):
     def send(self, exchange: Exchange) -> None:
         """Begin an exchange, now, and return at once. Called in a running event loop.
 
+        It stamps `sent_ns`, once: what is waited for after it, such as a connection, is the server's time.
         Nothing is parsed on the way but what tells that the answer is complete.
         """
 

@@ -188,17 +188,6 @@ def test_what_is_overdue_is_let_go_of_with_its_reason() -> None:
     assert ended == ["no token came for 0 s"]
     assert wire.aborted == [exchange]
     assert not patience._token
-    assert not patience._begun
-
-
-def test_a_request_that_never_got_a_connection_is_overdue_too() -> None:
-    """It was not sent; the time counts from when it was first seen."""
-    patience = Patience(Given({}), REFERENCE)
-    exchange = Exchange(Asked(0, 3, 4), b"", lambda _: None)
-
-    assert patience.overdue(exchange, 5_000_000_000) is None
-    assert patience.overdue(exchange, 14_000_000_000) is None
-    assert patience.overdue(exchange, 15_100_000_000) == "no token came for 10 s"
 
 
 def test_frames_come_whole_out_of_any_pieces() -> None:

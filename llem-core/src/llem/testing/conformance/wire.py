@@ -174,6 +174,7 @@ async def _send(wire: Wire, engine: Engine, request: Request) -> Exchange:
     over = asyncio.Event()
     exchange = Exchange(_asked(request), engine.message(request, GREEDY), lambda _: over.set())
     wire.send(exchange)
+    assert exchange.sent_ns, "`send` does not say when"
     if not exchange.ended_ns:
         await over.wait()
     return exchange

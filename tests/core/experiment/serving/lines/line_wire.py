@@ -29,7 +29,6 @@ class _Connection(asyncio.Protocol):
         if self.exchange.ended_ns:
             transport.abort()
             return
-        self.exchange.sent_ns = time.monotonic_ns()
         transport.write(self.exchange.message)
 
     def data_received(self, data: bytes) -> None:
@@ -63,6 +62,7 @@ class LineWire(Wire):
             import os
 
             os._exit(7)
+        exchange.sent_ns = time.monotonic_ns()
         loop = asyncio.get_running_loop()
         connection = _Connection(exchange)
         made = loop.create_connection(lambda: connection, "127.0.0.1", self.settings["port"])
