@@ -9,6 +9,7 @@ from contextlib import contextmanager, suppress
 
 import pytest
 
+from llem.backends.base import Observed
 from llem.config.layers import Layer
 from llem.config.load import resolve
 from llem.config.text import parse_yaml
@@ -356,6 +357,19 @@ def test_a_page_of_metrics_is_read():
         "requests_waiting": 2.0,
         "output_tokens": 5.0,
     }
+
+
+@pytest.mark.process
+def test_a_page_of_metrics_that_fails_once_is_asked_again(running, load, monkeypatch):
+    """A server without the page is asked once."""
+    engine, told = load({"base_url": running().url}), Observed(1, {"requests_running": 1.0}, {})
+    answers = [told, None, told]
+    monkeypatch.setattr("llem_openai.engine.observed", lambda site: answers.pop(0))
+    assert [engine.observe() for _ in range(3)] == [told, None, told]
+
+    engine, answers = load({"base_url": running().url}), [None]
+    monkeypatch.setattr("llem_openai.engine.observed", lambda site: answers.pop(0))
+    assert [engine.observe() for _ in range(3)] == [None, None, None]
 
 
 # the first request

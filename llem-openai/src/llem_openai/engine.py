@@ -66,7 +66,8 @@ class OpenAIEngine(Engine):
         self._options, self._sampling = options, sampling
         self._model, self._dialect, self._decode = model, dialect, prompts.decode
         self._prompts, self._doubts, self._site = prompts, doubts, site
-        self._watched, self._keeps_prompts = True, keeps_prompts(site)
+        self._keeps_prompts = keeps_prompts(site)
+        self._watched: bool | None = None  # whether the first reading told anything
         self._facts, self._pids, self._held = facts, pids, held
         self._unscored = unscored
         self._reader = Reader(client.key, dialect.token_counts, options.return_token_ids)
@@ -192,9 +193,12 @@ class OpenAIEngine(Engine):
         return self._keeps_prompts
 
     def observe(self) -> Observed | None:
-        """What the server's page `/metrics` tells; None where it has none. It is not asked again then."""
-        found = observed(self._site) if self._watched else None
-        self._watched = found is not None
+        """What the server's page `/metrics` tells now; None where that fails. It is not asked again if the first time
+        does: there is no such page then.
+        """
+        found = observed(self._site) if self._watched is not False else None
+        if self._watched is None:
+            self._watched = found is not None
         return found
 
     def findings(self) -> Sequence[Finding]:

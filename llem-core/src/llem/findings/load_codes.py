@@ -225,8 +225,8 @@ LOAD_FINDINGS: Mapping[str, FindingKind] = {
     "server_told": FindingKind(
         "info",
         "What the server's page `/metrics` told right before and right after each window. Counts are of the time "
-        "between the two readings, which is a little longer than the window. The trials have all figures in "
-        "`serving.server`.",
+        "between the two readings, which is a little longer than the window. A reading that failed is missing, and so "
+        "are the counts of its window. The trials have all figures in `serving.server`.",
         "Nothing to do. Requests that wait, a full KV cache and preemptions say what limits the server.",
     ),
     "server_counts_differ": FindingKind(

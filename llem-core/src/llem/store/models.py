@@ -144,8 +144,8 @@ class ServingFacts:
             older llem, which did not count them; the rows tell.
         lead_s: how long the load had run when the window opened; None where llem did not send it.
         client: how the load generator fared; None where llem did not send the load.
-        server: what a server told right before and right after the window, if it tells: `requests_running_start`, …,
-            counts between the two such as `output_tokens`; and `received_tokens`, those that llem received.
+        server: what a server told right before and right after the window, if it tells: `requests_running_start`, …; if
+            it told both times, counts between them such as `output_tokens`, and `received_tokens`, those of llem.
     """
 
     kind: str

@@ -5,6 +5,8 @@ from __future__ import annotations
 import attrs
 import pytest
 
+from llem.backends.base import Observed
+from llem.experiment.serving.window import beside
 from llem.metrics.result import compute_result
 
 
@@ -119,8 +121,23 @@ def test_what_the_server_told_is_a_remark(make):
         "kv_cache_used_start": 0.5,
         "kv_cache_used_end": 0.75,
         "preemptions": 3.0,
+        "seconds": 10.0,
     }
     found = served(make, server=server).found("server_told")
     assert found.severity == "info"
     assert "requests running 4 to 6, waiting 0, KV cache 50.0% to 75.0% full, 3 preemptions" in found.message
+    assert "nothing" not in found.message
     assert "server_told" not in served(make).codes()
+
+
+@pytest.mark.parametrize("edge", ["start", "end"])
+def test_a_reading_of_the_server_that_failed_is_told(make, edge):
+    """What the other reading says stays; what is counted between two is not known, and is compared with nothing."""
+    one = Observed(10**9, {"requests_running": 4.0}, {"output_tokens": 5.0})
+    server = beside(*((one, None) if edge == "start" else (None, one)), ())
+    assert server == {f"requests_running_{edge}": 4.0}
+    study = served(make, server=server)
+    told = "requests running 4, nothing at an edge of 1 of 1 windows, whose counts are not known"
+    assert told in study.found("server_told").message
+    assert "server_counts_differ" not in study.codes()
+    assert beside(None, None, ()) == {}

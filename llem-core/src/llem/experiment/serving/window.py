@@ -103,17 +103,17 @@ def serving_facts(
 
 
 def beside(before: Observed | None, after: Observed | None, flights: Iterable[Flight]) -> Mapping[str, float]:
-    """The fields of `ServingFacts.server`; empty where one of the readings is missing.
+    """The fields of `ServingFacts.server`; levels alone where one of the readings is missing, empty without any.
 
     A counter that has become smaller is left out: the engine began anew.
 
     Args:
         flights: every request that llem sent around the window.
     """
+    edges = (("start", before), ("end", after))
+    told = {f"{name}_{edge}": value for edge, one in edges if one for name, value in one.levels.items()}
     if before is None or after is None:
-        return {}
-    told = {f"{name}_start": value for name, value in before.levels.items()}
-    told |= {f"{name}_end": value for name, value in after.levels.items()}
+        return told
     for name, value in after.counters.items():
         if name in before.counters and value >= before.counters[name]:
             told[name] = value - before.counters[name]

@@ -68,13 +68,15 @@ def _length(facts: ServingFacts) -> float:
 
 
 def _told(facts: Sequence[ServingFacts]) -> Iterable[Finding]:
-    """What the server tells of itself, over all windows."""
+    """What the server tells of itself, over all windows; and where it did not, though it does elsewhere."""
     every = [one.server for one in facts if one.server]
     parts = [text for name, words in LEVELS.items() if (text := _levels(every, name, words))]
     for name, words in COUNTS.items():
         counted = [one[name] for one in every if name in one]
         if counted:
             parts.append(f"{sum(counted):,.0f} {words}")
+    if untold := sum("seconds" not in one.server for one in facts) if every else 0:
+        parts.append(f"nothing at an edge of {untold} of {len(facts)} windows, whose counts are not known")
     if parts:
         evidence: dict[str, Any] = {"trials": [dict(one) for one in every]}
         yield finding("server_told", f"at the windows' edges and between them: {', '.join(parts)}", **evidence)
