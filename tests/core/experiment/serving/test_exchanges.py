@@ -7,6 +7,7 @@ import contextlib
 import gc
 import json
 import time
+import tracemalloc
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,8 +18,9 @@ from llem.backends.overdue import Patience
 from llem.backends.requests import Chunk
 from llem.backends.wire import Answer, Asked, Exchange, Wire, WireReference
 from llem.errors import ExperimentFailed
+from llem.experiment.serving.client import _times
 from llem.experiment.serving.dispatch import TOLD, Dispatcher, Source
-from llem.experiment.serving.exchanges import Carried, Prompted, WireSender
+from llem.experiment.serving.exchanges import REQUEST_BYTES, Carried, Prompted, WireSender
 from llem.experiment.serving.frames import Frames, frame, told, untold
 
 REFERENCE = WireReference("none:Given", {}, 10.0, 100.0)
@@ -99,6 +101,56 @@ def test_answers_are_the_same_wherever_they_lay(kept_bytes: int) -> None:
     assert found[2][1].failure == "the answer ended without a token"
     assert all(list(times) == sorted(times) for times in ([c.time_ns for c in a.chunks] for _, a in found))
     assert len(dispatcher.ended) == 4
+
+
+@pytest.mark.parametrize("kept_bytes", [0, 10**9])
+def test_what_is_held_is_all_that_requests_take(kept_bytes: int) -> None:
+    """Short answers take less than what says of each how it went, which counts too."""
+    count = 2_000
+
+    async def act() -> tuple[int, int]:
+        sender = WireSender(Given({}), REFERENCE, kept_bytes)
+        dispatcher = Dispatcher(sender, Messages([b'["a", "b"]'] * count))
+        gc.collect()
+        tracemalloc.start()
+        try:
+            dispatcher.closed([0.0] * 10, time.monotonic_ns())
+            while len(dispatcher.ended) < count:
+                await asyncio.sleep(0.001)
+            gc.collect()
+            return tracemalloc.get_traced_memory()[0], sender._held
+        finally:
+            tracemalloc.stop()
+            sender.close()
+
+    taken, held = asyncio.run(act())
+    assert taken < 1.2 * held
+    assert held < 1000 * count
+
+
+def test_many_requests_without_an_answer_are_counted_too() -> None:
+    """From the bound on, further answers go to the file."""
+    found, stored, _ = carried([b"[]"] * 20, 10 * REQUEST_BYTES)
+    assert stored
+    assert [sent.stored is not None for sent, _ in found] == [False] * 10 + [True] * 10
+
+
+def test_the_first_token_of_an_answer_in_a_file_is_still_told() -> None:
+    """The load's pace is judged by it while it runs."""
+
+    async def act() -> None:
+        sender = WireSender(Given({}), REFERENCE, kept_bytes=0)
+        dispatcher = Dispatcher(sender, Messages([b'["a", "b"]']))
+        dispatcher.sequence(1)
+        while not dispatcher.over:
+            await asyncio.sleep(0.001)
+        [sent] = dispatcher.sent
+        first_ns = _times(sent)[1]
+        [first, _] = sender.answer(sent).chunks
+        sender.close()
+        assert first_ns == first.time_ns < sent.ended_ns
+
+    asyncio.run(act())
 
 
 def test_a_message_that_cannot_be_sent_is_one_failure(capfd: pytest.CaptureFixture[str]) -> None:

@@ -18,10 +18,12 @@ from llem.backends.wire import Answer, Asked, Exchange, Wire, WireReference
 from llem.errors import ExperimentFailed, LlemError
 from llem.experiment.serving.dispatch import Ended, Sender, Sent
 
-__all__ = ["KEPT_BYTES", "Carried", "Prompted", "WireSender"]
+__all__ = ["KEPT_BYTES", "REQUEST_BYTES", "Carried", "Prompted", "WireSender"]
 
-#: What ended exchanges hold in memory at most; those that end later lie in a file until the load has ended.
+#: What ended exchanges hold in memory; the answers of those that end later lie in a file until the load has ended.
 KEPT_BYTES = 256 * 2**20
+#: Of each that has ended, wherever its answer lies: the objects that say how it went.
+REQUEST_BYTES = 640
 #: Of each arrival, beside its bytes: two objects and their places in two lists.
 ARRIVAL_BYTES = 96
 
@@ -37,7 +39,9 @@ class Prompted:
 
 @attrs.define(eq=False)
 class Carried(Sent):
-    """A request on its way through a wire. `stored`: where its bytes lie in the file, and how many arrivals."""
+    """A request on its way through a wire. `stored`: where its bytes lie in the file, and how many arrivals; then the
+    exchange has the time of the first one alone.
+    """
 
     exchange: Exchange
     stored: tuple[int, int] | None = None
@@ -47,7 +51,7 @@ class WireSender(Sender[Prompted, Carried]):
     """Sends through a wire, and keeps what comes. Begin and close it in a running event loop.
 
     Args:
-        kept_bytes: bound of the memory that ended exchanges take.
+        kept_bytes: from this much memory on, the answers of ended exchanges go to a file.
     """
 
     def __init__(self, wire: Wire, reference: WireReference, kept_bytes: int = KEPT_BYTES) -> None:
@@ -95,7 +99,7 @@ class WireSender(Sender[Prompted, Carried]):
 
     def _over(self, sent: Carried, ended: Ended[Carried]) -> None:
         exchange = sent.exchange
-        exchange.message = b""
+        exchange.message, exchange.ended = b"", _let_go_of
         sent.sent_ns = exchange.sent_ns or sent.sent_ns
         fatal: BaseException | None = None
         failure: str | None = None
@@ -126,6 +130,7 @@ class WireSender(Sender[Prompted, Carried]):
         """Hold what came, or put it into the file where too much is held already."""
         exchange = sent.exchange
         size = sum(map(len, exchange.pieces)) + ARRIVAL_BYTES * len(exchange.pieces)
+        self._held += REQUEST_BYTES
         if self._held + size <= self._kept_bytes:
             self._held += size
             return
@@ -137,7 +142,7 @@ class WireSender(Sender[Prompted, Carried]):
             self._file.write(array("q", map(len, exchange.pieces)).tobytes())
             self._file.writelines(exchange.pieces)
         sent.stored = at, len(exchange.pieces)
-        exchange.times_ns, exchange.pieces = [], []
+        exchange.times_ns, exchange.pieces = exchange.times_ns[:1], []
 
     def answer(self, sent: Carried) -> Answer:
         """What came for a request that has ended; after the load. Raises LlemError as `Wire.read` does, and
@@ -163,6 +168,10 @@ class WireSender(Sender[Prompted, Carried]):
         if self._file is not None:
             with contextlib.suppress(OSError):  # what could not be written is wanted no more
                 self._file.close()
+
+
+def _let_go_of(_: Exchange) -> None:
+    """Nobody waits for the end of an exchange that has ended, and nothing holds what did."""
 
 
 @contextlib.contextmanager
