@@ -18,6 +18,9 @@ from llem.testing.conformance.engine import GREEDY, EngineUnderTest
 
 __all__ = ["WireConformance"]
 
+#: How often a check looks whether something has come.
+POLL_S = 0.001
+
 
 class WireConformance(EngineUnderTest):
     """Inherit beside `BackendConformance` where `Engine.wire` gives one, instead of `StreamConformance`.
@@ -93,25 +96,24 @@ class WireConformance(EngineUnderTest):
     def test_wire_reads_what_has_come(self, engine: Engine, requests: Sequence[Request]) -> None:
         """Reading changes nothing, and a request on its way has not failed; `ended` is called once."""
         long = attrs.evolve(requests[0], index=1000, output_tokens=self.long_tokens)
-        ended: list[Exchange] = []
+        ended: asyncio.Queue[Exchange] = asyncio.Queue()
 
         async def act(wire: Wire) -> None:
-            exchange = Exchange(_asked(long), engine.message(long, GREEDY), ended.append)
+            exchange = Exchange(_asked(long), engine.message(long, GREEDY), ended.put_nowait)
             wire.send(exchange)
             while not exchange.times_ns:
-                await asyncio.sleep(0)
+                await asyncio.sleep(POLL_S)
             early = wire.read(exchange)
             if not exchange.ended_ns:
                 assert early.failure is None
-            while not exchange.ended_ns:
-                await asyncio.sleep(0)
+            await ended.get()
             answer = wire.read(exchange)
             assert wire.read(exchange) == answer
             assert answer.failure is None
             assert sum(chunk.tokens for chunk in early.chunks) <= long.output_tokens
 
         self._run(engine, act)
-        assert len(ended) == 1
+        assert ended.empty(), "`ended` was called twice"
 
     def test_wire_aborts(self, engine: Engine, requests: Sequence[Request]) -> None:
         """A request that is let go of has ended when `abort` returns; others go on and new ones come."""
