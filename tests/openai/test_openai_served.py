@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.server
 import json
+import math
 import threading
 from contextlib import contextmanager, suppress
 
@@ -26,7 +27,17 @@ from llem_openai.address import Address
 from llem_openai.config import OpenAIOptions
 from llem_openai.defaults import commanded, computing, defaults, found, known
 from llem_openai.observed import figures
-from llem_openai.served import COMMON, FEW, Prompts, differing, first_request, random_ids, tokenizer_model, words
+from llem_openai.served import (
+    COMMON,
+    FEW,
+    Prompts,
+    context_of,
+    differing,
+    first_request,
+    random_ids,
+    tokenizer_model,
+    words,
+)
 from llem_openai.server import PAGE_BYTES, Site
 
 SERVED = resolve_model("served:m")
@@ -191,6 +202,14 @@ def test_another_model_than_the_named_is_told(tmp_path):
     assert list(differing(SERVED, {"id": "anything"}, OpenAIOptions())) == []
 
 
+def test_a_name_that_no_file_can_have_is_not_told():
+    """A list of models is text of somebody's."""
+    entry = {"id": "qwen", "root": "/a\0b"}
+    [one] = differing(resolve_model("shape:tiny"), entry, OpenAIOptions())
+    assert one.evidence["served"] == ["qwen"]
+    assert tokenizer_model(SERVED, entry) is None
+
+
 def test_the_tokenizer_of_a_served_folder(tmp_path, monkeypatch):
     """The folder that the server tells, else the named model, else none."""
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "cache"))
@@ -217,6 +236,23 @@ def test_words_are_about_as_many_as_ids():
     """And differ where the ids do."""
     assert len(words(range(500)).split()) == 500
     assert words((1, 2)) != words((2, 1))
+
+
+@pytest.mark.parametrize(
+    ("told", "context"),
+    [
+        ({"max_model_len": 2048}, 2048),
+        ({"context_length": "8192"}, 8192),
+        ({"context_length": 4096.0}, 4096),
+        ({"context_length": "8k"}, None),
+        ({"context_length": "8k", "context_window": 8192}, 8192),
+        ({"max_model_len": 0, "context_length": 16}, 16),
+        *[({"max_model_len": one}, None) for one in (None, True, -1, "", [2048], {"tokens": 1}, math.inf, math.nan)],
+    ],
+)
+def test_a_context_that_is_no_number_of_tokens_is_not_told(told, context):
+    """Servers write what they like into their list of models."""
+    assert context_of({"id": "m", **told}) == context
 
 
 # salts
@@ -357,6 +393,7 @@ def test_a_page_of_metrics_is_read():
         "requests_waiting": 2.0,
         "output_tokens": 5.0,
     }
+    assert figures("tgi_queue_size 1e308\ntgi_queue_size 1e308\ntgi_queue_size inf") == {}
 
 
 @pytest.mark.process

@@ -61,6 +61,8 @@ COUNTERS: Mapping[str, tuple[str, ...]] = {
 SHARES = ("kv_cache_used",)
 #: In the labels of `vllm:cache_config_info`.
 CACHING = re.compile(r'^vllm:cache_config_info\{.*\benable_prefix_caching="(True|False)"', re.MULTILINE)
+#: No figure is as great; so what is added up is a number too.
+MOST = 2.0**64
 SAMPLE = re.compile(r"([A-Za-z_:][A-Za-z0-9_:]*)(?:\{.*\})?[ \t]+(\S+)")
 
 
@@ -104,4 +106,4 @@ def _number(text: str) -> float | None:
         value = float(text)
     except ValueError:
         return None
-    return value if math.isfinite(value) else None
+    return value if abs(value) < MOST else None

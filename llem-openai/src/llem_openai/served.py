@@ -80,14 +80,19 @@ def tokenizer_model(model: ModelSpec, entry: Mapping[str, Any]) -> ModelSpec | N
     """
     if model.source != "served":
         return model
-    for name in (entry.get("root"), entry.get("id")):
-        folder = _folder(name) if isinstance(name, str) and name else None
+    for name in reversed(_names(entry)):
+        folder = _folder(name)
         if folder is not None:
             try:
                 return resolve_model(folder)
             except LlemError:  # a folder that holds something else
                 continue
     return None
+
+
+def _names(entry: Mapping[str, Any]) -> list[str]:
+    """What the server calls the model: its id, and what it has loaded where that is told."""
+    return [name for name in (entry["id"], entry.get("root")) if isinstance(name, str) and name and name.isprintable()]
 
 
 def _folder(name: str) -> str | None:
@@ -109,7 +114,7 @@ def differing(model: ModelSpec, entry: Mapping[str, Any], options: OpenAIOptions
     """That the server serves another model than was named, by all names that it tells."""
     if model.source == "served":
         return
-    told = [name for name in (entry["id"], entry.get("root")) if isinstance(name, str) and name]
+    told = _names(entry)
     own = {model.name, os.path.basename(model.name.rstrip("/")), *filter(None, [model.path])}
     if own & {*told, *map(os.path.realpath, told)} or os.path.basename(told[0].rstrip("/")) in own:
         return
@@ -154,8 +159,16 @@ CONTEXT = ("max_model_len", "context_length", "context_window")
 
 def context_of(entry: Mapping[str, Any]) -> int | None:
     """Tokens that prompt and answer may have together, by the server's list of models (vLLM, SGLang and others)."""
-    told = next((entry[name] for name in CONTEXT if entry.get(name)), None)
-    return None if told is None else int(told)
+    return next((tokens for name in CONTEXT if (tokens := _tokens(entry.get(name)))), None)
+
+
+def _tokens(told: object) -> int | None:
+    """A number of tokens; None for what is none, such as "8k"."""
+    try:
+        tokens = int(told) if isinstance(told, (int, float, str)) and not isinstance(told, bool) else 0
+    except (ValueError, OverflowError):
+        return None
+    return tokens if tokens > 0 else None
 
 
 def draws_ids(experiment: Experiment) -> bool:

@@ -249,7 +249,7 @@ def _refusal(response: Answer, key: str | None) -> Exception:
 def _entries(response: Answer) -> list[Mapping[str, Any]]:
     try:
         found = response.json()["data"]
-        return [one for one in found if isinstance(one["id"], str) and one["id"]]
+        return [one for one in found if isinstance(one["id"], str) and one["id"] and one["id"].isprintable()]
     except (ValueError, KeyError, TypeError) as error:
         raise ConfigError(
             f"{response.url} is no list of models", "openai.base_url should end where `/models` begins, mostly in /v1"
