@@ -145,6 +145,7 @@ class OpenAIBackend(Backend):
     ) -> Mapping[str, Any]:
         """What the server tells and how it was started, as JSON values without secrets."""
         from llem_openai.facts import command_lines, scalars, server_facts, without_secrets
+        from llem_openai.failures import without_key
 
         facts = {
             "base_url": self.options.base_url,
@@ -157,7 +158,7 @@ class OpenAIBackend(Backend):
             "pids": sorted(pids),
         }
         text = json.dumps(facts)
-        return json.loads(text.replace(json.dumps(key)[1:-1], "***") if key else text)  # type: ignore[no-any-return]
+        return json.loads(without_key(text, json.dumps(key)[1:-1] if key else None))  # type: ignore[no-any-return]
 
 
 def _ask(client: Client, options: OpenAIOptions, experiment: Experiment, name: str, ids: Sequence[int]) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import psutil
 
+from llem_openai.failures import HIDDEN
 from llem_openai.server import Site
 
 __all__ = ["command_lines", "scalars", "server_facts", "without_secrets"]
@@ -17,7 +18,6 @@ __all__ = ["command_lines", "scalars", "server_facts", "without_secrets"]
 PAGES = ("version", "get_server_info", "server_info", "props", "info")
 SECRET = re.compile(r"(?:^|[_\-.])(?:key|token|secret|password|passwd|credentials?|authorization)$", re.IGNORECASE)
 LONGEST = 300
-HIDDEN = "***"
 
 
 def server_facts(site: Site) -> dict[str, Any]:

@@ -21,7 +21,7 @@ import attrs
 
 from llem.errors import ConfigError, ExperimentFailed, LlemError, MachineError
 from llem_openai.body import bearer
-from llem_openai.failures import refused
+from llem_openai.failures import HIDDEN, refused, without_key
 from llem_openai.guard import GRACE_S
 
 __all__ = ["Answer", "Site", "Started", "key_of"]
@@ -34,7 +34,6 @@ PIECE_BYTES = 2**16
 TAIL_LINES = 20
 #: /health of a server that has none; any other status but 200 is one that is not ready.
 NO_HEALTH = (404, 405)
-HIDDEN = "***"
 
 
 def key_of(variable: str | None) -> str | None:
@@ -85,7 +84,7 @@ class Started:
     def _output(self) -> str:
         """What it wrote, the key aside."""
         text = self._log.read_text(encoding="utf-8", errors="replace")
-        return text.replace(self._key, HIDDEN) if self._key else text
+        return without_key(text, self._key)
 
     def close(self) -> None:
         """End the whole group: politely, then not. May be called twice."""
@@ -166,10 +165,7 @@ class Site:
                 return None
         if self._key:
             content = content.replace(self._key.encode(), HIDDEN.encode())
-        return Answer(url, status, self._safe(found.headers.get("server", "")), content)
-
-    def _safe(self, text: str) -> str:
-        return text.replace(self._key, HIDDEN) if self._key else text
+        return Answer(url, status, without_key(found.headers.get("server", ""), self._key), content)
 
     def answers(self) -> bool:
         """Whether anything is there, ready or not."""
