@@ -95,10 +95,9 @@ def prompt_text(options: OpenAIOptions, request: Request, decode: Callable[[Sequ
     return decode(request.token_ids)
 
 
-def asked_of(options: OpenAIOptions, request: Request) -> Asked:
-    """What reading the answer needs to know: the server must count the token ids that go out as such."""
-    exact = len(request.token_ids) if request.token_ids and not sends_text(options) else None
-    return Asked(request.index, exact, request.output_tokens)
+def asked_of(request: Request) -> Asked:
+    """What reading the answer needs to know."""
+    return Asked(request.index, len(request.token_ids) or None, request.output_tokens)
 
 
 def _unsendable(request: Request, what: str, hint: str) -> ConfigError:

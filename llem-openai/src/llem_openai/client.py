@@ -37,7 +37,7 @@ class Client:
         self._wire = OpenAIWire(reference.settings)
         self._patience = Patience(self._wire, reference)
         self._in_flight: set[Exchange] = set()
-        self.key: str | None = reference.settings["key"]
+        self.reader = Reader.of(reference.settings)
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
         """Run to the end, while requests that the server keeps waiting are let go of."""
@@ -70,7 +70,7 @@ class Client:
                 self._wire.abort(exchange)
         return exchange
 
-    async def answer(self, body: Mapping[str, Any], asked: Asked = UNCOUNTED) -> Mapping[str, Any]:
+    async def answer(self, body: Mapping[str, Any]) -> Mapping[str, Any]:
         """The whole answer.
 
         Raises:
@@ -78,7 +78,7 @@ class Client:
             ExperimentFailed: it is gone, or out of memory.
             RequestFailed: it failed with this request.
         """
-        return Reader(self.key, "final_usage", token_ids=False).whole(await self.exchange(body, asked))
+        return self.reader.whole(await self.exchange(body))
 
     def close(self) -> None:
         """Close the connections and the loop. May be called twice."""

@@ -52,12 +52,12 @@ async def probe(
         ExperimentFailed: it is gone, or out of memory.
         RequestFailed: it fails, is silent, or tokens cannot be counted.
     """
-    text, asked = prompt_text(options, request, decode), asked_of(options, request)
+    text, asked = prompt_text(options, request, decode), asked_of(request)
     for stream_options in (CONTINUOUS, FINAL):
         body = request_body(options, sampling, request, model=model, text=text, stream_options=stream_options)
         exchange = await client.exchange(body, asked)
         try:
-            return Dialect(stream_options, _counts(exchange, options, client.key))
+            return Dialect(stream_options, _counts(exchange, options, client.reader))
         except ConfigError:
             if stream_options is FINAL or exchange.status == 200:
                 raise
@@ -65,15 +65,15 @@ async def probe(
     raise AssertionError("the loop returns or raises")
 
 
-def _counts(exchange: Exchange, options: OpenAIOptions, key: str | None) -> TokenCounts:
+def _counts(exchange: Exchange, options: OpenAIOptions, reader: Reader) -> TokenCounts:
     """How tokens of this answer are counted, once they have been, with token ids where they were asked for."""
-    events = [event for _, event in Reader(key, "final_usage", token_ids=False).events(exchange)]
+    events = [event for _, event in reader.events(exchange)]
     method = detect(events)
     broken = exchange.error or any(event.get("error") for event in events)
     told = any(ids_of(choice) for event in events if (choice := choice_of(event)) is not None)
     if options.return_token_ids and not told and not broken:
         raise ConfigError("the server gives no token ids", "set `openai.return_token_ids: false`")
-    Reader(key, method, options.return_token_ids).chunks(exchange)
+    attrs.evolve(reader, token_counts=method).chunks(exchange)
     return method
 
 

@@ -22,7 +22,6 @@ from llem_openai.counting import choice_of, counted, finish_of, ids_of, metrics,
 from llem_openai.dialect import PROBE, Dialect
 from llem_openai.failures import fatal
 from llem_openai.observed import keeps_prompts, observed
-from llem_openai.reading import Reader
 from llem_openai.scoring import score_all
 from llem_openai.served import Prompts, context_of
 from llem_openai.server import Site
@@ -70,7 +69,6 @@ class OpenAIEngine(Engine):
         self._watched: bool | None = None  # whether the first reading told anything
         self._facts, self._pids, self._held = facts, pids, held
         self._unscored = unscored
-        self._reader = Reader(client.key, dialect.token_counts, options.return_token_ids)
 
     def generate(
         self, requests: Sequence[Request], sampling: Sampling, *, token_times: bool = False
@@ -99,8 +97,8 @@ class OpenAIEngine(Engine):
         return request_body(self._options, sampling, request, model=self._model, text=text, stream_options=options)
 
     async def _whole(self, request: Request, sampling: Sampling) -> Completion:
-        asked = asked_of(self._options, request)
-        answer = await self._client.answer(self._body(request, sampling, stream=False), asked)
+        answer = await self._client.answer(self._body(request, sampling, stream=False))
+        asked = self._client.reader.expected(asked_of(request))
         total, choice = counted(usage_of(answer), asked), choice_of(answer) or {}
         ids = ids_of(choice) if self._options.return_token_ids else None
         if ids is not None and len(ids) != total:
@@ -120,7 +118,7 @@ class OpenAIEngine(Engine):
 
     async def _streamed(self, request: Request, sampling: Sampling) -> Completion:
         body = self._body(request, sampling, stream=True)
-        chunks = self._reader.chunks(await self._client.exchange(body, asked_of(self._options, request)))
+        chunks = self._client.reader.chunks(await self._client.exchange(body, asked_of(request)))
         ids = [token for chunk in chunks for token in chunk.token_ids or ()]
         known = self._options.return_token_ids
         return Completion(

@@ -9,7 +9,7 @@ from typing import Any
 import attrs
 
 from llem.backends.base import Chunk
-from llem.backends.wire import Answer, Exchange
+from llem.backends.wire import Answer, Asked, Exchange
 from llem_openai.counting import Tally, TokenCounts, choice_of, said
 from llem_openai.failures import HIDDEN, RequestFailed, hopeless, in_band, refused, short, without_key
 from llem_openai.sse import Events
@@ -37,6 +37,11 @@ class Reader:
     token_ids: bool
     exact_prompt: bool = True
 
+    @classmethod
+    def of(cls, settings: Mapping[str, Any]) -> Reader:
+        """By the settings of a wire."""
+        return cls(**{field.name: settings[field.name] for field in attrs.fields(cls)})
+
     def read(self, exchange: Exchange) -> Answer:
         """The chunks so far; see `llem.backends.wire.Wire.read`.
 
@@ -59,8 +64,11 @@ class Reader:
         return tally.chunks
 
     def _tally(self, exchange: Exchange) -> Tally:
-        asked = exchange.asked if self.exact_prompt else attrs.evolve(exchange.asked, input_tokens=None)
-        return Tally(self.token_counts, asked, token_ids=self.token_ids)
+        return Tally(self.token_counts, self.expected(exchange.asked), token_ids=self.token_ids)
+
+    def expected(self, asked: Asked) -> Asked:
+        """What the server must count: the tokens of a prompt only where they went out as such."""
+        return asked if self.exact_prompt else attrs.evolve(asked, input_tokens=None)
 
     def _fill(self, tally: Tally, exchange: Exchange) -> None:
         """Take in what has come; an error that the server told goes before one of the connection."""

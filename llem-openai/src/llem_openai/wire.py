@@ -40,7 +40,7 @@ class OpenAIWire(Wire):
         self._name = parts.hostname or ""
         self._address = (self._name, parts.port or (443 if self._secure else 80))
         self._key: str | None = settings["key"]
-        self._reader = Reader(self._key, settings["token_counts"], settings["token_ids"], settings["exact_prompt"])
+        self._reader = Reader.of(settings)
         buffer = memoryview(bytearray(READ))
         self._owner = Owner(self._base, buffer, free=self._free, over=self._over, lost=self._lost)
         self._connections: set[Connection] = set()

@@ -45,7 +45,7 @@ class Asked:
 
     Attributes:
         index: of the request.
-        input_tokens: of its prompt, as token ids; None where the prompt went out as text.
+        input_tokens: of its prompt, if it has token ids; the wire knows whether they went out as such.
         output_tokens: asked for.
     """
 
