@@ -106,7 +106,7 @@ async def wire_to(server: Server) -> AsyncIterator[OpenAIWire]:
 
 def asked(wire: OpenAIWire, ended: Callable[[Exchange], None] = lambda _: None) -> Exchange:
     """One to be sent."""
-    head = http_head(str(wire.settings["base"]) + "/completions", "sk-1")
+    head = http_head(wire._base + "/completions", "sk-1")
     return Exchange(Asked(0, 3, 2), http_message(head, {"prompt": [1, 2, 3]}), ended)
 
 
@@ -511,7 +511,7 @@ def test_redirects_are_never_followed(status):
 
     async def act(wire):
         async with wire_to(other) as elsewhere:
-            there = str(elsewhere.settings["base"])
+            there = elsewhere._base
             server.scripts = (
                 b"HTTP/1.1 %d Moved\r\nLocation: %s\r\nContent-Length: 0\r\n\r\n" % (status, there.encode()),
             )

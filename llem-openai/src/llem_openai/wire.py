@@ -33,7 +33,6 @@ class OpenAIWire(Wire):
     """
 
     def __init__(self, settings: Mapping[str, Any]) -> None:
-        super().__init__(settings)
         self._base = str(settings["base"])
         parts = urlsplit(self._base)
         self._secure = ssl.create_default_context() if parts.scheme == "https" else None

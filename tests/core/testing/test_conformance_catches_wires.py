@@ -27,7 +27,6 @@ class MemoryWire(Wire):
     """Each token is an arrival of its id; the answer is complete with the last."""
 
     def __init__(self, settings: Mapping[str, Any]) -> None:
-        super().__init__(settings)
         self.tasks: dict[Exchange, asyncio.Task[None]] = {}
 
     def send(self, exchange: Exchange) -> None:

@@ -108,9 +108,6 @@ class Answer:
 class Wire(ABC):
     """Speaks to one server from one event loop. Constructed with `WireReference.settings`."""
 
-    def __init__(self, settings: Mapping[str, Any]) -> None:
-        self.settings = settings
-
     @abstractmethod
     def send(self, exchange: Exchange) -> None:
         """Begin an exchange, now, and return at once. Called in a running event loop.

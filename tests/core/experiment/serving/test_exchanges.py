@@ -30,7 +30,6 @@ class Given(Wire):
     """Answers at once with what the message says: a JSON list of pieces."""
 
     def __init__(self, settings: Mapping[str, Any]) -> None:
-        super().__init__(settings)
         self.aborted: list[Exchange] = []
         self.reads = 0
 
@@ -83,7 +82,7 @@ def carried(messages: list[bytes], kept_bytes: int) -> tuple[list[tuple[Carried,
         held = sum(len(piece) for sent in dispatcher.sent for piece in sent.exchange.pieces)
         assert held <= kept_bytes
         try:
-            return [(sent, sender.answer(sent)) for sent in dispatcher.sent], sender.stored, dispatcher
+            return [(sent, sender.answer(sent)) for sent in dispatcher.sent], sender._file is not None, dispatcher
         finally:
             sender.close()
 

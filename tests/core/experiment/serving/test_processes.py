@@ -304,7 +304,7 @@ def test_one_worker_that_is_killed_leaves_no_client_process(line_server, tmp_pat
         "async def main():\n"
         "    clients = Clients(WireReference(**json.loads(sys.argv[1])))\n"
         "    found = await clients.have(2, lambda: None)\n"
-        "    print(*[one.pid for one in found], flush=True)\n"
+        "    print(*[one._process.pid for one in found], flush=True)\n"
         "    await asyncio.sleep(600)\n"
         "asyncio.run(main())\n"
     )

@@ -62,11 +62,6 @@ class WireSender(Sender[Prompted, Carried]):
         self._held = 0
         self._sending: Carried | None = None
 
-    @property
-    def stored(self) -> bool:
-        """Some of the exchanges lie in a file."""
-        return self._file is not None
-
     def send(self, ask: Prompted, scheduled_ns: int | None, ended: Ended[Carried]) -> Carried:
         def over(exchange: Exchange) -> None:
             if self._sending is carried:  # it failed before it was under way

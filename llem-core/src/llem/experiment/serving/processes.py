@@ -68,11 +68,6 @@ class ClientProcess:
         self._loop.add_reader(self._output.fileno(), self._read)
         self.write(frame("wire", reference=attrs.asdict(reference)))
 
-    @property
-    def pid(self) -> int:
-        """Process id."""
-        return self._process.pid
-
     async def greeted(self, check_stop: Callable[[], None]) -> None:
         """Wait until it can send. Raises ExperimentFailed where it cannot."""
         until = time.monotonic() + START_LIMIT_S

@@ -48,7 +48,7 @@ class LineWire(Wire):
     """Settings: `port`; `stall_at` and `stall_s`: its n-th sending blocks the loop; `dies_at`: the process dies."""
 
     def __init__(self, settings: Mapping[str, Any]) -> None:
-        super().__init__(settings)
+        self.settings = settings
         if settings.get("refuses"):
             raise ExperimentFailed("this wire refuses to begin")
         self.count = 0
