@@ -27,8 +27,8 @@ class TestOpenAI(WireConformance, LikelihoodConformance, BackendConformance):
     @pytest.fixture(scope="class")
     @classmethod
     def server(cls, server_class: Any) -> Iterator[Any]:
-        """The server."""
-        server = server_class("--eos", "5", "--context", "128")
+        """The server, whose longest answer lasts for as long as it takes to send others."""
+        server = server_class("--eos", "5", "--context", "128", "--delay", "0.005")
         yield server
         server.stop()
 
