@@ -56,6 +56,7 @@ def play(service: Service, act: Callable[[Traffic], Coroutine[Any, Any, Any]], c
         traffic = LocalTraffic(service.stream, Stock(made), check)
         try:
             await act(traffic)
+            await traffic.abort()
             return await traffic.played()
         finally:
             await traffic.close()
@@ -260,6 +261,54 @@ def test_an_engine_that_does_not_let_go_is_told(monkeypatch: pytest.MonkeyPatch)
 
     with pytest.raises(ExperimentFailed, match="does not let go of 1 aborted"):
         play(Clings(), act)
+
+
+class Instant(Service):
+    """Answers in the step in which it is asked."""
+
+    async def stream(self, request: Request) -> AsyncIterator[Chunk]:
+        yield Chunk(4, time.monotonic_ns(), (1, 2, 3, 4), "length")
+
+
+def test_a_request_that_was_not_yet_begun_is_let_go() -> None:
+    """Its task is cancelled before its first step: it is unfinished, and its client is at rest."""
+
+    async def act(traffic: Traffic) -> None:
+        traffic.closed(64, 0.0)
+        await traffic.rest(0.05)
+        while not any(not one.chunks for one in traffic._sender.tasks):  # sent, and not begun
+            await asyncio.sleep(0)
+        await traffic.abort()
+        assert traffic.over
+
+    flights = play(Instant(), act).flights
+
+    assert {flight.outcome for flight in flights} == {"done", "unfinished"}
+    assert all(flight.ended_ns >= flight.sent_ns for flight in flights)
+
+
+def test_what_ended_a_load_is_told_though_the_engine_clings(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No memory stays no memory, and is not a timeout."""
+    monkeypatch.setattr("llem.experiment.serving.traffic.ABORT_LIMIT_S", 0.1)
+    error = ExperimentFailed("lost", "", "oom")
+
+    class Clings(Service):
+        async def stream(self, request: Request) -> AsyncIterator[Chunk]:
+            try:
+                await asyncio.sleep(0.02 if request.index else 60)
+                raise error
+                yield
+            finally:
+                await asyncio.sleep(0 if request.index else 0.5)
+
+    async def act(traffic: Traffic) -> None:
+        traffic.closed(2, 0.0)
+        await traffic.rest(60.0)
+
+    with pytest.raises(ExperimentFailed) as caught:
+        play(Clings(), act)
+
+    assert caught.value is error
 
 
 def test_a_stock_makes_none_while_it_is_sealed() -> None:

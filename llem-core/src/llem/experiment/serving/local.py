@@ -28,7 +28,9 @@ class _Streams(Sender[Request, Flight]):
 
     def send(self, ask: Request, scheduled_ns: int | None, ended: Ended[Flight]) -> Flight:
         flight = Flight(ask, scheduled_ns, time.monotonic_ns())
-        self.tasks[flight] = asyncio.get_running_loop().create_task(self._carry(flight, ended))
+        self.tasks[flight] = task = asyncio.get_running_loop().create_task(self._carry(flight))
+        # a callback: a task that is cancelled before its first step never enters its coroutine
+        task.add_done_callback(lambda done: self._over(flight, done, ended))
         return flight
 
     def began(self, sent: Flight) -> bool:
@@ -37,9 +39,8 @@ class _Streams(Sender[Request, Flight]):
     def abort(self, sent: Flight) -> None:
         self.tasks[sent].cancel()
 
-    async def _carry(self, flight: Flight, ended: Ended[Flight]) -> None:
-        """From its sending to its end, however it ends."""
-        fatal: BaseException | None = None
+    async def _carry(self, flight: Flight) -> None:
+        """From its sending to its end. Raises what ends the load."""
         append = flight.chunks.append
         flight.sent_ns = time.monotonic_ns()
         try:
@@ -55,20 +56,24 @@ class _Streams(Sender[Request, Flight]):
                 flight.end("done", flight.chunks[-1].time_ns)
             else:
                 flight.end("error", failure="RuntimeError: the stream ended without a chunk")
-        except asyncio.CancelledError:
-            flight.end("unfinished")
-        except (LlemError, MemoryError) as error:  # the engine says of itself that it cannot go on
-            flight.end("error", failure=f"{type(error).__name__}: {error}")
-            fatal = error
+        except (LlemError, MemoryError):  # the engine says of itself that it cannot go on
+            raise
         except Exception as error:  # a request may fail in any way without the engine being at its end
             flight.end("error", failure=f"{type(error).__name__}: {error}")
             flight.cause = error
             if self._failures < TOLD:
                 traceback.print_exception(error)
             self._failures += 1
-        finally:
-            del self.tasks[flight]
-            ended(flight, fatal)
+
+    def _over(self, flight: Flight, task: asyncio.Task[None], ended: Ended[Flight]) -> None:
+        """Its task is done, however it ended."""
+        del self.tasks[flight]
+        fatal: BaseException | None = None
+        if task.cancelled():
+            flight.end("unfinished")
+        elif (fatal := task.exception()) is not None:
+            flight.end("error", failure=f"{type(fatal).__name__}: {fatal}")
+        ended(flight, fatal)
 
 
 class _Stocked(Source[Request]):
@@ -159,12 +164,14 @@ class LocalTraffic(Traffic):
         self._dispatcher.stop()
 
     async def abort(self) -> None:
-        self._dispatcher.abort()
-        tasks = tuple(self._sender.tasks.values())
-        if tasks:
-            await asyncio.wait(tasks, timeout=traffic.ABORT_LIMIT_S)
+        await self._let_go()
         if left := len(self._sender.tasks):
             raise ExperimentFailed(f"the engine does not let go of {left} aborted requests", "", "timeout")
+
+    async def _let_go(self) -> None:
+        self._dispatcher.abort()
+        if tasks := tuple(self._sender.tasks.values()):
+            await asyncio.wait(tasks, timeout=traffic.ABORT_LIMIT_S)
 
     async def played(self) -> Played:
         return Played(self._dispatcher.sent, [self._stopped()], 0, self._dispatcher.messages)
@@ -174,6 +181,7 @@ class LocalTraffic(Traffic):
         return self._ticks
 
     async def close(self) -> None:
+        """After an error that is what is told, and not that requests outlive it."""
         self._stopped()
         self.seal(False)
-        await self.abort()
+        await self._let_go()

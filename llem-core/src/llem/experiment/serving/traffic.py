@@ -216,7 +216,7 @@ class Traffic(ABC):
 
     @abstractmethod
     async def close(self) -> None:
-        """Leave nothing in flight, however the load ended; in a `finally`."""
+        """Leave nothing in flight, however the load ended; in a `finally`. Hides no error: it raises none."""
 
 
 def flight_of(head: Mapping[str, Any], body: bytes, requests: Mapping[int, Request]) -> Flight:
