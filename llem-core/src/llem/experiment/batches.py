@@ -99,24 +99,23 @@ class Batches(Work):
         lead_in = self._next_batches(self.lead_batches)
         work = self._next_batches(self.batches)
         lead_out = self._next_batches(self.lead_batches)
-        with traced(session, index) as started:
+        with traced(session, index) as trace:
             for requests in lead_in:
                 self._run(requests)
             session.live_engine.reset_memory()
             instruments.window_begin()
             t0 = time.monotonic_ns()
             batches = [self._run(requests) for requests in work]
-            t1 = time.monotonic_ns()
+            trace.window = t0, time.monotonic_ns()
             instruments.window_end()
             for requests in lead_out:
                 self._run(requests)
         done = [completion for batch in batches for completion in batch.completions]
         asked = [request for batch in batches for request in batch.requests]
-        trial, rows = finish(
+        trial = finish(
             session,
             index,
-            started,
-            (t0, t1),
+            trace,
             batches=len(batches),
             requests=len(asked),
             input_tokens=known_sum(
@@ -129,7 +128,7 @@ class Batches(Work):
             first_index=asked[0].index,
             output_digest=digest(completion.token_ids for completion in done),
         )
-        return trial, rows, _request_rows(batches)
+        return trial, trace.rows, _request_rows(batches)
 
     def _next_batches(self, count: int) -> list[Sequence[Request]]:
         """The next batches of the workload's sequence, made before anything is timed."""

@@ -99,7 +99,7 @@ class CommandRun(Work):
     def trial(self, index: int) -> Measured:
         session, instruments = self._session, self._session.live_instruments
         narrow = self._load.requests is not None and len(instruments.sampled) == len(instruments.domains)
-        with traced(session, index) as started:
+        with traced(session, index) as trace:
             time.sleep(instruments.lead_s)
             instruments.window_begin(thin=not narrow)  # a window within the run has edges that are not known yet
             try:
@@ -107,20 +107,21 @@ class CommandRun(Work):
             finally:
                 instruments.window_end()
             time.sleep(instruments.lead_s)
-        told, rows, found = self._requests(ran)
-        window = (ran.t0, ran.t1)
-        if rows and narrow:
-            window = min(row.start_ns for row in rows), max(row.end_ns for row in rows) + 1
+            told, rows, found = self._requests(ran)
+            window = (ran.t0, ran.t1)
+            if rows and narrow:
+                window = min(row.start_ns for row in rows), max(row.end_ns for row in rows) + 1
+            trace.window = window
         self._note(index, ran, window, told)
         found = [*_ending(ran), *halted(ran.halts, window), *found]
         if told is not None and rows:
             found += _said(told, self._load.requests or "", rows, ran, window)
-        trial, trace = finish(
-            session, index, started, window, findings=found, **counts(rows, *window),
+        trial = finish(
+            session, index, trace, findings=found, **counts(rows, *window),
             serving=_facts(rows, window) if rows else None,
             first_index=min((row.index for row in rows), default=0), output_digest="",
         )  # fmt: skip
-        return trial, trace, rows
+        return trial, trace.rows, rows
 
     def go_on(self) -> None:
         """Nothing more is measured after a run that failed, or that the user ended."""

@@ -11,10 +11,12 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
+import attrs
+
 from llem.errors import ExperimentFailed, MachineError
 from llem.experiment.session import Session
 from llem.findings import Finding, finding
-from llem.meters.base import LEAD_S
+from llem.meters.base import LEAD_S, EnergyReading
 from llem.meters.trace import TraceRow
 from llem.meters.window import health_summary
 from llem.metrics.energies import headline, token_value
@@ -22,7 +24,7 @@ from llem.metrics.quantity import Value
 from llem.protocol.events import TrialEnded
 from llem.store.models import Trial
 
-__all__ = ["LEAD_S", "digest", "finish", "traced", "trial_event"]
+__all__ = ["LEAD_S", "Trace", "digest", "finish", "traced", "trial_event"]
 
 #: Random pauses break an alias between the load's cycle and the sensor's 100 ms (Yang et al.).
 JITTER_S = 0.1
@@ -30,71 +32,81 @@ JITTER_S = 0.1
 THROTTLED = ("hw_slowdown", "sw_thermal_slowdown", "hw_thermal_slowdown", "hw_power_brake")
 
 
-@contextlib.contextmanager
-def traced(session: Session, index: int) -> Iterator[str]:
-    """The trace is read from here on, first during a random pause; gives the time at which the trial started.
+@attrs.define(eq=False)
+class Trace:
+    """What the meters read of a trial.
 
-    It is for `finish` to end the trace. Where the body raises, the readers stop reading and what they had is lost.
+    Attributes:
+        started_at: when the trial started, ISO 8601.
+        window: t0 and t1 in monotonic ns. The body sets it; the rest is there after it.
+        energies: of the window. rows: all that was read. failures: meters that failed.
+    """
+
+    started_at: str
+    window: tuple[int, int] = (0, 0)
+    energies: tuple[EnergyReading, ...] = ()
+    rows: list[TraceRow] = attrs.field(factory=list)
+    failures: Sequence[Finding] = ()
+
+
+@contextlib.contextmanager
+def traced(session: Session, index: int) -> Iterator[Trace]:
+    """The trace is read while the body runs, first during a random pause. Where the body raises, what was read is lost.
+
+    Raises ExperimentFailed: the window has no length, so nothing can be divided by it.
     """
     instruments = session.live_instruments
     jitter = random.Random(f"{session.id}/{index}").uniform(0, JITTER_S)
-    started = datetime.now(UTC).isoformat(timespec="seconds")
-    ended = False
+    trace = Trace(datetime.now(UTC).isoformat(timespec="seconds"))
     instruments.host.own(session.live_engine.pids())
     instruments.begin()
     try:
         time.sleep(jitter)
-        yield started
-        ended = True
-    finally:
-        if not ended:  # the trace is of no use, but the reader must stop reading
-            with contextlib.suppress(MachineError):  # what ended the trial is what shall be told
-                instruments.end(0, 1)
+        yield trace
+        if trace.window[1] <= trace.window[0]:
+            raise ExperimentFailed("the window has no length: nothing was done in it", "see the worker's log")
+    except BaseException:  # the trace is of no use, but the reader must stop reading
+        with contextlib.suppress(MachineError):  # what ended the trial is what shall be told
+            instruments.end(0, 1)
+        raise
+    trace.energies, trace.rows, trace.failures = instruments.end(*trace.window)
 
 
 def finish(
     session: Session,
     index: int,
-    started: str,
-    window: tuple[int, int],
+    trace: Trace,
     *,
     findings: Sequence[Finding] = (),
     **work: Any,
-) -> tuple[Trial, list[TraceRow]]:
-    """End the trace, and put the trial together from its energies, the machine's conduct, and its work.
+) -> Trial:
+    """The trial, put together from its energies, the machine's conduct, and its work.
 
     Args:
-        window: t0 and t1, monotonic ns.
+        trace: that has ended.
         work: the fields of `Trial` that say what was done.
-
-    Raises ExperimentFailed: the window has no length, so nothing can be divided by it.
     """
-    instruments = session.live_instruments
-    if window[1] <= window[0]:
-        instruments.end(0, 1)
-        raise ExperimentFailed("the window has no length: nothing was done in it", "see the worker's log")
-    energies, rows, failures = instruments.end(*window)
+    instruments, window = session.live_instruments, trace.window
     memory = session.live_engine.memory()
-    health = health_summary(rows, *window)
+    health = health_summary(trace.rows, *window)
     limits = {domain.name: domain.power_limit_w for _, domain in instruments.domains}
-    trial = Trial(
+    return Trial(
         experiment_id=session.id,
         index=index,
         process=session.order.process,
-        started_at=started,
+        started_at=trace.started_at,
         t0_ns=window[0],
         t1_ns=window[1],
-        energies=energies,
+        energies=trace.energies,
         peak_memory_bytes=memory.peak_bytes,
         memory_covers=memory.covers,
         memory_reason=memory.reason,
         health={name: {**seen, "power_limit_w": limits.get(name)} for name, seen in health.items()},
-        findings=(*failures, *findings, *_conduct(session, health)),
+        findings=(*trace.failures, *findings, *_conduct(session, health)),
         host=instruments.host.load(),
         beats=instruments.pulse.beats(*window, instruments.gaps),
         **work,
     )
-    return trial, rows
 
 
 def trial_event(trial: Trial) -> TrialEnded:

@@ -19,6 +19,7 @@ from llem.backends.check import check_backend
 from llem.config.load import Layer, resolve
 from llem.config.models import OfflineLoad
 from llem.errors import ConfigError, ExperimentFailed, LlemError
+from llem.experiment.instruments import Instruments
 from llem.experiment.procedure import BEFORE, BEGIN, check, let_go
 from llem.experiment.serving.local import LocalTraffic
 from llem.experiment.serving.pacing import EARLY_S, LATE_S, STRIDE
@@ -226,6 +227,27 @@ def test_a_dead_engine_ends_the_experiment(serving) -> None:
     one.live_engine.lab = attrs.evolve(one.live_engine.lab, fail_in=None)
     trial, _, _ = one.live_work.trial(1)
 
+    assert trial.energies[0].energy_j is not None
+
+
+@pytest.mark.parametrize("part", ["touching", "serving_facts", "check_sum", "finish"])
+def test_a_trace_ends_though_nothing_is_made_of_it(serving, monkeypatch, part) -> None:
+    """Whatever fails between the load and the trial: the meters are read no longer, and are ready again."""
+    ends: list[tuple[int, int]] = []
+    end = Instruments.end
+    monkeypatch.setattr(Instruments, "end", lambda self, *window: (ends.append(window), end(self, *window))[1])
+    one = through(serving(), "calibrate")
+
+    def broken(*_, **__):
+        raise LlemError("cannot be counted", code="bug")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(f"llem.experiment.serving.work.{part}", broken)
+        with pytest.raises(LlemError, match="cannot be counted"):
+            one.live_work.trial(0)
+
+    assert len(ends) == 1
+    trial, _, _ = one.live_work.trial(1)
     assert trial.energies[0].energy_j is not None
 
 

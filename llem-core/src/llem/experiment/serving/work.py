@@ -196,9 +196,10 @@ class Serving(Work):
         first = pace.first(index, lead_s)
         self._stock.begin_at(first)
         session.live_engine.reset_memory()  # before the load: an engine in another process answers when it can
-        with traced(session, index) as started, no_collection():
+        with traced(session, index) as trace, no_collection():
             in_flight = pace.in_flight(self._known)
             (t0, t1, led_s), played = self._player.run(lambda traffic: self._window(traffic, index, lead_s), in_flight)
+            trace.window = t0, t1
         flights = played.flights
         _refuse_failure(played, t0, t1)
         rows = touching(flights, t0, t1)
@@ -216,11 +217,10 @@ class Serving(Work):
         )
         facts = attrs.evolve(facts, server=beside(*self._observed, flights))
         check_sum(facts)
-        trial, trace = finish(
+        trial = finish(
             session,
             index,
-            started,
-            (t0, t1),
+            trace,
             findings=(*pace.findings(index, led_s - pace.opens_s(lead_s)), *_errors(played.messages)),
             **counts(rows, t0, t1),
             serving=facts,
@@ -228,7 +228,7 @@ class Serving(Work):
             first_index=min((row.index for row in rows), default=first),
             output_digest=_digest(flights, t0, t1),
         )
-        return trial, trace, rows
+        return trial, trace.rows, rows
 
     async def _window(self, traffic: Traffic, trial: int, lead_s: float) -> tuple[int, int, float]:
         """The load, and the window within it: t0 and t1, and for how many seconds the load had run by t0."""
