@@ -34,7 +34,7 @@ def test_an_engine_in_this_process_names_no_others() -> None:
 def test_a_prompt_that_nobody_counted_has_no_number() -> None:
     """Text that an engine took without telling its count; its own count goes before that of token ids."""
     text = Request(0, (), 4, text="abc")
-    assert prompt_tokens(text, None) is None
-    assert prompt_tokens(text, {"cached_tokens": 0.0}) is None
-    assert prompt_tokens(text, {"prompt_tokens": 3.0}) == 3
-    assert prompt_tokens(Request(0, (1, 2), 4, text="abc"), None) == 2
+    assert prompt_tokens(text.input_tokens, None) is None
+    assert prompt_tokens(text.input_tokens, {"cached_tokens": 0.0}) is None
+    assert prompt_tokens(text.input_tokens, {"prompt_tokens": 3.0}) == 3
+    assert prompt_tokens(Request(0, (1, 2), 4, text="abc").input_tokens, None) == 2

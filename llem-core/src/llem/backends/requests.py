@@ -31,6 +31,11 @@ class Request:
     text: str | None = None
     messages: tuple[Mapping[str, Any], ...] | None = None
 
+    @property
+    def input_tokens(self) -> int | None:
+        """Tokens of the prompt; None where nothing here can count them."""
+        return len(self.token_ids) or None
+
 
 @attrs.frozen
 class Completion:
@@ -84,11 +89,11 @@ class Chunk:
     engine_metrics: Mapping[str, float] | None = None
 
 
-def prompt_tokens(request: Request, told: Mapping[str, float] | None) -> int | None:
+def prompt_tokens(known: int | None, told: Mapping[str, float] | None) -> int | None:
     """Tokens of a request's prompt: as the engine counts them where it was given text (`prompt_tokens` of the figures
-    that it tells of the request), else the token ids; None where nobody counted."""
+    that it tells of the request), else as they are known by token ids; None where nobody counted."""
     counted = (told or {}).get("prompt_tokens")
-    return (len(request.token_ids) or None) if counted is None else int(counted)
+    return known if counted is None else int(counted)
 
 
 @attrs.frozen

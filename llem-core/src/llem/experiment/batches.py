@@ -119,7 +119,7 @@ class Batches(Work):
             batches=len(batches),
             requests=len(asked),
             input_tokens=known_sum(
-                prompt_tokens(one, told.engine_metrics) for one, told in zip(asked, done, strict=True)
+                prompt_tokens(one.input_tokens, told.engine_metrics) for one, told in zip(asked, done, strict=True)
             ),
             output_tokens=sum(completion.tokens for completion in done),
             expected_output_tokens=sum(request.output_tokens for request in asked),
@@ -149,7 +149,7 @@ def _request_rows(batches: Sequence[Batch]) -> list[RequestRow]:
         RequestRow(
             index=request.index,
             batch=number,
-            input_tokens=prompt_tokens(request, done.engine_metrics),
+            input_tokens=prompt_tokens(request.input_tokens, done.engine_metrics),
             output_tokens=done.tokens,
             start_ns=batch.start_ns,
             end_ns=batch.end_ns,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import os
 import signal
@@ -17,7 +18,7 @@ from typing import Any
 import pytest
 
 from llem.backends.base import Request
-from llem.backends.wire import WireReference
+from llem.backends.wire import Asked, WireReference
 from llem.errors import ExperimentFailed
 from llem.experiment.serving.processes import Clients, client_processes
 from llem.experiment.serving.remote import RemoteTraffic
@@ -52,15 +53,14 @@ def play(
     processes: int = 1,
     loads: int = 1,
     make: Callable[[int, int], list[Request]] = made,
+    check: Callable[[], None] = lambda: None,
 ) -> Played:
     """Loads in one loop, with the processes that stay between them; the last load."""
     clients = Clients(reference)
 
     async def whole() -> Played:
         for _ in range(loads):
-            traffic = RemoteTraffic(
-                await clients.have(processes, lambda: None), message or lines(), Stock(make), lambda: None
-            )
+            traffic = RemoteTraffic(await clients.have(processes, lambda: None), message or lines(), Stock(make), check)
             try:
                 await act(traffic)
                 await traffic.abort()
@@ -279,20 +279,108 @@ def test_a_sealed_window_that_runs_out_says_so(line_server) -> None:
         play(line_server(), act, lines(first_s=0.0, token_s=0.0))
 
 
-def test_requests_are_there_before_they_are_needed(line_server) -> None:
-    """`ready` waits until the processes have them; a sealed load then lasts."""
+@pytest.mark.parametrize(("processes", "clients"), [(2, 2), (4, 5), (4, 1)])
+def test_requests_are_there_before_they_are_needed(line_server, processes, clients) -> None:
+    """`ready` waits until each process has what its clients take of them; a sealed load then lasts."""
 
     async def act(traffic: RemoteTraffic) -> None:
-        traffic.closed(2, 0.0)
+        traffic.closed(clients, 0.0)
         await traffic.rest(0.2)
         await traffic.ready(100)
-        assert sum(side.received - side.sent for side in traffic._sides) >= 95
+        left = [side.received - side.sent for side in traffic._sides]
+        assert all(one >= 0.9 * 100 * side.clients / clients for one, side in zip(left, traffic._sides, strict=True))
         traffic.seal(True)
         await traffic.rest(0.5)
         traffic.seal(False)
         await traffic.drain(5.0)
 
-    assert {f.outcome for f in play(line_server(processes=2), act).flights} == {"done"}
+    assert {f.outcome for f in play(line_server(processes=processes), act).flights} == {"done"}
+
+
+def test_no_more_processes_send_than_there_are_clients(line_server) -> None:
+    """One that has nobody to send for would eat up requests."""
+    played = play(line_server(processes=4), lambda traffic: closed(traffic, 2))
+
+    assert (played.processes, len(played.ticks)) == (2, 2)
+    indices = sorted(flight.request.index for flight in played.flights)
+    assert len(indices) > 4
+    assert indices[-1] < len(indices) + 4  # but for what one of the two is ahead of the other
+
+
+def slowly(request: Request) -> bytes:
+    time.sleep(0.02)
+    return lines()(request)
+
+
+def test_a_schedule_that_llem_cannot_keep_is_refused(line_server, monkeypatch) -> None:
+    """Requests of 20 ms at 100 a second: said so, and not made for ever."""
+    monkeypatch.setattr("llem.experiment.serving.feed.AHEAD_S", 0.2)
+    monkeypatch.setattr("llem.experiment.serving.feed.JUDGED_S", 0.3)
+
+    async def act(traffic: RemoteTraffic) -> None:
+        traffic.open(number / 100 for number in itertools.count())
+        await traffic.rest(60.0)
+
+    with pytest.raises(ExperimentFailed, match=r"cannot make more than \d\S* requests/s here: the last"):
+        play(line_server(), act, slowly)
+
+
+@pytest.mark.parametrize("load", ["ready", "open", "closed", "sequence"])
+def test_the_wish_to_stop_is_heard_while_requests_are_made(line_server, load) -> None:
+    """However many are to be made yet."""
+    since, stops = time.monotonic(), []
+
+    def check() -> None:
+        if time.monotonic() - since > 1.0 and stops:
+            raise ExperimentFailed("stopped by the user", "", "interrupted")
+
+    async def act(traffic: RemoteTraffic) -> None:
+        stops.append(load)
+        if load == "ready":
+            await traffic.ready(100_000)
+        elif load == "open":
+            traffic.open(0.0 for _ in itertools.count())
+        elif load == "closed":
+            traffic.closed(100_000, 0.0)
+        else:
+            traffic.sequence(100_000)
+        await traffic.rest(60.0)
+
+    with pytest.raises(ExperimentFailed, match="stopped by the user"):
+        play(line_server(), act, slowly, check=check)
+
+    assert time.monotonic() - since < 30.0
+
+
+def test_a_load_that_is_stopped_before_its_requests_are_made_ends(line_server) -> None:
+    """It has sent nothing, and its process serves the next one."""
+
+    async def act(traffic: RemoteTraffic) -> None:
+        traffic.closed(100, 0.0)
+        await traffic.drain(5.0)
+
+    assert play(line_server(), act, slowly, loads=2).flights == []
+
+
+def test_what_ended_early_is_known_by_its_outcome(line_server) -> None:
+    """Its tokens are left where they came, and the rest are whole; prompts are not kept."""
+
+    async def act(traffic: RemoteTraffic) -> None:
+        traffic.closed(2, 0.0)
+        await traffic.rest(0.4)
+        traffic.since_ns = time.monotonic_ns()
+        await traffic.rest(0.2)
+        await traffic.drain(5.0)
+        since.append(traffic.since_ns)
+
+    since: list[int] = []
+    flights = play(line_server(), act, lines(i1={"mode": "error", "why": "no"})).flights
+    early = [flight for flight in flights if flight.ended_ns < since[0]]
+
+    assert {flight.outcome for flight in early} == {"done", "error"}
+    assert not any(flight.chunks for flight in early)
+    assert all(len(flight.chunks) == TOKENS + 1 for flight in flights if flight.ended_ns >= since[0])
+    assert flights[0].request == Asked(0, 3, TOKENS)
 
 
 def test_one_worker_that_is_killed_leaves_no_client_process(line_server, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from llem.backends.base import Chunk, Request
 from llem.experiment.serving.stationary import RequestTimes, least_lead, request_times
-from llem.experiment.serving.traffic import Flight, Timed
+from llem.experiment.serving.traffic import Answered, Flight
 from llem.workloads.arrivals import arrivals
 
 
@@ -95,12 +95,21 @@ def answered(first_s: float, token_s: float, count: int) -> Flight:
     return flight
 
 
+def sums(count: int, *each: int) -> Answered:
+    """So many alike: sent, first, ended (ns), and tokens asked for."""
+    found = Answered()
+    for _ in range(count):
+        found.add(*each)
+    return found
+
+
 def test_the_pace_follows_what_is_answered_meanwhile() -> None:
     """From twenty answers on; those that are answered first are short, and the lengths to come are not."""
     times = RequestTimes(1.0, 0.1, (10, 200), 5.0)
-    slow = [Timed(0, 2_000_000_000, 3_800_000_000, 10)] * 20
+    one = (0, 2_000_000_000, 3_800_000_000, 10)
+    slow = sums(20, *one)
 
-    assert times.again(slow[:19]) == times
+    assert times.again(sums(19, *one)) == times
     assert times.again(slow).first_s == pytest.approx(2.0)
     assert times.again(slow).token_s == pytest.approx(0.2)
     assert times.again(slow).tokens == (10, 200)
@@ -109,6 +118,6 @@ def test_the_pace_follows_what_is_answered_meanwhile() -> None:
 def test_answers_that_end_early_have_the_usual_length() -> None:
     """They ask for 500 tokens each and end after 10 on average, of 0.2 s each."""
     times = RequestTimes(1.0, 0.1, (5, 15), 2.0, exact=False)
-    early = [Timed(0, 1_000_000_000, 2_800_000_000, 500)] * 20
+    early = sums(20, 0, 1_000_000_000, 2_800_000_000, 500)
 
     assert times.again(early).token_s == pytest.approx(0.2)

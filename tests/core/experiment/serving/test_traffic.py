@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine
 from itertools import count
 from typing import Any
 
+import attrs
 import pytest
 
 from llem.backends.base import Chunk, Request
@@ -15,7 +16,7 @@ from llem.errors import ExperimentFailed
 from llem.experiment.serving.dispatch import FAILURES
 from llem.experiment.serving.local import LocalTraffic
 from llem.experiment.serving.stock import PORTION, Stock
-from llem.experiment.serving.traffic import Played, Traffic
+from llem.experiment.serving.traffic import Answered, Played, Traffic
 
 
 def made(start: int, number: int) -> list[Request]:
@@ -133,6 +134,79 @@ def test_settling_waits_for_first_tokens_and_a_least_time() -> None:
     assert begun[0] >= 5
 
 
+def test_a_load_that_settles_too_slowly_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One request at a time for 64 clients: by the pace that was seen, with its numbers."""
+    monkeypatch.setattr("llem.experiment.serving.traffic.SETTLE_LIMIT_S", 0.3)
+    monkeypatch.setattr("llem.experiment.serving.traffic.SETTLE_MOST_S", 2.0)
+
+    class OneByOne(Service):
+        turn: asyncio.Lock | None = None
+
+        async def stream(self, request: Request) -> AsyncIterator[Chunk]:
+            self.turn = self.turn or asyncio.Lock()
+            async with self.turn:
+                async for chunk in super().stream(request):
+                    yield chunk
+
+    def settles(clients: int, token_s: float) -> float:
+        async def act(traffic: Traffic) -> float:
+            traffic.closed(clients, 0.1)
+            since = time.monotonic()
+            await traffic.settle(clients, 0.0)
+            return time.monotonic() - since
+
+        found: list[float] = []
+
+        async def keep(traffic: Traffic) -> None:
+            found.append(await act(traffic))
+
+        play(OneByOne(token_s), keep)
+        return found[0]
+
+    since = time.monotonic()
+    with pytest.raises(ExperimentFailed, match=r"\d answers began within 0 s, and 64 clients wait for one: at"):
+        settles(64, 0.05)
+    assert time.monotonic() - since < 2.0
+    assert settles(4, 0.05) > 0.5  # slow, and it gets there
+
+
+def test_what_was_answered_is_summed_up_once() -> None:
+    """Whoever waits looks often."""
+
+    async def act(traffic: Traffic) -> None:
+        traffic.closed(3, 0.0)
+        for _ in range(20):
+            await traffic.rest(0.02)
+            found.append(attrs.evolve(traffic.answered))
+        await traffic.drain(5.0)
+        found.append(traffic.answered)
+
+    found: list[Answered] = []
+    done = play(Service(), act).flights
+    last = found[-1]
+
+    assert [one.count for one in found] == sorted(one.count for one in found)
+    assert (last.count, last.tokens) == (len(done), 4 * len(done))
+    assert last.first_ns == sum(one.chunks[0].time_ns - one.sent_ns for one in done)
+    assert last.rest_ns == sum(one.ended_ns - one.chunks[0].time_ns for one in done)
+
+
+def test_what_was_sent_lately_is_known_however_often_it_was_checked() -> None:
+    """Whoever makes requests checks after each few of them."""
+
+    async def act(traffic: Traffic) -> None:
+        traffic.closed(2, 0.0)
+        await traffic.rest(0.5)
+        for _ in range(2000):
+            traffic.check()
+        lately.append(traffic.sent_lately(0.1) / traffic.sent)
+
+    lately: list[float] = []
+    play(Service(), act)
+
+    assert lately[0] < 0.7
+
+
 def test_what_does_not_end_in_time_is_aborted_and_told_so() -> None:
     """Its generator is closed, its chunks are kept, and it is marked unfinished."""
     service = Service(token_s=0.08)
@@ -215,7 +289,7 @@ def test_a_stream_without_a_chunk_has_failed() -> None:
     assert {flight.outcome for flight in flights[:2]} == {"error"}
 
 
-@pytest.mark.parametrize("where", ["rest", "settle", "drain", "finish"])
+@pytest.mark.parametrize("where", ["rest", "settle", "drain", "finish", "ready"])
 def test_the_wish_to_stop_is_heard_wherever_it_waits(where: str) -> None:
     """Within a second, and nothing is left in flight."""
     service = Service(token_s=60.0)
@@ -233,6 +307,7 @@ def test_the_wish_to_stop_is_heard_wherever_it_waits(where: str) -> None:
             "settle": lambda: traffic.settle(9, 0.0),
             "drain": lambda: traffic.drain(60.0),
             "finish": lambda: traffic.finish(),
+            "ready": lambda: traffic.ready(10**9),
         }[where]()
 
     since = time.monotonic()

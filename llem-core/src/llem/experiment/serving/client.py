@@ -6,11 +6,12 @@ Frames (`frames`) come on its standard input and go to its standard output; it e
     load {kind, origin_ns, starts, count}   begin a load; requests may come before it and go on to come after it
     requests {rows}                         [index, input tokens, output tokens, due in s, bytes] each; messages follow
     sealed {on}                             a window is open: nothing more comes, and nothing is told but counts
-    stop · abort · end                      send no more · let go of what is in flight · tell what came, forget the load
+    stop · abort                            send no more · let go of what is in flight
+    end {since_ns}                          tell what came, of what ended earlier the outcome alone; forget the load
 
     ready {error}                           it can send, or why it cannot
     state {…}                               now and then: counts, and what failed
-    answer {…} … ticks {…} · over           after `end`
+    answer {…} … state {…} · over           after `end`; `over` has the ticks
 """
 
 from __future__ import annotations
@@ -168,7 +169,7 @@ class Client:
             case "abort" if self._load is not None:
                 self._load.dispatcher.abort()
             case "end" if self._load is not None:
-                self._finish(self._load)
+                self._finish(self._load, head["since_ns"])
                 self._load, self._queue, self._received = None, _Queue(), 0
                 gc.collect()
             case name:
@@ -202,7 +203,7 @@ class Client:
         }
         self._write(frame("state", **state))
 
-    def _finish(self, load: _Load) -> None:
+    def _finish(self, load: _Load, since_ns: int) -> None:
         """Tell everything that came. The load has ended, so that this may take its time."""
         ticks = load.ticker.stop()
         load.dispatcher.abort()
@@ -210,7 +211,7 @@ class Client:
         size = 0
         try:
             for sent in load.dispatcher.sent:
-                held.append(_answer(load.sender, sent))
+                held.append(_answer(load.sender, sent, since_ns))
                 if sent.failure:
                     load.dispatcher.note(sent.failure)
                 size += len(held[-1])
@@ -239,10 +240,13 @@ def _times(sent: Carried) -> list[int]:
     return [sent.sent_ns, times[0] if times else sent.ended_ns, sent.ended_ns, sent.exchange.asked.output_tokens]
 
 
-def _answer(sender: WireSender, sent: Carried) -> bytes:
-    """The frame of one request: its chunks as columns of 64-bit numbers (times, tokens, and the ids if all tell)."""
+def _answer(sender: WireSender, sent: Carried, since_ns: int) -> bytes:
+    """The frame of one request: its chunks as columns of 64-bit numbers (times, tokens, and the ids if all tell).
+
+    Of one that ended before `since_ns` its outcome alone: a load may run for an hour before its window.
+    """
     answer = sender.answer(sent)
-    chunks = answer.chunks
+    chunks = answer.chunks if sent.ended_ns >= since_ns else ()
     if answer.failure and sent.outcome == "done":
         sent.outcome, sent.failure = "error", answer.failure
     ids = [chunk.token_ids for chunk in chunks]

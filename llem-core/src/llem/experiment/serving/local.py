@@ -5,15 +5,16 @@ from __future__ import annotations
 import asyncio
 import time
 import traceback
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 
 from llem.backends.base import Chunk, Request
+from llem.backends.wire import Asked
 from llem.errors import ExperimentFailed, LlemError
 from llem.experiment.serving import traffic
 from llem.experiment.serving.dispatch import TOLD, Dispatcher, Ended, Sender, Source, starts
 from llem.experiment.serving.stock import Stock
 from llem.experiment.serving.ticks import Ticker, Ticks
-from llem.experiment.serving.traffic import Flight, Played, Timed, Traffic
+from llem.experiment.serving.traffic import Answered, Flight, Played, Traffic
 
 __all__ = ["LocalTraffic"]
 
@@ -27,8 +28,8 @@ class _Streams(Sender[Request, Flight]):
         self._failures = 0
 
     def send(self, ask: Request, scheduled_ns: int | None, ended: Ended[Flight]) -> Flight:
-        flight = Flight(ask, scheduled_ns, time.monotonic_ns())
-        self.tasks[flight] = task = asyncio.get_running_loop().create_task(self._carry(flight))
+        flight = Flight(Asked(ask.index, ask.input_tokens, ask.output_tokens), scheduled_ns, time.monotonic_ns())
+        self.tasks[flight] = task = asyncio.get_running_loop().create_task(self._carry(ask, flight))
         # a callback: a task that is cancelled before its first step never enters its coroutine
         task.add_done_callback(lambda done: self._over(flight, done, ended))
         return flight
@@ -39,12 +40,12 @@ class _Streams(Sender[Request, Flight]):
     def abort(self, sent: Flight) -> None:
         self.tasks[sent].cancel()
 
-    async def _carry(self, flight: Flight) -> None:
+    async def _carry(self, request: Request, flight: Flight) -> None:
         """From its sending to its end. Raises what ends the load."""
         append = flight.chunks.append
         flight.sent_ns = time.monotonic_ns()
         try:
-            stream = self._stream(flight.request)
+            stream = self._stream(request)
             try:
                 async for chunk in stream:
                     append(chunk)
@@ -111,11 +112,13 @@ class LocalTraffic(Traffic):
         self._dispatcher: Dispatcher[Request, Flight] = Dispatcher(self._sender, self._source)
         self._ticker = Ticker()
         self._ticks: Ticks | None = None
+        self._answered, self._looked_at = Answered(), 0
 
     def sequence(self, count: int) -> None:
         self._dispatcher.sequence(count)
 
     def closed(self, concurrency: int, ramp_s: float) -> None:
+        self.clients, self.ramp_s = concurrency, ramp_s
         self._dispatcher.closed(starts(concurrency, ramp_s), time.monotonic_ns())
 
     def open(self, offsets: Iterable[float]) -> None:
@@ -123,7 +126,7 @@ class LocalTraffic(Traffic):
         self._dispatcher.open(time.monotonic_ns())
 
     async def ready(self, count: int) -> None:
-        await self._source.stock.fill(count)
+        await self._source.stock.fill(count, self.check)
 
     def seal(self, on: bool) -> None:
         self._source.stock.sealed = on
@@ -153,12 +156,13 @@ class LocalTraffic(Traffic):
         return self._dispatcher.fatal
 
     @property
-    def answered(self) -> Sequence[Timed]:
-        return [
-            Timed(one.sent_ns, one.chunks[0].time_ns, one.ended_ns, one.request.output_tokens)
-            for one in self._dispatcher.ended
-            if one.outcome == "done"
-        ]
+    def answered(self) -> Answered:
+        ended = self._dispatcher.ended
+        for one in ended[self._looked_at :]:
+            if one.outcome == "done":
+                self._answered.add(one.sent_ns, one.chunks[0].time_ns, one.ended_ns, one.request.output_tokens)
+        self._looked_at = len(ended)
+        return self._answered
 
     def stop(self) -> None:
         self._dispatcher.stop()

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-import statistics
 from abc import ABC, abstractmethod
+from collections import deque
 from collections.abc import Iterator, Sequence
 from itertools import count
 from math import ceil
@@ -20,10 +20,12 @@ from llem.findings import Finding, finding
 from llem.workloads.arrivals import Timetable, arrivals, arrivals_before, trial_seed
 from llem.workloads.base import BLOCK
 
-__all__ = ["STRIDE", "Pace", "PaceClosed", "PaceOpen", "PaceReplay"]
+__all__ = ["SPARE", "STRIDE", "Pace", "PaceClosed", "PaceOpen", "PaceReplay"]
 
 #: Trial i takes its requests from here times i + 1 on, so that they are the same ones in every configuration.
 STRIDE = BLOCK
+#: Time for which requests are made ready, over the time of a window.
+SPARE = 1.5
 #: Requests made ready beyond those that a load should take.
 SPARE_REQUESTS = 64
 #: A replay goes on for this many usual request times before its window: those who ask longest are then in flight too.
@@ -33,6 +35,8 @@ EXTENDED = 2.0
 #: In flight is averaged over the part of the lead after this share of it, and may lack so many standard deviations of a
 #: Poisson number.
 LATELY, CHANCE = 0.8, 2.0
+#: How often an open load is looked at whose lead is over, in the loop that sends it.
+LOOK_S = 0.5
 #: Trial i opens its window i + 1 times this share of a request's time after the load has settled, in the circle of that
 #: time: the multiples of the golden section lie evenly there, however many they are.
 SECTION = (math.sqrt(5) - 1) / 2
@@ -169,18 +173,24 @@ class PaceOpen(Pace):
         """The lead is over, by the times of what was answered in it too; and as many requests are in flight as Little's
         law says, within what chance does. A load above the capacity never settles: the lead ends at twice its length.
         """
-        seen: list[tuple[float, int]] = []
+        lately: deque[tuple[float, int]] = deque()
+        in_flight, look_s = 0, lead_s  # the sum of those, and when to look the next time
 
         def settled(waited: float) -> bool:
-            seen.append((waited, traffic.in_flight))
+            nonlocal in_flight, look_s
+            lately.append((waited, traffic.in_flight))
+            in_flight += lately[-1][1]
+            while lately[0][0] < LATELY * waited:
+                in_flight -= lately.popleft()[1]
             if waited >= EXTENDED * lead_s:
                 return True
-            if waited < lead_s or traffic.begun < max(1, round(self.rate * times.usual_s)):
+            if waited < look_s or traffic.begun < max(1, round(self.rate * times.usual_s)):
                 return False
+            look_s = waited + LOOK_S
             now = times.again(traffic.answered)
             expected = self.in_flight(now)
-            lately = statistics.fmean(count for at, count in seen if at >= LATELY * waited)
-            return waited >= self.lead_s(now) and lately >= expected - CHANCE * math.sqrt(expected)
+            enough = in_flight / len(lately) >= expected - CHANCE * math.sqrt(expected)
+            return enough and waited >= self.lead_s(now)
 
         await traffic.until(settled)
 

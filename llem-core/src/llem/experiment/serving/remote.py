@@ -5,50 +5,25 @@ from __future__ import annotations
 import asyncio
 import time
 from array import array
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
-
-import attrs
 
 from llem.backends.base import Request
 from llem.errors import ExperimentFailed
 from llem.experiment.serving import traffic
 from llem.experiment.serving.dispatch import TOLD, starts
+from llem.experiment.serving.feed import Feed, Side
 from llem.experiment.serving.frames import frame, untold
 from llem.experiment.serving.processes import ClientProcess
-from llem.experiment.serving.stock import PORTION, Stock
+from llem.experiment.serving.stock import Stock
 from llem.experiment.serving.ticks import Ticks
-from llem.experiment.serving.traffic import Flight, Played, Timed, Traffic, flight_of
+from llem.experiment.serving.traffic import Answered, Flight, Played, Traffic, flight_of
 
 __all__ = ["RemoteTraffic"]
 
-#: How often the processes get more requests while no window is open, and how far ahead of an open load's schedule.
-FEED_S, AHEAD_S = 0.05, 2.0
-#: The least number of requests that each process has ready.
-LEAST_READY = 16
-
-
-@attrs.define(eq=False)
-class _Side:
-    """One process, and what it told last."""
-
-    process: ClientProcess
-    pushed: int = 0
-    sent: int = 0
-    in_flight: int = 0
-    begun: int = 0
-    rounds: int = 0
-    received: int = 0
-    over: bool = False
-    finished: bool = False
-    rising: int = 0  # requests that it sent between the last two feeds
-    fed_at: int = 0
-    ticks: Ticks | None = None
-
 
 class RemoteTraffic(Traffic):
-    """A load sent by client processes, to which requests go in turn.
+    """A load sent by client processes, to which requests go in turn; to each as many as it has clients.
 
     Args:
         processes: that are at rest.
@@ -64,134 +39,73 @@ class RemoteTraffic(Traffic):
         check_stop: Callable[[], None],
     ) -> None:
         super().__init__(check_stop)
-        self._message, self._stock = message, stock
-        self._sides = [_Side(one) for one in processes]
-        for side in self._sides:
-            side.process.hear = self._hearer(side)
-        self._prepared: deque[tuple[Request, bytes]] = deque()
-        self._requests: dict[int, Request] = {}
-        self._offsets: Iterator[float] | None = None
-        self._due_s = 0.0  # of the request that was pushed last
-        self._begun_at: float | None = None
-        self._clients = 0
-        self._limit: int | None = None
-        self._sealed = False
+        self._sides: Sequence[Side] = [Side(one) for one in processes]
+        self._feed = Feed(message, stock, self.check)
+        self._feeder: asyncio.Task[None] | None = None
+        self._begin_load: Callable[[], None] | None = None  # until it has begun
         self._fatal: BaseException | None = None
-        self._answered: list[Timed] = []
+        self._answered = Answered()
         self._flights: list[Flight] = []
         self.messages: list[str] = []
-        self._feeder: asyncio.Task[None] | None = None
 
     # loads
 
     def sequence(self, count: int) -> None:
-        self._limit = count
-        self._sides = self._sides[:1]
-        self._begin("sequence", lambda number: {"count": count})
+        self._feed.limit = count
+        self._begin(self._sides[:1], "sequence", lambda number: {"count": count})
 
     def closed(self, concurrency: int, ramp_s: float) -> None:
-        self._clients, step = concurrency, len(self._sides)
-        begins = starts(concurrency, ramp_s)
-        self._begin("closed", lambda number: {"starts": begins[number::step]})
+        self.clients, self.ramp_s = concurrency, ramp_s
+        begins, sides = starts(concurrency, ramp_s), self._sides[:concurrency]
+        turns = [sides[client % len(sides)] for client in range(concurrency)]
+        for side in sides:
+            side.clients = turns.count(side)
+        self._begin(turns, "closed", lambda number: {"starts": begins[number :: len(sides)]})
 
     def open(self, offsets: Iterable[float]) -> None:
-        self._offsets = iter(offsets)
-        self._begin("open", lambda number: {})
+        self._feed.offsets = iter(offsets)
+        self._begin(self._sides, "open", lambda number: {})
 
-    def _begin(self, kind: str, more: Callable[[int], Mapping[str, Any]]) -> None:
-        """Push what is prepared, and begin."""
-        self._begun_at = time.monotonic()
-        self._feed()
-        origin_ns = time.monotonic_ns()
-        for number, side in enumerate(self._sides):
-            side.process.busy = True
-            side.process.write(frame("load", kind=kind, origin_ns=origin_ns, **more(number)))
-        self._feeder = asyncio.get_running_loop().create_task(self._keep_fed())
+    def _begin(self, turns: Sequence[Side], kind: str, more: Callable[[int], Mapping[str, Any]]) -> None:
+        """Push what is prepared; the load begins once no process lacks requests."""
+        self._sides = tuple(dict.fromkeys(turns))
+
+        def begin() -> None:
+            self._begin_load, self._feed.begun_at = None, time.monotonic()
+            origin_ns = time.monotonic_ns()
+            for number, side in enumerate(self._sides):
+                side.process.write(frame("load", kind=kind, origin_ns=origin_ns, **more(number)))
+
+        for side in self._sides:
+            side.process.hear, side.process.busy = self._hearer(side), True
+        self._feed.begin(turns)
+        self._begin_load = begin
+        self._feeder = asyncio.get_running_loop().create_task(self._keep_fed(begin))
+
+    async def _keep_fed(self, begin: Callable[[], None]) -> None:
+        try:
+            await self._feed.run(begin)
+        except Exception as error:
+            self._fatal = self._fatal or error
 
     # requests
 
     async def ready(self, count: int) -> None:
-        if self._begun_at is None:
-            while len(self._prepared) < count:
-                self._prepare(PORTION)
-                await asyncio.sleep(0)
-            return
-        while sum(side.pushed for side in self._sides) - self.sent < count:
-            # at rest as long as at work: on a core that is shared, the processes that stamp tokens would wait else
-            since = time.monotonic()
-            self._push(LEAST_READY)
-            await asyncio.sleep(time.monotonic() - since)
-        while any(side.received < side.pushed for side in self._sides):
-            await asyncio.sleep(traffic.SETTLE_POLL_S)
-            self.check()
+        await (self._feed.prepare if self._feeder is None else self._feed.fill)(count)
 
     def seal(self, on: bool) -> None:
-        if self._begun_at is not None and on != self._sealed:
+        if self._feeder is not None and on != self._feed.sealed:
             self._tell("sealed", on=on)
-        self._sealed = on
-
-    def _prepare(self, count: int) -> None:
-        for _ in range(count):
-            request = self._stock.take()
-            self._prepared.append((request, self._message(request)))
-
-    def _push(self, count: int) -> None:
-        """Give the processes so many more, in turn."""
-        if self._limit is not None:
-            count = min(count, self._limit - sum(side.pushed for side in self._sides))
-        if count <= 0:
-            return
-        if len(self._prepared) < count:
-            self._prepare(count - len(self._prepared))
-        rows: list[list[list[Any]]] = [[] for _ in self._sides]
-        bodies: list[list[bytes]] = [[] for _ in self._sides]
-        turn = sum(side.pushed for side in self._sides)
-        for number in range(turn, turn + count):
-            request, message = self._prepared.popleft()
-            due_s = None if self._offsets is None else next(self._offsets)
-            self._due_s = due_s or 0.0
-            self._requests[request.index] = request
-            at = number % len(self._sides)
-            rows[at].append([request.index, len(request.token_ids) or None, request.output_tokens, due_s, len(message)])
-            bodies[at].append(message)
-        for side, own, body in zip(self._sides, rows, bodies, strict=True):
-            if own:
-                side.pushed += len(own)
-                side.process.write(frame("requests", b"".join(body), rows=own))
-
-    def _feed(self) -> None:
-        """Let each process have what it will take until the next time, and all that is prepared."""
-        self._push(len(self._prepared))
-        if self._limit is not None:
-            self._push(self._limit)
-        elif self._offsets is not None:
-            while self._due_s < time.monotonic() - (self._begun_at or 0.0) + AHEAD_S:
-                self._push(PORTION)
-        else:
-            for side in self._sides:
-                side.rising, side.fed_at = max(side.sent - side.fed_at, side.rising // 2), side.sent
-            wanted = 2 * self._clients // len(self._sides) + LEAST_READY + 4 * max(one.rising for one in self._sides)
-            if (least := min(side.pushed - side.sent for side in self._sides)) < wanted:
-                self._push((wanted - least) * len(self._sides))
-
-    async def _keep_fed(self) -> None:
-        while True:
-            await asyncio.sleep(FEED_S)
-            if not self._sealed:
-                try:
-                    self._feed()
-                except Exception as error:
-                    self._fatal = self._fatal or error
-                    return
+        self._feed.sealed = on
 
     # how it goes
 
-    def _hearer(self, side: _Side) -> Callable[[Mapping[str, Any], bytes], None]:
+    def _hearer(self, side: Side) -> Callable[[Mapping[str, Any], bytes], None]:
         def hear(head: Mapping[str, Any], body: bytes) -> None:
             if head["name"] == "state":
                 self._state(side, head)
             elif head["name"] == "answer":
-                self._flights.append(flight_of(head, body, self._requests))
+                self._flights.append(flight_of(head, body, self._feed.asked))
             elif head["name"] == "over":
                 columns = array("q")
                 columns.frombytes(body)
@@ -201,11 +115,12 @@ class RemoteTraffic(Traffic):
 
         return hear
 
-    def _state(self, side: _Side, head: Mapping[str, Any]) -> None:
+    def _state(self, side: Side, head: Mapping[str, Any]) -> None:
         side.sent, side.in_flight, side.rounds = head["sent"], head["in_flight"], head["rounds"]
         side.received, side.over = head["received"], head["over"]
         side.begun = max(side.begun, head["begun"])
-        self._answered += [Timed(*one) for one in head["ended"]]
+        for one in head["ended"]:
+            self._answered.add(*one)
         for message in head["messages"]:
             if message not in self.messages and len(self.messages) < TOLD:
                 self.messages.append(message)
@@ -237,7 +152,7 @@ class RemoteTraffic(Traffic):
         return self._fatal or next((one.process.lost for one in self._sides if one.process.lost), None)
 
     @property
-    def answered(self) -> Sequence[Timed]:
+    def answered(self) -> Answered:
         return self._answered
 
     # the end
@@ -249,6 +164,8 @@ class RemoteTraffic(Traffic):
     def stop(self) -> None:
         if self._feeder is not None:
             self._feeder.cancel()
+        if self._begin_load is not None:  # what is stopped has begun
+            self._begin_load()
         self._tell("stop")
 
     async def abort(self) -> None:
@@ -266,7 +183,7 @@ class RemoteTraffic(Traffic):
                 raise ExperimentFailed(f"the client processes do not {what}", "see the worker's log", "timeout")
 
     async def played(self) -> Played:
-        self._tell("end")
+        self._tell("end", since_ns=self.since_ns)
         while not all(side.finished for side in self._sides):
             await asyncio.sleep(traffic.SETTLE_POLL_S)
             self.check()

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 import attrs
 
-from llem.experiment.serving.traffic import Flight, Timed
+from llem.experiment.serving.traffic import Answered, Flight
 
 __all__ = ["RequestTimes", "least_lead", "request_times"]
 
@@ -94,19 +94,20 @@ class RequestTimes:
         """How long what is in flight when a load stops may take to end."""
         return max(DRAIN_TIMES * self.usual_s, DRAIN_LEAST_S, DRAIN_LONGEST * self.longest_s)
 
-    def again(self, answered: Sequence[Timed]) -> RequestTimes:
+    def again(self, answered: Answered) -> RequestTimes:
         """The same lengths at the pace of these requests; the same where they are too few.
 
         How many tokens an answer has that may end early is not counted while a load runs: as many as others' have.
         Of their times, and not of how many there are by then: those that are answered first are the short ones.
+
+        A server that sends bytes before its first token seems to begin early, and to take longer for each token.
         """
-        if len(answered) < ENOUGH:
+        count = answered.count
+        if count < ENOUGH:
             return self
-        first_s = statistics.fmean((one.first_ns - one.sent_ns) / 1e9 for one in answered)
-        asked = sum(one.tokens for one in answered)
-        steps = (asked if self.exact else statistics.fmean(self.tokens) * len(answered)) - len(answered)
-        token_s = sum(one.ended_ns - one.first_ns for one in answered) / 1e9 / steps if steps else self.token_s
-        return attrs.evolve(self, first_s=first_s, token_s=token_s)
+        steps = (answered.tokens if self.exact else statistics.fmean(self.tokens) * count) - count
+        token_s = answered.rest_ns / 1e9 / steps if steps else self.token_s
+        return attrs.evolve(self, first_s=answered.first_ns / 1e9 / count, token_s=token_s)
 
 
 def request_times(flights: Sequence[Flight], lengths: Sequence[int], *, exact: bool) -> RequestTimes:

@@ -46,12 +46,13 @@ class Stock:
             self._more()
         return self._ready.popleft()
 
-    async def fill(self, count: int) -> None:
-        """Have at least this many ready; what else runs in the loop has its turns in between."""
+    async def fill(self, count: int, check: Callable[[], None] = lambda: None) -> None:
+        """Have at least this many ready; what else runs in the loop has its turns in between, and `check` may raise."""
         portion = PORTION
         while (ready := len(self._ready)) < count:
             self._more(portion)
             await asyncio.sleep(0)
+            check()
             if len(self._ready) <= ready:  # an engine that does nothing takes them as fast as they are made
                 portion *= 2
 

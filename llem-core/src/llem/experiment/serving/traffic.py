@@ -14,18 +14,20 @@ from typing import Any
 
 import attrs
 
-from llem.backends.base import Chunk, Request
+from llem.backends.base import Chunk
+from llem.backends.wire import Asked
 from llem.errors import ExperimentFailed
 from llem.experiment.serving.dispatch import Sent
 from llem.experiment.serving.ticks import Ticks
 
-__all__ = ["ABORT_LIMIT_S", "POLL_S", "Flight", "Played", "Timed", "Traffic", "flight_of", "no_collection"]
+__all__ = ["ABORT_LIMIT_S", "POLL_S", "Answered", "Flight", "Played", "Traffic", "flight_of", "no_collection"]
 
 #: How often a waiting load looks whether it shall stop.
 POLL_S = 0.2
 SETTLE_POLL_S = 0.02
-#: A load whose first tokens do not come within this time will not settle any more.
-SETTLE_LIMIT_S = 600.0
+#: A load of which no answer has begun by then will not settle any more; nor will one whose clients begin to get answers
+#: so slowly that the last one's would begin after the second of these, as long as the longest lead of an open load.
+SETTLE_LIMIT_S, SETTLE_MOST_S = 600.0, 3600.0
 #: An engine has this long to let go of requests that are aborted.
 ABORT_LIMIT_S = 30.0
 
@@ -34,7 +36,7 @@ ABORT_LIMIT_S = 30.0
 class Flight(Sent):
     """One request on its way, with its `chunks` as they arrived; the rest as of `Sent`."""
 
-    request: Request
+    request: Asked
     scheduled_ns: int | None
     sent_ns: int
     chunks: list[Chunk] = attrs.field(factory=list)
@@ -44,14 +46,28 @@ class Flight(Sent):
     cause: BaseException | None = None
 
 
-@attrs.frozen
-class Timed:
-    """A request that was answered while the load ran: monotonic ns, and the tokens that it asked for (a bound)."""
+@attrs.define
+class Answered:
+    """Requests that were answered while the load ran, in sums: whoever waits looks often, and they may be many.
 
-    sent_ns: int
-    first_ns: int
-    ended_ns: int
-    tokens: int
+    Attributes:
+        count: how many.
+        first_ns: from sending to what came first; of a server any bytes of the answer, as nobody reads them meanwhile.
+        rest_ns: from there to the end.
+        tokens: that they asked for, a bound.
+    """
+
+    count: int = 0
+    first_ns: int = 0
+    rest_ns: int = 0
+    tokens: int = 0
+
+    def add(self, sent_ns: int, first_ns: int, ended_ns: int, tokens: int) -> None:
+        """One more, in monotonic ns."""
+        self.count += 1
+        self.first_ns += first_ns - sent_ns
+        self.rest_ns += ended_ns - first_ns
+        self.tokens += tokens
 
 
 @attrs.frozen
@@ -76,7 +92,15 @@ class Traffic(ABC):
 
     Args:
         check_stop: raises when the user wants to stop.
+
+    Attributes:
+        clients, ramp_s: of a closed load.
+        since_ns: what ended before this monotonic time is known by its outcome alone, where that spares memory.
     """
+
+    clients = 0
+    ramp_s = 0.0
+    since_ns = 0
 
     def __init__(self, check_stop: Callable[[], None]) -> None:
         self._check_stop = check_stop
@@ -140,7 +164,7 @@ class Traffic(ABC):
 
     @property
     @abstractmethod
-    def answered(self) -> Sequence[Timed]:
+    def answered(self) -> Answered:
         """Requests that were answered so far. Not kept up while sealed."""
 
     def sent_lately(self, seconds: float) -> int:
@@ -156,7 +180,8 @@ class Traffic(ABC):
         if self.fatal is not None:
             raise self.fatal
         self._check_stop()
-        self._history.append((time.monotonic(), self.sent))
+        if (now := time.monotonic()) - self._history[-1][0] >= SETTLE_POLL_S:
+            self._history.append((now, self.sent))
 
     async def rest(self, seconds: float) -> None:
         """Let the load run for this long."""
@@ -166,25 +191,31 @@ class Traffic(ABC):
             self.check()
 
     async def until(self, settled: Callable[[float], bool]) -> None:
-        """Let the load run until `settled(seconds waited)`. Raises ExperimentFailed where no answer begins at all."""
+        """Let the load run until `settled(seconds waited)`. Raises ExperimentFailed where that is far away."""
         since = time.monotonic()
         while not settled(waited := time.monotonic() - since):
-            if waited > SETTLE_LIMIT_S and not self.begun:
-                message = f"no first token came within {SETTLE_LIMIT_S:g} s"
-                raise ExperimentFailed(message, "lower the load", "timeout")
+            if waited > SETTLE_LIMIT_S + self.ramp_s:
+                self._refuse_slow(waited)
             await asyncio.sleep(SETTLE_POLL_S)
             self.check()
 
-    async def settle(self, first_tokens: int, least_s: float) -> None:
-        """Let the load run until so many requests have had a first token, and `least_s` at least."""
+    def _refuse_slow(self, waited: float) -> None:
+        """By what was seen since the load began, which is long after all of its clients have started."""
+        begun = self.begun
+        if not begun:
+            raise ExperimentFailed(f"no answer began within {waited:.0f} s", "lower the load", "timeout")
+        needed_s = waited * self.clients / begun
+        if needed_s > SETTLE_MOST_S + self.ramp_s:
+            raise ExperimentFailed(
+                f"{begun} answers began within {waited:.0f} s, and {self.clients} clients wait for one: at this pace "
+                f"the last one begins after {needed_s / 3600:.1f} h",
+                "lower the number of clients, or let the engine take more requests at once",
+                "timeout",
+            )
 
-        def settled(waited: float) -> bool:
-            if waited > SETTLE_LIMIT_S and self.begun < first_tokens:
-                message = f"{self.begun} of {first_tokens} first tokens came within {SETTLE_LIMIT_S:g} s"
-                raise ExperimentFailed(message, "lower the load", "timeout")
-            return self.begun >= first_tokens and waited >= least_s
-
-        await self.until(settled)
+    async def settle(self, answers: int, least_s: float) -> None:
+        """Let the load run until so many answers have begun, and `least_s` at least."""
+        await self.until(lambda waited: self.begun >= answers and waited >= least_s)
 
     async def finish(self) -> None:
         """Wait until a load that ends by itself has ended."""
@@ -219,7 +250,7 @@ class Traffic(ABC):
         """Leave nothing in flight, however the load ended; in a `finally`. Hides no error: it raises none."""
 
 
-def flight_of(head: Mapping[str, Any], body: bytes, requests: Mapping[int, Request]) -> Flight:
+def flight_of(head: Mapping[str, Any], body: bytes, asked: Mapping[int, Asked]) -> Flight:
     """A request out of the frame `answer` of a client process: columns of 64-bit numbers (times, tokens, ids)."""
     numbers, count = array("q"), head["chunks"]
     numbers.frombytes(body)
@@ -235,7 +266,7 @@ def flight_of(head: Mapping[str, Any], body: bytes, requests: Mapping[int, Reque
         more = {"finish_reason": head["finish_reason"], "engine_metrics": head["engine_metrics"]}
         chunks[-1] = attrs.evolve(chunks[-1], **more)
     return Flight(
-        requests[head["index"]], head["scheduled_ns"], head["sent_ns"], chunks,
+        asked[head["index"]], head["scheduled_ns"], head["sent_ns"], chunks,
         head["ended_ns"], head["outcome"], head["failure"],
     )  # fmt: skip
 

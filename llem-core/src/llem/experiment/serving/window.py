@@ -48,7 +48,7 @@ def _row(flight: Flight) -> RequestRow:
     return RequestRow(
         index=flight.request.index,
         batch=0,
-        input_tokens=prompt_tokens(flight.request, None if last is None else last.engine_metrics),
+        input_tokens=prompt_tokens(flight.request.input_tokens, None if last is None else last.engine_metrics),
         output_tokens=sum(chunk.tokens for chunk in chunks),
         start_ns=flight.sent_ns,
         end_ns=flight.ended_ns,

@@ -18,7 +18,7 @@ import attrs
 from llem.backends.base import Observed
 from llem.config.arrival import GREATEST, ClosedLoad, OpenLoad, ReplayLoad
 from llem.errors import ExperimentFailed, LlemError
-from llem.experiment.serving.pacing import Pace, PaceClosed, PaceOpen, PaceReplay
+from llem.experiment.serving.pacing import SPARE, Pace, PaceClosed, PaceOpen, PaceReplay
 from llem.experiment.serving.player import Player
 from llem.experiment.serving.search import Search, known_search, refuse_broken
 from llem.experiment.serving.stationary import RequestTimes
@@ -39,9 +39,6 @@ from llem.findings import Finding, finding
 from llem.metrics.boundary import RateSearched
 
 __all__ = ["Serving"]
-
-#: Requests made ready for a window, over what the load has needed so far.
-SPARE = 1.5
 
 
 class Serving(Work):
@@ -197,8 +194,8 @@ class Serving(Work):
         self._stock.begin_at(first)
         session.live_engine.reset_memory()  # before the load: an engine in another process answers when it can
         with traced(session, index) as trace, no_collection():
-            in_flight = pace.in_flight(self._known)
-            (t0, t1, led_s), played = self._player.run(lambda traffic: self._window(traffic, index, lead_s), in_flight)
+            load = functools.partial(self._load_of, trial=index, lead_s=lead_s)
+            (t0, t1, led_s), played = self._player.run(load, pace.in_flight(self._known))
             trace.window = t0, t1
         flights = played.flights
         _refuse_failure(played, t0, t1)
@@ -259,6 +256,12 @@ class Serving(Work):
         finally:
             traffic.seal(False)
         await traffic.drain(times.drain_s)
+        return t0, t1, led_s
+
+    async def _load_of(self, traffic: Traffic, trial: int, lead_s: float) -> tuple[int, int, float]:
+        """The same; nothing counts the tokens of what ended before, when the server was observed for the window."""
+        t0, t1, led_s = await self._window(traffic, trial, lead_s)
+        traffic.since_ns = min([t0, *(one.time_ns for one in self._observed if one is not None)])
         return t0, t1, led_s
 
     def _needed(self, trial: int, lead_s: float, sent: int, after_s: float) -> int:
