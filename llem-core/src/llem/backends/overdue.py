@@ -14,7 +14,9 @@ from llem.backends.wire import Exchange, Wire, WireReference
 
 __all__ = ["SWEEP_S", "Patience"]
 
-#: How often requests are looked at: one is let go of at most this long after its time.
+#: Two looks at the requests are so far apart at least; a client process looks when it tells how the load goes, which is
+#: every 0.3 s, and every 0.4 s while a window is open. One is let go of so long after its time at most, or later where
+#: a sweep does not get through.
 SWEEP_S = 0.25
 #: A sweep reads answers for this long at most; what is left has its turn in the next one.
 READING_S = 0.005

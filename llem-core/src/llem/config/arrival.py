@@ -130,7 +130,7 @@ class OpenLoad:
     probe_concurrency: int = option(256, help="Clients of the capacity probe.", validator=at_least(1))
     probe_seconds: float = option(
         20.0,
-        help="Length of the capacity probe, from when every client has received a token.",
+        help="Length of the capacity probe, from when all its clients have started and as many answers have begun.",
         unit="s",
         validator=between(0.1, DAY_S),
     )
