@@ -181,14 +181,28 @@ def test_a_lowest_rate_that_breaks_ends_the_experiment() -> None:
     refuse_broken(attrs.evolve(broken, rate=0.5))
 
 
-def test_whole_answers_keep_no_limit_on_the_time_per_token() -> None:
-    """They break none either: a search by it has nothing to judge, and says so."""
-    whole = [row(i, 100 * i, 100 * i + 50, 100 * i + 50) for i in range(50)]
-    found = seen(whole, Slo(tpot_s=0.5))
-    assert (found.judged, found.kept, found.late) == (0, 0, {"tpot_s": 0})
-    assert seen(whole, Slo(ttft_s=0.5)).kept == 50
+def test_whole_answers_cannot_be_judged_by_the_time_per_token() -> None:
+    """They keep no such limit and break none: a search by it says so, as the metric does, beyond 5 % of them."""
+    apart = [row(i, 100 * i, 100 * i + 50, 100 * i + 70) for i in range(100)]
 
+    def some(whole: int) -> list[RequestRow]:
+        return [row(i, 100 * i, 100 * i + 50, 100 * i + 50) if i < whole else apart[i] for i in range(100)]
+
+    few = seen(some(5), Slo(tpot_s=0.5))
+    assert (few.judged, few.kept, few.late) == (95, 95, {"tpot_s": 0})
+    assert seen(some(50), Slo(ttft_s=0.5)).kept == 100
+    for whole in (6, 100):
+        with pytest.raises(ExperimentFailed, match=f"cannot judge 2 requests/s: of 100 requests {whole} got") as end:
+            seen(some(whole), Slo(tpot_s=0.5))
+        assert end.value.code == "invalid"
+
+
+def test_a_lowest_rate_of_which_nothing_ends_says_so() -> None:
+    """Nothing is known of the engine then."""
+    found = seen([], Slo(tpot_s=0.5))
     broken = RateSearched(rate=None, attainment=0.9, limits={"tpot_s": 0.5}, windows=(found,))
+
+    assert (found.judged, found.kept) == (0, 0)
     with pytest.raises(ExperimentFailed, match="nothing to judge at the lowest rate, 2 requests/s"):
         refuse_broken(broken)
 

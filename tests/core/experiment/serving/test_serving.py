@@ -24,6 +24,7 @@ from llem.experiment.procedure import BEFORE, BEGIN, check, let_go
 from llem.experiment.serving.local import LocalTraffic
 from llem.experiment.serving.pacing import EARLY_S, LATE_S, STRIDE
 from llem.experiment.serving.stationary import RequestTimes
+from llem.experiment.serving.stock import Stock
 from llem.experiment.serving.traffic import Flight
 from llem.experiment.serving.window import arrived_tokens, check_sum, counts, serving_facts, touching
 from llem.experiment.serving.work import Serving
@@ -329,6 +330,26 @@ def test_a_probe_opens_when_its_last_client_has_started(serving, tmp_path, monke
 
     assert told["last_start_s"] >= 1.0
     assert told["waited_s"] >= told["last_start_s"]
+
+
+def test_windows_of_a_search_are_sealed(serving, monkeypatch) -> None:
+    """As those of trials: no request is made within, and enough are there."""
+    seals: list[tuple[bool, int]] = []
+    made: list[int] = []
+    seal, more = LocalTraffic.seal, Stock._more
+    monkeypatch.setattr(
+        LocalTraffic, "seal", lambda self, on: (seals.append((on, time.monotonic_ns())), seal(self, on))[1]
+    )
+    monkeypatch.setattr(Stock, "_more", lambda self, *size: (made.append(time.monotonic_ns()), more(self, *size))[1])
+    load = {"kind": "open", "request_rate": "max", "search": {"min_rate": 100, "max_rate": 200, "window_s": 0.5}}
+    searched = through(serving(load=load, slo={"ttft_s": 60.0}), "warm_up").live_work.searched
+    edges = [at for now, (before, at) in zip([False, *(on for on, _ in seals)], seals, strict=False) if before != now]
+
+    assert [one.rate for one in searched.windows] == [100, 200]
+    assert len(edges) == 4
+    for begin, end, window in zip(edges[::2], edges[1::2], searched.windows, strict=True):
+        assert 0.5 <= window.seconds <= (end - begin) / 1e9
+        assert not [at for at in made if begin < at < end]
 
 
 def test_shares_of_one_engine_are_of_one_capacity(serving) -> None:

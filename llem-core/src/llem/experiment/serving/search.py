@@ -19,16 +19,17 @@ from llem.config.arrival import OpenLoad, RateSearch
 from llem.config.models import MOST
 from llem.config.slo import Slo
 from llem.errors import ExperimentFailed, LlemError
-from llem.experiment.serving.pacing import PaceOpen
+from llem.experiment.serving.pacing import SPARE, PaceOpen
 from llem.experiment.serving.player import Player
 from llem.experiment.serving.stationary import RequestTimes
 from llem.experiment.serving.traffic import Traffic, no_collection
 from llem.experiment.serving.window import touching
 from llem.experiment.session import Session
 from llem.metrics.boundary import RateSearched, RateWindow, boundary, doubtful
-from llem.metrics.checks.arrivals import PARTS
+from llem.metrics.checks.arrivals import in_flight_parts
 from llem.metrics.checks.serving import piles_up
 from llem.metrics.flow import flow_within
+from llem.metrics.goodput import Judged, judge
 from llem.metrics.requests import fates
 from llem.metrics.statistics import quantile
 from llem.protocol.events import RateTried
@@ -73,16 +74,19 @@ def rate_window(
     Args:
         rows: every request that touches the window.
         usual_s: the usual time of a request: the lag is measured by it where no limit counts from the arrival.
+
+    Raises ExperimentFailed: `goodput` would say nothing of the window, because tokens come together.
     """
-    limits = slo.limits()
-    decided = fates(flow_within(rows, t0, t1), limits)
+    limits, flow = slo.limits(), flow_within(rows, t0, t1)
+    if (verdict := judge(flow, limits)).reason == "tokens_together":
+        raise _together(rate, verdict)
+    decided = fates(flow, limits)
     told = decided.kept[~decided.untold]
     edges = [len(told) * i // RUNS for i in range(RUNS + 1)]
-    arrivals = [row.start_ns if row.scheduled_ns is None else row.scheduled_ns for row in rows]
-    arrived, ended = sum(t0 <= at < t1 for at in arrivals), sum(t0 <= row.end_ns < t1 for row in rows)
-    lags = sorted((row.start_ns - at) / 1e9 for row, at in zip(rows, arrivals, strict=True) if t0 <= at < t1)
+    arrived, ended = int(flow.arrived.sum()), int(((flow.end >= t0) & (flow.end < t1)).sum())
+    lags = sorted(((flow.start - flow.arrival)[flow.arrived] / 1e9).tolist())
     lag_s = quantile(lags, 0.99) if lags else None
-    in_flight = _in_flight(rows, arrivals, t0, t1)
+    in_flight = in_flight_parts(flow)
     by_limit = {name: sorted(one for one in decided.latencies[name].tolist() if not math.isnan(one)) for name in limits}
     return RateWindow(
         rate=rate,
@@ -103,14 +107,14 @@ def rate_window(
     )
 
 
-def _in_flight(rows: Sequence[RequestRow], arrivals: Sequence[int], t0: int, t1: int) -> list[float]:
-    """Requests that had arrived and not ended, averaged over each of ten parts of the window."""
-    edges = [t0 + (t1 - t0) * i // PARTS for i in range(PARTS + 1)]
-    spans = list(zip(arrivals, (row.end_ns for row in rows), strict=True))
-    return [
-        sum(max(min(end, until) - max(at, since), 0) for at, end in spans) / (until - since)
-        for since, until in pairwise(edges)
-    ]
+def _together(rate: float, verdict: Judged) -> ExperimentFailed:
+    """What ends a search whose windows a limit on the time per token cannot judge, at whatever rate that shows."""
+    return ExperimentFailed(
+        f"the search cannot judge {rate:g} requests/s: of {verdict.judged + verdict.untold} requests {verdict.untold} "
+        "got all tokens at one time, or the server hid some, which a limit on the time per token cannot judge",
+        "leave `slo.tpot_s` out",
+        "invalid",
+    )
 
 
 def known_search(session: Session) -> RateSearched | None:
@@ -131,9 +135,8 @@ def refuse_broken(found: RateSearched) -> None:
     last = there[-1]
     if not judged:
         raise ExperimentFailed(
-            f"the search found nothing to judge at the lowest rate, {least:g} requests/s: no request ended in time, or "
-            "all tokens of a request come at one time, which a limit on the time per token cannot judge",
-            "raise `load.search.window_s`, or leave `slo.tpot_s` out",
+            f"the search found nothing to judge at the lowest rate, {least:g} requests/s: no request ended in time",
+            "raise `load.search.window_s`",
             "invalid",
         )
     told = [
@@ -193,12 +196,19 @@ class Search:
         self.player.stock.begin_at(pace.first(draw, lead_s))
 
         async def act(traffic: Traffic) -> tuple[int, int]:
-            await traffic.ready(pace.needed(draw, lead_s, 0, 0.0, lead_s + window_s, rate))
+            await traffic.ready(pace.needed(draw, lead_s, 0, lead_s, SPARE * window_s, rate))
             pace.begin(traffic, draw, lead_s, self.player.stock.next, times)
+            since = time.monotonic()
             await traffic.rest(lead_s)  # by the clock: a load above the capacity never settles
-            t0 = time.monotonic_ns()
-            await traffic.rest(window_s)
-            t1 = time.monotonic_ns()
+            led_s = time.monotonic() - since
+            await traffic.ready(pace.needed(draw, lead_s, traffic.sent, led_s, SPARE * window_s, rate))
+            traffic.seal(True)  # as a trial's window
+            try:
+                t0 = time.monotonic_ns()
+                await traffic.rest(window_s)
+                t1 = time.monotonic_ns()
+            finally:
+                traffic.seal(False)
             await traffic.drain(times.drain_s)
             return t0, t1
 
