@@ -191,6 +191,26 @@ def test_baseline_discards_its_beginning(session) -> None:
     assert before.readings[0].energy_j == pytest.approx(30.0 * before.duration_s, rel=0.05)
 
 
+@pytest.mark.process
+def test_a_baseline_that_fails_leaves_no_meter_being_read(session, monkeypatch) -> None:
+    """Another step follows where it is only told, and nothing is read then that nobody asked for."""
+    import llem_lab
+
+    one = through(session(meters=["watch"], baseline={"seconds": 1.2, "discard_seconds": 0.2}), "load")
+    ends: list[tuple[int, int]] = []
+    end = Instruments.end
+    monkeypatch.setattr(Instruments, "end", lambda self, *window: (ends.append(window), end(self, *window))[1])
+
+    def lost(self) -> None:
+        raise MachineError("the meter is gone", "", "meter_failed")
+
+    monkeypatch.setattr(llem_lab.WatchMeter, "begin", lost)
+    with pytest.raises(MachineError, match="the meter is gone"):
+        baseline(one.process, one.experiment.baseline, "before")
+
+    assert len(ends) == 1
+
+
 def test_no_baseline_without_meters_or_when_none_is_wanted(session) -> None:
     """Nothing is waited for that nobody would read."""
     for settings in ({"meters": []}, {"meters": ["watch"], "baseline": {"seconds": 0.0}}):

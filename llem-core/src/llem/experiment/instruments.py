@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import attrs
 
@@ -116,6 +116,17 @@ class Instruments:
         self.pulse.begin()
         if self._sampler is not None:
             self._sampler.begin()
+
+    @contextlib.contextmanager
+    def reading(self) -> Iterator[None]:
+        """The trace is read while the body runs, for `end` to follow. Where the body raises, what was read is lost."""
+        self.begin()
+        try:
+            yield
+        except BaseException:
+            with contextlib.suppress(MachineError):  # what ended the body is what shall be told
+                self.end(0, 1)
+            raise
 
     def window_begin(self, *, thin: bool = True) -> None:
         """Begin the window meters; the work follows at once.

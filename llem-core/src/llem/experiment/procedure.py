@@ -240,14 +240,14 @@ def baseline(
     if wanted.seconds == 0 or instruments is None or not instruments.domains or not process.order.turns:
         return None
     process.phase(f"baseline {phase}", wanted.length_s(phase))
-    instruments.begin()
-    process.rest(max(wanted.discard_seconds, instruments.lead_s))
-    instruments.window_begin()
-    t0 = time.monotonic_ns()
-    process.rest(wanted.kept_s(phase))
-    t1 = time.monotonic_ns()
-    instruments.window_end()
-    process.rest(instruments.lead_s)
+    with instruments.reading():
+        process.rest(max(wanted.discard_seconds, instruments.lead_s))
+        instruments.window_begin()
+        t0 = time.monotonic_ns()
+        process.rest(wanted.kept_s(phase))
+        t1 = time.monotonic_ns()
+        instruments.window_end()
+        process.rest(instruments.lead_s)
     readings, rows, findings = instruments.end(t0, t1)
     process.findings += findings
     process.emit(BaselineMeasured(phase=phase, t0_ns=t0, t1_ns=t1))

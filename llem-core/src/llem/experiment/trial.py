@@ -13,7 +13,7 @@ from typing import Any
 
 import attrs
 
-from llem.errors import ExperimentFailed, MachineError
+from llem.errors import ExperimentFailed
 from llem.experiment.session import Session
 from llem.findings import Finding, finding
 from llem.meters.base import LEAD_S, EnergyReading
@@ -59,16 +59,11 @@ def traced(session: Session, index: int) -> Iterator[Trace]:
     jitter = random.Random(f"{session.id}/{index}").uniform(0, JITTER_S)
     trace = Trace(datetime.now(UTC).isoformat(timespec="seconds"))
     instruments.host.own(session.live_engine.pids())
-    instruments.begin()
-    try:
+    with instruments.reading():
         time.sleep(jitter)
         yield trace
         if trace.window[1] <= trace.window[0]:
             raise ExperimentFailed("the window has no length: nothing was done in it", "see the worker's log")
-    except BaseException:  # the trace is of no use, but the reader must stop reading
-        with contextlib.suppress(MachineError):  # what ended the trial is what shall be told
-            instruments.end(0, 1)
-        raise
     trace.energies, trace.rows, trace.failures = instruments.end(*trace.window)
 
 
