@@ -162,10 +162,10 @@ def test_several_models_are_named(running):
     assert one.experiment.model == "served:b"
 
 
-def test_a_run_says_at_once_that_nothing_answers():
+def test_a_run_says_at_once_that_nothing_listens():
     """A plan does not mind."""
     settings = {"backend": "openai", "openai.base_url": "http://127.0.0.1:9/v1"}
-    with pytest.raises(MachineError, match="nothing answers"):
+    with pytest.raises(MachineError, match="nothing listens"):
         load_study({"base": settings}, (), registry(), unmet=False)
     [one] = load_study({"base": settings}, (), registry()).experiments
     assert one.experiment.model == "served"

@@ -104,7 +104,7 @@ def test_the_server_ends_when_its_worker_is_killed(start_command, tmp_path):
         f"""
         import time
         from llem_openai.locality import family
-        from llem_openai.server import Started
+        from llem_openai.process import Started
         started = Started({words!r})
         while len(family([started.pid])) < 2:
             time.sleep(0.05)
@@ -132,13 +132,13 @@ def test_the_server_ends_when_its_worker_is_killed(start_command, tmp_path):
 def test_a_port_that_is_taken_is_an_error(load, running):
     """The command's server would not be the one that answers."""
     server = running()
-    with pytest.raises(MachineError, match=r"a server answers at .* already"):
+    with pytest.raises(MachineError, match=r"something listens at .* already"):
         load({"base_url": server.url, "command": [sys.executable, "-c", "import time; time.sleep(60)"]})
 
 
-def test_nothing_that_answers_is_an_error(load, start_command):
+def test_nothing_that_listens_is_an_error(load, start_command):
     """It says how to have a server."""
-    with pytest.raises(MachineError, match="nothing answers") as failed:
+    with pytest.raises(MachineError, match="nothing listens") as failed:
         load({"base_url": start_command[0]})
     assert "openai.command" in failed.value.hint
 

@@ -64,8 +64,9 @@ class OpenAIBackend(Backend):
 
         Raises:
             ConfigError: it refuses the request, or does not have the model.
-            MachineError: nothing answers, its processes cannot be seen, or it computes on other GPUs than are measured.
-            ExperimentFailed: it ended or did not get ready (with the end of its output), or tells no usage.
+            MachineError: no answer comes, its processes cannot be seen, or it computes on other GPUs than are measured.
+            ExperimentFailed: it ended or did not get ready (with the end of its output), or tells no usage; or the
+                worker is to stop.
         """
         from llem_openai.body import http_head
         from llem_openai.client import Client, reference_of
@@ -124,20 +125,20 @@ class OpenAIBackend(Backend):
     def _server(self, address: Address, site: Site, key: str | None, held: ExitStack) -> Collection[int]:
         """Where all processes of the server begin: the one that we start, or those that listen."""
         from llem_openai.locality import listeners
-        from llem_openai.server import Started
+        from llem_openai.process import Started, until_ready
 
         command = argv(self.options.command)
         if not command:
             site.require()
             return listeners(address.port)
-        if site.answers():
+        if site.listens():
             raise MachineError(
-                f"a server answers at {address.base} already, and it is not the one of openai.command",
+                f"something listens at {address.base} already, and it is not the server of openai.command",
                 "stop it, leave openai.command out to measure it, or use another port",
             )
         started = Started(command, key)
         held.callback(started.close)
-        site.wait(started, self.options.ready_timeout_s or READY_TIMEOUT_S)
+        until_ready(started, site, self.options.ready_timeout_s or READY_TIMEOUT_S, self.wait)
         return (started.pid,)
 
     def _facts(

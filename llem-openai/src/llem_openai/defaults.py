@@ -47,7 +47,7 @@ def found(settings: Mapping[str, Any]) -> Mapping[str, Any]:
     Nothing where the server is still to be started, or where the address is refused later anyway.
 
     Raises:
-        MachineError: nothing answers, or it is not ready.
+        MachineError: no answer comes, or it is not ready.
         ConfigError: it serves several models, or wants a key.
     """
     own = _own(settings)

@@ -102,7 +102,10 @@ def test_the_first_interrupt_ends_after_the_trial(start, tmp_path: Path, number:
     [result] = llem.load_results(tmp_path / "out").values()
 
     assert (process.returncode, out) == (130, "")
-    assert f"stopping after this trial or item; {again} again to stop at once" in err
+    assert (
+        f"stopping a serving load or a wait now, all else after this trial or item; {again} again to stop at once"
+        in err
+    )
     assert err.splitlines()[-4:-1] == [
         f"what was measured is in {tmp_path / 'out'}",
         "error: interrupted",

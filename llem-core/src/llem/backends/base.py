@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Collection, Hashable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Hashable, Mapping, Sequence
 from typing import Any, ClassVar
 
 import attrs
@@ -222,6 +223,9 @@ class Backend(ABC):
 
     def __init__(self, options: Any) -> None:
         self.options = options
+        #: With this `load` waits between two looks: `wait(seconds, why)` does nothing for so long. A worker tells the
+        #: user what is waited for where it lasts, and raises ExperimentFailed once it is to stop.
+        self.wait: Callable[[float, str], None] = lambda seconds, why: time.sleep(seconds)
 
     @abstractmethod
     def check(self, experiment: Experiment, model: ModelSpec) -> Sequence[Finding]:

@@ -90,6 +90,7 @@ def load(session: Session) -> None:
         check(session)
     assert session.backend is not None
     check_placed(session.backend, session.experiment, session.model, process.placement)
+    session.backend.wait = process.wait
     process.engine = session.backend.load(session.experiment, session.model, process.placement)
     process.load_s = time.monotonic() - start
     process.findings += process.engine.findings()

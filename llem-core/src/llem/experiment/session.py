@@ -28,13 +28,16 @@ from llem.models.resolve import resolve_model
 from llem.models.spec import ModelSpec
 from llem.models.tokenizer import Tokenizer, load_tokenizer
 from llem.plugins.registry import Registry
-from llem.protocol.events import Emit, Phase
+from llem.protocol.events import Emit, Phase, Warned
 from llem.protocol.order import WorkOrder
 from llem.store.models import BaselineReading, RequestRow, Trial
 from llem.store.store import Store
 from llem.workloads.base import Workload
 
 __all__ = ["EngineProcess", "Measured", "Session", "Work"]
+
+#: After so many seconds the user is told what the loading of an engine waits for.
+TOLD_AFTER_S = 10.0
 
 
 @attrs.define(eq=False)
@@ -224,6 +227,7 @@ class EngineProcess:
     )
     _runner: asyncio.Runner | None = attrs.field(init=False, default=None)
     _clients: Clients | None = attrs.field(init=False, default=None)
+    _waits: tuple[str, float] = attrs.field(init=False, default=("", 0.0))  # what loading waits for, for how long
 
     @property
     def runner(self) -> asyncio.Runner:
@@ -252,6 +256,16 @@ class EngineProcess:
         """Do nothing, and wake at once when the worker is to stop."""
         self.stop.wait(seconds)
         self.check_stop()
+
+    def wait(self, seconds: float, why: str) -> None:
+        """`Backend.wait` in a worker: `rest`, and tell what is waited for once it has been the same for long."""
+        self.rest(seconds)
+        before, waited = self._waits
+        waited = seconds + (waited if why == before else 0.0)
+        self._waits = why, waited
+        if waited - seconds < TOLD_AFTER_S <= waited:
+            self.emit(Warned(message=why))
+            self.phase("load")  # a phase lasts until the next event
 
     def holdings(self) -> Iterable[Any]:
         """What has to be closed, in the order of opening; close it in reverse: clients, engine, then their loop."""

@@ -18,6 +18,8 @@ from llem.protocol.study_events import Left, Waiting
 
 __all__ = ["Breaker", "Watchdog", "stop_on_interrupt"]
 
+#: When a run ends that is asked to: a load of requests in flight is no trial any more once it is broken off.
+SOON = "a serving load or a wait now, all else after this trial or item"
 #: SIGTERMs within this time are one: `timeout` sends one to its child and another one to the child's process group.
 SAME_REQUEST_S = 1.0
 
@@ -57,7 +59,7 @@ class Breaker:
 
 
 @contextmanager
-def stop_on_interrupt(when: str = "after this trial or item") -> Iterator[threading.Event]:
+def stop_on_interrupt(when: str = SOON) -> Iterator[threading.Event]:
     """An event that the first Ctrl-C or SIGTERM sets; the second raises KeyboardInterrupt. Only in the main thread.
 
     `kill`, `timeout`, a container's stop and a batch system send SIGTERM. If the program has a handler for SIGTERM, the
