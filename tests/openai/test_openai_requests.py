@@ -10,6 +10,9 @@ import pytest
 
 from llem.config.models import Sampling
 from llem.errors import ExperimentFailed, LlemError, MachineError
+from llem.workloads.files import BuiltinOptions
+from llem.workloads.synthetic import SyntheticOptions
+from llem_openai.backend import OpenAIBackend
 from llem_openai.config import OpenAIOptions
 
 pytestmark = pytest.mark.process
@@ -242,3 +245,27 @@ def test_stop_texts_are_sent_beside_those_of_the_settings(running, load, request
 def test_context_is_what_the_list_of_models_tells(running, load):
     """Under the name that vLLM and SGLang use."""
     assert load({"base_url": running().url}).context_length() == 2048
+
+
+@pytest.mark.parametrize(
+    ("options", "model", "workload", "told"),
+    [
+        ({}, "served:tiny", SyntheticOptions(), ("token_ids", None, True)),
+        ({"salt": False}, "served:tiny", SyntheticOptions(), ("token_ids", None, False)),
+        ({"prompt": "text"}, "served:tiny", SyntheticOptions(), ("text", "common words", True)),
+        ({}, "served:tiny", BuiltinOptions(), ("text", None, False)),
+        ({}, "shape:tiny", BuiltinOptions(), ("token_ids", None, False)),
+        ({"endpoint": "chat"}, "served:tiny", BuiltinOptions(), ("text", None, False)),
+    ],
+)
+def test_what_is_told_of_prompts_is_what_was_sent(running, load, experiment, options, model, workload, told):
+    """Text or token ids, what the text was made with, and the salt: null where there was none."""
+    server = running()
+    engine = load({"base_url": server.url, **options}, model=model, workload=workload)
+    found = engine.effective_config()
+    assert (found["prompt"], found["prompt_text"], found["salt"] is not None) == told
+    sent = server.last()["body"]
+    assert ("messages" in sent or isinstance(sent["prompt"], str)) == (told[0] == "text")
+    by_settings = [one.code for one in OpenAIBackend(OpenAIOptions(**options)).check(experiment(options), None)]
+    warned = [*by_settings, *(one.code for one in engine.findings())]
+    assert warned.count("prompt_as_text") == (told[0] == "text")

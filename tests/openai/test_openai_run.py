@@ -120,5 +120,8 @@ def test_text_is_served_without_a_tokenizer(run_llem, isolated_llem, running):
     words = [word for name, value in given.items() for word in ("--set", f"{name}={json.dumps(value)}")]
     done = run_llem("run", *words, "--concurrency", "2", "-o", isolated_llem.results, "--json")
     assert done.exit_code == 0, done.stderr
-    assert json.loads(done.stdout)["metrics"]["total_tokens_per_s"]["value"] > 0
+    result = json.loads(done.stdout)
+    assert result["metrics"]["total_tokens_per_s"]["value"] > 0
     assert isinstance(server.last()["body"]["prompt"], str)
+    assert result["effective"]["prompt"] == "text"
+    assert "prompt_as_text" in [one["code"] for one in result["findings"]]

@@ -17,12 +17,13 @@ from llem.findings import Finding
 from llem.models.spec import ModelSpec
 from llem_openai.address import Address
 from llem_openai.body import request_body
-from llem_openai.checks import findings, lacking
+from llem_openai.checks import as_text, findings, lacking, sends_text
 from llem_openai.config import READY_TIMEOUT_S, OpenAIOptions, argv
 
 if TYPE_CHECKING:
     from llem_openai.client import Client
     from llem_openai.engine import OpenAIEngine
+    from llem_openai.served import Prompts
     from llem_openai.server import Site
 
 __all__ = ["OpenAIBackend"]
@@ -68,7 +69,7 @@ class OpenAIBackend(Backend):
             ExperimentFailed: it ended or did not get ready (with the end of its output), or tells no usage; or the
                 worker is to stop.
         """
-        from llem_openai.body import http_head
+        from llem_openai.body import goes_as_text, http_head
         from llem_openai.client import Client, reference_of
         from llem_openai.dialect import probe
         from llem_openai.engine import OpenAIEngine
@@ -94,6 +95,7 @@ class OpenAIBackend(Backend):
                     ids = random_ids(partial(_ask, client, options, experiment, str(entry["id"])))
                     prompts = attrs.evolve(prompts, ids=ids)
                 first = first_request(experiment, options, prompts, context_of(entry))
+                text = goes_as_text(options, first, prompts.decode)
                 sent = experiment.sampling, str(entry["id"]), first, prompts.decode
                 dialect = client.run(probe(client, options, *sent))
             reference = reference_of(options, address.base, key, dialect.token_counts)
@@ -115,8 +117,8 @@ class OpenAIBackend(Backend):
                 dialect=dialect,
                 prompts=prompts,
                 site=site,
-                facts=self._facts(site, entry, pids, roots, key),
-                doubts=tuple(differing(model, entry, options)),
+                facts={**self._facts(site, entry, pids, roots, key), **_of_prompts(experiment, prompts, first, text)},
+                doubts=(*differing(model, entry, options), *([as_text()] if text and not sends_text(options) else ())),
                 pids=pids,
                 unscored=unscored,
                 held=held.pop_all(),
@@ -160,6 +162,20 @@ class OpenAIBackend(Backend):
         }
         text = json.dumps(facts)
         return json.loads(without_key(text, json.dumps(key)[1:-1] if key else None))  # type: ignore[no-any-return]
+
+
+def _of_prompts(experiment: Experiment, prompts: Prompts, first: Request, text: bool) -> Mapping[str, Any]:
+    """How prompts go out, as the first request did: `prompt_text` is of which text their token ids became, and `salt`
+    that of random ones; each is None where there is no such thing.
+    """
+    from llem_openai.served import draws_ids
+
+    made = text and first.text is None and first.messages is None
+    return {
+        "prompt": "text" if text else "token_ids",
+        "prompt_text": prompts.source if made else None,
+        "salt": prompts.salt or None if experiment.workload is not None and draws_ids(experiment) else None,
+    }
 
 
 def _ask(client: Client, options: OpenAIOptions, experiment: Experiment, name: str, ids: Sequence[int]) -> None:

@@ -14,7 +14,17 @@ from llem.errors import ConfigError
 from llem_openai.checks import sends_text
 from llem_openai.config import OpenAIOptions
 
-__all__ = ["CONTINUOUS", "FINAL", "asked_of", "bearer", "http_head", "http_message", "prompt_text", "request_body"]
+__all__ = [
+    "CONTINUOUS",
+    "FINAL",
+    "asked_of",
+    "bearer",
+    "goes_as_text",
+    "http_head",
+    "http_message",
+    "prompt_text",
+    "request_body",
+]
 
 #: Stream options: usage with every event (vLLM, SGLang), or at the end only.
 CONTINUOUS = {"include_usage": True, "continuous_usage_stats": True}
@@ -93,6 +103,11 @@ def prompt_text(options: OpenAIOptions, request: Request, decode: Callable[[Sequ
     if decode is None:
         raise _unsendable(request, "is token ids alone", "set `model` to a folder or id that has the tokenizer")
     return decode(request.token_ids)
+
+
+def goes_as_text(options: OpenAIOptions, request: Request, decode: Callable[[Sequence[int]], str] | None) -> bool:
+    """Whether the server gets this request's prompt as text, in a message or by itself; see `prompt_text`."""
+    return options.endpoint == "chat" or prompt_text(options, request, decode) is not None
 
 
 def asked_of(request: Request) -> Asked:

@@ -16,7 +16,7 @@ from llem.findings import Finding, finding
 from llem_openai.address import Address, elsewhere
 from llem_openai.config import OpenAIOptions, argv
 
-__all__ = ["findings", "lacking", "sends_text"]
+__all__ = ["as_text", "findings", "lacking", "sends_text"]
 
 COUNTED = "it would change what is counted: one request is one prompt and one answer"
 #: Fields of a request that are not for `extra_body`, and what to do instead.
@@ -45,7 +45,7 @@ OWNED: Mapping[str, str] = {
 
 
 def sends_text(options: OpenAIOptions) -> bool:
-    """Whether prompts go out as text."""
+    """Whether every prompt goes out as text, by the settings alone; see `llem_openai.body.goes_as_text`."""
     return options.endpoint == "chat" or options.prompt == "text"
 
 
@@ -59,10 +59,13 @@ def findings(options: OpenAIOptions, experiment: Experiment) -> Sequence[Finding
         *_sampling(options, experiment),
     ]
     found = refused(refusals)
-    if sends_text(options):
-        message = "prompts are sent as text, so the server's prompt tokens may differ from the workload's"
-        found.append(finding("prompt_as_text", message))
-    return found
+    return [*found, as_text()] if sends_text(options) else found
+
+
+def as_text() -> Finding:
+    """That prompts go out as text."""
+    message = "prompts are sent as text, so the server's prompt tokens may differ from the workload's"
+    return finding("prompt_as_text", message)
 
 
 def lacking(options: OpenAIOptions, capability: str) -> str | None:

@@ -15,7 +15,6 @@ from llem.errors import ConfigError, ExperimentFailed
 from llem.findings import Finding
 from llem.models.spec import Architecture, ModelSpec
 from llem_openai.body import asked_of, http_message, prompt_text, request_body
-from llem_openai.checks import sends_text
 from llem_openai.client import Client, together
 from llem_openai.config import OpenAIOptions
 from llem_openai.counting import choice_of, counted, finish_of, ids_of, metrics, text_of, usage_of
@@ -162,9 +161,6 @@ class OpenAIEngine(Engine):
             **self._facts,
             "request": sent,
             "ignore_eos_fields": list(self._options.ignore_eos_fields) if self._sampling.ignore_eos else [],
-            "prompt": "text" if sends_text(self._options) else "token_ids",
-            "prompt_text": self._prompts.source,
-            "salt": self._prompts.salt,
             "token_counts": self._dialect.token_counts,
             "stream_options": dict(self._dialect.stream_options),
         }
