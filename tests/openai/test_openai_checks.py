@@ -12,7 +12,9 @@ from llem.errors import ConfigError
 from llem.models.resolve import resolve_model
 from llem.study.plan.memory import UnknownMemory, estimate_memory
 from llem.workloads.files import FileOptions
+from llem.workloads.synthetic import SyntheticOptions
 from llem_openai.backend import OpenAIBackend
+from llem_openai.checks import unheld
 from llem_openai.config import OpenAIOptions
 
 #: options, changes of the experiment, parameter that is refused, words of the message
@@ -108,3 +110,21 @@ def test_a_chat_takes_prompts_as_messages(experiment):
     asked = experiment({"endpoint": "chat"}, workload=FileOptions(path="x", chat=True))
     found = OpenAIBackend(asked.options).check(asked, resolve_model(asked.model))
     assert [one.code for one in found] == ["prompt_as_text"]
+
+
+@pytest.mark.parametrize(
+    ("workload", "context", "tokenized", "message"),
+    [
+        (FileOptions(path="a.txt"), 2048, True, None),
+        (FileOptions(path="a.txt"), None, True, "the server tells no context"),
+        (FileOptions(path="a.txt"), 2048, False, "nothing here has the tokenizer or the chat template of its model"),
+        (FileOptions(path="a.txt", too_long="skip"), None, True, "context, so `too_long: skip` leaves none out"),
+        (SyntheticOptions(), None, True, None),  # of one length, which the user chose
+        (None, None, True, None),
+    ],
+)
+def test_prompts_that_nothing_could_be_held_against_are_told(experiment, workload, context, tokenized, message):
+    """`too_long` has no effect then."""
+    found = list(unheld(experiment(workload=workload), context, tokenized=tokenized))
+    assert [one.code for one in found] == ([] if message is None else ["prompts_unheld"])
+    assert message is None or found[0].message.endswith(message)

@@ -17,7 +17,7 @@ from llem.findings import Finding
 from llem.models.spec import ModelSpec
 from llem_openai.address import Address
 from llem_openai.body import request_body
-from llem_openai.checks import as_text, findings, lacking, sends_text
+from llem_openai.checks import as_text, findings, lacking, sends_text, unheld
 from llem_openai.config import READY_TIMEOUT_S, OpenAIOptions, argv
 
 if TYPE_CHECKING:
@@ -118,7 +118,11 @@ class OpenAIBackend(Backend):
                 prompts=prompts,
                 site=site,
                 facts={**self._facts(site, entry, pids, roots, key), **_of_prompts(experiment, prompts, first, text)},
-                doubts=(*differing(model, entry, options), *([as_text()] if text and not sends_text(options) else ())),
+                doubts=(
+                    *differing(model, entry, options),
+                    *([as_text()] if text and not sends_text(options) else ()),
+                    *unheld(experiment, context_of(entry), tokenized=bool(first.token_ids)),
+                ),
                 pids=pids,
                 unscored=unscored,
                 held=held.pop_all(),

@@ -16,7 +16,7 @@ from llem.findings import Finding, finding
 from llem_openai.address import Address, elsewhere
 from llem_openai.config import OpenAIOptions, argv
 
-__all__ = ["as_text", "findings", "lacking", "sends_text"]
+__all__ = ["as_text", "findings", "lacking", "sends_text", "unheld"]
 
 COUNTED = "it would change what is counted: one request is one prompt and one answer"
 #: Fields of a request that are not for `extra_body`, and what to do instead.
@@ -66,6 +66,24 @@ def as_text() -> Finding:
     """That prompts go out as text."""
     message = "prompts are sent as text, so the server's prompt tokens may differ from the workload's"
     return finding("prompt_as_text", message)
+
+
+def unheld(experiment: Experiment, context: int | None, *, tokenized: bool) -> Iterator[Finding]:
+    """That no prompt could be held against the server's context, where the workload may have some that are too long.
+
+    Args:
+        tokenized: how many tokens the prompts have is known.
+    """
+    choice = getattr(experiment.workload, "too_long", None)
+    if choice is None or (tokenized and context is not None):
+        return
+    why = (
+        "the server tells no context"
+        if tokenized
+        else "nothing here has the tokenizer or the chat template of its model"
+    )
+    effect = ", so `too_long: skip` leaves none out" if choice == "skip" else ""
+    yield finding("prompts_unheld", f"prompts were not held against the server's context: {why}{effect}")
 
 
 def lacking(options: OpenAIOptions, capability: str) -> str | None:

@@ -44,7 +44,7 @@ BESIDE = {
     "not_publishable_preset", "single_trial", "short_window", "host_busy", "few_completions", "prompt_as_text",
     "no_steady_state", "client_lag", "token_times_on", "not_stationary", "rate_off", "requests_unfinished", "paused",
     "stalled", "prompts_repeat", "shared_host", "interval_wide",
-    "served_model_differs", "cache_not_told", "window_off_plan", "clock_step",
+    "served_model_differs", "cache_not_told", "prompts_unheld", "window_off_plan", "clock_step",
 }  # fmt: skip
 BASE = {
     "model": "shape:tiny", "backend": "openai", "dtype": "auto", "device": "cpu", "preset": "quick", "trials": 1,

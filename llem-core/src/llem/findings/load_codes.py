@@ -56,6 +56,13 @@ LOAD_FINDINGS: Mapping[str, FindingKind] = {
         "with other token ids, so later trials measure parts that earlier ones have measured.",
         "Use a longer trace, fewer or shorter windows, or a lower `load.speed`.",
     ),
+    "prompts_unheld": FindingKind(
+        "info",
+        "llem could not tell whether prompts are too long for the server, and sent all of them: the server does not "
+        "tell its context, or nothing here has the tokenizer of its model. `too_long` has no effect then.",
+        "Look for `request_errors`, and for answers that are shorter than asked for. If you know the context, leave "
+        "longer prompts out of the file; name the model whose tokenizer it is with `model`.",
+    ),
     "prompts_skipped": FindingKind(
         "info",
         "Rows of the workload's file were left out, as its settings ask: prompts that are too long for the engine "
