@@ -247,3 +247,14 @@ def test_an_interrupt_ends_the_study_after_the_trial(study, lab) -> None:
     store = Store.open("out")
     assert [len(store.trials(name)) for name in store.study()["experiments"]] == [1, 0]
     assert verify(store) == []
+
+
+@pytest.mark.process
+def test_nothing_is_gone_on_with_where_nothing_was_measured(run_llem, study) -> None:
+    """An error that must come again has no command that goes on; neither as a study nor alone."""
+    alone = STUDY.replace("axes:", "").replace("  load.batch_size: [1, 2, 0]\n", "").replace("order:", "# order:")
+    for text in (STUDY.replace("[null]", "[load]"), alone.replace("  lab.fail_in: [null]", "  lab.fail_in: load")):
+        study.write_text(text)
+        done = run_llem("run", study, "-o", f"out-{len(text)}", "-q")
+        assert done.exit_code == 1, done.stderr
+        assert "--resume" not in done.stderr

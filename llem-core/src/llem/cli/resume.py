@@ -13,7 +13,7 @@ import click
 if TYPE_CHECKING:
     from llem.store.models import Result
 
-__all__ = ["ARGUMENTS", "FINAL", "counted", "keeping", "offer", "tell"]
+__all__ = ["ARGUMENTS", "FINAL", "counted", "has_trials", "keeping", "offer", "tell"]
 
 #: Keys in click's shared `meta`: the arguments of the command as they were given, and the command to tell at the end.
 ARGUMENTS, COMMAND = "llem.arguments", "llem.resume"
@@ -62,12 +62,18 @@ def keeping(folder: Path) -> Iterator[None]:
         yield
     except BaseException as error:  # a second Ctrl-C, a full disk and a bug leave as much behind as an error of llem
         if getattr(error, "code", "") not in UNTOUCHED and _is_store(folder):
-            measured = any(folder.glob("experiments/*/trial-*.json"))
+            measured = has_trials(folder)
             again = "" if measured else "; nothing was measured, so another run may use this folder"
             click.echo(f"{'what was measured' if measured else 'the log'} is in {folder}{again}", err=True)
-            if getattr(error, "code", "") not in FINAL:
+            stopped = isinstance(error, KeyboardInterrupt) or getattr(error, "code", "") == "interrupted"
+            if stopped or (measured and getattr(error, "code", "") not in FINAL):
                 offer(folder)
         raise
+
+
+def has_trials(folder: Path) -> bool:
+    """Whether anything was measured into a folder: without it there is nothing to go on with."""
+    return any(folder.glob("experiments/*/trial-*.json"))
 
 
 def _is_store(folder: Path) -> bool:

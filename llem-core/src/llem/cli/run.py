@@ -136,7 +136,7 @@ def run_one(ready: Ready, as_json: bool, quiet: bool, verbose: bool) -> None:
 def run_many(ready: Ready, as_json: bool, quiet: bool, verbose: bool) -> None:
     """Measure all experiments of a study and print them as a table, or as a list of Results."""
     from llem.analysis.overview import overview_of
-    from llem.cli.resume import FINAL, counted, keeping, offer
+    from llem.cli.resume import FINAL, counted, has_trials, keeping, offer
     from llem.progress.display import progress
     from llem.reports.notes import study_notes
     from llem.reports.tables import render_study
@@ -161,7 +161,8 @@ def run_many(ready: Ready, as_json: bool, quiet: bool, verbose: bool) -> None:
     failed = any(result.outcome != "done" or unscored(result) for result in ran.results)
     if ran.stopped is not None or failed:
         click.echo(counted(ran.results, len(ready.study.experiments)), err=True)
-    if ran.stopped is not None or any(one.outcome not in ("done", *FINAL) or unscored(one) for one in ran.results):
+    left = any(one.outcome not in ("done", *FINAL) or unscored(one) for one in ran.results)
+    if ran.interrupted is not None or (has_trials(ready.folder) and (ran.stopped is not None or left)):
         offer(ready.folder)
     if ran.interrupted is not None:
         raise KeyboardInterrupt from ran.interrupted
