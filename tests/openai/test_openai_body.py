@@ -67,6 +67,7 @@ def test_prompts_that_cannot_be_sent(options, request_, decoder, hint):
     with pytest.raises(ConfigError, match="prompt of request 3 cannot be sent") as failed:
         sent(options, request_, decoder)
     assert hint in failed.value.hint
+    assert ("prompt: text" in failed.value.hint) == (request_ is UNKNOWN)  # a conversation is no text
 
 
 def test_text_needs_no_tokenizer():

@@ -23,6 +23,8 @@ REFUSED = [
     ({"base_url": "http://192.0.2.1:8000/v1"}, {}, "openai.base_url", "base_url: 192.0.2.1 is no address of this"),
     ({"base_url": "http://nowhere.invalid/v1"}, {}, "openai.base_url", "cannot be resolved"),
     ({"base_url": "127.0.0.1:8000"}, {}, "openai.base_url", "is not an HTTP address"),
+    ({"base_url": "http://127.0.0.1:8/v1/chat/completions"}, {}, "openai.base_url", "write http://127.0.0.1:8/v1"),
+    ({"base_url": "http://127.0.0.1:8/v1/completions/"}, {}, "openai.base_url", "write http://127.0.0.1:8/v1"),
     ({"base_url": "http://127.0.0.1:port/v1"}, {}, "openai.base_url", "no valid port"),
     ({"base_url": "http://me:secret@127.0.0.1/v1"}, {}, "openai.base_url", "more than an address"),
     ({"command": "no-such-program --port 1"}, {}, "openai.command", "there is no program 'no-such-program'"),

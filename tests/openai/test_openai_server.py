@@ -163,6 +163,15 @@ def test_a_model_that_is_not_clear_is_an_error(load, running, models, wanted, me
 
 
 @pytest.mark.process
+@pytest.mark.parametrize("wanted", [None, "x"])
+def test_a_server_without_a_model_is_told_as_such(load, running, wanted):
+    """No name would help."""
+    with pytest.raises(ConfigError, match="the server lists no model") as failed:
+        load({"base_url": running("--models", "").url, "served_model": wanted})
+    assert "served_model" not in failed.value.hint
+
+
+@pytest.mark.process
 def test_a_wrong_path_is_an_error(load, running):
     """Elsewhere than at /v1 there are no models; without any path, /v1 is meant."""
     server = running()

@@ -14,6 +14,8 @@ __all__ = ["Address", "elsewhere"]
 
 #: Where these servers have their interface.
 VERSION = "/v1"
+#: What follows a base URL; the first that is there counts.
+ENDPOINTS = ("/chat/completions", "/completions")
 
 
 @attrs.frozen
@@ -43,6 +45,10 @@ class Address:
             raise ValueError(f"{base_url!r} is not an HTTP address; {example}")
         if parts.username or parts.password or parts.query or parts.fragment:
             raise ValueError(f"holds more than an address; {example}, and name the key's variable in api_key_env")
+        for endpoint in ENDPOINTS:
+            if parts.path.rstrip("/").endswith(endpoint):
+                right = base_url.rstrip("/").removesuffix(endpoint)
+                raise ValueError(f"{base_url!r} holds an endpoint, which llem adds by itself; write {right}")
         base = base_url.rstrip("/") if parts.path.strip("/") else f"{base_url.rstrip('/')}{VERSION}"
         default = 443 if parts.scheme == "https" else 80
         return cls(base, base.removesuffix(VERSION), parts.hostname, port or default)

@@ -90,14 +90,14 @@ def prompt_text(options: OpenAIOptions, request: Request, decode: Callable[[Sequ
     """
     if options.endpoint == "chat" and request.messages is not None:
         return None
+    if request.messages is not None and (sends_text(options) or not request.token_ids):
+        raise _unsendable(request, "is a conversation, which is no text", "set `openai.endpoint: chat`")
     if not sends_text(options):
         if not request.token_ids and options.prompt is None and request.text is not None:
             return request.text
         if not request.token_ids:
             raise _unsendable(request, "has no token ids", "set `openai.prompt: text`, or `endpoint: chat`")
         return None
-    if request.messages is not None:
-        raise _unsendable(request, "is a conversation, which is no text", "set `openai.endpoint: chat`")
     if request.text is not None:
         return request.text
     if decode is None:

@@ -76,6 +76,11 @@ def test_an_unknown_backend_names_what_to_install(refuse) -> None:
         ("trials=0", "trials: must be between 1 and 100000, got 0"),
         ("window_s=fast", "window_s: must be a number, got the text 'fast'"),
         ("dtype=float8", "dtype: "),
+        (
+            "workload.path=x.txt",
+            "workload.path: is a setting of kind one of 'file', 'trace', and no kind is set, which means 'synthetic' "
+            "(set `workload.kind=file` too)",
+        ),
     ],
 )
 def test_a_wrong_field_or_type_is_named(refuse, setting: str, problem: str) -> None:

@@ -248,7 +248,11 @@ class TestBackendChoice:
             {"workload": {"input_tokens": {"kind": "uniform", "low": 5, "high": 4}}},
             "workload.input_tokens.high: must not be below low (5), got 4",
         ),
-        ({"workload": {"path": "x"}}, "workload.path: unknown field (known: 'kind', 'input_tokens', 'seed')"),
+        (
+            {"workload": {"path": "x"}},
+            "workload.path: is a setting of kind 'file', and no kind is set, which means 'synthetic' (set "
+            "`workload.kind=file` too)",
+        ),
         (
             {"load": {"kind": "closde", "concurrency": 3}},
             "load.kind: must be one of 'offline', 'closed', 'open', 'replay', 'command', got the text 'closde' "

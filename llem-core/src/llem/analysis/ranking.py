@@ -39,6 +39,10 @@ def only_fakes(rows: Sequence[Overview]) -> bool:
     return bool(rows) and all(is_fake(row.backend) for row in rows)
 
 
+#: What to do where a metric cannot be ranked.
+ANOTHER = "rank another metric, such as `output_tokens_per_s` (`llem recommend DIR --maximise output_tokens_per_s`)"
+
+
 def rankable(rows: Iterable[Overview], metrics: Sequence[str]) -> list[Overview]:
     """The valid results that are no fakes and have all these metrics.
 
@@ -56,13 +60,13 @@ def rankable(rows: Iterable[Overview], metrics: Sequence[str]) -> list[Overview]
         reasons = dict.fromkeys(one.reason for one in absent if one is not None and one.reason)
         why = " ".join(REASONS.get(reason, reason) for reason in reasons) or "See `llem show`."
         uncounted = list(reasons) == ["no_request_file"]  # then there is no speed either
-        hint = why if uncounted else f"{why} Or rank another metric, such as `output_tokens_per_s`."
+        hint = why if uncounted else f"{why} Or {ANOTHER}."
         raise StoreError(f"no valid result has {' and '.join(metrics)}", hint, "nothing_to_compare")
     for metric in metrics:
         bases = sorted({str(basis) for row in found if (basis := basis_of(row.metrics[metric]))})
         if metric_of(metric).scoped and len(bases) > 1:
             what = f"{metric} is not ranked: the results' energies differ in what they cover ({'; '.join(bases)})"
-            raise StoreError(what, "rank another metric, such as `output_tokens_per_s`", "energies_differ")
+            raise StoreError(what, ANOTHER, "energies_differ")
     return found
 
 

@@ -16,10 +16,11 @@ import attrs
 from llem.config.converter import kinds_of, settings
 from llem.config.layers import Layer, Leaf, Tree, plain
 from llem.config.models import Experiment, config_class
-from llem.errors import BrokenPlugin
+from llem.config.words import choices
+from llem.errors import BrokenPlugin, Problem
 from llem.plugins.registry import Registry
 
-__all__ = ["open_settings"]
+__all__ = ["of_another_kind", "open_settings"]
 
 #: Of each kind of a section, the settings that it has.
 Owners = Mapping[str, Collection[str]]
@@ -57,6 +58,16 @@ def open_settings(source: str, brought: Mapping[str, Any], said: Tree, registry:
             left[name] = rest
     if left:
         yield Layer(source, left)
+
+
+def of_another_kind(problem: Problem, kind: str, registry: Registry) -> Problem:
+    """The problem of a workload's setting that only other kinds have, where nobody said which kind is meant."""
+    name = problem.path.removeprefix("workload.")
+    having = [other for other, fields in _workloads(registry) if name in fields]
+    if not having or kind in having:
+        return problem
+    message = f"is a setting of kind {choices(tuple(having))}, and no kind is set, which means {kind!r}"
+    return attrs.evolve(problem, message=message, hint=f"set `workload.kind={having[0]}` too")
 
 
 def _section(below: Any) -> Tree | None:

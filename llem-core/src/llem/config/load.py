@@ -11,6 +11,7 @@ from llem.config.arrival import GREATEST, OpenLoad
 from llem.config.converter import structure_all, unstructure
 from llem.config.defaults import Find, backend_layers
 from llem.config.guesses import in_python, meant
+from llem.config.kinds import of_another_kind
 from llem.config.layers import Layer, Leaf, Tree, leaves, overlay, plain
 from llem.config.models import DEFAULT_METERS, DEFAULT_WORKLOAD, PRESETS, Experiment, config_class
 from llem.config.text import parse_assignment, read_yaml
@@ -185,7 +186,7 @@ def _workload(raw: Any, registry: Registry, problems: list[Problem]) -> Any:
     if name is None:
         return None
     section, more = structure_all(config_class(registry, "workload", name), {"kind": name, **raw}, "workload")
-    problems += more
+    problems += [one if "kind" in raw else of_another_kind(one, name, registry) for one in more]
     return section
 
 
