@@ -111,7 +111,7 @@ def test_an_interrupt_that_ends_the_reader_too_ends_after_the_trial(tmp_path):
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
     )
-    while b"trial 1" not in process.stdout.readline():
+    while b"trial 0" not in process.stdout.readline():
         pass
     events = out / "workers" / "0" / "events.jsonl"
     while '"phase": "trial"' not in events.read_text().splitlines()[-1]:

@@ -52,9 +52,9 @@ def planned(trials: int, **experiments: int) -> StudyBegan:
 WORKER = WorkerLaunched(worker=0, job=(0, 0), process=0, experiments=("abcdefghij",), gpus=(), log="log.txt")
 
 
-def phase(name: str, seconds: float | None = None) -> Phase:
+def phase(name: str, seconds: float | None = None, trial: int = 0) -> Phase:
     """A phase begins, of the experiment where it is of one."""
-    return Phase(phase=name, seconds=seconds, trial=0, id="abcdefghij" if name in ("warm-up", "trial") else None)
+    return Phase(phase=name, seconds=seconds, trial=trial, id="abcdefghij" if name in ("warm-up", "trial") else None)
 
 
 def calibrated(trial_s: float = 12.0) -> Calibrated:
@@ -73,20 +73,20 @@ def test_a_run_line_by_line() -> None:
         (10.0, Power(watts={"gpu:A": 70.2, "gpu:B": 60.2}), "baseline before · gpu 130 W"),
         (35.0, phase("warm-up", 30.0), "warm-up · gpu 130 W"),
         (65.0, calibrated(), "warm-up · gpu 130 W · about 0:56 left"),
-        (65.0, phase("trial", 12.0), "trial 1 of 3 · gpu 130 W · about 0:56 left"),
-        (71.0, Power(watts={"gpu:A": 650.0}), "trial 1 of 3 · gpu 650 W · about 0:50 left"),
+        (65.0, phase("trial", 12.0), "trial 0 (1 of 3) · gpu 130 W · about 0:56 left"),
+        (71.0, Power(watts={"gpu:A": 650.0}), "trial 0 (1 of 3) · gpu 650 W · about 0:50 left"),
         (
             77.0,
             TRIAL,
-            "trial 1 of 3 · gpu 650 W · 911.8 tok/s · 0.04387 J/output token (gpu, measured) · about 0:44 left",
+            "trial 0 (1 of 3) · gpu 650 W · 911.8 tok/s · 0.04387 J/output token (gpu, measured) · about 0:44 left",
         ),
         (
             77.0,
-            phase("trial", 12.0),
-            "trial 2 of 3 · gpu 650 W · 911.8 tok/s · 0.04387 J/output token (gpu, measured) · about 0:44 left",
+            phase("trial", 12.0, 1),
+            "trial 1 (2 of 3) · gpu 650 W · 911.8 tok/s · 0.04387 J/output token (gpu, measured) · about 0:44 left",
         ),
         (89.0, attrs.evolve(TRIAL, output_tokens_per_s=1234567.0), None),
-        (89.0, phase("trial", 12.0), None),
+        (89.0, phase("trial", 12.0, 2), None),
         (101.0, TRIAL, None),
         (
             101.0,
@@ -132,15 +132,15 @@ def test_time_left_is_unknown_until_a_batch_was_timed() -> None:
 
 
 def test_more_trials_than_the_least_are_counted_on() -> None:
-    """While the interval is too wide trials go on, and the line does not say `trial 6 of 5`."""
+    """While the interval is too wide trials go on, and the line does not say `6 of 5`."""
     known = ExperimentProgress(1)
     known.update(calibrated(), 0.0)
-    for _ in range(2):
-        known.update(phase("trial", 12.0), 0.0)
+    for index in range(2):
+        known.update(phase("trial", 12.0, index), 0.0)
         known.update(TRIAL, 0.0)
-    known.update(phase("trial", 12.0), 0.0)
+    known.update(phase("trial", 12.0, 2), 0.0)
 
-    assert known.line(0.0).startswith("trial 3 of 3")
+    assert known.line(0.0).startswith("trial 2 (3 of 3)")
 
 
 def test_power_of_different_scopes_is_never_added_up() -> None:
@@ -177,7 +177,7 @@ EVENTS = [
 ]
 
 
-TOLD = "trial 1: 911.8 tok/s · 0.04387 J/output token (gpu, measured)"
+TOLD = "trial 0: 911.8 tok/s · 0.04387 J/output token (gpu, measured)"
 
 
 @pytest.mark.parametrize(
@@ -189,7 +189,7 @@ TOLD = "trial 1: 911.8 tok/s · 0.04387 J/output token (gpu, measured)"
             [
                 "load",
                 "warm-up",
-                "trial 1 of 1 · about 0:32 left",
+                "trial 0 (1 of 1) · about 0:32 left",
                 TOLD,
             ],
         ),
@@ -218,7 +218,7 @@ def test_a_trial_without_energy_says_nothing_of_it(capsys) -> None:
     with progress(1, quiet=False) as emit:
         emit(attrs.evolve(TRIAL, energy_per_output_token_j=None))
 
-    assert capsys.readouterr().err == "trial 1: 911.8 tok/s\n"
+    assert capsys.readouterr().err == "trial 0: 911.8 tok/s\n"
 
 
 def test_quiet_shows_nothing(capsys) -> None:
@@ -249,12 +249,12 @@ def test_a_study_line_by_line() -> None:
         (10.0, phase("warm-up", 30.0), "1 of 3 done, 2 to go · abcdefgh warm-up · about 1:50 left"),
         (15.0, None, "1 of 3 done, 2 to go · abcdefgh warm-up · about 1:45 left"),
         (40.0, calibrated(10.0), None),
-        (40.0, phase("trial"), "1 of 3 done, 2 to go · abcdefgh trial 1 · about 1:20 left"),
+        (40.0, phase("trial"), "1 of 3 done, 2 to go · abcdefgh trial 0 · about 1:20 left"),
         (45.0, Power(watts={"gpu:A": 300.4}, worker=0), None),
         (45.0, Power(watts={"gpu:B": 100.0, "gpu:C": 50.0}, worker=1), None),
-        (50.0, TRIAL, "1 of 3 done, 2 to go · abcdefgh trial 1 · gpu 450 W · about 1:10 left"),
-        (60.0, TRIAL, "1 of 3 done, 2 to go · abcdefgh trial 1 · gpu 450 W · about 1:00 left"),
-        (60.0, of("abcdefghij", done), "2 of 3 done, 1 to go · abcdefgh trial 1 · gpu 450 W · about 1:00 left"),
+        (50.0, TRIAL, "1 of 3 done, 2 to go · abcdefgh trial 0 · gpu 450 W · about 1:10 left"),
+        (60.0, TRIAL, "1 of 3 done, 2 to go · abcdefgh trial 0 · gpu 450 W · about 1:00 left"),
+        (60.0, of("abcdefghij", done), "2 of 3 done, 1 to go · abcdefgh trial 0 · gpu 450 W · about 1:00 left"),
         (61.0, of("klm", oom), None),
         (61.0, phase("baseline after"), "2 of 3 done, 1 failed, 0 to go · baseline after · gpu 450 W · about 0:20 left"),  # noqa: E501
         (81.0, WorkerEnded(worker=0), "2 of 3 done, 1 failed, 0 to go · gpu 150 W · about 0:00 left"),
@@ -293,7 +293,7 @@ def test_a_narrow_terminal_breaks_between_parts() -> None:
 
     assert max(map(len, lines)) <= 60
     assert lines[1:4] == [
-        "abcdefgh · trial 1 · gpu 300 W · 911.8 tok/s",
+        "abcdefgh · trial 0 · gpu 300 W · 911.8 tok/s",
         "  0.04387 ± 0 J/output token (gpu, measured)",
         "  model=organisation/a-model-with-a-very-long-name-indeed\\n…",
     ]
@@ -414,7 +414,7 @@ def test_plain_lines_of_a_study(capsys, monkeypatch) -> None:
         "warning: 1 experiment goes on elsewhere",
         "waiting for GPU-1 (process 7, other)",
         "1 of 3 done, 2 to go · abcdefgh warm-up",
-        "abcdefgh trial 1: 911.8 tok/s · 0.04387 J/output token (gpu, measured) · gpu 40 W · 1 of 3 done, 2 to go",
+        "abcdefgh trial 0: 911.8 tok/s · 0.04387 J/output token (gpu, measured) · gpu 40 W · 1 of 3 done, 2 to go",
         "abc done · 2 of 3 done, 1 to go",
         "d done: not valid · 3 of 3 done, 0 to go",
         "e oom: [too] large · 3 of 3 done, 1 failed, 0 to go",
@@ -472,7 +472,7 @@ def test_an_evaluation_by_its_items_and_the_time_that_they_take() -> None:
     for now, event in events:
         run.update(event, now)
     speed, energy = "911.8 tok/s", "0.04387 J/output token (gpu, measured)"
-    assert run.line(42.0) == f"trial 1 of 1 · {speed} · {energy} · about 0:20 left, without untimed quality"
+    assert run.line(42.0) == f"trial 0 (1 of 1) · {speed} · {energy} · about 0:20 left, without untimed quality"
 
     expected = [
         (70.0, quality("arc", 0, 0), "quality arc"),

@@ -114,7 +114,7 @@ class _Shown:
         if mean is not None and (mean.n or 0) > 1:
             parts.append(f"mean of {mean.n}: {amount(mean, mean.value or 0.0)}")
         which = f"{event.id[:8]} " if self._many else ""
-        return f"{which}trial {event.trial + 1}: {' · '.join(parts)}"
+        return f"{which}trial {event.trial}: {' · '.join(parts)}"
 
     def beside(self, event: Event, now: float) -> list[str]:
         """What a line that stays also says where there is no display."""

@@ -29,7 +29,7 @@ class ExperimentProgress:
         self.trials = trials
         self.done = 0
         self.phase = "start"
-        self._number = 1  # of the trial that is measured, until another phase begins
+        self._number, self._index = 1, 0  # of the trial that is measured, until another phase begins
         self._quality = ""
         self.watts: Mapping[str, float] = {}
         self.tokens_per_s: float | None = None
@@ -52,7 +52,8 @@ class ExperimentProgress:
         if self._left is not None:
             self._left.update(event, now)
         if isinstance(event, Phase):
-            self.phase, self._quality, self._number = event.phase, _quality(event), self.done + 1
+            self.phase, self._quality = event.phase, _quality(event)
+            self._number, self._index = self.done + 1, event.trial or 0
         elif isinstance(event, Power):
             self.watts = event.watts
         elif isinstance(event, TrialEnded):
@@ -80,7 +81,7 @@ class ExperimentProgress:
         return " · ".join(_with_time([], self.left_s(now), self._left))
 
     def _parts(self, now: float) -> list[str]:
-        trial = f"trial {self._number} of {max(self.trials, self._number)}"
+        trial = f"trial {self._index} ({self._number} of {max(self.trials, self._number)})"
         parts = [trial if self.phase == "trial" else self._quality or self.phase]
         if self.watts:
             parts.append(_power([self.watts]))
@@ -119,7 +120,7 @@ class StudyProgress:
         self._left.update(event, now)
         worker = event.worker or 0
         if isinstance(event, Phase):
-            trial = f"trial {(event.trial or 0) + 1}" if event.phase == "trial" else event.phase
+            trial = f"trial {event.trial or 0}" if event.phase == "trial" else event.phase
             self._at[worker] = event.id or "", _quality(event) or trial
         elif isinstance(event, Waiting) and event.worker is None:
             self._waiting[event.job] = f"waiting for {event.what}"
