@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 
 import llem
+from llem.cli.settings import flag_layers
+from llem.config.layers import Layer, overlay, plain
 from llem.devices.load import HostLoad
 from llem.store.store import Store
 
@@ -295,3 +298,69 @@ def test_a_url_that_nobody_takes_is_an_error(run_llem) -> None:
     done = run_llem("plan", "--url", "http://127.0.0.1:9/v1", "http://127.0.0.1:8/v1")
     assert done.exit_code == 2
     assert "two addresses" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "path"),
+    [
+        ("--rate", "0", "load.request_rate"),
+        ("--rate", "fast", "load.request_rate"),
+        ("--concurrency", "0", "load.concurrency"),
+        ("--output-tokens", "-1", "workload.output_tokens"),
+    ],
+)
+def test_a_mistake_is_told_of_the_option_that_was_typed(run_llem, option: str, value: str, path: str) -> None:
+    """Not of `--set`, which nobody wrote."""
+    done = run_llem("plan", "-b", "echo", option, value)
+    assert done.exit_code == 2
+    assert done.stderr.startswith(f"error: invalid configuration from flag {option}\n  {path}: ")
+
+
+def test_settings_of_options_and_of_set_lie_on_one_level() -> None:
+    """A kind that `--set` states leaves what an option has said of the section, and nothing of the file's."""
+    tree: dict[str, Any] = {}
+    below = Layer("file", {"workload": {"kind": "synthetic", "output_tokens": 9}})
+    for layer in (below, *flag_layers(None, None, None, ("workload.kind=prompts",), {"input_tokens": "8"})):
+        overlay(tree, layer)
+    assert plain(tree) == {"workload": {"kind": "prompts", "input_tokens": 8}}
+
+
+def test_a_load_that_is_no_load_of_the_option_is_refused(run_llem) -> None:
+    """Both sides are named as they were written."""
+    done = run_llem("plan", "-b", "echo", "--concurrency", "2", "--set", "load.kind=replay")
+    told = "--concurrency 2 (load.kind=closed) and --set load.kind=replay disagree"
+    assert (done.exit_code, done.stderr) == (2, f"error: {told}\n  give one of the two\n")
+
+
+def test_two_addresses_of_options_are_refused(run_llem) -> None:
+    """Whatever the options are called; the same one twice is one."""
+    both = run_llem("plan", "-b", "echo", "--base-url", "http://127.0.0.1:9/v1", "--target", "http://127.0.0.1:8/v1")
+    same = run_llem("plan", "-b", "echo", "--base-url", "http://127.0.0.1:9/v1", "--target", "http://127.0.0.1:9/v1")
+    assert both.exit_code == same.exit_code == 2
+    assert "two addresses, http://127.0.0.1:9/v1 and http://127.0.0.1:8/v1" in both.stderr
+    assert "takes no URL" in same.stderr
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:8123", "localhost:8123/v1", "[::1]:8123"])
+def test_an_address_without_its_beginning_is_told_as_one(run_llem, address: str) -> None:
+    """It is no model."""
+    done = run_llem("plan", "-b", "echo", address)
+    assert (done.exit_code, done.stderr.splitlines()[-1]) == (2, f"  write http://{address}")
+
+
+def test_folders_of_results_are_named(run_llem, isolated_llem) -> None:
+    """Where the folder above them is given, and where two are to be compared."""
+    for name in ("one", "two"):
+        inner = isolated_llem.folder / "llem-results" / name
+        inner.mkdir(parents=True)
+        (inner / "study.json").write_text("{}")
+    above = run_llem("show", "llem-results")
+    assert (above.exit_code, above.stderr.splitlines()[-1]) == (
+        2,
+        "  it holds folders of results: llem-results/two, llem-results/one",
+    )
+    for arguments in (("llem-results/two",), ("llem-results/two", "@1"), ("@1", "llem-results/two")):
+        done = run_llem("compare", "llem-results/one", *arguments)
+        assert done.exit_code == 2
+        assert "llem-results/two is a folder of results, and A and B are experiments of one folder" in done.stderr
+    assert "missing argument B" in run_llem("compare", "llem-results/one", "@1").stderr

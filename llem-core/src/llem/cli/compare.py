@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 import click
@@ -24,7 +25,7 @@ NO_RATIOS = ("too_few_trials", "energies_differ", "nothing_to_compare")
 @click.command(epilog="Example: llem compare out/ dtype=float16 dtype=bfloat16")
 @click.argument("folder", metavar="DIR", type=click.Path())
 @click.argument("a", metavar="A")
-@click.argument("b", metavar="B")
+@click.argument("b", metavar="B", required=False)
 @click.option(
     "--metric",
     "metrics",
@@ -34,7 +35,7 @@ NO_RATIOS = ("too_few_trials", "energies_differ", "nothing_to_compare")
 )
 @price_options
 @click.option("--json", "as_json", is_flag=True, help="Print the comparisons alone as JSON.")
-def compare(folder: str, a: str, b: str, metrics: tuple[str, ...], as_json: bool, prices: Prices | None) -> None:
+def compare(folder: str, a: str, b: str | None, metrics: tuple[str, ...], as_json: bool, prices: Prices | None) -> None:
     """Say how experiment B differs from A, metric by metric, and how probable it is that B is better.
 
     A and B are beginnings of ids, @3 for the third line of `llem show DIR`, or what one experiment alone sets, such as
@@ -52,6 +53,12 @@ def compare(folder: str, a: str, b: str, metrics: tuple[str, ...], as_json: bool
     from llem.metrics.quality import is_score
     from llem.store.store import Store
 
+    for other in filter(None, (a, b)):
+        if os.path.isfile(os.path.join(other, "study.json")):
+            what = f"{other} is a folder of results, and A and B are experiments of one folder"
+            raise click.UsageError(f"{what}: measure both as values of an axis of one study")
+    if b is None:
+        raise click.UsageError(f"missing argument B; `llem show {folder}` lists the experiments")
     for metric in metrics:
         lower_is_better(metric)  # refuses a metric without a better direction
     store = Store.open(folder)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
@@ -28,8 +29,17 @@ SHORT: tuple[tuple[str, str, tuple[str, ...], str], ...] = (
 #: The address of a server; other load generators call it by the later names.
 URL_OPTIONS = ("--url", "--base-url", "--target")
 URL_BEGINS = ("http://", "https://")
+#: An address without its beginning.
+HOST_AND_PORT = re.compile(r"[\w.-]+:\d+(/|$)|\[[\da-fA-F:.]+\]")
 #: What ends the name of a study file.
 STUDY_ENDINGS = (".yaml", ".yml", ".json")
+
+
+def _one_address(ctx: click.Context, param: click.Parameter, urls: tuple[str, ...]) -> str | None:
+    """The address that the options name, however many of them there are."""
+    if len(set(urls)) > 1:
+        raise click.UsageError(f"there are two addresses, {urls[0]} and {urls[1]}; give one of the two", ctx)
+    return urls[0] if urls else None
 
 
 def setting_options(command: F) -> F:
@@ -38,6 +48,8 @@ def setting_options(command: F) -> F:
         *URL_OPTIONS,
         "url",
         metavar="URL",
+        multiple=True,
+        callback=_one_address,
         help="Measure the server at this address, such as http://127.0.0.1:8000/v1.  [default: not set]",
     )(command)
     for option, value, assignments, told in reversed(SHORT):
@@ -105,21 +117,20 @@ def flag_layers(
         address[setting] = url
     flags: dict[str, Any] = {"model": model, "backend": backend, "preset": preset}
     given = {name: value for name, value in flags.items() if value is not None}
-    said = {name: (f"--{name}", value) for name, value in given.items()}
-    said |= {path: ("--url", value) for path, value in address.items()}
-    settings = list(address.items())
+    said = {name: (f"--{name} {value}", value) for name, value in given.items()}
+    said |= {path: (f"--url {value}", value) for path, value in address.items()}
+    layers = [Layer("flag", given), *(Layer("flag --url", {path: value}) for path, value in address.items())]
     for option, _, texts, _ in SHORT:
         if (value := (short or {}).get(option.lstrip("-").replace("-", "_"))) is not None:
-            made = [parse_assignment(text.format(value)) for text in texts]
-            said |= {path: (option, read) for path, read in made}
-            settings += made
-    asked = [parse_assignment(text) for text in assignments]
-    for path, value in asked:
+            for path, read in [parse_assignment(text.format(value)) for text in texts]:
+                told = f"{option} {value}" if str(read) == value else f"{option} {value} ({path}={read})"
+                said[path] = told, read
+                layers.append(Layer(f"flag {option}", {path: read}))
+    for path, value in [parse_assignment(text) for text in assignments]:
         if path in said and value != said[path][1]:
-            option, before = said[path]
-            raise ConfigError(f"{option} {before} and --set {path}={value} disagree", "give one of the two")
-    every = [*settings, *asked]
-    return [Layer("flag", given), *(Layer("flag --set", {path: value}) for path, value in every)]
+            raise ConfigError(f"{said[path][0]} and --set {path}={value} disagree", "give one of the two")
+        layers.append(Layer("flag --set", {path: value}))
+    return layers
 
 
 def _of_url(url: str, backend: str | None) -> tuple[str, str]:
@@ -173,6 +184,8 @@ def _file_or_model(named: str | None, model: str | None) -> tuple[str | None, st
         raise ConfigError(f"{named} is a folder without config.json", "give a YAML file, or the folder of a model")
     if named.startswith((".", "/", "~")):
         return named, model
+    if HOST_AND_PORT.match(named):
+        raise ConfigError(f"{named} is no model, and looks like the address of a server", f"write http://{named}")
     click.echo(f"model: {named} (there is no file of this name)", err=True)
     return None, named
 

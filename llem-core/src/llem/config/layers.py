@@ -75,11 +75,11 @@ def _other_kind(below: Tree, above: Mapping[Any, Any]) -> bool:
 
 
 def _said_by(source: str, tree: Tree) -> Tree:
-    """What of a tree comes from this source."""
+    """What of a tree comes from this source; all options of one command line are one."""
     kept: Tree = {}
     for key, below in tree.items():
         if isinstance(below, Leaf):
-            if below.source == source:
+            if below.source.partition(" --")[0] == source.partition(" --")[0]:
                 kept[key] = below
         elif inner := _said_by(source, below):
             kept[key] = inner

@@ -33,7 +33,8 @@ def load_text(load: Mapping[str, Any]) -> str:
     """How requests arrive, in few words."""
     kind = load.get("kind", "offline")
     if kind == "closed":
-        return f"{load.get('concurrency', '?')} clients"
+        clients = load.get("concurrency", "?")
+        return f"{clients} client" + ("" if clients == 1 else "s")
     if kind == "open":
         share = load.get("capacity_share")
         if load.get("request_rate") == GREATEST:

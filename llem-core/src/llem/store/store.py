@@ -23,7 +23,7 @@ from typing import Any
 import attrs
 
 from llem.devices.locks import Lock, is_held
-from llem.errors import StoreError, one_of
+from llem.errors import TOLD, StoreError, one_of
 from llem.findings import Finding
 from llem.meters.trace import TraceRow
 from llem.store.documents import ENGINE, ENVIRONMENT, EXPERIMENT, OUTCOME, STUDY, read_model, read_shaped, with_version
@@ -77,7 +77,13 @@ class Store:
         folder = Path(path)
         if not (folder / "study.json").is_file():
             what = f"{folder} holds no study.json" if folder.is_dir() else f"there is no folder {folder}"
-            raise StoreError(what, "name the folder that `llem run -o` wrote", "store_missing")
+            inner = sorted((str(path.parent) for path in folder.glob("*/study.json")), reverse=True)[:TOLD]
+            hint = (
+                f"it holds folders of results: {', '.join(inner)}"
+                if inner
+                else "name the folder that `llem run -o` wrote"
+            )
+            raise StoreError(what, hint, "store_missing")
         store = cls(folder)
         store.study()
         return store
