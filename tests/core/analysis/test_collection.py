@@ -189,6 +189,7 @@ def test_another_metric_is_named_only_where_results_have_it(grid_store, reason, 
     with pytest.raises(StoreError, match=f"no valid result has {name}") as caught:
         rankable(rows, [name])
     assert ("such as `output_tokens_per_s`" in caught.value.hint) == speed
+    assert ("--maximise output_tokens_per_s" in caught.value.hint) == speed  # an option, not a name alone
 
 
 def test_pareto_is_a_smaller_collection(grid_store):

@@ -226,6 +226,8 @@ def test_a_lopsided_interval_has_no_plus_minus():
          "2 s ± 0.1 (95 %, 40 runs of requests, one window)"),
         (Quantity(2.0, "s", n=12, processes=1, method="observed"), "12 values, too few for an interval",
          "2 s (12 values, too few for an interval)"),
+        (Quantity(2.0, "s", n=1, processes=1, method="observed"), "1 value, too few for an interval",
+         "2 s (1 value, too few for an interval)"),
         (Quantity(0.75, "", 0.5, 1.0, 0.95, 12, covers="items", method="items"), "12 items",
          "0.75 ± 0.25 (95 %, 12 items)"),
         (Quantity(28.0, "W", n=1, processes=1, method="single_trial", scope="cpu", kind="modelled"), "n = 1",

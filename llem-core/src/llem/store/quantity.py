@@ -87,7 +87,7 @@ class Quantity(Displayed):
             about = {"items": f"{self.n} items, one evaluation", "": "one evaluation"}
             return about.get(self.covers, "one evaluation, instrument's bound")
         if self.method == "observed":
-            return f"{self.n} values, too few for an interval"
+            return f"{self.n} value{'' if self.n == 1 else 's'}, too few for an interval"
         counted = f"{self.n} {_COUNTED[self.method]}" if self.method in _COUNTED else f"n = {self.n}" if self.n else ""
         over = {
             "within one process": "one process",
