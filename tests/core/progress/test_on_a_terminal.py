@@ -89,4 +89,4 @@ def test_a_dumb_terminal_gets_plain_lines() -> None:
     text = shown(80, TERM="dumb")
 
     assert "\x1b" not in text
-    assert "abcdefgh trial 2: 911.8 tok/s" in text
+    assert "abcdefgh trial 1: 911.8 tok/s" in text
