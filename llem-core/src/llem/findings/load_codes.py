@@ -40,7 +40,7 @@ LOAD_FINDINGS: Mapping[str, FindingKind] = {
         "The load was not stationary when it was measured. It had run for too short a time when the window opened, so "
         "that long requests were not in flight yet, and latencies are too short. Or requests in flight at the "
         "window's beginning are not what Little's law asks for, or rise within the windows, by more than 10 % and "
-        "more than chance does. In a replay, the trace itself may do so.",
+        "more than chance does.",
         "Lengthen `window_s` and `warmup.seconds`. A load is stationary when it has run for several times as long as "
         "its longest requests take.",
     ),

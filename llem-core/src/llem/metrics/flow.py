@@ -153,6 +153,14 @@ class Flow:
         return float(np.maximum(reached - np.maximum(begins, before), 0).sum()) / (self.t1 - self.t0)
 
     @property
+    def gaps_s(self) -> Any:
+        """Seconds between successive chunks of the requests that ended well within the window."""
+        import numpy as np
+
+        same = (self.owner[1:] == self.owner[:-1]) & self.done[self.owner[1:]]
+        return (np.diff(self.at) / 1e9)[same]
+
+    @property
     def gaps_of_none(self) -> tuple[int, int]:
         """Chunks within the window that came with the one before in their request, and all that had one.
 

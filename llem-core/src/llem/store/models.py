@@ -131,7 +131,8 @@ class ServingFacts:
         sent: requests sent within the window.
         completed: requests whose last token arrived within the window.
         failed: requests that failed within the window.
-        unfinished: requests of the whole trial that llem aborted because they had not ended in time.
+        unfinished: requests that touch the window and that llem aborted, then or later, because they had not ended in
+            time.
         lag_p50_s, lag_p99_s, lag_max_s: how late requests were sent, over those that ended within the window, whose
             latencies count; None for a closed load.
         in_flight_mean, in_flight_start, in_flight_end: requests sent and not ended: mean over the window's time, and at

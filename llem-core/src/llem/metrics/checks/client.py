@@ -109,7 +109,7 @@ def _delay(served: Served) -> list[_Off]:
     flows = [flow for _, flow in clients]
     latencies = [request_latencies(flow) for flow in flows]
     ttft, tpot = (_figures(_joined([one[name] for one in latencies])) for name in ("ttft_s", "tpot_s"))
-    gaps = _figures(_joined([_gaps(flow) for flow in flows]))
+    gaps = _figures(_joined([flow.gaps_s for flow in flows]))
     how = "answers waited for their turn in the client's event loop"
     found = [
         (_Off(f"{name}", figures[part], off, how), limit)
@@ -132,14 +132,6 @@ def _further(flows: Sequence[Flow]) -> float:
     counts = np.concatenate([(flow.outputs - flow.head)[flow.completed] for flow in flows])
     counts = counts[counts > 0]
     return float(np.median(counts)) if len(counts) else 1.0
-
-
-def _gaps(flow: Flow) -> Any:
-    """Seconds between successive arrivals of the completed requests."""
-    import numpy as np
-
-    same = (flow.owner[1:] == flow.owner[:-1]) & flow.done[flow.owner[1:]]
-    return (np.diff(flow.at) / NS)[same]
 
 
 def _stalls(served: Served) -> list[_Off]:

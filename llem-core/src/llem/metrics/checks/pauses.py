@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from llem.findings import Finding, finding
+from llem.metrics.checks.words import in_trials
 from llem.metrics.setup import Setup
 from llem.store.models import Beats, Gap, Trial
 
@@ -171,5 +172,4 @@ def _idle_windows(setup: Setup, trials: Sequence[Trial]) -> Iterable[Finding]:
 
 
 def _in(trials: Sequence[Trial]) -> str:
-    names = ", ".join(str(trial.index) for trial in trials)
-    return f" (the most of trials {names})" if len(trials) > 1 else f" (trial {names})"
+    return in_trials([trial.index for trial in trials], most=True)

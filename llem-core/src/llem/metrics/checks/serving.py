@@ -9,6 +9,7 @@ from llem.metrics.boundary import boundary
 from llem.metrics.checks.arrivals import Served, in_flight_parts, not_stationary, rate_off
 from llem.metrics.checks.client import client_lag
 from llem.metrics.checks.hangs import requests_hang
+from llem.metrics.checks.words import in_trials
 from llem.metrics.flow import Flow
 from llem.metrics.goodput import slo_of
 from llem.metrics.setup import Setup
@@ -50,35 +51,34 @@ def serving_checks(
 def _requests(served: Served) -> Iterable[Finding]:
     """Failures count in the window in which they began: a request that hangs fails when its time is over, mostly after
     the window that it was sent in."""
-    bad = [(trial.index, count) for trial, _, flow in served if (count := int(flow.lost.sum()))]
-    if bad:
-        count = sum(number for _, number in bad)
-        message = f"{count} request{'' if count == 1 else 's'} of the windows failed, within them or later{_named(bad)}"
-        yield finding("requests_failed", message, failed=count, trials=[index for index, _ in bad])
-    cut = [(trial.index, facts.unfinished) for trial, facts, _ in served if facts.unfinished]
-    if cut:
-        count = sum(number for _, number in cut)
-        message = f"{count} request{'' if count == 1 else 's'} had not ended in time and were aborted{_named(cut)}"
-        yield finding("requests_unfinished", message, unfinished=count, trials=[index for index, _ in cut])
+    lost = [(trial.index, int(flow.lost.sum())) for trial, _, flow in served]
+    if count := sum(number for _, number in lost):
+        trials = [index for index, number in lost if number]
+        message = f"{_many(count)} of the windows failed, within them or later{in_trials(trials)}"
+        yield finding("requests_failed", message, failed=count, trials=trials)
+    cut = [(trial.index, facts.unfinished) for trial, facts, _ in served]
+    if count := sum(number for _, number in cut):
+        trials = [index for index, number in cut if number]
+        message = f"{_many(count)} had not ended in time and were aborted{in_trials(trials)}"
+        yield finding("requests_unfinished", message, unfinished=count, trials=trials)
 
 
-def _named(counts: Sequence[tuple[int, int]]) -> str:
-    return f" (trial{'s' if len(counts) > 1 else ''} {', '.join(str(index) for index, _ in counts)})"
+def _many(count: int) -> str:
+    return f"{count} request{'' if count == 1 else 's'}"
 
 
 def _none(served: Served) -> Iterable[Finding]:
     empty = [(trial, flow) for trial, facts, flow in served if not facts.completed]
     if not empty:
         return
-    flows = [flow for _, flow in empty]
+    flows, trials = [flow for _, flow in empty], [trial.index for trial, _ in empty]
     there = sum(int((flow.start < flow.t1).sum()) for flow in flows)
     dry = sum(int(((flow.start < flow.t1) & (flow.emitted == 0)).sum()) for flow in flows)
     tokens = sum(int(flow.emitted.sum()) for flow in flows)
     message = (
-        f"no request completed within the window{_named([(trial.index, 0) for trial, _ in empty])}: of {there} in "
+        f"no request completed within the window{in_trials(trials)}: of {there} in "
         f"flight {dry} got no token in it, and {tokens} tokens came"
     )
-    trials = [trial.index for trial, _ in empty]
     yield finding("no_completions", message, in_flight=there, without_token=dry, output_tokens=tokens, trials=trials)
 
 
