@@ -34,7 +34,7 @@ def goodput_metrics() -> Iterator[Metric]:
         "Share of the requests that kept every limit of `slo`, of those whose fate was decided within the window: they "
         "ended, failed, or had waited for longer than a limit allows, answered or not.",
         each=lambda measured: [one.attainment for one in measured.once(_judged)],
-        over=_scattered, lacks=_no_slo, shown=("result",), since=5,
+        over=_scattered, lacks=_no_slo, shown=("result",), since=5, most=1.0,
     )  # fmt: skip
     yield Metric(
         "energy_per_good_request_j", "J", "energy per good request", "lower", "serving",

@@ -90,9 +90,9 @@ def _wide(setup: Setup, metrics: Mapping[str, Quantity]) -> Iterable[Finding]:
     """
     energy, speed = metrics["energy_per_output_token_j"], metrics["output_tokens_per_s"]
     name, found = ("energy per output token", energy) if energy.value else ("output tokens per second", speed)
-    if not found.value or found.low is None or found.high is None or found.method != "student_t":
+    if not found.value or found.half_width is None or found.method != "student_t":
         return
-    width = (found.high - found.low) / 2 / abs(found.value)
+    width = found.half_width / abs(found.value)
     if width > setup.target_half_width:
         message = (
             f"after {found.n} trials the 95 % interval of {name} is ± {width:.2%}, "
