@@ -16,7 +16,17 @@ import attrs
 
 from llem.store.models import RequestRow, Trial
 
-__all__ = ["FAILED", "HIDDEN_SHARE", "UNFINISHED", "Flow", "edge_factor", "flow_of", "flow_within", "is_hidden"]
+__all__ = [
+    "FAILED",
+    "HIDDEN_SHARE",
+    "UNFINISHED",
+    "Flow",
+    "edge_factor",
+    "flow_of",
+    "flow_within",
+    "head_of",
+    "is_hidden",
+]
 
 #: `finish_reason` of requests that did not run to their end.
 FAILED, UNFINISHED = "error", "unfinished"
@@ -189,6 +199,11 @@ class Flow:
         places = np.searchsorted(edges, self.at[self.inside], side="right") - 1
         counts = np.bincount(places, weights=self.tokens[self.inside], minlength=parts)
         return [float(n) * 1e9 / (end - begin) for n, begin, end in zip(counts, edges, edges[1:], strict=False)]
+
+
+def head_of(times: Sequence[int]) -> int:
+    """Tokens that came with the first, of one time each: `Flow.head` of a request in a batch."""
+    return max((i + 1 for i, at in enumerate(times) if at - times[0] <= AT_ONCE_NS * i), default=0)
 
 
 def is_hidden(row: RequestRow) -> bool:
