@@ -16,9 +16,10 @@ from collections.abc import Iterable, Sequence
 from llem.findings import Finding, finding
 from llem.metrics.checks.words import in_trials
 from llem.metrics.setup import Setup
+from llem.metrics.spans import covered
 from llem.store.models import Beats, Gap, Trial
 
-__all__ = ["disturbed", "pauses", "was_paused"]
+__all__ = ["disturbed", "pauses", "too_long", "was_paused"]
 
 #: Share of a window, and seconds, of which a pause may take neither.
 PAUSED_SHARE, PAUSED_S = 0.01, 0.1
@@ -63,8 +64,7 @@ def pauses(setup: Setup, beats: Beats) -> list[tuple[Gap, str]]:
 
 def _shared(gap: Gap, beats: Beats) -> bool:
     """Whether the process that reads the meters was held up for most of the same time."""
-    common = sum(max(min(gap.t1_ns, end) - max(gap.t0_ns, begin), 0) for begin, end in beats.meter_gaps)
-    return common / 1e9 > gap.seconds / 2
+    return covered(beats.meter_gaps, gap.t0_ns, gap.t1_ns) / 1e9 > gap.seconds / 2
 
 
 def _lost(setup: Setup, trial: Trial) -> tuple[float, tuple[str, ...]]:
@@ -85,7 +85,12 @@ def _lost(setup: Setup, trial: Trial) -> tuple[float, tuple[str, ...]]:
 def was_paused(setup: Setup, trial: Trial) -> bool:
     """Whether the worker stood still for more of a window than it may."""
     lost, _ = _lost(setup, trial)
-    return lost > min(PAUSED_SHARE * trial.duration_s, PAUSED_S)
+    return too_long(lost, trial.duration_s)
+
+
+def too_long(lost_s: float, window_s: float) -> bool:
+    """Whether so many seconds of a pause are more than a window may have."""
+    return lost_s > min(PAUSED_SHARE * window_s, PAUSED_S)
 
 
 def _paused(setup: Setup, trials: Sequence[Trial]) -> Iterable[Finding]:
@@ -107,7 +112,7 @@ def _reader(setup: Setup, trials: Sequence[Trial]) -> Iterable[Finding]:
     for trial in trials:
         if trial.beats is None or was_paused(setup, trial):
             continue
-        lost = sum(min(end, trial.t1_ns) - max(begin, trial.t0_ns) for begin, end in trial.beats.meter_gaps) / 1e9
+        lost = covered(trial.beats.meter_gaps, trial.t0_ns, trial.t1_ns) / 1e9
         if lost > max(READER_S, READER_SHARE * trial.duration_s):
             bad.append((lost, trial))
     if bad:

@@ -14,6 +14,7 @@ from typing import Any
 import attrs
 
 from llem.metrics.flow import Flow
+from llem.metrics.spans import covered
 from llem.store.models import RequestRow, Trial
 
 __all__ = ["CLOSELY", "Silences", "client_stood", "decoding", "pace", "prompts_of", "silences_of", "single_wait"]
@@ -152,5 +153,4 @@ def client_stood(trial: Trial, begin: int, end: int) -> bool:
     client = None if facts is None else facts.client
     if client is None:
         return False
-    common = sum(max(min(end, until) - max(begin, since), 0) for since, until in client.stalls)
-    return common > (end - begin) / 2
+    return covered(client.stalls, begin, end) > (end - begin) / 2
