@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 
 __all__ = ["covered"]
 
 
-def covered(spans: Iterable[tuple[int, int]], begin: int, end: int) -> int:
+def covered(spans: Iterable[tuple[int, int]], begin: float = -math.inf, end: float = math.inf) -> float:
     """Nanoseconds of the time from `begin` to `end` that lie within a span; where several overlap, once."""
-    length, reached = 0, begin
+    length, reached = 0.0, begin
     for since, until in sorted(spans):
-        since, until = max(since, reached), min(until, end)
-        if until > since:
-            length, reached = length + until - since, until
+        first, last = max(since, reached), min(until, end)
+        if last > first:
+            length, reached = length + (last - first), last
     return length

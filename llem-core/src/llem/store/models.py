@@ -106,8 +106,12 @@ class ClientFacts:
     Attributes:
         processes: client processes; 0 where the clients share the worker's process with the engine.
         delay_p50_s, delay_p99_s, delay_max_s: how late the ticks were; of several processes, of the one with the worst.
-        stalls: begin and end, monotonic ns, of each time in which no tick came for much longer than it should.
+        stalls: begin and end, monotonic ns, of times in which no tick came for much longer than it should: the longest.
         busy_share: CPU time of the busiest client process within the window, over the window; None without processes.
+        stalled_s: how long all such times lasted together, also those that are not kept. None: an older llem stored
+            it, which kept all.
+        still: such times in which nothing of the client process ran, the longest; none where the clients share the
+            worker's process, of which `Beats` tells.
     """
 
     processes: int
@@ -116,6 +120,8 @@ class ClientFacts:
     delay_max_s: float
     stalls: tuple[tuple[int, int], ...] = ()
     busy_share: float | None = None
+    stalled_s: float | None = None
+    still: tuple[tuple[int, int], ...] = ()
 
 
 @attrs.frozen

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from itertools import pairwise
 from typing import Any
 
 import attrs
@@ -24,6 +23,7 @@ from llem.findings import Finding, finding
 from llem.metrics.checks.arrivals import Served
 from llem.metrics.flow import Flow
 from llem.metrics.requests import request_latencies
+from llem.metrics.spans import covered
 from llem.store.models import ClientFacts
 
 __all__ = ["client_lag"]
@@ -137,12 +137,16 @@ def _further(flows: Sequence[Flow]) -> float:
 def _stalls(served: Served) -> list[_Off]:
     found = []
     for trial, facts, flow in served:
-        stalls = _touching(facts.client.stalls, flow) if facts.client is not None else []
-        if not stalls:
+        client = facts.client
+        stalls = [] if client is None else _touching(client.stalls, flow)
+        if client is None or not stalls:
             continue
-        stood_s = _length(stalls) / NS
+        stood_s = covered(stalls) / NS if client.stalled_s is None else client.stalled_s
         longest_s = max(end - begin for begin, end in stalls) / NS
-        how = f"the client's event loop stood still {len(stalls)} times, {_told(stood_s)} in all (trial {trial.index})"
+        how = (
+            f"the client's event loop stood still for {_told(stood_s)} in all, {stood_s / flow.seconds:.0%} of the "
+            f"window, and for {_told(longest_s)} at once (trial {trial.index})"
+        )
         if stood_s > STALLED_SHARE * flow.seconds:
             found.append(_Off("the window", flow.seconds, stood_s, how))
         figures = _figures(_joined([request_latencies(flow)["ttft_s"]]))
@@ -160,9 +164,3 @@ def _touching(stalls: Sequence[tuple[int, int]], flow: Flow) -> list[tuple[int, 
         for begin, until in stalls
         if (begin < flow.t1 and until > flow.t0) or bool(((arrival < until) & (end > begin)).any())
     ]
-
-
-def _length(spans: Sequence[tuple[int, int]]) -> int:
-    """Nanoseconds that the spans cover; those of several processes may overlap."""
-    edges = sorted({edge for span in spans for edge in span})
-    return sum(b - a for a, b in pairwise(edges) if any(begin <= a and b <= end for begin, end in spans))

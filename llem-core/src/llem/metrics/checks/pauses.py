@@ -1,4 +1,4 @@
-"""Windows that are not what they were planned to be: the worker stood still, a clock was set, nothing was done. Pure.
+"""Windows that are not what they were planned to be: llem stood still, a clock was set, nothing was done. Pure.
 
 A pause is real where something says so besides the missing beats, for a thread that computes may hold the interpreter's
 lock for seconds, and the beats with it:
@@ -7,6 +7,7 @@ lock for seconds, and the beats with it:
 - The process that reads the meters missed the same time: both were frozen, or the whole machine was.
 - Nothing of the worker's process ran, and it did not wait for a processor. That is no sign beside an engine on a GPU,
   for whose kernels a library may wait with the lock held; and none below 0.25 s, in which little can be told.
+- Nothing ran of a process that sends the requests, for 0.25 s or more at a time.
 """
 
 from __future__ import annotations
@@ -68,7 +69,23 @@ def _shared(gap: Gap, beats: Beats) -> bool:
 
 
 def _lost(setup: Setup, trial: Trial) -> tuple[float, tuple[str, ...]]:
-    """Seconds of a window in which the worker stood still, and why; the time to the beat that was due is no pause."""
+    """Seconds of a window in which the worker, or a process that sends its requests, stood still, and why."""
+    lost, reasons = _of_worker(setup, trial)
+    sender = _of_client(trial)
+    if sender:
+        reasons = (*reasons, "a client process frozen: nothing of it ran")
+    return max(lost, sender), reasons
+
+
+def _of_client(trial: Trial) -> float:
+    """Seconds in which a process that sends the requests stood still. No other sign tells, so each is a long time."""
+    client = None if trial.serving is None else trial.serving.client
+    spans = () if client is None else client.still
+    return covered([one for one in spans if one[1] - one[0] > UNSIGNED_S * 1e9], trial.t0_ns, trial.t1_ns) / 1e9
+
+
+def _of_worker(setup: Setup, trial: Trial) -> tuple[float, tuple[str, ...]]:
+    """The time to the beat that was due is no pause."""
     if trial.beats is None:
         return 0.0, ()
     lost, reasons = 0.0, []
@@ -83,7 +100,7 @@ def _lost(setup: Setup, trial: Trial) -> tuple[float, tuple[str, ...]]:
 
 
 def was_paused(setup: Setup, trial: Trial) -> bool:
-    """Whether the worker stood still for more of a window than it may."""
+    """Whether llem stood still for more of a window than it may."""
     lost, _ = _lost(setup, trial)
     return too_long(lost, trial.duration_s)
 
@@ -99,7 +116,7 @@ def _paused(setup: Setup, trials: Sequence[Trial]) -> Iterable[Finding]:
         return
     lost, reasons, worst = max(bad, key=lambda one: one[0])
     message = (
-        f"the worker stood still for {lost:.2f} s of a window of {worst.duration_s:.2f} s "
+        f"llem stood still for {lost:.2f} s of a window of {worst.duration_s:.2f} s "
         f"({', '.join(reasons)}){_in([trial for *_, trial in bad])}"
     )
     evidence = {"paused_s": lost, "window_s": worst.duration_s, "reasons": list(reasons)}
