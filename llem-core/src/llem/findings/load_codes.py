@@ -39,10 +39,11 @@ LOAD_FINDINGS: Mapping[str, FindingKind] = {
         "warning",
         "The load was not stationary when it was measured. It had run for too short a time when the window opened, so "
         "that long requests were not in flight yet, and latencies are too short. Or requests in flight at the "
-        "window's beginning are not what Little's law asks for, or rise within the windows, by more than 10 % and "
-        "more than chance does.",
+        "beginning of an open load's windows are not what Little's law asks for, or rise within them, by more than "
+        "10 % and more than chance does. Or requests of a closed load wait while others end again and again: those "
+        "that ended do not account for the requests in flight, and latencies are theirs alone.",
         "Lengthen `window_s` and `warmup.seconds`. A load is stationary when it has run for several times as long as "
-        "its longest requests take.",
+        "its longest requests take. If requests wait, see how the server chooses among them.",
     ),
     "no_completions": FindingKind(
         "error",

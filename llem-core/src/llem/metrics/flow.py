@@ -88,6 +88,18 @@ class Flow:
         return found
 
     @cached_property
+    def unscheduled(self) -> Any:
+        """Of each row: bool, it was sent when its client's last request had ended, as in a closed load."""
+        import numpy as np
+
+        return np.array([row.scheduled_ns is None for row in self.rows], dtype=bool)
+
+    @cached_property
+    def silent(self) -> Any:
+        """Of each row: bool, in flight through the whole window without a token in it."""
+        return (self.arrival <= self.t0) & (self.end >= self.t1) & (self.emitted == 0)
+
+    @cached_property
     def first(self) -> Any:
         """Of each row: when its first token came; -1 for a request without one."""
         import numpy as np

@@ -8,6 +8,7 @@ from llem.findings import Finding, finding
 from llem.metrics.boundary import boundary
 from llem.metrics.checks.arrivals import Served, in_flight_parts, not_stationary, rate_off
 from llem.metrics.checks.client import client_lag
+from llem.metrics.checks.closed import left_out
 from llem.metrics.checks.hangs import requests_hang
 from llem.metrics.checks.words import in_trials
 from llem.metrics.flow import Flow
@@ -42,7 +43,9 @@ def serving_checks(
     found = [*_requests(served), *_none(served), *_few(served), *_together(served), *_untold(served)]
     if kind != "command":  # llem sent the load
         found += [*client_lag(served), *requests_hang(served)]
-    if kind not in ("closed", "command"):
+    if kind == "closed":
+        found += left_out(served)
+    elif kind != "command":
         saturated = list(_saturation(served))
         found += [*saturated, *rate_off(setup, served), *not_stationary(served, saturated=bool(saturated))]
     return [*found, *_boundary(setup), *_objective(setup, metrics)]
