@@ -212,10 +212,19 @@ LOAD_FINDINGS: Mapping[str, FindingKind] = {
         "against a server unless the backend's `salt` is off, or start the server anew, or without its prefix cache "
         "(vLLM: `--no-enable-prefix-caching`).",
     ),
+    "cache_unknown": FindingKind(
+        "warning",
+        "A server that was running already gets prompts that an earlier run may have sent it: those of a file, or "
+        "synthetic ones that are not drawn anew (`salt`). Neither its answers nor its page `/metrics` tell whether it "
+        "has a prefix cache, or what came from it. Measured twice, such prompts may be read in no time.",
+        "Let llem start the server anew (the backend's `command`), or let it tell cached tokens (vLLM: "
+        "`--enable-prompt-tokens-details`).",
+    ),
     "prompts_repeat": FindingKind(
         "warning",
-        "The workload has fewer prompts than requests were sent, and the engine has a prefix cache, or does not tell. "
-        "A prompt that comes again may be taken from the cache, and then costs next to nothing to read.",
+        "The workload has fewer prompts than requests were sent, with those of the warm-up, and the engine has a "
+        "prefix cache, or does not tell. A prompt that comes again may be taken from the cache, and then costs next to "
+        "nothing to read.",
         "Use a file with more prompts, fewer or shorter windows, or an engine without a prefix cache.",
     ),
     "served_model_differs": FindingKind(

@@ -153,6 +153,8 @@ class ServingFacts:
         client: how the load generator fared; None where llem did not send the load.
         server: what a server told right before and right after the window, if it tells: `requests_running_start`, …; if
             it told both times, counts between them such as `output_tokens`, and `received_tokens`, those of llem.
+        sent_so_far: requests that the engine process had sent when the trial was over, from its first one on: warm-up,
+            search and what runs beside the windows included. None: an older llem stored it, which did not count them.
     """
 
     kind: str
@@ -175,6 +177,7 @@ class ServingFacts:
     lead_s: float | None = None
     client: ClientFacts | None = None
     server: Mapping[str, float] = attrs.field(factory=dict)
+    sent_so_far: int | None = None
 
 
 @attrs.frozen
