@@ -11,10 +11,12 @@ __all__ = ["LOAD_FINDINGS"]
 LOAD_FINDINGS: Mapping[str, FindingKind] = {
     "over_saturated": FindingKind(
         "warning",
-        "An open load brings more requests than the engine can serve: requests in flight rise within a window, and "
-        "over 5 % of the arrivals are left over. Latencies then depend on the length of the window, and there is no "
-        "steady state. In a replay, the arrivals of the trace itself may have increased.",
-        "Lower `load.request_rate` or `load.speed`, or set `load.capacity_share` below 1.",
+        "Requests in flight rise within a window of an open load, and over 5 % of the arrivals are left over. Either "
+        "more arrive than the engine can serve, or it runs close below its capacity, where a queue may grow for as "
+        "long as a window lasts. Latencies then depend on the length of the window, and there is no steady state. In a "
+        "replay, the arrivals of the trace itself may have increased.",
+        "Lower `load.request_rate` or `load.speed`, or set `load.capacity_share` below 1. Close below the capacity, "
+        "lengthen `window_s`.",
     ),
     "client_lag": FindingKind(
         "warning",
@@ -87,9 +89,9 @@ LOAD_FINDINGS: Mapping[str, FindingKind] = {
     "tokens_untold": FindingKind(
         "warning",
         "More than 5 % of the tokens of the completed requests had no event of their own: the server told their number "
-        "at the end, and no event told of them. llem shares them out evenly over the events of their request. TPOT, "
-        "the gaps between chunks and the tokens within a window assume that they came so. Where a server counts tokens "
-        "of reasoning that it hides, they did not.",
+        "at the end, and no event told of them. llem counts them with the last event of their request where they are "
+        "fewer than its events, else evenly with each. TPOT, the gaps between chunks and the tokens within a window "
+        "assume that they came so. Where a server counts tokens of reasoning that it hides, they did not.",
         "Let the server tell its count with each event (vLLM and SGLang do, since llem asks for it), or send one token "
         "an event (vLLM: `--stream-interval 1`), or show its reasoning.",
     ),
@@ -160,9 +162,9 @@ LOAD_FINDINGS: Mapping[str, FindingKind] = {
     "stalled": FindingKind(
         "error",
         "The engine stood still within a window while the worker ran. No token came although requests were in flight, "
-        "for at least 5 % of the window, three times the usual longest silence and ten times its distance from the "
-        "median; or one batch took as much longer than the others. It did so in half of the windows at most, or in "
-        "the only one.",
+        "for at least 5 % of the window, and three to ten times as long as usual, by how much the usual silences "
+        "scatter; or one batch took so much longer than the others. What work on prompts explains, and what each "
+        "request waits by itself, is no stall. It stood still in half of the windows at most, or in the only one.",
         "See the engine's log: a stopped process, a GPU that hung, a compilation in the midst of the load. Measure "
         "again.",
     ),

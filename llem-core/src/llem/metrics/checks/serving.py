@@ -1,4 +1,4 @@
-"""Findings of serving loads: more than the engine can bear, requests that failed or never ended, limits that broke."""
+"""Findings of serving loads: requests that pile up, requests that failed or never ended, limits that broke."""
 
 from __future__ import annotations
 
@@ -103,16 +103,20 @@ def _together(served: Served) -> Iterable[Finding]:
 def _untold(served: Served) -> Iterable[Finding]:
     """Of requests whose tokens did not all come at one time, for which no time of a token is told anyway."""
     rows = [flow.rows[i] for *_, flow in served for i in flow.completed if flow.head[i] < flow.outputs[i]]
-    untold = sum((row.engine_metrics or {}).get("tokens_without_event", 0.0) for row in rows)
+    told = [(row, (row.engine_metrics or {}).get("tokens_without_event", 0.0)) for row in rows]
     hidden = sum((row.engine_metrics or {}).get("tokens_hidden", 0.0) for row in rows)
-    tokens = sum(row.output_tokens for row in rows)
-    if tokens and untold / tokens > UNTOLD_SHARE:
-        message = f"no event told of {untold / tokens:.1%} of the output tokens: "
-        if hidden:
-            message += f"the server says that {hidden / tokens:.1%} are of reasoning, which it does not show"
-        else:
-            message += "TPOT and gaps between chunks assume that they came evenly with the events of their request"
-        yield finding("tokens_untold", message, untold=int(untold), hidden=int(hidden), tokens=tokens)
+    untold, tokens = sum(count for _, count in told), sum(row.output_tokens for row in rows)
+    if not tokens or untold / tokens <= UNTOLD_SHARE:
+        return
+    last = sum(count for row, count in told if count < len(row.token_times_ns or ()))
+    if hidden:
+        how = f"the server says that {hidden / tokens:.1%} are of reasoning, which it does not show"
+    elif last > untold / 2:
+        how = "each request has fewer of them than events; TPOT and gaps assume that they came with its last event"
+    else:
+        how = "TPOT and gaps between chunks assume that they came evenly with the events of their request"
+    message = f"no event told of {untold / tokens:.1%} of the output tokens: {how}"
+    yield finding("tokens_untold", message, untold=int(untold), hidden=int(hidden), tokens=tokens)
 
 
 def piles_up(in_flight: Sequence[float], arrived: int, ended: int) -> bool:
