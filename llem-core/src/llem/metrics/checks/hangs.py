@@ -56,13 +56,14 @@ def _longest_wait_s(flow: Flow) -> float | None:
 def _silent_s(flow: Flow, longest_s: float, prompts: int) -> Any:
     """Seconds that each hanging request was silent before it was aborted.
 
-    A longer prompt than any other's may take longer in proportion. A request without a token was overtaken: one that
-    was sent later has had its first; else it may stand in a queue.
+    A longer prompt than any other's may take longer in proportion; so nothing is said of a request without a token
+    whose prompt went out as text, which nobody has counted. A request without a token was overtaken: one that was sent
+    later has had its first; else it may stand in a queue.
     """
     import numpy as np
 
     seconds = (flow.end - np.maximum(flow.last, flow.start)) / 1e9
     allowed = TIMES * longest_s * np.maximum(flow.inputs / prompts, 1.0)
     begun = flow.start[flow.first >= 0].max(initial=0)
-    overtaken = (flow.first >= 0) | (flow.start < begun)
+    overtaken = (flow.first >= 0) | ((flow.start < begun) & (flow.inputs >= 0))
     return seconds[flow.stopped & overtaken & (seconds > np.maximum(allowed, LEAST_S))]
