@@ -19,7 +19,8 @@ from llem.metrics.accounts import load_counts, unbalanced, work_counts
 from llem.metrics.flow import flow_within
 from llem.metrics.spans import covered
 from llem.metrics.statistics import quantile
-from llem.store.models import ClientFacts, RequestRow, ServingFacts
+from llem.store.client import ClientFacts
+from llem.store.models import RequestRow, ServingFacts
 
 __all__ = [
     "Probe",

@@ -24,7 +24,7 @@ from llem.metrics.checks.arrivals import Served
 from llem.metrics.flow import Flow
 from llem.metrics.requests import request_latencies
 from llem.metrics.spans import covered
-from llem.store.models import ClientFacts
+from llem.store.client import ClientFacts
 
 __all__ = ["client_lag"]
 
