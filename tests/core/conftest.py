@@ -278,6 +278,7 @@ def make_trial(
     """A trial whose energies and counts are what its rows give."""
     batches = sorted({row.batch for row in requests})
     spans = [[row for row in requests if row.batch == batch] for batch in batches]
+    inputs = [row.input_tokens for row in requests]
     return Trial(
         experiment_id=experiment_id,
         index=index,
@@ -287,7 +288,7 @@ def make_trial(
         t1_ns=t1,
         batches=len(batches),
         requests=len(requests),
-        input_tokens=sum(row.input_tokens for row in requests),
+        input_tokens=None if None in inputs else sum(inputs),
         output_tokens=sum(row.output_tokens for row in requests),
         expected_output_tokens=sum(row.output_tokens for row in requests),
         batch_s=tuple((span[0].end_ns - span[0].start_ns) / S for span in spans),
@@ -380,7 +381,7 @@ def served_trial(
         batches=0,
         batch_s=(),
         requests=len(good),
-        input_tokens=sum(row.input_tokens for row, number, *_ in chunks if number == 0),
+        input_tokens=sum(row.input_tokens or 0 for row, number, *_ in chunks if number == 0),
         output_tokens=tokens,
         expected_output_tokens=tokens,
         serving=facts,

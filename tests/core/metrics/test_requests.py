@@ -100,18 +100,42 @@ def test_a_few_whole_answers_are_left_out(make, share, value):
 
 @pytest.mark.parametrize(
     ("times", "value", "reason"),
-    [((10, 10, 40, 40), 0.015, None), ((10, 20, 30, 40), 0.010, None), ((40,) * 4, None, "tokens_together")],
+    [
+        ((10, 10, 40, 40), 0.015, None),
+        ((10, 10.05, 40, 40), 0.015, None),
+        ((10, 20, 30, 40), 0.010, None),
+        ((40,) * 4, None, "tokens_together"),
+        ((40, 40.001, 40.002, 40.003), None, "tokens_together"),
+    ],
 )
 def test_offline_tokens_that_come_at_once(make, times, value, reason):
-    """Times of tokens of a batch: two that come with the first are one arrival, and all at once are none."""
+    """Times of tokens of a batch: two that come with the first are one arrival, and all at once are none, though they
+    are read one by one."""
     t0, t1 = make.window(0)
     rows = make.request_rows(0, t0, t1, token_times=True, outputs=4)
-    rows = [attrs.evolve(one, token_times_ns=tuple(one.start_ns + at * MS for at in times)) for one in rows]
+    rows = [attrs.evolve(one, token_times_ns=tuple(one.start_ns + round(at * MS) for at in times)) for one in rows]
     trace = make.trace(600.0, t0, t1)
     trial, experiment = make.make_trial(0, trace, rows, t0, t1), make.experiment_document(token_times=True)
     engines, outcomes = [make.engine_document()], [make.outcome_document()]
     found = compute_result(experiment, engines, [trial], [], {0: rows}, outcomes, {0: trace}).metrics["tpot_s"]
     assert (found.value, found.reason) == (None if value is None else pytest.approx(value), reason)
+
+
+@pytest.mark.parametrize(("whole", "value"), [(1, 0.010), (4, None)])
+def test_offline_answers_that_come_at_once_are_no_silent_minority(make, whole, value):
+    """Of 32 requests one may have no time of a token (3 %), and four may not: the others would speak for all."""
+    t0, t1 = make.window(0)
+    rows = (*make.request_rows(0, t0, t1, token_times=True, outputs=4),) * 4
+    times = [(40, 40, 40, 40) if i < whole else (10, 20, 30, 40) for i in range(len(rows))]
+    rows = [
+        attrs.evolve(one, token_times_ns=tuple(one.start_ns + at * MS for at in each))
+        for one, each in zip(rows, times, strict=True)
+    ]
+    trace = make.trace(600.0, t0, t1)
+    trial, experiment = make.make_trial(0, trace, rows, t0, t1), make.experiment_document(token_times=True)
+    engines, outcomes = [make.engine_document()], [make.outcome_document()]
+    found = compute_result(experiment, engines, [trial], [], {0: rows}, outcomes, {0: trace}).metrics["tpot_s"]
+    assert found.value == (None if value is None else pytest.approx(value))
 
 
 # fates

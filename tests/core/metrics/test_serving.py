@@ -258,6 +258,20 @@ def test_goodput_of_a_preset(make):
     assert "slo_missed" not in study.codes()
 
 
+def test_no_interval_leaves_what_is_possible(make):
+    """One of three windows has every third request late, and ten times as many in flight: Student's t knows no 1."""
+    study = served_study(make, 3)
+    t0, _ = make.window(1, 10)
+    late = [make.served_row(i, t0 + i * S // 20, ttft=(9 if i % 3 == 0 else 1) * S, tpot=MS) for i in range(100)]
+    study.put(1, late)
+    study.experiment["config"]["slo"] = attrs.asdict(Slo(ttft_s=5.0))
+    found = study.metrics()
+    assert found["slo_attainment"].value < 0.95
+    assert found["slo_attainment"].high == 1.0
+    assert found["slo_attainment"].half_width > 1.0 - found["slo_attainment"].value
+    assert found["in_flight_mean"].low == 0.0
+
+
 def test_goodput_is_not_asked_for(make):
     """Without an objective there is nothing to be good at."""
     assert served_study(make).metrics()["slo_attainment"].reason == "not_requested"

@@ -9,6 +9,8 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from llem.metrics import statistics as s
+from llem.metrics.quantity import possible
+from llem.store.models import Quantity
 
 VALUES = [10.1, 9.8, 10.4, 10.0, 9.7]
 finite = st.floats(min_value=-1e6, max_value=1e6, allow_nan=False)
@@ -136,3 +138,21 @@ def test_relative_half_width():
 def test_quantiles_are_those_of_every_scipy(freedom, exact):
     """Releases before 1.17 are off by 2e-11; a store written with one verifies with another."""
     assert s.t_quantile(freedom) == pytest.approx(exact, rel=1e-14)
+
+
+@pytest.mark.parametrize(
+    ("limits", "least", "most", "cut", "half"),
+    [
+        ((0.331, 1.447), 0.0, 1.0, (0.331, 1.0), 0.558),
+        ((-0.71, 2.488), 0.0, None, (0.0, 2.488), 1.599),
+        ((-0.71, 2.488), None, None, (-0.71, 2.488), 1.599),
+        ((0.789, 0.989), 0.0, 1.0, (0.789, 0.989), 0.1),
+        ((-1.0, 2.778), 0.0, 1.0, (0.0, 1.0), 0.889),
+    ],
+)
+def test_an_interval_ends_at_what_is_possible(limits, least, most, cut, half):
+    """Of 0.889; its half-width is that of the side that was not cut."""
+    found = possible(Quantity(0.889, "", *limits, confidence=0.95), least, most)
+    assert (found.low, found.high) == cut
+    assert found.half_width == pytest.approx(half)
+    assert possible(Quantity(0.889, ""), least, most).half_width is None

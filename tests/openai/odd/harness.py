@@ -43,7 +43,7 @@ NAMES = {"ttft": "ttft_p50_s", "tpot": "tpot_p50_s", "e2el": "e2el_p50_s", "gap"
 BESIDE = {
     "not_publishable_preset", "single_trial", "short_window", "host_busy", "few_completions", "prompt_as_text",
     "no_steady_state", "client_lag", "token_times_on", "not_stationary", "rate_off", "requests_unfinished", "paused",
-    "stalled", "prompts_repeat", "shared_host", "interval_wide",
+    "stalled", "prompts_repeat", "cache_unknown", "shared_host", "interval_wide",
     "served_model_differs", "cache_not_told", "prompts_unheld", "window_off_plan", "clock_step",
 }  # fmt: skip
 BASE = {

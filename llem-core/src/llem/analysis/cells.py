@@ -61,9 +61,9 @@ def sample_of(
     """From a quantity, which must have a value above 0."""
     assert one.value is not None
     error = None
-    if one.low is not None and one.high is not None and one.covers in (WITHIN_PROCESS, OVER_PROCESSES):
+    if one.half_width is not None and one.covers in (WITHIN_PROCESS, OVER_PROCESSES):
         freedom = (one.processes if one.processes > 1 else one.n) - 1.0
-        error = ((one.high - one.low) / 2 / t_quantile(freedom) / one.value, freedom) if freedom > 0 else None
+        error = (one.half_width / t_quantile(freedom) / one.value, freedom) if freedom > 0 else None
     return Sample(name, values, one.value, basis, error, one.processes, workers, backend, number)
 
 

@@ -232,9 +232,9 @@ def idle_of(result: Result) -> tuple[float, float] | str:
     watts = (gross.value - net.value) / seconds.value
     total = halves = 0.0
     for one in (domain.idle_power_w for domain in _of_headline(result.domains, gross)):
-        if one.value is not None and one.low is not None and one.high is not None:
+        if one.value is not None and one.half_width is not None:
             total += one.value
-            halves += (one.high - one.low) / 2
+            halves += one.half_width
     return watts, halves / total / Z_95 * watts if total else 0.0
 
 

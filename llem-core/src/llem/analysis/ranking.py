@@ -77,7 +77,7 @@ def deviation(one: Quantity) -> float:
     assumption. What is counted has none.
     """
     assert one.value is not None
-    own = 0.0 if one.low is None or one.high is None else (one.high - one.low) / 2 / Z_95
+    own = (one.half_width or 0.0) / Z_95
     if one.covers == OVER_PROCESSES or one.method in ("exact", "items"):
         return own
     return math.hypot(own, ASSUMED_SD * one.value)

@@ -24,7 +24,7 @@ from typing import Any
 
 import attrs
 
-__all__ = ["BEAT_S", "Beats", "Clocks", "Gap", "Pulse"]
+__all__ = ["BEAT_S", "KEPT", "STILL", "Beats", "Clocks", "Gap", "Pulse"]
 
 #: Time between two beats, in seconds.
 BEAT_S = 0.05

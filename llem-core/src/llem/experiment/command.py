@@ -22,6 +22,7 @@ import attrs
 
 from llem.backends.command import GIVEN, HIDDEN, CommandEngine, Given
 from llem.config.models import CommandLoad
+from llem.devices.pulse import BEAT_S
 from llem.errors import ConfigError, ExperimentFailed, LlemError, MachineError
 from llem.experiment.halts import Halts, halted
 from llem.experiment.serving.window import counts, serving_facts
@@ -33,8 +34,9 @@ from llem.store.models import RequestRow
 
 __all__ = ["CommandRun"]
 
-#: How often it is looked whether the user wants to stop, while the command runs.
-LOOK_S = 0.25
+#: How often it is looked, while the command runs, whether it was stopped or the user wants to stop: as often as a
+#: worker's pulse beats.
+LOOK_S = BEAT_S
 #: How long a command may take to end after an interrupt, and then after SIGTERM.
 INTERRUPT_S, TERMINATE_S = 30.0, 5.0
 #: A wall clock that was set by more than this within a run cannot place requests.
@@ -51,7 +53,7 @@ class Ran:
         wall_ns: what the wall clock was ahead of the monotonic one, before and after.
         began_s: wall clock at the start, for times of files.
         stopped: the user ended it.
-        halts: times in which a signal may have had stopped the command's own process; begin and end, monotonic ns.
+        halts: times in which a signal had stopped the command's own process, at least; begin and end, monotonic ns.
     """
 
     t0: int

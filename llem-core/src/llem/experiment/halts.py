@@ -1,8 +1,9 @@
 """Times in which a signal had stopped a child process: SIGSTOP, or a terminal's Ctrl-Z.
 
 waitid(2) tells each change of a child once. Asked for stops and continuations alone, it leaves the exit to who waits
-for it. Looks come from time to time, so that a stop is known to have begun and ended between two of them: the times
-here are the longest that fit. Not seen are stops of processes that the child started, and a frozen container.
+for it. Looks come from time to time, and a stop counts from the first that finds the child stopped to the last: it
+lasted so long at least, and one between two looks is none. Not seen are stops of processes that the child started, and
+a frozen container.
 """
 
 from __future__ import annotations
@@ -12,11 +13,10 @@ import time
 from collections.abc import Iterator, Sequence
 
 from llem.findings import Finding, finding
+from llem.metrics.checks.pauses import too_long
+from llem.metrics.spans import covered
 
 __all__ = ["Halts", "halted"]
-
-#: A stop may take this share of a window, or so many seconds, and no more.
-SHARE, LEAST_S = 0.01, 0.1
 
 
 class Halts:
@@ -24,19 +24,18 @@ class Halts:
 
     def __init__(self, pid: int) -> None:
         self._pid = pid
-        self._seen = time.monotonic_ns()
+        self._seen = 0
         self._since: int | None = None
         self._ended: list[tuple[int, int]] = []
 
     def look(self) -> None:
         """See whether the child was stopped or continued since the last look."""
-        before, self._seen = self._seen, time.monotonic_ns()
+        now = time.monotonic_ns()
         while (change := self._change()) is not None:
-            if self._since is None:  # of a stop that began and ended since the last look, the end alone is told
-                self._since = before
-            if change == os.CLD_CONTINUED:
+            if self._since is not None:  # it went on, though it may have been stopped again
                 self._ended.append((self._since, self._seen))
-                self._since = None
+            self._since = None if change == os.CLD_CONTINUED else now
+        self._seen = now
 
     def _change(self) -> int | None:
         try:
@@ -52,9 +51,8 @@ class Halts:
 
 def halted(halts: Sequence[tuple[int, int]], window: tuple[int, int]) -> Iterator[Finding]:
     """`paused` where a signal had stopped a command within its window, monotonic ns."""
-    halted_s = sum(max(min(end, window[1]) - max(begin, window[0]), 0) for begin, end in halts) / 1e9
-    window_s = (window[1] - window[0]) / 1e9
-    if halted_s > min(SHARE * window_s, LEAST_S):
-        message = f"a signal stopped the command for up to {halted_s:.2f} s of a window of {window_s:.2f} s"
+    halted_s, window_s = covered(halts, *window) / 1e9, (window[1] - window[0]) / 1e9
+    if too_long(halted_s, window_s):
+        message = f"a signal stopped the command for at least {halted_s:.2f} s of a window of {window_s:.2f} s"
         reasons = ["the command was stopped by a signal"]
         yield finding("paused", message, paused_s=halted_s, window_s=window_s, reasons=reasons)

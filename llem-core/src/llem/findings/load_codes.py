@@ -11,10 +11,12 @@ __all__ = ["LOAD_FINDINGS"]
 LOAD_FINDINGS: Mapping[str, FindingKind] = {
     "over_saturated": FindingKind(
         "warning",
-        "An open load brings more requests than the engine can serve: requests in flight rise within a window, and "
-        "over 5 % of the arrivals are left over. Latencies then depend on the length of the window, and there is no "
-        "steady state. In a replay, the arrivals of the trace itself may have increased.",
-        "Lower `load.request_rate` or `load.speed`, or set `load.capacity_share` below 1.",
+        "Requests in flight rise within a window of an open load, and over 5 % of the arrivals are left over. Either "
+        "more arrive than the engine can serve, or it runs close below its capacity, where a queue may grow for as "
+        "long as a window lasts. Latencies then depend on the length of the window, and there is no steady state. In a "
+        "replay, the arrivals of the trace itself may have increased.",
+        "Lower `load.request_rate` or `load.speed`, or set `load.capacity_share` below 1. Close below the capacity, "
+        "lengthen `window_s`.",
     ),
     "client_lag": FindingKind(
         "warning",
@@ -39,10 +41,11 @@ LOAD_FINDINGS: Mapping[str, FindingKind] = {
         "warning",
         "The load was not stationary when it was measured. It had run for too short a time when the window opened, so "
         "that long requests were not in flight yet, and latencies are too short. Or requests in flight at the "
-        "window's beginning are not what Little's law asks for, or rise within the windows, by more than 10 % and "
-        "more than chance does. In a replay, the trace itself may do so.",
+        "beginning of an open load's windows are not what Little's law asks for, or rise within them, by more than "
+        "10 % and more than chance does. Or requests of a closed load wait while others end again and again: those "
+        "that ended do not account for the requests in flight, and latencies are theirs alone.",
         "Lengthen `window_s` and `warmup.seconds`. A load is stationary when it has run for several times as long as "
-        "its longest requests take.",
+        "its longest requests take. If requests wait, see how the server chooses among them.",
     ),
     "no_completions": FindingKind(
         "error",
@@ -93,9 +96,9 @@ LOAD_FINDINGS: Mapping[str, FindingKind] = {
     "tokens_untold": FindingKind(
         "warning",
         "More than 5 % of the tokens of the completed requests had no event of their own: the server told their number "
-        "at the end, and no event told of them. llem shares them out evenly over the events of their request. TPOT, "
-        "the gaps between chunks and the tokens within a window assume that they came so. Where a server counts tokens "
-        "of reasoning that it hides, they did not.",
+        "at the end, and no event told of them. llem counts them with the last event of their request where they are "
+        "fewer than its events, else evenly with each. TPOT, the gaps between chunks and the tokens within a window "
+        "assume that they came so. Where a server counts tokens of reasoning that it hides, they did not.",
         "Let the server tell its count with each event (vLLM and SGLang do, since llem asks for it), or send one token "
         "an event (vLLM: `--stream-interval 1`), or show its reasoning.",
     ),
@@ -158,16 +161,17 @@ LOAD_FINDINGS: Mapping[str, FindingKind] = {
     "paused": FindingKind(
         "error",
         "The worker stood still for more than 1 % of a window, or for more than 0.1 s: a signal stopped it, a "
-        "container or the whole machine was frozen, or the machine was suspended. Or a signal stopped a metered "
-        "command. Less work was done in the window than the engine does, and its energy holds the time of the pause.",
+        "container or the whole machine was frozen, or the machine was suspended. Or nothing ran of a process that "
+        "sends the requests, for 0.25 s or more at a time. Or a signal stopped a metered command. Less work was done "
+        "in the window than the engine does, and its energy holds the time of the pause.",
         "Measure again, and do not stop or suspend what measures.",
     ),
     "stalled": FindingKind(
         "error",
         "The engine stood still within a window while the worker ran. No token came although requests were in flight, "
-        "for at least 5 % of the window, three times the usual longest silence and ten times its distance from the "
-        "median; or one batch took as much longer than the others. It did so in half of the windows at most, or in "
-        "the only one.",
+        "for at least 5 % of the window, and three to ten times as long as usual, by how much the usual silences "
+        "scatter; or one batch took so much longer than the others. What work on prompts explains, and what each "
+        "request waits by itself, is no stall. It stood still in half of the windows at most, or in the only one.",
         "See the engine's log: a stopped process, a GPU that hung, a compilation in the midst of the load. Measure "
         "again.",
     ),
@@ -217,10 +221,19 @@ LOAD_FINDINGS: Mapping[str, FindingKind] = {
         "against a server unless the backend's `salt` is off, or start the server anew, or without its prefix cache "
         "(vLLM: `--no-enable-prefix-caching`).",
     ),
+    "cache_unknown": FindingKind(
+        "warning",
+        "A server that was running already gets prompts that an earlier run may have sent it: those of a file, or "
+        "synthetic ones that are not drawn anew (`salt`). Neither its answers nor its page `/metrics` tell whether it "
+        "has a prefix cache, or what came from it. Measured twice, such prompts may be read in no time.",
+        "Let llem start the server anew (the backend's `command`), or let it tell cached tokens (vLLM: "
+        "`--enable-prompt-tokens-details`).",
+    ),
     "prompts_repeat": FindingKind(
         "warning",
-        "The workload has fewer prompts than requests were sent, and the engine has a prefix cache, or does not tell. "
-        "A prompt that comes again may be taken from the cache, and then costs next to nothing to read.",
+        "The workload has fewer prompts than requests were sent, with those of the warm-up, and the engine has a "
+        "prefix cache, or does not tell. A prompt that comes again may be taken from the cache, and then costs next to "
+        "nothing to read.",
         "Use a file with more prompts, fewer or shorter windows, or an engine without a prefix cache.",
     ),
     "served_model_differs": FindingKind(

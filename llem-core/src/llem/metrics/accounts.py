@@ -20,7 +20,10 @@ from llem.store.models import SCHEMA_VERSION, RequestRow, ServingFacts, Trial
 __all__ = ["SINCE", "counted", "known_sum", "load_counts", "stated", "unbalanced", "work_counts"]
 
 #: Serving facts that rows do not hold: what was asked for, how the client fared, what a server states of itself.
-TOLD = ("kind", "concurrency", "request_rate", "seed", "completed_expected_tokens", "lead_s", "client", "server")
+TOLD = (
+    "kind", "concurrency", "request_rate", "seed", "completed_expected_tokens", "lead_s", "client", "server",
+    "sent_so_far",
+)  # fmt: skip
 #: First version whose serving facts follow the present rules, and fields that an older one counted by others.
 SINCE = 5
 CHANGED = ("lag_p50_s", "lag_p99_s", "lag_max_s", "in_flight_start", "in_flight_end", "failed_output_tokens")

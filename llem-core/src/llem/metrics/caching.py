@@ -24,7 +24,7 @@ def cache_metrics() -> Iterator[Metric]:
         "cached_tokens_share", "", "prompt tokens from cache", None, "speed",
         "Share of the prompts' tokens that the engine took from its cache (prefix cache), of the requests that ended "
         "within the window; by the engine's own counters where it does not tell it of each request.",
-        each=_shares, shown=("result",), since=5,
+        each=_shares, shown=("result",), since=5, most=1.0,
     )  # fmt: skip
 
 

@@ -185,7 +185,7 @@ def _energy() -> Iterator[Metric]:
         "energy_net_j", "J", "window energy, net of idle", None, "energy",
         "Gross energy less the idle energy of the same engine process, with the model loaded, over the same time. Idle "
         "power is the mean of the baselines before and after the trials. It may be negative; llem does not clamp it.",
-        each=_net, scoped=True, shown=("result",), since=4, of_window=True,
+        each=_net, scoped=True, shown=("result",), since=4, of_window=True, least=None,
     )  # fmt: skip
     yield Metric(
         "power_w", "W", "power", "lower", "energy",

@@ -8,7 +8,7 @@ import attrs
 
 from llem.metrics.energies import distinct, expected_readings, gross, key_of, reading_of
 from llem.metrics.idle import idle_power, nets, powers
-from llem.metrics.quantity import Value, quantity
+from llem.metrics.quantity import Value, possible, quantity
 from llem.metrics.statistics import clustered, mean
 from llem.store.models import BaselineReading, DomainMetrics, EnergyReading, ErrorBudget, Quantity, Trial
 
@@ -40,12 +40,12 @@ def _domain(first: EnergyReading, trials: Sequence[Trial], baselines: Sequence[B
         scope=first.scope,
         kind=first.kind,
         instrument=first.instrument,
-        energy_j=quantity(energies, "J", processes, **label),
+        energy_j=possible(quantity(energies, "J", processes, **label)),
         energy_net_j=quantity(nets(trials, baselines, lambda _: (key,)), "J", processes, **label),
-        power_w=quantity(rates, "W", processes, **label),
+        power_w=possible(quantity(rates, "W", processes, **label)),
         idle_power_w=_idle_quantity(idle, {process: powers(baselines, process, (key,)) for process in idle}, label),
         budget=None if budget is None else attrs.evolve(budget, baseline_j=_baseline(idle, trials)),
-        cross_ratio=quantity([_cross(reading) for reading in readings], "", processes),
+        cross_ratio=possible(quantity([_cross(reading) for reading in readings], "", processes)),
     )
 
 
@@ -58,9 +58,9 @@ def _idle_quantity(
         return quantity(missing, "W", None, **label)
     each = [(process, watts) for process, phases in found.items() for watts in phases.values()]
     if len(each) == 1:
-        return quantity([watts for _, watts in each], "W", None, **label)
+        return possible(quantity([watts for _, watts in each], "W", None, **label))
     values = [Value(watts.value, shared=idle[process].shared) for process, watts in each]
-    return quantity(values, "W", [process for process, _ in each], **label)
+    return possible(quantity(values, "W", [process for process, _ in each], **label))
 
 
 def _baseline(idle: Mapping[int, Value], trials: Sequence[Trial]) -> float | None:

@@ -16,7 +16,17 @@ import attrs
 
 from llem.store.models import RequestRow, Trial
 
-__all__ = ["FAILED", "HIDDEN_SHARE", "UNFINISHED", "Flow", "edge_factor", "flow_of", "flow_within", "is_hidden"]
+__all__ = [
+    "FAILED",
+    "HIDDEN_SHARE",
+    "UNFINISHED",
+    "Flow",
+    "edge_factor",
+    "flow_of",
+    "flow_within",
+    "head_of",
+    "is_hidden",
+]
 
 #: `finish_reason` of requests that did not run to their end.
 FAILED, UNFINISHED = "error", "unfinished"
@@ -76,6 +86,18 @@ class Flow:
         found = np.zeros(len(self.rows), dtype=np.int64)
         np.add.at(found, self.owner[self.inside], self.tokens[self.inside])
         return found
+
+    @cached_property
+    def unscheduled(self) -> Any:
+        """Of each row: bool, it was sent when its client's last request had ended, as in a closed load."""
+        import numpy as np
+
+        return np.array([row.scheduled_ns is None for row in self.rows], dtype=bool)
+
+    @cached_property
+    def silent(self) -> Any:
+        """Of each row: bool, in flight through the whole window without a token in it."""
+        return (self.arrival <= self.t0) & (self.end >= self.t1) & (self.emitted == 0)
 
     @cached_property
     def first(self) -> Any:
@@ -153,6 +175,14 @@ class Flow:
         return float(np.maximum(reached - np.maximum(begins, before), 0).sum()) / (self.t1 - self.t0)
 
     @property
+    def gaps_s(self) -> Any:
+        """Seconds between successive chunks of the requests that ended well within the window."""
+        import numpy as np
+
+        same = (self.owner[1:] == self.owner[:-1]) & self.done[self.owner[1:]]
+        return (np.diff(self.at) / 1e9)[same]
+
+    @property
     def gaps_of_none(self) -> tuple[int, int]:
         """Chunks within the window that came with the one before in their request, and all that had one.
 
@@ -181,6 +211,11 @@ class Flow:
         places = np.searchsorted(edges, self.at[self.inside], side="right") - 1
         counts = np.bincount(places, weights=self.tokens[self.inside], minlength=parts)
         return [float(n) * 1e9 / (end - begin) for n, begin, end in zip(counts, edges, edges[1:], strict=False)]
+
+
+def head_of(times: Sequence[int]) -> int:
+    """Tokens that came with the first, of one time each: `Flow.head` of a request in a batch."""
+    return max((i + 1 for i, at in enumerate(times) if at - times[0] <= AT_ONCE_NS * i), default=0)
 
 
 def is_hidden(row: RequestRow) -> bool:

@@ -32,9 +32,10 @@ def goodput_metrics() -> Iterator[Metric]:
     yield Metric(
         "slo_attainment", "", "share within limits", "higher", "serving",
         "Share of the requests that kept every limit of `slo`, of those whose fate was decided within the window: they "
-        "ended, failed, or had waited for longer than a limit allows, answered or not.",
+        "ended, failed, or had waited for longer than a limit allows, answered or not. Of a closed load also those "
+        "that were late before and got no token in the whole window.",
         each=lambda measured: [one.attainment for one in measured.once(_judged)],
-        over=_scattered, lacks=_no_slo, shown=("result",), since=5,
+        over=_scattered, lacks=_no_slo, shown=("result",), since=5, most=1.0,
     )  # fmt: skip
     yield Metric(
         "energy_per_good_request_j", "J", "energy per good request", "lower", "serving",

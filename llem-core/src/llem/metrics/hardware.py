@@ -88,7 +88,7 @@ def hardware_metrics() -> Iterator[Metric]:
         "Operations per second that the architecture needs, of prefill and decode together, as a share of the GPUs' "
         "peak rate in this dtype.",
         each=_share(lambda work, trial, peak: work.flops / trial.duration_s / peak.flops), lacks=_no_rate,
-        shown=("result",), since=4,
+        shown=("result",), since=4, most=1.0,
     )  # fmt: skip
     yield Metric(
         "mbu", "", "share of peak bandwidth", "higher", "hardware",
@@ -96,7 +96,7 @@ def hardware_metrics() -> Iterator[Metric]:
         "once per step, of a mixture of experts those of one token's experts, and the key-value cache of each token's "
         "context.",
         each=_share(lambda work, trial, peak: (work.least_bytes or 0.0) / trial.duration_s / peak.bytes_per_s),
-        lacks=_no_bytes, shown=("result",), since=4,
+        lacks=_no_bytes, shown=("result",), since=4, most=1.0,
     )  # fmt: skip
     yield Metric(
         "flops_per_token", "FLOP", "operations per token", "lower", "hardware",

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise, zip_longest
 from typing import Any
 
-from llem.metrics.flow import Flow, is_hidden
+from llem.metrics.flow import Flow, head_of, is_hidden
 from llem.metrics.metric import Measured, Metric, Place
 from llem.metrics.percentiles import PERCENTILES, RUNS, Blocks, family, of_trial
 from llem.metrics.quantity import Value
@@ -49,7 +49,7 @@ def latency_metrics() -> Iterator[Metric]:
         "engine's count of tokens counts, not the number of chunks. Requests whose tokens all came at one time have "
         "none, nor have those of which the server hid more than 5 % of the tokens; where these are more than 5 % of a "
         "window's requests with several tokens, the window has none.",
-        offline=_tpot, serving=_tpot_blocks, why=_no_further,
+        offline=_tpot, fit=_apart, serving=_tpot_blocks, why=_no_further,
         shown=("result", "latencies"), percentile=("curve",), since=5,
     )  # fmt: skip
     yield from _latency(
@@ -85,6 +85,7 @@ def _latency(
     serving: Callable[[Flow], Blocks],
     why: Reason,
     offline: Callable[[RequestRow], list[float]] = lambda _: [],
+    fit: Callable[[Sequence[RequestRow]], bool] = lambda _: True,
     quantiles: Sequence[float] = PERCENTILES,
     group: str = "latency",
     lacks: Callable[[Measured], str | None] = lambda _: None,
@@ -96,6 +97,7 @@ def _latency(
 
     Args:
         serving, offline: its values in a serving window, by runs of requests; and of a request in a batch.
+        fit: whether the batches of a window have values; else none of them counts.
         why: the reason where no request has a value.
         shown: where the mean and `SHOWN` stand; `percentile`: where `SHOWN` stands besides.
         lacks: why an experiment has no value at all.
@@ -105,7 +107,7 @@ def _latency(
     def blocks(measured: Measured) -> list[Blocks]:
         if measured.served:
             return [serving(flow) for flow in measured.flows if flow is not None]
-        return [_by_batch(offline, rows) for rows in measured.rows]
+        return [_by_batch(offline, rows) if fit(rows) else [] for rows in measured.rows]
 
     def singles(measured: Measured) -> list[dict[float | None, Value]]:
         reason, served = why(measured), measured.served
@@ -113,7 +115,7 @@ def _latency(
 
     def found(measured: Measured) -> dict[float | None, Quantity]:
         reason, served = why(measured), measured.served
-        partial = reason if served else "not_supported"
+        partial = reason if served or not all(map(fit, measured.rows)) else "not_supported"
         trials, processes = measured.once(blocks), measured.processes
         return family(trials, reason, partial=partial, quantiles=quantiles, serving=served, processes=processes)
 
@@ -171,9 +173,16 @@ def _ttft(row: RequestRow) -> list[float]:
 
 def _tpot(row: RequestRow) -> list[float]:
     times = row.token_times_ns or ()
-    if not times or times[-1] == times[0] or is_hidden(row):
+    head = head_of(times)
+    if head == len(times) or is_hidden(row):
         return []
-    return [float(further_token_s(times[0], times[-1], len(times), times.count(times[0])))]
+    return [float(further_token_s(times[0], times[-1], len(times), head))]
+
+
+def _apart(rows: Sequence[RequestRow]) -> bool:
+    """Whether so few requests with several tokens have no time of a token that the others do not speak for all."""
+    several = [row for row in rows if len(row.token_times_ns or ()) > 1]
+    return sum(not _tpot(row) for row in several) <= TOGETHER_SHARE * len(several)
 
 
 def _gaps(row: RequestRow) -> list[float]:

@@ -11,7 +11,7 @@ import attrs
 from llem.metrics.energies import Headline, gross, headline
 from llem.metrics.flow import Flow, edge_factor, flow_of
 from llem.metrics.idle import trusted
-from llem.metrics.quantity import Value, absent, exact, quantity
+from llem.metrics.quantity import Value, absent, exact, possible, quantity
 from llem.metrics.setup import Setup, setup_of
 from llem.metrics.work import Work, serving_work, window_work
 from llem.store.models import BaselineReading, Quantity, RequestRow, Trial
@@ -191,6 +191,7 @@ class Metric:
         part: of a latency: the family's label, and "mean" or the percentile.
         since: first schema version whose results have the metric, with its value by the present rule.
         of_window: it needs no request, so a metered command has it too.
+        least, most: what it can be; None where there is no such limit.
     """
 
     name: str
@@ -208,11 +209,15 @@ class Metric:
     part: tuple[str, str] = ("", "")
     since: int = 2
     of_window: bool = False
+    least: float | None = 0.0
+    most: float | None = None
 
     def of(self, measured: Measured) -> Quantity:
         """The metric of one experiment, with its interval or the reason why there is none."""
         reason = self._lacks(measured)
-        return self.over(measured, self) if reason is None else absent(self.unit, reason)
+        if reason is not None:
+            return absent(self.unit, reason)
+        return possible(self.over(measured, self), self.least, self.most)
 
     def per_trial(self, measured: Measured) -> list[float] | None:
         """One value per trial; None where a trial has none, or trials do not have it by themselves."""

@@ -16,7 +16,7 @@ from llem.evaluators.items import clusters_of, right_or_wrong
 from llem.findings import Finding, finding
 from llem.metrics.energies import headline_of, joules
 from llem.metrics.metric import Metric
-from llem.metrics.quantity import ITEMS, ONE_EVALUATION, Value, absent, total
+from llem.metrics.quantity import ITEMS, ONE_EVALUATION, Value, absent, possible, total
 from llem.metrics.statistics import CONFIDENCE, t_quantile, wilson
 from llem.store.evaluations import Evaluation, terms_of
 from llem.store.models import Quantity
@@ -220,7 +220,8 @@ def _of_energy(score: Score, energy: Value) -> Iterator[tuple[str, Quantity]]:
 
 def _reading(energy: float, bound: float | None) -> Quantity:
     covers = "" if bound is None else ONE_EVALUATION
-    return Quantity(energy, "J", *_around(energy, bound), n=1, processes=1, covers=covers, method="evaluation")
+    found = Quantity(energy, "J", *_around(energy, bound), n=1, processes=1, covers=covers, method="evaluation")
+    return possible(found)
 
 
 def _once(score: Score, value: float, unit: str) -> Quantity:

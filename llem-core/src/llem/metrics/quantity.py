@@ -20,6 +20,7 @@ __all__ = [
     "absent",
     "covers",
     "exact",
+    "possible",
     "quantity",
     "total",
 ]
@@ -90,6 +91,16 @@ def absent(unit: str, reason: str, *, scope: str | None = None, kind: str | None
 def exact(value: float, unit: str, n: int) -> Quantity:
     """A quantity that is counted, not estimated."""
     return Quantity(value, unit, n=n, method="exact")
+
+
+def possible(found: Quantity, least: float | None = 0.0, most: float | None = None) -> Quantity:
+    """The interval within what the quantity can be. Student's t does not know of it: it reaches below 0, and a share's
+    above 1, where few values scatter much."""
+    low, high = found.low, found.high
+    if low is None or high is None:
+        return found
+    low = low if least is None else max(low, least)
+    return attrs.evolve(found, low=low, high=high if most is None else min(high, most))
 
 
 def quantity(

@@ -6,7 +6,8 @@ it is not known whether it keeps a limit of it. Nor has one whose server hid som
 
 A request counts in the window in which its fate is decided: when it ends, or as soon as it is late for certain because
 a time that counts from its arrival exceeds its limit. So requests that an engine keeps waiting count without waiting
-for their end, and each counts once. The search for a rate judges its windows by the same function.
+for their end, and each counts once. In a closed load a client sends nothing else meanwhile: one that was late before a
+window and got no token in all of it counts there again. The search for a rate judges its windows by the same function.
 """
 
 from __future__ import annotations
@@ -98,7 +99,8 @@ def fates(flow: Flow, limits: Mapping[str, float]) -> Fates:
             decided = np.where(over, np.minimum(decided, flow.arrival + round(limit * NS)), decided)
     whole = ~flow.lost & ~flow.stopped & (flow.first >= 0)
     untold = whole & within & flow.together if "tpot_s" in limits else np.zeros(len(flow.rows), dtype=bool)
-    rows = np.flatnonzero((decided >= flow.t0) & (decided < flow.t1))
+    waits = flow.silent & ~within & flow.unscheduled
+    rows = np.flatnonzero(((decided >= flow.t0) & (decided < flow.t1)) | (waits & (decided < flow.t0)))
     rows = rows[np.argsort(decided[rows], kind="stable")]
     kept = whole & within & ~untold
     return Fates(rows, kept[rows], untold[rows], {name: found[name][rows] for name in limits})

@@ -31,6 +31,7 @@ class Setup:
         searches: what each engine process that looked for the greatest rate found.
         workload: what the workload says of itself, by its own names.
         keeps_prompts: whether the engine has a prefix cache; None where that is not known.
+        salt: what a server's synthetic prompts were drawn with; "" for those of every run, None where no engine says.
         chunks_untold: requests are known by their first and last token alone, as a command's file may tell them.
     """
 
@@ -45,6 +46,7 @@ class Setup:
     chunks_untold: bool = False
     workload: Mapping[str, Any] = attrs.field(factory=dict)
     keeps_prompts: bool | None = False
+    salt: str | None = None
 
     @property
     def preset(self) -> str:
@@ -63,6 +65,12 @@ class Setup:
     def serving(self) -> bool:
         """Whether requests arrive by themselves: a closed or an open load."""
         return bool(self.config.get("load", {}).get("kind", "offline") != "offline")
+
+    @property
+    def runs_already(self) -> bool:
+        """Whether the engine is a server that llem did not start, which may have met others."""
+        options = self.config.get(str(self.config.get("backend")))
+        return self.salt is not None and isinstance(options, Mapping) and not options.get("command")
 
     @property
     def metered(self) -> bool:
@@ -175,6 +183,7 @@ def setup_of(experiment: Mapping[str, Any], engines: Sequence[Mapping[str, Any]]
         power_limits=limits,
         workload=engine["workload"] if isinstance(engine.get("workload"), Mapping) else {},
         keeps_prompts=engine.get("keeps_prompts", False),
+        salt=(engine.get("effective") or {}).get("salt"),
         probes=tuple(engine["probe"] for engine in engines if engine.get("probe")),
         searches=tuple(RateSearched.stored(one["rate_search"]) for one in engines if one.get("rate_search")),
         chunks_untold=any((one.get("effective") or {}).get("chunks_told") is False for one in engines),

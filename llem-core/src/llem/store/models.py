@@ -12,6 +12,7 @@ from llem.devices.pulse import Beats, Gap
 from llem.display import Displayed
 from llem.findings import Finding
 from llem.meters.base import EnergyReading, ErrorBudget
+from llem.store.client import ClientFacts
 from llem.store.quantity import Metrics, Quantity
 
 __all__ = [
@@ -98,27 +99,6 @@ class RequestRow:
 
 
 @attrs.frozen
-class ClientFacts:
-    """How the load generator itself fared, from the first of the measured requests to the window's end.
-
-    A timer in the event loop of every client ticks; how late it rings is how long whatever arrives waits for its turn.
-
-    Attributes:
-        processes: client processes; 0 where the clients share the worker's process with the engine.
-        delay_p50_s, delay_p99_s, delay_max_s: how late the ticks were; of several processes, of the one with the worst.
-        stalls: begin and end, monotonic ns, of each time in which no tick came for much longer than it should.
-        busy_share: CPU time of the busiest client process within the window, over the window; None without processes.
-    """
-
-    processes: int
-    delay_p50_s: float
-    delay_p99_s: float
-    delay_max_s: float
-    stalls: tuple[tuple[int, int], ...] = ()
-    busy_share: float | None = None
-
-
-@attrs.frozen
 class ServingFacts:
     """How a serving load went within the window [t0, t1).
 
@@ -131,7 +111,7 @@ class ServingFacts:
         sent: requests sent within the window.
         completed: requests whose last token arrived within the window.
         failed: requests that failed within the window.
-        unfinished: requests of the whole trial that llem aborted because they had not ended in time.
+        unfinished: requests that touch the window and that llem aborted, then or later: they had not ended in time.
         lag_p50_s, lag_p99_s, lag_max_s: how late requests were sent, over those that ended within the window, whose
             latencies count; None for a closed load.
         in_flight_mean, in_flight_start, in_flight_end: requests sent and not ended: mean over the window's time, and at
@@ -146,6 +126,8 @@ class ServingFacts:
         client: how the load generator fared; None where llem did not send the load.
         server: what a server told right before and right after the window, if it tells: `requests_running_start`, …; if
             it told both times, counts between them such as `output_tokens`, and `received_tokens`, those of llem.
+        sent_so_far: requests that the engine process had sent when the trial was over, from its first one on: warm-up,
+            search and what runs beside the windows included. None: an older llem stored it, which did not count them.
     """
 
     kind: str
@@ -168,6 +150,7 @@ class ServingFacts:
     lead_s: float | None = None
     client: ClientFacts | None = None
     server: Mapping[str, float] = attrs.field(factory=dict)
+    sent_so_far: int | None = None
 
 
 @attrs.frozen

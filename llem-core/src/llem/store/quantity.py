@@ -66,6 +66,15 @@ class Quantity(Displayed):
     score: str = attrs.field(default="", metadata={"spare": True})
 
     @property
+    def half_width(self) -> float | None:
+        """Half of the interval; where it ends at what is possible, the side that does not. None without an interval."""
+        if self.value is None or self.low is None or self.high is None:
+            return None
+        sides = self.value - self.low, self.high - self.value
+        cut = self.low == 0 or (self.high == 1 and not self.unit)
+        return max(sides) if cut else sum(sides) / 2
+
+    @property
     def lopsided(self) -> bool:
         """Whether one side of the interval is longer than the other by more than a quarter; "±" would then mislead."""
         if self.value is None or self.low is None or self.high is None:

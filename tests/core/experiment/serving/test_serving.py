@@ -77,6 +77,7 @@ def test_a_closed_trial(serving) -> None:
     assert {facts.in_flight_start, facts.in_flight_end} <= {3.0, 4.0}
     assert facts.in_flight_mean == pytest.approx(4.0, abs=0.2)
     assert (facts.failed, facts.unfinished) == (0, 0)
+    assert facts.sent_so_far > facts.completed + 4  # with the warm-up, and around the window
     assert (facts.lag_p50_s, facts.lag_p99_s, facts.lag_max_s) == (None, None, None)
     assert (trial.batches, trial.batch_s, trial.expected_output_tokens) == (0, (), trial.output_tokens)
     within = [row for row in rows if trial.t0_ns <= row.end_ns < trial.t1_ns]

@@ -7,6 +7,7 @@ import time
 
 import pytest
 
+from llem.devices.pulse import KEPT
 from llem.experiment.serving.ticks import TICK_S, Ticker, Ticks
 from llem.experiment.serving.window import client_facts
 from llem.store.models import RequestRow
@@ -38,6 +39,24 @@ def test_a_stall_is_told_with_its_times() -> None:
     assert list(found.stalls(0, 1000 * MS)) == [(100 * MS, 400 * MS), (410 * MS, 431 * MS)]
     assert list(found.stalls(399 * MS, 405 * MS)) == [(100 * MS, 400 * MS)]
     assert list(found.stalls(400 * MS, 410 * MS)) == []
+
+
+def test_a_stall_in_which_nothing_ran_is_still() -> None:
+    """By the processor time since the tick before: 100 ms of 300 is work, 40 is none. The first tick tells nothing."""
+    found = Ticks([0, 100 * MS, 500 * MS], [300 * MS] * 3, [7 * MS, 47 * MS, 147 * MS])
+
+    assert list(found.stalls(0, 1000 * MS, still=True)) == [(100 * MS, 400 * MS)]
+
+
+def test_the_longest_stalls_are_kept_and_all_are_summed() -> None:
+    """100 of 30 ms and one of 90 ms."""
+    found = ticks(*((due, 30) for due in range(0, 10_000, 100)), (10_000, 90))
+    facts = client_facts([found], 1, [row(0, 9_000)], 0, 20_000 * MS)
+    assert facts is not None
+    assert len(facts.stalls) == len(facts.still) == KEPT
+    assert (10_000 * MS, 10_090 * MS) in facts.stalls
+    assert facts.stalled_s == pytest.approx(3.09)
+    assert client_facts([found], 0, [row(0, 9_000)], 0, 20_000 * MS).still == ()
 
 
 def test_the_busy_share_is_of_the_window() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import attrs
 import pytest
 
@@ -92,7 +94,9 @@ def test_stalls_that_touch_a_measured_request(make, begin, length, told, kind):
     study = with_client(make, attrs.evolve(QUIET, stalls=(stall,)), kind=kind)
     assert ("client_lag" in study.codes()) == told
     if told:
-        assert "stood still 1 times, 900 ms in all (trial 0)" in study.found("client_lag").message
+        said = "stood still for 900 ms in all, 9% of the window, and for 900 ms at once (trial 0)"
+        assert said in study.found("client_lag").message
+        assert "paused" not in study.codes()  # something ran
 
 
 def test_stalls_of_several_processes_count_once(make):
@@ -100,6 +104,36 @@ def test_stalls_of_several_processes_count_once(make):
     t0, _ = make.window(0)
     stalls = tuple((t0 + 3 * S + i * MS, t0 + 3 * S + i * MS + 90 * MS) for i in range(3))
     assert "client_lag" not in with_client(make, attrs.evolve(QUIET, stalls=stalls), ttft=S).codes()
+
+
+@pytest.mark.parametrize(("length", "told"), [(2.0, True), (0.3, True), (0.2, False)])
+def test_a_client_process_that_was_frozen_is_a_pause(make, length, told):
+    """As a worker's is: for so long nothing was sent, and nothing read; a fifth of a second may be the scheduler's."""
+    t0, _ = make.window(0)
+    stall = (t0 + 3 * S, t0 + 3 * S + int(length * S))
+    study = with_client(make, attrs.evolve(QUIET, stalls=(stall,), still=(stall,)), ttft=S)
+    assert ("paused" in study.codes()) == told
+    if told:
+        found = study.found("paused")
+        assert found.evidence["paused_s"] == pytest.approx(length)
+        assert "a client process frozen: nothing of it ran" in found.message
+
+
+def test_stalls_that_are_not_kept_count(make):
+    """Their sum is stored beside the longest."""
+    t0, _ = make.window(0)
+    stalls = ((t0 + 3 * S, t0 + 3 * S + 30 * MS),)
+    found = with_client(make, attrs.evolve(QUIET, stalls=stalls, stalled_s=4.0), ttft=S).found("client_lag")
+    assert "stood still for 4 s in all, 40% of the window, and for 30 ms at once" in found.message
+
+
+def test_many_stalls_are_looked_at_fast(make):
+    """24,000, as an older llem stored them."""
+    t0, _ = make.window(0)
+    stalls = tuple((t0 + i * 400_000, t0 + i * 400_000 + 300_000) for i in range(24_000))
+    study, since = with_client(make, attrs.evolve(QUIET, stalls=stalls)), time.monotonic()
+    assert "7.2 s in all" in study.found("client_lag").message
+    assert time.monotonic() - since < 5.0
 
 
 def test_facts_of_the_client_are_metrics(make):

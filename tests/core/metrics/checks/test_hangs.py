@@ -56,6 +56,14 @@ def test_a_longer_prompt_may_take_longer(make, inputs, told):
     assert ("requests_hang" in study.codes()) == told
 
 
+@pytest.mark.parametrize(("tokens", "told"), [(0, False), (1, True)])
+def test_a_prompt_of_unknown_length_may_take_any_time(make, tokens, told):
+    """It went out as text, and its request was aborted before the server told of its tokens. Once it had been read, a
+    silence is one."""
+    study = study_of(make, lambda row: attrs.evolve(aborted(row, 20.0, tokens), input_tokens=None))
+    assert ("requests_hang" in study.codes()) == told
+
+
 def test_where_nobody_is_answered_nothing_says_what_is_long(make):
     """`no_completions` tells of it."""
     rows = make.served_rows(*make.window(0, 10))

@@ -66,7 +66,7 @@ def test_a_stop_of_ten_seconds_in_a_window_of_five() -> None:
         "paused_s": pytest.approx(10.0), "window_s": 15.0, "reasons": ["stopped by a signal"], "trials": [1],
     }  # fmt: skip
     assert codes["paused"].message == (
-        "the worker stood still for 10.00 s of a window of 15.00 s (stopped by a signal) (trial 1)"
+        "llem stood still for 10.00 s of a window of 15.00 s (stopped by a signal) (trial 1)"
     )
 
 

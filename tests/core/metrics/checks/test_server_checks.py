@@ -55,10 +55,10 @@ def test_a_cold_cache_is_not_told(make):
 def batches(make):
     """Results of an offline load by what the engine tells of each request, and how its document reads."""
 
-    def result(told=None, **document):
+    def result(told=None, index=0, **document):
         t0, t1 = make.window(0)
         trace = make.trace(make.WATTS[0], t0, t1)
-        rows = [attrs.evolve(row, engine_metrics=told) for row in make.request_rows(0, t0, t1)]
+        rows = [attrs.evolve(row, index=row.index + index, engine_metrics=told) for row in make.request_rows(0, t0, t1)]
         trial = make.make_trial(0, trace, rows, t0, t1)
         engine = {**make.engine_document(), **document}
         return compute_result(
@@ -96,6 +96,57 @@ def test_prompts_that_repeat(make, prompts, keeps, repeats):
     assert ("prompts_repeat" in study.codes()) is repeats
     if repeats:
         assert study.found("prompts_repeat").evidence == {"requests": len(study.requests[0]), "prompts": 7}
+
+
+@pytest.mark.parametrize(("sent", "repeats"), [(None, False), (500, False), (501, True)])
+def test_prompts_that_repeat_beside_the_windows(make, sent, repeats):
+    """The warm-up, the search and what runs around a window fill the cache as well; an older store does not tell."""
+    study = served(make, workload={"kind": "file", "prompts": 600, "distinct": 500}, keeps_prompts=None)
+    [trial] = study.trials
+    study.trials = [attrs.evolve(trial, serving=attrs.evolve(trial.serving, sent_so_far=sent))]
+    assert ("prompts_repeat" in study.codes()) is repeats
+    if repeats:
+        found = study.found("prompts_repeat")
+        assert found.evidence == {"requests": 501, "prompts": 500}
+        assert "501 requests were sent in and beside the windows, of 500 different prompts" in found.message
+
+
+def test_the_warm_up_of_batches_counts(batches):
+    """By where in the sequence the first batch of a window is."""
+    [first] = {one.evidence["requests"] for one in batches(workload={"prompts": 3}, keeps_prompts=True).findings
+               if one.code == "prompts_repeat"}  # fmt: skip
+    later = batches(index=5, workload={"prompts": first + 4}, keeps_prompts=True).findings
+    [found] = [one for one in later if one.code == "prompts_repeat"]
+    assert found.evidence == {"requests": first + 5, "prompts": first + 4}
+
+
+FILE, SYNTHETIC = {"kind": "file", "prompts": 10**6}, {"kind": "synthetic"}
+
+
+@pytest.mark.parametrize(
+    ("workload", "salt", "command", "keeps", "told"),
+    [
+        (FILE, "abc", None, None, True),
+        (FILE, "abc", None, True, True),
+        (FILE, "abc", None, False, False),
+        (FILE, "", ["vllm", "serve"], None, False),
+        (FILE, None, None, None, False),  # no server
+        (SYNTHETIC, "abc", None, None, False),
+        (SYNTHETIC, "", None, None, True),
+    ],
+)
+def test_a_server_that_may_know_the_prompts(make, workload, salt, command, keeps, told):
+    """It ran before, gets what another run may have sent, and tells nothing of its cache."""
+    effective = {"dtype": "bfloat16"} if salt is None else {"dtype": "bfloat16", "salt": salt}
+
+    def study(answers=None, server=None):
+        found = served(make, answers, server, workload=workload, keeps_prompts=keeps, effective=effective)
+        found.experiment["config"] |= {"backend": "openai", "openai": {"command": command}}
+        return found
+
+    assert ("cache_unknown" in study().codes()) is told
+    assert "cache_unknown" not in study({"cached_tokens": 0.0}).codes()
+    assert "cache_unknown" not in study(None, {"cache_hit_tokens": 0.0, "cache_queried_tokens": 9.0}).codes()
 
 
 def test_fewer_different_prompts_than_rows(make):

@@ -128,7 +128,8 @@ def test_tokens_that_no_event_told(make, share, told):
     if told:
         found = study.found("tokens_untold")
         assert found.evidence["untold"] / found.evidence["tokens"] == pytest.approx(share)
-        assert "assume that they came evenly" in found.message
+        said = "assume that they came evenly" if share > 0.5 else "assume that they came with its last event"
+        assert said in found.message  # of 100 tokens in 25 events: 6 are fewer than these, 75 are more
 
 
 def test_tokens_that_the_server_hid_have_no_time(make):

@@ -184,6 +184,38 @@ def test_prompts_that_an_edge_cuts_off_say_nothing_of_prompts() -> None:
     assert found(rows) == []
 
 
+def whole_answers(seed: int, *, clients: int = 2, stop=(9.0, 9.0)) -> list[RequestRow]:
+    """Answers that come at once, 8 ms a token: one in 131 has 400 tokens, the others 10."""
+    noise, rows = random.Random(seed), []
+    for client in range(clients):
+        now, number = -2 - noise.random(), client * 65
+        while now < 6:
+            tokens, sent = 400 if number % 131 == 70 else 10, now
+            now += 0.008 * tokens * noise.uniform(0.9, 1.1)
+            if stop[0] < now < stop[1] or sent < stop[0] <= now:
+                now += stop[1] - stop[0]
+            if now >= 0 and sent < 5:
+                start, end = T0 + round(sent * S), T0 + round(now * S)
+                rows.append(RequestRow(len(rows), 0, 100, tokens, start, end, (end,), chunk_tokens=(tokens,)))
+            now, number = now + 0.0005, number + 1
+    return rows
+
+
+@pytest.mark.parametrize("clients", [1, 2])
+@pytest.mark.parametrize("seed", range(4))
+def test_a_long_answer_that_comes_at_once_is_no_stall(clients: int, seed: int) -> None:
+    """Nothing is seen of it for 3 s, because nothing of it is sent."""
+    rows = whole_answers(seed, clients=clients)
+    assert any(row.output_tokens == 400 for row in rows)
+    assert found([rows]) == []
+
+
+def test_a_stop_of_whole_answers_is_found() -> None:
+    """2 s, where each answer takes 80 ms."""
+    [one] = found([[row for row in whole_answers(1, stop=(1.0, 3.0)) if row.output_tokens == 10]])
+    assert one.code == "stalled"
+
+
 def test_nobody_asked_is_no_stall() -> None:
     """Between two requests of one who comes seldom, no token comes by right."""
     rows = [row for row in served(1, clients=1) if not T0 + S < row.start_ns < T0 + 4 * S]

@@ -33,10 +33,12 @@ class Player:
 
     Attributes:
         stock: where all loads take their requests from.
+        sent: requests of all loads until now.
     """
 
     def __init__(self, session: Session) -> None:
         self._session = session
+        self.sent = 0
         self.stock = Stock(lambda start, count: self.workload.requests(start, count))
 
     @property
@@ -59,7 +61,9 @@ class Player:
             try:
                 found = await act(traffic)
                 await traffic.abort()
-                return found, await traffic.played()
+                played = await traffic.played()
+                self.sent += len(played.flights)
+                return found, played
             finally:
                 await traffic.close()
 

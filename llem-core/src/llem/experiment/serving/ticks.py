@@ -12,6 +12,8 @@ from collections.abc import Iterator, Sequence
 
 import attrs
 
+from llem.devices.pulse import STILL
+
 __all__ = ["STALL_NS", "TICK_S", "Ticker", "Ticks"]
 
 #: Between two ticks.
@@ -45,10 +47,16 @@ class Ticks:
             if begin <= due + passed < end
         ]
 
-    def stalls(self, begin: int, end: int) -> Iterator[tuple[int, int]]:
-        """Begin and end of each time within [begin, end) in which the loop stood still."""
-        for due, late in zip(self.due_ns, self.late_ns, strict=True):
-            if late > STALL_NS and due < end and due + late > begin:
+    def stalls(self, begin: int, end: int, *, still: bool = False) -> Iterator[tuple[int, int]]:
+        """Begin and end of each time within [begin, end) in which the loop stood still.
+
+        Args:
+            still: only those in which nothing of the process ran, which is no work that held the loop up.
+        """
+        used = (self.cpu_ns[i] - self.cpu_ns[i - 1] if i else None for i in range(len(self.cpu_ns)))
+        for due, late, cpu in zip(self.due_ns, self.late_ns, used, strict=True):
+            stood = not still or (cpu is not None and cpu < STILL * late)
+            if stood and late > STALL_NS and due < end and due + late > begin:
                 yield due, due + late
 
     def busy_share(self, begin: int, end: int) -> float | None:

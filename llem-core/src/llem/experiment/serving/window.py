@@ -11,13 +11,16 @@ from typing import Any
 import attrs
 
 from llem.backends.base import Observed, prompt_tokens
+from llem.devices.pulse import KEPT
 from llem.errors import ExperimentFailed, LlemError
 from llem.experiment.serving.ticks import Ticks
 from llem.experiment.serving.traffic import Flight
 from llem.metrics.accounts import load_counts, unbalanced, work_counts
 from llem.metrics.flow import flow_within
+from llem.metrics.spans import covered
 from llem.metrics.statistics import quantile
-from llem.store.models import ClientFacts, RequestRow, ServingFacts
+from llem.store.client import ClientFacts
+from llem.store.models import RequestRow, ServingFacts
 
 __all__ = [
     "Probe",
@@ -142,15 +145,24 @@ def client_facts(
         return None
     worst = max((one for one in delays if one), key=lambda one: quantile([float(each) for each in one], 0.99))
     seconds = [each / 1e9 for each in worst]
+    stalls = [stall for one in ticks for stall in one.stalls(begin, t1)]
     busy = [share for one in ticks if processes and (share := one.busy_share(t0, t1)) is not None]
     return ClientFacts(
         processes=processes,
         delay_p50_s=quantile(seconds, 0.5),
         delay_p99_s=quantile(seconds, 0.99),
         delay_max_s=max(one[-1] for one in delays if one) / 1e9,
-        stalls=tuple(sorted(stall for one in ticks for stall in one.stalls(begin, t1))),
+        stalls=_longest(stalls),
         busy_share=max(busy, default=None),
+        stalled_s=covered(stalls) / 1e9,
+        # in the worker's process its own pulse tells of them
+        still=_longest([stall for one in ticks for stall in one.stalls(begin, t1, still=True)]) if processes else (),
     )
+
+
+def _longest(spans: Iterable[tuple[int, int]]) -> tuple[tuple[int, int], ...]:
+    """As many as are kept, in order."""
+    return tuple(sorted(sorted(spans, key=lambda one: one[0] - one[1])[:KEPT]))
 
 
 @attrs.frozen

@@ -212,7 +212,7 @@ class Serving(Work):
             lead_s=led_s,
             client=client_facts(played.ticks, played.processes, rows, t0, t1),
         )
-        facts = attrs.evolve(facts, server=beside(*self._observed, flights))
+        facts = attrs.evolve(facts, server=beside(*self._observed, flights), sent_so_far=self._player.sent)
         check_sum(facts)
         trial = finish(
             session,

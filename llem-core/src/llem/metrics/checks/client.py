@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from itertools import pairwise
 from typing import Any
 
 import attrs
@@ -24,7 +23,8 @@ from llem.findings import Finding, finding
 from llem.metrics.checks.arrivals import Served
 from llem.metrics.flow import Flow
 from llem.metrics.requests import request_latencies
-from llem.store.models import ClientFacts
+from llem.metrics.spans import covered
+from llem.store.client import ClientFacts
 
 __all__ = ["client_lag"]
 
@@ -109,7 +109,7 @@ def _delay(served: Served) -> list[_Off]:
     flows = [flow for _, flow in clients]
     latencies = [request_latencies(flow) for flow in flows]
     ttft, tpot = (_figures(_joined([one[name] for one in latencies])) for name in ("ttft_s", "tpot_s"))
-    gaps = _figures(_joined([_gaps(flow) for flow in flows]))
+    gaps = _figures(_joined([flow.gaps_s for flow in flows]))
     how = "answers waited for their turn in the client's event loop"
     found = [
         (_Off(f"{name}", figures[part], off, how), limit)
@@ -134,23 +134,19 @@ def _further(flows: Sequence[Flow]) -> float:
     return float(np.median(counts)) if len(counts) else 1.0
 
 
-def _gaps(flow: Flow) -> Any:
-    """Seconds between successive arrivals of the completed requests."""
-    import numpy as np
-
-    same = (flow.owner[1:] == flow.owner[:-1]) & flow.done[flow.owner[1:]]
-    return (np.diff(flow.at) / NS)[same]
-
-
 def _stalls(served: Served) -> list[_Off]:
     found = []
     for trial, facts, flow in served:
-        stalls = _touching(facts.client.stalls, flow) if facts.client is not None else []
-        if not stalls:
+        client = facts.client
+        stalls = [] if client is None else _touching(client.stalls, flow)
+        if client is None or not stalls:
             continue
-        stood_s = _length(stalls) / NS
+        stood_s = covered(stalls) / NS if client.stalled_s is None else client.stalled_s
         longest_s = max(end - begin for begin, end in stalls) / NS
-        how = f"the client's event loop stood still {len(stalls)} times, {_told(stood_s)} in all (trial {trial.index})"
+        how = (
+            f"the client's event loop stood still for {_told(stood_s)} in all, {stood_s / flow.seconds:.0%} of the "
+            f"window, and for {_told(longest_s)} at once (trial {trial.index})"
+        )
         if stood_s > STALLED_SHARE * flow.seconds:
             found.append(_Off("the window", flow.seconds, stood_s, how))
         figures = _figures(_joined([request_latencies(flow)["ttft_s"]]))
@@ -168,9 +164,3 @@ def _touching(stalls: Sequence[tuple[int, int]], flow: Flow) -> list[tuple[int, 
         for begin, until in stalls
         if (begin < flow.t1 and until > flow.t0) or bool(((arrival < until) & (end > begin)).any())
     ]
-
-
-def _length(spans: Sequence[tuple[int, int]]) -> int:
-    """Nanoseconds that the spans cover; those of several processes may overlap."""
-    edges = sorted({edge for span in spans for edge in span})
-    return sum(b - a for a, b in pairwise(edges) if any(begin <= a and b <= end for begin, end in spans))

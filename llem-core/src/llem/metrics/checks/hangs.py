@@ -6,11 +6,12 @@ patience is over, which may be long after the window; until then only its silenc
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any
 
 from llem.findings import Finding, finding
 from llem.metrics.checks.arrivals import Served
+from llem.metrics.checks.words import in_trials
 from llem.metrics.flow import Flow
 
 __all__ = ["requests_hang"]
@@ -35,13 +36,9 @@ def requests_hang(served: Served) -> Iterable[Finding]:
         message = (
             f"{count} request{'' if count == 1 else 's'} of the windows got no token for the last {least:.3g} s or "
             f"more before {'it was' if count == 1 else 'they were'} aborted, where others waited {longest:.3g} s at "
-            f"most{_in(trials)}"
+            f"most{in_trials(trials)}"
         )
         yield finding("requests_hang", message, hanging=count, silent_s=least, longest_wait_s=longest, trials=trials)
-
-
-def _in(trials: Sequence[int]) -> str:
-    return f" (trial{'s' if len(trials) > 1 else ''} {', '.join(map(str, trials))})"
 
 
 def _longest_wait_s(flow: Flow) -> float | None:
@@ -59,13 +56,14 @@ def _longest_wait_s(flow: Flow) -> float | None:
 def _silent_s(flow: Flow, longest_s: float, prompts: int) -> Any:
     """Seconds that each hanging request was silent before it was aborted.
 
-    A longer prompt than any other's may take longer in proportion. A request without a token was overtaken: one that
-    was sent later has had its first; else it may stand in a queue.
+    A longer prompt than any other's may take longer in proportion; so nothing is said of a request without a token
+    whose prompt went out as text, which nobody has counted. A request without a token was overtaken: one that was sent
+    later has had its first; else it may stand in a queue.
     """
     import numpy as np
 
     seconds = (flow.end - np.maximum(flow.last, flow.start)) / 1e9
     allowed = TIMES * longest_s * np.maximum(flow.inputs / prompts, 1.0)
     begun = flow.start[flow.first >= 0].max(initial=0)
-    overtaken = (flow.first >= 0) | (flow.start < begun)
+    overtaken = (flow.first >= 0) | ((flow.start < begun) & (flow.inputs >= 0))
     return seconds[flow.stopped & overtaken & (seconds > np.maximum(allowed, LEAST_S))]

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Sequence
 
 from llem.devices.load import HostLoad
 from llem.findings import Finding, finding
+from llem.metrics.checks.words import in_trials
 from llem.metrics.setup import Setup
 from llem.store.models import Trial
 
@@ -33,13 +34,13 @@ def host_busy(setup: Setup, trials: Sequence[Trial]) -> Iterable[Finding]:
     busy = [(trial, load) for trial, load in known if _taken(load) > _limit(load, limits, trial.duration_s)]
     if busy:
         _, most = max(busy, key=lambda pair: _taken(pair[1]))
+        where = [trial.index for trial, _ in busy]
         stolen = f", and other virtual machines {most.steal_cores:.2f}" if most.steal_cores >= 0.01 else ""
         message = (
             f"other processes used {most.others_cores:.2f} of {most.cores} cores{stolen}, "
-            f"while llem used {most.own_cores:.2f}{_in([trial for trial, _ in busy], len(busy) > 1)}"
+            f"while llem used {most.own_cores:.2f}{in_trials(where, most=True)}"
         )
         figures = {"others_cores": most.others_cores, "steal_cores": most.steal_cores, "own_cores": most.own_cores}
-        where = [trial.index for trial, _ in busy]
         allowed = max(limits[0], limits[1] * most.cores)
         yield finding("host_busy", message, **figures, cores=most.cores, limit_cores=allowed, trials=where)
     stopped = [(trial, load.throttled) for trial, load in known if (load.throttled or 0.0) > THROTTLED]
@@ -47,8 +48,7 @@ def host_busy(setup: Setup, trials: Sequence[Trial]) -> Iterable[Finding]:
         share = max(share for _, share in stopped if share is not None)
         where = [trial.index for trial, _ in stopped]
         message = f"a CPU quota stopped the worker in {share:.0%} of its periods"
-        told = message + _in([trial for trial, _ in stopped], len(stopped) > 1)
-        yield finding("cpu_throttled", told, share=share, trials=where)
+        yield finding("cpu_throttled", message + in_trials(where, most=True), share=share, trials=where)
 
 
 def _taken(load: HostLoad) -> float:
@@ -58,9 +58,3 @@ def _taken(load: HostLoad) -> float:
 def _limit(load: HostLoad, limits: tuple[float, float], seconds: float) -> float:
     least, share = limits
     return max(least, share * load.cores) + TICKS_S * math.sqrt(2 * load.cores) / seconds
-
-
-def _in(trials: Sequence[Trial], several: bool) -> str:
-    """Which trials, and that the figures are of the worst of them."""
-    names = ", ".join(str(trial.index) for trial in trials)
-    return f" (the most of trials {names})" if several else f" (trial {names})"

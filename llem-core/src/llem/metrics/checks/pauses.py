@@ -1,4 +1,4 @@
-"""Windows that are not what they were planned to be: the worker stood still, a clock was set, nothing was done. Pure.
+"""Windows that are not what they were planned to be: llem stood still, a clock was set, nothing was done. Pure.
 
 A pause is real where something says so besides the missing beats, for a thread that computes may hold the interpreter's
 lock for seconds, and the beats with it:
@@ -7,6 +7,7 @@ lock for seconds, and the beats with it:
 - The process that reads the meters missed the same time: both were frozen, or the whole machine was.
 - Nothing of the worker's process ran, and it did not wait for a processor. That is no sign beside an engine on a GPU,
   for whose kernels a library may wait with the lock held; and none below 0.25 s, in which little can be told.
+- Nothing ran of a process that sends the requests, for 0.25 s or more at a time.
 """
 
 from __future__ import annotations
@@ -14,10 +15,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from llem.findings import Finding, finding
+from llem.metrics.checks.words import in_trials
 from llem.metrics.setup import Setup
+from llem.metrics.spans import covered
 from llem.store.models import Beats, Gap, Trial
 
-__all__ = ["disturbed", "pauses", "was_paused"]
+__all__ = ["disturbed", "pauses", "too_long", "was_paused"]
 
 #: Share of a window, and seconds, of which a pause may take neither.
 PAUSED_SHARE, PAUSED_S = 0.01, 0.1
@@ -62,12 +65,27 @@ def pauses(setup: Setup, beats: Beats) -> list[tuple[Gap, str]]:
 
 def _shared(gap: Gap, beats: Beats) -> bool:
     """Whether the process that reads the meters was held up for most of the same time."""
-    common = sum(max(min(gap.t1_ns, end) - max(gap.t0_ns, begin), 0) for begin, end in beats.meter_gaps)
-    return common / 1e9 > gap.seconds / 2
+    return covered(beats.meter_gaps, gap.t0_ns, gap.t1_ns) / 1e9 > gap.seconds / 2
 
 
 def _lost(setup: Setup, trial: Trial) -> tuple[float, tuple[str, ...]]:
-    """Seconds of a window in which the worker stood still, and why; the time to the beat that was due is no pause."""
+    """Seconds of a window in which the worker, or a process that sends its requests, stood still, and why."""
+    lost, reasons = _of_worker(setup, trial)
+    sender = _of_client(trial)
+    if sender:
+        reasons = (*reasons, "a client process frozen: nothing of it ran")
+    return max(lost, sender), reasons
+
+
+def _of_client(trial: Trial) -> float:
+    """Seconds in which a process that sends the requests stood still. No other sign tells, so each is a long time."""
+    client = None if trial.serving is None else trial.serving.client
+    spans = () if client is None else client.still
+    return covered([one for one in spans if one[1] - one[0] > UNSIGNED_S * 1e9], trial.t0_ns, trial.t1_ns) / 1e9
+
+
+def _of_worker(setup: Setup, trial: Trial) -> tuple[float, tuple[str, ...]]:
+    """The time to the beat that was due is no pause."""
     if trial.beats is None:
         return 0.0, ()
     lost, reasons = 0.0, []
@@ -82,9 +100,14 @@ def _lost(setup: Setup, trial: Trial) -> tuple[float, tuple[str, ...]]:
 
 
 def was_paused(setup: Setup, trial: Trial) -> bool:
-    """Whether the worker stood still for more of a window than it may."""
+    """Whether llem stood still for more of a window than it may."""
     lost, _ = _lost(setup, trial)
-    return lost > min(PAUSED_SHARE * trial.duration_s, PAUSED_S)
+    return too_long(lost, trial.duration_s)
+
+
+def too_long(lost_s: float, window_s: float) -> bool:
+    """Whether so many seconds of a pause are more than a window may have."""
+    return lost_s > min(PAUSED_SHARE * window_s, PAUSED_S)
 
 
 def _paused(setup: Setup, trials: Sequence[Trial]) -> Iterable[Finding]:
@@ -93,7 +116,7 @@ def _paused(setup: Setup, trials: Sequence[Trial]) -> Iterable[Finding]:
         return
     lost, reasons, worst = max(bad, key=lambda one: one[0])
     message = (
-        f"the worker stood still for {lost:.2f} s of a window of {worst.duration_s:.2f} s "
+        f"llem stood still for {lost:.2f} s of a window of {worst.duration_s:.2f} s "
         f"({', '.join(reasons)}){_in([trial for *_, trial in bad])}"
     )
     evidence = {"paused_s": lost, "window_s": worst.duration_s, "reasons": list(reasons)}
@@ -106,7 +129,7 @@ def _reader(setup: Setup, trials: Sequence[Trial]) -> Iterable[Finding]:
     for trial in trials:
         if trial.beats is None or was_paused(setup, trial):
             continue
-        lost = sum(min(end, trial.t1_ns) - max(begin, trial.t0_ns) for begin, end in trial.beats.meter_gaps) / 1e9
+        lost = covered(trial.beats.meter_gaps, trial.t0_ns, trial.t1_ns) / 1e9
         if lost > max(READER_S, READER_SHARE * trial.duration_s):
             bad.append((lost, trial))
     if bad:
@@ -171,5 +194,4 @@ def _idle_windows(setup: Setup, trials: Sequence[Trial]) -> Iterable[Finding]:
 
 
 def _in(trials: Sequence[Trial]) -> str:
-    names = ", ".join(str(trial.index) for trial in trials)
-    return f" (the most of trials {names})" if len(trials) > 1 else f" (trial {names})"
+    return in_trials([trial.index for trial in trials], most=True)

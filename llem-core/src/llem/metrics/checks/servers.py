@@ -24,7 +24,8 @@ COUNTS = {"cache_hit_tokens": "prompt tokens from its cache", "preemptions": "pr
 def server_checks(measured: Measured, metrics: Mapping[str, Quantity]) -> list[Finding]:
     """Every check; of an offline load, those of the prompts."""
     facts = [trial.serving for trial in measured.trials if trial.serving is not None]
-    return [*_warm(metrics), *_repeated(measured), *_counted(facts), *_told(facts)]
+    cache = [*_warm(metrics), *_repeated(measured)] or list(_unknown(measured, metrics))
+    return [*cache, *_counted(facts), *_told(facts)]
 
 
 def _warm(metrics: Mapping[str, Quantity]) -> Iterable[Finding]:
@@ -41,13 +42,37 @@ def _repeated(measured: Measured) -> Iterable[Finding]:
     distinct = setup.workload.get("distinct", prompts)
     if setup.keeps_prompts is False or not (isinstance(prompts, int) and isinstance(distinct, int) and prompts > 0):
         return
-    sent = {row.index for rows in measured.rows for row in rows}
-    block = setup.workload.get("block", max(sent, default=0) + 1)  # an older llem began at the same prompts again
-    different = min(len({place_of(index, prompts, block) for index in sent}), distinct)
-    if different < len(sent):
+    seen = {row.index for rows in measured.rows for row in rows}
+    block = setup.workload.get("block", max(seen, default=0) + 1)  # an older llem began at the same prompts again
+    sent, different = len(seen), min(len({place_of(index, prompts, block) for index in seen}), distinct)
+    beside = ""
+    if different == sent and (every := _sent_so_far(measured)) > distinct:
+        sent, different, beside = every, distinct, " in and beside the windows"
+    if different < sent:
         keeps = "has a prefix cache" if setup.keeps_prompts else "may have a prefix cache"
-        message = f"{len(sent):,} requests were sent, of {different:,} different prompts, and the engine {keeps}"
-        yield finding("prompts_repeat", message, requests=len(sent), prompts=different)
+        message = f"{sent:,} requests were sent{beside}, of {different:,} different prompts, and the engine {keeps}"
+        yield finding("prompts_repeat", message, requests=sent, prompts=different)
+
+
+def _sent_so_far(measured: Measured) -> int:
+    """Requests of one engine process, at least: with its warm-up and what ran beside its windows, where that is known.
+    Batches follow one another from the first of the sequence on."""
+    known = [trial.serving.sent_so_far or 0 for trial in measured.trials if trial.serving is not None]
+    batches = [] if measured.served else [row.index + 1 for rows in measured.rows for row in rows]
+    return max([*known, *batches], default=0)
+
+
+def _unknown(measured: Measured, metrics: Mapping[str, Quantity]) -> Iterable[Finding]:
+    """That a server may have the prompts in its cache from an earlier run, and nothing tells."""
+    setup = measured.setup
+    same = setup.salt == "" or "prompts" in setup.workload
+    told = setup.keeps_prompts is False or metrics["cached_tokens_share"].value is not None
+    if setup.runs_already and same and not told:
+        message = (
+            "the server ran before, gets prompts that another run may have sent, and tells neither of a prefix cache "
+            "nor of none: times may be those of a warm cache"
+        )
+        yield finding("cache_unknown", message)
 
 
 def _counted(facts: Sequence[ServingFacts]) -> Iterable[Finding]:

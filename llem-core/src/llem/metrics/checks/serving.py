@@ -1,4 +1,4 @@
-"""Findings of serving loads: more than the engine can bear, requests that failed or never ended, limits that broke."""
+"""Findings of serving loads: requests that pile up, requests that failed or never ended, limits that broke."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ from llem.findings import Finding, finding
 from llem.metrics.boundary import boundary
 from llem.metrics.checks.arrivals import Served, in_flight_parts, not_stationary, rate_off
 from llem.metrics.checks.client import client_lag
+from llem.metrics.checks.closed import left_out
 from llem.metrics.checks.hangs import requests_hang
+from llem.metrics.checks.words import in_trials
 from llem.metrics.flow import Flow
 from llem.metrics.goodput import slo_of
 from llem.metrics.setup import Setup
@@ -41,7 +43,9 @@ def serving_checks(
     found = [*_requests(served), *_none(served), *_few(served), *_together(served), *_untold(served)]
     if kind != "command":  # llem sent the load
         found += [*client_lag(served), *requests_hang(served)]
-    if kind not in ("closed", "command"):
+    if kind == "closed":
+        found += left_out(served)
+    elif kind != "command":
         saturated = list(_saturation(served))
         found += [*saturated, *rate_off(setup, served), *not_stationary(served, saturated=bool(saturated))]
     return [*found, *_boundary(setup), *_objective(setup, metrics)]
@@ -50,35 +54,34 @@ def serving_checks(
 def _requests(served: Served) -> Iterable[Finding]:
     """Failures count in the window in which they began: a request that hangs fails when its time is over, mostly after
     the window that it was sent in."""
-    bad = [(trial.index, count) for trial, _, flow in served if (count := int(flow.lost.sum()))]
-    if bad:
-        count = sum(number for _, number in bad)
-        message = f"{count} request{'' if count == 1 else 's'} of the windows failed, within them or later{_named(bad)}"
-        yield finding("requests_failed", message, failed=count, trials=[index for index, _ in bad])
-    cut = [(trial.index, facts.unfinished) for trial, facts, _ in served if facts.unfinished]
-    if cut:
-        count = sum(number for _, number in cut)
-        message = f"{count} request{'' if count == 1 else 's'} had not ended in time and were aborted{_named(cut)}"
-        yield finding("requests_unfinished", message, unfinished=count, trials=[index for index, _ in cut])
+    lost = [(trial.index, int(flow.lost.sum())) for trial, _, flow in served]
+    if count := sum(number for _, number in lost):
+        trials = [index for index, number in lost if number]
+        message = f"{_many(count)} of the windows failed, within them or later{in_trials(trials)}"
+        yield finding("requests_failed", message, failed=count, trials=trials)
+    cut = [(trial.index, facts.unfinished) for trial, facts, _ in served]
+    if count := sum(number for _, number in cut):
+        trials = [index for index, number in cut if number]
+        message = f"{_many(count)} had not ended in time and were aborted{in_trials(trials)}"
+        yield finding("requests_unfinished", message, unfinished=count, trials=trials)
 
 
-def _named(counts: Sequence[tuple[int, int]]) -> str:
-    return f" (trial{'s' if len(counts) > 1 else ''} {', '.join(str(index) for index, _ in counts)})"
+def _many(count: int) -> str:
+    return f"{count} request{'' if count == 1 else 's'}"
 
 
 def _none(served: Served) -> Iterable[Finding]:
     empty = [(trial, flow) for trial, facts, flow in served if not facts.completed]
     if not empty:
         return
-    flows = [flow for _, flow in empty]
+    flows, trials = [flow for _, flow in empty], [trial.index for trial, _ in empty]
     there = sum(int((flow.start < flow.t1).sum()) for flow in flows)
     dry = sum(int(((flow.start < flow.t1) & (flow.emitted == 0)).sum()) for flow in flows)
     tokens = sum(int(flow.emitted.sum()) for flow in flows)
     message = (
-        f"no request completed within the window{_named([(trial.index, 0) for trial, _ in empty])}: of {there} in "
+        f"no request completed within the window{in_trials(trials)}: of {there} in "
         f"flight {dry} got no token in it, and {tokens} tokens came"
     )
-    trials = [trial.index for trial, _ in empty]
     yield finding("no_completions", message, in_flight=there, without_token=dry, output_tokens=tokens, trials=trials)
 
 
@@ -100,16 +103,20 @@ def _together(served: Served) -> Iterable[Finding]:
 def _untold(served: Served) -> Iterable[Finding]:
     """Of requests whose tokens did not all come at one time, for which no time of a token is told anyway."""
     rows = [flow.rows[i] for *_, flow in served for i in flow.completed if flow.head[i] < flow.outputs[i]]
-    untold = sum((row.engine_metrics or {}).get("tokens_without_event", 0.0) for row in rows)
+    told = [(row, (row.engine_metrics or {}).get("tokens_without_event", 0.0)) for row in rows]
     hidden = sum((row.engine_metrics or {}).get("tokens_hidden", 0.0) for row in rows)
-    tokens = sum(row.output_tokens for row in rows)
-    if tokens and untold / tokens > UNTOLD_SHARE:
-        message = f"no event told of {untold / tokens:.1%} of the output tokens: "
-        if hidden:
-            message += f"the server says that {hidden / tokens:.1%} are of reasoning, which it does not show"
-        else:
-            message += "TPOT and gaps between chunks assume that they came evenly with the events of their request"
-        yield finding("tokens_untold", message, untold=int(untold), hidden=int(hidden), tokens=tokens)
+    untold, tokens = sum(count for _, count in told), sum(row.output_tokens for row in rows)
+    if not tokens or untold / tokens <= UNTOLD_SHARE:
+        return
+    last = sum(count for row, count in told if count < len(row.token_times_ns or ()))
+    if hidden:
+        how = f"the server says that {hidden / tokens:.1%} are of reasoning, which it does not show"
+    elif last > untold / 2:
+        how = "each request has fewer of them than events; TPOT and gaps assume that they came with its last event"
+    else:
+        how = "TPOT and gaps between chunks assume that they came evenly with the events of their request"
+    message = f"no event told of {untold / tokens:.1%} of the output tokens: {how}"
+    yield finding("tokens_untold", message, untold=int(untold), hidden=int(hidden), tokens=tokens)
 
 
 def piles_up(in_flight: Sequence[float], arrived: int, ended: int) -> bool:

@@ -1,6 +1,7 @@
 """Times without a token of any request while one was in flight, and what may explain them. Pure.
 
-Work on prompts explains a silence, and so does an engine that lets each request wait as long by itself.
+Work on prompts explains a silence, and so does an answer that comes at once when it is whole, and an engine that lets
+each request wait as long by itself.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import Any
 import attrs
 
 from llem.metrics.flow import Flow
+from llem.metrics.spans import covered
 from llem.store.models import RequestRow, Trial
 
 __all__ = ["CLOSELY", "Silences", "client_stood", "decoding", "pace", "prompts_of", "silences_of", "single_wait"]
@@ -106,7 +108,19 @@ def single_wait(
     known = [row for row in rows if len(row.token_times_ns or ()) > between]
     apart = [(begin, end), *others]
     longest = [_longest(row, between, apart) for row in known[:: len(known) // ASKED + 1]]
-    return WAIT_TIMES * statistics.median(longest) if longest else math.inf
+    return WAIT_TIMES * max(statistics.median(longest), _answer_s(flows, flow, within)) if longest else math.inf
+
+
+def _answer_s(flows: Sequence[Flow], flow: Flow, within: Sequence[int]) -> float:
+    """Seconds that the longest of these answers takes which come at once, by the median time per token of such; 0 where
+    none does. While it is made, nothing is seen of it."""
+    import numpy as np
+
+    tokens = max((int(flow.outputs[i]) for i in within if flow.together[i]), default=0)
+    if not tokens:
+        return 0.0
+    paces = [((one.first - one.start) / np.maximum(one.outputs, 1))[one.together] for one in flows]
+    return tokens * float(np.median(np.concatenate(paces))) / 1e9
 
 
 def _longest(row: RequestRow, between: bool, apart: Sequence[tuple[int, int]]) -> float:
@@ -152,5 +166,4 @@ def client_stood(trial: Trial, begin: int, end: int) -> bool:
     client = None if facts is None else facts.client
     if client is None:
         return False
-    common = sum(max(min(end, until) - max(begin, since), 0) for since, until in client.stalls)
-    return common > (end - begin) / 2
+    return covered(client.stalls, begin, end) > (end - begin) / 2

@@ -32,6 +32,7 @@ from llem.metrics.checks.silences import (
     silences_of,
     single_wait,
 )
+from llem.metrics.checks.words import in_trials
 from llem.metrics.flow import Flow
 from llem.metrics.metric import Measured
 from llem.store.models import Trial
@@ -93,13 +94,11 @@ def _indices(found: Iterable[Stall]) -> list[int]:
     return sorted({stall.trial for stall in found})
 
 
-def _in(trials: Sequence[int]) -> str:
-    return f" (trial{'s' if len(trials) > 1 else ''} {', '.join(map(str, trials))})"
-
-
 def _stalled(found: Sequence[Stall]) -> Finding:
     worst, trials = max(found, key=lambda stall: stall.seconds), _indices(found)
-    message = f"{worst.what} for {worst.seconds:.2f} s, where {worst.usual_s:.3g} s is the usual longest{_in(trials)}"
+    message = (
+        f"{worst.what} for {worst.seconds:.2f} s, where {worst.usual_s:.3g} s is the usual longest{in_trials(trials)}"
+    )
     evidence = {"stalled_s": worst.seconds, "usual_s": worst.usual_s, "at_s": worst.at_s}
     return finding("stalled", message, **evidence, trial=worst.trial, trials=trials)
 
@@ -109,7 +108,8 @@ def _recur(found: Sequence[Stall], trials: Sequence[Trial]) -> Finding:
     share = sum(stall.seconds for stall in found) / sum(_window_s(trial) for trial in trials)
     message = (
         f"{worst.what} for up to {worst.seconds:.2f} s, {len(found)} times within {len(where)} of {len(trials)} "
-        f"windows and {share:.0%} of their time; the next longest, work apart, is {worst.usual_s:.3g} s{_in(where)}"
+        f"windows and {share:.0%} of their time; the next longest, work apart, is {worst.usual_s:.3g} s"
+        f"{in_trials(where)}"
     )
     evidence = {"stalled_s": worst.seconds, "usual_s": worst.usual_s, "at_s": worst.at_s, "times": len(found)}
     return finding("stalls_recur", message, **evidence, share=share, trial=worst.trial, trials=where)

@@ -17,6 +17,7 @@ from llem.metrics.checks.pauses import disturbed
 from llem.metrics.checks.servers import server_checks
 from llem.metrics.checks.serving import serving_checks
 from llem.metrics.checks.stalls import alike, stalls
+from llem.metrics.checks.words import in_trials
 from llem.metrics.energies import Key, headline, key_of
 from llem.metrics.idle import powers
 from llem.metrics.metric import Measured
@@ -89,9 +90,9 @@ def _wide(setup: Setup, metrics: Mapping[str, Quantity]) -> Iterable[Finding]:
     """
     energy, speed = metrics["energy_per_output_token_j"], metrics["output_tokens_per_s"]
     name, found = ("energy per output token", energy) if energy.value else ("output tokens per second", speed)
-    if not found.value or found.low is None or found.high is None or found.method != "student_t":
+    if not found.value or found.half_width is None or found.method != "student_t":
         return
-    width = (found.high - found.low) / 2 / abs(found.value)
+    width = found.half_width / abs(found.value)
     if width > setup.target_half_width:
         message = (
             f"after {found.n} trials the 95 % interval of {name} is ± {width:.2%}, "
@@ -175,11 +176,7 @@ def _indices(trials: Sequence[Trial]) -> list[int]:
 
 
 def _in(trials: Sequence[Trial]) -> str:
-    return _named(_indices(trials))
-
-
-def _named(indices: Sequence[int]) -> str:
-    return f" (trial{'s' if len(indices) > 1 else ''} {', '.join(map(str, indices))})" if indices else ""
+    return in_trials(_indices(trials))
 
 
 def merge(trials: Sequence[Trial], others: Iterable[Finding]) -> tuple[Finding, ...]:
@@ -202,7 +199,7 @@ def _once(cases: Sequence[tuple[Finding, int]]) -> Finding:
     """One finding of several trials: as the first had it, or as that one which had the greatest share."""
     found, index = max(cases, key=lambda case: case[0].evidence.get("share", 0.0))
     trials = [number for _, number in cases]
-    where = _named(trials)
+    where = in_trials(trials)
     if "share" in found.evidence and len(cases) > 1:
         where = f"{where.removesuffix(')')}; the most in trial {index})"
     return Finding(found.code, found.severity, found.message + where, {**found.evidence, "trials": trials})

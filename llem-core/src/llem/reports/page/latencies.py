@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from typing import Any
 
 from llem.metrics.catalogue import shown
-from llem.metrics.flow import Flow
 from llem.metrics.metric import Measured, Metric
 from llem.metrics.requests import request_latencies
 from llem.reports.page.experiments import cell
@@ -17,7 +16,6 @@ __all__ = ["SHARES", "latencies_of"]
 
 #: Quantiles that draw a distribution.
 SHARES = tuple(number / 100 for number in range(1, 100))
-NS = 1e9
 
 
 def latencies_of(metrics: Mapping[str, Quantity], measured: Measured | None) -> list[dict[str, Any]]:
@@ -65,14 +63,6 @@ def _drawn(measured: Measured) -> dict[str, Any]:
     flows = [flow for flow in measured.flows if flow is not None]
     if not flows:
         return {"e2el": np.array([seconds for trial in measured.trials for seconds in trial.batch_s])}
-    each = [{**request_latencies(flow), "itl_chunk_s": _gaps(flow)} for flow in flows]
+    each = [{**request_latencies(flow), "itl_chunk_s": flow.gaps_s} for flow in flows]
     found = {name.removesuffix("_s"): np.concatenate([one[name] for one in each]) for name in each[0]}
     return {name: values[~np.isnan(values)] for name, values in found.items()}
-
-
-def _gaps(flow: Flow) -> Any:
-    """Time between successive chunks of the requests that ended within the window."""
-    import numpy as np
-
-    same = (flow.owner[1:] == flow.owner[:-1]) & flow.done[flow.owner[1:]]
-    return (np.diff(flow.at) / NS)[same]
