@@ -24,7 +24,7 @@ from typing import Any
 
 import attrs
 
-__all__ = ["BEAT_S", "KEPT", "STILL", "Beats", "Clocks", "Gap", "Pulse"]
+__all__ = ["BEAT_S", "KEPT", "STILL", "Beats", "Clocks", "Gap", "Pulse", "Waits"]
 
 #: Time between two beats, in seconds.
 BEAT_S = 0.05
@@ -167,7 +167,7 @@ class Pulse:
             self._before(number, frame)
 
     def _beat(self) -> None:
-        with _Waits() as waits:
+        with Waits() as waits:
             at, cpu, waited = time.monotonic_ns(), time.process_time(), waits()
             while not self._over:
                 time.sleep(BEAT_S)  # a lock with a timeout, as of an event, costs half as much again
@@ -230,7 +230,7 @@ def _slew(edges: Sequence[Clocks]) -> float | None:
     return -ahead / (last.monotonic - first.monotonic) * 1e9
 
 
-class _Waits:
+class Waits:
     """Seconds that the thread was ready to run and waited for a processor; None where the kernel does not say."""
 
     def __enter__(self) -> Callable[[], float | None]:

@@ -18,8 +18,9 @@ MS = 1_000_000
 def ticks(*found: tuple[int, int], cpu: int = 0) -> Ticks:
     """Of (due, late) in milliseconds; the CPU time grows by `cpu` ms from one to the next."""
     return Ticks(
-        [due * MS for due, _ in found], [late * MS for _, late in found], [cpu * MS * i for i in range(len(found))]
-    )
+        [due * MS for due, _ in found], [late * MS for _, late in found], [cpu * MS * i for i in range(len(found))],
+        [0] * len(found),
+    )  # fmt: skip
 
 
 def row(start: int, end: int) -> RequestRow:
@@ -42,10 +43,14 @@ def test_a_stall_is_told_with_its_times() -> None:
 
 
 def test_a_stall_in_which_nothing_ran_is_still() -> None:
-    """By the processor time since the tick before: 100 ms of 300 is work, 40 is none. The first tick tells nothing."""
-    found = Ticks([0, 100 * MS, 500 * MS], [300 * MS] * 3, [7 * MS, 47 * MS, 147 * MS])
+    """By the processor time since the tick before: 100 ms of 300 is work, 40 is none. The first tick tells nothing.
+    Nor is it still where others had the processor for most of the time.
+    """
+    due, late, used = [0, 100 * MS, 500 * MS, 900 * MS], [300 * MS] * 4, [7 * MS, 47 * MS, 147 * MS, 150 * MS]
+    found = Ticks(due, late, used, [0, 0, 0, 200 * MS])
 
-    assert list(found.stalls(0, 1000 * MS, still=True)) == [(100 * MS, 400 * MS)]
+    assert list(found.stalls(0, 2000 * MS, still=True)) == [(100 * MS, 400 * MS)]
+    assert len(list(found.stalls(0, 2000 * MS))) == 4
 
 
 def test_the_longest_stalls_are_kept_and_all_are_summed() -> None:

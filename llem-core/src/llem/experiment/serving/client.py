@@ -224,7 +224,7 @@ class Client:
             load.sender.close()
         self._write(b"".join(held))
         self._state(load)
-        columns = (ticks.due_ns, ticks.late_ns, ticks.cpu_ns)
+        columns = (ticks.due_ns, ticks.late_ns, ticks.cpu_ns, ticks.waited_ns)
         self._write(frame("over", b"".join(array("q", column).tobytes() for column in columns)))
 
     def _write(self, data: bytes) -> None:

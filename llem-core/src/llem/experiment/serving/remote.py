@@ -109,8 +109,8 @@ class RemoteTraffic(Traffic):
             elif head["name"] == "over":
                 columns = array("q")
                 columns.frombytes(body)
-                count = len(columns) // 3
-                side.ticks = Ticks(columns[:count], columns[count : 2 * count], columns[2 * count :])
+                count = len(columns) // 4
+                side.ticks = Ticks(*(columns[i * count : (i + 1) * count] for i in range(4)))
                 side.finished, side.process.busy = True, False
 
         return hear

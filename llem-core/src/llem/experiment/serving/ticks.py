@@ -9,10 +9,11 @@ import asyncio
 import time
 from array import array
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 
 import attrs
 
-from llem.devices.pulse import STILL
+from llem.devices.pulse import STILL, Waits
 
 __all__ = ["STALL_NS", "TICK_S", "Ticker", "Ticks"]
 
@@ -27,11 +28,18 @@ STALL_NS = 20_000_000
 
 @attrs.frozen
 class Ticks:
-    """Ticks of one event loop: when each was due, how late it came, and the CPU time of the process by then, in ns."""
+    """Ticks of one event loop, in nanoseconds.
+
+    Attributes:
+        due_ns, late_ns: when each was due, and how late it came.
+        cpu_ns: CPU time of the process by then.
+        waited_ns: how long the thread had been ready by then and waited for a processor; 0 where nothing tells.
+    """
 
     due_ns: Sequence[int]
     late_ns: Sequence[int]
     cpu_ns: Sequence[int]
+    waited_ns: Sequence[int]
 
     def delays(self, begin: int, end: int) -> list[int]:
         """Nanoseconds that something arriving within [begin, end) had to wait, at every tick that should have been.
@@ -51,13 +59,18 @@ class Ticks:
         """Begin and end of each time within [begin, end) in which the loop stood still.
 
         Args:
-            still: only those in which nothing of the process ran, which is no work that held the loop up.
+            still: only those in which nothing of the process ran, though no other had the processor that it waited for.
         """
-        used = (self.cpu_ns[i] - self.cpu_ns[i - 1] if i else None for i in range(len(self.cpu_ns)))
-        for due, late, cpu in zip(self.due_ns, self.late_ns, used, strict=True):
-            stood = not still or (cpu is not None and cpu < STILL * late)
-            if stood and late > STALL_NS and due < end and due + late > begin:
+        for i, (due, late) in enumerate(zip(self.due_ns, self.late_ns, strict=True)):
+            if late > STALL_NS and due < end and due + late > begin and not (still and self._was_held_up(i)):
                 yield due, due + late
+
+    def _was_held_up(self, i: int) -> bool:
+        """Whether work of the process, or others on its processor, made a tick late; of the first nothing is known."""
+        if not i:
+            return True
+        used, waited = (column[i] - column[i - 1] for column in (self.cpu_ns, self.waited_ns))
+        return used >= STILL * self.late_ns[i] or waited > self.late_ns[i] / 2
 
     def busy_share(self, begin: int, end: int) -> float | None:
         """CPU time of the process within [begin, end), over that time; None where the ticks do not span it."""
@@ -73,7 +86,9 @@ class Ticker:
     """The timer, in the event loop that runs. Stop it in a `finally`."""
 
     def __init__(self) -> None:
-        self._due, self._late, self._cpu = array("q"), array("q"), array("q")
+        self._due, self._late, self._cpu, self._waited = array("q"), array("q"), array("q"), array("q")
+        self._held = ExitStack()
+        self._waits = self._held.enter_context(Waits())
         self._loop = asyncio.get_running_loop()
         self._next_ns = 0
         self._again()
@@ -86,9 +101,11 @@ class Ticker:
         self._due.append(self._next_ns)
         self._late.append(max(time.monotonic_ns() - self._next_ns - GRAIN_NS, 0))
         self._cpu.append(time.process_time_ns())
+        self._waited.append(round((self._waits() or 0.0) * 1e9))
         self._again()
 
     def stop(self) -> Ticks:
         """The ticks until now."""
         self._timer.cancel()
-        return Ticks(self._due, self._late, self._cpu)
+        self._held.close()
+        return Ticks(self._due, self._late, self._cpu, self._waited)
