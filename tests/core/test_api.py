@@ -297,7 +297,8 @@ def test_modules_of_the_current_folder_do_not_reach_the_worker(tmp_path: Path, s
 def test_plugins_are_told_of_the_study_from_the_parent(tmp_path: Path, short, monkeypatch, capsys) -> None:
     """Observers hear of each step in order; one that raises is named, and the run goes on."""
     from llem.plugins import hookimpl
-    from llem.plugins.registry import Plugin, Registry, discover
+    from llem.plugins.claims import Plugin
+    from llem.plugins.registry import Registry, discover
 
     heard: list[tuple] = []
 

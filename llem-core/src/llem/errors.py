@@ -27,9 +27,9 @@ __all__ = [
 ]
 
 
-def nearest(name: str, known: Iterable[str]) -> str | None:
+def nearest(name: str, known: Iterable[str], closeness: float = 0.6) -> str | None:
     """The known name most like `name`, or None when nothing is close."""
-    found = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
+    found = difflib.get_close_matches(name, list(known), n=1, cutoff=closeness)
     return found[0] if found else None
 
 
