@@ -13,6 +13,7 @@ from typing import ClassVar
 import attrs
 
 __all__ = [
+    "Breach",
     "BrokenPlugin",
     "ConfigError",
     "ExperimentFailed",
@@ -31,6 +32,25 @@ def nearest(name: str, known: Iterable[str], closeness: float = 0.6) -> str | No
     """The known name most like `name`, or None when nothing is close."""
     found = difflib.get_close_matches(name, list(known), n=1, cutoff=closeness)
     return found[0] if found else None
+
+
+@attrs.frozen
+class Breach:
+    """A rule of the contract between llem and its plugins that is not kept.
+
+    Attributes:
+        rule: what plugins have to do, one sentence.
+        got, expected: what one did, and what would be right.
+        page: of the documentation that explains it.
+    """
+
+    rule: str
+    got: str
+    expected: str
+    page: str
+
+    def __str__(self) -> str:
+        return f"{self.rule}: got {self.got}, expected {self.expected}; see {self.page}"
 
 
 @attrs.frozen
