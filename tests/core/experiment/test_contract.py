@@ -5,15 +5,18 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 import llem
 from llem.errors import LlemError
+from llem.experiment import contract
 from llem.plugins.registry import registry
 
 LAB = Path(__file__).parents[1] / "lab"
@@ -129,13 +132,43 @@ def test_settings_that_the_engine_overrules_are_told(stranger: Run) -> None:
     ]
 
 
-def test_work_that_goes_on_after_generate_is_told(stranger: Run) -> None:
-    """A thread that computes on after the batch has returned."""
-    found = stranger("work left")
+def test_work_that_goes_on_after_generate_is_told_with_the_result(stranger: Run, monkeypatch) -> None:
+    """Once, as a warning. How much is too much is another test's: this machine may be busy itself."""
+    monkeypatch.setattr(contract, "BUSY_CORES", -1.0)
+    found = stranger(trials=2, max_trials=2)
 
     [told] = [one for one in found.findings if one.code == "work_left"]
-    assert told.evidence["cores"] >= 0.5
-    assert told.severity == "warning"
+    assert (told.severity, found.outcome) == ("warning", "done")
+
+
+@pytest.mark.parametrize(
+    ("cores", "told"),
+    [
+        ([0.1, 0.2], None),  # idle, before and after
+        ([0.0, 2.0, 2.0, 0.0], None),  # threads that spin a while before they sleep
+        ([1.0, 1.2], None),  # an engine that polls, with work and without
+        ([0.0] + [0.9] * 100, 0.9),
+        ([1.0] + [2.0] * 100, 1.0),
+    ],
+)
+def test_what_counts_as_work_that_is_left(monkeypatch, cores: list[float], told: float | None) -> None:
+    """More processor time than before any work, for longer than threads spin."""
+    readings = iter(cores)
+    clock = iter(range(1000))
+    monkeypatch.setattr(contract.Idle, "_cores", lambda self: next(readings))
+    monkeypatch.setattr(contract, "time", SimpleNamespace(monotonic=lambda: 0.1 * next(clock)))
+    found = contract.Idle(lambda seconds: None).left(0.01)
+
+    assert [one.evidence["cores"] for one in found] == ([] if told is None else [told])
+
+
+def test_a_gpu_that_is_left_with_work_is_told(monkeypatch) -> None:
+    """By how long torch waits for it; a share of a percent of a long batch is the call itself."""
+    monkeypatch.setattr(contract, "_device_left_s", lambda: 0.05)
+
+    [told] = contract.Idle(lambda seconds: None).left(1.0)
+    assert told.message == "the GPU went on working for 0.05 s after a batch had returned"
+    assert contract.Idle(time.sleep).left(10.0) == []
 
 
 def test_the_core_asks_whether_it_runs_where_it_was_placed(stranger: Run) -> None:
@@ -159,3 +192,55 @@ def test_the_command_line_tells_a_broken_rule_in_one_message(stranger: Run, tmp_
     assert done.returncode == 1, done.stderr
     assert "the stranger backend breaks a rule of backends: completions stand in the order" in done.stderr
     assert "Traceback" not in done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(
+    ("fault", "told"),
+    [
+        (
+            "name",
+            "domains are named by what they cover: got 'package-0', expected gpu:<uuid>, cpu:<n>, dram:<n> or node",
+        ),
+        ("scope", "a domain has the scope of its name: got 'node' for cpu:0, expected 'cpu'"),
+        ("twice", "a domain is listed once: got cpu:0 2 times, expected once"),
+        ("another's", "a meter reads the GPUs that it was given, and no others: got gpu:GPU-of-another, expected none"),
+    ],
+)
+def test_a_meter_that_reads_what_none_may_ends_the_experiment(stranger: Run, fault: str, told: str) -> None:
+    """Before an engine is loaded."""
+    found = stranger(meters=["odd"], odd={"fault": fault})
+
+    assert found.outcome == "invalid"
+    assert f"the meter odd breaks a rule of meters: {told}" in found.error
+    assert found.error.endswith("; see docs/howto/write-a-meter.md")
+
+
+@pytest.mark.parametrize(
+    ("fault", "got"),
+    [("zero", "0.0 for cpu:0"), ("negative", "-1.0 for cpu:0"), ("nan", "nan for cpu:0"), ("text", "'5 J' for cpu:0")],
+)
+def test_energy_that_cannot_be_is_none(stranger: Run, fault: str, got: str) -> None:
+    """With the finding, and never a number."""
+    found = stranger(meters=["odd"], odd={"fault": fault})
+
+    [told] = [one for one in found.findings if one.code == "meter_failed"]
+    assert f"the energy of a window is above 0 J, or None where there is no reading: got {got}" in told.message
+    assert [one.energy_j.value for one in found.domains] == [None]
+    assert found.metrics["energy_j"].value is None
+
+
+def test_a_meter_that_keeps_the_rules_reads(stranger: Run) -> None:
+    """The same meter without a fault."""
+    found = stranger(meters=["odd"])
+
+    assert not codes(found) & {"energy_suspect", "meter_failed"}
+    assert found.metrics["energy_j"].value > 0
+
+
+def test_millijoules_are_no_joules(stranger: Run) -> None:
+    """Of a domain that tells no limit: more power than any part of a machine takes."""
+    found = stranger(meters=["odd"], odd={"fault": "millijoules"})
+
+    [told] = [one for one in found.findings if one.code == "energy_suspect"]
+    assert "above its limit of 5000 W" in told.message
+    assert not found.valid

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
@@ -60,25 +59,15 @@ COMPLETIONS = {
 
 
 class StrangerEngine(EchoEngine):
-    worker: threading.Thread | None = None
-    over = False
-
     def generate(self, requests, sampling, *, token_times=False):
         fault = self.options.fault
         found = super().generate(requests, sampling, token_times=token_times or fault == "unasked times")
-        if fault == "work left" and self.worker is None:
-            self.worker = threading.Thread(target=self._work, daemon=True)
-            self.worker.start()
         if fault == "order":
             return list(reversed(found))
         if fault == "one less":
             return found[:-1]
         change = COMPLETIONS.get(fault)
         return found if change is None else [attrs.evolve(one, **change(one)) for one in found]
-
-    def _work(self):
-        while not self.over:
-            pass
 
     async def stream(self, request, sampling):
         shift = time.time_ns() - time.monotonic_ns() if self.options.fault == "wall clock" else 0
@@ -100,9 +89,6 @@ class StrangerEngine(EchoEngine):
         if self.options.fault == "no reason":
             return MemoryReading(None, "nothing", "I forgot")
         return super().memory()
-
-    def close(self) -> None:
-        self.over = True
 
 
 class StrangerBackend(EchoBackend):

@@ -1,5 +1,5 @@
-"""What llem relies on in what an engine gives. Held as a study runs, before a window or after it; the conformance suites
-hold the same and more. Pure.
+"""What llem relies on in what an engine gives. Held as a study runs, before a window or after it; the conformance
+suites hold the same and more. Pure.
 """
 
 from __future__ import annotations

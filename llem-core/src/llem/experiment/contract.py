@@ -34,7 +34,7 @@ def hold(session: Session, breaches: Iterable[Breach]) -> None:
 
 
 def hold_settings(session: Session) -> None:
-    """What the engine says it runs with can be stored, and is what was asked for; where it is not, that is a finding."""
+    """What the engine says it runs with can be stored, and is what was asked for, or a finding says so."""
     effective = session.live_engine.effective_config()
     hold(session, effective_breaches(effective))
     session.findings += overruled(session.experiment, effective)

@@ -50,8 +50,9 @@ FINDINGS: Mapping[str, FindingKind] = {
     ),
     "energy_suspect": FindingKind(
         "error",
-        "The energy cannot be right: it says more power than the board's limit.",
-        "Do not use this energy. Check the driver, MIG and other users of the GPU.",
+        "The energy cannot be right: it says more power than the board's limit, or than any part of a machine takes.",
+        "Do not use this energy. Check the driver, MIG and other users of the GPU, and the unit of a meter that is not "
+        "llem's own: it gives joules.",
     ),
     "utilisation_model": FindingKind(
         "info",
