@@ -13,6 +13,7 @@ from typing import ClassVar
 import attrs
 
 __all__ = [
+    "TELL_AUTHORS",
     "Breach",
     "BrokenPlugin",
     "ConfigError",
@@ -32,6 +33,10 @@ def nearest(name: str, known: Iterable[str], closeness: float = 0.6) -> str | No
     """The known name most like `name`, or None when nothing is close."""
     found = difflib.get_close_matches(name, list(known), n=1, cutoff=closeness)
     return found[0] if found else None
+
+
+#: What to do about a plugin that breaks a rule.
+TELL_AUTHORS = "report it to its authors; `llem.testing.conformance` has a test of it"
 
 
 @attrs.frozen

@@ -7,11 +7,12 @@ import time
 from collections.abc import Callable, Iterable
 
 from llem.backends.contract import effective_breaches, overruled
-from llem.errors import Breach, ExperimentFailed
+from llem.errors import TELL_AUTHORS, Breach, BrokenPlugin, ExperimentFailed
 from llem.experiment.session import Session
 from llem.findings import Finding, finding
+from llem.workloads.contract import workload_breaches
 
-__all__ = ["Idle", "hold", "hold_settings"]
+__all__ = ["Idle", "hold", "hold_settings", "hold_workload"]
 
 #: So long the processor time of this process is looked at.
 LOOK_S = 0.05
@@ -28,9 +29,16 @@ def hold(session: Session, breaches: Iterable[Breach]) -> None:
     for breach in breaches:
         raise ExperimentFailed(
             f"the {session.experiment.backend} backend breaks a rule of backends: {breach}",
-            "report it to its authors; `llem.testing.conformance` has a test of it",
+            TELL_AUTHORS,
             "invalid",
         )
+
+
+def hold_workload(session: Session) -> None:
+    """The workload gives requests as workloads have to. Raises BrokenPlugin where it does not."""
+    if (workload := session.workload) is not None:
+        for breach in workload_breaches(workload):
+            raise BrokenPlugin(f"the workload {workload.kind} breaks a rule of workloads: {breach}", TELL_AUTHORS)
 
 
 def hold_settings(session: Session) -> None:

@@ -11,7 +11,7 @@ from llem.config.converter import unstructure
 from llem.config.models import DEFAULT_METERS, Experiment
 from llem.devices.load import HostWatch
 from llem.devices.pulse import Pulse
-from llem.errors import BrokenPlugin, MachineError
+from llem.errors import TELL_AUTHORS, BrokenPlugin, MachineError
 from llem.findings import Finding, finding
 from llem.meters.base import Domain, EnergyReading, WindowMeter, lead_s
 from llem.meters.contract import domain_breaches, joules_breach
@@ -24,8 +24,6 @@ __all__ = ["Instruments"]
 
 #: What the process that reads the meters writes its events with.
 POWER_LINE = "llem.protocol.lines:power_line"
-#: What to do about a plugin that breaks a rule.
-TELL = "report it to its authors; `llem.testing.conformance` has a test of it"
 
 
 @attrs.define
@@ -94,7 +92,7 @@ class Instruments:
         self.domains.sort(key=lambda pair: self.names.index(pair[0]))
         for name in dict.fromkeys(meter for meter, _ in self.domains):
             for breach in domain_breaches([domain for meter, domain in self.domains if meter == name], gpu_uuids):
-                raise BrokenPlugin(f"the meter {name} breaks a rule of meters: {breach}", TELL)
+                raise BrokenPlugin(f"the meter {name} breaks a rule of meters: {breach}", TELL_AUTHORS)
 
     def _open_window(self, meter: WindowMeter) -> None:
         self._windows.append((meter.name, meter, ()))
