@@ -21,7 +21,7 @@ share. A check that does not hold for a plugin is a question to llem's authors b
 import pytest
 
 # without this a failed check would not show the values it compared
-MODULES = ("plugin", "engine", "backend", "stream", "likelihood", "wire", "meter", "evaluator")
+MODULES = ("told", "plugin", "engine", "backend", "stream", "likelihood", "wire", "meter", "evaluator")
 pytest.register_assert_rewrite(*(f"{__name__}.{module}" for module in MODULES))
 
 from llem.testing.conformance.backend import BackendConformance  # noqa: E402

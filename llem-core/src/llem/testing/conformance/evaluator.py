@@ -19,7 +19,9 @@ from llem.evaluators.items import follows, value_of
 from llem.models.resolve import resolve_model
 from llem.models.spec import ModelSpec
 from llem.models.tokenizer import Tokenizer, load_tokenizer
+from llem.plugins.faults import capability_fault
 from llem.testing.conformance.plugin import PluginConformance
+from llem.testing.conformance.told import expect
 
 __all__ = ["EvaluatorConformance"]
 
@@ -65,13 +67,13 @@ class EvaluatorConformance(PluginConformance):
     def test_section_names_the_evaluator(self, options: Any) -> None:
         """A section is a `Quality` and is found by its name, or by no other plugin's."""
         assert isinstance(options, Quality)
-        assert options.evaluator == self.reference().name
+        expect(options.evaluator, self.reference().name)
 
     def test_check_takes_known_tasks(self, options: Any, experiment: Experiment, model: ModelSpec) -> None:
         """What can be evaluated passes, and capabilities are named as backends declare them."""
         evaluator = self._evaluator(options)
         evaluator.check(experiment, model)
-        assert set(evaluator.needs()) <= {"loglikelihood", "stop", "stream", "generate"}
+        expect([wrong for name in evaluator.needs() if (wrong := capability_fault(name)) is not None], [])
 
     def test_check_refuses_an_unknown_task(self, options: Any, experiment: Experiment, model: ModelSpec) -> None:
         """A task that is not there is told in the plan, not after hours of trials."""
@@ -112,9 +114,9 @@ class EvaluatorConformance(PluginConformance):
         for task in options.tasks:
             context = self._context(task, experiment, model)
             first, again = (self._scores(options, engine, tokenizer, context) for _ in range(2))
-            assert [_kind(score) for score in first] == [_kind(score) for score in again]
+            expect([_kind(score) for score in first], [_kind(score) for score in again])
             names = [(score.task, score.metric) for score in first]
-            assert len(set(names)) == len(names), "two scores have one name"
+            expect(len(set(names)), len(names), "two scores have one name")
 
     def test_prepare_may_be_called_again(
         self, options: Any, engine: Engine, tokenizer: Tokenizer, experiment: Experiment, model: ModelSpec
@@ -126,7 +128,7 @@ class EvaluatorConformance(PluginConformance):
                 evaluator.prepare(tokenizer, context)
                 found.append(evaluator.evaluate(engine, tokenizer, context))
             first, again = ([[item.id for item in score.items] for score in scores] for scores in found)
-            assert first == again
+            expect(first, again)
 
     def test_a_limit_is_honoured(
         self, options: Any, engine: Engine, tokenizer: Tokenizer, experiment: Experiment, model: ModelSpec
@@ -152,8 +154,8 @@ class EvaluatorConformance(PluginConformance):
             for score, second in zip(first, again, strict=True):
                 names = [item.id for item in score.items]
                 assert len(names) in (0, score.n)
-                assert len(set(names)) == len(names), "two items have one name"
-                assert names == [item.id for item in second.items]
+                expect(len(set(names)), len(names), "two items have one name")
+                expect(names, [item.id for item in second.items])
 
     def test_stop_is_honoured(
         self, options: Any, engine: Engine, tokenizer: Tokenizer, experiment: Experiment, model: ModelSpec
@@ -177,12 +179,12 @@ class EvaluatorConformance(PluginConformance):
         self._scores(options, engine, tokenizer, context)
         assert told, "progress was never told"
         assert all(0 <= done <= total for done, total in told)
-        assert told == sorted(told)
+        expect(told, sorted(told))
 
     def test_description_can_be_stored(self, options: Any) -> None:
         """JSON values only."""
         told = dict(self._evaluator(options).describe())
-        assert json.loads(json.dumps(told, allow_nan=False)) == told
+        expect(json.loads(json.dumps(told, allow_nan=False)), told)
 
     def _evaluator(self, options: Any) -> Evaluator:
         made: Evaluator = self.reference().load()(options)
