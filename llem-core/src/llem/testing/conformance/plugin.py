@@ -13,7 +13,7 @@ from llem.plugins.faults import absent, reference_fault
 from llem.plugins.reference import Reference
 from llem.testing.conformance.told import Rules, expect
 
-__all__ = ["HEAVY", "PluginConformance", "PluginUnderTest"]
+__all__ = ["HEAVY", "PluginConformance", "PluginUnderTest", "loaded_after_import"]
 
 #: Modules whose import a user would notice. A plugin's own requirements are added to them.
 HEAVY = ("torch", "numpy", "scipy", "pandas", "transformers", "polars", "pynvml", "rich")
@@ -63,7 +63,7 @@ class PluginConformance(PluginUnderTest):
         modules = [name for name in (self.hooks, *targets) if name]
         target = reference.target.partition(":")[0]
         heavy = [*HEAVY, *reference.requires, *([] if target in modules else [target])]
-        loaded = _loaded_after_import(modules, heavy)
+        loaded = loaded_after_import(modules, heavy)
         assert not loaded, f"importing {' and '.join(modules)} also imports {', '.join(loaded)}"
 
     def test_config_is_frozen(self, options: Any) -> None:
@@ -83,7 +83,7 @@ class PluginConformance(PluginUnderTest):
         assert not silent, f"no help text: {', '.join(silent)}; declare with llem.config.fields.option"
 
 
-def _loaded_after_import(modules: list[str], watched: list[str]) -> list[str]:
+def loaded_after_import(modules: list[str], watched: list[str]) -> list[str]:
     """Which of the watched modules a fresh interpreter has loaded after importing `modules`."""
     code = (
         f"import sys; sys.path[:] = {sys.path!r}\n"
