@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from llem.errors import BrokenPlugin, MachineError, UnknownPlugin
 from llem.plugins import Reference, hookimpl
 from llem.plugins.claims import Plugin
-from llem.plugins.faults import absent, hook_fault, reference_fault
+from llem.plugins.faults import hook_fault, reference_fault, target_fault
 from llem.plugins.names import CAPABILITIES, COMMANDS, KNOWN_NAMES, KNOWN_PACKAGES, NAME_RULE
 from llem.plugins.registry import Registry, discover
 
@@ -231,7 +231,7 @@ def test_a_right_reference_has_no_fault():
 )
 def test_what_is_not_there_is_told_without_importing_it(target, wrong):
     """With the nearest name that is there."""
-    told = absent(Reference("x", target))
+    told = target_fault(Reference("x", target))
 
     assert told == (wrong and f"target {target!r}: {wrong}")
 

@@ -17,7 +17,7 @@ from llem.plugins.specs import Hooks
 
 # llem.errors is imported where something is wrong: `llem --help` reads hooks and need not wait for attrs.
 
-__all__ = ["absent", "capability_fault", "hook_fault", "reference_fault"]
+__all__ = ["capability_fault", "hook_fault", "reference_fault", "target_fault"]
 
 #: Attributes of a reference that are `"module:name"`, or None.
 TARGETS = ("target", "config", "parameters", "deploy", "start", "defaults", "found")
@@ -83,7 +83,7 @@ def capability_fault(name: str) -> str | None:
     return f"unknown capability {name!r}{_near(str(name), CAPABILITIES)}; known: {', '.join(CAPABILITIES)}"
 
 
-def absent(reference: Reference) -> str | None:
+def target_fault(reference: Reference) -> str | None:
     """What a reference points to and is not there; None where all is, or nobody can say without importing it."""
     told = {place: getattr(reference, place) for place in TARGETS}
     return next((why for place, one in told.items() if one and (why := _not_there(place, one))), None)

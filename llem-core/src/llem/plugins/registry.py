@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args
 import pluggy
 
 from llem.plugins.claims import LoadFailure, Offer, Plugin, claimed
-from llem.plugins.faults import absent, hook_fault, reference_fault
+from llem.plugins.faults import hook_fault, reference_fault, target_fault
 from llem.plugins.names import BUILTIN, CORE, KNOWN_NAMES, KNOWN_PACKAGES, NAME_RULE, Claim, canonical, is_name
 from llem.plugins.reference import NAME, Reference
 from llem.plugins.specs import Hooks
@@ -98,7 +98,7 @@ class Registry:
         known = {failure.claim for failure in self.failures}
         for kind in KINDS:
             for reference, plugin in self.entries(kind):
-                if (kind, reference.name) not in known and (problem := absent(reference)) is not None:
+                if (kind, reference.name) not in known and (problem := target_fault(reference)) is not None:
                     self.failures.append(LoadFailure(plugin, "register", problem, (kind, reference.name)))
         return self.failures
 
@@ -180,7 +180,7 @@ class Registry:
         try:
             return reference.load()
         except (Exception, SystemExit) as error:
-            gone = absent(reference) if isinstance(error, AttributeError | ImportError) else None
+            gone = target_fault(reference) if isinstance(error, AttributeError | ImportError) else None
             told = gone or f"{type(error).__name__}: {error}"
             raise BrokenPlugin(
                 f"{kind} {name!r} failed to import: {told}",
