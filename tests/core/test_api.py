@@ -342,7 +342,7 @@ def test_plugins_are_told_of_the_study_from_the_parent(tmp_path: Path, short, mo
         ("experiment finished", result.id, "done", True),
         ("study finished", "llem"),
     ]
-    assert "warning: llem_experiment_started: broken: OSError: no network\n" in capsys.readouterr().err
+    assert "warning: llem_experiment_started: broken (broken): OSError: no network\n" in capsys.readouterr().err
     told = [f.message for f in result.findings if f.code == "plugin_observer_failed"]
     assert told == ["llem_environment of broken: OSError: no network either"]
 

@@ -24,7 +24,7 @@ class Plugin:
     @property
     def key(self) -> str:
         """Tells it from every other: names of entry points are each distribution's own."""
-        return f"{self.distribution}/{self.name}"
+        return f"{self.name} ({self.distribution})"
 
 
 class LoadFailure(Plugin):
