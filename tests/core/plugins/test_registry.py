@@ -10,11 +10,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from llem.config.load import FIELDS
+from llem.config.study.file import STUDY_KEYS
 from llem.errors import BrokenPlugin, MachineError, UnknownPlugin
 from llem.plugins import Reference, hookimpl
 from llem.plugins.claims import Plugin
 from llem.plugins.faults import hook_fault, reference_fault, target_fault
-from llem.plugins.names import CAPABILITIES, COMMANDS, KNOWN_NAMES, KNOWN_PACKAGES, NAME_RULE
+from llem.plugins.names import CAPABILITIES, COMMANDS, KNOWN_NAMES, KNOWN_PACKAGES, NAME_RULE, SETTINGS
 from llem.plugins.registry import Registry, discover
 
 
@@ -135,6 +137,18 @@ def test_commands_of_llem_are_reserved():
     from llem.cli import cli
 
     assert set(cli.commands) <= COMMANDS
+
+
+def test_settings_are_reserved():
+    """A backend or a meter of such a name could never have a section of its own."""
+    assert {*FIELDS, *STUDY_KEYS} == SETTINGS
+
+    known = offered(one=("load", "axes", "mine"))
+    assert known.names("backend") == ("command", "echo", "mine")
+    assert [failure.error for failure in known.failures] == [
+        f"the name {name!r} of a backend belongs to llem-core (choose another one, such as 'one-{name}')"
+        for name in ("load", "axes")
+    ]
 
 
 class Of:

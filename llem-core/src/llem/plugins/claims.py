@@ -6,7 +6,7 @@ import traceback
 from collections.abc import Iterable, Mapping
 from typing import TypeAlias, TypeVar
 
-from llem.plugins.names import BUILTIN, COMMANDS, CORE, KNOWN_NAMES, KNOWN_PACKAGES, Claim, canonical
+from llem.plugins.names import BUILTIN, COMMANDS, CORE, KNOWN_NAMES, KNOWN_PACKAGES, SETTINGS, Claim, canonical
 
 __all__ = ["LoadFailure", "Offer", "Plugin", "claimed"]
 
@@ -77,4 +77,5 @@ def claimed(kind: Claim, offers: Iterable[Offer[T]]) -> tuple[dict[str, tuple[T,
 def _owners(kind: Claim) -> Mapping[str, str]:
     if kind == "command":
         return dict.fromkeys(COMMANDS, CORE)
-    return {name: KNOWN_PACKAGES[name] for name in KNOWN_NAMES.get(kind, ())}
+    settings = dict.fromkeys(SETTINGS, CORE) if kind in ("backend", "meter") else {}
+    return {**settings, **{name: KNOWN_PACKAGES[name] for name in KNOWN_NAMES.get(kind, ())}}

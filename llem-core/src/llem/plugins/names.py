@@ -9,10 +9,12 @@ from typing import Literal
 __all__ = [
     "BUILTIN",
     "CAPABILITIES",
+    "COMMANDS",
     "CORE",
     "KNOWN_NAMES",
     "KNOWN_PACKAGES",
     "NAME_RULE",
+    "SETTINGS",
     "Claim",
     "canonical",
     "is_name",
@@ -46,6 +48,27 @@ COMMANDS = frozenset(
     {
         *("run", "plan", "meter", "show", "compare", "recommend", "pareto", "report", "export", "bundle", "verify"),
         *("init", "doctor", "config", "plugins", "completion", "worker", "help"),
+    }
+)
+#: Settings of an experiment and of a study. A backend or a meter has a section of its own name beside them.
+SETTINGS = frozenset(
+    {
+        *("model", "revision", "weights_seed", "trust_remote_code", "backend", "dtype", "device", "gpus", "workload"),
+        *("load", "slo", "quality", "sampling", "warmup", "baseline", "meters", "preset", "window_s", "trials"),
+        *("max_trials", "target_half_width", "processes", "token_times"),
+        *(
+            "name",
+            "includes",
+            "base",
+            "axes",
+            "zip",
+            "experiments",
+            "exclude",
+            "reference",
+            "order",
+            "limits",
+            "parallel",
+        ),
     }
 )
 #: What a backend can declare, all there is.
