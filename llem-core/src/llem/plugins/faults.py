@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import importlib.util
-import pkgutil
 import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -36,7 +35,11 @@ def hook_fault(module: object) -> str | None:
     for name in given.keys() - marked:
         if name in known and callable(given[name]):
             return f"{name} has no `@hookimpl` above it, so llem never calls it (from llem.plugins import hookimpl)"
-        if _is_own(given[name], module) and (near := _near(name, known, closeness=0.85)):
+        if (
+            name.startswith(f"{NAME}_")
+            and _is_own(given[name], module)
+            and (near := _near(name, known, closeness=0.85))
+        ):
             return f"{name} is no hook, and has no `@hookimpl` above it{near}"
     return None if marked else f"implements no hook; known: {', '.join(sorted(known))}"
 
@@ -107,6 +110,8 @@ def _not_there(place: str, target: str) -> str | None:
 
 
 def _siblings(package: str) -> Iterator[str]:
+    import pkgutil
+
     try:
         found = importlib.util.find_spec(package) if package else None
     except ModuleNotFoundError:
