@@ -297,7 +297,8 @@ def test_modules_of_the_current_folder_do_not_reach_the_worker(tmp_path: Path, s
 def test_plugins_are_told_of_the_study_from_the_parent(tmp_path: Path, short, monkeypatch, capsys) -> None:
     """Observers hear of each step in order; one that raises is named, and the run goes on."""
     from llem.plugins import hookimpl
-    from llem.plugins.registry import Plugin, Registry, discover
+    from llem.plugins.claims import Plugin
+    from llem.plugins.registry import Registry, discover
 
     heard: list[tuple] = []
 
@@ -341,7 +342,7 @@ def test_plugins_are_told_of_the_study_from_the_parent(tmp_path: Path, short, mo
         ("experiment finished", result.id, "done", True),
         ("study finished", "llem"),
     ]
-    assert "warning: llem_experiment_started: broken: OSError: no network\n" in capsys.readouterr().err
+    assert "warning: llem_experiment_started: broken (broken): OSError: no network\n" in capsys.readouterr().err
     told = [f.message for f in result.findings if f.code == "plugin_observer_failed"]
     assert told == ["llem_environment of broken: OSError: no network either"]
 

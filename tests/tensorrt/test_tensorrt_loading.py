@@ -253,7 +253,8 @@ def test_it_is_labelled_everywhere():
 
 def test_without_the_library(monkeypatch):
     """Where it is not installed, asking for the backend says how to get it."""
-    from llem.plugins.registry import Plugin, PluginSet
+    from llem.plugins.claims import Plugin
+    from llem.plugins.registry import PluginSet
 
     monkeypatch.setattr(sys, "path", [path for path in sys.path if not path.endswith("standin")])
     for name in [name for name in sys.modules if name.partition(".")[0] == "tensorrt_llm"]:

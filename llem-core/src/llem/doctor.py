@@ -17,7 +17,7 @@ from llem.devices.load import HostLoad, busy, watched
 from llem.devices.nvml import Gpu, Nvml
 from llem.errors import LlemError
 from llem.meters.rapl import RaplZone, rapl_zones
-from llem.plugins.registry import Kind, Registry, registry
+from llem.plugins.registry import KINDS, Registry, registry
 
 __all__ = ["Check", "Probes", "diagnose", "update_periods"]
 
@@ -281,9 +281,7 @@ def _user_config(_: Probes) -> Iterator[Check]:
 
 def _plugins(probes: Probes) -> Iterator[Check]:
     known = probes.plugins()
-    known.commands()
-    kinds: tuple[Kind, ...] = ("backend", "meter", "evaluator", "launcher", "workload")
-    for kind in kinds:
+    for kind in KINDS:
         for reference, plugin in known.entries(kind):
             name = f"{kind} {reference.name}"
             missing = reference.missing()
@@ -295,6 +293,6 @@ def _plugins(probes: Probes) -> Iterator[Check]:
     if all(plugin.name == "builtin" for _, plugin in known.entries("backend")):
         fix = "pip install llem-pytorch, or another backend"
         yield Check("backends", "missing", "none is installed that runs a real model", fix)
-    for failure in known.failures:
+    for failure in known.examine():
         detail = f"{failure.distribution} {failure.version} failed at {failure.stage}: {failure.error}"
         yield Check(f"plugin {failure.name}", "warning", detail, "see `llem plugins -v`; reinstall or remove it")

@@ -13,6 +13,8 @@ from typing import ClassVar
 import attrs
 
 __all__ = [
+    "TELL_AUTHORS",
+    "Breach",
     "BrokenPlugin",
     "ConfigError",
     "ExperimentFailed",
@@ -27,10 +29,33 @@ __all__ = [
 ]
 
 
-def nearest(name: str, known: Iterable[str]) -> str | None:
+def nearest(name: str, known: Iterable[str], closeness: float = 0.6) -> str | None:
     """The known name most like `name`, or None when nothing is close."""
-    found = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
+    found = difflib.get_close_matches(name, list(known), n=1, cutoff=closeness)
     return found[0] if found else None
+
+
+#: What to do about a plugin that breaks a rule.
+TELL_AUTHORS = "report it to its authors; `llem.testing.conformance` has a test of it"
+
+
+@attrs.frozen
+class Breach:
+    """A rule of the contract between llem and its plugins that is not kept.
+
+    Attributes:
+        rule: what plugins have to do, one sentence.
+        got, expected: what one did, and what would be right.
+        page: of the documentation that explains it.
+    """
+
+    rule: str
+    got: str
+    expected: str
+    page: str
+
+    def __str__(self) -> str:
+        return f"{self.rule}: got {self.got}, expected {self.expected}; see {self.page}"
 
 
 @attrs.frozen

@@ -7,6 +7,7 @@ import inspect
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from llem.backends.contract import same_setting
 from llem.errors import ConfigError, Problem
 from llem_vllm.config import VllmOptions
 
@@ -159,7 +160,4 @@ def _at(told: Any, path: str) -> Any:
 
 
 def _same(asked: Any, found: Any) -> bool:
-    """`auto` is whatever vLLM chose; names are told in capitals."""
-    if found is UNKNOWN or asked == "auto":
-        return True
-    return str(asked).lower() == str(found).lower() if isinstance(asked, str) else bool(asked == found)
+    return found is UNKNOWN or same_setting(asked, found)

@@ -14,7 +14,8 @@ from llem.cli.config import config
 from llem.config.fields import at_least, option
 from llem.plugins import Reference, hookimpl
 from llem.plugins import registry as registry_module
-from llem.plugins.registry import Plugin, PluginSet
+from llem.plugins.claims import Plugin
+from llem.plugins.registry import PluginSet
 
 
 @attrs.frozen(kw_only=True)

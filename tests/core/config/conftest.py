@@ -11,7 +11,9 @@ import pytest
 from llem.config.fields import at_least, between, option
 from llem.config.models import Quality
 from llem.plugins import Reference, hookimpl
-from llem.plugins.registry import Plugin, PluginSet, Registry
+from llem.plugins.claims import Plugin
+from llem.plugins.names import KNOWN_PACKAGES
+from llem.plugins.registry import PluginSet, Registry
 
 
 @attrs.frozen(kw_only=True)
@@ -108,33 +110,39 @@ def make(
     workloads: Mapping[str, type | None],
     evaluators: Mapping[str, type | None],
 ) -> Registry:
-    """A registry with one plugin that provides these names, each with its config class."""
-
-    def references(classes: Mapping[str, type | None]) -> list[Reference]:
-        return [
-            Reference(name, "nowhere:Nothing", config=None if cls is None else here(cls))
-            for name, cls in classes.items()
-        ]
+    """A registry with these names, each with its config class; a name of one of our packages is from that package."""
+    given = {"backend": backends, "meter": meters, "workload": workloads, "evaluator": evaluators}
 
     class Hooks:
+        def __init__(self, distribution: str) -> None:
+            self._distribution = distribution
+
+        def _references(self, kind: str) -> list[Reference]:
+            return [
+                Reference(name, "nowhere:Nothing", config=None if cls is None else here(cls))
+                for name, cls in given[kind].items()
+                if KNOWN_PACKAGES.get(name, "llem-fake") == self._distribution
+            ]
+
         @hookimpl
         def llem_backends(self) -> list[Reference]:
-            return references(backends)
+            return self._references("backend")
 
         @hookimpl
         def llem_meters(self) -> list[Reference]:
-            return references(meters)
+            return self._references("meter")
 
         @hookimpl
         def llem_workloads(self) -> list[Reference]:
-            return references(workloads)
+            return self._references("workload")
 
         @hookimpl
         def llem_evaluators(self) -> list[Reference]:
-            return references(evaluators)
+            return self._references("evaluator")
 
     found = PluginSet()
-    found.add(Plugin("fake", "fake", "llem-fake", "1"), Hooks())
+    for distribution in ("llem-fake", *KNOWN_PACKAGES.values()):
+        found.add(Plugin("fake", "fake", distribution, "1"), Hooks(distribution))
     return Registry(found)
 
 

@@ -11,8 +11,9 @@ from llem.config.defaults import Finder
 from llem.config.layers import Layer
 from llem.config.load import resolve
 from llem.errors import BrokenPlugin, ConfigError, MachineError
+from llem.plugins.claims import Plugin
 from llem.plugins.reference import Reference, hookimpl
-from llem.plugins.registry import Plugin, PluginSet, Registry
+from llem.plugins.registry import PluginSet, Registry
 
 ASKED: list[Mapping[str, Any]] = []
 OWN = "default of backend served"

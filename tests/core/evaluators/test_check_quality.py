@@ -14,7 +14,7 @@ from llem.config.identity import experiment_id
 from llem.config.load import Layer, resolve, to_document
 from llem.config.models import Quality
 from llem.config.schema import json_schema
-from llem.errors import ConfigError, UnknownPlugin
+from llem.errors import BrokenPlugin, ConfigError, UnknownPlugin
 from llem.evaluators.base import check_quality
 from llem.models.resolve import resolve_model
 from llem.plugins.registry import Registry, discover
@@ -99,7 +99,7 @@ def test_quality_is_no_part_of_an_identity(registry: Registry) -> None:
         (SPELLING, {}, "quality: the weights of shape:tiny are random, so its answers mean nothing"),
         ({**FORCED, "tasks": ["fruit", "frut"]}, {}, "quality.tasks: no task 'frut'"),
         (FORCED, {"backend": "mute"}, "quality.tasks: these tasks need stop, which the mute backend does not support"),
-        ({**FORCED, "evaluator": "choosy"}, {}, "quality.tasks: these tasks need telepathy, which the lab backend"),
+        ({**FORCED, "evaluator": "choosy"}, {}, "quality.tasks: these tasks need memory, which the lab backend"),
     ],
 )
 def test_the_plan_refuses_what_cannot_be_evaluated(run_llem, isolated_llem, lab, quality, settings, problem) -> None:
@@ -117,3 +117,13 @@ def test_real_weights_need_no_force(registry: Registry) -> None:
     model = attrs.evolve(resolve_model("shape:tiny"), weights="real")
 
     check_quality(resolved(registry, SPELLING), model, registry)
+
+
+def test_a_capability_that_there_is_not_is_the_evaluators_fault(registry: Registry, monkeypatch) -> None:
+    """A typo is told as one, with the nearest name: no other backend would help."""
+    experiment = resolved(registry, FORCED)
+    spelling = registry.load("evaluator", "spelling")
+    monkeypatch.setattr(spelling, "needs", lambda self: ("stop", "loglikelyhood"))
+
+    with pytest.raises(BrokenPlugin, match=r"unknown capability 'loglikelyhood' \(did you mean loglikelihood\?\)"):
+        check_quality(experiment, resolve_model("shape:tiny"), registry)

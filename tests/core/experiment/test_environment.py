@@ -9,7 +9,8 @@ import pytest
 from llem.devices.nvml import Nvml
 from llem.experiment.environment import NAME, environment_facts
 from llem.plugins import hookimpl
-from llem.plugins.registry import Plugin, Registry, discover
+from llem.plugins.claims import Plugin
+from llem.plugins.registry import Registry, discover
 from llem.testing.fakes import FakeClock, FakeGpu, FakeNvml, Load
 
 

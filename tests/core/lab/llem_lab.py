@@ -237,9 +237,9 @@ class Spelling(Evaluator):
 
 
 class Choosy(Spelling):
-    """Needs a capability that is not there."""
+    """Needs a capability that the backend of the lab has not."""
 
     name = "choosy"
 
     def needs(self):
-        return ("telepathy", "stop")
+        return ("memory", "stop")

@@ -35,5 +35,5 @@ def llem_meters():
 def llem_evaluators():
     return [
         Reference("spelling", "llem_lab:Spelling", config="llem_lab:SpellingOptions", summary="Repeats words."),
-        Reference("choosy", "llem_lab:Choosy", summary="Needs what no backend has."),
+        Reference("choosy", "llem_lab:Choosy", summary="Needs what the lab has not."),
     ]

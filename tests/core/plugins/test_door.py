@@ -12,10 +12,14 @@ pytestmark = pytest.mark.process
 GOOD = """
 from llem.plugins import Reference, hookimpl
 
+class Good:
+    name = "good"
+
 @hookimpl
 def llem_backends():
-    return [Reference("good", "good_backend:Good", requires=("no_such_engine",), install="pip install no-such-engine",
-                      summary="A good one.", capabilities={"stream": "unsupported"}, status="never run")]
+    return [Reference("good", "llem_good_hooks:Good", requires=("no_such_engine",),
+                      install="pip install no-such-engine", summary="A good one.",
+                      capabilities={"stream": "unsupported"}, status="never run")]
 """
 
 BROKEN = {
@@ -24,7 +28,38 @@ BROKEN = {
     "unknown": (
         "from llem.plugins import hookimpl\n@hookimpl\ndef llem_backend():\n    return []",
         "hooks",
-        "unknown hook llem_backend",
+        "unknown hook llem_backend (did you mean llem_backends?)",
+    ),
+    "unmarked": (
+        "def llem_backends():\n    return []",
+        "hooks",
+        "llem_backends has no `@hookimpl` above it",
+    ),
+    "class": (
+        "from llem.plugins import Reference, hookimpl\nclass Bakend:\n    name = 'bad'\n"
+        "@hookimpl\ndef llem_backends():\n    return [Reference('bad', 'llem_bad_hooks:Backend')]",
+        "register",
+        "target 'llem_bad_hooks:Backend': llem_bad_hooks has no Backend (did you mean Bakend?)",
+    ),
+    "colon": (
+        "from llem.plugins import Reference, hookimpl\n"
+        "@hookimpl\ndef llem_backends():\n    return [Reference('bad', 'llem_bad_hooks.Backend')]",
+        "register",
+        "target of 'bad' is 'llem_bad_hooks.Backend', and must be \"module:name\" "
+        "(did you mean llem_bad_hooks:Backend?)",
+    ),
+    "capability": (
+        "from llem.plugins import Reference, hookimpl\n"
+        "@hookimpl\ndef llem_backends():\n"
+        "    return [Reference('bad', 'm:B', capabilities={'streams': 'supported'})]",
+        "register",
+        "unknown capability 'streams' (did you mean stream?)",
+    ),
+    "taken-command": (
+        "import click\nfrom llem.plugins import hookimpl\n"
+        "@hookimpl\ndef llem_commands():\n    return {'doctor': click.Command('doctor')}",
+        "register",
+        "the name 'doctor' of a command belongs to llem-core (choose another one, such as 'bad-doctor')",
     ),
     "raises": (
         "from llem.plugins import hookimpl\n@hookimpl\ndef llem_backends():\n    raise RuntimeError('boom')",
@@ -106,29 +141,85 @@ def test_plugins_tells_what_is_missing_and_how_to_get_it(install, llem):
     ]
 
 
-def test_second_plugin_with_a_taken_name_is_refused(install, llem):
-    """A name that two distributions provide stays with the first; the second is listed as broken."""
+def test_a_name_that_two_distributions_give_is_an_error_for_both(install, llem):
+    """Neither is used, whatever the order of names: the list, the doctor and the run name both."""
     install("llem-good", GOOD, entry="a")
     install("llem-copy", GOOD, entry="b")
 
     report = json.loads(llem("plugins", "--json").stdout)
+    checks = json.loads(llem("doctor", "--json").stdout)["checks"]
+    done = llem("run", "-b", "good")
 
-    assert [row["distribution"] for row in report["plugins"] if row["name"] == "good"] == ["llem-good"]
-    assert [(row["name"], row["error"]) for row in report["broken"]] == [
-        ("b", "backend 'good' is already provided by llem-good")
+    told = "backend 'good' is given by llem-good (entry point 'a') and llem-copy (entry point 'b'), so neither is used"
+    assert [row["name"] for row in report["plugins"] if row["name"] == "good"] == []
+    assert [(row["distribution"], row["error"]) for row in report["broken"]] == [
+        ("llem-good", told),
+        ("llem-copy", told),
     ]
+    assert [check["name"] for check in checks if told in check["detail"]] == ["plugin a", "plugin b"]
+    assert done.returncode == 3
+    assert told in done.stderr
 
 
-def test_second_entry_point_with_a_taken_name_is_refused(install, llem):
-    """Two distributions with one entry-point name: the first works, the second is listed."""
+def test_a_stranger_cannot_take_the_name_of_our_package(install, llem):
+    """However early its own name sorts: `pytorch` is llem-pytorch's, and `echo` the core's."""
+    evil = """
+from llem.plugins import Reference, hookimpl
+
+class Evil:
+    name = "pytorch"
+
+@hookimpl
+def llem_backends():
+    return [Reference(name, "aaa_hooks:Evil", summary="Not it.") for name in ("pytorch", "echo")]
+"""
+    install("aaa", evil, entry="a")
+
+    report = json.loads(llem("plugins", "--json").stdout)
+    done = llem("run", "-b", "pytorch", "--preset", "quick", "--dry-run")
+
+    assert {(row["name"], row["distribution"]) for row in report["plugins"] if row["name"] in ("pytorch", "echo")} <= {
+        ("pytorch", "llem-pytorch"),
+        ("echo", "llem-core"),
+    }
+    assert [row["error"] for row in report["broken"]] == [
+        f"the name {name!r} of a backend belongs to {owner} (choose another one, such as 'aaa-{name}')"
+        for name, owner in (("pytorch", "llem-pytorch"), ("echo", "llem-core"))
+    ]
+    if find_spec("llem_pytorch") is None:
+        assert done.returncode == 3
+        assert "pip install llem-pytorch, and remove aaa" in done.stderr
+
+
+def test_names_of_entry_points_are_each_distributions_own(install, llem):
+    """Two distributions with one entry-point name both work: nobody types that name."""
     install("llem-good", GOOD, entry="same")
     install("llem-other", GOOD.replace('"good"', '"other"'), entry="same")
 
     report = json.loads(llem("plugins", "--json").stdout)
 
-    worked = {row["name"] for row in report["plugins"]} & {"good", "other"}
-    assert len(worked) == 1
-    assert [(row["name"], row["stage"]) for row in report["broken"]] == [("same", "register")]
+    assert {row["name"] for row in report["plugins"]} >= {"good", "other"}
+    assert report["broken"] == []
+
+
+def test_a_command_that_two_plugins_give_is_told_when_it_is_called(install, llem):
+    """Neither runs, and the error names both."""
+    source = """
+import click
+from llem.plugins import hookimpl
+
+@hookimpl
+def llem_commands():
+    return {"greet": click.Command("greet")}
+"""
+    install("llem-one", source, entry="one")
+    install("llem-two", source, entry="two")
+
+    done = llem("greet")
+
+    assert done.returncode == 3
+    assert "command 'greet' is given by llem-one (entry point 'one') and llem-two (entry point 'two')" in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def test_asking_for_a_broken_backend_gives_the_recorded_cause(install, llem):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import inspect
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
@@ -21,6 +22,7 @@ from llem.models.resolve import resolve_model
 from llem.models.spec import Architecture, ModelSpec
 from llem.plugins import Reference
 from llem.testing.conformance import BackendConformance, MeterConformance
+from llem.testing.conformance.told import Rules, expect
 
 pytest_plugins = ["pytester"]
 
@@ -224,7 +226,7 @@ def _run(check: str, engine: Engine, **reference: Any) -> None:
     method = getattr(kit, check)
     wanted = {"engine": engine, "model": MODEL, "requests": REQUESTS, "vocab_size": VOCAB}
     wanted |= {"backend": EchoBackend(), "experiment": _experiment()}
-    names = method.__code__.co_varnames[1 : method.__code__.co_argcount]
+    names = tuple(inspect.signature(method).parameters)
     method(**{name: wanted[name] for name in names})
 
 
@@ -510,7 +512,7 @@ def check_meter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.C
         method = getattr(MeterKit(), name)
         given = {"make": lambda uuids: kind(None, uuids), "gpu_uuids": ("GPU-mine",)}
         given |= {"tmp_path": tmp_path, "monkeypatch": monkeypatch, "capfd": capfd}
-        names = method.__code__.co_varnames[1 : method.__code__.co_argcount]
+        names = tuple(inspect.signature(method).parameters)
         if "opened" in names:
             meter = kind(None, ("GPU-mine",))
             given["opened"] = (meter, meter.open())
@@ -555,5 +557,65 @@ def test_failures_show_under_pytest(pytester: pytest.Pytester) -> None:
         """,
     )
     result = pytester.runpytest_subprocess("-p", "no:cacheprovider", "--import-mode=prepend")
-    result.assert_outcomes(failed=1, passed=26, skipped=1)
-    result.stdout.fnmatch_lines(["*test_effective_config*", "*'devices': [[]0, 1[]]*"])
+    result.assert_outcomes(failed=1, passed=28, skipped=1)
+    result.stdout.fnmatch_lines(
+        [
+            "*test_effective_config*",
+            "E*BrokenRule: the contract of plugins is not kept",
+            "E *rule      effective_config gives JSON values: no tuples, no keys but text, no NaN",
+            "E *got       'devices': (0, 1)",
+            "E *expected  what json.loads(json.dumps(it)) gives",
+            "E *page      docs/howto/write-a-backend.md",
+        ]
+    )
+
+
+class Toy(Rules):
+    """Checks as the suites have them."""
+
+    page = "docs/howto/write-a-toy.md"
+
+
+@pytest.mark.parametrize(
+    ("check", "got", "expected"),
+    [
+        (lambda: expect([2, 1], [1, 2]), "[2, 1]", "[1, 2]"),
+        (lambda: expect(3, 4, "the number of toys"), "3 (the number of toys)", "4"),
+        (lambda: pytest.fail("DID NOT RAISE ConfigError"), "DID NOT RAISE ConfigError", "what the rule says"),
+        (lambda: pytest.skip("no toys here"), None, None),
+    ],
+)
+def test_a_failed_check_tells_rule_got_expected_and_page(check: Any, got: str | None, expected: str | None) -> None:
+    """The rule is the check's docstring; what is no assertion is told as pytest does."""
+
+    class Suite(Toy):
+        __module__ = "llem.testing.conformance.toy"
+
+        def test_toys(self) -> None:
+            """Toys come
+            in order."""
+            check()
+
+    with pytest.raises((*FAILED, pytest.skip.Exception)) as caught:
+        Suite().test_toys()
+    lines = str(caught.value).splitlines()
+    if got is None:
+        assert lines == ["no toys here"]
+    else:
+        assert lines == [
+            "the contract of plugins is not kept",
+            "rule      Toys come in order.",
+            f"got       {got}",
+            f"expected  {expected}",
+            "page      docs/howto/write-a-toy.md",
+        ]
+
+
+def test_a_plain_assertion_of_a_suite_is_what_was_got() -> None:
+    """With the values that pytest puts into it."""
+    with pytest.raises(AssertionError) as caught:
+        EchoKit(requires=("echo",)).test_reference_is_complete()
+    lines = str(caught.value).splitlines()
+    assert [line.split()[0] for line in lines[1:3]] == ["rule", "got"]
+    assert "requires names modules and install says nothing" in lines[2]
+    assert lines[-2:] == ["expected  what the rule says", "page      docs/howto/write-a-backend.md"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import time
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
@@ -249,7 +250,7 @@ def run(check: str, engine: EchoEngine, kit: Kit | None = None) -> None:
         asked = [attrs.evolve(request, output_tokens=4) for request in REQUESTS]
         done = engine.generate(asked, Sampling())
         given["continued"] = [Scored(r.token_ids, d.token_ids or ()) for r, d in zip(asked, done, strict=True)]
-        names = method.__code__.co_varnames[1 : method.__code__.co_argcount]
+        names = tuple(inspect.signature(method).parameters)
         for way in ("aclose", "cancel") if "way" in names else ("",):
             method(**{name: given[name] for name in names if name != "way"}, **({"way": way} if way else {}))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import json
 import time
 from collections.abc import Mapping
@@ -217,7 +218,7 @@ FAULTS = [
 def run(check: str, engine: EchoEngine, kit: Kit | None = None) -> None:
     method = getattr(kit or Kit(), check)
     given: dict[str, Any] = {"engine": engine, "requests": REQUESTS}
-    names = method.__code__.co_varnames[1 : method.__code__.co_argcount]
+    names = tuple(inspect.signature(method).parameters)
     method(**{name: given[name] for name in names})
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 from typing import Any
 
@@ -49,7 +50,7 @@ def run(check: str, wrong: type | None = None) -> None:
         "engine": EchoBackend(None).load(experiment, MODEL, Placement("cpu")),
     }
     method = getattr(Kit(), check)
-    method(**{name: given[name] for name in method.__code__.co_varnames[1 : method.__code__.co_argcount]})
+    method(**{name: given[name] for name in inspect.signature(method).parameters})
 
 
 @pytest.mark.process  # one check imports the plugin in a process of its own
@@ -70,7 +71,7 @@ class Prepared:
         return super().evaluate(engine, tokenizer, context)  # type: ignore[misc]
 
 
-EVALUATING = [name for name in CHECKS if "engine" in getattr(EvaluatorConformance, name).__code__.co_varnames]
+EVALUATING = [name for name in CHECKS if "engine" in inspect.signature(getattr(EvaluatorConformance, name)).parameters]
 
 
 @pytest.mark.parametrize("check", EVALUATING)

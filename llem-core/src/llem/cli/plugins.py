@@ -13,8 +13,6 @@ if TYPE_CHECKING:
 
 __all__ = ["plugins"]
 
-KINDS = ("backend", "meter", "evaluator", "launcher", "workload")
-
 
 @click.command(epilog="Example: llem plugins --json")
 @click.option("--json", "as_json", is_flag=True, help="Print only JSON.")
@@ -23,25 +21,24 @@ def plugins(as_json: bool, verbose: bool) -> None:
     """List installed plugins by kind, and the broken ones with their cause."""
     from llem.plugins.registry import registry
 
-    known = registry()
-    known.commands()  # so that a plugin whose commands are broken is listed as such
-    report = _report(known)
+    report = _report(registry())
     if as_json:
         import json
 
         click.echo(json.dumps(report, indent=2))
         return
-    for kind in KINDS:
+    for kind in dict.fromkeys(row["kind"] for row in report["plugins"]):
         rows = [row for row in report["plugins"] if row["kind"] == kind]
-        if rows:
-            _print_kind(kind, rows)
+        _print_kind(kind, rows)
     _print_broken(report["broken"], verbose)
 
 
 def _report(known: Registry) -> dict[str, Any]:
+    from llem.plugins.registry import KINDS
+
     rows = []
     for kind in KINDS:
-        for reference, plugin in known.entries(kind):  # type: ignore[arg-type]  # KINDS are the literals of Kind
+        for reference, plugin in known.entries(kind):
             missing = reference.missing()
             rows.append(
                 {
@@ -67,7 +64,7 @@ def _report(known: Registry) -> dict[str, Any]:
             "error": failure.error,
             "traceback": failure.trace,
         }
-        for failure in known.failures
+        for failure in known.examine()
     ]
     return {"plugins": rows, "broken": broken, "commands": sorted(known.commands())}
 

@@ -93,10 +93,12 @@ class Root(click.Group):
     ) -> tuple[str | None, click.Command | None, list[str]]:
         from llem.cli.resume import ARGUMENTS
         from llem.errors import nearest
+        from llem.plugins.registry import registry
 
         ctx.meta[ARGUMENTS] = list(args)
         name = click.utils.make_str(args[0])
         if self.get_command(ctx, name) is None and not name.startswith("-"):
+            registry().refuse_broken("command", name)
             near = nearest(name, self._shown(ctx))
             hint = f"did you mean {near!r}?" if near else f"commands: {', '.join(self._shown(ctx))}"
             raise click.UsageError(f"no such command {name!r}; {hint}", ctx)

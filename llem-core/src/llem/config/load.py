@@ -17,7 +17,8 @@ from llem.config.models import DEFAULT_METERS, DEFAULT_WORKLOAD, PRESETS, Experi
 from llem.config.text import parse_assignment, read_yaml
 from llem.config.words import got, renamed
 from llem.errors import ConfigError, Problem, UnknownPlugin, nearest
-from llem.plugins.registry import KNOWN_PACKAGES, Registry
+from llem.plugins.names import KNOWN_PACKAGES
+from llem.plugins.registry import Registry
 
 __all__ = ["Layer", "Resolved", "parse_assignment", "read_yaml", "resolve", "to_document"]
 

@@ -13,9 +13,10 @@ import attrs
 
 from llem.backends.base import Backend, Engine
 from llem.config.models import Experiment, Quality
-from llem.errors import ConfigError, Problem
+from llem.errors import BrokenPlugin, ConfigError, Problem
 from llem.models.spec import ModelSpec
 from llem.models.tokenizer import Tokenizer
+from llem.plugins.faults import capability_fault
 from llem.plugins.registry import Registry
 
 __all__ = ["Aggregation", "Context", "Evaluator", "Item", "Score", "check_loaded", "check_quality"]
@@ -137,7 +138,7 @@ def check_quality(experiment: Experiment, model: ModelSpec, registry: Registry, 
 
     Raises:
         ConfigError: random weights that are not forced, a backend that lacks a capability, or as `Evaluator.check`.
-        UnknownPlugin, BrokenPlugin: no such evaluator, or it does not import.
+        UnknownPlugin, BrokenPlugin: no such evaluator, it does not import, or it needs a capability that there is not.
         MachineError: what it needs is not installed.
     """
     wanted: Quality = experiment.quality
@@ -148,6 +149,8 @@ def check_quality(experiment: Experiment, model: ModelSpec, registry: Registry, 
         return
     evaluator: Evaluator = registry.load("evaluator", wanted.evaluator)(wanted)
     evaluator.check(experiment, model)
+    if wrong := next(filter(None, map(capability_fault, evaluator.needs())), None):
+        raise BrokenPlugin(f"evaluator {wanted.evaluator!r} needs what no backend has: {wrong}", "tell its authors")
     known = registry.reference("backend", experiment.backend).capabilities
     if lacking := [name for name in evaluator.needs() if known.get(name) != "supported"]:
         about = f"these tasks need {' and '.join(lacking)}, which the {experiment.backend} backend does not support"

@@ -17,10 +17,13 @@ from typing import Any
 import attrs
 
 from llem.backends.base import Completion, Request, prompt_tokens
+from llem.backends.contract import completion_breaches
 from llem.config.models import OfflineLoad
 from llem.errors import LlemError
+from llem.experiment.contract import Idle, hold
 from llem.experiment.session import Measured, Session, Work
 from llem.experiment.trial import digest, finish, traced
+from llem.findings import Finding
 from llem.metrics.accounts import known_sum
 from llem.store.models import RequestRow
 
@@ -49,6 +52,7 @@ class Batches(Work):
         self.batch_s = self.usual_s = 0.0
         self.batches = 1
         self.lead_batches = 0
+        self._left: list[Finding] = []  # what the warm-up found
 
     def warm_up(self) -> None:
         """Full-length batches for compilation and caches, then the same load until it has lasted long.
@@ -57,13 +61,15 @@ class Batches(Work):
         """
         wanted = self._session.experiment.warmup
         self._session.phase("warm-up", wanted.seconds, batches=wanted.batches)
+        idle = Idle(self._session.process.rest)
         times: list[float] = []
         for _ in range(max(wanted.batches, 1)):  # one at least: calibration needs a time
-            times.append(self._timed())
+            times.append(self._timed(held=True))
         until = time.monotonic() + wanted.seconds
         thermal: list[float] = []
         while time.monotonic() < until:
             thermal.append(self._timed())
+        self._left = idle.left((thermal or times)[-1])
         # the fastest of the last ones: a window must not come out shorter than asked for
         last = thermal[-20:] or times[-1:]
         self.batch_s, self.usual_s = min(last), statistics.fmean(last)
@@ -76,10 +82,12 @@ class Batches(Work):
     def settle_s(self) -> float:
         return self.batch_s
 
-    def _timed(self) -> float:
+    def _timed(self, *, held: bool = False) -> float:
         self._session.check_stop()
         [requests] = self._next_batches(1)
         batch = self._run(requests)
+        if held:
+            self._hold([batch])
         return (batch.end_ns - batch.start_ns) / 1e9
 
     def calibrate(self) -> Mapping[str, Any]:
@@ -110,12 +118,14 @@ class Batches(Work):
             instruments.window_end()
             for requests in lead_out:
                 self._run(requests)
+        self._hold(batches)
         done = [completion for batch in batches for completion in batch.completions]
         asked = [request for batch in batches for request in batch.requests]
         trial = finish(
             session,
             index,
             trace,
+            findings=self._left,
             batches=len(batches),
             requests=len(asked),
             input_tokens=known_sum(
@@ -129,6 +139,13 @@ class Batches(Work):
             output_digest=digest(completion.token_ids for completion in done),
         )
         return trial, trace.rows, _request_rows(batches)
+
+    def _hold(self, batches: Sequence[Batch]) -> None:
+        """What the engine gave is what a backend has to give. Raises ExperimentFailed where it is not."""
+        asked = self._session.experiment.token_times
+        for one in batches:
+            between = {"start_ns": one.start_ns, "end_ns": one.end_ns}
+            hold(self._session, completion_breaches(one.requests, one.completions, asked_times=asked, **between))
 
     def _next_batches(self, count: int) -> list[Sequence[Request]]:
         """The next batches of the workload's sequence, made before anything is timed."""

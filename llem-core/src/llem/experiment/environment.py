@@ -14,8 +14,9 @@ import attrs
 from llem import __version__
 from llem.devices.host import probe_host, told_container
 from llem.devices.nvml import Nvml
+from llem.plugins.claims import LoadFailure
 from llem.plugins.reference import installed_versions
-from llem.plugins.registry import LoadFailure, Registry
+from llem.plugins.registry import Registry
 
 __all__ = ["Tenants", "environment_facts"]
 

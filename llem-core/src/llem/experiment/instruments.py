@@ -11,9 +11,10 @@ from llem.config.converter import unstructure
 from llem.config.models import DEFAULT_METERS, Experiment
 from llem.devices.load import HostWatch
 from llem.devices.pulse import Pulse
-from llem.errors import MachineError
+from llem.errors import TELL_AUTHORS, BrokenPlugin, MachineError
 from llem.findings import Finding, finding
 from llem.meters.base import Domain, EnergyReading, WindowMeter, lead_s
+from llem.meters.contract import domain_breaches, joules_breach
 from llem.meters.sampler import Sampler
 from llem.meters.trace import TraceRow
 from llem.meters.window import energy_readings
@@ -56,6 +57,7 @@ class Instruments:
 
         Raises:
             MachineError: a named meter has nothing to read, or no permission.
+            BrokenPlugin: a meter reads what no meter may, or does not say what.
         """
         named = experiment.meters is not None
         names = DEFAULT_METERS if experiment.meters is None else experiment.meters
@@ -88,6 +90,9 @@ class Instruments:
                 self.findings.append(_unusable(name, error))
             self.domains += self._sampler.domains
         self.domains.sort(key=lambda pair: self.names.index(pair[0]))
+        for name in dict.fromkeys(meter for meter, _ in self.domains):
+            for breach in domain_breaches([domain for meter, domain in self.domains if meter == name], gpu_uuids):
+                raise BrokenPlugin(f"the meter {name} breaks a rule of meters: {breach}", TELL_AUTHORS)
 
     def _open_window(self, meter: WindowMeter) -> None:
         self._windows.append((meter.name, meter, ()))
@@ -163,7 +168,12 @@ class Instruments:
         }
         for name, _, domains in self._windows:
             for domain in domains:
-                readings[name, domain.name] = _window_reading(name, domain, self._window_joules.get(name, {}))
+                joules = self._window_joules.get(name, {}).get(domain.name)
+                if (breach := joules_breach(domain.name, joules)) is not None:
+                    errors.append((name, domain.name, str(breach)))
+                    joules = None
+                reason = "meter_failed" if joules is None else None
+                readings[name, domain.name] = EnergyReading.of(name, domain, joules, reason=reason)
         findings = [
             finding("meter_failed", f"{meter} failed on {domain}: {message}", meter=meter, domain=domain)
             for meter, domain, message in errors
@@ -178,11 +188,6 @@ class Instruments:
                 stack.callback(meter.close)
             if self._sampler is not None:
                 stack.callback(self._sampler.close)
-
-
-def _window_reading(name: str, domain: Domain, joules: Mapping[str, float | None]) -> EnergyReading:
-    value = joules.get(domain.name)
-    return EnergyReading.of(name, domain, value, reason="meter_failed" if value is None else None)
 
 
 def _unusable(name: str, error: MachineError) -> Finding:

@@ -16,6 +16,7 @@ from llem.errors import MachineError
 from llem.evaluators.base import check_quality
 from llem.experiment.batches import Batches
 from llem.experiment.command import CommandRun
+from llem.experiment.contract import hold_settings, hold_workload
 from llem.experiment.environment import Tenants, environment_facts
 from llem.experiment.instruments import Instruments
 from llem.experiment.quality import quality
@@ -131,6 +132,7 @@ AFTER: Mapping[str, Callable[[Session, Collection[Session]], None]] = {
 def record(session: Session) -> None:
     """Make the workload ready, and store what the engine says it runs, where, and how it idled."""
     process, experiment = session.process, session.experiment
+    hold_settings(session)
     if session.live_work.sends:
         workload_class = process.registry.load("workload", experiment.workload.kind)
         trusted = {"trust_remote_code": experiment.trust_remote_code}
@@ -140,6 +142,7 @@ def record(session: Session) -> None:
         session.workload.salt, session.workload.ids = session.live_engine.salt(), session.live_engine.random_ids()
         session.workload.sends_messages = session.live_engine.takes_messages()
         session.findings += session.workload.prepare(experiment.sampling, session.live_engine.context_length())
+        hold_workload(session)
     if process.environment is None:
         process.environment = _environment(process)
     session.trials = list(process.store.trials(session.id))

@@ -6,8 +6,9 @@ import time
 from collections.abc import Collection, Sequence
 
 from llem.config.converter import unstructure
-from llem.errors import ExperimentFailed
+from llem.errors import TELL_AUTHORS, ExperimentFailed
 from llem.evaluators.base import Context, Evaluator, check_loaded
+from llem.evaluators.contract import score_breaches
 from llem.experiment.session import EngineProcess, Session
 from llem.experiment.trial import LEAD_S
 from llem.meters.base import EnergyReading
@@ -98,6 +99,9 @@ def _evaluate(session: Session, task: str) -> Evaluation:
     if empty := [score.metric for score in scores if score.n < 1]:
         message = f"no item of {task} is behind the score {empty[0]}"
         raise ExperimentFailed(message, "raise `quality.limit`, or see what the task's data holds", "quality")
+    for breach in score_breaches(scores):
+        message = f"the evaluator {wanted.evaluator} breaks a rule of evaluators: {breach}"
+        raise ExperimentFailed(message, TELL_AUTHORS, "quality")
     about, terms = dict(evaluator.describe()), terms_of(unstructure(wanted))
     number, seconds = process.order.process, metered.duration_s
     return Evaluation(wanted.evaluator, task, terms, number, scores, seconds, metered.energies, about)

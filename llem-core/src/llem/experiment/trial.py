@@ -13,7 +13,9 @@ from typing import Any
 
 import attrs
 
+from llem.backends.contract import memory_breaches
 from llem.errors import ExperimentFailed
+from llem.experiment.contract import hold
 from llem.experiment.session import Session
 from llem.findings import Finding, finding
 from llem.meters.base import LEAD_S, EnergyReading
@@ -80,9 +82,12 @@ def finish(
     Args:
         trace: that has ended.
         work: the fields of `Trial` that say what was done.
+
+    Raises ExperimentFailed: the engine's memory is told as no backend may.
     """
     instruments, window = session.live_instruments, trace.window
     memory = session.live_engine.memory()
+    hold(session, memory_breaches(memory))
     health = health_summary(trace.rows, *window)
     limits = {domain.name: domain.power_limit_w for _, domain in instruments.domains}
     return Trial(

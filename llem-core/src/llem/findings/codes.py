@@ -50,8 +50,9 @@ FINDINGS: Mapping[str, FindingKind] = {
     ),
     "energy_suspect": FindingKind(
         "error",
-        "The energy cannot be right: it says more power than the board's limit.",
-        "Do not use this energy. Check the driver, MIG and other users of the GPU.",
+        "The energy cannot be right: it says more power than the board's limit, or than any part of a machine takes.",
+        "Do not use this energy. Check the driver, MIG and other users of the GPU, and the unit of a meter that is not "
+        "llem's own: it gives joules.",
     ),
     "utilisation_model": FindingKind(
         "info",
@@ -84,6 +85,19 @@ FINDINGS: Mapping[str, FindingKind] = {
         "The engine returned another number of output tokens than asked for, although it was told to ignore the end "
         "of the sequence.",
         "Report it to the backend's authors. Do not compare figures per token.",
+    ),
+    "setting_overruled": FindingKind(
+        "warning",
+        "The engine says that it runs with another value of a setting than the one asked for. The result is of what "
+        "the engine runs with.",
+        "Leave the setting out, or give the value that the engine takes. If the engine does take what was asked for, "
+        "report it to the backend's authors.",
+    ),
+    "work_left": FindingKind(
+        "warning",
+        "After a batch had returned, the worker's process or its GPU went on working. The window ends when the batch "
+        "returns, so work of one batch may be counted for the next, or for none.",
+        "Report it to the backend's authors: `generate` returns when every token is in host memory.",
     ),
     "prompt_as_text": FindingKind(
         "warning",

@@ -30,7 +30,8 @@ class Reference:
         requires: modules that must be importable before `target` is imported.
         summary: one line for `llem plugins`.
         install: what to type when a requirement is missing.
-        capabilities: name to supported, unsupported or unknown. What is not named is unknown.
+        capabilities: name to supported, unsupported or unknown. `llem.plugins.names.CAPABILITIES` has the names that
+            there are. What is not named is unknown.
         parameters: `"module:function"` that returns the `llem.backends.coverage.Coverage` of the engine's parameters,
             without importing the engine; for the coverage tables.
         deploy: `"module:function"`, of a backend: how to launch a configuration without llem. The function takes an

@@ -5,13 +5,15 @@ provides, with an error that says what to do.
 from __future__ import annotations
 
 import functools
-import traceback
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from importlib import metadata
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args
 
 import pluggy
 
+from llem.plugins.claims import LoadFailure, Offer, Plugin, claimed
+from llem.plugins.faults import hook_fault, reference_fault, target_fault
+from llem.plugins.names import BUILTIN, CORE, KNOWN_NAMES, KNOWN_PACKAGES, NAME_RULE, Claim, canonical, is_name
 from llem.plugins.reference import NAME, Reference
 from llem.plugins.specs import Hooks
 
@@ -20,27 +22,11 @@ if TYPE_CHECKING:
 
 # llem.errors is imported where it is raised: `llem --help` asks plugins for commands and need not wait for attrs.
 
-__all__ = ["Kind", "LoadFailure", "Plugin", "PluginSet", "Registry", "discover", "registry"]
+__all__ = ["KINDS", "Kind", "PluginSet", "Registry", "discover", "registry"]
 
 Kind = Literal["backend", "meter", "evaluator", "launcher", "workload"]
-
-KNOWN_PACKAGES = {
-    "pytorch": "llem-pytorch",
-    "vllm": "llem-vllm",
-    "tensorrt": "llem-tensorrt",
-    "openai": "llem-openai",
-    "zeus": "llem-zeus",
-    "codecarbon": "llem-codecarbon",
-    "lmeval": "llem-lmeval",
-    "slurm": "llem-slurm",
-}
-#: Which of these names are of which kind. A hint never crosses kinds.
-KNOWN_NAMES: Mapping[str, frozenset[str]] = {
-    "backend": frozenset({"pytorch", "vllm", "tensorrt", "openai"}),
-    "meter": frozenset({"zeus", "codecarbon"}),
-    "evaluator": frozenset({"lmeval"}),
-    "launcher": frozenset({"slurm"}),
-}
+KINDS: tuple[Kind, ...] = get_args(Kind)
+T = TypeVar("T")
 
 
 class Registry:
@@ -49,25 +35,23 @@ class Registry:
     def __init__(self, found: PluginSet) -> None:
         self.found = found
         self.failures: list[LoadFailure] = list(found.failures)
-        self._entries: dict[str, dict[str, tuple[Reference, Plugin]]] = {}
-        for kind in ("backend", "meter", "evaluator", "launcher", "workload"):
-            self._entries[kind] = dict(self._collect(kind))
+        self._entries = {kind: self._claimed(kind, self._references(kind)) for kind in KINDS}
 
-    def _collect(self, kind: str) -> Iterator[tuple[str, tuple[Reference, Plugin]]]:
-        seen: dict[str, Plugin] = {}
+    def _references(self, kind: Kind) -> Iterator[Offer[Reference]]:
         for plugin, references in self.ask(f"llem_{kind}s"):
             for reference in _listed(references):
                 if not isinstance(reference, Reference):
-                    problem = f"llem_{kind}s must return a list of llem.plugins.Reference, got {reference!r}"
-                    self.failures.append(LoadFailure(plugin, "call", problem))
-                    continue
-                if reference.name in seen:
-                    first = seen[reference.name].distribution
-                    clash = f"{kind} {reference.name!r} is already provided by {first}"
-                    self.failures.append(LoadFailure(plugin, "register", clash))
-                    continue
-                seen[reference.name] = plugin
-                yield reference.name, (reference, plugin)
+                    wrong = f"llem_{kind}s must return a list of llem.plugins.Reference, got {reference!r}"
+                    self.failures.append(LoadFailure(plugin, "call", wrong))
+                elif (problem := reference_fault(reference)) is not None:
+                    self.failures.append(LoadFailure(plugin, "register", problem, (kind, reference.name)))
+                else:
+                    yield reference.name, reference, plugin
+
+    def _claimed(self, kind: Claim, offers: Iterable[Offer[T]]) -> dict[str, tuple[T, Plugin]]:
+        found, failures = claimed(kind, offers)
+        self.failures += failures
+        return found
 
     def ask(
         self, hook: str, failures: list[LoadFailure] | None = None, /, **arguments: Any
@@ -86,28 +70,41 @@ class Registry:
                 continue
             yield from ((plugin, answer) for answer in answers)
 
-    @functools.cached_property
-    def _commands(self) -> dict[str, click.Command]:
-        commands: dict[str, click.Command] = {}
+    def _offered_commands(self) -> Iterator[Offer[click.Command]]:
         for plugin, added in self.ask("llem_commands"):
             for name, command in added.items() if isinstance(added, Mapping) else [("", added)]:
                 # by what click calls, not by class: click is not imported where no command line is
                 if not (hasattr(command, "main") and hasattr(command, "invoke")):
                     problem = f"llem_commands must return a mapping of names to click commands, got {command!r}"
                     self.failures.append(LoadFailure(plugin, "call", problem))
-                elif name in commands:
-                    self.failures.append(LoadFailure(plugin, "register", f"command {name!r} is already provided"))
+                elif not is_name(name):
+                    problem = f"{name!r} is no name of a command: {NAME_RULE}"
+                    self.failures.append(LoadFailure(plugin, "register", problem))
                 else:
-                    commands[name] = command
-        return commands
+                    yield name, command, plugin
+
+    @functools.cached_property
+    def _commands(self) -> dict[str, click.Command]:
+        found = self._claimed("command", self._offered_commands())
+        return {name: command for name, (command, _) in found.items()}
 
     def commands(self) -> dict[str, click.Command]:
         """Commands that plugins add to `llem`, by name."""
         return self._commands
 
+    def examine(self) -> Sequence[LoadFailure]:
+        """Every failure there is, also those that show only once commands are asked for and targets are looked for."""
+        self.commands()
+        known = {failure.claim for failure in self.failures}
+        for kind in KINDS:
+            for reference, plugin in self.entries(kind):
+                if (kind, reference.name) not in known and (problem := target_fault(reference)) is not None:
+                    self.failures.append(LoadFailure(plugin, "register", problem, (kind, reference.name)))
+        return self.failures
+
     def _others(self, plugin: Plugin) -> list[Any]:
         pm = self.found.pm
-        return [module for name, module in pm.list_name_plugin() if name != plugin.name and module is not None]
+        return [module for key, module in pm.list_name_plugin() if key != plugin.key and module is not None]
 
     def names(self, kind: Kind) -> tuple[str, ...]:
         """Every name of one kind, sorted."""
@@ -119,19 +116,33 @@ class Registry:
 
     def reference(self, kind: Kind, name: str) -> Reference:
         """The reference for a name. Raises UnknownPlugin, or BrokenPlugin with the recorded cause."""
-        from llem.errors import BrokenPlugin, UnknownPlugin
+        from llem.errors import UnknownPlugin
 
         entry = self._entries[kind].get(name)
         if entry is not None:
             return entry[0]
+        self.refuse_broken(kind, name)
+        raise UnknownPlugin(f"unknown {kind} {name!r}", self._advice(kind, name))
+
+    def refuse_broken(self, kind: Claim, name: str) -> None:
+        """Raise BrokenPlugin, with the recorded cause, for a name that a plugin gives, or would have given."""
+        from llem.errors import BrokenPlugin
+
         for failure in self.failures:
-            if name == failure.name or KNOWN_PACKAGES.get(name) == failure.distribution:
+            if failure.claim == (kind, name):
+                ours = KNOWN_PACKAGES.get(name) if name in KNOWN_NAMES.get(kind, ()) else None
+                remove = f"remove {failure.distribution}, or what else gives it; `llem plugins` lists them"
+                raise BrokenPlugin(
+                    f"{kind} {name!r} cannot be used: {failure.distribution} {failure.version}: {failure.error}",
+                    f"pip install {ours}, and remove {failure.distribution}" if ours else remove,
+                )
+        for failure in self.failures:
+            if failure.claim is None and name in (failure.name, _known_as(failure.distribution)):
                 raise BrokenPlugin(
                     f"{kind} {name!r} comes from {failure.distribution} {failure.version}, "
                     f"which failed at {failure.stage}: {failure.error}",
                     "run `llem plugins` for the details, then reinstall or remove that package",
                 )
-        raise UnknownPlugin(f"unknown {kind} {name!r}", self._advice(kind, name))
 
     def _advice(self, kind: Kind, name: str) -> str:
         from llem.errors import nearest
@@ -169,10 +180,17 @@ class Registry:
         try:
             return reference.load()
         except (Exception, SystemExit) as error:
+            gone = target_fault(reference) if isinstance(error, AttributeError | ImportError) else None
+            told = gone or f"{type(error).__name__}: {error}"
             raise BrokenPlugin(
-                f"{kind} {name!r} failed to import: {type(error).__name__}: {error}",
+                f"{kind} {name!r} failed to import: {told}",
                 reference.install or "reinstall the package that provides it",
             ) from error
+
+
+def _known_as(distribution: str) -> str | None:
+    """The name by which one of our own packages is known."""
+    return next((name for name, ours in KNOWN_PACKAGES.items() if ours == canonical(distribution)), None)
 
 
 def _listed(answer: Any) -> Sequence[Any]:
@@ -186,30 +204,6 @@ def registry() -> Registry:
     return Registry(discover())
 
 
-BUILTIN = "llem.builtin"
-
-
-class Plugin:
-    """One entry point that loaded: its name, distribution and version."""
-
-    __slots__ = ("distribution", "module", "name", "version")
-
-    def __init__(self, name: str, module: str, distribution: str, version: str) -> None:
-        self.name, self.module, self.distribution, self.version = name, module, distribution, version
-
-
-class LoadFailure(Plugin):
-    """One entry point that did not: at which stage (import, register, hooks, call) and why."""
-
-    __slots__ = ("error", "stage", "trace")
-
-    def __init__(self, plugin: Plugin, stage: str, error: BaseException | str) -> None:
-        super().__init__(plugin.name, plugin.module, plugin.distribution, plugin.version)
-        self.stage = stage
-        self.error = error if isinstance(error, str) else f"{type(error).__name__}: {error}"
-        self.trace = "" if isinstance(error, str) else "".join(traceback.format_exception(error))
-
-
 class PluginSet:
     """What discovery found: pluggy's manager, the plugins that loaded, and those that did not."""
 
@@ -220,32 +214,21 @@ class PluginSet:
         self.failures: list[LoadFailure] = []
 
     def add(self, plugin: Plugin, module: object) -> None:
-        """Register a loaded module, recording what goes wrong. An unknown hook name is a failure too."""
+        """Register a loaded module, recording what goes wrong. A hook that llem would never call is a failure too."""
         try:
-            self.pm.register(module, name=plugin.name)
+            self.pm.register(module, name=plugin.key)
         except (
             Exception
         ) as error:  # a stranger's module may raise anything; it is recorded, and shown by `llem plugins`
-            if self.pm.get_plugin(plugin.name) is module:  # pluggy keeps what it refused half-way through its hooks
-                self.pm.unregister(name=plugin.name)
+            if self.pm.get_plugin(plugin.key) is module:  # pluggy keeps what it refused half-way through its hooks
+                self.pm.unregister(name=plugin.key)
             self.failures.append(LoadFailure(plugin, "register", error))
             return
-        unknown = _unknown_hooks(module)
-        if unknown:
-            self.pm.unregister(name=plugin.name)
-            hint = f"unknown hook {', '.join(unknown)}; known: {', '.join(_known_hooks())}"
-            self.failures.append(LoadFailure(plugin, "hooks", hint))
+        if (problem := hook_fault(module)) is not None:
+            self.pm.unregister(name=plugin.key)
+            self.failures.append(LoadFailure(plugin, "hooks", problem))
             return
         self.plugins.append(plugin)
-
-
-def _known_hooks() -> tuple[str, ...]:
-    return tuple(sorted(name for name in vars(Hooks) if name.startswith("llem_")))
-
-
-def _unknown_hooks(module: object) -> tuple[str, ...]:
-    marked = (name for name in dir(module) if hasattr(getattr(module, name, None), f"{NAME}_impl"))
-    return tuple(sorted(set(marked) - set(_known_hooks())))
 
 
 def discover(entry_points: Iterable[metadata.EntryPoint] | None = None) -> PluginSet:
@@ -255,9 +238,10 @@ def discover(entry_points: Iterable[metadata.EntryPoint] | None = None) -> Plugi
     from llem import __version__
 
     found = PluginSet()
-    found.add(Plugin("builtin", BUILTIN, "llem-core", __version__), importlib.import_module(BUILTIN))
+    found.add(Plugin("builtin", BUILTIN, CORE, __version__), importlib.import_module(BUILTIN))
     points = metadata.entry_points(group=NAME) if entry_points is None else entry_points
-    for point in sorted(points, key=lambda p: p.name):
+    # ours first: whoever names the module of one of our packages as their own comes second
+    for point in sorted(points, key=lambda p: (_known_as(p.dist.name if p.dist else "") is None, p.name)):
         dist = point.dist
         plugin = Plugin(point.name, point.value, dist.name if dist else "?", dist.version if dist else "?")
         try:

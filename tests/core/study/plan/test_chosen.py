@@ -16,8 +16,10 @@ from llem.config.study.axes import declared_points
 from llem.config.study.file import parse_study
 from llem.config.user import UserConfig
 from llem.errors import ConfigError, UnknownPlugin
+from llem.plugins.claims import Plugin
+from llem.plugins.names import KNOWN_PACKAGES
 from llem.plugins.reference import Reference, hookimpl
-from llem.plugins.registry import Plugin, Registry, discover
+from llem.plugins.registry import Registry, discover
 from llem.study.plan.chosen import backend_layer, choose, chosen_note, obstacles
 
 STREAMS = {"stream": "supported"}
@@ -35,9 +37,11 @@ def raises(gpu: bool, model: str) -> Start:
 def with_backends(*references: Reference) -> Registry:
     """A registry of the core's own plugin and these backends."""
     found = discover([])
-    module = types.ModuleType("others")
-    module.llem_backends = hookimpl(lambda: list(references), specname="llem_backends")
-    found.add(Plugin("others", "others", "others", "1"), module)
+    for reference in references:
+        module = types.ModuleType(reference.name)
+        module.llem_backends = hookimpl(lambda given=reference: [given], specname="llem_backends")
+        distribution = KNOWN_PACKAGES.get(reference.name, "others")
+        found.add(Plugin(reference.name, reference.name, distribution, "1"), module)
     return Registry(found)
 
 

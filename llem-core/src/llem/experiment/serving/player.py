@@ -9,7 +9,9 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from typing import Any, TypeVar
 
 from llem.backends.base import Chunk, Request
+from llem.backends.contract import stream_breaches
 from llem.errors import LlemError
+from llem.experiment.contract import hold
 from llem.experiment.serving.local import LocalTraffic
 from llem.experiment.serving.pacing import STRIDE
 from llem.experiment.serving.processes import client_processes
@@ -54,7 +56,10 @@ class Player:
         return self._session.experiment.sampling.ignore_eos
 
     def run(self, act: Callable[[Traffic], Coroutine[Any, Any, T]], in_flight: float) -> tuple[T, Played]:
-        """Run one load of so many requests in flight to its end, and leave nothing of it, however it ends."""
+        """Run one load of so many requests in flight to its end, and leave nothing of it, however it ends.
+
+        Raises ExperimentFailed where an answer is not as backends have to give it.
+        """
 
         async def whole() -> tuple[T, Played]:
             traffic = await self._traffic(in_flight)
@@ -67,7 +72,11 @@ class Player:
             finally:
                 await traffic.close()
 
-        return self._session.process.runner.run(whole())
+        found, played = self._session.process.runner.run(whole())
+        now = time.monotonic_ns()
+        for one in played.flights:
+            hold(self._session, stream_breaches(one.request.index, one.chunks, one.sent_ns, now))
+        return found, played
 
     async def _traffic(self, in_flight: float) -> Traffic:
         session = self._session

@@ -21,21 +21,30 @@ share. A check that does not hold for a plugin is a question to llem's authors b
 import pytest
 
 # without this a failed check would not show the values it compared
-MODULES = ("plugin", "engine", "backend", "stream", "likelihood", "wire", "meter", "evaluator")
+MODULES = (
+    *("told", "plugin", "engine", "backend", "stream", "likelihood", "wire"),
+    *("meter", "evaluator", "launcher", "workload", "command"),
+)
 pytest.register_assert_rewrite(*(f"{__name__}.{module}" for module in MODULES))
 
 from llem.testing.conformance.backend import BackendConformance  # noqa: E402
+from llem.testing.conformance.command import CommandConformance  # noqa: E402
 from llem.testing.conformance.evaluator import EvaluatorConformance  # noqa: E402
+from llem.testing.conformance.launcher import LauncherConformance  # noqa: E402
 from llem.testing.conformance.likelihood import LikelihoodConformance  # noqa: E402
 from llem.testing.conformance.meter import MeterConformance  # noqa: E402
 from llem.testing.conformance.stream import StreamConformance  # noqa: E402
 from llem.testing.conformance.wire import WireConformance  # noqa: E402
+from llem.testing.conformance.workload import WorkloadConformance  # noqa: E402
 
 __all__ = [
     "BackendConformance",
+    "CommandConformance",
     "EvaluatorConformance",
+    "LauncherConformance",
     "LikelihoodConformance",
     "MeterConformance",
     "StreamConformance",
     "WireConformance",
+    "WorkloadConformance",
 ]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 import time
 from collections.abc import Iterator, Sequence
@@ -11,15 +10,18 @@ import attrs
 import pytest
 
 from llem.backends.base import Backend, Completion, Engine, Placement, Request
+from llem.backends.contract import completion_breaches, effective_breaches, memory_breaches, overruled
 from llem.backends.deployment import Deployment
 from llem.config.models import Experiment, Sampling
 from llem.errors import ConfigError, LlemError
+from llem.experiment.contract import Idle
 from llem.findings import FINDINGS, REASONS
 from llem.models.spec import ModelSpec
 from llem.models.tokenizer import Tokenizer, load_tokenizer, stops_at
 from llem.plugins.reference import resolve
 from llem.testing.conformance.engine import GREEDY, EngineUnderTest
 from llem.testing.conformance.plugin import PluginConformance
+from llem.testing.conformance.told import expect, keep
 
 __all__ = ["BackendConformance"]
 
@@ -34,7 +36,7 @@ class BackendConformance(EngineUnderTest, PluginConformance):
         """A configuration that runs has no finding of severity error, and each finding has a known code."""
         found = backend.check(experiment, model)
         assert all(finding.code in FINDINGS for finding in found)
-        assert [finding for finding in found if finding.severity == "error"] == []
+        expect([finding for finding in found if finding.severity == "error"], [])
 
     def test_check_loads_nothing(self, backend: Backend, experiment: Experiment, model: ModelSpec) -> None:
         """Checking needs no weights: a model whose folder is gone is checked as well."""
@@ -46,13 +48,16 @@ class BackendConformance(EngineUnderTest, PluginConformance):
         plain = backend.canonical(experiment)
         again = type(backend)(plain.options)
         refused = [found.message for found in again.check(plain, model) if found.severity == "error"]
-        assert refused == [found.message for found in backend.check(experiment, model) if found.severity == "error"]
-        assert (plain.model, plain.backend, plain.workload) == (
-            experiment.model,
-            experiment.backend,
-            experiment.workload,
+        expect(refused, [found.message for found in backend.check(experiment, model) if found.severity == "error"])
+        expect(
+            (plain.model, plain.backend, plain.workload),
+            (
+                experiment.model,
+                experiment.backend,
+                experiment.workload,
+            ),
         )
-        assert again.canonical(plain) == plain
+        expect(again.canonical(plain), plain)
 
     def test_holding_is_in_bits_and_whole_copies(
         self, backend: Backend, experiment: Experiment, model: ModelSpec
@@ -84,32 +89,32 @@ class BackendConformance(EngineUnderTest, PluginConformance):
     def test_completions_come_in_order(self, engine: Engine, requests: Sequence[Request]) -> None:
         """Completions stand in the order of the requests, in whatever order the engine ran them."""
         backwards = list(reversed(requests))
-        assert [done.index for done in engine.generate(backwards, GREEDY)] == [each.index for each in backwards]
+        _generate(engine, backwards)
 
     def test_counts_are_exact(self, engine: Engine, requests: Sequence[Request]) -> None:
         """With ignore_eos each completion has its own request's number of tokens: no prompt, no padding, no less."""
         counts = [done.tokens for done in engine.generate(requests, GREEDY)]
-        assert counts == [request.output_tokens for request in requests]
+        expect(counts, [request.output_tokens for request in requests])
 
     def test_batch_of_one(self, engine: Engine, requests: Sequence[Request]) -> None:
         """One request alone is a batch."""
         done = engine.generate(requests[:1], GREEDY)
-        assert [each.tokens for each in done] == [requests[0].output_tokens]
+        expect([each.tokens for each in done], [requests[0].output_tokens])
 
     def test_tokens_are_of_the_vocabulary(self, engine: Engine, requests: Sequence[Request], vocab_size: int) -> None:
         """Every token is an id of the model's: no padding marks, no tensors."""
-        tokens = [token for done in engine.generate(requests, GREEDY) for token in done.token_ids or ()]
-        assert all(type(token) is int and 0 <= token < vocab_size for token in tokens)
+        tokens = [token for done in _generate(engine, requests) for token in done.token_ids or ()]
+        expect([token for token in tokens if token >= vocab_size], [], "ids beyond the vocabulary")
 
     def test_greedy_is_repeatable(self, engine: Engine, requests: Sequence[Request]) -> None:
         """Temperature 0 gives the same tokens twice."""
-        assert _tokens(engine.generate(requests, GREEDY)) == _tokens(engine.generate(requests, GREEDY))
+        expect(_tokens(engine.generate(requests, GREEDY)), _tokens(engine.generate(requests, GREEDY)))
 
     def test_batch_does_not_leak(self, engine: Engine, requests: Sequence[Request]) -> None:
         """A prompt's first token is the same alone and padded in a batch."""
         together = [_first(done) for done in engine.generate(requests, GREEDY)]
         alone = [_first(engine.generate([request], GREEDY)[0]) for request in requests]
-        assert together == alone
+        expect(together, alone)
 
     def test_end_of_sequence_may_stop(self, engine: Engine, requests: Sequence[Request]) -> None:
         """Without ignore_eos a completion may be shorter, never longer, and says why it ended."""
@@ -121,19 +126,12 @@ class BackendConformance(EngineUnderTest, PluginConformance):
 
     def test_token_times(self, engine: Engine, requests: Sequence[Request]) -> None:
         """Times come when asked for and declared, one per token, in order and within the call; else there are none."""
-        unasked = [done.token_times_ns for done in engine.generate(requests, GREEDY)]
-        assert unasked == [None] * len(requests), "times were not asked for"
+        _generate(engine, requests)
         if self.reference().capabilities.get("token_times") != "supported":
             _refused_or_none(engine, requests)
             return
-        before = time.monotonic_ns()
-        found = engine.generate(requests, GREEDY, token_times=True)
-        after = time.monotonic_ns()
-        for done in found:
-            times = done.token_times_ns or ()
-            assert len(times) == done.tokens, "not one time per token"
-            assert list(times) == sorted(times), "times go backwards"
-            assert all(before <= at <= after for at in times), "not time.monotonic_ns() within the call"
+        found = _generate(engine, requests, token_times=True)
+        expect([done.index for done in found if done.token_times_ns is None], [], "requests without times")
 
     def test_stop_texts(self, engine: Engine, model: ModelSpec) -> None:
         """Where `stop` is declared, an answer ends with the token that completes a stop text; other answers go on.
@@ -187,10 +185,20 @@ class BackendConformance(EngineUnderTest, PluginConformance):
 
     def test_effective_config(self, engine: Engine) -> None:
         """What the engine runs with can be stored as it is, and names its dtype."""
-        effective = dict(engine.effective_config())
-        stored = json.loads(json.dumps(effective, allow_nan=False))
-        assert stored == effective, "JSON values only: no tuples, no keys but text"
-        assert "dtype" in effective
+        effective = engine.effective_config()
+        keep(effective_breaches(effective))
+        expect("dtype" in effective, True, "whether it names its dtype")
+
+    def test_settings_are_in_effect(self, engine: Engine, experiment: Experiment) -> None:
+        """Options, dtype and sampling are what was asked for, as far as the engine tells them by their own names."""
+        expect([found.message for found in overruled(experiment, engine.effective_config())], [])
+
+    def test_generate_leaves_no_work(self, engine: Engine, requests: Sequence[Request]) -> None:
+        """When `generate` returns, neither a thread of this process nor the GPU goes on with it."""
+        idle = Idle(time.sleep)
+        before = time.monotonic()
+        engine.generate(requests, GREEDY)
+        expect([found.message for found in idle.left(time.monotonic() - before)], [])
 
     def test_architecture(self, engine: Engine, vocab_size: int) -> None:
         """Sizes are unknown as a whole, or positive and consistent."""
@@ -205,19 +213,14 @@ class BackendConformance(EngineUnderTest, PluginConformance):
         assert sizes.read_bytes is None or 0 < sizes.read_bytes <= sizes.weight_bytes
         assert sizes.unfit is None or sizes.unfit in REASONS, f"unfit {sizes.unfit!r} is not in llem.findings.REASONS"
         assert sizes.projection <= sizes.active_parameters <= sizes.parameters
-        assert sizes.heads % sizes.kv_heads == 0
-        assert sizes.vocab_size == vocab_size
+        expect(sizes.heads % sizes.kv_heads, 0)
+        expect(sizes.vocab_size, vocab_size)
 
     def test_memory(self, engine: Engine, requests: Sequence[Request]) -> None:
         """Peak memory is a number of bytes, or None with a reason; never 0. It says what it covers."""
         engine.reset_memory()
         engine.generate(requests, GREEDY)
-        reading = engine.memory()
-        assert reading.covers, "covers is empty"
-        if reading.peak_bytes is None:
-            assert reading.reason in REASONS, f"reason {reading.reason!r} is not in llem.findings.REASONS"
-        else:
-            assert reading.peak_bytes > 0
+        keep(memory_breaches(engine.memory()))
 
     def test_close_twice(
         self, backend: Backend, experiment: Experiment, model: ModelSpec, placement: Placement
@@ -226,6 +229,15 @@ class BackendConformance(EngineUnderTest, PluginConformance):
         engine = backend.load(experiment, model, placement)
         engine.close()
         engine.close()
+
+
+def _generate(engine: Engine, requests: Sequence[Request], *, token_times: bool = False) -> Sequence[Completion]:
+    """A batch that keeps the rules which llem holds while it measures."""
+    before = time.monotonic_ns()
+    found = engine.generate(requests, GREEDY, token_times=token_times)
+    after = time.monotonic_ns()
+    keep(completion_breaches(requests, found, asked_times=token_times, start_ns=before, end_ns=after))
+    return found
 
 
 def _texts(done: Completion, tokenizer: Tokenizer) -> Iterator[str]:
@@ -248,12 +260,12 @@ def _stops(
     try:
         found = engine.generate(asked, sampling)
     except ConfigError:
-        assert model.source == "shape", "stop texts are declared, and refused for a model that has text"
+        expect(model.source, "shape", "stop texts are declared, and refused for a model that has text")
         return
     for request, done, whole in zip(asked, found, free, strict=True):
         end = stops_at(whole.token_ids or (), request.stop, tokenizer)
-        assert done.token_ids == (whole.token_ids or ())[:end]
-        assert done.finish_reason == (whole.finish_reason if end is None else "stop")
+        expect(done.token_ids, (whole.token_ids or ())[:end])
+        expect(done.finish_reason, whole.finish_reason if end is None else "stop")
 
 
 def _tokens(found: Sequence[Completion]) -> list[tuple[int, ...] | None]:

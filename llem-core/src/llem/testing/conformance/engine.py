@@ -24,6 +24,8 @@ MIXED = ((3, 9), (17, 4), (1, 6), (8, 1))
 class EngineUnderTest(PluginUnderTest):
     """Fixtures of scope class, class methods that a suite may override; no checks."""
 
+    page = "docs/howto/write-a-backend.md"
+
     @pytest.fixture(scope="class")
     @classmethod
     def experiment(cls, options: Any) -> Experiment:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Iterator, Sequence
-from typing import Any, get_args
+from typing import Any
 
 import attrs
 import pytest
@@ -14,12 +13,15 @@ from llem.backends.base import Engine, Placement
 from llem.backends.echo import EchoBackend
 from llem.config.models import Experiment, Quality
 from llem.errors import ConfigError, ExperimentFailed
-from llem.evaluators.base import Aggregation, Context, Evaluator, Score
+from llem.evaluators.base import Context, Evaluator, Score
+from llem.evaluators.contract import score_breaches
 from llem.evaluators.items import follows, value_of
 from llem.models.resolve import resolve_model
 from llem.models.spec import ModelSpec
 from llem.models.tokenizer import Tokenizer, load_tokenizer
+from llem.plugins.faults import capability_fault
 from llem.testing.conformance.plugin import PluginConformance
+from llem.testing.conformance.told import expect, keep
 
 __all__ = ["EvaluatorConformance"]
 
@@ -65,13 +67,13 @@ class EvaluatorConformance(PluginConformance):
     def test_section_names_the_evaluator(self, options: Any) -> None:
         """A section is a `Quality` and is found by its name, or by no other plugin's."""
         assert isinstance(options, Quality)
-        assert options.evaluator == self.reference().name
+        expect(options.evaluator, self.reference().name)
 
     def test_check_takes_known_tasks(self, options: Any, experiment: Experiment, model: ModelSpec) -> None:
         """What can be evaluated passes, and capabilities are named as backends declare them."""
         evaluator = self._evaluator(options)
         evaluator.check(experiment, model)
-        assert set(evaluator.needs()) <= {"loglikelihood", "stop", "stream", "generate"}
+        expect([wrong for name in evaluator.needs() if (wrong := capability_fault(name)) is not None], [])
 
     def test_check_refuses_an_unknown_task(self, options: Any, experiment: Experiment, model: ModelSpec) -> None:
         """A task that is not there is told in the plan, not after hours of trials."""
@@ -86,15 +88,8 @@ class EvaluatorConformance(PluginConformance):
         for task in options.tasks:
             scores = self._scores(options, engine, tokenizer, self._context(task, experiment, model))
             assert scores, f"no score for {task}"
-            for score in scores:
-                assert math.isfinite(score.value)
-                assert score.stderr is None or (math.isfinite(score.stderr) and score.stderr >= 0)
-                assert score.n > 0
-                assert all(math.isfinite(item.value) for item in score.items)
-                assert all(math.isfinite(item.weight) and item.weight > 0 for item in score.items), (
-                    "a weight is not above 0"
-                )
-                assert score.aggregation in get_args(Aggregation)
+            expect([score.metric for score in scores if score.n < 1], [], f"scores of {task} without an item")
+            keep(score_breaches(scores))
 
     def test_scores_follow_from_their_items(
         self, options: Any, engine: Engine, tokenizer: Tokenizer, experiment: Experiment, model: ModelSpec
@@ -112,9 +107,9 @@ class EvaluatorConformance(PluginConformance):
         for task in options.tasks:
             context = self._context(task, experiment, model)
             first, again = (self._scores(options, engine, tokenizer, context) for _ in range(2))
-            assert [_kind(score) for score in first] == [_kind(score) for score in again]
+            expect([_kind(score) for score in first], [_kind(score) for score in again])
             names = [(score.task, score.metric) for score in first]
-            assert len(set(names)) == len(names), "two scores have one name"
+            expect(len(set(names)), len(names), "two scores have one name")
 
     def test_prepare_may_be_called_again(
         self, options: Any, engine: Engine, tokenizer: Tokenizer, experiment: Experiment, model: ModelSpec
@@ -126,7 +121,7 @@ class EvaluatorConformance(PluginConformance):
                 evaluator.prepare(tokenizer, context)
                 found.append(evaluator.evaluate(engine, tokenizer, context))
             first, again = ([[item.id for item in score.items] for score in scores] for scores in found)
-            assert first == again
+            expect(first, again)
 
     def test_a_limit_is_honoured(
         self, options: Any, engine: Engine, tokenizer: Tokenizer, experiment: Experiment, model: ModelSpec
@@ -152,8 +147,8 @@ class EvaluatorConformance(PluginConformance):
             for score, second in zip(first, again, strict=True):
                 names = [item.id for item in score.items]
                 assert len(names) in (0, score.n)
-                assert len(set(names)) == len(names), "two items have one name"
-                assert names == [item.id for item in second.items]
+                expect(len(set(names)), len(names), "two items have one name")
+                expect(names, [item.id for item in second.items])
 
     def test_stop_is_honoured(
         self, options: Any, engine: Engine, tokenizer: Tokenizer, experiment: Experiment, model: ModelSpec
@@ -177,12 +172,12 @@ class EvaluatorConformance(PluginConformance):
         self._scores(options, engine, tokenizer, context)
         assert told, "progress was never told"
         assert all(0 <= done <= total for done, total in told)
-        assert told == sorted(told)
+        expect(told, sorted(told))
 
     def test_description_can_be_stored(self, options: Any) -> None:
         """JSON values only."""
         told = dict(self._evaluator(options).describe())
-        assert json.loads(json.dumps(told, allow_nan=False)) == told
+        expect(json.loads(json.dumps(told, allow_nan=False)), told)
 
     def _evaluator(self, options: Any) -> Evaluator:
         made: Evaluator = self.reference().load()(options)

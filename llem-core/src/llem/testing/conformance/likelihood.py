@@ -10,6 +10,7 @@ import pytest
 from llem.backends.base import Engine, Likelihood, Request, Scored
 from llem.errors import ConfigError
 from llem.testing.conformance.engine import GREEDY, EngineUnderTest
+from llem.testing.conformance.told import expect
 
 __all__ = ["LikelihoodConformance"]
 
@@ -42,18 +43,18 @@ class LikelihoodConformance(EngineUnderTest):
 
     def test_likelihood_is_declared(self) -> None:
         """An evaluator that needs likelihoods is refused before anything is loaded unless they are `supported`."""
-        assert self.reference().capabilities.get("loglikelihood") == "supported"
+        expect(self.reference().capabilities.get("loglikelihood"), "supported")
 
     def test_the_engine_lacks_none(self, engine: Engine) -> None:
         """The engine under test says that it has likelihoods; one that says it lacks them is never asked."""
-        assert engine.lacks("loglikelihood") is None
+        expect(engine.lacks("loglikelihood"), None)
 
     def test_likelihoods_are_of_probabilities(self, engine: Engine, continued: Sequence[Scored]) -> None:
         """Each is a finite logarithm not above 0, of natural base, with a plain bool beside it."""
         for found in engine.loglikelihood(continued):
             assert math.isfinite(found.logprob)
             assert found.logprob <= self.tolerance
-            assert type(found.greedy) is bool
+            expect(type(found.greedy), bool)
 
     def test_likelihoods_come_in_order(self, engine: Engine, continued: Sequence[Scored]) -> None:
         """They stand in the order of the requests, and a request's does not depend on what is scored with it."""
@@ -70,8 +71,12 @@ class LikelihoodConformance(EngineUnderTest):
             whole = Scored(one.context, (*first, *rest))
             parts = [Scored(one.context, first), Scored((*one.context, *first), rest)]
             [total] = engine.loglikelihood([whole])
-            assert total.logprob == pytest.approx(
-                sum(part.logprob for part in engine.loglikelihood(parts)), abs=self.tolerance * len(whole.continuation)
+            expect(
+                total.logprob,
+                pytest.approx(
+                    sum(part.logprob for part in engine.loglikelihood(parts)),
+                    abs=self.tolerance * len(whole.continuation),
+                ),
             )
 
     def test_greedy_is_what_generate_gives(self, engine: Engine, continued: Sequence[Scored], vocab_size: int) -> None:
@@ -79,8 +84,8 @@ class LikelihoodConformance(EngineUnderTest):
         other = [
             Scored(one.context, (*one.continuation[:-1], (one.continuation[-1] + 1) % vocab_size)) for one in continued
         ]
-        assert [found.greedy for found in engine.loglikelihood(continued)] == [True] * len(continued)
-        assert [found.greedy for found in engine.loglikelihood(other)] == [False] * len(continued)
+        expect([found.greedy for found in engine.loglikelihood(continued)], [True] * len(continued))
+        expect([found.greedy for found in engine.loglikelihood(other)], [False] * len(continued))
 
     def test_greedy_token_is_the_likeliest(self, engine: Engine, continued: Sequence[Scored], vocab_size: int) -> None:
         """No other token has a higher likelihood than the one that greedy decoding takes."""
@@ -122,8 +127,9 @@ class LikelihoodConformance(EngineUnderTest):
         middle = len(text) // 2
         parts = [Scored(text[:1], text[1:middle]), Scored(text[:middle], text[middle:])]
         [whole] = engine.loglikelihood([Scored(text[:1], text[1:])])
-        assert whole.logprob == pytest.approx(
-            sum(part.logprob for part in engine.loglikelihood(parts)), abs=self.tolerance * len(text)
+        expect(
+            whole.logprob,
+            pytest.approx(sum(part.logprob for part in engine.loglikelihood(parts)), abs=self.tolerance * len(text)),
         )
         if most is not None:
             with pytest.raises(ConfigError):
@@ -131,9 +137,9 @@ class LikelihoodConformance(EngineUnderTest):
 
     def test_nothing_is_certain(self, engine: Engine, continued: Sequence[Scored]) -> None:
         """No requests give no likelihoods; an empty continuation has the probability 1."""
-        assert list(engine.loglikelihood([])) == []
+        expect(list(engine.loglikelihood([])), [])
         [found, other] = engine.loglikelihood([Scored(continued[0].context, ()), continued[0]])
-        assert (found.logprob, found.greedy) == (0.0, True)
+        expect((found.logprob, found.greedy), (0.0, True))
         assert other.greedy
 
     def test_scoring_and_generating_are_apart(
@@ -143,7 +149,7 @@ class LikelihoodConformance(EngineUnderTest):
         before, first = engine.loglikelihood(continued), engine.generate(requests, GREEDY)
         after, second = engine.loglikelihood(continued), engine.generate(requests, GREEDY)
         assert self._close(before, after)
-        assert [done.token_ids for done in first] == [done.token_ids for done in second]
+        expect([done.token_ids for done in first], [done.token_ids for done in second])
 
     def _close(self, one: Sequence[Likelihood], other: Sequence[Likelihood]) -> bool:
         return [found.greedy for found in one] == [found.greedy for found in other] and all(

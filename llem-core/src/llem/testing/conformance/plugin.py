@@ -9,15 +9,17 @@ from typing import Any, ClassVar
 import attrs
 import pytest
 
+from llem.plugins.faults import reference_fault, target_fault
 from llem.plugins.reference import Reference
+from llem.testing.conformance.told import Rules, expect
 
-__all__ = ["HEAVY", "PluginConformance", "PluginUnderTest"]
+__all__ = ["HEAVY", "PluginConformance", "PluginUnderTest", "loaded_after_import"]
 
 #: Modules whose import a user would notice. A plugin's own requirements are added to them.
 HEAVY = ("torch", "numpy", "scipy", "pandas", "transformers", "polars", "pynvml", "rich")
 
 
-class PluginUnderTest:
+class PluginUnderTest(Rules):
     """The plugin that a suite is about; no checks.
 
     Attributes:
@@ -44,14 +46,15 @@ class PluginConformance(PluginUnderTest):
     def test_reference_is_complete(self) -> None:
         """A user who lists plugins sees what each is, and what to install where something is missing."""
         reference = self.reference()
-        assert reference.name == reference.name.lower().strip(), "the name is what users type: lower case"
+        expect(reference_fault(reference), None)
+        expect(target_fault(reference), None)
         assert reference.summary, "summary is empty"
         assert reference.install or not reference.requires, "requires names modules and install says nothing"
-        assert set(reference.capabilities.values()) <= {"supported", "unsupported", "unknown"}
 
     def test_target_carries_the_name(self) -> None:
-        """The class behind the reference has the name that a user writes."""
-        assert self.reference().load().name == self.reference().name
+        """The class behind the reference has the name that a user writes: `name`, or a workload's `kind`."""
+        target = self.reference().load()
+        expect(getattr(target, "kind", None) or getattr(target, "name", None), self.reference().name)
 
     def test_hooks_and_config_import_light(self) -> None:
         """A study is planned without importing what the plugin wraps."""
@@ -60,7 +63,7 @@ class PluginConformance(PluginUnderTest):
         modules = [name for name in (self.hooks, *targets) if name]
         target = reference.target.partition(":")[0]
         heavy = [*HEAVY, *reference.requires, *([] if target in modules else [target])]
-        loaded = _loaded_after_import(modules, heavy)
+        loaded = loaded_after_import(modules, heavy)
         assert not loaded, f"importing {' and '.join(modules)} also imports {', '.join(loaded)}"
 
     def test_config_is_frozen(self, options: Any) -> None:
@@ -80,7 +83,7 @@ class PluginConformance(PluginUnderTest):
         assert not silent, f"no help text: {', '.join(silent)}; declare with llem.config.fields.option"
 
 
-def _loaded_after_import(modules: list[str], watched: list[str]) -> list[str]:
+def loaded_after_import(modules: list[str], watched: list[str]) -> list[str]:
     """Which of the watched modules a fresh interpreter has loaded after importing `modules`."""
     code = (
         f"import sys; sys.path[:] = {sys.path!r}\n"
@@ -88,5 +91,5 @@ def _loaded_after_import(modules: list[str], watched: list[str]) -> list[str]:
         f"print(*(name for name in {watched!r} if name in sys.modules))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
+    expect(done.returncode, 0, done.stderr)
     return done.stdout.split()

@@ -1,0 +1,135 @@
+"""A backend and a meter, each right but for the one rule that its setting names."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+import attrs
+
+from llem.backends.base import Chunk, MemoryReading
+from llem.backends.echo import EchoBackend, EchoEngine, EchoOptions
+from llem.config.fields import option
+from llem.errors import ConfigError
+from llem.findings import finding
+from llem.meters.base import Domain, WindowMeter
+
+
+@attrs.frozen(kw_only=True)
+class StrangerOptions(EchoOptions):
+    """Section `stranger`."""
+
+    fault: str = option("none", help="Which rule to break.")
+    beams: int | None = option(None, help="Taken, and ignored.")
+
+
+class Tensor:
+    """A number that is none of Python's, as those of arrays and tensors are."""
+
+    def __init__(self, value: int) -> None:
+        self.value = value
+
+    def __index__(self) -> int:
+        return self.value
+
+    def __repr__(self) -> str:
+        return f"tensor({self.value})"
+
+
+def wall(times):
+    return tuple(at + time.time_ns() - time.monotonic_ns() for at in times)
+
+
+def spaced(times):
+    step = (times[-1] - times[0]) // (len(times) - 1)
+    return tuple(times[0] + number * step for number in range(len(times)))
+
+
+#: What becomes of a completion, by fault.
+COMPLETIONS = {
+    "tensors": lambda c: {"token_ids": tuple(map(Tensor, c.token_ids))},
+    "padding": lambda c: {"token_ids": (-1, *c.token_ids[1:])},
+    "wall clock": lambda c: {"token_times_ns": wall(c.token_times_ns)},
+    "seconds": lambda c: {"token_times_ns": tuple(at / 1e9 for at in c.token_times_ns)},
+    "backwards": lambda c: {"token_times_ns": c.token_times_ns[::-1]},
+    "too few times": lambda c: {"token_times_ns": c.token_times_ns[:-1]},
+    "interpolated": lambda c: {"token_times_ns": spaced(c.token_times_ns)},
+}
+
+
+class StrangerEngine(EchoEngine):
+    def generate(self, requests, sampling, *, token_times=False):
+        fault = self.options.fault
+        found = super().generate(requests, sampling, token_times=token_times or fault == "unasked times")
+        if fault == "order":
+            return list(reversed(found))
+        if fault == "one less":
+            return found[:-1]
+        change = COMPLETIONS.get(fault)
+        return found if change is None else [attrs.evolve(one, **change(one)) for one in found]
+
+    async def stream(self, request, sampling):
+        shift = time.time_ns() - time.monotonic_ns() if self.options.fault == "wall clock" else 0
+        times = []
+        async for chunk in super().stream(request, sampling):
+            times.append(chunk.time_ns)
+            ids = (*chunk.token_ids, 7) if self.options.fault == "more ids" else chunk.token_ids
+            yield Chunk(chunk.tokens, chunk.time_ns + shift, ids, chunk.finish_reason)
+
+    def effective_config(self) -> Mapping[str, Any]:
+        told = {**super().effective_config(), "sampling": {"temperature": 0.0}}
+        if self.options.fault == "not JSON":
+            return {**told, "devices": (0, 1)}
+        return {**told, "dtype": "float32", "beams": 1} if self.options.fault == "overruled" else told
+
+    def memory(self) -> MemoryReading:
+        if self.options.fault == "no memory":
+            return MemoryReading(0, "the device")
+        if self.options.fault == "no reason":
+            return MemoryReading(None, "nothing", "I forgot")
+        return super().memory()
+
+
+class StrangerBackend(EchoBackend):
+    name = "stranger"
+
+    def check(self, experiment, model):
+        if self.options.fault == "cpu" and experiment.device == "cpu":
+            return [finding("backend_check", "stranger runs on GPUs only", parameter="device")]
+        return []
+
+    def load(self, experiment, model, placement):
+        if self.options.fault == "cpu":
+            raise ConfigError("the core has not asked whether this runs here")
+        return StrangerEngine(self.options, model)
+
+
+@attrs.frozen(kw_only=True)
+class OddOptions:
+    """Section `odd`."""
+
+    fault: str = option("none", help="Which rule to break.")
+
+
+class OddMeter(WindowMeter):
+    name: ClassVar[str] = "odd"
+    DOMAINS: ClassVar = {
+        "name": [Domain("package-0", "cpu", "measured", "odd", method="window")],
+        "scope": [Domain("cpu:0", "node", "measured", "odd", method="window")],
+        "twice": [Domain("cpu:0", "cpu", "measured", "odd", method="window")] * 2,
+        "another's": [Domain("gpu:GPU-of-another", "gpu", "measured", "odd", method="window")],
+        "none": [Domain("cpu:0", "cpu", "measured", "odd", method="window")],
+    }
+    JOULES: ClassVar = {"zero": 0.0, "negative": -1.0, "nan": float("nan"), "millijoules": 50_000.0, "text": "5 J"}
+
+    def open(self) -> Sequence[Domain]:
+        return self.DOMAINS.get(self.options.fault, self.DOMAINS["none"])
+
+    def begin(self) -> None:
+        self._since = time.monotonic()
+
+    def end(self) -> Mapping[str, float | None]:
+        joules = 50.0 * (time.monotonic() - self._since)
+        known = self.JOULES.get(self.options.fault, joules)
+        return {"cpu:0": known * (time.monotonic() - self._since) if self.options.fault == "millijoules" else known}
