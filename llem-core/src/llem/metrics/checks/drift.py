@@ -272,7 +272,7 @@ def _report(what: str, found: Sequence[_Drift]) -> Finding:
     if worst.together:
         where = f", on average over {len(worst.trials)} windows"
     else:
-        where = f" (trial {worst.trials[0]}; {len(trials)} windows drift)"
+        where = f" (trial {worst.trials[0]}; {len(trials)} window{' drifts' if len(trials) == 1 else 's drift'})"
     return finding(
         "no_steady_state",
         f"{what} {_said(worst)}{where}",

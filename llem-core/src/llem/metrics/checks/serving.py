@@ -88,7 +88,8 @@ def _none(served: Served) -> Iterable[Finding]:
 def _few(served: Served) -> Iterable[Finding]:
     count = sum(facts.completed for _, facts, _ in served)
     if 0 < count < FEW:
-        message = f"{count} requests were completed in all windows together; percentiles beyond p90 need {FEW} or more"
+        were = "request was" if count == 1 else "requests were"
+        message = f"{count} {were} completed in all windows together; percentiles beyond p90 need {FEW} or more"
         yield finding("few_completions", message, completed=count)
 
 
