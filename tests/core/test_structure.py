@@ -20,6 +20,7 @@ REPOSITORY = Path(__file__).parents[2]
 #: Each may import what stands before it.
 ORDER = (
     "errors",
+    "foreign",
     "display",
     "findings",
     "plugins",
@@ -55,7 +56,6 @@ SMALL = {
     "cli/bundle.py": "one file per command",
     "cli/doctor.py": "one file per command",
     "experiment/told_rows.py": "told.py would be too long",
-    "store/decoder.py": "files.py would be too long",
 }
 HEAVY = ("torch", "transformers", "numpy", "scipy", "pandas", "rich", "pynvml", "yaml", "structlog", "zeus")
 
@@ -161,6 +161,31 @@ def test_small_modules_have_a_reason():
             small |= {name} if len(_importers(module)) < 2 else set()
 
     assert small == set(SMALL)
+
+
+#: Parts that read files which somebody else may have written.
+READERS = ("analysis", "config", "evaluators", "models", "protocol", "store", "workloads")
+
+
+@pytest.mark.parametrize("path", MODULES, ids=NAMES)
+def test_files_of_others_are_read_in_one_place(path):
+    """`llem.foreign` reads them: regular files alone, and bounded. What a package brings itself is no such file."""
+    if _part(path) not in READERS:
+        return
+    text = path.read_text(encoding="utf-8")
+    pattern = r"\.read_bytes\(\)|\.read_text\(|\.open\(\"rb?\"\)|json\.load\(|gzip\.(?:decompress|open)\("
+    found = [line.strip() for line in text.splitlines() if re.search(pattern, line) and "resources" not in line]
+
+    assert found == []
+
+
+@pytest.mark.parametrize("path", MODULES, ids=NAMES)
+def test_text_leaves_to_a_terminal_in_one_place(path):
+    """`llem.cli.terminal.echo`, which takes commands out of it; the export of a table asks first where it goes."""
+    if _part(path) != "cli" or path.name in ("terminal.py", "export.py"):
+        return
+
+    assert re.findall(r"click\.s?echo\(|\bprint\(", path.read_text(encoding="utf-8")) == []
 
 
 def test_no_module_is_named_after_nothing():

@@ -16,7 +16,7 @@ import pytest
 
 from llem.errors import ConfigError, ExperimentFailed, MachineError
 from llem_openai.address import Address, elsewhere
-from llem_openai.facts import scalars, without_secrets
+from llem_openai.facts import scalars
 from llem_openai.locality import family, listeners, misplaced
 
 
@@ -263,23 +263,6 @@ def test_addresses(url, base, root, port):
     """The parts of a base URL."""
     address = Address.of(url)
     assert (address.base, address.root, address.port) == (base, root, port)
-
-
-def test_secrets_of_command_lines_are_hidden():
-    """Whatever is named as one; numbers of tokens are none."""
-    words = ["serve", "--api-key", "a", "--hf-token=b", "--max-num-batched-tokens", "8", "HF_TOKEN=c", "--token", "--x"]
-    shown = [
-        "serve",
-        "--api-key",
-        "***",
-        "--hf-token=***",
-        "--max-num-batched-tokens",
-        "8",
-        "HF_TOKEN=***",
-        "--token",
-        "***",
-    ]
-    assert without_secrets(words) == shown
 
 
 def test_what_a_server_tells_is_cut_to_what_can_be_stored():

@@ -20,7 +20,7 @@ from llem.store.models import SCHEMA_VERSION
 from llem_webhook import hooks
 from llem_webhook.config import COMMAND, URL, WebhookOptions, load_options
 from llem_webhook.deliver import GIVE_UP, NotDelivered, Sender, post, run, sender
-from llem_webhook.messages import experiment_message, study_message, without_secrets
+from llem_webhook.messages import experiment_message, study_message
 
 DONE = {"id": "a" * 16, "outcome": "done", "valid": True, "error": None}
 FAILED = {**DONE, "outcome": "oom", "valid": False, "error": "out of memory\nsecond line"}
@@ -148,23 +148,13 @@ def test_a_study_counts_its_outcomes(server: Server, tmp_path: Path) -> None:
     assert message["store"] == "out"
 
 
-@pytest.mark.parametrize(
-    "error",
-    [
-        "401 for https://user:s3cr3t@host/x",
-        "token hf_s3cr3ts3cr3t was refused",
-        "GET https://host/x?api_key=s3cr3t failed",
-        "Authorization: Bearer s3cr3t",
-        "password=s3cr3t is wrong",
-    ],
-)
-def test_what_looks_like_a_secret_is_taken_out(error: str) -> None:
-    """Of the error, which may quote a URL or a header."""
-    told = without_secrets(error)
+def test_what_looks_like_a_secret_is_taken_out() -> None:
+    """Of the error, which may quote an address or a header; its first line is told, not too long."""
+    result = {"id": "a", "outcome": "crash", "valid": False, "error": "401 for https://me:s3cr3t@host/x\nmore"}
+    assert experiment_message(result, "out")["error"] == "401 for https://***@host/x"
 
-    assert told is not None
-    assert "s3cr3t" not in told
-    assert "[removed]" in told
+    long = experiment_message({**result, "error": "x" * 10_000}, "out")["error"]
+    assert long == "x" * 300
 
 
 def test_an_answer_that_is_no_success_is_told_without_the_url(server: Server) -> None:

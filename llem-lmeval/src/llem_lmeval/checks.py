@@ -9,6 +9,7 @@ from typing import Any
 import attrs
 
 from llem.errors import ConfigError, LlemError, Problem
+from llem.foreign.files import Unread, read
 from llem.models.spec import ModelSpec
 from llem_lmeval.answers import CHOICE, answer_settings, unknown_settings
 from llem_lmeval.config import LmEvalOptions
@@ -98,7 +99,10 @@ def _has_template(model: ModelSpec) -> bool:
     if folder is None:
         return False
     settings = folder / "tokenizer_config.json"
-    named = settings.is_file() and '"chat_template"' in settings.read_text(encoding="utf-8", errors="replace")
+    try:
+        named = settings.is_file() and b'"chat_template"' in read(settings)
+    except Unread:  # no tokenizer will be made of it
+        named = False
     return named or any(folder.glob("chat_template*"))
 
 

@@ -9,6 +9,8 @@ from urllib.parse import urlsplit
 import attrs
 import psutil
 
+from llem.foreign.secrets import without_secrets
+
 __all__ = ["Address", "elsewhere"]
 
 
@@ -40,9 +42,9 @@ class Address:
         try:
             port = parts.port
         except ValueError as error:  # not a number, or too large
-            raise ValueError(f"{base_url!r} has no valid port; {example}") from error
+            raise ValueError(f"{without_secrets(base_url)!r} has no valid port; {example}") from error
         if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise ValueError(f"{base_url!r} is not an HTTP address; {example}")
+            raise ValueError(f"{without_secrets(base_url)!r} is not an HTTP address; {example}")
         if parts.username or parts.password or parts.query or parts.fragment:
             raise ValueError(f"holds more than an address; {example}, and name the key's variable in api_key_env")
         for endpoint in ENDPOINTS:

@@ -14,6 +14,7 @@ from llem.backends.base import Backend, Holding, Placement, Request
 from llem.config.models import Experiment
 from llem.errors import MachineError
 from llem.findings import Finding
+from llem.foreign.secrets import redacted, without_key
 from llem.models.spec import ModelSpec
 from llem_openai.address import Address
 from llem_openai.body import request_body
@@ -151,8 +152,7 @@ class OpenAIBackend(Backend):
         self, site: Site, entry: Mapping[str, Any], pids: Collection[int], roots: Collection[int], key: str | None
     ) -> Mapping[str, Any]:
         """What the server tells and how it was started, as JSON values without secrets."""
-        from llem_openai.facts import command_lines, scalars, server_facts, without_secrets
-        from llem_openai.failures import without_key
+        from llem_openai.facts import command_lines, scalars, server_facts
 
         facts = {
             "base_url": self.options.base_url,
@@ -160,7 +160,7 @@ class OpenAIBackend(Backend):
             "served_model": entry["id"],
             "model": scalars(entry),
             "server": server_facts(site),
-            "command": without_secrets(argv(self.options.command)) or None,
+            "command": list(redacted(argv(self.options.command) or ())) or None,
             "processes": [] if self.options.command else command_lines(roots),
             "pids": sorted(pids),
         }

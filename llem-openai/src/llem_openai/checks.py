@@ -13,6 +13,7 @@ import attrs
 from llem.backends.check import Refusal, refused, sampling_refusals
 from llem.config.models import Experiment
 from llem.findings import Finding, finding
+from llem.foreign.secrets import is_secret, redacted
 from llem_openai.address import Address, elsewhere
 from llem_openai.config import OpenAIOptions, argv
 
@@ -126,7 +127,7 @@ def _server(options: OpenAIOptions, experiment: Experiment) -> Iterator[Refusal]
         return
     if shutil.which(words[0]) is None:
         yield path, f"there is no program {words[0]!r}; give its full path, or activate its environment"
-    if any("--api-key" in word for word in words):
+    if list(redacted(words)) != list(words):
         yield path, "results store the command: give the server its key by an environment variable (vLLM: VLLM_API_KEY)"
 
 
@@ -148,7 +149,9 @@ def _requests(options: OpenAIOptions, experiment: Experiment) -> Iterator[Refusa
     if options.endpoint != "chat" and sends_text(options) and getattr(experiment.workload, "chat", False):
         yield "workload.chat", "the chat template cannot be sent as text; set `openai.endpoint: chat`, which has it"
     for name in options.extra_body:
-        if name in OWNED:
+        if is_secret(name):
+            yield f"openai.extra_body.{name}", "results store it: name the variable of the server's key in api_key_env"
+        elif name in OWNED:
             yield f"openai.extra_body.{name}", f"is not for extra_body; {OWNED[name]}"
 
 

@@ -12,7 +12,8 @@ import attrs
 import httptools
 
 from llem.backends.wire import Exchange
-from llem_openai.failures import broken, short
+from llem.foreign.shown import one_line
+from llem_openai.failures import broken
 
 __all__ = ["Connection", "Owner"]
 
@@ -109,7 +110,7 @@ class Connection(asyncio.BufferedProtocol):
         except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
             self._keep = False
             if not self._complete:
-                self._refusal = self._refusal or f"the server answers what is not HTTP: {short(str(error), 200)}"
+                self._refusal = self._refusal or f"the server answers what is not HTTP: {one_line(str(error), 200)}"
         if self._exchange is None:  # it speaks unasked, mostly to say that it closes the connection
             self._transport.abort()
         elif self._complete:
@@ -151,7 +152,7 @@ class Connection(asyncio.BufferedProtocol):
         if name == b"content-length" or (name == b"transfer-encoding" and value.strip().lower() == b"chunked"):
             self._by_close = False
         elif name in (b"content-encoding", b"transfer-encoding") and value.strip().lower() not in (b"", b"identity"):
-            coding = short(value.decode("latin-1"), 40)
+            coding = one_line(value.decode("latin-1"), 40)
             self._refusal = f"the server sends its answer compressed ({coding}), though `identity` was asked for"
         elif name == b"location":
             self._refusal = "the server redirects to " + value.decode("latin-1")

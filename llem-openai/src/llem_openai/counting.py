@@ -15,7 +15,8 @@ import attrs
 
 from llem.backends.base import Chunk
 from llem.backends.wire import Asked
-from llem_openai.failures import RequestFailed, short
+from llem.foreign.shown import one_line
+from llem_openai.failures import RequestFailed
 
 __all__ = [
     "Tally",
@@ -117,7 +118,7 @@ def finish_of(choice: Mapping[str, Any]) -> str | None:
         return None
     if not isinstance(reason, str):
         raise _uncounted("`finish_reason` is no text")
-    return short(reason, REASON) or None
+    return one_line(reason, REASON) or None
 
 
 def usage_of(event: Mapping[str, Any]) -> Mapping[str, Any] | None:
@@ -134,7 +135,7 @@ def told_by(usage: Mapping[str, Any] | None, most: float = math.inf) -> int | No
     if total is None:
         return None
     if type(total) is not int or not 0 <= total <= most:
-        raise _uncounted(f"the usage counts {short(repr(total), 40)} generated tokens")
+        raise _uncounted(f"the usage counts {one_line(repr(total), 40)} generated tokens")
     return total
 
 
@@ -153,7 +154,7 @@ def counted(usage: Mapping[str, Any] | None, asked: Asked) -> int:
     prompt = usage.get("prompt_tokens")
     if asked.input_tokens is not None and prompt != asked.input_tokens:
         raise RequestFailed(
-            f"the server counts {short(repr(prompt), 40)} tokens in a prompt of {asked.input_tokens} token ids",
+            f"the server counts {one_line(repr(prompt), 40)} tokens in a prompt of {asked.input_tokens} token ids",
             "it does not take token ids as they are: set `openai.prompt: text`",
             code="invalid",
         )

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import re
 import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 from llem.backends.base import Request
 from llem.backends.deployment import Deployment
 from llem.config.models import Experiment
+from llem.foreign.secrets import is_secret, redacted
 from llem.models.spec import ModelSpec
 from llem_openai.body import request_body
 from llem_openai.config import OpenAIOptions, argv
@@ -17,12 +17,6 @@ from llem_openai.config import OpenAIOptions, argv
 __all__ = ["commands"]
 
 HIDDEN = "YOUR_KEY"
-#: A word of a command that holds, or is followed by, what nobody else may see.
-SECRET = re.compile(r"(?i)^-{0,2}[\w-]*(key|token|secret|password)s?$")
-#: The same within a word that holds a whole command, as after `bash -c`.
-INSIDE = re.compile(r"(?i)(?P<name>[\w-]*(?:key|token|secret|password)s?)(?P<between>=|\s+)(?P<value>[^\s-]\S*)")
-#: Words of such names that say how many tokens there are, or where a file is.
-COUNTS = re.compile(r"(?i)(max|num|min|tokens|batched|file|path|env)")
 
 
 def commands(experiment: Experiment, model: ModelSpec) -> Deployment:
@@ -47,35 +41,11 @@ def _body(experiment: Experiment, options: OpenAIOptions, name: str) -> dict[str
 
 
 def _public(name: str, value: object) -> object:
-    return HIDDEN if isinstance(value, str) and _secret(name) else value
-
-
-def _secret(word: str) -> bool:
-    return bool(SECRET.match(word)) and not COUNTS.search(word)
+    return HIDDEN if isinstance(value, str) and is_secret(name) else value
 
 
 def _server(options: OpenAIOptions) -> list[str]:
-    return [f"# the server\n{shlex.join(_without_secrets(argv(options.command)))}"] if options.command else []
-
-
-def _without_secrets(words: Sequence[str]) -> Iterator[str]:
-    hide = False
-    for word in words:
-        name, equals, _ = word.partition("=")
-        if hide and not word.startswith("-"):
-            yield HIDDEN
-            hide = False
-        elif equals and _secret(name):
-            yield f"{name}={HIDDEN}"
-        elif " " in word:
-            yield INSIDE.sub(_hidden, word)
-        else:
-            yield word
-            hide = _secret(word) and word.startswith("-")
-
-
-def _hidden(found: re.Match[str]) -> str:
-    return f"{found['name']}{found['between']}{HIDDEN}" if _secret(found["name"]) else found[0]
+    return [f"# the server\n{shlex.join(redacted(argv(options.command), HIDDEN))}"] if options.command else []
 
 
 def _curl(options: OpenAIOptions, body: dict[str, object]) -> str:

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import math
-import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import psutil
 
-from llem_openai.failures import HIDDEN
+from llem.foreign.secrets import is_secret, redacted
 from llem_openai.server import Site
 
-__all__ = ["command_lines", "scalars", "server_facts", "without_secrets"]
+__all__ = ["command_lines", "scalars", "server_facts"]
 
 #: Where servers tell what they run with: vLLM, SGLang, llama.cpp, TGI.
 PAGES = ("version", "get_server_info", "server_info", "props", "info")
-SECRET = re.compile(r"(?:^|[_\-.])(?:key|token|secret|password|passwd|credentials?|authorization)$", re.IGNORECASE)
 LONGEST = 300
 
 
@@ -40,7 +38,7 @@ def server_facts(site: Site) -> dict[str, Any]:
 
 def scalars(told: Mapping[str, Any]) -> dict[str, Any]:
     """What is no structure, no essay and no secret."""
-    return {str(name): value for name, value in told.items() if _plain(value) and not SECRET.search(str(name))}
+    return {str(name): value for name, value in told.items() if _plain(value) and not is_secret(str(name))}
 
 
 def _plain(value: Any) -> bool:
@@ -51,28 +49,12 @@ def _plain(value: Any) -> bool:
     return value is None or isinstance(value, (bool, int))
 
 
-def without_secrets(words: Sequence[str]) -> list[str]:
-    """Arguments with the values of those hidden that are named as secrets are: `--api-key X`, `HF_TOKEN=X`."""
-    found: list[str] = []
-    hide = False
-    for word in words:
-        name, equals, _ = word.partition("=")
-        if hide:
-            found.append(HIDDEN)
-        elif equals and SECRET.search(name):
-            found.append(f"{name}={HIDDEN}")
-        else:
-            found.append(word)
-        hide = not hide and not equals and word.startswith("-") and SECRET.search(word) is not None
-    return found
-
-
 def command_lines(pids: Collection[int]) -> list[list[str]]:
     """How the processes were started, as far as it may be read."""
     found = []
     for pid in sorted(pids):
         try:
-            found.append(without_secrets(psutil.Process(pid).cmdline()))
+            found.append(list(redacted(psutil.Process(pid).cmdline())))
         except psutil.Error:  # ended meanwhile, or another user's
             continue
     return found

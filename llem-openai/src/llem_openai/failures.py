@@ -8,20 +8,21 @@ import os
 import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from llem.errors import ConfigError, ExperimentFailed, LlemError
+from llem.foreign.secrets import without_key
+from llem.foreign.shown import one_line
+from llem.foreign.values import from_json
 
 __all__ = [
-    "HIDDEN",
     "RequestFailed",
     "broken",
     "fatal",
     "hopeless",
     "in_band",
     "refused",
-    "short",
     "unreached",
-    "without_key",
 ]
 
 #: A word in the server's refusal, and what to do about it; the first that is there counts.
@@ -47,7 +48,6 @@ BUSY = (408, 425, 429)
 USED_UP = (errno.EMFILE, errno.ENFILE, errno.EADDRNOTAVAIL)
 #: Characters of what a server says, and those of it that are looked at.
 LONGEST, MOST = 500, 65536
-HIDDEN = "***"
 
 GONE = "the server is gone: "
 NO_MORE = "no further connection can be opened: "
@@ -69,16 +69,6 @@ def fatal() -> Iterator[None]:
         yield
     except RequestFailed as error:
         raise ExperimentFailed(error.message, error.hint or "see the server's log", error.code) from error
-
-
-def without_key(text: str, key: str | None) -> str:
-    """Text of a server, without the key."""
-    return text.replace(key, HIDDEN) if key else text
-
-
-def short(text: str, most: int) -> str:
-    """Text of a server on one line, bounded, and in characters that UTF-8 has (no lone surrogates)."""
-    return " ".join(text.split())[:most].encode("utf-8", errors="replace").decode()
 
 
 # what the server says
@@ -118,14 +108,14 @@ def _said(content: bytes, key: str | None) -> str:
     # the key goes before anything is cut, which would leave a part of it
     text = without_key(content.decode("utf-8", errors="replace"), key)[:MOST]
     try:
-        found = json.loads(text)
-    except (ValueError, RecursionError):
+        found: Any = from_json(text, endless=True)
+    except ValueError:
         found = text
     for name in ("error", "message", "detail"):
         if isinstance(found, dict) and found.get(name):
             found = found[name]
     said = found if isinstance(found, str) else json.dumps(found, ensure_ascii=False)
-    return short(without_key(said, key), LONGEST).rstrip(".") or "no message"
+    return one_line(without_key(said, key), LONGEST).rstrip(".") or "no message"
 
 
 # what the connection says, as `Exchange.error` keeps it
@@ -138,15 +128,15 @@ def unreached(base: str, error: OSError) -> str:
     if isinstance(error, TimeoutError):
         return f"{base} takes no connection"
     if isinstance(error, ssl.SSLError):
-        return f"{UNTRUSTED}{short(str(error), LONGEST)}"
+        return f"{UNTRUSTED}{one_line(str(error), LONGEST)}"
     if isinstance(error, ConnectionResetError):
         return broken(base, error)
-    return f"{GONE}{short(str(error), LONGEST)}"
+    return f"{GONE}{one_line(str(error), LONGEST)}"
 
 
 def broken(base: str, error: Exception | None) -> str:
     """In words: a connection ended before its answer."""
-    why = "it was closed before the answer was complete" if error is None else short(str(error), LONGEST)
+    why = "it was closed before the answer was complete" if error is None else one_line(str(error), LONGEST)
     return f"the connection to {base} broke: {why}"
 
 

@@ -14,7 +14,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 from llem.errors import ExperimentFailed, LlemError
-from llem_openai.failures import without_key
+from llem.foreign.secrets import without_key, without_secrets
 from llem_openai.guard import GRACE_S
 from llem_openai.server import Site
 
@@ -22,6 +22,8 @@ __all__ = ["Started", "until_ready"]
 
 POLL_S = 0.2
 TAIL_LINES = 20
+#: Of its output, the end that is looked at.
+OUTPUT_BYTES = 2**22
 
 
 class Started:
@@ -58,8 +60,11 @@ class Started:
         return "\n".join(self._output().splitlines()[-TAIL_LINES:])
 
     def _output(self) -> str:
-        """What it wrote, the key aside."""
-        return without_key(self._log.read_text(encoding="utf-8", errors="replace"), self._key)
+        """What it wrote last, the key aside, and what else looks like one."""
+        with self._log.open("rb") as log:
+            log.seek(max(0, os.fstat(log.fileno()).st_size - OUTPUT_BYTES))
+            text = log.read().decode("utf-8", errors="replace")
+        return without_secrets(without_key(text, self._key))
 
     def close(self) -> None:
         """End the whole group: politely, then not. May be called twice."""

@@ -10,8 +10,10 @@ import attrs
 
 from llem.backends.base import Chunk
 from llem.backends.wire import Answer, Asked, Exchange
+from llem.foreign.secrets import HIDDEN, without_key
+from llem.foreign.shown import one_line
 from llem_openai.counting import Tally, TokenCounts, choice_of, said
-from llem_openai.failures import HIDDEN, RequestFailed, hopeless, in_band, refused, short, without_key
+from llem_openai.failures import RequestFailed, hopeless, in_band, refused
 from llem_openai.sse import Events
 
 __all__ = ["Reader"]
@@ -146,7 +148,7 @@ class Reader:
         return RequestFailed(f"the server answers {what}", "check openai.base_url", "invalid")
 
     def _shown(self, data: bytes) -> str:
-        return short(without_key(data.decode("utf-8", errors="replace"), self.key)[:LOOKED_AT], SHOWN)
+        return one_line(without_key(data.decode("utf-8", errors="replace"), self.key)[:LOOKED_AT], SHOWN)
 
 
 def _is_json(exchange: Exchange) -> bool:

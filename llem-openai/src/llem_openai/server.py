@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import http.client
-import json
 import os
 import ssl
 import time
@@ -15,8 +14,11 @@ from typing import Any
 import attrs
 
 from llem.errors import ConfigError, LlemError, MachineError
+from llem.foreign.secrets import HIDDEN, without_key
+from llem.foreign.shown import one_line
+from llem.foreign.values import from_json
 from llem_openai.body import bearer
-from llem_openai.failures import HIDDEN, UNTRUSTED, refused, short, without_key
+from llem_openai.failures import UNTRUSTED, refused
 
 __all__ = ["Answer", "Site", "key_of"]
 
@@ -56,10 +58,7 @@ class Answer:
 
     def json(self) -> Any:
         """Raises ValueError where it is none."""
-        try:
-            return json.loads(self.content)
-        except RecursionError as error:
-            raise ValueError("it is nested too deeply") from error
+        return from_json(self.content, endless=True)
 
 
 class _Stay(urllib.request.HTTPRedirectHandler):
@@ -115,7 +114,7 @@ class Site:
                 raise TimeoutError
         if self._key:
             content = content.replace(self._key.encode(), HIDDEN.encode())
-        return Answer(url, status, without_key(found.headers.get("server", ""), self._key), content)
+        return Answer(url, status, one_line(without_key(found.headers.get("server", ""), self._key), LONGEST), content)
 
     def listens(self) -> bool:
         """Whether anything is there, ready or not."""
@@ -170,7 +169,7 @@ class Site:
 
 def _unanswered(base: str, cause: object, seconds: float) -> MachineError:
     """The error that says why no answer came from an address."""
-    said = short(str(cause), LONGEST)
+    said = one_line(str(cause), LONGEST)
     if isinstance(cause, ConnectionRefusedError):
         return MachineError(f"nothing listens at {base}", START, NOBODY)
     if isinstance(cause, TimeoutError):

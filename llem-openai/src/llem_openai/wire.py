@@ -10,8 +10,10 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from llem.backends.wire import Answer, Exchange, Wire
+from llem.foreign.secrets import without_key
+from llem.foreign.shown import one_line
 from llem_openai.connection import Connection, Owner
-from llem_openai.failures import LONGEST, broken, short, unreached, without_key
+from llem_openai.failures import LONGEST, broken, unreached
 from llem_openai.reading import Reader
 
 __all__ = ["OpenAIWire"]
@@ -106,7 +108,9 @@ class OpenAIWire(Wire):
         except OSError as error:
             self._over(exchange, unreached(self._base, error))
         except Exception as error:  # such as a name of a host that is none
-            self._over(exchange, f"no connection to {self._base}: {type(error).__name__}: {short(str(error), LONGEST)}")
+            self._over(
+                exchange, f"no connection to {self._base}: {type(error).__name__}: {one_line(str(error), LONGEST)}"
+            )
 
     async def _opened(self) -> Connection:
         """A new connection. Raises OSError."""

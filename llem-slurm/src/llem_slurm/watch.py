@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import threading
 import time
 from collections.abc import Iterator
@@ -29,7 +30,7 @@ NEW_S = 30.0
 #: How long a running job may take to show in the store's folder: submitit waits a minute for its own file.
 SHOW_S = 120.0
 #: How much of a log is passed on.
-TAIL_LINES = 20
+TAIL_LINES, TAIL_BYTES = 20, 2**20
 
 
 class Lines:
@@ -52,7 +53,7 @@ class Lines:
         for line in whole.splitlines():
             try:
                 yield json.loads(line)
-            except ValueError:
+            except (ValueError, RecursionError):
                 continue
 
 
@@ -159,5 +160,11 @@ def not_shared(job: Job, folder: Path) -> MachineError:
 
 def tail(paths: tuple[Path, ...]) -> str:
     """The last lines of what was written before the worker had a log."""
-    lines = [line for path in paths if path.exists() for line in path.read_text(errors="replace").splitlines()]
+    lines = [line for path in paths if path.exists() for line in _end(path).splitlines()]
     return "\n".join(lines[-TAIL_LINES:])
+
+
+def _end(path: Path) -> str:
+    with path.open("rb") as file:
+        file.seek(max(0, os.fstat(file.fileno()).st_size - TAIL_BYTES))
+        return file.read().decode(errors="replace")

@@ -2,38 +2,31 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from llem.analysis.overview import overviews
+from llem.foreign.secrets import without_secrets
+from llem.foreign.shown import one_line
 from llem.store.store import Store
 
-__all__ = ["experiment_message", "study_message", "without_secrets"]
+__all__ = ["experiment_message", "study_message"]
 
 _LONGEST = 300
-_SECRETS = re.compile(
-    r"(?<=://)[^/\s@]+@"  # user:password@ of a URL
-    r"|\b(?:hf|sk|ghp|glpat|xox[a-z])[-_][\w-]{8,}"  # tokens of well-known services
-    r"|(?<=bearer )\S+|(?<=basic )\S+"
-    r"|(?<=[?&])[\w-]*(?:key|token|secret|password|signature|sig)=[^&\s]+"
-    r"|(?:api[_-]?key|token|secret|password)\s*[=:]\s*\S+",
-    re.I,
-)
 
 
-def without_secrets(error: str | None) -> str | None:
+def _error(text: str | None) -> str | None:
     """The first line of an error, not too long, with what looks like a secret taken out."""
-    lines = (error or "").strip().splitlines()
-    return _SECRETS.sub("[removed]", lines[0])[:_LONGEST] if lines else None
+    lines = (text or "").strip().splitlines()
+    return without_secrets(one_line(lines[0], 10 * _LONGEST))[:_LONGEST] if lines else None
 
 
 def experiment_message(result: Mapping[str, Any], store: str) -> dict[str, Any]:
     """An experiment that has ended, well or not. `result`: what the hook gives."""
     done = result["outcome"] == "done"
-    error = without_secrets(result.get("error"))
+    error = _error(result.get("error"))
     state = result["outcome"] if result["valid"] or not done else "done (not valid)"
     return {
         "event": "experiment_finished" if done else "experiment_failed",

@@ -56,7 +56,7 @@ def test_names_in_a_plan_command_no_terminal(run_llem, isolated_llem) -> None:
 
     assert done.exit_code == 0, done.stderr
     assert "\x1b" not in done.stdout
-    assert "s\\x1b]0;owned\\x07" in done.stdout
+    assert "s\\u001b]0;owned\\u0007" in done.stdout
 
 
 @pytest.mark.parametrize(("kind", "name"), [("meter", "vlm"), ("backend", "zeuss"), ("launcher", "vllm")])

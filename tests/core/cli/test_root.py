@@ -50,6 +50,12 @@ def _failing(error: BaseException) -> click.Group:
             3,
             "error: no space left on device: out/trial-0.json\n  free some space, or choose another folder with `-o`\n",
         ),
+        (
+            OSError(errno.EMFILE, "Too many open files"),
+            3,
+            "error: too many open files\n  raise the limit of open files (`ulimit -n`)\n",
+        ),
+        (MemoryError(), 3, "error: out of memory\n  end other programs, or use a machine with more memory\n"),
     ],
 )
 def test_errors_become_one_message_and_an_exit_code(error, code, message):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -146,7 +148,13 @@ def test_bad_assignment(text, message):
 
 
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=8)
-scalars = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | texts
+scalars = (
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**63), 2**63 - 1)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | texts
+)
 values = st.recursive(scalars, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(texts, inner, max_size=3))
 
 
@@ -164,3 +172,50 @@ def test_comments_follow_leaves():
     assert to_yaml(document, comments) == (
         "model: shape:tiny  # flag\nload:\n  batch_size: 1  # default\n  kind: no\ngpus: null\nx: {}\n"
     )
+
+
+@pytest.mark.parametrize(
+    ("text", "what"),
+    [
+        ("a: 1e999", "study.yaml:1:4: 1e999 is beyond any number"),
+        ("a: [1, -1.5e400]", "study.yaml:1:8: -1.5e400 is beyond any number"),
+        ("a: " + "9" * 4300, "study.yaml:1:4: 99999999999999999999… (4300 characters) is no whole number of 64 bits"),
+        ("a: 0x" + "f" * 5000, "study.yaml:1:4: 0xffffffffffffffffff… (5002 characters) is no whole number of 64 bits"),
+        ("a: 9223372036854775808", "study.yaml:1:4: 9223372036854775808 is no whole number of 64 bits"),
+    ],
+)
+def test_numbers_that_nothing_computes_with(text, what):
+    """Each is told with its place, in few characters, and how to write it as a text."""
+    with pytest.raises(ConfigError) as caught:
+        parse_yaml(text, "study.yaml")
+
+    assert caught.value.message == f"{what}; write it in quotes if it is a text"
+
+
+def test_the_largest_numbers_are_read():
+    """What 64 bits hold, with a sign; infinity is a number of YAML, and a setting refuses it."""
+    assert parse_yaml("[-9223372036854775808, 9223372036854775807, 0x7fffffffffffffff, 1.7e308, -.INF]") == [
+        -(2**63), 2**63 - 1, 2**63 - 1, 1.7e308, -math.inf,
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("text", "what"),
+    [
+        ("a: !!timestamp x", "could not determine a constructor for the tag 'tag:yaml.org,2002:timestamp'"),
+        ("a: !!binary aGk=", "could not determine a constructor for the tag 'tag:yaml.org,2002:binary'"),
+        ("a: !!set {b, c}", "could not determine a constructor for the tag 'tag:yaml.org,2002:set'"),
+        ("a: !!python/object:os.system x", "could not determine a constructor for the tag"),
+        ("a: !!bool x", "neither true nor false"),
+        ("a: !!int x", "invalid literal for int()"),
+        ("a: !!map x", "no section"),
+        ("a: !!seq x", "expected a sequence node, but found scalar"),
+        ('a: "\\ud800"', "half of a character (a lone surrogate)"),
+    ],
+)
+def test_tags_that_do_not_fit_and_halves_of_characters(text, what):
+    """Each is told with its place."""
+    with pytest.raises(ConfigError) as caught:
+        parse_yaml(text, "study.yaml")
+
+    assert caught.value.message.startswith(f"study.yaml:1:4: {what}")

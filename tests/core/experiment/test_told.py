@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -184,3 +185,11 @@ def test_a_file_that_nests_too_deeply_is_unreadable(tmp_path):
     path.write_text("[" * 100_000)
     with pytest.raises(Unreadable, match="neither JSON"):
         read_told(path, since_s=0.0, wall_ns=WALL_NS)
+
+
+@pytest.mark.timeout(20)
+def test_a_pipe_tells_no_requests(tmp_path):
+    """It is refused at once."""
+    os.mkfifo(tmp_path / "a.json")
+    with pytest.raises(Unreadable, match=r"^it is no regular file$"):
+        read_told(tmp_path / "a.json", since_s=0.0, wall_ns=WALL_NS)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -107,6 +108,20 @@ def test_weights_that_cannot_be_read_are_named(folder: Path) -> None:
     (folder / "broken.safetensors").symlink_to(folder / "nowhere")
 
     with pytest.raises(ConfigError, match=r"broken\.safetensors cannot be read"):
+        resolve_model(str(folder))
+
+
+@pytest.mark.parametrize("name", ["config.json", "more.safetensors"])
+@pytest.mark.timeout(20)
+def test_a_pipe_or_a_device_in_a_folder_is_refused(folder: Path, name: str) -> None:
+    """At once: nobody writes to the pipe, and the device has no end."""
+    (folder / name).unlink(missing_ok=True)
+    (folder / name).symlink_to("/dev/zero")
+    with pytest.raises(ConfigError, match=r"no regular file|has no config\.json"):
+        resolve_model(str(folder))
+    (folder / name).unlink()
+    os.mkfifo(folder / name)
+    with pytest.raises(ConfigError, match=r"no regular file|has no config\.json"):
         resolve_model(str(folder))
 
 

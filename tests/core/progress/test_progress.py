@@ -118,7 +118,7 @@ def test_names_of_tasks_are_no_markup(terminal: bool, many: bool, monkeypatch) -
         show(Phase(phase="quality", seconds=None, task="[/data].txt \x1b]0;title", done=1, total=2))
         show(Warned(message="[/data].txt \x1b]0;title"))
 
-    assert out.getvalue().count("[/data].txt \\x1b]0;title") >= 2
+    assert out.getvalue().count("[/data].txt \\u001b]0;title") >= 2
 
 
 def test_time_left_is_unknown_until_a_batch_was_timed() -> None:

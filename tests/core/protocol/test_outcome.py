@@ -11,6 +11,7 @@ import pytest
 import llem
 from llem.metrics.verify import verify
 from llem.protocol.events import Event, Phase, TrialEnded
+from llem.protocol.order import failure
 from llem.protocol.study_events import WorkerLaunched
 from llem.store.store import Store
 
@@ -135,3 +136,11 @@ def test_meters_are_opened_before_the_engine(tmp_path: Path, lab, monkeypatch) -
     assert (result.outcome, result.error) == ("invalid", "no power meter answers on the serial line")
     assert [event.phase for event in events if isinstance(event, Phase)] == []
     assert sys.modules["llem_lab"].LabEngine.closed == 0
+
+
+def test_what_is_stored_of_an_error_has_no_secret_and_an_end(capfd):
+    """A plugin's message may quote an address with a password, and be as long as a file."""
+    told = failure(RuntimeError("401 for https://me:s3cr3t@host/x?api_key=s3cr3t " + "x" * 100_000))
+
+    assert told.message.startswith("RuntimeError: 401 for https://***@host/x?api_key=*** xxx")
+    assert len(told.message) <= 10_000

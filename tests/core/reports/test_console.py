@@ -135,7 +135,7 @@ def test_no_text_commands_the_terminal(result):
     shown = text(render_result, failed)
 
     assert not set(shown) & {"\x1b", "\x07", "\x9b", "\u202e"}
-    assert shown.count("\\x1b[2J\\x1b]0;title\\x07\\x9b31m\\u202e") >= 3
+    assert shown.count("\\u001b[2J\\u001b]0;title\\u0007\\u009b31m\\u202e") >= 3
 
 
 def test_failed_experiment(result):

@@ -8,7 +8,7 @@ import json
 import pytest
 
 import llem
-from llem.reports.export import format_of, labelled
+from llem.reports.export import csv_text, format_of, labelled
 
 AXES = {"load.batch_size": [1, 8]}
 GPU = {"scope": "gpu", "kind": "measured"}
@@ -90,6 +90,11 @@ def test_text_of_others_is_no_formula(grid_store, tmp_path):
 
     assert (row["model"], row["error"], row["dtype"]) == (f"'{formula}", "'+1 @x", "-1")
     assert json.loads((tmp_path / "t.jsonl").read_text().splitlines()[0])["model"] == formula
+
+
+def test_codes_of_others_are_no_formula():
+    """A cell of several codes begins with the first of them; names of columns are text too."""
+    assert list(csv_text({"=a": [["=b", "c"], []], "n": [-1.5, 2]})) == ["'=a,n\n", "'=b c,-1.5\n", ",2\n"]
 
 
 @pytest.mark.parametrize("kind", ["hf", "eee", "leaderboard"])

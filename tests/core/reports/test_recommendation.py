@@ -353,7 +353,7 @@ def test_foreign_text_cannot_command_the_terminal():
     found = recommendation(contenders=(odd, attrs.evolve(TIE, values={"model": "y"})), rests_on=("\x1b]0;title\x07",))
     text = "\n".join(shown(found, width=160))
 
-    assert "Take aaaaaaaa: model [bold]x\\x1b[31m" in text
+    assert "Take aaaaaaaa: model [bold]x\\u001b[31m" in text
     assert "\x1b" not in text
     assert "\x07" not in text
 

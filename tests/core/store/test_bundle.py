@@ -14,9 +14,10 @@ import pytest
 
 import llem
 from llem.errors import ConfigError, StoreError
-from llem.store.bundle import MOST_BYTES, bundle, unpacked
+from llem.store.bundle import bundle
 from llem.store.manifest import MANIFEST, altered
 from llem.store.store import Store
+from llem.store.unbundle import MOST_BYTES, unpacked
 
 
 @pytest.fixture
@@ -199,7 +200,7 @@ def test_links_and_paths_of_a_zip_are_refused(tmp_path):
 
 def test_an_archive_that_would_fill_the_disk_is_refused(tmp_path, monkeypatch):
     """By the size that it declares, before that is written."""
-    monkeypatch.setattr("llem.store.bundle.MOST_BYTES", 10)
+    monkeypatch.setattr("llem.store.unbundle.MOST_BYTES", 10)
     assert MOST_BYTES > 10
     path = _tar(tmp_path / "b.tar.gz", GOOD, ("x/a.json", bytes(9), tarfile.REGTYPE, ""))
     with pytest.raises(StoreError, match="is beyond") as caught, unpacked(path):

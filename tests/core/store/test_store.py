@@ -145,7 +145,7 @@ def test_damaged_rows_are_named(store):
     path = store.folder("exp-one") / "trial-0.power.csv.gz"
     whole = path.read_bytes()
     path.write_bytes(whole[:-20])
-    with pytest.raises(StoreError, match=r"trial-0\.power\.csv\.gz: damaged"):
+    with pytest.raises(StoreError, match=r"trial-0\.power\.csv\.gz is damaged"):
         store.trace("exp-one", 0)
     lines = gzip.decompress(whole).decode().splitlines()
     broken = {"a,b": "2 columns", "m,d,counter_j,1,x,2.0": "invalid literal", "m,d,volts,1,2,3": "volts"}

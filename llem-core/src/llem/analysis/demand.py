@@ -15,6 +15,7 @@ import attrs
 
 from llem.analysis.limits import parse_rate
 from llem.errors import ConfigError
+from llem.foreign.files import Unread, read
 
 __all__ = ["DAY_S", "Demand", "parse_rates", "read_load"]
 
@@ -70,8 +71,8 @@ def read_load(text: str) -> Demand:
     if not is_file:
         raise ConfigError(f"load {text!r}: neither a rate nor a file", EXAMPLES)
     try:
-        content = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
+        content = read(path).decode("utf-8-sig")
+    except (OSError, UnicodeDecodeError, Unread) as error:
         raise ConfigError(f"load {text}: cannot be read ({error})", EXAMPLES) from error
     return Demand(text, parse_rates(path.name, content))
 

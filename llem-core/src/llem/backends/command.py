@@ -1,8 +1,7 @@
-"""The backend `command`: nothing is loaded, and the load is a program that runs. Arguments keep their secrets."""
+"""The backend `command`: nothing is loaded, and the load is a program that runs."""
 
 from __future__ import annotations
 
-import re
 import shutil
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextvars import ContextVar
@@ -19,29 +18,7 @@ from llem.errors import ConfigError, LlemError
 from llem.findings import Finding
 from llem.models.spec import Architecture, ModelSpec
 
-__all__ = ["GIVEN", "HIDDEN", "CommandBackend", "CommandEngine", "Given", "find_program", "redacted"]
-
-#: Stands for a secret.
-HIDDEN = "***"
-#: Words that make the name of an option or a variable one of a secret.
-SECRET = re.compile(
-    r"(?:^|[-_.])(?:api[-_]?keys?|keys?|token|secrets?|passw(?:or)?ds?|passwd|credentials?|bearer|auth(?:orization)?)$",
-    re.IGNORECASE,
-)
-#: `NAME=VALUE`, also after dashes, and `NAME: VALUE`, as headers have it.
-ASSIGNED = re.compile(r"(-{0,2}[A-Za-z_][\w.-]*)(=|:\s*)(.+)", re.DOTALL)
-#: The same within a line of a shell, the query of an address, or JSON.
-WITHIN = re.compile(
-    r"""((?<![A-Za-z])(?:api[-_]?keys?|keys?|token|secrets?|passw(?:or)?ds?|credentials?)(?:=|["']\s*:\s*)["']?)"""
-    r"""[^\s;&"'},]+""",
-    re.IGNORECASE,
-)
-#: What is a secret whatever stands before it.
-SECRETS = (
-    re.compile(r"(?<=://)[^/@\s]+(?=@)"),
-    re.compile(r"(?i)(?<=bearer )\S+"),
-    re.compile(r"\b(?:hf_|sk-|ghp_|nvapi-)[A-Za-z0-9_-]{8,}"),
-)
+__all__ = ["GIVEN", "CommandBackend", "CommandEngine", "Given", "find_program"]
 
 
 @attrs.frozen
@@ -61,29 +38,6 @@ class Given:
 
 #: What `llem meter` runs, which is not to be stored.
 GIVEN: ContextVar[Given | None] = ContextVar("llem_command", default=None)
-
-
-def redacted(argv: Sequence[str]) -> tuple[str, ...]:
-    """The command without what looks like a secret: `--api-key X`, `TOKEN=X`, `Authorization: X`, `user:X@host`.
-
-    A secret that has no such name stays. Bytes that are no UTF-8 are escaped, as a store holds text alone. Pure.
-    """
-    found: list[str] = []
-    secret_next = False
-    for word in argv:
-        hidden = HIDDEN if secret_next and not word.startswith("--") else _without_secret(word)
-        secret_next = word.startswith("-") and bool(SECRET.search(word))
-        found.append(hidden.encode(errors="backslashreplace").decode())
-    return tuple(found)
-
-
-def _without_secret(word: str) -> str:
-    match = ASSIGNED.fullmatch(word)
-    if match and SECRET.search(match[1]):
-        return f"{match[1]}{match[2]}{HIDDEN}"
-    for secret in SECRETS:
-        word = secret.sub(HIDDEN, word)
-    return WITHIN.sub(rf"\g<1>{HIDDEN}", word)
 
 
 def find_program(argv: Sequence[str]) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import click
 
+from llem.cli.terminal import echo
+
 __all__ = ["bundle"]
 
 #: Files that are left out and named one by one; of more, their number is told.
@@ -22,7 +24,6 @@ def bundle(folder: str, out: str | None) -> None:
     compares the checksums and computes all numbers again. The same results give the same bytes. Logs of workers, locks
     and files that llem did not write are left out. llem prints the SHA-256 of the file: publish it beside the file.
     """
-    from llem.reports.figures import visible
     from llem.store.bundle import bundle as write_bundle
 
     made = write_bundle(folder, out)
@@ -31,6 +32,6 @@ def bundle(folder: str, out: str | None) -> None:
         named = (
             ", ".join(others) if len(others) <= NAMED else f"{', '.join(others[:NAMED])} and {len(others) - NAMED} more"
         )
-        click.echo(visible(f"note: llem did not write these files of {folder}, and leaves them out: {named}"), err=True)
-    click.echo(visible(f"{made.path}: {made.files} files"))
-    click.echo(f"SHA-256 {made.sha256}")
+        echo(f"note: llem did not write these files of {folder}, and leaves them out: {named}", err=True)
+    echo(f"{made.path}: {made.files} files")
+    echo(f"SHA-256 {made.sha256}")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from llem.cli.prices import price_options, with_inputs
+from llem.cli.terminal import echo
 from llem.errors import StoreError
 
 if TYPE_CHECKING:
@@ -78,9 +79,9 @@ def compare(folder: str, a: str, b: str | None, metrics: tuple[str, ...], as_jso
                 raise
             why = f"no ratios: {error.message}" + (f" ({error.hint})" if error.hint else "")
     for warning in () if view is None else view.warnings:
-        click.echo(f"warning: {warning}", err=True)
+        echo(f"warning: {warning}", err=True)
     if why:
-        click.echo(why, err=as_json)
+        echo(why, err=as_json)
     if as_json:
         import attrs
 
@@ -89,7 +90,7 @@ def compare(folder: str, a: str, b: str | None, metrics: tuple[str, ...], as_jso
         compared = () if view is None else view.rows
         rows = [with_inputs(attrs.asdict(one), prices if one.metric in PRICED else None) for one in compared]
         told = [attrs.asdict(one) for one in quality if names[1] in one.experiments]
-        click.echo(to_text([*rows, *told]), nl=False)
+        echo(to_text([*rows, *told]), nl=False)
         return
     from llem.reports.quality_tables import render_quality_of_two
     from llem.reports.ratio_tables import render_comparison
@@ -97,7 +98,7 @@ def compare(folder: str, a: str, b: str | None, metrics: tuple[str, ...], as_jso
     if view is not None:
         render_comparison(view)
     if quality and (view is not None or why):
-        click.echo()
+        echo()
     if quality:
         render_quality_of_two(quality, names[1])
 

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from llem.cli.terminal import echo
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -59,7 +61,7 @@ def completion(shell: str) -> None:
     prepare(cli)
     found = get_completion_class(shell)
     assert found is not None
-    click.echo(found(cli, {}, "llem", COMPLETE).source(), nl=False)
+    echo(found(cli, {}, "llem", COMPLETE).source(), nl=False)
 
 
 def prepare(root: click.Group) -> None:
@@ -111,10 +113,10 @@ def _completing(made: Completer) -> Callable[[click.Context, str], list[Completi
         from click.shell_completion import CompletionItem
 
         from llem.errors import LlemError
+        from llem.foreign.files import Unread
 
-        with contextlib.suppress(
-            LlemError, OSError, ValueError, KeyError, TypeError
-        ):  # a damaged folder offers nothing
+        nothing = (LlemError, Unread, OSError, ValueError, KeyError, TypeError, AttributeError)
+        with contextlib.suppress(*nothing):  # a damaged folder offers nothing
             items = [one if isinstance(one, CompletionItem) else CompletionItem(one) for one in made(ctx, incomplete)]
             return [one for one in items if one.type != "plain" or str(one.value).startswith(incomplete)]
         return []
@@ -180,9 +182,10 @@ def _folder(ctx: click.Context) -> Path:
 
 def _study(ctx: click.Context) -> Mapping[str, Any]:
     """study.json of DIR as it stands there."""
-    import json
+    from llem.foreign.files import read
+    from llem.foreign.values import from_json
 
-    found: Mapping[str, Any] = json.loads((_folder(ctx) / "study.json").read_text(encoding="utf-8"))
+    found: Mapping[str, Any] = from_json(read(_folder(ctx) / "study.json"))
     return found
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from llem.cli.root import Whole
+from llem.cli.terminal import echo
 
 if TYPE_CHECKING:
     from llem.config.layers import Layer
@@ -37,9 +38,9 @@ def check(ctx: click.Context, files: tuple[str, ...]) -> None:
         except LlemError as error:
             worst = max(worst, error.exit_code)
             said = str(error)
-            click.echo(said if said.startswith(file) else f"{file}: {said}", err=True)
+            echo(said if said.startswith(file) else f"{file}: {said}", err=True)
         else:
-            click.echo(f"{file}: valid ({_summary(study)})")
+            echo(f"{file}: valid ({_summary(study)})")
     if worst:
         ctx.exit(worst)
 
@@ -55,8 +56,8 @@ def schema(study: bool) -> None:
     from llem.plugins.registry import registry
 
     make = study_schema if study else json_schema
-    result = make(registry(), lambda message: click.echo(f"left out: {message}", err=True))
-    click.echo(json.dumps(result, indent=2))
+    result = make(registry(), lambda message: echo(f"left out: {message}", err=True))
+    echo(json.dumps(result, indent=2))
 
 
 @config.command(epilog="Example: llem config show one.yaml --set load.batch_size=8")
@@ -85,8 +86,8 @@ def show(file: str | None, assignments: tuple[str, ...]) -> None:
         raise ConfigError(f"{file} is a study of {len(study.experiments)} experiments", "list them with `llem plan`")
     [one] = study.experiments
     user = user_config_path()
-    click.echo(f"# user configuration: {user}{'' if user.exists() else ' (none there)'}")
-    click.echo(to_yaml(to_document(one.experiment), one.sources), nl=False)
+    echo(f"# user configuration: {user}{'' if user.exists() else ' (none there)'}")
+    echo(to_yaml(to_document(one.experiment), one.sources), nl=False)
 
 
 @config.command("set", epilog="Example: llem config set backend vllm")
@@ -108,7 +109,7 @@ def set_(key: str, value: str) -> None:
     path = user_config_path()
     text = read_text(path) if path.exists() else ""
     write(path, with_setting(text, key, given, named_user_config()).encode(), replace=True)
-    click.echo(f"{key}: {value}  # in {path}")
+    echo(f"{key}: {value}  # in {path}")
 
 
 def _load(file: str | None, overrides: list[Layer]) -> Study:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import click
 
+from llem.cli.terminal import echo
+
 __all__ = ["doctor"]
 
 COLOURS = {"ok": "green", "missing": "red", "warning": "yellow"}
@@ -26,11 +28,11 @@ def doctor(as_json: bool) -> None:
     if as_json:
         import json
 
-        click.echo(json.dumps({"llem": __version__, "checks": [attrs.asdict(check) for check in checks]}, indent=2))
+        echo(json.dumps({"llem": __version__, "checks": [attrs.asdict(check) for check in checks]}, indent=2))
         return
     width = max(len(check.name) for check in checks)
     for check in checks:
-        status = click.style(f"{check.status:7}", fg=COLOURS[check.status])
-        click.echo(f"{status}  {check.name:{width}}  {check.detail}")
+        lead, style = f"{check.status:7}", {"fg": COLOURS[check.status]}
+        echo(f"  {check.name:{width}}  {check.detail}", lead=lead, style=style)
         if check.fix and check.status != "ok":
-            click.echo(f"{'':7}  {'':{width}}  fix: {check.fix}")
+            echo(f"{'':7}  {'':{width}}  fix: {check.fix}")

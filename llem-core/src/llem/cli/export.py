@@ -52,9 +52,9 @@ def export(
     """
     from llem.analysis.collection import Results
     from llem.cli.terminal import tell_damaged
+    from llem.foreign.shown import visible
     from llem.reports.export import FOLDERS, format_of, text_of
     from llem.reports.export import export as write_export
-    from llem.reports.figures import visible
     from llem.store.store import Store
 
     kind = format_of(out, asked)

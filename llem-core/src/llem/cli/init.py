@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from llem.cli.terminal import echo
+
 if TYPE_CHECKING:
     from llem.study.plan.study import Study
 
@@ -37,7 +39,7 @@ def init(template: str | None, out: str | None, model: str | None, backend: str 
 
     if listed:
         for name, question in TEMPLATES.items():
-            click.echo(f"{name:12}  {question}")
+            echo(f"{name:12}  {question}")
         return
     name = next(iter(TEMPLATES)) if template is None else template
     if name not in TEMPLATES:
@@ -67,15 +69,13 @@ def _tell(file: Path, question: str, study: Study, limit: str | None) -> None:
     backends = ", ".join(dict.fromkeys(one.experiment.backend for one in study.experiments))
     one, count = study.experiments[0].experiment, len(study.experiments)
     many = f"{count} experiment" + ("" if count == 1 else "s")
-    click.echo(f"wrote {file} ({question}): {many}, {one.model} on {backends}")
+    echo(f"wrote {file} ({question}): {many}, {one.model} on {backends}")
     if backends == "echo":
-        click.echo(
-            "note: no engine is installed, or echo was asked for: echo is a fake, its figures mean nothing", err=True
-        )
+        echo("note: no engine is installed, or echo was asked for: echo is a fake, its figures mean nothing", err=True)
     name, folder = shlex.quote(str(file)), shlex.quote(file.stem)
-    click.echo("next:")
-    click.echo(f"  llem plan {name}")
-    click.echo(f"  llem run {name} --preset quick -o {folder}-try  # minutes, to see that it works")
-    click.echo(f"  llem run {name} -o {folder}")
+    echo("next:")
+    echo(f"  llem plan {name}")
+    echo(f"  llem run {name} --preset quick -o {folder}-try  # minutes, to see that it works")
+    echo(f"  llem run {name} -o {folder}")
     answer = f"  llem recommend {folder}" + (f" --slo {shlex.quote(limit)}" if limit else "")
-    click.echo(answer if count > 1 else f"  llem show {folder}")
+    echo(answer if count > 1 else f"  llem show {folder}")

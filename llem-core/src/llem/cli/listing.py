@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import click
 
 from llem.cli.prices import with_inputs
+from llem.cli.terminal import echo
 
 if TYPE_CHECKING:
     from llem.analysis.prices import Prices
@@ -78,16 +79,16 @@ def print_all(store: Store, asked: Asked, prices: Prices | None, *, as_json: boo
     if len(names) == 1 and not (asked.selects or asked.columns):
         print_one(store, names[0], prices, as_json=as_json)
     elif not names and not as_json:
-        click.echo(f"{store.path} holds no experiment yet")
+        echo(f"{store.path} holds no experiment yet")
     else:
         _several(store, study, names, asked, prices, as_json=as_json)
     if as_json:
         return
     if len(names) < 2:
         for note in began_note(store, study, names):
-            click.echo(note)
+            echo(note)
     if store.busy():
-        click.echo("note: `llem run` works in this folder; an experiment shown as `interrupted` may still be running")
+        echo("note: `llem run` works in this folder; an experiment shown as `interrupted` may still be running")
 
 
 def _several(
@@ -96,7 +97,6 @@ def _several(
     from llem.analysis.collection import Results
     from llem.analysis.sides import workers_of
     from llem.cli.terminal import tell_damaged
-    from llem.reports.figures import visible
     from llem.reports.notes import began_note, study_notes
     from llem.reports.ratio_tables import render_summary
     from llem.reports.ratios import summary_view
@@ -126,7 +126,7 @@ def _several(
         listed = list(results.overviews(metrics_shown("effects", prices=prices)))
         render_summary(summary_view(listed, study, partial(workers_of, store), prices))
         for note in notes:
-            click.echo(visible(note))
+            echo(note)
         tell_damaged(results)
         return
     else:
@@ -134,7 +134,7 @@ def _several(
     if as_json:
         _json(store, [row.id for row in rows], prices, single=False)
     elif not rows:
-        click.echo(visible("\n".join(notes)))
+        echo("\n".join(notes))
     else:
         render_study(study_view(rows, study, notes, prices, chosen))
     tell_damaged(results)
@@ -155,11 +155,11 @@ def _json(store: Store, names: Sequence[str], prices: Prices | None, *, single: 
         for result in results.results()
     )
     if single:
-        click.echo(next(texts), nl=False)
+        echo(next(texts), nl=False)
         return
     before = "[\n"
     for text in texts:
-        click.echo(before + indent(text.removesuffix("\n"), "  "), nl=False)
+        echo(before + indent(text.removesuffix("\n"), "  "), nl=False)
         before = ",\n"
-    click.echo("[]" if before == "[\n" else "\n]")
+    echo("[]" if before == "[\n" else "\n]")
     tell_damaged(results)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from llem.cli.root import verbose_option
+from llem.cli.terminal import echo
 
 if TYPE_CHECKING:
     from llem.protocol.events import Event
@@ -85,7 +86,7 @@ def meter(
     if result is not None:
         _show(result, as_json, quiet)
         if not quiet and not as_json:
-            click.echo(f"stored in {prepared.folder}", err=True)
+            echo(f"stored in {prepared.folder}", err=True)
     if ran.interrupted is not None:
         raise KeyboardInterrupt from ran.interrupted
     if prepared.exit_code:
@@ -110,11 +111,11 @@ def _tell(event: Event) -> None:
     if not isinstance(event, Phase):
         return
     if event.phase.startswith("baseline"):
-        click.echo(f"llem: {event.phase.replace('baseline', 'idle baseline')}, {event.seconds:g} s", err=True)
+        echo(f"llem: {event.phase.replace('baseline', 'idle baseline')}, {event.seconds:g} s", err=True)
     elif event.phase == "warm-up":
-        click.echo("llem: running the command without measuring", err=True)
+        echo("llem: running the command without measuring", err=True)
     elif event.phase == "trial":
-        click.echo("llem: running the command", err=True)
+        echo("llem: running the command", err=True)
 
 
 def _show(result: Result, as_json: bool, quiet: bool) -> None:
@@ -126,6 +127,6 @@ def _show(result: Result, as_json: bool, quiet: bool) -> None:
 
     if as_json:
         document: Any = dump(result)
-        click.echo(json.dumps(document, indent=2, sort_keys=True))
+        echo(json.dumps(document, indent=2, sort_keys=True))
     elif not quiet:
         render_result(result, screen(stderr=True))

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from llem.cli.prices import price_options, with_inputs
+from llem.cli.terminal import echo
 
 if TYPE_CHECKING:
     from llem.analysis.prices import Prices
@@ -43,7 +44,7 @@ def pareto(folder: str, x: str, y: str, top: int, as_json: bool, prices: Prices 
     if as_json:
         from llem.store.files import to_text
 
-        click.echo(to_text(with_inputs(front_document(view), prices)), nl=False)
+        echo(to_text(with_inputs(front_document(view), prices)), nl=False)
         return
     from llem.reports.decision_tables import render_front
 

@@ -9,6 +9,7 @@ import click
 
 from llem.cli.root import verbose_option
 from llem.cli.settings import SettingsCommand, setting_options
+from llem.cli.terminal import echo
 
 if TYPE_CHECKING:
     from llem.study.plan.memory import GpuKind
@@ -60,11 +61,9 @@ def plan(
     if as_json:
         import json
 
-        click.echo(json.dumps(plan_document(planned), indent=2, sort_keys=True))
+        echo(json.dumps(plan_document(planned), indent=2, sort_keys=True))
     else:
-        from llem.reports.figures import visible
-
-        click.echo(visible("\n".join(plan_lines(planned))))
+        echo("\n".join(plan_lines(planned)))
 
 
 def _gpu(memory: str | None) -> Callable[[], GpuKind | None]:

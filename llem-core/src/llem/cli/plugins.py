@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from llem.cli.root import verbose_option
+from llem.cli.terminal import echo
 
 if TYPE_CHECKING:
     from llem.plugins.registry import Registry
@@ -25,7 +26,7 @@ def plugins(as_json: bool, verbose: bool) -> None:
     if as_json:
         import json
 
-        click.echo(json.dumps(report, indent=2))
+        echo(json.dumps(report, indent=2))
         return
     for kind in dict.fromkeys(row["kind"] for row in report["plugins"]):
         rows = [row for row in report["plugins"] if row["kind"] == kind]
@@ -70,15 +71,15 @@ def _report(known: Registry) -> dict[str, Any]:
 
 
 def _print_kind(kind: str, rows: list[dict[str, Any]]) -> None:
-    click.secho(f"{kind}s", bold=True)
+    echo(lead=f"{kind}s", style={"bold": True})
     name_width = max(len(row["name"]) for row in rows)
     origin_width = max(len(f"{row['distribution']} {row['version']}") for row in rows)
     for row in rows:
         origin = f"{row['distribution']} {row['version']}"
-        click.echo(f"  {row['name']:{name_width}}  {origin:{origin_width}}  {row['summary']}".rstrip())
+        echo(f"  {row['name']:{name_width}}  {origin:{origin_width}}  {row['summary']}".rstrip())
         for line in _remarks(row):
-            click.echo(f"  {'':{name_width}}  {line}")
-    click.echo()
+            echo(f"  {'':{name_width}}  {line}")
+    echo()
 
 
 def _remarks(row: dict[str, Any]) -> list[str]:
@@ -97,10 +98,10 @@ def _remarks(row: dict[str, Any]) -> list[str]:
 def _print_broken(broken: list[dict[str, Any]], verbose: bool) -> None:
     if not broken:
         return
-    click.secho("broken", bold=True)
+    echo(lead="broken", style={"bold": True})
     for row in broken:
-        click.echo(f"  {row['name']}  {row['distribution']} {row['version']}  failed at {row['stage']}: {row['error']}")
+        echo(f"  {row['name']}  {row['distribution']} {row['version']}  failed at {row['stage']}: {row['error']}")
         if verbose and row["traceback"]:
-            click.echo("".join(f"    {line}\n" for line in row["traceback"].splitlines()), nl=False)
+            echo("".join(f"    {line}\n" for line in row["traceback"].splitlines()), nl=False)
     if not verbose:
-        click.echo("  `llem plugins -v` shows the tracebacks; reinstall or remove these packages")
+        echo("  `llem plugins -v` shows the tracebacks; reinstall or remove these packages")

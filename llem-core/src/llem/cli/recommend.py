@@ -9,6 +9,7 @@ import click
 from llem.cli.deciding import decision_options
 from llem.cli.prices import price_options, with_inputs
 from llem.cli.root import verbose_option
+from llem.cli.terminal import echo
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -125,7 +126,7 @@ def recommend(
         ready = _prepare(results, ranked, found, confirm, out, launcher or "process", resume=resume)
         confirmation = _confirmed(ready, as_json=as_json, quiet=quiet or as_json, verbose=verbose)
     if as_json:
-        click.echo(_json(view, {**asked, "load": load}, serving, confirmation, prices), nl=False)
+        echo(_json(view, {**asked, "load": load}, serving, confirmation, prices), nl=False)
     if found.choice is None or (confirmation is not None and confirmation.confirmed is not True):
         raise click.exceptions.Exit(NOTHING)
 
@@ -133,13 +134,12 @@ def recommend(
 def _decided(results: Results, asked: Mapping[str, str | None]) -> tuple[Ranked, Recommendation]:
     """The decision, with what it rests on; its warnings are told."""
     from llem.analysis.recommend import limits_of, objective_of, ranked_of, recommended
-    from llem.reports.figures import visible
 
     limits = limits_of(asked["slo"] or "", asked["quality"] or "", asked["memory"], asked["power"])
     ranked = ranked_of(results, objective_of(asked["minimise"], asked["maximise"]), limits, asked["reference"])
     found = recommended(results, ranked)
     for warning in found.warnings:
-        click.echo(visible(f"warning: {warning}"), err=True)
+        echo(f"warning: {warning}", err=True)
     return ranked, found
 
 
@@ -176,18 +176,17 @@ def _emit(results: Results, view: RecommendationView, kind: str, out: str | None
     """Print or write the choice. Standard output is for that alone: if there is none, the verdict goes to the other."""
     from llem.reports.emit import command_text, deployment, study_yaml
     from llem.reports.export import write_out
-    from llem.reports.figures import visible
 
     choice = view.found.choice
     if choice is None:
-        click.echo(visible("\n".join(view.verdict)), err=True)
+        echo("\n".join(view.verdict), err=True)
         return
     if kind == "yaml":
         text = study_yaml(results.store, [choice])
     else:
         text = command_text(deployment(results.store, choice), f"experiment {choice}")
     if out is None:
-        click.echo(text, nl=False)
+        echo(text, nl=False)
     else:
         write_out(out, text.encode())
 
@@ -218,7 +217,7 @@ def _confirmed(prepared: PreparedConfirmation, *, as_json: bool, quiet: bool, ve
     from llem.study.run.stopping import stop_on_interrupt
 
     if not as_json:
-        click.echo()
+        echo()
         render_statement(prepared.statement)
     shown = progress(0, quiet=quiet, verbose=verbose, folder=(folder := prepared.ready.folder))
     try:
@@ -229,9 +228,9 @@ def _confirmed(prepared: PreparedConfirmation, *, as_json: bool, quiet: bool, ve
             raise KeyboardInterrupt from error
         raise
     if not as_json:
-        click.echo()
+        echo()
         render_confirmation(confirmation)
-    click.echo(f"stored in {folder}", err=True)
+    echo(f"stored in {folder}", err=True)
     return confirmation
 
 
@@ -245,12 +244,12 @@ def _print(view: RecommendationView, serving: Serving | None, results: Results) 
     amounts = [name for name in (view.found.objective, *(one.metric for one in view.found.limits)) if name in PRICED]
     if results.prices is not None and amounts:
         shown = _only(results, [one.id for one in view.rows])
-        click.echo(price_note(results.prices, shown.overviews(amounts)))
+        echo(price_note(results.prices, shown.overviews(amounts)))
     if serving is not None:
-        click.echo()
+        echo()
         render_serving(serving_view(serving))
         if results.prices is not None:
-            click.echo(f"prices: {results.prices}; idle time is counted")
+            echo(f"prices: {results.prices}; idle time is counted")
 
 
 def _json(

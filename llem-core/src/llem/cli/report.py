@@ -8,6 +8,7 @@ import click
 
 from llem.cli.deciding import decision_options
 from llem.cli.prices import price_options
+from llem.cli.terminal import echo
 
 if TYPE_CHECKING:
     from llem.analysis.prices import Prices
@@ -43,7 +44,6 @@ def report(
     """
     from llem.api import load_results
     from llem.api import report as write_report
-    from llem.reports.figures import visible
 
     if minimise is not None and maximise is not None:
         raise click.UsageError("--minimise and --maximise are two objectives; limit one of them with --slo")
@@ -58,5 +58,5 @@ def report(
         power=power,
         reference=reference,
     )
-    click.echo(visible("\n".join(written.head["verdict"]["sentences"])))
-    click.echo(f"written to {out}", err=True)
+    echo("\n".join(written.head["verdict"]["sentences"]))
+    echo(f"written to {out}", err=True)

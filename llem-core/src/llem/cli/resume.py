@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from llem.cli.terminal import echo
+
 if TYPE_CHECKING:
     from llem.store.models import Result
 
@@ -49,10 +51,9 @@ def offer(folder: Path) -> None:
 
 def tell(context: click.Context) -> None:
     """Write the command that was offered, if one was. Control characters in it are escaped."""
-    from llem.reports.figures import visible
 
     if (command := context.meta.get(COMMAND)) is not None:
-        click.echo(f"go on with:\n  {visible(command)}", err=True)
+        echo(f"go on with:\n  {command}", err=True)
 
 
 @contextmanager
@@ -64,7 +65,7 @@ def keeping(folder: Path) -> Iterator[None]:
         if getattr(error, "code", "") not in UNTOUCHED and _is_store(folder):
             measured = has_trials(folder)
             again = "" if measured else "; nothing was measured, so another run may use this folder"
-            click.echo(f"{'what was measured' if measured else 'the log'} is in {folder}{again}", err=True)
+            echo(f"{'what was measured' if measured else 'the log'} is in {folder}{again}", err=True)
             stopped = isinstance(error, KeyboardInterrupt) or getattr(error, "code", "") == "interrupted"
             if stopped or (measured and getattr(error, "code", "") not in FINAL):
                 offer(folder)

@@ -11,6 +11,8 @@ from typing import Any, NoReturn
 
 import click
 
+from llem.foreign.shown import visible
+
 # llem.errors and the plugins are imported where they are used: `llem --help` need not wait for attrs.
 
 __all__ = ["BUG", "EXIT_CODES", "INTERRUPTED", "OUTPUT_CLOSED", "SECTIONS", "Root", "Whole", "verbose_option"]
@@ -50,6 +52,11 @@ MACHINE_ERRNOS = {
     errno.EDQUOT: "free some of your quota, or choose another folder with `-o`",
     errno.EROFS: "choose a folder that can be written with `-o`",
     errno.EACCES: "choose a folder that you may write, or ask for the permission",
+    errno.EMFILE: "raise the limit of open files (`ulimit -n`)",
+    errno.ENFILE: "end other programs, or raise the system's limit of open files",
+    errno.EAGAIN: "end other programs, or raise the limit of processes (`ulimit -u`)",
+    errno.ENOMEM: "end other programs, or use a machine with more memory",
+    errno.EIO: "see what the operating system reports of the disk",
     errno.EPERM: "choose a folder that you may write, or ask for the permission",
 }
 #: What to do about a name that no file can have.
@@ -139,7 +146,10 @@ class Root(click.Group):
             if sys.stdout is not None:  # None: it was closed before llem began
                 sys.stdout.flush()  # here, where a closed pipe is still handled, and not at the interpreter's exit
             return result
-        except (click.ClickException, click.exceptions.Exit):
+        except click.exceptions.Exit:
+            raise
+        except click.ClickException as error:  # click prints it, with the words that were typed
+            error.message = visible(error.message)  # type: ignore[misc]  # final for whoever derives from it
             raise
         except (KeyboardInterrupt, click.Abort) as error:
             _fail(ctx, error, INTERRUPTED, "interrupted")
@@ -164,6 +174,8 @@ def _explain(ctx: click.Context, error: Exception) -> NoReturn:
         _fail(ctx, error, error.exit_code, str(error))
     if isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG:
         _fail(ctx, error, 2, f"{_os_message(error)}\n  {SHORTER}")
+    if isinstance(error, MemoryError):
+        _fail(ctx, error, 3, f"out of memory\n  {MACHINE_ERRNOS[errno.ENOMEM]}")
     if isinstance(error, OSError) and error.errno in MACHINE_ERRNOS:
         _fail(ctx, error, 3, f"{_os_message(error)}\n  {MACHINE_ERRNOS[error.errno]}")
     _bug(error)
@@ -191,8 +203,6 @@ def _bug(error: Exception) -> NoReturn:
 
 
 def _say(message: str) -> None:
-    # click leaves colours out by itself where stderr is not a terminal
-    from llem.reports.figures import visible
+    from llem.cli.terminal import echo
 
-    colour = False if os.environ.get("NO_COLOR") else None
-    click.echo(f"{click.style('error:', fg='red', bold=True)} {visible(message)}", err=True, color=colour)
+    echo(f" {message}", lead="error:", style={"fg": "red", "bold": True}, err=True)

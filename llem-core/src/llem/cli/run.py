@@ -8,6 +8,7 @@ import click
 
 from llem.cli.root import verbose_option
 from llem.cli.settings import SettingsCommand, setting_options
+from llem.cli.terminal import echo
 
 if TYPE_CHECKING:
     from llem.api import Ready
@@ -78,7 +79,7 @@ def run(
     ready = prepare(study, layers, out, launcher=launcher, resume=resume)
     quiet = quiet or as_json
     if not quiet and ready.make_launcher().same_machine and (note := host_note(host)):
-        click.echo(note, err=True)
+        echo(note, err=True)
     if ready.study.file.single:
         run_one(ready, as_json, quiet, verbose)
     else:
@@ -126,7 +127,7 @@ def run_one(ready: Ready, as_json: bool, quiet: bool, verbose: bool) -> None:
         raise
     show_result(result, as_json)
     if not as_json:
-        click.echo(f"stored in {ready.folder}", err=True)
+        echo(f"stored in {ready.folder}", err=True)
     if unscored(result):
         offer(ready.folder)
     if not result.valid or unscored(result):
@@ -153,14 +154,14 @@ def run_many(ready: Ready, as_json: bool, quiet: bool, verbose: bool) -> None:
     with keeping(ready.folder), stop_on_interrupt() as stop, shown as emit:
         ran = ready.run(emit, stop)
     if as_json:
-        click.echo(json_text([dump(result) for result in ran.results]))
+        echo(json_text([dump(result) for result in ran.results]))
     else:
         notes = study_notes(Store.open(ready.folder))
         render_study(study_view(map(overview_of, ran.results), study_document(ready.study), notes))
-        click.echo(f"stored in {ready.folder}", err=True)
+        echo(f"stored in {ready.folder}", err=True)
     failed = any(result.outcome != "done" or unscored(result) for result in ran.results)
     if ran.stopped is not None or failed:
-        click.echo(counted(ran.results, len(ready.study.experiments)), err=True)
+        echo(counted(ran.results, len(ready.study.experiments)), err=True)
     left = any(one.outcome not in ("done", *FINAL) or unscored(one) for one in ran.results)
     if ran.interrupted is not None or (has_trials(ready.folder) and (ran.stopped is not None or left)):
         offer(ready.folder)
@@ -175,12 +176,11 @@ def run_many(ready: Ready, as_json: bool, quiet: bool, verbose: bool) -> None:
 def _tell_left_out(study: Study) -> None:
     """Say in one line how many points of the study will not run; `llem plan` gives the reasons."""
     from llem.cli.settings import tell_notes
-    from llem.reports.figures import visible
 
     counts = {word: len(getattr(study, word)) for word in ("excluded", "invalid", "merged")}
     left_out = ", ".join(f"{count} {word}" for word, count in counts.items() if count)
     about = f" ({study.declared} declared, {left_out}; `llem plan` lists them)" if left_out else ""
-    click.echo(visible(f"{study.name}: {len(study.experiments)} experiments{about}"), err=True)
+    echo(f"{study.name}: {len(study.experiments)} experiments{about}", err=True)
     tell_notes(study)
 
 
@@ -190,7 +190,7 @@ def show_result(result: Result, as_json: bool) -> None:
     from llem.store.files import dump
 
     if as_json:
-        click.echo(json_text(dump(result)))
+        echo(json_text(dump(result)))
     else:
         render_result(result)
 

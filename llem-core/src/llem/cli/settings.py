@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import click
 
+from llem.cli.terminal import echo
+
 if TYPE_CHECKING:
     from llem.config.layers import Layer
     from llem.study.plan.study import Study
@@ -186,13 +188,12 @@ def _file_or_model(named: str | None, model: str | None) -> tuple[str | None, st
         return named, model
     if HOST_AND_PORT.match(named):
         raise ConfigError(f"{named} is no model, and looks like the address of a server", f"write http://{named}")
-    click.echo(f"model: {named} (there is no file of this name)", err=True)
+    echo(f"model: {named} (there is no file of this name)", err=True)
     return None, named
 
 
 def tell_notes(study: Study) -> None:
     """What whoever starts a study should know, on standard error."""
-    from llem.reports.figures import visible
 
     for note in study.notes:
-        click.echo(f"note: {visible(note)}", err=True)
+        echo(f"note: {note}", err=True)

@@ -10,6 +10,7 @@ import click
 
 from llem.cli.listing import Asked, print_all, print_one, print_plot
 from llem.cli.prices import price_options, with_inputs
+from llem.cli.terminal import echo
 
 if TYPE_CHECKING:
     from llem.analysis.collection import Results
@@ -158,7 +159,7 @@ def _time(store: Store, experiment: str | None, *, as_json: bool) -> None:
 
         from llem.store.files import to_text
 
-        click.echo(to_text(attrs.asdict(spent)), nl=False)
+        echo(to_text(attrs.asdict(spent)), nl=False)
     else:
         from llem.reports.tables import render_time
 
@@ -179,7 +180,6 @@ def _by_axis(
     from llem.analysis.ranking import only_fakes
     from llem.cli.terminal import tell_damaged
     from llem.metrics.catalogue import PRICED, lower_is_better
-    from llem.reports.figures import visible
     from llem.reports.notes import price_note
     from llem.reports.ratio_tables import render_ratios
     from llem.reports.ratios import FAKE, ratio_tables
@@ -196,17 +196,17 @@ def _by_axis(
         from llem.store.files import to_text
 
         rows = [with_inputs(attrs.asdict(one), prices if one.metric in PRICED else None) for one in found]
-        click.echo(to_text(rows), nl=False)
+        echo(to_text(rows), nl=False)
     elif not any(one.ratio is not None or one.bases for one in found):
         for line in _why_unpaired(results, axis, metrics):
-            click.echo(visible(line))
+            echo(line)
     else:
         render_ratios(ratio_tables(found))
         if prices is not None:
             shown = {one.metric for one in found}
-            click.echo(price_note(prices, results.overviews(shown)))
+            echo(price_note(prices, results.overviews(shown)))
         if only_fakes(list(results.overviews(()))):
-            click.echo(FAKE)
+            echo(FAKE)
 
 
 def _why_unpaired(results: Results, axis: str, metrics: tuple[str, ...]) -> Iterator[str]:
@@ -238,6 +238,6 @@ def _quality(store: Store, metrics: tuple[str, ...], reference: str | None, *, a
 
         from llem.store.files import to_text
 
-        click.echo(to_text([{**attrs.asdict(one), "energies": energies_of(one, rows)} for one in found]), nl=False)
+        echo(to_text([{**attrs.asdict(one), "energies": energies_of(one, rows)} for one in found]), nl=False)
         return
     render_quality(quality_tables(found, rows, store.study(), unscored(store)))

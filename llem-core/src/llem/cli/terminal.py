@@ -10,13 +10,19 @@ from __future__ import annotations
 import codecs
 import contextlib
 import io
+import os
 import sys
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
+
+import click
+
+from llem.foreign.shown import visible
 
 if TYPE_CHECKING:
     from llem.analysis.collection import Results
 
-__all__ = ["fit_output", "tell_damaged"]
+__all__ = ["echo", "fit_output", "tell_damaged"]
 
 #: Characters beyond ASCII in tables and figures, and what replaces each.
 PLAIN = {"·": "|", "–": "-", "±": "+-", "…": "...", "→": "->", "×": "x", "µ": "u", "²": "2", "°": " deg ", "─": "-"}
@@ -42,6 +48,20 @@ class _Lossy(io.FileIO):
         return len(data)
 
 
+def echo(
+    text: str = "", *, lead: str = "", style: Mapping[str, Any] | None = None, err: bool = False, nl: bool = True
+) -> None:
+    """Print text, whoever wrote it: a terminal finds no commands in it. JSON stays the same value.
+
+    Args:
+        lead: what stands before it, in this style of click's.
+    """
+    # click leaves colours out by itself where the output is no terminal
+    colour = False if os.environ.get("NO_COLOR") else None
+    styled = click.style(visible(lead), **style) if style else visible(lead)
+    click.echo(styled + visible(text), err=err, nl=nl, color=colour)
+
+
 def fit_output() -> None:
     """Let both outputs replace characters that their encoding lacks, and standard error drop what it cannot write."""
     now = sys.stderr
@@ -51,16 +71,12 @@ def fit_output() -> None:
         sys.stderr = io.TextIOWrapper(raw, now.encoding, now.errors, line_buffering=True)
     codecs.register_error(HANDLER, _plain)
     for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper) and stream.encoding.lower().replace("-", "") != "utf8":
-            stream.reconfigure(errors=HANDLER)
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors=HANDLER)  # in UTF-8 for halves of characters
 
 
 def tell_damaged(results: Results) -> None:
     """Name on standard error what was left out of an answer because it cannot be read. Call it after the answer."""
-    import click
-
-    from llem.reports.figures import visible
-
     for name, error in results.damaged.items():
         hint = f" ({error.hint})" if error.hint else ""
-        click.echo(visible(f"warning: {name} is left out: {error.message}{hint}"), err=True)
+        echo(f"warning: {name} is left out: {error.message}{hint}", err=True)

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 
+from llem.cli.terminal import echo
+
 __all__ = ["verify"]
 
 
@@ -20,7 +22,8 @@ def verify(ctx: click.Context, folder: str) -> None:
 
     The exit code is 1 if a stored number differs from the recomputed one, or a file from its checksum.
     """
-    from llem.store.bundle import is_bundle, unpacked
+    from llem.store.bundle import is_bundle
+    from llem.store.unbundle import unpacked
 
     path = Path(folder)
     if not is_bundle(path):
@@ -45,19 +48,18 @@ def _counted(number: int, word: str) -> str:
 
 def _altered(folder: Path, *, bundled: bool) -> int:
     """How many files are not what the manifest says."""
-    from llem.reports.figures import visible
     from llem.store.manifest import MANIFEST, altered
 
     found = altered(folder)
     if found is None:
         if bundled:
-            click.echo(f"the bundle has no {MANIFEST}: nothing says whether its files are those that were bundled")
+            echo(f"the bundle has no {MANIFEST}: nothing says whether its files are those that were bundled")
         return 0
     others, named = found
     for one in others:
-        click.echo(visible(str(one)))
+        echo(str(one))
     told = f"{_counted(len(others), 'file')} differ{'s' if len(others) == 1 else ''}" if others else "identical"
-    click.echo(f"{_counted(named, 'checksum')} compared, {told}")
+    echo(f"{_counted(named, 'checksum')} compared, {told}")
     return len(others)
 
 
@@ -65,7 +67,6 @@ def _differences(folder: Path) -> int:
     """How many stored numbers are not the recomputed ones."""
     from llem.metrics.verify import older_documents
     from llem.metrics.verify import verify as find_differences
-    from llem.reports.figures import visible
     from llem.store.store import Store
 
     store = Store.open(folder)
@@ -73,18 +74,18 @@ def _differences(folder: Path) -> int:
     older = older_documents(store)
     for version, count in older.items():
         documents = "1 document was" if count == 1 else f"{count} documents were"
-        click.echo(
+        echo(
             f"{documents} written by an older llem (schema version {version}). Of results, facts and values whose rule "
             "is still the same are compared, and not intervals and findings, which follow the present rules in "
             "`llem show`; of trials and baselines, all but the error budgets."
         )
     for difference in differences:
-        click.echo(visible(str(difference)))
+        echo(str(difference))
     names = store.experiment_ids()
     trials = sum(len(store.trials(name)) for name in names)
     counted = f"{_counted(len(names), 'experiment')}, {_counted(trials, 'trial')} recomputed"
     if differences:
-        click.echo(f"{counted}, {_counted(len(differences), 'difference')}")
+        echo(f"{counted}, {_counted(len(differences), 'difference')}")
     else:
-        click.echo(f"{counted}, identical{' in what is compared' if older else ''}")
+        echo(f"{counted}, identical{' in what is compared' if older else ''}")
     return len(differences)

@@ -6,8 +6,11 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
+from llem.config.converter import settings as fields_of
+from llem.config.converter import structure_all
 from llem.config.kinds import open_settings
 from llem.config.layers import Layer, Tree, overlay, plain
+from llem.config.models import Experiment, config_class
 from llem.errors import BrokenPlugin, LlemError
 from llem.plugins.reference import resolve
 from llem.plugins.registry import Registry
@@ -42,7 +45,7 @@ class Finder:
         key = json.dumps([backend, read], sort_keys=True, default=repr)
         if key not in self._known:
             try:
-                self._known[key] = _told(backend, target, settings)
+                self._known[key] = _told(backend, target, settings, self._registry)
             except LlemError as error:
                 if not self._lenient or isinstance(error, BrokenPlugin):
                     raise
@@ -66,18 +69,32 @@ def backend_layers(layers: Sequence[Layer], registry: Registry, find: Find | Non
     if not isinstance(name, str) or name not in registry.names("backend"):
         return
     target = registry.reference("backend", name).defaults
-    own = {} if target is None else _told(name, target, settings)
+    own = {} if target is None else _told(name, target, settings, registry)
     there = {} if find is None else find(name, settings)
     for source, told in ((f"default of backend {name}", own), (f"found by backend {name}", there)):
         yield from open_settings(source, told, tree, registry)
 
 
-def _told(backend: str, target: str, settings: Mapping[str, Any]) -> Mapping[str, Any]:
+#: What a backend may look at before settings are checked, besides its own section.
+_LOOKED_AT = ("model", "device", "gpus", "dtype", "processes")
+
+
+def _told(backend: str, target: str, settings: Mapping[str, Any], registry: Registry) -> Mapping[str, Any]:
     try:
         found: Mapping[str, Any] = resolve(target)(settings)
     except LlemError:
         raise
     except Exception as error:  # a stranger's function may raise anything
+        if _mistaken(backend, settings, registry):
+            return {}
         message = f"backend {backend!r} does not say its defaults ({type(error).__name__}: {error})"
         raise BrokenPlugin(message, "report it to the plugin's authors") from error
     return found
+
+
+def _mistaken(backend: str, settings: Mapping[str, Any], registry: Registry) -> bool:
+    """Whether a setting that the backend looked at has a wrong type, of which the check of the settings tells."""
+    kinds = {field.name: field.type for field in fields_of(Experiment) if field.name in _LOOKED_AT}
+    kinds[backend] = config_class(registry, "backend", backend)
+    asked = {name: kind for name, kind in kinds.items() if name in settings and kind is not None}
+    return any(structure_all(kind, settings[name])[1] for name, kind in asked.items())

@@ -6,6 +6,7 @@ and `2024-01-01` are texts. PyYAML by itself follows YAML 1.1, where the first i
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 from collections.abc import Hashable, Iterator, Mapping
@@ -16,16 +17,34 @@ import yaml
 
 from llem.config.words import got
 from llem.errors import ConfigError
+from llem.foreign.files import Unread, read
+from llem.foreign.values import finite, whole
 
 __all__ = ["parse_assignment", "parse_mapping", "parse_yaml", "read_text", "read_yaml", "to_yaml"]
 
+#: Bytes of a file at most: points that are listed by hand have a hundred each.
+MOST_BYTES = 2**25
+#: Characters of a whole number in octal digits, the longest way to write one of 64 bits.
+LONGEST_WHOLE = 24
 _NULLS = ("", "~", "null", "Null", "NULL")
 
 
 class _Loader(yaml.SafeLoader):
-    """Safe (plain values only), YAML 1.2 scalars, no key twice, no structure that contains itself."""
+    """Safe (plain values only), YAML 1.2 scalars, no key twice, no structure that contains itself, whole characters."""
+
+    def construct_scalar(self, node: Any) -> Any:
+        value = super().construct_scalar(node)
+        if isinstance(value, str) and not value.isascii():
+            try:
+                value.encode()
+            except UnicodeEncodeError:  # an escape can say it: "\\ud800"
+                what = "half of a character (a lone surrogate)"
+                raise yaml.constructor.ConstructorError(None, None, what, node.start_mark) from None
+        return value
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        if not isinstance(node, yaml.MappingNode):  # a tag can say so of anything
+            raise yaml.constructor.ConstructorError(None, None, "no section", node.start_mark)
         seen: dict[Hashable, yaml.Mark] = {}
         for key_node, _ in node.value:
             if key_node.tag == "tag:yaml.org,2002:merge":
@@ -40,13 +59,36 @@ class _Loader(yaml.SafeLoader):
         return super().construct_mapping(node, deep=deep)
 
 
+def _bool(loader: _Loader, node: yaml.ScalarNode) -> bool:
+    text = str(loader.construct_scalar(node)).lower()
+    if text not in ("true", "false"):
+        raise yaml.constructor.ConstructorError(None, None, "neither true nor false", node.start_mark)
+    return text == "true"
+
+
 def _int(loader: _Loader, node: yaml.ScalarNode) -> int:
     text = str(loader.construct_scalar(node))
-    return int(text, 0) if text.startswith(("0o", "0x")) else int(text)
+    with _told_at(node):
+        short = text.startswith(("0o", "0x")) and len(text) <= LONGEST_WHOLE
+        return whole(str(int(text, 0)) if short else text)
 
 
 def _float(loader: _Loader, node: yaml.ScalarNode) -> float:
-    return float(str(loader.construct_scalar(node)).replace(".inf", "inf").replace(".nan", "nan"))
+    text = str(loader.construct_scalar(node)).lower()
+    if text.lstrip("+-") in (".inf", ".nan"):
+        return float(text.replace(".", ""))
+    with _told_at(node):
+        return finite(text)
+
+
+@contextlib.contextmanager
+def _told_at(node: yaml.Node) -> Iterator[None]:
+    """What is wrong with a number is told with its place."""
+    try:
+        yield
+    except ValueError as error:
+        what = f"{error}; write it in quotes if it is a text"
+        raise yaml.constructor.ConstructorError(None, None, what, node.start_mark) from error
 
 
 def _mapping(loader: _Loader, node: Any) -> dict[Hashable, Any]:
@@ -69,8 +111,12 @@ def _teach(loader: type[_Loader]) -> None:
         "merge": (r"<<", ["<"]),
     }
     loader.yaml_implicit_resolvers = {}
+    # of the tags that YAML has besides these (sets, dates, bytes), none is a value of a setting
+    known = (*(f"tag:yaml.org,2002:{name}" for name in ("null", "str")), None)
+    loader.yaml_constructors = {tag: yaml.SafeLoader.yaml_constructors[tag] for tag in known}
     for name, (pattern, first) in scalars.items():
         loader.add_implicit_resolver(f"tag:yaml.org,2002:{name}", re.compile(f"^(?:{pattern})$"), first)
+    loader.add_constructor("tag:yaml.org,2002:bool", _bool)
     loader.add_constructor("tag:yaml.org,2002:int", _int)
     loader.add_constructor("tag:yaml.org,2002:float", _float)
     # PyYAML's own constructors fill a container after handing it out, so that one may contain itself; these do not.
@@ -100,7 +146,9 @@ def parse_yaml(text: str, name: str = "text") -> Any:
 def read_text(path: str | Path) -> str:
     """A file's text (UTF-8). Raises ConfigError: no such file, unreadable, or not UTF-8."""
     try:
-        return Path(path).read_bytes().decode("utf-8-sig")
+        return read(path, MOST_BYTES).decode("utf-8-sig")
+    except Unread as error:
+        raise ConfigError(f"{path} {error}", "give the path of a YAML file") from error
     except FileNotFoundError as error:
         raise ConfigError(f"no such file: {path}", "give the path of a YAML file") from error
     except OSError as error:

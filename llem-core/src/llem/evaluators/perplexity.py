@@ -25,6 +25,7 @@ from llem.errors import ConfigError, ExperimentFailed, Problem
 from llem.evaluators.base import Context, Evaluator, Item, Score
 from llem.evaluators.items import score_of
 from llem.evaluators.texts import PASSAGE, Text, passages
+from llem.foreign.files import LARGEST, Unread, read
 from llem.models.spec import ModelSpec
 from llem.models.tokenizer import Tokenizer
 from llem.workloads.foreign import json_texts, plain_text
@@ -230,6 +231,8 @@ def _documents(task: str, field: str, path: str) -> tuple[str, Sequence[str]]:
     try:
         changed = Path(task).expanduser().stat()
         return _parsed(task, field, path, (changed.st_mtime_ns, changed.st_size))
+    except Unread as error:
+        raise _refusal(path, f"{task} {error}", "name a file of texts") from error
     except OSError as error:
         hint = "a path that is not absolute starts from the folder llem is run in"
         raise _refusal(path, f"{task} cannot be read: {error.strerror}", hint) from error
@@ -239,7 +242,7 @@ def _documents(task: str, field: str, path: str) -> tuple[str, Sequence[str]]:
 def _parsed(task: str, field: str, path: str, changed: tuple[int, int]) -> tuple[str, Sequence[str]]:
     """As `_documents`, kept: a plan checks each of its points. `changed`: a file that changed is read anew."""
     file = Path(task).expanduser()
-    content = file.read_bytes()
+    content = read(file, LARGEST)
     try:
         if _is_json(task):
             documents = [text for _, text in json_texts(file.name, content, field)]

@@ -20,7 +20,7 @@ from typing import Any, ClassVar
 
 import attrs
 
-from llem.backends.command import GIVEN, HIDDEN, CommandEngine, Given
+from llem.backends.command import GIVEN, CommandEngine, Given
 from llem.config.models import CommandLoad
 from llem.devices.pulse import BEAT_S
 from llem.errors import ConfigError, ExperimentFailed, LlemError, MachineError
@@ -30,6 +30,7 @@ from llem.experiment.session import Measured, Session, Work
 from llem.experiment.told import Told, Unreadable, read_told
 from llem.experiment.trial import finish, traced
 from llem.findings import Finding, finding
+from llem.foreign.secrets import HIDDEN
 from llem.store.models import RequestRow
 
 __all__ = ["CommandRun"]

@@ -10,7 +10,6 @@ A tool's own figures of throughput and latencies are kept as it states them.
 from __future__ import annotations
 
 import itertools
-import json
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -19,6 +18,8 @@ from typing import Any
 import attrs
 
 from llem.experiment.told_rows import check_rows, spread
+from llem.foreign.files import LARGEST, Unread, read
+from llem.foreign.values import from_json
 from llem.metrics.flow import FAILED, UNFINISHED
 from llem.store.models import RequestRow
 
@@ -76,7 +77,9 @@ def read_told(path: Path, *, since_s: float, wall_ns: int) -> Told:
         Unreadable: there is no such file, it is older than the command, or it tells no single requests with times.
     """
     try:
-        written_s, text = path.stat().st_mtime, path.read_text(encoding="utf-8")
+        written_s, text = path.stat().st_mtime, read(path, LARGEST).decode()
+    except Unread as error:
+        raise Unreadable(f"it {error}") from error
     except (OSError, UnicodeDecodeError) as error:
         raise Unreadable(f"it cannot be read: {getattr(error, 'strerror', None) or error}") from error
     if written_s < since_s - WRITTEN_S:
@@ -107,16 +110,16 @@ def _checked(told: Told) -> Told:
 def _parsed(text: str) -> tuple[Any, list[Any]]:
     """The text as one JSON value, or as JSON lines."""
     try:
-        document = json.loads(text)
-    except (ValueError, RecursionError):
+        document = from_json(text, endless=True)
+    except ValueError:
         document = None
     if isinstance(document, dict) and "metadata" in document and "metrics" in document:
         return None, [document]  # one request only
     if document is not None:
         return document, []
     try:
-        return None, [json.loads(line) for line in text.splitlines() if line.strip()]
-    except (ValueError, RecursionError) as error:
+        return None, [from_json(line, endless=True) for line in text.splitlines() if line.strip()]
+    except ValueError as error:
         raise Unreadable(f"it is neither JSON nor JSON lines: {error}") from error
 
 
@@ -126,8 +129,8 @@ def _beside(path: Path, since_s: float) -> Mapping[str, Any]:
     try:
         if summary.stat().st_mtime < since_s - WRITTEN_S:
             return {}
-        found = json.loads(summary.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
+        found = from_json(read(summary), endless=True)
+    except (OSError, ValueError, Unread):
         return {}
     return found if isinstance(found, dict) else {}
 

@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from llem.errors import ConfigError, nearest
+from llem.foreign.files import Unread, read, regular
+from llem.foreign.values import from_json
 from llem.models.shapes import SHAPES
 from llem.models.spec import ModelSpec
 
@@ -83,10 +85,13 @@ def _from_folder(name: str, folder: Path) -> ModelSpec:
     path = folder / "config.json"
     if not path.is_file():
         raise ConfigError(f"model folder {name!r} has no config.json", FORMS, code="model_not_found")
-    raw = path.read_bytes()
     files = sorted(f for f in folder.iterdir() if f.suffix in WEIGHT_SUFFIXES)
     try:
+        raw = read(path)
         weights = [(f.name, f.stat().st_size, _sampled(f)) for f in files]
+    except Unread as error:
+        what = f"model folder {name!r}: a file of it {error}"
+        raise ConfigError(what, "a model's files are regular files", code="model_not_found") from error
     except OSError as error:
         what = f"model folder {name!r}: {error.filename} cannot be read: {error.strerror}"
         raise ConfigError(what, "give this user the right to read it", code="model_not_found") from error
@@ -111,7 +116,7 @@ def _sampled(path: Path) -> str:
     A file may have tens of gigabytes. Another training or rounding changes nearly every weight, so it changes a block;
     a change of a few small tensors alone may lie between them and go unseen.
     """
-    with path.open("rb") as file:
+    with regular(path) as file:
         size = file.seek(0, os.SEEK_END)
         whole = size <= BLOCKS * BLOCK
         starts = [0] if whole else [round(number * (size - BLOCK) / (BLOCKS - 1)) for number in range(BLOCKS)]
@@ -125,7 +130,7 @@ def _sampled(path: Path) -> str:
 def _parse_config(name: str, raw: bytes) -> Mapping[str, Any]:
     hint = "it should be the config.json that was saved with the model, an object with `model_type`"
     try:
-        config = json.loads(raw)
+        config = from_json(raw, endless=True)
     except ValueError as error:  # also bytes that are not UTF-8
         raise ConfigError(f"{name}/config.json is not JSON: {error}", hint, code="model_not_found") from error
     if not isinstance(config, dict) or not isinstance(config.get("model_type"), str):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from llem.reports.figures import visible
+from llem.foreign.shown import visible
 
 __all__ = ["framed", "packed"]
 

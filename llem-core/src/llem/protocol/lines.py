@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
+import os
+import stat
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -12,6 +15,7 @@ import attrs
 
 from llem import __version__
 from llem.errors import MachineError, StoreError
+from llem.foreign.values import DECODER
 from llem.protocol.events import (
     BaselineMeasured,
     Calibrated,
@@ -36,7 +40,7 @@ from llem.protocol.study_events import (
     WorkerEnded,
     WorkerLaunched,
 )
-from llem.store.files import corrupt, load, machine_errors
+from llem.store.files import corrupt, load, machine_errors, read_bytes
 
 __all__ = ["EVENTS", "event_of", "from_json", "kept", "power_line", "stored_events", "to_json"]
 
@@ -59,7 +63,7 @@ def from_json(line: str | bytes, log: Path) -> Event:
     """The event of one line of a worker. Raises MachineError (event_unknown) as `event_of`."""
     try:
         data = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         data = line
     return event_of(data, log)
 
@@ -98,7 +102,7 @@ def _event(data: Any) -> Event:
 
 def power_line(watts: Mapping[str, float]) -> bytes:
     """The line of the event `power`, for the process that reads the meters."""
-    return to_json(Power(watts=watts)).encode()
+    return to_json(Power(watts={name: value for name, value in watts.items() if math.isfinite(value)})).encode()
 
 
 @contextlib.contextmanager
@@ -110,6 +114,8 @@ def kept(path: Path, emit: Emit) -> Iterator[Emit]:
     with machine_errors(path):
         file = path.open("ab+", buffering=0)
     with file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):  # a named pipe opens, and is never read to its end
+            raise corrupt(path, "is no regular file")
         file.seek(0)
         file.truncate(file.read().rfind(b"\n") + 1)  # a line whose writer was killed within it
 
@@ -131,12 +137,10 @@ def stored_events(path: Path) -> tuple[Event, ...]:
     """
     if not path.is_file():
         return ()
-    with machine_errors(path):
-        content = path.read_bytes()
     found = []
-    for number, line in enumerate(content.split(b"\n")[:-1], start=1):
+    for number, line in enumerate(read_bytes(path).split(b"\n")[:-1], start=1):
         try:
-            data = json.loads(line)
+            data = DECODER.decode(line.decode())
             if "at" in data:
                 found.append(_event(data))
         except (TypeError, ValueError) as error:

@@ -13,8 +13,9 @@ import attrs
 
 from llem.errors import ExperimentFailed, LlemError
 from llem.findings import Finding, finding
+from llem.foreign.secrets import without_secrets
 from llem.protocol.events import Emit, Failure, Outcome
-from llem.store.files import corrupt, load, machine_errors
+from llem.store.files import corrupt, load, machine_errors, read_document
 
 if TYPE_CHECKING:  # a plan reads orders, and has no store
     from llem.store.store import Store
@@ -33,6 +34,8 @@ __all__ = [
     "outcome_document",
 ]
 
+#: Characters of an error that are stored.
+LONGEST = 10_000
 #: A trial whose turn it is: the experiment's id, and the trial's index.
 Turn = tuple[str, int]
 #: A task of an experiment's section `quality` that is to be evaluated: the experiment's id, and the task's name.
@@ -96,13 +99,7 @@ class WorkOrder:
     @classmethod
     def read(cls, path: Path) -> WorkOrder:
         """From its JSON file. Raises StoreError (store_corrupt) for one that is damaged."""
-        with machine_errors(path):
-            text = path.read_bytes()
-        try:
-            data = json.loads(text)
-        except ValueError as error:
-            raise corrupt(path, f"not JSON: {error}") from error
-        order = load(data, cls, str(path))
+        order = load(read_document(path)[1], cls, str(path))
         if not order.experiments:
             raise corrupt(path, "it has no experiments")
         return order
@@ -165,9 +162,11 @@ def failure(error: BaseException) -> Failure:
 
 
 def _told(error: BaseException) -> str:
+    """What is stored of an error: of a plugin's it may be long, and quote an address or a header."""
     kind = type(error).__name__
     message = error.message if isinstance(error, LlemError) else f"{kind}: {error}" if str(error) else kind
-    return "\n  ".join([message, *(str(problem) for problem in getattr(error, "problems", ()))])
+    told = "\n  ".join([message, *(str(problem) for problem in getattr(error, "problems", ()))])
+    return without_secrets(told[:LONGEST])
 
 
 def outcome_document(process: int, outcome: str, message: str | None = None, code: str | None = None) -> dict[str, Any]:

@@ -10,8 +10,8 @@ from typing import Any
 from llem import __version__
 from llem.analysis.collection import Results
 from llem.findings import FINDINGS, REASONS
+from llem.foreign.shown import visible
 from llem.metrics.catalogue import is_metric, metric_of
-from llem.reports.figures import visible
 from llem.store.models import Result
 
 __all__ = ["EXPERIMENTS", "LONG", "Columns", "card_text"]

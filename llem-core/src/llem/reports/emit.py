@@ -10,11 +10,11 @@ from llem.backends.deployment import Deployment
 from llem.config.load import stored_experiment
 from llem.config.text import to_yaml
 from llem.errors import LlemError, StoreError
+from llem.foreign.shown import visible
 from llem.models.spec import ModelSpec
 from llem.plugins.reference import resolve
 from llem.plugins.registry import Registry
 from llem.plugins.registry import registry as installed
-from llem.reports.figures import visible
 from llem.store.store import Store
 from llem.study.plan.again import Again, measured_again
 from llem.study.plan.expand import load

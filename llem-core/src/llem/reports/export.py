@@ -15,6 +15,7 @@ from llem.analysis.collection import Results
 from llem.analysis.frame import polars_frame
 from llem.analysis.sides import is_fake
 from llem.errors import ConfigError, StoreError, nearest
+from llem.foreign.shown import cell
 from llem.reports.dataset import dataset_files
 from llem.reports.eee import eee_files
 from llem.reports.leaderboard import leaderboard_text
@@ -105,7 +106,7 @@ def export(
         write_out(out, parquet_bytes(found.columns(everything=everything)))
         return ()
     lines, notes = text_of(found, kind, everything=everything)
-    write_out(out, "".join(lines).encode())
+    write_out(out, "".join(lines).encode(errors="backslashreplace"))
     return notes
 
 
@@ -130,7 +131,7 @@ def write_folder(folder: Path, files: Mapping[str, str]) -> None:
     with machine_errors(folder):
         make_folder(folder)
     for name, text in files.items():
-        write(folder / name, text.encode())
+        write(folder / name, text.encode(errors="backslashreplace"))
 
 
 def csv_text(columns: Columns) -> Iterator[str]:
@@ -149,25 +150,10 @@ def csv_text(columns: Columns) -> Iterator[str]:
 
 def _cell(value: Any) -> Any:
     if isinstance(value, list):
-        return " ".join(value)
+        return cell(" ".join(value))
     if isinstance(value, bool):
         return str(value).lower()
-    return _guarded(value) if isinstance(value, str) else value
-
-
-def _guarded(text: str) -> str:
-    """Text that no spreadsheet takes for a formula: names and messages come from files of others."""
-    if not text.startswith(("=", "+", "-", "@", "\t", "\r")) or _is_number(text):
-        return text
-    return f"'{text}"
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
+    return cell(value) if isinstance(value, str) else value
 
 
 def jsonl_text(columns: Columns) -> Iterator[str]:

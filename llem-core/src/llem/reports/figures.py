@@ -9,6 +9,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from llem.foreign.shown import visible
 from llem.store.models import Quantity
 
 if TYPE_CHECKING:
@@ -31,7 +32,6 @@ __all__ = [
     "settings",
     "short",
     "two",
-    "visible",
 ]
 
 #: Columns of what is no terminal (a pipe, a file) and does not say how wide it is.
@@ -40,9 +40,6 @@ NO_TERMINAL = 160
 WORDS = 16
 #: Columns that a person's terminal has.
 PERSONS = 100
-
-#: What `visible` escapes.
-COMMANDS = re.compile("[\\x00-\\x08\\x0b-\\x1f\\x7f-\\x9f\\u200e\\u200f\\u202a-\\u202e\\u2066-\\u2069]")
 
 #: Units shown larger or smaller: from this value on, divided by this.
 SCALES: Mapping[str, tuple[tuple[str, float], ...]] = {
@@ -215,14 +212,6 @@ def plain(text: str) -> Any:
     from rich.text import Text
 
     return Text(visible(text))
-
-
-def visible(text: str) -> str:
-    """Text without commands to a terminal: names of tasks and models, and messages, come from files of others.
-
-    Control characters but the ends of lines and tabs, and those that turn the direction of writing, are escaped.
-    """
-    return COMMANDS.sub(lambda found: repr(found[0])[1:-1], text)
 
 
 def two(value: float) -> str:

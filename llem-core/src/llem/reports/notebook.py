@@ -15,9 +15,9 @@ from llem.analysis.compare import Compared
 from llem.analysis.decision import Recommendation
 from llem.errors import LlemError
 from llem.findings import FINDINGS, REASONS
+from llem.foreign.shown import visible
 from llem.reports.console import figures_table, head_lines, latencies_table
 from llem.reports.decision_tables import STANDINGS, front_table, recommendation_table
-from llem.reports.figures import visible
 from llem.reports.front import front_view
 from llem.reports.ratio_tables import comparison_notes, comparison_table
 from llem.reports.ratios import comparison_view

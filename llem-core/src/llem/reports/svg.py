@@ -8,8 +8,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from html import escape
 
+from llem.foreign.shown import visible
 from llem.reports.axis import Axis
-from llem.reports.figures import figure, visible
+from llem.reports.figures import figure
 from llem.reports.tradeoff import Point, TradeOff
 
 __all__ = ["COLOURS", "tradeoff_svg"]

@@ -1,6 +1,6 @@
 """A store as one file to hand on: `.tar.gz` or `.zip`, with checksums; the same files give the same bytes.
 
-Whoever unpacks one trusts nothing in it: members that are links or devices, or lie outside, are refused.
+`llem.store.unbundle` reads one that others made.
 """
 
 from __future__ import annotations
@@ -10,41 +10,27 @@ import gzip
 import io
 import os
 import re
-import stat
 import tarfile
 import tempfile
 import zipfile
-import zlib
 from collections.abc import Callable, Iterator
-from pathlib import Path, PurePosixPath
-from typing import IO, Any
+from pathlib import Path
+from typing import IO
 
 import attrs
 
 from llem.errors import ConfigError, StoreError
-from llem.store.files import corrupt, machine_errors, make_folder, place
-from llem.store.manifest import MANIFEST, Hashed, altered, is_plain, manifest_text, stored_files
+from llem.foreign.files import LARGEST, regular, size_text
+from llem.store.files import machine_errors, make_folder, place
+from llem.store.manifest import MANIFEST, Hashed, altered, manifest_text, stored_files
 from llem.store.store import Store
 
-__all__ = ["ENDINGS", "Bundle", "bundle", "is_bundle", "unpacked"]
+__all__ = ["ENDINGS", "Bundle", "bundle", "is_bundle"]
 
 #: How names of bundles end.
 ENDINGS = (".tar.gz", ".zip")
-#: A bundle of more than this, unpacked, is refused: a few kilobytes can unpack to fill any disk.
-MOST_BYTES = 64 * 2**30
-MOST_FILES = 1_000_000
 
 _CHUNK = 1 << 20
-#: What damaged archives raise.
-_BROKEN = (
-    tarfile.TarError,
-    zipfile.BadZipFile,
-    gzip.BadGzipFile,
-    EOFError,
-    zlib.error,
-    NotImplementedError,
-    UnicodeError,
-)
 
 
 @attrs.frozen
@@ -98,7 +84,7 @@ def bundle(store: Store | str | Path, out: str | Path | None = None) -> Bundle:
                 raw.flush()
                 os.fsync(raw.fileno())
             temporary.chmod(0o644)
-            with temporary.open("rb") as file:
+            with regular(temporary) as file:
                 digest = Hashed(file).whole()
             place(temporary, path)
         finally:
@@ -128,7 +114,10 @@ def _pack(raw: IO[bytes], folder: Path, names: list[str], root: str, *, tar: boo
     digests: dict[str, str] = {}
     with _tar(raw) if tar else _zip(raw) as add:
         for name in names:
-            with (folder / name).open("rb") as file:
+            with regular(folder / name) as file:
+                if os.fstat(file.fileno()).st_size > LARGEST:
+                    what = f"{folder / name} has more than {size_text(LARGEST)}"
+                    raise StoreError(what, "llem writes no such file: take it out", "store_unportable")
                 source = Hashed(file)
                 add(f"{root}/{name}", os.fstat(file.fileno()).st_size, source)
                 digests[name] = source.whole()
@@ -165,100 +154,3 @@ def _zip(raw: IO[bytes]) -> Iterator[Add]:
                     into.write(chunk)
 
         yield add
-
-
-@contextlib.contextmanager
-def unpacked(path: Path) -> Iterator[Path]:
-    """The store in a bundle, unpacked into a temporary folder that is removed afterwards.
-
-    Raises:
-        StoreError: it is no archive, is damaged or holds no store (store_corrupt), or has members that a bundle never
-            has (bundle_unsafe).
-    """
-    with tempfile.TemporaryDirectory(prefix="llem-bundle-") as name:
-        folder = Path(name)
-        try:
-            with _members(path) as members:
-                _extract(path, members, folder)
-        except _BROKEN as error:
-            raise corrupt(path, f"no whole archive ({type(error).__name__}: {error})") from error
-        found = [one for one in (folder, *sorted(folder.iterdir())) if _is_store(one)]
-        if len(found) != 1:
-            raise corrupt(path, "holds no study.json" if not found else "holds more than one store")
-        yield found[0]
-
-
-def _is_store(folder: Path) -> bool:
-    return any((folder / name).is_file() for name in ("study.json", MANIFEST))
-
-
-@attrs.frozen
-class _Member:
-    """Of an archive: its name, its size unpacked, what it is, and how it is opened."""
-
-    name: str
-    size: int
-    kind: str
-    open: Callable[[], IO[bytes] | None]
-
-
-@contextlib.contextmanager
-def _members(path: Path) -> Iterator[Iterator[_Member]]:
-    with machine_errors(path):
-        raw = path.open("rb")
-    with raw:
-        if path.name.lower().endswith(".zip"):
-            with zipfile.ZipFile(raw) as packed:
-                yield (_of_zip(packed, one) for one in packed.infolist())
-        else:
-            with tarfile.open(fileobj=raw, mode="r:gz") as archive:
-                yield (_of_tar(archive, one) for one in archive)
-
-
-def _of_tar(archive: tarfile.TarFile, entry: tarfile.TarInfo) -> _Member:
-    kind = "file" if entry.isreg() else "folder" if entry.isdir() else "a link" if _links(entry) else "a device"
-    return _Member(entry.name, entry.size, kind, lambda: archive.extractfile(entry))
-
-
-def _links(entry: tarfile.TarInfo) -> bool:
-    return entry.issym() or entry.islnk()
-
-
-def _of_zip(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> _Member:
-    mode = stat.S_IFMT(entry.external_attr >> 16)
-    known = {0: "file", stat.S_IFREG: "file", stat.S_IFDIR: "folder", stat.S_IFLNK: "a link"}
-    kind = "folder" if entry.is_dir() else "encrypted" if entry.flag_bits & 1 else known.get(mode, "a device")
-    return _Member(entry.filename, entry.file_size, kind, lambda: archive.open(entry))
-
-
-def _extract(path: Path, members: Iterator[_Member], folder: Path) -> None:
-    left, seen = MOST_BYTES, set[str]()
-    for member in members:
-        if not is_plain(member.name):
-            raise _unsafe(path, member.name, "lies outside of the bundle, or has a name that not every system takes")
-        if member.kind == "folder":
-            continue
-        if member.kind != "file":
-            raise _unsafe(path, member.name, f"is {member.kind}")
-        target = PurePosixPath(member.name).as_posix()
-        seen_before, left = target in seen, left - member.size
-        seen.add(target)
-        if seen_before or left < 0 or len(seen) > MOST_FILES:
-            why = "is there twice" if seen_before else f"is beyond {MOST_BYTES / 2**30:.0f} GiB or {MOST_FILES:,} files"
-            raise _unsafe(path, member.name, why)
-        if (folder / target).exists():
-            raise _unsafe(path, member.name, "is a file and a folder")
-        _copy(member, folder / target)
-
-
-def _copy(member: _Member, target: Path) -> None:
-    make_folder(target.parent)
-    source: Any = member.open()
-    with source, target.open("xb") as into:
-        while chunk := source.read(_CHUNK):
-            into.write(chunk)
-
-
-def _unsafe(path: Path, name: str, why: str) -> StoreError:
-    hint = "`llem bundle` wrote no such file; ask whoever gave it to you, and unpack nothing of it"
-    return StoreError(f"{path}: {name!r} {why}", hint, "bundle_unsafe")

@@ -7,13 +7,11 @@ from __future__ import annotations
 import contextlib
 import errno
 import functools
-import gzip
 import hashlib
 import json
 import os
 import re
 import tempfile
-import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -23,7 +21,8 @@ from cattrs import Converter
 from cattrs.gen import make_dict_unstructure_fn, override
 
 from llem.errors import ConfigError, LlemError, MachineError, StoreError
-from llem.store.decoder import DECODER
+from llem.foreign.files import Unread, read, unpacked
+from llem.foreign.values import DECODER
 
 __all__ = [
     "DIGEST",
@@ -38,6 +37,7 @@ __all__ = [
     "parse_at",
     "parsed",
     "place",
+    "read_bytes",
     "read_document",
     "read_gzip",
     "read_text",
@@ -68,9 +68,11 @@ def _mend(path: Path) -> str:
 
 @contextlib.contextmanager
 def machine_errors(path: Path) -> Iterator[None]:
-    """Turn the operating system's refusals into errors that say what to do."""
+    """Turn the operating system's refusals into errors that say what to do, and ours of what is no file of a store."""
     try:
         yield
+    except Unread as error:
+        raise StoreError(f"{path} {error}", _mend(path), "store_corrupt") from error
     except OSError as error:
         raise _refusal(path, error) from error
 
@@ -160,12 +162,16 @@ def write_json(path: Path, data: Mapping[str, Any], *, replace: bool = False) ->
 
 def read_text(path: Path) -> str:
     """The text of a document as it lies there. Raises StoreError (store_corrupt), MachineError."""
-    with machine_errors(path):
-        raw = path.read_bytes()
     try:
-        return raw.decode()
+        return read_bytes(path).decode()
     except UnicodeDecodeError as error:
         raise corrupt(path, f"not JSON: {error}") from error
+
+
+def read_bytes(path: Path) -> bytes:
+    """The content of a file of a store. Raises StoreError (store_corrupt) where it is no regular file, or too large."""
+    with machine_errors(path):
+        return read(path)
 
 
 def parsed(path: Path, text: str) -> dict[str, Any]:
@@ -206,12 +212,12 @@ def stored_version(path: Path) -> int:
 
 
 def read_gzip(path: Path) -> str:
-    """Text of a compressed file. Raises StoreError when it is damaged (its own checksum) or missing."""
+    """Text of a compressed file. Raises StoreError when it is damaged (its own checksum), too large or missing."""
     with machine_errors(path):
-        raw = path.read_bytes()
+        raw = unpacked(read(path))
     try:
-        return gzip.decompress(raw).decode()
-    except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
+        return raw.decode()
+    except UnicodeDecodeError as error:
         raise corrupt(path, f"damaged: {error}") from error
 
 
@@ -227,7 +233,7 @@ def _converter() -> Converter:
             if kind is float and type(value) is int:
                 return float(value)
             if type(value) is not kind:  # cattrs alone turns 2.9 into 2 and "false" into True
-                raise TypeError(f"{value!r} is not {kind.__name__}")
+                raise TypeError(f"{value!r:.80} is not {kind.__name__}")
             return value
 
         return structure

@@ -14,6 +14,7 @@ from typing import IO, Literal
 import attrs
 
 from llem.errors import StoreError
+from llem.foreign.files import regular
 from llem.store.files import corrupt, machine_errors, read_text
 
 __all__ = ["MANIFEST", "Altered", "Hashed", "altered", "is_plain", "manifest_text", "stored_files"]
@@ -159,6 +160,6 @@ def _differences(folder: Path, named: Mapping[str, str], there: Mapping[str, boo
         elif name not in named:
             yield Altered(name, "added")
         else:
-            with machine_errors(folder / name), (folder / name).open("rb") as file:
+            with machine_errors(folder / name), regular(folder / name) as file:
                 if Hashed(file).whole() != named[name]:
                     yield Altered(name, "changed")

@@ -1,36 +1,29 @@
 """Files that somebody else wrote, as lines, JSON values and tables: bounded, and with the place of what is wrong.
 
-What is read is a regular file of at most `MOST_BYTES`, unpacked too. A place is `file:line`, or `file: row n` where
-rows are items of one JSON array.
+A place is `file:line`, or `file: row n` where rows are items of one JSON array.
 """
 
 from __future__ import annotations
 
 import contextlib
 import csv
-import gzip
 import hashlib
 import io
-import json
-import math
 import os
-import stat
-import zlib
 from collections.abc import Iterator
 from typing import Any
 
 import attrs
 
 from llem.errors import ConfigError
+from llem.foreign.files import LARGEST, Unread, read, size_text, unpacked
+from llem.foreign.values import from_json
 
 __all__ = ["JSON_SUFFIXES", "MOST_TOKENS", "ForeignFile", "json_texts", "plain_text", "read_foreign", "whole_tokens"]
 
 JSON_SUFFIXES = (".jsonl", ".ndjson", ".json")
 PACKED = ".gz"
 BOM = b"\xef\xbb\xbf"
-#: The largest file that is read: the published sets of conversations have under 700 MB, and JSON takes ten times its
-#: size in memory.
-MOST_BYTES = 2**30
 #: The longest context of any model; a number with more is no length, and ids of that many would fill the memory.
 MOST_TOKENS = 10_000_000
 
@@ -105,13 +98,10 @@ class ForeignFile:
             yield number, f"{self.name}: row {number}", row
 
     def _value(self, text: str, place: str, hint: str, numbers_as_text: bool) -> Any:
-        whole, real = (str, str) if numbers_as_text else (int, _finite)
         try:
-            return json.loads(text, parse_constant=_no_number, parse_int=whole, parse_float=real)
+            return from_json(text, numbers_as_text=numbers_as_text)
         except ValueError as error:
             raise self.error(f"not JSON ({error})", hint, place) from error
-        except RecursionError as error:
-            raise self.error("JSON that is nested too deeply", "no format of prompts is nested so", place) from error
 
     def table(self) -> Iterator[tuple[int, list[str]]]:
         """Rows of a CSV that are not blank, each with its number; the header is row 1, as spreadsheets count.
@@ -119,7 +109,7 @@ class ForeignFile:
         Raises ConfigError: not UTF-8, or no CSV.
         """
         text = io.StringIO(self.text(), newline="")
-        before = csv.field_size_limit(MOST_BYTES)  # by itself a cell ends after 131,072 characters; prompts are longer
+        before = csv.field_size_limit(LARGEST)  # by itself a cell ends after 131,072 characters; prompts are longer
         try:
             for number, cells in enumerate(csv.reader(text, strict=True), start=1):
                 if any(cell.strip() for cell in cells):
@@ -128,17 +118,6 @@ class ForeignFile:
             raise self.error(f"not a CSV ({error})", "quote cells that hold commas, quotes or line ends") from error
         finally:
             csv.field_size_limit(before)
-
-
-def _finite(text: str) -> float:
-    value = float(text)
-    if not math.isfinite(value):
-        raise ValueError(f"{text[:20]} is beyond any number")
-    return value
-
-
-def _no_number(text: str) -> float:
-    raise ValueError(f"{text} is no number of JSON")
 
 
 def read_foreign(path: str, what: str, code: str) -> ForeignFile:
@@ -152,30 +131,17 @@ def read_foreign(path: str, what: str, code: str) -> ForeignFile:
     """
     path, name = os.path.expanduser(path), os.path.basename(path)
     try:
-        # a named pipe opens at once, and is refused, instead of keeping us waiting for who writes to it
-        with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
-            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-                raise ConfigError(f"{what} {path!r} is no regular file", "name a file, no folder and no pipe", code)
-            content = file.read(MOST_BYTES + 1)
+        content = read(path, LARGEST)
+        sha256 = hashlib.sha256(content).hexdigest()
+        content = unpacked(content) if name.lower().endswith(PACKED) else content
+    except Unread as error:
+        hint = f"name a regular, whole file of at most {size_text(LARGEST)}, unpacked too"
+        raise ConfigError(f"{what} {path!r} {error}", hint, code) from error
     except (OSError, ValueError) as error:
         told = error.strerror if isinstance(error, OSError) else str(error)
         hint = "a path that is not absolute starts from the folder llem is run in"
         raise ConfigError(f"{what} {path!r} cannot be read: {told}", hint, code) from error
-    sha256 = hashlib.sha256(content).hexdigest()
-    if name.lower().endswith(PACKED) and len(content) <= MOST_BYTES:
-        content = _unpacked(content, f"{what} {path!r}", code)
-    if len(content) > MOST_BYTES:
-        raise ConfigError(f"{what} {path!r} has more than {MOST_BYTES / 2**30:g} GiB", "take a part of it", code)
     return ForeignFile(name, content, sha256, code)
-
-
-def _unpacked(content: bytes, what: str, code: str) -> bytes:
-    """No more than is read of any file, and one byte that says that there is more."""
-    try:
-        with gzip.GzipFile(fileobj=io.BytesIO(content)) as packed:
-            return packed.read(MOST_BYTES + 1)
-    except (OSError, EOFError, zlib.error) as error:
-        raise ConfigError(f"{what} cannot be unpacked: {error}", "pack it with gzip again", code) from error
 
 
 def whole_tokens(text: str) -> int | str:

@@ -16,6 +16,7 @@ from typing import Any, Generic, TypeVar
 import attrs
 
 from llem.errors import ExperimentFailed
+from llem.foreign.shown import visible
 
 __all__ = ["FAILURES", "TOLD", "Dispatcher", "Ended", "Sender", "Sent", "Source", "starts", "used_up"]
 
@@ -255,7 +256,7 @@ class Dispatcher(Generic[A, S]):
         """Keep the message of a failure, and log it, where it is one of the first few that differ."""
         if failure not in self.messages and len(self.messages) < TOLD:
             self.messages.append(failure)
-            print(f"a request failed: {failure}", file=sys.stderr, flush=True)
+            print(f"a request failed: {visible(failure)}", file=sys.stderr, flush=True)
 
     def _failed(self, sent: S) -> None:
         failure = sent.failure

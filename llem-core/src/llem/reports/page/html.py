@@ -11,7 +11,8 @@ from html import escape
 from importlib.resources import files
 from typing import Any
 
-from llem.reports.figures import amount, visible
+from llem.foreign.shown import visible
+from llem.reports.figures import amount
 from llem.store.models import Quantity
 
 __all__ = ["page"]

@@ -26,6 +26,7 @@ from llem.config.models import Experiment, Quality
 from llem.config.study.axes import Point
 from llem.errors import ConfigError, Problem
 from llem.evaluators.base import check_quality
+from llem.foreign.files import regular
 from llem.models.resolve import resolve_model
 from llem.models.spec import ModelSpec
 from llem.plugins.registry import Registry
@@ -208,11 +209,15 @@ def _content_hash(path: str, name: str) -> str:
     """SHA-256 of a file, or of a folder's file names and contents."""
     target = Path(name)
     if target.is_file():
-        with target.open("rb") as opened:
-            return hashlib.file_digest(opened, "sha256").hexdigest()
+        return _digest(target)
     if not target.is_dir():
         raise ConfigError("a file of the configuration is not there", problems=(Problem(path, f"no file {name}"),))
     found = hashlib.sha256()
     for file in sorted(part for part in target.rglob("*") if part.is_file()):
-        found.update(str(file.relative_to(target)).encode() + b"\0" + hashlib.sha256(file.read_bytes()).digest())
+        found.update(str(file.relative_to(target)).encode() + b"\0" + bytes.fromhex(_digest(file)))
     return found.hexdigest()
+
+
+def _digest(file: Path) -> str:
+    with regular(file) as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()

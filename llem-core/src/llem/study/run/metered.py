@@ -12,13 +12,14 @@ from typing import Any
 import attrs
 
 from llem.backends.base import Placement
-from llem.backends.command import GIVEN, Given, find_program, redacted
+from llem.backends.command import GIVEN, Given, find_program
 from llem.config.layers import Layer
 from llem.config.load import COMMAND
 from llem.config.models import DEFAULT_METERS, Experiment
 from llem.config.user import load_user_config
 from llem.errors import LlemError, MachineError
 from llem.experiment.placement import candidates, place
+from llem.foreign.secrets import redacted
 from llem.launchers.inline import InlineLauncher
 from llem.models.resolve import NO_MODEL
 from llem.plugins.registry import Registry

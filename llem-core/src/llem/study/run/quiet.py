@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from llem.findings import finding
+from llem.foreign.shown import visible
 from llem.plugins.registry import Registry
 
 __all__ = ["Quiet", "notify"]
@@ -58,4 +59,4 @@ def notify(registry: Registry, hook: str, **arguments: Any) -> None:
             implementation.function(**wanted)
         except Exception as error:  # a plugin's observer may raise anything; the measurement goes on
             told = finding("plugin_observer_failed", f"{implementation.plugin_name}: {type(error).__name__}: {error}")
-            print(f"warning: {hook}: {told.message}", file=sys.stderr)
+            print(visible(f"warning: {hook}: {told.message}"), file=sys.stderr)

@@ -1,0 +1,89 @@
+"""Reading files that somebody else may have written: regular files alone, and no more of them than is asked for.
+
+A named pipe, a device or a socket in the place of a file would keep llem waiting, or fill the memory. So would a few
+bytes that unpack to many.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gzip
+import io
+import os
+import stat
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+
+__all__ = ["DOCUMENT", "LARGEST", "Unread", "read", "regular", "size_text", "unpacked"]
+
+#: Bytes of a document at most: that of a study of 100,000 points has 30 MB.
+DOCUMENT = 2**28
+#: Bytes of any file at most: the published sets of conversations have under 700 MB.
+LARGEST = 2**30
+#: What is unpacked is so many times as large at most, beyond the first bytes: measured rows reach 16 times.
+RATIO, FREE = 50, 2**24
+#: No bytes of gzip unpack to more than so many times as many.
+_DENSEST = 1032
+
+_PIECE = 1 << 20
+
+
+class Unread(Exception):
+    """Why a file is not read, in words that follow its name."""
+
+
+@contextlib.contextmanager
+def regular(path: str | Path) -> Iterator[io.BufferedReader]:
+    """A regular file, opened to be read. Raises Unread for what is none, OSError for what the system refuses.
+
+    A named pipe opens at once, and is refused, instead of keeping us waiting for who writes to it.
+    """
+    handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+    with open(handle, "rb") as file:
+        if not stat.S_ISREG(os.fstat(handle).st_mode):
+            raise Unread("is no regular file")
+        yield file
+
+
+def read(path: str | Path, most: int = DOCUMENT) -> bytes:
+    """The content of a regular file. Raises Unread for what is none or has more bytes, OSError as `regular`."""
+    with regular(path) as file:
+        if os.fstat(file.fileno()).st_size > most:
+            raise Unread(f"has more than {size_text(most)}")
+        return _all(file, most)
+
+
+def unpacked(content: bytes, most: int = LARGEST) -> bytes:
+    """What gzip has packed. Raises Unread where it is damaged, or has more bytes than is allowed; none is kept then."""
+    most = min(most, FREE + RATIO * len(content))
+    try:
+        if len(content) * _DENSEST > most:
+            _count(content, most)
+        return gzip.decompress(content)
+    except (OSError, EOFError, zlib.error) as error:
+        raise Unread(f"is damaged: {error}") from error
+
+
+def _count(content: bytes, most: int) -> None:
+    with gzip.GzipFile(fileobj=io.BytesIO(content)) as packed:
+        while piece := packed.read(_PIECE):
+            most -= len(piece)
+            if most < 0:
+                raise Unread("unpacks to more than is read of such a file")
+
+
+def _all(file: io.BufferedIOBase, most: int) -> bytes:
+    """What is left of a file; it may grow while it is read. Raises Unread where that is more."""
+    pieces, left = [], most
+    while piece := file.read(_PIECE):
+        pieces.append(piece)
+        left -= len(piece)
+        if left < 0:
+            raise Unread(f"has more than {size_text(most)}")
+    return b"".join(pieces)
+
+
+def size_text(size: int) -> str:
+    """`256 MiB`."""
+    return f"{size / 2**30:g} GiB" if size >= 2**30 else f"{size / 2**20:,.0f} MiB"

@@ -1,0 +1,92 @@
+"""Secrets in what is stored and shown: command lines, addresses, and what servers and errors tell. Pure.
+
+A secret is known by the name of its option, variable or header, or by its own form; one without either stays.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+__all__ = ["HIDDEN", "is_secret", "redacted", "without_key", "without_secrets"]
+
+#: Stands for a secret.
+HIDDEN = "***"
+
+_WORDS = (
+    r"api[-_]?keys?|keys?|token|secrets?|passw(?:or)?ds?|passwd|passphrase|credentials?|bearer|"
+    r"auth(?:orization)?|cookies?|signature|sig"
+)
+#: Names of secrets: `HF_TOKEN`, `--api-key`, `X-Auth-Token`, `apiKey`. A number of tokens is none.
+_SECRET = re.compile(rf"(?:^|[-_.])(?i:{_WORDS})$|[a-z](?:Key|Token|Secret|Password)$")
+#: `NAME=VALUE`, also after dashes, and `NAME: VALUE`, as headers have it, also right behind `-H`.
+_ASSIGNED = re.compile(
+    r"(?P<name>(?:-H)?-{0,2}[A-Za-z_][\w.-]*)(?P<between>=|:\s*)(?P<value>(?!\$\{?[A-Za-z_]).+)", re.DOTALL
+)
+#: A value within a text, behind its quote if it has one: up to the next, or up to a blank or what ends it. The name of
+#: a shell's variable is none.
+_VALUE = r"""["']?)(?!\$\{?[A-Za-z_])(?:(?<=")[^"]*|(?<=')[^']*|[^\s;&"'},]+)"""
+#: The same within a line of a shell, the query of an address, JSON or a message. A header's value has blanks.
+_WITHIN = re.compile(
+    r"""(?P<header>(?<![A-Za-z])(?:authorization|cookie)["']?\s*:\s*["']?)(?!\s*(?:\w+ )?\$)[^"'\r\n]+"""
+    rf"""|(?P<assigned>(?<![A-Za-z])(?:{_WORDS})(?:=|["']\s*:\s*){_VALUE}"""
+    rf"""|(?P<told>(?<![A-Za-z])(?:api[-_]?key|token|secret|passw(?:or)?d):\s*{_VALUE}"""
+    rf"""|(?P<option>(?<![\w-])--[\w-]*(?:api[-_]?key|token|secret|passw(?:or)?d)\s+(?!-){_VALUE}""",
+    re.IGNORECASE,
+)
+#: What is a secret whatever stands before it.
+_FORMS = (
+    re.compile(r"(?<=://)[^/\s?#\"']*(?=@)"),
+    re.compile(r"(?i)(?<=\bbearer )(?!\$|token\b|auth)[^\s\"']+"),
+    re.compile(r"\b(?:hf_|sk-|ghp_|glpat-|nvapi-|xox[a-z]-)[A-Za-z0-9_-]{8,}"),
+)
+#: Options of curl and of others whose next word is a secret, unless that is an option, an address or a small number.
+_SHORT = ("-k",)
+#: Options whose next word may hold a password behind a colon.
+_USERS = ("-u", "--user", "--proxy-user")
+
+
+def is_secret(name: str) -> bool:
+    """Whether an option, a variable, a header or a field of this name holds a secret."""
+    return _SECRET.search(name) is not None
+
+
+def redacted(argv: Sequence[str], hidden: str = HIDDEN) -> tuple[str, ...]:
+    """A command without what looks like a secret: `--api-key X`, `-k X`, `TOKEN=X`, `-H 'Cookie: X'`, `user:X@host`.
+
+    Bytes that are no UTF-8 are escaped, as a store holds text alone.
+    """
+    found: list[str] = []
+    before = ""
+    for word in argv:
+        found.append(hidden if _follows(before, word) else _without(word, before, hidden))
+        before = word
+    return tuple(word.encode(errors="backslashreplace").decode() for word in found)
+
+
+def _follows(option: str, word: str) -> bool:
+    """Whether a word is the secret of the option before it."""
+    if option in _SHORT:
+        return not (word.startswith("-") or "://" in word or (word.isdecimal() and len(word) < 8))
+    return option.startswith("-") and is_secret(option) and not word.startswith(("--", "$"))
+
+
+def _without(word: str, before: str, hidden: str) -> str:
+    match = _ASSIGNED.fullmatch(word)
+    if match and is_secret(match["name"].removeprefix("-H")):
+        return f"{match['name']}{match['between']}{hidden}"
+    if before in _USERS and ":" in word:
+        return f"{word.partition(':')[0]}:{hidden}"
+    return without_secrets(word, hidden)
+
+
+def without_secrets(text: str, hidden: str = HIDDEN) -> str:
+    """A text without what looks like a secret: an address, a line of a shell, JSON, a message."""
+    for form in _FORMS:
+        text = form.sub(hidden, text)
+    return _WITHIN.sub(lambda found: f"{found[found.lastgroup or 0]}{hidden}", text)
+
+
+def without_key(text: str, key: str | None) -> str:
+    """A text without a key that is known."""
+    return text.replace(key, HIDDEN) if key else text

@@ -1,0 +1,113 @@
+"""Secrets in commands, addresses and messages: hidden by their name or their form, and nothing else."""
+
+from __future__ import annotations
+
+import pytest
+
+from llem.foreign.secrets import is_secret, redacted, without_key, without_secrets
+
+
+@pytest.mark.parametrize(
+    ("words", "stored"),
+    [
+        (["--api-key", "abc"], ["--api-key", "***"]),
+        (["--api_key=abc"], ["--api_key=***"]),
+        (["--hf-token", "abc", "-x"], ["--hf-token", "***", "-x"]),
+        (["OPENAI_API_KEY=abc"], ["OPENAI_API_KEY=***"]),
+        (["-H", "Authorization: Bearer abc"], ["-H", "Authorization: ***"]),
+        (["curl", "https://me:abc@host/v1"], ["curl", "https://***@host/v1"]),
+        (["x", "hf_abcdefghijkl"], ["x", "***"]),
+        (["--password", "abc"], ["--password", "***"]),
+        (["sh", "-c", "export OPENAI_API_KEY='abc'; run"], ["sh", "-c", "export OPENAI_API_KEY='***'; run"]),
+        (["http://host/v1?api_key=abc&n=1"], ["http://host/v1?api_key=***&n=1"]),
+        (['{"api_key": "abc", "n": 1}'], ['{"api_key": "***", "n": 1}']),
+        (['{"Authorization": "Bearer abc", "n": 1}'], ['{"Authorization": "***", "n": 1}']),
+        (["--data", '{"api_key": "a b"}'], ["--data", '{"api_key": "***"}']),
+        (["-k", "abc"], ["-k", "***"]),
+        (["-k", "https://me:abc@host/v1?token=abc"], ["-k", "https://***@host/v1?token=***"]),
+        (["-H", "Cookie: a=abc; b=abc"], ["-H", "Cookie: ***"]),
+        (["-HCookie: a=abc"], ["-HCookie: ***"]),
+        (["--header=Cookie: a=abc"], ["--header=Cookie: ***"]),
+        (["-H", "X-Auth-Token: abc"], ["-H", "X-Auth-Token: ***"]),
+        (["--cookie", "a=abc"], ["--cookie", "***"]),
+        (["-u", "me:abc"], ["-u", "me:***"]),
+        (["apiKey=abc"], ["apiKey=***"]),
+        (["sh", "-c", "serve m --api-key abc --x"], ["sh", "-c", "serve m --api-key *** --x"]),
+        (
+            ["sh", "-c", "curl -H 'Authorization: Basic abc' http://u:a@bc@h/x"],
+            ["sh", "-c", "curl -H 'Authorization: ***' http://***@h/x"],
+        ),
+    ],
+)
+def test_secrets_are_hidden(words, stored):
+    """By the name of the option or variable, or by their own form."""
+    assert redacted(words) == tuple(stored)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--max-tokens", "128"],
+        ["--num-input-tokens=64"],
+        ["--output-tokens", "24"],
+        ["--token", "--verbose"],
+        ["--tokenizer", "gpt2"],
+        ["--keyboard=us"],
+        ["prompt_tokens=64,output_tokens=24"],
+        ["monkey=1"],
+        ["-k", "50"],
+        ["-k", "http://host/v1"],
+        ["--api-key", "$KEY"],
+        ["sh", "-c", 'serve m --api-key $KEY; curl -H "Authorization: Bearer ${KEY}" http://h'],
+        ["sh", "-c", "run --data prompt_tokens=64,output_tokens=24; monkey=1"],
+    ],
+)
+def test_what_is_no_secret_stays(words):
+    """Counts of tokens are what a benchmark is about; the name of a shell's variable is no secret."""
+    assert redacted(words) == tuple(words)
+
+
+def test_words_that_are_no_text_are_escaped() -> None:
+    """Python gives an argument's bytes that are no UTF-8 as lone surrogates, which no file of text can hold."""
+    assert redacted(["echo", "\udcff-é"]) == ("echo", "\\udcff-é")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "401 for https://user:s3cr3t@host/x",
+        "token hf_s3cr3ts3cr3t was refused",
+        "GET https://host/x?api_key=s3cr3t failed",
+        "GET https://host/x?a=1&signature=s3cr3t failed",
+        "Authorization: Bearer s3cr3t",
+        "Cookie: session=s3cr3t; more=s3cr3t",
+        "password=s3cr3t is wrong",
+        "the token: s3cr3t",
+    ],
+)
+def test_what_looks_like_a_secret_is_taken_out_of_a_text(text: str) -> None:
+    """Of an error, which may quote an address or a header."""
+    told = without_secrets(text)
+
+    assert "s3cr3t" not in told
+    assert "***" in told
+
+
+@pytest.mark.parametrize(
+    "text", ["a bearer token is missing", "unknown key 'x'", "128 tokens: too many", "see https://host/@me/x"]
+)
+def test_a_text_without_a_secret_stays(text: str) -> None:
+    """Words that name secrets are in many messages."""
+    assert without_secrets(text) == text
+
+
+@pytest.mark.parametrize(("name", "secret"), [("HF_TOKEN", True), ("x-api-key", True), ("max_tokens", False)])
+def test_names_of_secrets(name: str, secret: bool) -> None:
+    """Of variables, headers and fields."""
+    assert is_secret(name) == secret
+
+
+def test_a_key_that_is_known() -> None:
+    """Wherever it stands."""
+    assert without_key("a sk-1 b sk-1", "sk-1") == "a *** b ***"
+    assert without_key("a", None) == "a"
