@@ -36,7 +36,7 @@ from llem.protocol.study_events import (
     WorkerEnded,
     WorkerLaunched,
 )
-from llem.store.files import corrupt, load, machine_errors
+from llem.store.files import corrupt, load, machine_errors, parse, regular
 
 __all__ = ["EVENTS", "event_of", "from_json", "kept", "power_line", "stored_events", "to_json"]
 
@@ -131,12 +131,12 @@ def stored_events(path: Path) -> tuple[Event, ...]:
     """
     if not path.is_file():
         return ()
-    with machine_errors(path):
-        content = path.read_bytes()
+    with regular(path) as file:
+        content = file.read()
     found = []
     for number, line in enumerate(content.split(b"\n")[:-1], start=1):
         try:
-            data = json.loads(line)
+            data = parse(line.decode())
             if "at" in data:
                 found.append(_event(data))
         except (TypeError, ValueError) as error:

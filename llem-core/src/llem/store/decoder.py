@@ -1,11 +1,41 @@
-"""JSON as llem reads it: what is no JSON number is refused, and so is what nests too deeply to be read."""
+"""JSON that somebody else may have written: what is read can be computed with, and written again.
+
+Not a number, infinity (also as 1e999), whole numbers that 64 bits do not hold, and what nests too deeply, are refused.
+"""
 
 from __future__ import annotations
 
 import json
+import math
 from typing import Any
 
-__all__ = ["DECODER"]
+__all__ = ["DECODER", "finite", "whole"]
+
+#: Whole numbers that 64 bits hold.
+_LEAST, _MOST = -(2**63), 2**63 - 1
+#: Characters of a number that is told as being none.
+_TOLD = 20
+
+
+def finite(text: str) -> float:
+    """A number. Raises ValueError where it is so large that it is no number."""
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError(f"{_told(text)} is beyond any number")
+    return value
+
+
+def whole(text: str) -> int:
+    """A whole number. Raises ValueError where 64 bits do not hold it."""
+    if len(text) < _TOLD - 1:  # mostly, and every number of so few characters is one
+        return int(text)
+    if len(text) > _TOLD or not _LEAST <= (value := int(text)) <= _MOST:
+        raise ValueError(f"{_told(text)} is no whole number of 64 bits")
+    return value
+
+
+def _told(text: str) -> str:
+    return text if len(text) <= _TOLD else f"{text[:_TOLD]}… ({len(text)} characters)"
 
 
 def _refuse(name: str) -> Any:
@@ -20,4 +50,4 @@ class _Decoder(json.JSONDecoder):
             raise ValueError("it nests too deeply") from error
 
 
-DECODER = _Decoder(parse_constant=_refuse)
+DECODER = _Decoder(parse_constant=_refuse, parse_int=whole, parse_float=finite)
