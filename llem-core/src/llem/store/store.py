@@ -76,9 +76,7 @@ class Store:
 
     @classmethod
     def open(cls, path: str | Path, worker: int | None = None) -> Store:
-        """Find a store; of a worker that writes, by its number. Raises StoreError: store_missing, store_corrupt,
-        store_too_old, store_too_new.
-        """
+        """Find a store; a worker says its number. Raises StoreError: store_missing, _corrupt, _too_old, _too_new."""
         folder = Path(path)
         if not (folder / "study.json").is_file():
             what = f"{folder} holds no study.json" if folder.is_dir() else f"there is no folder {folder}"
