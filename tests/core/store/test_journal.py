@@ -209,6 +209,15 @@ def test_a_document_is_read_in_its_place_alone(store: Store, make: Any) -> None:
     }
 
 
+@pytest.mark.parametrize("text", ["", "soon", "2026-12-01T08:52:50+40:00"])
+def test_a_trial_began_at_a_time(store: Store, text: str) -> None:
+    """Trials of two processes are ordered by it."""
+    path = store.folder("exp-one") / "trial-0.json"
+    path.write_text(path.read_text().replace("2026-11-24T10:00:00Z", text))
+    with pytest.raises(StoreError, match="not a trial"):
+        store.trials("exp-one")
+
+
 @pytest.mark.parametrize("name", ["trial-0.json", "engine-0.json", "outcome-0.json", "baseline-0-before.json"])
 def test_a_number_in_a_name_is_what_the_document_says(store: Store, name: str) -> None:
     """A copy under another number is no second trial, and no second process."""
