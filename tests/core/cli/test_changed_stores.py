@@ -170,3 +170,14 @@ def test_a_study_goes_on_around_poison(fuzz: ModuleType, bases: dict[str, Any], 
     (one / "trial-0.json").unlink()
     assert fuzz.on(base, store, words, fuzz.MEASURING_S).code in (0, 1)
     assert fuzz.on(base, store, fuzz.VERIFY).code == 0
+
+
+def test_an_order_that_is_none_is_a_message(fuzz: ModuleType, bases: dict[str, Any], tmp_path: Path) -> None:
+    """Whether trials took turns at random decides how they are compared."""
+    base, store = bases["offline"], tmp_path / "out"
+    shutil.copytree(base.path, store)
+    fuzz.rewrite(store / "study.json", lambda data: data.update(order=-1e300))
+    for words in (*fuzz.STATING, fuzz.VERIFY):
+        done = fuzz.on(base, store, words)
+        assert done.code == 2
+        assert "`order` must be" in done.err

@@ -93,6 +93,9 @@ STUDY: Shape = {
     "points": Maybe({...: {"number": int, "values": dict}}),
     "texts": Maybe(dict),
     "overrides": Maybe([{"values": dict}]),
+    "order": Maybe({"kind": Maybe(str)}),
+    "limits": Maybe(dict),
+    **dict.fromkeys(("name", "llem", "started_at"), Maybe(str)),
 }
 ENVIRONMENT: Shape = {
     "host": {"cpu": _TEXT, "threads": int, "memory_bytes": int | float},
