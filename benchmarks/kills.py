@@ -9,6 +9,7 @@ lost       trials that had begun and are not stored, in one round at most
 doubled    trials that were measured again although they were stored
 changed    stored trials whose file is another after the study went on
 false_done experiments said to be done that lack trials, before or after going on
+unlike     what `llem verify` names in the store as the kill left it, and when the study has gone on
 unfinished studies that did not come to their end when they went on
 left_over  processes that were still there some seconds after the kill
 """
@@ -31,6 +32,7 @@ from pathlib import Path
 import psutil
 
 from llem.metrics.verify import verify
+from llem.store.journal import compared
 from llem.store.store import Store
 
 STUDY = """
@@ -95,6 +97,14 @@ def false_done(store: Path) -> int:
     return wrong
 
 
+def unlike(store: Path) -> list[str]:
+    """Whatever `llem verify` names."""
+    if not (store / "study.json").exists():
+        return []
+    written = compared(store)
+    return [*map(str, verify(Store.open(store))), *(map(str, written.altered) if written else ["no journal"])]
+
+
 def one_round(folder: Path, victim: str, after_s: float) -> dict[str, int]:
     """Run, kill, look, go on, look."""
     (folder / "study.yaml").write_text(STUDY)
@@ -114,20 +124,22 @@ def one_round(folder: Path, victim: str, after_s: float) -> dict[str, int]:
     before = stored(out)
     begun = Counter((e["id"], e["trial"]) for e in events(out) if e["event"] == "phase" and e["phase"] == "trial")
     lost = sum(1 for turn in begun if turn not in before)
-    wrong = false_done(out)
+    wrong, named = false_done(out), unlike(out)
     again = start(folder)
     _, told = again.communicate(timeout=180)
     after = stored(out)
     ended = Counter((e["id"], e["trial"]) for e in events(out) if e["event"] == "phase" and e["phase"] == "trial")
-    whole = len(after) == TRIALS * EXPERIMENTS and again.returncode == 0 and verify(Store.open(out)) == []
-    if not whole:
-        print(told.decode(), file=sys.stderr)
+    whole = len(after) == TRIALS * EXPERIMENTS and again.returncode == 0
+    named += unlike(out)
+    if named or not whole:
+        print(told.decode(), *named, sep="\n", file=sys.stderr)
     return {
         "killed": killed,
         "lost": lost,
         "doubled": sum(1 for turn in before if ended[turn] > begun[turn]),
         "changed": sum(1 for turn, content in before.items() if after.get(turn) != content),
         "false_done": wrong + false_done(out),
+        "unlike": len(named),
         "unfinished": int(not whole),
         "left_over": left_over,
     }

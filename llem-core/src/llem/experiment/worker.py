@@ -32,7 +32,7 @@ def work(order: WorkOrder, registry: Registry, emit: Emit, stop: threading.Event
 
     Never raises for what can go wrong in it. Experiments without an outcome are left to another worker.
     """
-    store = Store.open(Path(order.store))
+    store = Store.open(Path(order.store), order.worker)
     outcomes = Outcomes(order, store, emit)
     shift = _Shift(outcomes)
     with store.attended():

@@ -27,8 +27,9 @@ from llem.study.plan.planned import PlannedExperiment
 from llem.study.plan.schedule import schedule
 from llem.study.plan.study import Study
 from llem.study.run.folder import default_folder
+from llem.study.run.ran import Ran
 from llem.study.run.stopping import SAME_REQUEST_S, stop_on_interrupt
-from llem.study.run.study_run import Ran, run_all
+from llem.study.run.study_run import run_all
 
 
 @pytest.fixture
