@@ -33,6 +33,8 @@ SUBMITTER, QUEUE = Submitter(), Queue()
 CLEARING, CLEARED = threading.Lock(), set[Path]()
 #: Slurm's words for what it does to a job by itself. What somebody cancelled (CANCELLED) is not done again.
 EARLY = frozenset({"TIMEOUT", "PREEMPTED", "NODE_FAIL", "BOOT_FAIL"})
+#: Those of them after which its processes may live on, on a node that Slurm cannot reach.
+LOST = frozenset({"NODE_FAIL", "BOOT_FAIL"})
 #: How many jobs of a store that had this turn, or this task, before them were ended so.
 EARLY_ENDS: Counter[tuple[Path, Turn | Task]] = Counter()
 #: How long jobs that an earlier `llem` left behind may take to be gone.
@@ -75,7 +77,7 @@ class SlurmLauncher(Launcher):
         ended = _await(watch)
         if _early(watch, ended) and self._another(folder, work):
             _note(watch, ended)
-            emit(Left(why=f"job {watch.job.id} ended as {ended.state}"))
+            emit(Left(why=f"job {watch.job.id} ended as {ended.state}", gone=ended.state not in LOST))
             return ended.status or 1
         for event in watch.held:
             emit(event)

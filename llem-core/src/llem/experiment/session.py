@@ -248,7 +248,8 @@ class EngineProcess:
         self.emit(Phase(phase=name, seconds=seconds, **more))
 
     def check_stop(self) -> None:
-        """Raise ExperimentFailed (interrupted) once the worker is to stop."""
+        """Raise ExperimentFailed (interrupted) once the worker is to stop, StoreError (lease_lost) once it must."""
+        self.store.leases.check()
         if self.stop.is_set():
             raise ExperimentFailed("stopped by the user", "go on with `--resume`", code="interrupted")
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from llem.errors import ExperimentFailed, LlemError
+from llem.errors import ExperimentFailed, LlemError, StoreError
 from llem.findings import Finding, finding
 from llem.foreign.secrets import without_secrets
 from llem.protocol.events import Emit, Failure, Outcome
@@ -75,6 +75,9 @@ class WorkOrder:
         gpus: UUIDs of the GPUs to use; None leaves the choice to the worker.
         beside: other workers run on this machine at the same time.
         tasks: of quality, to be evaluated after the last trial.
+        part: which of the engine processes that the plan has for each experiment this is. It is measured by one worker
+            at a time, however many try.
+        lease_s: after so long without a sign of life another worker may take over.
     """
 
     store: str
@@ -86,6 +89,8 @@ class WorkOrder:
     gpus: tuple[str, ...] | None = None
     beside: bool = False
     tasks: tuple[Task, ...] = ()
+    part: int = 0
+    lease_s: float = 90.0
 
     @property
     def experiment_id(self) -> str:
@@ -149,7 +154,12 @@ def last_engine(store: Store, experiment_id: str) -> int:
 
 
 def failure(error: BaseException) -> Failure:
-    """What an error means for the experiment that met it. A crash's traceback goes to the log."""
+    """What an error means for the experiment that met it. A crash's traceback goes to the log.
+
+    Raises the error if the experiment is another worker's now: nothing of it is for this one to tell.
+    """
+    if isinstance(error, StoreError) and error.code == "lease_lost":
+        raise error
     if isinstance(error, MemoryError):
         return Failure("oom", _told(error), "use a smaller batch or model", "oom", 1)
     if isinstance(error, ExperimentFailed):

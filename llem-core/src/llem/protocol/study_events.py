@@ -88,11 +88,11 @@ class StudyBegan(StudyEvent):
 
 @attrs.frozen(kw_only=True)
 class Waiting(StudyEvent):
-    """A job waits for GPUs of this machine, or a worker waits in a queue.
+    """A job waits for GPUs of this machine, or a worker waits: in a queue, or for another worker at its experiments.
 
     Attributes:
-        what: the GPUs with their holders, or the queue's own words.
-        job: group and engine process of the job that waits for GPUs; null for a worker in a queue.
+        what: the GPUs with their holders, the queue's own words, or the other worker.
+        job: group and engine process of the job that waits for GPUs; null for a worker that waits.
     """
 
     kind: ClassVar[str] = "waiting"
@@ -138,10 +138,12 @@ class Left(StudyEvent):
 
     Attributes:
         why: what ended the worker.
+        gone: whether the worker is known to be gone. Else it may still measure, as on a node that its scheduler lost.
     """
 
     kind: ClassVar[str] = "left"
     why: str
+    gone: bool = True
 
 
 @attrs.frozen(kw_only=True)

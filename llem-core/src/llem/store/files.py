@@ -30,6 +30,7 @@ __all__ = [
     "corrupt",
     "digest",
     "dump",
+    "json_bytes",
     "load",
     "machine_errors",
     "make_folder",
@@ -103,15 +104,18 @@ def make_folder(path: Path) -> None:
         raise MachineError(what, "choose a folder that can be made, with `-o`") from error
 
 
-def write(path: Path, content: bytes, *, replace: bool = False) -> None:
+def write(path: Path, content: bytes, *, replace: bool = False, stage: Path | None = None) -> None:
     """Write a file atomically: it is there whole or not at all, also when the machine stops in between.
+
+    Args:
+        stage: a folder of the same file system where it is written before it gets its name; by default its own.
 
     Raises StoreError (store_exists) when it is there and `replace` is False; MachineError for a full disk or a missing
     permission, with nothing left behind.
     """
     with machine_errors(path):
         make_folder(path.parent)
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=stage or path.parent)
         temporary = Path(name)
         try:
             with os.fdopen(handle, "wb") as file:
@@ -153,11 +157,15 @@ def _sync_folder(folder: Path) -> None:
 
 def write_json(path: Path, data: Mapping[str, Any], *, replace: bool = False) -> None:
     """Write a document with its digest. Raises StoreError for NaN and infinity, else as `write`."""
+    write(path, json_bytes(path, data), replace=replace)
+
+
+def json_bytes(path: Path, data: Mapping[str, Any]) -> bytes:
+    """A document with its digest as it is stored. Raises StoreError for NaN and infinity, naming the file."""
     try:
-        text = to_text({**data, DIGEST: digest(data)})
+        return to_text({**data, DIGEST: digest(data)}).encode()
     except ValueError as error:
         raise StoreError(f"{path}: {error}", "a value that was not measured is null, with a reason", "store") from error
-    write(path, text.encode(), replace=replace)
 
 
 def read_text(path: Path) -> str:

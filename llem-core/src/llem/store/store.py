@@ -7,7 +7,7 @@ confirm.json                   what is stated of a confirmation (`llem.study.run
 environments/<hash>.json       machine, GPUs, driver, packages
 experiments/<id>/              experiment.json · engine-<process>.json · baseline-<process>-<phase>.json
                                trial-<n>.json · trial-<n>.power.csv.gz · trial-<n>.requests.csv.gz
-                               outcome-<process>.json · result.json
+                               outcome-<process>.json · result.json · .lease-<part>/ (`llem.store.lease`)
 workers/<n>/                   what each worker process was told and said
 events.jsonl                   what the processes that ran the study said
 """
@@ -27,7 +27,9 @@ from llem.errors import TOLD, StoreError, one_of
 from llem.findings import Finding
 from llem.meters.trace import TraceRow
 from llem.store.documents import ENGINE, ENVIRONMENT, EXPERIMENT, OUTCOME, STUDY, read_model, read_shaped, with_version
-from llem.store.files import digest, dump, load, machine_errors, make_folder, write, write_json
+from llem.store.files import digest, dump, load, machine_errors, make_folder, write_json
+from llem.store.lease import clear_claims
+from llem.store.leases import Leases
 from llem.store.models import SCHEMA_VERSION, BaselineReading, RequestRow, Result, Trial
 from llem.store.tables import read_requests, read_trace, requests_bytes, trace_bytes
 
@@ -56,6 +58,7 @@ class Store:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self.leases = Leases()
 
     @classmethod
     def create(cls, path: str | Path, study: Mapping[str, Any]) -> Store:
@@ -117,6 +120,8 @@ class Store:
         for path in self.path.rglob(".*"):
             if re.fullmatch(r"\..+\.(json|gz)\..{8}", path.name) and path.is_file():
                 path.unlink()
+        for folder in self.path.glob("experiments/*"):
+            clear_claims(folder)
 
     # the study and its environments
 
@@ -160,7 +165,8 @@ class Store:
 
     def write_experiment(self, experiment_id: str, document: Mapping[str, Any], *, replace: bool = False) -> None:
         """Store a configuration; `replace` for another number of trials, or what else changes no execution."""
-        write_json(self.folder(experiment_id) / "experiment.json", _versioned(document), replace=replace)
+        path = self.folder(experiment_id) / "experiment.json"
+        self.leases.write_json(experiment_id, path, _versioned(document), replace=replace)
 
     def read_experiment(self, experiment_id: str) -> dict[str, Any]:
         return read_shaped(self.folder(experiment_id) / "experiment.json", EXPERIMENT)
@@ -171,7 +177,7 @@ class Store:
         `replace`: the same engine's document, with what was found out about it since it was loaded.
         """
         path = self.folder(experiment_id) / f"engine-{document['process']}.json"
-        write_json(path, _versioned(document), replace=replace)
+        self.leases.write_json(experiment_id, path, _versioned(document), replace=replace)
 
     def add_engine_finding(self, experiment_id: str, process: int, found: Finding) -> None:
         """Add what was found out about one engine process too late for it to say it itself.
@@ -182,7 +188,7 @@ class Store:
         if path.exists():
             document = read_shaped(path, ENGINE)
             told = [*document.get("findings", ()), attrs.asdict(found)]
-            write_json(path, {**document, "findings": told}, replace=True)
+            self.leases.write_json(experiment_id, path, {**document, "findings": told}, replace=True)
 
     def engines(self, experiment_id: str) -> tuple[dict[str, Any], ...]:
         """Engine documents by process."""
@@ -190,7 +196,8 @@ class Store:
 
     def write_outcome(self, experiment_id: str, document: Mapping[str, Any]) -> None:
         """Store how one engine process (`document["process"]`) ended."""
-        write_json(self.folder(experiment_id) / f"outcome-{document['process']}.json", _versioned(document))
+        path = self.folder(experiment_id) / f"outcome-{document['process']}.json"
+        self.leases.write_json(experiment_id, path, _versioned(document))
 
     def has_outcome(self, experiment_id: str, process: int) -> bool:
         """Whether it is stored how one engine process ended."""
@@ -205,8 +212,8 @@ class Store:
     def write_baseline(self, experiment_id: str, baseline: BaselineReading, rows: Iterable[TraceRow]) -> None:
         path = self.folder(experiment_id) / f"baseline-{baseline.process}-{baseline.phase}.json"
         self._refuse(path)
-        write(path.with_suffix(".power.csv.gz"), trace_bytes(rows), replace=True)
-        write_json(path, dump(baseline))
+        self.leases.write(experiment_id, path.with_suffix(".power.csv.gz"), trace_bytes(rows), replace=True)
+        self.leases.write_json(experiment_id, path, dump(baseline))
 
     def baselines(self, experiment_id: str) -> tuple[BaselineReading, ...]:
         """Baselines by process, before the trials and after."""
@@ -219,11 +226,12 @@ class Store:
 
     def write_trial(self, trial: Trial, rows: Iterable[TraceRow], requests: Iterable[RequestRow]) -> None:
         """Store a trial and its rows. Rows left by a worker that died before it wrote the trial are replaced."""
-        path = self.folder(trial.experiment_id) / f"trial-{trial.index}.json"
+        name = trial.experiment_id
+        path = self.folder(name) / f"trial-{trial.index}.json"
         self._refuse(path)
-        write(path.with_suffix(".power.csv.gz"), trace_bytes(rows), replace=True)
-        write(path.with_suffix(".requests.csv.gz"), requests_bytes(requests), replace=True)
-        write_json(path, dump(trial))
+        self.leases.write(name, path.with_suffix(".power.csv.gz"), trace_bytes(rows), replace=True)
+        self.leases.write(name, path.with_suffix(".requests.csv.gz"), requests_bytes(requests), replace=True)
+        self.leases.write_json(name, path, dump(trial))
 
     def trials(self, experiment_id: str) -> tuple[Trial, ...]:
         """Trials by index."""

@@ -112,7 +112,8 @@ class Watchdog:
         task: the task of quality that it evaluates, or evaluated last.
         begun: experiments that it was at.
         ended: it took its leave.
-        left: it is gone, by no fault of its experiments: what it has not measured is for another.
+        left: it was given up, by no fault of its experiments: what it has not measured is for another.
+        gone: it does not live any more, as far as anybody knows.
         verdict: why it was ended; "" while it was not.
     """
 
@@ -124,6 +125,7 @@ class Watchdog:
         self.task: str | None = None
         self.begun: set[str] = set()
         self.ended = self.left = False
+        self.gone = True
         self.verdict = ""
         self._over = threading.Event()
         self._started: float | None = time.monotonic() if from_start else None
@@ -147,7 +149,7 @@ class Watchdog:
         elif isinstance(event, Ended):
             self.ended = True
         elif isinstance(event, Left):
-            self.left = True
+            self.left, self.gone = True, event.gone
         self._on_event(event)
 
     def __enter__(self) -> Watchdog:

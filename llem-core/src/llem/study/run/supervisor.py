@@ -16,11 +16,13 @@ from llem.launchers.base import Launcher
 from llem.protocol.events import Emit, Event, Failure, Outcome, TrialEnded, Warned
 from llem.protocol.order import AFTER_PHASES, Gap, WorkOrder, after_finding, outcome_document
 from llem.protocol.study_events import WorkerEnded, WorkerLaunched
+from llem.store.lease import revoke
 from llem.store.store import Store
 from llem.study.plan.planner import remaining_turns, with_tasks
 from llem.study.plan.schedule import Job, estimate_groups
 from llem.study.plan.study import Study
 from llem.study.run.gpus import Gpus
+from llem.study.run.numbers import Numbers
 from llem.study.run.quiet import Quiet
 from llem.study.run.stopping import Breaker, Watchdog
 from llem.study.run.tasks import Tasks
@@ -62,8 +64,7 @@ class Supervisor:
         self._experiments = {one.id: one.experiment for one in study.experiments}
         self._store, self._make, self._gpus, self._quiet = store, make_launcher, gpus, quiet
         self._emit, self._stop = emit, stop
-        self._lock = threading.Lock()
-        self._next_worker = store.next_worker()
+        self._numbers = Numbers(store)
         self.breaker = Breaker(self._limits.failures_in_a_row, stop)
         self.failed: dict[str, LlemError] = {}
         self.launchers: set[Launcher] = set()
@@ -118,23 +119,28 @@ class Supervisor:
         except LlemError as error:  # no GPU was free, or the launcher could not launch
             if error.code == "interrupted":
                 return None
+            process = max(self._store.next_process(name) for name in job.experiments)
             if job.turns:
-                return self._all_failed(job, self._process(job), error)
+                return self._all_failed(job, process, error)
             self._tasks.give_up(job)
-            self._after_failed("quality", job, self._process(job) - 1, error.message)
+            self._after_failed("quality", job, process - 1, error.message)
         return None
 
-    def _process(self, job: Job) -> int:
-        return max(self._store.next_process(name) for name in job.experiments)
-
     def _launch(self, launcher: Launcher, job: Job, gpus: tuple[str, ...] | None, done: set[str]) -> None:
-        with self._lock:
-            number, self._next_worker = self._next_worker, self._next_worker + 1
+        number, process = self._numbers.worker(), self._numbers.process(job.experiments)
         path = self._store.worker_dir(number) / "order.json"
-        process = self._process(job)
         beside = self._beside and launcher.same_machine  # a cluster gives each worker a machine, or a part of one
         order = WorkOrder(
-            str(self._store.path), number, process, job.experiments, job.turns, self._gap, gpus, beside, job.tasks
+            store=str(self._store.path),
+            worker=number,
+            process=process,
+            experiments=job.experiments,
+            turns=job.turns,
+            gap=self._gap,
+            gpus=gpus,
+            beside=beside,
+            tasks=job.tasks,
+            part=job.process,
         )
         order.write(path)
         log = path.parent / "log.txt"
@@ -161,6 +167,10 @@ class Supervisor:
             killed = True
         finally:
             self.launchers.discard(launcher)
+            if not watch.left or watch.gone:  # should it live on a machine that cannot be reached, it writes no more
+                for name in job.experiments:
+                    revoke(self._store.folder(name), number)
+                self._numbers.over(job.experiments, process)
             self._emit(WorkerEnded(worker=number))
         self._conclude(job, process, watch, status, log, done, killed=killed or self.killed)
         if killed:
