@@ -425,3 +425,15 @@ def test_a_node_that_is_set_down_while_its_worker_lives(command: Command, cluste
     assert len(began) == len(set(began)), "a trial was measured twice"
     assert set(outcomes(out).values()) == {"done"}
     assert verify(Store.open(out)) == []
+
+
+def test_a_job_that_uses_more_memory_than_it_was_given(command: Command, tmp_path: Path) -> None:
+    """Is `oom`, in Slurm's words, and the study goes on with the others."""
+    out = tmp_path / "out"
+    large = {"kind": "synthetic", "input_tokens": 16, "output_tokens": 20000}
+    document = study(axes={"load.batch_size": [1, 15000]}, parallel=1, workload=large, echo={"token_seconds": 0})
+    status, told = command.slurm(document, out, memory_gb=0.4)
+    assert status == 1, told
+    print(told)
+    assert sorted(outcomes(out).values()) == ["done", "oom"]
+    assert "memory limit" in " ".join(told.split())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 import time
 from collections import Counter
@@ -16,7 +17,7 @@ from llem.launchers.base import Launcher
 from llem.plugins.registry import registry
 from llem.protocol.events import Emit
 from llem.protocol.order import Task, Turn, WorkOrder
-from llem.protocol.study_events import Left
+from llem.protocol.study_events import Left, OutOfMemory
 from llem.store.store import Store
 from llem_slurm import cluster
 from llem_slurm.cluster import Ended, Queue, check_cluster
@@ -33,6 +34,10 @@ SUBMITTER, QUEUE = Submitter(), Queue()
 CLEARING, CLEARED = threading.Lock(), set[Path]()
 #: Slurm's words for what it does to a job by itself. What somebody cancelled (CANCELLED) is not done again.
 EARLY = frozenset({"TIMEOUT", "PREEMPTED", "NODE_FAIL", "BOOT_FAIL"})
+#: Slurm's word for a job that used more memory than it was given.
+MEMORY = "OUT_OF_MEMORY"
+#: What it writes into such a job's log: after the kernel has ended a process, and before it ends one itself.
+TOO_MUCH = re.compile(r"oom[-_ ]?kill|exceeded .*memory limit", re.IGNORECASE)
 #: Those of them after which its processes may live on, on a node that Slurm cannot reach.
 LOST = frozenset({"NODE_FAIL", "BOOT_FAIL"})
 #: How many jobs of a store that had this turn, or this task, before them were ended so.
@@ -81,6 +86,8 @@ class SlurmLauncher(Launcher):
             return ended.status or 1
         for event in watch.held:
             emit(event)
+        if ended.status != 0 and (said := _memory(watch, ended)):
+            emit(OutOfMemory(why=said))
         return _status(watch, ended)
 
     def _another(self, store: Path, work: WorkOrder) -> bool:
@@ -137,9 +144,20 @@ def _not_begun(job: Job, folder: Path, ended: Ended) -> MachineError:
     return MachineError(f"{what}:\n{said}" if said else what, hint)
 
 
-def _note(watch: Watch, ended: Ended) -> None:
+def _words(watch: Watch, ended: Ended) -> str:
     status = "" if ended.status is None else f", exit status {ended.status}"
-    lines = [f"slurm: job {watch.job.id} ended as {ended.state}{status}", tail(watch.job.logs)]
+    return f"slurm: job {watch.job.id} ended as {ended.state}{status}"
+
+
+def _memory(watch: Watch, ended: Ended) -> str:
+    """Slurm's words for a job that used more memory than it was given; "" for any other."""
+    lines = (line.strip() for line in tail(watch.job.logs).splitlines())
+    said = next((line for line in lines if TOO_MUCH.search(line)), "")
+    return f"{_words(watch, ended)}: {said}" if said else _words(watch, ended) if ended.state == MEMORY else ""
+
+
+def _note(watch: Watch, ended: Ended) -> None:
+    lines = [_words(watch, ended), tail(watch.job.logs)]
     with (watch.folder / "log.txt").open("a", encoding="utf-8") as log:
         log.write("\n".join(line for line in lines if line) + "\n")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import signal
 import threading
@@ -16,7 +17,7 @@ from llem.backends.base import Engine
 from llem.backends.check import check_backend
 from llem.config.load import Layer, resolve
 from llem.errors import ConfigError, ExperimentFailed, LlemError, MachineError
-from llem.experiment import procedure, worker
+from llem.experiment import batches, procedure, worker
 from llem.experiment.environment import Tenants
 from llem.experiment.instruments import Instruments
 from llem.experiment.procedure import BEFORE, BEGIN, baseline, calibrate, check, warm_up
@@ -98,6 +99,22 @@ def test_a_batch_longer_than_the_window_is_one_batch(session) -> None:
     calibrate(one)
 
     assert (one.work.batches, one.work.lead_batches) == (1, 1)
+
+
+@pytest.mark.process
+def test_a_batch_that_does_not_fit_is_refused_before_it_is_made(session, monkeypatch) -> None:
+    """By what the first requests took; the engine never sees it."""
+    monkeypatch.setattr(batches, "AT_ONCE", 64)
+    monkeypatch.setattr(batches, "free_bytes", lambda: batches.RESERVE_BYTES)
+    one = through(session(load={"batch_size": 10**8}), "record")
+    rss = itertools.count(0, 2**20)
+    monkeypatch.setattr(
+        batches.psutil, "Process", lambda: SimpleNamespace(memory_info=lambda: SimpleNamespace(rss=next(rss)))
+    )
+    with pytest.raises(ExperimentFailed, match="100000000 requests take") as caught:
+        one.work.warm_up()
+    assert caught.value.code == "oom"
+    assert (one.cursor, one.live_engine.batches) == (64, 0)
 
 
 @pytest.mark.process

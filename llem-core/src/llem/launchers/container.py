@@ -202,7 +202,7 @@ class ContainerLauncher(Launcher):
             Its exit status, and what was written to the log meanwhile.
         """
         start = log.stat().st_size if log.exists() else 0
-        status = self._client.run(command, log, emit, stop, environ=environ)
+        status = self._client.run(command, log, emit, stop, environ=environ, contained=True)
         return status, _since(log, start)
 
     def kill(self) -> None:

@@ -13,6 +13,7 @@ __all__ = [
     "ExperimentPlan",
     "JobPlan",
     "Left",
+    "OutOfMemory",
     "ResultComputed",
     "StudyBegan",
     "StudyEvent",
@@ -144,6 +145,18 @@ class Left(StudyEvent):
     kind: ClassVar[str] = "left"
     why: str
     gone: bool = True
+
+
+@attrs.frozen(kw_only=True)
+class OutOfMemory(StudyEvent):
+    """A worker was ended because memory ran out: by the kernel, or by the scheduler of its job.
+
+    Attributes:
+        why: who ended it, in their words.
+    """
+
+    kind: ClassVar[str] = "out of memory"
+    why: str
 
 
 @attrs.frozen(kw_only=True)

@@ -155,9 +155,8 @@ class Supervisor:
             )
         )
         limits = self._limits if self._limits.timeout_s else attrs.evolve(self._limits, timeout_s=self._timeout_s(job))
-        watch = Watchdog(
-            limits, launcher.kill, from_start=launcher.same_machine, on_event=lambda event: self._hear(event, number)
-        )
+        near, tell = launcher.same_machine, lambda event: self._hear(event, number)
+        watch = Watchdog(limits, launcher.kill, self._stop, from_start=near, on_event=tell)
         status, killed = 0, False
         self.launchers.add(launcher)
         try:
@@ -206,11 +205,11 @@ class Supervisor:
                 self._store.write_outcome(name, outcome)  # the worker died between the event and the file
         self._tasks.note(job, watch)
         if watch.phase in AFTER_PHASES and not (watch.ended or watch.left or killed or self._stop.is_set()):
-            why = watch.verdict or f"the worker ended with status {status}" + _killed(status)
+            why = watch.verdict or watch.out_of_memory or f"the worker ended with status {status}" + _killed(status)
             self._after_failed(watch.phase, job, process, why, watch.task)
         silent = [name for name in job.experiments if name not in watch.outcomes]
         if not silent:
-            return
+            return None
         left = set(remaining_turns(self._store, job, self._experiments, silent).experiments)
         for name in (name for name in silent if name not in left):  # the worker died between last trial and event
             self._store.write_outcome(name, outcome_document(process, "done"))
@@ -228,9 +227,12 @@ class Supervisor:
             self._end(begun, process, "interrupted", "stopped by the user", kept)
         elif not watch.left and (not watch.ended or not (watch.outcomes or watch.begun)):
             at = [name for name in unfinished if name == watch.current]
+            if watch.out_of_memory:
+                what, hint = f"memory ran out: {watch.out_of_memory}", f"use a smaller batch or model; {_see(log)}"
+                return self._end(at or unfinished, process, "oom", what, hint, log)
             message = f"the worker ended with status {status} and no outcome"
-            hint = _see(log) + _killed(status)
-            self._end(at or unfinished, process, "crash", message, hint, log)
+            self._end(at or unfinished, process, "crash", message, _see(log) + _killed(status), log)
+        return None
 
     def _after_failed(self, phase: str, job: Job, process: int, why: str, task: str | None = None) -> None:
         """Add the finding of a failed AFTER step to every experiment of the worker that the step concerns."""
