@@ -59,6 +59,7 @@ ReturnToService=2
 JobRequeue=1
 KillWait=5
 CompleteWait=0
+MaxArraySize=3
 SchedulerParameters=sched_interval=2
 NodeName={node} NodeHostname={host} NodeAddr=127.0.0.1 CPUs={cpus} RealMemory=16000 Gres=gpu:{gpus} State=UNKNOWN
 PartitionName=main Nodes={node} Default=YES MaxTime=60 State=UP PriorityTier=1 PreemptMode=REQUEUE

@@ -283,6 +283,20 @@ def test_what_slurm_cannot_give(
     assert message in " ".join(told.split())
     assert "Traceback" not in told
     assert cluster.jobs() == []
+    if status == 2:
+        assert not out.exists(), "refused before anything is written"
+
+
+def test_what_is_only_taken_now_is_waited_for(command: Command, cluster: Any, tmp_path: Path) -> None:
+    """It is not refused, though nobody can say when it begins; arrays are as long as the cluster lets them be."""
+    cluster.ask("sbatch", "--partition=urgent", "--exclusive", "--output=/dev/null", "--wrap=sleep 5")
+    axes = {"load.batch_size": [1], "weights_seed": [0, 1, 2, 3]}
+    status, told = command.slurm(study(axes=axes, parallel=4), tmp_path / "out")
+    assert status == 0, told
+    assert set(outcomes(tmp_path / "out").values()) == {"done"}
+    assert len(marks(tmp_path / "out")) == 4
+    scripts = [path.read_text() for path in (tmp_path / "out" / "slurm").glob("*_submission.sh")]
+    assert sorted("--array=0-2%" in script for script in scripts) == [False, True]
 
 
 def test_what_a_job_waits_for_is_told(cluster: Any, tmp_path: Path) -> None:

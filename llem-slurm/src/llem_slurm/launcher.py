@@ -23,7 +23,7 @@ from llem_slurm import cluster
 from llem_slurm.cluster import Ended, Queue, check_cluster
 from llem_slurm.config import SlurmOptions
 from llem_slurm.parameters import check_options, gpus_of, parameters
-from llem_slurm.submission import Job, Submitter, comment_of
+from llem_slurm.submission import Job, Submitter, comment_of, try_out
 from llem_slurm.watch import Watch, not_shared, tail
 
 __all__ = ["SlurmLauncher"]
@@ -59,9 +59,11 @@ class SlurmLauncher(Launcher):
         self._killed = threading.Event()
 
     def check(self, experiments: Sequence[Experiment]) -> None:
-        """That Slurm answers, knows the partition, and is asked for as many GPUs as each experiment uses."""
+        """That Slurm answers, knows the partition, and takes jobs with as many GPUs as each experiment uses."""
         parameters(self.options, gpus_of(experiments), "", "")
         check_cluster(self.options.partition)
+        for gpus in sorted({gpus_of([one]) for one in experiments}):
+            try_out(parameters(self.options, gpus, "llem-check", "llem check"))
 
     def launch(self, order: Path, emit: Emit, stop: threading.Event) -> int:
         work = WorkOrder.read(order)

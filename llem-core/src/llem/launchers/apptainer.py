@@ -1,4 +1,4 @@
-"""The worker in an Apptainer container, by its documented command line. Not yet run with a real Apptainer."""
+"""The worker in an Apptainer container, by its command line. Not yet run without root, or with GPUs."""
 
 from __future__ import annotations
 
