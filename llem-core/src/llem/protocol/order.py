@@ -14,6 +14,8 @@ import attrs
 from llem.errors import ExperimentFailed, LlemError, StoreError
 from llem.findings import Finding, finding
 from llem.foreign.secrets import without_secrets
+from llem.plugins.culprit import culprit
+from llem.plugins.registry import registry
 from llem.protocol.events import Emit, Failure, Outcome
 from llem.store.files import corrupt, load, machine_errors, read_document
 
@@ -168,7 +170,9 @@ def failure(error: BaseException) -> Failure:
         return Failure("invalid", _told(error), error.hint, error.code, error.exit_code)
     traceback.print_exception(error)
     full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
-    return Failure("crash", _told(error), "see the worker's log", "crash", 3 if full else 1)
+    where = culprit(error, registry())
+    told = f"{_told(error)}, in {where}" if where else _told(error)
+    return Failure("crash", told, "see the worker's log", "crash", 3 if full else 1)
 
 
 def _told(error: BaseException) -> str:
