@@ -216,6 +216,7 @@ class EngineProcess:
     engine: Engine | None = None  # load
     load_s: float | None = None  # load
     baseline: tuple[BaselineReading, list[TraceRow]] | None = None  # baseline_before
+    after_s: float = 0.0  # baseline_before: how long the one after the trials will be, whichever experiment it is of
     environment: str | None = None  # record: hash of the stored environment
     current: str | None = None  # the experiment whose turn it is
     probes: list[tuple[object, Probe]] = attrs.field(factory=list)  # warm-up: what was probed, and what was found

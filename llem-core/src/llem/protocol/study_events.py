@@ -41,7 +41,8 @@ class ExperimentPlan:
 
 @attrs.frozen
 class JobPlan:
-    """The plan of one engine process. Its times leave out loading, compilation and batches longer than a window.
+    """The plan of one engine process. Where nothing of it was measured before, its times leave out compilation and
+    batches longer than a window, and that of a load is a guess.
 
     Attributes:
         job: number of the group of experiments, and number of the engine process in this group.
@@ -49,6 +50,7 @@ class JobPlan:
         before_s: seconds of the idle baseline before the trials.
         after_s: seconds of the idle baseline after the trials.
         tasks: tasks of quality that are evaluated then, each once for the engine. Their time is in no estimate.
+        load_s: seconds until the engine is loaded, from the start of its worker.
     """
 
     job: tuple[int, int]
@@ -56,6 +58,7 @@ class JobPlan:
     before_s: float
     after_s: float
     tasks: tuple[str, ...] = ()
+    load_s: float = 0.0
 
 
 @attrs.frozen(kw_only=True)
