@@ -106,7 +106,9 @@ def test_a_batch_longer_than_the_window_is_one_batch(session) -> None:
 def test_an_experiment_without_a_baseline_tells_of_its_engines(session) -> None:
     """The engine idles as the first experiment wants it; that a later one wants none takes nobody's away."""
     seen: list = []
-    one = through(session(seen.append, meters=["steady"], baseline={"seconds": 0.2, "discard_seconds": 0.0}), "baseline_before")
+    one = through(
+        session(seen.append, meters=["steady"], baseline={"seconds": 0.2, "discard_seconds": 0.0}), "baseline_before"
+    )
     wanted = one.experiment.baseline
     one.experiment = attrs.evolve(one.experiment, baseline=Baseline(seconds=0.0))
     for step in BEGIN:

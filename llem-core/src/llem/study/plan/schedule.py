@@ -226,13 +226,12 @@ def williams_row(count: int, row: int) -> list[int]:
 
 #: How long a worker takes to start and to load an engine, as a guess: nothing is known before the first was timed.
 LOAD_S = 5.0
-#: What the estimate is made of, for whoever reads it.
+#: What the estimate is made of; and the same of a study that looks for a rate.
 BASIS = (
     f"{LOAD_S:g} s for the load of every engine and an idle baseline before and after, warm-up and trials × window of "
     "every experiment, with the least and the most trials; larger models, compilation and batches longer than a window "
     "come on top"
 )
-#: The same of a study that looks for a rate.
 SEARCH_BASIS = BASIS.replace("warm-up and", "warm-up, windows of a rate search and")
 
 
@@ -246,7 +245,7 @@ class Estimate:
 
 
 def estimate(experiments: Iterable[Experiment]) -> Estimate:
-    """The time that experiments ask for, each with an engine for itself. Knows nothing of the machine; see `BASIS`."""
+    """The time that experiments ask for, each with an engine for itself."""
     return estimate_groups([one] for one in experiments)
 
 
@@ -282,11 +281,8 @@ def _baselines_s(experiment: Experiment) -> tuple[float, float]:
 
 
 def job_plan(job: Job, experiments: Mapping[str, Experiment], *, gap_s: float = 0.0) -> JobPlan:
-    """What one engine process will do, in seconds, as the event `study` has it; see `BASIS` for what is not in it.
-
-    Args:
-        experiments: of the study, by id.
-    """
+    """What one engine process will do, in seconds, as the event `study` has it; see `BASIS`. `experiments` of the study,
+    by id."""
     counts: dict[str, int] = {}
     for name, index in job.turns:
         one = experiments[name]
