@@ -98,8 +98,10 @@ def test_a_second_worker_waits_and_adopts(workers: Workers) -> None:
     """It says for whom it waits, measures nothing that is there, and is done."""
     first = workers.start(LONG_S)
     workers.wait(lambda: workers.trials(0), "a trial")
+    first.send_signal(signal.SIGSTOP)  # or it might be done before the second has begun
     second = workers.start(LONG_S)
     workers.wait(lambda: workers.told(1, "waiting"), "the second waits")
+    first.send_signal(signal.SIGCONT)
     assert "worker 0 (process" in workers.told(1, "waiting")[0]["what"]
     assert (first.wait(), second.wait()) == (0, 0)
     assert workers.trials(1) == []
@@ -143,8 +145,9 @@ def test_a_stopped_worker_writes_nothing_after_it_lost_its_lease(workers: Worker
 
 def test_a_worker_that_is_stopped_while_it_waits(workers: Workers) -> None:
     """Ends at once with no outcome: nothing of it had begun."""
-    workers.start(LONG_S)
+    first = workers.start(LONG_S)
     workers.wait(lambda: workers.trials(0), "a trial")
+    first.send_signal(signal.SIGSTOP)
     second = workers.start(LONG_S)
     workers.wait(lambda: workers.told(1, "waiting"), "the second waits")
     second.send_signal(signal.SIGTERM)

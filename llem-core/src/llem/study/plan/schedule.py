@@ -281,8 +281,7 @@ def _baselines_s(experiment: Experiment) -> tuple[float, float]:
 
 
 def job_plan(job: Job, experiments: Mapping[str, Experiment], *, gap_s: float = 0.0) -> JobPlan:
-    """What one engine process will do, in seconds, as the event `study` has it; see `BASIS`. `experiments` of the study,
-    by id."""
+    """What one engine process will do, in seconds, as the event `study` has it; see `BASIS`. Experiments are by id."""
     counts: dict[str, int] = {}
     for name, index in job.turns:
         one = experiments[name]
