@@ -135,11 +135,11 @@ def test_a_living_holder_is_waited_for(folder: Path) -> None:
 def test_who_was_silent_has_lost_it(folder: Path) -> None:
     """And can write nothing, neither a new file nor in place of one; what it was at is gone."""
     leases = held(had(claim(folder)))
-    leases.write("abc", folder / "a", b"before")
+    leases.write(folder / "a", b"before")
     had(claim(folder, 1, silence_s=0.0))
     for path, replace in ((folder / "a", True), (folder / "b", False)):
         with pytest.raises(StoreError) as caught:
-            leases.write("abc", path, b"after", replace=replace)
+            leases.write(path, b"after", replace=replace)
         assert caught.value.code == "lease_lost"
     assert (folder / "a").read_bytes() == b"before"
     assert not (folder / "b").exists()
@@ -161,7 +161,7 @@ def test_stopped_between_any_two_lines_of_writing(folder: Path, monkeypatch, rep
 
     monkeypatch.setattr(files.os, "fsync", overtaken)
     with pytest.raises(StoreError) as caught:
-        leases.write("abc", folder / "trial-0.json", b"{}", replace=replace)
+        leases.write(folder / "trial-0.json", b"{}", replace=replace)
     assert caught.value.code == "lease_lost"
     assert not (folder / "trial-0.json").exists()
 
@@ -172,7 +172,7 @@ def test_a_worker_that_is_given_up_writes_no_more(folder: Path) -> None:
     waiting = claim(folder, 3)
     revoke(folder, 3)
     with pytest.raises(StoreError) as caught:
-        leases.write("abc", folder / "a", b"after")
+        leases.write(folder / "a", b"after")
     assert caught.value.code == "lease_lost"
     with pytest.raises(StoreError) as caught:
         waiting.attempt()
@@ -185,6 +185,6 @@ def test_what_a_killed_waiter_leaves_is_cleared(folder: Path) -> None:
     """The lease that it waited for stays."""
     lease = had(claim(folder))
     claim(folder, 1)
-    clear_claims(folder)
+    clear_claims(folder.parents[1])
     assert [path.name for path in folder.iterdir()] == [".lease-0"]
     assert lease.beat()

@@ -5,7 +5,9 @@ from __future__ import annotations
 import traceback
 from typing import get_args
 
-from llem.plugins.registry import BUILTIN, Kind, Plugin, Registry
+from llem.plugins.claims import Plugin
+from llem.plugins.names import BUILTIN
+from llem.plugins.registry import Kind, Registry
 
 __all__ = ["culprit"]
 

@@ -115,10 +115,10 @@ def write_evaluation(store: Store, experiment_id: str, evaluation: Evaluation) -
     lines = [_line(number, item) for number, score in enumerate(evaluation.scores) for item in score.items]
     content = "".join(lines).encode()
     packed = gzip.compress(content, compresslevel=6, mtime=0)
-    store.leases.write(experiment_id, _rows(path), packed, replace=True, part=QUALITY)
+    store.leases.write(_rows(path), packed, replace=True, part=QUALITY)
     scores = tuple(attrs.evolve(score, items=()) for score in evaluation.scores)
     stored = attrs.evolve(evaluation, scores=scores, items_sha256=hashlib.sha256(content).hexdigest())
-    store.leases.write_json(experiment_id, path, dump(stored), part=QUALITY)
+    store.leases.write_json(path, dump(stored), part=QUALITY)
 
 
 def _line(score: int, item: Item) -> str:

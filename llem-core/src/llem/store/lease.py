@@ -169,12 +169,12 @@ class Claim:
         mine = self._where / self._token
         try:
             os.rename(self._seen[0], mine)
-        except FileNotFoundError:
+            for path in mine.iterdir():  # whatever it was at: there is nothing left that it could move to its place
+                if path.name != HOLDER:
+                    path.unlink(missing_ok=True)
+            os.replace(self._ready / self._token / HOLDER, mine / HOLDER)
+        except FileNotFoundError:  # before this one, or from this one
             return None
-        for path in mine.iterdir():  # whatever it was at: there is nothing left that it could move to its place
-            if path.name != HOLDER:
-                path.unlink(missing_ok=True)
-        os.replace(self._ready / self._token / HOLDER, mine / HOLDER)
         return self._had()
 
     def _had(self) -> Lease:
@@ -195,9 +195,9 @@ def revoke(folder: Path, worker: int) -> None:
                 where.rmdir()
 
 
-def clear_claims(folder: Path) -> None:
+def clear_claims(store: Path) -> None:
     """Remove what workers had made ready for leases that they were waiting for when they died."""
-    for path in folder.glob(".lease-*.*"):
+    for path in store.glob("experiments/*/.lease-*.*"):
         shutil.rmtree(path, ignore_errors=True)
 
 

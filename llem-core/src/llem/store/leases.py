@@ -53,30 +53,22 @@ class Leases:
             for lease in self._held.popitem()[1].values():
                 lease.let_go()
 
-    def write(
-        self, experiment_id: str, path: Path, content: bytes, *, replace: bool = False, part: str | None = None
-    ) -> None:
-        """As `llem.store.files.write`, by the lease of that part, or any of the experiment.
+    def write(self, path: Path, content: bytes, *, replace: bool = False, part: str | None = None) -> None:
+        """As `llem.store.files.write` in the folder of an experiment, by the lease of that part, or any that is held.
 
         Raises StoreError too if another worker has taken it over (lease_lost).
         """
-        held = self._held.get(experiment_id, {})
+        held = self._held.get(path.parent.name, {})
         lease = held.get(part) if part in held else next(iter(held.values()), None)
         try:
             write(path, content, replace=replace, stage=None if lease is None else lease.folder)
         except LlemError as error:
             if lease is not None and not lease.beat():
-                raise lost(experiment_id) from error
+                raise lost(path.parent.name) from error
             raise
 
     def write_json(
-        self,
-        experiment_id: str,
-        path: Path,
-        data: Mapping[str, Any],
-        *,
-        replace: bool = False,
-        part: str | None = None,
+        self, path: Path, data: Mapping[str, Any], *, replace: bool = False, part: str | None = None
     ) -> None:
         """As `llem.store.files.write_json`, by the lease as `write` does it."""
-        self.write(experiment_id, path, json_bytes(path, data), replace=replace, part=part)
+        self.write(path, json_bytes(path, data), replace=replace, part=part)

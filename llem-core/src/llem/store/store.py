@@ -120,8 +120,7 @@ class Store:
         for path in self.path.rglob(".*"):
             if re.fullmatch(r"\..+\.(json|gz)\..{8}", path.name) and path.is_file():
                 path.unlink()
-        for folder in self.path.glob("experiments/*"):
-            clear_claims(folder)
+        clear_claims(self.path)
 
     # the study and its environments
 
@@ -165,8 +164,7 @@ class Store:
 
     def write_experiment(self, experiment_id: str, document: Mapping[str, Any], *, replace: bool = False) -> None:
         """Store a configuration; `replace` for another number of trials, or what else changes no execution."""
-        path = self.folder(experiment_id) / "experiment.json"
-        self.leases.write_json(experiment_id, path, _versioned(document), replace=replace)
+        self.leases.write_json(self.folder(experiment_id) / "experiment.json", _versioned(document), replace=replace)
 
     def read_experiment(self, experiment_id: str) -> dict[str, Any]:
         return read_shaped(self.folder(experiment_id) / "experiment.json", EXPERIMENT)
@@ -177,7 +175,7 @@ class Store:
         `replace`: the same engine's document, with what was found out about it since it was loaded.
         """
         path = self.folder(experiment_id) / f"engine-{document['process']}.json"
-        self.leases.write_json(experiment_id, path, _versioned(document), replace=replace)
+        self.leases.write_json(path, _versioned(document), replace=replace)
 
     def add_engine_finding(self, experiment_id: str, process: int, found: Finding) -> None:
         """Add what was found out about one engine process too late for it to say it itself.
@@ -188,7 +186,7 @@ class Store:
         if path.exists():
             document = read_shaped(path, ENGINE)
             told = [*document.get("findings", ()), attrs.asdict(found)]
-            self.leases.write_json(experiment_id, path, {**document, "findings": told}, replace=True)
+            self.leases.write_json(path, {**document, "findings": told}, replace=True)
 
     def engines(self, experiment_id: str) -> tuple[dict[str, Any], ...]:
         """Engine documents by process."""
@@ -197,7 +195,7 @@ class Store:
     def write_outcome(self, experiment_id: str, document: Mapping[str, Any]) -> None:
         """Store how one engine process (`document["process"]`) ended."""
         path = self.folder(experiment_id) / f"outcome-{document['process']}.json"
-        self.leases.write_json(experiment_id, path, _versioned(document))
+        self.leases.write_json(path, _versioned(document))
 
     def has_outcome(self, experiment_id: str, process: int) -> bool:
         """Whether it is stored how one engine process ended."""
@@ -212,8 +210,8 @@ class Store:
     def write_baseline(self, experiment_id: str, baseline: BaselineReading, rows: Iterable[TraceRow]) -> None:
         path = self.folder(experiment_id) / f"baseline-{baseline.process}-{baseline.phase}.json"
         self._refuse(path)
-        self.leases.write(experiment_id, path.with_suffix(".power.csv.gz"), trace_bytes(rows), replace=True)
-        self.leases.write_json(experiment_id, path, dump(baseline))
+        self.leases.write(path.with_suffix(".power.csv.gz"), trace_bytes(rows), replace=True)
+        self.leases.write_json(path, dump(baseline))
 
     def baselines(self, experiment_id: str) -> tuple[BaselineReading, ...]:
         """Baselines by process, before the trials and after."""
@@ -226,12 +224,11 @@ class Store:
 
     def write_trial(self, trial: Trial, rows: Iterable[TraceRow], requests: Iterable[RequestRow]) -> None:
         """Store a trial and its rows. Rows left by a worker that died before it wrote the trial are replaced."""
-        name = trial.experiment_id
-        path = self.folder(name) / f"trial-{trial.index}.json"
+        path = self.folder(trial.experiment_id) / f"trial-{trial.index}.json"
         self._refuse(path)
-        self.leases.write(name, path.with_suffix(".power.csv.gz"), trace_bytes(rows), replace=True)
-        self.leases.write(name, path.with_suffix(".requests.csv.gz"), requests_bytes(requests), replace=True)
-        self.leases.write_json(name, path, dump(trial))
+        self.leases.write(path.with_suffix(".power.csv.gz"), trace_bytes(rows), replace=True)
+        self.leases.write(path.with_suffix(".requests.csv.gz"), requests_bytes(requests), replace=True)
+        self.leases.write_json(path, dump(trial))
 
     def trials(self, experiment_id: str) -> tuple[Trial, ...]:
         """Trials by index."""
