@@ -105,10 +105,8 @@ def make_folder(path: Path) -> None:
 
 
 def write(path: Path, content: bytes, *, replace: bool = False, stage: Path | None = None) -> None:
-    """Write a file atomically: it is there whole or not at all, also when the machine stops in between.
-
-    Args:
-        stage: a folder of the same file system where it is written before it gets its name; by default its own.
+    """Write a file atomically: it is there whole or not at all, also when the machine stops in between. It is written in
+    `stage`, a folder of that file system, before it gets its name; by default in its own.
 
     Raises StoreError (store_exists) when it is there and `replace` is False; MachineError for a full disk or a missing
     permission, with nothing left behind.
@@ -123,10 +121,7 @@ def write(path: Path, content: bytes, *, replace: bool = False, stage: Path | No
                 file.flush()
                 os.fsync(file.fileno())
             temporary.chmod(0o644)
-            if replace:
-                os.replace(temporary, path)
-            else:
-                place(temporary, path)
+            (os.replace if replace else place)(temporary, path)
         finally:
             temporary.unlink(missing_ok=True)
         _sync_folder(path.parent)
