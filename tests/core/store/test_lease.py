@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import multiprocessing
 import os
-import signal
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -52,20 +52,18 @@ def held(lease: Lease) -> Leases:
 @contextlib.contextmanager
 def forsaken(folder: Path) -> Iterator[None]:
     """The lease is of a process that is killed within."""
-    ready = multiprocessing.get_context("spawn").Event()
-    process = multiprocessing.get_context("spawn").Process(target=_take, args=(folder, ready))
-    process.start()
-    assert ready.wait(60)
-    os.kill(process.pid, signal.SIGKILL)
-    process.join()
+    program = (
+        "import pathlib, sys, time\n"
+        "from llem.store.lease import Claim, Holder\n"
+        "kept = Claim(pathlib.Path(sys.argv[1]), '0', Holder.here(7)).attempt()\n"
+        "print('ready', flush=True)\n"
+        "time.sleep(600)\n"
+    )
+    with subprocess.Popen([sys.executable, "-c", program, str(folder)], stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"ready\n"
+        process.kill()
     yield
-
-
-def _take(folder: Path, ready) -> None:
-    kept = had(claim(folder, 7))
-    ready.set()
-    threading.Event().wait()
-    kept.let_go()
 
 
 def test_one_at_a_time(folder: Path) -> None:
@@ -111,6 +109,7 @@ def test_of_many_that_try_one_gets_it(folder: Path) -> None:
         assert list(folder.iterdir()) == []
 
 
+@pytest.mark.process
 def test_the_dead_are_followed_at_once(folder: Path) -> None:
     """On their machine, however long silence may last; of another machine's nobody knows."""
     with forsaken(folder):

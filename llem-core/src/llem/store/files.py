@@ -105,8 +105,8 @@ def make_folder(path: Path) -> None:
 
 
 def write(path: Path, content: bytes, *, replace: bool = False, stage: Path | None = None) -> None:
-    """Write a file atomically: it is there whole or not at all, also when the machine stops in between. It is written in
-    `stage`, a folder of that file system, before it gets its name; by default in its own.
+    """Write a file atomically: it is there whole or not at all, also when the machine stops in between. Before it gets
+    its name it is in `stage`, a folder of that file system, or in its own.
 
     Raises StoreError (store_exists) when it is there and `replace` is False; MachineError for a full disk or a missing
     permission, with nothing left behind.

@@ -29,8 +29,8 @@ from pathlib import Path
 import attrs
 
 from llem.devices.host import boot_id
-from llem.errors import StoreError
-from llem.store.files import machine_errors, make_folder
+from llem.errors import LlemError, StoreError
+from llem.store.files import load, machine_errors, make_folder, parsed, read_text
 
 __all__ = ["SILENCE_S", "Claim", "Holder", "Lease", "clear_claims", "revoke"]
 
@@ -220,16 +220,19 @@ def _sign(where: Path) -> tuple[Path, int | None] | None:
     if inside is None:
         return None
     try:
-        with (inside / HOLDER).open("rb") as file:
-            return inside, os.fstat(file.fileno()).st_mtime_ns
+        handle = os.open(inside / HOLDER, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     except OSError:
         return inside, None
+    try:
+        return inside, os.fstat(handle).st_mtime_ns
+    finally:
+        os.close(handle)
 
 
 def _holder(inside: Path) -> Holder | None:
     try:
-        return Holder(**json.loads((inside / HOLDER).read_bytes()))
-    except (OSError, ValueError, TypeError):  # it is being taken over, or was let go
+        return load(parsed(inside / HOLDER, read_text(inside / HOLDER)), Holder, str(inside / HOLDER))
+    except LlemError:  # it is being taken over, or was let go
         return None
 
 
