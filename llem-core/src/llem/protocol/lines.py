@@ -32,6 +32,7 @@ from llem.protocol.events import (
 )
 from llem.protocol.study_events import (
     Left,
+    OutOfMemory,
     ResultComputed,
     StudyBegan,
     Waited,
@@ -47,7 +48,7 @@ __all__ = ["EVENTS", "event_of", "from_json", "kept", "power_line", "stored_even
 EVENTS: tuple[type[Event], ...] = (
     *(StudyBegan, Waiting, Waited, WorkerLaunched),
     *(Started, Phase, Loaded, BaselineMeasured, RateTried, Calibrated, TrialEnded, Outcome, Warned, Power, Ended),
-    *(Left, WorkerEnded, ResultComputed),
+    *(Left, OutOfMemory, WorkerEnded, ResultComputed),
 )
 _CLASSES = {one.kind: one for one in EVENTS}
 

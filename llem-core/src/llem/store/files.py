@@ -116,15 +116,16 @@ def make_folder(path: Path) -> None:
         raise MachineError(what, "choose a folder that can be made, with `-o`") from error
 
 
-def write(path: Path, content: bytes, *, replace: bool = False) -> None:
-    """Write a file atomically: it is there whole or not at all, also when the machine stops in between.
+def write(path: Path, content: bytes, *, replace: bool = False, stage: Path | None = None) -> None:
+    """Write a file atomically: it is there whole or not at all, also when the machine stops in between. Before it gets
+    its name it is in `stage`, a folder of that file system, or in its own.
 
     Raises StoreError (store_exists) when it is there and `replace` is False; MachineError for a full disk or a missing
     permission, with nothing left behind.
     """
     with machine_errors(path):
         make_folder(path.parent)
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=stage or path.parent)
         temporary = Path(name)
         try:
             with os.fdopen(handle, "wb") as file:
@@ -132,10 +133,7 @@ def write(path: Path, content: bytes, *, replace: bool = False) -> None:
                 file.flush()
                 os.fsync(file.fileno())
             temporary.chmod(0o644)
-            if replace:
-                os.replace(temporary, path)
-            else:
-                place(temporary, path)
+            (os.replace if replace else place)(temporary, path)
         finally:
             temporary.unlink(missing_ok=True)
         sync_folder(path.parent)
@@ -166,7 +164,7 @@ def sync_folder(folder: Path) -> None:
 
 
 def json_bytes(path: Path, data: Mapping[str, Any]) -> bytes:
-    """A document with its digest, as it is stored. Raises StoreError for NaN, infinity and what is no text."""
+    """A document with its digest as it is stored. Raises StoreError for NaN and infinity, naming the file."""
     try:
         return to_text({**data, DIGEST: digest(data)}).encode()
     except ValueError as error:

@@ -48,10 +48,10 @@ class Journal:
         self._path = (store if worker is None else store / "workers" / str(worker)) / JOURNAL
         self._lock = threading.Lock()
 
-    def write(self, path: Path, content: bytes, *, replace: bool = False) -> None:
-        """Write a file of the store. Raises as `llem.store.files.write`."""
+    def write(self, path: Path, content: bytes, *, replace: bool = False, stage: Path | None = None) -> None:
+        """Write a file of the store. Arguments and errors as of `llem.store.files.write`."""
         with self._line(path, hashlib.sha256(content).hexdigest()):
-            write(path, content, replace=replace)
+            write(path, content, replace=replace, stage=stage)
 
     def write_json(self, path: Path, data: Mapping[str, Any], *, replace: bool = False) -> None:
         """Write a document of the store, with its digest. Raises as `llem.store.files.write_json`."""

@@ -7,7 +7,7 @@ confirm.json                   what is stated of a confirmation (`llem.study.run
 environments/<hash>.json       machine, GPUs, driver, packages
 experiments/<id>/              experiment.json · engine-<process>.json · baseline-<process>-<phase>.json
                                trial-<n>.json · trial-<n>.power.csv.gz · trial-<n>.requests.csv.gz
-                               outcome-<process>.json · result.json
+                               outcome-<process>.json · result.json · .lease-<part>/ (`llem.store.lease`)
 workers/<n>/                   what each worker process was told and said
 events.jsonl                   what the processes that ran the study said
 journal.sha256                 what they wrote, with checksums; workers have one each (`llem.store.journal`)
@@ -30,6 +30,8 @@ from llem.meters.trace import TraceRow
 from llem.store.documents import ENGINE, ENVIRONMENT, EXPERIMENT, OUTCOME, STUDY, read_model, read_shaped, with_version
 from llem.store.files import digest, dump, load, machine_errors, make_folder
 from llem.store.journal import Journal
+from llem.store.lease import clear_claims
+from llem.store.leases import Leases
 from llem.store.models import SCHEMA_VERSION, BaselineReading, RequestRow, Result, Trial
 from llem.store.tables import read_requests, read_trace, requests_bytes, trace_bytes
 
@@ -58,6 +60,7 @@ class Store:
 
     def __init__(self, path: Path, worker: int | None = None) -> None:
         self.path, self.journal = path, Journal(path, worker)
+        self.leases = Leases(self.journal)
 
     @classmethod
     def create(cls, path: str | Path, study: Mapping[str, Any]) -> Store:
@@ -80,9 +83,9 @@ class Store:
         folder = Path(path)
         if not (folder / "study.json").is_file():
             what = f"{folder} holds no study.json" if folder.is_dir() else f"there is no folder {folder}"
-            inner = sorted((str(path.parent) for path in folder.glob("*/study.json")), reverse=True)[:TOLD]
-            there = f"it holds folders of results: {', '.join(inner)}"
-            raise StoreError(what, there if inner else "name the folder that `llem run -o` wrote", "store_missing")
+            inner = ", ".join(sorted((str(path.parent) for path in folder.glob("*/study.json")), reverse=True)[:TOLD])
+            there = f"it holds folders of results: {inner}" if inner else "name the folder that `llem run -o` wrote"
+            raise StoreError(what, there, "store_missing")
         store = cls(folder, worker)
         store.study()
         return store
@@ -116,6 +119,7 @@ class Store:
         for path in self.path.rglob(".*"):
             if re.fullmatch(r"\..+\.(json|gz)\..{8}", path.name) and path.is_file():
                 path.unlink()
+        clear_claims(self.path)
 
     # the study and its environments
 
@@ -159,7 +163,7 @@ class Store:
 
     def write_experiment(self, experiment_id: str, document: Mapping[str, Any], *, replace: bool = False) -> None:
         """Store a configuration; `replace` for another number of trials, or what else changes no execution."""
-        self.journal.write_json(self.folder(experiment_id) / "experiment.json", _versioned(document), replace=replace)
+        self.leases.write_json(self.folder(experiment_id) / "experiment.json", _versioned(document), replace=replace)
 
     def read_experiment(self, experiment_id: str) -> dict[str, Any]:
         return read_shaped(self.folder(experiment_id) / "experiment.json", EXPERIMENT)
@@ -170,7 +174,7 @@ class Store:
         `replace`: the same engine's document, with what was found out about it since it was loaded.
         """
         path = self.folder(experiment_id) / f"engine-{document['process']}.json"
-        self.journal.write_json(path, _versioned(document), replace=replace)
+        self.leases.write_json(path, _versioned(document), replace=replace)
 
     def add_engine_finding(self, experiment_id: str, process: int, found: Finding) -> None:
         """Add what was found out about one engine process too late for it to say it itself.
@@ -181,7 +185,7 @@ class Store:
         if path.exists():
             document = read_shaped(path, ENGINE)
             told = [*document.get("findings", ()), attrs.asdict(found)]
-            self.journal.write_json(path, {**document, "findings": told}, replace=True)
+            self.leases.write_json(path, {**document, "findings": told}, replace=True)
 
     def engines(self, experiment_id: str) -> tuple[dict[str, Any], ...]:
         """Engine documents by process."""
@@ -189,9 +193,7 @@ class Store:
 
     def write_outcome(self, experiment_id: str, document: Mapping[str, Any]) -> None:
         """Store how one engine process (`document["process"]`) ended."""
-        self.journal.write_json(
-            self.folder(experiment_id) / f"outcome-{document['process']}.json", _versioned(document)
-        )
+        self.leases.write_json(self.folder(experiment_id) / f"outcome-{document['process']}.json", _versioned(document))
 
     def has_outcome(self, experiment_id: str, process: int) -> bool:
         """Whether it is stored how one engine process ended."""
@@ -206,8 +208,8 @@ class Store:
     def write_baseline(self, experiment_id: str, baseline: BaselineReading, rows: Iterable[TraceRow]) -> None:
         path = self.folder(experiment_id) / f"baseline-{baseline.process}-{baseline.phase}.json"
         self._refuse(path)
-        self.journal.write(path.with_suffix(".power.csv.gz"), trace_bytes(rows), replace=True)
-        self.journal.write_json(path, dump(baseline))
+        self.leases.write(path.with_suffix(".power.csv.gz"), trace_bytes(rows), replace=True)
+        self.leases.write_json(path, dump(baseline))
 
     def baselines(self, experiment_id: str) -> tuple[BaselineReading, ...]:
         """Baselines by process, before the trials and after."""
@@ -222,9 +224,9 @@ class Store:
         """Store a trial and its rows. Rows left by a worker that died before it wrote the trial are replaced."""
         path = self.folder(trial.experiment_id) / f"trial-{trial.index}.json"
         self._refuse(path)
-        self.journal.write(path.with_suffix(".power.csv.gz"), trace_bytes(rows), replace=True)
-        self.journal.write(path.with_suffix(".requests.csv.gz"), requests_bytes(requests), replace=True)
-        self.journal.write_json(path, dump(trial))
+        self.leases.write(path.with_suffix(".power.csv.gz"), trace_bytes(rows), replace=True)
+        self.leases.write(path.with_suffix(".requests.csv.gz"), requests_bytes(requests), replace=True)
+        self.leases.write_json(path, dump(trial))
 
     def trials(self, experiment_id: str) -> tuple[Trial, ...]:
         """Trials by index."""

@@ -21,10 +21,11 @@ from llem.protocol.study_events import ResultComputed, StudyBegan, StudyEvent
 from llem.store.models import Result
 from llem.store.store import Store
 from llem.study.plan.planner import FixedList, Planner, without
-from llem.study.plan.schedule import Job, job_plan
+from llem.study.plan.schedule import Job
 from llem.study.plan.study import Study, study_document
 from llem.study.run.folder import damaged, opened
 from llem.study.run.gpus import Gpus, moved_boards, side_by_side
+from llem.study.run.learnt import Learnt
 from llem.study.run.quiet import Quiet, notify
 from llem.study.run.ran import Ran, unscored
 from llem.study.run.supervisor import Supervisor
@@ -184,7 +185,7 @@ class StudyRun:
                 parallel=self._file.parallel,
                 gap_s=gap_s,
                 points={name: point["values"] for name, point in self._store.study().get("points", {}).items()},
-                jobs=tuple(job_plan(job, experiments, gap_s=gap_s) for job in jobs),
+                jobs=Learnt.of(self._store).plans(jobs, experiments, gap_s=gap_s),
             )
         )
 
