@@ -26,14 +26,17 @@ def test_right_scores_keep_the_rules() -> None:
 @pytest.mark.parametrize(
     ("changes", "rule"),
     [
-        ({"value": math.nan}, "a score is a finite number: nan for acc"),
-        ({"value": "0.5"}, "a score is a finite number: '0.5' for acc"),
-        ({"stderr": -0.1}, "a standard error is a finite number from 0 on, or None: -0.1 for acc"),
-        ({"aggregation": "median"}, "a score says how its items make it: 'median' for acc"),
-        ({"n": 3}, "a score counts the items that it has: n = 3 for acc"),
-        ({"items": (Item("a", 1.0), Item("a", 0.0))}, "items of acc are named once each: 'a' more than once"),
-        ({"items": (Item("a", math.inf), Item("b", 0.0))}, "the value of an item is finite: inf for 'a' of acc"),
-        ({"items": (Item("a", 1.0, weight=0), Item("b", 0.0))}, "the weight of an item is above 0: 0 for 'a' of acc"),
+        ({"value": math.nan}, "a score is a finite number: nan for fruit acc"),
+        ({"value": "0.5"}, "a score is a finite number: '0.5' for fruit acc"),
+        ({"stderr": -0.1}, "a standard error is a finite number from 0 on, or None: -0.1 for fruit acc"),
+        ({"aggregation": "median"}, "a score says how its items make it: 'median' for fruit acc"),
+        ({"n": 3}, "a score counts the items that it has: n = 3 for fruit acc"),
+        ({"items": (Item("a", 1.0), Item("a", 0.0))}, "items of fruit acc are named once each: 'a' more than once"),
+        ({"items": (Item("a", math.inf), Item("b", 0.0))}, "the value of an item is finite: inf for 'a' of fruit acc"),
+        (
+            {"items": (Item("a", 1.0, weight=0), Item("b", 0.0))},
+            "the weight of an item is above 0: 0 for 'a' of fruit acc",
+        ),
     ],
 )
 def test_a_score_that_cannot_be_is_told(changes: dict[str, Any], rule: str) -> None:
@@ -42,5 +45,6 @@ def test_a_score_that_cannot_be_is_told(changes: dict[str, Any], rule: str) -> N
 
 
 def test_two_scores_of_one_name_are_told() -> None:
-    """One would replace the other."""
-    assert told(GOOD, GOOD) == ["scores are named once each: 'acc' more than once"]
+    """One would replace the other. Tasks of a group have the same metrics."""
+    assert told(GOOD, GOOD) == ["scores of a task are named once each: 'fruit acc' more than once"]
+    assert told(GOOD, attrs.evolve(GOOD, task="tree")) == []

@@ -18,9 +18,9 @@ PAGE = "docs/howto/write-a-plugin.md"
 
 def score_breaches(scores: Sequence[Score]) -> Iterator[Breach]:
     """Of what one call of `evaluate` gave."""
-    yield from _named_once("scores", [score.metric for score in scores])
+    yield from _named_once("scores of a task", [f"{score.task} {score.metric}" for score in scores])
     for score in scores:
-        name = score.metric
+        name = f"{score.task} {score.metric}"
         if not _is_finite(score.value):
             yield Breach("a score is a finite number", f"{score.value!r} for {name}", "a number", PAGE)
         if score.stderr is not None and not (_is_finite(score.stderr) and score.stderr >= 0):
