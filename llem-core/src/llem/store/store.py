@@ -64,9 +64,8 @@ class Store:
 
     @classmethod
     def create(cls, path: str | Path, study: Mapping[str, Any]) -> Store:
-        """Make the folder and its study.json.
-
-        Raises StoreError (store_exists) for what is there and no empty folder, MachineError where none can be made.
+        """Make the folder and its study.json. Raises StoreError (store_exists) for what is there and no empty folder,
+        MachineError where none can be made.
         """
         folder = Path(path)
         with machine_errors(folder):
