@@ -155,7 +155,8 @@ class Site:
         models = _entries(response)
         names = [str(one["id"]) for one in models]
         if not names:
-            raise ConfigError("the server lists no model", "load one into the server; see its own manual")
+            what = "the server lists no model that has a name of printable characters"
+            raise ConfigError(what, "load one into the server; see its own manual")
         listed = f"it serves: {', '.join(names)}"
         if wanted is None:
             if len(models) != 1:
@@ -193,6 +194,7 @@ def _refusal(response: Answer, key: str | None) -> Exception:
 
 
 def _entries(response: Answer) -> list[Mapping[str, Any]]:
+    """Models with a name that can be stored and shown as it is."""
     try:
         found = response.json()["data"]
         return [one for one in found if isinstance(one["id"], str) and one["id"] and one["id"].isprintable()]

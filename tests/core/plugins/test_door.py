@@ -176,7 +176,7 @@ def llem_backends():
     install("aaa", evil, entry="a")
 
     report = json.loads(llem("plugins", "--json").stdout)
-    done = llem("run", "-b", "pytorch", "--preset", "quick", "--dry-run")
+    done = llem("plan", "shape:tiny", "-b", "pytorch", "--preset", "quick")
 
     assert {(row["name"], row["distribution"]) for row in report["plugins"] if row["name"] in ("pytorch", "echo")} <= {
         ("pytorch", "llem-pytorch"),

@@ -99,7 +99,7 @@ def test_a_step_in_one_window(make):
     [found] = Windows(make, time=half(0.04, trials={3})).within()
     assert found.evidence["trials"] == [3]
     assert found.evidence["share"] == pytest.approx(0.04, rel=0.2)
-    assert "(trial 3; 1 windows drift)" in found.message
+    assert "(trial 3; 1 window drifts)" in found.message
 
 
 def test_a_step_of_power_in_one_window_of_odd_length(make):

@@ -277,12 +277,13 @@ def test_a_last_baseline_that_fails_is_told_with_all_that_it_was_for(run, monkey
     import llem_lab
 
     begun: list[int] = []
+    works = llem_lab.WatchMeter.begin
 
     def begin(self) -> None:
         begun.append(1)
         if len(begun) == 1 + 2 * 2 + 1:  # idle, two trials of two experiments, idle
             raise RuntimeError("the sensor is gone")
-        self._begun = 0.0
+        works(self)
 
     monkeypatch.setattr(llem_lab.WatchMeter, "begin", begin)
     ran = run([1, 2], launcher="inline", base=IDLE)
