@@ -15,6 +15,7 @@ __all__ = [
     "KNOWN_PACKAGES",
     "NAME_RULE",
     "SETTINGS",
+    "STUDY_KEYS",
     "Claim",
     "canonical",
     "is_name",
@@ -50,25 +51,28 @@ COMMANDS = frozenset(
         *("init", "doctor", "config", "plugins", "completion", "worker", "help"),
     }
 )
+#: What a study may hold. A file with any of these but `trials`, which experiments have too, is a study.
+STUDY_KEYS = (
+    "name",
+    "includes",
+    "base",
+    "axes",
+    "zip",
+    "experiments",
+    "exclude",
+    "reference",
+    "trials",
+    "order",
+    "limits",
+    "parallel",
+)
 #: Settings of an experiment and of a study. A backend or a meter has a section of its own name beside them.
 SETTINGS = frozenset(
     {
         *("model", "revision", "weights_seed", "trust_remote_code", "backend", "dtype", "device", "gpus", "workload"),
         *("load", "slo", "quality", "sampling", "warmup", "baseline", "meters", "preset", "window_s", "trials"),
         *("max_trials", "target_half_width", "processes", "token_times"),
-        *(
-            "name",
-            "includes",
-            "base",
-            "axes",
-            "zip",
-            "experiments",
-            "exclude",
-            "reference",
-            "order",
-            "limits",
-            "parallel",
-        ),
+        *STUDY_KEYS,
     }
 )
 #: What a backend can declare, all there is.

@@ -16,6 +16,7 @@ from llem.config.study.order import Limits, Order
 from llem.config.text import parse_mapping, read_text, to_yaml
 from llem.config.words import got
 from llem.errors import ConfigError, Problem, nearest
+from llem.plugins.names import STUDY_KEYS
 
 __all__ = [
     "REFERENCE_PROCESSES",
@@ -29,21 +30,6 @@ __all__ = [
     "read_study",
 ]
 
-#: What a study may hold. A file with any of these but `trials`, which experiments have too, is a study.
-STUDY_KEYS = (
-    "name",
-    "includes",
-    "base",
-    "axes",
-    "zip",
-    "experiments",
-    "exclude",
-    "reference",
-    "trials",
-    "order",
-    "limits",
-    "parallel",
-)
 #: Engine processes of a reference, at least: one at the beginning, one in the middle, one at the end.
 REFERENCE_PROCESSES = 3
 _FIELDS = frozenset(field.name for field in attrs.fields(Experiment))
