@@ -111,8 +111,9 @@ LOAD_FINDINGS: Mapping[str, FindingKind] = {
     "requests_hang": FindingKind(
         "error",
         "Requests of a window got no token for three times as long as the longest wait of all others, and were aborted "
-        "when the load had ended: the engine has forgotten them. While they hang, the load is smaller than it says. "
-        "They do not count as failed, because their patience (`timeout_s` of a server's section) was not over.",
+        "when the load had ended, as if the engine had forgotten them; one that serves some requests last of all looks "
+        "the same. While they hang, the load is smaller than it says. They do not count as failed, because their "
+        "patience (`timeout_s` of a server's section) was not over.",
         "See the server's log for the requests that it did not answer. A shorter `timeout_s` lets them fail sooner.",
     ),
     "request_errors": FindingKind(
