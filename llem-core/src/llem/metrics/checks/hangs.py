@@ -1,4 +1,4 @@
-"""Requests that the engine seems to have forgotten: aborted at the end of their load, long after others had theirs. Pure.
+"""Requests that seem to be forgotten: aborted at the end of their load, long after others had theirs. Pure.
 
 A request that hangs takes no part in the load, so the load is a smaller one than was asked for. It fails when its
 patience is over, which may be long after the window; until then only its silence tells of it.
