@@ -84,6 +84,7 @@ def test_a_chart_says_what_it_shows_without_being_seen(show, samples):
 
     assert re.search(r"energy per output token \d+\.\d+ ± \d+\.\d+ mJ", label)
     page.locator("#trade-off details summary").click()
+    page.locator("#trade-off details tbody tr").nth(6).wait_for()  # filled once the browser tells that it opened
     assert page.locator("#trade-off details tbody tr").count() == 7
 
 
@@ -143,7 +144,7 @@ def test_an_experiment_at_length(show, samples):
     one = choice(samples)
     page = show(samples["study"](), f"#x/{one['id']}")
     page.locator("#one h1").wait_for()
-    text = page.inner_text("#one")
+    text, name = page.inner_text("#one"), page.locator("#one h1").inner_text()
 
     assert page.locator("#one rect.window").count() == 1
     assert page.locator("#one rect.leadin").count() == 2
@@ -158,6 +159,7 @@ def test_an_experiment_at_length(show, samples):
     assert "SOURCES OF ERROR" in text.upper()
     assert page.locator("#one .errors").first.inner_text().split()[0] == "tick"
     page.get_by_text("Next →").click()
+    page.wait_for_function("name => document.querySelector('#one h1').innerText !== name", arg=name)
     assert page.locator("#one h1").inner_text() not in text
 
 
@@ -168,7 +170,8 @@ def test_an_address_of_no_experiment_says_so(show, samples):
 
     assert page.inner_text("#one h1") == "No such experiment"
     page.get_by_text("← All experiments").click()
-    assert page.locator("#overview").is_visible()
+    page.locator("#overview").wait_for()
+    assert not page.locator("#one h1").is_visible()
 
 
 def test_dark_and_light(show, samples):
@@ -207,7 +210,7 @@ def test_a_phone_scrolls_one_way(kind, show, samples):
     assert wide(page) <= 0
     for one in document["experiments"][:2]:
         page.evaluate("id => { location.hash = '#x/' + id }", one["id"])
-        page.locator("#one h1").wait_for()
+        page.locator(f"#one code:has-text('{one['name']}')").first.wait_for()
         assert wide(page) <= 0
 
 
