@@ -1,16 +1,20 @@
-"""SIGKILL at random moments: to the worker, to the command that launched it, and to both. Prints a table as JSON.
+"""SIGKILL, or SIGSTOP and SIGCONT, at random moments: to the worker, to the command that launched it, and to both.
+Prints a table as JSON.
 
     python benchmarks/kills.py [ROUNDS] [SEED]
 
-Each round begins a study of two engines on the echo backend, kills at a random moment, looks at what is left, and goes
-on with `--resume` to the end. Counted over all rounds:
+Each round begins a study of two engines on the echo backend, kills or pauses at a random moment, looks at what is left,
+and goes on with `--resume` to the end. Counted over all rounds:
 
 lost       trials that had begun and are not stored, in one round at most
 doubled    trials that were measured again although they were stored
 changed    stored trials whose file is another after the study went on
 false_done experiments said to be done that lack trials, before or after going on
+unlike     what `llem verify` names in the store as the kill left it, and when the study has gone on
 unfinished studies that did not come to their end when they went on
 left_over  processes that were still there some seconds after the kill
+untold     windows that a pause reached into, and that no finding is with
+leases     leases that are still there at the end
 """
 
 from __future__ import annotations
@@ -31,6 +35,7 @@ from pathlib import Path
 import psutil
 
 from llem.metrics.verify import verify
+from llem.store.journal import compared
 from llem.store.store import Store
 
 STUDY = """
@@ -48,7 +53,9 @@ axes:
   echo.token_seconds: [0.001, 0.002]
 trials: 3
 """
-VICTIMS = ("worker", "parent", "both")
+VICTIMS = ("worker", "parent", "both", "worker paused", "parent paused", "both paused")
+#: Longest pause, and how much of one in a window has to be told.
+PAUSE_S, TOLD_S = 2.0, 0.1
 TRIALS, EXPERIMENTS = 3, 6
 #: Longest time until the kill: a little more than the study takes.
 LATEST_S = 7.0
@@ -95,42 +102,80 @@ def false_done(store: Path) -> int:
     return wrong
 
 
-def one_round(folder: Path, victim: str, after_s: float) -> dict[str, int]:
-    """Run, kill, look, go on, look."""
+def unlike(store: Path) -> list[str]:
+    """Whatever `llem verify` names."""
+    if not (store / "study.json").exists():
+        return []
+    written = compared(store)
+    return [*map(str, verify(Store.open(store))), *(map(str, written.altered) if written else ["no journal"])]
+
+
+def one_round(folder: Path, victim: str, after_s: float, pause_s: float = 0.0) -> dict[str, int]:
+    """Run, kill or pause, look, go on, look."""
     (folder / "study.yaml").write_text(STUDY)
     out = folder / "out"
     process = start(folder)
     time.sleep(after_s)
     family = [process.pid, *(child.pid for child in psutil.Process(process.pid).children(recursive=True))]
-    doomed = [worker.pid for worker in workers(process.pid)] if victim != "parent" else []
-    doomed += [process.pid] if victim != "worker" else []
-    killed = 0
-    for pid in doomed:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
-            killed = 1
+    who, _, how = victim.partition(" ")
+    doomed = [worker.pid for worker in workers(process.pid)] if who != "parent" else []
+    doomed += [process.pid] if who != "worker" else []
+    begin = time.monotonic_ns()
+    killed = send(doomed, signal.SIGSTOP if how else signal.SIGKILL)
+    if how:
+        time.sleep(pause_s)
+        send(doomed, signal.SIGCONT)
+    pause = (begin, time.monotonic_ns() if how and who != "parent" else begin)
     process.communicate(timeout=120)
     left_over = sum(_remains(pid) for pid in family)
     before = stored(out)
     begun = Counter((e["id"], e["trial"]) for e in events(out) if e["event"] == "phase" and e["phase"] == "trial")
     lost = sum(1 for turn in begun if turn not in before)
-    wrong = false_done(out)
+    wrong, named = false_done(out), unlike(out)
     again = start(folder)
     _, told = again.communicate(timeout=180)
     after = stored(out)
     ended = Counter((e["id"], e["trial"]) for e in events(out) if e["event"] == "phase" and e["phase"] == "trial")
-    whole = len(after) == TRIALS * EXPERIMENTS and again.returncode == 0 and verify(Store.open(out)) == []
-    if not whole:
-        print(told.decode(), file=sys.stderr)
+    fine = (0, 1) if how else (0,)  # a result with a pause in a window is not valid
+    whole = len(after) == TRIALS * EXPERIMENTS and again.returncode in fine
+    named += unlike(out)
+    if named or not whole:
+        print(told.decode(), *named, sep="\n", file=sys.stderr)
     return {
         "killed": killed,
         "lost": lost,
         "doubled": sum(1 for turn in before if ended[turn] > begun[turn]),
         "changed": sum(1 for turn, content in before.items() if after.get(turn) != content),
         "false_done": wrong + false_done(out),
+        "unlike": len(named),
         "unfinished": int(not whole),
         "left_over": left_over,
+        "untold": untold(out, pause),
+        "leases": len(list(out.glob("experiments/*/.lease*"))),
     }
+
+
+def send(pids: list[int], number: signal.Signals) -> int:
+    """A signal to processes; 1 if any of them was there."""
+    reached = 0
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, number)
+            reached = 1
+    return reached
+
+
+def untold(out: Path, pause: tuple[int, int]) -> int:
+    """Windows that had a good part of a pause in them, and whose result does not say that something was paused."""
+    store = Store.open(out)
+    silent = 0
+    for name in store.experiment_ids():
+        result = store.read_result(name)
+        told = {one.code for one in result.findings} if result is not None else set()
+        for trial in store.trials(name):
+            within_s = (min(pause[1], trial.t1_ns) - max(pause[0], trial.t0_ns)) / 1e9
+            silent += within_s > TOLD_S and "paused" not in told
+    return silent
 
 
 def _remains(pid: int) -> int:
@@ -145,13 +190,14 @@ def _remains(pid: int) -> int:
 
 
 def table(rounds: int, seed: int, latest_s: float = LATEST_S) -> dict[str, dict[str, int]]:
-    """So many rounds, a third of them for each victim."""
+    """So many rounds, as many for each victim."""
     chance = random.Random(seed)
     found: dict[str, dict[str, int]] = {}
     for number in range(rounds):
         victim = VICTIMS[number % len(VICTIMS)]
         with tempfile.TemporaryDirectory() as folder:
-            seen = one_round(Path(folder), victim, chance.uniform(0.2, latest_s))
+            moment, pause_s = chance.uniform(0.2, latest_s), chance.uniform(0.2, PAUSE_S)
+            seen = one_round(Path(folder), victim, moment, pause_s)
         row = found.setdefault(victim, {"rounds": 0, "most_lost": 0, **dict.fromkeys(seen, 0)})
         row["rounds"] += 1
         row["most_lost"] = max(row["most_lost"], seen["lost"])

@@ -44,10 +44,13 @@ ProctrackType=proctrack/linuxproc
 TaskPlugin=task/none
 MpiDefault=none
 SwitchType=switch/none
-JobAcctGatherType=jobacct_gather/none
+JobAcctGatherType=jobacct_gather/linux
+JobAcctGatherFrequency=task=1
+JobAcctGatherParams=OverMemoryKill
 AccountingStorageType=accounting_storage/none
 SelectType=select/cons_tres
-SelectTypeParameters=CR_Core
+SelectTypeParameters=CR_Core_Memory
+DefMemPerNode=2000
 PreemptType=preempt/partition_prio
 PreemptMode=REQUEUE
 GresTypes=gpu
@@ -56,8 +59,9 @@ ReturnToService=2
 JobRequeue=1
 KillWait=5
 CompleteWait=0
+MaxArraySize=3
 SchedulerParameters=sched_interval=2
-NodeName={node} NodeHostname={host} NodeAddr=127.0.0.1 CPUs={cpus} RealMemory=2000 Gres=gpu:{gpus} State=UNKNOWN
+NodeName={node} NodeHostname={host} NodeAddr=127.0.0.1 CPUs={cpus} RealMemory=16000 Gres=gpu:{gpus} State=UNKNOWN
 PartitionName=main Nodes={node} Default=YES MaxTime=60 State=UP PriorityTier=1 PreemptMode=REQUEUE
 PartitionName=urgent Nodes={node} MaxTime=60 State=UP PriorityTier=9 PreemptMode=OFF
 PartitionName=closed Nodes={node} MaxTime=60 State=DOWN

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import yaml
 
@@ -121,6 +122,12 @@ def marks(folder: Path) -> list[dict[str, Any]]:
     """What each job found when it began, in the order of workers."""
     paths = sorted(folder.glob("workers/*/slurm.jsonl"), key=lambda path: int(path.parent.name))
     return [json.loads(line) for path in paths for line in path.read_text().splitlines()]
+
+
+def events(folder: Path, worker: int) -> list[dict[str, Any]]:
+    """What a worker told."""
+    lines = (folder / "workers" / str(worker) / "events.jsonl").read_text().splitlines()
+    return [json.loads(line) for line in lines]
 
 
 def used_gpus(folder: Path) -> dict[str, list[str]]:
@@ -276,6 +283,20 @@ def test_what_slurm_cannot_give(
     assert message in " ".join(told.split())
     assert "Traceback" not in told
     assert cluster.jobs() == []
+    if status == 2:
+        assert not out.exists(), "refused before anything is written"
+
+
+def test_what_is_only_taken_now_is_waited_for(command: Command, cluster: Any, tmp_path: Path) -> None:
+    """It is not refused, though nobody can say when it begins; arrays are as long as the cluster lets them be."""
+    cluster.ask("sbatch", "--partition=urgent", "--exclusive", "--output=/dev/null", "--wrap=sleep 5")
+    axes = {"load.batch_size": [1], "weights_seed": [0, 1, 2, 3]}
+    status, told = command.slurm(study(axes=axes, parallel=4), tmp_path / "out")
+    assert status == 0, told
+    assert set(outcomes(tmp_path / "out").values()) == {"done"}
+    assert len(marks(tmp_path / "out")) == 4
+    scripts = [path.read_text() for path in (tmp_path / "out" / "slurm").glob("*_submission.sh")]
+    assert sorted("--array=0-2%" in script for script in scripts) == [False, True]
 
 
 def test_what_a_job_waits_for_is_told(cluster: Any, tmp_path: Path) -> None:
@@ -392,3 +413,41 @@ def test_a_killed_llem_leaves_jobs_that_do_no_harm(command: Command, cluster: An
     assert status == 0, told
     assert [sorted(one) for one in trials(out).values()] == [[0, 1, 2, 3]] * 4
     assert cluster.jobs() == []
+
+
+def test_a_node_that_is_set_down_while_its_worker_lives(command: Command, cluster: Any, tmp_path: Path) -> None:
+    """Slurm believes the job gone and starts another; no trial is measured twice, and no two at one time."""
+    out = tmp_path / "out"
+    document = study(axes={"load.batch_size": [1, 2]}, parallel=1, **{**SLOW, "trials": 6})
+    process = command.start(document, out, "--launcher", "slurm")
+    cluster.wait(measuring(out, 2), "two trials")
+    [pid] = [one["pid"] for one in events(out, 0) if one["event"] == "started"]
+    for keeper in psutil.Process(pid).parents():  # as on a node that is cut off, nobody can end it
+        if "slurmstepd" in keeper.name():
+            keeper.kill()
+    for state in ("DOWN", "RESUME"):
+        cluster.ask("scontrol", "update", "NodeName=node0", f"State={state}", "Reason=test")
+    cluster.wait(lambda: len(marks(out)) == 2, "the second job")
+    assert psutil.pid_exists(pid), "Slurm ended the first worker, so that there is nothing to see"
+    _, told = process.communicate(timeout=120)
+
+    assert process.returncode == 0, told
+    assert [sorted(one) for one in trials(out).values()] == [list(range(6))] * 2
+    began = [
+        (one["id"], one["trial"]) for number in (0, 1) for one in events(out, number) if one.get("phase") == "trial"
+    ]
+    assert len(began) == len(set(began)), "a trial was measured twice"
+    assert set(outcomes(out).values()) == {"done"}
+    assert verify(Store.open(out)) == []
+
+
+def test_a_job_that_uses_more_memory_than_it_was_given(command: Command, tmp_path: Path) -> None:
+    """Is `oom`, in Slurm's words, and the study goes on with the others."""
+    out = tmp_path / "out"
+    large = {"kind": "synthetic", "input_tokens": 16, "output_tokens": 20000}
+    document = study(axes={"load.batch_size": [1, 15000]}, parallel=1, workload=large, echo={"token_seconds": 0})
+    status, told = command.slurm(document, out, memory_gb=0.4)
+    assert status == 1, told
+    print(told)
+    assert sorted(outcomes(out).values()) == ["done", "oom"]
+    assert "memory limit" in " ".join(told.split())

@@ -25,6 +25,7 @@ from llem_slurm import cluster, submission
 from llem_slurm.cluster import Ended, Queue, Queued, check_cluster, ended, queued
 from llem_slurm.config import SlurmOptions
 from llem_slurm.launcher import SlurmLauncher
+from llem_slurm.parameters import parameters
 from llem_slurm.submission import Job, Submitter, comment_of
 from llem_slurm.watch import Lines, Watch
 
@@ -93,6 +94,60 @@ def test_a_partition_that_is_not_there(program: Program) -> None:
     with pytest.raises(ConfigError, match="there is no partition 'gpus'") as caught:
         check_cluster("cpu,gpus")
     assert caught.value.hint == "did you mean 'gpu'?"
+
+
+@pytest.mark.process
+@pytest.mark.parametrize(
+    ("held", "refused"), [("echo 'sbatch: error: Invalid account' >&2; exit 1", True), ("echo '17;east'", False)]
+)
+def test_what_sbatch_refuses_is_told_apart_from_what_is_not_free_now(
+    program: Program, tmp_path: Path, held: str, refused: bool
+) -> None:
+    """A job that is submitted for the answer alone does not begin, and is taken back."""
+    program("srun", "")
+    program("sbatch", f'echo "$@" >> {tmp_path}/asked; case $1 in --test-only) exit 1;; *) {held};; esac')
+    program("scancel", f'echo "$@" >> {tmp_path}/taken_back')
+    asked = parameters(SlurmOptions(account="x"), 0, "llem-check", "llem check")
+    if refused:
+        with pytest.raises(ConfigError, match="sbatch refused the job: Invalid account"):
+            submission.try_out(asked)
+        assert not (tmp_path / "taken_back").exists()
+    else:
+        submission.try_out(asked)
+        assert (tmp_path / "taken_back").read_text() == "--quiet 17\n"
+    assert "--hold" in (tmp_path / "asked").read_text().splitlines()[1]
+
+
+@pytest.mark.process
+@pytest.mark.parametrize(
+    ("told", "most"), [("MaxArraySize            = 1001", 1001), ("MaxArraySize = 0", 1), ("", None)]
+)
+def test_how_long_an_array_may_be(program: Program, told: str, most: int | None) -> None:
+    """As the cluster is configured."""
+    program("scontrol", f"echo 'MaxArrayTasks = 5'; echo '{told}'")
+    cluster.longest_array.cache_clear()
+    assert cluster.longest_array() == most
+    cluster.longest_array.cache_clear()
+
+
+def test_of_several_arrays_none_is_left_where_one_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody would follow the jobs of the first."""
+    jobs = [Job(str(number), "", 0.0, (), ()) for number in range(2)]
+    arrays = iter([jobs, ConfigError("sbatch refused the job: too many", "hint")])
+
+    def array(*_: Any) -> list[Job]:
+        found = next(arrays)
+        if isinstance(found, Exception):
+            raise found
+        return found
+
+    taken_back: list[str] = []
+    monkeypatch.setattr(submission, "_array", array)
+    monkeypatch.setattr(submission, "longest_array", lambda: 2)
+    monkeypatch.setattr(submission, "cancel", taken_back.extend)
+    with pytest.raises(ConfigError, match="too many"):
+        submission._submit([Path("a"), Path("b"), Path("c")], Path("folder"), {})
+    assert taken_back == ["0", "1"]
 
 
 @pytest.mark.process

@@ -113,7 +113,7 @@ def test_a_worker_that_dies_without_a_word_does_not_end_the_study(run_llem, stud
     assert [result["outcome"] for result in results] == ["crash"] * 4
     assert [result["error"] for result in results[::2]] == [
         "the worker ended with status -9 and no outcome",
-        "RuntimeError: device lost",
+        "RuntimeError: device lost, in the plugin llem-lab 1.2",
     ]
 
 

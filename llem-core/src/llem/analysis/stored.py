@@ -19,6 +19,7 @@ from llem.metrics.catalogue import metric_of
 from llem.metrics.cost import PARTS
 from llem.metrics.metric import Metric
 from llem.metrics.result import recompute
+from llem.store.files import computed_from
 from llem.store.models import Result
 from llem.store.store import Store
 
@@ -110,7 +111,8 @@ class Stored(Mapping[str, Result], Displayed):
         found = self._held.get(name) or self._store.read_result(name) or recompute(self._store, name)
         if self.prices is None:
             return found
-        gpus = gpus_in(self._store, name) if self.prices.counts_time else None
+        with computed_from(self._store.folder(name)):
+            gpus = gpus_in(self._store, name) if self.prices.counts_time else None
         return attrs.evolve(found, metrics=priced(found.metrics, self.prices, gpus))
 
     def __iter__(self) -> Iterator[str]:
@@ -150,7 +152,8 @@ class Stored(Mapping[str, Result], Displayed):
         some = False
         for name in self._ids:
             try:
-                found = list(read(name))
+                with computed_from(self._store.folder(name)):
+                    found = list(read(name))
             except StoreError as error:
                 if error.code not in DAMAGED:
                     raise
@@ -201,7 +204,8 @@ class Stored(Mapping[str, Result], Displayed):
         @functools.lru_cache(maxsize=1024)
         def side(name: str) -> Side:
             try:
-                return read_side(self._store, name, metrics, self.prices, shuffled=shuffled)
+                with computed_from(self._store.folder(name)):
+                    return read_side(self._store, name, metrics, self.prices, shuffled=shuffled)
             except StoreError as error:
                 if error.code in DAMAGED:
                     self.damaged[name] = error

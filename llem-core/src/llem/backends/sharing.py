@@ -8,7 +8,7 @@ import attrs
 
 from llem.config.models import Experiment
 
-__all__ = ["engine_settings"]
+__all__ = ["batch_shapes", "engine_settings"]
 
 #: Settings that say what is asked of an engine and how that is measured, and not how the engine is made.
 NOT_OF_THE_ENGINE = frozenset(
@@ -39,3 +39,16 @@ def engine_settings(experiment: Experiment, *, but: Collection[str] = ()) -> str
     settings = {name: getattr(experiment, name) for name in names if name not in but}
     kind = None if "load.kind" in but else experiment.load.kind
     return repr((kind, settings))
+
+
+def batch_shapes(experiment: Experiment) -> str:
+    """Every setting that may say of which shapes the batches are, as one text that is equal for equal settings.
+
+    Seeds draw token ids, and lengths where these are drawn at all: requests of a trace and of fixed lengths have the
+    same shapes whatever the seed is.
+    """
+    workload = experiment.workload
+    fixed = all(isinstance(getattr(workload, name, None), int) for name in ("input_tokens", "output_tokens"))
+    if workload.kind == "trace" or (workload.kind == "synthetic" and fixed):
+        workload = attrs.evolve(workload, seed=0)
+    return repr((experiment.load, workload, attrs.evolve(experiment.sampling, seed=0)))

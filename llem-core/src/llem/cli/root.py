@@ -178,12 +178,17 @@ def _explain(ctx: click.Context, error: Exception) -> NoReturn:
         _fail(ctx, error, 3, f"out of memory\n  {MACHINE_ERRNOS[errno.ENOMEM]}")
     if isinstance(error, OSError) and error.errno in MACHINE_ERRNOS:
         _fail(ctx, error, 3, f"{_os_message(error)}\n  {MACHINE_ERRNOS[error.errno]}")
-    _bug(error)
+    _bug(ctx, error)
 
 
 def _os_message(error: OSError) -> str:
+    from llem.plugins.culprit import culprit
+    from llem.plugins.registry import registry
+
     reason = (error.strerror or str(error)).lower()
-    return f"{reason}: {error.filename}" if error.filename else reason
+    told = f"{reason}: {error.filename}" if error.filename else reason
+    where = culprit(error, registry())
+    return f"{told}, in {where}" if where else told
 
 
 def _fail(ctx: click.Context, error: BaseException, code: int, message: str) -> NoReturn:
@@ -193,10 +198,14 @@ def _fail(ctx: click.Context, error: BaseException, code: int, message: str) -> 
     raise click.exceptions.Exit(code) from None
 
 
-def _bug(error: Exception) -> NoReturn:
+def _bug(ctx: click.Context, error: Exception) -> NoReturn:
+    from llem.plugins.culprit import culprit
+    from llem.plugins.registry import registry
+
     traceback.print_exception(error)
+    words = " ".join(["llem", *filter(None, [ctx.invoked_subcommand])])
     _say(
-        "this is a bug in llem or in one of its plugins\n"
+        f"`{words}` met a bug in {culprit(error, registry()) or 'llem or in one of its plugins'}\n"
         "  please report it with the traceback above and the output of `llem doctor --json`"
     )
     raise click.exceptions.Exit(BUG) from None

@@ -15,11 +15,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import attrs
+import psutil
 
 from llem.backends.base import Completion, Request, prompt_tokens
 from llem.backends.contract import completion_breaches
 from llem.config.models import OfflineLoad
-from llem.errors import LlemError
+from llem.devices.memory import RESERVE_BYTES, free_bytes
+from llem.errors import ExperimentFailed, LlemError
 from llem.experiment.contract import Idle, hold
 from llem.experiment.session import Measured, Session, Work
 from llem.experiment.trial import digest, finish, traced
@@ -28,6 +30,9 @@ from llem.metrics.accounts import known_sum
 from llem.store.models import RequestRow
 
 __all__ = ["Batch", "Batches"]
+
+#: How many requests are made at a time; in between it is seen whether the next ones fit.
+AT_ONCE = 16384
 
 
 @attrs.frozen
@@ -149,8 +154,19 @@ class Batches(Work):
 
     def _next_batches(self, count: int) -> list[Sequence[Request]]:
         """The next batches of the workload's sequence, made before anything is timed."""
-        requests = self._session.next_requests(self._size * count)
+        requests = self._requests(self._size * count)
         return [requests[i : i + self._size] for i in range(0, len(requests), self._size)]
+
+    def _requests(self, count: int) -> Sequence[Request]:
+        """So many requests. Raises ExperimentFailed: they do not fit into memory (oom), or the worker is to stop."""
+        made: list[Request] = []
+        had = psutil.Process().memory_info().rss if count > AT_ONCE else 0
+        while len(made) < count:
+            made += self._session.next_requests(min(AT_ONCE, count - len(made)))
+            if len(made) < count:
+                self._session.check_stop()
+                _check_memory(len(made), count, psutil.Process().memory_info().rss - had)
+        return made
 
     def _run(self, requests: Sequence[Request]) -> Batch:
         """One call of the engine, timed."""
@@ -159,6 +175,14 @@ class Batches(Work):
         start = time.monotonic_ns()
         completions = generate(requests, experiment.sampling, token_times=experiment.token_times)
         return Batch(requests, completions, start, time.monotonic_ns())
+
+
+def _check_memory(made: int, count: int, took: int) -> None:
+    """Raise ExperimentFailed (oom) if the rest will not fit, before the kernel ends what it chooses."""
+    wanted, free = took * (count - made) // made, free_bytes() - RESERVE_BYTES
+    if wanted > free:
+        told = f"{count} requests take {took * count / made / 1e9:.3g} GB of memory, of which {max(free, 0) / 1e9:.3g}"
+        raise ExperimentFailed(f"{told} are to be had", "use a smaller `load.batch_size`, or `window_s`", "oom")
 
 
 def _request_rows(batches: Sequence[Batch]) -> list[RequestRow]:

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import json
 import math
+from datetime import datetime
 from typing import Any
 
-__all__ = ["DECODER", "finite", "from_json", "whole"]
+__all__ = ["DECODER", "a_time", "finite", "from_json", "whole"]
 
 #: Whole numbers that 64 bits hold.
 _LEAST, _MOST = -(2**63), 2**63 - 1
@@ -32,6 +33,11 @@ def whole(text: str) -> int:
     if len(text) > _TOLD or not _LEAST <= (value := int(text)) <= _MOST:
         raise ValueError(f"{_told(text)} is no whole number of 64 bits")
     return value
+
+
+def a_time(_: Any, __: Any, text: str) -> None:
+    """Validator of a field: its text is a time, ISO 8601. Raises ValueError."""
+    datetime.fromisoformat(text).timestamp()
 
 
 def _told(text: str) -> str:

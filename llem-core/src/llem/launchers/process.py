@@ -12,9 +12,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from llem.devices.memory import oom_kills
 from llem.launchers.base import Launcher
 from llem.protocol.events import Emit
 from llem.protocol.lines import from_json
+from llem.protocol.study_events import OutOfMemory
 
 __all__ = ["Child", "ProcessLauncher"]
 
@@ -42,6 +44,8 @@ class ProcessLauncher(Launcher):
         self._child.kill()
 
 
+#: Exit statuses of a process that SIGKILL ended, and of a client whose container it ended.
+KILLED = (-signal.SIGKILL, 128 + signal.SIGKILL)
 #: How long a killed process may take to be gone.
 GRACE_S = 10.0
 #: How often the watching thread looks whether the process is still there.
@@ -63,13 +67,18 @@ class Child:
         stop: threading.Event,
         *,
         environ: Mapping[str, str] | None = None,
+        contained: bool = False,
     ) -> int:
         """Run it to its end, passing on its events; what it writes elsewhere goes to the log. Its exit status.
 
-        When `stop` is set it gets SIGTERM.
+        When `stop` is set it gets SIGTERM. That the kernel ended it for want of memory is told as an event.
+
+        Args:
+            contained: it stands for a process of a container.
 
         Raises MachineError (event_unknown) for a line that is no event; the process is ended then.
         """
+        before = oom_kills(elsewhere=contained)
         with log.open("ab") as written:
             process = self._process = subprocess.Popen(
                 command,
@@ -87,7 +96,10 @@ class Child:
             for line in process.stdout:  # blocks: the parent sleeps while the worker measures
                 if line.endswith(b"\n"):  # else its writer was killed within it
                     emit(from_json(line, log))
-            return process.wait()
+            status = process.wait()
+            if status in KILLED and not self._killed and oom_kills(elsewhere=contained) != before:
+                emit(OutOfMemory(why="the kernel ended the worker"))
+            return status
         finally:
             self._process = None
             _end_group(process)

@@ -15,7 +15,6 @@ import attrs
 
 from llem import __version__
 from llem.errors import MachineError, StoreError
-from llem.foreign.values import DECODER
 from llem.protocol.events import (
     BaselineMeasured,
     Calibrated,
@@ -33,6 +32,7 @@ from llem.protocol.events import (
 )
 from llem.protocol.study_events import (
     Left,
+    OutOfMemory,
     ResultComputed,
     StudyBegan,
     Waited,
@@ -40,7 +40,7 @@ from llem.protocol.study_events import (
     WorkerEnded,
     WorkerLaunched,
 )
-from llem.store.files import corrupt, load, machine_errors, read_bytes
+from llem.store.files import corrupt, load, machine_errors, parse, read_bytes
 
 __all__ = ["EVENTS", "event_of", "from_json", "kept", "power_line", "stored_events", "to_json"]
 
@@ -48,7 +48,7 @@ __all__ = ["EVENTS", "event_of", "from_json", "kept", "power_line", "stored_even
 EVENTS: tuple[type[Event], ...] = (
     *(StudyBegan, Waiting, Waited, WorkerLaunched),
     *(Started, Phase, Loaded, BaselineMeasured, RateTried, Calibrated, TrialEnded, Outcome, Warned, Power, Ended),
-    *(Left, WorkerEnded, ResultComputed),
+    *(Left, OutOfMemory, WorkerEnded, ResultComputed),
 )
 _CLASSES = {one.kind: one for one in EVENTS}
 
@@ -140,7 +140,7 @@ def stored_events(path: Path) -> tuple[Event, ...]:
     found = []
     for number, line in enumerate(read_bytes(path).split(b"\n")[:-1], start=1):
         try:
-            data = DECODER.decode(line.decode())
+            data = parse(line.decode())
             if "at" in data:
                 found.append(_event(data))
         except (TypeError, ValueError) as error:

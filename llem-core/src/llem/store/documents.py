@@ -14,6 +14,7 @@ do not tell is None, and `llem.metrics.accounts` counts it from their rows.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from types import EllipsisType, UnionType
@@ -79,7 +80,12 @@ _RATE_WINDOW = {
     "steady": bool,
     "on_time": bool,
 }
-_CONFIG = {"load": Maybe({"kind": Maybe(str)}), "sampling": Maybe(dict), "trials": Maybe(int), "processes": Maybe(int)}
+_CONFIG = {
+    "load": Maybe({"kind": Maybe(str)}),
+    **dict.fromkeys(("workload", "sampling", "warmup", "baseline", "slo", "quality", "options"), Maybe(dict)),
+    **dict.fromkeys(("trials", "processes"), Maybe(int)),
+    **dict.fromkeys(("backend", "model", "dtype", "device", "preset"), Maybe(str)),
+}
 
 STUDY: Shape = {
     "experiments": Maybe([str]),
@@ -87,6 +93,9 @@ STUDY: Shape = {
     "points": Maybe({...: {"number": int, "values": dict}}),
     "texts": Maybe(dict),
     "overrides": Maybe([{"values": dict}]),
+    "order": Maybe({"kind": Maybe(str)}),
+    "limits": Maybe(dict),
+    **dict.fromkeys(("name", "llem", "started_at"), Maybe(str)),
 }
 ENVIRONMENT: Shape = {
     "host": {"cpu": _TEXT, "threads": int, "memory_bytes": int | float},
@@ -140,6 +149,32 @@ def _fault_below(value: Mapping[str, Any], shape: Mapping[Any, Any], path: str) 
     return None
 
 
+#: Documents of an experiment by their names, and the keys in which they say what is in the brackets.
+_TRIAL, _PROCESS = re.compile(r"trial-(\d+)\.json"), re.compile(r"(?:engine|outcome|baseline)-(\d+)[-.].*")
+_PHASE = re.compile(r"baseline-\d+-(before|after)\.json")
+
+
+def _said(name: str, experiment_id: str) -> dict[str, Any]:
+    """What a document of an experiment says, by its name and its folder's."""
+    if name in ("result.json", "experiment.json"):
+        return {"id": experiment_id}
+    if (match := _TRIAL.fullmatch(name)) is not None:
+        return {"experiment_id": experiment_id, "index": int(match[1])}
+    if (match := _PROCESS.fullmatch(name)) is None:
+        return {}
+    phase = _PHASE.fullmatch(name)
+    return {"process": int(match[1]), **({"phase": phase[1]} if phase else {})}
+
+
+def displaced(path: Path, document: Mapping[str, Any]) -> str | None:
+    """What of a document is of another place than that it lies in: it was copied, or exchanged for another."""
+    *_, room, experiment_id, name = ("", "", *path.parts)
+    for key, value in _said(name, experiment_id).items() if room == "experiments" else ():
+        if isinstance(document.get(key), type(value)) and document[key] != value:  # its shape is looked at elsewhere
+            return f"it is of `{key}` {document[key]!r:.80}, and lies in the place of {value!r}"
+    return None
+
+
 def read_json(path: Path) -> dict[str, Any]:
     """A document in the present version, without its digest (`llem verify` compares that)."""
     return with_version(path)[0]
@@ -155,10 +190,11 @@ def with_version(path: Path, wanted: Mapping[str, Collection[str] | None] | None
     some = None if wanted is None else parts_of(text, {"schema_version": None, **wanted})
     data = parsed(path, text) if some is None else some
     data.pop(DIGEST, None)
-    version = data.get("schema_version")
-    if version == SCHEMA_VERSION:
-        return data, SCHEMA_VERSION
-    return upgrade(data, str(path)), version  # type: ignore[return-value]  # an upgrade refuses what is no number
+    version: Any = data.get("schema_version")
+    found = data if version == SCHEMA_VERSION else upgrade(data, str(path))  # refuses what is no number
+    if (what := displaced(path, found)) is not None:
+        raise corrupt(path, what)
+    return found, version
 
 
 def read_shaped(path: Path, shape: Shape) -> dict[str, Any]:

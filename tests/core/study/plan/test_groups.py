@@ -213,7 +213,8 @@ def test_ten_failures_in_a_row_with_one_cause_stop_the_study(tmp_path: Path, lab
 
     assert caught.value.code == "failures_in_a_row"
     assert caught.value.message == (
-        "the study was stopped after 3 failures in a row with one cause: RuntimeError: device lost"
+        "the study was stopped after 3 failures in a row with one cause: "
+        "RuntimeError: device lost, in the plugin llem-lab 1.2"
     )
     assert [result.outcome for result in llem.load_results(tmp_path / "out").values()] == ["crash"] * 3
 

@@ -1,4 +1,4 @@
-"""SIGKILL at random moments, to the worker, the command and both; `benchmarks/kills.py` does it a hundred times."""
+"""SIGKILL and SIGSTOP at random moments, to the worker, the command and both; see `benchmarks/kills.py`."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import pytest
 
 pytestmark = pytest.mark.process
 
+COUNTED = ("doubled", "changed", "false_done", "unlike", "unfinished", "left_over", "untold", "leases")
 SCRIPT = Path(__file__).parents[4] / "benchmarks" / "kills.py"
 
 
@@ -24,11 +25,14 @@ def kills():
 
 
 def test_a_kill_costs_one_trial_at_most(kills) -> None:
-    """None is lost that was stored, none measured twice, no failure told as done, and the study goes on to its end."""
+    """None is lost that was stored, none measured twice, no failure told as done, and the study goes on to its end.
+
+    `llem verify` finds nothing in what the kill leaves, every pause is told, and no lease stays.
+    """
     table = kills.table(6, seed=1)
 
-    assert set(table) == {"worker", "parent", "both"}
+    assert set(table) == {f"{who}{how}" for who in ("worker", "parent", "both") for how in ("", " paused")}
+    assert sum(row["killed"] for row in table.values()) >= 3
     for row in table.values():
-        assert row["killed"] >= 1
         assert row["most_lost"] <= 1
-        assert [row[name] for name in ("doubled", "changed", "false_done", "unfinished", "left_over")] == [0] * 5
+        assert [row[name] for name in COUNTED] == [0] * len(COUNTED)

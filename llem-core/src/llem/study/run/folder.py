@@ -8,7 +8,7 @@ import json
 import os
 import re
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from typing import Any
 from llem import __version__
 from llem.config.layers import leaves
 from llem.config.load import COMMAND
+from llem.devices.locks import is_held
 from llem.errors import ConfigError, Problem, StoreError
 from llem.plugins.registry import Registry
 from llem.store.evaluations import has_evaluations
@@ -24,14 +25,16 @@ from llem.store.store import Store
 from llem.study.plan.planned import PlannedExperiment
 from llem.study.run.quiet import notify
 
-__all__ = ["default_folder", "differences", "joinable", "opened"]
+__all__ = ["damaged", "default_folder", "differences", "joinable", "opened"]
 
 #: Settings that do not change what is executed. They may change when a study is resumed.
 MAY_CHANGE = ("max_trials", "quality", "slo", "target_half_width", "trials")
 #: Bytes of a study's name in the name of its folder; a file system allows 255 in all.
 LONGEST = 150
 #: What llem writes into a store that has no trials.
-_OURS = re.compile(r"study\.json|experiments|environments|workers|events\.jsonl|\.owner|\.workers|earlier-\d+")
+_OURS = re.compile(
+    r"study\.json|experiments|environments|workers|events\.jsonl|journal\.sha256|\.owner|\.workers|earlier-\d+"
+)
 #: How many differences an error lists.
 MOST_TOLD = 8
 #: How long a worker of an earlier run may take to be gone, after the process that launched it has died.
@@ -84,6 +87,7 @@ def opened(
         try:
             yield store
         finally:
+            store.journal.seal_logs(workers=not is_held(store.worker_lock(shared=False)))
             notify(registry, "llem_study_finished", study=document, store=str(store.path))
 
 
@@ -144,10 +148,33 @@ def _write_again(store: Store, study: Mapping[str, Any], planned: Sequence[Plann
     resumed = [*before.get("resumed_at", []), datetime.now(UTC).isoformat(timespec="seconds")]
     began = {name: value for name, value in before.items() if name in ("llem", "started_at")}
     store.write_study({**study, **began, "resumed_at": resumed})
-    begun = set(store.experiment_ids())
     for one in planned:
-        if one.id in begun and store.read_experiment(one.id)["config"] != (document := one.document())["config"]:
+        if _config(store, one.id) not in (None, (document := one.document())["config"]):
+            store.remove_result(one.id)
             store.write_experiment(one.id, document, replace=True)
+
+
+def _config(store: Store, experiment_id: str) -> Mapping[str, Any] | None:
+    """What an experiment was configured with; nothing where that cannot be read, None where it has not begun."""
+    if not (store.folder(experiment_id) / "experiment.json").exists():
+        return None
+    try:
+        return store.read_experiment(experiment_id)["config"]  # type: ignore[no-any-return]
+    except StoreError:  # the study says it again, and the folder's name is its hash
+        return {}
+
+
+def damaged(store: Store, names: Iterable[str]) -> dict[str, StoreError]:
+    """Experiments of which a file cannot be read that a result is computed from, with what is wrong."""
+    found = {}
+    for name in names:
+        try:
+            store.read_experiment(name)
+            for read in (store.trials, store.engines, store.outcomes, store.baselines):
+                read(name)
+        except StoreError as error:
+            found[name] = error
+    return found
 
 
 def _wait_for_workers(store: Store) -> None:
@@ -195,7 +222,6 @@ def differences(store: Store, study: Mapping[str, Any], planned: Sequence[Planne
         yield Problem("", f"this is {here}, and the folder has {there}")
         return
     by_values = {values: name for name, values in was.items()}
-    begun = set(store.experiment_ids())
     settings: dict[str, Problem] = {}
     same: set[str] = set()  # experiments of the folder that are in the study, however the study writes them
     for one in planned:
@@ -204,7 +230,7 @@ def differences(store: Store, study: Mapping[str, Any], planned: Sequence[Planne
             yield Problem("", f"a point is new: {now[one.id]}")
             continue
         same.add(old)
-        stored = store.read_experiment(old)["config"] if old in begun else {}
+        stored = _config(store, old) or {}
         found = list(_settings(one.document()["config"], stored)) if stored else []
         if old != one.id and not found:  # what the settings lead to: a file's content, say; or it has not begun
             what = f"a point is another experiment than it was: {now[one.id]}"

@@ -29,7 +29,8 @@ from llem.study.plan.expand import load
 from llem.study.plan.study import Study
 from llem.study.run.folder import default_folder, joinable
 from llem.study.run.preflight import check_study, try_meter
-from llem.study.run.study_run import Ran, run_all
+from llem.study.run.ran import Ran
+from llem.study.run.study_run import run_all
 
 __all__ = ["Metered", "prepare_metered"]
 

@@ -1,0 +1,183 @@
+"""Stores that somebody changed: `llem verify` finds it, and every command ends with a message.
+
+`benchmarks/fuzz_stores.py` changes thousands of them at random.
+"""
+
+from __future__ import annotations
+
+import gzip
+import importlib.util
+import json
+import re
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+pytestmark = [pytest.mark.process, pytest.mark.timeout(600)]
+
+SCRIPT = Path(__file__).parents[3] / "benchmarks" / "fuzz_stores.py"
+
+
+@pytest.fixture(scope="module")
+def fuzz() -> ModuleType:
+    """The script as a module."""
+    spec = importlib.util.spec_from_file_location("llem_fuzz_stores", SCRIPT)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="module")
+def bases(fuzz: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
+    """Both stores of the script, with its plugin installed."""
+    folder = tmp_path_factory.mktemp("stores")
+    with fuzz.lab(folder):
+        yield fuzz.measured(folder)
+
+
+def test_what_is_changed_at_random_is_found(fuzz: ModuleType, bases: dict[str, Any], tmp_path: Path) -> None:
+    """Every change of meaning; no command ends with a traceback or takes long."""
+    rows, wrong = fuzz.rounds(list(bases.values()), 60, 7, tmp_path, others=1)
+
+    assert wrong == []
+    assert set(rows) == set(fuzz.MUTATIONS)
+    assert sum(row.meaning for row in rows.values()) > 40
+
+
+def rows(path: Path, pattern: str, replacement: str) -> None:
+    """Change compressed rows, and compress them again."""
+    text = gzip.decompress(path.read_bytes()).decode()
+    changed = re.sub(pattern, replacement, text, count=1)
+    assert changed != text
+    path.write_bytes(gzip.compress(changed.encode()))
+
+
+def exchanged(store: Path, one: Path, other: Path) -> None:
+    one.rename(store / "aside")
+    other.rename(one)
+    (store / "aside").rename(other)
+
+
+def without_trial(store: Path, one: Path, other: Path) -> None:
+    for path in (*one.glob("trial-1.*"), one / "result.json"):
+        path.unlink()
+
+
+def renamed_environment(store: Path, one: Path, other: Path) -> None:
+    [path] = store.glob("environments/*.json")
+    path.rename(path.with_name(f"{'0' * 16}.json"))
+
+
+#: What was done to a store, given its folder and those of two experiments.
+CHANGES: dict[str, Callable[[Path, Path, Path], Any]] = {
+    "experiments exchanged": exchanged,
+    "experiment under another id": lambda store, one, other: shutil.copytree(one, one.with_name("0" * 16)),
+    "experiment renamed": lambda store, one, other: one.rename(one.with_name("0" * 16)),
+    "experiment deleted": lambda store, one, other: shutil.rmtree(one),
+    "trial deleted with its result": without_trial,
+    "result deleted": lambda store, one, other: (one / "result.json").unlink(),
+    "environments deleted": lambda store, one, other: shutil.rmtree(store / "environments"),
+    "environment renamed": renamed_environment,
+    "nan in a trace": lambda store, one, other: rows(one / "trial-0.power.csv.gz", r"[^,\n]+\n$", "nan\n"),
+    "1e999 in a trace": lambda store, one, other: rows(one / "trial-0.power.csv.gz", r"[^,\n]+\n$", "1e999\n"),
+    "time of a request": lambda store, one, other: rows(
+        one / "trial-0.requests.csv.gz", r"\n(\d+,\d+,\d+,\d+,\d+,)(\d+)(\d{9}),", r"\n\g<1>\g<2>000000000,"
+    ),
+}
+
+
+@pytest.mark.parametrize("journals", [True, False], ids=["journals", "older"])
+@pytest.mark.parametrize("change", CHANGES)
+@pytest.mark.parametrize("kind", ["offline", "serving"])
+def test_each_way_is_found(
+    fuzz: ModuleType, bases: dict[str, Any], tmp_path: Path, kind: str, change: str, journals: bool
+) -> None:
+    """With journals and, by places, logs and numbers, also in a store that has none."""
+    base, store = bases[kind], tmp_path / "out"
+    shutil.copytree(base.path, store)
+    for path in () if journals else (*store.glob("journal.sha256"), *store.glob("workers/*/journal.sha256")):
+        path.unlink()
+    assert fuzz.on(base, store, fuzz.VERIFY).code == 0
+    CHANGES[change](store, *(store / "experiments" / name for name in base.ids))
+
+    done = fuzz.on(base, store, fuzz.VERIFY)
+    assert (done.code, done.err) == (1, "")
+    for words in fuzz.STATING:
+        assert fuzz.on(base, store, words).code in (0, 1, 2)
+
+
+def test_exchanged_experiments_are_not_compared(fuzz: ModuleType, bases: dict[str, Any], tmp_path: Path) -> None:
+    """A ratio would be upside down."""
+    base, store = bases["offline"], tmp_path / "out"
+    shutil.copytree(base.path, store)
+    exchanged(store, *(store / "experiments" / name for name in base.ids))
+    done = fuzz.on(base, store, ("compare", "STORE", "A", "B", "--json"))
+
+    assert (done.code, done.out) == (2, "")
+    assert "lies in the place of" in done.err
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("show", "STORE"),
+        ("show", "STORE", "--json"),
+        ("export", "STORE"),
+        ("recommend", "STORE", "--maximise", "speed"),
+        ("report", "STORE", "-o", "STORE.html"),
+    ],
+)
+@pytest.mark.parametrize("poison", ["[" * 5000, '{"schema_version": 5, "id": 1e999}', "\x00", "{}"])
+def test_one_unreadable_result_hides_no_other(
+    fuzz: ModuleType, bases: dict[str, Any], tmp_path: Path, words: tuple[str, ...], poison: str
+) -> None:
+    """The others are told of; a warning, or the page, names the one that is left out."""
+    base, store = bases["serving"], tmp_path / "out"
+    shutil.copytree(base.path, store)
+    (store / "experiments" / base.ids[0] / "result.json").write_text(poison)
+    done = fuzz.on(base, store, words)
+
+    told = done.out + done.err + (store.with_name("out.html").read_text() if words[0] == "report" else "")
+    assert done.code == 0
+    assert all(name[:8] in told for name in base.ids)
+    assert "result.json" in told
+    assert fuzz.on(base, store, fuzz.VERIFY).out.count(f"{base.ids[1]}/") == 0
+
+
+def test_a_study_goes_on_around_poison(fuzz: ModuleType, bases: dict[str, Any], tmp_path: Path) -> None:
+    """The other experiment is measured; the command ends with what is wrong and what to do, which then works."""
+    base, store = bases["offline"], tmp_path / "out"
+    shutil.copytree(base.path, store)
+    one, other = (store / "experiments" / name for name in base.ids)
+    trial = json.loads((one / "trial-0.json").read_text())
+    (one / "trial-0.json").write_text(json.dumps({**trial, "output_tokens": 10**30}))
+    for path in (*other.glob("trial-1.*"), other / "result.json"):
+        path.unlink()
+    words = ("run", str(base.study), "-o", "STORE", "--resume", "--launcher", "inline", "-q")
+    done = fuzz.on(base, store, words, fuzz.MEASURING_S)
+
+    assert done.code == 2
+    assert "trial-0.json" in done.err
+    assert (other / "trial-1.json").exists()
+    assert json.loads((other / "result.json").read_text())["outcome"] == "done"
+
+    (one / "trial-0.json").unlink()
+    assert fuzz.on(base, store, words, fuzz.MEASURING_S).code in (0, 1)
+    assert fuzz.on(base, store, fuzz.VERIFY).code == 0
+
+
+def test_an_order_that_is_none_is_a_message(fuzz: ModuleType, bases: dict[str, Any], tmp_path: Path) -> None:
+    """Whether trials took turns at random decides how they are compared."""
+    base, store = bases["offline"], tmp_path / "out"
+    shutil.copytree(base.path, store)
+    fuzz.rewrite(store / "study.json", lambda data: data.update(order=-1e300))
+    for words in (*fuzz.STATING, fuzz.VERIFY):
+        done = fuzz.on(base, store, words)
+        assert done.code == 2
+        assert "`order` must be" in done.err
