@@ -34,6 +34,7 @@ from llem.protocol.study_events import (
     ExperimentPlan,
     JobPlan,
     Left,
+    OutOfMemory,
     ResultComputed,
     StudyBegan,
     Waited,
@@ -65,7 +66,8 @@ SAMPLES: tuple[Event, ...] = (
     Warned(message="é"),
     Power(watts={"gpu:A": 650.25}),
     Ended(),
-    Left(why="job 7 ended as PREEMPTED"),
+    Left(why="job 7 ended as PREEMPTED", gone=False),
+    OutOfMemory(why="job 7 ended as OUT_OF_MEMORY"),
     WorkerEnded(worker=3),
     ResultComputed(id="a", outcome="done", valid=True, seconds=0.25),
 )

@@ -138,8 +138,7 @@ class TimeLeft:
     def _phase(self, at: _Job, phase: str, of: str | None, now: float) -> None:
         if phase == "load" and at.step == "load":
             return
-        if at.step == "load":
-            self._loads[at.group].append(now - at.since)
+        self._loaded(at, now)
         if phase in ("load", "baseline before", "baseline after"):
             at.turn_to(phase, now)
         elif phase == "warm-up":
@@ -150,8 +149,14 @@ class TimeLeft:
         elif phase == "trial":
             at.of = of
 
+    def _loaded(self, at: _Job, now: float) -> None:
+        """The load of a job, if it was at it, is over."""
+        if at.step == "load":
+            self._loads[at.group].append(now - at.since)
+
     def _task(self, at: _Job, event: Phase, now: float) -> None:
         if (at.step, at.of) != ("quality", event.task):
+            self._loaded(at, now)
             self._evaluated(at, now)
             at.turn_to("quality", now, event.task)
             at.ready = True

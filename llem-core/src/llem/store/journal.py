@@ -23,9 +23,9 @@ from typing import IO, Any
 import attrs
 
 from llem.errors import StoreError
-from llem.foreign.files import regular
+from llem.foreign.files import LARGEST, regular
 from llem.store.files import json_bytes, machine_errors, make_folder, read_text, sync_folder, write
-from llem.store.manifest import CHECKSUM, JOURNAL, Altered, Hashed, is_plain, is_stored, walk
+from llem.store.manifest import CHECKSUM, JOURNAL, Altered, is_plain, is_stored, sha256_of, walk
 
 __all__ = ["GONE", "Compared", "Journal", "compared"]
 
@@ -88,9 +88,10 @@ class Journal:
 
     def seal_logs(self, *, workers: bool) -> None:
         """Take up the study's log of events as it is at the end of a run; and those of workers, if none is left."""
-        for name in _stored(self._store):
-            if LOG.fullmatch(name) and (workers or "/" not in name):
-                with self._line(self._store / name, _sha256(self._store / name)):
+        logs = [name for name in _stored(self._store) if LOG.fullmatch(name) and (workers or "/" not in name)]
+        for path in (self._store / name for name in logs):
+            if (sha256 := _sha256(path)) is not None:
+                with self._line(path, sha256):
                     pass
 
     def _settle(self, file: IO[bytes]) -> None:
@@ -118,15 +119,13 @@ def _stored(store: Path) -> list[str]:
 
 
 def _lines(store: Path, names: Iterable[str]) -> Iterator[bytes]:
-    return (f"{_sha256(store / name)}  {name}\n".encode() for name in names)
+    known = ((name, _sha256(store / name)) for name in names)
+    return (f"{sha256}  {name}\n".encode() for name, sha256 in known if sha256 is not None)
 
 
-def _sha256(path: Path) -> str:
-    """Of a file; `GONE` where there is none."""
-    if not path.is_file():
-        return GONE
-    with machine_errors(path), regular(path) as file:
-        return Hashed(file).whole()
+def _sha256(path: Path) -> str | None:
+    """Of a file, as `sha256_of`; `GONE` where there is none."""
+    return sha256_of(path) if path.is_file() else GONE
 
 
 @attrs.frozen
@@ -220,7 +219,7 @@ def _went_on(path: Path, hashes: set[str]) -> bool | None:
 
     A log of a worker has no such lines: it was taken up when the worker was gone.
     """
-    if not path.is_file():
+    if not path.is_file() or path.stat().st_size > LARGEST:
         return None
     found, last = hashlib.sha256(), b""
     rest = b"" if found.hexdigest() in hashes else None  # a worker that was killed before it said anything

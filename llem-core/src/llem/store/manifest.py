@@ -14,7 +14,7 @@ from typing import IO, Literal
 import attrs
 
 from llem.errors import StoreError
-from llem.foreign.files import regular
+from llem.foreign.files import LARGEST, regular
 from llem.store.files import corrupt, machine_errors, read_text
 
 __all__ = [
@@ -27,6 +27,7 @@ __all__ = [
     "is_plain",
     "is_stored",
     "manifest_text",
+    "sha256_of",
     "stored_files",
     "walk",
 ]
@@ -89,6 +90,12 @@ class Hashed:
         while self.read(_CHUNK):
             pass
         return self._hash.hexdigest()
+
+
+def sha256_of(path: Path) -> str | None:
+    """The digest of a file of a store; None where it has more bytes than any has. Raises StoreError, MachineError."""
+    with machine_errors(path), regular(path) as file:
+        return None if os.fstat(file.fileno()).st_size > LARGEST else Hashed(file).whole()
 
 
 def is_plain(name: str) -> bool:
@@ -178,7 +185,5 @@ def _differences(folder: Path, named: Mapping[str, str], there: Mapping[str, boo
             yield Altered(name, "missing")
         elif name not in named:
             yield Altered(name, "added")
-        else:
-            with machine_errors(folder / name), regular(folder / name) as file:
-                if Hashed(file).whole() != named[name]:
-                    yield Altered(name, "changed")
+        elif sha256_of(folder / name) != named[name]:
+            yield Altered(name, "changed")
