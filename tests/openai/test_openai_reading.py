@@ -22,6 +22,8 @@ from llem_openai.sse import Events
 MS = 1_000_000
 TTFT, TOKEN = 100 * MS, 20 * MS
 KEY = "sk-secret/1234"
+#: A key that JSON escapes.
+KEYED = 'se"3y/cret\\x'
 
 
 def exchange(*pieces, tokens=16, prompt=None, status=200, error="", ended=True):
@@ -391,15 +393,61 @@ def test_figures_are_seconds_and_can_be_right():
         "speculative_decoding": {"a": 1},
         "=HYPERLINK(1)_ms": 1.0,
     }
-    assert metrics({}, told, Asked(0, 3, 4)) == {"queue_time_s": 0.012}
-    assert metrics({}, [1], Asked(0, 3, 4)) is None
+    assert metrics({}, told, Asked(0, 3, 4), 100) == {"queue_time_s": 0.012}
+    assert metrics({}, [1], Asked(0, 3, 4), 100) is None
 
 
 @pytest.mark.parametrize(("cached", "kept"), [(0, 0), (32, 32), (33, None), (-1, None), (1.5, None), (True, None)])
 def test_cached_tokens_are_within_the_prompt(cached, kept):
     """What cannot be is left out."""
-    found = metrics(usage(4, prompt_tokens_details={"cached_tokens": cached})["usage"], None, Asked(0, 32, 4)) or {}
+    found = (
+        metrics(usage(4, prompt_tokens_details={"cached_tokens": cached})["usage"], None, Asked(0, 32, 4), 100) or {}
+    )
     assert found.get("cached_tokens") == kept
+
+
+@pytest.mark.parametrize(
+    ("told", "kept"), [(40, 40), (10_200, 10_200), (10_201, None), (2**30, None), (-1, None), (True, None), ("4", None)]
+)
+def test_a_prompt_of_text_has_no_more_tokens_than_its_request_can(told, kept):
+    """Two a byte, and a template's: a server's number beyond is none."""
+    found = metrics({"prompt_tokens": told}, None, Asked(0, None, 4), 100) or {}
+    assert found.get("prompt_tokens") == kept
+
+
+@pytest.mark.parametrize("code", [True, 10**30, -1, 0, 200, 307, "429", None, 1e300])
+def test_a_code_within_an_answer_that_is_no_refusal(code):
+    """It is the request's failure, in words that stay short."""
+    found = read(exchange((1, event({"error": {"message": "no", "code": code}}))))
+    assert found.failure == "the server failed (500): no"
+
+
+@pytest.mark.parametrize(
+    "error",
+    [[KEYED], {"code": 500, "type": KEYED}, {"message": {"a": KEYED}}, {KEYED: 1}],
+    ids=["list", "field", "message", "name"],
+)
+def test_an_error_without_a_message_hides_the_key_however_json_writes_it(error):
+    """The key has a quote, which JSON escapes."""
+    reader = Reader(KEYED, "final_usage", token_ids=False)
+    for found in (
+        exchange((1, event({"error": error}))),
+        exchange((1, json.dumps({"error": error}).encode()), status=503),
+    ):
+        with pytest.raises(RequestFailed) as raised:
+            reader.chunks(found)
+        assert "3y" not in raised.value.message
+        assert "***" in raised.value.message
+
+
+def test_an_error_that_nests_too_deeply_is_told_as_such():
+    """Whatever of it can be read."""
+    error: object = "x"
+    for _ in range(300):
+        error = {"a": [error]}
+    reader = Reader(KEYED, "final_usage", token_ids=False)
+    with pytest.raises(RequestFailed, match="the server failed"):
+        reader.chunks(exchange((1, event({"error": error}))))
 
 
 @pytest.mark.parametrize(

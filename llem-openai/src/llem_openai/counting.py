@@ -44,6 +44,9 @@ THOUGHTS = ("reasoning_content", "reasoning", "thinking")
 #: length exceed it, which is found out otherwise; a number beyond is none.
 MOST_TIMES, MOST_MORE = 10, 10_000
 MOST_PROMPT = 1 << 31
+#: A prompt has so many times as many tokens as its request has bytes at most, and as many more as MOST_MORE: those of a
+#: template, of tools, of a picture.
+MOST_PROMPT_TIMES = 2
 #: Characters of a finish reason.
 REASON = 64
 #: vLLM's figures of a request, in milliseconds.
@@ -161,10 +164,14 @@ def counted(usage: Mapping[str, Any] | None, asked: Asked) -> int:
     return total
 
 
-def metrics(usage: Mapping[str, Any], more: object, asked: Asked) -> dict[str, float] | None:
-    """What the server says of one request beyond its output: figures that can be right only."""
+def metrics(usage: Mapping[str, Any], more: object, asked: Asked, sent: int) -> dict[str, float] | None:
+    """What the server says of one request beyond its output: figures that can be right only.
+
+    Args:
+        sent: bytes of the request.
+    """
     found: dict[str, float] = {}
-    prompt = _figure(usage.get("prompt_tokens"), MOST_PROMPT)
+    prompt = _figure(usage.get("prompt_tokens"), MOST_PROMPT_TIMES * sent + MOST_MORE)
     if asked.input_tokens is None and prompt is not None:
         found["prompt_tokens"] = prompt
     details = usage.get("prompt_tokens_details")
@@ -185,12 +192,15 @@ def _figure(value: object, most: int) -> int | None:
 class Tally:
     """The chunks of one stream, so that their tokens sum to the server's final usage.
 
+    Args:
+        sent: bytes of the request.
+
     Attributes:
         chunks: as far as the stream has come.
     """
 
-    def __init__(self, method: TokenCounts, asked: Asked, *, token_ids: bool) -> None:
-        self._method, self._asked, self._wants_ids = method, asked, token_ids
+    def __init__(self, method: TokenCounts, asked: Asked, sent: int, *, token_ids: bool) -> None:
+        self._method, self._asked, self._sent, self._wants_ids = method, asked, sent, token_ids
         self._most = MOST_TIMES * asked.output_tokens + MOST_MORE
         self._tokens = self._told = 0
         self._usage: Mapping[str, Any] | None = None
@@ -256,7 +266,7 @@ class Tally:
         rest = total - self._tokens
         if rest < 0 or (rest and self._wants_ids):
             self._fail(f"the events brought {self._tokens} tokens, and the usage says {total}")
-        found = metrics(self._usage or {}, self._more, self._asked) or {}
+        found = metrics(self._usage or {}, self._more, self._asked, self._sent) or {}
         if rest and self._behind_ns is not None:
             self.chunks.append(Chunk(rest, self._behind_ns, () if self._wants_ids else None))
             rest = 0

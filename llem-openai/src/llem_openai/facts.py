@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Collection, Mapping
 from typing import Any
 
@@ -15,14 +16,19 @@ __all__ = ["command_lines", "scalars", "server_facts"]
 
 #: Where servers tell what they run with: vLLM, SGLang, llama.cpp, TGI.
 PAGES = ("version", "get_server_info", "server_info", "props", "info")
+#: Time for all of them: a server may hang at each.
+PAGES_S = 10.0
 LONGEST = 300
 
 
 def server_facts(site: Site) -> dict[str, Any]:
-    """Name by its header, and the single figures and words of its own pages."""
+    """Name by its header, and the single figures and words of its own pages, as far as they come in time."""
     found: dict[str, Any] = {}
+    end = time.monotonic() + PAGES_S
     for page in PAGES:
-        response = site.get(f"{site.root}/{page}")
+        if (left := end - time.monotonic()) <= 0:
+            break
+        response = site.get(f"{site.root}/{page}", left)
         if response is None or response.status != 200:
             continue
         if response.server:
