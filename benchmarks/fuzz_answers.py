@@ -44,7 +44,7 @@ import attrs
 import odd_answers
 from click.testing import CliRunner
 from fuzz_studies import COLOURS, COMMANDS
-from odd_answers import TOKENS, WINDOW_S, Case, Ports, case_of
+from odd_answers import TOKENS, WINDOW_S, Case, Ports, case_of, name_of
 
 #: Of the form of no known service, so that it is known by its value alone; with what JSON and HTML escape.
 KEY = 'Odd/K3y"7f&9c+Zq='
@@ -146,11 +146,6 @@ def point(case: Case | None, name: str, ports: Ports) -> dict[str, Any]:
     if case is None:
         return {"load": {"kind": "offline", "batch_size": 2}, "openai.base_url": url}
     return {"load": case.load, "openai.base_url": url, **case.settings}
-
-
-def name_of(case: Case) -> str:
-    """In its address."""
-    return f"{case.seed}-{case.number}"
 
 
 def study(cases: Sequence[Case], ports: Ports) -> dict[str, Any]:
@@ -289,13 +284,13 @@ def wrong(found: Found | None, name: str) -> list[str]:
     if found is None:
         return ["has no result"]
     result = found.result
+    said = json.dumps([result["error"], result["findings"]], ensure_ascii=False)
+    told = [f"an error of ours: {said[max(ours.start() - 200, 0) :][:500]}"] if (ours := OURS.search(said)) else []
     if result["outcome"] != "done":
-        said = str(result["error"])
-        sound = [f"the sound server: {said[:300]}"] if name == "sound" else []
-        return sound + ([f"an error of ours: {said[:500]}"] if OURS.search(said) or not said.strip() else [])
+        told += ["no reason"] if not str(result["error"] or "").strip() else []
+        return told + ([f"the sound server: {said[:300]}"] if name == "sound" else [])
     if not result["valid"]:
-        return []
-    told = []
+        return told
     values = {name: metric["value"] for name, metric in result["metrics"].items() if metric["value"] is not None}
     odd = {name: value for name, value in values.items() if not math.isfinite(value) or not 0 <= value <= MOST_METRIC}
     odd |= {name: value for name, value in values.items() if name.endswith("_share") and value > 1}
@@ -354,10 +349,8 @@ def together(parts: Sequence[tuple[Mapping[str, Row], Sequence[str]]]) -> tuple[
     for part, _ in parts:
         for kind, one in part.items():
             row = rows.get(kind, Row())
-            added = [
-                getattr(row, name) + getattr(one, name) for name in ("mutations", "valid", "told", "failed", "bugs")
-            ]
-            rows[kind] = Row(*added, max(row.slowest_s, one.slowest_s))
+            added = {name: value + getattr(row, name) for name, value in attrs.asdict(one).items()}
+            rows[kind] = Row(**{**added, "slowest_s": max(row.slowest_s, one.slowest_s)})
     return dict(sorted(rows.items())), [line for _, told in parts for line in told]
 
 

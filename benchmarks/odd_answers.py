@@ -39,7 +39,7 @@ class Spot(NamedTuple):
 
 
 class Case(NamedTuple):
-    """A mutation: what kind, where, and how llem is to ask."""
+    """A mutation: what kind, where, and how llem is to ask; of the kind `claim` the JSON of a number of tokens."""
 
     seed: int
     number: int
@@ -48,6 +48,7 @@ class Case(NamedTuple):
     load: dict[str, Any]
     settings: dict[str, Any]
     usage: str
+    claim: str = ""
 
 
 class Ports(NamedTuple):
@@ -78,6 +79,8 @@ ASKING: tuple[dict[str, Any], ...] = (
     {"openai.endpoint": "chat", **TEXT},
 )  # fmt: skip
 SPOTS = (0, 0, 0, 1, 3, 5)
+#: The kind that is not drawn.
+CLAIM = "claim"
 
 
 def case_of(seed: int, number: int, kinds: Sequence[str] = ()) -> Case:
@@ -94,6 +97,26 @@ def case_of(seed: int, number: int, kinds: Sequence[str] = ()) -> Case:
         settings["token_times"] = draw.random() < 0.5
     usage = draw.choice(("final", "final", "continuous", "last"))
     return Case(seed, number, kind, Spot(page, draw.choice(SPOTS), draw.choice((1, 1, 1, 2, 3))), load, settings, usage)
+
+
+def claim_of(value: Any, spot: Spot, load: dict[str, Any], settings: dict[str, Any]) -> Case:
+    """A server that claims to have generated so many tokens."""
+    return Case(0, 0, CLAIM, spot, load, settings, "final", json.dumps(value))
+
+
+def name_of(case: Case) -> str:
+    """In the address of its server."""
+    words = (case.seed, case.number)
+    return "-".join(map(str, (CLAIM, *case.spot, case.claim.encode().hex()) if case.claim else words))
+
+
+def named(name: str) -> Case | None:
+    """The mutation of this name; None is the sound server's."""
+    first, *words = name.split("-")
+    if first == CLAIM:
+        page, spare, every, said = words
+        return claim_of(json.loads(bytes.fromhex(said)), Spot(page, int(spare), int(every)), {}, {})
+    return case_of(int(first), int(words[0])) if words else None
 
 
 # what a sound server answers
@@ -191,6 +214,7 @@ class Made:
         self.frames: list[bytes] = []
         self.length: int | None = None
         self.wire: Answer | None = None
+        self.claim = ""
 
     def encode(self) -> None:
         """Documents to bytes."""
@@ -226,8 +250,9 @@ def answer(case: Case | None, page: str, body: dict[str, Any], count: int, key: 
     if case is not None and page == case.spot.page:
         after = count - case.spot.spare
         if after > 0 and after % case.spot.every == 0:
-            stage, _, _ = KINDS[case.kind]
+            stage = "documents" if case.claim else KINDS[case.kind][0]
             change = CHANGES[case.kind]
+            made.claim = case.claim
             draw = random.Random(f"{case.seed}-{case.number}-{count if draw_anew(case) else 0}")
     if change and stage == "documents":
         change(made, draw)
@@ -291,7 +316,8 @@ COMMANDS = (
 )  # fmt: skip
 TEXTS: tuple[Any, ...] = (
     *COMMANDS, "", " ", "x" * 2_000_000, "é" * 5000, "=HYPERLINK(\"http://h\")", "@SUM(1)", "../../etc/passwd",
-    "<script>alert(1)</script>", "%s{0}", "null", "error", "[DONE]", "data: [DONE]", "a" * 300, "日本",
+    "<script>alert(1)</script>", "%s{0}", "a,b", "unfinished", "\u200b\ue000", "null", "error", "[DONE]",
+    "data: [DONE]", "a" * 300, "日本",
 )  # fmt: skip
 
 
@@ -379,6 +405,13 @@ def change_count(made: Made, draw: random.Random) -> None:
                 part[name] = value
 
 
+def claim(made: Made, draw: random.Random) -> None:
+    """Wherever the answer tells it."""
+    for one in made.documents:
+        if isinstance(one.get("usage"), dict):
+            one["usage"]["completion_tokens"] = json.loads(made.claim)
+
+
 def change_key(made: Made, draw: random.Random) -> None:
     """The key of the request, in a text, as a name, in an error or in a header."""
     said, way = draw.choice(spellings(made.key)), draw.choice(("text", "text", "text", "name", "error", "head", "html"))
@@ -408,8 +441,8 @@ def change_key(made: Made, draw: random.Random) -> None:
 def change_metrics(made: Made, draw: random.Random) -> None:
     """A figure, its name or its labels."""
     values = (
-        "1e999", "-1e999", "nan", "NaN", "+Inf", "-5", "1e300", str(10**30), "1e18", "9" * 5000, "0x10", "1_000", "٣", "",
-        "1 2 3", "true", "0", "1e-400", "2.5", made.key, *COMMANDS,
+        "1e999", "-1e999", "nan", "NaN", "+Inf", "-5", "1e300", str(10**30), "1e18", "9" * 5000, "0x10", "1_000", "٣",
+        "", "1 2 3", "true", "0", "1e-400", "2.5", made.key, *COMMANDS,
     )  # fmt: skip
     lines = [place for place, line in enumerate(made.documents) if line.startswith("vllm:")]
     way = draw.choice(("value", "value", "value", "name", "label", "many", "line"))
@@ -479,8 +512,8 @@ def change_framing(made: Made, draw: random.Random) -> None:
         (b"data: ", b"data:"), (b"data: ", b"data : "), (b"data: ", b"Data: "), (b"data: ", b"event: error\ndata: "),
         (b"data: ", b""), (b"data: ", b"data: data: "), (b"data: ", b"\xef\xbb\xbfdata: "), (b"data: ", b": "),
         (b"\n\n", b"\n"), (b"\n\n", b"\r\r"), (b"\n\n", b"\r\n\r\n"), (b"\n\n", b"\n\ndata\n\n"), (b"\n\n", b""),
-        (b"\n\n", b"\x00\n\n"), (b"\n\n", b"\xe2\x80\xa8"), (b"[DONE]", b""), (b"[DONE]", b"[DONE"), (b"[DONE]", b"DONE"),
-        (b"data: ", b"event: " + b"x" * 300_000 + b"\ndata: "), (b"data: ", b"id: \x00\nretry: -1\ndata: "),
+        (b"\n\n", b"\x00\n\n"), (b"\n\n", b"\xe2\x80\xa8"), (b"[DONE]", b""), (b"[DONE]", b"[DONE"),
+        (b"[DONE]", b"DONE"), (b"data: ", b"event: " + b"x" * 300_000 + b"\ndata: "), (b"data: ", b"id: \x00\nretry: -1\ndata: "),
         (b"data: ", b": " + b"x" * 2_000_000 + b"\ndata: "), (b"{", b"\n\n{"), (b'"choices"', b'\ndata: "choices"'),
         (b"data: ", b"event: error\ndata: " + made.key.encode() + b"\n\ndata: "),
     ))  # fmt: skip
@@ -502,7 +535,7 @@ def change_head(made: Made, draw: random.Random) -> None:
         )
         made.head.append((draw.choice(("content-encoding", "transfer-encoding")), coding))
     elif way in ("gzip", "packed"):
-        packed = gzip.compress(body) if way == "gzip" else zlib.compress(bytes(50_000_000))
+        packed = gzip.compress(body, mtime=0) if way == "gzip" else zlib.compress(bytes(50_000_000))
         made.frames = [packed]
         made.head.append(("content-encoding", "gzip" if way == "gzip" else "deflate"))
     elif way == "many":
@@ -528,8 +561,10 @@ def change_redirect(made: Made, draw: random.Random) -> None:
     made.status = draw.choice(("301", "302", "303", "307", "308", "300", "304", "399"))
     host = draw.choice(("127.0.0.1", "localhost"))
     there = f"http://{host}:{made.elsewhere}/v1/models"
-    odd = (there, there, there, f"//{host}:{made.elsewhere}/", f"http://{made.key}@{host}:{made.elsewhere}/", "\x1b[2J", "",
-           f"{there}?key={made.key}", "/health", "file:///etc/passwd", "x" * 70_000, "http://[", "ftp://h/")  # fmt: skip
+    odd = (
+        there, there, there, f"//{host}:{made.elsewhere}/", f"http://{made.key}@{host}:{made.elsewhere}/", "\x1b[2J",
+        "", f"{there}?key={made.key}", "/health", "file:///etc/passwd", "x" * 70_000, "http://[", "ftp://h/",
+    )  # fmt: skip
     made.head.append(("location", draw.choice(odd)))
 
 
@@ -608,6 +643,7 @@ KINDS: dict[str, tuple[str, int, tuple[str, ...]]] = {
     "connection": ("wire", 2, (*ANSWER * 4, *PAGES, "metrics")),
 }  # fmt: skip
 CHANGES: dict[str, Callable[[Made, random.Random], None]] = {
+    CLAIM: claim,
     "count": change_count, "value": change_value, "field": change_field, "key": change_key, "metrics": change_metrics,
     "bytes": change_bytes, "chunks": change_chunks, "framing": change_framing, "head": change_head,
     "redirect": change_redirect, "status": change_status, "connection": change_connection,
@@ -641,9 +677,7 @@ class Server:
         _, name, rest = line.split(" ")[1].split("/", 2)
         page = PATHS.get(rest, "other")
         count = self.counts[name, page] = self.counts.get((name, page), 0) + 1
-        seed, _, number = name.partition("-")
-        case = case_of(int(seed), int(number)) if number else None
-        made = answer(case, page, body, count, self.key, self.elsewhere)
+        made = answer(named(name), page, body, count, self.key, self.elsewhere)
         for seconds, content in made.pieces:
             await asyncio.sleep(seconds)
             writer.write(content)

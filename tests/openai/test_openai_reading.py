@@ -13,6 +13,9 @@ from hypothesis import strategies as st
 
 from llem.backends.wire import Asked, Exchange
 from llem.errors import ConfigError, ExperimentFailed
+from llem.metrics.flow import FAILED, UNFINISHED
+from llem.store.models import RequestRow
+from llem.store.tables import requests_bytes
 from llem_openai.counting import metrics
 from llem_openai.dialect import detect
 from llem_openai.failures import RequestFailed, unreached
@@ -415,6 +418,16 @@ def test_a_prompt_of_text_has_no_more_tokens_than_its_request_can(told, kept):
     assert found.get("prompt_tokens") == kept
 
 
+def test_how_much_was_sent_is_known_when_the_message_is_let_go_of():
+    """After a load its answers are read: a long prompt of text keeps its number of tokens."""
+    long = Exchange(Asked(7, None, 1), bytes(20_000), lambda _: None, sent_ns=1)
+    whole = answer([text()], done=1, told={"prompt": 30_000}, tokens=1)
+    long.times_ns, long.pieces, long.status, long.ended_ns = whole.times_ns, whole.pieces, 200, whole.ended_ns
+    long.message = b""
+    found = Reader(None, "final_usage", False, exact_prompt=False).read(long)
+    assert found.chunks[-1].engine_metrics == {"prompt_tokens": 30_000}
+
+
 @pytest.mark.parametrize("code", [True, 10**30, -1, 0, 200, 307, "429", None, 1e300])
 def test_a_code_within_an_answer_that_is_no_refusal(code):
     """It is the request's failure, in words that stay short."""
@@ -620,3 +633,22 @@ def test_a_whole_answer_that_failed():
     ):
         with pytest.raises(RequestFailed, match=message):
             reader.whole(made)
+
+
+@pytest.mark.parametrize(
+    "reason", ["a,b", "\x9b31m", "\x1b]0;x\x07", "\u200b", "\ue000", "\ud800", "a;b=c", "x" * 5000, "\n\n"]
+)
+def test_any_finish_reason_can_be_stored(reason):
+    """In a row, and read again as it was."""
+    found = read(exchange((1, event(choice({"text": "w"}, reason, **usage(1)))), tokens=1))
+    assert found.failure is None or reason.isspace()
+    for chunk in found.chunks:
+        row = RequestRow(0, 0, 3, 1, start_ns=1, end_ns=2, token_times_ns=(2,), finish_reason=chunk.finish_reason)
+        assert requests_bytes([row])
+
+
+@pytest.mark.parametrize("reason", [FAILED, UNFINISHED])
+def test_finish_reasons_that_are_llems_own_words(reason):
+    """A server that says so has failed: no row may say that of an answer which counts."""
+    found = read(exchange((1, event(choice({"text": "w"}, reason, **usage(1)))), tokens=1))
+    assert found.failure == f"the server ended the answer with the finish reason {reason}"

@@ -15,7 +15,7 @@ import attrs
 
 from llem.backends.base import Chunk
 from llem.backends.wire import Asked
-from llem.foreign.shown import one_line
+from llem.foreign.shown import one_line, word
 from llem_openai.failures import RequestFailed
 
 __all__ = [
@@ -44,11 +44,11 @@ THOUGHTS = ("reasoning_content", "reasoning", "thinking")
 #: length exceed it, which is found out otherwise; a number beyond is none.
 MOST_TIMES, MOST_MORE = 10, 10_000
 MOST_PROMPT = 1 << 31
-#: A prompt has so many times as many tokens as its request has bytes at most, and as many more as MOST_MORE: those of a
-#: template, of tools, of a picture.
+#: Tokens of a prompt for each byte of its request; a template or a picture may have MOST_MORE besides.
 MOST_PROMPT_TIMES = 2
-#: Characters of a finish reason.
+#: Characters of a finish reason; and those that rows have of requests without an answer (`llem.metrics.flow`).
 REASON = 64
+RESERVED = ("error", "unfinished")
 #: vLLM's figures of a request, in milliseconds.
 FIGURE = re.compile(r"[a-z][a-z0-9_]{0,40}_ms")
 MOST_FIGURES, DAY_MS = 16, 86_400_000
@@ -115,13 +115,15 @@ def text_of(choice: Mapping[str, Any]) -> str | None:
 
 
 def finish_of(choice: Mapping[str, Any]) -> str | None:
-    """Why the answer ended, bounded; None where it goes on."""
+    """Why the answer ended, as a row can hold it; None where it goes on. Raises RequestFailed: it has failed."""
     reason = choice.get("finish_reason")
     if not reason:
         return None
     if not isinstance(reason, str):
         raise _uncounted("`finish_reason` is no text")
-    return one_line(reason, REASON) or None
+    if reason in RESERVED:
+        raise RequestFailed(f"the server ended the answer with the finish reason {reason}", "see its log", "invalid")
+    return word(reason, REASON) or None
 
 
 def usage_of(event: Mapping[str, Any]) -> Mapping[str, Any] | None:

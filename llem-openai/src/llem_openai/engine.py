@@ -97,7 +97,7 @@ class OpenAIEngine(Engine):
 
     async def _whole(self, request: Request, sampling: Sampling) -> Completion:
         exchange = await self._client.exchange(self._body(request, sampling, stream=False))
-        answer, sent = self._client.reader.whole(exchange), len(exchange.message)
+        answer, sent = self._client.reader.whole(exchange), exchange.size
         asked = self._client.reader.expected(asked_of(request))
         total, choice = counted(usage_of(answer), asked), choice_of(answer) or {}
         ids = ids_of(choice) if self._options.return_token_ids else None

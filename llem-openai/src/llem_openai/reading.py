@@ -66,7 +66,7 @@ class Reader:
         return tally.chunks
 
     def _tally(self, exchange: Exchange) -> Tally:
-        asked, sent = self.expected(exchange.asked), len(exchange.message)
+        asked, sent = self.expected(exchange.asked), exchange.size
         return Tally(self.token_counts, asked, sent, token_ids=self.token_ids)
 
     def expected(self, asked: Asked) -> Asked:
