@@ -232,3 +232,12 @@ def test_where_a_redirect_leads_is_not_looked_at(status, location):
         answer = Site(base.removesuffix("/v1"), base, KEY).get(f"{base}/models")
         assert answer is not None
         assert answer.status == status
+
+
+def test_halves_of_characters_in_a_page_can_be_stored():
+    """JSON can escape them, and no file can hold them: they become question marks, in names too."""
+    body = b'{"data": [{"id": "m", "root": "a\\ud800", "\\udfff": ["\\ud800b"]}]}'
+    page = b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n" % len(body) + body
+    with listening(say(page)) as port:
+        base = f"http://127.0.0.1:{port}/v1"
+        assert Site(base.removesuffix("/v1"), base, None).model(None) == {"id": "m", "root": "a?", "?": ["?b"]}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Collection, Mapping
+from itertools import islice
 from typing import Any
 
 import psutil
@@ -18,7 +19,8 @@ __all__ = ["command_lines", "scalars", "server_facts"]
 PAGES = ("version", "get_server_info", "server_info", "props", "info")
 #: Time for all of them: a server may hang at each.
 PAGES_S = 10.0
-LONGEST = 300
+#: Characters of a name or a text, and how many of a page's figures are kept.
+LONGEST, MOST = 300, 500
 
 
 def server_facts(site: Site) -> dict[str, Any]:
@@ -43,8 +45,10 @@ def server_facts(site: Site) -> dict[str, Any]:
 
 
 def scalars(told: Mapping[str, Any]) -> dict[str, Any]:
-    """What is no structure, no essay and no secret."""
-    return {str(name): value for name, value in told.items() if _plain(value) and not is_secret(str(name))}
+    """What is no structure, no essay and no secret, under names that are none either; the first of very many."""
+    named = ((str(name), value) for name, value in told.items())
+    fit = ((name, value) for name, value in named if len(name) <= LONGEST and _plain(value) and not is_secret(name))
+    return dict(islice(fit, MOST))
 
 
 def _plain(value: Any) -> bool:

@@ -13,7 +13,7 @@ from typing import Any
 import attrs
 
 from llem.errors import ConfigError, LlemError, MachineError
-from llem.foreign.secrets import HIDDEN, without_key, without_key_in
+from llem.foreign.secrets import HIDDEN, in_each_text, without_key
 from llem.foreign.shown import one_line
 from llem.foreign.values import from_json
 from llem_openai.body import bearer
@@ -62,11 +62,14 @@ class Answer:
     key: str | None = attrs.field(default=None, repr=False)
 
     def json(self) -> Any:
-        """Raises ValueError where it is none."""
+        """In characters that can be stored: no halves of them. Raises ValueError where it is none."""
         try:
-            return without_key_in(from_json(self.content, endless=True), self.key)
+            return in_each_text(from_json(self.content, endless=True), self._fit)
         except RecursionError as error:
             raise ValueError("it nests too deeply") from error
+
+    def _fit(self, text: str) -> str:
+        return without_key(text.encode(errors="replace").decode(), self.key)
 
 
 class Site:

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
-__all__ = ["HIDDEN", "is_secret", "redacted", "without_key", "without_key_in", "without_secrets"]
+__all__ = ["HIDDEN", "in_each_text", "is_secret", "redacted", "without_key", "without_key_in", "without_secrets"]
 
 #: Stands for a secret.
 HIDDEN = "***"
@@ -107,12 +107,15 @@ def without_key_in(value: Any, key: str | None) -> Any:
 
     To be asked of what was parsed: an escape (`\\u0073`) spells the key without its bytes. Raises RecursionError.
     """
-    if not key:
-        return value
+    return in_each_text(value, lambda text: without_key(text, key)) if key else value
+
+
+def in_each_text(value: Any, change: Callable[[str], str]) -> Any:
+    """A JSON value with each of its texts and names changed. Raises RecursionError."""
     if isinstance(value, str):
-        return without_key(value, key)
+        return change(value)
     if isinstance(value, list):
-        return [without_key_in(one, key) for one in value]
+        return [in_each_text(one, change) for one in value]
     if isinstance(value, dict):
-        return {without_key(name, key): without_key_in(one, key) for name, one in value.items()}
+        return {change(name): in_each_text(one, change) for name, one in value.items()}
     return value
