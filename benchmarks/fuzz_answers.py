@@ -7,7 +7,7 @@ It runs through `llem run` under short offline, closed and open loads; then `sho
 what is stored. `SECONDS` ends it early. Prints a table as JSON, a row for each kind of change:
 
 mutations  servers that were changed
-refused    of these, those for which `llem run` began nothing: the server was not ready
+refused    of these, those for which `llem run` began nothing: the server was not ready, or wanted another key
 valid      experiments that are done and valid: the change was of no harm, or away from what counts
 told       done, and a finding makes them invalid
 failed     no result, but an error
@@ -181,7 +181,7 @@ def ended(cases: Sequence[Case], ports: Ports, folder: Path, reading: Sequence[S
         longest = STUDY_S + EXPERIMENT_S * (len(begun) + 1)
         ran = command(["run", str(path), "-o", str(store), "--launcher", "inline", *known], longest)
         seconds = max(seconds, ran.seconds)
-        refused = [case for case in begun if f"/{name_of(case)}/" in ran.err and case.spot.page in ("models", "health")]
+        refused = [case for case in begun if f"/{name_of(case)}/" in ran.err and is_early(case)]
         if ran.code not in (2, 3) or store.exists() or not refused:
             break
         said += [f"llem run: {fault}" for fault in faults(ran, (2, 3))]
@@ -189,11 +189,14 @@ def ended(cases: Sequence[Case], ports: Ports, folder: Path, reading: Sequence[S
         begun = [case for case in begun if case not in refused]
     said += [f"llem run: {fault}" for fault in faults(ran, (0, 1))]
     found = results(store)
-    names = [*map(name_of, begun), "sound"]
+    invalid = json.dumps(json.loads((store / "study.json").read_text())["invalid"]) if found else ""
+    ends |= {name_of(case): "refused" for case in begun if f"/{name_of(case)}/" in invalid and is_early(case)}
+    names = [*(name for name in map(name_of, begun) if name not in ends), "sound"]
     bugs: dict[str, list[str]] = {name: wrong(found.get(name), name) for name in names}
     for words in reading if store.exists() else ():
         did = command([word.replace("STORE", str(store)) for word in words])
-        said += [f"llem {' '.join(words[:2])}: {fault}" for fault in faults(did, (0,))]
+        # what is exported goes into a file here, which gets every character; on a terminal it would be made visible
+        said += [f"llem {' '.join(words[:2])}: {fault}" for fault in faults(did, (0,), shown=words[0] != "export")]
     said += leaks(folder)
     if (grown := memory() - before) > MOST_MIB:
         said.append(f"memory grew by {grown} MiB")
@@ -203,18 +206,23 @@ def ended(cases: Sequence[Case], ports: Ports, folder: Path, reading: Sequence[S
     return Ended({name: told for name, told in bugs.items() if told}, ends, seconds)
 
 
+def is_early(case: Case) -> bool:
+    """Whether a page is changed that is asked for when a study is planned: the point is refused, or the study."""
+    return case.spot.page in ("models", "health")
+
+
 def memory() -> int:
     """The most that this process, or one that it started, had in MiB."""
     return max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)) // 1024
 
 
-def faults(ran: Ran, fine: Sequence[int]) -> list[str]:
-    """What must not be in how a command ended and in what it printed."""
+def faults(ran: Ran, fine: Sequence[int], *, shown: bool = True) -> list[str]:
+    """What must not be in how a command ended and in what it printed; `shown`: standard output as well."""
     said = COLOURS.sub("", ran.out + ran.err)
     found = [] if ran.code in fine else [f"ended with {ran.code}: {ran.err.strip()[-400:]!r}"]
     if "Traceback" in said:
         found.append(f"traceback: {said[said.index('Traceback') :][-600:]!r}")
-    if command := COMMANDS.search(said):
+    if command := COMMANDS.search(said if shown else COLOURS.sub("", ran.err)):
         found.append(f"command {command[0]!r} in {said[max(command.start() - 80, 0) : command.end() + 20]!r}")
     if place := has_key(said.encode(errors="surrogatepass")):
         found.append(f"the key: {place!r}")
