@@ -222,8 +222,9 @@ def faults(ran: Ran, fine: Sequence[int], *, shown: bool = True) -> list[str]:
     found = [] if ran.code in fine else [f"ended with {ran.code}: {ran.err.strip()[-400:]!r}"]
     if "Traceback" in said:
         found.append(f"traceback: {said[said.index('Traceback') :][-600:]!r}")
-    if command := COMMANDS.search(said if shown else COLOURS.sub("", ran.err)):
-        found.append(f"command {command[0]!r} in {said[max(command.start() - 80, 0) : command.end() + 20]!r}")
+    looked_at = said if shown else COLOURS.sub("", ran.err)
+    if command := COMMANDS.search(looked_at):
+        found.append(f"command {command[0]!r} in {looked_at[max(command.start() - 80, 0) : command.end() + 20]!r}")
     if place := has_key(said.encode(errors="surrogatepass")):
         found.append(f"the key: {place!r}")
     if ran.processor_s > LONGEST_S:
