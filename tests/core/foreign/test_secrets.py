@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
-from llem.foreign.secrets import is_secret, redacted, without_key, without_secrets
+from llem.foreign.secrets import is_secret, redacted, without_key, without_key_in, without_secrets
 
 
 @pytest.mark.parametrize(
@@ -111,3 +113,14 @@ def test_a_key_that_is_known() -> None:
     """Wherever it stands."""
     assert without_key("a sk-1 b sk-1", "sk-1") == "a *** b ***"
     assert without_key("a", None) == "a"
+
+
+@pytest.mark.parametrize("key", ['se"cr/et', "a\\b/c", "plain", "é\x7f", "/"])
+def test_a_key_is_hidden_however_json_writes_it(key):
+    """As it is, with escapes, with all that may be escaped; in texts and names of what was parsed."""
+    written = json.dumps(key)[1:-1]
+    for said in (key, written, written.replace("/", "\\/")):
+        assert without_key(f"1{said}2{said}", key) == "1***2***"
+    value = {key: [f"x{key}", {"a": key}], "n": 1, "z": None, "t": True}
+    assert without_key_in(value, key) == {"***": ["x***", {"a": "***"}], "n": 1, "z": None, "t": True}
+    assert without_key_in(value, None) is value

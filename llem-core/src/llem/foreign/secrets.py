@@ -5,10 +5,12 @@ A secret is known by the name of its option, variable or header, or by its own f
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
-__all__ = ["HIDDEN", "is_secret", "redacted", "without_key", "without_secrets"]
+__all__ = ["HIDDEN", "in_each_text", "is_secret", "redacted", "without_key", "without_key_in", "without_secrets"]
 
 #: Stands for a secret.
 HIDDEN = "***"
@@ -88,5 +90,32 @@ def without_secrets(text: str, hidden: str = HIDDEN) -> str:
 
 
 def without_key(text: str, key: str | None) -> str:
-    """A text without a key that is known."""
-    return text.replace(key, HIDDEN) if key else text
+    """A text without a key that is known, as it is or as JSON writes it within a text."""
+    for said in _spellings(key) if key else ():
+        text = text.replace(said, HIDDEN)
+    return text
+
+
+def _spellings(key: str) -> tuple[str, ...]:
+    """The key itself last: it may begin or end within a longer one."""
+    written = json.dumps(key)[1:-1]
+    return tuple(dict.fromkeys((written.replace("/", "\\/"), written, key)))
+
+
+def without_key_in(value: Any, key: str | None) -> Any:
+    """A JSON value without a key that is known, in any of its texts and names.
+
+    To be asked of what was parsed: an escape (`\\u0073`) spells the key without its bytes. Raises RecursionError.
+    """
+    return in_each_text(value, lambda text: without_key(text, key)) if key else value
+
+
+def in_each_text(value: Any, change: Callable[[str], str]) -> Any:
+    """A JSON value with each of its texts and names changed. Raises RecursionError."""
+    if isinstance(value, str):
+        return change(value)
+    if isinstance(value, list):
+        return [in_each_text(one, change) for one in value]
+    if isinstance(value, dict):
+        return {change(name): in_each_text(one, change) for name, one in value.items()}
+    return value
