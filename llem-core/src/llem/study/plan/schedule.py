@@ -177,8 +177,7 @@ def _blocks(
     arrange: Arrange,
 ) -> Iterator[Turn]:
     """The trials of one process from `start` to before `end`, block by block."""
-    most = max((len(range(process, end[one.id], one.experiment.processes)) for one in members), default=0)
-    for number in range(most):
+    for number in range(max(len(range(process, end[one.id], one.experiment.processes)) for one in members)):
         due = {
             one.id: index
             for one in members
