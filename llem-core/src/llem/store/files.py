@@ -273,7 +273,8 @@ def _sparing(converter: Converter, kind: Any) -> Any:
 
 def dump(model: Any) -> dict[str, Any]:
     """A model as JSON values: the very values that reading its file gives."""
-    data: dict[str, Any] = json.loads(to_text(_converter().unstructure(model)))
+    text = json.dumps(_converter().unstructure(model), allow_nan=False, sort_keys=True)
+    data: dict[str, Any] = json.loads(text)
     return data
 
 

@@ -137,7 +137,11 @@ def _group_order(
 
 
 def _hash(*parts: object) -> bytes:
-    return hashlib.sha256(":".join(map(str, parts)).encode()).digest()
+    return _digest(":".join(map(str, parts)))
+
+
+def _digest(text: str) -> bytes:
+    return hashlib.sha256(text.encode()).digest()
 
 
 def _job(number: int, group: Sequence[PlannedExperiment], process: int, order: Order) -> Job:
@@ -173,21 +177,20 @@ def _blocks(
     arrange: Arrange,
 ) -> Iterator[Turn]:
     """The trials of one process from `start` to before `end`, block by block."""
-    blocks: dict[int, dict[str, int]] = {}
-    for member in members:
-        processes = member.experiment.processes
-        for index in range(process, end[member.id], processes):
-            if index >= start.get(member.id, 0):
-                blocks.setdefault(index // processes, {})[member.id] = index
-    for number, found in sorted(blocks.items()):
-        # the block's number over all processes, so that no two processes have the same arrangements
-        for member in arrange(members, number * _processes(members) + process):
-            if member.id in found:
-                yield member.id, found[member.id]
+    for number in range(max(len(range(process, end[one.id], one.experiment.processes)) for one in members)):
+        due = {
+            one.id: index
+            for one in members
+            if start.get(one.id, 0) <= (index := process + number * one.experiment.processes) < end[one.id]
+        }
+        if due:  # the block's number over all processes, so that no two processes have the same arrangements
+            for member in arrange(members, number * _processes(members) + process):
+                if member.id in due:
+                    yield member.id, due[member.id]
 
 
 def _random(seed: int) -> Arrange:
-    return lambda members, block: sorted(members, key=lambda one: _hash(seed, block, one.id))
+    return lambda members, block: sorted(members, key=lambda one: _digest(f"{seed}:{block}:{one.id}"))
 
 
 def _there_and_back(_: int) -> Arrange:
