@@ -15,6 +15,7 @@ import pytest
 
 from llem.errors import StoreError
 from llem.store import files
+from llem.store.journal import Journal
 from llem.store.lease import Claim, Holder, Lease, clear_claims, revoke
 from llem.store.leases import Leases
 
@@ -44,7 +45,7 @@ def had(made: Claim) -> Lease:
 
 def held(lease: Lease) -> Leases:
     """What a worker has that has this lease."""
-    leases = Leases()
+    leases = Leases(Journal(lease.folder.parents[3]))
     leases.add("abc", "0", lease)
     return leases
 
