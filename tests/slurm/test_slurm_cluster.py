@@ -230,7 +230,7 @@ def test_a_number_of_gpus_is_whatever_the_job_was_given(command: Command, cluste
         "axes": {"dtype": ["float32", "bfloat16"]},
         "echo": {"token_seconds": 0.05},
     }
-    setup = [f"export PYTHONPATH={NVML}"]
+    setup = [f"export PYTHONPATH={NVML}:$PYTHONPATH"]
     status, told = command.slurm(study(**settings), tmp_path / "first", setup=setup)
     assert status == 0, told
     other = cluster.ask("sbatch", "--parsable", "--gpus-per-node=2", "--output=/dev/null", "--wrap=sleep 60")
@@ -250,7 +250,7 @@ def test_a_number_of_gpus_is_whatever_the_job_was_given(command: Command, cluste
 
 def test_gpus_that_nobody_asked_for_are_left_alone(command: Command, tmp_path: Path) -> None:
     """`device: auto` asks for none, and runs on the CPU of a node whose GPUs others may have."""
-    setup = [f"export PYTHONPATH={NVML}"]
+    setup = [f"export PYTHONPATH={NVML}:$PYTHONPATH"]
     status, told = command.slurm(study(device="auto", **ONE_ENGINE), tmp_path / "cpu", setup=setup)
     assert status == 0, told
     assert list(used_gpus(tmp_path / "cpu").values()) == [[], []]
@@ -301,11 +301,18 @@ def test_what_is_only_taken_now_is_waited_for(command: Command, cluster: Any, tm
 
 def test_what_a_job_waits_for_is_told(cluster: Any, tmp_path: Path) -> None:
     """In Slurm's words, once for each; and the study goes on when there is room."""
-    cluster.ask("sbatch", "--partition=urgent", "--exclusive", "--output=/dev/null", "--wrap=sleep 4")
+    hold = ("sbatch", "--parsable", "--partition=urgent", "--exclusive", "--output=/dev/null", "--wrap=sleep 200")
+    other = cluster.ask(*hold)
     events: list[Event] = []
+
+    def heard(event: Event) -> None:
+        events.append(event)
+        if isinstance(event, Waiting):
+            cluster.ask("scancel", other)
+
     path = tmp_path / "study.yaml"
     path.write_text(yaml.safe_dump(study(**ONE_ENGINE)))
-    llem.run_study(path, tmp_path / "out", launcher="slurm", on_event=events.append)
+    llem.run_study(path, tmp_path / "out", launcher="slurm", on_event=heard)
 
     waiting = [event.what for event in events if isinstance(event, Waiting)]
     assert waiting
@@ -389,7 +396,7 @@ def test_the_second_interrupt_kills(command: Command, cluster: Any, tmp_path: Pa
     """Without waiting for the trial's end."""
     out = tmp_path / "out"
     process = command.start(study(**{**SLOW, "echo": {"token_seconds": 5}}), out, "--launcher", "slurm")
-    cluster.wait(lambda: len(marks(out)) == 2, "both jobs")
+    cluster.wait(lambda: measuring(out)() and len(list(out.glob("workers/*/events.jsonl"))) == 2, "both jobs")
     for _ in range(2):
         process.send_signal(signal.SIGINT)
         time.sleep(2)
