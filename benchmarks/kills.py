@@ -25,7 +25,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import importlib.util
-import json
 import os
 import random
 import signal
@@ -34,210 +33,17 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import attrs
 import psutil
+from fault_rounds import TRIALS, Round, at_once, begun, named, results, send, stored, untold
 
-from llem.metrics.verify import verify
-from llem.store.journal import compared
-from llem.store.store import Store
-
-STUDY = """
-name: kills
-base:
-  backend: echo
-  device: cpu
-  preset: quick
-  window_s: 0.3
-  warmup: {seconds: 0}
-  baseline: {seconds: 0}
-  workload: {input_tokens: 8, output_tokens: 8}
-axes:
-  load.batch_size: [1, 2]
-trials: 4
-"""
-#: The same of a server, whose tokens are the only sign that it was stopped.
-SERVED = """
-name: kills
-base:
-  backend: openai
-  model: shape:tiny
-  dtype: auto
-  device: cpu
-  preset: quick
-  window_s: 1
-  warmup: {{seconds: 0.3}}
-  baseline: {{seconds: 0}}
-  workload: {{input_tokens: 6, output_tokens: 5}}
-  openai: {{base_url: "{url}"}}
-axes:
-  load: [{{kind: closed, concurrency: 2}}, {{kind: closed, concurrency: 4}}]
-trials: 3
-"""
 TESTS = Path(__file__).parents[1] / "tests"
 COUNTED = ("lost", "doubled", "untold", "verify", "unfinished", "orphans", "leases", "tracebacks")
-#: By this variable of its environment every process of a round is known, wherever it runs.
-MARK = "LLEM_ROUND"
-#: How long a pause lasts, and how much of one in a window has to be told.
-PAUSE_S, TOLD_S = (0.5, 4.0), 0.15
-TOLD = {"paused", "stalled", "stalls_recur", "window_off_plan"}
-LATEST_S, END_S, GONE_S = 3.0, 240.0, 15.0
-DISK_BYTES = 6 << 20
-
-
-@attrs.define
-class Round:
-    """One study in one folder, and what was done to it."""
-
-    folder: Path
-    chance: random.Random
-    launcher: str = "process"
-    cluster: Any = None
-    trials: int = 8
-    hit: bool = False
-    pauses: list[tuple[int, int]] = attrs.field(factory=list)
-    told: list[tuple[int, str]] = attrs.field(factory=list)
-    running: list[subprocess.Popen[str]] = attrs.field(factory=list)
-
-    @property
-    def out(self) -> Path:
-        return self.folder / "out"
-
-    def start(self, study: str = "study.yaml", *more: str) -> subprocess.Popen[str]:
-        """`llem run --resume`, in the background."""
-        if study == "study.yaml" and not (self.folder / study).exists():
-            (self.folder / study).write_text(STUDY)
-        command = [sys.executable, "-m", "llem", "run", str(self.folder / study), "-o", str(self.out), "--resume", "-q"]
-        pipes: dict[str, Any] = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
-        whole = {**os.environ, MARK: str(self.folder)}
-        launcher = ("--launcher", self.launcher)
-        self.running.append(subprocess.Popen([*command, *launcher, *more], env=whole, start_new_session=True, **pipes))
-        return self.running[-1]
-
-    def end(self) -> list[int]:
-        """Wait until every command has ended; their statuses."""
-        statuses = []
-        for process in self.running:
-            try:
-                _, told = process.communicate(timeout=END_S)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                _, told = process.communicate()
-                told += "\nnot at its end in time"
-            statuses.append(process.returncode)
-            self.told.append((process.returncode, told))
-        self.running.clear()
-        return statuses
-
-    def family(self, *words: str) -> list[psutil.Process]:
-        """Processes of this round, those with one of the words in their command; all where none is given."""
-        found = []
-        for one in psutil.process_iter():
-            with contextlib.suppress(psutil.Error):
-                if one.environ().get(MARK) != str(self.folder) or one.status() == psutil.STATUS_ZOMBIE:
-                    continue
-                if not words or set(words) & set(one.cmdline()):
-                    found.append(one)
-        return found
-
-    def workers(self) -> list[int]:
-        return [one.pid for one in self.family("worker")]
-
-    def moment(self) -> None:
-        """Let a random time pass: from the start, or from a random trial on."""
-        least = self.chance.randrange(-3, self.trials - 2)
-        seconds = self.chance.uniform(0.0, LATEST_S if least < 0 else 0.6)
-        self.until(lambda: least < 1 or len(list(self.out.glob("experiments/*/trial-*.json"))) >= least)
-        time.sleep(seconds)
-        self.hit = any(process.poll() is None for process in self.running)
-
-    def until(self, condition: Callable[[], Any], seconds: float = 60.0) -> bool:
-        """Wait for the condition, or until every command has ended."""
-        late = time.monotonic() + seconds
-        while not (found := bool(condition())) and time.monotonic() < late:
-            if all(process.poll() is not None for process in self.running):
-                break
-            time.sleep(0.05)
-        return found
-
-    def pause(self, pids: list[int], measures: bool = True) -> None:
-        """SIGSTOP, some time, SIGCONT."""
-        begin = time.monotonic_ns()
-        send(pids, signal.SIGSTOP)
-        time.sleep(self.chance.uniform(*PAUSE_S))
-        end = time.monotonic_ns()
-        send(pids, signal.SIGCONT)
-        if pids and measures:
-            self.pauses.append((begin, end))
-
-
-def send(pids: list[int], number: signal.Signals) -> None:
-    for pid in pids:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, number)
-
-
-def stored(store: Path) -> dict[tuple[str, int], bytes]:
-    """Trials that are stored, and the content of their files."""
-    found = store.glob("experiments/*/trial-*.json")
-    return {(path.parent.name, int(path.stem.split("-")[1])): path.read_bytes() for path in found}
-
-
-def events(store: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    """What all workers told, with their numbers; a last line that is cut off is left out."""
-    for path in store.glob("workers/*/events.jsonl"):
-        for line in path.read_bytes().splitlines(keepends=True):
-            if line.endswith(b"\n"):
-                yield int(path.parent.name), json.loads(line)
-
-
-def begun(store: Path) -> Counter[tuple[str, int]]:
-    """How often each trial began."""
-    return Counter((one["id"], one["trial"]) for _, one in events(store) if one.get("phase") == "trial")
-
-
-def at_once(store: Path) -> int:
-    """Trials that a worker began while another was at one of the same experiment, by their windows and by events."""
-    spans: dict[str, list[tuple[int, int, int]]] = defaultdict(list)
-    since: dict[int, int] = {}
-    for worker, event in events(store):
-        if event.get("phase") == "trial":
-            since[worker] = event["at"]["monotonic_ns"]
-        elif event["event"] == "trial" and worker in since:
-            spans[event["id"]].append((since.pop(worker), event["at"]["monotonic_ns"], worker))
-    for name, _ in stored(store):
-        windows = [(one.t0_ns, one.t1_ns, -1 - one.index) for one in Store.open(store).trials(name)]
-        spans[f"windows of {name}"] = windows
-    found = 0
-    for one in spans.values():
-        ordered = sorted(one)
-        pairs = zip(ordered, ordered[1:], strict=False)
-        found += sum(1 for first, then in pairs if then[0] < first[1] and first[2] != then[2])
-    return found
-
-
-def named(store: Path) -> list[str]:
-    """Whatever `llem verify` names."""
-    if not (store / "study.json").exists():
-        return []
-    written = compared(store)
-    return [*map(str, verify(Store.open(store))), *(map(str, written.altered) if written else ["no journal"])]
-
-
-def untold(out: Path, pauses: list[tuple[int, int]]) -> int:
-    """Windows that had a good part of a pause in them, and whose result does not say that something stood still."""
-    store, silent = Store.open(out), 0
-    for name in store.experiment_ids():
-        result = store.read_result(name)
-        told = {one.code for one in result.findings} if result is not None else set()
-        for trial in store.trials(name):
-            within_s = max((min(end, trial.t1_ns) - max(begin, trial.t0_ns)) / 1e9 for begin, end in pauses)
-            silent += within_s > TOLD_S and not told & TOLD
-    return silent
+GONE_S, DISK_BYTES = 15.0, 6 << 20
 
 
 # what is done
@@ -300,8 +106,7 @@ def two_studies(one: Round) -> None:
     """Another one is begun into the same folder."""
     one.start()
     one.moment()
-    (one.folder / "other.yaml").write_text(STUDY.replace("[1, 2]", "[3, 4]"))
-    one.start("other.yaml")
+    one.start([{"kind": "offline", "batch_size": 3}])
 
 
 def full_disk(one: Round) -> None:
@@ -320,21 +125,18 @@ def full_disk(one: Round) -> None:
 def paused_server(one: Round) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    one.trials = 6
-    (one.folder / "study.yaml").write_text(SERVED.format(url=f"http://127.0.0.1:{port}/v1"))
-    command = [sys.executable, str(TESTS / "openai" / "endpoint.py"), "--port", str(port), "--delay", "0.01"]
-    server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    try:
-        time.sleep(1.0)
-        one.start()
-        one.moment()
-        one.pause([server.pid])
-        one.end()
-        go_on(one)
-    finally:
-        server.kill()
-        server.wait()
+        one.served = free.getsockname()[1]
+    command = [sys.executable, str(TESTS / "openai" / "endpoint.py"), "--port", str(one.served), "--delay", "0.01"]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as server:
+        try:
+            time.sleep(1.0)
+            one.start()
+            one.moment()
+            one.pause([server.pid])
+            one.end()
+            go_on(one)
+        finally:
+            server.kill()
 
 
 # what is done under Slurm
@@ -422,13 +224,8 @@ def go_on(one: Round) -> bool:
     """Resume to the end. A result that is not valid ends a command with 1, and not the study."""
     one.start()
     [status] = one.end()
-    return status in (0, 1) and len(stored(one.out)) == one.trials and all(r.outcome == "done" for r in results(one.out))
-
-
-def results(store: Path) -> list[Any]:
-    """Those that are there; experiments without one are not."""
-    opened = Store.open(store)
-    return [found for name in opened.experiment_ids() if (found := opened.read_result(name)) is not None]
+    done = [result.outcome for result in results(one.out)] == ["done"] * 2
+    return status in (0, 1) and done and len(stored(one.out)) == TRIALS
 
 
 def one_round(one: Round, do: Kind) -> Counter[str]:
@@ -437,29 +234,27 @@ def one_round(one: Round, do: Kind) -> Counter[str]:
     one.end()
     found = named(one.out) if not one.family() else []  # beside a worker that lives on the store is not as it will be
     before, began = stored(one.out), begun(one.out)
-    whole = go_on(one) or (do is paused_server and len(before) == one.trials)
+    whole = go_on(one) if one.served is None else len(before) == TRIALS
     after, again = stored(one.out), begun(one.out)
     found += named(one.out)
     checked = subprocess.run([sys.executable, "-m", "llem", "verify", str(one.out)], capture_output=True, check=False)
-    left = time.monotonic() + GONE_S
-    while (orphans := len(one.family())) and time.monotonic() < left:
+    late = time.monotonic() + GONE_S
+    while (orphans := one.family()) and time.monotonic() < late:
         time.sleep(0.1)
-    send([process.pid for process in one.family()], signal.SIGKILL)
+    send([process.pid for process in orphans], signal.SIGKILL)
     seen = Counter(
         hit=one.hit,
-        lost=sum(1 for turn, content in before.items() if after.get(turn) != content) + one.trials - len(after),
+        lost=sum(1 for turn, content in before.items() if after.get(turn) != content) + TRIALS - len(after),
         doubled=sum(1 for turn in before if again[turn] > began[turn]) + at_once(one.out),
         untold=untold(one.out, one.pauses) if one.pauses else 0,
         verify=len(found) + (checked.returncode != 0),
         unfinished=not whole,
-        orphans=orphans,
+        orphans=len(orphans),
         leases=len(list(one.out.glob("experiments/*/.lease*"))),
         tracebacks=sum(1 for status, told in one.told if status == 70 or "Traceback" in told),
         repeated=sum(1 for turn in began if turn not in before),
         invalid=0 if one.pauses else sum(1 for result in results(one.out) if not result.valid),
     )
-    if seen["invalid"]:
-        print([(r.id, f.code, f.message) for r in results(one.out) for f in r.findings], file=sys.stderr)
     if any(seen[name] for name in COUNTED):
         print(seen, *one.told, *found, checked.stdout.decode(), sep="\n", file=sys.stderr, flush=True)
     return seen

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import re
@@ -53,6 +54,7 @@ def study(**changes: Any) -> dict[str, Any]:
 
 #: A folder whose module `pynvml` knows four GPUs.
 NVML = Path(__file__).parents[1] / "nvml"
+ROUNDS = Path(__file__).parents[2] / "benchmarks" / "kills.py"
 ONE_ENGINE = {"axes": {"load.batch_size": [1, 2]}, "parallel": 1}
 
 
@@ -396,7 +398,10 @@ def test_the_second_interrupt_kills(command: Command, cluster: Any, tmp_path: Pa
     """Without waiting for the trial's end."""
     out = tmp_path / "out"
     process = command.start(study(**{**SLOW, "echo": {"token_seconds": 5}}), out, "--launcher", "slurm")
-    cluster.wait(lambda: measuring(out)() and len(list(out.glob("workers/*/events.jsonl"))) == 2, "both jobs")
+    logs = ("workers/0/events.jsonl", "workers/1/events.jsonl")
+    cluster.wait(
+        lambda: all((out / log).exists() and "warm-up" in (out / log).read_text() for log in logs), "both jobs"
+    )
     for _ in range(2):
         process.send_signal(signal.SIGINT)
         time.sleep(2)
@@ -446,6 +451,22 @@ def test_a_node_that_is_set_down_while_its_worker_lives(command: Command, cluste
     assert len(began) == len(set(began)), "a trial was measured twice"
     assert set(outcomes(out).values()) == {"done"}
     assert verify(Store.open(out)) == []
+
+
+@pytest.mark.timeout(600)
+def test_faults_at_random_moments(cluster: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A few rounds of `benchmarks/kills.py`: nothing is lost, doubled, or not told."""
+    monkeypatch.syspath_prepend(str(ROUNDS.parent))
+    spec = importlib.util.spec_from_file_location("llem_kills", ROUNDS)
+    assert spec is not None
+    assert spec.loader is not None
+    kills = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(kills)
+    kinds = ("slurm: node set DOWN", "slurm: kill step", "slurm: resume beside a job")
+    table = kills.table(len(kinds), 1, {name: kills.SLURM[name] for name in kinds}, cluster)
+    assert {name: [row[count] for count in kills.COUNTED] for name, row in table.items()} == {
+        name: [0] * len(kills.COUNTED) for name in kinds
+    }
 
 
 def test_a_job_that_uses_more_memory_than_it_was_given(command: Command, tmp_path: Path) -> None:
