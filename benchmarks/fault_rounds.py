@@ -92,6 +92,11 @@ class Round:
         self.running.clear()
         return statuses
 
+    def close(self) -> None:
+        """Kill whatever is left of the round."""
+        send([one.pid for one in self.family()], signal.SIGKILL)
+        self.end()
+
     def family(self, *words: str) -> list[psutil.Process]:
         """Processes of this round, those with one of the words in their command; all where none is given."""
         found = []

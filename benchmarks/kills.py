@@ -288,6 +288,7 @@ def table(rounds: int, seed: int, kinds: dict[str, Kind], cluster: Any = None) -
             try:
                 seen = one_round(one, kinds[name])
             finally:
+                one.close()
                 if os.path.ismount(one.out):
                     subprocess.run(["umount", "--lazy", str(one.out)], check=True)
         found[name].update(rounds=1, **seen)
