@@ -191,16 +191,17 @@ def named(store: Path) -> list[str]:
     return [*map(str, verify(Store.open(store))), *(map(str, written.altered) if written else ["no journal"])]
 
 
-def untold(out: Path, pauses: list[tuple[int, int]]) -> int:
-    """Windows that had a good part of a pause in them, and whose result does not say that something stood still."""
-    store, silent = Store.open(out), 0
-    for name in store.experiment_ids():
+def paused_windows(out: Path, pauses: list[tuple[int, int]]) -> tuple[int, int]:
+    """Windows that had a good part of a pause in them, and those of them whose result does not say so."""
+    store, reached, silent = Store.open(out), 0, 0
+    for name in store.experiment_ids() if pauses else ():
         result = store.read_result(name)
         told = {one.code for one in result.findings} if result is not None else set()
         for trial in store.trials(name):
             within_s = max((min(end, trial.t1_ns) - max(begin, trial.t0_ns)) / 1e9 for begin, end in pauses)
+            reached += within_s > TOLD_S
             silent += within_s > TOLD_S and not told & TOLD
-    return silent
+    return reached, silent
 
 
 def results(store: Path) -> list[Any]:

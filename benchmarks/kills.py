@@ -8,9 +8,10 @@ Debian's packages and pytest. A full disk is a small file system of its own, whi
 paused is that of the tests of llem-openai. Counted for each kind of round:
 
 hit         rounds in which the study still ran
+reached     windows that a pause reached into
 lost        trials that were stored, and then are not, or are others; and those that are missing in the end
 doubled     trials measured again although they were stored; and trials of one experiment that two workers were at
-untold      windows that a pause reached into, and that no finding is with
+untold      those of the windows reached that no finding is with
 verify      whatever `llem verify` names, in the store as the fault left it and in the end; and a status other than 0
 unfinished  studies that did not come to their end when they went on
 orphans     processes of a round that were still there some seconds after its end
@@ -39,7 +40,7 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-from fault_rounds import TRIALS, Round, at_once, begun, named, results, send, stored, untold
+from fault_rounds import TRIALS, Round, at_once, begun, named, paused_windows, results, send, stored
 
 TESTS = Path(__file__).parents[1] / "tests"
 COUNTED = ("lost", "doubled", "untold", "verify", "unfinished", "orphans", "leases", "tracebacks")
@@ -242,11 +243,13 @@ def one_round(one: Round, do: Kind) -> Counter[str]:
     while (orphans := one.family()) and time.monotonic() < late:
         time.sleep(0.1)
     send([process.pid for process in orphans], signal.SIGKILL)
+    reached, untold = paused_windows(one.out, one.pauses)
     seen = Counter(
         hit=one.hit,
+        reached=reached,
         lost=sum(1 for turn, content in before.items() if after.get(turn) != content) + TRIALS - len(after),
         doubled=sum(1 for turn in before if again[turn] > began[turn]) + at_once(one.out),
-        untold=untold(one.out, one.pauses) if one.pauses else 0,
+        untold=untold,
         verify=len(found) + (checked.returncode != 0),
         unfinished=not whole,
         orphans=len(orphans),
@@ -298,7 +301,7 @@ def table(rounds: int, seed: int, kinds: dict[str, Kind], cluster: Any = None) -
 
 def shown(found: dict[str, Counter[str]]) -> str:
     """The table, as Markdown."""
-    columns = ("rounds", "hit", *COUNTED, "repeated", "invalid")
+    columns = ("rounds", "hit", "reached", *COUNTED, "repeated", "invalid")
     rows = [*found.items(), ("all", sum(found.values(), Counter()))]
     lines = [["kind", *columns], ["---"] * (1 + len(columns))]
     lines += [[name, *(str(row[column]) for column in columns)] for name, row in rows]
