@@ -30,7 +30,7 @@ axes:
   load: {loads}
 trials: 4
 """
-ECHO = "backend: echo, window_s: 0.3, warmup: {seconds: 0}"
+ECHO = "backend: echo, echo: {token_seconds: 0.02}, window_s: 0.6, warmup: {seconds: 0}"
 #: A server, whose tokens are the only sign that it was stopped.
 SERVED = (
     'backend: openai, model: "shape:tiny", dtype: auto, window_s: 1, warmup: {seconds: 0.3}, '
@@ -118,6 +118,15 @@ class Round:
         self.until(lambda: least < 1 or len(list(self.out.glob("experiments/*/trial-*.json"))) >= least)
         time.sleep(seconds)
         self.hit = any(process.poll() is None for process in self.running)
+
+    def within_a_trial(self) -> None:
+        """Go on to the next trial that is under way, and a random part of a short window into it."""
+
+        def last(path: Path) -> bytes:
+            return path.read_bytes().rstrip().rpartition(b"\n")[2]
+
+        self.until(lambda: any(b'"phase": "trial"' in last(path) for path in self.out.glob("workers/*/events.jsonl")))
+        time.sleep(self.chance.uniform(0.0, 0.2))
 
     def until(self, condition: Callable[[], Any], seconds: float = 60.0) -> bool:
         """Wait for the condition, or until every command has ended."""

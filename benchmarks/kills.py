@@ -64,6 +64,7 @@ def signalled(one: Round, who: str, number: signal.Signals) -> None:
 def paused(one: Round, who: str) -> None:
     one.start()
     one.moment()
+    one.within_a_trial()
     one.pause(_who(one, who), who != "command")
 
 
@@ -133,6 +134,7 @@ def paused_server(one: Round) -> None:
             time.sleep(1.0)
             one.start()
             one.moment()
+            one.within_a_trial()
             one.pause([server.pid])
             one.end()
             go_on(one)
