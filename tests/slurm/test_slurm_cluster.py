@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import re
@@ -53,6 +54,7 @@ def study(**changes: Any) -> dict[str, Any]:
 
 #: A folder whose module `pynvml` knows four GPUs.
 NVML = Path(__file__).parents[1] / "nvml"
+ROUNDS = Path(__file__).parents[2] / "benchmarks" / "kills.py"
 ONE_ENGINE = {"axes": {"load.batch_size": [1, 2]}, "parallel": 1}
 
 
@@ -230,7 +232,7 @@ def test_a_number_of_gpus_is_whatever_the_job_was_given(command: Command, cluste
         "axes": {"dtype": ["float32", "bfloat16"]},
         "echo": {"token_seconds": 0.05},
     }
-    setup = [f"export PYTHONPATH={NVML}"]
+    setup = [f"export PYTHONPATH={NVML}:$PYTHONPATH"]
     status, told = command.slurm(study(**settings), tmp_path / "first", setup=setup)
     assert status == 0, told
     other = cluster.ask("sbatch", "--parsable", "--gpus-per-node=2", "--output=/dev/null", "--wrap=sleep 60")
@@ -250,7 +252,7 @@ def test_a_number_of_gpus_is_whatever_the_job_was_given(command: Command, cluste
 
 def test_gpus_that_nobody_asked_for_are_left_alone(command: Command, tmp_path: Path) -> None:
     """`device: auto` asks for none, and runs on the CPU of a node whose GPUs others may have."""
-    setup = [f"export PYTHONPATH={NVML}"]
+    setup = [f"export PYTHONPATH={NVML}:$PYTHONPATH"]
     status, told = command.slurm(study(device="auto", **ONE_ENGINE), tmp_path / "cpu", setup=setup)
     assert status == 0, told
     assert list(used_gpus(tmp_path / "cpu").values()) == [[], []]
@@ -301,11 +303,18 @@ def test_what_is_only_taken_now_is_waited_for(command: Command, cluster: Any, tm
 
 def test_what_a_job_waits_for_is_told(cluster: Any, tmp_path: Path) -> None:
     """In Slurm's words, once for each; and the study goes on when there is room."""
-    cluster.ask("sbatch", "--partition=urgent", "--exclusive", "--output=/dev/null", "--wrap=sleep 4")
+    hold = ("sbatch", "--parsable", "--partition=urgent", "--exclusive", "--output=/dev/null", "--wrap=sleep 200")
+    other = cluster.ask(*hold)
     events: list[Event] = []
+
+    def heard(event: Event) -> None:
+        events.append(event)
+        if isinstance(event, Waiting):
+            cluster.ask("scancel", other)
+
     path = tmp_path / "study.yaml"
     path.write_text(yaml.safe_dump(study(**ONE_ENGINE)))
-    llem.run_study(path, tmp_path / "out", launcher="slurm", on_event=events.append)
+    llem.run_study(path, tmp_path / "out", launcher="slurm", on_event=heard)
 
     waiting = [event.what for event in events if isinstance(event, Waiting)]
     assert waiting
@@ -389,7 +398,10 @@ def test_the_second_interrupt_kills(command: Command, cluster: Any, tmp_path: Pa
     """Without waiting for the trial's end."""
     out = tmp_path / "out"
     process = command.start(study(**{**SLOW, "echo": {"token_seconds": 5}}), out, "--launcher", "slurm")
-    cluster.wait(lambda: len(marks(out)) == 2, "both jobs")
+    logs = ("workers/0/events.jsonl", "workers/1/events.jsonl")
+    cluster.wait(
+        lambda: all((out / log).exists() and "warm-up" in (out / log).read_text() for log in logs), "both jobs"
+    )
     for _ in range(2):
         process.send_signal(signal.SIGINT)
         time.sleep(2)
@@ -439,6 +451,20 @@ def test_a_node_that_is_set_down_while_its_worker_lives(command: Command, cluste
     assert len(began) == len(set(began)), "a trial was measured twice"
     assert set(outcomes(out).values()) == {"done"}
     assert verify(Store.open(out)) == []
+
+
+@pytest.mark.parametrize("kind", ["node set DOWN", "kill step", "resume beside a job"])
+def test_faults_at_random_moments(cluster: Any, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+    """A round of `benchmarks/kills.py`: nothing is lost, doubled, or not told."""
+    monkeypatch.syspath_prepend(str(ROUNDS.parent))
+    spec = importlib.util.spec_from_file_location("llem_kills", ROUNDS)
+    assert spec is not None
+    assert spec.loader is not None
+    kills = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(kills)
+    name = f"slurm: {kind}"
+    row = kills.table(1, 1, {name: kills.SLURM[name]}, cluster)[name]
+    assert {count: row[count] for count in kills.COUNTED} == dict.fromkeys(kills.COUNTED, 0)
 
 
 def test_a_job_that_uses_more_memory_than_it_was_given(command: Command, tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from llem.config.load import Layer, resolve
 from llem.errors import ConfigError, LlemError, MachineError
 from llem.plugins.registry import registry
 from llem.protocol.events import Ended as LastWord
-from llem.protocol.events import Event, Started
+from llem.protocol.events import Event, Failure, Outcome, Phase, Started
 from llem.protocol.lines import to_json
 from llem.protocol.study_events import Waited, Waiting
 from llem_slurm import cluster, submission
@@ -346,8 +346,8 @@ class Turns:
         return True, Queued("RUNNING", "", "None") if self.looks == 2 else None
 
 
-def watched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *lines: str) -> list[Event]:
-    """What a job's watch tells whose worker writes these lines."""
+def watched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *lines: str) -> list[Any]:
+    """What a job's watch tells whose worker writes these lines, and what it holds at the end."""
     monkeypatch.setattr("llem_slurm.watch.TICK_S", 0.0)
     monkeypatch.setattr(cluster, "ended", lambda _: Ended("COMPLETED", 0))
 
@@ -359,7 +359,7 @@ def watched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *lines: str) -> lis
     job, stop = Job("7", "t", 0.0, (), ()), threading.Event()
     watch = Watch(job, tmp_path, seen.append, stop, threading.Event(), Turns(begins), None)
     assert watch.wait() == Ended("COMPLETED", 0)
-    return seen
+    return [*seen, *(("held", one) for one in watch.held)]
 
 
 def test_a_wait_in_the_queue_ends_before_the_workers_first_word(tmp_path: Path, monkeypatch) -> None:
@@ -377,3 +377,16 @@ def test_a_worker_of_another_version_is_not_passed_over(tmp_path: Path, monkeypa
         watched(tmp_path, monkeypatch, '{"event": "quality"}\n')
 
     assert str(tmp_path / "log.txt") in caught.value.hint
+
+
+def test_a_failure_that_the_worker_told_last_is_held(tmp_path: Path, monkeypatch) -> None:
+    """Until it goes on with another experiment: a job that Slurm ends may lose the meters' reader before its worker."""
+    failed = Outcome(id="a", outcome="invalid", error=Failure("invalid", "the reader has ended", "", "meter", 1))
+    other, phase = Outcome(id="b", outcome="done"), Phase(phase="trial", id="b", trial=0)
+
+    for name in ("1", "2"):
+        (tmp_path / name).mkdir()
+    last = watched(tmp_path / "1", monkeypatch, to_json(other), to_json(failed), to_json(LastWord()))
+    assert [one for one in last if not isinstance(one, Waiting | Waited)] == [other, LastWord(), ("held", failed)]
+    went_on = watched(tmp_path / "2", monkeypatch, to_json(failed), to_json(phase), to_json(other))
+    assert [one for one in went_on if not isinstance(one, Waiting | Waited)] == [failed, phase, other]

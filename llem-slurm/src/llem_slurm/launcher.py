@@ -118,7 +118,7 @@ def _early(watch: Watch, ended: Ended) -> bool:
     """Whether it was Slurm that ended the job, by a rule of its own or with its node."""
     if watch.asked_to_end or ended.state == "CANCELLED":
         return False
-    return ended.state in EARLY or bool(watch.held)  # a worker that ends in time is no TIMEOUT
+    return ended.state in EARLY or watch.gave_way  # a worker that ends in time is no TIMEOUT
 
 
 def _gpus(work: WorkOrder, store: Store) -> int:

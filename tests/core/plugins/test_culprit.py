@@ -65,3 +65,20 @@ def raised(*modules: str) -> BaseException:
 def test_the_last_plugin_on_the_way_is_named(registry: Registry, through: list[str], told: str) -> None:
     """As exactly as its modules tell."""
     assert culprit(raised(*through), registry) == told
+
+
+def test_of_several_in_one_module_it_is_the_one_whose_method_failed() -> None:
+    """Known by its class; a line outside of any of them is the plugin's."""
+    found = PluginSet()
+    both = [Reference("volts", "its_lab:Volts"), Reference("amps", "its_lab:Amps")]
+    found.add(Plugin("lab", "its_lab", "llem-lab", "1.2"), provider(*both))
+    scope: dict = {"__name__": "its_lab"}
+    exec("class Volts:\n    def open(self):\n        open('/nowhere/volts')", scope)
+    exec("class Amps:\n    def open(self):\n        open('/nowhere/amps')", scope)
+    exec("class Ohms:\n    def open(self):\n        open('/nowhere/ohms')", scope)
+    told = []
+    for name in ("Volts", "Amps", "Ohms"):
+        with pytest.raises(FileNotFoundError) as caught:
+            scope[name]().open()
+        told.append(culprit(caught.value, Registry(found)))
+    assert told == ["the meter 'volts' of llem-lab 1.2", "the meter 'amps' of llem-lab 1.2", "the plugin llem-lab 1.2"]

@@ -15,7 +15,8 @@ import pytest
 
 from llem.errors import StoreError
 from llem.store import files
-from llem.store.lease import Claim, Holder, Lease, clear_claims, revoke
+from llem.store.journal import Journal
+from llem.store.lease import Claim, Holder, Lease, clear_left, revoke
 from llem.store.leases import Leases
 
 LONG_S = 600.0
@@ -44,7 +45,7 @@ def had(made: Claim) -> Lease:
 
 def held(lease: Lease) -> Leases:
     """What a worker has that has this lease."""
-    leases = Leases()
+    leases = Leases(Journal(lease.folder.parents[3]))
     leases.add("abc", "0", lease)
     return leases
 
@@ -180,10 +181,24 @@ def test_a_worker_that_is_given_up_writes_no_more(folder: Path) -> None:
     assert [path.name for path in folder.iterdir()] == [".lease-1"]
 
 
-def test_what_a_killed_waiter_leaves_is_cleared(folder: Path) -> None:
-    """The lease that it waited for stays."""
+def test_what_the_killed_leave_is_cleared(folder: Path) -> None:
+    """What one had made ready that waited, and what was left of a lease; a lease of a living worker stays."""
     lease = had(claim(folder))
     claim(folder, 1)
-    clear_claims(folder.parents[1])
+    (folder / ".lease-1").mkdir()
+    (folder / ".lease-2" / "token").mkdir(parents=True)
+    clear_left(folder.parents[1])
     assert [path.name for path in folder.iterdir()] == [".lease-0"]
     assert lease.beat()
+
+
+@pytest.mark.process
+def test_a_lease_of_the_killed_is_cleared(folder: Path) -> None:
+    """On their machine alone: of another one nobody knows."""
+    with forsaken(folder):
+        clear_left(folder.parents[1])
+    assert list(folder.iterdir()) == []
+    elsewhere = had(claim(folder, host="another", boot="another"))
+    os.close(elsewhere._lock)
+    clear_left(folder.parents[1])
+    assert elsewhere.beat()

@@ -18,13 +18,15 @@ def culprit(error: BaseException, registry: Registry) -> str:
     Of the lines in plugins the last one counts: what it called, a library or llem itself, is used by it.
     """
     provided = [
-        (f"the {kind} {reference.name!r} of {_named(plugin)}", reference.target.partition(":")[0], plugin)
+        (f"the {kind} {reference.name!r} of {_named(plugin)}", reference.target, plugin)
         for kind in get_args(Kind)
         for reference, plugin in registry.entries(kind)
     ]
     for frame, _ in reversed(list(traceback.walk_tb(error.__traceback__))):
         module = str(frame.f_globals.get("__name__", ""))
-        there = [(what, plugin) for what, target, plugin in provided if target == module]
+        own = {f"{module}:{one.__name__}" for one in type(frame.f_locals.get("self")).__mro__}  # several in one module
+        exact = [(what, plugin) for what, target, plugin in provided if target in own]
+        there = exact or [(what, plugin) for what, target, plugin in provided if target.partition(":")[0] == module]
         plugins = [plugin for _, plugin in there] or [one for one in registry.found.plugins if _has(one, module)]
         if plugins:
             of_it = there or [(what, plugin) for what, _, plugin in provided if plugin is plugins[0]]

@@ -32,7 +32,7 @@ from llem.devices.host import boot_id
 from llem.errors import LlemError, StoreError
 from llem.store.files import load, machine_errors, make_folder, parsed, read_text
 
-__all__ = ["SILENCE_S", "Claim", "Holder", "Lease", "clear_claims", "revoke"]
+__all__ = ["SILENCE_S", "Claim", "Holder", "Lease", "clear_left", "revoke"]
 
 #: After so long without a sign of life of its holder, a lease may be taken over. More than the minute for which network
 #: file systems may show what was.
@@ -190,15 +190,31 @@ def revoke(folder: Path, worker: int) -> None:
         holder = None if sign is None else _holder(sign[0])
         if sign is not None and holder is not None and holder.worker == worker:
             with contextlib.suppress(OSError):  # it was let go meanwhile
-                os.rename(sign[0], gone := where / secrets.token_hex(8))
-                _remove(gone)
-                where.rmdir()
+                _take_away(sign[0])
 
 
-def clear_claims(store: Path) -> None:
-    """Remove what workers had made ready for leases that they were waiting for when they died."""
+def clear_left(store: Path) -> None:
+    """Remove what dead workers left: leases of processes of this machine, and what was ready for those waited for.
+
+    Only when no worker is left, as far as locks tell. A lease of another machine stays until it is silent.
+    """
     for path in store.glob("experiments/*/.lease-*.*"):
         shutil.rmtree(path, ignore_errors=True)
+    here = Holder.here(0)
+    for where in store.glob("experiments/*/.lease-*"):
+        sign = _sign(where)
+        with contextlib.suppress(OSError):
+            if sign is None:  # killed while it let go: the folder was to be removed next
+                where.rmdir()
+            elif sign[1] is None or _is_dead(sign[0], _holder(sign[0]), here):
+                _take_away(sign[0])
+
+
+def _take_away(inside: Path) -> None:
+    """From its holder, who then finds no folder to write in. Raises OSError if it was let go meanwhile."""
+    os.rename(inside, gone := inside.with_name(secrets.token_hex(8)))
+    _remove(gone)
+    gone.parent.rmdir()
 
 
 def _remove(folder: Path) -> None:

@@ -30,7 +30,7 @@ from llem.meters.trace import TraceRow
 from llem.store.documents import ENGINE, ENVIRONMENT, EXPERIMENT, OUTCOME, STUDY, read_model, read_shaped, with_version
 from llem.store.files import digest, dump, load, machine_errors, make_folder
 from llem.store.journal import Journal
-from llem.store.lease import clear_claims
+from llem.store.lease import clear_left
 from llem.store.leases import Leases
 from llem.store.models import SCHEMA_VERSION, BaselineReading, RequestRow, Result, Trial
 from llem.store.tables import read_requests, read_trace, requests_bytes, trace_bytes
@@ -118,7 +118,7 @@ class Store:
         for path in self.path.rglob(".*"):
             if re.fullmatch(r"\..+\.(json|gz)\..{8}", path.name) and path.is_file():
                 path.unlink()
-        clear_claims(self.path)
+        clear_left(self.path)
 
     # the study and its environments
 
