@@ -190,7 +190,7 @@ class Results(Stored):
 
         Raises StoreError: no such id, nobody has such a score, or the reference has none.
         """
-        return against_reference(self._store, self._ids, reference, tasks)
+        return against_reference(self._store, self._ids, reference, tasks, self.damaged)
 
 
 class Front(Results):
