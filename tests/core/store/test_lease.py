@@ -15,7 +15,7 @@ import pytest
 
 from llem.errors import StoreError
 from llem.store.journal import Journal
-from llem.store.lease import Claim, Holder, Lease, clear_claims, revoke
+from llem.store.lease import Claim, Holder, Lease, clear_left, revoke
 from llem.store.leases import Leases
 from llem.store.manifest import JOURNAL
 
@@ -187,6 +187,6 @@ def test_what_a_killed_waiter_leaves_is_cleared(folder: Path) -> None:
     """The lease that it waited for stays."""
     lease = had(claim(folder))
     claim(folder, 1)
-    clear_claims(folder.parents[1])
+    clear_left(folder.parents[1])
     assert [path.name for path in folder.iterdir()] == [".lease-0"]
     assert lease.beat()
