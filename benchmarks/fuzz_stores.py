@@ -500,13 +500,17 @@ def types(folder: Path, chance: random.Random) -> str:
 def forged(folder: Path, chance: random.Random) -> str:
     """A value of a document, whose digest fits, and whose line in the journal does too."""
     what = field_fitted(folder, chance)
-    name = what.partition(" at ")[0]
+    fit_journals(folder, what.partition(" at ")[0])
+    return what
+
+
+def fit_journals(folder: Path, name: str) -> None:
+    """Write the line of a file anew, wherever a journal has one."""
     line = f"{hashlib.sha256((folder / name).read_bytes()).hexdigest()}  {name}"
     for journal in (folder / "journal.sha256", *folder.glob("workers/*/journal.sha256")):
         if journal.exists():
             lines = journal.read_text().splitlines()
             journal.write_text("".join(f"{line if one.endswith(f'  {name}') else one}\n" for one in lines))
-    return what
 
 
 #: What a value is replaced by, as text of JSON.
