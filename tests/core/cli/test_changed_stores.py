@@ -261,7 +261,24 @@ def test_an_order_that_is_none_is_a_message(fuzz: ModuleType, bases: dict[str, A
     base, store = bases["offline"], tmp_path / "out"
     shutil.copytree(base.path, store)
     fuzz.rewrite(store / "study.json", lambda data: data.update(order=-1e300))
-    for words in (*fuzz.STATING, fuzz.VERIFY):
+    for words in fuzz.STATING:
         done = fuzz.on(base, store, words)
         assert done.code == 2
         assert "`order` must be" in done.err
+
+
+@pytest.mark.parametrize("poison", ["", "[]", '{"schema_version": 5, "order": 3}'])
+def test_a_study_that_cannot_be_read_hides_nothing_from_verify(
+    fuzz: ModuleType, bases: dict[str, Any], tmp_path: Path, poison: str
+) -> None:
+    """It is named, and so is what else is changed."""
+    base, store = bases["offline"], tmp_path / "out"
+    shutil.copytree(base.path, store)
+    (store / "study.json").write_text(poison)
+    (store / "experiments" / base.ids[1] / "trial-0.json").unlink()
+    done = fuzz.on(base, store, fuzz.VERIFY)
+
+    assert (done.code, done.err) == (1, "")
+    assert "study.json: changed" in done.out
+    assert f"experiments/{base.ids[1]}/trial-0.json: missing" in done.out
+    assert "trials recomputed" in done.out

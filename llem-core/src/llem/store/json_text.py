@@ -74,7 +74,10 @@ def parse_whole(text: str) -> Any:
     """The same, of text that is printed: halves of characters, which have no UTF-8, are refused too."""
     data = parse(text)
     if has_halves(text):
-        canonical(data)
+        try:
+            canonical(data)
+        except UnicodeEncodeError as error:
+            raise ValueError("it holds half of a character (a lone surrogate)") from error
     return data
 
 
