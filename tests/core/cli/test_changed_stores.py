@@ -152,14 +152,16 @@ def test_exchanged_experiments_are_not_compared(fuzz: ModuleType, bases: dict[st
 
 #: In the place of a result.
 POISONS = ["[" * 5000, '{"schema_version": 5, "id": 1e999}', "\x00", "{}"]
+#: What stands for `*`: commands read no metrics that they do not show.
+READ = ("energy_per_output_token_j", "output_tokens_per_s")
 #: Values in the place of what a result says, by its path: a number for a text, half of a character, and others.
 TYPES: list[tuple[str, Any]] = [
     ("config.dtype", 7),
     ("config.model", "\ud800"),
     ("config.load", [3]),
     ("config.load.kind", None),
-    ("metrics.energy_per_output_token_j.value", "1"),
-    ("metrics.energy_per_output_token_j.n", True),
+    ("metrics.*.value", "1"),
+    ("metrics.*.n", True),
     ("findings.0.code", {"a": 1}),
 ]
 
@@ -171,11 +173,12 @@ def poisoned(path: Path, poison: str | tuple[str, Any]) -> None:
         return
     keys, value = poison
     document = json.loads(path.read_text())
-    *above, last = [int(key) if key.isdecimal() else key for key in keys.split(".")]
-    inner = document
-    for key in above:
-        inner = inner[key]
-    inner[last] = value
+    for name in READ:
+        *above, last = [int(key) if key.isdecimal() else key for key in keys.replace("*", name).split(".")]
+        inner = document
+        for key in above:
+            inner = inner[key]
+        inner[last] = value
     path.write_text(json.dumps(document, sort_keys=True, indent=2) + "\n")
 
 
