@@ -29,7 +29,8 @@ import attrs
 from llem.analysis.contrast import PAIRED_BINARY
 from llem.analysis.decision import Estimated
 from llem.analysis.limits import Limit, check_direction
-from llem.analysis.quality import ROUNDING, QualityDifference, against_reference, quality_differences
+from llem.analysis.quality import against_reference, quality_differences
+from llem.analysis.quality_difference import ROUNDING, QualityDifference
 from llem.errors import StoreError
 from llem.evaluators.base import Score
 from llem.metrics.quality import is_score, score_names, wanted

@@ -10,7 +10,7 @@ import attrs
 from llem.analysis.binary import POWER
 from llem.analysis.contrast import PAIRED, PAIRED_BINARY, UNPAIRED, Contrast
 from llem.analysis.overview import Overview, basis_of
-from llem.analysis.quality import ROUNDING, QualityDifference
+from llem.analysis.quality_difference import ROUNDING, QualityDifference
 from llem.metrics.metric import Basis
 from llem.metrics.quality import SCORE
 from llem.reports.configurations import configuration, varied
