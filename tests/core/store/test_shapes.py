@@ -16,6 +16,7 @@ from llem.config.models import ClosedLoad, CommandLoad, Experiment, OpenLoad, Re
 from llem.errors import StoreError
 from llem.metrics.result import recompute
 from llem.store.files import to_text
+from llem.store.manifest import is_plain
 from llem.store.shapes import RESULT, Maybe, fault
 from llem.store.store import Store
 
@@ -136,6 +137,31 @@ def test_what_llem_writes_has_the_shape(load: Any) -> None:
     config = unstructure(Experiment(backend="echo", load=load, gpus=("GPU-1", 0), meters=("nvml",)))
     assert fault({"config": config}, RESULT) is None
     assert fault({"config": {"backend": "echo", "load": {"kind": load.kind}}}, RESULT) is None
+
+
+def test_a_section_of_quality_names_its_tasks() -> None:
+    """Whoever looks for scores takes that for granted."""
+    assert fault({"config": {"quality": {"evaluator": "exam", "tasks": ["sums"]}}}, RESULT) is None
+    assert fault({"config": {"quality": {"evaluator": "exam"}}}, RESULT) == "`config.quality.tasks` is missing"
+
+
+def test_what_is_no_file_is_damage_of_its_experiment(store: Store, path: Path) -> None:
+    """A folder, or a link in a ring, is no fault of the machine: others are read without it."""
+    path.unlink()
+    path.mkdir()
+    ring = store.folder("exp-one") / "trial-0.json"
+    ring.unlink()
+    ring.symlink_to(ring.name)
+    for read in (store.read_any_result, store.trials):
+        with pytest.raises(StoreError, match="is no regular file") as caught:
+            read("exp-one")
+        assert caught.value.code == "store_corrupt"
+
+
+def test_a_name_of_no_utf8_cannot_be_bundled() -> None:
+    """Nor be written into a list of checksums."""
+    assert is_plain("experiments/a/engine-0.json")
+    assert not is_plain("experiments/a/\udcff.json")
 
 
 @pytest.mark.parametrize(

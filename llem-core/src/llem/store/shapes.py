@@ -92,7 +92,8 @@ _RATE_WINDOW = {
 #: Settings as they are stored: sections of plugins are theirs.
 _CONFIG = {
     **_of(Experiment),
-    **dict.fromkeys(("workload", "quality", "options"), Maybe(dict)),
+    **dict.fromkeys(("workload", "options"), Maybe(dict)),
+    "quality": Maybe({"evaluator": str, "tasks": [str]}),
     **dict.fromkeys(("backend", "model", "dtype", "device", "preset"), Maybe(str)),
 }
 #: What a listing shows of them.
