@@ -105,7 +105,8 @@ def _refusal(path: Path, error: OSError) -> LlemError:
     if isinstance(error, FileNotFoundError):
         return StoreError(f"{path} is missing", _mend(path), "store_corrupt")
     if error.errno in _NO_FILE:
-        return StoreError(f"{path} is no regular file", _mend(path), "store_corrupt")
+        what = f"{path} is no regular file: {(error.strerror or str(error)).lower()}"
+        return StoreError(what, _mend(path), "store_corrupt")
     if error.errno == errno.ENAMETOOLONG:
         return ConfigError(f"the name is too long for a file: {path}", "give a name of at most 255 bytes")
     reason = (error.strerror or str(error)).lower()
