@@ -2,16 +2,19 @@
 
     python benchmarks/fuzz_stores.py [MUTATIONS] [SEED] [SECONDS]
 
-Two small studies are measured, one offline with quality and one of serving loads. Each round copies one of the stores,
-changes the copy in one way, and runs the commands that read stores on it. `SECONDS` ends it early. Prints a table as
-JSON, a row for each kind of change:
+Two small studies are measured, one offline with quality and one of serving loads; a third store is one that an older
+llem wrote. Each round copies one of the stores, changes the copy in one way, and runs the commands that read stores on
+it. `SECONDS` ends it early. Prints a table as JSON, a row for each kind of change:
 
 mutations  copies that were changed
 meaning    of these, those in which raw data, or what `show`, `compare` or `recommend` state, are not as they were
 found      of these, those in which `llem verify` ended with 1, 2 or 3
-missed     those that `llem verify` called identical; each is listed below the table
-bugs       commands that ended with 70, or raised
-slowest_s  the longest command
+missed     those that `llem verify` called identical. Each is listed below the table, but for `forged`, where whoever
+           changed a file wrote its line in the journal anew, and for stores of an older llem, which have no journal:
+           `llem verify` does not claim to find all of these
+hidden     `show` named an experiment no more whose files nobody had changed
+bugs       commands that ended with 70, raised, printed a traceback, or sent a command to the terminal
+slowest_s  the longest command, in processor time: others may run beside it
 most_mib   by how much memory grew at most
 """
 
@@ -19,14 +22,18 @@ from __future__ import annotations
 
 import contextlib
 import gzip
+import hashlib
 import io
 import json
 import os
 import random
+import re
 import resource
 import shutil
 import signal
+import socket
 import sys
+import tarfile
 import tempfile
 import time
 import zlib
@@ -38,7 +45,10 @@ import attrs
 
 from llem.store.files import DIGEST, digest
 
-LAB = Path(__file__).parents[1] / "tests" / "core" / "lab"
+CORE = Path(__file__).parents[1] / "tests" / "core"
+LAB = CORE / "lab"
+#: A store that llem wrote at schema 2.
+OLDER = CORE / "store" / "schema2" / "serving.tgz"
 BASE = """
   backend: lab
   device: cpu
@@ -79,11 +89,14 @@ OTHERS = (
 VERIFY = ("verify", "STORE")
 #: Goes on with a changed store; it may measure, so every so many rounds.
 RESUME, RESUMED = ("run", "STUDY", "-o", "STORE", "--launcher", "inline", "--resume", "-q"), 23
-#: How long a command may take, and by how much memory may grow.
-LONGEST_S, MOST_MIB = 10, 500
+#: How much processor time a command may take, how long it may take beside whatever else runs, and by how much memory
+#: may grow.
+LONGEST_S, WAITS_S, MOST_MIB = 10, 60, 500
 #: The same of a command that measures.
 MEASURING_S = 120
 FOUND = (1, 2, 3)
+#: What a terminal takes for a command. What is exported for other programs goes to a file, with every character.
+COMMANDS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 
 
 @attrs.frozen
@@ -95,11 +108,12 @@ class Base:
     ids: tuple[str, ...]
     axis: str
     says: Mapping[str, Any]
+    journals: bool = True
 
 
 @attrs.frozen
 class Ran:
-    """One command: its exit code, its answer, how long it took, and what it raised."""
+    """One command: its exit code, its answer, the processor time that it took, and what it raised."""
 
     code: int
     out: str
@@ -130,7 +144,7 @@ def lab(folder: Path) -> Iterator[None]:
         registry.cache_clear()
 
 
-def command(words: Sequence[str], longest_s: int = LONGEST_S) -> Ran:
+def command(words: Sequence[str], longest_s: int = WAITS_S) -> Ran:
     """A command in this process, with a limit of its time."""
     from llem.cli import cli
 
@@ -140,7 +154,7 @@ def command(words: Sequence[str], longest_s: int = LONGEST_S) -> Ran:
     out, err, code = io.StringIO(), io.StringIO(), 0
     handler = signal.signal(signal.SIGALRM, late)
     signal.alarm(longest_s)
-    began = time.monotonic()
+    began = time.process_time()
     try:
         with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
             cli.main(list(words), prog_name="llem")
@@ -153,10 +167,10 @@ def command(words: Sequence[str], longest_s: int = LONGEST_S) -> Ran:
     finally:
         signal.alarm(0)
         signal.signal(signal.SIGALRM, handler)
-    return Ran(code, out.getvalue(), time.monotonic() - began, err.getvalue())
+    return Ran(code, out.getvalue(), time.process_time() - began, err.getvalue())
 
 
-def on(base: Base, folder: Path, words: Sequence[str], longest_s: int = LONGEST_S) -> Ran:
+def on(base: Base, folder: Path, words: Sequence[str], longest_s: int = WAITS_S) -> Ran:
     """A command on a store that is, or was, `base`."""
     names = {"STUDY": str(base.study), "A": base.ids[0], "B": base.ids[1], "AXIS": base.axis}
     return command([names.get(word, word.replace("STORE", str(folder))) for word in words], longest_s)
@@ -171,11 +185,25 @@ def measured(folder: Path) -> dict[str, Base]:
         ran = command(["run", str(study), "-o", str(path), "--launcher", "inline", "-q"], MEASURING_S)
         assert ran.code in (0, 1), ran.err
         document = json.loads((path / "study.json").read_text())
-        base = Base(path, study, tuple(document["experiments"]), document["axes"][0], {})
-        says = {**raw(path), **{" ".join(words): answer(base, path, words) for words in STATING}}
-        assert on(base, path, VERIFY).code == 0
-        found[name] = attrs.evolve(base, says=says)
+        found[name] = _said(Base(path, study, tuple(document["experiments"]), document["axes"][0], {}))
     return found
+
+
+def older(folder: Path) -> Base:
+    """A store of an older llem, unpacked there."""
+    with tarfile.open(OLDER) as archive:
+        archive.extractall(folder, filter="data")
+    (path,) = (one for one in folder.iterdir() if (one / "study.json").exists())
+    study = path / "study.yaml"  # none such: `run` refuses it
+    document = json.loads((path / "study.json").read_text())
+    return _said(Base(path, study, tuple(document["experiments"]), document["axes"][0], {}, journals=False))
+
+
+def _said(base: Base) -> Base:
+    """With what it says as it is."""
+    says = {**raw(base.path), **{" ".join(words): answer(base, base.path, words) for words in STATING}}
+    assert on(base, base.path, VERIFY).code == 0
+    return attrs.evolve(base, says=says)
 
 
 def answer(base: Base, folder: Path, words: Sequence[str]) -> Any:
@@ -197,13 +225,20 @@ def raw(folder: Path) -> dict[str, Any]:
 
 def _content(path: Path) -> Any:
     content = path.read_bytes() if path.is_file() else b"none"
+    if len(content) > 2**20:  # a bomb
+        return content
     with contextlib.suppress(ValueError, OSError, EOFError, RecursionError, zlib.error):
         if path.suffix == ".gz":
             return gzip.decompress(content)
         if path.suffix == ".json":
-            return {key: value for key, value in json.loads(content).items() if key != DIGEST}
-        return [json.loads(line) for line in content.splitlines()]
+            return _told({key: value for key, value in json.loads(content).items() if key != DIGEST})
+        return [_told(json.loads(line)) for line in content.splitlines()]
     return content
+
+
+def _told(value: Any) -> str:
+    """Values as text: true and 1, which are the same to Python, are not the same."""
+    return json.dumps(value, sort_keys=True)
 
 
 # what is changed
@@ -350,6 +385,134 @@ def odd_file(folder: Path, chance: random.Random) -> str:
     return f"{kind} for {path.relative_to(folder)}"
 
 
+def special_file(folder: Path, chance: random.Random) -> str:
+    """A socket, a link that leads out or nowhere, or a file that nobody may read, in the place of a file."""
+    path = chance.choice(files(folder))
+    kind = chance.choice(["socket", "outside", "nowhere", "unreadable"])
+    if kind == "unreadable":  # but by root
+        path.chmod(0)
+        return f"{kind}: {path.relative_to(folder)}"
+    path.unlink()
+    if kind == "socket":
+        here = Path.cwd()
+        os.chdir(path.parent)  # the name of a socket is short
+        with socket.socket(socket.AF_UNIX) as one:
+            one.bind(path.name)
+        os.chdir(here)
+    else:
+        path.symlink_to("/etc/passwd" if kind == "outside" else "nowhere")
+    return f"{kind} for {path.relative_to(folder)}"
+
+
+def bomb(folder: Path, chance: random.Random) -> str:
+    """Two to four MiB that unpack to 4 GiB, in the place of rows."""
+    path = chance.choice(files(folder, ".gz"))
+    head = chance.choice([b"", gzip.decompress(path.read_bytes())])
+    piece = chance.choice([bytes(2**24), b"1,2\n" * 2**22, b"[" * 2**24])
+    path.write_bytes(gzip.compress(head) + 256 * gzip.compress(piece, compresslevel=9))
+    return f"{piece[:4]!r} in {path.relative_to(folder)}"
+
+
+def renamed(folder: Path, chance: random.Random) -> str:
+    """A file or a folder under a name that is long, no text, or a command to a terminal."""
+    path = chance.choice([*files(folder), *folder.glob("experiments/*"), folder / "environments"])
+    stem = chance.choice([b"a" * 200, b"\x1b[31mred", b"\xff\xfe", b"..x", b"a\nb", b"=1+1", b"0" * 16, b"Trial-0"])
+    name = stem + b"".join(os.fsencode(one) for one in path.suffixes)
+    os.rename(path, os.path.join(os.fsencode(path.parent), name))
+    return f"{path.relative_to(folder)} to {name!r}"
+
+
+def of_another_study(folder: Path, chance: random.Random) -> str | None:
+    """A file of the other store in the place of one of its kind."""
+    others = [path for path in folder.parent.iterdir() if (path / "study.json").exists() and path != folder]
+    one = chance.choice(files(folder))
+    alike = [
+        path
+        for other in others
+        for path in files(other, one.suffix)
+        if path.name[:6] == one.name[:6] and path.read_bytes() != one.read_bytes()
+    ]
+    if not alike:
+        return None
+    other = chance.choice(alike)
+    one.write_bytes(other.read_bytes())
+    return f"{other.parent.name}/{other.name} to {one.relative_to(folder)}"
+
+
+def study_list(folder: Path, chance: random.Random) -> str:
+    """The experiments that study.json lists: one gone, one more, another order, or what they set exchanged."""
+    way = chance.choice(["gone", "added", "doubled", "order", "points", "no list", "no points"])
+
+    def change(data: dict[str, Any]) -> None:
+        listed, points = data["experiments"], data["points"]
+        if way == "gone":
+            points.pop(listed.pop(chance.randrange(len(listed))))
+        elif way == "added":
+            points[name := f"{chance.getrandbits(64):016x}"] = points[listed[0]]
+            listed.append(name)
+        elif way == "doubled":
+            listed.append(listed[0])
+        elif way == "order":
+            listed.reverse()
+        elif way == "points":
+            points[listed[0]], points[listed[1]] = points[listed[1]], points[listed[0]]
+        else:
+            del data["experiments" if way == "no list" else "points"]
+
+    rewrite(folder / "study.json", change)
+    return way
+
+
+def types(folder: Path, chance: random.Random) -> str:
+    """Values of another type: one, or all of a kind in a document."""
+    path = chance.choice([*files(folder, ".json"), *files(folder, "result.json"), *files(folder, "result.json")])
+    data = json.loads(path.read_text())
+    ways: dict[str, tuple[type | tuple[type, ...], Callable[[Any], Any]]] = {
+        "numbers to texts": ((int, float), str),
+        "texts to numbers": (str, len),
+        "numbers to true": ((int, float), bool),
+        "true to numbers": (bool, int),
+        "texts to halves": (str, lambda text: f"{text}\ud83d"),
+        "texts to commands": (str, lambda text: f"{text}\x1b[2J\u202e"),
+        "sections to lists": (dict, list),
+        "lists to sections": (list, lambda values: {str(n): one for n, one in enumerate(values)}),
+        "texts to null": (str, lambda _: None),
+    }
+    way = chance.choice(list(ways))
+    kind, new = ways[way]
+    places = [
+        (keys, above)
+        for keys, above in _places(data)
+        if keys[0] not in (DIGEST, "schema_version")
+        and isinstance(above[keys[-1]], kind)
+        and (kind is bool or not isinstance(above[keys[-1]], bool))
+    ]
+    if not places:
+        return f"{path.relative_to(folder)}: no {way}"
+    chosen = [chance.choice(places)] if chance.random() < 0.7 else places
+    for keys, above in reversed(chosen):  # what is within first
+        above[keys[-1]] = new(above[keys[-1]])
+    text = json.dumps(data, sort_keys=True, indent=2, ensure_ascii=way == "texts to halves")
+    path.write_text(_fitted(text) + "\n")
+    return f"{path.relative_to(folder)}: {way}, {len(chosen)} from {'.'.join(map(str, chosen[0][0]))}"
+
+
+def forged(folder: Path, chance: random.Random) -> str:
+    """A value of a document, whose digest fits, and whose line in the journal does too."""
+    what = field_fitted(folder, chance)
+    fit_journals(folder, what.partition(" at ")[0])
+    return what
+
+
+def fit_journals(folder: Path, name: str) -> None:
+    """Write the line of a file anew, wherever a journal has one."""
+    line = f"{hashlib.sha256((folder / name).read_bytes()).hexdigest()}  {name}"
+    for journal in (folder / "journal.sha256", *folder.glob("workers/*/journal.sha256")):
+        if journal.exists():
+            lines = journal.read_text().splitlines()
+            journal.write_text("".join(f"{line if one.endswith(f'  {name}') else one}\n" for one in lines))
+
+
 #: What a value is replaced by, as text of JSON.
 ODD = (
     *("null", "true", "[]", "{}", '""', '"x"', "0", "-1", "0.5", "1e300", "-1e300", "1e-300", "1e999", "NaN"),
@@ -448,9 +611,12 @@ def row(folder: Path, chance: random.Random) -> str:
     return f"{path.relative_to(folder)} row {number}: {way}"
 
 
-def event(folder: Path, chance: random.Random) -> str:
+def event(folder: Path, chance: random.Random) -> str | None:
     """A line of a log."""
-    path = chance.choice(files(folder, ".jsonl"))
+    logs = [path for path in files(folder, ".jsonl") if path.stat().st_size]
+    if not logs:  # an older llem kept none
+        return None
+    path = chance.choice(logs)
     lines = path.read_text().splitlines()
     number = chance.randrange(len(lines))
     way = chance.choice(["value", "value", "odd", "removed", "doubled", "cut"])
@@ -495,9 +661,16 @@ MUTATIONS: Mapping[str, Mutation] = {
     "trial copied": copy_trial,
     "experiment copied": copy_experiment,
     "odd file": odd_file,
+    "special file": special_file,
+    "bomb": bomb,
+    "renamed": renamed,
+    "of another study": of_another_study,
+    "list of the study": study_list,
+    "types": types,
+    "forged": forged,
 }
 #: How often each is drawn; others once.
-WEIGHTS = {"byte": 2, "row": 2, "field": 3, "field, digest fits": 5}
+WEIGHTS = {"byte": 2, "row": 2, "field": 3, "field, digest fits": 5, "types": 5, "forged": 2}
 
 
 @attrs.define
@@ -508,6 +681,7 @@ class Row:
     meaning: int = 0
     found: int = 0
     missed: int = 0
+    hidden: int = 0
     bugs: int = 0
     slowest_s: float = 0.0
     most_mib: int = 0
@@ -521,7 +695,7 @@ def one_round(
     for path in folder.glob("copy*"):
         shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
     shutil.copytree(base.path, copy)
-    what = f"{kind}: {base.path.name}, {MUTATIONS[kind](copy, chance)}"
+    what = f"{kind}: {base.path.name}, {MUTATIONS[kind](copy, chance)}".encode(errors="backslashreplace").decode()
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     ran = {words: on(base, copy, words) for words in (*STATING, VERIFY, *chance.sample(OTHERS, others))}
     grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024
@@ -540,14 +714,29 @@ def one_round(
         ran[RESUME] = on(base, copy, RESUME, MEASURING_S)
     if changed and ran[VERIFY].code == 0:
         row.missed += 1
-        wrong.append(f"{what}: missed, though changed: {', '.join(changed)}")
+        if base.journals and kind != "forged":
+            wrong.append(f"{what}: missed, though changed: {', '.join(changed)}")
+    if hidden := _hidden(base, changed, ran[STATING[0]]):
+        row.hidden += 1
+        wrong.append(f"{what}: `show` hides {', '.join(hidden)}: {ran[STATING[0]].err.strip()[-300:]}")
     for words, one in ran.items():
-        if one.code not in (0, *FOUND):
+        told = one.err if words[0] in ("export", "bundle") else one.out + one.err
+        late = one.seconds > LONGEST_S and words != RESUME
+        if one.code not in (0, *FOUND) or late or "Traceback" in told or COMMANDS.search(told):
             row.bugs += 1
-            wrong.append(f"{what}: {' '.join(words)} ended with {one.code}: {one.err.strip()[-300:]}")
+            wrong.append(f"{what}: {' '.join(words)} ended with {one.code}: {one.err.strip()[-300:]!r}")
     if grown > MOST_MIB:
         wrong.append(f"{what}: memory grew by {grown} MiB")
     return wrong
+
+
+def _hidden(base: Base, changed: Sequence[str], shown: Ran) -> list[str]:
+    """Experiments whose files are as they were, and that are shown no more; none where study.json is changed."""
+    parts = [Path(name).parts for name in changed]
+    if any(one[0] in ("study.json", "environments") for one in parts):
+        return []
+    touched = {one[1] for one in parts if one[0] == "experiments" and len(one) > 1}
+    return [name for name in base.ids if name not in touched and name not in shown.out]
 
 
 def rounds(
@@ -556,7 +745,7 @@ def rounds(
     """So many rounds, by kind, and what went wrong."""
     chance, rows, wrong = random.Random(seed), {}, []
     ends = time.monotonic() + seconds
-    kinds = [kind for kind in MUTATIONS for _ in range(WEIGHTS.get(kind, 1))]  # 24
+    kinds = [kind for kind in MUTATIONS for _ in range(WEIGHTS.get(kind, 1))]
     for number in range(mutations):
         if time.monotonic() > ends:
             break
@@ -570,7 +759,7 @@ def main() -> None:
     mutations, seed, seconds = (float(word) for word in [*sys.argv[1:], *("2000", "0", "inf")[len(sys.argv) - 1 :]])
     resource.setrlimit(resource.RLIMIT_AS, (4 << 30, resource.getrlimit(resource.RLIMIT_AS)[1]))
     with tempfile.TemporaryDirectory(prefix="llem-fuzz-") as name, lab(folder := Path(name)):
-        bases = list(measured(folder).values())
+        bases = [*measured(folder).values(), older(folder / "older")]
         rows, wrong = rounds(bases, int(mutations), int(seed), folder, seconds=seconds)
     print(json.dumps({kind: attrs.asdict(row) for kind, row in rows.items()}, indent=1))
     print("\n".join(wrong))

@@ -17,6 +17,8 @@ from typing import Any
 
 import pytest
 
+from llem.store.files import to_text
+
 pytestmark = [pytest.mark.process, pytest.mark.timeout(600)]
 
 SCRIPT = Path(__file__).parents[3] / "benchmarks" / "fuzz_stores.py"
@@ -48,6 +50,31 @@ def test_what_is_changed_at_random_is_found(fuzz: ModuleType, bases: dict[str, A
     assert wrong == []
     assert set(rows) == set(fuzz.MUTATIONS)
     assert sum(row.meaning for row in rows.values()) > 40
+
+
+def test_a_store_of_an_older_llem_ends_no_command_badly(
+    fuzz: ModuleType, bases: dict[str, Any], tmp_path: Path
+) -> None:
+    """Not all that is changed is found, because it has no journals; no command ends with a traceback, or hides more."""
+    rows, wrong = fuzz.rounds([fuzz.older(tmp_path / "older")], 36, 5, tmp_path, others=1)
+
+    assert wrong == []
+    assert sum(row.found for row in rows.values()) > 20
+
+
+def test_who_writes_the_journal_anew_is_not_found_by_it(
+    fuzz: ModuleType, bases: dict[str, Any], tmp_path: Path
+) -> None:
+    """As the documentation says: a text that nothing is computed from, its digest and its line in the journal."""
+    base, store = bases["offline"], tmp_path / "out"
+    shutil.copytree(base.path, store)
+    name = "study.json"
+    fuzz.rewrite(store / name, lambda data: data.update(name="another"))
+    assert fuzz.on(base, store, fuzz.VERIFY).code == 1
+    (store / name).write_text(to_text(json.loads((store / name).read_text())))
+    fuzz.fit_journals(store, name)
+
+    assert fuzz.on(base, store, fuzz.VERIFY).code == 0
 
 
 def rows(path: Path, pattern: str, replacement: str) -> None:
@@ -123,35 +150,87 @@ def test_exchanged_experiments_are_not_compared(fuzz: ModuleType, bases: dict[st
     assert "lies in the place of" in done.err
 
 
+#: In the place of a result.
+POISONS = ["[" * 5000, '{"schema_version": 5, "id": 1e999}', "\x00", "{}"]
+#: What stands for `*`: commands read no metrics that they do not show.
+READ = ("energy_per_output_token_j", "output_tokens_per_s")
+#: Values in the place of what a result says, by its path: a number for a text, half of a character, and others.
+TYPES: list[tuple[str, Any]] = [
+    ("config.dtype", 7),
+    ("config.model", "\ud800"),
+    ("config.load", [3]),
+    ("config.load.kind", None),
+    ("metrics.*.value", "1"),
+    ("metrics.*.n", True),
+    ("findings.0.code", {"a": 1}),
+]
+
+
+def poisoned(path: Path, poison: str | tuple[str, Any]) -> None:
+    """Write a result that cannot be read."""
+    if isinstance(poison, str):
+        path.write_text(poison)
+        return
+    keys, value = poison
+    document = json.loads(path.read_text())
+    for name in READ:
+        *above, last = [int(key) if key.isdecimal() else key for key in keys.replace("*", name).split(".")]
+        inner = document
+        for key in above:
+            inner = inner[key]
+        inner[last] = value
+    path.write_text(json.dumps(document, sort_keys=True, indent=2) + "\n")
+
+
 @pytest.mark.parametrize(
     "words",
     [
         ("show", "STORE"),
         ("show", "STORE", "--json"),
         ("export", "STORE"),
+        ("show", "STORE", "--quality"),
+        ("export", "STORE", "--format", "leaderboard"),
+        ("export", "STORE", "--format", "eee", "-o", "STORE-eee"),
+        ("export", "STORE", "--format", "hf", "-o", "STORE-hf"),
         ("recommend", "STORE", "--maximise", "speed"),
         ("report", "STORE", "-o", "STORE.html"),
     ],
 )
-@pytest.mark.parametrize("poison", ["[" * 5000, '{"schema_version": 5, "id": 1e999}', "\x00", "{}"])
+@pytest.mark.parametrize("poison", [*POISONS, *TYPES], ids=lambda poison: str(poison)[:20])
 def test_one_unreadable_result_hides_no_other(
-    fuzz: ModuleType, bases: dict[str, Any], tmp_path: Path, words: tuple[str, ...], poison: str
+    fuzz: ModuleType, bases: dict[str, Any], tmp_path: Path, words: tuple[str, ...], poison: str | tuple[str, Any]
 ) -> None:
     """The others are told of; a warning, or the page, names the one that is left out."""
-    base, store = bases["serving"], tmp_path / "out"
+    base, store = bases["offline"], tmp_path / "out"
     shutil.copytree(base.path, store)
-    (store / "experiments" / base.ids[0] / "result.json").write_text(poison)
+    poisoned(store / "experiments" / base.ids[0] / "result.json", poison)
     done = fuzz.on(base, store, words)
 
     told = done.out + done.err + (store.with_name("out.html").read_text() if words[0] == "report" else "")
-    assert done.code == 0
+    told += "".join(path.read_text() for path in store.parent.glob("out-*/**/*") if path.is_file())
+    assert (done.code, "Traceback" in done.err) == (0, False), done.err
     assert all(name[:8] in told for name in base.ids)
     assert "result.json" in told
-    assert fuzz.on(base, store, fuzz.VERIFY).out.count(f"{base.ids[1]}/") == 0
+
+
+@pytest.mark.parametrize("poison", POISONS[2:])
+def test_verify_names_what_is_poisoned_alone(
+    fuzz: ModuleType, bases: dict[str, Any], tmp_path: Path, poison: str
+) -> None:
+    """And nothing of the other experiment."""
+    base, store = bases["serving"], tmp_path / "out"
+    shutil.copytree(base.path, store)
+    poisoned(store / "experiments" / base.ids[0] / "result.json", poison)
+    done = fuzz.on(base, store, fuzz.VERIFY)
+
+    assert (done.code, done.err) == (1, "")
+    assert f"experiments/{base.ids[0]}/result.json" in done.out
+    assert f"{base.ids[1]}/" not in done.out
 
 
 def test_a_study_goes_on_around_poison(fuzz: ModuleType, bases: dict[str, Any], tmp_path: Path) -> None:
-    """The other experiment is measured; the command ends with what is wrong and what to do, which then works."""
+    """It is shown and verified; the other experiment is measured; `run` ends with what is wrong and what to do, which
+    then works."""
     base, store = bases["offline"], tmp_path / "out"
     shutil.copytree(base.path, store)
     one, other = (store / "experiments" / name for name in base.ids)
@@ -159,6 +238,14 @@ def test_a_study_goes_on_around_poison(fuzz: ModuleType, bases: dict[str, Any], 
     (one / "trial-0.json").write_text(json.dumps({**trial, "output_tokens": 10**30}))
     for path in (*other.glob("trial-1.*"), other / "result.json"):
         path.unlink()
+    shown = fuzz.on(base, store, ("show", "STORE"))
+    assert shown.code == 0
+    assert all(name[:8] in shown.out for name in base.ids)
+    verified = fuzz.on(base, store, fuzz.VERIFY)
+    assert (verified.code, verified.err) == (1, "")
+    for file in ("trial-1.json: missing", "result.json: missing"):
+        assert f"experiments/{base.ids[1]}/{file}" in verified.out
+    assert f"experiments/{base.ids[0]}/trial-0.json: changed" in verified.out
     words = ("run", str(base.study), "-o", "STORE", "--resume", "--launcher", "inline", "-q")
     done = fuzz.on(base, store, words, fuzz.MEASURING_S)
 
@@ -177,7 +264,24 @@ def test_an_order_that_is_none_is_a_message(fuzz: ModuleType, bases: dict[str, A
     base, store = bases["offline"], tmp_path / "out"
     shutil.copytree(base.path, store)
     fuzz.rewrite(store / "study.json", lambda data: data.update(order=-1e300))
-    for words in (*fuzz.STATING, fuzz.VERIFY):
+    for words in fuzz.STATING:
         done = fuzz.on(base, store, words)
         assert done.code == 2
         assert "`order` must be" in done.err
+
+
+@pytest.mark.parametrize("poison", ["", "[]", '{"schema_version": 5, "order": 3}'])
+def test_a_study_that_cannot_be_read_hides_nothing_from_verify(
+    fuzz: ModuleType, bases: dict[str, Any], tmp_path: Path, poison: str
+) -> None:
+    """It is named, and so is what else is changed."""
+    base, store = bases["offline"], tmp_path / "out"
+    shutil.copytree(base.path, store)
+    (store / "study.json").write_text(poison)
+    (store / "experiments" / base.ids[1] / "trial-0.json").unlink()
+    done = fuzz.on(base, store, fuzz.VERIFY)
+
+    assert (done.code, done.err) == (1, "")
+    assert "study.json: changed" in done.out
+    assert f"experiments/{base.ids[1]}/trial-0.json: missing" in done.out
+    assert "trials recomputed" in done.out

@@ -6,7 +6,14 @@ import json
 
 import pytest
 
-from llem.foreign.secrets import is_secret, redacted, without_key, without_key_in, without_secrets
+from llem.foreign.secrets import (
+    is_secret,
+    redacted,
+    without_key,
+    without_key_in,
+    without_known,
+    without_secrets,
+)
 
 
 @pytest.mark.parametrize(
@@ -124,3 +131,18 @@ def test_a_key_is_hidden_however_json_writes_it(key):
     value = {key: [f"x{key}", {"a": key}], "n": 1, "z": None, "t": True}
     assert without_key_in(value, key) == {"***": ["x***", {"a": "***"}], "n": 1, "z": None, "t": True}
     assert without_key_in(value, None) is value
+
+
+@pytest.mark.parametrize(
+    ("text", "stored"),
+    [
+        ("# mine is envsecret99", "# mine is ***"),
+        ("# token: abc", "# token: ***"),
+        ("# short is a word of its own", "# short is a word of its own"),
+        ("# /home/me", "# /home/me"),
+    ],
+)
+def test_secrets_of_variables_are_hidden(text, stored):
+    """Whatever stands before them, if the variable's name says that it holds one; short ones may be words."""
+    environ = {"HF_TOKEN": "envsecret99", "A_KEY": "short", "HOME": "/home/me"}
+    assert without_known(text, environ) == stored

@@ -111,9 +111,11 @@ def test_an_event_has_the_time_at_which_it_was_made() -> None:
         ("[1]", r"no event in '\[1\]'"),
         ('{"event": "quality", "at": {}}', "an event 'quality'"),
         ('{"event": "phase", "phase": "load"}', "an event 'phase' without a time"),
-        ('{"event": "ended", "at": {"monotonic_ns": 1, "utc": "x"}, "mood": 1}', "mood"),
-        ('{"event": "ended", "at": {"monotonic_ns": 1.5, "utc": "x"}}', "1.5 is not int"),
-        ('{"event": "started", "at": {"monotonic_ns": 1, "utc": "x"}}', "pid"),
+        ('{"event": "ended", "at": {"monotonic_ns": 1, "utc": "2026-01-01T00:00:00+00:00"}, "mood": 1}', "mood"),
+        ('{"event": "ended", "at": {"monotonic_ns": 1.5, "utc": "2026-01-01T00:00:00+00:00"}}', "1.5 is not int"),
+        ('{"event": "ended", "at": {"monotonic_ns": 1, "utc": "x"}}', "isoformat"),
+        ('{"event": "ended", "at": {"monotonic_ns": 1, "utc": "2026-01-01T00:00:00"}}', "time zone"),
+        ('{"event": "started", "at": {"monotonic_ns": 1, "utc": "2026-01-01T00:00:00+00:00"}}', "pid"),
     ],
 )
 def test_what_is_no_event_names_the_log(line: str, what: str) -> None:

@@ -14,10 +14,10 @@ import attrs
 import pytest
 
 from llem.errors import StoreError
-from llem.store import files
 from llem.store.journal import Journal
 from llem.store.lease import Claim, Holder, Lease, clear_left, revoke
 from llem.store.leases import Leases
+from llem.store.manifest import JOURNAL
 
 LONG_S = 600.0
 
@@ -148,22 +148,24 @@ def test_who_was_silent_has_lost_it(folder: Path) -> None:
         leases.check()
 
 
+@pytest.mark.parametrize("synced", [1, 2, 3], ids=["journal's folder", "journal", "file"])
 @pytest.mark.parametrize("replace", [False, True])
-def test_stopped_between_any_two_lines_of_writing(folder: Path, monkeypatch, replace: bool) -> None:
-    """The file is written beside, and not moved to its place once another has the lease."""
+def test_stopped_between_any_two_lines_of_writing(folder: Path, monkeypatch, replace: bool, synced: int) -> None:
+    """The file is written beside, and not moved to its place once another has the lease; nor does a journal name it."""
     leases = held(had(claim(folder)))
-    fsync = os.fsync
+    fsync, calls = os.fsync, iter(range(1, 9))
 
     def overtaken(handle: int) -> None:
         fsync(handle)
-        monkeypatch.setattr(files.os, "fsync", fsync)
-        had(claim(folder, 1, silence_s=0.0))
+        if next(calls) == synced:
+            had(claim(folder, 1, silence_s=0.0))
 
-    monkeypatch.setattr(files.os, "fsync", overtaken)
+    monkeypatch.setattr(os, "fsync", overtaken)
     with pytest.raises(StoreError) as caught:
         leases.write(folder / "trial-0.json", b"{}", replace=replace)
     assert caught.value.code == "lease_lost"
     assert not (folder / "trial-0.json").exists()
+    assert (folder.parents[1] / JOURNAL).read_text() == ""
 
 
 def test_a_worker_that_is_given_up_writes_no_more(folder: Path) -> None:
@@ -181,24 +183,10 @@ def test_a_worker_that_is_given_up_writes_no_more(folder: Path) -> None:
     assert [path.name for path in folder.iterdir()] == [".lease-1"]
 
 
-def test_what_the_killed_leave_is_cleared(folder: Path) -> None:
-    """What one had made ready that waited, and what was left of a lease; a lease of a living worker stays."""
+def test_what_a_killed_waiter_leaves_is_cleared(folder: Path) -> None:
+    """The lease that it waited for stays."""
     lease = had(claim(folder))
     claim(folder, 1)
-    (folder / ".lease-1").mkdir()
-    (folder / ".lease-2" / "token").mkdir(parents=True)
     clear_left(folder.parents[1])
     assert [path.name for path in folder.iterdir()] == [".lease-0"]
     assert lease.beat()
-
-
-@pytest.mark.process
-def test_a_lease_of_the_killed_is_cleared(folder: Path) -> None:
-    """On their machine alone: of another one nobody knows."""
-    with forsaken(folder):
-        clear_left(folder.parents[1])
-    assert list(folder.iterdir()) == []
-    elsewhere = had(claim(folder, host="another", boot="another"))
-    os.close(elsewhere._lock)
-    clear_left(folder.parents[1])
-    assert elsewhere.beat()

@@ -13,7 +13,7 @@ from llem.errors import StoreError
 
 if TYPE_CHECKING:
     from llem.analysis.prices import Prices
-    from llem.analysis.quality import QualityDifference
+    from llem.analysis.quality_difference import QualityDifference
     from llem.reports.ratios import ComparisonView
     from llem.store.store import Store
 

@@ -24,11 +24,13 @@ OUTPUT_CLOSED = 141
 #: What `llem` ends with. The reference page is made from this.
 EXIT_CODES = {
     0: "Done.",
-    1: "Some experiments failed, their results are invalid, quality that was asked for could not be evaluated, or no "
-    "configuration keeps the limits that were given.",
+    1: "Some experiments failed, their results are invalid, quality that was asked for could not be evaluated, no "
+    "configuration keeps the limits that were given, or `llem verify` found a difference. A bug of a plugin that ends "
+    "an experiment is that experiment's failure: its outcome is `crash`, and its error names the plugin.",
     2: "Your mistake: usage, configuration, a plugin that is not installed, or a folder that is not a result folder.",
     3: "The machine lacks something: a GPU, a permission, disk space, or a plugin that works.",
-    BUG: "A bug in llem or in a plugin; llem shows the traceback.",
+    BUG: "A bug in llem or in a plugin that ended the command; llem shows the traceback, and names the command and the "
+    "plugin.",
     INTERRUPTED: "Interrupted by Ctrl-C or SIGTERM.",
     OUTPUT_CLOSED: "The program that read standard output ended before llem had written everything. The measurement is "
     "complete and stored.",

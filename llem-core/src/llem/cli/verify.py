@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from llem.cli.terminal import echo
+from llem.errors import StoreError
 
 if TYPE_CHECKING:
     from llem.store.manifest import Altered
@@ -32,7 +33,7 @@ def verify(ctx: click.Context, folder: str) -> None:
     - energies, counts, scores and results with what the raw rows give
 
     llem does not compare logs of engines and orders to workers. None of this is a signature: whoever changes a file can
-    change what says so. The exit code is 1 if anything differs or cannot be read.
+    change what says so. The exit code is 1 if anything differs or cannot be read, and 2 if DIR holds no results.
     """
     from llem.store.bundle import is_bundle
     from llem.store.unbundle import unpacked
@@ -49,12 +50,25 @@ def verify(ctx: click.Context, folder: str) -> None:
 
 def _same(folder: Path, *, bundled: bool = False) -> bool:
     """Print what differs, and what was compared; whether nothing differs."""
-    from llem.store.store import Store
-
     altered = _altered(folder, bundled=bundled)
-    store = Store.open(folder)
+    store = _store(folder)
     unlike = _unlike_journals(folder)
     return not (altered + unlike + _differences(store))
+
+
+def _store(folder: Path) -> Store:
+    """The store; also one whose study.json cannot be read, which is told with all else.
+
+    Raises StoreError: there is none, or another version of llem wrote it.
+    """
+    from llem.store.store import Store
+
+    try:
+        return Store.open(folder)
+    except StoreError as error:
+        if error.code != "store_corrupt":
+            raise
+        return Store(folder)
 
 
 def _counted(number: int, word: str) -> str:

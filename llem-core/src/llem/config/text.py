@@ -148,7 +148,8 @@ def read_text(path: str | Path) -> str:
     try:
         return read(path, MOST_BYTES).decode("utf-8-sig")
     except Unread as error:
-        raise ConfigError(f"{path} {error}", "give the path of a YAML file") from error
+        hint = "save it as a YAML file and give its path: a pipe can be read once, and `--resume` reads a study again"
+        raise ConfigError(f"{path} {error}", hint) from error
     except FileNotFoundError as error:
         raise ConfigError(f"no such file: {path}", "give the path of a YAML file") from error
     except OSError as error:

@@ -7,10 +7,19 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-__all__ = ["HIDDEN", "in_each_text", "is_secret", "redacted", "without_key", "without_key_in", "without_secrets"]
+__all__ = [
+    "HIDDEN",
+    "in_each_text",
+    "is_secret",
+    "redacted",
+    "without_key",
+    "without_key_in",
+    "without_known",
+    "without_secrets",
+]
 
 #: Stands for a secret.
 HIDDEN = "***"
@@ -44,6 +53,8 @@ _FORMS = (
 )
 #: Options of curl and of others whose next word is a secret, unless that is an option, an address or a small number.
 _SHORT = ("-k",)
+#: A shorter value of a variable may be a word of any text.
+SHORTEST = 8
 #: Options whose next word may hold a password behind a colon.
 _USERS = ("-u", "--user", "--proxy-user")
 
@@ -87,6 +98,14 @@ def without_secrets(text: str, hidden: str = HIDDEN) -> str:
     for form in _FORMS:
         text = form.sub(hidden, text)
     return _WITHIN.sub(lambda found: f"{found[found.lastgroup or 0]}{hidden}", text)
+
+
+def without_known(text: str, environ: Mapping[str, str]) -> str:
+    """The same, and without the secrets that these variables hold, whatever stands before them."""
+    for name, value in environ.items():
+        if len(value) >= SHORTEST and is_secret(name):
+            text = without_key(text, value)
+    return without_secrets(text)
 
 
 def without_key(text: str, key: str | None) -> str:

@@ -4,6 +4,7 @@ each file is in its place (`llem.metrics.placed`)."""
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -45,7 +46,15 @@ def verify(store: Store) -> list[Difference]:
         found += contained(path.relative_to(store.path).as_posix(), partial(_digest, store, path))
     for experiment_id in store.experiment_ids():
         found += _experiment(store, experiment_id)
-    return list({str(one): one for one in found}.values())
+    return list({str(told): told for one in found for told in [_within(store, one)]}.values())
+
+
+def _within(store: Store, one: Difference) -> Difference:
+    """Named by the file that cannot be read, on whatever way it was met, and by its path within the store."""
+    what = one.what.replace(f"{store.path}/", "")
+    file, colon, rest = what.partition(": ")
+    unread = bool(colon) and os.path.lexists(store.path / file)  # of any name, also one that no file can have
+    return attrs.evolve(one, file=file, what=rest) if unread else attrs.evolve(one, what=what)
 
 
 def _digest(store: Store, path: Path) -> Iterator[Difference]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import attrs
 
@@ -33,6 +33,12 @@ __all__ = [
 ]
 
 
+def _a_time_with_zone(_: Any, __: Any, text: str) -> None:
+    """Times of events are subtracted: a stored one that is none was damaged."""
+    if datetime.fromisoformat(text).tzinfo is None:
+        raise ValueError(f"{text} is of no time zone")
+
+
 @attrs.frozen
 class Moment:
     """When an event was made, by two clocks of the process that made the event.
@@ -43,7 +49,7 @@ class Moment:
     """
 
     monotonic_ns: int
-    utc: str
+    utc: str = attrs.field(validator=_a_time_with_zone)
 
     @classmethod
     def now(cls) -> Moment:

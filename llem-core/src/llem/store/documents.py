@@ -17,138 +17,26 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
-from types import EllipsisType, UnionType
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, TypeVar
 
-import attrs
-
-from llem.config.words import describe, got
 from llem.errors import StoreError
-from llem.models.spec import Architecture
 from llem.store.files import DIGEST, corrupt, load, parsed, read_text
-from llem.store.models import SCHEMA_VERSION
+from llem.store.json_text import has_halves
+from llem.store.models import SCHEMA_VERSION, Result
 from llem.store.parts import parts_of
+from llem.store.shapes import RESULT, Shape, fault
 
 __all__ = [
-    "ENGINE",
-    "ENVIRONMENT",
-    "EXPERIMENT",
-    "OUTCOME",
     "STEPS",
-    "STUDY",
-    "Maybe",
-    "Shape",
-    "fault",
     "read_json",
     "read_model",
+    "read_result",
     "read_shaped",
     "upgrade",
     "with_version",
 ]
 
 T = TypeVar("T")
-#: A class (or several, `int | float`), keys with their shapes (`...` for all keys), or a list of what has one shape.
-Shape: TypeAlias = "type | UnionType | Maybe | dict[str | EllipsisType, Any] | list[Any]"
-
-
-@attrs.frozen
-class Maybe:
-    """What may be left out, or null."""
-
-    shape: Shape
-
-
-_TEXT = str | None
-_FINDINGS = Maybe([{"code": str, "severity": str, "message": str, "evidence": Maybe(dict)}])
-_DOMAIN = {"meter": str, "name": str, "scope": str, "kind": str, "instrument": str}
-_ARCHITECTURE: dict[Any, Any] = {
-    **{field.name: int | float for field in attrs.fields(Architecture) if field.default is attrs.NOTHING},
-    "windows": Maybe([[int]]),
-    "output_parameters": Maybe(int),
-    "read_bytes": Maybe(int),
-    "experts": Maybe(int),
-    "other_products": Maybe(bool),
-    "unfit": Maybe(str),
-}
-_RATE_WINDOW = {
-    **dict.fromkeys(("rate", "seconds", "in_flight_first", "in_flight_last"), int | float),
-    **dict.fromkeys(("seed", "arrived", "judged", "kept"), int),
-    "late": {...: int},
-    "reached_s": {...: int | float},
-    "runs": [[int]],
-    "lag_p99_s": Maybe(int | float),
-    "steady": bool,
-    "on_time": bool,
-}
-_CONFIG = {
-    "load": Maybe({"kind": Maybe(str)}),
-    **dict.fromkeys(("workload", "sampling", "warmup", "baseline", "slo", "quality", "options"), Maybe(dict)),
-    **dict.fromkeys(("trials", "processes"), Maybe(int)),
-    **dict.fromkeys(("backend", "model", "dtype", "device", "preset"), Maybe(str)),
-}
-
-STUDY: Shape = {
-    "experiments": Maybe([str]),
-    "axes": Maybe([str]),
-    "points": Maybe({...: {"number": int, "values": dict}}),
-    "texts": Maybe(dict),
-    "overrides": Maybe([{"values": dict}]),
-    "order": Maybe({"kind": Maybe(str)}),
-    "limits": Maybe(dict),
-    **dict.fromkeys(("name", "llem", "started_at"), Maybe(str)),
-}
-ENVIRONMENT: Shape = {
-    "host": {"cpu": _TEXT, "threads": int, "memory_bytes": int | float},
-    "gpus": Maybe([dict]),
-    "packages": Maybe(dict),
-}
-EXPERIMENT: Shape = {"id": str, "config": _CONFIG, "sources": Maybe(dict), "model": {"weights": str}}
-ENGINE: Shape = {
-    "process": int,
-    "effective": Maybe(dict),
-    "environment": Maybe(str),
-    "architecture": Maybe(_ARCHITECTURE),
-    "device": Maybe({"device": Maybe(str), "gpus": Maybe([str]), "names": Maybe([_TEXT])}),
-    "domains": Maybe([_DOMAIN]),
-    "probe": Maybe({"requests_per_s": int | float}),
-    "rate_search": Maybe(
-        {
-            "rate": Maybe(int | float),
-            "attainment": int | float,
-            "limits": {...: int | float},
-            "windows": [_RATE_WINDOW],
-        }
-    ),
-    "findings": _FINDINGS,
-}
-OUTCOME: Shape = {"process": int, "outcome": str, "error": Maybe(str), "findings": _FINDINGS}
-
-
-def fault(value: Any, shape: Shape, path: str = "") -> str | None:
-    """The first thing that is not of its shape, in words: "`model.weights` is missing"; None where all is."""
-    if isinstance(shape, Maybe):
-        return None if value is None else fault(value, shape.shape, path)
-    kind: Any = type(shape) if isinstance(shape, (list, dict)) else shape
-    if not isinstance(value, kind):
-        return f"`{path}` must be {describe(kind)}, got {got(value)}"
-    if isinstance(shape, list):
-        return next(filter(None, (fault(item, shape[0], f"{path}[{n}]") for n, item in enumerate(value))), None)
-    return _fault_below(value, shape, path) if isinstance(shape, dict) else None
-
-
-def _fault_below(value: Mapping[str, Any], shape: Mapping[Any, Any], path: str) -> str | None:
-    keys = value if ... in shape else shape
-    for key in keys:
-        inner = shape[key] if key in shape else shape[...]
-        below = f"{path}.{key}" if path else str(key)
-        if key not in value:
-            if not isinstance(inner, Maybe):
-                return f"`{below}` is missing"
-        elif (found := fault(value[key], inner, below)) is not None:
-            return found
-    return None
-
-
 #: Documents of an experiment by their names, and the keys in which they say what is in the brackets.
 _TRIAL, _PROCESS = re.compile(r"trial-(\d+)\.json"), re.compile(r"(?:engine|outcome|baseline)-(\d+)[-.].*")
 _PHASE = re.compile(r"baseline-\d+-(before|after)\.json")
@@ -187,7 +75,7 @@ def with_version(path: Path, wanted: Mapping[str, Collection[str] | None] | None
         wanted: parts that suffice (see `llem.store.parts.parts_of`); None reads all.
     """
     text = read_text(path)
-    some = None if wanted is None else parts_of(text, {"schema_version": None, **wanted})
+    some = None if wanted is None or has_halves(text) else parts_of(text, {"schema_version": None, **wanted})
     data = parsed(path, text) if some is None else some
     data.pop(DIGEST, None)
     version: Any = data.get("schema_version")
@@ -208,6 +96,18 @@ def read_shaped(path: Path, shape: Shape) -> dict[str, Any]:
 def read_model(path: Path, kind: type[T]) -> T:
     """A document that is a model. Raises StoreError (store_corrupt) where it is none."""
     return load(read_json(path), kind, str(path))
+
+
+def read_result(path: Path) -> tuple[Result, int]:
+    """A stored Result, every value of its type, and the version that computed it.
+
+    Raises StoreError (store_corrupt) where any is not.
+    """
+    document, version = with_version(path)
+    result = load(document, Result, str(path))
+    if (what := fault(document, RESULT)) is not None:
+        raise corrupt(path, what)
+    return result, version
 
 
 #: Settings of version 2 and their names in version 3, by dotted path.

@@ -10,7 +10,7 @@ from typing import Any
 
 from llem.foreign.values import DECODER
 
-__all__ = ["canonical", "digest", "parse", "parse_at", "parse_whole", "to_text"]
+__all__ = ["canonical", "digest", "has_halves", "parse", "parse_at", "parse_whole", "to_text"]
 
 #: How an escaped half of a character begins; one alone is no text.
 HALVES = ("\\ud", "\\uD")
@@ -65,11 +65,19 @@ def parse(text: str) -> Any:
     return DECODER.decode(text)
 
 
+def has_halves(text: str) -> bool:
+    """Whether the text of a JSON document may hold halves of characters: llem itself writes none."""
+    return any(half in text for half in HALVES)
+
+
 def parse_whole(text: str) -> Any:
     """The same, of text that is printed: halves of characters, which have no UTF-8, are refused too."""
     data = parse(text)
-    if any(half in text for half in HALVES):
-        canonical(data)
+    if has_halves(text):
+        try:
+            canonical(data)
+        except UnicodeEncodeError as error:
+            raise ValueError("it holds half of a character (a lone surrogate)") from error
     return data
 
 

@@ -101,7 +101,7 @@ def sha256_of(path: Path) -> str | None:
 def is_plain(name: str) -> bool:
     """Whether a path lies below the folder it is relative to, and every system takes its name."""
     parts = PurePosixPath(name).parts
-    odd = re.search(r'[\x00-\x1f\x7f\\:*?"<>|]', name) is not None
+    odd = re.search(r'[\x00-\x1f\x7f\\:*?"<>|\ud800-\udfff]', name) is not None  # the last: of no UTF-8
     longest = max((len(part.encode(errors="surrogateescape")) for part in parts), default=0)
     return bool(parts) and not (odd or name.startswith("/") or ".." in parts or longest > LONGEST)
 

@@ -27,12 +27,13 @@ from llem.devices.locks import Lock, is_held
 from llem.errors import TOLD, StoreError, one_of
 from llem.findings import Finding
 from llem.meters.trace import TraceRow
-from llem.store.documents import ENGINE, ENVIRONMENT, EXPERIMENT, OUTCOME, STUDY, read_model, read_shaped, with_version
-from llem.store.files import digest, dump, load, machine_errors, make_folder
+from llem.store.documents import read_model, read_result, read_shaped
+from llem.store.files import digest, dump, machine_errors, make_folder
 from llem.store.journal import Journal
 from llem.store.lease import clear_left
 from llem.store.leases import Leases
 from llem.store.models import SCHEMA_VERSION, BaselineReading, RequestRow, Result, Trial
+from llem.store.shapes import ENGINE, ENVIRONMENT, EXPERIMENT, OUTCOME, STUDY
 from llem.store.tables import read_requests, read_trace, requests_bytes, trace_bytes
 
 __all__ = ["Store"]
@@ -268,8 +269,7 @@ class Store:
     def read_any_result(self, experiment_id: str) -> tuple[Result, int] | None:
         """The stored Result and the version that computed it; None when there is none."""
         path = self.folder(experiment_id) / "result.json"
-        document, version = with_version(path) if path.exists() else ({}, 0)
-        return (load(document, Result, str(path)), version) if document else None
+        return read_result(path) if path.exists() else None
 
     def worker_dir(self, number: int) -> Path:
         """The folder of one worker, made when it is not there."""

@@ -14,6 +14,7 @@ from llem.config.study.axes import Point
 from llem.config.study.file import StudyFile
 from llem.config.study.mistakes import Invalid
 from llem.config.study.shared import Excluded
+from llem.foreign.secrets import HIDDEN, is_secret, without_secrets
 from llem.study.plan.planned import PlannedExperiment
 from llem.study.plan.schedule import Job
 
@@ -75,7 +76,7 @@ class Study:
 
 
 def study_document(study: Study) -> dict[str, Any]:
-    """The study's part of `study.json`: as asked, word for word, and as resolved. JSON values only.
+    """The study's part of `study.json`: as asked, word for word but for secrets, and as resolved. JSON values only.
 
     `experiments` are the ids in running order, `points` what each of them sets; then every point that does not run,
     with its reason. `texts` are the files as they were read, `overrides` what flags or arguments laid over them.
@@ -96,13 +97,26 @@ def study_document(study: Study) -> dict[str, Any]:
         "notes": list(study.notes),
         "texts": dict(study.file.texts),
         "overrides": [
-            {"source": layer.source, "values": _plain(layer.values)} for layer in study.overrides if layer.values
+            {"source": layer.source, "values": _hidden(_plain(layer.values))}
+            for layer in study.overrides
+            if layer.values
         ],
     }
 
 
 def _point(point: Point) -> dict[str, Any]:
     return {"number": point.number, "values": _plain(point.values)}
+
+
+def _hidden(value: Any, name: str = "") -> Any:
+    """Without secrets, by the names of settings and by their own form."""
+    if isinstance(value, Mapping):
+        return {key: _hidden(inner, key) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_hidden(inner, name) for inner in value]
+    if isinstance(value, str):
+        return HIDDEN if is_secret(name) else without_secrets(value)
+    return value
 
 
 def _plain(value: Any) -> Any:
