@@ -96,7 +96,7 @@ def test_a_damaged_result_is_named(grid_store):
     """What is JSON and no result is left out, and its file is named."""
     store = grid_store(AXES, _energy)
     first, *others = store.experiment_ids()
-    (store.folder(first) / "result.json").write_text(f'{{"schema_version": {SCHEMA_VERSION}, "id": "x"}}')
+    (store.folder(first) / "result.json").write_text(f'{{"schema_version": {SCHEMA_VERSION}, "id": "{first}"}}')
     results = Results.open(store)
 
     assert {row.id for row in results.overviews()} == set(others)

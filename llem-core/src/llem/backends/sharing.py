@@ -27,6 +27,8 @@ NOT_OF_THE_ENGINE = frozenset(
         "processes",
     )
 )
+#: All others.
+OF_THE_ENGINE = tuple(field.name for field in attrs.fields(Experiment) if field.name not in NOT_OF_THE_ENGINE)
 
 
 def engine_settings(experiment: Experiment, *, but: Collection[str] = ()) -> str:
@@ -35,8 +37,7 @@ def engine_settings(experiment: Experiment, *, but: Collection[str] = ()) -> str
     Args:
         but: names of further fields of `Experiment` that do not; "load.kind" is the one part of the load that may.
     """
-    names = [field.name for field in attrs.fields(Experiment) if field.name not in NOT_OF_THE_ENGINE]
-    settings = {name: getattr(experiment, name) for name in names if name not in but}
+    settings = {name: getattr(experiment, name) for name in OF_THE_ENGINE if name not in but}
     kind = None if "load.kind" in but else experiment.load.kind
     return repr((kind, settings))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
 from collections.abc import Callable
 from pathlib import Path
@@ -51,6 +52,20 @@ def test_each_point_is_resolved_on_top_of_the_base(study: Make) -> None:
         "window_s": "flag --set",
     }
     assert made.axes == ("load.batch_size", "window_s")
+
+
+def test_cycles_of_objects_are_looked_for_again_afterwards(study: Make) -> None:
+    """While points are resolved they are not; after a refusal they are, and it stays off where it was."""
+    study(base=ECHO, axes={"window_s": [1, 2]})
+    with pytest.raises(ConfigError):
+        study(base=ECHO, axes={"window_s": ["long", "longer"]})
+    assert gc.isenabled()
+    gc.disable()
+    try:
+        study(base=ECHO, axes={"window_s": [1, 2]})
+        assert not gc.isenabled()
+    finally:
+        gc.enable()
 
 
 def test_an_invalid_value_costs_its_points_and_is_told_at_its_place(study: Make) -> None:
