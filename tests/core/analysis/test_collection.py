@@ -101,7 +101,7 @@ def test_a_damaged_result_is_named(grid_store):
 
     assert {row.id for row in results.overviews()} == set(others)
     assert list(results.damaged) == [first]
-    assert "result.json: not a result" in str(results.damaged[first])
+    assert "result.json: `outcome` is missing" in str(results.damaged[first])
 
 
 def test_columns_have_axes_outcome_codes_and_metrics(grid_store):

@@ -106,16 +106,17 @@ def compare(folder: str, a: str, b: str | None, metrics: tuple[str, ...], as_jso
 def _view(store: Store, names: tuple[str, str], metrics: list[str] | None, prices: Prices | None) -> ComparisonView:
     from llem.analysis.collection import Results
     from llem.analysis.differing import differing
-    from llem.analysis.overview import overview_of
     from llem.cli.terminal import tell_damaged
     from llem.reports.ratios import comparison_view
 
     results = Results.open(store, prices)
     two = Results(store, names, prices=prices)
     compared = results.compare(*names, metrics)  # first: it raises for one of the two that cannot be read
-    first, second = (overview_of(two[name]) for name in names)
+    rows = list(two.overviews())
+    for damage in two.damaged.values():
+        raise damage
     tell_damaged(results)
-    return comparison_view(first, second, compared, prices, differing(store, *two.values()))
+    return comparison_view(*rows, compared, prices, differing(store, *two.values()))
 
 
 def _quality(store: Store, names: tuple[str, str], tasks: list[str] | None) -> list[QualityDifference]:

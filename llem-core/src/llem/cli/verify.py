@@ -27,9 +27,11 @@ def verify(ctx: click.Context, folder: str) -> None:
     DIR may also be a file of `llem bundle`. llem compares
 
     \b
-    - every file with the journals, in which each process says what it writes; of logs, all lines of runs that ended
+    - every file with the journals, in which each process says what it writes;
+      of logs, all lines of runs that ended
     - every file with SHA256SUMS, if DIR has that, as bundles do
-    - every document with its digest, its place and the logs: an id with its folder, a number with its name
+    - every document with its digest, its place and the logs: an id with its
+      folder, a number with its name
     - energies, counts, scores and results with what the raw rows give
 
     llem does not compare logs of engines and orders to workers. None of this is a signature: whoever changes a file can

@@ -7,6 +7,7 @@ bytes that unpack to many.
 from __future__ import annotations
 
 import contextlib
+import errno
 import gzip
 import io
 import os
@@ -27,6 +28,8 @@ RATIO, FREE = 50, 2**24
 _DENSEST = 1032
 
 _PIECE = 1 << 20
+#: What opening answers where a link in a ring or a socket is in the place of a file.
+_NO_FILE = (errno.ELOOP, errno.ENXIO)
 
 
 class Unread(Exception):
@@ -39,11 +42,19 @@ def regular(path: str | Path) -> Iterator[io.BufferedReader]:
 
     A named pipe opens at once, and is refused, instead of keeping us waiting for who writes to it.
     """
-    handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
-    with open(handle, "rb") as file:
+    try:
+        handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+    except OSError as error:
+        if error.errno in _NO_FILE:
+            raise Unread(f"is no regular file: {error.strerror.lower()}") from error
+        raise
+    try:
         if not stat.S_ISREG(os.fstat(handle).st_mode):
             raise Unread("is no regular file")
-        yield file
+        with open(handle, "rb", closefd=False) as file:  # of a folder, opening fails, so the handle is not left to it
+            yield file
+    finally:
+        os.close(handle)
 
 
 def read(path: str | Path, most: int = DOCUMENT) -> bytes:

@@ -90,10 +90,6 @@ def machine_errors(path: Path) -> Iterator[None]:
         raise _refusal(path, error) from error
 
 
-#: What opening answers where a folder, a link in a ring or a socket is in the place of a file.
-_NO_FILE = (errno.EISDIR, errno.ELOOP, errno.ENXIO)
-
-
 def _refusal(path: Path, error: OSError) -> LlemError:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         hint = "free some space and go on with `--resume`; what was stored before is intact"
@@ -104,9 +100,6 @@ def _refusal(path: Path, error: OSError) -> LlemError:
         return StoreError(f"{path} is there already and is never overwritten", "write to a new folder", "store_exists")
     if isinstance(error, FileNotFoundError):
         return StoreError(f"{path} is missing", _mend(path), "store_corrupt")
-    if error.errno in _NO_FILE:
-        what = f"{path} is no regular file: {(error.strerror or str(error)).lower()}"
-        return StoreError(what, _mend(path), "store_corrupt")
     if error.errno == errno.ENAMETOOLONG:
         return ConfigError(f"the name is too long for a file: {path}", "give a name of at most 255 bytes")
     reason = (error.strerror or str(error)).lower()

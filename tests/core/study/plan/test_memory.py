@@ -223,7 +223,7 @@ def test_settings_without_effect_make_no_new_experiment(run_llem, lab, isolated_
     assert plan["points"][merged["into"]]["values"] == {"lab.idle": 0}
     assert len(plan["experiments"]) == 2
     assert f"the same experiment as {merged['into']}: lab.idle=0 changes nothing\n    lab.idle=null\n" in text
-    assert plan["estimates"][merged["into"]] == {"least_s": 130.0, "most_s": 180.0, "memory": None}
+    assert plan["estimates"][merged["into"]] == {"least_s": 135.0, "most_s": 185.0, "memory": None}
 
 
 @pytest.mark.parametrize("gpus", [(), (FakeGpu(Load([(1.0, 100.0)])),)])
