@@ -116,7 +116,8 @@ def _view(store: Store, names: tuple[str, str], metrics: list[str] | None, price
     for damage in two.damaged.values():
         raise damage
     tell_damaged(results)
-    return comparison_view(*rows, compared, prices, differing(store, *two.values()))
+    first, second = rows
+    return comparison_view(first, second, compared, prices, differing(store, *two.values()))
 
 
 def _quality(store: Store, names: tuple[str, str], tasks: list[str] | None) -> list[QualityDifference]:

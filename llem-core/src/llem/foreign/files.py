@@ -46,7 +46,7 @@ def regular(path: str | Path) -> Iterator[io.BufferedReader]:
         handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
     except OSError as error:
         if error.errno in _NO_FILE:
-            raise Unread(f"is no regular file: {error.strerror.lower()}") from error
+            raise Unread(f"is no regular file: {os.strerror(error.errno).lower()}") from error
         raise
     try:
         if not stat.S_ISREG(os.fstat(handle).st_mode):
