@@ -227,13 +227,15 @@ def _check_llem(inside: Sequence[str]) -> None:
     """
     answer = ask_program([*inside, "--version"], VERSION_S)
     found = re.search(r"^llem, version (\S+)$", answer.output, re.MULTILINE)
+    asked = f"asked with `{' '.join(inside)}`"
     if found is None:
-        said = (answer.error or answer.output or f"status {answer.status}").strip().splitlines()[-1]
-        hint = f"install llem-core {__version__} in it, so that `llem` is on its PATH; see containers/"
-        raise MachineError(f"the image has no `llem` that answers `{' '.join(inside)}`: {said}", hint, NO_LLEM)
+        lines = [line for line in (answer.error or answer.output).splitlines() if line.strip() and "--help" not in line]
+        said = (lines or [f"status {answer.status}"])[-1].strip()
+        hint = f"install llem-core {__version__} in it, so that `llem` is on its PATH; see containers/; {asked}"
+        raise MachineError(f"the image has no program `llem` that says its version: {said}", hint, NO_LLEM)
     if found[1] != __version__:
         what = f"the image has llem {found[1]}, and this is {__version__}, which may measure differently"
-        hint = f"build it with llem-core {__version__}, or run llem {found[1]} here; asked with `{' '.join(inside)}`"
+        hint = f"build it with llem-core {__version__}, or run llem {found[1]} here; {asked}"
         raise MachineError(what, hint, OTHER_LLEM)
 
 
