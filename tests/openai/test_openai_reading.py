@@ -15,7 +15,7 @@ from llem.backends.wire import Asked, Exchange
 from llem.errors import ConfigError, ExperimentFailed
 from llem.metrics.flow import FAILED, UNFINISHED
 from llem.store.models import RequestRow
-from llem.store.tables import requests_bytes
+from llem.store.tables import read_requests, requests_bytes
 from llem_openai.counting import metrics
 from llem_openai.dialect import detect
 from llem_openai.failures import RequestFailed, unreached
@@ -638,17 +638,25 @@ def test_a_whole_answer_that_failed():
 @pytest.mark.parametrize(
     "reason", ["a,b", "\x9b31m", "\x1b]0;x\x07", "\u200b", "\ue000", "\ud800", "a;b=c", "x" * 5000, "\n\n"]
 )
-def test_any_finish_reason_can_be_stored(reason):
-    """In a row, and read again as it was."""
+def test_any_finish_reason_can_be_stored(tmp_path, reason):
+    """In a row, and read again as it was; one of blanks alone is none, so that the answer has not ended."""
     found = read(exchange((1, event(choice({"text": "w"}, reason, **usage(1)))), tokens=1))
-    assert found.failure is None or reason.isspace()
-    for chunk in found.chunks:
-        row = RequestRow(0, 0, 3, 1, start_ns=1, end_ns=2, token_times_ns=(2,), finish_reason=chunk.finish_reason)
-        assert requests_bytes([row])
+    if reason.isspace():
+        assert "ended before its finish_reason" in found.failure
+        assert not any(chunk.finish_reason for chunk in found.chunks)
+        return
+    assert found.failure is None
+    assert found.chunks
+    told = found.chunks[-1].finish_reason
+    row = RequestRow(0, 0, 3, 1, start_ns=1, end_ns=2, token_times_ns=(2,), finish_reason=told)
+    (tmp_path / "rows.csv.gz").write_bytes(requests_bytes([row]))
+    assert told
+    assert read_requests(tmp_path / "rows.csv.gz") == (row,)
 
 
+@pytest.mark.parametrize("written", ["{}", " {}", "{}\n", "\t{} "])
 @pytest.mark.parametrize("reason", [FAILED, UNFINISHED])
-def test_finish_reasons_that_are_llems_own_words(reason):
-    """A server that says so has failed: no row may say that of an answer which counts."""
-    found = read(exchange((1, event(choice({"text": "w"}, reason, **usage(1)))), tokens=1))
+def test_finish_reasons_that_are_llems_own_words(reason, written):
+    """A server that says so has failed, however it writes them: no row may say that of an answer which counts."""
+    found = read(exchange((1, event(choice({"text": "w"}, written.format(reason), **usage(1)))), tokens=1))
     assert found.failure == f"the server ended the answer with the finish reason {reason}"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import re
@@ -12,6 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import psutil
@@ -54,7 +54,6 @@ def study(**changes: Any) -> dict[str, Any]:
 
 #: A folder whose module `pynvml` knows four GPUs.
 NVML = Path(__file__).parents[1] / "nvml"
-ROUNDS = Path(__file__).parents[2] / "benchmarks" / "kills.py"
 ONE_ENGINE = {"axes": {"load.batch_size": [1, 2]}, "parallel": 1}
 
 
@@ -454,14 +453,9 @@ def test_a_node_that_is_set_down_while_its_worker_lives(command: Command, cluste
 
 
 @pytest.mark.parametrize("kind", ["node set DOWN", "kill step", "resume beside a job"])
-def test_faults_at_random_moments(cluster: Any, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+def test_faults_at_random_moments(cluster: Any, benchmark_script: Callable[[str], ModuleType], kind: str) -> None:
     """A round of `benchmarks/kills.py`: nothing is lost, doubled, or not told."""
-    monkeypatch.syspath_prepend(str(ROUNDS.parent))
-    spec = importlib.util.spec_from_file_location("llem_kills", ROUNDS)
-    assert spec is not None
-    assert spec.loader is not None
-    kills = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(kills)
+    kills = benchmark_script("kills")
     name = f"slurm: {kind}"
     row = kills.table(1, 1, {name: kills.SLURM[name]}, cluster)[name]
     assert {count: row[count] for count in kills.COUNTED} == dict.fromkeys(kills.COUNTED, 0)

@@ -121,9 +121,10 @@ def finish_of(choice: Mapping[str, Any]) -> str | None:
         return None
     if not isinstance(reason, str):
         raise _uncounted("`finish_reason` is no text")
-    if reason in RESERVED:
-        raise RequestFailed(f"the server ended the answer with the finish reason {reason}", "see its log", "invalid")
-    return word(reason, REASON) or None
+    told = word(reason, REASON)
+    if told in RESERVED:
+        raise RequestFailed(f"the server ended the answer with the finish reason {told}", "see its log", "invalid")
+    return told or None
 
 
 def usage_of(event: Mapping[str, Any]) -> Mapping[str, Any] | None:

@@ -13,11 +13,13 @@ from typing import ClassVar
 from llem.config.load import stored_experiment
 from llem.config.models import Experiment
 from llem.errors import MachineError
+from llem.foreign.files import growing
 from llem.launchers.base import Launcher
 from llem.plugins.registry import registry
 from llem.protocol.events import Emit
 from llem.protocol.order import Task, Turn, WorkOrder
 from llem.protocol.study_events import Left, OutOfMemory
+from llem.store.files import machine_errors
 from llem.store.store import Store
 from llem_slurm import cluster
 from llem_slurm.cluster import Ended, Queue, check_cluster
@@ -160,8 +162,9 @@ def _memory(watch: Watch, ended: Ended) -> str:
 
 def _note(watch: Watch, ended: Ended) -> None:
     lines = [_words(watch, ended), tail(watch.job.logs)]
-    with (watch.folder / "log.txt").open("a", encoding="utf-8") as log:
-        log.write("\n".join(line for line in lines if line) + "\n")
+    path = watch.folder / "log.txt"
+    with machine_errors(path), growing(path) as log:
+        log.write(("\n".join(line for line in lines if line) + "\n").encode(errors="replace"))
 
 
 def clear_left_behind(store: Path) -> None:

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import gzip
-import importlib.util
 import json
 import re
 import shutil
@@ -21,18 +20,11 @@ from llem.store.files import to_text
 
 pytestmark = [pytest.mark.process, pytest.mark.timeout(600)]
 
-SCRIPT = Path(__file__).parents[3] / "benchmarks" / "fuzz_stores.py"
-
 
 @pytest.fixture(scope="module")
-def fuzz() -> ModuleType:
+def fuzz(benchmark_script: Callable[[str], ModuleType]) -> ModuleType:
     """The script as a module."""
-    spec = importlib.util.spec_from_file_location("llem_fuzz_stores", SCRIPT)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return benchmark_script("fuzz_stores")
 
 
 @pytest.fixture(scope="module")

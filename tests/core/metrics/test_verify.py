@@ -20,6 +20,8 @@ from llem.meters.base import Domain
 from llem.metrics.catalogue import METRICS
 from llem.metrics.result import recompute
 from llem.metrics.verify import verify
+from llem.protocol.events import TrialEnded, silent
+from llem.protocol.lines import kept
 from llem.store.files import DIGEST, dump, write_json
 from llem.store.journal import compared
 from llem.store.models import SCHEMA_VERSION
@@ -192,6 +194,39 @@ def test_a_rule_that_is_newer_than_the_result_is_no_difference(store, monkeypatc
     edit(store.folder("exp-one") / "result.json", _older)
     monkeypatch.setitem(METRICS, "duration_s", attrs.evolve(METRICS["duration_s"], since=since))
     assert [d.path for d in verify(store)] == paths
+
+
+@pytest.mark.parametrize(
+    "file",
+    ["study.json", "experiments/exp-one/engine-0.json", "experiments/exp-one/trial-1.json", "environments/x.json"],
+)
+def test_a_document_that_nests_too_deeply_is_named(store, make, file):
+    """The decoder reads it; whoever goes through it value by value ends with a message. The rest is compared."""
+    make.fill(store, "exp-two")
+    path = store.path / file
+    if path.stem == "x":
+        path = next(path.parent.glob("*.json"))
+    path.write_text(path.read_text().replace("{", '{"deep": ' + "[" * 900 + "]" * 900 + ",", 1))
+    edit(store.folder("exp-two") / "result.json", lambda data: data.update(error="another"))
+
+    found = [str(one) for one in verify(store)]
+    assert f"{path.relative_to(store.path)}: it nests too deeply" in found
+    assert any(one.startswith("experiments/exp-two/result.json: error") for one in found)
+
+
+def test_a_name_that_no_file_can_have_is_a_difference(store, make):
+    """In an engine process and in a worker's log; the rest is compared."""
+    make.fill(store, "exp-two")
+    edit(store.folder("exp-one") / "engine-0.json", lambda data: data.update(environment="e" * 300))
+    edit(store.folder("exp-two") / "result.json", lambda data: data.update(error="another"))
+    with kept(store.worker_dir(0) / "events.jsonl", silent) as emit:
+        told = {"t0_ns": 1, "t1_ns": 2, "duration_s": 1.0, "output_tokens_per_s": 1.0}
+        emit(TrialEnded(id="i" * 300, trial=0, **told))
+
+    told = [str(one) for one in verify(store)]
+    assert any("missing: experiments/exp-one/engine-0.json names it" in one for one in told)
+    assert any("missing: the log of its worker tells of it" in one for one in told)
+    assert any(one.startswith("experiments/exp-two/result.json: error") for one in told)
 
 
 def test_removed_trial(store):

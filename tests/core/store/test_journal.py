@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ from llem.metrics.verify import verify
 from llem.store.journal import Compared, compared
 from llem.store.manifest import JOURNAL
 from llem.store.store import Store
+from llem.study.run.folder import _owned as owned
 
 
 def unlike(folder: Path) -> list[tuple[str, str]]:
@@ -226,3 +229,52 @@ def test_a_number_in_a_name_is_what_the_document_says(store: Store, name: str) -
     read = {"trial": store.trials, "engine": store.engines, "outcome": store.outcomes, "baseline": store.baselines}
     with pytest.raises(StoreError, match="lies in the place of 5"):
         read[name.split("-")[0]]("exp-one")
+
+
+def _pipe(path: Path) -> None:
+    os.mkfifo(path)
+
+
+def _link(path: Path) -> None:
+    path.symlink_to(path.parents[0] / "foreign")
+
+
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize("there", [_pipe, _link])
+@pytest.mark.parametrize("worker", [None, 0])
+def test_a_journal_is_a_file_of_this_store(store: Store, worker: int | None, there: Callable[[Path], None]) -> None:
+    """What a link leads to is not written, nor cut; a pipe keeps nobody waiting. What to do is told."""
+    folder = store.path if worker is None else store.path / "workers" / str(worker)
+    foreign, content = folder / "foreign", b"of somebody else\nwithout an end"
+    foreign.write_bytes(content)
+    (folder / JOURNAL).unlink()
+    there(folder / JOURNAL)
+    with pytest.raises(StoreError, match="is no regular file") as caught:
+        Store.open(store.path, worker).journal.write(store.path / "study.json", b"{}", replace=True)
+
+    assert str(folder / JOURNAL) in caught.value.message
+    assert "put that file back, or remove what is there" in caught.value.hint
+    assert foreign.read_bytes() == content
+    assert store.study()["name"] == "one"
+
+
+def test_a_line_that_names_what_no_file_can_be_named_is_removed(store: Store) -> None:
+    """Somebody wrote it: no name is so long."""
+    journal = store.path / JOURNAL
+    before = journal.read_text()
+    with journal.open("a") as file:
+        file.write(f"{'a' * 64}  {'n' * 300}")
+    store.journal.write(store.path / "study.json", b"{}", replace=True)
+    assert journal.read_text().startswith(before)
+    assert "nnn" not in journal.read_text()
+
+
+@pytest.mark.parametrize("name", [".owner", ".workers"])
+def test_a_lock_of_a_store_is_no_link(store: Store, name: str) -> None:
+    """What it leads to is neither made nor locked."""
+    (store.path / name).unlink(missing_ok=True)
+    (store.path / name).symlink_to("foreign")
+    with pytest.raises(StoreError, match="is a link") as caught, contextlib.ExitStack() as held:
+        held.enter_context(store.attended() if name == ".workers" else owned(store))
+    assert str(store.path / name) in caught.value.message
+    assert not (store.path / "foreign").exists()

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llem.store.json_text import to_text
+from llem.store.json_text import digest, to_text
 
 NUMBERS = st.integers() | st.floats(allow_nan=False, allow_infinity=False)
 SCALARS = st.none() | st.booleans() | NUMBERS | st.text()
@@ -34,6 +34,16 @@ def test_lines_within_a_list_are_indented_and_no_string_is_changed(value) -> Non
 def test_what_is_no_number_is_refused(value) -> None:
     with pytest.raises(ValueError, match="not JSON compliant"):
         to_text(value)
+
+
+@pytest.mark.parametrize("written", [to_text, digest])
+def test_what_nests_too_deeply_is_refused(written) -> None:
+    """The decoder reads some of what cannot be gone through value by value."""
+    value: list = []
+    for _ in range(100_000):
+        value = [value]
+    with pytest.raises(ValueError, match="it nests too deeply"):
+        written(value)
 
 
 @pytest.mark.parametrize("value", [{("a",): 1}, [object()], {1, 2}])

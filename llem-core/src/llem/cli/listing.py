@@ -147,14 +147,13 @@ def _json(store: Store, names: Sequence[str], prices: Prices | None, *, single: 
     from llem.cli.terminal import tell_damaged
     from llem.store.files import dump, to_text
 
-    results = Results(store, names, prices=prices)
-    texts = (
-        to_text(
-            with_inputs(dump(result), prices, None if prices is None else gpus_in(store, result.id)),
-            "" if single else "  ",
-        )
-        for result in results.results()
-    )
+    results, indent = Results(store, names, prices=prices), "" if single else "  "
+
+    def text_of(name: str) -> list[str]:
+        gpus = None if prices is None else gpus_in(store, name)
+        return [to_text(with_inputs(dump(results[name]), prices, gpus), indent)]
+
+    texts = results.each(text_of)
     if single:
         echo(next(texts), nl=False)
         return

@@ -16,6 +16,8 @@ __all__ = ["Lock", "gpu_lock", "held_gpus", "is_held", "lock_gpus"]
 LOCKS = Path("/tmp/llem-locks")
 #: What file systems answer that know no locks.
 _NO_LOCKS = (errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK)
+#: What a link leads to is no lock of ours; it is not written to, nor made.
+_FLAGS = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
 
 
 class Lock:
@@ -50,9 +52,9 @@ class Lock:
 
     def _open(self) -> int:
         try:  # without O_CREAT, which Linux refuses for another user's file in a folder such as /tmp
-            return os.open(self.path, os.O_RDWR | os.O_CLOEXEC)
+            return os.open(self.path, _FLAGS)
         except FileNotFoundError:
-            handle = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+            handle = os.open(self.path, _FLAGS | os.O_CREAT, 0o666)
             os.fchmod(handle, 0o666)  # whoever comes next may be another user
             return handle
 

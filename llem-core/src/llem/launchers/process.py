@@ -13,10 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from llem.devices.memory import oom_kills
+from llem.foreign.files import growing
 from llem.launchers.base import Launcher
 from llem.protocol.events import Emit
 from llem.protocol.lines import from_json
 from llem.protocol.study_events import OutOfMemory
+from llem.store.files import machine_errors
 
 __all__ = ["Child", "ProcessLauncher"]
 
@@ -79,7 +81,9 @@ class Child:
         Raises MachineError (event_unknown) for a line that is no event; the process is ended then.
         """
         before = oom_kills(elsewhere=contained)
-        with log.open("ab") as written:
+        with contextlib.ExitStack() as held:
+            with machine_errors(log):
+                written = held.enter_context(growing(log))
             process = self._process = subprocess.Popen(
                 command,
                 env=None if environ is None else dict(environ),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
@@ -14,7 +15,7 @@ from llem.protocol.events import TrialEnded
 from llem.protocol.lines import stored_events
 from llem.protocol.study_events import ResultComputed, StudyBegan, WorkerLaunched
 from llem.store.documents import read_json
-from llem.store.files import DIGEST, digest, read_document
+from llem.store.files import DIGEST, computed_from, digest, read_document
 from llem.store.manifest import JOURNAL
 from llem.store.store import HASH_LENGTH, Store
 
@@ -86,7 +87,7 @@ def _in_folder(store: Store, name: str) -> Iterator[Difference]:
             yield Difference(f"{folder}/{path.name}", "", what=error.message)
     for file, document in documents.items():
         for named in _named_in(folder, file, document):
-            if not (store.path / named).is_file():
+            if not os.path.isfile(store.path / named):  # also of a name that no file can have
                 yield Difference(named, "", what=f"missing: {folder}/{file} names it")
 
 
@@ -106,7 +107,9 @@ def _named(path: Path) -> Iterator[Difference]:
     """An environment is named by the hash of what it says."""
     _, document = read_document(path)
     document.pop(DIGEST, None)
-    if (found := digest(document)[:HASH_LENGTH]) != path.stem:
+    with computed_from(path):
+        found = digest(document)[:HASH_LENGTH]
+    if found != path.stem:
         yield Difference(f"environments/{path.name}", "", what=f"its name is not the hash of what it says, {found}")
 
 
@@ -118,9 +121,10 @@ def _twice(store: Store, names: Iterable[str]) -> Iterator[Difference]:
             file = f"experiments/{name}/trial-{index}.json"
             try:
                 document = read_json(store.path / file)
+                with computed_from(store.path / file):
+                    said = digest({key: one for key, one in document.items() if key not in ("experiment_id", "index")})
             except StoreError:  # told elsewhere
                 continue
-            said = digest({key: value for key, value in document.items() if key not in ("experiment_id", "index")})
             if said in seen:
                 yield Difference(file, "", what=f"it is a copy of {seen[said]}")
             seen.setdefault(said, file)
@@ -152,7 +156,7 @@ def _told_of_trials(store: Store, log: Path) -> Iterator[Difference]:
             continue
         file = f"experiments/{event.id}/trial-{event.trial}.json"
         path = store.path / file
-        if not path.is_file():
+        if not os.path.isfile(path):  # also of a name that no file can have
             yield Difference(file, "", what="missing: the log of its worker tells of it")
             continue
         document = read_json(path)

@@ -9,9 +9,11 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import attrs
+
+from llem.foreign.values import a_time
 
 __all__ = [
     "BaselineMeasured",
@@ -33,12 +35,6 @@ __all__ = [
 ]
 
 
-def _a_time_with_zone(_: Any, __: Any, text: str) -> None:
-    """Times of events are subtracted: a stored one that is none was damaged."""
-    if datetime.fromisoformat(text).tzinfo is None:
-        raise ValueError(f"{text} is of no time zone")
-
-
 @attrs.frozen
 class Moment:
     """When an event was made, by two clocks of the process that made the event.
@@ -49,7 +45,7 @@ class Moment:
     """
 
     monotonic_ns: int
-    utc: str = attrs.field(validator=_a_time_with_zone)
+    utc: str = attrs.field(validator=a_time)
 
     @classmethod
     def now(cls) -> Moment:

@@ -5,8 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import math
-import os
-import stat
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -15,6 +13,7 @@ import attrs
 
 from llem import __version__
 from llem.errors import MachineError, StoreError
+from llem.foreign.files import growing
 from llem.protocol.events import (
     BaselineMeasured,
     Calibrated,
@@ -109,13 +108,12 @@ def power_line(watts: Mapping[str, float]) -> bytes:
 def kept(path: Path, emit: Emit) -> Iterator[Emit]:
     """Pass each event on, and append it to a file as a line.
 
-    Raises MachineError (disk_full, permission), also where an event cannot be written.
+    Raises StoreError where no regular file is in its place, MachineError (disk_full, permission), also where an event
+    cannot be written.
     """
-    with machine_errors(path):
-        file = path.open("ab+", buffering=0)
-    with file:
-        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):  # a named pipe opens, and is never read to its end
-            raise corrupt(path, "is no regular file")
+    with contextlib.ExitStack() as held:
+        with machine_errors(path):
+            file = held.enter_context(growing(path))
         file.seek(0)
         file.truncate(file.read().rfind(b"\n") + 1)  # a line whose writer was killed within it
 

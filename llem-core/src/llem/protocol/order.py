@@ -17,7 +17,7 @@ from llem.foreign.secrets import without_secrets
 from llem.plugins.culprit import culprit
 from llem.plugins.registry import registry
 from llem.protocol.events import Emit, Failure, Outcome
-from llem.store.files import corrupt, load, machine_errors, read_document
+from llem.store.files import corrupt, load, read_document, write
 
 if TYPE_CHECKING:  # a plan reads orders, and has no store
     from llem.store.store import Store
@@ -113,8 +113,7 @@ class WorkOrder:
 
     def write(self, path: Path) -> None:
         """To a JSON file. Raises MachineError for a full disk or a missing permission."""
-        with machine_errors(path):
-            path.write_text(json.dumps(attrs.asdict(self), indent=1) + "\n", encoding="utf-8")
+        write(path, (json.dumps(attrs.asdict(self), indent=1) + "\n").encode(), replace=True)
 
 
 @attrs.frozen

@@ -52,6 +52,8 @@ __all__ = [
 
 #: Key under which a JSON file carries the SHA-256 of everything else in it.
 DIGEST = "digest"
+#: Files that grow as a run goes on, and locks: nothing is measured again for them.
+OWN = ("journal.sha256", "events.jsonl", "log.txt", ".owner", ".workers")
 
 
 def corrupt(path: Path, what: str) -> StoreError:
@@ -62,6 +64,8 @@ def corrupt(path: Path, what: str) -> StoreError:
 def _mend(path: Path) -> str:
     if path.name == "result.json":
         return "remove it: `llem run --resume` computes it again from the trials"
+    if path.name in OWN:
+        return "what is in its place is not what llem wrote: put that file back, or remove what is there"
     trial = re.match(r"trial-\d+", path.name)
     if trial is None:
         return "restore the file, or measure the experiment again"
@@ -100,6 +104,8 @@ def _refusal(path: Path, error: OSError) -> LlemError:
         return StoreError(f"{path} is there already and is never overwritten", "write to a new folder", "store_exists")
     if isinstance(error, FileNotFoundError):
         return StoreError(f"{path} is missing", _mend(path), "store_corrupt")
+    if error.errno == errno.ELOOP:  # of what is opened without following links
+        return StoreError(f"{path} is a link, which leads elsewhere", _mend(path), "store_corrupt")
     if error.errno == errno.ENAMETOOLONG:
         return ConfigError(f"the name is too long for a file: {path}", "give a name of at most 255 bytes")
     reason = (error.strerror or str(error)).lower()
@@ -214,9 +220,12 @@ def stored_digest(path: Path) -> tuple[Any, str]:
     what is given in place of the digest says so.
     """
     text, data = read_document(path)
-    written = text == to_text(data)
-    stored = data.pop(DIGEST, None)
-    return stored, digest(data) if written else "of a text that was changed without changing its values"
+    try:
+        written = text == to_text(data)
+        stored = data.pop(DIGEST, None)
+        return stored, digest(data) if written else "of a text that was changed without changing its values"
+    except ValueError as error:
+        raise corrupt(path, str(error)) from error
 
 
 def stored_version(path: Path) -> int:

@@ -23,7 +23,7 @@ from typing import IO, Any
 import attrs
 
 from llem.errors import StoreError
-from llem.foreign.files import LARGEST, regular
+from llem.foreign.files import LARGEST, growing, regular
 from llem.store.files import json_bytes, machine_errors, make_folder, read_text, sync_folder, write
 from llem.store.manifest import CHECKSUM, JOURNAL, Altered, is_plain, is_stored, sha256_of, walk
 
@@ -66,25 +66,23 @@ class Journal:
     @contextlib.contextmanager
     def _line(self, path: Path, sha256: str) -> Iterator[None]:
         """Say that a file is as this hash says after what is within."""
-        with self._lock:
+        with self._lock, contextlib.ExitStack() as held:
             with machine_errors(self._path):
                 make_folder(self._path.parent)
                 known = self._path.exists()
-                file = self._path.open("ab+", buffering=0)
-            with file:
+                file = held.enter_context(growing(self._path))
+                if not known and self._first:  # an older llem began the store
+                    file.writelines(_lines(self._store, _stored(self._store)))
+                if not known:
+                    sync_folder(self._path.parent)
+                self._settle(file)
+                file.write(f"{sha256}  {_name(self._store, path)}".encode())
+                os.fsync(file.fileno())
+            try:
+                yield
+            finally:
                 with machine_errors(self._path):
-                    if not known and self._first:  # an older llem began the store
-                        file.writelines(_lines(self._store, _stored(self._store)))
-                    if not known:
-                        sync_folder(self._path.parent)
                     self._settle(file)
-                    file.write(f"{sha256}  {_name(self._store, path)}".encode())
-                    os.fsync(file.fileno())
-                try:
-                    yield
-                finally:
-                    with machine_errors(self._path):
-                        self._settle(file)
 
     def seal_logs(self, *, workers: bool) -> None:
         """Take up the study's log of events as it is at the end of a run; and those of workers, if none is left."""
@@ -125,7 +123,7 @@ def _lines(store: Path, names: Iterable[str]) -> Iterator[bytes]:
 
 def _sha256(path: Path) -> str | None:
     """Of a file, as `sha256_of`; `GONE` where there is none."""
-    return sha256_of(path) if path.is_file() else GONE
+    return sha256_of(path) if os.path.isfile(path) else GONE  # also of a name that no file can have
 
 
 @attrs.frozen

@@ -2,18 +2,29 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import math
+from collections.abc import Iterator
 from json.encoder import encode_basestring
 from typing import Any
 
-from llem.foreign.values import DECODER
+from llem.foreign.values import DECODER, TOO_DEEP
 
 __all__ = ["canonical", "digest", "has_halves", "parse", "parse_at", "parse_whole", "to_text"]
 
 #: How an escaped half of a character begins; one alone is no text.
 HALVES = ("\\ud", "\\uD")
+
+
+@contextlib.contextmanager
+def _not_too_deep() -> Iterator[None]:
+    """What the decoder has read may nest more deeply than what goes through it value by value can follow."""
+    try:
+        yield
+    except RecursionError as error:
+        raise ValueError(TOO_DEEP) from error
 
 
 _WORDS = {None: "null", True: "true", False: "false"}
@@ -22,12 +33,13 @@ _PLAIN = json.JSONEncoder(allow_nan=False)
 
 
 def to_text(data: Any, before: str = "") -> str:
-    """JSON as it is stored. Raises ValueError for NaN and infinity, which are not JSON.
+    """JSON as it is stored. Raises ValueError for NaN and infinity, which are not JSON, and what nests too deeply.
 
     Args:
         before: what stands before each line but the first.
     """
-    return _written(data, f"\n{before}") + "\n"
+    with _not_too_deep():
+        return _written(data, f"\n{before}") + "\n"
 
 
 def _written(value: Any, line: str) -> str:
@@ -87,10 +99,15 @@ def parse_at(text: str, begin: int) -> tuple[Any, int]:
 
 
 def canonical(data: Any) -> bytes:
-    """One byte string per JSON value, whatever the order and spacing it was written in."""
-    return json.dumps(data, allow_nan=False, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+    """One byte string per JSON value, whatever the order and spacing it was written in.
+
+    Raises ValueError as `to_text`.
+    """
+    with _not_too_deep():
+        text = json.dumps(data, allow_nan=False, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return text.encode()
 
 
 def digest(data: Any) -> str:
-    """SHA-256 over the canonical form."""
+    """SHA-256 over the canonical form. Raises ValueError as `to_text`."""
     return hashlib.sha256(canonical(data)).hexdigest()

@@ -107,8 +107,8 @@ class Store:
     @contextlib.contextmanager
     def attended(self) -> Iterator[None]:
         """A worker is at work here."""
-        lock = self.worker_lock()
-        lock.take()
+        with machine_errors((lock := self.worker_lock()).path):
+            lock.take()
         try:
             yield
         finally:

@@ -6,12 +6,15 @@ import gc
 import itertools
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import attrs
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from llem.config.arrival import ClosedLoad, OfflineLoad
+from llem.config.layers import Layer
 from llem.config.study.file import read_study
 from llem.errors import BrokenPlugin, ConfigError, UnknownPlugin
 from llem.findings import finding
@@ -513,6 +516,35 @@ def test_the_document_holds_all_that_was_asked_and_left_out(study: Make) -> None
     assert (document["order"]["kind"], document["order"]["seed"]) == ("blocks", 9)
     assert document["overrides"] == [{"source": "flag --set", "values": {"window_s": 2}}]
     assert list(document["texts"]) == ["python"]
+
+
+def test_a_setting_is_no_secret_by_its_name(study: Make, lab) -> None:
+    """One of a plugin is stored as it is given; a name within a setting that takes any is hidden, and so is a form."""
+
+    @attrs.frozen
+    class Options:
+        stop_token: str = "</s>"
+        extra: Any = attrs.field(factory=dict)
+
+    [one] = study().experiments
+    backend = attrs.evolve(one.experiment, options=Options(), meter_options={"steady": Options()})
+    given = {
+        "echo.stop_token": "</s>",
+        "echo": {"extra": {"token": "abc", "list": ["hf_abcdefghijkl", "a"]}},
+        "steady": {"stop_token": "hf_abcdefghijkl"},
+        "other.token": "abc",
+        "seed": 1,
+    }
+    layers = (Layer("flag --set", given),)
+    made = attrs.evolve(study(), experiments=(attrs.evolve(one, experiment=backend),), overrides=layers)
+
+    assert study_document(made)["overrides"][0]["values"] == {
+        "echo.stop_token": "</s>",
+        "echo": {"extra": {"token": "***", "list": ["***", "a"]}},
+        "steady": {"stop_token": "***"},
+        "other.token": "***",
+        "seed": 1,
+    }
 
 
 def test_a_study_can_be_planned_without_its_engine_and_not_prepared(study: Make, lab, monkeypatch) -> None:

@@ -139,7 +139,7 @@ def test_a_damaged_trial_keeps_no_other_experiment_from_going_on(study, tmp_path
     assert str(trial) in error.message
     assert error.hint == "restore the file, or remove trial-1.json, which `llem run --resume` then measures again"
     assert [event.message for event in events if isinstance(event, Warned)] == [
-        f"{name} has no result: {error.message} ({error.hint})"
+        f"{name} is left out: {error.message} ({error.hint})"
     ]
     assert [result.trials for result in results.values()] == [3, 3]
     assert before.items() <= measured(out).items()

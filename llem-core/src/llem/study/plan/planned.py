@@ -35,8 +35,8 @@ from llem.study.plan.memory import GpuKind, MemoryEstimate, UnknownMemory, estim
 
 __all__ = ["Identifier", "PlannedExperiment", "joined"]
 
-#: What else is the same for all that one engine process measures.
 _NO_FILES: Mapping[str, str] = {}
+#: What else is the same for all that one engine process measures.
 _OF_THE_PROCESS = ("device", "gpus", "meters", "meter_options", "baseline")
 
 

@@ -95,7 +95,9 @@ def opened(
 def _owned(store: Store) -> Iterator[None]:
     """This process alone runs the study. Raises StoreError (store_busy) when another does."""
     lock = store.owner_lock()
-    if not lock.take():
+    with machine_errors(lock.path):
+        taken = lock.take()
+    if not taken:
         raise StoreError(f"another `llem run` works in {store.path}", "wait until it has ended", "store_busy")
     try:
         yield
@@ -180,10 +182,11 @@ def damaged(store: Store, names: Iterable[str]) -> dict[str, StoreError]:
 def _wait_for_workers(store: Store) -> None:
     """Return when no worker of an earlier run is left. Raises StoreError: one still runs."""
     lock, until = store.worker_lock(shared=False), time.monotonic() + WORKERS_GONE_S
-    while not lock.take():
-        if time.monotonic() > until:
-            raise StoreError(f"a worker of an earlier run is still at work in {store.path}", "end it", "store_busy")
-        time.sleep(0.1)
+    with machine_errors(lock.path):
+        while not lock.take():
+            if time.monotonic() > until:
+                raise StoreError(f"a worker of an earlier run is still at work in {store.path}", "end it", "store_busy")
+            time.sleep(0.1)
     lock.let_go()
 
 

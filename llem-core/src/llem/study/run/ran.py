@@ -20,7 +20,8 @@ class Ran:
         results: one for each experiment that began, failed ones included.
         errors: by id, the errors of experiments that failed.
         stopped: why the study ended early: the user stopped it, or too many failures came in a row.
-        damaged: by id, why experiments have no result: what is stored of them cannot be read or computed with.
+        damaged: by id, why experiments are left out: what is stored of them cannot be read or computed with. One that
+            had a result keeps it.
     """
 
     results: tuple[Result, ...]

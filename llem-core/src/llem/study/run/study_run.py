@@ -138,9 +138,9 @@ class StudyRun:
         return without(self._planner.next(self._store), self._damaged)
 
     def _tell_damaged(self, name: str, error: StoreError) -> None:
-        """An experiment has no result; the others go on."""
+        """An experiment is left out: a result that it has stays as it was; the others go on."""
         self._damaged[name] = error
-        self._emit(Warned(message=f"{name} has no result: {error.message} ({error.hint})"))
+        self._emit(Warned(message=f"{name} is left out: {error.message} ({error.hint})"))
 
     def _stopped(self, results: Sequence[Result]) -> LlemError | None:
         """Why the study ended before it was done."""
