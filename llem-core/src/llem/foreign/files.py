@@ -70,8 +70,9 @@ def _opened(path: str | Path, flags: int) -> Iterator[int]:
             raise Unread(f"is no regular file: {os.strerror(error.errno).lower()}") from error
         raise
     try:
-        if not stat.S_ISREG(os.fstat(handle).st_mode):
-            raise Unread("is no regular file")
+        mode = os.fstat(handle).st_mode
+        if not stat.S_ISREG(mode):
+            raise Unread("is a folder" if stat.S_ISDIR(mode) else "is no regular file")
         yield handle
     finally:
         os.close(handle)
