@@ -402,6 +402,7 @@ def test_a_failure_that_the_worker_told_last_is_held(tmp_path: Path, monkeypatch
         ("slurmstepd: error: Detected 1 oom_kill event in StepId=440575.0. Some of the step tasks have been", True),
         ("slurmstepd: error: StepId=7.0 exceeded memory limit (419430400 > 268435456), being killed", True),
         ("slurmstepd: error: Exceeded job memory limit", True),
+        ("slurmstepd-node0: error: Exceeded job memory limit", True),
         ("srun: error: nid001277: tasks 1-3: Out Of Memory", True),
         ("slurmstepd: error: *** STEP 7.0 ON node0 CANCELLED AT 2026-01-01T00:00:00 DUE TO TIME LIMIT ***", False),
         ("zoom_killer: started", False),
