@@ -301,6 +301,16 @@ def table(rounds: int, seed: int, kinds: dict[str, Kind], cluster: Any = None) -
     return found
 
 
+def hit(seed: int, name: str, do: Kind, cluster: Any = None, most: int = 4) -> Counter[str]:
+    """Rounds of a kind until one is hit, at most so many: what all of them counted."""
+    found: Counter[str] = Counter()
+    for draw in range(most):
+        found += table(1, seed + 1000 * draw, {name: do}, cluster)[name]
+        if found["hit"]:
+            break
+    return found
+
+
 def shown(found: dict[str, Counter[str]]) -> str:
     """The table, as Markdown."""
     columns = ("rounds", "hit", "reached", *COUNTED, "repeated", "invalid")

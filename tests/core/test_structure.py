@@ -165,7 +165,7 @@ def test_small_modules_have_a_reason():
 
 
 #: Parts that read files which somebody else may have written.
-READERS = ("analysis", "config", "evaluators", "models", "protocol", "store", "workloads")
+READERS = ("analysis", "config", "evaluators", "models", "protocol", "store", "study", "workloads")
 
 
 @pytest.mark.parametrize("path", MODULES, ids=NAMES)

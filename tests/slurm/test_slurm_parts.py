@@ -24,7 +24,7 @@ from llem.protocol.study_events import Waited, Waiting
 from llem_slurm import cluster, submission
 from llem_slurm.cluster import Ended, Queue, Queued, check_cluster, ended, queued
 from llem_slurm.config import SlurmOptions
-from llem_slurm.launcher import SlurmLauncher
+from llem_slurm.launcher import TOO_MUCH, SlurmLauncher
 from llem_slurm.parameters import parameters
 from llem_slurm.submission import Job, Submitter, comment_of
 from llem_slurm.watch import Lines, Watch
@@ -390,3 +390,27 @@ def test_a_failure_that_the_worker_told_last_is_held(tmp_path: Path, monkeypatch
     assert [one for one in last if not isinstance(one, Waiting | Waited)] == [other, LastWord(), ("held", failed)]
     went_on = watched(tmp_path / "2", monkeypatch, to_json(failed), to_json(phase), to_json(other))
     assert [one for one in went_on if not isinstance(one, Waiting | Waited)] == [failed, phase, other]
+
+
+@pytest.mark.parametrize(
+    ("line", "is_memory"),
+    [
+        (
+            "slurmstepd: error: Detected 1 oom-kill event(s) in StepId=191.batch cgroup. Some of your processes may",
+            True,
+        ),
+        ("slurmstepd: error: Detected 1 oom_kill event in StepId=440575.0. Some of the step tasks have been", True),
+        ("slurmstepd: error: StepId=7.0 exceeded memory limit (419430400 > 268435456), being killed", True),
+        ("slurmstepd: error: Exceeded job memory limit", True),
+        ("slurmstepd-node0: error: Exceeded job memory limit", True),
+        ("srun: error: nid001277: tasks 1-3: Out Of Memory", True),
+        ("slurmstepd: error: *** STEP 7.0 ON node0 CANCELLED AT 2026-01-01T00:00:00 DUE TO TIME LIMIT ***", False),
+        ("zoom_killer: started", False),
+        ("ValueError: the prompt exceeded the KV memory limit", False),
+        ("engine: slurmstepd: error: Exceeded job memory limit", False),
+        ("srun: error: node0: task 0: Killed", False),
+    ],
+)
+def test_what_slurm_says_of_memory(line: str, is_memory: bool) -> None:
+    """Its own lines alone, in the words of its versions; what an engine writes is none."""
+    assert bool(TOO_MUCH.search(line)) == is_memory

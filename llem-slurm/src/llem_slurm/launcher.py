@@ -38,8 +38,12 @@ CLEARING, CLEARED = threading.Lock(), set[Path]()
 EARLY = frozenset({"TIMEOUT", "PREEMPTED", "NODE_FAIL", "BOOT_FAIL"})
 #: Slurm's word for a job that used more memory than it was given.
 MEMORY = "OUT_OF_MEMORY"
-#: What it writes into such a job's log: after the kernel has ended a process, and before it ends one itself.
-TOO_MUCH = re.compile(r"oom[-_ ]?kill|exceeded .*memory limit", re.IGNORECASE)
+#: What it writes into such a job's log: after the kernel has ended a process, and before it ends one itself. Only lines
+#: that Slurm begins count, since engines write there too. Several nodes of one machine are named in the first word.
+TOO_MUCH = re.compile(
+    r"^(slurmstepd(-\S+)?: error: .*(oom[-_ ]kill|exceeded .*memory limit)|srun: error: .*: out of memory$)",
+    re.IGNORECASE,
+)
 #: Those of them after which its processes may live on, on a node that Slurm cannot reach.
 LOST = frozenset({"NODE_FAIL", "BOOT_FAIL"})
 #: How many jobs of a store that had this turn, or this task, before them were ended so.

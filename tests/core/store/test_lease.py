@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import fcntl
+import linecache
 import os
+import re
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import FrameType
+from typing import Any
 
 import attrs
 import pytest
 
 from llem.errors import StoreError
+from llem.store import lease as lease_module
+from llem.store import lease_places
 from llem.store.journal import Journal
 from llem.store.lease import Claim, Holder, Lease, clear_left, revoke
 from llem.store.leases import Leases
@@ -190,3 +198,209 @@ def test_what_a_killed_waiter_leaves_is_cleared(folder: Path) -> None:
     clear_left(folder.parents[1])
     assert [path.name for path in folder.iterdir()] == [".lease-0"]
     assert lease.beat()
+
+
+def dead(folder: Path, worker: int = 7) -> None:
+    """The lease is of a process of this machine that is no more, as its lock says."""
+    os.close(had(claim(folder, worker))._lock)
+
+
+#: Lines of these modules between which another process can see, or make, a difference.
+ASKS = re.compile(r"\b(?:os|fcntl|shutil)\.\w+\(|iterdir|read_text\(|\.rmdir\(|is_dir\(|is_symlink\(")
+
+
+class Stopped(threading.Thread):
+    """One that tries for a lease once, and is stopped before a line that asks the system until it may go on.
+
+    Attributes:
+        got: what it had in the end.
+        lines: how many such lines it came to.
+    """
+
+    def __init__(self, one: Claim, line: int) -> None:
+        super().__init__()
+        self.one, self.line, self.lines = one, line, 0
+        self.got: Lease | None = None
+        self.stands, self.may = threading.Event(), threading.Event()
+
+    def run(self) -> None:
+        sys.settrace(self._trace)
+        try:
+            self.got = self.one.attempt()
+        finally:
+            sys.settrace(None)
+            self.stands.set()
+
+    def _trace(self, frame: FrameType, event: str, _: Any) -> Callable[..., Any] | None:
+        file = frame.f_code.co_filename
+        if file not in (lease_module.__file__, lease_places.__file__):
+            return None
+        if event == "line" and ASKS.search(linecache.getline(file, frame.f_lineno)):
+            self.lines += 1
+            if self.lines == self.line:
+                self.stands.set()
+                assert self.may.wait(10)
+        return self._trace
+
+    def to_its_line(self) -> None:
+        self.start()
+        assert self.stands.wait(10)
+
+    def to_its_end(self) -> None:
+        self.may.set()
+        self.join(10)
+        self.one.close()
+
+
+@pytest.mark.parametrize("silent", [False, True], ids=["dead", "silent"])
+def test_two_that_wait_are_stopped_at_any_line(folder: Path, silent: bool) -> None:
+    """The first stops before a line, then the second before a line, and both go on: one has the lease, and keeps it."""
+    first_line = most = 1
+    while first_line <= most:
+        second_line, many = 1, 1
+        while second_line <= many:
+            if silent:
+                had(claim(folder, 7))
+            else:
+                dead(folder)
+            waiting = [claim(folder, worker, 0.0 if silent else LONG_S) for worker in (1, 2)]
+            if silent:
+                assert [one.attempt() for one in waiting] == [None, None]
+            first, second = Stopped(waiting[0], first_line), Stopped(waiting[1], second_line)
+            for one in (first, second):
+                one.to_its_line()
+            for one in (first, second):
+                one.to_its_end()
+            leases = [one.got for one in (first, second) if one.got is not None]
+            assert len(leases) == 1, (first_line, second_line)
+            assert leases[0].beat()
+            leases[0].let_go()
+            assert list(folder.iterdir()) == []
+            most, many = max(most, first.lines), max(many, second.lines)
+            second_line += 1
+        first_line += 1
+    assert most > 10, "the lines were not seen"
+
+
+def test_of_many_behind_a_dead_holder_one_gets_it(folder: Path) -> None:
+    """They try until one has it, all at once; no other has it before or after, and it keeps it."""
+    for _ in range(20):
+        dead(folder)
+        claims = [claim(folder, worker) for worker in range(8)]
+        got: list[Lease] = []
+        start, over = threading.Barrier(len(claims)), threading.Event()
+
+        def attempt(one: Claim, got=got, start=start, over=over) -> None:
+            start.wait()
+            for _ in range(200):
+                if (lease := one.attempt()) is not None:
+                    got.append(lease)
+                    over.set()
+                    return
+                if over.is_set():
+                    break
+            one.attempt()
+
+        threads = [threading.Thread(target=attempt, args=(one,)) for one in claims]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert [lease.beat() for lease in got] == [True]
+        for one in claims:
+            one.close()
+        got[0].let_go()
+        assert list(folder.iterdir()) == []
+
+
+@pytest.fixture
+def outside(tmp_path: Path) -> Path:
+    """A folder that is none of llem's, with a file, and with one named as that of a holder."""
+    path = tmp_path / "home"
+    (path / "0123456789abcdef").mkdir(parents=True)
+    for name in ("letter", "0123456789abcdef/holder.json"):
+        (path / name).write_text("mine")
+    return path
+
+
+def _link(at: Path, outside: Path) -> None:
+    at.symlink_to(outside)
+
+
+STRANGE: dict[str, Callable[[Path, Path], object]] = {
+    "link": _link,
+    "file": lambda at, _: at.write_text("notes"),
+    "pipe": lambda at, _: os.mkfifo(at),
+    "file in it": lambda at, _: (at.mkdir(), (at / "notes").write_text("notes")),
+    "link in it": lambda at, outside: (at.mkdir(), _link(at / ("f" * 16), outside)),
+    "folder in it": lambda at, _: (at / "notes").mkdir(parents=True),
+}
+
+
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize("kind", STRANGE)
+@pytest.mark.parametrize("name", [".lease-0", ".lease-0.0123456789abcdef", ".lease-0.old"])
+def test_what_is_no_lease_is_told_and_never_removed(folder: Path, outside: Path, kind: str, name: str) -> None:
+    """A link, file or pipe in the place of a lease or within it, and what a link there leads to."""
+    STRANGE[kind](folder / name, outside)
+    clear_left(folder.parents[1])
+    revoke(folder, 0)
+    made = claim(folder)
+    if name == ".lease-0":
+        with pytest.raises(StoreError, match="is in the place of a lease, and is none") as caught:
+            made.attempt()
+        assert caught.value.code == "store_corrupt"
+        made.close()
+        assert os.path.lexists(folder / name)
+    else:
+        had(made).let_go()
+    assert sorted(path.name for path in outside.rglob("*")) == ["0123456789abcdef", "holder.json", "letter"]
+
+
+@pytest.mark.parametrize("removed", [clear_left, lambda _: None], ids=["clear_left", "let_go"])
+def test_a_link_in_a_holders_folder_is_removed_and_not_followed(folder: Path, outside: Path, removed) -> None:
+    """Whoever removes the lease."""
+    lease = had(claim(folder))
+    _link(lease.folder / "aside", outside)
+    if removed is clear_left:
+        os.close(lease._lock)
+        clear_left(folder.parents[1])
+    else:
+        lease.let_go()
+    assert list(folder.iterdir()) == []
+    assert (outside / "letter").read_text() == "mine"
+
+
+def test_the_lock_is_free_before_its_file_is_removed(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A network file system keeps a file that is open, and the folder that it is in."""
+    lease = had(claim(folder))
+    removed: list[Path] = []
+
+    def rmtree(path: Path, **_: object) -> None:
+        with (path / "holder.json").open() as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        removed.append(path)
+
+    monkeypatch.setattr(lease_places.shutil, "rmtree", rmtree)
+    lease.let_go()
+    assert len(removed) == 1
+    monkeypatch.undo()
+    had(claim(folder, 1)).let_go()
+
+
+def test_a_lease_that_cannot_be_let_go_keeps_no_other(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor itself on this machine, where its lock is free."""
+    leases = held(had(claim(folder)))
+    leases.add("abc", "1", had(Claim(folder, "1", Holder.here(0))))
+    rename = os.rename
+
+    def refused(source: Path, target: Path) -> None:
+        if Path(source).parent.name == ".lease-0":
+            raise OSError(errno.ESTALE, "stale file handle")
+        rename(source, target)
+
+    monkeypatch.setattr(os, "rename", refused)
+    leases.let_go()
+    assert [path.name for path in folder.iterdir()] == [".lease-0"]
+    monkeypatch.undo()
+    had(claim(folder, 1)).let_go()

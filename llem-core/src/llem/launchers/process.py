@@ -48,6 +48,9 @@ class ProcessLauncher(Launcher):
 
 #: Exit statuses of a process that SIGKILL ended, and of a client whose container it ended.
 KILLED = (-signal.SIGKILL, 128 + signal.SIGKILL)
+#: What is known when such a process ends while the system counts one more that it ended for want of memory. It counts
+#: those of the control group or of the machine, where others run too.
+MEMORY = "the worker was killed while the kernel ended a process for want of memory"
 #: How long a killed process may take to be gone.
 GRACE_S = 10.0
 #: How often the watching thread looks whether the process is still there.
@@ -73,7 +76,8 @@ class Child:
     ) -> int:
         """Run it to its end, passing on its events; what it writes elsewhere goes to the log. Its exit status.
 
-        When `stop` is set it gets SIGTERM. That the kernel ended it for want of memory is told as an event.
+        When `stop` is set it gets SIGTERM. That it was killed while the kernel ended a process for
+        want of memory is told as an event.
 
         Args:
             contained: it stands for a process of a container.
@@ -102,7 +106,7 @@ class Child:
                     emit(from_json(line, log))
             status = process.wait()
             if status in KILLED and not self._killed and oom_kills(elsewhere=contained) != before:
-                emit(OutOfMemory(why="the kernel ended the worker"))
+                emit(OutOfMemory(why=MEMORY))
             return status
         finally:
             self._process = None

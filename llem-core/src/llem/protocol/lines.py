@@ -125,10 +125,13 @@ def kept(path: Path, emit: Emit) -> Iterator[Emit]:
         yield told
 
 
-def stored_events(path: Path) -> tuple[Event, ...]:
+def stored_events(path: Path, kinds: tuple[type[Event], ...] = EVENTS) -> tuple[Event, ...]:
     """The events of a file, without a last line that is not finished; none where there is no file.
 
     Lines that llem wrote before its events had times are left out.
+
+    Args:
+        kinds: those that are wanted. Where not all are, lines of others are passed over unread, as they are many.
 
     Raises:
         StoreError: a line is no event (store_corrupt).
@@ -136,7 +139,10 @@ def stored_events(path: Path) -> tuple[Event, ...]:
     if not path.is_file():
         return ()
     found = []
+    wanted = b"" if kinds == EVENTS else tuple(f'{{"event": "{one.kind}"'.encode() for one in kinds)
     for number, line in enumerate(read_bytes(path).split(b"\n")[:-1], start=1):
+        if not line.startswith(wanted):
+            continue
         try:
             data = parse(line.decode())
             if "at" in data:

@@ -3,9 +3,17 @@
     experiments/<id>/.lease-<part>/<token>/holder.json
 
 A lease is taken by renaming a ready folder to `.lease-<part>`, which succeeds only where there is none, or an empty
-one. It is taken over by renaming the holder's folder within, which succeeds for one of several. Whoever holds a lease
-writes each file in that folder first and moves it to its place from there. A worker whose lease was taken over, and
-that was stopped in any line of its program meanwhile, therefore finds no folder to write in, and none to move from.
+one. It is let go, and taken away, by renaming the holder's folder out of it. Whoever holds a lease writes each file in
+that folder first and moves it to its place from there. A worker whose lease was taken over, and that was stopped in any
+line of its program meanwhile, therefore finds no folder to write in, and none to move from.
+
+Wherever those that wait are stopped, one has the lease, and keeps it:
+
+- A holder's folder comes into its place with its `holder.json`, and never has another one. Its name is its own. So what
+  was seen to be forsaken is what is taken away, or is gone: nobody takes away whoever has come in its stead.
+- Of several that take it away, one rename succeeds. Then nobody has the lease. That one, or another that looks just
+  then, comes into the empty place by a rename, which succeeds for one, since the place is not empty any more.
+- Who finds the place taken after that has taken nothing of it, and waits on.
 
 The holder shows signs of life by touching its file. Clocks of two machines are never compared: who waits looks whether
 the file changes, and counts the time without a change by its own monotonic clock. On one machine the system tells at
@@ -31,6 +39,7 @@ import attrs
 from llem.devices.host import boot_id
 from llem.errors import LlemError, StoreError
 from llem.store.files import load, machine_errors, make_folder, parsed, read_text
+from llem.store.lease_places import ASIDE, PLACE, TOKEN, check_empty, folders, no_lease, remove, set_aside, take_away
 
 __all__ = ["SILENCE_S", "Claim", "Holder", "Lease", "clear_left", "revoke"]
 
@@ -89,11 +98,13 @@ class Lease:
         return True
 
     def let_go(self) -> None:
-        """Let others have it. What another has taken over stays."""
-        _remove(self.folder)
+        """Let others have it. What another has taken over stays. Where the file system refuses, the free lock tells."""
+        gone = None
         with contextlib.suppress(OSError):
-            self.folder.parent.rmdir()
-        os.close(self._lock)
+            gone = set_aside(self.folder, self.folder.parents[1])
+        os.close(self._lock)  # before its file is removed: a network file system keeps what is open
+        if gone is not None:
+            remove(gone, self.folder.parent)
 
 
 class Claim:
@@ -129,20 +140,11 @@ class Claim:
         """Take the lease if nobody has it, or if who had it is dead or was silent for too long; None if it is held.
 
         Raises:
-            StoreError: this worker is given up (lease_lost).
+            StoreError: this worker is given up (lease_lost), or what is there is no lease (store_corrupt).
             MachineError: the file system refuses.
         """
         with machine_errors(self._where):
-            try:
-                os.rename(self._ready, self._where)
-            except FileNotFoundError:  # who launched this worker has given it up
-                what = f"the worker that is to measure experiment {self._where.parent.name} is given up"
-                raise StoreError(what, "another worker measures it", "lease_lost") from None
-            except OSError as error:
-                if error.errno not in _HELD:
-                    raise
-                return self._over() if self._is_forsaken() else None
-        return self._had()
+            return self._enter() or (self._over() if self._is_forsaken() else None)
 
     def close(self) -> None:
         """Remove what was made ready and is not used."""
@@ -158,70 +160,70 @@ class Claim:
         if lives:
             self._seen, self._since = sign, time.monotonic()
         self.held_by = None if sign is None else _holder(sign[0])
-        if sign is None:  # it was let go a moment ago
-            return False
+        if sign is None:
+            check_empty(self._where)
+            return False  # it was let go a moment ago
         silent = not lives and time.monotonic() - self._since >= self.silence_s
         return silent or _is_dead(sign[0], self.held_by, self._holder)
 
-    def _over(self) -> Lease | None:
-        """Take the lease over, from that very holder; None if another one did."""
-        assert self._seen is not None
-        mine = self._where / self._token
+    def _enter(self) -> Lease | None:
         try:
-            os.rename(self._seen[0], mine)
-            for path in mine.iterdir():  # whatever it was at: there is nothing left that it could move to its place
-                if path.name != HOLDER:
-                    path.unlink(missing_ok=True)
-            os.replace(self._ready / self._token / HOLDER, mine / HOLDER)
-        except FileNotFoundError:  # before this one, or from this one
+            os.rename(self._ready, self._where)
+        except FileNotFoundError:  # who launched this worker has given it up
+            what = f"the worker that is to measure experiment {self._where.parent.name} is given up"
+            raise StoreError(what, "another worker measures it", "lease_lost") from None
+        except NotADirectoryError:
+            raise no_lease(self._where) from None
+        except OSError as error:
+            if error.errno not in _HELD:
+                raise
             return None
-        return self._had()
-
-    def _had(self) -> Lease:
         assert self._lock is not None
         lock, self._lock = self._lock, None
         return Lease(self._where / self._token, lock)
 
+    def _over(self) -> Lease | None:
+        """Take the lease over, from that very holder; None if another one did."""
+        assert self._seen is not None
+        try:
+            gone = set_aside(self._seen[0], self._where.parent)
+        except FileNotFoundError:
+            return None
+        try:
+            return self._enter()
+        finally:
+            shutil.rmtree(gone, ignore_errors=True)
+
 
 def revoke(folder: Path, worker: int) -> None:
     """Take away what one worker holds of an experiment, so that it can write no more, should it live."""
-    for where in folder.glob(".lease-*"):
-        sign = _sign(where)
-        holder = None if sign is None else _holder(sign[0])
-        if sign is not None and holder is not None and holder.worker == worker:
-            with contextlib.suppress(OSError):  # it was let go meanwhile
-                _take_away(sign[0])
+    for names in (ASIDE, PLACE):  # what it waits for first: it may come to hold it meanwhile
+        with machine_errors(folder):
+            for where in folders(folder, names):
+                sign = _sign(where)
+                holder = None if sign is None else _holder(sign[0])
+                if sign is not None and holder is not None and holder.worker == worker:
+                    take_away(where if names is ASIDE else sign[0], folder)
 
 
 def clear_left(store: Path) -> None:
     """Remove what dead workers left: leases of processes of this machine, and what was ready for those waited for.
 
-    Only when no worker is left, as far as locks tell. A lease of another machine stays until it is silent.
+    Only when no worker is left, as far as locks tell. A lease of another machine stays until it is silent. What is no
+    lease stays too; who wants that lease tells of it.
     """
-    for path in store.glob("experiments/*/.lease-*.*"):
-        shutil.rmtree(path, ignore_errors=True)
     here = Holder.here(0)
-    for where in store.glob("experiments/*/.lease-*"):
-        sign = _sign(where)
-        with contextlib.suppress(OSError):
-            if sign is None:  # killed while it let go: the folder was to be removed next
-                where.rmdir()
-            elif sign[1] is None or _is_dead(sign[0], _holder(sign[0]), here):
-                _take_away(sign[0])
-
-
-def _take_away(inside: Path) -> None:
-    """From its holder, who then finds no folder to write in. Raises OSError if it was let go meanwhile."""
-    os.rename(inside, gone := inside.with_name(secrets.token_hex(8)))
-    _remove(gone)
-    gone.parent.rmdir()
-
-
-def _remove(folder: Path) -> None:
-    with contextlib.suppress(FileNotFoundError):
-        for path in folder.iterdir():
-            path.unlink(missing_ok=True)
-        folder.rmdir()
+    for folder in store.glob("experiments/*"):
+        with machine_errors(folder):
+            for path in folders(folder, ASIDE):
+                shutil.rmtree(path, ignore_errors=True)
+            for where in folders(folder, PLACE):
+                sign = _sign(where)
+                if sign is None:  # killed while it let go: the folder was to be removed next
+                    with contextlib.suppress(OSError):
+                        where.rmdir()
+                elif sign[1] is None or _is_dead(sign[0], _holder(sign[0]), here):
+                    take_away(sign[0], folder)
 
 
 def _sign(where: Path) -> tuple[Path, int | None] | None:
@@ -229,20 +231,21 @@ def _sign(where: Path) -> tuple[Path, int | None] | None:
 
     The file is opened, since network file systems look whether it has changed only then.
     """
-    try:
-        inside = next(where.iterdir(), None)
-    except FileNotFoundError:
-        return None
+    inside = next(iter(folders(where, TOKEN)), None)
     if inside is None:
         return None
     try:
-        handle = os.open(inside / HOLDER, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        handle = _open(inside, os.O_RDONLY)
     except OSError:
         return inside, None
     try:
         return inside, os.fstat(handle).st_mtime_ns
     finally:
         os.close(handle)
+
+
+def _open(inside: Path, how: int) -> int:
+    return os.open(inside / HOLDER, how | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOFOLLOW)
 
 
 def _holder(inside: Path) -> Holder | None:
@@ -257,7 +260,7 @@ def _is_dead(inside: Path, holder: Holder | None, here: Holder) -> bool:
     if holder is None or (holder.host, holder.boot) != (here.host, here.boot):
         return False
     try:
-        handle = os.open(inside / HOLDER, os.O_RDWR | os.O_CLOEXEC)
+        handle = _open(inside, os.O_RDWR)
     except OSError:
         return False
     try:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-import json
+import os
+from collections.abc import Callable
 from pathlib import Path
 
+import attrs
 import pytest
 
 from llem.config.models import Experiment, Warmup
+from llem.protocol.events import Calibrated, Event, Loaded, Moment, Phase, Power, Started, TrialEnded
+from llem.protocol.lines import to_json
 from llem.store.store import Store
 from llem.study.plan.schedule import LOAD_S, Job
 from llem.study.run.learnt import Learnt
@@ -19,21 +23,79 @@ EXPERIMENTS = {name: Experiment(backend="echo", window_s=1.0, trials=2, warmup=W
 def store(tmp_path: Path) -> Store:
     """Of a study in which one worker loaded for 40 s, began `a` in 10 s, and took two trials of 30 s and 34 s of it."""
     store = Store.create(tmp_path / "out", {"name": "learnt"})
-    told = [
-        ("started", 0, {"pid": 1}),
-        ("phase", 15, {"phase": "load"}),
-        ("loaded", 39, {"load_s": 24.0}),
-        ("phase", 40, {"phase": "baseline before"}),
-        ("phase", 46, {"phase": "warm-up", "id": "a"}),
-        ("power", 50, {"watts": {}}),
-        ("calibrated", 56, {"id": "a"}),
-        ("phase", 57, {"phase": "trial", "id": "a"}),
-        ("trial", 86, {"id": "a"}),
-        ("trial", 120, {"id": "a"}),
-    ]
-    lines = [json.dumps({"event": kind, "at": {"monotonic_ns": at * 10**9}, **more}) for kind, at, more in told]
-    (store.worker_dir(3) / "events.jsonl").write_text("\n".join([*lines, '{"event": "tri']))
+    write_log(store, 3, WHOLE)
     return store
+
+
+def trial(second: int, index: int) -> TrialEnded:
+    """One of `a` that was stored then."""
+    window = {"t0_ns": 0, "t1_ns": 1, "duration_s": 1.0, "output_tokens_per_s": 1.0}
+    return TrialEnded(at=moment(second), id="a", trial=index, **window)
+
+
+def moment(second: int) -> Moment:
+    return Moment(second * 10**9, "2026-01-01T00:00:00.000000+00:00")
+
+
+WHOLE = [
+    Started(at=moment(0), pid=1),
+    Phase(at=moment(15), phase="load"),
+    Loaded(at=moment(39), load_s=24.0),
+    Phase(at=moment(40), phase="baseline before"),
+    Phase(at=moment(46), phase="warm-up", id="a"),
+    Power(at=moment(50), watts={}),
+    Calibrated(at=moment(56), id="a", trial_s=1.0, settle_s=0.0, after_s=0.0),
+    Phase(at=moment(57), phase="trial", id="a"),
+    trial(86, 0),
+    trial(120, 1),
+]
+
+
+def write_log(store: Store, worker: int, events: list[Event]) -> Path:
+    """Of a worker that was killed within a line."""
+    path = store.worker_dir(worker) / "events.jsonl"
+    path.write_text("".join(map(to_json, events)) + '{"event": "tri')
+    return path
+
+
+def _changed(old: str, new: str) -> Callable[[Path], object]:
+    def change(path: Path) -> None:
+        text = path.read_text()
+        assert old in text
+        path.write_text(text.replace(old, new))
+
+    return change
+
+
+def _pipe(path: Path) -> None:
+    path.unlink()
+    os.mkfifo(path)
+
+
+def _folder(path: Path) -> None:
+    path.unlink()
+    path.mkdir()
+
+
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize(
+    "damage",
+    [
+        _pipe,
+        _folder,
+        _changed('"id": "a"', '"id": []'),
+        _changed("120000000000", "1" * 401),
+        _changed('"phase": "trial"', '"phase": 7'),
+        _changed('"at": {', '"at": [{'),
+        lambda path: path.write_bytes(path.read_bytes().replace(b'"a"', b'"\xff"')),
+    ],
+)
+def test_a_log_that_cannot_be_read_teaches_nothing(store: Store, damage: Callable[[Path], object]) -> None:
+    """And keeps nothing of the others."""
+    known = Learnt.of(store)
+    later = [attrs.evolve(event, at=moment(3 * event.at.monotonic_ns // 10**9)) for event in WHOLE[:-1]]
+    damage(write_log(store, 4, [*later, trial(120, 1)]))
+    assert Learnt.of(store) == known
 
 
 def test_what_was_measured_takes_as_long_again(store: Store) -> None:

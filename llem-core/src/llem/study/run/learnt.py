@@ -3,22 +3,25 @@ reading them."""
 
 from __future__ import annotations
 
-import json
+import contextlib
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 from statistics import fmean
-from typing import Any
 
 import attrs
 
 from llem.config.models import Experiment
+from llem.errors import LlemError
+from llem.protocol.events import Calibrated, Event, Phase, Started, TrialEnded
+from llem.protocol.lines import stored_events
 from llem.protocol.study_events import JobPlan
 from llem.store.store import Store
 from llem.study.plan.schedule import Job, job_plan
 
 __all__ = ["Learnt"]
 
+#: What says when the parts of a worker's time began and ended.
+KINDS = (Started, Phase, Calibrated, TrialEnded)
 #: So many workers are enough to learn from, the last ones.
 WORKERS = 100
 
@@ -37,7 +40,8 @@ class Learnt:
         learnt = cls(defaultdict(list), defaultdict(list), defaultdict(list))
         numbered = [path for path in store.path.glob("workers/*") if path.name.isdigit()]
         for folder in sorted(numbered, key=lambda path: int(path.name))[-WORKERS:]:
-            learnt._take(list(_events(folder / "events.jsonl")))
+            with contextlib.suppress(LlemError):
+                learnt._take([_part(event) for event in stored_events(folder / "events.jsonl", KINDS)])
         return learnt
 
     def _take(self, events: list[tuple[str, str | None, float]]) -> None:
@@ -79,21 +83,8 @@ class Learnt:
         return attrs.evolve(plan, experiments=better, load_s=fmean(known) if known else plan.load_s)
 
 
-def _events(path: Path) -> Iterator[tuple[str, str | None, float]]:
-    """The beginning of each phase, and the end of warm-ups and trials: what, of which experiment, at which second."""
-    try:
-        lines = path.read_bytes().splitlines()
-    except OSError:
-        return
-    for line in lines:
-        if b'"power"' in line[:20]:
-            continue
-        try:
-            event: Any = json.loads(line)
-            kind, at = event["event"], event["at"]["monotonic_ns"] / 1e9
-        except (ValueError, KeyError, TypeError):  # the last line of a worker that was killed
-            continue
-        if kind in ("calibrated", "trial"):
-            yield kind, event.get("id"), at
-        elif kind in ("started", "phase"):
-            yield event.get("phase", kind), None, at
+def _part(event: Event) -> tuple[str, str | None, float]:
+    """The beginning of a phase, or the end of a warm-up or a trial: what, of which experiment, at which second."""
+    kind = event.phase if isinstance(event, Phase) else event.kind
+    name = event.id if isinstance(event, Calibrated | TrialEnded) else None
+    return kind, name, event.at.monotonic_ns / 1e9
