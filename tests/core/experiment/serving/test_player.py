@@ -1,0 +1,86 @@
+"""Windows that decide what rate is measured: none of them counts while llem stood still."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from llem.devices.pulse import Beats, Gap
+from llem.errors import ExperimentFailed
+from llem.experiment.calibration import AGAIN
+from llem.experiment.serving.player import Player
+from llem.experiment.serving.ticks import Ticks
+
+S = 1_000_000_000
+STOPPED = Gap(S, 2 * S, 0.0, 0.0, stopped=True)
+
+
+class Pulse:
+    """Beats of one window after the other, as given."""
+
+    def __init__(self, gaps: list[tuple[Gap, ...]]) -> None:
+        self._gaps = gaps
+
+    def __enter__(self) -> Pulse:
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        pass
+
+    def beats(self, t0_ns: int, t1_ns: int) -> Beats:
+        return Beats(0.05, self._gaps.pop(0))
+
+
+def player(monkeypatch: pytest.MonkeyPatch, gaps: list[tuple[Gap, ...]], played: Any) -> tuple[Player, list[int]]:
+    """A player whose every load is a window of 5 s, and what it was asked to run."""
+    ran: list[int] = []
+    made = Player(
+        SimpleNamespace(  # type: ignore[arg-type]
+            live_instruments=SimpleNamespace(pulse=Pulse(gaps)),
+            process=SimpleNamespace(placement=SimpleNamespace(device="cpu")),
+        )
+    )
+
+    def run(act: Any, in_flight: float) -> Any:
+        ran.append(len(ran))
+        return (0, 5 * S), played
+
+    monkeypatch.setattr(made, "run", run)
+    return made, ran
+
+
+def no_clients() -> Any:
+    """What was played by the worker's own loop."""
+    return SimpleNamespace(ticks=(), processes=0)
+
+
+@pytest.mark.parametrize("pauses", [0, 1, AGAIN])
+def test_a_window_with_a_pause_is_made_again(monkeypatch, pauses: int) -> None:
+    """Until one has none."""
+    made, ran = player(monkeypatch, [*[(STOPPED,)] * pauses, ()], no_clients())
+
+    assert made.steadily(None, 1)[0] == (0, 5 * S)  # type: ignore[arg-type]
+    assert len(ran) == pauses + 1
+
+
+def test_pauses_in_all_of_them_end_the_experiment(monkeypatch) -> None:
+    """No rate is measured that nobody asked for."""
+    made, ran = player(monkeypatch, [(STOPPED,)] * (AGAIN + 1), no_clients())
+    with pytest.raises(ExperimentFailed, match=r"each of 4 windows .* for 0\.95 of 5\.00 s") as caught:
+        made.steadily(None, 1)  # type: ignore[arg-type]
+
+    assert caught.value.code == "invalid"
+    assert len(ran) == AGAIN + 1
+
+
+def test_a_frozen_client_process_is_a_pause_too(monkeypatch) -> None:
+    """The worker's own pulse tells nothing of it."""
+    ticks = Ticks()
+    ticks.due_ns.append(S)
+    ticks.late_ns.append(2 * S)
+    ticks.cpu_ns.append(0)
+    made, _ = player(monkeypatch, [()] * (AGAIN + 1), SimpleNamespace(ticks=(ticks,), processes=1))
+    with pytest.raises(ExperimentFailed, match="for 2.00 of 5.00 s"):
+        made.steadily(None, 1)  # type: ignore[arg-type]
