@@ -77,10 +77,7 @@ def test_pauses_in_all_of_them_end_the_experiment(monkeypatch) -> None:
 
 def test_a_frozen_client_process_is_a_pause_too(monkeypatch) -> None:
     """The worker's own pulse tells nothing of it."""
-    ticks = Ticks()
-    ticks.due_ns.append(S)
-    ticks.late_ns.append(2 * S)
-    ticks.cpu_ns.append(0)
+    ticks = Ticks(due_ns=(0, S), late_ns=(0, 2 * S), cpu_ns=(0, 0), waited_ns=(0, 0))
     made, _ = player(monkeypatch, [()] * (AGAIN + 1), SimpleNamespace(ticks=(ticks,), processes=1))
-    with pytest.raises(ExperimentFailed, match="for 2.00 of 5.00 s"):
+    with pytest.raises(ExperimentFailed, match=r"for 2\.00 of 5\.00 s"):
         made.steadily(None, 1)  # type: ignore[arg-type]

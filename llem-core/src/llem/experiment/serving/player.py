@@ -97,8 +97,8 @@ class Player:
             if not too_long(stood_s, timed.seconds):
                 return (t0, t1), played
         raise ExperimentFailed(
-            f"llem stood still in each of {1 + AGAIN} windows that were to tell the rate of arrivals, in the last one for "
-            f"{stood_s:.2f} of {timed.seconds:.2f} s",
+            f"llem stood still in each of {1 + AGAIN} windows that were to tell the rate of arrivals, "
+            f"in the last one for {stood_s:.2f} of {timed.seconds:.2f} s",
             "measure again, and do not stop or suspend what measures",
             "invalid",
         )
