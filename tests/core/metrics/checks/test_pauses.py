@@ -33,7 +33,8 @@ def trial(index: int = 0, seconds: float = 5.0, **more) -> Trial:
         "process": 0, **more,
     }  # fmt: skip
     return Trial(
-        experiment_id="one", index=index, started_at="2026-01-01T00:00:00+00:00", t0_ns=T0, t1_ns=T0 + round(seconds * S),
+        experiment_id="one", index=index, started_at="2026-01-01T00:00:00+00:00",
+        t0_ns=T0, t1_ns=T0 + round(seconds * S),
         first_index=0, energies=(), peak_memory_bytes=None, memory_covers="", memory_reason=None, output_digest="",
         health={}, **fields,
     )  # fmt: skip
