@@ -102,8 +102,67 @@ def test_what_looks_like_a_secret_is_taken_out_of_a_text(text: str) -> None:
     assert "***" in told
 
 
+#: Of no account; in parts, so that nobody takes them for real ones.
+KEYS = {
+    "AWS": ("AKIA", "IOSFODNN7EXAMPLE"),
+    "AWS, for a while": ("ASIA", "IOSFODNN7EXAMPLE"),
+    "GitHub": ("ghp_", "0123456789abcdefghijABCDEFGHIJ012345"),
+    "GitHub, of a server": ("ghs_", "0123456789abcdefghijABCDEFGHIJ012345"),
+    "GitHub, fine": ("github_pat_", "11ABCDEFG0123456789_abcdefghij"),
+    "GitLab": ("glpat-", "0123456789abcdefghij"),
+    "Slack": ("xoxb-", "0123456789-abcdefghij"),
+    "Slack, of an app": ("xapp-", "1-A0123456789-abcdefghij"),
+    "Google": ("AIza", "0123456789abcdefghijABCDEFGHIJ01234"),
+    "Google, OAuth": ("ya29.", "a0AfH6SMB0123456789abcdefghij"),
+    "JWT": ("eyJ", "hbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0NTY3ODkwIn0.dozjgNryP4J3jVmNHl0w5N"),
+    "npm": ("npm_", "0123456789abcdefghijABCDEFGHIJ012345"),
+    "PyPI": ("pypi-", "AgEIcHlwaS5vcmcCJDAxMjM0NTY3ODk"),
+    "Stripe": ("sk_live_", "0123456789abcdefghijABCD"),
+    "Replicate": ("r8_", "0123456789abcdefghijABCDEFGHIJ0123456"),
+    "Groq": ("gsk_", "0123456789abcdefghijABCDEFGHIJ0123456"),
+}
+
+
+@pytest.mark.parametrize("parts", KEYS.values(), ids=KEYS)
+def test_keys_of_well_known_services_are_known_by_their_form(parts: tuple[str, str]) -> None:
+    """Whatever stands before them, and nothing around them goes."""
+    assert without_secrets(f"# see {''.join(parts)}, or ask") == "# see ***, or ask"
+
+
 @pytest.mark.parametrize(
-    "text", ["a bearer token is missing", "unknown key 'x'", "128 tokens: too many", "see https://host/@me/x"]
+    "between", [" ", "\n# ", ", secret ", ' / "'], ids=["a blank", "the next line", "a word", "a quote"]
+)
+def test_the_second_half_of_a_key_of_aws_goes_with_it(between: str) -> None:
+    """It has no form but its length."""
+    key, secret = "AKIA" + "IOSFODNN7EXAMPLE", "wJalrXUtnFEMI/K7MDENG/" + "bPxRfiCYEXAMPLEKEY"
+    assert without_secrets(f"# {key}{between}{secret} x") == f"# ***{between}*** x"
+    assert without_secrets(secret) == secret
+
+
+def test_other_keys_go_whole() -> None:
+    """A private key with all its lines; a key of an account in a connection string."""
+    key = "-----BEGIN RSA PRIVATE KEY-----\nMIIE\n+/=\n-----END RSA PRIVATE KEY-----"
+    assert without_secrets(f"a\n{key}\nb") == "a\n***\nb"
+    assert without_secrets("-----BEGIN PRIVATE KEY-----\n# MIIE") == "***"
+    account = "AccountName=a;AccountKey=c2VjcmV0c2VjcmV0c2VjcmV0==;EndpointSuffix=x"
+    assert without_secrets(account) == "AccountName=a;AccountKey=***;EndpointSuffix=x"
+    assert "c2VjcmV0" not in without_secrets("SharedAccessKey=c2VjcmV0c2VjcmV0c2VjcmV0=")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a bearer token is missing",
+        "unknown key 'x'",
+        "128 tokens: too many",
+        "see https://host/@me/x",
+        "AKIAB",
+        "eyJust a word",
+        "xapp",
+        "task-1234567890",
+        "0123456789abcdef0123456789abcdef01234567",
+        "AIzawa",
+    ],
 )
 def test_a_text_without_a_secret_stays(text: str) -> None:
     """Words that name secrets are in many messages."""

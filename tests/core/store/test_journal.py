@@ -11,11 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
+from llem.cli.verify import verify as verify_command
 from llem.errors import MachineError, StoreError
 from llem.metrics.verify import verify
-from llem.store.journal import Compared, compared
-from llem.store.manifest import JOURNAL
+from llem.store.files import write_json
+from llem.store.journal import JOURNALED, Compared, compared, is_journaled
+from llem.store.manifest import JOURNAL, Altered
 from llem.store.store import Store
 from llem.study.run.folder import _owned as owned
 
@@ -25,6 +28,11 @@ def unlike(folder: Path) -> list[tuple[str, str]]:
     found = compared(folder)
     assert found is not None
     return [(one.file, one.how) for one in found.altered]
+
+
+def without_journals(store: Store) -> None:
+    for path in (store.path / JOURNAL, store.path / "workers" / "0" / JOURNAL):
+        path.unlink()
 
 
 @pytest.fixture
@@ -187,13 +195,30 @@ def test_a_journal_is_missed_and_has_nothing_but_lines(store: Store) -> None:
 
 
 def test_a_store_of_an_older_llem_has_none(store: Store) -> None:
-    """Where it is gone on with, the journal begins with what is there."""
-    for path in (store.path / JOURNAL, store.path / "workers" / "0" / JOURNAL):
-        path.unlink()
+    """Where it is gone on with, the journal begins with what is there, but for what only looks like a trial."""
+    without_journals(store)
+    study = store.path / "study.json"
+    write_json(study, {key: value for key, value in store.study().items() if key != JOURNALED}, replace=True)
+    trial = store.folder("exp-one") / "trial-1.json"
+    trial.with_name("trial-01.json").write_bytes(trial.read_bytes())
+    assert not is_journaled(store.path)
     assert compared(store.path) is None
 
     store.write_study({"name": "two"})
-    assert compared(store.path) == Compared((), 15, ())
+    assert compared(store.path) == Compared((Altered("experiments/exp-one/trial-01.json", "added", JOURNAL),), 15, ())
+    assert is_journaled(store.path)
+
+
+def test_journals_that_were_removed_are_not_written_anew(store: Store) -> None:
+    """Whoever goes on with the store says nothing of what others wrote."""
+    without_journals(store)
+    found = CliRunner().invoke(verify_command, [str(store.path)])
+    assert found.exit_code == 1
+    assert f"{JOURNAL}: missing: study.json names it" in found.output
+
+    store.write_study({"name": "two"})
+    assert ("experiments/exp-one/trial-0.json", "added") in unlike(store.path)
+    assert ("study.json", "added") not in unlike(store.path)
 
 
 def test_a_document_is_read_in_its_place_alone(store: Store, make: Any) -> None:
@@ -274,7 +299,7 @@ def test_a_lock_of_a_store_is_no_link(store: Store, name: str) -> None:
     """What it leads to is neither made nor locked."""
     (store.path / name).unlink(missing_ok=True)
     (store.path / name).symlink_to("foreign")
-    with pytest.raises(StoreError, match="is a link") as caught, contextlib.ExitStack() as held:
+    with pytest.raises(MachineError, match="is a link") as caught, contextlib.ExitStack() as held:
         held.enter_context(store.attended() if name == ".workers" else owned(store))
     assert str(store.path / name) in caught.value.message
     assert not (store.path / "foreign").exists()

@@ -92,14 +92,27 @@ def _altered(folder: Path, *, bundled: bool) -> int:
 def _unlike_journals(folder: Path) -> int:
     """How many files are not what the processes that wrote them say."""
     from llem.store.journal import compared
+    from llem.store.manifest import JOURNAL, Altered
 
     found = compared(folder)
+    if found is None and _journaled(folder):
+        return _tell([Altered(JOURNAL, "missing", "study.json")], 0, "file", "compared with the journals")
     if found is None:
         echo("no journal: an older llem wrote this, and only places, logs and numbers can be compared")
         return 0
     for name in found.open_logs:
         echo(f"{name}: its last lines are not compared, because the run was killed or goes on")
     return _tell(found.altered, found.files, "file", "compared with the journals")
+
+
+def _journaled(folder: Path) -> bool:
+    """Whether study.json says that there are journals; that it cannot be read is told with all else."""
+    from llem.store.journal import is_journaled
+
+    try:
+        return is_journaled(folder)
+    except StoreError:
+        return False
 
 
 def _tell(altered: Sequence[Altered], named: int, word: str, how: str) -> int:

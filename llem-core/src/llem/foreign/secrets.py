@@ -49,7 +49,22 @@ _WITHIN = re.compile(
 _FORMS = (
     re.compile(r"(?<=://)[^/\s?#\"']*(?=@)"),
     re.compile(r"(?i)(?<=\bbearer )(?!\$|token\b|auth)[^\s\"']+"),
-    re.compile(r"\b(?:hf_|sk-|ghp_|glpat-|nvapi-|xox[a-z]-)[A-Za-z0-9_-]{8,}"),
+    re.compile(
+        r"\b(?:hf_|sk-|gh[oprsu]_|github_pat_|gl(?:agent|dt|ft|imt|oas|pat|ptt|rt|soat)-|nvapi-|xapp-|xox[a-z]-|"
+        r"[rs]k_(?:live|test)_)[A-Za-z0-9_-]{8,}"
+    ),
+    re.compile(r"\b(?:gsk_|npm_|pypi-|r8_|ya29\.|AIza)[A-Za-z0-9_-]{20,}"),
+    re.compile(r"\beyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]*"),  # JSON web tokens
+    re.compile(r"(?i)(?:(?<=accountkey=)|(?<=accesskey=))[a-z0-9+/=]{16,}"),
+    re.compile(
+        r"-----BEGIN [A-Z ]*PRIVATE KEY(?: BLOCK)?-----.*?(?:-----END [A-Z ]*PRIVATE KEY(?: BLOCK)?-----|\Z)", re.DOTALL
+    ),
+)
+#: A key of AWS, and beside it what goes with it, which has no form but its length.
+_WORD_40 = r"(?<![A-Za-z0-9/+=])[A-Za-z0-9/+]{40}(?![A-Za-z0-9/+=])"
+_AWS = re.compile(
+    rf"(?:{_WORD_40}(?P<before>.{{1,60}}?))?\b(?:AKIA|ASIA)[A-Z0-9]{{16}}\b(?:(?P<after>.{{1,60}}?){_WORD_40})?",
+    re.DOTALL,
 )
 #: Options of curl and of others whose next word is a secret, unless that is an option, an address or a small number.
 _SHORT = ("-k",)
@@ -97,6 +112,7 @@ def without_secrets(text: str, hidden: str = HIDDEN) -> str:
     """A text without what looks like a secret: an address, a line of a shell, JSON, a message."""
     for form in _FORMS:
         text = form.sub(hidden, text)
+    text = _AWS.sub(lambda found: hidden.join(("", *filter(None, found.groups()), "")), text)
     return _WITHIN.sub(lambda found: f"{found[found.lastgroup or 0]}{hidden}", text)
 
 

@@ -11,15 +11,17 @@ from typing import Any
 import attrs
 
 from llem.errors import StoreError
+from llem.metrics.points import unlike
 from llem.protocol.events import TrialEnded
 from llem.protocol.lines import stored_events
 from llem.protocol.study_events import ResultComputed, StudyBegan, WorkerLaunched
 from llem.store.documents import read_json
 from llem.store.files import DIGEST, computed_from, digest, read_document
 from llem.store.manifest import JOURNAL
-from llem.store.store import HASH_LENGTH, Store
+from llem.store.names import is_odd
+from llem.store.store import HASH_LENGTH, LOCKS, Store
 
-__all__ = ["Difference", "contained", "misplaced"]
+__all__ = ["Difference", "contained", "misplaced", "missing_files"]
 
 
 @attrs.frozen
@@ -58,9 +60,16 @@ def misplaced(store: Store) -> Iterator[Difference]:
     for path in sorted(store.path.glob("environments/*.json")):
         yield from contained(f"environments/{path.name}", partial(_named, path))
     yield from _twice(store, names)
+    yield from _odd(store)
     yield from contained("events.jsonl", partial(_told_of_study, store))
     for path in sorted(store.path.glob("workers/*/events.jsonl")):
         yield from contained(path.relative_to(store.path).as_posix(), partial(_told_of_trials, store, path))
+
+
+def _points(store: Store, study: Mapping[str, Any], name: str) -> Iterator[Difference]:
+    """What the study says that an experiment sets, and it does not."""
+    for path, said, configured in unlike(study, name, store.read_experiment(name)["config"]):
+        yield Difference("study.json", path, said, configured)
 
 
 def _listed(store: Store, names: Iterable[str]) -> Iterator[Difference]:
@@ -72,6 +81,8 @@ def _listed(store: Store, names: Iterable[str]) -> Iterator[Difference]:
     points = study.get("points")
     if listed is not None and points is not None and set(points) != set(listed):
         yield Difference("study.json", "points", sorted(points), sorted(listed))
+    for name in names:
+        yield from contained(f"experiments/{name}", partial(_points, store, study, name))
     for path in sorted(store.path.glob("experiments/*")):
         if path.name not in names and not path.is_symlink() and any(path.glob("[!.]*")):
             yield Difference(f"experiments/{path.name}", "", what="experiment.json is missing")
@@ -81,6 +92,8 @@ def _in_folder(store: Store, name: str) -> Iterator[Difference]:
     """Documents of one experiment that are of another place (`llem.store.documents`), and those that others name."""
     folder, documents = f"experiments/{name}", {}
     for path in sorted(store.folder(name).glob("[!.]*.json")):
+        if is_odd(f"{folder}/{path.name}"):
+            continue
         try:
             documents[path.name] = read_json(path)
         except StoreError as error:
@@ -88,7 +101,15 @@ def _in_folder(store: Store, name: str) -> Iterator[Difference]:
     for file, document in documents.items():
         for named in _named_in(folder, file, document):
             if not os.path.isfile(store.path / named):  # also of a name that no file can have
-                yield Difference(named, "", what=f"missing: {folder}/{file} names it")
+                again = f". Restore it, or remove {file}, which `llem run --resume` then measures again"
+                told = again if file.startswith("trial-") else ""
+                yield Difference(named, "", what=f"missing: {folder}/{file} names it{told}")
+
+
+def missing_files(store: Store, names: Iterable[str]) -> Iterator[Difference]:
+    """Files of these experiments that documents of theirs name, and that are not there."""
+    for name in names:
+        yield from (one for one in _in_folder(store, name) if one.what.startswith("missing: "))
 
 
 def _named_in(folder: str, file: str, document: Mapping[str, Any]) -> Iterator[str]:
@@ -128,6 +149,18 @@ def _twice(store: Store, names: Iterable[str]) -> Iterator[Difference]:
             if said in seen:
                 yield Difference(file, "", what=f"it is a copy of {seen[said]}")
             seen.setdefault(said, file)
+
+
+def _odd(store: Store) -> Iterator[Difference]:
+    """What looks like a file of a trial or a process, a worker's folder or a lock, and is none."""
+    for path in sorted([*store.path.glob("experiments/*/[!.]*"), *store.path.glob("workers/[!.]*")]):
+        if is_odd(name := path.relative_to(store.path).as_posix()):
+            what = "llem writes no such name: numbers have up to nine digits and no zeros before them. Remove it"
+            yield Difference(name, "", what=what)
+    for name in LOCKS:
+        path = store.path / name
+        if path.is_symlink() or (path.exists() and not path.is_file()):
+            yield Difference(name, "", what="no regular file, as locks are. Remove it")
 
 
 def _told_of_study(store: Store) -> Iterator[Difference]:

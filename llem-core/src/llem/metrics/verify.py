@@ -52,9 +52,11 @@ def verify(store: Store) -> list[Difference]:
 def _within(store: Store, one: Difference) -> Difference:
     """Named by the file that cannot be read, on whatever way it was met, and by its path within the store."""
     what = one.what.replace(f"{store.path}/", "")
-    file, colon, rest = what.partition(": ")
-    unread = bool(colon) and os.path.lexists(store.path / file)  # of any name, also one that no file can have
-    return attrs.evolve(one, file=file, what=rest) if unread else attrs.evolve(one, what=what)
+    for mark, verb in ((": ", ""), (" is ", "is "), (" has ", "has ")):
+        file, found, rest = what.partition(mark)
+        if found and os.path.lexists(store.path / file):  # of any name, also one that no file can have
+            return attrs.evolve(one, file=file, what=f"{verb}{rest}")
+    return attrs.evolve(one, what=what)
 
 
 def _digest(store: Store, path: Path) -> Iterator[Difference]:

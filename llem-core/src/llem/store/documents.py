@@ -14,7 +14,6 @@ do not tell is None, and `llem.metrics.accounts` counts it from their rows.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -23,6 +22,7 @@ from llem.errors import StoreError
 from llem.store.files import DIGEST, corrupt, load, parsed, read_text
 from llem.store.json_text import has_halves
 from llem.store.models import SCHEMA_VERSION, Result
+from llem.store.names import PROCESS, TRIAL
 from llem.store.parts import parts_of
 from llem.store.shapes import RESULT, Shape, fault
 
@@ -37,21 +37,17 @@ __all__ = [
 ]
 
 T = TypeVar("T")
-#: Documents of an experiment by their names, and the keys in which they say what is in the brackets.
-_TRIAL, _PROCESS = re.compile(r"trial-(\d+)\.json"), re.compile(r"(?:engine|outcome|baseline)-(\d+)[-.].*")
-_PHASE = re.compile(r"baseline-\d+-(before|after)\.json")
 
 
 def _said(name: str, experiment_id: str) -> dict[str, Any]:
     """What a document of an experiment says, by its name and its folder's."""
     if name in ("result.json", "experiment.json"):
         return {"id": experiment_id}
-    if (match := _TRIAL.fullmatch(name)) is not None:
+    if (match := TRIAL.fullmatch(name)) is not None:
         return {"experiment_id": experiment_id, "index": int(match[1])}
-    if (match := _PROCESS.fullmatch(name)) is None:
+    if (match := PROCESS.fullmatch(name)) is None:
         return {}
-    phase = _PHASE.fullmatch(name)
-    return {"process": int(match[1]), **({"phase": phase[1]} if phase else {})}
+    return {"process": int(match[1]), **({"phase": match[2]} if match[2] else {})}
 
 
 def displaced(path: Path, document: Mapping[str, Any]) -> str | None:

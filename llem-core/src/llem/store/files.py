@@ -22,6 +22,7 @@ from cattrs.gen import make_dict_unstructure_fn, override
 from llem.errors import ConfigError, LlemError, MachineError, StoreError
 from llem.foreign.files import Unread, read, unpacked
 from llem.store.json_text import canonical, digest, parse, parse_at, parse_whole, to_text
+from llem.store.names import NUMBER
 
 __all__ = [
     "DIGEST",
@@ -52,8 +53,8 @@ __all__ = [
 
 #: Key under which a JSON file carries the SHA-256 of everything else in it.
 DIGEST = "digest"
-#: Files that grow as a run goes on, and locks: nothing is measured again for them.
-OWN = ("journal.sha256", "events.jsonl", "log.txt", ".owner", ".workers")
+#: Files that grow as a run goes on: nothing is measured again for them.
+OWN = ("journal.sha256", "events.jsonl", "log.txt")
 
 
 def corrupt(path: Path, what: str) -> StoreError:
@@ -66,8 +67,7 @@ def _mend(path: Path) -> str:
         return "remove it: `llem run --resume` computes it again from the trials"
     if path.name in OWN:
         return "what is in its place is not what llem wrote: put that file back, or remove what is there"
-    trial = re.match(r"trial-\d+", path.name)
-    if trial is None:
+    if (trial := re.match(rf"trial-{NUMBER}(?=\.)", path.name)) is None:
         return "restore the file, or measure the experiment again"
     return f"restore the file, or remove {trial[0]}.json, which `llem run --resume` then measures again"
 
@@ -106,6 +106,8 @@ def _refusal(path: Path, error: OSError) -> LlemError:
         return StoreError(f"{path} is missing", _mend(path), "store_corrupt")
     if error.errno == errno.ELOOP:  # of what is opened without following links
         return StoreError(f"{path} is a link, which leads elsewhere", _mend(path), "store_corrupt")
+    if isinstance(error, IsADirectoryError):
+        return StoreError(f"{path} is a folder, where llem writes a file", f"remove {path}", "store_corrupt")
     if error.errno == errno.ENAMETOOLONG:
         return ConfigError(f"the name is too long for a file: {path}", "give a name of at most 255 bytes")
     reason = (error.strerror or str(error)).lower()

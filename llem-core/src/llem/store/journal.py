@@ -14,7 +14,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-import re
 import threading
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -24,15 +23,16 @@ import attrs
 
 from llem.errors import StoreError
 from llem.foreign.files import LARGEST, growing, regular
-from llem.store.files import json_bytes, machine_errors, make_folder, read_text, sync_folder, write
+from llem.store.files import json_bytes, machine_errors, make_folder, parsed, read_text, sync_folder, write
 from llem.store.manifest import CHECKSUM, JOURNAL, Altered, is_plain, is_stored, sha256_of, walk
+from llem.store.names import LOG, is_odd
 
-__all__ = ["GONE", "Compared", "Journal", "compared"]
+__all__ = ["GONE", "JOURNALED", "Compared", "Journal", "compared", "is_journaled"]
 
+#: Key of study.json, true where the store was made with journals.
+JOURNALED = "journals"
 #: In place of a hash: the file is removed.
 GONE = "0" * 64
-#: Logs of events, which grow.
-LOG = re.compile(r"(workers/\d+/)?events\.jsonl")
 #: How the first line of each run begins in the log of the study.
 BEGINNING = b'{"event": "study",'
 #: Of the end of a journal that holds its last line for certain.
@@ -71,7 +71,7 @@ class Journal:
                 make_folder(self._path.parent)
                 known = self._path.exists()
                 file = held.enter_context(growing(self._path))
-                if not known and self._first:  # an older llem began the store
+                if not known and self._first and not is_journaled(self._store):  # an older llem began the store
                     file.writelines(_lines(self._store, _stored(self._store)))
                 if not known:
                     sync_folder(self._path.parent)
@@ -107,13 +107,23 @@ class Journal:
             file.truncate(begin + len(tail) - len(last))
 
 
+def is_journaled(store: Path) -> bool:
+    """Whether study.json says that the store has journals: an older llem wrote none, and else they were removed.
+
+    Raises StoreError (store_corrupt): it cannot be read.
+    """
+    path = store / "study.json"
+    return path.exists() and parsed(path, read_text(path)).get(JOURNALED) is True
+
+
 def _name(store: Path, path: Path) -> str:
     return path.relative_to(store).as_posix()
 
 
 def _stored(store: Path) -> list[str]:
-    """The files of a store that llem writes and reads, journals and links left out."""
-    return [name for name, linked in walk(store) if not linked and is_stored(name) and not name.endswith(JOURNAL)]
+    """The files of a store that llem writes and reads; journals, links and what only looks like one left out."""
+    found = (name for name, linked in walk(store) if not linked and is_stored(name) and not name.endswith(JOURNAL))
+    return [name for name in found if not is_odd(name)]
 
 
 def _lines(store: Path, names: Iterable[str]) -> Iterator[bytes]:

@@ -27,6 +27,7 @@ __all__ = [
     "is_plain",
     "is_stored",
     "manifest_text",
+    "refuse_links",
     "sha256_of",
     "stored_files",
     "walk",
@@ -48,6 +49,8 @@ STORED = (
     f"workers/*/{JOURNAL}",
 )
 
+#: Folders of a store.
+FOLDERS = ("environments", "experiments", "workers")
 #: Bytes of a part of a path at most.
 LONGEST = 255
 
@@ -140,6 +143,14 @@ def stored_files(folder: Path) -> tuple[list[str], list[str]]:
         else:
             ours.append(name)
     return sorted(ours), sorted(others)
+
+
+def refuse_links(folder: Path) -> None:
+    """Raise StoreError (store_linked) for a link where llem would write: it would write wherever that leads."""
+    for name, linked in walk(folder):
+        if linked and (is_stored(name) or name.partition("/")[0] in FOLDERS):
+            hint = "put what it leads to in its place: llem would write to where it leads"
+            raise StoreError(f"{folder / name} is a link", hint, "store_linked")
 
 
 def is_stored(name: str) -> bool:

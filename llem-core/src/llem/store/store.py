@@ -27,9 +27,10 @@ from llem.devices.locks import Lock, is_held
 from llem.errors import TOLD, StoreError, one_of
 from llem.findings import Finding
 from llem.meters.trace import TraceRow
+from llem.store import names
 from llem.store.documents import read_model, read_result, read_shaped
 from llem.store.files import digest, dump, machine_errors, make_folder
-from llem.store.journal import Journal
+from llem.store.journal import JOURNALED, Journal
 from llem.store.lease import clear_left
 from llem.store.leases import Leases
 from llem.store.models import SCHEMA_VERSION, BaselineReading, RequestRow, Result, Trial
@@ -39,10 +40,17 @@ from llem.store.tables import read_requests, read_trace, requests_bytes, trace_b
 __all__ = ["Store"]
 
 HASH_LENGTH = 16
+#: Locks of who runs the study, and of workers.
+LOCKS = OWNER, WORKERS = ".owner", ".workers"
 
 
 def _versioned(data: Mapping[str, Any]) -> dict[str, Any]:
     return {"schema_version": SCHEMA_VERSION, **data}
+
+
+def _journaled(study: Mapping[str, Any]) -> dict[str, Any]:
+    """A study's document, which says that the store has journals: without them it is not whole."""
+    return {**_versioned(study), JOURNALED: True}
 
 
 def _taken(folder: Path) -> StoreError:
@@ -74,7 +82,7 @@ class Store:
                 raise _taken(folder)
             make_folder(folder)
         store = cls(folder)
-        store.journal.write_json(folder / "study.json", _versioned(study))
+        store.journal.write_json(folder / "study.json", _journaled(study))
         return store
 
     @classmethod
@@ -94,15 +102,15 @@ class Store:
 
     def owner_lock(self) -> Lock:
         """Held by the one process that runs the study."""
-        return Lock(self.path / ".owner")
+        return Lock(self.path / OWNER)
 
     def busy(self) -> bool:
         """Whether a process runs the study now; False also where that cannot be told."""
-        return is_held(Lock(self.path / ".owner", shared=True))  # shared: who looks at the same time is no owner
+        return is_held(Lock(self.path / OWNER, shared=True))  # shared: who looks at the same time is no owner
 
     def worker_lock(self, *, shared: bool = True) -> Lock:
         """Held by every worker; not shared, it is to be had when none is left."""
-        return Lock(self.path / ".workers", shared=shared)
+        return Lock(self.path / WORKERS, shared=shared)
 
     @contextlib.contextmanager
     def attended(self) -> Iterator[None]:
@@ -129,7 +137,7 @@ class Store:
 
     def write_study(self, document: Mapping[str, Any]) -> None:
         """Store the study as it is asked for now."""
-        self.journal.write_json(self.path / "study.json", _versioned(document), replace=True)
+        self.journal.write_json(self.path / "study.json", _journaled(document), replace=True)
 
     def write_environment(self, facts: Mapping[str, Any]) -> str:
         """Store what is known of the machine; the same facts give the same hash and are stored once."""
@@ -189,7 +197,7 @@ class Store:
 
     def engines(self, experiment_id: str) -> tuple[dict[str, Any], ...]:
         """Engine documents by process."""
-        return tuple(read_shaped(path, ENGINE) for path in self._numbered(experiment_id, r"engine-(\d+)\.json"))
+        return tuple(read_shaped(path, ENGINE) for path in names.numbered(self.folder(experiment_id), names.ENGINE))
 
     def write_outcome(self, experiment_id: str, document: Mapping[str, Any]) -> None:
         """Store how one engine process (`document["process"]`) ended."""
@@ -201,7 +209,7 @@ class Store:
 
     def outcomes(self, experiment_id: str) -> tuple[dict[str, Any], ...]:
         """Outcome documents by process."""
-        return tuple(read_shaped(path, OUTCOME) for path in self._numbered(experiment_id, r"outcome-(\d+)\.json"))
+        return tuple(read_shaped(path, OUTCOME) for path in names.numbered(self.folder(experiment_id), names.OUTCOME))
 
     # baselines and trials: rows first, the document last, so that a document never lacks its rows
 
@@ -213,7 +221,7 @@ class Store:
 
     def baselines(self, experiment_id: str) -> tuple[BaselineReading, ...]:
         """Baselines by process, before the trials and after."""
-        paths = self._numbered(experiment_id, r"baseline-(\d+)-(?:before|after)\.json")
+        paths = names.numbered(self.folder(experiment_id), names.BASELINE)
         found = [read_model(path, BaselineReading) for path in paths]
         return tuple(sorted(found, key=lambda baseline: (baseline.process, baseline.phase != "before")))
 
@@ -230,20 +238,22 @@ class Store:
 
     def trials(self, experiment_id: str) -> tuple[Trial, ...]:
         """Trials by index."""
-        paths = self._numbered(experiment_id, r"trial-(\d+)\.json")
+        paths = names.numbered(self.folder(experiment_id), names.TRIAL)
         return tuple(read_model(path, Trial) for path in paths)
 
     def trial_indices(self, experiment_id: str) -> set[int]:
         """Indices of the trials that are stored."""
-        return self._numbers(experiment_id, r"trial-(\d+)\.json")
+        return set(names.numbered(self.folder(experiment_id), names.TRIAL).values())
 
     def next_process(self, experiment_id: str) -> int:
         """The least number that no engine process of an experiment has."""
-        return max(self._numbers(experiment_id, r"(?:engine|outcome|baseline)-(\d+)(?:-\w+)?\.json"), default=-1) + 1
+        taken = names.numbered(self.folder(experiment_id), names.PROCESS).values()
+        return names.following(taken, f"processes of {experiment_id}")
 
     def next_worker(self) -> int:
         """The least number above those of all workers that have a folder."""
-        return max((int(path.name) for path in self.path.glob("workers/*") if path.name.isdecimal()), default=-1) + 1
+        folder = self.path / "workers"
+        return names.following(names.numbered(folder, names.WORKER).values(), str(folder))
 
     def trace(self, experiment_id: str, index: int) -> tuple[TraceRow, ...]:
         return read_trace(self.folder(experiment_id) / f"trial-{index}.power.csv.gz")
@@ -280,21 +290,10 @@ class Store:
 
     def documents(self) -> Sequence[Path]:
         """Every JSON document of the store that carries a digest, sorted."""
-        found = [self.path / "study.json"]
-        for pattern in ("confirm.json", "environments/*.json", "experiments/*/*.json"):
-            found += [path for path in self.path.glob(pattern) if not path.name.startswith(".")]
-        return sorted(found)
+        patterns = ("study.json", "confirm.json", "environments/[!.]*.json", "experiments/*/[!.]*.json")
+        found = (path for pattern in patterns for path in self.path.glob(pattern))
+        return sorted(path for path in found if not names.is_odd(path.relative_to(self.path).as_posix()))
 
     def _refuse(self, path: Path) -> None:
         if path.exists():
             raise StoreError(f"{path} is there already and is never overwritten", "use the next number", "store_exists")
-
-    def _numbers(self, experiment_id: str, pattern: str) -> set[int]:
-        found = (re.fullmatch(pattern, path.name) for path in self.folder(experiment_id).glob("*"))
-        return {int(match[1]) for match in found if match}
-
-    def _numbered(self, experiment_id: str, pattern: str) -> list[Path]:
-        """Files of an experiment whose name matches, by the number in it."""
-        folder = self.folder(experiment_id)
-        matched = [(re.fullmatch(pattern, path.name), path) for path in sorted(folder.glob("*.json"))]
-        return [path for number, path in sorted((int(match[1]), path) for match, path in matched if match)]

@@ -281,6 +281,18 @@ def test_another_study_is_refused(study, tmp_path: Path, change: dict, problem: 
     assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == before
 
 
+def test_who_names_no_study_is_told_which_it_was(study, lab, tmp_path: Path) -> None:
+    """`llem run --resume -o DIR` alone measures the defaults, which are another study."""
+    out, file = tmp_path / "out", tmp_path / "study.yaml"
+    file.write_text(to_yaml(study, {}))
+    llem.run_study(file, out, launcher="inline")
+
+    with pytest.raises(llem.ConfigError) as caught:
+        llem.run(out=out, launcher="inline", resume=True, **lab)
+    assert caught.value.hint.endswith(f"go on with the study as it was, {next(iter(Store.open(out).study()['texts']))}")
+    assert "study.yaml" in caught.value.hint
+
+
 def test_what_was_given_otherwise_is_told_of_what_has_not_begun(lab, tmp_path: Path) -> None:
     """Of an experiment without a document only what was asked for is known: the files, and what lies over them."""
     file, out = tmp_path / "study.yaml", tmp_path / "out"
@@ -368,6 +380,73 @@ def test_a_worker_of_an_earlier_run_is_waited_for(study, tmp_path: Path, monkeyp
     assert [result.outcome for result in llem.run_study(study, out, launcher="inline", resume=True).values()] == [
         "done"
     ] * 3
+
+
+@pytest.mark.parametrize("name", ["workers", "experiments/ONE", "experiments/ONE/trial-0.json", "events.jsonl"])
+def test_nothing_is_written_to_where_a_link_leads(study, tmp_path: Path, name: str) -> None:
+    """The link is named, and nothing is measured."""
+    out, aside = tmp_path / "out", tmp_path / "aside"
+    one = next(iter(llem.run_study({**study, "axes": {}}, out, launcher="inline")))
+    path = out / name.replace("ONE", one)
+    path.rename(aside)
+    path.symlink_to(aside)
+    kept = {file: file.read_bytes() for file in tmp_path.rglob("*") if file.is_file()}
+
+    with pytest.raises(llem.StoreError) as caught:
+        llem.run_study({**study, "axes": {}, "trials": 3}, out, launcher="inline", resume=True)
+    assert caught.value.message == f"{path} is a link"
+    assert caught.value.exit_code == 2
+    assert {file: file.read_bytes() for file in tmp_path.rglob("*") if file.is_file()} == kept
+
+
+@pytest.mark.parametrize("name", [".owner", ".workers"])
+def test_a_folder_in_the_place_of_a_lock_is_to_be_removed(study, tmp_path: Path, name: str) -> None:
+    """By whoever goes on, and told by `verify`."""
+    out = tmp_path / "out"
+    llem.run_study({**study, "axes": {}}, out, launcher="inline")
+    (out / name).unlink(missing_ok=True)
+    (out / name).mkdir()
+
+    assert [one.file for one in verify(Store.open(out))] == [name]
+    with pytest.raises(llem.MachineError) as caught:
+        llem.run_study({**study, "axes": {}, "trials": 3}, out, launcher="inline", resume=True)
+    assert caught.value.hint == f"remove {out / name}"
+
+
+def test_rows_that_are_missing_are_told_with_what_to_do(study, tmp_path: Path) -> None:
+    """Who does it has the trial measured again; the study goes on all the same."""
+    out = tmp_path / "out"
+    study = {**study, "axes": {}}
+    one = next(iter(llem.run_study(study, out, launcher="inline")))
+    folder = out / "experiments" / one
+    (folder / "trial-1.power.csv.gz").unlink()
+    told = (
+        f"experiments/{one}/trial-1.power.csv.gz: missing: experiments/{one}/trial-1.json names it. Restore it, or "
+        "remove trial-1.json, which `llem run --resume` then measures again"
+    )
+    assert told in [str(one) for one in verify(Store.open(out))]
+    events: list[Event] = []
+    llem.run_study(study, out, launcher="inline", resume=True, on_event=events.append)
+    assert told in [event.message for event in events if isinstance(event, Warned)]
+
+    (folder / "trial-1.json").unlink()
+    llem.run_study(study, out, launcher="inline", resume=True)
+    assert verify(Store.open(out)) == []
+
+
+def test_a_folder_in_the_place_of_a_result_is_to_be_removed(study, tmp_path: Path) -> None:
+    """`verify` names it once."""
+    out = tmp_path / "out"
+    study = {**study, "axes": {}}
+    one = next(iter(llem.run_study(study, out, launcher="inline")))
+    path = out / "experiments" / one / "result.json"
+    path.unlink()
+    path.mkdir()
+
+    assert [str(one) for one in verify(Store.open(out))] == [f"experiments/{one}/result.json: is a folder"]
+    with pytest.raises(llem.StoreError) as caught:
+        llem.run_study(study, out, launcher="inline", resume=True)
+    assert caught.value.hint == f"remove {path}"
 
 
 def test_files_that_were_never_finished_are_removed(study, tmp_path: Path) -> None:

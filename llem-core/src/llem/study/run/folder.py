@@ -21,6 +21,8 @@ from llem.errors import ConfigError, Problem, StoreError
 from llem.plugins.registry import Registry
 from llem.store.evaluations import has_evaluations
 from llem.store.files import machine_errors, make_folder
+from llem.store.manifest import refuse_links
+from llem.store.names import NUMBER
 from llem.store.store import Store
 from llem.study.plan.planned import PlannedExperiment
 from llem.study.run.quiet import notify
@@ -33,7 +35,7 @@ MAY_CHANGE = ("max_trials", "quality", "slo", "target_half_width", "trials")
 LONGEST = 150
 #: What llem writes into a store that has no trials.
 _OURS = re.compile(
-    r"study\.json|experiments|environments|workers|events\.jsonl|journal\.sha256|\.owner|\.workers|earlier-\d+"
+    rf"study\.json|experiments|environments|workers|events\.jsonl|journal\.sha256|\.owner|\.workers|earlier-{NUMBER}"
 )
 #: How many differences an error lists.
 MOST_TOLD = 8
@@ -68,13 +70,14 @@ def opened(
         joins: add experiments of commands to those of the folder, if there are some.
 
     Raises:
-        StoreError: the folder is there already, or another run works in it.
+        StoreError: the folder is there already, or another run works in it, or it has a link in it.
         ConfigError: `resume`, and the folder holds another study.
     """
     document = {**study, "llem": __version__, "started_at": datetime.now(UTC).isoformat(timespec="seconds")}
     again = (resume or joins) and (path / "study.json").is_file()
     anew = not again and _measured_nothing(path)
     store = Store.open(path) if again or anew else Store.create(path, document)
+    refuse_links(path)
     with _owned(store):
         if again and joins:
             _join(store, study, planned)
@@ -118,7 +121,8 @@ def _go_on(store: Store, study: Mapping[str, Any], planned: Sequence[PlannedExpe
             if len(found) <= MOST_TOLD
             else [*found[:MOST_TOLD], Problem("", f"and {len(found) - MOST_TOLD} more")]
         )
-        hint = "run it into another folder with `-o`, or go on with the study as it was"
+        file = "" if study.get("texts") else next(iter(store.study().get("texts", {})), "")
+        hint = f"run it into another folder with `-o`, or go on with the study as it was{file and f', {file}'}"
         raise ConfigError(f"this is not the study of {store.path}", hint, problems=tuple(told))
     _wait_for_workers(store)
     store.clean()

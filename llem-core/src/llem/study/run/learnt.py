@@ -15,6 +15,7 @@ from llem.errors import LlemError
 from llem.protocol.events import Calibrated, Event, Phase, Started, TrialEnded
 from llem.protocol.lines import stored_events
 from llem.protocol.study_events import JobPlan
+from llem.store.names import WORKER, numbered
 from llem.store.store import Store
 from llem.study.plan.schedule import Job, job_plan
 
@@ -38,8 +39,7 @@ class Learnt:
     def of(cls, store: Store) -> Learnt:
         """From all that is stored. What cannot be read teaches nothing."""
         learnt = cls(defaultdict(list), defaultdict(list), defaultdict(list))
-        numbered = [path for path in store.path.glob("workers/*") if path.name.isdigit()]
-        for folder in sorted(numbered, key=lambda path: int(path.name))[-WORKERS:]:
+        for folder in list(numbered(store.path / "workers", WORKER))[-WORKERS:]:
             with contextlib.suppress(LlemError):
                 learnt._take([_part(event) for event in stored_events(folder / "events.jsonl", KINDS)])
         return learnt

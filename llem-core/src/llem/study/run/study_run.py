@@ -13,6 +13,7 @@ from pathlib import Path
 from llem import __version__
 from llem.errors import ExperimentFailed, LlemError, StoreError
 from llem.launchers.base import Launcher
+from llem.metrics.placed import missing_files
 from llem.metrics.result import Place, place_of, recompute
 from llem.plugins.registry import Registry
 from llem.protocol.events import Emit, Event, Warned, silent
@@ -118,6 +119,8 @@ class StudyRun:
         self._tell_begin(jobs)
         for name, error in self._damaged.items():
             self._tell_damaged(name, error)
+        for lost in missing_files(self._store, sorted(self._begun - self._damaged.keys())):
+            self._emit(Warned(message=str(lost)))
         for name in (*lacking, *sorted(self._begun.difference(idle, self._damaged))):
             self._store.remove_result(name)  # it holds no more once anything is added to what it was computed from
         self._tell_other_version(jobs)
