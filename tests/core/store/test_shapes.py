@@ -152,8 +152,8 @@ def test_what_is_no_file_is_damage_of_its_experiment(store: Store, path: Path) -
     ring = store.folder("exp-one") / "trial-0.json"
     ring.unlink()
     ring.symlink_to(ring.name)
-    for read in (store.read_any_result, store.trials):
-        with pytest.raises(StoreError, match="is no regular file") as caught:
+    for read, told in ((store.read_any_result, "is a folder"), (store.trials, "is no regular file")):
+        with pytest.raises(StoreError, match=told) as caught:
             read("exp-one")
         assert caught.value.code == "store_corrupt"
 
