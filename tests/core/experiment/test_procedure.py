@@ -17,7 +17,7 @@ from llem.backends.base import Engine
 from llem.backends.check import check_backend
 from llem.config.load import Layer, resolve
 from llem.config.models import Baseline
-from llem.errors import ConfigError, ExperimentFailed, LlemError, MachineError
+from llem.errors import ConfigError, ExperimentFailed, LlemError, MachineError, StoreError
 from llem.experiment import batches, procedure, worker
 from llem.experiment.environment import Tenants
 from llem.experiment.instruments import Instruments
@@ -410,8 +410,8 @@ def test_an_order_survives_its_file(tmp_path: Path) -> None:
     assert order.experiment_id == "a"
 
 
-def test_an_order_that_cannot_be_written_is_the_machines_state(tmp_path: Path) -> None:
+def test_an_order_that_cannot_be_written_says_what_is_in_its_place(tmp_path: Path) -> None:
     """An error of llem with a hint, not of the operating system."""
     (tmp_path / "order.json").mkdir()
-    with pytest.raises(MachineError):
+    with pytest.raises(StoreError, match="is a folder, where llem writes a file\n  remove "):
         WorkOrder("/some/store", 0, 0, ("abc",), (("abc", 0),)).write(tmp_path / "order.json")
