@@ -413,5 +413,5 @@ def test_an_order_survives_its_file(tmp_path: Path) -> None:
 def test_an_order_that_cannot_be_written_says_what_is_in_its_place(tmp_path: Path) -> None:
     """An error of llem with a hint, not of the operating system."""
     (tmp_path / "order.json").mkdir()
-    with pytest.raises(StoreError, match="is a folder, where llem writes a file\n  remove "):
+    with pytest.raises(StoreError, match="is a folder, where llem writes a file\n  give another path"):
         WorkOrder("/some/store", 0, 0, ("abc",), (("abc", 0),)).write(tmp_path / "order.json")

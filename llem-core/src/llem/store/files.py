@@ -107,7 +107,8 @@ def _refusal(path: Path, error: OSError) -> LlemError:
     if error.errno == errno.ELOOP:  # of what is opened without following links
         return StoreError(f"{path} is a link, which leads elsewhere", _mend(path), "store_corrupt")
     if isinstance(error, IsADirectoryError):
-        return StoreError(f"{path} is a folder, where llem writes a file", f"remove {path}", "store_corrupt")
+        hint = f"give another path, or remove {path} if nothing in it is needed"
+        return StoreError(f"{path} is a folder, where llem writes a file", hint, "store_corrupt")
     if error.errno == errno.ENAMETOOLONG:
         return ConfigError(f"the name is too long for a file: {path}", "give a name of at most 255 bytes")
     reason = (error.strerror or str(error)).lower()
