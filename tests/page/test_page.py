@@ -31,6 +31,12 @@ def wide(page) -> int:
     return page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
 
 
+def go_to(page, one: dict) -> None:
+    """Change the address to an experiment's, and wait until its page stands there."""
+    page.evaluate("id => { location.hash = '#x/' + id }", one["id"])
+    page.locator(f"#one code:has-text('{one['name']}')").first.wait_for()
+
+
 def choice(samples) -> dict:
     document, _ = samples["study"]()
     return next(one for one in document["experiments"] if one["id"] == document["verdict"]["choice"])
@@ -45,8 +51,7 @@ def test_every_kind_opens_and_every_experiment_of_it(kind, show, samples):
     assert page.locator("#headline").inner_text() != ""
     assert page.evaluate("document.documentElement.dataset.ready") is not None
     for one in document["experiments"]:
-        page.evaluate("id => { location.hash = '#x/' + id }", one["id"])
-        page.locator(f"#one code:has-text('{one['name']}')").first.wait_for()
+        go_to(page, one)
     assert page.evaluate("window.hurt") is None
 
 
@@ -171,6 +176,7 @@ def test_an_address_of_no_experiment_says_so(show, samples):
     assert page.inner_text("#one h1") == "No such experiment"
     page.get_by_text("← All experiments").click()
     page.locator("#overview").wait_for()
+    assert page.locator("#overview").is_visible()
     assert not page.locator("#one h1").is_visible()
 
 
@@ -209,8 +215,7 @@ def test_a_phone_scrolls_one_way(kind, show, samples):
 
     assert wide(page) <= 0
     for one in document["experiments"][:2]:
-        page.evaluate("id => { location.hash = '#x/' + id }", one["id"])
-        page.locator(f"#one code:has-text('{one['name']}')").first.wait_for()
+        go_to(page, one)
         assert wide(page) <= 0
 
 
