@@ -50,7 +50,9 @@ PEAK = (
 def main(count: int, repeats: int) -> None:
     """Write the store, then time each read."""
     with tempfile.TemporaryDirectory() as folder:
-        os.environ["LLEM_CONFIG"] = os.devnull
+        own = Path(folder) / "config.yaml"
+        own.touch()
+        os.environ["LLEM_CONFIG"] = str(own)
         llem.run(backend="echo", out=f"{folder}/template", **SHORT)
         begin = time.perf_counter()
         size = _write(Store.open(f"{folder}/template"), Path(folder) / "many", count)

@@ -1,9 +1,11 @@
-"""How long a study of 2,000 points takes to plan, without and with the command line. Prints JSON.
+"""How long studies of 2,000 and of 100,000 points take to plan, and how much memory. Prints JSON.
 
     python benchmarks/plan.py [BACKEND] [REPEATS]
 
 The points are as uneven as those of a real study: some are excluded, some invalid, some the same as others. The ratio
-to reading as many configurations, strictly typed and nothing else, shows what planning adds to what cannot be left out.
+to reading as many configurations, strictly typed, each by itself and nothing else, shows what planning adds or saves.
+Of 100,000 points, the most that a study may have, each is an experiment; `llem plan` of them runs once as text and once
+as JSON, and its processor time and peak memory are told.
 """
 
 from __future__ import annotations
@@ -40,6 +42,21 @@ exclude:
 trials: 5
 """
 
+LARGEST = """
+name: hundred-thousand
+base: {{backend: {backend}}}
+axes:
+  workload.seed: {{linear: [0, 999, 1000]}}
+  workload.input_tokens: {{linear: [1, 100, 100]}}
+"""
+#: Runs a command, and prints the processor time that it used, and its peak memory.
+USED = """
+import resource, subprocess, sys
+subprocess.run(sys.argv[1:], stdout=subprocess.DEVNULL, check=True)
+used = resource.getrusage(resource.RUSAGE_CHILDREN)
+print(used.ru_utime + used.ru_stime, used.ru_maxrss / 1024)
+"""
+
 
 def seconds(call: Callable[[], object], repeats: int) -> list[float]:
     """Wall time of each call, after one that is not counted."""
@@ -69,6 +86,8 @@ def main(backend: str, repeats: int) -> None:
             "command": seconds(lambda: subprocess.run(command, stdout=subprocess.DEVNULL, check=True), repeats),
             "reading": seconds(read, repeats),
         }
+        path.write_text(LARGEST.format(backend=backend))
+        largest = {"text": used(command), "json": used([*command, "--json"])}
     report = {
         "backend": backend,
         "declared": plan.declared,
@@ -79,8 +98,16 @@ def main(backend: str, repeats: int) -> None:
         "min_s": {name: round(min(values), 3) for name, values in times.items()},
         "median_s": {name: round(statistics.median(values), 3) for name, values in times.items()},
         "plan_over_reading": round(min(times["plan"]) / min(times["reading"]), 2),
+        "of_100000": largest,
     }
     print(json.dumps(report, indent=2))
+
+
+def used(command: list[str]) -> dict[str, float]:
+    """Processor time and peak memory of a command."""
+    told = subprocess.run([sys.executable, "-c", USED, *command], capture_output=True, text=True, check=True).stdout
+    processor_s, peak_mib = map(float, told.split())
+    return {"processor_s": round(processor_s, 1), "peak_mib": round(peak_mib)}
 
 
 def _plan(path: Path) -> Study:

@@ -90,7 +90,8 @@ def trial(index: int, process: int, watts: float) -> Trial:
     t0 = round(index * 2 * WINDOW_S * SECOND)
     reading = EnergyReading(*GPU, "gpu", "measured", "simulated", watts * WINDOW_S, ErrorBudget(0.0, 0.0, 0.0))
     return Trial(
-        "simulated", index, process, "", t0, t0 + round(WINDOW_S * SECOND), 1, 1, 1000, 1000, 1000, (WINDOW_S,), 0,
+        "simulated", index, process, "2026-01-01",
+        t0, t0 + round(WINDOW_S * SECOND), 1, 1, 1000, 1000, 1000, (WINDOW_S,), 0,
         (reading,), None, "", "not_supported", "", {},
     )  # fmt: skip
 

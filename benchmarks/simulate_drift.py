@@ -160,7 +160,8 @@ def experiment(case: Case, random: Any) -> tuple[Measured, dict[int, list[TraceR
 def trial(index: int, begin: int, end: int, times: tuple[float, ...], tokens: int, joules: float) -> Trial:
     reading = EnergyReading("nvml", GPU, "gpu", "measured", "simulated", joules)
     return Trial(
-        experiment_id="simulated", index=index, process=0, started_at="", t0_ns=begin, t1_ns=end, batches=len(times),
+        experiment_id="simulated", index=index, process=0, started_at="2026-01-01",
+        t0_ns=begin, t1_ns=end, batches=len(times),
         requests=len(times), input_tokens=128 * len(times), output_tokens=tokens, expected_output_tokens=tokens,
         batch_s=times, first_index=0, energies=(reading,), peak_memory_bytes=None, memory_covers="",
         memory_reason="not_supported", output_digest="", health={},

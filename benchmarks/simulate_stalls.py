@@ -250,7 +250,8 @@ def _trial(index: int, load: Load) -> Trial:
     facts = ServingFacts("closed", 1, None, 0, 0, 0, 0, 0, None, None, None, 0.0, 0.0, 0.0, 0, 0)
     t0 = T0_NS + index * APART_NS
     return Trial(
-        experiment_id="sim", index=index, process=0, started_at="", t0_ns=t0, t1_ns=t0 + round(load.window_s * S),
+        experiment_id="sim", index=index, process=0, started_at="2026-01-01",
+        t0_ns=t0, t1_ns=t0 + round(load.window_s * S),
         batches=0, requests=0, input_tokens=0, output_tokens=1, expected_output_tokens=1, batch_s=(),
         first_index=0, energies=(), peak_memory_bytes=None, memory_covers="", memory_reason=None,
         output_digest="", health={}, serving=facts, planned_s=load.window_s,

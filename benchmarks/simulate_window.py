@@ -213,7 +213,8 @@ def trial_of(index: int, found: dict[str, Any]) -> Trial:
     """A trial with this energy, of one batch."""
     _, t0, t1 = found["window"]
     return Trial(
-        experiment_id="simulated", index=index, process=0, started_at="", t0_ns=t0, t1_ns=t1, batches=1, requests=1,
+        experiment_id="simulated", index=index, process=0, started_at="2026-01-01",
+        t0_ns=t0, t1_ns=t1, batches=1, requests=1,
         input_tokens=1, output_tokens=10**6, expected_output_tokens=10**6, batch_s=((t1 - t0) / S,), first_index=0,
         energies=(found["reading"],), peak_memory_bytes=None, memory_covers="", memory_reason="not_supported",
         output_digest="", health={},

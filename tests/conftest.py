@@ -3,8 +3,11 @@
 
 from __future__ import annotations
 
+import importlib.util
 import sys
 from collections.abc import Callable, Generator
+from pathlib import Path
+from types import ModuleType
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -63,6 +66,27 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object
 def pytest_runtest_teardown() -> None:
     """A fixture of several tests may end with one that is not marked."""
     _guarded.clear()
+
+
+@pytest.fixture(scope="session")
+def benchmark_script() -> Callable[[str], ModuleType]:
+    """`benchmark_script("kills")`: a script of `benchmarks/` as a module, beside which it finds those that it imports.
+
+    Each call makes a new one, so that no test finds what another one left in it.
+    """
+
+    def load(name: str) -> ModuleType:
+        script = Path(__file__).parents[1] / "benchmarks" / f"{name}.py"
+        spec = importlib.util.spec_from_file_location(f"llem_{name}", script)
+        assert spec is not None
+        assert spec.loader is not None
+        module = importlib.util.module_from_spec(spec)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.syspath_prepend(str(script.parent))
+            spec.loader.exec_module(module)
+        return module
+
+    return load
 
 
 @pytest.fixture

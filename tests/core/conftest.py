@@ -465,7 +465,7 @@ def engine_document(process=0, *, cuda=True, architecture=ARCHITECTURE, domains=
         "process": process,
         "effective": {"dtype": "bfloat16"},
         "architecture": attrs.asdict(architecture) if architecture else None,
-        "environment": "abc",
+        "environment": "",
         "device": {"gpus": [], "names": [], **device},
         "load_s": 1.5,
         "domains": [{"meter": meter, **attrs.asdict(domain)} for meter, domain in domains],

@@ -7,10 +7,12 @@ import math
 import attrs
 import pytest
 
-from llem.backends.base import Scored
+from llem.backends.base import Likelihood, Scored
 from llem.config.models import Quality, Sampling
-from llem.errors import ConfigError
+from llem.errors import ConfigError, ExperimentFailed
 from llem_openai.backend import OpenAIBackend
+from llem_openai.failures import RequestFailed
+from llem_openai.scoring import _likelihood
 
 pytestmark = pytest.mark.process
 
@@ -88,3 +90,37 @@ def test_text_of_an_answer(load, running, requests_of, options):
     assert (done.token_ids, done.text) == (None, "w w w ")
     [known] = load({"base_url": server.url, "return_token_ids": True}).generate(requests_of((4, 3)), Sampling())
     assert known.text is None
+
+
+GOOD = {"token_logprobs": [None, -1.0], "top_logprobs": [None, {"w": -1.0}]}
+
+
+def told(**changes):
+    """An answer with these log probabilities of two tokens."""
+    return {"choices": [{"logprobs": {**GOOD, **changes}}]}
+
+
+def test_a_likelihood_of_an_answer():
+    """What the changes below start from."""
+    assert _likelihood(Scored((1,), (2,)), told()) == Likelihood(-1.0, greedy=True)
+
+
+ODD = (math.nan, math.inf, -math.inf, 10**30, -(10**30), -1e300, True, False, "-1", None, [], {}, 0.5)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        *({"choices": odd} for odd in ({}, {"0": 1}, [1], "x", 1, [[]], [{"logprobs": 1}], [{"logprobs": [1]}])),
+        *(told(token_logprobs=odd) for odd in (1, "xx", {}, [None, 1], [])),
+        *(told(token_logprobs=[None, odd]) for odd in ODD),
+        *(told(top_logprobs=odd) for odd in (1, "xx", {}, [None, 1], [None, [1]], [None, {}])),
+        *(told(top_logprobs=[None, {"w": -1.0, "x": odd}]) for odd in ODD),
+    ],
+    ids=repr,
+)
+def test_what_is_no_log_probability_is_a_message(answer):
+    """Neither a number computed with it nor an error of Python."""
+    with pytest.raises((ExperimentFailed, RequestFailed)) as failed:
+        _likelihood(Scored((1,), (2,)), answer)
+    assert len(failed.value.message) < 400

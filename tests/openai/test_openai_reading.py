@@ -13,6 +13,9 @@ from hypothesis import strategies as st
 
 from llem.backends.wire import Asked, Exchange
 from llem.errors import ConfigError, ExperimentFailed
+from llem.metrics.flow import FAILED, UNFINISHED
+from llem.store.models import RequestRow
+from llem.store.tables import read_requests, requests_bytes
 from llem_openai.counting import metrics
 from llem_openai.dialect import detect
 from llem_openai.failures import RequestFailed, unreached
@@ -22,6 +25,8 @@ from llem_openai.sse import Events
 MS = 1_000_000
 TTFT, TOKEN = 100 * MS, 20 * MS
 KEY = "sk-secret/1234"
+#: A key that JSON escapes.
+KEYED = 'se"3y/cret\\x'
 
 
 def exchange(*pieces, tokens=16, prompt=None, status=200, error="", ended=True):
@@ -391,15 +396,71 @@ def test_figures_are_seconds_and_can_be_right():
         "speculative_decoding": {"a": 1},
         "=HYPERLINK(1)_ms": 1.0,
     }
-    assert metrics({}, told, Asked(0, 3, 4)) == {"queue_time_s": 0.012}
-    assert metrics({}, [1], Asked(0, 3, 4)) is None
+    assert metrics({}, told, Asked(0, 3, 4), 100) == {"queue_time_s": 0.012}
+    assert metrics({}, [1], Asked(0, 3, 4), 100) is None
 
 
 @pytest.mark.parametrize(("cached", "kept"), [(0, 0), (32, 32), (33, None), (-1, None), (1.5, None), (True, None)])
 def test_cached_tokens_are_within_the_prompt(cached, kept):
     """What cannot be is left out."""
-    found = metrics(usage(4, prompt_tokens_details={"cached_tokens": cached})["usage"], None, Asked(0, 32, 4)) or {}
+    found = (
+        metrics(usage(4, prompt_tokens_details={"cached_tokens": cached})["usage"], None, Asked(0, 32, 4), 100) or {}
+    )
     assert found.get("cached_tokens") == kept
+
+
+@pytest.mark.parametrize(
+    ("told", "kept"), [(40, 40), (10_200, 10_200), (10_201, None), (2**30, None), (-1, None), (True, None), ("4", None)]
+)
+def test_a_prompt_of_text_has_no_more_tokens_than_its_request_can(told, kept):
+    """Two a byte, and a template's: a server's number beyond is none."""
+    found = metrics({"prompt_tokens": told}, None, Asked(0, None, 4), 100) or {}
+    assert found.get("prompt_tokens") == kept
+
+
+def test_how_much_was_sent_is_known_when_the_message_is_let_go_of():
+    """After a load its answers are read: a long prompt of text keeps its number of tokens."""
+    long = Exchange(Asked(7, None, 1), bytes(20_000), lambda _: None, sent_ns=1)
+    whole = answer([text()], done=1, told={"prompt": 30_000}, tokens=1)
+    long.times_ns, long.pieces, long.status, long.ended_ns = whole.times_ns, whole.pieces, 200, whole.ended_ns
+    long.message = b""
+    found = Reader(None, "final_usage", False, exact_prompt=False).read(long)
+    assert found.chunks[-1].engine_metrics == {"prompt_tokens": 30_000}
+
+
+@pytest.mark.parametrize("code", [True, 10**30, -1, 0, 200, 307, "429", None, 1e300])
+def test_a_code_within_an_answer_that_is_no_refusal(code):
+    """It is the request's failure, in words that stay short."""
+    found = read(exchange((1, event({"error": {"message": "no", "code": code}}))))
+    assert found.failure == "the server failed (500): no"
+
+
+@pytest.mark.parametrize(
+    "error",
+    [[KEYED], {"code": 500, "type": KEYED}, {"message": {"a": KEYED}}, {KEYED: 1}],
+    ids=["list", "field", "message", "name"],
+)
+def test_an_error_without_a_message_hides_the_key_however_json_writes_it(error):
+    """The key has a quote, which JSON escapes."""
+    reader = Reader(KEYED, "final_usage", token_ids=False)
+    for found in (
+        exchange((1, event({"error": error}))),
+        exchange((1, json.dumps({"error": error}).encode()), status=503),
+    ):
+        with pytest.raises(RequestFailed) as raised:
+            reader.chunks(found)
+        assert "3y" not in raised.value.message
+        assert "***" in raised.value.message
+
+
+def test_an_error_that_nests_too_deeply_is_told_as_such():
+    """Whatever of it can be read."""
+    error: object = "x"
+    for _ in range(300):
+        error = {"a": [error]}
+    reader = Reader(KEYED, "final_usage", token_ids=False)
+    with pytest.raises(RequestFailed, match="the server failed"):
+        reader.chunks(exchange((1, event({"error": error}))))
 
 
 @pytest.mark.parametrize(
@@ -572,3 +633,30 @@ def test_a_whole_answer_that_failed():
     ):
         with pytest.raises(RequestFailed, match=message):
             reader.whole(made)
+
+
+@pytest.mark.parametrize(
+    "reason", ["a,b", "\x9b31m", "\x1b]0;x\x07", "\u200b", "\ue000", "\ud800", "a;b=c", "x" * 5000, "\n\n"]
+)
+def test_any_finish_reason_can_be_stored(tmp_path, reason):
+    """In a row, and read again as it was; one of blanks alone is none, so that the answer has not ended."""
+    found = read(exchange((1, event(choice({"text": "w"}, reason, **usage(1)))), tokens=1))
+    if reason.isspace():
+        assert "ended before its finish_reason" in found.failure
+        assert not any(chunk.finish_reason for chunk in found.chunks)
+        return
+    assert found.failure is None
+    assert found.chunks
+    told = found.chunks[-1].finish_reason
+    row = RequestRow(0, 0, 3, 1, start_ns=1, end_ns=2, token_times_ns=(2,), finish_reason=told)
+    (tmp_path / "rows.csv.gz").write_bytes(requests_bytes([row]))
+    assert told
+    assert read_requests(tmp_path / "rows.csv.gz") == (row,)
+
+
+@pytest.mark.parametrize("written", ["{}", " {}", "{}\n", "\t{} "])
+@pytest.mark.parametrize("reason", [FAILED, UNFINISHED])
+def test_finish_reasons_that_are_llems_own_words(reason, written):
+    """A server that says so has failed, however it writes them: no row may say that of an answer which counts."""
+    found = read(exchange((1, event(choice({"text": "w"}, written.format(reason), **usage(1)))), tokens=1))
+    assert found.failure == f"the server ended the answer with the finish reason {reason}"

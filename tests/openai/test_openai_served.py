@@ -396,6 +396,15 @@ def test_a_page_of_metrics_is_read():
     assert figures("tgi_queue_size 1e308\ntgi_queue_size 1e308\ntgi_queue_size inf") == {}
 
 
+@pytest.mark.parametrize("odd", ["nan", "-1", "1e999", "1e30", "-inf", "many", "1.1"])
+def test_a_figure_that_cannot_be_right_is_none(odd):
+    """Neither it nor the sum or mean with it: the other engine's alone is not the server's."""
+    share = f'vllm:kv_cache_usage_perc{{engine="0"}} 0.5\nvllm:kv_cache_usage_perc{{engine="1"}} {odd}\n'
+    count = f'vllm:generation_tokens_total{{engine="0"}} 5\nvllm:generation_tokens_total{{engine="1"}} {odd}\n'
+    assert figures(share) == {}
+    assert figures(count) == ({"output_tokens": 6.1} if odd == "1.1" else {})
+
+
 @pytest.mark.process
 def test_a_page_of_metrics_that_fails_once_is_asked_again(running, load, monkeypatch):
     """A server without the page is asked once."""

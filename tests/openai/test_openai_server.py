@@ -269,3 +269,9 @@ def test_what_a_server_tells_is_cut_to_what_can_be_stored():
     """No secrets, structures, essays, or numbers that are none."""
     told = {"api_key": "x", "a": 1, "b": [1], "c": "y" * 999, "d": float("nan"), "max_total_tokens": 5, "e": None}
     assert scalars(told) == {"a": 1, "max_total_tokens": 5, "e": None}
+
+
+def test_what_a_server_tells_is_bounded():
+    """vLLM and SGLang tell about 100 figures; a name is no essay either."""
+    assert scalars({"x" * 301: 1, "x" * 300: 1}) == {"x" * 300: 1}
+    assert list(scalars({f"n{place}": place for place in range(20_000)})) == [f"n{place}" for place in range(500)]

@@ -16,10 +16,14 @@ from pathlib import Path
 import pytest
 
 from llem.errors import ExperimentFailed, MachineError
+from llem_openai import facts as facts_module
 from llem_openai import server as server_module
+from llem_openai.facts import server_facts
 from llem_openai.process import Started, until_ready
 from llem_openai.server import Site
 
+#: With what JSON escapes.
+KEY = 'se"cr/et\\1'
 SILENT = [sys.executable, "-c", "import time; time.sleep(60)"]
 
 
@@ -165,3 +169,75 @@ def test_what_is_waited_for_is_said() -> None:
         with pytest.raises(ExperimentFailed, match="stopped by the user"):
             until_ready(started, Site(base.removesuffix("/v1"), base, None), 60.0, wait)
     assert told[-1] == f"the server is not ready yet: {base.removesuffix('/v1')}/health answers 500"
+
+
+def drip(head: bytes) -> Callable[[socket.socket], None]:
+    """Read what comes, answer with this at once, and with a byte each 50 ms from then on."""
+
+    def serve(connection: socket.socket) -> None:
+        connection.recv(4096)
+        try:
+            connection.sendall(head)
+            while True:
+                connection.sendall(b"x")
+                time.sleep(0.05)
+        except OSError:  # the other side has had enough
+            pass
+
+    return serve
+
+
+@pytest.mark.parametrize(
+    "head",
+    [b"", b"HTTP/1.1 200 OK\r\nx-odd: ", b"HTTP/1.1 100 X\r\n\r\nHTTP/1.1 200 OK\r\n", b"HTTP/1.1 200 OK\r\n\r\n"],
+    ids=["status", "header", "interim", "body"],
+)
+def test_a_page_that_drips_has_one_deadline(head):
+    """Whatever part of it drips: each byte comes in time, and the whole does not."""
+    with listening(drip(head)) as port:
+        base = f"http://127.0.0.1:{port}/v1"
+        began = time.monotonic()
+        assert Site(base.removesuffix("/v1"), base, None).get(f"{base}/models", 0.5) is None
+        assert 0.4 < time.monotonic() - began < 5
+
+
+def test_pages_that_hang_have_one_deadline_together(monkeypatch):
+    """A server may have five that hang."""
+    monkeypatch.setattr(facts_module, "PAGES_S", 0.5)
+    with listening(drip(b"")) as port:
+        base = f"http://127.0.0.1:{port}/v1"
+        began = time.monotonic()
+        assert server_facts(Site(base.removesuffix("/v1"), base, None)) == {}
+        assert 0.4 < time.monotonic() - began < 5
+
+
+def test_a_key_that_a_page_escapes_is_hidden():
+    """JSON spells one character in several ways."""
+    spelled = "".join(f"\\u{ord(one):04x}" for one in KEY).encode()
+    body = b'{"data": [{"id": "' + spelled + b'", "' + spelled + b'": 1, "more": ["' + spelled + b'"]}]}'
+    page = b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n" % len(body) + body
+    with listening(say(page)) as port:
+        base = f"http://127.0.0.1:{port}/v1"
+        site = Site(base.removesuffix("/v1"), base, KEY)
+        assert site.model(None) == {"id": "***", "***": 1, "more": ["***"]}
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+@pytest.mark.parametrize("location", ["http://[", "//", "\x00", "file:///etc/passwd", "x" * 1000, ""])
+def test_where_a_redirect_leads_is_not_looked_at(status, location):
+    """It may be no address at all: the answer is the status, and nobody is asked."""
+    page = f"HTTP/1.1 {status} X\r\nlocation: {location}\r\ncontent-length: 0\r\n\r\n".encode()
+    with listening(say(page)) as port:
+        base = f"http://127.0.0.1:{port}/v1"
+        answer = Site(base.removesuffix("/v1"), base, KEY).get(f"{base}/models")
+        assert answer is not None
+        assert answer.status == status
+
+
+def test_halves_of_characters_in_a_page_can_be_stored():
+    """JSON can escape them, and no file can hold them: they become question marks, in names too."""
+    body = b'{"data": [{"id": "m", "root": "a\\ud800", "\\udfff": ["\\ud800b"]}]}'
+    page = b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n" % len(body) + body
+    with listening(say(page)) as port:
+        base = f"http://127.0.0.1:{port}/v1"
+        assert Site(base.removesuffix("/v1"), base, None).model(None) == {"id": "m", "root": "a?", "?": ["?b"]}

@@ -35,6 +35,17 @@ def test_what_is_compiled_is_compiled_for_its_shapes() -> None:
         assert one != other
 
 
+@pytest.mark.parametrize("compiled", [{"torch_compile": True}, {"cache_implementation": "static"}])
+def test_a_seed_makes_other_shapes_only_where_lengths_are_drawn(compiled) -> None:
+    """Experiments that differ in the seed alone share what was compiled."""
+    drawn = {"kind": "uniform", "low": 4, "high": 8}
+    for lengths, apart in (({"input_tokens": 4, "output_tokens": 4}, 1), ({"input_tokens": drawn}, 2)):
+        keys = {key(pytorch=compiled, workload={**lengths, "seed": seed}) for seed in (0, 1)}
+        assert len(keys) == apart
+    sampled = {key(pytorch=compiled, sampling={"temperature": 1, "seed": seed}) for seed in (0, 1)}
+    assert len(sampled) == 1
+
+
 @pytest.mark.process
 def test_each_experiment_has_its_own_effective_configuration(tmp_path) -> None:
     """One model is loaded; what is stored of the generation is of the experiment that it stands with."""

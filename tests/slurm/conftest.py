@@ -13,6 +13,7 @@ import shutil
 import socket
 import stat
 import subprocess
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -35,7 +36,7 @@ CredType=cred/munge
 SlurmctldPort={ctld_port}
 SlurmdPort={slurmd_port}
 StateSaveLocation={folder}/state
-SlurmdSpoolDir={folder}/spool
+SlurmdSpoolDir={spool}
 SlurmctldPidFile={folder}/slurmctld.pid
 SlurmdPidFile={folder}/slurmd.pid
 SlurmctldLogFile={folder}/slurmctld.log
@@ -44,10 +45,13 @@ ProctrackType=proctrack/linuxproc
 TaskPlugin=task/none
 MpiDefault=none
 SwitchType=switch/none
-JobAcctGatherType=jobacct_gather/none
+JobAcctGatherType=jobacct_gather/linux
+JobAcctGatherFrequency=task=1
+JobAcctGatherParams=OverMemoryKill
 AccountingStorageType=accounting_storage/none
 SelectType=select/cons_tres
-SelectTypeParameters=CR_Core
+SelectTypeParameters=CR_Core_Memory
+DefMemPerNode=2000
 PreemptType=preempt/partition_prio
 PreemptMode=REQUEUE
 GresTypes=gpu
@@ -56,8 +60,9 @@ ReturnToService=2
 JobRequeue=1
 KillWait=5
 CompleteWait=0
+MaxArraySize=3
 SchedulerParameters=sched_interval=2
-NodeName={node} NodeHostname={host} NodeAddr=127.0.0.1 CPUs={cpus} RealMemory=2000 Gres=gpu:{gpus} State=UNKNOWN
+NodeName={node} NodeHostname={host} NodeAddr=127.0.0.1 CPUs={cpus} RealMemory=16000 Gres=gpu:{gpus} State=UNKNOWN
 PartitionName=main Nodes={node} Default=YES MaxTime=60 State=UP PriorityTier=1 PreemptMode=REQUEUE
 PartitionName=urgent Nodes={node} MaxTime=60 State=UP PriorityTier=9 PreemptMode=OFF
 PartitionName=closed Nodes={node} MaxTime=60 State=DOWN
@@ -101,10 +106,19 @@ def running_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluste
         pytest.fail(f"not installed: {', '.join(missing)} (Debian: slurmctld slurmd slurm-client munge)")
     if os.geteuid() != 0:
         pytest.fail("slurmd needs root")
-    cluster = Cluster(tmp_path_factory.mktemp("slurm"))
-    _configure(cluster.folder)
+    with started(tmp_path_factory.mktemp("slurm")) as cluster:
+        yield cluster
+
+
+@contextlib.contextmanager
+def started(folder: Path) -> Iterator[Cluster]:
+    """Slurm with an idle node, and its files in this folder; at the end nothing is left of it, nor of any job."""
+    cluster = Cluster(folder)
     munge = [f"--{name}={cluster.folder / path}" for name, path in MUNGE.items()]
     with contextlib.ExitStack() as running:
+        # The paths of sockets in it may have 108 characters, which the folder of a test can exceed by itself.
+        spool = running.enter_context(tempfile.TemporaryDirectory(prefix="slurmd-", dir="/tmp"))
+        _configure(cluster.folder, spool)
         running.enter_context(_daemon(cluster, "munged", "--foreground", "--force", "--num-threads=2", *munge))
         cluster.wait((cluster.folder / MUNGE["socket"]).exists, "munged")
         running.enter_context(_daemon(cluster, "slurmctld", "-D", "-i"))
@@ -125,14 +139,13 @@ MUNGE = {
 }
 
 
-def _configure(folder: Path) -> None:
-    for name in ("state", "spool"):
-        (folder / name).mkdir()
+def _configure(folder: Path, spool: str) -> None:
+    (folder / "state").mkdir()
     key = folder / MUNGE["key-file"]
     key.write_bytes(secrets.token_bytes(128))
     key.chmod(0o400)
-    names = {"folder": folder, "host": socket.gethostname().partition(".")[0], "node": NODE, "cpus": CPUS, "gpus": GPUS}
-    text = CONF.format(**names, ctld_port=_free_port(), slurmd_port=_free_port())
+    names = {"folder": folder, "spool": spool, "host": socket.gethostname().partition(".")[0]}
+    text = CONF.format(**names, node=NODE, cpus=CPUS, gpus=GPUS, ctld_port=_free_port(), slurmd_port=_free_port())
     (folder / "slurm.conf").write_text(text.lstrip())
     for number in range(GPUS):
         os.mknod(folder / f"gpu{number}", 0o666 | stat.S_IFCHR, os.makedev(1, 3))

@@ -11,8 +11,10 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
+import psutil
 import pytest
 import yaml
 
@@ -123,6 +125,12 @@ def marks(folder: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for path in paths for line in path.read_text().splitlines()]
 
 
+def events(folder: Path, worker: int) -> list[dict[str, Any]]:
+    """What a worker told."""
+    lines = (folder / "workers" / str(worker) / "events.jsonl").read_text().splitlines()
+    return [json.loads(line) for line in lines]
+
+
 def used_gpus(folder: Path) -> dict[str, list[str]]:
     """UUIDs of the GPUs of each experiment's engine."""
     store = Store.open(folder)
@@ -223,7 +231,7 @@ def test_a_number_of_gpus_is_whatever_the_job_was_given(command: Command, cluste
         "axes": {"dtype": ["float32", "bfloat16"]},
         "echo": {"token_seconds": 0.05},
     }
-    setup = [f"export PYTHONPATH={NVML}"]
+    setup = [f"export PYTHONPATH={NVML}:$PYTHONPATH"]
     status, told = command.slurm(study(**settings), tmp_path / "first", setup=setup)
     assert status == 0, told
     other = cluster.ask("sbatch", "--parsable", "--gpus-per-node=2", "--output=/dev/null", "--wrap=sleep 60")
@@ -243,7 +251,7 @@ def test_a_number_of_gpus_is_whatever_the_job_was_given(command: Command, cluste
 
 def test_gpus_that_nobody_asked_for_are_left_alone(command: Command, tmp_path: Path) -> None:
     """`device: auto` asks for none, and runs on the CPU of a node whose GPUs others may have."""
-    setup = [f"export PYTHONPATH={NVML}"]
+    setup = [f"export PYTHONPATH={NVML}:$PYTHONPATH"]
     status, told = command.slurm(study(device="auto", **ONE_ENGINE), tmp_path / "cpu", setup=setup)
     assert status == 0, told
     assert list(used_gpus(tmp_path / "cpu").values()) == [[], []]
@@ -276,15 +284,36 @@ def test_what_slurm_cannot_give(
     assert message in " ".join(told.split())
     assert "Traceback" not in told
     assert cluster.jobs() == []
+    if status == 2:
+        assert not out.exists(), "refused before anything is written"
+
+
+def test_what_is_only_taken_now_is_waited_for(command: Command, cluster: Any, tmp_path: Path) -> None:
+    """It is not refused, though nobody can say when it begins; arrays are as long as the cluster lets them be."""
+    cluster.ask("sbatch", "--partition=urgent", "--exclusive", "--output=/dev/null", "--wrap=sleep 5")
+    axes = {"load.batch_size": [1], "weights_seed": [0, 1, 2, 3]}
+    status, told = command.slurm(study(axes=axes, parallel=4), tmp_path / "out")
+    assert status == 0, told
+    assert set(outcomes(tmp_path / "out").values()) == {"done"}
+    assert len(marks(tmp_path / "out")) == 4
+    scripts = [path.read_text() for path in (tmp_path / "out" / "slurm").glob("*_submission.sh")]
+    assert sorted("--array=0-2%" in script for script in scripts) == [False, True]
 
 
 def test_what_a_job_waits_for_is_told(cluster: Any, tmp_path: Path) -> None:
     """In Slurm's words, once for each; and the study goes on when there is room."""
-    cluster.ask("sbatch", "--partition=urgent", "--exclusive", "--output=/dev/null", "--wrap=sleep 4")
+    hold = ("sbatch", "--parsable", "--partition=urgent", "--exclusive", "--output=/dev/null", "--wrap=sleep 200")
+    other = cluster.ask(*hold)
     events: list[Event] = []
+
+    def heard(event: Event) -> None:
+        events.append(event)
+        if isinstance(event, Waiting):
+            cluster.ask("scancel", other)
+
     path = tmp_path / "study.yaml"
     path.write_text(yaml.safe_dump(study(**ONE_ENGINE)))
-    llem.run_study(path, tmp_path / "out", launcher="slurm", on_event=events.append)
+    llem.run_study(path, tmp_path / "out", launcher="slurm", on_event=heard)
 
     waiting = [event.what for event in events if isinstance(event, Waiting)]
     assert waiting
@@ -368,7 +397,10 @@ def test_the_second_interrupt_kills(command: Command, cluster: Any, tmp_path: Pa
     """Without waiting for the trial's end."""
     out = tmp_path / "out"
     process = command.start(study(**{**SLOW, "echo": {"token_seconds": 5}}), out, "--launcher", "slurm")
-    cluster.wait(lambda: len(marks(out)) == 2, "both jobs")
+    logs = ("workers/0/events.jsonl", "workers/1/events.jsonl")
+    cluster.wait(
+        lambda: all((out / log).exists() and "warm-up" in (out / log).read_text() for log in logs), "both jobs"
+    )
     for _ in range(2):
         process.send_signal(signal.SIGINT)
         time.sleep(2)
@@ -392,3 +424,50 @@ def test_a_killed_llem_leaves_jobs_that_do_no_harm(command: Command, cluster: An
     assert status == 0, told
     assert [sorted(one) for one in trials(out).values()] == [[0, 1, 2, 3]] * 4
     assert cluster.jobs() == []
+
+
+def test_a_node_that_is_set_down_while_its_worker_lives(command: Command, cluster: Any, tmp_path: Path) -> None:
+    """Slurm believes the job gone and starts another; no trial is measured twice, and no two at one time."""
+    out = tmp_path / "out"
+    document = study(axes={"load.batch_size": [1, 2]}, parallel=1, **{**SLOW, "trials": 6})
+    process = command.start(document, out, "--launcher", "slurm")
+    cluster.wait(measuring(out, 2), "two trials")
+    [pid] = [one["pid"] for one in events(out, 0) if one["event"] == "started"]
+    for keeper in psutil.Process(pid).parents():  # as on a node that is cut off, nobody can end it
+        if "slurmstepd" in keeper.name():
+            keeper.kill()
+    for state in ("DOWN", "RESUME"):
+        cluster.ask("scontrol", "update", "NodeName=node0", f"State={state}", "Reason=test")
+    cluster.wait(lambda: len(marks(out)) == 2, "the second job")
+    assert psutil.pid_exists(pid), "Slurm ended the first worker, so that there is nothing to see"
+    _, told = process.communicate(timeout=120)
+
+    assert process.returncode == 0, told
+    assert [sorted(one) for one in trials(out).values()] == [list(range(6))] * 2
+    began = [
+        (one["id"], one["trial"]) for number in (0, 1) for one in events(out, number) if one.get("phase") == "trial"
+    ]
+    assert len(began) == len(set(began)), "a trial was measured twice"
+    assert set(outcomes(out).values()) == {"done"}
+    assert verify(Store.open(out)) == []
+
+
+@pytest.mark.parametrize("kind", ["node set DOWN", "kill step", "resume beside a job"])
+def test_faults_at_random_moments(cluster: Any, benchmark_script: Callable[[str], ModuleType], kind: str) -> None:
+    """A round of `benchmarks/kills.py`: nothing is lost, doubled, or not told."""
+    kills = benchmark_script("kills")
+    name = f"slurm: {kind}"
+    row = kills.hit(1, name, kills.SLURM[name], cluster)
+    assert row["hit"] == 1, "nothing was done to a study that ran"
+    assert {count: row[count] for count in kills.COUNTED} == dict.fromkeys(kills.COUNTED, 0)
+
+
+def test_a_job_that_uses_more_memory_than_it_was_given(command: Command, tmp_path: Path) -> None:
+    """Is `oom`, in Slurm's words, and the study goes on with the others."""
+    out = tmp_path / "out"
+    large = {"kind": "synthetic", "input_tokens": 16, "output_tokens": 20000}
+    document = study(axes={"load.batch_size": [1, 15000]}, parallel=1, workload=large, echo={"token_seconds": 0})
+    status, told = command.slurm(document, out, memory_gb=0.4)
+    assert status == 1, told
+    assert sorted(outcomes(out).values()) == ["done", "oom"]
+    assert "memory limit" in " ".join(told.split())

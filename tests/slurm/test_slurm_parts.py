@@ -18,13 +18,14 @@ from llem.config.load import Layer, resolve
 from llem.errors import ConfigError, LlemError, MachineError
 from llem.plugins.registry import registry
 from llem.protocol.events import Ended as LastWord
-from llem.protocol.events import Event, Started
+from llem.protocol.events import Event, Failure, Outcome, Phase, Started
 from llem.protocol.lines import to_json
 from llem.protocol.study_events import Waited, Waiting
 from llem_slurm import cluster, submission
 from llem_slurm.cluster import Ended, Queue, Queued, check_cluster, ended, queued
 from llem_slurm.config import SlurmOptions
-from llem_slurm.launcher import SlurmLauncher
+from llem_slurm.launcher import TOO_MUCH, SlurmLauncher
+from llem_slurm.parameters import parameters
 from llem_slurm.submission import Job, Submitter, comment_of
 from llem_slurm.watch import Lines, Watch
 
@@ -93,6 +94,60 @@ def test_a_partition_that_is_not_there(program: Program) -> None:
     with pytest.raises(ConfigError, match="there is no partition 'gpus'") as caught:
         check_cluster("cpu,gpus")
     assert caught.value.hint == "did you mean 'gpu'?"
+
+
+@pytest.mark.process
+@pytest.mark.parametrize(
+    ("held", "refused"), [("echo 'sbatch: error: Invalid account' >&2; exit 1", True), ("echo '17;east'", False)]
+)
+def test_what_sbatch_refuses_is_told_apart_from_what_is_not_free_now(
+    program: Program, tmp_path: Path, held: str, refused: bool
+) -> None:
+    """A job that is submitted for the answer alone does not begin, and is taken back."""
+    program("srun", "")
+    program("sbatch", f'echo "$@" >> {tmp_path}/asked; case $1 in --test-only) exit 1;; *) {held};; esac')
+    program("scancel", f'echo "$@" >> {tmp_path}/taken_back')
+    asked = parameters(SlurmOptions(account="x"), 0, "llem-check", "llem check")
+    if refused:
+        with pytest.raises(ConfigError, match="sbatch refused the job: Invalid account"):
+            submission.try_out(asked)
+        assert not (tmp_path / "taken_back").exists()
+    else:
+        submission.try_out(asked)
+        assert (tmp_path / "taken_back").read_text() == "--quiet 17\n"
+    assert "--hold" in (tmp_path / "asked").read_text().splitlines()[1]
+
+
+@pytest.mark.process
+@pytest.mark.parametrize(
+    ("told", "most"), [("MaxArraySize            = 1001", 1001), ("MaxArraySize = 0", 1), ("", None)]
+)
+def test_how_long_an_array_may_be(program: Program, told: str, most: int | None) -> None:
+    """As the cluster is configured."""
+    program("scontrol", f"echo 'MaxArrayTasks = 5'; echo '{told}'")
+    cluster.longest_array.cache_clear()
+    assert cluster.longest_array() == most
+    cluster.longest_array.cache_clear()
+
+
+def test_of_several_arrays_none_is_left_where_one_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody would follow the jobs of the first."""
+    jobs = [Job(str(number), "", 0.0, (), ()) for number in range(2)]
+    arrays = iter([jobs, ConfigError("sbatch refused the job: too many", "hint")])
+
+    def array(*_: Any) -> list[Job]:
+        found = next(arrays)
+        if isinstance(found, Exception):
+            raise found
+        return found
+
+    taken_back: list[str] = []
+    monkeypatch.setattr(submission, "_array", array)
+    monkeypatch.setattr(submission, "longest_array", lambda: 2)
+    monkeypatch.setattr(submission, "cancel", taken_back.extend)
+    with pytest.raises(ConfigError, match="too many"):
+        submission._submit([Path("a"), Path("b"), Path("c")], Path("folder"), {})
+    assert taken_back == ["0", "1"]
 
 
 @pytest.mark.process
@@ -291,8 +346,8 @@ class Turns:
         return True, Queued("RUNNING", "", "None") if self.looks == 2 else None
 
 
-def watched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *lines: str) -> list[Event]:
-    """What a job's watch tells whose worker writes these lines."""
+def watched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *lines: str) -> list[Any]:
+    """What a job's watch tells whose worker writes these lines, and what it holds at the end."""
     monkeypatch.setattr("llem_slurm.watch.TICK_S", 0.0)
     monkeypatch.setattr(cluster, "ended", lambda _: Ended("COMPLETED", 0))
 
@@ -304,7 +359,7 @@ def watched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *lines: str) -> lis
     job, stop = Job("7", "t", 0.0, (), ()), threading.Event()
     watch = Watch(job, tmp_path, seen.append, stop, threading.Event(), Turns(begins), None)
     assert watch.wait() == Ended("COMPLETED", 0)
-    return seen
+    return [*seen, *(("held", one) for one in watch.held)]
 
 
 def test_a_wait_in_the_queue_ends_before_the_workers_first_word(tmp_path: Path, monkeypatch) -> None:
@@ -322,3 +377,40 @@ def test_a_worker_of_another_version_is_not_passed_over(tmp_path: Path, monkeypa
         watched(tmp_path, monkeypatch, '{"event": "quality"}\n')
 
     assert str(tmp_path / "log.txt") in caught.value.hint
+
+
+def test_a_failure_that_the_worker_told_last_is_held(tmp_path: Path, monkeypatch) -> None:
+    """Until it goes on with another experiment: a job that Slurm ends may lose the meters' reader before its worker."""
+    failed = Outcome(id="a", outcome="invalid", error=Failure("invalid", "the reader has ended", "", "meter", 1))
+    other, phase = Outcome(id="b", outcome="done"), Phase(phase="trial", id="b", trial=0)
+
+    for name in ("1", "2"):
+        (tmp_path / name).mkdir()
+    last = watched(tmp_path / "1", monkeypatch, to_json(other), to_json(failed), to_json(LastWord()))
+    assert [one for one in last if not isinstance(one, Waiting | Waited)] == [other, LastWord(), ("held", failed)]
+    went_on = watched(tmp_path / "2", monkeypatch, to_json(failed), to_json(phase), to_json(other))
+    assert [one for one in went_on if not isinstance(one, Waiting | Waited)] == [failed, phase, other]
+
+
+@pytest.mark.parametrize(
+    ("line", "is_memory"),
+    [
+        (
+            "slurmstepd: error: Detected 1 oom-kill event(s) in StepId=191.batch cgroup. Some of your processes may",
+            True,
+        ),
+        ("slurmstepd: error: Detected 1 oom_kill event in StepId=440575.0. Some of the step tasks have been", True),
+        ("slurmstepd: error: StepId=7.0 exceeded memory limit (419430400 > 268435456), being killed", True),
+        ("slurmstepd: error: Exceeded job memory limit", True),
+        ("slurmstepd-node0: error: Exceeded job memory limit", True),
+        ("srun: error: nid001277: tasks 1-3: Out Of Memory", True),
+        ("slurmstepd: error: *** STEP 7.0 ON node0 CANCELLED AT 2026-01-01T00:00:00 DUE TO TIME LIMIT ***", False),
+        ("zoom_killer: started", False),
+        ("ValueError: the prompt exceeded the KV memory limit", False),
+        ("engine: slurmstepd: error: Exceeded job memory limit", False),
+        ("srun: error: node0: task 0: Killed", False),
+    ],
+)
+def test_what_slurm_says_of_memory(line: str, is_memory: bool) -> None:
+    """Its own lines alone, in the words of its versions; what an engine writes is none."""
+    assert bool(TOO_MUCH.search(line)) == is_memory

@@ -95,6 +95,6 @@ def llem_launchers() -> Sequence[Reference]:
             "llem.launchers.apptainer:ApptainerLauncher",
             config="llem.launchers.options:ApptainerOptions",
             summary="An Apptainer container for each worker, with the backend's image.",
-            status="unverified: by its documented command line, not yet run with a real Apptainer",
+            status="run as root on a CPU; not yet run without root, or with GPUs",
         ),
     ]

@@ -14,7 +14,7 @@ from llem.backends.base import Backend, Holding, Placement, Request
 from llem.config.models import Experiment
 from llem.errors import MachineError
 from llem.findings import Finding
-from llem.foreign.secrets import redacted, without_key
+from llem.foreign.secrets import redacted, without_key_in
 from llem.models.spec import ModelSpec
 from llem_openai.address import Address
 from llem_openai.body import request_body
@@ -164,8 +164,8 @@ class OpenAIBackend(Backend):
             "processes": [] if self.options.command else command_lines(roots),
             "pids": sorted(pids),
         }
-        text = json.dumps(facts)
-        return json.loads(without_key(text, json.dumps(key)[1:-1] if key else None))  # type: ignore[no-any-return]
+        # what was parsed, for JSON may spell a key in another way
+        return without_key_in(json.loads(json.dumps(facts)), key)  # type: ignore[no-any-return]
 
 
 def _of_prompts(experiment: Experiment, prompts: Prompts, first: Request, text: bool) -> Mapping[str, Any]:

@@ -15,7 +15,7 @@ import attrs
 
 from llem.backends.base import Chunk
 from llem.backends.wire import Asked
-from llem.foreign.shown import one_line
+from llem.foreign.shown import one_line, word
 from llem_openai.failures import RequestFailed
 
 __all__ = [
@@ -44,8 +44,11 @@ THOUGHTS = ("reasoning_content", "reasoning", "thinking")
 #: length exceed it, which is found out otherwise; a number beyond is none.
 MOST_TIMES, MOST_MORE = 10, 10_000
 MOST_PROMPT = 1 << 31
-#: Characters of a finish reason.
+#: Tokens of a prompt for each byte of its request; a template or a picture may have MOST_MORE besides.
+MOST_PROMPT_TIMES = 2
+#: Characters of a finish reason; and those that rows have of requests without an answer (`llem.metrics.flow`).
 REASON = 64
+RESERVED = ("error", "unfinished")
 #: vLLM's figures of a request, in milliseconds.
 FIGURE = re.compile(r"[a-z][a-z0-9_]{0,40}_ms")
 MOST_FIGURES, DAY_MS = 16, 86_400_000
@@ -112,13 +115,16 @@ def text_of(choice: Mapping[str, Any]) -> str | None:
 
 
 def finish_of(choice: Mapping[str, Any]) -> str | None:
-    """Why the answer ended, bounded; None where it goes on."""
+    """Why the answer ended, as a row can hold it; None where it goes on. Raises RequestFailed: it has failed."""
     reason = choice.get("finish_reason")
     if not reason:
         return None
     if not isinstance(reason, str):
         raise _uncounted("`finish_reason` is no text")
-    return one_line(reason, REASON) or None
+    told = word(reason, REASON)
+    if told in RESERVED:
+        raise RequestFailed(f"the server ended the answer with the finish reason {told}", "see its log", "invalid")
+    return told or None
 
 
 def usage_of(event: Mapping[str, Any]) -> Mapping[str, Any] | None:
@@ -161,10 +167,14 @@ def counted(usage: Mapping[str, Any] | None, asked: Asked) -> int:
     return total
 
 
-def metrics(usage: Mapping[str, Any], more: object, asked: Asked) -> dict[str, float] | None:
-    """What the server says of one request beyond its output: figures that can be right only."""
+def metrics(usage: Mapping[str, Any], more: object, asked: Asked, sent: int) -> dict[str, float] | None:
+    """What the server says of one request beyond its output: figures that can be right only.
+
+    Args:
+        sent: bytes of the request.
+    """
     found: dict[str, float] = {}
-    prompt = _figure(usage.get("prompt_tokens"), MOST_PROMPT)
+    prompt = _figure(usage.get("prompt_tokens"), MOST_PROMPT_TIMES * sent + MOST_MORE)
     if asked.input_tokens is None and prompt is not None:
         found["prompt_tokens"] = prompt
     details = usage.get("prompt_tokens_details")
@@ -185,12 +195,15 @@ def _figure(value: object, most: int) -> int | None:
 class Tally:
     """The chunks of one stream, so that their tokens sum to the server's final usage.
 
+    Args:
+        sent: bytes of the request.
+
     Attributes:
         chunks: as far as the stream has come.
     """
 
-    def __init__(self, method: TokenCounts, asked: Asked, *, token_ids: bool) -> None:
-        self._method, self._asked, self._wants_ids = method, asked, token_ids
+    def __init__(self, method: TokenCounts, asked: Asked, sent: int, *, token_ids: bool) -> None:
+        self._method, self._asked, self._sent, self._wants_ids = method, asked, sent, token_ids
         self._most = MOST_TIMES * asked.output_tokens + MOST_MORE
         self._tokens = self._told = 0
         self._usage: Mapping[str, Any] | None = None
@@ -256,7 +269,7 @@ class Tally:
         rest = total - self._tokens
         if rest < 0 or (rest and self._wants_ids):
             self._fail(f"the events brought {self._tokens} tokens, and the usage says {total}")
-        found = metrics(self._usage or {}, self._more, self._asked) or {}
+        found = metrics(self._usage or {}, self._more, self._asked, self._sent) or {}
         if rest and self._behind_ns is not None:
             self.chunks.append(Chunk(rest, self._behind_ns, () if self._wants_ids else None))
             rest = 0

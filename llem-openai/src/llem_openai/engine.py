@@ -96,7 +96,8 @@ class OpenAIEngine(Engine):
         return request_body(self._options, sampling, request, model=self._model, text=text, stream_options=options)
 
     async def _whole(self, request: Request, sampling: Sampling) -> Completion:
-        answer = await self._client.answer(self._body(request, sampling, stream=False))
+        exchange = await self._client.exchange(self._body(request, sampling, stream=False))
+        answer, sent = self._client.reader.whole(exchange), exchange.size
         asked = self._client.reader.expected(asked_of(request))
         total, choice = counted(usage_of(answer), asked), choice_of(answer) or {}
         ids = ids_of(choice) if self._options.return_token_ids else None
@@ -110,7 +111,7 @@ class OpenAIEngine(Engine):
             request.index,
             ids,
             finish_of(choice) or "unknown",
-            engine_metrics=metrics(usage_of(answer) or {}, answer.get("metrics"), asked),
+            engine_metrics=metrics(usage_of(answer) or {}, answer.get("metrics"), asked, sent),
             token_count=total if ids is None else None,
             text=text_of(choice) if ids is None else None,
         )

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Collection, Mapping
+from itertools import islice
 from typing import Any
 
 import psutil
@@ -15,14 +17,20 @@ __all__ = ["command_lines", "scalars", "server_facts"]
 
 #: Where servers tell what they run with: vLLM, SGLang, llama.cpp, TGI.
 PAGES = ("version", "get_server_info", "server_info", "props", "info")
-LONGEST = 300
+#: Time for all of them: a server may hang at each.
+PAGES_S = 10.0
+#: Characters of a name or a text, and how many of a page's figures are kept.
+LONGEST, MOST = 300, 500
 
 
 def server_facts(site: Site) -> dict[str, Any]:
-    """Name by its header, and the single figures and words of its own pages."""
+    """Name by its header, and the single figures and words of its own pages, as far as they come in time."""
     found: dict[str, Any] = {}
+    end = time.monotonic() + PAGES_S
     for page in PAGES:
-        response = site.get(f"{site.root}/{page}")
+        if (left := end - time.monotonic()) <= 0:
+            break
+        response = site.get(f"{site.root}/{page}", left)
         if response is None or response.status != 200:
             continue
         if response.server:
@@ -37,8 +45,10 @@ def server_facts(site: Site) -> dict[str, Any]:
 
 
 def scalars(told: Mapping[str, Any]) -> dict[str, Any]:
-    """What is no structure, no essay and no secret."""
-    return {str(name): value for name, value in told.items() if _plain(value) and not is_secret(str(name))}
+    """What is no structure, no essay and no secret, under names that are none either; the first of very many."""
+    named = ((str(name), value) for name, value in told.items())
+    fit = ((name, value) for name, value in named if len(name) <= LONGEST and _plain(value) and not is_secret(name))
+    return dict(islice(fit, MOST))
 
 
 def _plain(value: Any) -> bool:

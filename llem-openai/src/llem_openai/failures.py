@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from llem.errors import ConfigError, ExperimentFailed, LlemError
-from llem.foreign.secrets import without_key
+from llem.foreign.secrets import without_key, without_key_in
 from llem.foreign.shown import one_line
 from llem.foreign.values import from_json
 
@@ -46,6 +46,8 @@ MEMORY = ("out of memory", "outofmemory")
 BUSY = (408, 425, 429)
 #: What this process runs out of when very many requests are in flight: files, ports.
 USED_UP = (errno.EMFILE, errno.ENFILE, errno.EADDRNOTAVAIL)
+#: What a code within an answer may mean.
+STATUSES = range(400, 600)
 #: Characters of what a server says, and those of it that are looked at.
 LONGEST, MOST = 500, 65536
 
@@ -79,7 +81,10 @@ def refused(status: int, content: bytes, key: str | None) -> LlemError | Request
 
     A redirect is a refusal too: the request and its key go to no other address.
     """
-    said = _said(content, key)
+    return _refusal(status, _said(content, key))
+
+
+def _refusal(status: int, said: str) -> LlemError | RequestFailed:
     if any(word in said.lower() for word in MEMORY):
         return ExperimentFailed(f"the server ran out of memory: {said}", "use a smaller load or model", code="oom")
     if 300 <= status < 400:
@@ -99,8 +104,8 @@ def in_band(error: object, key: str | None, *, begun: bool) -> LlemError | Reque
         begun: tokens came before it: the server has not refused the request.
     """
     code = error.get("code") if isinstance(error, dict) else None
-    status = code if isinstance(code, int) and not begun else 500
-    return refused(status, json.dumps({"error": error}).encode(), key)
+    status = code if type(code) is int and code in STATUSES and not begun else 500
+    return _refusal(status, _worded({"error": error}, key))
 
 
 def _said(content: bytes, key: str | None) -> str:
@@ -111,11 +116,20 @@ def _said(content: bytes, key: str | None) -> str:
         found: Any = from_json(text, endless=True)
     except ValueError:
         found = text
+    return _worded(found, key)
+
+
+def _worded(found: Any, key: str | None) -> str:
+    """The message in what an error holds, on one line."""
     for name in ("error", "message", "detail"):
         if isinstance(found, dict) and found.get(name):
             found = found[name]
-    said = found if isinstance(found, str) else json.dumps(found, ensure_ascii=False)
-    return one_line(without_key(said, key), LONGEST).rstrip(".") or "no message"
+    try:
+        found = without_key_in(found, key)  # before it is written as JSON, which may escape the key
+        said = found if isinstance(found, str) else json.dumps(found, ensure_ascii=False)
+    except RecursionError:
+        said = "an error that nests too deeply"
+    return one_line(said, LONGEST).rstrip(".") or "no message"
 
 
 # what the connection says, as `Exchange.error` keeps it

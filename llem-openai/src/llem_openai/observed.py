@@ -57,7 +57,7 @@ COUNTERS: Mapping[str, tuple[str, ...]] = {
     ),
     "preemptions": ("vllm:num_preemptions_total",),
 }
-#: Shares are averaged over the engines of a server, all else is added up.
+#: Shares, of one at most, are averaged over the engines of a server; all else is added up.
 SHARES = ("kv_cache_used",)
 #: In the labels of `vllm:cache_config_info`.
 CACHING = re.compile(r'^vllm:cache_config_info\{.*\benable_prefix_caching="(True|False)"', re.MULTILINE)
@@ -88,22 +88,26 @@ def keeps_prompts(site: Site) -> bool | None:
 
 
 def figures(text: str) -> Mapping[str, float]:
-    """The known figures of a page, by llem's names; of several samples of one name, their sum or mean. Pure."""
+    """The known figures of a page, by llem's names; of several samples of one name, their sum or mean. Pure.
+
+    A figure of which one sample cannot be right is none: the sum of the others is not that of the server.
+    """
     samples: dict[str, list[float]] = {}
     for line in text.split("\n"):
-        if (found := SAMPLE.match(line)) is not None and (value := _number(found[2])) is not None:
-            samples.setdefault(found[1], []).append(value)
+        if (found := SAMPLE.match(line)) is not None:
+            samples.setdefault(found[1], []).append(_number(found[2]))
     told = {}
     for name, known in (*LEVELS.items(), *COUNTERS.items()):
-        values = next((samples[one] for one in known if one in samples), None)
-        if values is not None:
+        values = next((samples[one] for one in known if one in samples), ())
+        most = 1.0 if name in SHARES else MOST
+        if values and all(0 <= value <= most for value in values):  # NaN is not
             told[name] = math.fsum(values) / (len(values) if name in SHARES else 1)
     return told
 
 
-def _number(text: str) -> float | None:
+def _number(text: str) -> float:
+    """NaN where it is none."""
     try:
-        value = float(text)
+        return float(text)
     except ValueError:
-        return None
-    return value if abs(value) < MOST else None
+        return math.nan

@@ -10,7 +10,7 @@ import attrs
 
 from llem.backends.base import Chunk
 from llem.backends.wire import Answer, Asked, Exchange
-from llem.foreign.secrets import HIDDEN, without_key
+from llem.foreign.secrets import without_key, without_key_in
 from llem.foreign.shown import one_line
 from llem_openai.counting import Tally, TokenCounts, choice_of, said
 from llem_openai.failures import RequestFailed, hopeless, in_band, refused
@@ -66,7 +66,8 @@ class Reader:
         return tally.chunks
 
     def _tally(self, exchange: Exchange) -> Tally:
-        return Tally(self.token_counts, self.expected(exchange.asked), token_ids=self.token_ids)
+        asked, sent = self.expected(exchange.asked), exchange.size
+        return Tally(self.token_counts, asked, sent, token_ids=self.token_ids)
 
     def expected(self, asked: Asked) -> Asked:
         """What the server must count: the tokens of a prompt only where they went out as such."""
@@ -119,9 +120,8 @@ class Reader:
         """A JSON object, without the key in any of its texts and names. Raises RequestFailed for what is none."""
         try:
             found = json.loads(data)
-            # an escape (\u0073, \/) can spell the key without its bytes
             if self.key and (b"\\" in data or self.key.encode() in data):
-                found = _hidden(found, self.key)
+                found = without_key_in(found, self.key)
         except (ValueError, RecursionError) as error:
             raise self._unread(data) from error
         if not isinstance(found, dict):
@@ -164,13 +164,3 @@ def _with_error(name: bytes, event: Mapping[str, Any]) -> Mapping[str, Any]:
     if name == b"error" or event.get("object") == "error" or event.get("type") == "error":
         return {"error": event}
     return event
-
-
-def _hidden(value: Any, key: str) -> Any:
-    if isinstance(value, str):
-        return value.replace(key, HIDDEN)
-    if isinstance(value, list):
-        return [_hidden(one, key) for one in value]
-    if isinstance(value, dict):
-        return {name.replace(key, HIDDEN): _hidden(one, key) for name, one in value.items()}
-    return value

@@ -9,14 +9,20 @@ from typing import Any
 
 from llem.backends.base import Likelihood, Scored
 from llem.errors import ConfigError, ExperimentFailed
+from llem.foreign.shown import one_line
 from llem_openai.client import Client, together
 from llem_openai.config import OpenAIOptions
+from llem_openai.counting import choice_of
 from llem_openai.failures import RequestFailed
 
 __all__ = ["probe_scoring", "score_all", "scoring_body"]
 
 #: The text by which is found out whether the server echoes log probabilities.
 PROBE = Scored((3,), tuple(range(4, 11)))
+#: No token is less likely: that of a vocabulary of 10^6 ids, at random, has -14. Also keeps sums from overflowing.
+LEAST = -1e6
+#: Characters of what is shown of an answer.
+LONGEST = 200
 #: Most texts that the server has at once.
 IN_FLIGHT = 128
 
@@ -59,8 +65,7 @@ def _likelihood(scored: Scored, answer: Mapping[str, Any]) -> Likelihood:
 
     Raises ExperimentFailed for an answer without a log probability for each token.
     """
-    told = ((answer.get("choices") or [{}])[0] or {}).get("logprobs") or {}
-    own, top = told.get("token_logprobs") or [], told.get("top_logprobs") or []
+    own, top = (_listed(choice_of(answer), name) for name in ("token_logprobs", "top_logprobs"))
     start = len(scored.context)
     end = start + len(scored.continuation)
     if min(len(own), len(top)) < end:
@@ -69,11 +74,23 @@ def _likelihood(scored: Scored, answer: Mapping[str, Any]) -> Likelihood:
             "use a server that knows `echo` and `logprobs` of completions, such as vLLM",
             code="invalid",
         )
-    values = own[start:end]
-    if not all(isinstance(value, (int, float)) and math.isfinite(value) and value <= 0 for value in values):
-        raise ExperimentFailed(f"the server tells what is no log probability: {values}", "see its log", code="invalid")
-    if not all(top[start:end]):
+    values, best = own[start:end], top[start:end]
+    if not all(map(_is_logprob, values)):
+        what = one_line(repr(values), LONGEST)
+        raise ExperimentFailed(f"the server tells what is no log probability: {what}", "see its log", code="invalid")
+    if not all(isinstance(one, dict) and one and all(map(_is_logprob, one.values())) for one in best):
         raise ExperimentFailed("the server does not tell the likeliest token of each place", "see its log", "invalid")
     # by value: two tokens may have the same text, by which servers name them here
-    likeliest = [max(best.values()) for best in top[start:end]]
-    return Likelihood(math.fsum(values), all(value >= best for value, best in zip(values, likeliest, strict=True)))
+    likeliest = [max(one.values()) for one in best]
+    return Likelihood(math.fsum(values), all(value >= most for value, most in zip(values, likeliest, strict=True)))
+
+
+def _listed(choice: Mapping[str, Any] | None, name: str) -> list[Any]:
+    """What a choice lists of its tokens; empty where it is no list."""
+    told = (choice or {}).get("logprobs")
+    found = told.get(name) if isinstance(told, dict) else None
+    return found if isinstance(found, list) else []
+
+
+def _is_logprob(value: object) -> bool:
+    return type(value) in (int, float) and LEAST <= value <= 0  # type: ignore[operator]

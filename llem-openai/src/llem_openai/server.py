@@ -5,7 +5,6 @@ from __future__ import annotations
 import http.client
 import os
 import ssl
-import time
 import urllib.error
 import urllib.request
 from collections.abc import Mapping
@@ -14,11 +13,12 @@ from typing import Any
 import attrs
 
 from llem.errors import ConfigError, LlemError, MachineError
-from llem.foreign.secrets import HIDDEN, without_key
+from llem.foreign.secrets import HIDDEN, in_each_text, without_key
 from llem.foreign.shown import one_line
 from llem.foreign.values import from_json
 from llem_openai.body import bearer
 from llem_openai.failures import UNTRUSTED, refused
+from llem_openai.timely import opener
 
 __all__ = ["Answer", "Site", "key_of"]
 
@@ -49,23 +49,27 @@ def key_of(variable: str | None) -> str | None:
 
 @attrs.frozen
 class Answer:
-    """What came back from one address, the key aside. Of a page above PAGE_BYTES the content is empty."""
+    """What came back from one address. Of a page above PAGE_BYTES the content is empty.
+
+    Attributes:
+        key: of the server, which none of the others holds, however a page spells it.
+    """
 
     url: str
     status: int
     server: str
     content: bytes
+    key: str | None = attrs.field(default=None, repr=False)
 
     def json(self) -> Any:
-        """Raises ValueError where it is none."""
-        return from_json(self.content, endless=True)
+        """In characters that can be stored: no halves of them. Raises ValueError where it is none."""
+        try:
+            return in_each_text(from_json(self.content, endless=True), self._fit)
+        except RecursionError as error:
+            raise ValueError("it nests too deeply") from error
 
-
-class _Stay(urllib.request.HTTPRedirectHandler):
-    """Follows no redirect: another host shall not get the key, and is not the server that is measured."""
-
-    def redirect_request(self, *_: Any, **__: Any) -> None:
-        return None
+    def _fit(self, text: str) -> str:
+        return without_key(text.encode(errors="replace").decode(), self.key)
 
 
 class Site:
@@ -78,8 +82,7 @@ class Site:
 
     def __init__(self, root: str, base: str, key: str | None) -> None:
         self.root, self.base, self._key = root, base, key
-        # no proxy: it would stand between us and this machine
-        self._opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), _Stay())
+        self._opener = opener()
 
     def get(self, url: str, seconds: float = GET_S) -> Answer | None:
         """The answer, whatever its status; None where none comes, or not whole in this time."""
@@ -91,30 +94,28 @@ class Site:
     def _ask(self, url: str, seconds: float = GET_S) -> Answer:
         """The answer, whatever its status. Raises MachineError, which says why none comes."""
         request = urllib.request.Request(url, headers=bearer(self._key))
-        end = time.monotonic() + seconds
         try:
             try:
                 with self._opener.open(request, timeout=seconds) as found:
-                    return self._read(url, found.status, found, end)
+                    return self._read(url, found.status, found)
             except urllib.error.HTTPError as error:
                 with error:
-                    return self._read(url, error.code, error, end)
+                    return self._read(url, error.code, error)
         except (OSError, http.client.HTTPException) as error:
             cause = error.reason if isinstance(error, urllib.error.URLError) else error
             raise _unanswered(self.base, cause, seconds) from error
 
-    def _read(self, url: str, status: int, found: Any, end: float) -> Answer:
+    def _read(self, url: str, status: int, found: Any) -> Answer:
         content = b""
         while piece := found.read1(PIECE_BYTES):
             content += piece
             if len(content) > PAGE_BYTES:
                 content = b""
                 break
-            if time.monotonic() > end:
-                raise TimeoutError
         if self._key:
             content = content.replace(self._key.encode(), HIDDEN.encode())
-        return Answer(url, status, one_line(without_key(found.headers.get("server", ""), self._key), LONGEST), content)
+        server = one_line(without_key(found.headers.get("server", ""), self._key), LONGEST)
+        return Answer(url, status, server, content, self._key)
 
     def listens(self) -> bool:
         """Whether anything is there, ready or not."""

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from llem.backends.base import Backend, Holding, Placement
-from llem.backends.sharing import engine_settings
+from llem.backends.sharing import batch_shapes, engine_settings
 from llem.config.models import Experiment
 from llem.findings import Finding
 from llem.models.spec import ModelSpec
@@ -48,10 +48,11 @@ class PyTorchBackend(Backend):
 
     def engine_key(self, experiment: Experiment) -> tuple[object, ...]:
         """Sampling comes with each batch, and nothing of a prompt outlives it. What is compiled is compiled for its
-        shapes, and torch falls back to slower code after a few of them: there load and workload count too."""
+        shapes, and torch falls back to slower code after a few of them: there load and workload count too, as far as
+        they make shapes."""
         settings = engine_settings(experiment, but=("sampling", "token_times", "load.kind"))
         if self.options.torch_compile or self.options.cache_implementation in STATIC_CACHES:
-            return settings, repr((experiment.load, experiment.workload, experiment.sampling))
+            return settings, batch_shapes(experiment)
         return (settings,)
 
     def load(self, experiment: Experiment, model: ModelSpec, placement: Placement) -> PyTorchEngine:

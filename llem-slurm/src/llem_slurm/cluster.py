@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 import shutil
 import subprocess
@@ -13,7 +14,7 @@ import attrs
 
 from llem.errors import ConfigError, MachineError, nearest
 
-__all__ = ["Ended", "Queue", "Queued", "cancel", "check_cluster", "ended", "signal_job"]
+__all__ = ["Ended", "Queue", "Queued", "cancel", "check_cluster", "ended", "longest_array", "sbatch", "signal_job"]
 
 #: How long one of Slurm's commands may take: they repeat by themselves what does not get through.
 COMMAND_S = 120.0
@@ -112,6 +113,25 @@ def _status(code: str) -> int | None:
         return None
     status, signal = int(match[1]), int(match[2])
     return -signal if signal else 128 - status if status > 128 else status
+
+
+def sbatch(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """What sbatch says. Raises MachineError (slurm_down) where it says nothing for too long."""
+    try:
+        return subprocess.run(("sbatch", *arguments), capture_output=True, text=True, timeout=COMMAND_S, check=False)
+    except subprocess.TimeoutExpired as error:
+        raise _down(f"`sbatch` did not answer in {COMMAND_S:.0f} s") from error
+
+
+@functools.cache
+def longest_array() -> int | None:
+    """How many jobs an array may have; None where Slurm does not tell."""
+    try:
+        text = _run("scontrol", "show", "config")
+    except MachineError:
+        return None
+    found = re.search(r"^MaxArraySize\s*=\s*(\d+)", text, re.MULTILINE)
+    return max(int(found[1]), 1) if found else None  # 0: no arrays at all
 
 
 def cancel(jobs: Sequence[str], *, kill: bool = False) -> None:

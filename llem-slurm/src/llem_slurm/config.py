@@ -21,7 +21,7 @@ class SlurmOptions:
     qos: str | None = option(None, help="Quality of service.")
     time_limit_min: int | None = option(
         None,
-        help="Time limit of a job, which does one engine's whole work.",
+        help="Time limit of a job. It has to hold a load of the engine and a trial; further jobs do the rest.",
         unit="min",
         validator=between(1, YEAR_S // 60),
     )

@@ -9,6 +9,8 @@ import socket
 import sys
 from pathlib import Path
 
+from llem.foreign.files import growing
+
 __all__ = ["ALL_GPUS", "BEGAN", "begin"]
 
 #: In the worker's folder: what the job found, among it the token by which the parent knows that both see one folder.
@@ -26,10 +28,10 @@ def begin(order: str, token: str) -> None:
     """
     folder = Path(order).parent
     _tell(folder / BEGAN, token)
-    log = os.open(folder / "log.txt", os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
     nothing = os.open(os.devnull, os.O_RDWR)
-    for number, to in ((0, nothing), (1, nothing), (2, log)):
-        os.dup2(to, number)
+    with growing(folder / "log.txt") as log:
+        for number, to in ((0, nothing), (1, nothing), (2, log.fileno())):
+            os.dup2(to, number)
     if ALL_GPUS not in os.environ:
         os.environ.setdefault(ASSIGNED, "")
     signal.signal(signal.SIGUSR2, signal.SIG_IGN)  # submitit's sign to requeue; what is ignored stays so
@@ -43,7 +45,6 @@ def _tell(path: Path, token: str) -> None:
         "node": socket.gethostname(),
         "gpus": os.environ.get(ASSIGNED),
     }
-    with path.open("a", encoding="utf-8") as file:
-        file.write(json.dumps(facts) + "\n")
-        file.flush()
+    with growing(path) as file:
+        file.write((json.dumps(facts) + "\n").encode())
         os.fsync(file.fileno())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 import time
 from collections import Counter
@@ -12,17 +13,19 @@ from typing import ClassVar
 from llem.config.load import stored_experiment
 from llem.config.models import Experiment
 from llem.errors import MachineError
+from llem.foreign.files import growing
 from llem.launchers.base import Launcher
 from llem.plugins.registry import registry
 from llem.protocol.events import Emit
 from llem.protocol.order import Task, Turn, WorkOrder
-from llem.protocol.study_events import Left
+from llem.protocol.study_events import Left, OutOfMemory
+from llem.store.files import machine_errors
 from llem.store.store import Store
 from llem_slurm import cluster
 from llem_slurm.cluster import Ended, Queue, check_cluster
 from llem_slurm.config import SlurmOptions
 from llem_slurm.parameters import check_options, gpus_of, parameters
-from llem_slurm.submission import Job, Submitter, comment_of
+from llem_slurm.submission import Job, Submitter, comment_of, try_out
 from llem_slurm.watch import Watch, not_shared, tail
 
 __all__ = ["SlurmLauncher"]
@@ -33,6 +36,16 @@ SUBMITTER, QUEUE = Submitter(), Queue()
 CLEARING, CLEARED = threading.Lock(), set[Path]()
 #: Slurm's words for what it does to a job by itself. What somebody cancelled (CANCELLED) is not done again.
 EARLY = frozenset({"TIMEOUT", "PREEMPTED", "NODE_FAIL", "BOOT_FAIL"})
+#: Slurm's word for a job that used more memory than it was given.
+MEMORY = "OUT_OF_MEMORY"
+#: What it writes into such a job's log: after the kernel has ended a process, and before it ends one itself. Only lines
+#: that Slurm begins count, since engines write there too. Several nodes of one machine are named in the first word.
+TOO_MUCH = re.compile(
+    r"^(slurmstepd(-\S+)?: error: .*(oom[-_ ]kill|exceeded .*memory limit)|srun: error: .*: out of memory$)",
+    re.IGNORECASE,
+)
+#: Those of them after which its processes may live on, on a node that Slurm cannot reach.
+LOST = frozenset({"NODE_FAIL", "BOOT_FAIL"})
 #: How many jobs of a store that had this turn, or this task, before them were ended so.
 EARLY_ENDS: Counter[tuple[Path, Turn | Task]] = Counter()
 #: How long jobs that an earlier `llem` left behind may take to be gone.
@@ -52,9 +65,11 @@ class SlurmLauncher(Launcher):
         self._killed = threading.Event()
 
     def check(self, experiments: Sequence[Experiment]) -> None:
-        """That Slurm answers, knows the partition, and is asked for as many GPUs as each experiment uses."""
+        """That Slurm answers, knows the partition, and takes jobs with as many GPUs as each experiment uses."""
         parameters(self.options, gpus_of(experiments), "", "")
         check_cluster(self.options.partition)
+        for gpus in sorted({gpus_of([one]) for one in experiments}):
+            try_out(parameters(self.options, gpus, "llem-check", "llem check"))
 
     def launch(self, order: Path, emit: Emit, stop: threading.Event) -> int:
         work = WorkOrder.read(order)
@@ -75,10 +90,12 @@ class SlurmLauncher(Launcher):
         ended = _await(watch)
         if _early(watch, ended) and self._another(folder, work):
             _note(watch, ended)
-            emit(Left(why=f"job {watch.job.id} ended as {ended.state}"))
+            emit(Left(why=f"job {watch.job.id} ended as {ended.state}", gone=ended.state not in LOST))
             return ended.status or 1
         for event in watch.held:
             emit(event)
+        if ended.status != 0 and (said := _memory(watch, ended)):
+            emit(OutOfMemory(why=said))
         return _status(watch, ended)
 
     def _another(self, store: Path, work: WorkOrder) -> bool:
@@ -107,7 +124,7 @@ def _early(watch: Watch, ended: Ended) -> bool:
     """Whether it was Slurm that ended the job, by a rule of its own or with its node."""
     if watch.asked_to_end or ended.state == "CANCELLED":
         return False
-    return ended.state in EARLY or bool(watch.held)  # a worker that ends in time is no TIMEOUT
+    return ended.state in EARLY or watch.gave_way  # a worker that ends in time is no TIMEOUT
 
 
 def _gpus(work: WorkOrder, store: Store) -> int:
@@ -135,11 +152,23 @@ def _not_begun(job: Job, folder: Path, ended: Ended) -> MachineError:
     return MachineError(f"{what}:\n{said}" if said else what, hint)
 
 
-def _note(watch: Watch, ended: Ended) -> None:
+def _words(watch: Watch, ended: Ended) -> str:
     status = "" if ended.status is None else f", exit status {ended.status}"
-    lines = [f"slurm: job {watch.job.id} ended as {ended.state}{status}", tail(watch.job.logs)]
-    with (watch.folder / "log.txt").open("a", encoding="utf-8") as log:
-        log.write("\n".join(line for line in lines if line) + "\n")
+    return f"slurm: job {watch.job.id} ended as {ended.state}{status}"
+
+
+def _memory(watch: Watch, ended: Ended) -> str:
+    """Slurm's words for a job that used more memory than it was given; "" for any other."""
+    lines = (line.strip() for line in tail(watch.job.logs).splitlines())
+    said = next((line for line in lines if TOO_MUCH.search(line)), "")
+    return f"{_words(watch, ended)}: {said}" if said else _words(watch, ended) if ended.state == MEMORY else ""
+
+
+def _note(watch: Watch, ended: Ended) -> None:
+    lines = [_words(watch, ended), tail(watch.job.logs)]
+    path = watch.folder / "log.txt"
+    with machine_errors(path), growing(path) as log:
+        log.write(("\n".join(line for line in lines if line) + "\n").encode(errors="replace"))
 
 
 def clear_left_behind(store: Path) -> None:

@@ -8,6 +8,7 @@ import io
 import json
 import os
 import secrets
+import tempfile
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,9 +18,10 @@ from typing import Any
 import attrs
 
 from llem.errors import ConfigError, MachineError
+from llem_slurm.cluster import cancel, longest_array, sbatch
 from llem_slurm.job import begin
 
-__all__ = ["Job", "Submitter", "comment_of"]
+__all__ = ["Job", "Submitter", "comment_of", "try_out"]
 
 #: How long the first of several orders waits for the others to come.
 GATHER_S = 0.5
@@ -104,7 +106,43 @@ class Submitter:
         return batch.jobs[number]
 
 
+def try_out(parameters: Mapping[str, Any]) -> None:
+    """Whether sbatch takes jobs that ask for this, before anything is written where the results go.
+
+    `sbatch --test-only` says it without submitting. What it refuses may only not be free now, which sbatch itself lets
+    wait; so a job is submitted then, held, and taken back.
+
+    Raises ConfigError: sbatch refuses. MachineError: Slurm's controller is out of reach (slurm_down).
+    """
+    from submitit import SlurmExecutor
+
+    with tempfile.TemporaryDirectory(prefix="llem-slurm-") as folder, _outside_a_job():
+        executor = SlurmExecutor(folder)
+        executor.update_parameters(**parameters)
+        script = Path(folder) / "try.sh"
+        script.write_text(executor._make_submission_file_text("true", "try"), encoding="utf-8")
+        if sbatch("--test-only", str(script)).returncode == 0:
+            return
+        held = sbatch("--hold", "--parsable", "--mail-type=NONE", str(script))
+        if held.returncode:
+            raise _refused(held.stderr)
+        cancel([held.stdout.strip().partition(";")[0]])
+
+
 def _submit(orders: Sequence[Path], folder: Path, parameters: Mapping[str, Any]) -> list[Job]:
+    """One array, or as many as it takes where the cluster's arrays may not be so long."""
+    jobs: list[Job] = []
+    most = longest_array() or len(orders)
+    try:
+        for begin_at in range(0, len(orders), most):
+            jobs += _array(orders[begin_at : begin_at + most], folder, parameters)
+    except BaseException:
+        cancel([job.id for job in jobs])  # nobody would follow them
+        raise
+    return jobs
+
+
+def _array(orders: Sequence[Path], folder: Path, parameters: Mapping[str, Any]) -> list[Job]:
     from submitit import SlurmExecutor
     from submitit.core.utils import FailedJobError, FailedSubmissionError
 

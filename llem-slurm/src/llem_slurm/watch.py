@@ -13,7 +13,7 @@ from typing import Any
 import attrs
 
 from llem.errors import ExperimentFailed, MachineError
-from llem.protocol.events import Emit, Outcome
+from llem.protocol.events import Emit, Event, Outcome, Phase
 from llem.protocol.lines import event_of
 from llem.protocol.study_events import Waited, Waiting
 from llem_slurm import cluster
@@ -67,7 +67,8 @@ class Watch:
         began: the job has shown in the worker's folder.
         last: kind of the last event.
         over: it is not in Slurm's queue any more.
-        held: outcomes "interrupted" that nobody here asked for: whether they stand is seen when the job is over.
+        held: failures that the worker has told last, and that nobody here asked for. Whether they stand is seen when it
+            goes on, or when the job is over: what ends a job may end the process that reads the meters first.
     """
 
     job: Job
@@ -103,16 +104,29 @@ class Watch:
                 self.emit(Waited())
             for event in (event_of(line, self.folder / "log.txt") for line in events.new()):
                 self.last = event.kind
-                if isinstance(event, Outcome) and event.outcome == "interrupted" and not self.asked_to_end:
-                    self.held.append(event)
-                else:
-                    self.emit(event)
+                self._pass_on(event)
             if reached and queued is None:
                 self.over = True
                 return cluster.ended(self.job.id)
             if queued is not None:
                 self._attend(queued)
             time.sleep(TICK_S)
+
+    def _pass_on(self, event: Event) -> None:
+        if isinstance(event, Outcome) and event.error is not None and not self.asked_to_end:
+            self.held.append(event)
+            return
+        if isinstance(event, Phase):  # the worker goes on: they are its experiments' own
+            own = [one for one in self.held if one.outcome != "interrupted"]
+            self.held = [one for one in self.held if one not in own]
+            for one in own:
+                self.emit(one)
+        self.emit(event)
+
+    @property
+    def gave_way(self) -> bool:
+        """Whether the worker ended in time, because Slurm asked it to."""
+        return any(one.outcome == "interrupted" for one in self.held)
 
     @property
     def asked_to_end(self) -> bool:

@@ -96,12 +96,12 @@ def test_a_damaged_result_is_named(grid_store):
     """What is JSON and no result is left out, and its file is named."""
     store = grid_store(AXES, _energy)
     first, *others = store.experiment_ids()
-    (store.folder(first) / "result.json").write_text(f'{{"schema_version": {SCHEMA_VERSION}, "id": "x"}}')
+    (store.folder(first) / "result.json").write_text(f'{{"schema_version": {SCHEMA_VERSION}, "id": "{first}"}}')
     results = Results.open(store)
 
     assert {row.id for row in results.overviews()} == set(others)
     assert list(results.damaged) == [first]
-    assert "result.json: not a result" in str(results.damaged[first])
+    assert "result.json: `outcome` is missing" in str(results.damaged[first])
 
 
 def test_columns_have_axes_outcome_codes_and_metrics(grid_store):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from typing import Any
 
 import pytest
@@ -101,6 +102,9 @@ def test_a_model_may_stand_in_the_place_of_the_study(run_llem, planned, isolated
         ("results", "results is a folder of results, not a study file"),
         ("empty", "empty is a folder without config.json"),
         ("shape:tyni", "unknown shape 'tyni'"),
+        ("-", "a study is not read from standard input\n  save it as a YAML file"),
+        ("pipe", "pipe is no regular file\n  save it as a YAML file"),
+        ("/dev/null", "/dev/null is no regular file\n  save it as a YAML file"),
     ],
 )
 def test_what_is_neither_a_study_nor_a_model_is_told(run_llem, isolated_llem, named: str, message: str) -> None:
@@ -108,6 +112,7 @@ def test_what_is_neither_a_study_nor_a_model_is_told(run_llem, isolated_llem, na
     (isolated_llem.folder / "empty").mkdir()
     (isolated_llem.folder / "results").mkdir(exist_ok=True)
     (isolated_llem.folder / "results" / "study.json").write_text("{}")
+    os.mkfifo(isolated_llem.folder / "pipe")
     done = run_llem("run", named, "-b", "echo")
 
     assert done.exit_code == 2

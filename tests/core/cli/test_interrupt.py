@@ -231,6 +231,12 @@ def test_a_task_that_cannot_be_evaluated_ends_the_command_with_1(start, tmp_path
     [result] = llem.load_results(tmp_path / "out").values()
 
     assert process.returncode == 1
-    assert "warning: the evaluation of quality failed: colour: RuntimeError: device lost" in err.splitlines()
-    assert "the evaluation of quality failed: colour: RuntimeError: device lost" in out
+    assert (
+        "warning: the evaluation of quality failed: colour: RuntimeError: device lost, in the plugin llem-lab 1.2"
+        in err.splitlines()
+    )
+    assert (
+        "the evaluation of quality failed: colour: RuntimeError: device lost, in the plugin llem-lab 1.2"
+        in " ".join(out.split())
+    )
     assert (result.outcome, result.valid, result.metrics["quality.fruit"].value) == ("done", True, 0.75)

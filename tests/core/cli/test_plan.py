@@ -71,8 +71,8 @@ merged:
 note: study.yaml: exclude[1] matches no point
 
 time, estimated: 6 min to 8 min
-  (an idle baseline before and after for every engine, warm-up and trials × window of every experiment, with the least \
-and the most trials; loading models, compilation and batches longer than a window come on top)
+  (5 s for the load of every engine and an idle baseline before and after, warm-up and trials × window of every \
+experiment, with the least and the most trials; larger models, compilation and batches longer than a window come on top)
 """
     )
 
@@ -86,8 +86,8 @@ def test_the_plan_as_json(run_llem, study) -> None:
     assert [len(document[word]) for word in ("experiments", "excluded", "invalid", "merged")] == [3, 1, 2, 1]
     assert all(name in text for name in document["experiments"])
     assert document["trials"] == 15
-    assert document["estimate"]["least_s"] == 340.0  # two engines, of which one serves two of the experiments
-    assert [one["least_s"] for one in document["estimates"].values()] == [130.0] * 3  # each by itself
+    assert document["estimate"]["least_s"] == 350.0  # two engines, of which one serves two of the experiments
+    assert [one["least_s"] for one in document["estimates"].values()] == [135.0] * 3  # each by itself
     assert document["texts"] == {"study.yaml": STUDY}
 
 

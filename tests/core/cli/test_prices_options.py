@@ -64,6 +64,17 @@ def test_json_has_amounts_and_inputs(run_llem, store, make, prices):
     assert several[0]["metrics"]["gco2e_per_request"]["reason"] == "no_grid"
 
 
+def test_json_leaves_out_an_experiment_that_is_damaged_and_tells_it(run_llem, store, make):
+    """Its GPUs are counted only with prices."""
+    make.fill(store, "two")
+    engine = store.folder("exp-one") / "engine-0.json"
+    engine.write_text("{")
+    done = run_llem("show", store.path, "--json", "--kwh", "0.3")
+
+    assert [one["id"] for one in json.loads(done.stdout)] == ["two"]
+    assert str(engine) in done.stderr
+
+
 def test_options_lie_on_top_of_the_file(run_llem, store, prices):
     """A PUE and a currency given here replace those of the file."""
     found = run_llem("show", store.path, "--json", "--prices", prices, "--pue", "3", "--currency", "USD", "--grid", "0")

@@ -81,7 +81,7 @@ def test_unexpected_error_is_a_bug():
 
     assert done.exit_code == 70
     assert "TypeError: oops" in done.stderr
-    assert "this is a bug" in done.stderr
+    assert "` met a bug in llem or in one of its plugins" in done.stderr
 
 
 def test_version():

@@ -13,6 +13,8 @@ import attrs
 import pytest
 
 import llem
+from llem.cli.resume import keeping
+from llem.errors import MachineError
 from llem.meters.rapl import RaplMeter
 from llem.metrics.verify import verify
 from llem.plugins.registry import registry
@@ -385,6 +387,14 @@ def test_an_invalid_result_ends_with_1(run_llem, isolated_llem, lab) -> None:
 
     assert done.exit_code == 1
     assert json.loads(done.stdout)["valid"] is False
+
+
+def test_a_full_disk_has_one_next_step(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Where the error says to go on, nobody is told to begin anew in the same folder."""
+    (tmp_path / "study.json").write_text("{}")
+    with pytest.raises(MachineError), keeping(tmp_path):
+        raise MachineError("no space left", "free some space and go on with `--resume`", "disk_full")
+    assert capsys.readouterr().err == f"the log is in {tmp_path}\n"
 
 
 @pytest.mark.process

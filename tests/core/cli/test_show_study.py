@@ -200,7 +200,7 @@ def test_export_to_a_folder_or_a_link_to_itself_is_an_error(run_llem, store, tmp
     """Both stay as they were."""
     loop = tmp_path / "loop"
     loop.symlink_to(loop)
-    for path, reason in ((tmp_path, "is a directory"), (loop, "symbolic links")):
+    for path, reason in ((tmp_path, "is a folder, where"), (loop, "is a link")):
         done = run_llem("export", store.path, "--format", "csv", "-o", path)
 
         assert done.exit_code != 0

@@ -104,7 +104,8 @@ def test_a_study_goes_on_when_its_reader_goes_away(lost, code, tmp_path):
 
 def test_an_interrupt_that_ends_the_reader_too_ends_after_the_trial(tmp_path):
     """As with `llem run … 2>&1 | tee log`, where Ctrl-C is for both: the trial in hand is stored, no process left."""
-    (tmp_path / "study.yaml").write_text(STUDY.replace("0.1", "3.0").replace("trials: 3", "trials: 50"))
+    slow = STUDY.replace("0.1", "3.0, echo: {token_seconds: 0.001}")  # few requests to make before a window
+    (tmp_path / "study.yaml").write_text(slow.replace("trials: 3", "trials: 50"))
     out = tmp_path / "out"
     process = subprocess.Popen(
         [sys.executable, "-m", "llem", "run", str(tmp_path / "study.yaml"), "-o", str(out)],

@@ -102,7 +102,7 @@ def test_missing_file_and_folder(tmp_path):
     """No file, or a folder in its place, is the user's mistake."""
     with pytest.raises(ConfigError, match="no such file"):
         read_yaml(tmp_path / "none.yaml")
-    with pytest.raises(ConfigError, match="cannot read"):
+    with pytest.raises(ConfigError, match="is a folder"):
         read_yaml(tmp_path)
 
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from llem.devices.locks import Lock, gpu_lock, held_gpus, is_held, lock_gpus
+from llem.errors import MachineError
 
 HOLD = "import sys; from llem.devices.locks import Lock; l = Lock(__import__('pathlib').Path(sys.argv[1])); print(l.take('me'), flush=True); sys.stdin.read()"  # fmt: skip  # noqa: E501
 
@@ -57,6 +60,50 @@ def test_several_share_and_one_alone_waits_for_all(tmp_path: Path) -> None:
     assert alone.take()
     assert not shared[0].take()
     alone.let_go()
+
+
+def a_folder(path: Path) -> None:
+    path.mkdir()
+
+
+def a_pipe(path: Path) -> None:
+    os.mkfifo(path)
+
+
+def a_link_to_nothing(path: Path) -> None:
+    path.symlink_to(path.with_name("elsewhere"))
+
+
+def a_link(path: Path) -> None:
+    path.with_name("other").write_text("kept")
+    path.symlink_to(path.with_name("other"))
+
+
+@pytest.mark.parametrize("make", [a_folder, a_pipe, a_link_to_nothing, a_link])
+def test_what_is_no_lock_is_told(tmp_path: Path, make: Callable[[Path], None]) -> None:
+    """With its path, which is to be removed; nothing is made or changed where a link leads."""
+    path = tmp_path / "lock"
+    make(path)
+    before = sorted(tmp_path.iterdir())
+    with pytest.raises(MachineError) as caught:
+        Lock(path).take("process 7")
+
+    assert caught.value.hint == f"remove {path}"
+    assert not is_held(Lock(path))
+    assert sorted(tmp_path.iterdir()) == before
+    assert all(one.read_text() == "kept" for one in tmp_path.glob("other"))
+
+
+def test_who_may_take_it_is_as_for_other_files_of_its_maker(tmp_path: Path) -> None:
+    """Locks of GPUs alone are everybody's."""
+    old = os.umask(0o077)
+    try:
+        lock = Lock(tmp_path / "lock")
+        assert lock.take()
+    finally:
+        os.umask(old)
+    lock.let_go()
+    assert lock.path.stat().st_mode & 0o777 == 0o600
 
 
 @pytest.mark.process

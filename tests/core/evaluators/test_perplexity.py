@@ -303,7 +303,7 @@ def test_a_folder_is_no_file(tmp_path: Path) -> None:
     """It cannot be read as one."""
     (tmp_path / "t").mkdir()
 
-    assert refusal(None, tmp_path, "t")[1] == "t cannot be read: Is a directory"
+    assert refusal(None, tmp_path, "t")[1] == "t is a folder"
 
 
 def test_a_stride_leaves_some_context(tmp_path: Path) -> None:

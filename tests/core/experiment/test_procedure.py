@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import signal
 import threading
@@ -15,8 +16,9 @@ import pytest
 from llem.backends.base import Engine
 from llem.backends.check import check_backend
 from llem.config.load import Layer, resolve
-from llem.errors import ConfigError, ExperimentFailed, LlemError, MachineError
-from llem.experiment import procedure, worker
+from llem.config.models import Baseline
+from llem.errors import ConfigError, ExperimentFailed, LlemError, MachineError, StoreError
+from llem.experiment import batches, procedure, worker
 from llem.experiment.environment import Tenants
 from llem.experiment.instruments import Instruments
 from llem.experiment.procedure import BEFORE, BEGIN, baseline, calibrate, check, warm_up
@@ -27,7 +29,7 @@ from llem.findings import Finding, finding
 from llem.meters.base import Domain
 from llem.models.resolve import resolve_model
 from llem.plugins.registry import registry
-from llem.protocol.events import silent
+from llem.protocol.events import Calibrated, silent
 from llem.protocol.order import Gap, WorkOrder
 
 
@@ -98,6 +100,38 @@ def test_a_batch_longer_than_the_window_is_one_batch(session) -> None:
     calibrate(one)
 
     assert (one.work.batches, one.work.lead_batches) == (1, 1)
+
+
+@pytest.mark.process
+def test_an_experiment_without_a_baseline_tells_of_its_engines(session) -> None:
+    """The engine idles as the first experiment wants it; that a later one wants none takes nobody's away."""
+    seen: list = []
+    one = through(
+        session(seen.append, meters=["steady"], baseline={"seconds": 0.2, "discard_seconds": 0.0}), "baseline_before"
+    )
+    wanted = one.experiment.baseline
+    one.experiment = attrs.evolve(one.experiment, baseline=Baseline(seconds=0.0))
+    for step in BEGIN:
+        step(one)
+    [told] = [event for event in seen if isinstance(event, Calibrated)]
+    assert one.live_instruments.domains
+    assert told.after_s == wanted.length_s("after") > 0
+
+
+@pytest.mark.process
+def test_a_batch_that_does_not_fit_is_refused_before_it_is_made(session, monkeypatch) -> None:
+    """By what the first requests took; the engine never sees it."""
+    monkeypatch.setattr(batches, "AT_ONCE", 64)
+    monkeypatch.setattr(batches, "free_bytes", lambda: batches.RESERVE_BYTES)
+    one = through(session(load={"batch_size": 10**8}), "record")
+    rss = itertools.count(0, 2**20)
+    monkeypatch.setattr(
+        batches.psutil, "Process", lambda: SimpleNamespace(memory_info=lambda: SimpleNamespace(rss=next(rss)))
+    )
+    with pytest.raises(ExperimentFailed, match="100000000 requests take") as caught:
+        one.work.warm_up()
+    assert caught.value.code == "oom"
+    assert (one.cursor, one.live_engine.batches) == (64, 0)
 
 
 @pytest.mark.process
@@ -376,8 +410,8 @@ def test_an_order_survives_its_file(tmp_path: Path) -> None:
     assert order.experiment_id == "a"
 
 
-def test_an_order_that_cannot_be_written_is_the_machines_state(tmp_path: Path) -> None:
+def test_an_order_that_cannot_be_written_says_what_is_in_its_place(tmp_path: Path) -> None:
     """An error of llem with a hint, not of the operating system."""
     (tmp_path / "order.json").mkdir()
-    with pytest.raises(MachineError):
+    with pytest.raises(StoreError, match="is a folder, where llem writes a file\n  give another path"):
         WorkOrder("/some/store", 0, 0, ("abc",), (("abc", 0),)).write(tmp_path / "order.json")

@@ -143,8 +143,8 @@ def test_text_that_no_tool_wrote(tmp_path):
     """Bytes and folders are said to be what they are."""
     path = tmp_path / "binary"
     path.write_bytes(b"\xff\xfe\x00")
-    for one in (path, tmp_path):
-        with pytest.raises(Unreadable, match="cannot be read"):
+    for one, told in ((path, "cannot be read"), (tmp_path, "is a folder")):
+        with pytest.raises(Unreadable, match=told):
             read_told(one, since_s=0.0, wall_ns=0)
 
 

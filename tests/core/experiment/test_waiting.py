@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import threading
+from pathlib import Path
 
 import pytest
 
 from llem.errors import ExperimentFailed
 from llem.experiment.session import TOLD_AFTER_S, EngineProcess
 from llem.protocol.events import Event, Phase, Warned
+from llem.store.store import Store
 
 
 def test_a_worker_tells_once_what_lasts(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -22,10 +24,11 @@ def test_a_worker_tells_once_what_lasts(monkeypatch: pytest.MonkeyPatch) -> None
     assert events == [Warned(message="a"), Phase(phase="load"), Warned(message="b"), Phase(phase="load")]
 
 
-def test_a_worker_that_is_to_stop_waits_no_more() -> None:
+def test_a_worker_that_is_to_stop_waits_no_more(tmp_path: Path) -> None:
     """As in every other rest."""
     stop = threading.Event()
     stop.set()
-    process = EngineProcess(None, None, None, None, lambda _: None, stop)  # type: ignore[arg-type]
+    store = Store.create(tmp_path / "out", {})
+    process = EngineProcess(None, None, None, store, lambda _: None, stop)  # type: ignore[arg-type]
     with pytest.raises(ExperimentFailed, match="stopped by the user"):
         process.wait(60.0, "a server")

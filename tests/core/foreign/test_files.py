@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from llem.foreign import files
-from llem.foreign.files import Unread, read, regular, unpacked
+from llem.foreign.files import Unread, growing, read, regular, unpacked
 
 pytestmark = pytest.mark.timeout(20)
 
@@ -44,6 +44,35 @@ def test_what_is_no_regular_file_is_refused_at_once(tmp_path, make):
     """A named pipe without a writer, and a device without an end."""
     with pytest.raises(Unread, match=r"^is no regular file$"):
         read(make(tmp_path / "a"))
+
+
+def test_a_file_grows(tmp_path):
+    """It is made where there is none, and read where it is."""
+    for _ in range(2):
+        with growing(tmp_path / "a") as file:
+            file.write(b"one\n")
+            assert os.get_blocking(file.fileno())
+    with growing(tmp_path / "a") as file:
+        file.seek(0)
+        assert file.read() == b"one\none\n"
+
+
+@pytest.mark.parametrize("make", [_fifo, _socket, lambda _: Path("/dev/null")])
+def test_what_is_no_regular_file_does_not_grow(tmp_path, monkeypatch, make):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(Unread, match="is no regular file"), growing(make(tmp_path / "a")):
+        pass
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_what_a_link_leads_to_does_not_grow(tmp_path, there):
+    """Nor is it made."""
+    if there:
+        (tmp_path / "b").write_text("of somebody else")
+    (tmp_path / "a").symlink_to("b")
+    with pytest.raises(Unread, match="is no regular file"), growing(tmp_path / "a"):
+        pass
+    assert (tmp_path / "b").exists() is there
 
 
 def test_a_link_to_a_device_is_refused(tmp_path):

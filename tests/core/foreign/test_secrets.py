@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
-from llem.foreign.secrets import is_secret, redacted, without_key, without_secrets
+from llem.foreign.secrets import (
+    is_secret,
+    redacted,
+    without_key,
+    without_key_in,
+    without_known,
+    without_secrets,
+)
 
 
 @pytest.mark.parametrize(
@@ -93,8 +102,67 @@ def test_what_looks_like_a_secret_is_taken_out_of_a_text(text: str) -> None:
     assert "***" in told
 
 
+#: Of no account; in parts, so that nobody takes them for real ones.
+KEYS = {
+    "AWS": ("AKIA", "IOSFODNN7EXAMPLE"),
+    "AWS, for a while": ("ASIA", "IOSFODNN7EXAMPLE"),
+    "GitHub": ("ghp_", "0123456789abcdefghijABCDEFGHIJ012345"),
+    "GitHub, of a server": ("ghs_", "0123456789abcdefghijABCDEFGHIJ012345"),
+    "GitHub, fine": ("github_pat_", "11ABCDEFG0123456789_abcdefghij"),
+    "GitLab": ("glpat-", "0123456789abcdefghij"),
+    "Slack": ("xoxb-", "0123456789-abcdefghij"),
+    "Slack, of an app": ("xapp-", "1-A0123456789-abcdefghij"),
+    "Google": ("AIza", "0123456789abcdefghijABCDEFGHIJ01234"),
+    "Google, OAuth": ("ya29.", "a0AfH6SMB0123456789abcdefghij"),
+    "JWT": ("eyJ", "hbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0NTY3ODkwIn0.dozjgNryP4J3jVmNHl0w5N"),
+    "npm": ("npm_", "0123456789abcdefghijABCDEFGHIJ012345"),
+    "PyPI": ("pypi-", "AgEIcHlwaS5vcmcCJDAxMjM0NTY3ODk"),
+    "Stripe": ("sk_live_", "0123456789abcdefghijABCD"),
+    "Replicate": ("r8_", "0123456789abcdefghijABCDEFGHIJ0123456"),
+    "Groq": ("gsk_", "0123456789abcdefghijABCDEFGHIJ0123456"),
+}
+
+
+@pytest.mark.parametrize("parts", KEYS.values(), ids=KEYS)
+def test_keys_of_well_known_services_are_known_by_their_form(parts: tuple[str, str]) -> None:
+    """Whatever stands before them, and nothing around them goes."""
+    assert without_secrets(f"# see {''.join(parts)}, or ask") == "# see ***, or ask"
+
+
 @pytest.mark.parametrize(
-    "text", ["a bearer token is missing", "unknown key 'x'", "128 tokens: too many", "see https://host/@me/x"]
+    "between", [" ", "\n# ", ", secret ", ' / "'], ids=["a blank", "the next line", "a word", "a quote"]
+)
+def test_the_second_half_of_a_key_of_aws_goes_with_it(between: str) -> None:
+    """It has no form but its length."""
+    key, secret = "AKIA" + "IOSFODNN7EXAMPLE", "wJalrXUtnFEMI/K7MDENG/" + "bPxRfiCYEXAMPLEKEY"
+    assert without_secrets(f"# {key}{between}{secret} x") == f"# ***{between}*** x"
+    assert without_secrets(secret) == secret
+
+
+def test_other_keys_go_whole() -> None:
+    """A private key with all its lines; a key of an account in a connection string."""
+    key = "-----BEGIN RSA PRIVATE KEY-----\nMIIE\n+/=\n-----END RSA PRIVATE KEY-----"
+    assert without_secrets(f"a\n{key}\nb") == "a\n***\nb"
+    assert without_secrets("-----BEGIN PRIVATE KEY-----\n# MIIE") == "***"
+    account = "AccountName=a;AccountKey=c2VjcmV0c2VjcmV0c2VjcmV0==;EndpointSuffix=x"
+    assert without_secrets(account) == "AccountName=a;AccountKey=***;EndpointSuffix=x"
+    assert "c2VjcmV0" not in without_secrets("SharedAccessKey=c2VjcmV0c2VjcmV0c2VjcmV0=")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a bearer token is missing",
+        "unknown key 'x'",
+        "128 tokens: too many",
+        "see https://host/@me/x",
+        "AKIAB",
+        "eyJust a word",
+        "xapp",
+        "task-1234567890",
+        "0123456789abcdef0123456789abcdef01234567",
+        "AIzawa",
+    ],
 )
 def test_a_text_without_a_secret_stays(text: str) -> None:
     """Words that name secrets are in many messages."""
@@ -111,3 +179,29 @@ def test_a_key_that_is_known() -> None:
     """Wherever it stands."""
     assert without_key("a sk-1 b sk-1", "sk-1") == "a *** b ***"
     assert without_key("a", None) == "a"
+
+
+@pytest.mark.parametrize("key", ['se"cr/et', "a\\b/c", "plain", "é\x7f", "/"])
+def test_a_key_is_hidden_however_json_writes_it(key):
+    """As it is, with escapes, with all that may be escaped; in texts and names of what was parsed."""
+    written = json.dumps(key)[1:-1]
+    for said in (key, written, written.replace("/", "\\/")):
+        assert without_key(f"1{said}2{said}", key) == "1***2***"
+    value = {key: [f"x{key}", {"a": key}], "n": 1, "z": None, "t": True}
+    assert without_key_in(value, key) == {"***": ["x***", {"a": "***"}], "n": 1, "z": None, "t": True}
+    assert without_key_in(value, None) is value
+
+
+@pytest.mark.parametrize(
+    ("text", "stored"),
+    [
+        ("# mine is envsecret99", "# mine is ***"),
+        ("# token: abc", "# token: ***"),
+        ("# short is a word of its own", "# short is a word of its own"),
+        ("# /home/me", "# /home/me"),
+    ],
+)
+def test_secrets_of_variables_are_hidden(text, stored):
+    """Whatever stands before them, if the variable's name says that it holds one; short ones may be words."""
+    environ = {"HF_TOKEN": "envsecret99", "A_KEY": "short", "HOME": "/home/me"}
+    assert without_known(text, environ) == stored

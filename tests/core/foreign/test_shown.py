@@ -7,7 +7,7 @@ import json
 import pytest
 import yaml
 
-from llem.foreign.shown import cell, one_line, visible
+from llem.foreign.shown import cell, one_line, visible, word
 
 HOSTILE = "a\x1b[2J\x1b]0;owned\x07\x9b31m\u202eb\u2066\ud800\r\x7fc"
 
@@ -31,6 +31,15 @@ def test_json_and_yaml_stay_the_same_value():
 def test_one_line():
     """Bounded, and in characters that UTF-8 has."""
     assert one_line("a\n\tb \ud800c", 5) == "a b ?"
+
+
+def test_a_word_of_a_row():
+    """Printable, without the separator of cells; a blank and a semicolon are fine."""
+    assert word("a, b;\x9b\u200b\ue000\n\u00e9", 99) == "a\\u002c b;\\u009b\\u200b\\ue000 \u00e9"
+    assert word("x" * 99, 3) == "xxx"
+    for code in range(0x3000):
+        assert "," not in word(f"a{chr(code)}b", 9)
+        assert word(f"a{chr(code)}b", 9).isprintable()
 
 
 @pytest.mark.parametrize("text", ["=1", "+a", "-a", "@a", "\ta", "\ra", "\na", '=HYPERLINK("x")', "-1+1"])

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from llem.config.models import Experiment
 from llem.devices.host import VARIABLE
 from llem.errors import MachineError
 from llem.launchers.apptainer import ApptainerLauncher
@@ -124,3 +125,13 @@ def test_an_image_has_to_be_named_and_be_there(apptainer, ordered, image: dict[s
 
     assert caught.value.code == "apptainer_image_missing"
     assert "apptainer build" in caught.value.hint
+
+
+def test_an_image_file_needs_this_llem(apptainer, ordered, tmp_path: Path) -> None:
+    """Asked before a study is begun."""
+    ordered()
+    launcher = ApptainerLauncher(ApptainerOptions(image={"echo": str(tmp_path / "echo.sif")}))
+    apptainer.program("print('llem, version 0.0.9')")
+    with pytest.raises(MachineError, match=r"has llem 0\.0\.9"):
+        launcher.check([Experiment(backend="echo")])
+    assert apptainer.started[-3:] == [str(tmp_path / "echo.sif"), "llem", "--version"]

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from llem import __version__
 from llem.devices.host import VARIABLE, Container, told_container
 from llem.errors import ConfigError, LlemError, MachineError
 from llem.launchers.apptainer import ApptainerLauncher
@@ -142,6 +143,8 @@ def ready(recorder, tmp_path: Path, monkeypatch):
     docker.answer(["image", "inspect"], out=json.dumps([{"Id": "sha256:feed"}]))
     docker.answer(["image", "inspect", "gone:1"], status=1, out="[]", err="Error: No such image: gone:1")
     apptainer.answer(["--version"], out="apptainer version 1.3.4")
+    for one in (docker, apptainer):
+        one.program(f"print('llem, version {__version__}')")
     image = tmp_path / "echo.sif"
     image.write_text("image")
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
@@ -158,7 +161,7 @@ def ready(recorder, tmp_path: Path, monkeypatch):
 @pytest.mark.process
 @pytest.mark.parametrize("kind", ["docker", "apptainer"])
 def test_what_a_container_lacks_is_found_beforehand(ready, planned, kind: str) -> None:
-    """The image of each backend, mounts, variables, models: all that would fail every worker. Nothing is started."""
+    """The image of each backend, mounts, variables, models: all that would fail every worker. No worker is started."""
     here = planned(backend="echo", device="cpu").experiment
     hub = attrs.evolve(here, model="org/name")
     ready(kind).check([here])
@@ -173,4 +176,5 @@ def test_what_a_container_lacks_is_found_beforehand(ready, planned, kind: str) -
             ready(kind, **settings).check(experiments)
         assert message in str(caught.value)
 
-    assert not [call for call in ready.calls() if call[0] in ("run", "exec", "pull")]
+    started = [call for call in ready.calls() if call[0] in ("run", "exec", "pull")]
+    assert [call[-1] for call in started] == ["--version"] * 2

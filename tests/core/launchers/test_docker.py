@@ -15,6 +15,8 @@ from typing import Any
 
 import pytest
 
+from llem import __version__
+from llem.config.models import Experiment
 from llem.devices.host import VARIABLE
 from llem.errors import MachineError
 from llem.launchers.docker import DockerLauncher, _user, refusal
@@ -276,3 +278,33 @@ def test_dockers_own_failures_are_told(status: int, told: str, code: str) -> Non
     assert error.hint
     if "invalid mount" in told:
         assert error.message == "docker run failed (125): invalid mount config"
+
+
+@pytest.mark.parametrize(
+    ("program", "code", "told"),
+    [
+        ("print('llem, version 0.0.9')", "image_version", "has llem 0.0.9"),
+        (
+            "import sys; sys.exit('exec: \"llem\": executable file not found in $PATH')",
+            "image_without_llem",
+            "executable",
+        ),
+        ("print('hello')", "image_without_llem", "hello"),
+    ],
+)
+def test_an_image_needs_this_llem(docker, ordered, program: str, code: str, told: str) -> None:
+    """Seen before a study is begun, by asking it, with no network and no privilege."""
+    ordered()
+    docker.program(program)
+    with pytest.raises(MachineError, match=told) as caught:
+        DockerLauncher().check([Experiment(backend="echo")])
+    assert caught.value.code == code
+    assert docker.started[-4:] == ["--entrypoint", "llem", "sha256:feed", "--version"]
+    assert after(docker.started, "--network") == ["none"]
+
+
+def test_an_image_with_this_llem_is_taken(docker, ordered) -> None:
+    """What else it prints when it starts does not matter."""
+    ordered()
+    docker.program(f"print('CUDA 12'); print('llem, version {__version__}')")
+    DockerLauncher().check([Experiment(backend="echo")])

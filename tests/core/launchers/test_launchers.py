@@ -18,6 +18,7 @@ from llem.launchers import process as child_module
 from llem.launchers import process as process_module
 from llem.launchers.process import ProcessLauncher
 from llem.protocol.events import Phase, Started
+from llem.protocol.study_events import OutOfMemory
 
 #: How the stand-in for a worker tells an event: `tell('warning', message='ready')`.
 TELL = (
@@ -127,6 +128,22 @@ def test_a_worker_that_is_killed_gives_its_signal(tmp_path: Path, script: Path) 
     script.write_text("import os, signal; os.kill(os.getpid(), signal.SIGKILL)")
 
     assert ProcessLauncher().launch(order(tmp_path), print, threading.Event()) == -signal.SIGKILL
+
+
+SAID = "the worker was killed while the kernel ended a process for want of memory"
+
+
+@pytest.mark.parametrize(("after", "told"), [(4, [OutOfMemory(why=SAID)]), (3, [])])
+def test_a_worker_that_the_kernel_ended_for_want_of_memory(
+    tmp_path: Path, script: Path, monkeypatch, after: int, told: list
+) -> None:
+    """Is told where the system has counted one more, which may be of another process; else somebody killed it."""
+    script.write_text("import os, signal; os.kill(os.getpid(), signal.SIGKILL)")
+    counts = iter([3, after])
+    monkeypatch.setattr(process_module, "oom_kills", lambda **_: next(counts))
+    seen: list = []
+    assert ProcessLauncher().launch(order(tmp_path), seen.append, threading.Event()) == -signal.SIGKILL
+    assert seen == told
 
 
 def test_the_worker_is_out_of_the_terminals_reach(tmp_path: Path, script: Path) -> None:

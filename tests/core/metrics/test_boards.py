@@ -233,7 +233,7 @@ def test_without_gpus_environments_are_told_apart(make):
     """Another machine, or other software, under trials of one experiment."""
     case = Mixed(make, [[], []], [0, 0, 1])
     assert "several_boards" not in {found.code for found in case.result().findings}
-    case.engines[1] = {**case.engines[1], "environment": "other"}
+    case.engines = [{**one, "environment": name} for one, name in zip(case.engines, ("abc", "other"), strict=True)]
     [found] = [one for one in case.result().findings if one.code == "several_boards"]
     assert found.message == "trials ran on 2 environments: 2 on abc; 1 on other"
     assert [one["environment"] for one in found.evidence["boards"]] == ["abc", "other"]

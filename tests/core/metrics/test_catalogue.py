@@ -61,7 +61,7 @@ def test_labels_tell_metrics_apart():
 
 def test_a_row_that_is_added_is_computed_and_shown(batches, store, make, run_llem):
     """In results, on a terminal, in comparisons, in the effects of axes, in frames and in exports; it verifies."""
-    make.fill(store, "exp-two")
+    make.fill(store, "exp-two", power=1.1)
     for name in store.experiment_ids():
         store.write_result(recompute(store, name), replace=True)
     results = Results.open(store)

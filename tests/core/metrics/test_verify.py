@@ -20,7 +20,10 @@ from llem.meters.base import Domain
 from llem.metrics.catalogue import METRICS
 from llem.metrics.result import recompute
 from llem.metrics.verify import verify
+from llem.protocol.events import TrialEnded, silent
+from llem.protocol.lines import kept
 from llem.store.files import DIGEST, dump, write_json
+from llem.store.journal import compared
 from llem.store.models import SCHEMA_VERSION
 from llem.store.store import Store
 
@@ -193,6 +196,39 @@ def test_a_rule_that_is_newer_than_the_result_is_no_difference(store, monkeypatc
     assert [d.path for d in verify(store)] == paths
 
 
+@pytest.mark.parametrize(
+    "file",
+    ["study.json", "experiments/exp-one/engine-0.json", "experiments/exp-one/trial-1.json", "environments/x.json"],
+)
+def test_a_document_that_nests_too_deeply_is_named(store, make, file):
+    """The decoder reads it; whoever goes through it value by value ends with a message. The rest is compared."""
+    make.fill(store, "exp-two")
+    path = store.path / file
+    if path.stem == "x":
+        path = next(path.parent.glob("*.json"))
+    path.write_text(path.read_text().replace("{", '{"deep": ' + "[" * 900 + "]" * 900 + ",", 1))
+    edit(store.folder("exp-two") / "result.json", lambda data: data.update(error="another"))
+
+    found = [str(one) for one in verify(store)]
+    assert f"{path.relative_to(store.path)}: it nests too deeply" in found
+    assert any(one.startswith("experiments/exp-two/result.json: error") for one in found)
+
+
+def test_a_name_that_no_file_can_have_is_a_difference(store, make):
+    """In an engine process and in a worker's log; the rest is compared."""
+    make.fill(store, "exp-two")
+    edit(store.folder("exp-one") / "engine-0.json", lambda data: data.update(environment="e" * 300))
+    edit(store.folder("exp-two") / "result.json", lambda data: data.update(error="another"))
+    with kept(store.worker_dir(0) / "events.jsonl", silent) as emit:
+        told = {"t0_ns": 1, "t1_ns": 2, "duration_s": 1.0, "output_tokens_per_s": 1.0}
+        emit(TrialEnded(id="i" * 300, trial=0, **told))
+
+    told = [str(one) for one in verify(store)]
+    assert any("missing: experiments/exp-one/engine-0.json names it" in one for one in told)
+    assert any("missing: the log of its worker tells of it" in one for one in told)
+    assert any(one.startswith("experiments/exp-two/result.json: error") for one in told)
+
+
 def test_removed_trial(store):
     """A trial taken away shows in the result."""
     (store.folder("exp-one") / "trial-4.json").unlink()
@@ -218,7 +254,9 @@ def test_any_changed_digit_shows(store, tmp_path, data):
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_any_changed_byte_of_rows_shows(store, tmp_path, data):
-    """A byte changed in the compressed rows is refused by their checksum, or leaves them the same."""
+    """A byte changed in the compressed rows is refused by their own checksum, or leaves them the same; the journal
+    finds every one.
+    """
     copy = tmp_path / "copy"
     shutil.rmtree(copy, ignore_errors=True)
     shutil.copytree(store.path, copy)
@@ -228,16 +266,21 @@ def test_any_changed_byte_of_rows_shows(store, tmp_path, data):
     place = data.draw(st.integers(0, len(raw) - 1), label="place")
     raw[place] ^= 1 << data.draw(st.integers(0, 7), label="bit")
     (copy / path).write_bytes(raw)
-    found = differences_or_code(copy)
-    if found != "store_corrupt":
-        assert found == []
+    unlike = compared(copy)
+    assert unlike is not None
+    assert [(one.file, one.how) for one in unlike.altered] == [(str(path), "changed")]
+    if not any("damaged" in one.what for one in verify(Store.open(copy))):
+        assert verify(Store.open(copy)) == []
         assert gzip.decompress(bytes(raw)) == gzip.decompress((store.path / path).read_bytes())
 
 
 def test_command_says_identical(store):
     """`llem verify` counts what it recomputed and ends with 0."""
     done = CliRunner().invoke(verify_command, [str(store.path)])
-    assert (done.exit_code, done.output) == (0, "1 experiment, 5 trials recomputed, identical\n")
+    assert (done.exit_code, done.output) == (
+        0,
+        "25 files compared with the journals, identical\n1 experiment, 5 trials recomputed, identical\n",
+    )
 
 
 def test_command_lists_differences(store):
@@ -246,6 +289,8 @@ def test_command_lists_differences(store):
     done = CliRunner().invoke(verify_command, [str(store.path)])
     assert done.exit_code == 1
     assert done.output == (
+        "experiments/exp-one/result.json: changed: its checksum is not the one in journal.sha256\n"
+        "25 files compared with the journals, 1 file differs\n"
         "experiments/exp-one/result.json: trials: stored 6, recomputed 5\n"
         "1 experiment, 5 trials recomputed, 1 difference\n"
     )

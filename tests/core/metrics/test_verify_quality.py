@@ -46,7 +46,7 @@ def scored(tmp_path: Path, make: Any) -> Store:
     """Two experiments with two tasks each."""
     made = Store.create(tmp_path / "out", {"name": "scored"})
     for name, (one, other) in {"exp-one": ((1, 0, 1), (0.5, 1.5)), "exp-two": ((1, 1, 0), (0.5, 1.0))}.items():
-        make.fill(made, name, per_process=2)
+        make.fill(made, name, per_process=2, power=1.0 if name == "exp-one" else 1.1)
         path = made.folder(name) / "experiment.json"
         edit(path, lambda data: data["config"].update(quality=SECTION))
         evaluated(made, name, sums(*one), texts(*other))
@@ -144,8 +144,7 @@ def test_a_document_that_cannot_be_is_refused(scored: Store) -> None:
     """A table would show a negative half-width."""
     edit(files(scored, "exp-one", "sums")[0], lambda data: data["scores"][0].update(stderr=-1.0))
 
-    with pytest.raises(StoreError, match="standard error"):
-        verify(scored)
+    assert any("standard error" in one.what for one in verify(scored))
 
 
 def test_items_whose_hash_was_made_to_fit_are_found_by_the_score(scored: Store) -> None:
@@ -265,5 +264,4 @@ def test_documents_of_two_tasks_that_are_exchanged_are_damage(scored: Store) -> 
     one.write_bytes(second)
     other.write_bytes(first)
 
-    with pytest.raises(StoreError, match="it holds the scores of"):
-        verify(scored)
+    assert any("it holds the scores of" in one.what for one in verify(scored))

@@ -310,4 +310,4 @@ def llem_commands():
 
     assert done.returncode == 70
     assert "ZeroDivisionError: oh" in done.stderr
-    assert "this is a bug" in done.stderr
+    assert "`llem crash` met a bug in the plugin llem-crash 1.2" in done.stderr

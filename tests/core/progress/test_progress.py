@@ -488,25 +488,25 @@ def test_an_evaluation_by_its_items_and_the_time_that_they_take() -> None:
 
 
 def test_the_next_engine_is_expected_to_take_as_long_to_evaluate() -> None:
-    """A task's time on one engine is the guess for another one."""
+    """A task's time on one engine, and that of its load, is the guess for another one."""
     begun = planned(0, a=1, b=1)
-    each = [attrs.evolve(begun.jobs[0], job=(number, 0), experiments={}, tasks=("arc",)) for number in (0, 1)]
+    each = [JobPlan((number, 0), {}, 0.0, 0.0, ("arc",), load_s=7.0) for number in (0, 1)]
     run = StudyProgress(attrs.evolve(begun, jobs=tuple(each)))
     for now, event in [
         (0.0, attrs.evolve(WORKER, job=(0, 0))),
-        (0.0, quality("arc", 0, 0)),
-        (25.0, quality("arc", 500, 500)),
-        (25.0, WorkerEnded(worker=0)),
-        (25.0, attrs.evolve(WORKER, job=(1, 0))),
+        (2.0, quality("arc", 0, 0)),
+        (27.0, quality("arc", 500, 500)),
+        (27.0, WorkerEnded(worker=0)),
+        (27.0, attrs.evolve(WORKER, job=(1, 0))),
     ]:
         run.update(attrs.evolve(event, worker=0), now)
 
-    assert run.left_s(25.0) == pytest.approx(25.0)
-    run.update(attrs.evolve(quality("arc", 0, 0), worker=0), 25.0)
-    assert run.line(25.0) == "0 of 2 measured, 2 to go · quality arc · about 0:25 left"
+    assert run.left_s(27.0) == pytest.approx(2.0 + 25.0)  # its load too
+    run.update(attrs.evolve(quality("arc", 0, 0), worker=0), 29.0)
+    assert run.line(29.0) == "0 of 2 measured, 2 to go · quality arc · about 0:25 left"
     for event in (quality("arc", 500, 500), WorkerEnded(worker=0)):
-        run.update(attrs.evolve(event, worker=0), 50.0)
-    assert run.line(50.0) == "0 of 2 done, 2 to go · about 0:00 left"
+        run.update(attrs.evolve(event, worker=0), 54.0)
+    assert run.line(54.0) == "0 of 2 done, 2 to go · about 0:00 left"
 
 
 def test_a_log_has_a_line_for_each_task_and_not_for_each_item(capsys) -> None:

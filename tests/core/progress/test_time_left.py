@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from llem.progress.time_left import TimeLeft
 from llem.protocol.events import Calibrated, Event, Outcome, Phase, TrialEnded
-from llem.protocol.study_events import ExperimentPlan, JobPlan, StudyBegan, WorkerEnded, WorkerLaunched
+from llem.protocol.study_events import ExperimentPlan, JobPlan, StudyBegan, Waited, Waiting, WorkerEnded, WorkerLaunched
 
 
 def job(
@@ -51,6 +51,29 @@ def trial(of: str, worker: int = 0) -> Event:
 def ended(of: str, outcome: str, worker: int = 0) -> Event:
     """An experiment ended."""
     return Outcome(id=of, outcome=outcome, worker=worker)
+
+
+def test_a_load_is_a_guess_until_the_first_was_timed() -> None:
+    """From the launch of its worker: to start a process and to import an engine's library may take longer than all."""
+    plans = [attrs.evolve(job(number, {"a": 1}), load_s=5.0) for number in (0, 1)]
+    left = TimeLeft(study(*plans))
+    rest = 6 + 5 + 10 + 4
+    assert left.seconds(0.0) == 2 * (5 + rest)
+    left.update(begins(0), 0.0)
+    left.update(phase("load"), 20.0)
+    assert left.seconds(20.0) == rest + 5 + rest
+    left.update(phase("baseline before"), 30.0)
+    assert left.seconds(30.0) == rest + 30 + rest
+
+
+def test_a_wait_in_a_queue_is_no_load() -> None:
+    """A load begins when the wait is over."""
+    left = TimeLeft(study(*(attrs.evolve(job(number, {"a": 1}), load_s=5.0) for number in (0, 1))))
+    left.update(begins(0), 0.0)
+    left.update(Waiting(what="Slurm, job 7: Priority", worker=0), 1.0)
+    left.update(Waited(worker=0), 1000.0)
+    left.update(phase("baseline before"), 1008.0)
+    assert left.seconds(1008.0) == 2 * 25 + 8
 
 
 def test_each_part_is_counted_once_and_by_itself() -> None:

@@ -13,6 +13,7 @@ import attrs
 import pytest
 
 from llem.errors import MachineError, StoreError
+from llem.foreign import files
 from llem.protocol.events import (
     BaselineMeasured,
     Calibrated,
@@ -30,10 +31,12 @@ from llem.protocol.events import (
     silent,
 )
 from llem.protocol.lines import EVENTS, from_json, kept, stored_events, to_json
+from llem.protocol.order import WorkOrder
 from llem.protocol.study_events import (
     ExperimentPlan,
     JobPlan,
     Left,
+    OutOfMemory,
     ResultComputed,
     StudyBegan,
     Waited,
@@ -65,7 +68,8 @@ SAMPLES: tuple[Event, ...] = (
     Warned(message="é"),
     Power(watts={"gpu:A": 650.25}),
     Ended(),
-    Left(why="job 7 ended as PREEMPTED"),
+    Left(why="job 7 ended as PREEMPTED", gone=False),
+    OutOfMemory(why="job 7 ended as OUT_OF_MEMORY"),
     WorkerEnded(worker=3),
     ResultComputed(id="a", outcome="done", valid=True, seconds=0.25),
 )
@@ -109,9 +113,11 @@ def test_an_event_has_the_time_at_which_it_was_made() -> None:
         ("[1]", r"no event in '\[1\]'"),
         ('{"event": "quality", "at": {}}', "an event 'quality'"),
         ('{"event": "phase", "phase": "load"}', "an event 'phase' without a time"),
-        ('{"event": "ended", "at": {"monotonic_ns": 1, "utc": "x"}, "mood": 1}', "mood"),
-        ('{"event": "ended", "at": {"monotonic_ns": 1.5, "utc": "x"}}', "1.5 is not int"),
-        ('{"event": "started", "at": {"monotonic_ns": 1, "utc": "x"}}', "pid"),
+        ('{"event": "ended", "at": {"monotonic_ns": 1, "utc": "2026-01-01T00:00:00+00:00"}, "mood": 1}', "mood"),
+        ('{"event": "ended", "at": {"monotonic_ns": 1.5, "utc": "2026-01-01T00:00:00+00:00"}}', "1.5 is not int"),
+        ('{"event": "ended", "at": {"monotonic_ns": 1, "utc": "x"}}', "isoformat"),
+        ('{"event": "ended", "at": {"monotonic_ns": 1, "utc": "2026-01-01T00:00:00"}}', "time zone"),
+        ('{"event": "started", "at": {"monotonic_ns": 1, "utc": "2026-01-01T00:00:00+00:00"}}', "pid"),
     ],
 )
 def test_what_is_no_event_names_the_log(line: str, what: str) -> None:
@@ -150,7 +156,7 @@ class Full(io.FileIO):
 
 def test_a_full_disk_is_told_after_the_event(tmp_path: Path, monkeypatch) -> None:
     """Whoever hears of the event hears of it all the same."""
-    monkeypatch.setattr(Path, "open", lambda path, mode, buffering: Full(path, mode.replace("b", "")))
+    monkeypatch.setattr(files, "open", lambda handle, *_, **given: Full(handle, "a+", closefd=False), raising=False)
     seen: list[Event] = []
     with (
         pytest.raises(MachineError, match="no space left") as caught,
@@ -160,6 +166,27 @@ def test_a_full_disk_is_told_after_the_event(tmp_path: Path, monkeypatch) -> Non
 
     assert caught.value.code == "disk_full"
     assert seen == [Ended()]
+
+
+def test_a_log_is_no_link(tmp_path: Path) -> None:
+    """What it leads to is not written, nor cut, nor made."""
+    path, foreign = tmp_path / "events.jsonl", tmp_path / "foreign"
+    path.symlink_to(foreign)
+    for content in (None, "without an end"):
+        if content is not None:
+            foreign.write_text(content)
+        with pytest.raises(StoreError, match="is no regular file"), kept(path, silent):
+            pass
+        assert (foreign.read_text() if foreign.exists() else None) == content
+
+
+def test_a_work_order_takes_the_place_of_a_link(tmp_path: Path) -> None:
+    path, foreign = tmp_path / "order.json", tmp_path / "foreign"
+    foreign.write_text("of somebody else")
+    path.symlink_to(foreign)
+    order = WorkOrder(store=".", worker=0, process=0, experiments=("a",), turns=(("a", 0),))
+    order.write(path)
+    assert (WorkOrder.read(path), foreign.read_text()) == (order, "of somebody else")
 
 
 def test_lines_of_before_events_had_times_are_left_out(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ CASES = {
     # error: outcome, message, hint, code
     "memory": ("oom", "MemoryError", "use a smaller batch or model", "oom"),
     "oom": ("oom", "the batch does not fit into memory", "use a smaller batch", "oom"),
-    "runtime": ("crash", "RuntimeError: device lost", "see the worker's log", "crash"),
+    "runtime": ("crash", "RuntimeError: device lost, in the plugin llem-lab 1.2", "see the worker's log", "crash"),
 }
 
 

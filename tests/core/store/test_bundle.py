@@ -55,6 +55,7 @@ def test_a_bundle_holds_what_llem_stored_and_nothing_else(store, tmp_path, endin
     assert sorted(name.removeprefix("grid/") for name in names[:-1]) == sorted(
         [
             "events.jsonl",
+            "journal.sha256",
             "study.json",
             "workers/0/events.jsonl",
             *(f"experiments/{one}/{part}.json" for one in store.result_ids() for part in ("experiment", "result")),

@@ -10,6 +10,7 @@ import contextlib
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 import time
@@ -36,6 +37,8 @@ BUSY_SHARE, TIMES_OFF = 0.5, 2.5
 PACES = ("tpot", "gap")
 #: A command is killed after this time, and this much more for each experiment: something hangs.
 LONGEST_S, MORE_S = 90, 8
+#: How a command may end: whatever a server does is no bug of llem (70). It was killed where something hangs.
+ENDS = (0, 1, 2, 3, -signal.SIGKILL)
 #: Errors of Python that are a fault of llem, whatever a server answers.
 OURS = re.compile(r"\b(Attribute|Type|Key|Index|Value|Recursion|Unicode\w*|Overflow|Assertion)Error\b")
 NAMES = {"ttft": "ttft_p50_s", "tpot": "tpot_p50_s", "e2el": "e2el_p50_s", "gap": "itl_chunk_p50_s"}
@@ -126,7 +129,9 @@ def run(folder: Path, experiments: list[Any], base: Mapping[str, Any] | None = N
     text = (folder / "told").read_text(errors="replace")
     if process.returncode not in (0, 1):
         print(f"{folder}: the command ended with {process.returncode}: {text[-600:]}")
+    assert process.returncode in ENDS, f"`llem run` ended with {process.returncode}: {text[-2000:]}"
     assert KEY not in text, f"{folder}/told has the key"
+    readable(folder / "out", environment, whole=process.returncode in (0, 1))
     if process.returncode in (2, 3) and len(experiments) == 1:
         mode, load = experiments[0]["openai.base_url"].split("/")[3:5]
         return {
@@ -136,6 +141,16 @@ def run(folder: Path, experiments: list[Any], base: Mapping[str, Any] | None = N
         assert KEY not in path.read_text(), f"{path} has the key"
         assert path.stat().st_size < 1_000_000, f"{path} is large"
     return dict(found for path in folder.glob("out/workers/*/events.jsonl") if (found := ran(folder / "out", path)))
+
+
+def readable(out: Path, environment: Mapping[str, str], *, whole: bool) -> None:
+    """What was stored is shown and, where the command ended by itself, as it was. Nothing where it began nothing."""
+    for words in (("show", str(out), "--json"), ("verify", str(out))) if (out / "study.json").exists() else ():
+        command = [sys.executable, "-m", "llem", *words]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=LONGEST_S, check=False)
+        told = f"`llem {words[0]}` of {out} ended with {done.returncode}: {done.stderr[-2000:]}"
+        assert done.returncode in ((0,) if whole else ENDS), told
+        assert KEY not in done.stdout + done.stderr, f"`llem {words[0]}` of {out} tells the key"
 
 
 def ran(out: Path, path: Path) -> tuple[Case, Ran] | None:

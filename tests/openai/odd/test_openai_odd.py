@@ -35,7 +35,9 @@ GROUPS = {name.lower(): getattr(modes, name) for name in NAMES}
 
 @pytest.mark.parametrize("name", GROUPS)
 def test_odd_servers(name, tmp_path):
-    """Every mode of a group under every load is as its table says."""
+    """Every mode of a group under every load is as its table says. None ends `llem run`, `show` or `verify` as a bug
+    (70), and what was stored is read again as it was: see `harness.run`.
+    """
     group = GROUPS[name]
     cases = [(mode, load) for mode in group for load in group[mode].loads]
     again = harness.judged(group, cases, tmp_path / "first", 1)
@@ -43,6 +45,17 @@ def test_odd_servers(name, tmp_path):
         again = harness.judged(group, list(again), tmp_path / "second", 2)
     told = [f"{mode}/{load} ({group[mode].does}): {'; '.join(faults)}" for (mode, load), faults in again.items()]
     assert not told, "\n".join(told)
+
+
+@pytest.mark.parametrize("code", [70, -11, 1])
+def test_a_command_that_ends_as_a_bug_is_noticed(code, tmp_path, monkeypatch):
+    """Whichever of the three; an exit of 1 is fine of `run` alone, where experiments fail."""
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "study.json").write_text("{}")
+    ended = harness.subprocess.CompletedProcess([], code, "", "Traceback")
+    monkeypatch.setattr(harness.subprocess, "run", lambda *_, **__: ended)
+    with pytest.raises(AssertionError, match=f"`llem show` of .* ended with {code}: Traceback"):
+        harness.readable(tmp_path / "out", {}, whole=True)
 
 
 def test_there_are_modes_enough():

@@ -11,7 +11,8 @@ from llem.analysis.effects import Effect, effects_of, find_axis
 from llem.analysis.frame import columns, pandas_frame, polars_frame
 from llem.analysis.pairs import PairEffect, pair_effects
 from llem.analysis.prices import Prices, require_prices
-from llem.analysis.quality import QualityDifference, against_reference
+from llem.analysis.quality import against_reference
+from llem.analysis.quality_difference import QualityDifference
 from llem.analysis.ranking import Best, best_of
 from llem.analysis.reference import ReferenceRuns, reference_of
 from llem.analysis.sides import workers_of
@@ -190,7 +191,7 @@ class Results(Stored):
 
         Raises StoreError: no such id, nobody has such a score, or the reference has none.
         """
-        return against_reference(self._store, self._ids, reference, tasks)
+        return against_reference(self._store, self._ids, reference, tasks, self.damaged)
 
 
 class Front(Results):

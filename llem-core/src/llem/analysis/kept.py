@@ -29,7 +29,9 @@ import attrs
 from llem.analysis.contrast import PAIRED_BINARY
 from llem.analysis.decision import Estimated
 from llem.analysis.limits import Limit, check_direction
-from llem.analysis.quality import ROUNDING, QualityDifference, against_reference, quality_differences
+from llem.analysis.quality import against_reference, quality_differences
+from llem.analysis.quality_difference import ROUNDING, QualityDifference
+from llem.errors import StoreError
 from llem.evaluators.base import Score
 from llem.metrics.quality import is_score, score_names, wanted
 from llem.metrics.statistics import Z_95
@@ -109,11 +111,14 @@ def quality_draws(
     changes = any(limit.against for limit in asked)
     everyone = list(dict.fromkeys([*ids, *store.result_ids()]))
     tasks = list(dict.fromkeys(limit.metric for limit in asked))
+    damaged: dict[str, StoreError] = {}  # others than `ids` need not be whole
     rows = (
-        against_reference(store, everyone, reference, tasks)
+        against_reference(store, everyone, reference, tasks, damaged)
         if changes
         else quality_differences(store, ids, None, tasks)
     )
+    for name in damaged.keys() & set(ids):
+        raise damaged[name]
     return {
         limit: _of_limit(store, ids, limit, [one for one in rows if one.metric == limit.metric], count, seed)
         for limit in asked

@@ -12,8 +12,9 @@ from llem.metrics.metric import Basis
 from llem.metrics.result import recompute
 from llem.models.resolve import NO_MODEL
 from llem.store.documents import with_version
-from llem.store.files import corrupt, digest
+from llem.store.files import computed_from, corrupt, digest
 from llem.store.models import SCHEMA_VERSION, Quantity, Result
+from llem.store.shapes import LISTED, fault
 from llem.store.store import Store
 
 __all__ = ["Overview", "basis_of", "comparable", "latency_energy_curve", "overview_of", "overviews", "state_of"]
@@ -92,10 +93,10 @@ def overviews(store: Store, ids: Iterable[str], metrics: Collection[str] | None 
         if version < SCHEMA_VERSION:
             yield overview_of(recompute(store, name), metrics)
             continue
-        try:
+        if (what := fault(document, LISTED)) is not None:
+            raise corrupt(path, what)
+        with computed_from(path):
             yield _overview(document, metrics)
-        except (KeyError, TypeError, AttributeError) as error:
-            raise corrupt(path, f"not a result ({type(error).__name__}: {error})") from error
 
 
 def _overview(document: Mapping[str, Any], metrics: Collection[str] | None) -> Overview:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+import contextlib
+from collections.abc import Collection, Iterable, Iterator, Mapping, MutableMapping, Sequence
 from typing import Any
 
 import attrs
 
 from llem.analysis.compare import LEVEL
-from llem.analysis.contrast import Contrast, contrast
+from llem.analysis.contrast import contrast
+from llem.analysis.quality_difference import QualityDifference
 from llem.analysis.sides import is_fake
+from llem.analysis.stored import DAMAGED
 from llem.errors import StoreError, nearest
 from llem.evaluators.base import Score
 from llem.metrics.quality import SCORE, score_names, score_quantity, wanted
@@ -17,59 +20,7 @@ from llem.metrics.statistics import holm
 from llem.store.evaluations import Evaluation, evaluations, has_evaluations, read_items
 from llem.store.store import Store
 
-__all__ = ["QualityDifference", "against_reference", "quality_differences", "unscored"]
-
-#: Rounding alone moves scores of likelihoods by about this share. Seen between PyTorch and vLLM on a small Llama: 4e-8
-#: in float32, 3e-5 with float16; bfloat16, which rounds more, moved a perplexity by up to 2e-4.
-ROUNDING = 1e-4
-
-
-@attrs.frozen
-class QualityDifference:
-    """A score of one engine configuration, and its difference to the reference's.
-
-    The interval covers the items: what another draw of such items would show. It does not cover another engine process,
-    other seeds of sampled answers, or numerics that depend on the batch.
-
-    Attributes:
-        metric: its name in a Result, such as `quality.arc_easy`. task, score: such as `arc_easy` and `acc`.
-        experiments: ids of those that share the evaluation, in the study's order: they differ in load or workload.
-        reference: id of the first experiment of the reference; None where there is none. The row of the reference
-            itself names its own, and has no difference.
-        value: the score.
-        low, high: of the score (see `llem.metrics.quality.score_quantity`); None where no standard error is stated.
-        n: items of the score.
-        higher_is_better: whether a higher score is better.
-        difference: the score less the reference's, with all that is said of it; None with a reason.
-        p_adjusted: after Holm's correction over the differences of this metric, or of all metrics together.
-        verdict: "better" or "worse" than the reference where `p_adjusted` is 0.05 or less, else "". None of a fake, nor
-            of a difference that `is_rounding`.
-        reason: why there is no difference: "is_reference", "no_reference", "other_terms", "other_evaluator",
-            "other_version", "other_direction"; else "". why: in words; of a difference, which terms came out otherwise
-            by the engines' own limits.
-    """
-
-    metric: str
-    task: str
-    score: str
-    experiments: tuple[str, ...]
-    reference: str | None
-    value: float
-    low: float | None
-    high: float | None
-    n: int
-    higher_is_better: bool
-    difference: Contrast | None = None
-    p_adjusted: float | None = None
-    verdict: str = ""
-    reason: str = ""
-    why: str = ""
-
-    @property
-    def is_rounding(self) -> bool:
-        """Whether a score of likelihoods differs by less than `ROUNDING` of itself: however sure, it tells nothing."""
-        found = self.difference
-        return found is not None and found.lost is None and 0 < abs(found.value) < ROUNDING * abs(self.value)
+__all__ = ["against_reference", "quality_differences", "unscored"]
 
 
 @attrs.frozen
@@ -88,6 +39,7 @@ def quality_differences(
     tasks: Collection[str] | None = None,
     *,
     together: bool = False,
+    damaged: MutableMapping[str, StoreError] | None = None,
 ) -> list[QualityDifference]:
     """By metric, each configuration that has the score, in the order of the study's file.
 
@@ -97,12 +49,14 @@ def quality_differences(
             first of the file that has it.
         tasks: names of tasks, or of further scores (`arc_easy.acc_norm`). None takes the score that stands for each.
         together: correct the p-values of all scores as one family; else those of each score.
+        damaged: gets, by id, why experiments are left out; None raises it.
 
     Raises StoreError: a named task that nobody has a score of, or a damaged file.
     """
     study = store.study()
     numbers = {name: point["number"] for name, point in study.get("points", {}).items()}
-    found = list(_evaluated(store, sorted(ids, key=lambda name: numbers.get(name, len(numbers)))))
+    ordered = sorted(ids, key=lambda name: numbers.get(name, len(numbers)))
+    found = list(_evaluated(store, ordered, damaged))
     named = study.get("reference")
     families: list[list[QualityDifference]] = []
     for metric in _metrics(found, tasks):
@@ -110,7 +64,8 @@ def quality_differences(
         candidates = [reference] if reference is not None else [named, *(one.experiments[0] for one in have)]
         pairs = ((name, one) for name in candidates for one in have if name in one.experiments)
         name, base = next(pairs, (None, None))
-        families.append(list(_rows(store, metric, have, base, name)))
+        scores = _Scores(store, metric, damaged)
+        families.append(list(_rows(scores, have, base, name)))
     fakes = {name for one in found if one.fake for name in one.experiments}
     if together:
         families = [[row for rows in families for row in rows]]
@@ -118,18 +73,23 @@ def quality_differences(
 
 
 def against_reference(
-    store: Store, ids: Sequence[str], reference: str | None = None, tasks: Collection[str] | None = None
+    store: Store,
+    ids: Sequence[str],
+    reference: str | None = None,
+    tasks: Collection[str] | None = None,
+    damaged: MutableMapping[str, StoreError] | None = None,
 ) -> list[QualityDifference]:
     """The same for a user who asks, and must hear why there is nothing.
 
     Args:
         reference: the beginning of its id is enough.
+        damaged: as of `quality_differences`.
 
     Raises StoreError: no such id, no experiment has such a score (metric_unknown), or nobody has a score or the
     reference none (nothing_to_compare).
     """
     named = None if reference is None else store.find(reference)
-    found = quality_differences(store, ids, named, tasks)
+    found = quality_differences(store, ids, named, tasks, damaged=damaged)
     if not found and has_evaluations(store):
         what = f"no experiment in {store.path} that has ended has a score in the terms that it asks for"
         raise StoreError(what, "go on with the study: `llem run STUDY.yaml -o DIR --resume`", "nothing_to_compare")
@@ -146,12 +106,28 @@ def against_reference(
 # what is stored
 
 
-def _evaluated(store: Store, ids: Iterable[str]) -> Iterator[_Evaluated]:
+@contextlib.contextmanager
+def _told(names: Iterable[str], damaged: MutableMapping[str, StoreError] | None) -> Iterator[None]:
+    """What is damaged of these experiments is told there, and ends nothing; None raises it."""
+    try:
+        yield
+    except StoreError as error:
+        if damaged is None or error.code not in DAMAGED:
+            raise
+        damaged.update(dict.fromkeys(names, error))
+
+
+def _evaluated(
+    store: Store, ids: Iterable[str], damaged: MutableMapping[str, StoreError] | None
+) -> Iterator[_Evaluated]:
     """Evaluations in the terms that experiments ask for now; copies of one evaluation are one."""
     groups: dict[Any, tuple[Evaluation, list[str], bool]] = {}
     for name in ids:
-        config = store.read_experiment(name)["config"]
-        for one in wanted(config, evaluations(store, name)):
+        config, asked = {}, []
+        with _told([name], damaged):
+            config = store.read_experiment(name)["config"]
+            asked = list(wanted(config, evaluations(store, name)))
+        for one in asked:
             first = groups.setdefault(_identity(one, name), (one, [], is_fake(config.get("backend"))))
             first[1].append(name)
     for evaluation, names, fake in groups.values():
@@ -185,12 +161,13 @@ def _metrics(found: Iterable[_Evaluated], tasks: Collection[str] | None) -> list
 
 
 def _rows(
-    store: Store, metric: str, have: Sequence[_Evaluated], base: _Evaluated | None, name: str | None
+    scores: _Scores, have: Sequence[_Evaluated], base: _Evaluated | None, name: str | None
 ) -> Iterator[QualityDifference]:
-    against = None if base is None else _score(store, base, metric)
+    against = None if base is None else scores.of(base)
     for one in have:
-        score = _score(store, one, metric)
-        row = _plain(one, score, metric, name)
+        if (score := scores.of(one)) is None:
+            continue
+        row = _plain(one, score, scores.metric, name)
         if base is None or against is None:
             yield attrs.evolve(row, reason="no_reference", why="the reference has no such score")
         elif one is base:
@@ -204,9 +181,20 @@ def _rows(
             yield attrs.evolve(row, difference=found, reason=reason, why=why)
 
 
-def _score(store: Store, one: _Evaluated, metric: str) -> Score:
-    """With its items, which are read here and not kept."""
-    return read_items(store, one.experiments[0], one.evaluation).scores[score_names(one.evaluation)[metric]]
+@attrs.frozen
+class _Scores:
+    """The scores of one metric with their items, which are read when they are asked for and not kept."""
+
+    store: Store
+    metric: str
+    damaged: MutableMapping[str, StoreError] | None
+
+    def of(self, one: _Evaluated) -> Score | None:
+        """None where it is damaged, which is told."""
+        place = score_names(one.evaluation)[self.metric]
+        with _told(one.experiments, self.damaged):
+            return read_items(self.store, one.experiments[0], one.evaluation).scores[place]
+        return None
 
 
 def _plain(one: _Evaluated, score: Score, metric: str, name: str | None) -> QualityDifference:
@@ -248,12 +236,18 @@ def _differing(first: Mapping[str, Any], second: Mapping[str, Any]) -> str:
     return ", ".join(f"{name} {second.get(name)}, of the reference {first.get(name)}" for name in names)
 
 
-def unscored(store: Store) -> dict[str, list[str]]:
-    """By metric, experiments that ask for a task and have no score of it in these terms."""
+def unscored(store: Store, damaged: MutableMapping[str, StoreError] | None = None) -> dict[str, list[str]]:
+    """By metric, experiments that ask for a task and have no score of it in these terms.
+
+    Args:
+        damaged: as of `quality_differences`.
+    """
     found: dict[str, list[str]] = {}
     for name in store.experiment_ids():
-        config = store.read_experiment(name)["config"]
-        scored = {one.task for one in wanted(config, evaluations(store, name))}
+        config, scored = {}, set[str]()
+        with _told([name], damaged):
+            config = store.read_experiment(name)["config"]
+            scored = {one.task for one in wanted(config, evaluations(store, name))}
         for task in (config.get("quality") or {}).get("tasks", ()):
             if task not in scored:
                 found.setdefault(f"{SCORE}{task}", []).append(name)

@@ -19,6 +19,7 @@ from llem.metrics.catalogue import metric_of
 from llem.metrics.cost import PARTS
 from llem.metrics.metric import Metric
 from llem.metrics.result import recompute
+from llem.store.files import computed_from
 from llem.store.models import Result
 from llem.store.store import Store
 
@@ -110,7 +111,8 @@ class Stored(Mapping[str, Result], Displayed):
         found = self._held.get(name) or self._store.read_result(name) or recompute(self._store, name)
         if self.prices is None:
             return found
-        gpus = gpus_in(self._store, name) if self.prices.counts_time else None
+        with computed_from(self._store.folder(name)):
+            gpus = gpus_in(self._store, name) if self.prices.counts_time else None
         return attrs.evolve(found, metrics=priced(found.metrics, self.prices, gpus))
 
     def __iter__(self) -> Iterator[str]:
@@ -135,22 +137,24 @@ class Stored(Mapping[str, Result], Displayed):
         if self.prices is None:
             require_prices(metrics or (), None)
         parts = None if metrics is None else with_parts(metrics)
-        rows = self._readable(lambda name: self._overviews(name, parts))
-        if self.prices is None or not (metrics is None or any(name in PARTS for name in metrics)):
-            return rows
-        return (self._priced(row, self.prices, metrics) for row in rows)
+        prices = self.prices if metrics is None or any(name in PARTS for name in metrics) else None
+        return self.each(lambda name: [self._priced(row, prices, metrics) for row in self._overviews(name, parts)])
 
     def results(self) -> Iterator[Result]:
         """Each result; one that cannot be read is left out, and told in `damaged`. Raises StoreError: none can be."""
-        return self._readable(lambda name: [self[name]])
+        return self.each(lambda name: [self[name]])
 
-    def _readable(self, read: Callable[[str], Iterable[T]]) -> Iterator[T]:
-        """What `read` gives for each experiment whose files are whole."""
+    def each(self, read: Callable[[str], Iterable[T]]) -> Iterator[T]:
+        """What `read` gives for each experiment; one whose files it cannot read is left out, and told in `damaged`.
+
+        Raises StoreError: none can be read.
+        """
         failed: StoreError | None = None
         some = False
         for name in self._ids:
             try:
-                found = list(read(name))
+                with computed_from(self._store.folder(name)):
+                    found = list(read(name))
             except StoreError as error:
                 if error.code not in DAMAGED:
                     raise
@@ -162,22 +166,34 @@ class Stored(Mapping[str, Result], Displayed):
             raise failed
 
     def without_damaged(self, rows: Sequence[Overview], work: Callable[[Sequence[Overview]], T]) -> T:
-        """`work(rows)`, again without experiments whose trials turn out to be damaged when `sides` reads them."""
+        """`work(rows)`, again without experiments whose trials, requests or scores turn out to be damaged."""
         while True:
             try:
                 return work(rows)
-            except StoreError:
+            except StoreError as error:
+                if error.code in DAMAGED and not any(row.id in self.damaged for row in rows):
+                    self._look_for_damage(rows)
                 left = [row for row in rows if row.id not in self.damaged]
                 if not left or len(left) == len(rows):
                     raise
                 rows = left
+
+    def _look_for_damage(self, rows: Iterable[Overview]) -> None:
+        """Tell of each experiment of which not all can be read; who met it did not say of which it is."""
+        for row in rows:
+            try:
+                recompute(self._store, row.id)
+            except StoreError as error:
+                self.damaged[row.id] = error
 
     def _overviews(self, name: str, metrics: Collection[str] | None) -> Iterable[Overview]:
         if name in self._held:
             return [overview_of(self._held[name], metrics)]
         return list(overviews(self._store, [name], metrics)) or [overview_of(recompute(self._store, name), metrics)]
 
-    def _priced(self, row: Overview, prices: Prices, metrics: Collection[str] | None) -> Overview:
+    def _priced(self, row: Overview, prices: Prices | None, metrics: Collection[str] | None) -> Overview:
+        if prices is None:
+            return row
         gpus = gpus_in(self._store, row.id) if prices.counts_time else None
         return attrs.evolve(row, metrics=priced(row.metrics, prices, gpus, metrics), gpus=gpus)
 
@@ -201,7 +217,8 @@ class Stored(Mapping[str, Result], Displayed):
         @functools.lru_cache(maxsize=1024)
         def side(name: str) -> Side:
             try:
-                return read_side(self._store, name, metrics, self.prices, shuffled=shuffled)
+                with computed_from(self._store.folder(name)):
+                    return read_side(self._store, name, metrics, self.prices, shuffled=shuffled)
             except StoreError as error:
                 if error.code in DAMAGED:
                     self.damaged[name] = error

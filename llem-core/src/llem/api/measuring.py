@@ -24,8 +24,9 @@ from llem.study.plan.memory import this_gpu
 from llem.study.plan.study import Study
 from llem.study.run.folder import default_folder
 from llem.study.run.preflight import check_study
+from llem.study.run.ran import Ran
 from llem.study.run.stopping import stop_on_interrupt
-from llem.study.run.study_run import Ran, run_all
+from llem.study.run.study_run import run_all
 
 __all__ = ["Ready", "load_study", "prepare", "run", "run_study"]
 
@@ -116,7 +117,7 @@ def run_study(
         out, launcher, resume, on_event: as of `run`. What failed before is tried again with `resume`.
 
     Returns:
-        Results by experiment id, in running order.
+        Results by experiment id, in running order. Experiments whose files cannot be read are in `damaged`.
 
     Raises:
         ExperimentFailed: interrupted by the user, or stopped after many failures in a row with one cause; what was
@@ -129,8 +130,12 @@ def run_study(
         ran = ready.run(on_event, stop)
     if ran.stopped is not None:
         raise ran.stopped
+    if ran.damaged and not ran.results:
+        raise next(iter(ran.damaged.values()))
     held = {result.id: result for result in ran.results}
-    return Results(Store.open(ready.folder), tuple(held), held)
+    found = Results(Store.open(ready.folder), tuple(held), held)
+    found.damaged.update(ran.damaged)
+    return found
 
 
 def prepare(

@@ -69,6 +69,7 @@ class Exchange:
         status: the wire's own code of the answer (HTTP's status), 0 before it is known.
         error: what broke the transport, in words; "" otherwise.
         suspect: the answer may be an error and is to be read at once, not when the load has ended.
+        size: bytes of the message, which is let go of when the exchange is over.
     """
 
     asked: Asked
@@ -81,6 +82,11 @@ class Exchange:
     status: int = 0
     error: str = ""
     suspect: bool = False
+    size: int = attrs.field(init=False)
+
+    @size.default
+    def _size_of_message(self) -> int:
+        return len(self.message)
 
     def end(self, error: str = "") -> None:
         """The exchange is over; a second call does nothing. An `error` that is there already, such as of a request that

@@ -13,7 +13,7 @@ from llem.errors import StoreError
 
 if TYPE_CHECKING:
     from llem.analysis.prices import Prices
-    from llem.analysis.quality import QualityDifference
+    from llem.analysis.quality_difference import QualityDifference
     from llem.reports.ratios import ComparisonView
     from llem.store.store import Store
 
@@ -112,8 +112,11 @@ def _view(store: Store, names: tuple[str, str], metrics: list[str] | None, price
     results = Results.open(store, prices)
     two = Results(store, names, prices=prices)
     compared = results.compare(*names, metrics)  # first: it raises for one of the two that cannot be read
-    first, second = two.overviews()
+    rows = list(two.overviews())
+    for damage in two.damaged.values():
+        raise damage
     tell_damaged(results)
+    first, second = rows
     return comparison_view(first, second, compared, prices, differing(store, *two.values()))
 
 

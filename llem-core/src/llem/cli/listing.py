@@ -142,24 +142,24 @@ def _several(
 
 def _json(store: Store, names: Sequence[str], prices: Prices | None, *, single: bool) -> None:
     """Print one document, or a list, one by one: only one of ten thousand results is in memory."""
-    from textwrap import indent
-
     from llem.analysis.collection import Results
     from llem.analysis.prices import gpus_in
     from llem.cli.terminal import tell_damaged
     from llem.store.files import dump, to_text
 
-    results = Results(store, names, prices=prices)
-    texts = (
-        to_text(with_inputs(dump(result), prices, None if prices is None else gpus_in(store, result.id)))
-        for result in results.results()
-    )
+    results, indent = Results(store, names, prices=prices), "" if single else "  "
+
+    def text_of(name: str) -> list[str]:
+        gpus = None if prices is None else gpus_in(store, name)
+        return [to_text(with_inputs(dump(results[name]), prices, gpus), indent)]
+
+    texts = results.each(text_of)
     if single:
         echo(next(texts), nl=False)
         return
-    before = "[\n"
+    before = "[\n  "
     for text in texts:
-        echo(before + indent(text.removesuffix("\n"), "  "), nl=False)
-        before = ",\n"
-    echo("[]" if before == "[\n" else "\n]")
+        echo(before + text.removesuffix("\n"), nl=False)
+        before = ",\n  "
+    echo("[]" if before == "[\n  " else "\n]")
     tell_damaged(results)

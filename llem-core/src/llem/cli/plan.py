@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -59,11 +59,21 @@ def plan(
     layers = flag_layers(model, backend, preset, assignments, short, url)
     planned = load(study, layers, registry(), gpu=_gpu(gpu_memory))
     if as_json:
-        import json
-
-        echo(json.dumps(plan_document(planned), indent=2, sort_keys=True))
+        for piece in _pieces(plan_document(planned)):
+            echo(piece, nl=False)
+        echo()
     else:
         echo("\n".join(plan_lines(planned)))
+
+
+def _pieces(document: Mapping[str, Any]) -> Iterator[str]:
+    """JSON in pieces: that of 100,000 points is never in memory as a whole."""
+    import itertools
+    import json
+
+    chunks = json.JSONEncoder(indent=2, sort_keys=True).iterencode(document)
+    while piece := "".join(itertools.islice(chunks, 10_000)):
+        yield piece
 
 
 def _gpu(memory: str | None) -> Callable[[], GpuKind | None]:

@@ -21,7 +21,15 @@ __all__ = ["ARGUMENTS", "FINAL", "counted", "has_trials", "keeping", "offer", "t
 ARGUMENTS, COMMAND = "llem.arguments", "llem.resume"
 
 #: Codes of errors after which a folder is as it was.
-UNTOUCHED = ("store_exists", "store_busy", "store_corrupt", "store_too_old", "store_too_new", "config_invalid")
+UNTOUCHED = (
+    "store_exists",
+    "store_busy",
+    "store_corrupt",
+    "store_too_old",
+    "store_too_new",
+    "store_linked",
+    "config_invalid",
+)
 #: Outcomes of experiments that would end in the same way again.
 FINAL = ("oom", "invalid")
 
@@ -64,7 +72,8 @@ def keeping(folder: Path) -> Iterator[None]:
     except BaseException as error:  # a second Ctrl-C, a full disk and a bug leave as much behind as an error of llem
         if getattr(error, "code", "") not in UNTOUCHED and _is_store(folder):
             measured = has_trials(folder)
-            again = "" if measured else "; nothing was measured, so another run may use this folder"
+            told = measured or "--resume" in getattr(error, "hint", "")  # how to go on
+            again = "" if told else "; nothing was measured, so another run may use this folder"
             echo(f"{'what was measured' if measured else 'the log'} is in {folder}{again}", err=True)
             stopped = isinstance(error, KeyboardInterrupt) or getattr(error, "code", "") == "interrupted"
             if stopped or (measured and getattr(error, "code", "") not in FINAL):

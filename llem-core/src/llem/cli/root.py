@@ -24,11 +24,13 @@ OUTPUT_CLOSED = 141
 #: What `llem` ends with. The reference page is made from this.
 EXIT_CODES = {
     0: "Done.",
-    1: "Some experiments failed, their results are invalid, quality that was asked for could not be evaluated, or no "
-    "configuration keeps the limits that were given.",
+    1: "Some experiments failed, their results are invalid, quality that was asked for could not be evaluated, no "
+    "configuration keeps the limits that were given, or `llem verify` found a difference. A bug of a plugin that ends "
+    "an experiment is that experiment's failure: its outcome is `crash`, and its error names the plugin.",
     2: "Your mistake: usage, configuration, a plugin that is not installed, or a folder that is not a result folder.",
     3: "The machine lacks something: a GPU, a permission, disk space, or a plugin that works.",
-    BUG: "A bug in llem or in a plugin; llem shows the traceback.",
+    BUG: "A bug in llem or in a plugin that ended the command; llem shows the traceback, and names the command and the "
+    "plugin.",
     INTERRUPTED: "Interrupted by Ctrl-C or SIGTERM.",
     OUTPUT_CLOSED: "The program that read standard output ended before llem had written everything. The measurement is "
     "complete and stored.",
@@ -178,12 +180,17 @@ def _explain(ctx: click.Context, error: Exception) -> NoReturn:
         _fail(ctx, error, 3, f"out of memory\n  {MACHINE_ERRNOS[errno.ENOMEM]}")
     if isinstance(error, OSError) and error.errno in MACHINE_ERRNOS:
         _fail(ctx, error, 3, f"{_os_message(error)}\n  {MACHINE_ERRNOS[error.errno]}")
-    _bug(error)
+    _bug(ctx, error)
 
 
 def _os_message(error: OSError) -> str:
+    from llem.plugins.culprit import culprit
+    from llem.plugins.registry import registry
+
     reason = (error.strerror or str(error)).lower()
-    return f"{reason}: {error.filename}" if error.filename else reason
+    told = f"{reason}: {error.filename}" if error.filename else reason
+    where = culprit(error, registry())
+    return f"{told}, in {where}" if where else told
 
 
 def _fail(ctx: click.Context, error: BaseException, code: int, message: str) -> NoReturn:
@@ -193,10 +200,14 @@ def _fail(ctx: click.Context, error: BaseException, code: int, message: str) -> 
     raise click.exceptions.Exit(code) from None
 
 
-def _bug(error: Exception) -> NoReturn:
+def _bug(ctx: click.Context, error: Exception) -> NoReturn:
+    from llem.plugins.culprit import culprit
+    from llem.plugins.registry import registry
+
     traceback.print_exception(error)
+    words = " ".join(["llem", *filter(None, [ctx.invoked_subcommand])])
     _say(
-        "this is a bug in llem or in one of its plugins\n"
+        f"`{words}` met a bug in {culprit(error, registry()) or 'llem or in one of its plugins'}\n"
         "  please report it with the traceback above and the output of `llem doctor --json`"
     )
     raise click.exceptions.Exit(BUG) from None

@@ -111,8 +111,8 @@ def run_one(ready: Ready, as_json: bool, quiet: bool, verbose: bool) -> None:
     from llem.cli.settings import tell_notes
     from llem.errors import LlemError
     from llem.progress.display import progress
+    from llem.study.run.ran import unscored
     from llem.study.run.stopping import stop_on_interrupt
-    from llem.study.run.study_run import unscored
 
     if not quiet:
         tell_notes(ready.study)
@@ -145,8 +145,8 @@ def run_many(ready: Ready, as_json: bool, quiet: bool, verbose: bool) -> None:
     from llem.store.files import dump
     from llem.store.store import Store
     from llem.study.plan.study import study_document
+    from llem.study.run.ran import unscored
     from llem.study.run.stopping import stop_on_interrupt
-    from llem.study.run.study_run import unscored
 
     if not quiet:
         _tell_left_out(ready.study)
@@ -169,6 +169,8 @@ def run_many(ready: Ready, as_json: bool, quiet: bool, verbose: bool) -> None:
         raise KeyboardInterrupt from ran.interrupted
     if ran.stopped is not None:
         raise ran.stopped
+    if ran.damaged:
+        raise next(iter(ran.damaged.values()))
     if failed or any(not result.valid for result in ran.results):
         raise SystemExit(1)
 

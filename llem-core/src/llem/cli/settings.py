@@ -177,6 +177,11 @@ def _file_or_model(named: str | None, model: str | None) -> tuple[str | None, st
 
     if named is None or model is not None or named.endswith(STUDY_ENDINGS) or os.path.isfile(named):
         return named, model
+    if named == "-":
+        hint = "save it as a YAML file and give its path: `--resume` reads it again"
+        raise ConfigError("a study is not read from standard input", hint)
+    if os.path.exists(named) and not os.path.isdir(named):  # a pipe or a device, which is refused as what it is
+        return named, model
     if os.path.isdir(named):
         if os.path.isfile(os.path.join(named, "config.json")):
             return None, named if named.startswith((".", "/", "~")) else os.path.join(".", named)

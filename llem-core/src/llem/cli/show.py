@@ -227,6 +227,7 @@ def _why_unpaired(results: Results, axis: str, metrics: tuple[str, ...]) -> Iter
 def _quality(store: Store, metrics: tuple[str, ...], reference: str | None, *, as_json: bool) -> None:
     from llem.analysis.collection import Results
     from llem.analysis.quality import unscored
+    from llem.cli.terminal import tell_damaged
     from llem.reports.quality import energies_of, energy_metrics, quality_tables
     from llem.reports.quality_tables import render_quality
 
@@ -239,5 +240,6 @@ def _quality(store: Store, metrics: tuple[str, ...], reference: str | None, *, a
         from llem.store.files import to_text
 
         echo(to_text([{**attrs.asdict(one), "energies": energies_of(one, rows)} for one in found]), nl=False)
-        return
-    render_quality(quality_tables(found, rows, store.study(), unscored(store)))
+    else:
+        render_quality(quality_tables(found, rows, store.study(), unscored(store, results.damaged)))
+    tell_damaged(results)

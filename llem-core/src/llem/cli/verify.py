@@ -1,12 +1,19 @@
-"""`llem verify`: compute every stored number again from the raw rows."""
+"""`llem verify`: whether a folder holds what llem wrote, and every number is what the raw rows give."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from llem.cli.terminal import echo
+from llem.errors import StoreError
+
+if TYPE_CHECKING:
+    from llem.store.manifest import Altered
+    from llem.store.store import Store
 
 __all__ = ["verify"]
 
@@ -15,12 +22,20 @@ __all__ = ["verify"]
 @click.argument("folder", metavar="DIR", type=click.Path())
 @click.pass_context
 def verify(ctx: click.Context, folder: str) -> None:
-    """Recompute all energies, counts and results in DIR from the raw rows, and compare them with the stored ones.
+    """Say whether DIR holds what llem wrote: compare every file, and recompute every number.
 
-    DIR may also be a file of `llem bundle`. If DIR holds checksums (SHA256SUMS), llem compares them first, and names
-    every file that was changed, removed or added.
+    DIR may also be a file of `llem bundle`. llem compares
 
-    The exit code is 1 if a stored number differs from the recomputed one, or a file from its checksum.
+    \b
+    - every file with the journals, in which each process says what it writes;
+      of logs, all lines of runs that ended
+    - every file with SHA256SUMS, if DIR has that, as bundles do
+    - every document with its digest, its place and the logs: an id with its
+      folder, a number with its name
+    - energies, counts, scores and results with what the raw rows give
+
+    llem does not compare logs of engines and orders to workers. None of this is a signature: whoever changes a file can
+    change what says so. The exit code is 1 if anything differs or cannot be read, and 2 if DIR holds no results.
     """
     from llem.store.bundle import is_bundle
     from llem.store.unbundle import unpacked
@@ -38,8 +53,24 @@ def verify(ctx: click.Context, folder: str) -> None:
 def _same(folder: Path, *, bundled: bool = False) -> bool:
     """Print what differs, and what was compared; whether nothing differs."""
     altered = _altered(folder, bundled=bundled)
-    differences = _differences(folder)
-    return not (altered or differences)
+    store = _store(folder)
+    unlike = _unlike_journals(folder)
+    return not (altered + unlike + _differences(store))
+
+
+def _store(folder: Path) -> Store:
+    """The store; also one whose study.json cannot be read, which is told with all else.
+
+    Raises StoreError: there is none, or another version of llem wrote it.
+    """
+    from llem.store.store import Store
+
+    try:
+        return Store.open(folder)
+    except StoreError as error:
+        if error.code != "store_corrupt":
+            raise
+        return Store(folder)
 
 
 def _counted(number: int, word: str) -> str:
@@ -55,21 +86,49 @@ def _altered(folder: Path, *, bundled: bool) -> int:
         if bundled:
             echo(f"the bundle has no {MANIFEST}: nothing says whether its files are those that were bundled")
         return 0
-    others, named = found
-    for one in others:
+    return _tell(*found, "checksum", "compared")
+
+
+def _unlike_journals(folder: Path) -> int:
+    """How many files are not what the processes that wrote them say."""
+    from llem.store.journal import compared
+    from llem.store.manifest import JOURNAL, Altered
+
+    found = compared(folder)
+    if found is None and _journaled(folder):
+        return _tell([Altered(JOURNAL, "missing", "study.json")], 0, "file", "compared with the journals")
+    if found is None:
+        echo("no journal: an older llem wrote this, and only places, logs and numbers can be compared")
+        return 0
+    for name in found.open_logs:
+        echo(f"{name}: its last lines are not compared, because the run was killed or goes on")
+    return _tell(found.altered, found.files, "file", "compared with the journals")
+
+
+def _journaled(folder: Path) -> bool:
+    """Whether study.json says that there are journals; that it cannot be read is told with all else."""
+    from llem.store.journal import is_journaled
+
+    try:
+        return is_journaled(folder)
+    except StoreError:
+        return False
+
+
+def _tell(altered: Sequence[Altered], named: int, word: str, how: str) -> int:
+    """Print which files differ, and how many were compared; how many differ."""
+    for one in altered:
         echo(str(one))
-    told = f"{_counted(len(others), 'file')} differ{'s' if len(others) == 1 else ''}" if others else "identical"
-    echo(f"{_counted(named, 'checksum')} compared, {told}")
-    return len(others)
+    told = f"{_counted(len(altered), 'file')} differ{'s' if len(altered) == 1 else ''}" if altered else "identical"
+    echo(f"{_counted(named, word)} {how}, {told}")
+    return len(altered)
 
 
-def _differences(folder: Path) -> int:
-    """How many stored numbers are not the recomputed ones."""
+def _differences(store: Store) -> int:
+    """How many stored numbers are not the recomputed ones, and files not in their place."""
     from llem.metrics.verify import older_documents
     from llem.metrics.verify import verify as find_differences
-    from llem.store.store import Store
 
-    store = Store.open(folder)
     differences = find_differences(store)
     older = older_documents(store)
     for version, count in older.items():
@@ -82,7 +141,7 @@ def _differences(folder: Path) -> int:
     for difference in differences:
         echo(str(difference))
     names = store.experiment_ids()
-    trials = sum(len(store.trials(name)) for name in names)
+    trials = sum(len(store.trial_indices(name)) for name in names)
     counted = f"{_counted(len(names), 'experiment')}, {_counted(trials, 'trial')} recomputed"
     if differences:
         echo(f"{counted}, {_counted(len(differences), 'difference')}")

@@ -42,17 +42,21 @@ def worker(order: str, lifeline: bool) -> None:
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
     path = Path(order)
 
+    def end() -> None:
+        """With all that it started, where it leads its process group."""
+        os.killpg(0, signal.SIGKILL) if lifeline else os.kill(os.getpid(), signal.SIGKILL)
+
     def write(event: Event) -> None:
         try:
             os.write(events_fd, to_json(event).encode())
         except BrokenPipeError:
             if lifeline:  # the parent died a moment ago, and the guard is about to act
-                os.killpg(0, signal.SIGKILL)
+                end()
             raise
 
     with kept(path.parent / "events.jsonl", write) as emit:
         emit(Started(pid=os.getpid()))
-        outcome = work(WorkOrder.read(path), registry(), emit, stop, events_fd)
+        outcome = work(WorkOrder.read(path), registry(), emit, stop, events_fd, end)
     raise SystemExit(0 if outcome == "done" else 1)
 
 

@@ -16,11 +16,21 @@ from typing import Any, Literal, TypeVar
 import attrs
 import cattrs
 
+from llem.config.objects import default_of, made, settings
 from llem.config.scalars import SCALARS, Faults, closest, structure_float, structure_literal, wrong
-from llem.config.words import choices, got, quoted, renamed
+from llem.config.words import choices, got
 from llem.errors import ConfigError, Problem
 
-__all__ = ["default_kind", "default_of", "kinds_of", "settings", "structure", "structure_all", "unstructure"]
+__all__ = [
+    "default_kind",
+    "default_of",
+    "kinds_of",
+    "read_field",
+    "settings",
+    "structure",
+    "structure_all",
+    "unstructure",
+]
 
 T = TypeVar("T")
 
@@ -50,24 +60,14 @@ def structure_all(cls: type[T], raw: Any, path: str = "") -> tuple[T | None, tup
         return None, tuple(faults.below(path))
 
 
+def read_field(field: attrs.Attribute[Any], raw: Any) -> Any:
+    """The value of one field. Raises Faults."""
+    return _converter.structure(_with_kind(raw, field), Any if field.type is None else field.type)
+
+
 def unstructure(value: Any) -> Any:
     """JSON values: objects and mappings to dicts, tuples to lists. Nothing is dropped, not even None."""
     return _converter.unstructure(value)
-
-
-@functools.cache
-def settings(cls: Any) -> tuple[attrs.Attribute[Any], ...]:
-    """The fields a user may set, with annotations resolved to types."""
-    attrs.resolve_types(cls)
-    return tuple(field for field in attrs.fields(cls) if field.init)
-
-
-def default_of(field: attrs.Attribute[Any]) -> Any:
-    """A field's default value, or attrs.NOTHING where there is none, or none without an object to compute it from."""
-    default: Any = field.default
-    if not hasattr(default, "takes_self"):
-        return default
-    return attrs.NOTHING if default.takes_self else default.factory()
 
 
 def default_kind(field: attrs.Attribute[Any]) -> str | None:
@@ -197,69 +197,15 @@ def _tagged(raw: Mapping[Any, Any], sections: Sequence[Any]) -> Any:
 def _section(raw: Any, cls: Any) -> Any:
     if not isinstance(raw, Mapping):
         raise wrong(cls, raw, "give its settings, or leave the line out" if raw is None else "")
-    fields = settings(cls)
-    problems = _unknown(raw, [field.name for field in fields])
-    values: dict[str, Any] = {}
-    for field in fields:
-        if field.name in raw:
-            try:
-                kind = Any if field.type is None else field.type
-                values[field.name] = _converter.structure(_with_kind(raw[field.name], field), kind)
-            except Faults as faults:
-                problems += faults.below(field.name)
-        elif field.default is attrs.NOTHING:
-            problems.append(Problem(field.name, "is missing", field.metadata.get("help", "")))
-    problems += _invalid(cls, fields, values)
-    if problems:
-        raise Faults(*problems)
-    try:
-        return cls(**{field.alias or field.name: values[field.name] for field in fields if field.name in values})
-    except (ValueError, TypeError) as error:  # a rule over several fields, in `__attrs_post_init__`
-        raise Faults(Problem("", _text(error))) from error
+    return made(raw, cls, read_field)
 
 
 def _with_kind(raw: Any, field: attrs.Attribute[Any]) -> Any:
     """A section that leaves its `kind` out is of the kind that the field has by default."""
+    if not isinstance(raw, Mapping):
+        return raw
     kind = default_kind(field)
-    return {"kind": kind, **raw} if kind and isinstance(raw, Mapping) else raw
-
-
-def _unknown(raw: Mapping[Any, Any], known: Sequence[str]) -> list[Problem]:
-    return [
-        Problem(
-            str(name), "unknown field", renamed(str(name), known) or closest(name, known) or f"known: {quoted(known)}"
-        )
-        for name in raw
-        if name not in known
-    ]
-
-
-def _invalid(cls: Any, fields: Sequence[attrs.Attribute[Any]], values: Mapping[str, Any]) -> list[Problem]:
-    """What the validators say, one by one: attrs itself stops at the first and does not name the field."""
-    partial = object.__new__(cls)  # validators may look at their neighbours
-    for field in fields:
-        if field.name in values:
-            object.__setattr__(partial, field.name, values[field.name])
-        elif (default := default_of(field)) is not attrs.NOTHING:
-            object.__setattr__(partial, field.name, default)
-    problems = []
-    for field in fields:
-        if field.name not in values or field.validator is None:
-            continue
-        try:
-            field.validator(partial, field, values[field.name])
-        except (ValueError, TypeError) as error:
-            problems.append(Problem(field.name, _text(error)))
-        except AttributeError:
-            # It looks at a neighbour that is itself missing or wrong, which is reported; with a complete object it is a
-            # defect of the class.
-            if all(hasattr(partial, other.name) for other in fields):
-                raise
-    return problems
-
-
-def _text(error: Exception) -> str:
-    return str(error.args[0]) if error.args else type(error).__name__
+    return {"kind": kind, **raw} if kind else raw
 
 
 def _unsupported(_: Any, kind: Any) -> Any:

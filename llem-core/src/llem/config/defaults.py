@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any, Protocol
 
 from llem.config.converter import settings as fields_of
 from llem.config.converter import structure_all
 from llem.config.kinds import open_settings
-from llem.config.layers import Layer, Tree, overlay, plain
+from llem.config.layers import Layer, Tree
 from llem.config.models import Experiment, config_class
+from llem.config.said import Said
 from llem.errors import BrokenPlugin, LlemError
 from llem.plugins.reference import resolve
 from llem.plugins.registry import Registry
@@ -53,26 +54,27 @@ class Finder:
         return self._known[key]
 
 
-def backend_layers(layers: Sequence[Layer], registry: Registry, find: Find | None) -> Iterator[Layer]:
-    """What the backend that the layers name adds where they say nothing; none where they name none that is known.
+def backend_layers(asked: Mapping[Any, Said], registry: Registry, find: Find | None) -> Iterator[Layer]:
+    """What the backend that is asked for adds where nothing is said; none where none that is known is named.
 
-    These layers say nothing that the given ones say, so they may lie above or below them. What is found lies over the
+    These layers say nothing that is said, so they may lie above or below the others. What is found lies over the
     defaults. See `llem.config.kinds.open_settings` for sections that have kinds.
 
     Raises LlemError, from `find`.
     """
-    tree: Tree = {}
-    for layer in layers:
-        overlay(tree, layer)
-    settings = plain(tree)
-    name = settings.get("backend")
+    name = asked["backend"].values if "backend" in asked else None
     if not isinstance(name, str) or name not in registry.names("backend"):
         return
     target = registry.reference("backend", name).defaults
+    if target is None and find is None:
+        return
+    settings = {key: one.values for key, one in asked.items()}
+    tree: Tree = {key: one.tree for key, one in asked.items()}
     own = {} if target is None else _told(name, target, settings, registry)
     there = {} if find is None else find(name, settings)
     for source, told in ((f"default of backend {name}", own), (f"found by backend {name}", there)):
-        yield from open_settings(source, told, tree, registry)
+        if told:
+            yield from open_settings(source, told, tree, registry)
 
 
 #: What a backend may look at before settings are checked, besides its own section.

@@ -9,7 +9,7 @@ import attrs
 
 from llem.config.converter import unstructure
 
-__all__ = ["Layer", "Leaf", "Tree", "leaves", "overlay", "plain"]
+__all__ = ["Layer", "Leaf", "Tree", "leaves", "merge", "named", "overlay", "plain"]
 
 
 @attrs.frozen
@@ -44,14 +44,22 @@ def overlay(tree: Tree, layer: Layer) -> None:
     the one below it replaces that section, since its settings belong to another class; only what the same source has
     said before stays, so that the order of `--set load.concurrency=8 --set load.kind=closed` does not matter.
     """
-    for key, value in layer.values.items():
+    for name, _, value in named(layer.values):
+        merge(tree, name, value, layer.source)
+
+
+def named(settings: Mapping[Any, Any]) -> Iterator[tuple[Any, Any, Any]]:
+    """Of settings whose keys may be dotted paths: the name at the top, the key as written, and what is said of the
+    name."""
+    for key, value in settings.items():
         steps = str(key).split(".") if isinstance(key, str) else [key]
         for step in reversed(steps[1:]):
             value = {step: value}
-        _put(tree, steps[0], value, layer.source)
+        yield steps[0], key, value
 
 
-def _put(tree: Tree, key: Any, value: Any, source: str) -> None:
+def merge(tree: Tree, key: Any, value: Any, source: str) -> None:
+    """Lay what a source says of one name over a tree, in place; see `overlay`."""
     if attrs.has(type(value)):
         value = unstructure(value)
     if not isinstance(value, Mapping):
@@ -66,7 +74,7 @@ def _put(tree: Tree, key: Any, value: Any, source: str) -> None:
             return
         below = tree[key] = {}
     for inner, inner_value in value.items():
-        _put(below, inner, inner_value, source)
+        merge(below, inner, inner_value, source)
 
 
 def _other_kind(below: Tree, above: Mapping[Any, Any]) -> bool:

@@ -24,6 +24,8 @@ __all__ = ["parse_assignment", "parse_mapping", "parse_yaml", "read_text", "read
 
 #: Bytes of a file at most: points that are listed by hand have a hundred each.
 MOST_BYTES = 2**25
+#: What is wanted where a path leads to no file.
+FILE = "give the path of a YAML file"
 #: Characters of a whole number in octal digits, the longest way to write one of 64 bits.
 LONGEST_WHOLE = 24
 _NULLS = ("", "~", "null", "Null", "NULL")
@@ -148,9 +150,10 @@ def read_text(path: str | Path) -> str:
     try:
         return read(path, MOST_BYTES).decode("utf-8-sig")
     except Unread as error:
-        raise ConfigError(f"{path} {error}", "give the path of a YAML file") from error
+        hint = "save it as a YAML file and give its path: a pipe can be read once, and `--resume` reads a study again"
+        raise ConfigError(f"{path} {error}", FILE if Path(path).is_dir() else hint) from error
     except FileNotFoundError as error:
-        raise ConfigError(f"no such file: {path}", "give the path of a YAML file") from error
+        raise ConfigError(f"no such file: {path}", FILE) from error
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
         raise ConfigError(f"cannot read {path}: {reason}", "give the path of a YAML file that you may read") from error

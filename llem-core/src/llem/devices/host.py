@@ -26,6 +26,7 @@ __all__ = [
     "Host",
     "Slurm",
     "ask_program",
+    "boot_id",
     "probe_docker",
     "probe_host",
     "probe_slurm",
@@ -174,6 +175,11 @@ def _cpuinfo_value(cpuinfo: str, key: str) -> str | None:
         if name.strip() == key:
             return value.strip()
     return None
+
+
+def boot_id() -> str:
+    """Which start of the machine this is, by the kernel's word; "" where it has none."""
+    return _read(Path("/proc/sys/kernel/random/boot_id")) or ""
 
 
 def _read(path: Path) -> str | None:

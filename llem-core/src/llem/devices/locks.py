@@ -6,9 +6,12 @@ import contextlib
 import errno
 import fcntl
 import os
+import stat
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+
+from llem.errors import MachineError
 
 __all__ = ["Lock", "gpu_lock", "held_gpus", "is_held", "lock_gpus"]
 
@@ -16,21 +19,31 @@ __all__ = ["Lock", "gpu_lock", "held_gpus", "is_held", "lock_gpus"]
 LOCKS = Path("/tmp/llem-locks")
 #: What file systems answer that know no locks.
 _NO_LOCKS = (errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK)
+#: Nothing but the file itself: a link could lead to any other, and a pipe would keep us waiting.
+_FLAGS = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY
+#: What opening answers where a folder, a link or a socket is in the place of a file.
+_NO_FILE = (errno.EISDIR, errno.ELOOP, errno.ENXIO, errno.EMLINK)
 
 
 class Lock:
     """A lock on a file, of one holder or, `shared`, of several at once.
 
     On a file system without locks everybody gets it, which a warning on standard error says.
+
+    Args:
+        everyone: other users may take it too; else those who may write files of its maker.
     """
 
-    def __init__(self, path: Path, *, shared: bool = False) -> None:
-        self.path = path
+    def __init__(self, path: Path, *, shared: bool = False, everyone: bool = False) -> None:
+        self.path, self._everyone = path, everyone
         self._how = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
         self._handle: int | None = None
 
     def take(self, holder: str = "") -> bool:
-        """Try once, without waiting. `holder` says who has it, for those who do not get it."""
+        """Try once, without waiting. `holder` says who has it, for those who do not get it.
+
+        Raises MachineError (lock) where something else is in the place of its file, OSError as the system refuses it.
+        """
         handle = self._open()
         try:
             fcntl.flock(handle, self._how | fcntl.LOCK_NB)
@@ -50,11 +63,32 @@ class Lock:
 
     def _open(self) -> int:
         try:  # without O_CREAT, which Linux refuses for another user's file in a folder such as /tmp
-            return os.open(self.path, os.O_RDWR | os.O_CLOEXEC)
+            handle = os.open(self.path, _FLAGS)
         except FileNotFoundError:
-            handle = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
-            os.fchmod(handle, 0o666)  # whoever comes next may be another user
-            return handle
+            handle = self._made()
+        except OSError as error:
+            if error.errno in _NO_FILE:
+                raise self._no_file() from error
+            raise
+        if not stat.S_ISREG(os.fstat(handle).st_mode):
+            os.close(handle)
+            raise self._no_file()
+        return handle
+
+    def _made(self) -> int:
+        try:
+            handle = os.open(self.path, _FLAGS | os.O_CREAT, 0o666)
+        except OSError as error:
+            if error.errno in _NO_FILE:  # a link that leads nowhere
+                raise self._no_file() from error
+            raise
+        if self._everyone:
+            os.fchmod(handle, 0o666)
+        return handle
+
+    def _no_file(self) -> MachineError:
+        what = "is a link, which leads elsewhere" if self.path.is_symlink() else "is no regular file, as a lock is"
+        return MachineError(f"{self.path} {what}", f"remove {self.path}", "lock")
 
     def holder(self) -> str:
         """Who has it, by their own words."""
@@ -73,11 +107,11 @@ class Lock:
 def is_held(lock: Lock) -> bool:
     """Whether somebody else has it, this process or another. `lock` is not held; free, it is taken for an instant.
 
-    False also where that cannot be told: there is no such file, or it may only be read.
+    False also where that cannot be told: there is no such file, or it is none, or it may only be read.
     """
     try:
         return lock.path.exists() and not lock.take()
-    except OSError:
+    except (OSError, MachineError):
         return False
     finally:
         lock.let_go()
@@ -88,7 +122,7 @@ def gpu_lock(uuid: str) -> Lock:
     with contextlib.suppress(FileExistsError):
         LOCKS.mkdir()
         LOCKS.chmod(0o1777)
-    return Lock(LOCKS / uuid)
+    return Lock(LOCKS / uuid, everyone=True)
 
 
 def held_gpus(uuids: Iterable[str]) -> frozenset[str]:

@@ -142,6 +142,13 @@ class Pulse:
         self._thread = threading.Thread(target=self._beat, name="llem-pulse", daemon=True)
         self._thread.start()
 
+    def __enter__(self) -> Pulse:
+        self.begin()
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        self.end()
+
     def window_begin(self) -> None:
         """A window is about to open."""
         self._edges, self._costs = [self._clocks()], [self._cost_s]
@@ -179,7 +186,7 @@ class Pulse:
                     self._gaps.append(Gap(last, at, cpu - last_cpu, late))
 
     def beats(self, t0_ns: int, t1_ns: int, meter_gaps: Iterable[tuple[int, int]] = ()) -> Beats:
-        """What was noted of a window. Call it after `end`."""
+        """What was noted of a window, or of a batch. Call it after `end`."""
         touching = [gap for gap in self._told() if gap.t0_ns < t1_ns and gap.t1_ns > t0_ns]
         longest = sorted(touching, key=lambda gap: -gap.seconds)[:KEPT]
         edges = self._edges if len(self._edges) == 2 else None

@@ -9,17 +9,19 @@ counter's period nor the sensor's delay moves energy over them. They last until 
 from __future__ import annotations
 
 import math
-import statistics
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import attrs
+import psutil
 
 from llem.backends.base import Completion, Request, prompt_tokens
 from llem.backends.contract import completion_breaches
 from llem.config.models import OfflineLoad
-from llem.errors import LlemError
+from llem.devices.memory import RESERVE_BYTES, free_bytes
+from llem.errors import ExperimentFailed, LlemError
+from llem.experiment.calibration import AGAIN, Timed, batch_times, enough, lost_s, untold
 from llem.experiment.contract import Idle, hold
 from llem.experiment.session import Measured, Session, Work
 from llem.experiment.trial import digest, finish, traced
@@ -28,6 +30,11 @@ from llem.metrics.accounts import known_sum
 from llem.store.models import RequestRow
 
 __all__ = ["Batch", "Batches"]
+
+#: How many requests are made at a time; in between it is seen whether the next ones fit.
+AT_ONCE = 16384
+#: A pause of more than this share of the warm-up is made up for.
+MADE_UP = 0.1
 
 
 @attrs.frozen
@@ -61,34 +68,47 @@ class Batches(Work):
         """
         wanted = self._session.experiment.warmup
         self._session.phase("warm-up", wanted.seconds, batches=wanted.batches)
-        idle = Idle(self._session.process.rest)
-        times: list[float] = []
-        for _ in range(max(wanted.batches, 1)):  # one at least: calibration needs a time
-            times.append(self._timed(held=True))
-        until = time.monotonic() + wanted.seconds
-        thermal: list[float] = []
-        while time.monotonic() < until:
-            thermal.append(self._timed())
-        self._left = idle.left((thermal or times)[-1])
-        # the fastest of the last ones: a window must not come out shorter than asked for
-        last = thermal[-20:] or times[-1:]
-        self.batch_s, self.usual_s = min(last), statistics.fmean(last)
+        idle, first = Idle(self._session.process.rest), max(wanted.batches, 1)  # one at least: calibration needs a time
+        ran = self._ran(idle, first, wanted.seconds)
+        latest = thermal = ran[first:] or ran[-1:]
+        for _ in range(AGAIN):
+            lost = min(lost_s(latest), wanted.seconds)
+            if lost <= MADE_UP * wanted.seconds and enough(thermal):
+                break
+            latest = self._ran(idle, 1, lost)
+            thermal = [*thermal, *latest]
+        self._left += untold(thermal)
+        self.batch_s, self.usual_s = batch_times(thermal)
+
+    def _ran(self, idle: Idle, first: int, seconds: float) -> list[Timed]:
+        """So many batches, held to the contract, and then others for so long; each with what kept the worker from
+        running."""
+        with self._session.live_instruments.pulse as pulse:
+            ran = [self._one(held=True) for _ in range(first)]
+            until = time.monotonic() + seconds
+            while time.monotonic() < until:
+                ran.append(self._one())
+            start, end = ran[-1]
+            self._left = idle.left((end - start) / 1e9)
+        device = self._session.process.placement.device
+        return [Timed.of(device, pulse.beats(*span), *span) for span in ran]
 
     def settle(self) -> None:
         """One batch, unmeasured: caches, allocations and compiled shapes are those of this experiment again."""
-        self._timed()
+        self._one()
 
     @property
     def settle_s(self) -> float:
         return self.batch_s
 
-    def _timed(self, *, held: bool = False) -> float:
+    def _one(self, *, held: bool = False) -> tuple[int, int]:
+        """When it began and ended, monotonic ns."""
         self._session.check_stop()
         [requests] = self._next_batches(1)
         batch = self._run(requests)
         if held:
             self._hold([batch])
-        return (batch.end_ns - batch.start_ns) / 1e9
+        return batch.start_ns, batch.end_ns
 
     def calibrate(self) -> Mapping[str, Any]:
         """The number of batches that fills a window, fixed for all trials; and of the lead-in and lead-out."""
@@ -149,8 +169,19 @@ class Batches(Work):
 
     def _next_batches(self, count: int) -> list[Sequence[Request]]:
         """The next batches of the workload's sequence, made before anything is timed."""
-        requests = self._session.next_requests(self._size * count)
+        requests = self._requests(self._size * count)
         return [requests[i : i + self._size] for i in range(0, len(requests), self._size)]
+
+    def _requests(self, count: int) -> Sequence[Request]:
+        """So many requests. Raises ExperimentFailed: they do not fit into memory (oom), or the worker is to stop."""
+        made: list[Request] = []
+        had = psutil.Process().memory_info().rss if count > AT_ONCE else 0
+        while len(made) < count:
+            made += self._session.next_requests(min(AT_ONCE, count - len(made)))
+            if len(made) < count:
+                self._session.check_stop()
+                _check_memory(len(made), count, psutil.Process().memory_info().rss - had)
+        return made
 
     def _run(self, requests: Sequence[Request]) -> Batch:
         """One call of the engine, timed."""
@@ -159,6 +190,14 @@ class Batches(Work):
         start = time.monotonic_ns()
         completions = generate(requests, experiment.sampling, token_times=experiment.token_times)
         return Batch(requests, completions, start, time.monotonic_ns())
+
+
+def _check_memory(made: int, count: int, took: int) -> None:
+    """Raise ExperimentFailed (oom) if the rest will not fit, before the kernel ends what it chooses."""
+    wanted, free = took * (count - made) // made, free_bytes() - RESERVE_BYTES
+    if wanted > free:
+        told = f"{count} requests take {took * count / made / 1e9:.3g} GB of memory, of which {max(free, 0) / 1e9:.3g}"
+        raise ExperimentFailed(f"{told} are to be had", "use a smaller `load.batch_size`, or `window_s`", "oom")
 
 
 def _request_rows(batches: Sequence[Batch]) -> list[RequestRow]:

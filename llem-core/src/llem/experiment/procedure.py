@@ -102,7 +102,9 @@ def load(session: Session) -> None:
 
 def baseline_before(session: Session) -> None:
     """Idle, engine resident, before the first warm-up."""
-    session.process.baseline = baseline(session.process, session.experiment.baseline, "before")
+    process, wanted = session.process, session.experiment.baseline
+    process.after_s = wanted.length_s("after") if session.live_instruments.domains else 0.0
+    process.baseline = baseline(process, wanted, "before")
 
 
 def baseline_after(session: Session, begun: Collection[Session]) -> None:
@@ -177,13 +179,12 @@ def calibrate(session: Session) -> None:
     figures = work.calibrate()
     if work.facts():
         session.store.write_engine(session.id, session.facts(), replace=True)
-    after_s = session.experiment.baseline.length_s("after")
     session.process.emit(
         Calibrated(
             id=session.id,
             trial_s=work.trial_s,
             settle_s=work.settle_s,
-            after_s=after_s if session.live_instruments.domains else 0.0,
+            after_s=session.process.after_s,
             **figures,
         )
     )

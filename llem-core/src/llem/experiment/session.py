@@ -216,6 +216,7 @@ class EngineProcess:
     engine: Engine | None = None  # load
     load_s: float | None = None  # load
     baseline: tuple[BaselineReading, list[TraceRow]] | None = None  # baseline_before
+    after_s: float = 0.0  # baseline_before: how long the one after the trials will be, whichever experiment it is of
     environment: str | None = None  # record: hash of the stored environment
     current: str | None = None  # the experiment whose turn it is
     probes: list[tuple[object, Probe]] = attrs.field(factory=list)  # warm-up: what was probed, and what was found
@@ -248,7 +249,8 @@ class EngineProcess:
         self.emit(Phase(phase=name, seconds=seconds, **more))
 
     def check_stop(self) -> None:
-        """Raise ExperimentFailed (interrupted) once the worker is to stop."""
+        """Raise ExperimentFailed (interrupted) once the worker is to stop, StoreError (lease_lost) once it must."""
+        self.store.leases.check()
         if self.stop.is_set():
             raise ExperimentFailed("stopped by the user", "go on with `--resume`", code="interrupted")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 from collections.abc import Callable, Sequence
@@ -10,15 +11,17 @@ from pathlib import Path
 import attrs
 
 from llem.config.load import stored_experiment
-from llem.errors import LlemError
+from llem.errors import LlemError, StoreError
+from llem.experiment.leases import leased, not_stored
 from llem.experiment.placement import hold, place, restrict
 from llem.experiment.procedure import AFTER, BEFORE, check, let_go, record, trial
 from llem.experiment.quality import check_engine
 from llem.experiment.session import EngineProcess, Session
 from llem.metrics.precision import is_wanted
 from llem.plugins.registry import Registry
-from llem.protocol.events import Emit, Ended, Failure, Warned
+from llem.protocol.events import Emit, Ended, Failure, Outcome, Warned
 from llem.protocol.order import Outcomes, Turn, WorkOrder, after_finding, failure, last_engine
+from llem.protocol.study_events import Left
 from llem.store.store import Store
 
 __all__ = ["open_sessions", "work"]
@@ -27,26 +30,83 @@ __all__ = ["open_sessions", "work"]
 ENGINE_LIVES = ("oom", "invalid")
 
 
-def work(order: WorkOrder, registry: Registry, emit: Emit, stop: threading.Event, events_fd: int | None = None) -> str:
+def work(
+    order: WorkOrder,
+    registry: Registry,
+    emit: Emit,
+    stop: threading.Event,
+    events_fd: int | None = None,
+    end: Callable[[], None] | None = None,
+) -> str:
     """Carry out an order; how it ended. Each experiment's outcome is stored and emitted as it comes.
 
     Never raises for what can go wrong in it. Experiments without an outcome are left to another worker.
+
+    Args:
+        end: as of `leased`.
     """
-    store = Store.open(Path(order.store))
-    outcomes = Outcomes(order, store, emit)
-    shift = _Shift(outcomes)
+    store, outcome = Store.open(Path(order.store), order.worker), "unfinished"
     with store.attended():
         try:
-            shift.run(order, store, registry, emit, stop, events_fd)
-        except Exception as error:  # an engine may raise anything; it is recorded with all that it ended
-            failed = failure(error)
-            if failed.outcome == "interrupted":
-                outcomes.rest_failed(failed, shift.was_interrupted)
-            elif not shift.lost and not shift.measured:
-                outcomes.rest_failed(failed, order.measures)
-                if not order.turns:
-                    _not_evaluated(order, store, emit, failed, order.experiments)
+            with contextlib.ExitStack() as held:
+                todo = _begin(held, order, store, registry, emit, stop, end)
+                if todo is not None:
+                    outcome = _carry_out(todo, order, store, registry, emit, stop, events_fd)
+        except StoreError as error:
+            if error.code != "lease_lost":
+                raise
+            emit(Left(why=error.message))
     emit(Ended())
+    return outcome
+
+
+def _begin(
+    held: contextlib.ExitStack,
+    order: WorkOrder,
+    store: Store,
+    registry: Registry,
+    emit: Emit,
+    stop: threading.Event,
+    end: Callable[[], None] | None,
+) -> WorkOrder | None:
+    """What is to be done, when its leases are had; None, told as outcomes, where they cannot be."""
+    try:
+        held.enter_context(leased(order, store, emit, stop, end))
+        return not_stored(order, store, registry)
+    except Exception as error:  # a file system may answer anything
+        failed = failure(error)
+        if failed.outcome != "interrupted":  # while it waited: none of its experiments had begun
+            Outcomes(order, store, emit).rest_failed(failed, order.measures)
+        return None
+
+
+def _carry_out(
+    todo: WorkOrder,
+    order: WorkOrder,
+    store: Store,
+    registry: Registry,
+    emit: Emit,
+    stop: threading.Event,
+    events_fd: int | None,
+) -> str:
+    """Do what is still to be done of an order; what another worker has done meanwhile is told as done."""
+    for name in order.experiments:
+        if name not in todo.experiments:
+            emit(Outcome(id=name, outcome="done"))
+    if not todo.experiments:
+        return "done"
+    outcomes = Outcomes(todo, store, emit)
+    shift = _Shift(outcomes)
+    try:
+        shift.run(todo, store, registry, emit, stop, events_fd)
+    except Exception as error:  # an engine may raise anything; it is recorded with all that it ended
+        failed = failure(error)
+        if failed.outcome == "interrupted":
+            outcomes.rest_failed(failed, shift.was_interrupted)
+        elif not shift.lost and not shift.measured:
+            outcomes.rest_failed(failed, todo.measures)
+            if not todo.turns:
+                _not_evaluated(todo, store, emit, failed, todo.experiments)
     return outcomes.outcome
 
 

@@ -196,11 +196,15 @@ LOAD_FINDINGS: Mapping[str, FindingKind] = {
     ),
     "window_off_plan": FindingKind(
         "warning",
-        "A window took longer than planned. An offline window took 1.5 times as long as its batches took in the "
-        "warm-up (3 times where the work of batches differs). A serving window is off by more than 1 % and 50 ms, "
-        "because the load generator was late. Or the window of a replay opened more than 50 ms after its part of the "
-        "trace had begun, and has other requests than were asked for. Rates are over the time that the window took.",
-        "Lengthen the warm-up; see whether the machine was busy or the GPU slowed down.",
+        "A window was longer or shorter than planned. An offline window took 1.5 times as long as its batches took in "
+        "the warm-up (3 times where the work of batches differs). Or the windows of an engine process were on average "
+        "shorter than half of `window_s` (a tenth where the work of batches differs, or is not known to be alike), "
+        "because their batches took far longer in the warm-up, and more of them would have fitted. Or llem stood "
+        "still in every batch of the warm-up that was to tell how many fill a window, though it was made longer three "
+        "times. A serving window is off by more than 1 % and 50 ms, because the load generator was late. Or the "
+        "window of a replay opened more than 50 ms after its part of the trace had begun, and has other requests than "
+        "were asked for. Rates are over the time that the window took.",
+        "Lengthen the warm-up; see whether the machine was busy or the GPU slowed down, then or in the windows.",
     ),
     "no_work": FindingKind(
         "error",

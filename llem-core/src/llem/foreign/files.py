@@ -1,4 +1,4 @@
-"""Reading files that somebody else may have written: regular files alone, and no more of them than is asked for.
+"""Files that somebody else may have written: regular files alone, and no more of them than is asked for.
 
 A named pipe, a device or a socket in the place of a file would keep llem waiting, or fill the memory. So would a few
 bytes that unpack to many.
@@ -7,6 +7,7 @@ bytes that unpack to many.
 from __future__ import annotations
 
 import contextlib
+import errno
 import gzip
 import io
 import os
@@ -15,7 +16,7 @@ import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
-__all__ = ["DOCUMENT", "LARGEST", "Unread", "read", "regular", "size_text", "unpacked"]
+__all__ = ["DOCUMENT", "LARGEST", "Unread", "growing", "read", "regular", "size_text", "unpacked"]
 
 #: Bytes of a document at most: that of a study of 100,000 points has 30 MB.
 DOCUMENT = 2**28
@@ -27,6 +28,11 @@ RATIO, FREE = 50, 2**24
 _DENSEST = 1032
 
 _PIECE = 1 << 20
+#: What opening answers where a link (in a ring, or where none is followed) or a socket is in the place of a file, or
+#: where no file can have the name.
+_NO_FILE = (errno.ELOOP, errno.ENXIO, errno.ENAMETOOLONG)
+#: To open what may be no regular file: nothing waits, and no terminal becomes this process's own.
+_CAREFUL = os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 
 
 class Unread(Exception):
@@ -39,11 +45,37 @@ def regular(path: str | Path) -> Iterator[io.BufferedReader]:
 
     A named pipe opens at once, and is refused, instead of keeping us waiting for who writes to it.
     """
-    handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
-    with open(handle, "rb") as file:
-        if not stat.S_ISREG(os.fstat(handle).st_mode):
-            raise Unread("is no regular file")
+    with _opened(path, os.O_RDONLY) as handle, open(handle, "rb", closefd=False) as file:
         yield file
+
+
+@contextlib.contextmanager
+def growing(path: str | Path) -> Iterator[io.FileIO]:
+    """A regular file, opened to be read and appended to; made where there is none. Raises as `regular`.
+
+    A link is not followed: what it leads to is not ours to write.
+    """
+    flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW
+    with _opened(path, flags) as handle, open(handle, "ab+", buffering=0, closefd=False) as file:
+        os.set_blocking(handle, True)  # a child may have it as its output
+        yield file
+
+
+@contextlib.contextmanager
+def _opened(path: str | Path, flags: int) -> Iterator[int]:
+    try:
+        handle = os.open(path, flags | _CAREFUL, 0o666)
+    except OSError as error:
+        if error.errno in _NO_FILE:
+            raise Unread(f"is no regular file: {os.strerror(error.errno).lower()}") from error
+        raise
+    try:
+        mode = os.fstat(handle).st_mode
+        if not stat.S_ISREG(mode):
+            raise Unread("is a folder" if stat.S_ISDIR(mode) else "is no regular file")
+        yield handle
+    finally:
+        os.close(handle)
 
 
 def read(path: str | Path, most: int = DOCUMENT) -> bytes:

@@ -5,10 +5,21 @@ A secret is known by the name of its option, variable or header, or by its own f
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
-__all__ = ["HIDDEN", "is_secret", "redacted", "without_key", "without_secrets"]
+__all__ = [
+    "HIDDEN",
+    "in_each_text",
+    "is_secret",
+    "redacted",
+    "without_key",
+    "without_key_in",
+    "without_known",
+    "without_secrets",
+]
 
 #: Stands for a secret.
 HIDDEN = "***"
@@ -38,10 +49,27 @@ _WITHIN = re.compile(
 _FORMS = (
     re.compile(r"(?<=://)[^/\s?#\"']*(?=@)"),
     re.compile(r"(?i)(?<=\bbearer )(?!\$|token\b|auth)[^\s\"']+"),
-    re.compile(r"\b(?:hf_|sk-|ghp_|glpat-|nvapi-|xox[a-z]-)[A-Za-z0-9_-]{8,}"),
+    re.compile(
+        r"\b(?:hf_|sk-|gh[oprsu]_|github_pat_|gl(?:agent|dt|ft|imt|oas|pat|ptt|rt|soat)-|nvapi-|xapp-|xox[a-z]-|"
+        r"[rs]k_(?:live|test)_)[A-Za-z0-9_-]{8,}"
+    ),
+    re.compile(r"\b(?:gsk_|npm_|pypi-|r8_|ya29\.|AIza)[A-Za-z0-9_-]{20,}"),
+    re.compile(r"\beyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]*"),  # JSON web tokens
+    re.compile(r"(?i)(?:(?<=accountkey=)|(?<=accesskey=))[a-z0-9+/=]{16,}"),
+    re.compile(
+        r"-----BEGIN [A-Z ]*PRIVATE KEY(?: BLOCK)?-----.*?(?:-----END [A-Z ]*PRIVATE KEY(?: BLOCK)?-----|\Z)", re.DOTALL
+    ),
+)
+#: A key of AWS, and beside it what goes with it, which has no form but its length.
+_WORD_40 = r"(?<![A-Za-z0-9/+=])[A-Za-z0-9/+]{40}(?![A-Za-z0-9/+=])"
+_AWS = re.compile(
+    rf"(?:{_WORD_40}(?P<before>.{{1,60}}?))?\b(?:AKIA|ASIA)[A-Z0-9]{{16}}\b(?:(?P<after>.{{1,60}}?){_WORD_40})?",
+    re.DOTALL,
 )
 #: Options of curl and of others whose next word is a secret, unless that is an option, an address or a small number.
 _SHORT = ("-k",)
+#: A shorter value of a variable may be a word of any text.
+SHORTEST = 8
 #: Options whose next word may hold a password behind a colon.
 _USERS = ("-u", "--user", "--proxy-user")
 
@@ -84,9 +112,45 @@ def without_secrets(text: str, hidden: str = HIDDEN) -> str:
     """A text without what looks like a secret: an address, a line of a shell, JSON, a message."""
     for form in _FORMS:
         text = form.sub(hidden, text)
+    text = _AWS.sub(lambda found: hidden.join(("", *filter(None, found.groups()), "")), text)
     return _WITHIN.sub(lambda found: f"{found[found.lastgroup or 0]}{hidden}", text)
 
 
+def without_known(text: str, environ: Mapping[str, str]) -> str:
+    """The same, and without the secrets that these variables hold, whatever stands before them."""
+    for name, value in environ.items():
+        if len(value) >= SHORTEST and is_secret(name):
+            text = without_key(text, value)
+    return without_secrets(text)
+
+
 def without_key(text: str, key: str | None) -> str:
-    """A text without a key that is known."""
-    return text.replace(key, HIDDEN) if key else text
+    """A text without a key that is known, as it is or as JSON writes it within a text."""
+    for said in _spellings(key) if key else ():
+        text = text.replace(said, HIDDEN)
+    return text
+
+
+def _spellings(key: str) -> tuple[str, ...]:
+    """The key itself last: it may begin or end within a longer one."""
+    written = json.dumps(key)[1:-1]
+    return tuple(dict.fromkeys((written.replace("/", "\\/"), written, key)))
+
+
+def without_key_in(value: Any, key: str | None) -> Any:
+    """A JSON value without a key that is known, in any of its texts and names.
+
+    To be asked of what was parsed: an escape (`\\u0073`) spells the key without its bytes. Raises RecursionError.
+    """
+    return in_each_text(value, lambda text: without_key(text, key)) if key else value
+
+
+def in_each_text(value: Any, change: Callable[[str], str]) -> Any:
+    """A JSON value with each of its texts and names changed. Raises RecursionError."""
+    if isinstance(value, str):
+        return change(value)
+    if isinstance(value, list):
+        return [in_each_text(one, change) for one in value]
+    if isinstance(value, dict):
+        return {change(name): in_each_text(one, change) for name, one in value.items()}
+    return value

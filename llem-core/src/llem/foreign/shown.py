@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-__all__ = ["cell", "one_line", "visible"]
+__all__ = ["cell", "one_line", "visible", "word"]
 
 #: Control characters but tab and line feed, those that turn the direction of writing, and halves of characters.
 _COMMANDS = re.compile(
@@ -25,6 +25,11 @@ def visible(text: str) -> str:
 def one_line(text: str, most: int) -> str:
     """Text on one line, so many characters at most, of those that UTF-8 has (no halves of characters)."""
     return " ".join(text.split())[:most].encode("utf-8", errors="replace").decode()
+
+
+def word(text: str, most: int) -> str:
+    """Text for a cell of stored rows: as `one_line`, and what is not printable, or separates cells, is escaped."""
+    return "".join(one if one.isprintable() and one != "," else f"\\u{ord(one):04x}" for one in one_line(text, most))
 
 
 def cell(text: str) -> str:

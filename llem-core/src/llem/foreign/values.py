@@ -7,10 +7,13 @@ from __future__ import annotations
 
 import json
 import math
+from datetime import datetime
 from typing import Any
 
-__all__ = ["DECODER", "finite", "from_json", "whole"]
+__all__ = ["DECODER", "TOO_DEEP", "a_time", "finite", "from_json", "whole"]
 
+#: Why a value is refused that goes deeper than can be followed.
+TOO_DEEP = "it nests too deeply"
 #: Whole numbers that 64 bits hold.
 _LEAST, _MOST = -(2**63), 2**63 - 1
 #: Characters of a number that is told as being none.
@@ -34,6 +37,13 @@ def whole(text: str) -> int:
     return value
 
 
+def a_time(_: Any, __: Any, text: str) -> None:
+    """Validator of a field: its text is a time, ISO 8601 with its zone, so that times can be subtracted. Raises
+    ValueError."""
+    if datetime.fromisoformat(text).tzinfo is None:
+        raise ValueError(f"{text} is of no time zone")
+
+
 def _told(text: str) -> str:
     return text if len(text) <= _TOLD else f"{text[:_TOLD]}… ({len(text)} characters)"
 
@@ -47,7 +57,7 @@ class _Decoder(json.JSONDecoder):
         try:
             return super().raw_decode(s, idx)
         except RecursionError as error:
-            raise ValueError("it nests too deeply") from error
+            raise ValueError(TOO_DEEP) from error
 
 
 DECODER = _Decoder(parse_constant=_refuse, parse_int=whole, parse_float=finite)

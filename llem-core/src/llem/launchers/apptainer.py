@@ -1,4 +1,4 @@
-"""The worker in an Apptainer container, by its documented command line. Not yet run with a real Apptainer."""
+"""The worker in an Apptainer container, by its command line. Not yet run without root, or with GPUs."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import os
 import shutil
 import tempfile
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from llem.devices.host import VARIABLE, Container, ask_program
@@ -20,6 +20,7 @@ from llem.protocol.events import Emit
 
 __all__ = ["ApptainerLauncher"]
 
+CONTAINED = ("--containall", "--no-eval", "--no-privs")
 #: Variables with this prefix are set inside without it.
 PREFIX = "APPTAINERENV_"
 #: What Apptainer ends with when it could not start the container.
@@ -36,9 +37,9 @@ class ApptainerLauncher(ContainerLauncher):
     def __init__(self, options: ApptainerOptions | None = None) -> None:
         super().__init__(options or ApptainerOptions())
 
-    def check_image(self, backend: str) -> None:
+    def check_image(self, backend: str) -> Sequence[str]:
         _version()
-        _image(self.options, backend)
+        return ["apptainer", "exec", *CONTAINED, str(_image(self.options, backend)), "llem"]
 
     def contain(self, order: Path, emit: Emit, stop: threading.Event) -> int:
         options: ApptainerOptions = self.options
@@ -65,7 +66,7 @@ class ApptainerLauncher(ContainerLauncher):
 
 def exec_command(order: Path, needs: Needs, image: Path, scratch: Path, options: ApptainerOptions) -> list[str]:
     """`apptainer exec` with all that the worker may see, and no more."""
-    command = ["apptainer", "exec", "--containall", "--no-eval", "--no-privs", "--workdir", str(scratch)]
+    command = ["apptainer", "exec", *CONTAINED, "--workdir", str(scratch)]
     command += ["--pwd", os.getcwd()]
     if options.network == "none":
         command += ["--net", "--network", "none"]

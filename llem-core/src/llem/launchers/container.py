@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import os
+import re
 import signal
 import threading
 from abc import abstractmethod
@@ -14,9 +15,11 @@ from typing import Any, ClassVar
 
 import attrs
 
+from llem import __version__
 from llem.config.identity import EXECUTION, file_settings
 from llem.config.load import stored_experiment
 from llem.config.models import Experiment
+from llem.devices.host import ask_program
 from llem.errors import ConfigError, MachineError, Problem
 from llem.experiment.placement import place
 from llem.launchers.base import Launcher
@@ -31,6 +34,9 @@ from llem.store.store import Store
 
 __all__ = ["ContainerLauncher", "Needs", "ended_by_signal", "mount", "needs_of", "variables"]
 
+#: How long a container may take to start and to say its version.
+VERSION_S = 120.0
+NO_LLEM, OTHER_LLEM = "image_without_llem", "image_version"
 #: Where a container writes what it does not keep: its user need have no home in the image.
 HOME = "/tmp"
 
@@ -175,15 +181,19 @@ class ContainerLauncher(Launcher):
     def check(self, experiments: Sequence[Experiment]) -> None:
         """The runtime, an image for each backend, and what a container has to see of this machine."""
         options: DockerOptions | ApptainerOptions = self.options
-        for backend in sorted({one.backend for one in experiments}):
-            self.check_image(backend)
+        inside = [self.check_image(backend) for backend in sorted({one.backend for one in experiments})]
         _check_mounts(options.mounts)
         _check_passed_on(options.env, os.environ)
         _hub_for([_model(one) for one in experiments], options.network != "none", os.environ)
+        for command in inside:  # last, since it takes a second or two
+            _check_llem(command)
 
     @abstractmethod
-    def check_image(self, backend: str) -> None:
-        """Raises MachineError: the runtime is not to be had, or it has no image for this backend."""
+    def check_image(self, backend: str) -> Sequence[str]:
+        """How the `llem` in the image for this backend is run, with no access to anything; options for it come after.
+
+        Raises MachineError: the runtime is not to be had, or it has no image for this backend.
+        """
 
     def launch(self, order: Path, emit: Emit, stop: threading.Event) -> int:
         self._client = Child()  # before the image is looked up: a kill may come meanwhile
@@ -202,12 +212,31 @@ class ContainerLauncher(Launcher):
             Its exit status, and what was written to the log meanwhile.
         """
         start = log.stat().st_size if log.exists() else 0
-        status = self._client.run(command, log, emit, stop, environ=environ)
+        status = self._client.run(command, log, emit, stop, environ=environ, contained=True)
         return status, _since(log, start)
 
     def kill(self) -> None:
         """End the client; what it stood for is removed by `launch`, which then returns."""
         self._client.kill()
+
+
+def _check_llem(inside: Sequence[str]) -> None:
+    """Whether the image has this llem: a worker of another one may measure differently, or not understand its order.
+
+    Raises MachineError: it has another (image_version), or none that answers (image_without_llem).
+    """
+    answer = ask_program([*inside, "--version"], VERSION_S)
+    found = re.search(r"^llem, version (\S+)$", answer.output, re.MULTILINE)
+    asked = f"asked with `{' '.join(inside)}`"
+    if found is None:
+        lines = [line for line in (answer.error or answer.output).splitlines() if line.strip() and "--help" not in line]
+        said = (lines or [f"status {answer.status}"])[-1].strip()
+        hint = f"install llem-core {__version__} in it, so that `llem` is on its PATH; see containers/; {asked}"
+        raise MachineError(f"the image has no program `llem` that says its version: {said}", hint, NO_LLEM)
+    if found[1] != __version__:
+        what = f"the image has llem {found[1]}, and this is {__version__}, which may measure differently"
+        hint = f"build it with llem-core {__version__}, or run llem {found[1]} here; {asked}"
+        raise MachineError(what, hint, OTHER_LLEM)
 
 
 def _since(log: Path, start: int) -> str:

@@ -25,6 +25,7 @@ __all__ = ["DockerLauncher", "refusal"]
 ANSWER_S, REMOVAL_S = 20.0, 60.0
 #: What `docker run` ends with when it was not the worker that ended: the daemon, the image's program, its absence.
 NOT_THE_WORKER = (125, 126, 127)
+UNPRIVILEGED = ("--cap-drop", "ALL", "--security-opt", "no-new-privileges")
 #: Backends whose Dockerfile is in the repository.
 DOCKERFILES = ("pytorch", "vllm", "tensorrt")
 CHOOSE_ANOTHER = "or choose another launcher with `--launcher process`"
@@ -41,9 +42,11 @@ class DockerLauncher(ContainerLauncher):
     def __init__(self, options: DockerOptions | None = None) -> None:
         super().__init__(options or DockerOptions())
 
-    def check_image(self, backend: str) -> None:
+    def check_image(self, backend: str) -> Sequence[str]:
         _ = self._daemon
-        _inspect(self._image(backend), backend)
+        found = _inspect(self._image(backend), backend)
+        none = ["--network", "none", "--log-driver", "none", *UNPRIVILEGED]
+        return ["docker", "run", "--rm", "--pull", "never", *none, "--entrypoint", "llem", str(found["Id"])]
 
     def contain(self, order: Path, emit: Emit, stop: threading.Event) -> int:
         options: DockerOptions = self.options
@@ -95,7 +98,7 @@ def run_command(
     # interactive: the worker holds on to our standard input as its lifeline; init: it reaps what the engine leaves
     command = ["docker", "run", "--rm", "--init", "--interactive", "--name", name]
     command += ["--pull", "never", "--log-driver", "none", "--network", options.network]
-    command += ["--cap-drop", "ALL", "--security-opt", "no-new-privileges"]
+    command += UNPRIVILEGED
     command += ["--user", options.user or _user(), "--workdir", os.getcwd()]
     command += ["--shm-size", options.shm_size] if options.shm_size else []
     for one in needs.mounts:

@@ -12,9 +12,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from llem.devices.memory import oom_kills
+from llem.foreign.files import growing
 from llem.launchers.base import Launcher
 from llem.protocol.events import Emit
 from llem.protocol.lines import from_json
+from llem.protocol.study_events import OutOfMemory
+from llem.store.files import machine_errors
 
 __all__ = ["Child", "ProcessLauncher"]
 
@@ -42,6 +46,11 @@ class ProcessLauncher(Launcher):
         self._child.kill()
 
 
+#: Exit statuses of a process that SIGKILL ended, and of a client whose container it ended.
+KILLED = (-signal.SIGKILL, 128 + signal.SIGKILL)
+#: What is known when such a process ends while the system counts one more that it ended for want of memory. It counts
+#: those of the control group or of the machine, where others run too.
+MEMORY = "the worker was killed while the kernel ended a process for want of memory"
 #: How long a killed process may take to be gone.
 GRACE_S = 10.0
 #: How often the watching thread looks whether the process is still there.
@@ -63,14 +72,22 @@ class Child:
         stop: threading.Event,
         *,
         environ: Mapping[str, str] | None = None,
+        contained: bool = False,
     ) -> int:
         """Run it to its end, passing on its events; what it writes elsewhere goes to the log. Its exit status.
 
-        When `stop` is set it gets SIGTERM.
+        When `stop` is set it gets SIGTERM. That it was killed while the kernel ended a process for
+        want of memory is told as an event.
+
+        Args:
+            contained: it stands for a process of a container.
 
         Raises MachineError (event_unknown) for a line that is no event; the process is ended then.
         """
-        with log.open("ab") as written:
+        before = oom_kills(elsewhere=contained)
+        with contextlib.ExitStack() as held:
+            with machine_errors(log):
+                written = held.enter_context(growing(log))
             process = self._process = subprocess.Popen(
                 command,
                 env=None if environ is None else dict(environ),
@@ -87,7 +104,10 @@ class Child:
             for line in process.stdout:  # blocks: the parent sleeps while the worker measures
                 if line.endswith(b"\n"):  # else its writer was killed within it
                     emit(from_json(line, log))
-            return process.wait()
+            status = process.wait()
+            if status in KILLED and not self._killed and oom_kills(elsewhere=contained) != before:
+                emit(OutOfMemory(why=MEMORY))
+            return status
         finally:
             self._process = None
             _end_group(process)

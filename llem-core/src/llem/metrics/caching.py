@@ -3,7 +3,8 @@
     share = prompt tokens taken from the cache / prompt tokens
 
 of the requests that ended within the window, as the engine tells of each (`cached_tokens`). Where it tells of none, by
-its own counters from right before the window to right after it. Engines count whole blocks of tokens.
+its own counters from right before the window to right after it, if they are a share. Engines count whole blocks of
+tokens.
 """
 
 from __future__ import annotations
@@ -66,4 +67,5 @@ def _of_counters(facts: ServingFacts | None) -> float | None:
     if facts is None:
         return None
     hit, queried = facts.server.get("cache_hit_tokens"), facts.server.get("cache_queried_tokens")
-    return None if hit is None or not queried else min(hit / queried, 1.0)
+    # more hits than were looked for are counted in another way, whatever their names say
+    return None if hit is None or not queried or hit > queried else hit / queried

@@ -25,7 +25,7 @@ from llem.metrics.quality import quality_findings, quality_metrics, wanted
 from llem.metrics.setup import Setup, setup_of
 from llem.metrics.statistics import mean
 from llem.store.evaluations import Evaluation, evaluations, read_items
-from llem.store.files import corrupt
+from llem.store.files import computed_from
 from llem.store.models import BaselineReading, Quantity, RequestRow, Result, Trial
 from llem.store.store import Store
 
@@ -126,12 +126,10 @@ def recompute(
         with_items: reads the items of an evaluation that the Result needs.
 
     Raises:
-        StoreError: a file is damaged, or holds numbers that are too large to compute with.
+        StoreError: a file is damaged, or holds what nothing can be computed from.
     """
-    try:
+    with computed_from(store.folder(experiment_id)):
         return _recompute(store, experiment_id, with_items)
-    except OverflowError as error:
-        raise corrupt(store.folder(experiment_id), "it holds numbers that are too large to compute with") from error
 
 
 def _recompute(store: Store, experiment_id: str, with_items: Callable[[Store, str, Evaluation], Evaluation]) -> Result:

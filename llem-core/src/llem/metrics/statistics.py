@@ -6,6 +6,7 @@ claimed. Sums use `math.fsum`, so that the order of the values does not change a
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Sequence
 
@@ -77,6 +78,7 @@ def _deviation(values: Sequence[float], centre: float) -> float:
         return math.hypot(*(v - centre for v in values)) / math.sqrt(len(values) - 1)
 
 
+@functools.lru_cache(maxsize=1024)
 def t_quantile(freedom: float) -> float:
     """How many standard errors the interval reaches to each side.
 

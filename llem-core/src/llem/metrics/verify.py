@@ -1,9 +1,13 @@
-"""Compute every derived number of a store again from its raw rows, and say where the stored one differs."""
+"""Compute every derived number of a store again from its raw rows, and say where the stored one differs; and whether
+each file is in its place (`llem.metrics.placed`)."""
 
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import attrs
@@ -15,10 +19,12 @@ from llem.meters.trace import TraceRow
 from llem.meters.window import energy_readings
 from llem.metrics.accounts import SINCE, counted, stated, unbalanced
 from llem.metrics.catalogue import is_metric, metric_of
+from llem.metrics.placed import Difference, contained, misplaced
 from llem.metrics.result import recompute
+from llem.store.documents import read_model
 from llem.store.evaluations import Evaluation, evaluations, items_sha256, read_items
-from llem.store.files import dump, stored_digest, stored_version
-from llem.store.models import SCHEMA_VERSION, EnergyReading, Result, Trial
+from llem.store.files import computed_from, dump, stored_digest, stored_version
+from llem.store.models import SCHEMA_VERSION, EnergyReading, RequestRow, Result, Trial
 from llem.store.store import Store
 
 __all__ = ["Difference", "older_documents", "sampled_domains", "verify"]
@@ -30,67 +36,112 @@ RELATIVE = 1e-12
 BUDGETS_SINCE = 4
 
 
-@attrs.frozen
-class Difference:
-    """One number that is not what its sources give: in which file, the dotted path to it, and both values."""
-
-    file: str
-    path: str
-    stored: Any
-    recomputed: Any
-
-    def __str__(self) -> str:
-        return f"{self.file}: {self.path}: stored {self.stored!r}, recomputed {self.recomputed!r}"
-
-
 def verify(store: Store) -> list[Difference]:
-    """Every difference in the store. Raises StoreError (store_corrupt) for a file that cannot be read at all."""
-    found = []
+    """Every difference in the store: what is not as its sources give it, not in its place, not there, or unreadable.
+
+    The journals are compared by `llem.store.journal.compared`.
+    """
+    found = [*misplaced(store)]
     for path in store.documents():
-        stored, now = stored_digest(path)
-        if stored != now:
-            found.append(Difference(str(path.relative_to(store.path)), "digest", stored, now))
+        found += contained(path.relative_to(store.path).as_posix(), partial(_digest, store, path))
     for experiment_id in store.experiment_ids():
         found += _experiment(store, experiment_id)
-    return found
+    return list({str(told): told for one in found for told in [_within(store, one)]}.values())
+
+
+def _within(store: Store, one: Difference) -> Difference:
+    """Named by the file that cannot be read, on whatever way it was met, and by its path within the store."""
+    what = one.what.replace(f"{store.path}/", "")
+    for mark, verb in ((": ", ""), (" is ", "is "), (" has ", "has ")):
+        file, found, rest = what.partition(mark)
+        if found and os.path.lexists(store.path / file):  # of any name, also one that no file can have
+            return attrs.evolve(one, file=file, what=f"{verb}{rest}")
+    return attrs.evolve(one, what=what)
+
+
+def _digest(store: Store, path: Path) -> Iterator[Difference]:
+    stored, now = stored_digest(path)
+    if stored != now:
+        yield Difference(path.relative_to(store.path).as_posix(), "digest", stored, now)
 
 
 def older_documents(store: Store) -> dict[int, int]:
     """How many results, trials and baselines an older version wrote, by that version: not all in them is compared."""
     found = [path for path in store.documents() if path.name.startswith(("result", "trial-", "baseline-"))]
-    versions = [version for path in found if (version := stored_version(path)) < SCHEMA_VERSION]
+    versions = [version for path in found if (version := _version(path)) < SCHEMA_VERSION]
     return {version: versions.count(version) for version in sorted(set(versions))}
 
 
+def _version(path: Path) -> int:
+    """Of a document; the present one where it cannot be read, which `verify` tells."""
+    try:
+        return stored_version(path)
+    except StoreError:
+        return SCHEMA_VERSION
+
+
 def _experiment(store: Store, experiment_id: str) -> Iterator[Difference]:
+    """Part by part: one that cannot be read hides no other."""
     folder = f"experiments/{experiment_id}"
-    domains = {engine["process"]: sampled_domains(engine) for engine in store.engines(experiment_id)}
+    for part in (_baselines, _trials, _evaluations, _result):
+        yield from contained(folder, partial(part, store, experiment_id, folder))
+
+
+def _domains(store: Store, experiment_id: str) -> dict[int, tuple[tuple[str, Domain], ...]]:
+    return {engine["process"]: sampled_domains(engine) for engine in store.engines(experiment_id)}
+
+
+def _baselines(store: Store, experiment_id: str, folder: str) -> Iterator[Difference]:
+    domains = _domains(store, experiment_id)
     for baseline in store.baselines(experiment_id):
-        rows = store.baseline_trace(experiment_id, baseline.process, baseline.phase)
-        again = _energies(rows, domains.get(baseline.process, ()), baseline.t0_ns, baseline.t1_ns)
         file = f"{folder}/baseline-{baseline.process}-{baseline.phase}.json"
+        rows = store.baseline_trace(experiment_id, baseline.process, baseline.phase)
+        with computed_from(store.path / file):
+            again = _energies(rows, domains.get(baseline.process, ()), baseline.t0_ns, baseline.t1_ns)
         yield from _compare_energies(store, file, "readings", baseline.readings, again)
-    for trial in store.trials(experiment_id):
-        file = f"{folder}/trial-{trial.index}.json"
-        rows = store.trace(experiment_id, trial.index)
+
+
+def _trials(store: Store, experiment_id: str, folder: str) -> Iterator[Difference]:
+    domains = _domains(store, experiment_id)
+    for index in sorted(store.trial_indices(experiment_id)):
+        file = f"{folder}/trial-{index}.json"
+        yield from contained(file, partial(_trial, store, experiment_id, index, file, domains))
+
+
+def _trial(
+    store: Store, experiment_id: str, index: int, file: str, domains: Mapping[int, Sequence[tuple[str, Domain]]]
+) -> Iterator[Difference]:
+    trial = read_model(store.path / file, Trial)
+    rows = store.trace(experiment_id, index)
+    requests = store.requests(experiment_id, index)
+    with computed_from(store.path / file):
         again = _energies(rows, domains.get(trial.process, ()), trial.t0_ns, trial.t1_ns)
-        yield from _compare_energies(store, file, "energies", trial.energies, again)
-        yield from _requests(store, experiment_id, trial, file)
+        found = [*_requests(store, trial, requests, file)]
+    yield from _compare_energies(store, file, "energies", trial.energies, again)
+    yield from found
+
+
+def _evaluations(store: Store, experiment_id: str, folder: str) -> Iterator[Difference]:
     for evaluation in evaluations(store, experiment_id):
-        yield from _evaluation(store, experiment_id, evaluation)
-    if (found := store.read_any_result(experiment_id)) is not None:
-        stored, version = found
-        file, now = f"{folder}/result.json", recompute(store, experiment_id, _items_or_none)
-        if version == SCHEMA_VERSION:
-            yield from _compare(file, "", dump(stored), dump(now))
-        else:
-            yield from _compare(file, "", _unchanged(stored, version), _unchanged(now, version))
+        file = f"{folder}/quality-{evaluation.key}.json"
+        yield from contained(file, partial(_evaluation, store, experiment_id, evaluation, file))
 
 
-def _requests(store: Store, experiment_id: str, trial: Trial, file: str) -> Iterator[Difference]:
+def _result(store: Store, experiment_id: str, folder: str) -> Iterator[Difference]:
+    if (found := store.read_any_result(experiment_id)) is None:
+        recompute(store, experiment_id, _items_or_none)
+        return
+    stored, version = found
+    file, now = f"{folder}/result.json", recompute(store, experiment_id, _items_or_none)
+    if version == SCHEMA_VERSION:
+        yield from _compare(file, "", dump(stored), dump(now))
+    else:
+        yield from _compare(file, "", _unchanged(stored, version), _unchanged(now, version))
+
+
+def _requests(store: Store, trial: Trial, rows: Sequence[RequestRow], file: str) -> Iterator[Difference]:
     """What a trial says of its requests against their rows, and that no request of a load is without an outcome."""
     version = stored_version(store.path / file)
-    rows = store.requests(experiment_id, trial.index)
     yield from _compare(file, "", stated(trial, version), counted(trial, rows, version))
     if version >= SINCE and trial.serving is not None and (lost := unbalanced(trial.serving)) is not None:
         yield Difference(file, "serving: in_flight_start + sent = completed + failed + in_flight_end", *lost)
@@ -104,9 +155,8 @@ def _items_or_none(store: Store, experiment_id: str, evaluation: Evaluation) -> 
         return evaluation
 
 
-def _evaluation(store: Store, experiment_id: str, evaluation: Evaluation) -> Iterator[Difference]:
+def _evaluation(store: Store, experiment_id: str, evaluation: Evaluation, file: str) -> Iterator[Difference]:
     """Of each score what its items give: their number, that each is once, and the value."""
-    file = f"experiments/{experiment_id}/quality-{evaluation.key}.json"
     try:
         whole = read_items(store, experiment_id, evaluation)
         rows = items_sha256(store, experiment_id, evaluation)

@@ -116,11 +116,11 @@ class Registry:
 
     def reference(self, kind: Kind, name: str) -> Reference:
         """The reference for a name. Raises UnknownPlugin, or BrokenPlugin with the recorded cause."""
-        from llem.errors import UnknownPlugin
-
         entry = self._entries[kind].get(name)
         if entry is not None:
             return entry[0]
+        from llem.errors import UnknownPlugin
+
         self.refuse_broken(kind, name)
         raise UnknownPlugin(f"unknown {kind} {name!r}", self._advice(kind, name))
 

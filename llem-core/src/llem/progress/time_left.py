@@ -17,7 +17,7 @@ from statistics import fmean
 import attrs
 
 from llem.protocol.events import Calibrated, Event, Outcome, Phase, TrialEnded
-from llem.protocol.study_events import JobPlan, ResultComputed, StudyBegan, WorkerEnded, WorkerLaunched
+from llem.protocol.study_events import JobPlan, ResultComputed, StudyBegan, Waited, Waiting, WorkerEnded, WorkerLaunched
 
 __all__ = ["TimeLeft"]
 
@@ -36,6 +36,7 @@ class _Job:
         ready: its engine is loaded and has idled.
         tasks: of quality that are left.
         part: how much of the present task is evaluated, from 0 to 1.
+        load_s: planned, until the engine is loaded.
     """
 
     group: int
@@ -52,6 +53,7 @@ class _Job:
     ready: bool = False
     tasks: list[str] = attrs.field(factory=list)
     part: float = 0.0
+    load_s: float = 0.0
 
     def turn_to(self, step: str, since: float, of: str | None = None) -> None:
         self.step, self.of, self.since, self.settled = step, of, since, False
@@ -92,6 +94,7 @@ class TimeLeft:
         if isinstance(event, WorkerLaunched):
             if (job := self._jobs.get(event.job)) is not None:  # else a planner added it later
                 self._at[worker] = job
+                job.turn_to("load", now)  # its process starts, and imports what the engine needs
         elif isinstance(event, (Outcome, ResultComputed)) and event.outcome not in ("done", "interrupted"):
             for one in self._jobs.values():  # what failed gets no further worker
                 if one.trials.pop(event.id, None) is not None and not one.trials:
@@ -106,6 +109,8 @@ class TimeLeft:
             self._evaluated(at, now)
             at.turn_to("", now)
             at.begun, at.ready = set(), False
+        elif isinstance(event, (Waiting, Waited)):
+            at.turn_to("load", now)  # a queue is no load
         elif isinstance(event, Phase):
             if event.task is None:
                 self._evaluated(at, now)
@@ -131,8 +136,9 @@ class TimeLeft:
             at.turn_to("trial", now)
 
     def _phase(self, at: _Job, phase: str, of: str | None, now: float) -> None:
-        if at.step == "load":
-            self._loads[at.group].append(now - at.since)
+        if phase == "load" and at.step == "load":
+            return
+        self._loaded(at, now)
         if phase in ("load", "baseline before", "baseline after"):
             at.turn_to(phase, now)
         elif phase == "warm-up":
@@ -143,8 +149,14 @@ class TimeLeft:
         elif phase == "trial":
             at.of = of
 
+    def _loaded(self, at: _Job, now: float) -> None:
+        """The load of a job, if it was at it, is over."""
+        if at.step == "load":
+            self._loads[at.group].append(now - at.since)
+
     def _task(self, at: _Job, event: Phase, now: float) -> None:
         if (at.step, at.of) != ("quality", event.task):
+            self._loaded(at, now)
             self._evaluated(at, now)
             at.turn_to("quality", now, event.task)
             at.ready = True
@@ -200,7 +212,7 @@ class TimeLeft:
             for name in due
             if name not in job.begun
         }
-        load_s = 0.0 if job.ready or job.step == "baseline before" else self._load_s(job.group)
+        load_s = 0.0 if job.ready or job.step == "baseline before" else self._load_s(job)
         before_s = 0.0 if job.ready else job.before_s
         present = {
             "load": load_s,
@@ -227,10 +239,10 @@ class TimeLeft:
         """How long the beginning of an experiment takes, up to its first trial; None before it has begun."""
         return fmean(self._warm_ups[name]) if self._warm_ups[name] else None
 
-    def _load_s(self, group: int) -> float:
-        """A load's time; none of it is in the plan, since before the first one nothing can be said of it."""
-        known: Sequence[float] = self._loads[group] or [one for found in self._loads.values() for one in found]
-        return fmean(known) if known else 0.0
+    def _load_s(self, job: _Job) -> float:
+        """A load's time, with the start of its process: of this group, of any, or as planned."""
+        known: Sequence[float] = self._loads[job.group] or [one for found in self._loads.values() for one in found]
+        return fmean(known) if known else job.load_s
 
 
 def _on_top(plans: Mapping[str, float], known_s: Callable[[str], float | None]) -> float | None:
@@ -252,4 +264,5 @@ def _job(one: JobPlan) -> _Job:
         one.before_s,
         one.after_s,
         tasks=list(one.tasks),
+        load_s=one.load_s,
     )

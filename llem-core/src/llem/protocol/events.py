@@ -13,6 +13,8 @@ from typing import ClassVar
 
 import attrs
 
+from llem.foreign.values import a_time
+
 __all__ = [
     "BaselineMeasured",
     "Calibrated",
@@ -43,7 +45,7 @@ class Moment:
     """
 
     monotonic_ns: int
-    utc: str
+    utc: str = attrs.field(validator=a_time)
 
     @classmethod
     def now(cls) -> Moment:

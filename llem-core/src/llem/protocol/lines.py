@@ -5,8 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import math
-import os
-import stat
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -15,7 +13,7 @@ import attrs
 
 from llem import __version__
 from llem.errors import MachineError, StoreError
-from llem.foreign.values import DECODER
+from llem.foreign.files import growing
 from llem.protocol.events import (
     BaselineMeasured,
     Calibrated,
@@ -33,6 +31,7 @@ from llem.protocol.events import (
 )
 from llem.protocol.study_events import (
     Left,
+    OutOfMemory,
     ResultComputed,
     StudyBegan,
     Waited,
@@ -40,7 +39,7 @@ from llem.protocol.study_events import (
     WorkerEnded,
     WorkerLaunched,
 )
-from llem.store.files import corrupt, load, machine_errors, read_bytes
+from llem.store.files import corrupt, load, machine_errors, parse, read_bytes
 
 __all__ = ["EVENTS", "event_of", "from_json", "kept", "power_line", "stored_events", "to_json"]
 
@@ -48,7 +47,7 @@ __all__ = ["EVENTS", "event_of", "from_json", "kept", "power_line", "stored_even
 EVENTS: tuple[type[Event], ...] = (
     *(StudyBegan, Waiting, Waited, WorkerLaunched),
     *(Started, Phase, Loaded, BaselineMeasured, RateTried, Calibrated, TrialEnded, Outcome, Warned, Power, Ended),
-    *(Left, WorkerEnded, ResultComputed),
+    *(Left, OutOfMemory, WorkerEnded, ResultComputed),
 )
 _CLASSES = {one.kind: one for one in EVENTS}
 
@@ -109,13 +108,12 @@ def power_line(watts: Mapping[str, float]) -> bytes:
 def kept(path: Path, emit: Emit) -> Iterator[Emit]:
     """Pass each event on, and append it to a file as a line.
 
-    Raises MachineError (disk_full, permission), also where an event cannot be written.
+    Raises StoreError where no regular file is in its place, MachineError (disk_full, permission), also where an event
+    cannot be written.
     """
-    with machine_errors(path):
-        file = path.open("ab+", buffering=0)
-    with file:
-        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):  # a named pipe opens, and is never read to its end
-            raise corrupt(path, "is no regular file")
+    with contextlib.ExitStack() as held:
+        with machine_errors(path):
+            file = held.enter_context(growing(path))
         file.seek(0)
         file.truncate(file.read().rfind(b"\n") + 1)  # a line whose writer was killed within it
 
@@ -127,10 +125,13 @@ def kept(path: Path, emit: Emit) -> Iterator[Emit]:
         yield told
 
 
-def stored_events(path: Path) -> tuple[Event, ...]:
+def stored_events(path: Path, kinds: tuple[type[Event], ...] = EVENTS) -> tuple[Event, ...]:
     """The events of a file, without a last line that is not finished; none where there is no file.
 
     Lines that llem wrote before its events had times are left out.
+
+    Args:
+        kinds: those that are wanted. Where not all are, lines of others are passed over unread, as they are many.
 
     Raises:
         StoreError: a line is no event (store_corrupt).
@@ -138,9 +139,12 @@ def stored_events(path: Path) -> tuple[Event, ...]:
     if not path.is_file():
         return ()
     found = []
+    wanted = b"" if kinds == EVENTS else tuple(f'{{"event": "{one.kind}"'.encode() for one in kinds)
     for number, line in enumerate(read_bytes(path).split(b"\n")[:-1], start=1):
+        if not line.startswith(wanted):
+            continue
         try:
-            data = DECODER.decode(line.decode())
+            data = parse(line.decode())
             if "at" in data:
                 found.append(_event(data))
         except (TypeError, ValueError) as error:

@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from llem.errors import ExperimentFailed, LlemError
+from llem.errors import ExperimentFailed, LlemError, StoreError
 from llem.findings import Finding, finding
 from llem.foreign.secrets import without_secrets
+from llem.plugins.culprit import culprit
+from llem.plugins.registry import registry
 from llem.protocol.events import Emit, Failure, Outcome
-from llem.store.files import corrupt, load, machine_errors, read_document
+from llem.store.files import corrupt, load, read_document, write
 
 if TYPE_CHECKING:  # a plan reads orders, and has no store
     from llem.store.store import Store
@@ -75,6 +77,9 @@ class WorkOrder:
         gpus: UUIDs of the GPUs to use; None leaves the choice to the worker.
         beside: other workers run on this machine at the same time.
         tasks: of quality, to be evaluated after the last trial.
+        part: which of the engine processes that the plan has for each experiment this is. It is measured by one worker
+            at a time, however many try.
+        lease_s: after so long without a sign of life another worker may take over.
     """
 
     store: str
@@ -86,6 +91,8 @@ class WorkOrder:
     gpus: tuple[str, ...] | None = None
     beside: bool = False
     tasks: tuple[Task, ...] = ()
+    part: int = 0
+    lease_s: float = 90.0
 
     @property
     def experiment_id(self) -> str:
@@ -106,8 +113,7 @@ class WorkOrder:
 
     def write(self, path: Path) -> None:
         """To a JSON file. Raises MachineError for a full disk or a missing permission."""
-        with machine_errors(path):
-            path.write_text(json.dumps(attrs.asdict(self), indent=1) + "\n", encoding="utf-8")
+        write(path, (json.dumps(attrs.asdict(self), indent=1) + "\n").encode(), replace=True)
 
 
 @attrs.frozen
@@ -149,7 +155,12 @@ def last_engine(store: Store, experiment_id: str) -> int:
 
 
 def failure(error: BaseException) -> Failure:
-    """What an error means for the experiment that met it. A crash's traceback goes to the log."""
+    """What an error means for the experiment that met it. A crash's traceback goes to the log.
+
+    Raises the error if the experiment is another worker's now: nothing of it is for this one to tell.
+    """
+    if isinstance(error, StoreError) and error.code == "lease_lost":
+        raise error
     if isinstance(error, MemoryError):
         return Failure("oom", _told(error), "use a smaller batch or model", "oom", 1)
     if isinstance(error, ExperimentFailed):
@@ -158,7 +169,9 @@ def failure(error: BaseException) -> Failure:
         return Failure("invalid", _told(error), error.hint, error.code, error.exit_code)
     traceback.print_exception(error)
     full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
-    return Failure("crash", _told(error), "see the worker's log", "crash", 3 if full else 1)
+    where = culprit(error, registry())
+    told = f"{_told(error)}, in {where}" if where else _told(error)
+    return Failure("crash", told, "see the worker's log", "crash", 3 if full else 1)
 
 
 def _told(error: BaseException) -> str:

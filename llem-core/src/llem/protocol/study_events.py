@@ -13,6 +13,7 @@ __all__ = [
     "ExperimentPlan",
     "JobPlan",
     "Left",
+    "OutOfMemory",
     "ResultComputed",
     "StudyBegan",
     "StudyEvent",
@@ -40,7 +41,8 @@ class ExperimentPlan:
 
 @attrs.frozen
 class JobPlan:
-    """The plan of one engine process. Its times leave out loading, compilation and batches longer than a window.
+    """The plan of one engine process. Where nothing of it was measured before, its times leave out compilation and
+    batches longer than a window, and that of a load is a guess.
 
     Attributes:
         job: number of the group of experiments, and number of the engine process in this group.
@@ -48,6 +50,7 @@ class JobPlan:
         before_s: seconds of the idle baseline before the trials.
         after_s: seconds of the idle baseline after the trials.
         tasks: tasks of quality that are evaluated then, each once for the engine. Their time is in no estimate.
+        load_s: seconds until the engine is loaded, from the start of its worker.
     """
 
     job: tuple[int, int]
@@ -55,6 +58,7 @@ class JobPlan:
     before_s: float
     after_s: float
     tasks: tuple[str, ...] = ()
+    load_s: float = 0.0
 
 
 @attrs.frozen(kw_only=True)
@@ -88,11 +92,11 @@ class StudyBegan(StudyEvent):
 
 @attrs.frozen(kw_only=True)
 class Waiting(StudyEvent):
-    """A job waits for GPUs of this machine, or a worker waits in a queue.
+    """A job waits for GPUs of this machine, or a worker waits: in a queue, or for another worker at its experiments.
 
     Attributes:
-        what: the GPUs with their holders, or the queue's own words.
-        job: group and engine process of the job that waits for GPUs; null for a worker in a queue.
+        what: the GPUs with their holders, the queue's own words, or the other worker.
+        job: group and engine process of the job that waits for GPUs; null for a worker that waits.
     """
 
     kind: ClassVar[str] = "waiting"
@@ -138,9 +142,23 @@ class Left(StudyEvent):
 
     Attributes:
         why: what ended the worker.
+        gone: whether the worker is known to be gone. Else it may still measure, as on a node that its scheduler lost.
     """
 
     kind: ClassVar[str] = "left"
+    why: str
+    gone: bool = True
+
+
+@attrs.frozen(kw_only=True)
+class OutOfMemory(StudyEvent):
+    """A worker was ended because memory ran out: by the kernel, or by the scheduler of its job.
+
+    Attributes:
+        why: who ended it, in their words.
+    """
+
+    kind: ClassVar[str] = "out of memory"
     why: str
 
 

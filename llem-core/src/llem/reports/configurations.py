@@ -39,12 +39,16 @@ def load_text(load: Mapping[str, Any]) -> str:
         share = load.get("capacity_share")
         if load.get("request_rate") == GREATEST:
             return "greatest rate under the SLO"
-        return f"{load['request_rate']:g} requests/s" if share is None else f"{share:.0%} of capacity"
+        return f"{_rate(load.get('request_rate'))} requests/s" if share is None else f"{share:.0%} of capacity"
     if kind == "replay":
-        return "trace" + ("" if load["speed"] == 1 else f" × {load['speed']:g}")
+        return "trace" + ("" if load.get("speed") == 1 else f" × {_rate(load.get('speed'))}")
     if kind == "command":
         return str(load.get("name") or shlex.join(load.get("argv", ())))
     return f"batch {load.get('batch_size', '?')}"
+
+
+def _rate(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, (int, float)) else "?"
 
 
 def configuration(row: Overview, *, load: bool = True) -> str:

@@ -25,11 +25,12 @@ def dataset_files(results: Results) -> tuple[dict[str, str], tuple[str, ...]]:
 
     Raises StoreError (nothing_to_compare): there is no result.
     """
-    found = list(results.values())
+    environments: dict[str, Mapping[str, Any]] = {}
+    found = list(results.each(lambda name: [_whole(results, name, environments)]))
     if not found:
         hint = "`llem run --resume` measures them"
         raise StoreError("there is no data set: no experiment has a result", hint, "nothing_to_compare")
-    environments = {one: results.store.read_environment(one) for one in sorted({r.environment for r in found} - {""})}
+    results, environments = results.of([one.id for one in found]), dict(sorted(environments.items()))
     tables: dict[str, Columns] = {
         "results": {name: _published(name, column) for name, column in results.columns().items()},
         "metrics": _turned(_long(found), LONG),
@@ -44,6 +45,14 @@ def dataset_files(results: Results) -> tuple[dict[str, str], tuple[str, ...]]:
         )
     card = card_text(results, found, tables, environments, fakes)
     return {"README.md": card, **files}, tuple(notes)
+
+
+def _whole(results: Results, name: str, environments: dict[str, Mapping[str, Any]]) -> Result:
+    """A result whose environment, which is added to those, can be read too."""
+    result = results[name]
+    if result.environment and result.environment not in environments:
+        environments[result.environment] = results.store.read_environment(result.environment)
+    return result
 
 
 def public(value: Any) -> Any:

@@ -62,13 +62,12 @@ def eee_files(
     made = datetime.now(UTC).timestamp() if now is None else now
     files: dict[str, str] = {}
     fakes = invalid = 0
-    for result in results.values():
+    for result, record in results.each(lambda name: [_recorded(results, name, organisation, made)]):
         if is_fake(result.config.get("backend")):
             fakes += 1
-        elif not result.valid:
+        elif record is None:
             invalid += 1
         else:
-            record = _record(results.store, result, organisation, made)
             identity = uuid.UUID(bytes=hashlib.sha256(record["evaluation_id"].encode()).digest()[:16], version=4)
             path = f"data/{COLLECTION}/{record['model_info']['id']}/{identity}.json"
             files[path] = json.dumps(record, allow_nan=False, indent=2, ensure_ascii=False) + "\n"
@@ -80,6 +79,13 @@ def eee_files(
     return files, tuple(
         f"results without a record, because they are {why}: {count}" for why, count in told.items() if count
     )
+
+
+def _recorded(results: Results, name: str, organisation: str, now: float) -> tuple[Result, dict[str, Any] | None]:
+    """A result and its record, if it is valid."""
+    result = results[name]
+    fit = result.valid and not is_fake(result.config.get("backend"))
+    return result, _record(results.store, result, organisation, now) if fit else None
 
 
 def _record(store: Store, result: Result, organisation: str, now: float) -> dict[str, Any]:

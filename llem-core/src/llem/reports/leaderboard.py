@@ -43,7 +43,7 @@ def leaderboard_text(results: Results) -> tuple[str, tuple[str, ...]]:
 
     Raises StoreError (nothing_to_compare): there is no result but of the fake backend, which is never ranked.
     """
-    found = list(results.values())
+    found = list(results.results())
     real = [one for one in found if not is_fake(one.config.get("backend"))]
     if not real:
         what = "no result is there" if not found else "all results are of echo, a fake, whose figures mean nothing"

@@ -10,7 +10,7 @@ import attrs
 from llem.analysis.binary import POWER
 from llem.analysis.contrast import PAIRED, PAIRED_BINARY, UNPAIRED, Contrast
 from llem.analysis.overview import Overview, basis_of
-from llem.analysis.quality import ROUNDING, QualityDifference
+from llem.analysis.quality_difference import ROUNDING, QualityDifference
 from llem.metrics.metric import Basis
 from llem.metrics.quality import SCORE
 from llem.reports.configurations import configuration, varied
@@ -96,6 +96,7 @@ def energies_of(one: QualityDifference, rows: Mapping[str, Overview]) -> dict[st
             if (found := rows[name].metrics.get(metric)) is not None and found.value is not None
         }
         for name in one.experiments
+        if name in rows
     }
 
 
@@ -108,7 +109,7 @@ def quality_tables(
     """A table for each score.
 
     Args:
-        rows: overviews with the metrics of `energy_metrics`, by id.
+        rows: overviews with the metrics of `energy_metrics`, by id, of those whose results can be read.
         study: study.json.
         missing: by metric, experiments that ask for the score and have none.
     """
@@ -137,7 +138,9 @@ def _table(found: Sequence[QualityDifference], rows: Mapping[str, Overview], stu
         for one in found
     ]
     columns = tuple(_columns({HEADLINE[0]: HEADLINE[1], **metrics}, made))
-    random = any("quality_random_weights" in rows[name].codes for one in found for name in one.experiments)
+    random = any(
+        "quality_random_weights" in rows[name].codes for one in found for name in one.experiments if name in rows
+    )
     notes = [*quality_notes(found), *_energy_notes(made, columns)]
     notes += ["weights are random: these scores say nothing about any model"] if random else []
     return QualityTable(found[0].metric, found[0].score, tuple(axes) or ("",), columns, tuple(made), tuple(notes))
@@ -147,7 +150,8 @@ def _values(
     one: QualityDifference, axes: Sequence[str], rows: Mapping[str, Overview], points: Mapping[str, Mapping[str, Any]]
 ) -> dict[str, str]:
     if not axes:
-        return {"": configuration(rows[one.experiments[0]], load=len(one.experiments) == 1)}
+        known = next((rows[name] for name in one.experiments if name in rows), None)
+        return {"": one.experiments[0] if known is None else configuration(known, load=len(one.experiments) == 1)}
     told = {axis: dict.fromkeys(setting(point[axis]) for point in points.values() if axis in point) for axis in axes}
     return {axis: _listed(list(values)) for axis, values in told.items()}
 
@@ -157,7 +161,7 @@ def _listed(values: Sequence[str]) -> str:
 
 
 def _energies(one: QualityDifference, metric: str, rows: Mapping[str, Overview]) -> tuple[Quantity, ...]:
-    quantities = (rows[name].metrics.get(metric) for name in one.experiments)
+    quantities = (rows[name].metrics.get(metric) for name in one.experiments if name in rows)
     known = [quantity for quantity in quantities if quantity is not None and quantity.value is not None]
     return tuple(known) if metric == HEADLINE[0] else tuple(known[:1])  # the task's is one, of one evaluation
 

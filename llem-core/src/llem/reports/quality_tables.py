@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from llem.analysis.quality import QualityDifference
+from llem.analysis.quality_difference import QualityDifference
 from llem.metrics.quality import SCORE
 from llem.reports.figures import amount, grid, number, p_value, plain, put, screen, two
 from llem.reports.quality import QualityColumn, QualityRow, QualityTable, difference_text, quality_notes, ratio_text

@@ -16,127 +16,46 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
-from types import EllipsisType, UnionType
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, TypeVar
 
-import attrs
-
-from llem.config.words import describe, got
 from llem.errors import StoreError
-from llem.models.spec import Architecture
 from llem.store.files import DIGEST, corrupt, load, parsed, read_text
-from llem.store.models import SCHEMA_VERSION
+from llem.store.json_text import has_halves
+from llem.store.models import SCHEMA_VERSION, Result
+from llem.store.names import PROCESS, TRIAL
 from llem.store.parts import parts_of
+from llem.store.shapes import RESULT, Shape, fault
 
 __all__ = [
-    "ENGINE",
-    "ENVIRONMENT",
-    "EXPERIMENT",
-    "OUTCOME",
     "STEPS",
-    "STUDY",
-    "Maybe",
-    "Shape",
-    "fault",
     "read_json",
     "read_model",
+    "read_result",
     "read_shaped",
     "upgrade",
     "with_version",
 ]
 
 T = TypeVar("T")
-#: A class (or several, `int | float`), keys with their shapes (`...` for all keys), or a list of what has one shape.
-Shape: TypeAlias = "type | UnionType | Maybe | dict[str | EllipsisType, Any] | list[Any]"
 
 
-@attrs.frozen
-class Maybe:
-    """What may be left out, or null."""
-
-    shape: Shape
-
-
-_TEXT = str | None
-_FINDINGS = Maybe([{"code": str, "severity": str, "message": str, "evidence": Maybe(dict)}])
-_DOMAIN = {"meter": str, "name": str, "scope": str, "kind": str, "instrument": str}
-_ARCHITECTURE: dict[Any, Any] = {
-    **{field.name: int | float for field in attrs.fields(Architecture) if field.default is attrs.NOTHING},
-    "windows": Maybe([[int]]),
-    "output_parameters": Maybe(int),
-    "read_bytes": Maybe(int),
-    "experts": Maybe(int),
-    "other_products": Maybe(bool),
-    "unfit": Maybe(str),
-}
-_RATE_WINDOW = {
-    **dict.fromkeys(("rate", "seconds", "in_flight_first", "in_flight_last"), int | float),
-    **dict.fromkeys(("seed", "arrived", "judged", "kept"), int),
-    "late": {...: int},
-    "reached_s": {...: int | float},
-    "runs": [[int]],
-    "lag_p99_s": Maybe(int | float),
-    "steady": bool,
-    "on_time": bool,
-}
-_CONFIG = {"load": Maybe({"kind": Maybe(str)}), "sampling": Maybe(dict), "trials": Maybe(int), "processes": Maybe(int)}
-
-STUDY: Shape = {
-    "experiments": Maybe([str]),
-    "axes": Maybe([str]),
-    "points": Maybe({...: {"number": int, "values": dict}}),
-    "texts": Maybe(dict),
-    "overrides": Maybe([{"values": dict}]),
-}
-ENVIRONMENT: Shape = {
-    "host": {"cpu": _TEXT, "threads": int, "memory_bytes": int | float},
-    "gpus": Maybe([dict]),
-    "packages": Maybe(dict),
-}
-EXPERIMENT: Shape = {"id": str, "config": _CONFIG, "sources": Maybe(dict), "model": {"weights": str}}
-ENGINE: Shape = {
-    "process": int,
-    "effective": Maybe(dict),
-    "environment": Maybe(str),
-    "architecture": Maybe(_ARCHITECTURE),
-    "device": Maybe({"device": Maybe(str), "gpus": Maybe([str]), "names": Maybe([_TEXT])}),
-    "domains": Maybe([_DOMAIN]),
-    "probe": Maybe({"requests_per_s": int | float}),
-    "rate_search": Maybe(
-        {
-            "rate": Maybe(int | float),
-            "attainment": int | float,
-            "limits": {...: int | float},
-            "windows": [_RATE_WINDOW],
-        }
-    ),
-    "findings": _FINDINGS,
-}
-OUTCOME: Shape = {"process": int, "outcome": str, "error": Maybe(str), "findings": _FINDINGS}
+def _said(name: str, experiment_id: str) -> dict[str, Any]:
+    """What a document of an experiment says, by its name and its folder's."""
+    if name in ("result.json", "experiment.json"):
+        return {"id": experiment_id}
+    if (match := TRIAL.fullmatch(name)) is not None:
+        return {"experiment_id": experiment_id, "index": int(match[1])}
+    if (match := PROCESS.fullmatch(name)) is None:
+        return {}
+    return {"process": int(match[1]), **({"phase": match[2]} if match[2] else {})}
 
 
-def fault(value: Any, shape: Shape, path: str = "") -> str | None:
-    """The first thing that is not of its shape, in words: "`model.weights` is missing"; None where all is."""
-    if isinstance(shape, Maybe):
-        return None if value is None else fault(value, shape.shape, path)
-    kind: Any = type(shape) if isinstance(shape, (list, dict)) else shape
-    if not isinstance(value, kind):
-        return f"`{path}` must be {describe(kind)}, got {got(value)}"
-    if isinstance(shape, list):
-        return next(filter(None, (fault(item, shape[0], f"{path}[{n}]") for n, item in enumerate(value))), None)
-    return _fault_below(value, shape, path) if isinstance(shape, dict) else None
-
-
-def _fault_below(value: Mapping[str, Any], shape: Mapping[Any, Any], path: str) -> str | None:
-    keys = value if ... in shape else shape
-    for key in keys:
-        inner = shape[key] if key in shape else shape[...]
-        below = f"{path}.{key}" if path else str(key)
-        if key not in value:
-            if not isinstance(inner, Maybe):
-                return f"`{below}` is missing"
-        elif (found := fault(value[key], inner, below)) is not None:
-            return found
+def displaced(path: Path, document: Mapping[str, Any]) -> str | None:
+    """What of a document is of another place than that it lies in: it was copied, or exchanged for another."""
+    *_, room, experiment_id, name = ("", "", *path.parts)
+    for key, value in _said(name, experiment_id).items() if room == "experiments" else ():
+        if isinstance(document.get(key), type(value)) and document[key] != value:  # its shape is looked at elsewhere
+            return f"it is of `{key}` {document[key]!r:.80}, and lies in the place of {value!r}"
     return None
 
 
@@ -152,13 +71,14 @@ def with_version(path: Path, wanted: Mapping[str, Collection[str] | None] | None
         wanted: parts that suffice (see `llem.store.parts.parts_of`); None reads all.
     """
     text = read_text(path)
-    some = None if wanted is None else parts_of(text, {"schema_version": None, **wanted})
+    some = None if wanted is None or has_halves(text) else parts_of(text, {"schema_version": None, **wanted})
     data = parsed(path, text) if some is None else some
     data.pop(DIGEST, None)
-    version = data.get("schema_version")
-    if version == SCHEMA_VERSION:
-        return data, SCHEMA_VERSION
-    return upgrade(data, str(path)), version  # type: ignore[return-value]  # an upgrade refuses what is no number
+    version: Any = data.get("schema_version")
+    found = data if version == SCHEMA_VERSION else upgrade(data, str(path))  # refuses what is no number
+    if (what := displaced(path, found)) is not None:
+        raise corrupt(path, what)
+    return found, version
 
 
 def read_shaped(path: Path, shape: Shape) -> dict[str, Any]:
@@ -172,6 +92,18 @@ def read_shaped(path: Path, shape: Shape) -> dict[str, Any]:
 def read_model(path: Path, kind: type[T]) -> T:
     """A document that is a model. Raises StoreError (store_corrupt) where it is none."""
     return load(read_json(path), kind, str(path))
+
+
+def read_result(path: Path) -> tuple[Result, int]:
+    """A stored Result, every value of its type, and the version that computed it.
+
+    Raises StoreError (store_corrupt) where any is not.
+    """
+    document, version = with_version(path)
+    result = load(document, Result, str(path))
+    if (what := fault(document, RESULT)) is not None:
+        raise corrupt(path, what)
+    return result, version
 
 
 #: Settings of version 2 and their names in version 3, by dotted path.

@@ -17,7 +17,8 @@ from llem.errors import StoreError
 from llem.evaluators.base import Item, Score
 from llem.meters.base import EnergyReading
 from llem.store.documents import read_model
-from llem.store.files import corrupt, digest, dump, parse, read_gzip, write, write_json
+from llem.store.files import corrupt, digest, dump, parse, read_gzip
+from llem.store.leases import QUALITY
 from llem.store.models import SCHEMA_VERSION
 from llem.store.store import Store
 
@@ -113,10 +114,11 @@ def write_evaluation(store: Store, experiment_id: str, evaluation: Evaluation) -
         raise StoreError(what, "report it to the authors of the evaluator", "store")
     lines = [_line(number, item) for number, score in enumerate(evaluation.scores) for item in score.items]
     content = "".join(lines).encode()
-    write(_rows(path), gzip.compress(content, compresslevel=6, mtime=0), replace=True)
+    packed = gzip.compress(content, compresslevel=6, mtime=0)
+    store.leases.write(_rows(path), packed, replace=True, part=QUALITY)
     scores = tuple(attrs.evolve(score, items=()) for score in evaluation.scores)
     stored = attrs.evolve(evaluation, scores=scores, items_sha256=hashlib.sha256(content).hexdigest())
-    write_json(path, dump(stored))
+    store.leases.write_json(path, dump(stored), part=QUALITY)
 
 
 def _line(score: int, item: Item) -> str:

@@ -7,7 +7,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import functools
-import hashlib
 import json
 import os
 import re
@@ -22,14 +21,17 @@ from cattrs.gen import make_dict_unstructure_fn, override
 
 from llem.errors import ConfigError, LlemError, MachineError, StoreError
 from llem.foreign.files import Unread, read, unpacked
-from llem.foreign.values import DECODER
+from llem.store.json_text import canonical, digest, parse, parse_at, parse_whole, to_text
+from llem.store.names import NUMBER
 
 __all__ = [
     "DIGEST",
     "canonical",
+    "computed_from",
     "corrupt",
     "digest",
     "dump",
+    "json_bytes",
     "load",
     "machine_errors",
     "make_folder",
@@ -43,6 +45,7 @@ __all__ = [
     "read_text",
     "stored_digest",
     "stored_version",
+    "sync_folder",
     "to_text",
     "write",
     "write_json",
@@ -50,6 +53,8 @@ __all__ = [
 
 #: Key under which a JSON file carries the SHA-256 of everything else in it.
 DIGEST = "digest"
+#: Files that grow as a run goes on: nothing is measured again for them.
+OWN = ("journal.sha256", "events.jsonl", "log.txt")
 
 
 def corrupt(path: Path, what: str) -> StoreError:
@@ -60,10 +65,22 @@ def corrupt(path: Path, what: str) -> StoreError:
 def _mend(path: Path) -> str:
     if path.name == "result.json":
         return "remove it: `llem run --resume` computes it again from the trials"
-    trial = re.match(r"trial-\d+", path.name)
-    if trial is None:
+    if path.name in OWN:
+        return "what is in its place is not what llem wrote: put that file back, or remove what is there"
+    if (trial := re.match(rf"trial-{NUMBER}(?=\.)", path.name)) is None:
         return "restore the file, or measure the experiment again"
     return f"restore the file, or remove {trial[0]}.json, which `llem run --resume` then measures again"
+
+
+@contextlib.contextmanager
+def computed_from(path: Path) -> Iterator[None]:
+    """Numbers are computed from what lies there: what cannot be is a StoreError (store_corrupt) that names it."""
+    try:
+        yield
+    except LlemError:
+        raise
+    except (ArithmeticError, AttributeError, LookupError, MemoryError, RecursionError, TypeError, ValueError) as error:
+        raise corrupt(path, f"nothing can be computed from it ({type(error).__name__}: {error})") from error
 
 
 @contextlib.contextmanager
@@ -87,6 +104,11 @@ def _refusal(path: Path, error: OSError) -> LlemError:
         return StoreError(f"{path} is there already and is never overwritten", "write to a new folder", "store_exists")
     if isinstance(error, FileNotFoundError):
         return StoreError(f"{path} is missing", _mend(path), "store_corrupt")
+    if error.errno == errno.ELOOP:  # of what is opened without following links
+        return StoreError(f"{path} is a link, which leads elsewhere", _mend(path), "store_corrupt")
+    if isinstance(error, IsADirectoryError):
+        hint = f"give another path, or remove {path} if nothing in it is needed"
+        return StoreError(f"{path} is a folder, where llem writes a file", hint, "store_corrupt")
     if error.errno == errno.ENAMETOOLONG:
         return ConfigError(f"the name is too long for a file: {path}", "give a name of at most 255 bytes")
     reason = (error.strerror or str(error)).lower()
@@ -103,15 +125,16 @@ def make_folder(path: Path) -> None:
         raise MachineError(what, "choose a folder that can be made, with `-o`") from error
 
 
-def write(path: Path, content: bytes, *, replace: bool = False) -> None:
-    """Write a file atomically: it is there whole or not at all, also when the machine stops in between.
+def write(path: Path, content: bytes, *, replace: bool = False, stage: Path | None = None) -> None:
+    """Write a file atomically: it is there whole or not at all, also when the machine stops in between. Before it gets
+    its name it is in `stage`, a folder of that file system, or in its own.
 
     Raises StoreError (store_exists) when it is there and `replace` is False; MachineError for a full disk or a missing
     permission, with nothing left behind.
     """
     with machine_errors(path):
         make_folder(path.parent)
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=stage or path.parent)
         temporary = Path(name)
         try:
             with os.fdopen(handle, "wb") as file:
@@ -119,13 +142,10 @@ def write(path: Path, content: bytes, *, replace: bool = False) -> None:
                 file.flush()
                 os.fsync(file.fileno())
             temporary.chmod(0o644)
-            if replace:
-                os.replace(temporary, path)
-            else:
-                place(temporary, path)
+            (os.replace if replace else place)(temporary, path)
         finally:
             temporary.unlink(missing_ok=True)
-        _sync_folder(path.parent)
+        sync_folder(path.parent)
 
 
 def place(temporary: Path, path: Path) -> None:
@@ -140,7 +160,8 @@ def place(temporary: Path, path: Path) -> None:
         os.replace(temporary, path)
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
+    """Have the names in a folder outlast a failure of the machine."""
     handle = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -151,13 +172,17 @@ def _sync_folder(folder: Path) -> None:
         os.close(handle)
 
 
-def write_json(path: Path, data: Mapping[str, Any], *, replace: bool = False) -> None:
-    """Write a document with its digest. Raises StoreError for NaN and infinity, else as `write`."""
+def json_bytes(path: Path, data: Mapping[str, Any]) -> bytes:
+    """A document with its digest as it is stored. Raises StoreError for NaN and infinity, naming the file."""
     try:
-        text = to_text({**data, DIGEST: digest(data)})
+        return to_text({**data, DIGEST: digest(data)}).encode()
     except ValueError as error:
         raise StoreError(f"{path}: {error}", "a value that was not measured is null, with a reason", "store") from error
-    write(path, text.encode(), replace=replace)
+
+
+def write_json(path: Path, data: Mapping[str, Any], *, replace: bool = False) -> None:
+    """Write a document with its digest. Raises as `json_bytes` and `write`."""
+    write(path, json_bytes(path, data), replace=replace)
 
 
 def read_text(path: Path) -> str:
@@ -177,7 +202,7 @@ def read_bytes(path: Path) -> bytes:
 def parsed(path: Path, text: str) -> dict[str, Any]:
     """What the text of a document says. Raises StoreError (store_corrupt) with the position."""
     try:
-        data = parse(text)
+        data = parse_whole(text)
     except ValueError as error:
         raise corrupt(path, f"not JSON: {error}") from error
     if not isinstance(data, dict):
@@ -198,9 +223,12 @@ def stored_digest(path: Path) -> tuple[Any, str]:
     what is given in place of the digest says so.
     """
     text, data = read_document(path)
-    written = text == to_text(data)
-    stored = data.pop(DIGEST, None)
-    return stored, digest(data) if written else "of a text that was changed without changing its values"
+    try:
+        written = text == to_text(data)
+        stored = data.pop(DIGEST, None)
+        return stored, digest(data) if written else "of a text that was changed without changing its values"
+    except ValueError as error:
+        raise corrupt(path, str(error)) from error
 
 
 def stored_version(path: Path) -> int:
@@ -257,7 +285,8 @@ def _sparing(converter: Converter, kind: Any) -> Any:
 
 def dump(model: Any) -> dict[str, Any]:
     """A model as JSON values: the very values that reading its file gives."""
-    data: dict[str, Any] = json.loads(to_text(_converter().unstructure(model)))
+    text = json.dumps(_converter().unstructure(model), allow_nan=False, sort_keys=True)
+    data: dict[str, Any] = json.loads(text)
     return data
 
 
@@ -270,28 +299,3 @@ def load(data: Mapping[str, Any], kind: type[T], where: str) -> T:
         raise StoreError(
             f"{where}: not a {kind.__name__.lower()} ({detail})", "restore the file, or measure again", "store_corrupt"
         ) from error
-
-
-def to_text(data: Any) -> str:
-    """JSON as it is stored. Raises ValueError for NaN and infinity, which are not JSON."""
-    return json.dumps(data, allow_nan=False, sort_keys=True, indent=2, ensure_ascii=False) + "\n"
-
-
-def parse(text: str) -> Any:
-    """JSON values from text. Raises ValueError with the position; NaN and infinity are refused."""
-    return DECODER.decode(text)
-
-
-def parse_at(text: str, begin: int) -> tuple[Any, int]:
-    """The JSON value that begins there, and where it ends. Raises ValueError as `parse`."""
-    return DECODER.raw_decode(text, begin)
-
-
-def canonical(data: Any) -> bytes:
-    """One byte string per JSON value, whatever the order and spacing it was written in."""
-    return json.dumps(data, allow_nan=False, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
-
-
-def digest(data: Any) -> str:
-    """SHA-256 over the canonical form."""
-    return hashlib.sha256(canonical(data)).hexdigest()

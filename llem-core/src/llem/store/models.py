@@ -11,6 +11,7 @@ from llem.devices.load import HostLoad
 from llem.devices.pulse import Beats, Gap
 from llem.display import Displayed
 from llem.findings import Finding
+from llem.foreign.values import a_time
 from llem.meters.base import EnergyReading, ErrorBudget
 from llem.store.client import ClientFacts
 from llem.store.quantity import Metrics, Quantity
@@ -186,7 +187,7 @@ class Trial:
     experiment_id: str
     index: int
     process: int
-    started_at: str
+    started_at: str = attrs.field(validator=a_time)
     t0_ns: int
     t1_ns: int = attrs.field(validator=_after_t0)
     batches: int
@@ -277,7 +278,6 @@ class Result(Displayed):
         config = (self.config.get(name) for name in ("backend", "model", "dtype"))
         told = ", ".join(str(one) if str(one).isprintable() else repr(one) for one in config if one)
         state = "valid" if self.valid else "not valid"
-        shown = (name for name in HEADLINES if getattr(self.metrics.get(name), "value", None) is not None)
-        name = next(shown, None)
+        name = next((one for one in HEADLINES if getattr(self.metrics.get(one), "value", None) is not None), None)
         figure = f"; {name} {self.metrics[name]}" if name else ""
         return f"<Result {self.id[:8]}: {self.outcome}, {state}; {told}{figure}>"

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
+from llem.foreign.values import finite, whole
 from llem.meters.trace import ReadingName, TraceRow
 from llem.store.files import corrupt, read_gzip
 from llem.store.models import RequestRow
@@ -91,7 +92,7 @@ def read_trace(path: Path) -> tuple[TraceRow, ...]:
         try:
             if reading not in READINGS:
                 raise ValueError(f"unknown reading {reading!r}")
-            rows.append(TraceRow(meter, domain, reading, int(begin), int(at), float(value)))  # type: ignore[arg-type]
+            rows.append(TraceRow(meter, domain, reading, whole(begin), whole(at), finite(value)))  # type: ignore[arg-type]
         except ValueError as error:
             raise corrupt(path, f"line {number}: {error}") from error
     return tuple(rows)
@@ -121,7 +122,7 @@ def power_columns(path: Path, *, first: bool = False) -> dict[tuple[str, str, st
         try:
             meter, domain, reading = named.split(",")
             if reading in POWER:
-                found[meter, domain, reading] = np.fromiter(map(float, cells), np.float64).reshape(-1, 3)
+                found[meter, domain, reading] = np.fromiter(map(finite, cells), np.float64).reshape(-1, 3)
         except ValueError as error:
             raise corrupt(path, f"rows of {named!r} are not three numbers each: {error}") from error
     return found
@@ -138,12 +139,12 @@ def _listed(cell: str) -> list[str] | None:
 
 def _whole(cell: str) -> tuple[int, ...] | None:
     entries = _listed(cell)
-    return None if entries is None else tuple(map(int, entries))
+    return None if entries is None else tuple(map(whole, entries))
 
 
 def _metrics(cell: str) -> Mapping[str, float] | None:
     entries = _listed(cell)
-    return None if entries is None else {name: float(value) for name, value in (one.split("=") for one in entries)}
+    return None if entries is None else {name: finite(value) for name, value in (one.split("=") for one in entries)}
 
 
 def read_requests(path: Path) -> tuple[RequestRow, ...]:
@@ -151,14 +152,14 @@ def read_requests(path: Path) -> tuple[RequestRow, ...]:
     rows = []
     for number, cells in enumerate(_lines(path, REQUESTS), start=2):
         try:
-            index, batch, outputs, start, end = map(int, (*cells[:2], *cells[3:6]))
-            inputs = int(cells[2]) if cells[2] else None
+            index, batch, outputs, start, end = map(whole, (*cells[:2], *cells[3:6]))
+            inputs = whole(cells[2]) if cells[2] else None
             times, scheduled, chunks, reason, metrics = cells[6:]
             rows.append(
                 RequestRow(
                     index, batch, inputs, outputs, start, end,
                     token_times_ns=_whole(times),
-                    scheduled_ns=int(scheduled) if scheduled else None,
+                    scheduled_ns=whole(scheduled) if scheduled else None,
                     chunk_tokens=_whole(chunks),
                     finish_reason=reason or None,
                     engine_metrics=_metrics(metrics),

@@ -71,6 +71,15 @@ order: {kind: sequential, seed: 4}
     assert study.texts == {"a.yaml": text}
 
 
+def test_secrets_in_comments_are_not_kept(write, monkeypatch) -> None:
+    """The text of a study is stored, and stores are handed on."""
+    monkeypatch.setenv("HF_TOKEN", "envsecret99")
+    text = "# OPENAI_API_KEY=abc, or sk-abcdefgh12345678; at the hub envsecret99\nmodel: m\n"
+    study = read_study(write(a=text))
+
+    assert study.texts == {"a.yaml": "# OPENAI_API_KEY=***, or ***; at the hub ***\nmodel: m\n"}
+
+
 def test_included_files_lie_under_the_one_that_includes_them(write) -> None:
     """Settings and axes key by key, lists whole; later files over earlier ones; paths are relative to each file."""
     path = write(

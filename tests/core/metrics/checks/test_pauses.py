@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import math
+import random
+from collections.abc import Callable
+
 import attrs
 import pytest
 
+from llem.experiment.calibration import Timed, batch_times
 from llem.findings import Finding
 from llem.metrics.checks.pauses import disturbed
 from llem.metrics.setup import Setup
@@ -15,19 +20,21 @@ T0 = 100 * S
 STEADY = Beats(0.05, (), (), 0.0, 0.0, 0.0, 0.01)
 
 
-def setup(device: str = "cpu", kind: str = "offline") -> Setup:
-    """Of an experiment on this device with this load."""
-    return Setup({"load": {"kind": kind}}, device, None, None, None, {})
+def setup(device: str = "cpu", kind: str = "offline", window_s: float = 5.0) -> Setup:
+    """Of an experiment on this device with this load, and windows of so long."""
+    return Setup({"load": {"kind": kind}, "window_s": window_s}, device, None, None, None, {})
 
 
 def trial(index: int = 0, seconds: float = 5.0, **more) -> Trial:
     """An offline window of ten batches that was planned for 5 s."""
     fields = {
         "batches": 10, "requests": 10, "input_tokens": 100, "output_tokens": 100, "expected_output_tokens": 100,
-        "batch_s": (seconds / 10,) * 10, "planned_s": 5.0, "beats": STEADY, **more,
+        "batch_s": (seconds / 10,) * 10, "planned_s": 5.0, "beats": STEADY,
+        "process": 0, **more,
     }  # fmt: skip
     return Trial(
-        experiment_id="one", index=index, process=0, started_at="", t0_ns=T0, t1_ns=T0 + round(seconds * S),
+        experiment_id="one", index=index, started_at="2026-01-01T00:00:00+00:00",
+        t0_ns=T0, t1_ns=T0 + round(seconds * S),
         first_index=0, energies=(), peak_memory_bytes=None, memory_covers="", memory_reason=None, output_digest="",
         health={}, **fields,
     )  # fmt: skip
@@ -141,6 +148,73 @@ def test_an_offline_window_is_held_to_its_plan(seconds: float, alike: bool, told
     assert ("window_off_plan" in codes) is told
     if told:
         assert codes["window_off_plan"].evidence == {"window_s": seconds, "planned_s": 5.0, "trials": [0]}
+
+
+@pytest.mark.parametrize(
+    ("seconds", "alike", "told"), [(2.6, True, False), (2.4, True, True), (2.4, False, False), (0.4, False, True)]
+)
+def test_offline_windows_far_shorter_than_asked_for_are_told(seconds: float, alike: bool, told: bool) -> None:
+    """The warm-up took its batches for longer than they are; what is told is the mean of a process' windows."""
+    codes = found([trial(seconds=seconds), trial(1, seconds)], alike)
+
+    assert ("window_off_plan" in codes) is told
+    if told:
+        evidence = {"window_s": pytest.approx(seconds), "planned_s": 5.0, "asked_s": 5.0, "trials": [0, 1]}
+        assert codes["window_off_plan"].evidence == evidence
+        assert f"{seconds:g} s on average, where 5 s were asked for" in codes["window_off_plan"].message
+
+
+def test_each_process_has_a_plan_of_its_own() -> None:
+    """One paused warm-up of three is told, with its trials; one short window among long ones is not."""
+    plans = [trial(index, 1.0 if index % 3 == 1 else 5.0, process=index % 3) for index in range(6)]
+
+    assert found(plans)["window_off_plan"].evidence["trials"] == [1, 4]
+    assert found([trial(0, 1.0), trial(1, 5.0), trial(2, 5.0)]) == {}
+
+
+def test_one_batch_in_all_does_not_tell_whether_batches_differ() -> None:
+    """So its window may be short by the lengths that were drawn."""
+    assert found([trial(seconds=1.0, batches=1)]) == {}
+    assert "window_off_plan" in found([trial(seconds=0.041, batches=1, planned_s=3.04)])
+
+
+@pytest.mark.parametrize("trials", [1, 5])
+@pytest.mark.parametrize(
+    ("alike", "draw", "most"),
+    [
+        (True, lambda number, dice: dice.gauss(1.0, 0.04), 0.0),
+        (True, lambda number, dice: (3.0 if number < 10 else 1.0) * dice.gauss(1.0, 0.04), 0.0),
+        (True, lambda number, dice: dice.lognormvariate(0.0, 0.3), 0.0),
+        (False, lambda number, dice: dice.lognormvariate(0.0, 1.0), 0.01),
+        (False, lambda number, dice: max(dice.lognormvariate(0.0, 1.0) for _ in range(8)) / 4, 0.01),
+    ],
+    ids=["steady", "slow at first", "speculative", "lengths drawn, one", "lengths drawn, eight"],
+)
+def test_steady_runs_whose_batches_vary_are_not_told(alike: bool, draw, most: float, trials: int) -> None:
+    """Simulated warm-ups of 30 s and windows of 10 s, with batches of 0.2 to 4 s."""
+    studies = [(mean, seed) for mean in (0.2, 1.0, 4.0) for seed in range(40)]
+    told = [study for study in studies if _off_plan(draw, *study, trials, alike)]
+
+    assert len(told) <= most * len(studies)
+
+
+def _off_plan(
+    draw: Callable[[int, random.Random], float], mean: float, seed: int, trials: int, alike: bool
+) -> Finding | None:
+    """Of one simulated study: the finding that a window is too short."""
+    dice, number, warm = random.Random(f"{mean}/{seed}"), 1, list[Timed]()
+    while sum(one.seconds for one in warm) < 30.0:
+        warm.append(Timed(mean * draw(number, dice)))
+        number += 1
+    least, usual = batch_times(warm)
+    batches = math.ceil(10.0 / least)
+    made = []
+    for index in range(trials):
+        seconds = sum(mean * draw(number + at, dice) for at in range(batches))
+        number += batches
+        made.append(trial(index, seconds, batches=batches, batch_s=(), planned_s=batches * usual))
+    told = found(made, alike, window_s=10.0).get("window_off_plan")
+    return told if told and "asked_s" in told.evidence else None
 
 
 @pytest.mark.parametrize(("seconds", "told"), [(5.04, False), (5.06, True), (4.9, True)])

@@ -37,6 +37,13 @@ def test_the_servers_own_counts_tell_the_share_where_requests_do_not(make):
     assert served(make, {"cached_tokens": 0.0}, server).metrics()["cached_tokens_share"].value == 0
 
 
+def test_more_hits_than_were_looked_for_are_no_share(make):
+    """They are not cut to one: what the server counts is something else."""
+    found = served(make, server={"cache_hit_tokens": 1e15, "cache_queried_tokens": 200.0})
+    share = found.metrics()["cached_tokens_share"]
+    assert (share.value, share.reason) == (None, "cache_not_told")
+
+
 def test_prompts_that_were_sent_as_text_are_counted_by_the_server(make):
     """The share is of the tokens that the server counts."""
     study = served(make, {"cached_tokens": 5.0, "prompt_tokens": 10.0})

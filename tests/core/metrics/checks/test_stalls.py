@@ -22,7 +22,8 @@ def trial(index: int, **more) -> Trial:
     """A window of 5 s."""
     fields = {"serving": FACTS, "planned_s": 5.0, "batch_s": (), **more}
     return Trial(
-        experiment_id="one", index=index, process=0, started_at="", t0_ns=T0, t1_ns=T0 + 5 * S, batches=0, requests=1,
+        experiment_id="one", index=index, process=0, started_at="2026-01-01T00:00:00+00:00",
+        t0_ns=T0, t1_ns=T0 + 5 * S, batches=0, requests=1,
         input_tokens=1, output_tokens=1, expected_output_tokens=1, first_index=0, energies=(), peak_memory_bytes=None,
         memory_covers="", memory_reason=None, output_digest="", health={}, **fields,
     )  # fmt: skip

@@ -7,7 +7,7 @@ import pytest
 
 from llem.config.models import Baseline, Experiment, OpenLoad, Slo, Warmup
 from llem.protocol.study_events import ExperimentPlan
-from llem.study.plan.schedule import Estimate, Job, estimate, estimate_groups, job_plan
+from llem.study.plan.schedule import LOAD_S, Estimate, Job, estimate, estimate_groups, job_plan
 
 PLAIN = Experiment(
     backend="echo",
@@ -17,6 +17,11 @@ PLAIN = Experiment(
     warmup=Warmup(seconds=30.0),
     baseline=Baseline(seconds=30.0, discard_seconds=10.0),
 )
+
+
+def made(least_s: float, most_s: float, loads: int) -> Estimate:
+    """With the guess for each load."""
+    return Estimate(least_s + loads * LOAD_S, most_s + loads * LOAD_S, loads)
 
 
 @pytest.mark.parametrize(
@@ -33,21 +38,21 @@ def test_one_experiment(changes: dict, least_s: float, most_s: float) -> None:
     """Baselines before and after, warm-up, and a window per trial; around each engine process anew."""
     one = attrs.evolve(PLAIN, **changes)
 
-    assert estimate([one]) == Estimate(least_s, most_s, one.processes)
+    assert estimate([one]) == made(least_s, most_s, one.processes)
 
 
 def test_experiments_add_up() -> None:
     """They run one after the other; none take no time."""
-    assert estimate([PLAIN] * 3) == Estimate(3 * 130.0, 3 * 180.0, 3)
-    assert estimate([]) == Estimate(0.0, 0.0, 0)
+    assert estimate([PLAIN] * 3) == made(3 * 130.0, 3 * 180.0, 3)
+    assert estimate([]) == made(0.0, 0.0, 0)
 
 
 def test_those_that_share_an_engine_share_its_baselines() -> None:
     """Each has its own warm-up; a gap comes with every trial, and workers side by side share the time."""
     group = [PLAIN, attrs.evolve(PLAIN, processes=2)]
 
-    assert estimate_groups([group]) == Estimate(2 * 50.0 + 3 * 30.0 + 100.0, 2 * 50.0 + 3 * 30.0 + 200.0, 2)
-    assert estimate_groups([[PLAIN]], gap_s=2.0, parallel=2) == Estimate(140.0 / 2, 200.0 / 2, 1)
+    assert estimate_groups([group]) == made(2 * 50.0 + 3 * 30.0 + 100.0, 2 * 50.0 + 3 * 30.0 + 200.0, 2)
+    assert estimate_groups([[PLAIN]], gap_s=2.0, parallel=2) == Estimate((140.0 + LOAD_S) / 2, (200.0 + LOAD_S) / 2, 1)
 
 
 def test_a_search_for_the_greatest_rate_takes_its_windows() -> None:
@@ -56,9 +61,9 @@ def test_a_search_for_the_greatest_rate_takes_its_windows() -> None:
     two = attrs.evolve(search, processes=2)
     job = (("a", 0),)
 
-    assert estimate([search]) == Estimate(130.0 + 6 * 30.0, 180.0 + 26 * 30.0, 1)
-    assert estimate([two]) == Estimate(210.0 + 6 * 30.0, 260.0 + 26 * 30.0, 2)
-    assert estimate_groups([[two]], parallel=2).most_s == (260.0 + 2 * 26 * 30.0) / 2
+    assert estimate([search]) == made(130.0 + 6 * 30.0, 180.0 + 26 * 30.0, 1)
+    assert estimate([two]) == made(210.0 + 6 * 30.0, 260.0 + 26 * 30.0, 2)
+    assert estimate_groups([[two]], parallel=2).most_s == (2 * LOAD_S + 260.0 + 2 * 26 * 30.0) / 2
     assert job_plan(Job(0, 0, ("a",), job), {"a": two}).experiments["a"].warm_up_s == 30.0 + 6 * 30.0
     assert job_plan(Job(0, 1, ("a",), job), {"a": two}).experiments["a"].warm_up_s == 30.0
 
@@ -78,7 +83,7 @@ def test_without_a_meter_there_is_no_baseline() -> None:
     none = attrs.evolve(PLAIN, meters=())
     plan = job_plan(Job(0, 0, ("a",), (("a", 0),)), {"a": none})
 
-    assert estimate([none]) == Estimate(30.0 + 50.0, 30.0 + 100.0, 1)
+    assert estimate([none]) == made(30.0 + 50.0, 30.0 + 100.0, 1)
     assert (plan.before_s, plan.after_s) == (0.0, 0.0)
 
 

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import attrs
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from llem.config.arrival import ClosedLoad, OfflineLoad
+from llem.config.layers import Layer
 from llem.config.study.file import read_study
 from llem.errors import BrokenPlugin, ConfigError, UnknownPlugin
 from llem.findings import finding
@@ -51,6 +55,20 @@ def test_each_point_is_resolved_on_top_of_the_base(study: Make) -> None:
         "window_s": "flag --set",
     }
     assert made.axes == ("load.batch_size", "window_s")
+
+
+def test_cycles_of_objects_are_looked_for_again_afterwards(study: Make) -> None:
+    """While points are resolved they are not; after a refusal they are, and it stays off where it was."""
+    study(base=ECHO, axes={"window_s": [1, 2]})
+    with pytest.raises(ConfigError):
+        study(base=ECHO, axes={"window_s": ["long", "longer"]})
+    assert gc.isenabled()
+    gc.disable()
+    try:
+        study(base=ECHO, axes={"window_s": [1, 2]})
+        assert not gc.isenabled()
+    finally:
+        gc.enable()
 
 
 def test_an_invalid_value_costs_its_points_and_is_told_at_its_place(study: Make) -> None:
@@ -498,6 +516,35 @@ def test_the_document_holds_all_that_was_asked_and_left_out(study: Make) -> None
     assert (document["order"]["kind"], document["order"]["seed"]) == ("blocks", 9)
     assert document["overrides"] == [{"source": "flag --set", "values": {"window_s": 2}}]
     assert list(document["texts"]) == ["python"]
+
+
+def test_a_setting_is_no_secret_by_its_name(study: Make, lab) -> None:
+    """One of a plugin is stored as it is given; a name within a setting that takes any is hidden, and so is a form."""
+
+    @attrs.frozen
+    class Options:
+        stop_token: str = "</s>"
+        extra: Any = attrs.field(factory=dict)
+
+    [one] = study().experiments
+    backend = attrs.evolve(one.experiment, options=Options(), meter_options={"steady": Options()})
+    given = {
+        "echo.stop_token": "</s>",
+        "echo": {"extra": {"token": "abc", "list": ["hf_abcdefghijkl", "a"]}},
+        "steady": {"stop_token": "hf_abcdefghijkl"},
+        "other.token": "abc",
+        "seed": 1,
+    }
+    layers = (Layer("flag --set", given),)
+    made = attrs.evolve(study(), experiments=(attrs.evolve(one, experiment=backend),), overrides=layers)
+
+    assert study_document(made)["overrides"][0]["values"] == {
+        "echo.stop_token": "</s>",
+        "echo": {"extra": {"token": "***", "list": ["***", "a"]}},
+        "steady": {"stop_token": "***"},
+        "other.token": "***",
+        "seed": 1,
+    }
 
 
 def test_a_study_can_be_planned_without_its_engine_and_not_prepared(study: Make, lab, monkeypatch) -> None:

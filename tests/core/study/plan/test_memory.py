@@ -132,10 +132,10 @@ def test_what_may_be_held_otherwise_is_never_refused() -> None:
 
 @pytest.mark.parametrize(
     ("text", "count"),
-    [("80GiB", 80 * GIB), ("80 GB", 80 * 10**9), ("1.5gib", GIB * 3 // 2), ("1024", 1024), ("16 MiB", 2**24)],
+    [("80GiB", 80 * GIB), ("80 GB", 80 * 10**9), ("1.5gib", GIB * 3 // 2), ("1024B", 1024), ("16 MiB", 2**24)],
 )
 def test_an_amount_of_memory_is_read(text, count) -> None:
-    """With its unit, in any case; bytes without one."""
+    """With its unit, in any case."""
     assert parse_bytes(text) == count
 
 
@@ -144,6 +144,12 @@ def test_what_is_no_amount_of_memory_is_refused(text) -> None:
     """Saying how to write one."""
     with pytest.raises(ValueError, match="write it as 80GiB"):
         parse_bytes(text)
+
+
+def test_a_unit_is_asked_for() -> None:
+    """80 may be GiB, GB or bytes."""
+    with pytest.raises(ValueError, match="'80' has no unit; write it as 80GiB or 80GB"):
+        parse_bytes("80")
 
 
 def test_amounts_are_told_in_gib() -> None:
@@ -217,7 +223,7 @@ def test_settings_without_effect_make_no_new_experiment(run_llem, lab, isolated_
     assert plan["points"][merged["into"]]["values"] == {"lab.idle": 0}
     assert len(plan["experiments"]) == 2
     assert f"the same experiment as {merged['into']}: lab.idle=0 changes nothing\n    lab.idle=null\n" in text
-    assert plan["estimates"][merged["into"]] == {"least_s": 130.0, "most_s": 180.0, "memory": None}
+    assert plan["estimates"][merged["into"]] == {"least_s": 135.0, "most_s": 185.0, "memory": None}
 
 
 @pytest.mark.parametrize("gpus", [(), (FakeGpu(Load([(1.0, 100.0)])),)])

@@ -25,7 +25,8 @@ from llem.study.plan.expand import load
 from llem.study.plan.schedule import Job
 from llem.study.run.gpus import Gpus, side_by_side
 from llem.study.run.preflight import check_study
-from llem.study.run.study_run import Ran, run_all
+from llem.study.run.ran import Ran
+from llem.study.run.study_run import run_all
 from llem.testing.fakes import FakeClock, FakeGpu, FakeNvml, Load
 
 STUDY = {

@@ -1,34 +1,21 @@
-"""SIGKILL at random moments, to the worker, the command and both; `benchmarks/kills.py` does it a hundred times."""
+"""Kills, pauses and commands that meet in one folder, at random moments; see `benchmarks/kills.py`."""
 
 from __future__ import annotations
 
-import importlib.util
-from pathlib import Path
+from collections.abc import Callable
+from types import ModuleType
 
 import pytest
 
-pytestmark = pytest.mark.process
+pytestmark = [pytest.mark.process, pytest.mark.timeout(300)]
 
-SCRIPT = Path(__file__).parents[4] / "benchmarks" / "kills.py"
-
-
-@pytest.fixture
-def kills():
-    """The script as a module."""
-    spec = importlib.util.spec_from_file_location("llem_kills", SCRIPT)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+KINDS = ("kill worker", "kill command", "kill both", "term command", "pause both", "two resume at once")
 
 
-def test_a_kill_costs_one_trial_at_most(kills) -> None:
-    """None is lost that was stored, none measured twice, no failure told as done, and the study goes on to its end."""
-    table = kills.table(6, seed=1)
-
-    assert set(table) == {"worker", "parent", "both"}
-    for row in table.values():
-        assert row["killed"] >= 1
-        assert row["most_lost"] <= 1
-        assert [row[name] for name in ("doubled", "changed", "false_done", "unfinished", "left_over")] == [0] * 5
+@pytest.mark.parametrize("kind", KINDS)
+def test_nothing_is_lost_doubled_or_untold(benchmark_script: Callable[[str], ModuleType], kind: str) -> None:
+    """The study goes on to its end, `llem verify` finds nothing before or after, and no process or lease is left."""
+    kills = benchmark_script("kills")
+    row = kills.hit(KINDS.index(kind), kind, kills.LOCAL[kind])
+    assert row["hit"] == 1, "nothing was done to a study that ran"
+    assert {name: row[name] for name in kills.COUNTED} == dict.fromkeys(kills.COUNTED, 0)

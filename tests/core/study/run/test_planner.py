@@ -20,7 +20,8 @@ from llem.study.plan.expand import load
 from llem.study.plan.planner import FixedList, Planner
 from llem.study.plan.schedule import Job
 from llem.study.plan.study import Study
-from llem.study.run.study_run import Ran, run_all
+from llem.study.run.ran import Ran
+from llem.study.run.study_run import run_all
 
 pytestmark = pytest.mark.process
 

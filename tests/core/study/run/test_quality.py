@@ -111,7 +111,10 @@ def test_a_task_that_fails_takes_no_other_with_it(run) -> None:
 
     assert [ran.quality(size)["fruit"] for size in (1, 2)] == [0.75] * 2
     assert ran.quality(1)["colour"] == "not_evaluated"
-    assert ran.findings(2)["quality_failed"] == "the evaluation of quality failed: colour: RuntimeError: device lost"
+    assert (
+        ran.findings(2)["quality_failed"]
+        == "the evaluation of quality failed: colour: RuntimeError: device lost, in the plugin llem-lab 1.2"
+    )
     assert {result.outcome for result in ran.results.values()} == {"done"}
     assert all(result.valid and not result.publishable for result in ran.results.values())
 
@@ -148,7 +151,8 @@ def test_a_worker_that_dies_at_a_task_leaves_the_others_to_another(run, error: s
 
 
 @pytest.mark.parametrize(
-    ("error", "why"), [("memory", "MemoryError"), ("full", "OSError: [Errno 28] No space left on device")]
+    ("error", "why"),
+    [("memory", "MemoryError"), ("full", "OSError: [Errno 28] No space left on device, in the plugin llem-lab 1.2")],
 )
 def test_what_an_evaluator_raises_ends_its_task_alone(run, error: str, why: str) -> None:
     """The engine goes on to the next task."""

@@ -22,7 +22,8 @@ from llem.store.store import Store
 from llem.study.plan.expand import load
 from llem.study.run import study_run
 from llem.study.run.quiet import Quiet, notify
-from llem.study.run.study_run import Ran, run_all
+from llem.study.run.ran import Ran
+from llem.study.run.study_run import run_all
 from llem.testing.fakes import FakeClock, FakeGpu, FakeNvml, Load
 
 NVML = Path(__file__).parents[3] / "nvml"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import threading
 from pathlib import Path
 from typing import Any
@@ -16,11 +17,12 @@ from llem.metrics.verify import verify
 from llem.plugins.registry import registry
 from llem.progress.display import StudyProgress
 from llem.protocol.events import Event, Warned, silent
+from llem.store.journal import compared
 from llem.store.store import Store
 from llem.study.plan.expand import load
 from llem.study.plan.study import study_document
 from llem.study.run.folder import differences
-from llem.study.run.study_run import run_all
+from llem.study.run.study_run import StudyRun, run_all
 
 pytestmark = pytest.mark.process
 
@@ -123,21 +125,24 @@ def test_a_trial_that_was_removed_is_measured_again(study, tmp_path: Path) -> No
     assert verify(store) == []
 
 
-def test_a_damaged_trial_is_named_and_nothing_else_is_lost(study, tmp_path: Path) -> None:
-    """With what to do about it, which then works."""
+def test_a_damaged_trial_keeps_no_other_experiment_from_going_on(study, tmp_path: Path) -> None:
+    """It is told with what to do about it, which then works."""
     out = tmp_path / "out"
     name = next(iter(llem.run_study(study, out, launcher="inline")))
     trial = Store.open(out).folder(name) / "trial-1.json"
     trial.write_text(trial.read_text()[:100])
     before = measured(out)
-    with pytest.raises(llem.StoreError) as caught:
-        llem.run_study({**study, "trials": 3}, out, launcher="inline", resume=True)
+    events: list[Event] = []
+    results = llem.run_study({**study, "trials": 3}, out, launcher="inline", resume=True, on_event=events.append)
 
-    assert str(trial) in caught.value.message
-    assert (
-        caught.value.hint == "restore the file, or remove trial-1.json, which `llem run --resume` then measures again"
-    )
-    assert measured(out) == before
+    error = results.damaged[name]
+    assert str(trial) in error.message
+    assert error.hint == "restore the file, or remove trial-1.json, which `llem run --resume` then measures again"
+    assert [event.message for event in events if isinstance(event, Warned)] == [
+        f"{name} is left out: {error.message} ({error.hint})"
+    ]
+    assert [result.trials for result in results.values()] == [3, 3]
+    assert before.items() <= measured(out).items()
 
     trial.unlink()
     results = llem.run_study({**study, "trials": 3}, out, launcher="inline", resume=True)
@@ -151,28 +156,51 @@ def test_a_damaged_trial_is_named_when_nothing_is_left_to_measure(study, tmp_pat
     name = next(iter(llem.run_study(study, out, launcher="inline")))
     trial = Store.open(out).folder(name) / "trial-1.json"
     trial.write_bytes(trial.read_bytes()[:300])
-    events: list[Event] = []
-    with pytest.raises(llem.StoreError) as caught:
-        llem.run_study(study, out, launcher="inline", resume=True, on_event=events.append)
+    results = llem.run_study(study, out, launcher="inline", resume=True)
 
-    assert str(trial) in caught.value.message
-    assert (caught.value.code, events) == ("store_corrupt", [])
+    assert (list(results.damaged), len(results)) == ([name], 2)
+    assert results.damaged[name].code == "store_corrupt"
 
 
-def test_a_damaged_result_is_computed_again_once_it_is_removed(study, tmp_path: Path) -> None:
-    """As the error says."""
+def test_where_all_is_damaged_that_is_the_error(study, tmp_path: Path) -> None:
+    """There is no result to give."""
     out = tmp_path / "out"
-    first = llem.run_study(study, out, launcher="inline")
-    name = next(iter(first))
-    path = Store.open(out).folder(name) / "result.json"
-    before = dict(first)
-    path.write_text(path.read_text()[:100])
-    with pytest.raises(llem.StoreError, match="not JSON") as caught:
+    llem.run_study(study, out, launcher="inline")
+    for trial in out.glob("experiments/*/trial-1.json"):
+        trial.write_bytes(b"{}")
+    with pytest.raises(llem.StoreError, match="schema_version is missing"):
         llem.run_study(study, out, launcher="inline", resume=True)
 
-    assert caught.value.hint == "remove it: `llem run --resume` computes it again from the trials"
-    path.unlink()
+
+def test_a_damaged_result_is_computed_again(study, tmp_path: Path) -> None:
+    """It is nothing but what the trials give; so is the configuration that the study says again."""
+    out = tmp_path / "out"
+    first = llem.run_study(study, out, launcher="inline")
+    one, other, _ = first
+    before = dict(first)
+    store = Store.open(out)
+    for path in (store.folder(one) / "result.json", store.folder(other) / "experiment.json"):
+        path.write_text(path.read_text()[:100])
+
     assert dict(llem.run_study(study, out, launcher="inline", resume=True)) == before
+    assert verify(store) == []
+    assert compared(out).altered == ()
+
+
+def test_before_more_is_measured_the_former_result_is_gone(study, tmp_path: Path, monkeypatch) -> None:
+    """Killed there, nothing says what holds no more: the store is as it was, and `llem verify` finds nothing."""
+    out = tmp_path / "out"
+    llem.run_study(study, out, launcher="inline")
+    monkeypatch.setattr(StudyRun, "_carry_out", lambda *_: os._exit(9))
+    if (child := os.fork()) == 0:
+        llem.run_study({**study, "trials": 3}, out, launcher="inline", resume=True)
+        os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 9
+
+    store = Store.open(out)
+    assert store.result_ids() == ()
+    assert verify(store) == []
+    assert compared(out).altered == ()
 
 
 def test_to_go_on_with_another_version_is_told(study, tmp_path: Path) -> None:
@@ -251,6 +279,18 @@ def test_another_study_is_refused(study, tmp_path: Path, change: dict, problem: 
     assert str(caught.value.problems[0]).startswith(problem)
     assert "-o" in caught.value.hint
     assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == before
+
+
+def test_who_names_no_study_is_told_which_it_was(study, lab, tmp_path: Path) -> None:
+    """`llem run --resume -o DIR` alone measures the defaults, which are another study."""
+    out, file = tmp_path / "out", tmp_path / "study.yaml"
+    file.write_text(to_yaml(study, {}))
+    llem.run_study(file, out, launcher="inline")
+
+    with pytest.raises(llem.ConfigError) as caught:
+        llem.run(out=out, launcher="inline", resume=True, **lab)
+    assert caught.value.hint.endswith(f"go on with the study as it was, {next(iter(Store.open(out).study()['texts']))}")
+    assert "study.yaml" in caught.value.hint
 
 
 def test_what_was_given_otherwise_is_told_of_what_has_not_begun(lab, tmp_path: Path) -> None:
@@ -340,6 +380,73 @@ def test_a_worker_of_an_earlier_run_is_waited_for(study, tmp_path: Path, monkeyp
     assert [result.outcome for result in llem.run_study(study, out, launcher="inline", resume=True).values()] == [
         "done"
     ] * 3
+
+
+@pytest.mark.parametrize("name", ["workers", "experiments/ONE", "experiments/ONE/trial-0.json", "events.jsonl"])
+def test_nothing_is_written_to_where_a_link_leads(study, tmp_path: Path, name: str) -> None:
+    """The link is named, and nothing is measured."""
+    out, aside = tmp_path / "out", tmp_path / "aside"
+    one = next(iter(llem.run_study({**study, "axes": {}}, out, launcher="inline")))
+    path = out / name.replace("ONE", one)
+    path.rename(aside)
+    path.symlink_to(aside)
+    kept = {file: file.read_bytes() for file in tmp_path.rglob("*") if file.is_file()}
+
+    with pytest.raises(llem.StoreError) as caught:
+        llem.run_study({**study, "axes": {}, "trials": 3}, out, launcher="inline", resume=True)
+    assert caught.value.message == f"{path} is a link"
+    assert caught.value.exit_code == 2
+    assert {file: file.read_bytes() for file in tmp_path.rglob("*") if file.is_file()} == kept
+
+
+@pytest.mark.parametrize("name", [".owner", ".workers"])
+def test_a_folder_in_the_place_of_a_lock_is_to_be_removed(study, tmp_path: Path, name: str) -> None:
+    """By whoever goes on, and told by `verify`."""
+    out = tmp_path / "out"
+    llem.run_study({**study, "axes": {}}, out, launcher="inline")
+    (out / name).unlink(missing_ok=True)
+    (out / name).mkdir()
+
+    assert [one.file for one in verify(Store.open(out))] == [name]
+    with pytest.raises(llem.MachineError) as caught:
+        llem.run_study({**study, "axes": {}, "trials": 3}, out, launcher="inline", resume=True)
+    assert caught.value.hint == f"remove {out / name}"
+
+
+def test_rows_that_are_missing_are_told_with_what_to_do(study, tmp_path: Path) -> None:
+    """Who does it has the trial measured again; the study goes on all the same."""
+    out = tmp_path / "out"
+    study = {**study, "axes": {}}
+    one = next(iter(llem.run_study(study, out, launcher="inline")))
+    folder = out / "experiments" / one
+    (folder / "trial-1.power.csv.gz").unlink()
+    told = (
+        f"experiments/{one}/trial-1.power.csv.gz: missing: experiments/{one}/trial-1.json names it. Restore it, or "
+        "remove trial-1.json, which `llem run --resume` then measures again"
+    )
+    assert told in [str(one) for one in verify(Store.open(out))]
+    events: list[Event] = []
+    llem.run_study(study, out, launcher="inline", resume=True, on_event=events.append)
+    assert told in [event.message for event in events if isinstance(event, Warned)]
+
+    (folder / "trial-1.json").unlink()
+    llem.run_study(study, out, launcher="inline", resume=True)
+    assert verify(Store.open(out)) == []
+
+
+def test_a_folder_in_the_place_of_a_result_is_to_be_removed(study, tmp_path: Path) -> None:
+    """`verify` names it once."""
+    out = tmp_path / "out"
+    study = {**study, "axes": {}}
+    one = next(iter(llem.run_study(study, out, launcher="inline")))
+    path = out / "experiments" / one / "result.json"
+    path.unlink()
+    path.mkdir()
+
+    assert [str(one) for one in verify(Store.open(out))] == [f"experiments/{one}/result.json: is a folder"]
+    with pytest.raises(llem.StoreError) as caught:
+        llem.run_study(study, out, launcher="inline", resume=True)
+    assert f"remove {path} if nothing in it is needed" in caught.value.hint
 
 
 def test_files_that_were_never_finished_are_removed(study, tmp_path: Path) -> None:

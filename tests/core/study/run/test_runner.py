@@ -12,6 +12,7 @@ import attrs
 import pytest
 
 from llem.config.study.file import StudyFile
+from llem.config.study.order import Limits
 from llem.errors import ExperimentFailed, LlemError, MachineError, StoreError
 from llem.experiment.worker import work
 from llem.launchers.base import Launcher
@@ -21,13 +22,14 @@ from llem.plugins.registry import registry
 from llem.protocol.events import Event, Failure, Outcome, Phase, silent
 from llem.protocol.lines import from_json
 from llem.protocol.order import WorkOrder
-from llem.protocol.study_events import ResultComputed, WorkerLaunched
+from llem.protocol.study_events import OutOfMemory, ResultComputed, WorkerLaunched
 from llem.store.store import Store
 from llem.study.plan.planned import PlannedExperiment
 from llem.study.plan.schedule import schedule
 from llem.study.plan.study import Study
+from llem.study.run import stopping
 from llem.study.run.folder import default_folder
-from llem.study.run.stopping import SAME_REQUEST_S, stop_on_interrupt
+from llem.study.run.stopping import SAME_REQUEST_S, Watchdog, stop_on_interrupt
 from llem.study.run.study_run import Ran, run_all
 
 
@@ -79,6 +81,70 @@ def test_a_worker_that_was_told_to_stop_before_it_could_listen_was_interrupted(p
     [outcome] = Store.open(tmp_path / "out").outcomes(plan().id)
 
     assert (caught.value.code, outcome["outcome"]) == ("interrupted", "interrupted")
+
+
+class Starved(Launcher):
+    """A worker that ran out of memory, by the word of who ended it."""
+
+    name = "starved"
+
+    def launch(self, order, emit, stop):
+        emit(OutOfMemory(why="slurm: job 7 ended as OUT_OF_MEMORY"))
+        return -9
+
+
+def test_a_worker_that_was_ended_for_want_of_memory_is_oom(plan, tmp_path: Path) -> None:
+    """Not a crash; in the words of who ended it."""
+    with pytest.raises(ExperimentFailed) as caught:
+        run(plan(), tmp_path / "out", Starved())
+    [outcome] = Store.open(tmp_path / "out").outcomes(plan().id)
+
+    assert (caught.value.code, outcome["outcome"]) == ("oom", "oom")
+    assert caught.value.message == "memory ran out: slurm: job 7 ended as OUT_OF_MEMORY"
+    assert "smaller batch" in caught.value.hint
+
+
+class Deaf(Launcher):
+    """A worker that hangs in a library when the user asks to stop, in this phase."""
+
+    name = "deaf"
+
+    def __init__(self, phase: Phase) -> None:
+        super().__init__()
+        self.phase, self.killed = phase, threading.Event()
+
+    def launch(self, order, emit, stop):
+        emit(attrs.evolve(self.phase, id=WorkOrder.read(order).experiment_id))
+        stop.set()
+        assert self.killed.wait(60)
+        return -9
+
+    def kill(self):
+        self.killed.set()
+
+
+@pytest.mark.parametrize("phase", [Phase(phase="load"), Phase(phase="warm-up", seconds=900.0)])
+def test_a_worker_that_does_not_listen_is_ended(plan, tmp_path: Path, monkeypatch, phase: Phase) -> None:
+    """Soon after the wish to stop, which is what its outcome says."""
+    monkeypatch.setattr(stopping, "STOP_S", 0.1)
+    with pytest.raises(ExperimentFailed) as caught:
+        run(plan(), tmp_path / "out", Deaf(phase))
+    [outcome] = Store.open(tmp_path / "out").outcomes(plan().id)
+    assert (caught.value.code, outcome["outcome"]) == ("interrupted", "interrupted")
+
+
+def test_a_trial_that_is_under_way_may_end(monkeypatch) -> None:
+    """In twice the time that it should take."""
+    now = [0.0]
+    monkeypatch.setattr(stopping.time, "monotonic", lambda: now[0])
+    stop = threading.Event()
+    watch = Watchdog(Limits(), print, stop, from_start=True, on_event=silent)
+    watch(Phase(phase="trial", seconds=100.0, id="abc"))
+    stop.set()
+    seen = []
+    for now[0] in (1.0, 150.0, 199.0, 230.0):
+        seen.append(watch._is_deaf())
+    assert seen == [False, False, False, True]
 
 
 class StopsAfterwards(InlineLauncher):

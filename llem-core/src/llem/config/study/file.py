@@ -16,6 +16,7 @@ from llem.config.study.order import Limits, Order
 from llem.config.text import parse_mapping, read_text, to_yaml
 from llem.config.words import got
 from llem.errors import ConfigError, Problem, nearest
+from llem.foreign.secrets import without_known
 from llem.plugins.names import STUDY_KEYS
 
 __all__ = [
@@ -55,7 +56,7 @@ class StudyFile:
         exclude: partial points; what matches one is left out.
         reference: a partial point that one point matches, and how many engine processes measure that one.
         parallel: workers at once, each on GPUs of its own.
-        texts: name of each file to what it holds, word for word.
+        texts: name of each file to what it holds, word for word but for secrets: they are stored.
         prefixes: source of a base layer to what stands before a setting's path in its file: "study.yaml: base.".
         beside: sources whose `trials` stands beside `base`, not in it.
     """
@@ -192,7 +193,7 @@ def _with_base(study: StudyFile, part: _Part, values: Mapping[str, Any], prefix:
     return attrs.evolve(
         study,
         base=(*study.base, Layer(part.source, values)),
-        texts={**study.texts, part.label: part.text},
+        texts={**study.texts, part.label: without_known(part.text, os.environ)},
         prefixes={**study.prefixes, part.source: prefix},
     )
 

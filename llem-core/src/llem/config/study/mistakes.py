@@ -7,6 +7,7 @@ there are.
 
 from __future__ import annotations
 
+import functools
 import re
 import types
 import typing
@@ -16,8 +17,8 @@ from typing import Any
 
 import attrs
 
+from llem.config.build import FIELDS, unknown_name
 from llem.config.converter import settings, structure_all
-from llem.config.load import FIELDS, unknown_name
 from llem.config.models import Experiment, config_class
 from llem.config.study.axes import POINT, Point
 from llem.config.study.file import StudyFile
@@ -68,6 +69,7 @@ def _subject(error: ConfigError) -> str:
     return "model" if error.code == "model_not_found" else ""
 
 
+@functools.cache
 def _axis(place: str) -> str | None:
     """The axis whose value stands at a place; None for a point listed by hand."""
     found = re.match(r"(.*?: (?:axes\.|zip(?:\[\d+\])?\.)[^\[]*)", place)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -12,6 +13,7 @@ from llem.config.converter import structure_all
 from llem.config.identity import same
 from llem.config.layers import Layer, Leaf, Tree, leaves, overlay, plain
 from llem.config.models import config_class
+from llem.config.said import Around, Said, merged, setting
 from llem.config.study.axes import POINT, Point
 from llem.config.study.file import Stated, StudyFile
 from llem.errors import ConfigError, Problem
@@ -26,14 +28,12 @@ class Shared:
     def __init__(
         self, file: StudyFile, registry: Registry, base: tuple[Layer, ...], overrides: tuple[Layer, ...]
     ) -> None:
-        self._base, self._overrides = base, overrides
+        self._around = Around(base, overrides, POINT)
+        self.places = [layer.source for layer in (*base, Layer(POINT, {}), *overrides)]
         self._backends = frozenset(registry.names("backend"))
         self._used: set[str] = set()
         self._kept: dict[str, bool] = {}
-        fixed: Tree = {}
-        for layer in overrides:
-            overlay(fixed, layer)
-        self._fixed = [path for path, _ in leaves(fixed)]
+        self._fixed = [path for one in merged(overrides).values() for path in one.leaves]
         tree: Tree = {}
         for layer in (*base, *overrides):
             overlay(tree, layer)
@@ -43,30 +43,27 @@ class Shared:
             told = tuple(attrs.evolve(problem, path=file.where(problem)) for problem in problems)
             raise ConfigError(f"invalid study {file.name!r}", problems=told)
 
-    def of(self, point: Point) -> tuple[Point, Sequence[Layer], Mapping[str, Any]]:
-        """A point with what it really sets, its layers, and its settings before defaults.
+    def of(self, point: Point) -> tuple[Point, Mapping[Any, Said]]:
+        """A point with what it really sets, and all that is said of its settings before defaults.
 
         It does not set what stands in another backend's section, or what an override sets.
         """
-        layers = [*self._base, Layer(POINT, point.settings), *self._overrides]
-        tree: Tree = {}
-        for layer in layers:
-            overlay(tree, layer)
-        values = plain(tree)
-        backend = values.get("backend")
+        found = self._around.of(point.settings)
+        backend = found["backend"].values if "backend" in found else None
         others = self._backends - {backend} if isinstance(backend, str) else frozenset()
         self._used |= self._backends - others
-        if others & values.keys():
-            layers = [Layer(layer.source, _without(layer.values, others)) for layer in layers]
-            values = _without(values, others)
+        if others & found.keys():
+            found = {name: one for name, one in found.items() if name not in others}
+        gone = []
         for path, stands in point.where.items():
-            place, other = re.sub(r"\[\d+\]$", "", stands), path.partition(".")[0] in others
+            place, other = _bare(stands), path.partition(".")[0] in others
             self._kept[place] = self._kept.get(place, False) or not other
-        gone = [path for path in point.values if path.partition(".")[0] in others or self._is_fixed(path)]
+            if other or self._is_fixed(path):
+                gone.append(path)
         if gone:
             own, where = (_but(mapping, gone) for mapping in (point.values, point.where))
             point = attrs.evolve(point, values=own, where=where)
-        return point, layers, values
+        return point, found
 
     def _is_fixed(self, path: str) -> bool:
         """Whether an override sets this, or what it is in, or something in it."""
@@ -96,12 +93,14 @@ def _section_problems(name: str, tree: Tree, registry: Registry) -> Iterator[Pro
             yield attrs.evolve(problem, source=_source(tree, problem.path))
 
 
+@functools.cache
+def _bare(place: str) -> str:
+    """The place of an axis, of that of one of its values."""
+    return re.sub(r"\[\d+\]$", "", place)
+
+
 def _but(mapping: Mapping[str, Any], gone: Sequence[str]) -> dict[str, Any]:
     return {path: value for path, value in mapping.items() if path not in gone}
-
-
-def _without(values: Mapping[str, Any], sections: frozenset[str]) -> Mapping[str, Any]:
-    return {key: value for key, value in values.items() if str(key).partition(".")[0] not in sections}
 
 
 def _source(tree: Tree, path: str) -> str:
@@ -131,13 +130,10 @@ class Exclusions:
         self._entries = [(entry.where, wanted(entry)) for entry in entries]
         self.found: list[Excluded] = []
 
-    def leave_out(self, point: Point, values: Mapping[str, Any]) -> bool:
-        """Whether an entry matches the point's settings, given as sections; it is remembered."""
-        if not self._entries:
-            return False
-        flat = dict(leaves(values))
+    def leave_out(self, point: Point, found: Mapping[Any, Said]) -> bool:
+        """Whether an entry matches the point's settings; it is remembered."""
         for where, asked in self._entries:
-            if matches(flat, asked):
+            if matches(found, asked):
                 self.found.append(Excluded(point, where))
                 return True
         return False
@@ -155,9 +151,11 @@ def wanted(entry: Stated) -> dict[str, Any]:
     return dict(leaves(plain(tree)))
 
 
-def matches(settings: Mapping[str, Any], asked: Mapping[str, Any]) -> bool:
-    """Whether settings by dotted path have all that an entry asks for (see `wanted`)."""
-    return all(path in settings and _matches(settings[path], value) for path, value in asked.items())
+def matches(found: Mapping[Any, Said], asked: Mapping[str, Any]) -> bool:
+    """Whether settings have all that an entry asks for (see `wanted`)."""
+    return all(
+        (leaf := setting(found, path)) is not None and _matches(leaf.value, value) for path, value in asked.items()
+    )
 
 
 def _matches(value: Any, asked: Any) -> bool:

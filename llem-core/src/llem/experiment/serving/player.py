@@ -10,7 +10,8 @@ from typing import Any, TypeVar
 
 from llem.backends.base import Chunk, Request
 from llem.backends.contract import stream_breaches
-from llem.errors import LlemError
+from llem.errors import ExperimentFailed, LlemError
+from llem.experiment.calibration import AGAIN
 from llem.experiment.contract import hold
 from llem.experiment.serving.local import LocalTraffic
 from llem.experiment.serving.pacing import STRIDE
@@ -19,7 +20,9 @@ from llem.experiment.serving.remote import RemoteTraffic
 from llem.experiment.serving.stationary import RequestTimes, request_times
 from llem.experiment.serving.stock import PORTION, Stock
 from llem.experiment.serving.traffic import Played, Traffic
+from llem.experiment.serving.window import client_facts
 from llem.experiment.session import Session
+from llem.metrics.checks.pauses import frozen_s, stood_still, too_long
 from llem.workloads.base import Workload
 
 __all__ = ["Player"]
@@ -77,6 +80,30 @@ class Player:
         for one in played.flights:
             hold(self._session, stream_breaches(one.request.index, one.chunks, one.sent_ns, now))
         return found, played
+
+    def steadily(
+        self, act: Callable[[Traffic], Coroutine[Any, Any, tuple[int, int]]], in_flight: float
+    ) -> tuple[tuple[int, int], Played]:
+        """`run`, of what gives the edges of a window that decides what rate is measured; again while the worker, or a
+        process that sends the requests, stood still within it or in what led to it: what was held back falls into it.
+
+        Raises ExperimentFailed where it always did: the rate would be one that nobody asked for.
+        """
+        for _ in range(1 + AGAIN):
+            began = time.monotonic_ns()
+            with self._session.live_instruments.pulse as pulse:
+                (t0, t1), played = self.run(act, in_flight)
+            worker_s, _ = stood_still(self._session.process.placement.device, pulse.beats(began, t1), began, t1)
+            client = client_facts(played.ticks, played.processes, (), began, t1)
+            stood_s = max(worker_s, frozen_s(client, began, t1))
+            if not too_long(stood_s, (t1 - t0) / 1e9):
+                return (t0, t1), played
+        raise ExperimentFailed(
+            f"llem stood still in each of {1 + AGAIN} windows that were to tell the rate of arrivals, "
+            f"in the last one for {stood_s:.2f} s",
+            "measure again, and do not stop or suspend what measures",
+            "invalid",
+        )
 
     async def _traffic(self, in_flight: float) -> Traffic:
         session = self._session

@@ -213,7 +213,7 @@ class Search:
             return t0, t1
 
         with no_collection():
-            (t0, t1), played = self.player.run(act, pace.in_flight(times))
+            (t0, t1), played = self.player.steadily(act, pace.in_flight(times))
         rows = touching(played.flights, t0, t1)
         found = rate_window(rows, t0, t1, rate=rate, seed=pace.seed(draw), slo=slo, usual_s=times.usual_s)
         if found.judged and found.kept >= slo.attainment * found.judged:

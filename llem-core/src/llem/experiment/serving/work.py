@@ -157,7 +157,7 @@ class Serving(Work):
             await traffic.rest(load.probe_seconds)
             return t0, time.monotonic_ns()
 
-        (t0, t1), played = self._player.run(act, load.probe_concurrency)
+        (t0, t1), played = self._player.steadily(act, load.probe_concurrency)
         return capacity(load.probe_concurrency, played.flights, t0, t1, exact=self._player.exact)
 
     def _greatest(self, load: OpenLoad) -> float | None:

@@ -12,15 +12,17 @@ lock for seconds, and the beats with it:
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Iterable, Sequence
 
 from llem.findings import Finding, finding
 from llem.metrics.checks.words import in_trials
 from llem.metrics.setup import Setup
 from llem.metrics.spans import covered
+from llem.store.client import ClientFacts
 from llem.store.models import Beats, Gap, Trial
 
-__all__ = ["disturbed", "pauses", "too_long", "was_paused"]
+__all__ = ["disturbed", "frozen_s", "stood_still", "too_long", "unexplained", "was_paused"]
 
 #: Share of a window, and seconds, of which a pause may take neither.
 PAUSED_SHARE, PAUSED_S = 0.01, 0.1
@@ -32,6 +34,8 @@ READER_S, READER_SHARE = 0.5, 0.01
 STEP_S, SLEW = 0.01, 0.001
 #: A window that takes so much longer than planned; of batches that differ in their work, and of a window with an end.
 OFF_PLAN, OFF_PLAN_WORK = 1.5, 3.0
+#: Offline windows that are shorter than this share of what was asked for; and of batches that differ in their work.
+SHORT, SHORT_WORK = 1 / 2, 1 / 10
 LATE_SHARE, LATE_S = 0.01, 0.05
 
 
@@ -45,10 +49,11 @@ def disturbed(setup: Setup, trials: Sequence[Trial], alike: bool) -> Iterable[Fi
     yield from _reader(setup, trials)
     yield from _clocks(trials)
     yield from _planned(setup, trials, alike)
+    yield from _shrunk(setup, trials, alike)
     yield from _idle_windows(setup, trials)
 
 
-def pauses(setup: Setup, beats: Beats) -> list[tuple[Gap, str]]:
+def _pauses(device: str | None, beats: Beats) -> list[tuple[Gap, str]]:
     """The gaps of a window that were pauses, each with what says so."""
     found = []
     for gap in beats.gaps:
@@ -58,7 +63,7 @@ def pauses(setup: Setup, beats: Beats) -> list[tuple[Gap, str]]:
             continue
         elif _shared(gap, beats):
             found.append((gap, "frozen together with the process that reads the meters"))
-        elif gap.seconds > UNSIGNED_S and setup.device != "cuda":
+        elif gap.seconds > UNSIGNED_S and device != "cuda":
             found.append((gap, "frozen: nothing of the process ran"))
     return found
 
@@ -78,25 +83,37 @@ def _lost(setup: Setup, trial: Trial) -> tuple[float, tuple[str, ...]]:
 
 
 def _of_client(trial: Trial) -> float:
+    return 0.0 if trial.serving is None else frozen_s(trial.serving.client, trial.t0_ns, trial.t1_ns)
+
+
+def frozen_s(client: ClientFacts | None, t0_ns: int, t1_ns: int) -> float:
     """Seconds in which a process that sends the requests stood still. No other sign tells, so each is a long time."""
-    client = None if trial.serving is None else trial.serving.client
     spans = () if client is None else client.still
-    return covered([one for one in spans if one[1] - one[0] > UNSIGNED_S * 1e9], trial.t0_ns, trial.t1_ns) / 1e9
+    return covered([one for one in spans if one[1] - one[0] > UNSIGNED_S * 1e9], t0_ns, t1_ns) / 1e9
 
 
 def _of_worker(setup: Setup, trial: Trial) -> tuple[float, tuple[str, ...]]:
-    """The time to the beat that was due is no pause."""
-    if trial.beats is None:
-        return 0.0, ()
+    return (0.0, ()) if trial.beats is None else stood_still(setup.device, trial.beats, trial.t0_ns, trial.t1_ns)
+
+
+def stood_still(device: str | None, beats: Beats, t0_ns: int, t1_ns: int) -> tuple[float, tuple[str, ...]]:
+    """Seconds between two moments in which the worker stood still, and why. The time to the beat that was due is no
+    pause.
+    """
     lost, reasons = 0.0, []
-    for gap, reason in pauses(setup, trial.beats):
-        inside = min(gap.t1_ns, trial.t1_ns) - max(gap.t0_ns, trial.t0_ns)
-        lost += max(inside / 1e9 - trial.beats.beat_s, 0.0)
+    for gap, reason in _pauses(device, beats):
+        inside = min(gap.t1_ns, t1_ns) - max(gap.t0_ns, t0_ns)
+        lost += max(inside / 1e9 - beats.beat_s, 0.0)
         reasons.append(reason)
-    if (suspended := trial.beats.suspended_s or 0.0) > STEP_S:
+    if (suspended := beats.suspended_s or 0.0) > STEP_S:
         lost += suspended
         reasons.append("suspended with the whole machine")
     return lost, tuple(dict.fromkeys(reasons))
+
+
+def unexplained(beats: Beats) -> bool:
+    """Whether nothing of the worker ran for long. Beside a GPU a library may wait so, or the worker was frozen."""
+    return any(gap.still and gap.seconds > UNSIGNED_S for gap in beats.gaps)
 
 
 def was_paused(setup: Setup, trial: Trial) -> bool:
@@ -179,6 +196,31 @@ def _beyond(trial: Trial, planned_s: float, alike: bool) -> bool:
     if trial.serving is not None:  # it is the worker that ends it, on time or late
         return abs(trial.duration_s - planned_s) > max(LATE_SHARE * planned_s, LATE_S)
     return trial.duration_s > (OFF_PLAN if alike else OFF_PLAN_WORK) * planned_s
+
+
+def _shrunk(setup: Setup, trials: Sequence[Trial], alike: bool) -> Iterable[Finding]:
+    """Engine processes whose offline windows are far shorter than asked for: more batches would have fitted.
+
+    The mean over the windows of a plan counts, for one of few batches may be short by chance where their work differs.
+    One batch in all does not tell whether it does.
+    """
+    asked = setup.config.get("window_s")
+    if asked is None or setup.serving:
+        return
+    least = asked * (SHORT if alike and sum(trial.batches for trial in trials) > 1 else SHORT_WORK)
+    plans: dict[int, list[Trial]] = {}
+    for trial in trials:
+        plans.setdefault(trial.process, []).append(trial)
+    means = [(statistics.fmean(trial.duration_s for trial in plan), plan) for plan in plans.values()]
+    short = [(mean, plan) for mean, plan in means if mean < least]
+    if not short:
+        return
+    mean, plan = min(short, key=lambda one: one[0])
+    planned = "" if plan[0].planned_s is None else f" and their batches took {plan[0].planned_s:.3g} s in the warm-up"
+    bad = [trial for _, plan in short for trial in plan]
+    message = f"windows took {mean:.3g} s on average, where {asked:g} s were asked for{planned}{_in(bad)}"
+    evidence = {"window_s": mean, "planned_s": plan[0].planned_s, "asked_s": asked}
+    yield finding("window_off_plan", message, **evidence, trials=sorted(trial.index for trial in bad))
 
 
 def _idle_windows(setup: Setup, trials: Sequence[Trial]) -> Iterable[Finding]:

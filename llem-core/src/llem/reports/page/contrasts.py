@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from llem.analysis.effects import Effect, effects_of
-from llem.analysis.quality import QualityDifference
+from llem.analysis.quality_difference import QualityDifference
 from llem.analysis.ranking import only_fakes
 from llem.analysis.sides import is_fake
 from llem.analysis.wall_clock import PARTS, time_spent

@@ -7,6 +7,8 @@ named.
 
 from __future__ import annotations
 
+import contextlib
+import gc
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,7 +18,8 @@ import attrs
 from llem.config.converter import unstructure
 from llem.config.defaults import Find, Finder
 from llem.config.layers import Layer
-from llem.config.load import CHOSEN, Resolved, resolve
+from llem.config.load import CHOSEN, Resolved, Resolver, resolve
+from llem.config.said import Said
 from llem.config.study.axes import Point, declared_points
 from llem.config.study.file import StudyFile, parse_study, read_study
 from llem.config.study.mistakes import (
@@ -87,6 +90,20 @@ def _refuse_model(study: object) -> None:
             raise ConfigError(f"no such file: {study}", f'if it is a model, say so: model="{study}"')
 
 
+@contextlib.contextmanager
+def _all_kept() -> Iterator[None]:
+    """Within it Python looks for no cycles of objects: what a plan is made of is kept, and is searched in vain each
+    time, for a fifth of all the time."""
+    was = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was:
+            gc.enable()
+
+
+@_all_kept()
 def expand(
     file: StudyFile,
     registry: Registry,
@@ -118,11 +135,11 @@ def expand(
         return _single(file, points[0], identifier, registry, resolved, tuple(overrides))
     shared = Shared(file, registry, (*below, *file.base), tuple(overrides))
     exclusions, reference = Exclusions(file.exclude), Reference(file)
-    looked = _Looked(file, identifier, registry, find)
+    looked = _Looked(file, identifier, Resolver(registry, find), shared.places)
     for declared in points:
-        point, layers, values = shared.of(declared)
-        matched, left_out = reference.look(point, layers, values), exclusions.leave_out(point, values)
-        name = None if left_out else looked.at(point, layers)
+        point, said = shared.of(declared)
+        matched, left_out = reference.look(point, said), exclusions.leave_out(point, said)
+        name = None if left_out else looked.at(point, said)
         if matched is not None:
             matched.id, matched.left_out = name, left_out
     if not looked.tried:
@@ -130,7 +147,7 @@ def expand(
     refuse_mistakes(file, looked.tried, looked.invalid)
     refuse_unused_mistakes(file, points, looked.tried, registry)
     found = looked.found
-    if (chosen := reference.chosen(found, identifier, registry)) is not None:
+    if (chosen := reference.chosen(found, identifier, registry, shared.places)) is not None:
         chosen = found[chosen.id] = joined(chosen, found[chosen.id])
     jobs = schedule(found.values(), file.order)
     jobs = jobs if chosen is None else spread(jobs, chosen.id)
@@ -151,18 +168,18 @@ def expand(
 class _Looked:
     """What came of looking at points: experiments by id, those that are one of these again, and invalid ones."""
 
-    def __init__(self, file: StudyFile, identifier: Identifier, registry: Registry, find: Find | None) -> None:
-        self._file, self._identifier, self._registry, self._find = file, identifier, registry, find
+    def __init__(self, file: StudyFile, identifier: Identifier, resolver: Resolver, places: Sequence[str]) -> None:
+        self._file, self._identifier, self._resolver, self._places = file, identifier, resolver, places
         self.tried: list[Point] = []
         self.found: dict[str, PlannedExperiment] = {}
         self.merged: list[Merged] = []
         self.invalid: list[Invalid] = []
 
-    def at(self, point: Point, layers: Sequence[Layer]) -> str | None:
+    def at(self, point: Point, said: Mapping[Any, Said]) -> str | None:
         """The id of the point's experiment; None for an invalid point. Raises UnknownPlugin, BrokenPlugin."""
         self.tried.append(point)
         try:
-            planned = self._identifier(point, resolve(layers, self._registry, self._find))
+            planned = self._identifier(point, self._resolver(said, self._places))
         except ConfigError as error:
             self.invalid.append(invalid_point(self._file, point, error))
             return None

@@ -192,16 +192,16 @@ def gib(count: int) -> str:
 
 
 def parse_bytes(text: str) -> int:
-    """Bytes from `80GiB`, `80 GB`, or a bare number of bytes. Raises ValueError."""
+    """Bytes from `80GiB` or `80 GB`. Raises ValueError, also without a unit: nobody knows which is meant."""
     squeezed = text.replace(" ", "").upper()
     digits = squeezed.rstrip("BKMGI")
-    unit = squeezed[len(digits) :] or "B"
-    if unit not in _UNITS:
-        raise ValueError(f"{text!r} is no amount of memory; write it as 80GiB")
+    unit = squeezed[len(digits) :]
     try:
         amount = float(digits)
     except ValueError:
-        raise ValueError(f"{text!r} is no amount of memory; write it as 80GiB") from None
-    if not 0 < amount < 1e18:
+        amount = 0.0
+    if 0 < amount < 1e18 and not unit:
+        raise ValueError(f"{text!r} has no unit; write it as {digits}GiB or {digits}GB")
+    if not 0 < amount < 1e18 or unit not in _UNITS:
         raise ValueError(f"{text!r} is no amount of memory; write it as 80GiB")
     return int(amount * _UNITS[unit])

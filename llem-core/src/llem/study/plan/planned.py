@@ -19,10 +19,11 @@ from llem.backends.base import Backend
 from llem.backends.check import check_backend
 from llem.backends.sharing import engine_settings
 from llem.config.converter import unstructure
-from llem.config.identity import experiment_id, file_settings
+from llem.config.identity import experiment_id, file_settings, files, fragment
 from llem.config.layers import leaves
 from llem.config.load import Resolved, to_document
 from llem.config.models import Experiment, Quality
+from llem.config.said import Remembered
 from llem.config.study.axes import Point
 from llem.errors import ConfigError, Problem
 from llem.evaluators.base import check_quality
@@ -34,6 +35,7 @@ from llem.study.plan.memory import GpuKind, MemoryEstimate, UnknownMemory, estim
 
 __all__ = ["Identifier", "PlannedExperiment", "joined"]
 
+_NO_FILES: Mapping[str, str] = {}
 #: What else is the same for all that one engine process measures.
 _OF_THE_PROCESS = ("device", "gpus", "meters", "meter_options", "baseline")
 
@@ -90,8 +92,12 @@ class Identifier:
         self._registry, self._checked, self._unmet = registry, checked, unmet
         self.gpu = functools.cache(gpu)
         self._model = functools.cache(resolve_model)
+        self._class = functools.cache(registry.load)
         self._content = functools.cache(_content_hash)
-        self._workloads: dict[str, ConfigError | None] = {}
+        self._files, self._fragment = Remembered(lambda part, path: files(part, path)), Remembered(fragment)
+        self._shared = Remembered(lambda *parts: repr(list(parts)))
+        self._engines: dict[tuple[str, str, Hashable], tuple[str, str, Hashable]] = {}
+        self._workload = Remembered(self._workload_error)
         self._evaluations: dict[str, ConfigError | None] = {}
 
     def __call__(self, point: Point, resolved: Resolved) -> PlannedExperiment:
@@ -102,19 +108,21 @@ class Identifier:
         canonical, memory, engine = experiment, None, None
         if self._checked:
             check_backend(experiment, model, self._registry, unmet=self._unmet)
-            backend: Backend = self._registry.load("backend", experiment.backend, unmet=True)(experiment.options)
+            backend: Backend = self._class("backend", experiment.backend, unmet=True)(experiment.options)
             model = backend.known(experiment, model)
             if experiment.quality is not None:
                 self._check_quality(experiment, model)
             canonical = backend.canonical(experiment)
             memory = self._memory(experiment, model, backend)
-            shared = repr([getattr(experiment, name) for name in _OF_THE_PROCESS])
-            engine = experiment.backend, shared, backend.engine_key(canonical)
-        hashes = {path: self._content(path, name) for path, name in file_settings(experiment, os.path.exists).items()}
-        if self._checked:
-            self._check_workload(experiment)
+            shared = self._shared(*(getattr(experiment, name) for name in _OF_THE_PROCESS))
+            key = experiment.backend, shared, backend.engine_key(canonical)
+            engine = self._engines.setdefault(key, key)  # equal ones are one object
+        named = file_settings(experiment, os.path.exists, look=self._files)
+        hashes = {path: self._content(path, name) for path, name in named.items()}
+        if self._checked and (wrong := self._workload(experiment.workload, experiment.load)) is not None:
+            raise wrong
         dropped = () if canonical is experiment else tuple(_dropped(experiment, canonical))
-        name = experiment_id(canonical, model, hashes)
+        name = experiment_id(canonical, model, hashes or _NO_FILES, fragment if hashes else self._fragment)
         return PlannedExperiment(
             name, experiment, resolved.sources, model, point, name if engine is None else engine, dropped, memory
         )
@@ -131,19 +139,13 @@ class Identifier:
         if (wrong := self._evaluations[asked]) is not None:
             raise wrong
 
-    def _check_workload(self, experiment: Experiment) -> None:
-        """Whether workload and load go together; a trace that is replayed is read once."""
-        asked = repr((experiment.workload, experiment.load))
-        if asked not in self._workloads:
-            workload = self._registry.load("workload", experiment.workload.kind, unmet=self._unmet)
-            try:
-                workload.check(experiment.workload, experiment.load)
-            except ConfigError as error:
-                self._workloads[asked] = error
-            else:
-                self._workloads[asked] = None
-        if (wrong := self._workloads[asked]) is not None:
-            raise wrong
+    def _workload_error(self, workload: Any, load: Any) -> ConfigError | None:
+        """Whether workload and load go together; a trace that is replayed is read once for all that have it."""
+        try:
+            self._class("workload", workload.kind, unmet=self._unmet).check(workload, load)
+        except ConfigError as error:
+            return error
+        return None
 
     def _memory(
         self, experiment: Experiment, model: ModelSpec, backend: Backend

@@ -8,6 +8,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 import attrs
 
 from llem.config.models import Experiment
+from llem.errors import StoreError
 from llem.metrics.precision import is_wanted
 from llem.protocol.order import Task
 from llem.store.evaluations import remaining_tasks
@@ -16,7 +17,7 @@ from llem.store.store import Store
 from llem.study.plan.schedule import Job
 from llem.study.plan.study import Study
 
-__all__ = ["FixedList", "Planner", "remaining_turns", "with_tasks"]
+__all__ = ["FixedList", "Planner", "remaining_turns", "with_tasks", "without"]
 
 
 class Planner(ABC):
@@ -92,8 +93,25 @@ def _remaining_trials(store: Store, experiment_id: str, experiment: Experiment, 
     absent = set(indices) - store.trial_indices(experiment_id)
     if not absent or max(absent) < experiment.least_trials:
         return absent
-    trials = store.trials(experiment_id)
+    try:
+        trials = store.trials(experiment_id)
+    except StoreError:  # `StudyRun` tells, and goes around it
+        return set()
     return {index for index in absent if is_wanted(experiment, trials, index)}
+
+
+def without(jobs: Sequence[Job], names: Collection[str]) -> list[Job]:
+    """The jobs without these experiments, and without jobs that have no other."""
+    made = [
+        attrs.evolve(
+            job,
+            experiments=tuple(name for name in job.experiments if name not in names),
+            turns=tuple(turn for turn in job.turns if turn[0] not in names),
+            tasks=tuple(task for task in job.tasks if task[0] not in names),
+        )
+        for job in jobs
+    ]
+    return [job for job in made if job.experiments]
 
 
 def _only(job: Job, wanted: Mapping[str, Collection[int]]) -> Job:

@@ -11,8 +11,9 @@ from typing import Any
 
 import attrs
 
-from llem.config.layers import Layer, leaves
-from llem.config.load import resolve
+from llem.config.layers import Layer
+from llem.config.load import Resolver
+from llem.config.said import Said, merged
 from llem.config.study.axes import Point
 from llem.config.study.file import REFERENCE_PROCESSES, StudyFile
 from llem.config.study.shared import matches, wanted
@@ -29,10 +30,10 @@ REFERENCE = "reference of the study"
 
 @attrs.define
 class _Found:
-    """A point that the entry matches: its layers, and its experiment's id or why it has none."""
+    """A point that the entry matches: what is said of it, and its experiment's id or why it has none."""
 
     point: Point
-    layers: Sequence[Layer]
+    said: Mapping[Any, Said]
     id: str | None = None
     left_out: bool = False
 
@@ -47,15 +48,19 @@ class Reference:
         self._asked = asked
         self._found: list[_Found] = []
 
-    def look(self, point: Point, layers: Sequence[Layer], values: Mapping[str, Any]) -> _Found | None:
-        """Remember a point if the entry matches its settings, given as sections."""
-        if self._stated is None or not matches(dict(leaves(values)), self._asked):
+    def look(self, point: Point, found: Mapping[Any, Said]) -> _Found | None:
+        """Remember a point if the entry matches its settings."""
+        if self._stated is None or not matches(found, self._asked):
             return None
-        self._found.append(_Found(point, layers))
+        self._found.append(_Found(point, found))
         return self._found[-1]
 
     def chosen(
-        self, found: Mapping[str, PlannedExperiment], identifier: Identifier, registry: Registry
+        self,
+        found: Mapping[str, PlannedExperiment],
+        identifier: Identifier,
+        registry: Registry,
+        places: Sequence[str],
     ) -> PlannedExperiment | None:
         """The one experiment that the entry matches, with its engine processes; None where the study has no reference.
 
@@ -69,8 +74,8 @@ class Reference:
         if processes == planned.experiment.processes:
             return planned
         try:
-            layers = [*first.layers, Layer(REFERENCE, {"processes": processes})]
-            return identifier(planned.point, resolve(layers, registry))
+            said = merged([Layer(REFERENCE, {"processes": processes})], first.said)
+            return identifier(planned.point, Resolver(registry)(said, [*places, REFERENCE]))
         except ConfigError as error:
             told = [problem.message for problem in error.problems] or [error.message]
             raise self._refused(f"cannot have {processes} engine processes: {'; '.join(told)}", error.hint) from None

@@ -137,7 +137,11 @@ def _group_order(
 
 
 def _hash(*parts: object) -> bytes:
-    return hashlib.sha256(":".join(map(str, parts)).encode()).digest()
+    return _digest(":".join(map(str, parts)))
+
+
+def _digest(text: str) -> bytes:
+    return hashlib.sha256(text.encode()).digest()
 
 
 def _job(number: int, group: Sequence[PlannedExperiment], process: int, order: Order) -> Job:
@@ -173,21 +177,20 @@ def _blocks(
     arrange: Arrange,
 ) -> Iterator[Turn]:
     """The trials of one process from `start` to before `end`, block by block."""
-    blocks: dict[int, dict[str, int]] = {}
-    for member in members:
-        processes = member.experiment.processes
-        for index in range(process, end[member.id], processes):
-            if index >= start.get(member.id, 0):
-                blocks.setdefault(index // processes, {})[member.id] = index
-    for number, found in sorted(blocks.items()):
-        # the block's number over all processes, so that no two processes have the same arrangements
-        for member in arrange(members, number * _processes(members) + process):
-            if member.id in found:
-                yield member.id, found[member.id]
+    for number in range(max(len(range(process, end[one.id], one.experiment.processes)) for one in members)):
+        due = {
+            one.id: index
+            for one in members
+            if start.get(one.id, 0) <= (index := process + number * one.experiment.processes) < end[one.id]
+        }
+        if due:  # the block's number over all processes, so that no two processes have the same arrangements
+            for member in arrange(members, number * _processes(members) + process):
+                if member.id in due:
+                    yield member.id, due[member.id]
 
 
 def _random(seed: int) -> Arrange:
-    return lambda members, block: sorted(members, key=lambda one: _hash(seed, block, one.id))
+    return lambda members, block: sorted(members, key=lambda one: _digest(f"{seed}:{block}:{one.id}"))
 
 
 def _there_and_back(_: int) -> Arrange:
@@ -224,12 +227,14 @@ def williams_row(count: int, row: int) -> list[int]:
     return letters if row < count else letters[::-1]
 
 
-#: What the estimate is made of, for whoever reads it.
+#: How long a worker takes to start and to load an engine, as a guess: nothing is known before the first was timed.
+LOAD_S = 5.0
+#: What the estimate is made of; and the same of a study that looks for a rate.
 BASIS = (
-    "an idle baseline before and after for every engine, warm-up and trials × window of every experiment, with the "
-    "least and the most trials; loading models, compilation and batches longer than a window come on top"
+    f"{LOAD_S:g} s for the load of every engine and an idle baseline before and after, warm-up and trials × window of "
+    "every experiment, with the least and the most trials; larger models, compilation and batches longer than a window "
+    "come on top"
 )
-#: The same of a study that looks for a rate.
 SEARCH_BASIS = BASIS.replace("warm-up and", "warm-up, windows of a rate search and")
 
 
@@ -243,7 +248,7 @@ class Estimate:
 
 
 def estimate(experiments: Iterable[Experiment]) -> Estimate:
-    """The time that experiments ask for, each with an engine for itself. Knows nothing of the machine; see `BASIS`."""
+    """The time that experiments ask for, each with an engine for itself."""
     return estimate_groups([one] for one in experiments)
 
 
@@ -260,7 +265,9 @@ def estimate_groups(groups: Iterable[Sequence[Experiment]], *, gap_s: float = 0.
     for group in groups:
         processes = max(one.processes for one in group)
         loads += processes
-        around = processes * sum(_baselines_s(group[0])) + sum(one.processes * one.warmup.seconds for one in group)
+        around = processes * (LOAD_S + sum(_baselines_s(group[0]))) + sum(
+            one.processes * one.warmup.seconds for one in group
+        )
         searches = [search_s(one.load) for one in group]
         least += around + sum(one.least_trials * (one.window_s + gap_s) for one in group) + sum(s for s, _ in searches)
         most += around + sum(one.most_trials * (one.window_s + gap_s) for one in group)
@@ -277,11 +284,7 @@ def _baselines_s(experiment: Experiment) -> tuple[float, float]:
 
 
 def job_plan(job: Job, experiments: Mapping[str, Experiment], *, gap_s: float = 0.0) -> JobPlan:
-    """What one engine process will do, in seconds, as the event `study` has it; see `BASIS` for what is not in it.
-
-    Args:
-        experiments: of the study, by id.
-    """
+    """What one engine process will do, in seconds, as the event `study` has it; see `BASIS`. Experiments are by id."""
     counts: dict[str, int] = {}
     for name, index in job.turns:
         one = experiments[name]
@@ -294,4 +297,4 @@ def job_plan(job: Job, experiments: Mapping[str, Experiment], *, gap_s: float = 
         for one in (experiments[name],)
     }
     tasks = tuple(dict.fromkeys(task for _, task in job.tasks))
-    return JobPlan((job.group, job.process), planned, before_s, after_s, tasks)
+    return JobPlan((job.group, job.process), planned, before_s, after_s, tasks, LOAD_S)

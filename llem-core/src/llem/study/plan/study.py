@@ -10,10 +10,12 @@ import attrs
 
 from llem.config.converter import unstructure
 from llem.config.layers import Layer
+from llem.config.models import Experiment
 from llem.config.study.axes import Point
 from llem.config.study.file import StudyFile
 from llem.config.study.mistakes import Invalid
 from llem.config.study.shared import Excluded
+from llem.foreign.secrets import HIDDEN, is_secret, without_secrets
 from llem.study.plan.planned import PlannedExperiment
 from llem.study.plan.schedule import Job
 
@@ -75,7 +77,7 @@ class Study:
 
 
 def study_document(study: Study) -> dict[str, Any]:
-    """The study's part of `study.json`: as asked, word for word, and as resolved. JSON values only.
+    """The study's part of `study.json`: as asked, word for word but for secrets, and as resolved. JSON values only.
 
     `experiments` are the ids in running order, `points` what each of them sets; then every point that does not run,
     with its reason. `texts` are the files as they were read, `overrides` what flags or arguments laid over them.
@@ -96,13 +98,40 @@ def study_document(study: Study) -> dict[str, Any]:
         "notes": list(study.notes),
         "texts": dict(study.file.texts),
         "overrides": [
-            {"source": layer.source, "values": _plain(layer.values)} for layer in study.overrides if layer.values
+            {"source": layer.source, "values": _hidden(_plain(layer.values), study)}
+            for layer in study.overrides
+            if layer.values
         ],
     }
 
 
 def _point(point: Point) -> dict[str, Any]:
     return {"number": point.number, "values": _plain(point.values)}
+
+
+def _hidden(value: Any, study: Study, path: str = "") -> Any:
+    """Without secrets: by their own form, and by names that users gave. A setting such as `stop_token` is none by its
+    name, and `config` of each experiment has it too."""
+    if isinstance(value, Mapping):
+        return {key: _hidden(inner, study, f"{path}.{key}" if path else key) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_hidden(inner, study, path) for inner in value]
+    if not isinstance(value, str):
+        return value
+    named = is_secret(path) and not any(_has(one.experiment, path) for one in study.experiments)
+    return HIDDEN if named else without_secrets(value)
+
+
+def _has(experiment: Experiment, path: str) -> bool:
+    """Whether the path is a setting of llem or of a plugin, and not a name within a setting that takes any names."""
+    first, _, rest = path.partition(".")
+    sections = {experiment.backend: experiment.options, **experiment.meter_options}
+    part, steps = (sections[first], rest.split(".")) if first in sections else (experiment, path.split("."))
+    for step in steps:
+        if not attrs.has(type(part)) or step not in attrs.fields_dict(type(part)):
+            return False
+        part = getattr(part, step)
+    return True
 
 
 def _plain(value: Any) -> Any:

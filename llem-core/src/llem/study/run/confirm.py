@@ -22,7 +22,7 @@ from llem.plugins.registry import Registry
 from llem.protocol.events import Emit, Event
 from llem.protocol.study_events import StudyBegan
 from llem.store.documents import with_version
-from llem.store.files import dump, load, write_json
+from llem.store.files import dump, load
 from llem.store.models import SCHEMA_VERSION, Result
 from llem.store.store import Store
 from llem.study.plan.again import measured_again
@@ -99,7 +99,7 @@ def write_statement(store: Store, statement: Statement) -> None:
         what = f"{store.path} holds trials that were measured before anything was stated"
         raise StoreError(what, "confirm into another folder with `-o`", "statement_differs")
     else:
-        write_json(store.path / FILE, {"schema_version": SCHEMA_VERSION, **dump(statement)})
+        store.journal.write_json(store.path / FILE, {"schema_version": SCHEMA_VERSION, **dump(statement)})
 
 
 def read_statement(folder: Path) -> Statement | None:

@@ -8,7 +8,7 @@ import json
 import os
 import re
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -16,22 +16,27 @@ from typing import Any
 from llem import __version__
 from llem.config.layers import leaves
 from llem.config.load import COMMAND
+from llem.devices.locks import is_held
 from llem.errors import ConfigError, Problem, StoreError
 from llem.plugins.registry import Registry
 from llem.store.evaluations import has_evaluations
 from llem.store.files import machine_errors, make_folder
+from llem.store.manifest import refuse_links
+from llem.store.names import NUMBER
 from llem.store.store import Store
 from llem.study.plan.planned import PlannedExperiment
 from llem.study.run.quiet import notify
 
-__all__ = ["default_folder", "differences", "joinable", "opened"]
+__all__ = ["damaged", "default_folder", "differences", "joinable", "opened"]
 
 #: Settings that do not change what is executed. They may change when a study is resumed.
 MAY_CHANGE = ("max_trials", "quality", "slo", "target_half_width", "trials")
 #: Bytes of a study's name in the name of its folder; a file system allows 255 in all.
 LONGEST = 150
 #: What llem writes into a store that has no trials.
-_OURS = re.compile(r"study\.json|experiments|environments|workers|events\.jsonl|\.owner|\.workers|earlier-\d+")
+_OURS = re.compile(
+    rf"study\.json|experiments|environments|workers|events\.jsonl|journal\.sha256|\.owner|\.workers|earlier-{NUMBER}"
+)
 #: How many differences an error lists.
 MOST_TOLD = 8
 #: How long a worker of an earlier run may take to be gone, after the process that launched it has died.
@@ -65,13 +70,14 @@ def opened(
         joins: add experiments of commands to those of the folder, if there are some.
 
     Raises:
-        StoreError: the folder is there already, or another run works in it.
+        StoreError: the folder is there already, or another run works in it, or it has a link in it.
         ConfigError: `resume`, and the folder holds another study.
     """
     document = {**study, "llem": __version__, "started_at": datetime.now(UTC).isoformat(timespec="seconds")}
     again = (resume or joins) and (path / "study.json").is_file()
     anew = not again and _measured_nothing(path)
     store = Store.open(path) if again or anew else Store.create(path, document)
+    refuse_links(path)
     with _owned(store):
         if again and joins:
             _join(store, study, planned)
@@ -84,6 +90,7 @@ def opened(
         try:
             yield store
         finally:
+            store.journal.seal_logs(workers=not is_held(store.worker_lock(shared=False)))
             notify(registry, "llem_study_finished", study=document, store=str(store.path))
 
 
@@ -91,7 +98,9 @@ def opened(
 def _owned(store: Store) -> Iterator[None]:
     """This process alone runs the study. Raises StoreError (store_busy) when another does."""
     lock = store.owner_lock()
-    if not lock.take():
+    with machine_errors(lock.path):
+        taken = lock.take()
+    if not taken:
         raise StoreError(f"another `llem run` works in {store.path}", "wait until it has ended", "store_busy")
     try:
         yield
@@ -112,7 +121,8 @@ def _go_on(store: Store, study: Mapping[str, Any], planned: Sequence[PlannedExpe
             if len(found) <= MOST_TOLD
             else [*found[:MOST_TOLD], Problem("", f"and {len(found) - MOST_TOLD} more")]
         )
-        hint = "run it into another folder with `-o`, or go on with the study as it was"
+        file = "" if study.get("texts") else next(iter(store.study().get("texts", {})), "")
+        hint = f"run it into another folder with `-o`, or go on with the study as it was{file and f', {file}'}"
         raise ConfigError(f"this is not the study of {store.path}", hint, problems=tuple(told))
     _wait_for_workers(store)
     store.clean()
@@ -144,19 +154,43 @@ def _write_again(store: Store, study: Mapping[str, Any], planned: Sequence[Plann
     resumed = [*before.get("resumed_at", []), datetime.now(UTC).isoformat(timespec="seconds")]
     began = {name: value for name, value in before.items() if name in ("llem", "started_at")}
     store.write_study({**study, **began, "resumed_at": resumed})
-    begun = set(store.experiment_ids())
     for one in planned:
-        if one.id in begun and store.read_experiment(one.id)["config"] != (document := one.document())["config"]:
+        if _config(store, one.id) not in (None, (document := one.document())["config"]):
+            store.remove_result(one.id)
             store.write_experiment(one.id, document, replace=True)
+
+
+def _config(store: Store, experiment_id: str) -> Mapping[str, Any] | None:
+    """What an experiment was configured with; nothing where that cannot be read, None where it has not begun."""
+    if not (store.folder(experiment_id) / "experiment.json").exists():
+        return None
+    try:
+        return store.read_experiment(experiment_id)["config"]  # type: ignore[no-any-return]
+    except StoreError:  # the study says it again, and the folder's name is its hash
+        return {}
+
+
+def damaged(store: Store, names: Iterable[str]) -> dict[str, StoreError]:
+    """Experiments of which a file cannot be read that a result is computed from, with what is wrong."""
+    found = {}
+    for name in names:
+        try:
+            store.read_experiment(name)
+            for read in (store.trials, store.engines, store.outcomes, store.baselines):
+                read(name)
+        except StoreError as error:
+            found[name] = error
+    return found
 
 
 def _wait_for_workers(store: Store) -> None:
     """Return when no worker of an earlier run is left. Raises StoreError: one still runs."""
     lock, until = store.worker_lock(shared=False), time.monotonic() + WORKERS_GONE_S
-    while not lock.take():
-        if time.monotonic() > until:
-            raise StoreError(f"a worker of an earlier run is still at work in {store.path}", "end it", "store_busy")
-        time.sleep(0.1)
+    with machine_errors(lock.path):
+        while not lock.take():
+            if time.monotonic() > until:
+                raise StoreError(f"a worker of an earlier run is still at work in {store.path}", "end it", "store_busy")
+            time.sleep(0.1)
     lock.let_go()
 
 
@@ -195,7 +229,6 @@ def differences(store: Store, study: Mapping[str, Any], planned: Sequence[Planne
         yield Problem("", f"this is {here}, and the folder has {there}")
         return
     by_values = {values: name for name, values in was.items()}
-    begun = set(store.experiment_ids())
     settings: dict[str, Problem] = {}
     same: set[str] = set()  # experiments of the folder that are in the study, however the study writes them
     for one in planned:
@@ -204,7 +237,7 @@ def differences(store: Store, study: Mapping[str, Any], planned: Sequence[Planne
             yield Problem("", f"a point is new: {now[one.id]}")
             continue
         same.add(old)
-        stored = store.read_experiment(old)["config"] if old in begun else {}
+        stored = _config(store, old) or {}
         found = list(_settings(one.document()["config"], stored)) if stored else []
         if old != one.id and not found:  # what the settings lead to: a file's content, say; or it has not begun
             what = f"a point is another experiment than it was: {now[one.id]}"

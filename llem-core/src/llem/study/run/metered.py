@@ -24,12 +24,14 @@ from llem.launchers.inline import InlineLauncher
 from llem.models.resolve import NO_MODEL
 from llem.plugins.registry import Registry
 from llem.protocol.events import Emit
+from llem.store.names import following
 from llem.store.store import Store
 from llem.study.plan.expand import load
 from llem.study.plan.study import Study
 from llem.study.run.folder import default_folder, joinable
 from llem.study.run.preflight import check_study, try_meter
-from llem.study.run.study_run import Ran, run_all
+from llem.study.run.ran import Ran
+from llem.study.run.study_run import run_all
 
 __all__ = ["Metered", "prepare_metered"]
 
@@ -164,7 +166,7 @@ def _measured(folder: Path, experiment_id: str) -> int:
         return 0
     store = Store.open(folder)
     joinable(store)
-    return max(store.trial_indices(experiment_id), default=-1) + 1
+    return following(store.trial_indices(experiment_id), f"trials of {experiment_id}")
 
 
 def _require_meter(experiment: Experiment, registry: Registry) -> None:

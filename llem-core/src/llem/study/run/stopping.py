@@ -14,12 +14,17 @@ from types import TracebackType
 from llem.config.study.order import Limits
 from llem.errors import ExperimentFailed, LlemError
 from llem.protocol.events import Emit, Ended, Event, Failure, Outcome, Phase, Power
-from llem.protocol.study_events import Left, Waiting
+from llem.protocol.study_events import Left, OutOfMemory, Waiting
 
 __all__ = ["Breaker", "Watchdog", "stop_on_interrupt"]
 
 #: When a run ends that is asked to: a load of requests in flight is no trial any more once it is broken off.
 SOON = "a serving load or a wait now, all else after this trial or item"
+#: How long a worker that is to stop may take for what is of no use any more: to load, to warm up, to close an engine.
+#: Elsewhere the wish reaches it by a scheduler. A trial that is under way may end.
+STOP_S, STOP_ELSEWHERE_S = 5.0, 30.0
+#: How often the wish to stop is looked for.
+LOOK_S = 1.0
 #: SIGTERMs within this time are one: `timeout` sends one to its child and another one to the child's process group.
 SAME_REQUEST_S = 1.0
 
@@ -102,6 +107,7 @@ class Watchdog:
     Args:
         limits: `timeout_s` must be settled.
         kill: ends the worker at once.
+        stop: the worker was asked to stop. If it is in a library that does not listen, it is ended.
         from_start: the worker starts when the watch does; else with its first event.
         on_event: gets each event.
 
@@ -112,19 +118,27 @@ class Watchdog:
         task: the task of quality that it evaluates, or evaluated last.
         begun: experiments that it was at.
         ended: it took its leave.
-        left: it is gone, by no fault of its experiments: what it has not measured is for another.
+        left: it was given up, by no fault of its experiments: what it has not measured is for another.
+        out_of_memory: who ended it for want of memory; "" if nobody did.
+        gone: it does not live any more, as far as anybody knows.
         verdict: why it was ended; "" while it was not.
     """
 
-    def __init__(self, limits: Limits, kill: Callable[[], None], *, from_start: bool, on_event: Emit) -> None:
-        self._limits, self._kill, self._on_event = limits, kill, on_event
+    def __init__(
+        self, limits: Limits, kill: Callable[[], None], stop: threading.Event, *, from_start: bool, on_event: Emit
+    ) -> None:
+        self._limits, self._kill, self._stop, self._on_event = limits, kill, stop, on_event
+        self._stop_s = STOP_S if from_start else STOP_ELSEWHERE_S
+        self._asked: float | None = None
+        self._trial_s = 0.0
         self.outcomes: dict[str, Failure | None] = {}
         self.current: str | None = None
         self.phase = ""
         self.task: str | None = None
         self.begun: set[str] = set()
         self.ended = self.left = False
-        self.verdict = ""
+        self.gone = True
+        self.verdict = self.out_of_memory = ""
         self._over = threading.Event()
         self._started: float | None = time.monotonic() if from_start else None
         self._heard, self._allowed_s = time.monotonic(), limits.silence_s
@@ -138,6 +152,7 @@ class Watchdog:
             self._heard = time.monotonic()
         if isinstance(event, Phase):
             self._allowed_s = self._limits.silence_s + 2 * (event.seconds or 0.0)
+            self._trial_s = 2 * (event.seconds or 0.0) if event.phase == "trial" else 0.0
             self.phase, self.current, self.task = event.phase, event.id, event.task
             if self.current is not None:
                 self.begun.add(self.current)
@@ -147,7 +162,9 @@ class Watchdog:
         elif isinstance(event, Ended):
             self.ended = True
         elif isinstance(event, Left):
-            self.left = True
+            self.left, self.gone = True, event.gone
+        elif isinstance(event, OutOfMemory):
+            self.out_of_memory = event.why
         self._on_event(event)
 
     def __enter__(self) -> Watchdog:
@@ -163,9 +180,17 @@ class Watchdog:
     def _guard(self) -> None:
         while not self._over.wait(self._next_look_s()):
             self.verdict = self._judge()
-            if self.verdict:
+            if self.verdict or self._is_deaf():
                 self._kill()
                 return
+
+    def _is_deaf(self) -> bool:
+        """Whether it was asked to stop, and does what is of no use any more."""
+        if self._asked is None and self._stop.is_set():
+            self._asked = time.monotonic()
+        return self._asked is not None and time.monotonic() > max(
+            self._asked + self._stop_s, self._heard + self._stop_s + self._trial_s
+        )
 
     def _deadlines(self) -> tuple[float, float]:
         """When it will have run for too long, and when it will have been silent for too long."""
@@ -173,8 +198,8 @@ class Watchdog:
         return started + (self._limits.timeout_s or float("inf")), max(self._heard, started) + self._allowed_s
 
     def _next_look_s(self) -> float:
-        """Few looks: nothing shall wake up while a worker measures."""
-        return min(max(min(self._deadlines()) - time.monotonic(), 0.05), 60.0)
+        """Few looks: nothing shall wake up often while a worker measures."""
+        return min(max(min(self._deadlines()) - time.monotonic(), 0.05), LOOK_S)
 
     def _judge(self) -> str:
         now = time.monotonic()

@@ -7,14 +7,13 @@ import os
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
-import attrs
-
 from llem import __version__
-from llem.errors import ExperimentFailed, LlemError
+from llem.errors import ExperimentFailed, LlemError, StoreError
 from llem.launchers.base import Launcher
+from llem.metrics.placed import missing_files
 from llem.metrics.result import Place, place_of, recompute
 from llem.plugins.registry import Registry
 from llem.protocol.events import Emit, Event, Warned, silent
@@ -22,48 +21,17 @@ from llem.protocol.lines import kept
 from llem.protocol.study_events import ResultComputed, StudyBegan, StudyEvent
 from llem.store.models import Result
 from llem.store.store import Store
-from llem.study.plan.planner import FixedList, Planner
-from llem.study.plan.schedule import Job, job_plan
+from llem.study.plan.planner import FixedList, Planner, without
+from llem.study.plan.schedule import Job
 from llem.study.plan.study import Study, study_document
-from llem.study.run.folder import opened
+from llem.study.run.folder import damaged, opened
 from llem.study.run.gpus import Gpus, moved_boards, side_by_side
+from llem.study.run.learnt import Learnt
 from llem.study.run.quiet import Quiet, notify
+from llem.study.run.ran import Ran, unscored
 from llem.study.run.supervisor import Supervisor
 
-__all__ = ["Ran", "StudyRun", "run_all", "unscored"]
-
-
-@attrs.frozen
-class Ran:
-    """How the experiments of a study ended, in running order; those that never began are not among them.
-
-    Attributes:
-        results: one for each experiment that began, failed ones included.
-        errors: by id, the errors of experiments that failed.
-        stopped: why the study ended early: the user stopped it, or too many failures came in a row.
-    """
-
-    results: tuple[Result, ...]
-    errors: Mapping[str, LlemError]
-    stopped: LlemError | None = None
-
-    def only(self) -> Result:
-        """The result of a study of one experiment. Raises LlemError: its failure, or why the study stopped."""
-        for error in (*self.errors.values(), self.stopped):
-            if error is not None:
-                raise error
-        [result] = self.results
-        return result
-
-    @property
-    def interrupted(self) -> LlemError | None:
-        """Why the study stopped, if the user stopped it before it was done."""
-        return self.stopped if self.stopped is not None and self.stopped.code == "interrupted" else None
-
-
-def unscored(result: Result) -> bool:
-    """Whether a task of quality that was asked for has no score."""
-    return any(one.reason == "not_evaluated" for one in result.metrics.values())
+__all__ = ["StudyRun", "run_all"]
 
 
 def run_all(
@@ -137,28 +105,45 @@ class StudyRun:
         self._quiet = Quiet()
         self._supervisor = Supervisor(store, study, make_launcher, self._gpus, self._quiet, emit, stop)
         self._results: dict[str, Result] = {}
+        self._damaged: dict[str, StoreError] = {}
         self._begun = set(store.experiment_ids()) & self._planned.keys()
         self._touched: set[str] = set()  # experiments that workers of this run had
         self._open: Counter[str] = Counter()  # by experiment without a result: how many jobs are to come
         self._lock = threading.Lock()
 
     def run(self) -> Ran:
-        jobs = self._planner.next(self._store)
-        without = sorted(self._begun - {name for job in jobs for name in job.experiments})
-        lacking = [name for name in without if not self._keep(name)]
+        self._damaged |= damaged(self._store, sorted(self._begun))
+        jobs = self._next()
+        idle = sorted(self._begun - self._damaged.keys() - {name for job in jobs for name in job.experiments})
+        lacking = [name for name in idle if not self._keep(name)]
         self._tell_begin(jobs)
+        for name, error in self._damaged.items():
+            self._tell_damaged(name, error)
+        for lost in missing_files(self._store, sorted(self._begun - self._damaged.keys())):
+            self._emit(Warned(message=str(lost)))
+        for name in (*lacking, *sorted(self._begun.difference(idle, self._damaged))):
+            self._store.remove_result(name)  # it holds no more once anything is added to what it was computed from
         self._tell_other_version(jobs)
         self._tell_where(jobs)
         self._settle(lacking)
         try:
             while jobs and not self._stop.is_set():
                 self._carry_out(jobs)
-                jobs = () if self._stop.is_set() else self._planner.next(self._store)
+                jobs = () if self._stop.is_set() else self._next()
         except KeyboardInterrupt:
             self._stop.set()
         self._over([name for name, count in self._open.items() if count > 0])
         results = tuple(self._results[name] for name in self._planned if name in self._results)
-        return Ran(results, dict(self._supervisor.failed), self._stopped(results))
+        return Ran(results, dict(self._supervisor.failed), self._stopped(results), dict(self._damaged))
+
+    def _next(self) -> Sequence[Job]:
+        """What the planner wants next, without experiments that are damaged."""
+        return without(self._planner.next(self._store), self._damaged)
+
+    def _tell_damaged(self, name: str, error: StoreError) -> None:
+        """An experiment is left out: a result that it has stays as it was; the others go on."""
+        self._damaged[name] = error
+        self._emit(Warned(message=f"{name} is left out: {error.message} ({error.hint})"))
 
     def _stopped(self, results: Sequence[Result]) -> LlemError | None:
         """Why the study ended before it was done."""
@@ -203,7 +188,7 @@ class StudyRun:
                 parallel=self._file.parallel,
                 gap_s=gap_s,
                 points={name: point["values"] for name, point in self._store.study().get("points", {}).items()},
-                jobs=tuple(job_plan(job, experiments, gap_s=gap_s) for job in jobs),
+                jobs=Learnt.of(self._store).plans(jobs, experiments, gap_s=gap_s),
             )
         )
 
@@ -222,7 +207,6 @@ class StudyRun:
         groups = {name: job.group for job in jobs for name in job.experiments if name in self._begun}
         places: dict[str, set[Place]] = {}
         for name, group in groups.items():
-            # reads every trial, so that a damaged one raises before anything is measured
             measured = {trial.process for trial in self._store.trials(name)}
             engines = self._store.engines(name) if measured else ()
             places[name] = {place_of(engine) for engine in engines if engine["process"] in measured}
@@ -269,7 +253,11 @@ class StudyRun:
         if name not in self._touched and self._keep(name):
             return
         start = time.monotonic()
-        result = recompute(self._store, name)
+        try:
+            result = recompute(self._store, name)
+        except StoreError as error:
+            self._tell_damaged(name, error)
+            return
         self._store.write_result(result, replace=True)
         self._results[name] = result
         facts = {"id": result.id, "outcome": result.outcome, "valid": result.valid, "error": result.error}
@@ -286,11 +274,12 @@ class StudyRun:
         self._planner.told(result)
 
     def _keep(self, name: str) -> bool:
-        """Keep the stored result, and return True, if it covers all stored trials and the settings are the same.
-
-        Reads every trial, so that a damaged one raises, also when nothing is left to measure.
-        """
-        trials, result = self._store.trials(name), self._store.read_result(name)
+        """Keep the stored result, and return True, if it covers all stored trials and the settings are the same."""
+        trials = self._store.trials(name)
+        try:
+            result = self._store.read_result(name)
+        except StoreError:  # damaged: it is computed again
+            return False
         if result is None or result.outcome != "done" or result.trials != len(trials):
             return False
         if result.config != self._planned[name].document()["config"]:

@@ -12,15 +12,18 @@ import attrs
 
 from llem.config.fields import DAY_S
 from llem.errors import ConfigError, ExperimentFailed, LlemError, MachineError
+from llem.foreign.files import Unread, regular
 from llem.launchers.base import Launcher
 from llem.protocol.events import Emit, Event, Failure, Outcome, TrialEnded, Warned
 from llem.protocol.order import AFTER_PHASES, Gap, WorkOrder, after_finding, outcome_document
 from llem.protocol.study_events import WorkerEnded, WorkerLaunched
+from llem.store.lease import revoke
 from llem.store.store import Store
 from llem.study.plan.planner import remaining_turns, with_tasks
 from llem.study.plan.schedule import Job, estimate_groups
 from llem.study.plan.study import Study
 from llem.study.run.gpus import Gpus
+from llem.study.run.numbers import Numbers
 from llem.study.run.quiet import Quiet
 from llem.study.run.stopping import Breaker, Watchdog
 from llem.study.run.tasks import Tasks
@@ -62,8 +65,7 @@ class Supervisor:
         self._experiments = {one.id: one.experiment for one in study.experiments}
         self._store, self._make, self._gpus, self._quiet = store, make_launcher, gpus, quiet
         self._emit, self._stop = emit, stop
-        self._lock = threading.Lock()
-        self._next_worker = store.next_worker()
+        self._numbers = Numbers(store)
         self.breaker = Breaker(self._limits.failures_in_a_row, stop)
         self.failed: dict[str, LlemError] = {}
         self.launchers: set[Launcher] = set()
@@ -118,23 +120,28 @@ class Supervisor:
         except LlemError as error:  # no GPU was free, or the launcher could not launch
             if error.code == "interrupted":
                 return None
+            process = max(self._store.next_process(name) for name in job.experiments)
             if job.turns:
-                return self._all_failed(job, self._process(job), error)
+                return self._all_failed(job, process, error)
             self._tasks.give_up(job)
-            self._after_failed("quality", job, self._process(job) - 1, error.message)
+            self._after_failed("quality", job, process - 1, error.message)
         return None
 
-    def _process(self, job: Job) -> int:
-        return max(self._store.next_process(name) for name in job.experiments)
-
     def _launch(self, launcher: Launcher, job: Job, gpus: tuple[str, ...] | None, done: set[str]) -> None:
-        with self._lock:
-            number, self._next_worker = self._next_worker, self._next_worker + 1
+        number, process = self._numbers.worker(), self._numbers.process(job.experiments)
         path = self._store.worker_dir(number) / "order.json"
-        process = self._process(job)
         beside = self._beside and launcher.same_machine  # a cluster gives each worker a machine, or a part of one
         order = WorkOrder(
-            str(self._store.path), number, process, job.experiments, job.turns, self._gap, gpus, beside, job.tasks
+            store=str(self._store.path),
+            worker=number,
+            process=process,
+            experiments=job.experiments,
+            turns=job.turns,
+            gap=self._gap,
+            gpus=gpus,
+            beside=beside,
+            tasks=job.tasks,
+            part=job.process,
         )
         order.write(path)
         log = path.parent / "log.txt"
@@ -149,9 +156,8 @@ class Supervisor:
             )
         )
         limits = self._limits if self._limits.timeout_s else attrs.evolve(self._limits, timeout_s=self._timeout_s(job))
-        watch = Watchdog(
-            limits, launcher.kill, from_start=launcher.same_machine, on_event=lambda event: self._hear(event, number)
-        )
+        near, tell = launcher.same_machine, lambda event: self._hear(event, number)
+        watch = Watchdog(limits, launcher.kill, self._stop, from_start=near, on_event=tell)
         status, killed = 0, False
         self.launchers.add(launcher)
         try:
@@ -161,6 +167,10 @@ class Supervisor:
             killed = True
         finally:
             self.launchers.discard(launcher)
+            if not watch.left or watch.gone:  # should it live on a machine that cannot be reached, it writes no more
+                for name in job.experiments:
+                    revoke(self._store.folder(name), number)
+                self._numbers.over(job.experiments, process)
             self._emit(WorkerEnded(worker=number))
         self._conclude(job, process, watch, status, log, done, killed=killed or self.killed)
         if killed:
@@ -196,11 +206,11 @@ class Supervisor:
                 self._store.write_outcome(name, outcome)  # the worker died between the event and the file
         self._tasks.note(job, watch)
         if watch.phase in AFTER_PHASES and not (watch.ended or watch.left or killed or self._stop.is_set()):
-            why = watch.verdict or f"the worker ended with status {status}" + _killed(status)
+            why = watch.verdict or watch.out_of_memory or f"the worker ended with status {status}" + _killed(status)
             self._after_failed(watch.phase, job, process, why, watch.task)
         silent = [name for name in job.experiments if name not in watch.outcomes]
         if not silent:
-            return
+            return None
         left = set(remaining_turns(self._store, job, self._experiments, silent).experiments)
         for name in (name for name in silent if name not in left):  # the worker died between last trial and event
             self._store.write_outcome(name, outcome_document(process, "done"))
@@ -218,9 +228,12 @@ class Supervisor:
             self._end(begun, process, "interrupted", "stopped by the user", kept)
         elif not watch.left and (not watch.ended or not (watch.outcomes or watch.begun)):
             at = [name for name in unfinished if name == watch.current]
+            if watch.out_of_memory:
+                what, hint = f"memory ran out: {watch.out_of_memory}", f"use a smaller batch or model; {_see(log)}"
+                return self._end(at or unfinished, process, "oom", what, hint, log)
             message = f"the worker ended with status {status} and no outcome"
-            hint = _see(log) + _killed(status)
-            self._end(at or unfinished, process, "crash", message, hint, log)
+            self._end(at or unfinished, process, "crash", message, _see(log) + _killed(status), log)
+        return None
 
     def _after_failed(self, phase: str, job: Job, process: int, why: str, task: str | None = None) -> None:
         """Add the finding of a failed AFTER step to every experiment of the worker that the step concerns."""
@@ -263,10 +276,10 @@ def _see(log: Path) -> str:
 
 def _tail(log: Path) -> list[str]:
     try:
-        with log.open("rb") as file:
+        with regular(log) as file:
             file.seek(max(log.stat().st_size - TAIL_BYTES, 0))
-            text = file.read().decode(errors="replace")
-    except OSError:
+            text = file.read(TAIL_BYTES).decode(errors="replace")
+    except (OSError, Unread):
         return []
     return [line for line in text.splitlines() if line.strip()][-TAIL:]
 
