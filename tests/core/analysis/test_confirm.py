@@ -20,7 +20,7 @@ from llem.metrics.metric import Basis
 from llem.metrics.result import Place
 from llem.reports.confirmation import confirmation_notes, render_confirmation, render_statement, verdict
 from llem.reports.figures import new_console
-from llem.store.files import dump, load
+from llem.store.convert import dump, load
 
 HERE, THERE = Place(("GPU-1",), ("NVIDIA H200",), ""), Place(("GPU-2",), ("NVIDIA H200",), "")
 FAST = Limit("ttft:p99<500ms", "ttft_p99_s", True, 0.5)

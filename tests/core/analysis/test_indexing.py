@@ -11,7 +11,7 @@ import pytest
 import llem
 from llem.analysis.collection import Results
 from llem.errors import StoreError, UnknownName, one_of
-from llem.store.files import dump, load
+from llem.store.convert import dump, load
 from llem.store.models import Quantity, Result
 
 METRIC = "energy_per_output_token_j"

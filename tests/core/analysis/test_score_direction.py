@@ -13,7 +13,7 @@ import pytest
 from llem.analysis.collection import Results
 from llem.errors import StoreError
 from llem.metrics.catalogue import lower_is_better
-from llem.store.files import dump, load
+from llem.store.convert import dump, load
 from llem.store.models import Quantity
 from llem.store.store import Store
 

@@ -22,7 +22,8 @@ from llem.metrics.result import recompute
 from llem.metrics.verify import verify
 from llem.protocol.events import TrialEnded, silent
 from llem.protocol.lines import kept
-from llem.store.files import DIGEST, dump, write_json
+from llem.store.convert import dump
+from llem.store.files import DIGEST, write_json
 from llem.store.journal import compared
 from llem.store.models import SCHEMA_VERSION
 from llem.store.store import Store

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from llem.errors import StoreError
 from llem.findings import Finding
 from llem.meters.trace import TraceRow
-from llem.store.files import canonical, digest, dump, load, parse, parse_at, to_text
+from llem.store.convert import dump, load
+from llem.store.files import canonical, digest, parse, parse_at, to_text
 from llem.store.models import EnergyReading, ErrorBudget, Quantity, RequestRow
 from llem.store.tables import read_requests, read_trace, requests_bytes, trace_bytes
 

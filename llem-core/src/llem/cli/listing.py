@@ -145,7 +145,8 @@ def _json(store: Store, names: Sequence[str], prices: Prices | None, *, single: 
     from llem.analysis.collection import Results
     from llem.analysis.prices import gpus_in
     from llem.cli.terminal import tell_damaged
-    from llem.store.files import dump, to_text
+    from llem.store.convert import dump
+    from llem.store.files import to_text
 
     results, indent = Results(store, names, prices=prices), "" if single else "  "
 

@@ -123,7 +123,7 @@ def _show(result: Result, as_json: bool, quiet: bool) -> None:
 
     from llem.reports.console import render_result
     from llem.reports.figures import screen
-    from llem.store.files import dump
+    from llem.store.convert import dump
 
     if as_json:
         document: Any = dump(result)

@@ -142,7 +142,7 @@ def run_many(ready: Ready, as_json: bool, quiet: bool, verbose: bool) -> None:
     from llem.reports.notes import study_notes
     from llem.reports.tables import render_study
     from llem.reports.views import study_view
-    from llem.store.files import dump
+    from llem.store.convert import dump
     from llem.store.store import Store
     from llem.study.plan.study import study_document
     from llem.study.run.ran import unscored
@@ -189,7 +189,7 @@ def _tell_left_out(study: Study) -> None:
 def show_result(result: Result, as_json: bool) -> None:
     """Print a Result on standard output."""
     from llem.reports.console import render_result
-    from llem.store.files import dump
+    from llem.store.convert import dump
 
     if as_json:
         echo(json_text(dump(result)))

@@ -21,9 +21,10 @@ from llem.metrics.accounts import SINCE, counted, stated, unbalanced
 from llem.metrics.catalogue import is_metric, metric_of
 from llem.metrics.placed import Difference, contained, misplaced
 from llem.metrics.result import recompute
+from llem.store.convert import dump
 from llem.store.documents import read_model
 from llem.store.evaluations import Evaluation, evaluations, items_sha256, read_items
-from llem.store.files import computed_from, dump, stored_digest, stored_version
+from llem.store.files import computed_from, stored_digest, stored_version
 from llem.store.models import SCHEMA_VERSION, EnergyReading, RequestRow, Result, Trial
 from llem.store.store import Store
 

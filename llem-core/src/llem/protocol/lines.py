@@ -39,7 +39,8 @@ from llem.protocol.study_events import (
     WorkerEnded,
     WorkerLaunched,
 )
-from llem.store.files import corrupt, load, machine_errors, parse, read_bytes
+from llem.store.convert import load
+from llem.store.files import corrupt, machine_errors, parse, read_bytes
 
 __all__ = ["EVENTS", "event_of", "from_json", "kept", "power_line", "stored_events", "to_json"]
 

@@ -17,7 +17,8 @@ from llem.foreign.secrets import without_secrets
 from llem.plugins.culprit import culprit
 from llem.plugins.registry import registry
 from llem.protocol.events import Emit, Failure, Outcome
-from llem.store.files import corrupt, load, read_document, write
+from llem.store.convert import load
+from llem.store.files import corrupt, read_document, write
 
 if TYPE_CHECKING:  # a plan reads orders, and has no store
     from llem.store.store import Store

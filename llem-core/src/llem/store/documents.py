@@ -19,7 +19,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from llem.errors import StoreError
-from llem.store.files import DIGEST, corrupt, load, parsed, read_text
+from llem.store.convert import load
+from llem.store.files import DIGEST, corrupt, parsed, read_text
 from llem.store.json_text import has_halves
 from llem.store.models import SCHEMA_VERSION, Result
 from llem.store.names import PROCESS, TRIAL

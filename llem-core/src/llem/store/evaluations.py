@@ -16,8 +16,9 @@ from llem.config.models import Quality
 from llem.errors import StoreError
 from llem.evaluators.base import Item, Score
 from llem.meters.base import EnergyReading
+from llem.store.convert import dump
 from llem.store.documents import read_model
-from llem.store.files import corrupt, digest, dump, parse, read_gzip
+from llem.store.files import corrupt, digest, parse, read_gzip
 from llem.store.leases import QUALITY
 from llem.store.models import SCHEMA_VERSION
 from llem.store.store import Store

@@ -38,7 +38,8 @@ import attrs
 
 from llem.devices.host import boot_id
 from llem.errors import LlemError, StoreError
-from llem.store.files import load, machine_errors, make_folder, parsed, read_text
+from llem.store.convert import load
+from llem.store.files import machine_errors, make_folder, parsed, read_text
 from llem.store.lease_places import ASIDE, PLACE, TOKEN, check_empty, folders, no_lease, remove, set_aside, take_away
 
 __all__ = ["SILENCE_S", "Claim", "Holder", "Lease", "clear_left", "revoke"]

@@ -28,8 +28,9 @@ from llem.errors import TOLD, StoreError, one_of
 from llem.findings import Finding
 from llem.meters.trace import TraceRow
 from llem.store import names
+from llem.store.convert import dump
 from llem.store.documents import read_model, read_result, read_shaped
-from llem.store.files import digest, dump, machine_errors, make_folder
+from llem.store.files import digest, machine_errors, make_folder
 from llem.store.journal import JOURNALED, Journal
 from llem.store.lease import clear_left
 from llem.store.leases import Leases

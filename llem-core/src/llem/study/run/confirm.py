@@ -21,8 +21,8 @@ from llem.metrics.result import recompute
 from llem.plugins.registry import Registry
 from llem.protocol.events import Emit, Event
 from llem.protocol.study_events import StudyBegan
+from llem.store.convert import dump, load
 from llem.store.documents import with_version
-from llem.store.files import dump, load
 from llem.store.models import SCHEMA_VERSION, Result
 from llem.store.store import Store
 from llem.study.plan.again import measured_again
