@@ -15,7 +15,7 @@ import attrs
 import pytest
 
 from llem.config.load import Layer, resolve
-from llem.errors import ConfigError, LlemError, MachineError
+from llem.errors import ConfigError, LlemError, MachineError, StoreError
 from llem.plugins.registry import registry
 from llem.protocol.events import Ended as LastWord
 from llem.protocol.events import Event, Failure, Outcome, Phase, Started
@@ -284,10 +284,10 @@ sys.exit(5 if sys.argv[1] == "worker" else 6)
 
 
 def begun(folder: Path, **set_by_slurm: str) -> subprocess.CompletedProcess[str]:
-    """A job of an order in this folder, with a stand-in for llem."""
+    """A job of an order in this folder, with a stand-in for llem's program."""
     package = folder / "llem"
     package.mkdir()
-    (package / "__init__.py").touch()
+    (package / "__init__.py").write_text("import pkgutil\n__path__ = pkgutil.extend_path(__path__, __name__)\n")
     (package / "__main__.py").write_text(STAND_IN)
     code = f"from llem_slurm.job import begin; begin({str(folder / 'order.json')!r}, 'abc')"
     outside = {name: value for name, value in os.environ.items() if name != "CUDA_VISIBLE_DEVICES"}
@@ -329,6 +329,13 @@ def test_events_are_read_whole_and_once(tmp_path: Path) -> None:
         file.write('}\n{"n": \n{"n": 4}\n')
     assert list(lines.new()) == [{"n": 2}, {"n": 4}]
     assert list(lines.new()) == []
+
+
+def test_a_pipe_in_the_place_of_events_keeps_nobody_waiting(tmp_path: Path) -> None:
+    """It is told as what it is."""
+    os.mkfifo(tmp_path / "events.jsonl")
+    with pytest.raises(StoreError, match=r"events\.jsonl is no regular file"):
+        list(Lines(tmp_path / "events.jsonl").new())
 
 
 class Turns:

@@ -14,6 +14,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 from llem.errors import ExperimentFailed, LlemError
+from llem.foreign.files import end_of
 from llem.foreign.secrets import without_key, without_secrets
 from llem_openai.guard import GRACE_S
 from llem_openai.server import Site
@@ -61,10 +62,7 @@ class Started:
 
     def _output(self) -> str:
         """What it wrote last, the key aside, and what else looks like one."""
-        with self._log.open("rb") as log:
-            log.seek(max(0, os.fstat(log.fileno()).st_size - OUTPUT_BYTES))
-            text = log.read().decode("utf-8", errors="replace")
-        return without_secrets(without_key(text, self._key))
+        return without_secrets(without_key(end_of(self._log, OUTPUT_BYTES), self._key))
 
     def close(self) -> None:
         """End the whole group: politely, then not. May be called twice."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import threading
 import time
 from collections.abc import Iterator
@@ -13,9 +12,11 @@ from typing import Any
 import attrs
 
 from llem.errors import ExperimentFailed, MachineError
+from llem.foreign.files import end_of, regular
 from llem.protocol.events import Emit, Event, Outcome, Phase
 from llem.protocol.lines import event_of
 from llem.protocol.study_events import Waited, Waiting
+from llem.store.files import machine_errors
 from llem_slurm import cluster
 from llem_slurm.cluster import Ended, Queue, Queued
 from llem_slurm.job import BEGAN
@@ -30,7 +31,7 @@ NEW_S = 30.0
 #: How long a running job may take to show in the store's folder: submitit waits a minute for its own file.
 SHOW_S = 120.0
 #: How much of a log is passed on.
-TAIL_LINES, TAIL_BYTES = 20, 2**20
+TAIL_LINES = 20
 
 
 class Lines:
@@ -41,13 +42,17 @@ class Lines:
         self._offset = 0
 
     def new(self) -> Iterator[Any]:
-        """Each new line's JSON value. A line that a killed worker left unfinished is skipped."""
-        try:
-            with self._path.open("rb") as file:
-                file.seek(self._offset)
-                content = file.read()
-        except FileNotFoundError:
-            return
+        """Each new line's JSON value. A line that a killed worker left unfinished is skipped.
+
+        Raises StoreError where something else than a file is in its place.
+        """
+        with machine_errors(self._path):
+            try:
+                with regular(self._path) as file:
+                    file.seek(self._offset)
+                    content = file.read()
+            except FileNotFoundError:
+                return
         whole = content.rpartition(b"\n")[0]
         self._offset += len(whole) + 1 if whole else 0
         for line in whole.splitlines():
@@ -174,11 +179,5 @@ def not_shared(job: Job, folder: Path) -> MachineError:
 
 def tail(paths: tuple[Path, ...]) -> str:
     """The last lines of what was written before the worker had a log."""
-    lines = [line for path in paths if path.exists() for line in _end(path).splitlines()]
+    lines = [line for path in paths for line in end_of(path).splitlines()]
     return "\n".join(lines[-TAIL_LINES:])
-
-
-def _end(path: Path) -> str:
-    with path.open("rb") as file:
-        file.seek(max(0, os.fstat(file.fileno()).st_size - TAIL_BYTES))
-        return file.read().decode(errors="replace")

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from llem.foreign import files
-from llem.foreign.files import Unread, growing, read, regular, unpacked
+from llem.foreign.files import Unread, end_of, growing, read, regular, unpacked
 
 pytestmark = pytest.mark.timeout(20)
 
@@ -44,6 +44,18 @@ def test_what_is_no_regular_file_is_refused_at_once(tmp_path, make):
     """A named pipe without a writer, and a device without an end."""
     with pytest.raises(Unread, match=r"^is no regular file$"):
         read(make(tmp_path / "a"))
+
+
+def test_the_end_of_a_log_is_read(tmp_path):
+    """So many bytes of it at most, and none from before; nothing where no file is."""
+    path = tmp_path / "log.txt"
+    path.write_bytes(b"one\n\xfftwo\n")
+
+    assert end_of(path) == "one\n\ufffdtwo\n"
+    assert end_of(path, 4) == "two\n"
+    assert end_of(path, since=5) == "two\n"
+    assert end_of(path, since=99) == ""
+    assert end_of(tmp_path / "none") == end_of(_fifo(tmp_path / "pipe")) == end_of(tmp_path) == ""
 
 
 def test_a_file_grows(tmp_path):

@@ -16,12 +16,14 @@ import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
-__all__ = ["DOCUMENT", "LARGEST", "Unread", "growing", "read", "regular", "size_text", "unpacked"]
+__all__ = ["DOCUMENT", "LARGEST", "Unread", "end_of", "growing", "read", "regular", "size_text", "unpacked"]
 
 #: Bytes of a document at most: that of a study of 100,000 points has 30 MB.
 DOCUMENT = 2**28
 #: Bytes of any file at most: the published sets of conversations have under 700 MB.
 LARGEST = 2**30
+#: Bytes of a log's end that are looked at.
+LOG = 2**20
 #: What is unpacked is so many times as large at most, beyond the first bytes: measured rows reach 16 times.
 RATIO, FREE = 50, 2**24
 #: No bytes of gzip unpack to more than so many times as many.
@@ -84,6 +86,18 @@ def read(path: str | Path, most: int = DOCUMENT) -> bytes:
         if os.fstat(file.fileno()).st_size > most:
             raise Unread(f"has more than {size_text(most)}")
         return _all(file, most)
+
+
+def end_of(path: str | Path, most: int = LOG, since: int = 0) -> str:
+    """Text of the last bytes of a log, of those from `since` on; empty where no regular file that may be read is there,
+    for it goes into a message about something else.
+    """
+    try:
+        with regular(path) as file:
+            file.seek(max(os.fstat(file.fileno()).st_size - most, since))
+            return file.read(most).decode(errors="replace")
+    except (OSError, Unread):
+        return ""
 
 
 def unpacked(content: bytes, most: int = LARGEST) -> bytes:

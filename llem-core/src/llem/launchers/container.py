@@ -22,6 +22,7 @@ from llem.config.models import Experiment
 from llem.devices.host import ask_program
 from llem.errors import ConfigError, MachineError, Problem
 from llem.experiment.placement import place
+from llem.foreign.files import end_of
 from llem.launchers.base import Launcher
 from llem.launchers.options import ApptainerOptions, DockerOptions
 from llem.launchers.process import Child
@@ -213,7 +214,7 @@ class ContainerLauncher(Launcher):
         """
         start = log.stat().st_size if log.exists() else 0
         status = self._client.run(command, log, emit, stop, environ=environ, contained=True)
-        return status, _since(log, start)
+        return status, end_of(log, since=start)
 
     def kill(self) -> None:
         """End the client; what it stood for is removed by `launch`, which then returns."""
@@ -237,9 +238,3 @@ def _check_llem(inside: Sequence[str]) -> None:
         what = f"the image has llem {found[1]}, and this is {__version__}, which may measure differently"
         hint = f"build it with llem-core {__version__}, or run llem {found[1]} here; {asked}"
         raise MachineError(what, hint, OTHER_LLEM)
-
-
-def _since(log: Path, start: int) -> str:
-    with log.open("rb") as file:
-        file.seek(start)
-        return file.read().decode(errors="replace")

@@ -19,8 +19,7 @@ class ClientFacts:
         stalls: begin and end, monotonic ns, of times in which no tick came for much longer than it should: the longest.
         busy_share: CPU time of the busiest client process within the window, over the window; None without processes.
         stalled_s: how long all such times lasted together, kept or not. None: an older llem stored it, which kept all.
-        still: such times in which nothing of the client process ran, the longest; none where the clients share the
-            worker's process, of which `Beats` tells.
+        still: such times in which nothing of the process ran that sends the requests, the longest.
     """
 
     processes: int

@@ -95,7 +95,8 @@ def _refusal(path: Path, error: OSError) -> LlemError:
     if isinstance(error, FileNotFoundError):
         return StoreError(f"{path} is missing", _mend(path), "store_corrupt")
     if error.errno == errno.ELOOP:  # of what is opened without following links
-        return StoreError(f"{path} is a link, which leads elsewhere", _mend(path), "store_corrupt")
+        hint = "put the file itself in the place of the link, or give another path"
+        return StoreError(f"{path} is a link, which leads elsewhere", hint, "store_corrupt")
     if isinstance(error, IsADirectoryError):
         hint = f"give another path, or remove {path} if nothing in it is needed"
         return StoreError(f"{path} is a folder, where llem writes a file", hint, "store_corrupt")

@@ -61,7 +61,14 @@ def test_the_longest_stalls_are_kept_and_all_are_summed() -> None:
     assert len(facts.stalls) == len(facts.still) == KEPT
     assert (10_000 * MS, 10_090 * MS) in facts.stalls
     assert facts.stalled_s == pytest.approx(3.09)
-    assert client_facts([found], 0, [row(0, 9_000)], 0, 20_000 * MS).still == ()
+    assert client_facts([found], 0, [row(0, 9_000)], 0, 20_000 * MS).still == facts.still
+
+
+def test_a_still_time_counts_from_when_the_first_request_was_sent() -> None:
+    """What ended in the window was sent 200 ms after the loop had begun to stand still."""
+    found = client_facts([ticks((0, 0), (100, 800), (905, 0))], 1, [row(300, 1_500)], 1_000 * MS, 2_000 * MS)
+    assert found is not None
+    assert found.still == ((300 * MS, 900 * MS),)
 
 
 def test_the_busy_share_is_of_the_window() -> None:

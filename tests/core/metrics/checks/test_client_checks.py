@@ -116,7 +116,20 @@ def test_a_client_process_that_was_frozen_is_a_pause(make, length, told):
     if told:
         found = study.found("paused")
         assert found.evidence["paused_s"] == pytest.approx(length)
-        assert "a client process frozen: nothing of it ran" in found.message
+        assert "what sends the requests frozen: nothing of it ran" in found.message
+
+
+@pytest.mark.parametrize(("processes", "device", "told"), [(1, "cuda", True), (0, "cpu", True), (0, "cuda", False)])
+def test_a_pause_before_the_window_holds_up_the_requests_in_it(make, processes, device, told):
+    """Its requests were sent before; a library may wait beside a GPU with the lock of the interpreter held."""
+    t0, _ = make.window(0)
+    stall = (t0 - 2 * S, t0 - S)
+    client = attrs.evolve(QUIET, processes=processes, stalls=(stall,), still=(stall,))
+    study = with_client(make, client, ttft=S, engine=make.engine_document(cuda=device == "cuda"))
+    assert ("paused" in study.codes()) == told
+    if told:
+        said = "llem stood still for 1.00 s of a window of 10.00 s and the requests that reach into it"
+        assert said in study.found("paused").message
 
 
 def test_stalls_that_are_not_kept_count(make):

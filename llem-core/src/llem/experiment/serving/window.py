@@ -155,8 +155,9 @@ def client_facts(
         stalls=_longest(stalls),
         busy_share=max(busy, default=None),
         stalled_s=covered(stalls) / 1e9,
-        # in the worker's process its own pulse tells of them
-        still=_longest([stall for one in ticks for stall in one.stalls(begin, t1, still=True)]) if processes else (),
+        still=_longest(
+            [(max(begin, first), last) for one in ticks for first, last in one.stalls(begin, t1, still=True)]
+        ),
     )
 
 

@@ -7,7 +7,8 @@ lock for seconds, and the beats with it:
 - The process that reads the meters missed the same time: both were frozen, or the whole machine was.
 - Nothing of the worker's process ran, and it did not wait for a processor. That is no sign beside an engine on a GPU,
   for whose kernels a library may wait with the lock held; and none below 0.25 s, in which little can be told.
-- Nothing ran of a process that sends the requests, for 0.25 s or more at a time.
+- Nothing ran of a process that sends the requests, for 0.25 s or more at a time; also before the window, while a
+  request was under way whose latency counts in it. Of a worker beside a GPU that is no sign, as above.
 """
 
 from __future__ import annotations
@@ -74,16 +75,19 @@ def _shared(gap: Gap, beats: Beats) -> bool:
 
 
 def _lost(setup: Setup, trial: Trial) -> tuple[float, tuple[str, ...]]:
-    """Seconds of a window in which the worker, or a process that sends its requests, stood still, and why."""
+    """Seconds in which the worker stood still in a window, or what sends since its first request was sent, and why."""
     lost, reasons = _of_worker(setup, trial)
-    sender = _of_client(trial)
-    if sender:
-        reasons = (*reasons, "a client process frozen: nothing of it ran")
+    sender = _of_client(setup, trial)
+    if sender > lost:
+        reasons = (*reasons, "what sends the requests frozen: nothing of it ran")
     return max(lost, sender), reasons
 
 
-def _of_client(trial: Trial) -> float:
-    return 0.0 if trial.serving is None else frozen_s(trial.serving.client, trial.t0_ns, trial.t1_ns)
+def _of_client(setup: Setup, trial: Trial) -> float:
+    client = None if trial.serving is None else trial.serving.client
+    if client is None or not (client.processes or setup.device != "cuda"):
+        return 0.0
+    return frozen_s(client, min([trial.t0_ns, *(begin for begin, _ in client.still)]), trial.t1_ns)
 
 
 def frozen_s(client: ClientFacts | None, t0_ns: int, t1_ns: int) -> float:
@@ -133,11 +137,18 @@ def _paused(setup: Setup, trials: Sequence[Trial]) -> Iterable[Finding]:
         return
     lost, reasons, worst = max(bad, key=lambda one: one[0])
     message = (
-        f"llem stood still for {lost:.2f} s of a window of {worst.duration_s:.2f} s "
+        f"llem stood still for {lost:.2f} s of {_span(setup, worst)} "
         f"({', '.join(reasons)}){_in([trial for *_, trial in bad])}"
     )
     evidence = {"paused_s": lost, "window_s": worst.duration_s, "reasons": list(reasons)}
     yield finding("paused", message, **evidence, trials=[trial.index for *_, trial in bad])
+
+
+def _span(setup: Setup, trial: Trial) -> str:
+    """The window, and what was before it where a pause reached there."""
+    client = trial.serving.client if trial.serving else None
+    before = _of_client(setup, trial) > frozen_s(client, trial.t0_ns, trial.t1_ns)
+    return f"a window of {trial.duration_s:.2f} s" + (" and the requests that reach into it" if before else "")
 
 
 def _reader(setup: Setup, trials: Sequence[Trial]) -> Iterable[Finding]:

@@ -12,7 +12,7 @@ import attrs
 
 from llem.config.fields import DAY_S
 from llem.errors import ConfigError, ExperimentFailed, LlemError, MachineError
-from llem.foreign.files import Unread, regular
+from llem.foreign.files import end_of
 from llem.launchers.base import Launcher
 from llem.protocol.events import Emit, Event, Failure, Outcome, TrialEnded, Warned
 from llem.protocol.order import AFTER_PHASES, Gap, WorkOrder, after_finding, outcome_document
@@ -275,13 +275,7 @@ def _see(log: Path) -> str:
 
 
 def _tail(log: Path) -> list[str]:
-    try:
-        with regular(log) as file:
-            file.seek(max(log.stat().st_size - TAIL_BYTES, 0))
-            text = file.read(TAIL_BYTES).decode(errors="replace")
-    except (OSError, Unread):
-        return []
-    return [line for line in text.splitlines() if line.strip()][-TAIL:]
+    return [line for line in end_of(log, TAIL_BYTES).splitlines() if line.strip()][-TAIL:]
 
 
 def _with_tail(hint: str, tail: Sequence[str]) -> str:
