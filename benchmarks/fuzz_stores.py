@@ -4,7 +4,8 @@
 
 Two small studies are measured, one offline with quality and one of serving loads; a third store is one that an older
 llem wrote. Each round copies one of the stores, changes the copy in one way, and runs the commands that read stores on
-it. `SECONDS` ends it early. Prints a table as JSON, a row for each kind of change:
+it. `SECONDS` ends it early. Prints a table as JSON, a row for each kind of change, and another one for each in the
+store of the older llem:
 
 mutations  copies that were changed
 meaning    of these, those in which raw data, or what `show`, `compare` or `recommend` state, are not as they were
@@ -750,8 +751,9 @@ def rounds(
         if time.monotonic() > ends:
             break
         kind = kinds[(number + seed) % len(kinds)]
-        row, resume = rows.setdefault(kind, Row()), number % RESUMED == RESUMED - 1
-        wrong += one_round(chance.choice(bases), kind, chance, folder, row, others=others, resume=resume)
+        base, resume = chance.choice(bases), number % RESUMED == RESUMED - 1
+        row = rows.setdefault(kind if base.journals else f"{kind}, older", Row())
+        wrong += one_round(base, kind, chance, folder, row, others=others, resume=resume)
     return rows, wrong
 
 
