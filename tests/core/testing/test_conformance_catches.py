@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ctypes
 import inspect
+import subprocess
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
@@ -191,7 +193,25 @@ class NoContext(EchoEngine):
         return 0
 
 
+class KeepsRequests(EchoEngine):
+    kept: ClassVar[list[Any]] = []
+
+    def generate(self, requests: Sequence[Request], sampling: Sampling, **more: Any) -> Sequence[Completion]:
+        self.kept.append(found := super().generate(requests, sampling, **more))
+        return found
+
+
+class KeepsBytes(EchoEngine):
+    kept: ClassVar[list[bytes]] = []
+
+    def generate(self, requests: Sequence[Request], sampling: Sampling, **more: Any) -> Sequence[Completion]:
+        self.kept.append(b"x" * 2**20)
+        return super().generate(requests, sampling, **more)
+
+
 ENGINES = [
+    (KeepsRequests, "test_generate_keeps_nothing"),
+    (KeepsBytes, "test_generate_keeps_nothing"),
     (StopsIgnored, "test_stop_texts"),
     (StopCutOff, "test_stop_texts"),
     (OneStopForAll, "test_stop_texts_are_each_requests_own"),
@@ -236,6 +256,27 @@ def test_faulty_engine_is_caught(engine: type[EchoEngine], check: str) -> None:
     _run(check, EchoEngine(EchoOptions(token_seconds=0.001), MODEL))
     with pytest.raises((*FAILED, ValueError)):
         _run(check, engine(EchoOptions(token_seconds=0.001), MODEL))
+
+
+@pytest.mark.process
+@pytest.mark.paced
+def test_work_that_goes_on_in_a_child_is_caught() -> None:
+    """A process that the engine began computes on when `generate` has returned."""
+    work = "import time; until = time.monotonic() + 20\nwhile time.monotonic() < until: pass"
+    children: list[subprocess.Popen[bytes]] = []
+
+    class GoesOn(EchoEngine):
+        def generate(self, requests: Sequence[Request], sampling: Sampling, **more: Any) -> Sequence[Completion]:
+            children.append(subprocess.Popen([sys.executable, "-c", work]))
+            return super().generate(requests, sampling, **more)
+
+    try:
+        with pytest.raises(FAILED):
+            _run("test_generate_leaves_no_work", GoesOn(EchoOptions(), MODEL))
+    finally:
+        for child in children:
+            child.kill()
+            child.wait()
 
 
 def test_undeclared_token_times_are_caught() -> None:
@@ -557,7 +598,7 @@ def test_failures_show_under_pytest(pytester: pytest.Pytester) -> None:
         """,
     )
     result = pytester.runpytest_subprocess("-p", "no:cacheprovider", "--import-mode=prepend")
-    result.assert_outcomes(failed=1, passed=28, skipped=1)
+    result.assert_outcomes(failed=1, passed=29, skipped=1)
     result.stdout.fnmatch_lines(
         [
             "*test_effective_config*",

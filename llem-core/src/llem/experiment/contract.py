@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import time
 from collections.abc import Callable, Iterable
+
+import psutil
 
 from llem.backends.contract import effective_breaches, overruled
 from llem.errors import TELL_AUTHORS, Breach, BrokenPlugin, ExperimentFailed
@@ -49,16 +52,17 @@ def hold_settings(session: Session) -> None:
 
 
 class Idle:
-    """How busy this process is with nothing to do, looked at before the first work; then, whether work is left."""
+    """How busy this process and its children are with nothing to do, looked at before the first work; then, whether
+    work is left."""
 
     def __init__(self, rest: Callable[[float], None]) -> None:
         self._rest = rest
         self._before = self._cores()
 
     def _cores(self) -> float:
-        since, used = time.monotonic(), time.process_time()
+        since, used = time.monotonic(), processor_s()
         self._rest(LOOK_S)
-        return (time.process_time() - used) / (time.monotonic() - since)
+        return (processor_s() - used) / (time.monotonic() - since)
 
     def left(self, batch_s: float) -> list[Finding]:
         """The finding on work that goes on, right after a batch that took `batch_s` has returned; mostly none."""
@@ -68,9 +72,21 @@ class Idle:
         until = time.monotonic() + SPIN_S
         while (cores := self._cores() - self._before) >= BUSY_CORES:
             if time.monotonic() >= until:
-                message = f"the worker went on using {cores:.1f} cores for {SPIN_S:g} s after a batch had returned"
+                message = (
+                    f"worker and children went on using {cores:.1f} cores for {SPIN_S:g} s after a batch had returned"
+                )
                 return [finding("work_left", message, cores=cores)]
         return []
+
+
+def processor_s() -> float:
+    """Processor time of this process, and of those that it or they began and that live, so far."""
+    used = time.process_time()
+    for child in psutil.Process().children(recursive=True):
+        with contextlib.suppress(psutil.Error):  # it ended
+            times = child.cpu_times()
+            used += times.user + times.system
+    return used
 
 
 def _device_left_s() -> float:

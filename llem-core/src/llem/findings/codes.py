@@ -95,8 +95,8 @@ FINDINGS: Mapping[str, FindingKind] = {
     ),
     "work_left": FindingKind(
         "warning",
-        "After a batch had returned, the worker's process or its GPU went on working. The window ends when the batch "
-        "returns, so work of one batch may be counted for the next, or for none.",
+        "After a batch had returned, the worker's process, one that it began, or its GPU went on working. The window "
+        "ends when the batch returns, so work of one batch may be counted for the next, or for none.",
         "Report it to the backend's authors: `generate` returns when every token is in host memory.",
     ),
     "prompt_as_text": FindingKind(

@@ -19,7 +19,7 @@ from llem.findings import FINDINGS, REASONS
 from llem.models.spec import ModelSpec
 from llem.models.tokenizer import Tokenizer, load_tokenizer, stops_at
 from llem.plugins.reference import resolve
-from llem.testing.conformance.engine import GREEDY, EngineUnderTest
+from llem.testing.conformance.engine import GREEDY, EngineUnderTest, kept
 from llem.testing.conformance.plugin import PluginConformance
 from llem.testing.conformance.told import expect, keep
 
@@ -194,11 +194,17 @@ class BackendConformance(EngineUnderTest, PluginConformance):
         expect([found.message for found in overruled(experiment, engine.effective_config())], [])
 
     def test_generate_leaves_no_work(self, engine: Engine, requests: Sequence[Request]) -> None:
-        """When `generate` returns, neither a thread of this process nor the GPU goes on with it."""
+        """When `generate` returns, neither this process, nor one that it began, nor the GPU goes on with it."""
         idle = Idle(time.sleep)
         before = time.monotonic()
         engine.generate(requests, GREEDY)
         expect([found.message for found in idle.left(time.monotonic() - before)], [])
+
+    def test_generate_keeps_nothing(self, engine: Engine, requests: Sequence[Request]) -> None:
+        """A call keeps neither objects nor memory: a study calls thousands of times, with one engine."""
+        objects, size = kept(lambda: engine.generate(requests, GREEDY))
+        expect(objects, 0, "objects that each call keeps")
+        expect(size, 0, "bytes that each call keeps")
 
     def test_architecture(self, engine: Engine, vocab_size: int) -> None:
         """Sizes are unknown as a whole, or positive and consistent."""

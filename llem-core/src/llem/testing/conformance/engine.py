@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Sequence
+import gc
+from collections.abc import Callable, Iterator, Sequence
+from itertools import pairwise
 from typing import Any
 
+import psutil
 import pytest
 
 from llem.backends.base import Backend, Engine, Placement, Request
@@ -14,11 +17,32 @@ from llem.models.resolve import resolve_model
 from llem.models.spec import ModelSpec
 from llem.testing.conformance.plugin import PluginUnderTest
 
-__all__ = ["GREEDY", "EngineUnderTest"]
+__all__ = ["GREEDY", "EngineUnderTest", "kept"]
 
 GREEDY = Sampling(temperature=0.0, ignore_eos=True)
 #: Prompt and output lengths of one batch: none alike, so that padding on either side shows.
 MIXED = ((3, 9), (17, 4), (1, 6), (8, 1))
+
+
+#: Calls that may fill caches, and calls after them of which each keeps something where there is a leak.
+FIRST, THEN = 3, 8
+
+
+def kept(call: Callable[[], object]) -> tuple[int, int]:
+    """How many objects of Python, and bytes of this process's memory, a call keeps at least, once caches are full.
+
+    A pool grows now and then; what grows with every call never stops.
+    """
+    for _ in range(FIRST):
+        call()
+    objects, resident = [], []
+    for _ in range(THEN):
+        call()
+        gc.collect()
+        objects.append(len(gc.get_objects()))
+        resident.append(psutil.Process().memory_info().rss)
+    least_objects, least_bytes = (min(b - a for a, b in pairwise(found)) for found in (objects, resident))
+    return max(least_objects, 0), max(least_bytes, 0)
 
 
 class EngineUnderTest(PluginUnderTest):
