@@ -65,7 +65,7 @@ SECTIONS: typing.Mapping[str, tuple[str, str]] = {
 SECTION_OF: typing.Mapping[str, str] = {
     **dict.fromkeys(("load", "slo"), "load"),
     **dict.fromkeys(("preset", "window_s", "trials", "max_trials", "target_half_width", "processes"), "measurement"),
-    **dict.fromkeys(("meters", "warmup", "baseline", "token_times"), "measurement"),
+    **dict.fromkeys(("meters", "warmup", "baseline", "token_times", "phases"), "measurement"),
 }
 #: Kind of plugin to the path of its section in a configuration, and how its page says so.
 PLACE_OF: typing.Mapping[Kind, tuple[str, str]] = {

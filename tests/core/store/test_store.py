@@ -31,7 +31,7 @@ def test_every_document_is_versioned(store):
     """Each JSON file carries schema_version."""
     assert len(store.documents()) == 13
     for path in store.documents():
-        assert json.loads(path.read_text())["schema_version"] == 5, path
+        assert json.loads(path.read_text())["schema_version"] == 6, path
 
 
 def test_round_trip(store, make):

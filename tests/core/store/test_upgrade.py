@@ -113,5 +113,5 @@ def test_an_old_store_is_gone_on_with(unpacked):
 
     assert {result.outcome for result in results.values()} == {"done"}
     assert all(path.read_bytes() == content for path, content in kept.items())
-    assert json.loads(lost.read_text())["schema_version"] == 5
+    assert json.loads(lost.read_text())["schema_version"] == 6
     assert verify(Store.open(folder)) == []

@@ -25,6 +25,7 @@ NOT_OF_THE_ENGINE = frozenset(
         "max_trials",
         "target_half_width",
         "processes",
+        "phases",
     )
 )
 #: All others.

@@ -1,7 +1,8 @@
 """One function that names an experiment: what changes execution changes the id, nothing else does.
 
 In:  the model's content, the backend and its settings, dtype, device, number of GPUs, workload, load, sampling,
-     warm-up, baseline, window length, token times, whether code of the model may run.
+     warm-up, baseline, window length, token times, how phases are told apart where they are, whether code of the model
+     may run.
 Out: names and paths, the preset (its values are in), how often it is repeated and when it stops, which GPUs of a kind,
      the meters, which read and do not act, the objectives, which judge what was measured (they are in where the
      load is the greatest that keeps them), and the evaluation of quality, which comes when all is measured.
@@ -42,6 +43,7 @@ EXECUTION = (
     "gpus",
     "load",
     "options",
+    "phases",
     "sampling",
     "token_times",
     "trust_remote_code",
@@ -101,6 +103,8 @@ def experiment_id(
     """
     parts = {name: getattr(experiment, name) for name in EXECUTION}
     parts["gpus"] = _gpu_count(experiment)
+    if experiment.phases == "none":  # as it was before there was such a setting
+        parts["phases"] = None
     if experiment.slo is not None and getattr(experiment.load, "request_rate", None) == GREATEST:
         parts["slo"] = {**experiment.slo.limits(), "attainment": experiment.slo.attainment}
     contents = {} if contents is None else contents

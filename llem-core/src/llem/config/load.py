@@ -124,6 +124,9 @@ def _of_another_load(experiment: Experiment) -> Iterator[Problem]:
     if experiment.token_times and kind != "offline":
         about = f"is for offline loads; with a load of kind {kind!r} every request has its times"
         yield Problem("token_times", about, "remove it")
+    if experiment.phases != "none" and kind != "offline":
+        about = f"is for offline loads; with a load of kind {kind!r} prefill and decode run side by side"
+        yield Problem("phases", about, "remove it")
     if experiment.slo is not None and kind == "offline":
         about = "limits the latencies of a serving load, and this load is offline"
         yield Problem("slo", about, "remove it, or set `load.kind` to closed, open or replay")

@@ -28,6 +28,7 @@ __all__ = [
     "Experiment",
     "OfflineLoad",
     "OpenLoad",
+    "Phases",
     "Preset",
     "Quality",
     "Sampling",
@@ -43,6 +44,7 @@ MOST = 100_000
 Preset = Literal["quick", "standard", "publication"]
 Dtype = Literal["auto", "float32", "float16", "bfloat16"]
 Device = Literal["auto", "cpu", "cuda"]
+Phases = Literal["none", "differential"]
 
 
 @attrs.frozen(kw_only=True)
@@ -190,6 +192,12 @@ class Experiment:
         False,
         help="Record the time of every token of an offline load (TTFT, TPOT, ITL). Recording slows the engine, and the "
         "result has a finding. A serving load streams, so it always has these times.",
+    )
+    phases: Phases = option(
+        "none",
+        help="Measure prefill and decode energy of an offline load apart. `differential` adds windows with one output "
+        "token a request to each trial, and windows in which these alternate with whole batches. A trial then takes "
+        "three times as long.",
     )
     options: Any = option(None, help="The backend's own section, named after it.")
     meter_options: Mapping[str, Any] = option(factory=dict, help="Sections of meters, each named after its meter.")

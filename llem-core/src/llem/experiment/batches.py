@@ -16,40 +16,36 @@ from typing import Any
 import attrs
 import psutil
 
-from llem.backends.base import Completion, Request, prompt_tokens
+from llem.backends.base import Request
 from llem.backends.contract import completion_breaches
 from llem.config.models import OfflineLoad
 from llem.devices.memory import RESERVE_BYTES, free_bytes
 from llem.errors import ExperimentFailed, LlemError
+from llem.experiment.batch import Batch, Requests, counts, request_rows
 from llem.experiment.calibration import AGAIN, Timed, batch_times, enough, lost_s, untold
 from llem.experiment.contract import Idle, hold
+from llem.experiment.parts import PartPlan, in_turn, plan_parts, shortened
 from llem.experiment.session import Measured, Session, Work
-from llem.experiment.trial import digest, finish, traced
+from llem.experiment.trial import Trace, conduct, digest, finish, traced
 from llem.findings import Finding
-from llem.metrics.accounts import known_sum
-from llem.store.models import RequestRow
+from llem.meters.trace import TraceRow
+from llem.metrics.phases import FIRST
+from llem.store.models import Part, RequestRow, Trial
 
-__all__ = ["Batch", "Batches"]
+__all__ = ["Batches"]
 
 #: How many requests are made at a time; in between it is seen whether the next ones fit.
 AT_ONCE = 16384
 #: A pause of more than this share of the warm-up is made up for.
 MADE_UP = 0.1
-
-
-@attrs.frozen
-class Batch:
-    """One batch as it ran: requests, completions, and monotonic times around the engine's call."""
-
-    requests: Sequence[Request]
-    completions: Sequence[Completion]
-    start_ns: int
-    end_ns: int
+#: So many batches of one output token a request tell how long one takes; the first of a shape may be slow.
+FIRSTS = 4
 
 
 class Batches(Work):
     """Attributes: `batch_s`, time of one batch, the least of the last ones, and `usual_s`, their mean (set by the
-    warm-up); `batches` per window, and `lead_batches` before and after it (set by the calibration)."""
+    warm-up); `batches` per window, `lead_batches` before and after it, and the `parts` of a trial (set by the
+    calibration)."""
 
     def __init__(self, session: Session) -> None:
         if not isinstance(session.experiment.load, OfflineLoad):
@@ -59,6 +55,7 @@ class Batches(Work):
         self.batch_s = self.usual_s = 0.0
         self.batches = 1
         self.lead_batches = 0
+        self.parts: list[PartPlan] = []
         self._left: list[Finding] = []  # what the warm-up found
 
     def warm_up(self) -> None:
@@ -111,23 +108,98 @@ class Batches(Work):
         return batch.start_ns, batch.end_ns
 
     def calibrate(self) -> Mapping[str, Any]:
-        """The number of batches that fills a window, fixed for all trials; and of the lead-in and lead-out."""
-        batch_s = max(self.batch_s, 1e-6)
-        self.batches = max(1, math.ceil(self._session.experiment.window_s / batch_s))
+        """The number of batches that fills a window, fixed for all trials; of the lead-in and lead-out; the parts."""
+        batch_s, wanted = max(self.batch_s, 1e-6), self._session.experiment
+        self.batches = max(1, math.ceil(wanted.window_s / batch_s))
         instruments = self._session.live_instruments
-        self.lead_batches = max(1, math.ceil(instruments.lead_s / batch_s)) if instruments.sampled else 0
+        lead_s = instruments.lead_s if instruments.sampled else 0.0
+        self.lead_batches = math.ceil(lead_s / batch_s)
+        if wanted.phases != "none":
+            seconds = {None: batch_s, FIRST: self._first_s()}
+            self.parts = plan_parts(wanted.phases, seconds, self.batches, wanted.window_s, lead_s)
         return {"batch_s": batch_s, "batches": self.batches}
+
+    def _first_s(self) -> float:
+        """Seconds of a batch with one output token a request: the least of some, so that no window is too short."""
+        spans = []
+        for _ in range(FIRSTS):
+            self._session.check_stop()
+            [requests] = self._next_batches(1)
+            batch = self._run([shortened(request, FIRST) for request in requests])
+            self._hold([batch])
+            spans.append((batch.end_ns - batch.start_ns) / 1e9)
+        return min(spans)
 
     @property
     def trial_s(self) -> float:
-        return self.batch_s * (self.batches + 2 * self.lead_batches)
+        whole_s = self.batch_s * (self.batches + 2 * self.lead_batches)
+        return whole_s + sum(plan.seconds for plan in self.parts)
 
     def trial(self, index: int) -> Measured:
+        lengths = (self.lead_batches, self.batches, self.lead_batches)
+        lead_in, work, lead_out = (self._next_batches(length) for length in lengths)
+        if not self.parts:
+            trial, trace, rows = self._whole(index, lead_in, work, lead_out)
+            return trial, trace, rows
+        traces: list[TraceRow] = []
+        parts: list[tuple[Part, Sequence[Finding]]] = []
+        for plan in in_turn(self.parts, index):
+            if plan is None:
+                trial, trace, rows = self._whole(index, lead_in, work, lead_out)
+            else:
+                part, trace, found = self._part(index, plan, work)
+                parts.append((part, found))
+            traces += trace
+        return self._joined(trial, parts, traces), traces, rows
+
+    def _whole(
+        self, index: int, lead_in: Sequence[Requests], work: Sequence[Requests], lead_out: Sequence[Requests]
+    ) -> tuple[Trial, list[TraceRow], list[RequestRow]]:
+        """The whole window of a trial."""
+        trace, batches = self._measure(index, lead_in, work, lead_out)
+        done = [completion for batch in batches for completion in batch.completions]
+        asked = [request for batch in batches for request in batch.requests]
+        trial = finish(
+            self._session,
+            index,
+            trace,
+            findings=self._left,
+            planned_s=len(batches) * self.usual_s,
+            expected_output_tokens=sum(request.output_tokens for request in asked),
+            first_index=asked[0].index,
+            output_digest=digest(completion.token_ids for completion in done),
+            **counts(batches),
+        )
+        return trial, trace.rows, request_rows(batches)
+
+    def _part(
+        self, index: int, plan: PartPlan, work: Sequence[Requests]
+    ) -> tuple[Part, list[TraceRow], Sequence[Finding]]:
+        """A part of a trial, measured as the whole window is; with what is to be said of it."""
+        around = plan.around(work)
+        trace, batches = self._measure(f"{index}/{plan.name}", around, plan.batches(work), around)
+        beats, found = conduct(self._session, trace)
+        part = Part(plan.name, plan.rounds, *trace.window, **counts(batches), energies=trace.energies, beats=beats)
+        return part, trace.rows, found
+
+    def _joined(self, trial: Trial, parts: Sequence[tuple[Part, Sequence[Finding]]], rows: Sequence[TraceRow]) -> Trial:
+        """The trial with its parts; energies are read off the one trace that is stored."""
+        again = self._session.live_instruments.again
+        return attrs.evolve(
+            trial,
+            energies=again(trial.energies, rows, trial.t0_ns, trial.t1_ns),
+            parts=tuple(
+                attrs.evolve(part, energies=again(part.energies, rows, part.t0_ns, part.t1_ns)) for part, _ in parts
+            ),
+            findings=(*trial.findings, *(one for _, found in parts for one in found)),
+        )
+
+    def _measure(
+        self, name: int | str, lead_in: Sequence[Requests], work: Sequence[Requests], lead_out: Sequence[Requests]
+    ) -> tuple[Trace, list[Batch]]:
+        """One window of batches, between others of the same work. `name` tells it from the experiment's others."""
         session, instruments = self._session, self._session.live_instruments
-        lead_in = self._next_batches(self.lead_batches)
-        work = self._next_batches(self.batches)
-        lead_out = self._next_batches(self.lead_batches)
-        with traced(session, index) as trace:
+        with traced(session, name) as trace:
             for requests in lead_in:
                 self._run(requests)
             session.live_engine.reset_memory()
@@ -139,26 +211,7 @@ class Batches(Work):
             for requests in lead_out:
                 self._run(requests)
         self._hold(batches)
-        done = [completion for batch in batches for completion in batch.completions]
-        asked = [request for batch in batches for request in batch.requests]
-        trial = finish(
-            session,
-            index,
-            trace,
-            findings=self._left,
-            batches=len(batches),
-            requests=len(asked),
-            input_tokens=known_sum(
-                prompt_tokens(one.input_tokens, told.engine_metrics) for one, told in zip(asked, done, strict=True)
-            ),
-            output_tokens=sum(completion.tokens for completion in done),
-            expected_output_tokens=sum(request.output_tokens for request in asked),
-            batch_s=tuple((batch.end_ns - batch.start_ns) / 1e9 for batch in batches),
-            planned_s=len(batches) * self.usual_s,
-            first_index=asked[0].index,
-            output_digest=digest(completion.token_ids for completion in done),
-        )
-        return trial, trace.rows, _request_rows(batches)
+        return trace, batches
 
     def _hold(self, batches: Sequence[Batch]) -> None:
         """What the engine gave is what a backend has to give. Raises ExperimentFailed where it is not."""
@@ -198,21 +251,3 @@ def _check_memory(made: int, count: int, took: int) -> None:
     if wanted > free:
         told = f"{count} requests take {took * count / made / 1e9:.3g} GB of memory, of which {max(free, 0) / 1e9:.3g}"
         raise ExperimentFailed(f"{told} are to be had", "use a smaller `load.batch_size`, or `window_s`", "oom")
-
-
-def _request_rows(batches: Sequence[Batch]) -> list[RequestRow]:
-    return [
-        RequestRow(
-            index=request.index,
-            batch=number,
-            input_tokens=prompt_tokens(request.input_tokens, done.engine_metrics),
-            output_tokens=done.tokens,
-            start_ns=batch.start_ns,
-            end_ns=batch.end_ns,
-            token_times_ns=done.token_times_ns,
-            finish_reason=done.finish_reason,
-            engine_metrics=done.engine_metrics,
-        )
-        for number, batch in enumerate(batches)
-        for request, done in zip(batch.requests, batch.completions, strict=True)
-    ]

@@ -10,12 +10,12 @@ from collections.abc import Callable, Iterable
 import psutil
 
 from llem.backends.contract import effective_breaches, overruled
-from llem.errors import TELL_AUTHORS, Breach, BrokenPlugin, ExperimentFailed
+from llem.errors import TELL_AUTHORS, Breach, BrokenPlugin, ConfigError, ExperimentFailed
 from llem.experiment.session import Session
 from llem.findings import Finding, finding
 from llem.workloads.contract import workload_breaches
 
-__all__ = ["Idle", "hold", "hold_settings", "hold_workload"]
+__all__ = ["Idle", "hold", "hold_phases", "hold_settings", "hold_workload"]
 
 #: So long the processor time of this process is looked at.
 LOOK_S = 0.05
@@ -35,6 +35,20 @@ def hold(session: Session, breaches: Iterable[Breach]) -> None:
             TELL_AUTHORS,
             "invalid",
         )
+
+
+def hold_phases(session: Session) -> None:
+    """Parts of a trial send the prompts of its whole window again, so that an engine must compute them again.
+
+    Raises ConfigError where it keeps what it computed of a prompt, or nobody knows whether it does.
+    """
+    kept = session.live_engine.keeps_prompts()
+    if session.experiment.phases == "none" or kept is False:
+        return
+    has = "has a prefix cache" if kept else "does not say whether it has a prefix cache"
+    hint = "switch its prefix cache off (of vLLM: `vllm.enable_prefix_caching: false`), or set `phases: none`"
+    message = f"phases: the engine {has}, and the energy of a prefill is of prompts that are computed anew"
+    raise ConfigError(message, hint)
 
 
 def hold_workload(session: Session) -> None:

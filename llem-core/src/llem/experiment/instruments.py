@@ -180,6 +180,13 @@ class Instruments:
         ]
         return tuple(readings[meter, domain.name] for meter, domain in self.domains), rows, findings
 
+    def again(
+        self, energies: Sequence[EnergyReading], rows: Sequence[TraceRow], t0_ns: int, t1_ns: int
+    ) -> tuple[EnergyReading, ...]:
+        """Energies of [t0, t1] off a longer trace, as `llem verify` reads it; those of window meters as they are."""
+        sampled = {(one.meter, one.domain): one for one in energy_readings(rows, self.sampled, t0_ns, t1_ns)}
+        return tuple(sampled.get((one.meter, one.domain), one) for one in energies)
+
     def close(self) -> None:
         """Let every device go."""
         with contextlib.ExitStack() as stack:

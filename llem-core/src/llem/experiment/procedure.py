@@ -16,7 +16,7 @@ from llem.errors import MachineError
 from llem.evaluators.base import check_quality
 from llem.experiment.batches import Batches
 from llem.experiment.command import CommandRun
-from llem.experiment.contract import hold_settings, hold_workload
+from llem.experiment.contract import hold_phases, hold_settings, hold_workload
 from llem.experiment.environment import Tenants, environment_facts
 from llem.experiment.instruments import Instruments
 from llem.experiment.quality import quality
@@ -135,6 +135,7 @@ def record(session: Session) -> None:
     """Make the workload ready, and store what the engine says it runs, where, and how it idled."""
     process, experiment = session.process, session.experiment
     hold_settings(session)
+    hold_phases(session)
     if session.live_work.sends:
         workload_class = process.registry.load("workload", experiment.workload.kind)
         trusted = {"trust_remote_code": experiment.trust_remote_code}

@@ -24,9 +24,9 @@ from llem.meters.window import health_summary
 from llem.metrics.energies import headline, token_value
 from llem.metrics.quantity import Value
 from llem.protocol.events import TrialEnded
-from llem.store.models import Trial
+from llem.store.models import Beats, Trial
 
-__all__ = ["LEAD_S", "Trace", "digest", "finish", "traced", "trial_event"]
+__all__ = ["LEAD_S", "Trace", "conduct", "digest", "finish", "traced", "trial_event"]
 
 #: Random pauses break an alias between the load's cycle and the sensor's 100 ms (Yang et al.).
 JITTER_S = 0.1
@@ -52,13 +52,16 @@ class Trace:
 
 
 @contextlib.contextmanager
-def traced(session: Session, index: int) -> Iterator[Trace]:
+def traced(session: Session, name: int | str) -> Iterator[Trace]:
     """The trace is read while the body runs, first during a random pause. Where the body raises, what was read is lost.
+
+    Args:
+        name: of the window among those of the experiment, which the pause is drawn by.
 
     Raises ExperimentFailed: the window has no length, so nothing can be divided by it.
     """
     instruments = session.live_instruments
-    jitter = random.Random(f"{session.id}/{index}").uniform(0, JITTER_S)
+    jitter = random.Random(f"{session.id}/{name}").uniform(0, JITTER_S)
     trace = Trace(datetime.now(UTC).isoformat(timespec="seconds"))
     instruments.host.own(session.live_engine.pids())
     with instruments.reading():
@@ -107,6 +110,13 @@ def finish(
         beats=instruments.pulse.beats(*window, instruments.gaps),
         **work,
     )
+
+
+def conduct(session: Session, trace: Trace) -> tuple[Beats, tuple[Finding, ...]]:
+    """How steadily the worker ran in a part whose trace has just ended, and what is to be said of the part."""
+    instruments = session.live_instruments
+    found = _conduct(session, health_summary(trace.rows, *trace.window))
+    return instruments.pulse.beats(*trace.window, instruments.gaps), (*trace.failures, *found)
 
 
 def trial_event(trial: Trial) -> TrialEnded:

@@ -24,6 +24,12 @@ REASONS: Mapping[str, str] = {
     "no_right_answer": "No answer of the evaluation is right, so there is no energy per right answer.",
     "no_gpu": "The experiment used no GPU.",
     "not_requested": "You did not ask for this, which is off by default (latencies of batches: `token_times`).",
+    "phases_side_by_side": "Under a serving load prefill and decode of several requests run at the same time, so the "
+    "energy of a window cannot be told apart.",
+    "modelled_energy": "The energy is modelled, so a part of it would be a part of the model.",
+    "difference_too_small": "The difference of two windows is no greater than what the instrument may be off by. "
+    "Lengthen the outputs or `window_s`.",
+    "part_paused": "llem stood still in a window of one of the phases.",
     "not_supported": "The engine does not report it.",
     "peak_unknown": "The peak rate of this device is not in llem's table.",
     "several_kinds": "Trials ran on GPUs of several kinds, and their peak rates differ.",

@@ -2,9 +2,9 @@
 
 A row defines a metric: how it is computed, its unit, which way it is better, its name for people, where it is shown,
 and what it is. Results, tables, comparisons, effects, curves, exports and the reference page are made from these rows.
-Rows of latencies are in `latency`, those of serving loads in `serving`, those of the hardware in `hardware`. Evaluators
-bring their tasks, so that `quality` makes the rows of a task by its name. Rows in `PRICED` (`cost`) are computed where
-a view has prices, and are in no stored result.
+Rows of latencies are in `latency`, those of serving loads in `serving`, those of the phases in `phases`, those of the
+hardware in `hardware`. Evaluators bring their tasks, so that `quality` makes the rows of a task by its name. Rows in
+`PRICED` (`cost`) are computed where a view has prices, and are in no stored result.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from llem.metrics.hardware import hardware_metrics
 from llem.metrics.idle import nets
 from llem.metrics.latency import latency_metrics
 from llem.metrics.metric import Measured, Metric, Place
+from llem.metrics.phases import phase_metrics
 from llem.metrics.quality import FAMILIES, family_of
 from llem.metrics.quantity import Value
 from llem.metrics.serving import serving_metrics
@@ -43,6 +44,11 @@ GROUPS: Mapping[str, tuple[str, str]] = {
     "serving": (
         "Serving loads",
         "`null` for an offline load. Definitions and intervals: [serving metrics](../explanation/serving-metrics.md).",
+    ),
+    "phases": (
+        "Phases",
+        "Of prefill and decode apart, with the setting `phases`; else `null`. Definitions and what closure says: "
+        "[phases](../explanation/phases.md).",
     ),
     "hardware": ("The hardware", ""),
     "quality": (
@@ -193,12 +199,6 @@ def _energy() -> Iterator[Metric]:
         each=_per(lambda trial: trial.duration_s), scoped=True, shown=("result", "study", "compare"), heading="W",
         of_window=True,
     )  # fmt: skip
-    for phase in ("prefill", "decode"):
-        yield Metric(
-            f"{phase}_energy_j", "J", f"energy of {phase}", "lower", "energy",
-            "Energy of the two phases apart. Not measured yet.",
-            lacks=lambda _: "not_requested", scoped=True,
-        )  # fmt: skip
 
 
 # speed
@@ -240,6 +240,6 @@ def _speed() -> Iterator[Metric]:
     )  # fmt: skip
 
 
-_ROWS = (_energy, _speed, serving_metrics, cache_metrics, latency_metrics, hardware_metrics)
+_ROWS = (_energy, phase_metrics, _speed, serving_metrics, cache_metrics, latency_metrics, hardware_metrics)
 METRICS: dict[str, Metric] = {metric.name: metric for rows in _ROWS for metric in rows()}
 PRICED: dict[str, Metric] = {metric.name: metric for metric in priced_metrics()}

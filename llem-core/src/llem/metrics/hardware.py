@@ -13,7 +13,7 @@ from llem.metrics.quantity import Value, exact
 from llem.metrics.work import Ceiling, Work
 from llem.store.models import Quantity, Trial
 
-__all__ = ["hardware_metrics"]
+__all__ = ["hardware_metrics", "no_bytes", "no_rate"]
 
 
 def _no_work(measured: Measured) -> str | None:
@@ -32,13 +32,14 @@ def _no_ceiling(measured: Measured) -> str | None:
     return _no_work(measured) or unfit or (None if setup.ceiling else setup.ceiling_reason or "peak_unknown")
 
 
-def _no_rate(measured: Measured) -> str | None:
+def no_rate(measured: Measured) -> str | None:
     """Why there is no share of the peak FLOP/s: products in other formats have another peak."""
     known = measured.setup.architecture
     return _no_ceiling(measured) or ("format_unknown" if known is not None and known.other_products else None)
 
 
-def _no_bytes(measured: Measured) -> str | None:
+def no_bytes(measured: Measured) -> str | None:
+    """Why there is no share of the peak bandwidth."""
     known = measured.setup.architecture
     return _no_ceiling(measured) or ("format_unknown" if known is not None and known.read_bytes is None else None)
 
@@ -87,7 +88,7 @@ def hardware_metrics() -> Iterator[Metric]:
         "mfu", "", "share of peak FLOP/s", "higher", "hardware",
         "Operations per second that the architecture needs, of prefill and decode together, as a share of the GPUs' "
         "peak rate in this dtype.",
-        each=_share(lambda work, trial, peak: work.flops / trial.duration_s / peak.flops), lacks=_no_rate,
+        each=_share(lambda work, trial, peak: work.flops / trial.duration_s / peak.flops), lacks=no_rate,
         shown=("result",), since=4, most=1.0,
     )  # fmt: skip
     yield Metric(
@@ -96,7 +97,7 @@ def hardware_metrics() -> Iterator[Metric]:
         "once per step, of a mixture of experts those of one token's experts, and the key-value cache of each token's "
         "context.",
         each=_share(lambda work, trial, peak: (work.least_bytes or 0.0) / trial.duration_s / peak.bytes_per_s),
-        lacks=_no_bytes, shown=("result",), since=4, most=1.0,
+        lacks=no_bytes, shown=("result",), since=4, most=1.0,
     )  # fmt: skip
     yield Metric(
         "flops_per_token", "FLOP", "operations per token", "lower", "hardware",

@@ -19,6 +19,7 @@ from llem.meters.trace import TraceRow
 from llem.meters.window import energy_readings
 from llem.metrics.accounts import SINCE, counted, stated, unbalanced
 from llem.metrics.catalogue import is_metric, metric_of
+from llem.metrics.phases import part_counts
 from llem.metrics.placed import Difference, contained, misplaced
 from llem.metrics.result import recompute
 from llem.store.convert import dump
@@ -117,8 +118,11 @@ def _trial(
     requests = store.requests(experiment_id, index)
     with computed_from(store.path / file):
         again = _energies(rows, domains.get(trial.process, ()), trial.t0_ns, trial.t1_ns)
-        found = [*_requests(store, trial, requests, file)]
+        found = [*_requests(store, trial, requests, file), *_parts(trial, requests, file)]
+        of_parts = [_energies(rows, domains.get(trial.process, ()), part.t0_ns, part.t1_ns) for part in trial.parts]
     yield from _compare_energies(store, file, "energies", trial.energies, again)
+    for number, (part, once_more) in enumerate(zip(trial.parts, of_parts, strict=True)):
+        yield from _compare_energies(store, file, f"parts[{number}].energies", part.energies, once_more)
     yield from found
 
 
@@ -146,6 +150,19 @@ def _requests(store: Store, trial: Trial, rows: Sequence[RequestRow], file: str)
     yield from _compare(file, "", stated(trial, version), counted(trial, rows, version))
     if version >= SINCE and trial.serving is not None and (lost := unbalanced(trial.serving)) is not None:
         yield Difference(file, "serving: in_flight_start + sent = completed + failed + in_flight_end", *lost)
+
+
+def _parts(trial: Trial, rows: Sequence[RequestRow], file: str) -> Iterator[Difference]:
+    """What the parts of a trial count against the rows of its whole window."""
+    outputs = [row.output_tokens for row in rows]
+    for number, part in enumerate(trial.parts):
+        counts = part_counts(trial, part, outputs)
+        path = f"parts[{number}]"
+        if counts is None:
+            yield Difference(file, f"{path}.name", part.name, None)
+            continue
+        said = {name: getattr(part, name) for name in counts}
+        yield from _compare(file, path, {**said, "batch_s": len(part.batch_s)}, counts)
 
 
 def _items_or_none(store: Store, experiment_id: str, evaluation: Evaluation) -> Evaluation:

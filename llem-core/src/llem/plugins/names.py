@@ -71,7 +71,7 @@ SETTINGS = frozenset(
     {
         *("model", "revision", "weights_seed", "trust_remote_code", "backend", "dtype", "device", "gpus", "workload"),
         *("load", "slo", "quality", "sampling", "warmup", "baseline", "meters", "preset", "window_s", "trials"),
-        *("max_trials", "target_half_width", "processes", "token_times"),
+        *("max_trials", "target_half_width", "processes", "token_times", "phases"),
         *STUDY_KEYS,
     }
 )

@@ -50,7 +50,12 @@ __all__ = [
 ]
 
 #: Reasons that need no line of their own, because the reader does not expect the number.
-QUIET = frozenset({"not_requested", "no_gpu", "offline_load", "closed_load", "too_few_values", "cache_not_told"})
+QUIET = frozenset(
+    {
+        *("not_requested", "no_gpu", "offline_load", "closed_load", "too_few_values", "cache_not_told"),
+        "phases_side_by_side",
+    }
+)
 
 
 def metrics_shown(*places: Place, prices: Prices | None = None) -> list[str]:
@@ -188,7 +193,7 @@ class StudyView:
 
 
 #: Groups of metrics that a table has a column of only where some row has a value.
-WHERE_KNOWN = ("latency", "hardware")
+WHERE_KNOWN = ("latency", "hardware", "phases")
 #: The metric that a table leaves out where latencies, or configurations in words alone, take its room.
 GIVES_WAY = "power_w"
 

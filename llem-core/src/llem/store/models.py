@@ -14,6 +14,7 @@ from llem.findings import Finding
 from llem.foreign.values import a_time
 from llem.meters.base import EnergyReading, ErrorBudget
 from llem.store.client import ClientFacts
+from llem.store.part import Part, after_t0
 from llem.store.quantity import Metrics, Quantity
 
 __all__ = [
@@ -26,6 +27,7 @@ __all__ = [
     "ErrorBudget",
     "Gap",
     "HostLoad",
+    "Part",
     "Quantity",
     "RequestRow",
     "Result",
@@ -33,16 +35,10 @@ __all__ = [
     "Trial",
 ]
 
-SCHEMA_VERSION = 5
+SCHEMA_VERSION = 6
 
 #: What a line on a Result tells: the first of these that it has.
 HEADLINES = ("energy_per_output_token_j", "output_tokens_per_s")
-
-
-def _after_t0(measured: Any, _: Any, t1_ns: int) -> None:
-    """Rates divide by a window's length: a stored one of no length, or less, was damaged."""
-    if t1_ns <= measured.t0_ns:
-        raise ValueError(f"t1_ns {t1_ns} is not after t0_ns {measured.t0_ns}")
 
 
 @attrs.frozen
@@ -59,7 +55,7 @@ class BaselineReading:
     process: int
     phase: Literal["before", "after"]
     t0_ns: int
-    t1_ns: int = attrs.field(validator=_after_t0)
+    t1_ns: int = attrs.field(validator=after_t0)
     readings: tuple[EnergyReading, ...]
     schema_version: int = SCHEMA_VERSION
 
@@ -182,6 +178,7 @@ class Trial:
         planned_s: how long the window was to be: of an offline load as long as its batches took during the warm-up, of
             a serving load `window_s`. None for a metered command, which ends when it ends.
         beats: how steadily the worker ran, and what the clocks did. None in trials that an earlier llem measured.
+        parts: further windows, with the setting `phases`; in the order in which they ran.
     """
 
     experiment_id: str
@@ -189,7 +186,7 @@ class Trial:
     process: int
     started_at: str = attrs.field(validator=a_time)
     t0_ns: int
-    t1_ns: int = attrs.field(validator=_after_t0)
+    t1_ns: int = attrs.field(validator=after_t0)
     batches: int
     requests: int
     input_tokens: int | None
@@ -208,11 +205,16 @@ class Trial:
     host: HostLoad | None = None
     planned_s: float | None = None
     beats: Beats | None = None
+    parts: tuple[Part, ...] = ()
     schema_version: int = SCHEMA_VERSION
 
     @property
     def duration_s(self) -> float:
         return (self.t1_ns - self.t0_ns) / 1e9
+
+    def part(self, name: str) -> Part | None:
+        """The window of this name; None where there is none."""
+        return next((part for part in self.parts if part.name == name), None)
 
 
 @attrs.frozen

@@ -1,0 +1,85 @@
+"""The windows of an offline trial where phases are told apart: what runs in each, how often, and in which order. Pure.
+
+A part runs the batches of the whole window, so that all windows of a trial have the same prompts. Each of its passes
+cuts the outputs of a batch (`llem.metrics.phases.DESIGNS`); a round is every pass of every batch of the whole window.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Mapping, Sequence
+
+import attrs
+
+from llem.backends.base import Request
+from llem.metrics.phases import DESIGNS, Pass, cut
+
+__all__ = ["WHOLE", "PartPlan", "in_turn", "plan_parts"]
+
+#: The name of the whole window among those of a trial.
+WHOLE = "whole"
+Batch = Sequence[Request]
+
+
+@attrs.frozen
+class PartPlan:
+    """What a part runs in each trial.
+
+    Attributes:
+        passes: what each batch of the whole window runs as, one after the other.
+        rounds: how often all batches of the whole window run.
+        leads: batches before the window and after it, of the same work.
+        seconds: how long all of it should take.
+    """
+
+    name: str
+    passes: tuple[Pass, ...]
+    rounds: int
+    leads: int
+    seconds: float
+
+    def batches(self, whole: Sequence[Batch]) -> list[Batch]:
+        """Those within the window, from the batches of the whole window."""
+        return self._round(whole) * self.rounds
+
+    def around(self, whole: Sequence[Batch]) -> list[Batch]:
+        """Those before the window, or after it."""
+        return list(itertools.islice(itertools.cycle(self._round(whole)), self.leads))
+
+    def _round(self, whole: Sequence[Batch]) -> list[Batch]:
+        return [[shortened(request, one) for request in batch] for batch in whole for one in self.passes]
+
+
+def shortened(request: Request, one: Pass) -> Request:
+    """A request as a pass runs it."""
+    return attrs.evolve(request, output_tokens=cut(request.output_tokens, one))
+
+
+def plan_parts(
+    design: str, seconds: Mapping[Pass, float], batches: int, window_s: float, lead_s: float
+) -> list[PartPlan]:
+    """The parts of a design, each as many rounds as fill a window; none for `none`.
+
+    Args:
+        seconds: that a batch takes in each pass.
+        batches: of the whole window.
+        lead_s: least seconds of work before and after a window; 0 for none.
+    """
+    found = []
+    for name, passes in DESIGNS[design].items():
+        turn_s = max(sum(seconds[one] for one in passes), 1e-6)
+        rounds = max(1, math.ceil(window_s / (turn_s * batches)))
+        leads = len(passes) * math.ceil(lead_s / turn_s)
+        total_s = turn_s * (batches * rounds + 2 * leads / len(passes))
+        found.append(PartPlan(name, passes, rounds, leads, total_s))
+    return found
+
+
+def in_turn(plans: Sequence[PartPlan], index: int) -> list[PartPlan | None]:
+    """The windows of a trial in their order, None for the whole one: the reverse in every second trial.
+
+    What drifts along a line is then the same for all windows, over two trials.
+    """
+    order = [*plans[:1], None, *plans[1:]]
+    return order[::-1] if index % 2 else order
