@@ -44,6 +44,7 @@ CHANGES = {
     "target_half_width": ({"target_half_width": 0.5}, False),
     "processes": ({"processes": 2}, False),
     "token_times": ({"token_times": True}, True),
+    "phases": ({"phases": "differential"}, True),
     "options": ({"echo.bits": 4}, True),
     "meter_options": ({"meters": ["codecarbon"], "codecarbon.country": "SE"}, False),
 }

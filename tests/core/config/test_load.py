@@ -309,6 +309,11 @@ class TestBackendChoice:
             "token_times: is for offline loads; with a load of kind 'closed' every request has its times (remove it)",
         ),
         (
+            {"phases": "differential", "load": {"kind": "closed"}},
+            "phases: is for offline loads; with a load of kind 'closed' prefill and decode run side by side "
+            "(remove it)",
+        ),
+        (
             {"slo": {"ttft_s": 1}},
             "slo: limits the latencies of a serving load, and this load is offline "
             "(remove it, or set `load.kind` to closed, open or replay)",
@@ -460,6 +465,7 @@ def experiments(draw, registry):
         target_half_width=draw(numbers),
         processes=draw(st.integers(1, 9)),
         token_times=False,  # true is for offline loads alone
+        phases="none",  # the same
         options=draw(options[backend]),
         meter_options={"codecarbon": carbon(country="SE")} if "codecarbon" in (meters or ()) else {},
     )

@@ -29,6 +29,8 @@ NAMES = {
         "prefill_energy_j",
         "decode_energy_j",
     ),
+    *("prefill_energy_per_token_j", "decode_energy_per_token_j", "phase_closure"),
+    *("prefill_mfu", "prefill_mbu", "decode_mfu", "decode_mbu"),
     *("flops_per_token", "prefill_flops_per_token", "decode_flops_per_token", "mfu", "mbu", "peak_memory_bytes"),
     *("request_rate", "arrival_rate", "in_flight_mean", "lag_p99_s", "capacity_requests_per_s", "capacity_share"),
     *("client_delay_p99_s", "client_busy_share", "cached_tokens_share"),
@@ -72,7 +74,7 @@ def test_each_metric_is_better_one_way_or_known_to_be_neither():
     neither = {name for name, metric in METRICS.items() if metric.direction is None}
     load = {"request_rate", "arrival_rate", "in_flight_mean", "capacity_share", "cached_tokens_share"}
     client = {"lag_p99_s", "client_delay_p99_s", "client_busy_share"}
-    assert neither == {*load, *client, "energy_j", "energy_net_j", "duration_s"}  # a longer window has more
+    assert neither == {*load, *client, "phase_closure", "energy_j", "energy_net_j", "duration_s"}  # a longer has more
 
 
 def test_one_trial_carries_the_instruments_bound(make):

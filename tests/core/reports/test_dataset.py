@@ -75,7 +75,7 @@ def test_numbers_keep_what_they_are_of(h200):
     assert (row["scope"], row["kind"], row["covers"]) == ("gpu", "measured", "within one process")
     assert (row["n"], row["processes"], row["valid"]) == (3, 1, True)
     missing = rows["c1f347c7cd48b957", "decode_energy_j"]
-    assert (missing["value"], missing["reason"], missing["n"]) == (None, "not_requested", None)
+    assert (missing["value"], missing["reason"], missing["n"]) == (None, "phases_side_by_side", None)
 
 
 def test_the_card_documents_columns_codes_and_method(h200):

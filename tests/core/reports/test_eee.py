@@ -91,7 +91,7 @@ def test_what_has_no_score_is_named_beside_the_scores(real):
     told = record["source_metadata"]["additional_details"]
     scored = {one["evaluation_result_id"].partition("/")[2] for one in record["evaluation_results"]}
 
-    assert json.loads(told["not_measured"])["decode_energy_j"] == "not_requested"
+    assert json.loads(told["not_measured"])["decode_energy_j"] == "phases_side_by_side"
     assert "energy_j" in json.loads(told["neither_better_nor_worse"])
     assert not scored & {"energy_j", "duration_s", "decode_energy_j"}
     assert {one["code"] for one in json.loads(told["findings"])} >= {"short_window", "not_publishable_preset"}

@@ -161,7 +161,7 @@ def test_damaged_rows_are_named(store):
 def test_too_new_and_too_old_are_two_errors(store):
     """A newer file says upgrade; an older one without a step says which version reads it."""
     path = store.path / "study.json"
-    path.write_text('{"schema_version": 6}')
+    path.write_text('{"schema_version": 7}')
     with pytest.raises(StoreError, match="newer llem") as caught:
         Store.open(store.path)
     assert (caught.value.code, caught.value.hint) == ("store_too_new", "upgrade llem-core")

@@ -34,8 +34,8 @@ PARTS: Mapping[str, str] = {
     "calibration": "the capacity probe of an open load",
     "rate search": "windows that look for the greatest rate under the SLO",
     "pause": "between trials",
-    "lead-in": "of trials: requests made ready, and the same work before the window",
-    "window": "of trials: what is measured",
+    "lead-in": "of trials: requests made ready, and the same work before each window",
+    "window": "of trials: what is measured, the windows of phases included",
     "lead-out": "of trials: the same work after the window, the trace, and the storing",
     "lost trial": "trials that came to nothing",
     "baseline after": "idle, after the trials",
@@ -275,9 +275,10 @@ def _heard_s(launch: WorkerLaunched, events: Sequence[Event]) -> tuple[float, fl
 def _between(event: Event, following: Event) -> Iterator[Span]:
     """What a worker did from one event to the next."""
     if isinstance(event, Phase) and event.phase == "trial" and isinstance(following, TrialEnded):
-        yield Span("lead-in", (following.t0_ns - event.at.monotonic_ns) / 1e9, event.id)
-        yield Span("window", (following.t1_ns - following.t0_ns) / 1e9, event.id)
-        yield Span("lead-out", (following.at.monotonic_ns - following.t1_ns) / 1e9, event.id)
+        before_s, after_s = following.parts_before_s, following.parts_after_s
+        yield Span("lead-in", (following.t0_ns - event.at.monotonic_ns) / 1e9 - before_s, event.id)
+        yield Span("window", (following.t1_ns - following.t0_ns) / 1e9 + before_s + after_s, event.id)
+        yield Span("lead-out", (following.at.monotonic_ns - following.t1_ns) / 1e9 - after_s, event.id)
     else:
         # the engine process has phases of its own; a pause and what has no phase are for what comes next
         ours = isinstance(event, Phase) and event.phase != "pause"

@@ -22,6 +22,7 @@ __all__ = [
     "DEFAULT_WORKLOAD",
     "PRESETS",
     "SLO_PRESETS",
+    "WINDOWS",
     "Baseline",
     "ClosedLoad",
     "CommandLoad",
@@ -45,6 +46,8 @@ Preset = Literal["quick", "standard", "publication"]
 Dtype = Literal["auto", "float32", "float16", "bfloat16"]
 Device = Literal["auto", "cpu", "cuda"]
 Phases = Literal["none", "differential"]
+#: Windows of a trial, by how phases are told apart; see `llem.metrics.phases`.
+WINDOWS: Mapping[Phases, int] = {"none": 1, "differential": 3}
 
 
 @attrs.frozen(kw_only=True)
@@ -206,6 +209,11 @@ class Experiment:
     def gpu_count(self) -> int | None:
         """How many GPUs `gpus` asks for; None where it leaves that open."""
         return how_many(self.gpus)
+
+    @property
+    def windows_s(self) -> float:
+        """Seconds of all windows of a trial, at least."""
+        return self.window_s * WINDOWS[self.phases]
 
     @property
     def least_trials(self) -> int:

@@ -59,7 +59,7 @@ def shortened(request: Request, one: Pass) -> Request:
 def plan_parts(
     design: str, seconds: Mapping[Pass, float], batches: int, window_s: float, lead_s: float
 ) -> list[PartPlan]:
-    """The parts of a design, each as many rounds as fill a window; none for `none`.
+    """The parts of a design, each as many rounds as fill a window.
 
     Args:
         seconds: that a batch takes in each pass.

@@ -127,6 +127,8 @@ def trial_event(trial: Trial) -> TrialEnded:
     return TrialEnded(
         id=trial.experiment_id, trial=trial.index, t0_ns=trial.t0_ns, t1_ns=trial.t1_ns, duration_s=trial.duration_s,
         output_tokens_per_s=trial.output_tokens / trial.duration_s, energy_per_output_token_j=energy.value,
+        parts_before_s=sum(part.duration_s for part in trial.parts if part.t1_ns <= trial.t0_ns),
+        parts_after_s=sum(part.duration_s for part in trial.parts if part.t0_ns >= trial.t1_ns),
         energy_bound_j=energy.bound, energy_shared_j=energy.shared,
         energy_scope=basis.scope if basis else None, energy_kind=basis.kind if basis else None,
     )  # fmt: skip

@@ -15,6 +15,7 @@ The prefill brings the first output token; decoding is every further one. Second
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import attrs
@@ -216,20 +217,20 @@ def phase_metrics() -> Iterator[Metric]:
             f"{phase}_energy_j", "J", f"energy of {phase}, per request", "lower", "phases",
             f"Energy of {what}, divided by the requests.",
             each=_joules(phase, lambda trial: trial.requests), lacks=_lacks, scoped=True, shown=("result",),
-            heading=f"{phase} J/request", since=6, least=None,
+            heading=f"{phase} J/request", since=6,
         )  # fmt: skip
         yield Metric(
             f"{phase}_energy_per_token_j", "J", f"energy of {phase}, per {token}", "lower", "phases",
             f"Energy of {what}, divided by the {token}s.",
             each=_joules(phase, count), lacks=_lacks, scoped=True, shown=("result", "study"),
-            heading=f"{phase} J/token", since=6, least=None,
+            heading=f"{phase} J/token", since=6,
         )  # fmt: skip
     yield Metric(
         "phase_closure", "", "closure of the phases", None, "phases",
         "The energy of both phases, each of windows other than the whole one, as a share of the whole window's. "
         "1 where they add up.",
         each=lambda measured: [split.closure for split in measured.once(_splits)], lacks=_lacks, shown=("result",),
-        since=6, least=None,
+        since=6,
     )  # fmt: skip
     yield from _shares()
 
@@ -240,7 +241,7 @@ def _shares() -> Iterator[Metric]:
             f"{phase}_mfu", "", f"share of peak FLOP/s in {phase}", "higher", "phases",
             f"Operations that the architecture needs for {phase}, divided by the seconds of {phase}, as a share of the "
             "GPUs' peak rate in this dtype.",
-            each=_reached(phase, lambda work, phase=phase: getattr(work, f"{phase}_flops"), lambda peak: peak.flops),
+            each=_reached(phase, operator.attrgetter(f"{phase}_flops"), lambda peak: peak.flops),
             lacks=lambda measured: _unasked(measured) or no_rate(measured), shown=("result",), since=6, most=1.0,
         )  # fmt: skip
         yield Metric(

@@ -216,6 +216,8 @@ class TrialEnded(Event):
         trial: index of the trial, from 0.
         t0_ns, t1_ns: the window; monotonic clock of the worker, nanoseconds.
         duration_s: seconds of the window.
+        parts_before_s, parts_after_s: seconds of the trial's other windows, before this one and after it; 0 without the
+            setting `phases`.
         output_tokens_per_s: output tokens of the window per second.
         energy_per_output_token_j: joules; null where there is no energy.
         energy_bound_j: what the instrument may be off by, in joules per output token; null where that is not known.
@@ -230,6 +232,8 @@ class TrialEnded(Event):
     t1_ns: int
     duration_s: float
     output_tokens_per_s: float
+    parts_before_s: float = 0.0
+    parts_after_s: float = 0.0
     energy_per_output_token_j: float | None = None
     energy_bound_j: float | None = None
     energy_shared_j: float | None = None

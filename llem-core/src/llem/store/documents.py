@@ -9,7 +9,8 @@ told from altered ones. Version 3 calls an engine process by its name: `restart`
 `restarts` became `processes`, and `slo.percentile` became `slo.attainment`. Version 4 has other statistics: documents
 of version 3 stay as they are, and results of it are computed again from their trials (`llem.metrics.result.current`).
 Version 5 has other rules for what a serving window counts: documents of version 4 stay as they are, what their trials
-do not tell is None, and `llem.metrics.accounts` counts it from their rows. Version 6 knows parts of trials.
+do not tell is None, and `llem.metrics.accounts` counts it from their rows. Version 6 knows parts of trials, and
+the setting `phases`.
 """
 
 from __future__ import annotations
@@ -155,7 +156,13 @@ def _finding_3(found: Any) -> Any:
     return {**found, "evidence": _renamed(found["evidence"], names)}
 
 
-STEPS: Mapping[int, Callable[[dict[str, Any]], dict[str, Any]]] = {2: _to_3, 3: dict, 4: dict, 5: dict}
+def _to_6(document: dict[str, Any]) -> dict[str, Any]:
+    """Any document of version 5 with the setting that it had none of."""
+    config = document.get("config")
+    return {**document, "config": {"phases": "none", **config}} if isinstance(config, Mapping) else document
+
+
+STEPS: Mapping[int, Callable[[dict[str, Any]], dict[str, Any]]] = {2: _to_3, 3: dict, 4: dict, 5: _to_6}
 
 
 def upgrade(data: Mapping[str, Any], where: str = "") -> dict[str, Any]:

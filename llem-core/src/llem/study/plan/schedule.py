@@ -269,8 +269,8 @@ def estimate_groups(groups: Iterable[Sequence[Experiment]], *, gap_s: float = 0.
             one.processes * one.warmup.seconds for one in group
         )
         searches = [search_s(one.load) for one in group]
-        least += around + sum(one.least_trials * (one.window_s + gap_s) for one in group) + sum(s for s, _ in searches)
-        most += around + sum(one.most_trials * (one.window_s + gap_s) for one in group)
+        least += around + sum(one.least_trials * (one.windows_s + gap_s) for one in group) + sum(s for s, _ in searches)
+        most += around + sum(one.most_trials * (one.windows_s + gap_s) for one in group)
         # processes side by side each search; one after the other they take what the first has found
         most += sum(s * (one.processes if parallel > 1 else 1) for (_, s), one in zip(searches, group, strict=True))
     return Estimate(least / parallel, most / parallel, loads)
@@ -292,7 +292,7 @@ def job_plan(job: Job, experiments: Mapping[str, Experiment], *, gap_s: float = 
     searched = job.process == 0  # the later ones take what it has found
     before_s, after_s = _baselines_s(experiments[next(iter(counts))]) if counts else (0.0, 0.0)
     planned = {
-        name: ExperimentPlan(count, one.window_s + gap_s, one.warmup.seconds + searched * search_s(one.load)[0])
+        name: ExperimentPlan(count, one.windows_s + gap_s, one.warmup.seconds + searched * search_s(one.load)[0])
         for name, count in counts.items()
         for one in (experiments[name],)
     }

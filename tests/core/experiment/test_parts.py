@@ -1,0 +1,130 @@
+"""What runs in the windows of a trial where phases are told apart; and a trial with them, run and verified."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from types import SimpleNamespace
+
+import pytest
+
+import llem
+from llem.backends.base import Request
+from llem.errors import ConfigError
+from llem.experiment.contract import hold_phases
+from llem.experiment.parts import in_turn, plan_parts
+from llem.metrics.phases import FIRST
+from llem.metrics.verify import verify
+from llem.store.files import DIGEST, write_json
+from llem.store.store import Store
+
+SECONDS = {FIRST: 0.3, None: 2.0}
+
+
+def batches(*outputs):
+    return [[Request(2 * n, (1, 2, 3), count), Request(2 * n + 1, (4, 5), count)] for n, count in enumerate(outputs)]
+
+
+def test_no_phases_no_parts():
+    """A trial is its one window then."""
+    assert plan_parts("none", SECONDS, 5, 10.0, 0.5) == []
+    assert in_turn([], 1) == [None]
+
+
+def test_parts_fill_a_window_and_have_leads():
+    """5 batches of 0.3 s take 1.5 s, so that seven rounds fill 10 s; 2.3 s for both passes of a batch are one round."""
+    first, both = plan_parts("differential", SECONDS, 5, 10.0, 0.5)
+
+    assert (first.name, first.rounds, first.leads) == ("prefill", 7, 2)
+    assert (both.name, both.rounds, both.leads) == ("both", 1, 2)
+    assert first.seconds == pytest.approx(0.3 * (35 + 4))
+    assert both.seconds == pytest.approx(2.3 * (5 + 2))
+
+
+def test_parts_send_the_prompts_of_the_whole_window():
+    """Cut to one output token; a request of one token, and one of none, stay as they are."""
+    first, both = plan_parts("differential", SECONDS, 2, 1.0, 0.0)
+    whole = batches(8, 1)
+
+    cut = first.batches(whole)
+    assert [[one.output_tokens for one in batch] for batch in cut] == [[1, 1], [1, 1]] * first.rounds
+    assert [[one.token_ids for one in batch] for batch in cut[:2]] == [[r.token_ids for r in b] for b in whole]
+    assert [[one.output_tokens for one in batch] for batch in both.batches(whole)] == [[1, 1], [8, 8], [1, 1], [1, 1]]
+    assert first.around(whole) == both.around(whole) == []
+
+
+def test_the_order_turns_from_trial_to_trial():
+    """So that what drifts along a line is the same for all windows over two trials."""
+    plans = plan_parts("differential", SECONDS, 5, 10.0, 0.5)
+    names = [[plan.name if plan else "whole" for plan in in_turn(plans, index)] for index in range(3)]
+    assert names == [["prefill", "whole", "both"], ["both", "whole", "prefill"], ["prefill", "whole", "both"]]
+
+
+@pytest.mark.parametrize(("kept", "told"), [(True, "has a prefix cache"), (None, "does not say whether")])
+def test_an_engine_that_may_keep_prompts_is_refused(kept, told):
+    """A prompt that comes again would cost it next to nothing."""
+    engine = SimpleNamespace(keeps_prompts=lambda: kept)
+    session = SimpleNamespace(live_engine=engine, experiment=SimpleNamespace(phases="differential"))
+    with pytest.raises(ConfigError, match=told) as raised:
+        hold_phases(session)
+    assert "enable_prefix_caching: false" in raised.value.hint
+    session.experiment.phases = "none"
+    hold_phases(session)
+
+
+#: Changes of a part, and the difference that shows each.
+CHANGES = {
+    "parts[0].energies.steady.node.energy_j": lambda part: part["energies"][0].update(energy_j=1.0),
+    "parts[0].batches": lambda part: part.update(rounds=part["rounds"] + 1),
+    "parts[0].output_tokens": lambda part: part.update(output_tokens=7),
+    "parts[0].name": lambda part: part.update(name="decode"),
+    "parts[0].energies.steady.node.cross_energy_j": lambda part: part.update(t1_ns=part["t1_ns"] - 100_000_000),
+}
+
+
+@pytest.mark.process
+def test_a_trial_with_parts(lab, short, tmp_path):
+    """Windows follow one another, each as long as asked for, with the energy of its own seconds; `verify` finds what is
+    changed of a part.
+
+    A batch of 8 tokens takes echo 8 steps of equal power, of which the prefill is the first.
+    """
+    echo = {
+        **short,
+        "window_s": 0.4,
+        "echo": {"token_seconds": 0.004},
+        "meters": ["steady"],
+        "trials": 2,
+        "max_trials": 2,
+    }
+    result = llem.run(**echo, phases="differential", out=tmp_path / "out")
+    store = Store.open(tmp_path / "out")
+    trials = store.trials(result.id)
+
+    for trial in trials:
+        assert {part.name for part in trial.parts} == {"prefill", "both"}
+        for window in (trial, *trial.parts):
+            assert window.duration_s >= 0.3
+            assert window.energies[0].energy_j == pytest.approx(40.0 * window.duration_s, rel=0.2)
+            assert len(window.batch_s) == window.batches
+        first, both = trial.part("prefill"), trial.part("both")
+        assert first.output_tokens == first.requests == trial.batches * first.rounds
+        assert both.output_tokens == both.rounds * (trial.output_tokens + trial.requests)
+        assert trial.input_tokens * first.rounds == first.input_tokens
+    ordered = [sorted([trial, *trial.parts], key=lambda one: one.t0_ns) for trial in trials]
+    assert [[getattr(one, "name", "whole") for one in windows] for windows in ordered] == [
+        ["prefill", "whole", "both"],
+        ["both", "whole", "prefill"],
+    ]
+    assert all(a.t1_ns < b.t0_ns for windows in ordered for a, b in itertools.pairwise(windows))
+    assert 0 < result["prefill_energy_j"].value < result["decode_energy_j"].value
+    assert verify(store) == []
+
+    file = store.folder(result.id) / "trial-0.json"
+    kept = file.read_bytes()
+    for path, change in CHANGES.items():
+        data = json.loads(kept)
+        data.pop(DIGEST)
+        change(data["parts"][0])
+        write_json(file, data, replace=True)
+        assert path in {one.path for one in verify(store) if one.file.endswith("trial-0.json")}
