@@ -160,6 +160,12 @@ def test_requests_that_were_cut_are_failures(load, control, requests_of, reason)
         load().generate(requests_of((4, 3)), GREEDY)
 
 
+def test_blocks_are_kept_unless_switched_off(load):
+    """A prompt that came before costs next to nothing, which `phases` has to know."""
+    assert load().keeps_prompts() is True
+    assert load({"kv_cache_config": KvCache(enable_block_reuse=False)}).keeps_prompts() is False
+
+
 def test_likelihood(load):
     """The likelihood is that of the continuation under the logits of the tokens before it."""
     engine = load({"kv_cache_config": KvCache(enable_block_reuse=False)})

@@ -193,6 +193,7 @@ REFUSED = [
         {},
         "tensorrt.kv_cache_config.enable_partial_reuse",
     ),
+    ({}, {"phases": "differential"}, "tensorrt.kv_cache_config.enable_block_reuse"),
     ({"kv_cache_config": {"onboard_blocks": False}}, {}, "tensorrt.kv_cache_config.onboard_blocks"),
     ({"kv_cache_config": {"max_attention_window": []}}, {}, "tensorrt.kv_cache_config.max_attention_window"),
     (

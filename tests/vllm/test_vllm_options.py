@@ -173,6 +173,8 @@ REFUSED = [
     ({"enforce_eager": True, "cudagraph_capture_sizes": (1,)}, GPU, "vllm.cudagraph_capture_sizes"),
     ({"kv_offloading_backend": "native"}, GPU, "vllm.kv_offloading_backend"),
     ({"enable_prefix_caching": False, "prefix_caching_hash_algo": "sha256"}, {}, "vllm.prefix_caching_hash_algo"),
+    ({}, {"phases": "differential"}, "vllm.enable_prefix_caching"),
+    ({"enable_prefix_caching": True}, {"phases": "differential"}, "vllm.enable_prefix_caching"),
     ({"max_num_seqs": 64, "max_num_batched_tokens": 32}, {}, "vllm.max_num_batched_tokens"),
     ({"max_model_len": 255}, {"workload": SyntheticOptions()}, "vllm.max_model_len"),
     ({"tensor_parallel_size": 2}, GPU, "gpus"),

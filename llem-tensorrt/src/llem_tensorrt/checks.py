@@ -14,7 +14,7 @@ from typing import Any
 
 import attrs
 
-from llem.backends.check import Refusal, refused, sampling_refusals
+from llem.backends.check import Refusal, phases_refusals, refused, sampling_refusals
 from llem.config.models import Experiment
 from llem.findings import Finding
 from llem.models.spec import ModelSpec
@@ -43,6 +43,7 @@ def contradictions(options: TensorRTOptions, experiment: Experiment, model: Mode
         *_parallelism(options, experiment),
         *_limits(options, experiment),
         *_cache(options),
+        *phases_refusals(experiment, "tensorrt.kv_cache_config.enable_block_reuse", not options.reuses_blocks),
         *_graphs(options),
         *_quantisation(options, model),
         *_speculation(options),
@@ -61,7 +62,7 @@ def lacking(options: TensorRTOptions, capability: str) -> str | None:
     """Why a capability is not to be had with these settings; None where it is."""
     if capability != "loglikelihood":
         return None
-    if options.kv_cache_config is None or options.kv_cache_config.enable_block_reuse is not False:
+    if options.reuses_blocks:
         return "reused blocks have no logits; set `tensorrt.kv_cache_config: {enable_block_reuse: false}`"
     if options.enable_chunked_prefill:
         return "a prompt in chunks has logits of its last chunk only; leave `tensorrt.enable_chunked_prefill` out"

@@ -205,3 +205,8 @@ class TensorRTOptions:
     extra_sampling: Mapping[str, Any] | None = option(
         None, help="Further arguments of tensorrt_llm.SamplingParams, by their own names."
     )
+
+    @property
+    def reuses_blocks(self) -> bool:
+        """Whether blocks of a prompt are kept for a later one, which TensorRT-LLM does unless it is told not to."""
+        return self.kv_cache_config is None or self.kv_cache_config.enable_block_reuse is not False

@@ -166,6 +166,10 @@ class TensorRTEngine(Engine):
         """Sizes of an unquantised shape; None for everything that would be a guess (see `architecture_of`)."""
         return architecture_of(self._loaded.model, self._options, getattr(self.llm.args, "dtype", None))
 
+    def keeps_prompts(self) -> bool:
+        """Whether blocks of the key-value cache are used again for a later prompt."""
+        return self._options.reuses_blocks
+
     def context_length(self) -> int | None:
         """The limit that the engine was given, else the model's positions."""
         told = getattr(self.llm.args, "max_seq_len", None) or (self._loaded.model.config or {}).get(

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 
-from llem.backends.check import Refusal, adapter_refusals, refused, sampling_refusals
+from llem.backends.check import Refusal, adapter_refusals, phases_refusals, refused, sampling_refusals
 from llem.config.models import Experiment
 from llem.findings import Finding
 from llem.models.spec import ModelSpec
@@ -48,6 +48,7 @@ def contradictions(options: VllmOptions, experiment: Experiment, model: ModelSpe
         *name_faults(options, known()),
         *_compilation(options),
         *_memory(options),
+        *phases_refusals(experiment, "vllm.enable_prefix_caching", options.enable_prefix_caching is False),
         *_lengths(options, experiment),
         *_parallel(options, experiment),
         *_device(options, experiment, model),

@@ -22,6 +22,7 @@ __all__ = [
     "check_placed",
     "check_scored",
     "files_failure",
+    "phases_refusals",
     "refused",
     "sampling_refusals",
 ]
@@ -42,6 +43,18 @@ def sampling_refusals(sampling: Sampling) -> Iterator[Refusal]:
     for name in ("top_k", "top_p", "min_p"):
         if sampling.temperature == 0 and getattr(sampling, name) is not None:
             yield f"sampling.{name}", "has no effect at temperature 0 (greedy); leave it out or raise temperature"
+
+
+def phases_refusals(experiment: Experiment, path: str, switched_off: bool) -> Iterator[Refusal]:
+    """A prefix cache with `phases`, whose windows send prompts again: their prefill would not be computed.
+
+    Args:
+        path: of the setting that switches the cache off.
+        switched_off: it is said to be.
+    """
+    if experiment.phases != "none" and not switched_off:
+        told = f"set it to false with `phases: {experiment.phases}`: a prompt that comes again must be computed again"
+        yield path, told
 
 
 def adapter_refusals(path: str, adapter: str) -> Iterator[Refusal]:
