@@ -12,13 +12,13 @@ import llem
 from llem.backends.base import Request
 from llem.errors import ConfigError
 from llem.experiment.contract import hold_phases
-from llem.experiment.parts import in_turn, plan_parts
-from llem.metrics.phases import FIRST
+from llem.experiment.parts import in_turn, plan_parts, shortened
+from llem.metrics.designs import ALL, DESIGNS, FIRST, Pass
 from llem.metrics.verify import verify
 from llem.store.files import DIGEST, write_json
 from llem.store.store import Store
 
-SECONDS = {FIRST: 0.3, None: 2.0}
+SECONDS = {FIRST: 0.3, ALL: 2.0}
 
 
 def batches(*outputs):
@@ -51,6 +51,31 @@ def test_parts_send_the_prompts_of_the_whole_window():
     assert [[one.token_ids for one in batch] for batch in cut[:2]] == [[r.token_ids for r in b] for b in whole]
     assert [[one.output_tokens for one in batch] for batch in both.batches(whole)] == [[1, 1], [8, 8], [1, 1], [1, 1]]
     assert first.around(whole) == both.around(whole) == []
+
+
+def test_the_regression_shortens_prompts_and_answers():
+    """Prompts from their beginning; one token is left at least. The whole window stands in the middle."""
+    passes = {one: 1.0 for parts in DESIGNS["regression"].values() for one in parts}
+    plans = plan_parts("regression", passes, 1, 1.0, 0.0)
+    [whole] = batches(8)
+
+    ran = {plan.name: plan.batches([whole])[0] for plan in plans}
+    lengths = {name: [(len(one.token_ids), one.output_tokens) for one in batch] for name, batch in ran.items()}
+    assert lengths == {
+        "prefill": [(3, 1), (2, 1)],
+        "half_prefill": [(2, 1), (1, 1)],
+        "half_output": [(3, 4), (2, 4)],
+        "half_input": [(2, 8), (1, 8)],
+        "halves": [(2, 4), (1, 4)],
+    }
+    assert ran["halves"][0].token_ids == whole[0].token_ids[:2]
+    assert [plan and plan.name for plan in in_turn(plans, 0)].index(None) == 2
+
+
+def test_a_prompt_of_text_cannot_be_halved():
+    """Nobody here knows its tokens."""
+    with pytest.raises(ConfigError, match="those of this workload are text"):
+        shortened(Request(0, (1, 2), 8, text="Say hello"), Pass(inputs=0.5))
 
 
 def test_the_order_turns_from_trial_to_trial():

@@ -30,6 +30,7 @@ NAMES = {
         "decode_energy_j",
     ),
     *("prefill_energy_per_token_j", "decode_energy_per_token_j", "phase_closure"),
+    *("fit_batch_j", "fit_prompt_token_j", "fit_decoded_token_j", "fit_context_token_j"),
     *("prefill_mfu", "prefill_mbu", "decode_mfu", "decode_mbu"),
     *("flops_per_token", "prefill_flops_per_token", "decode_flops_per_token", "mfu", "mbu", "peak_memory_bytes"),
     *("request_rate", "arrival_rate", "in_flight_mean", "lag_p99_s", "capacity_requests_per_s", "capacity_share"),

@@ -7,14 +7,15 @@ import pytest
 
 from llem.config.models import WINDOWS
 from llem.devices.pulse import Beats, Gap
+from llem.meters.base import ErrorBudget
 from llem.meters.trace import TraceRow
 from llem.meters.window import energy_readings
 from llem.metrics.catalogue import METRICS, compute_metrics
+from llem.metrics.designs import ALL, DESIGNS, part_counts
 from llem.metrics.metric import Measured
-from llem.metrics.phases import DESIGNS, part_counts
 from llem.metrics.setup import setup_of
 from llem.metrics.statistics import mean_interval
-from llem.store.models import Part
+from llem.store.models import Part, RequestRow
 from llem.testing.fakes import Load
 
 S = 1_000_000_000
@@ -231,13 +232,94 @@ def test_counts_of_parts_follow_from_the_rows(make):
     """A request of one output token is not cut, and none has more than it had."""
     [trial] = phased(make).trials
     first, both = trial.parts
-    assert part_counts(trial, first, [64] * 10)["output_tokens"] == 10 * ROUNDS
-    assert part_counts(trial, both, [64, 1, 0]) == {
-        "batches": 10, "requests": 20, "input_tokens": 2560, "output_tokens": 65 + 2, "batch_s": 10,
+    rows = [RequestRow(n, 0, 128, outputs, 0, 1) for n, outputs in enumerate((64, 1, 0))]
+    assert part_counts(trial, first, rows * 3)["output_tokens"] == 6 * ROUNDS
+    assert part_counts(trial, both, rows) == {
+        "batches": 10, "requests": 20, "input_tokens": 6 * 128, "output_tokens": 65 + 2, "batch_s": 10,
     }  # fmt: skip
-    assert part_counts(trial, attrs.evolve(both, name="unheard"), []) is None
+    assert part_counts(trial, attrs.evolve(both, name="unheard"), rows) is None
+    halves = part_counts(trial, attrs.evolve(both, name="halves"), [attrs.evolve(rows[0], input_tokens=5)])
+    assert (halves["input_tokens"], halves["output_tokens"]) == (3, 32)
+    assert part_counts(trial, first, [attrs.evolve(rows[0], input_tokens=None)])["input_tokens"] is None
 
 
 def test_every_design_says_how_many_windows_it_has():
     """Plans count them before anything knows what they run."""
     assert {name: 1 + len(parts) for name, parts in DESIGNS.items()} == dict(WINDOWS)
+
+
+# the regression
+
+#: Joules of a batch, a prompt token, a decoded token, and a token of context of a decoded token.
+A, B, C, D = 4.0, 0.5, 1.5, 0.002
+
+
+def true_joules(rows, one, bend=0.0):
+    """What all batches take in one pass; `bend` joules more for each pair of tokens of a prompt."""
+    total = A * len({row.batch for row in rows})
+    for row in rows:
+        given, decoded = one.input_tokens(row.input_tokens), one.output_tokens(row.output_tokens) - 1
+        total += B * given + bend * given**2 + sum(C + D * (given + step) for step in range(1, decoded + 1))
+    return total
+
+
+def fitted(make, count=1, *, outputs=64, inputs=128, factors=lambda index, name: 1.0, bend=0.0):
+    """Trials of the regression, each energy what is true times a factor."""
+    base = phased(make, count)
+    trials, requests = [], []
+    for index, trial in enumerate(base.trials):
+        rows = make.request_rows(index, trial.t0_ns, trial.t1_ns, batches=BATCHES, outputs=outputs, inputs=inputs)
+        parts = []
+        for name, [one] in DESIGNS["regression"].items():
+            energies = told(trial.energies, 2 * true_joules(rows, one, bend) * factors(index, name))
+            parts.append(attrs.evolve(trial.parts[0], name=name, rounds=2, energies=energies))
+        counts = {name: sum(getattr(row, name) for row in rows) for name in ("input_tokens", "output_tokens")}
+        whole = told(trial.energies, true_joules(rows, ALL, bend) * factors(index, "whole"))
+        trials.append(attrs.evolve(trial, **counts, energies=whole, parts=tuple(parts)))
+        requests.append(rows)
+    config = {**base.setup.config, "phases": "regression"}
+    return Measured(attrs.evolve(base.setup, config=config), trials, (), requests.__getitem__)
+
+
+def told(energies, joules):
+    return tuple(attrs.evolve(one, energy_j=joules, budget=ErrorBudget(0.001, 0.0, 0.0)) for one in energies)
+
+
+def test_the_regression_finds_what_is_true(make):
+    """Coefficients, phases and the whole window, which the fit has not seen, of energies that follow the model."""
+    metrics = compute_metrics(fitted(make, 2))
+
+    expected = {"fit_batch_j": A, "fit_prompt_token_j": B, "fit_decoded_token_j": C, "fit_context_token_j": D}
+    assert {name: metrics[name].value for name in expected} == pytest.approx(expected, rel=1e-6)
+    assert metrics["prefill_energy_j"].value == pytest.approx(A / 2 + 128 * B)
+    assert metrics["decode_energy_j"].value == pytest.approx(63 * C + D * (63 * 128 + 63 * 64 / 2))
+    assert metrics["phase_closure"].value == pytest.approx(1.0)
+    assert all(metrics[name].low <= value <= metrics[name].high for name, value in expected.items())
+
+
+def test_prefill_that_grows_with_the_square_of_its_prompt(make):
+    """As attention does. The grid has whole prompts, so that phases are theirs; b is the slope from half to whole."""
+    metrics = compute_metrics(fitted(make, bend=0.002))
+    assert metrics["prefill_energy_j"].value == pytest.approx(A / 2 + 128 * B + 0.002 * 128**2, rel=0.01)
+    assert metrics["phase_closure"].value == pytest.approx(1.0, rel=0.01)
+    assert metrics["fit_prompt_token_j"].value == pytest.approx(B + 0.002 * 1.5 * 128, rel=0.05)
+
+
+def test_a_whole_window_that_takes_more_than_its_parts_say(make):
+    """Closure alone has the whole window in it."""
+    metrics = compute_metrics(fitted(make, factors=lambda _, name: 1.1 if name == "whole" else 1.0))
+    assert metrics["phase_closure"].value == pytest.approx(1 / 1.1)
+    assert metrics["decode_energy_j"].value == pytest.approx(63 * C + D * (63 * 128 + 63 * 64 / 2))
+
+
+@pytest.mark.parametrize(("inputs", "outputs"), [(1, 64), (128, 2)])
+def test_lengths_that_cannot_be_halved(make, inputs, outputs):
+    """One prompt token, or one decoded token, is one point: no line goes through it."""
+    names = ("prefill_energy_j", "decode_energy_j", "phase_closure", "fit_prompt_token_j")
+    assert reasons(fitted(make, inputs=inputs, outputs=outputs), names) == {"too_few_lengths"}
+
+
+def test_coefficients_are_of_the_regression_alone(make):
+    """The differential design has none."""
+    names = ("fit_batch_j", "fit_prompt_token_j", "fit_decoded_token_j", "fit_context_token_j")
+    assert reasons(phased(make), names) == {"not_requested"}

@@ -29,7 +29,7 @@ from llem.experiment.session import Measured, Session, Work
 from llem.experiment.trial import Trace, conduct, digest, finish, traced
 from llem.findings import Finding
 from llem.meters.trace import TraceRow
-from llem.metrics.phases import FIRST
+from llem.metrics.designs import ALL, DESIGNS, Pass
 from llem.store.models import Part, RequestRow, Trial
 
 __all__ = ["Batches"]
@@ -38,8 +38,8 @@ __all__ = ["Batches"]
 AT_ONCE = 16384
 #: A pause of more than this share of the warm-up is made up for.
 MADE_UP = 0.1
-#: So many batches of one output token a request tell how long one takes; the first of a shape may be slow.
-FIRSTS = 4
+#: So many batches of a pass tell how long one takes; the first of a shape may be slow.
+TRIED = 4
 
 
 class Batches(Work):
@@ -115,17 +115,18 @@ class Batches(Work):
         lead_s = instruments.lead_s if instruments.sampled else 0.0
         self.lead_batches = math.ceil(lead_s / batch_s)
         if wanted.phases != "none":
-            seconds = {None: batch_s, FIRST: self._first_s()}
+            passes = {one for of_part in DESIGNS[wanted.phases].values() for one in of_part}
+            seconds = {one: batch_s if one == ALL else self._seconds(one) for one in sorted(passes)}
             self.parts = plan_parts(wanted.phases, seconds, self.batches, wanted.window_s, lead_s)
         return {"batch_s": batch_s, "batches": self.batches}
 
-    def _first_s(self) -> float:
-        """Seconds of a batch with one output token a request: the least of some, so that no window is too short."""
+    def _seconds(self, one: Pass) -> float:
+        """Seconds of a batch in a pass: the least of some, so that no window is too short."""
         spans = []
-        for _ in range(FIRSTS):
+        for _ in range(TRIED):
             self._session.check_stop()
             [requests] = self._next_batches(1)
-            batch = self._run([shortened(request, FIRST) for request in requests])
+            batch = self._run([shortened(request, one) for request in requests])
             self._hold([batch])
             spans.append((batch.end_ns - batch.start_ns) / 1e9)
         return min(spans)

@@ -1,7 +1,7 @@
 """The windows of an offline trial where phases are told apart: what runs in each, how often, and in which order. Pure.
 
 A part runs the batches of the whole window, so that all windows of a trial have the same prompts. Each of its passes
-cuts the outputs of a batch (`llem.metrics.phases.DESIGNS`); a round is every pass of every batch of the whole window.
+may cut prompts and answers of a batch (`llem.metrics.designs`); a round is every pass of every batch.
 """
 
 from __future__ import annotations
@@ -13,12 +13,11 @@ from collections.abc import Mapping, Sequence
 import attrs
 
 from llem.backends.base import Request
-from llem.metrics.phases import DESIGNS, Pass, cut
+from llem.errors import ConfigError
+from llem.metrics.designs import DESIGNS, Pass
 
-__all__ = ["WHOLE", "PartPlan", "in_turn", "plan_parts"]
+__all__ = ["PartPlan", "in_turn", "plan_parts", "shortened"]
 
-#: The name of the whole window among those of a trial.
-WHOLE = "whole"
 Batch = Sequence[Request]
 
 
@@ -52,8 +51,14 @@ class PartPlan:
 
 
 def shortened(request: Request, one: Pass) -> Request:
-    """A request as a pass runs it."""
-    return attrs.evolve(request, output_tokens=cut(request.output_tokens, one))
+    """A request as a pass runs it. Raises ConfigError: its prompt is text, of which no part is known by tokens."""
+    if one.inputs == 1:
+        return attrs.evolve(request, output_tokens=one.output_tokens(request.output_tokens))
+    if request.text is not None or request.messages is not None or not request.token_ids:
+        hint = "use a workload of token ids, such as {kind: synthetic}, or `phases: differential`"
+        raise ConfigError("phases: `regression` shortens prompts, and those of this workload are text", hint)
+    kept = request.token_ids[: one.input_tokens(len(request.token_ids))]
+    return attrs.evolve(request, token_ids=kept, output_tokens=one.output_tokens(request.output_tokens))
 
 
 def plan_parts(
@@ -81,5 +86,6 @@ def in_turn(plans: Sequence[PartPlan], index: int) -> list[PartPlan | None]:
 
     What drifts along a line is then the same for all windows, over two trials.
     """
-    order = [*plans[:1], None, *plans[1:]]
+    half = len(plans) // 2
+    order = [*plans[:half], None, *plans[half:]]
     return order[::-1] if index % 2 else order

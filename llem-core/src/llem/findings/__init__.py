@@ -29,6 +29,7 @@ REASONS: Mapping[str, str] = {
     "modelled_energy": "The energy is modelled, so a part of it would be a part of the model.",
     "difference_too_small": "The difference of two windows is no greater than what the instrument may be off by. "
     "Lengthen the outputs or `window_s`.",
+    "too_few_lengths": "Prompts or answers are too short to be halved, so that no line can be fitted to their lengths.",
     "part_paused": "llem stood still in a window of one of the phases.",
     "not_supported": "The engine does not report it.",
     "peak_unknown": "The peak rate of this device is not in llem's table.",

@@ -1,16 +1,10 @@
-"""Prefill and decode apart: what further windows of a trial run, and joules, seconds and shares of the phases. Pure.
+"""Prefill and decode apart: joules, seconds and shares of the peak of each phase, from the windows of trials. Pure.
 
-Of one window with whole batches, the energies of the two phases cannot be known. So a trial has further windows, in
-which the batches of the whole window run otherwise (`phases: differential`). With w, p and b the joules that all
-batches of the whole window take as they are, with one output token a request, and once each way,
+Of one window with whole batches the energies of the two phases cannot be known, so a trial has further windows, its
+parts. `llem.metrics.designs` says what runs in them and how phases follow. The closure sets the sum of both phases,
+each of windows other than the whole one, against the whole window: it is 1 where energies add up.
 
-    prefill  p              decode  w - p              closure  ((b - 2 p) + p) / w = (b - p) / w
-
-The closure sets the sum of both phases, each of windows other than the whole one, against the whole window. It is 1
-where energies add up. In windows with both a prefill follows a decode, as in whole batches; where a prefill takes
-another energy there than in a loop of its own (power limit, clocks, caches), the closure departs from 1 by that.
-
-The prefill brings the first output token; decoding is every further one. Seconds of the phases follow in the same way.
+The prefill brings the first output token; decoding is every further one. Seconds of the phases follow as joules do.
 """
 
 from __future__ import annotations
@@ -21,47 +15,15 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 import attrs
 
 from llem.metrics.checks.pauses import stood_still, too_long
-from llem.metrics.energies import Key, joules
+from llem.metrics.designs import ALL, TERMS, WHOLE, weights_of, work_of
+from llem.metrics.energies import joules
 from llem.metrics.hardware import no_bytes, no_rate
 from llem.metrics.metric import Measured, Metric
 from llem.metrics.quantity import Value, total
 from llem.metrics.work import Ceiling, WindowWork
-from llem.store.models import Part, Trial
+from llem.store.models import Part, RequestRow, Trial
 
-__all__ = ["DESIGNS", "FIRST", "Pass", "cut", "part_counts", "phase_metrics"]
-
-#: The most output tokens of a request in one pass of its batch; None leaves it whole.
-Pass = int | None
-FIRST: Pass = 1
-#: The parts of a trial by the setting `phases`, and the passes of each.
-DESIGNS: Mapping[str, Mapping[str, tuple[Pass, ...]]] = {
-    "none": {},
-    "differential": {"prefill": (FIRST,), "both": (FIRST, None)},
-}
-
-
-def cut(output_tokens: int, one: Pass) -> int:
-    """Output tokens of a request in one pass."""
-    return output_tokens if one is None else min(output_tokens, one)
-
-
-def part_counts(trial: Trial, part: Part, outputs: Sequence[int]) -> dict[str, int | None] | None:
-    """What a part has to count, by the trial's own counts; None for a part of no design.
-
-    Args:
-        outputs: tokens of each request of the whole window.
-    """
-    passes = next((parts[part.name] for parts in DESIGNS.values() if part.name in parts), None)
-    if passes is None:
-        return None
-    times = part.rounds * len(passes)
-    return {
-        "batches": trial.batches * times,
-        "requests": trial.requests * times,
-        "input_tokens": None if trial.input_tokens is None else trial.input_tokens * times,
-        "output_tokens": part.rounds * sum(cut(count, one) for one in passes for count in outputs),
-        "batch_s": trial.batches * times,
-    }
+__all__ = ["phase_metrics"]
 
 
 @attrs.frozen
@@ -69,37 +31,27 @@ class Split:
     """The phases of one trial, each for all batches of its whole window together.
 
     Attributes:
-        prefill, decode: joules. closure: the sum of the phases by the parts alone over the whole window.
-        prefill_s, decode_s: seconds.
+        joules: of `prefill` and `decode`, of each term of a regression, and the `closure`.
+        seconds: of `prefill` and `decode`.
     """
 
-    prefill: Value
-    decode: Value
-    closure: Value
-    prefill_s: Value
-    decode_s: Value
+    joules: Mapping[str, Value]
+    seconds: Mapping[str, Value]
 
 
 def _splits(measured: Measured) -> list[Split]:
-    return [_split(measured, trial, whole) for trial, whole in zip(measured.trials, measured.gross, strict=True)]
+    windows = zip(measured.trials, measured.gross, measured.rows, strict=True)
+    return [_split(measured, *window) for window in windows]
 
 
-def _split(measured: Measured, trial: Trial, whole: Value) -> Split:
-    prefill, both = trial.part("prefill"), trial.part("both")
-    if prefill is None or both is None:
-        return Split(*[Value(None, reason="not_recorded")] * 5)
-    if any(_paused(measured.setup.device, part) for part in (prefill, both)):
-        return Split(*[Value(None, reason="part_paused")] * 5)
+def _split(measured: Measured, trial: Trial, whole: Value, rows: Sequence[RequestRow]) -> Split:
     keys = () if measured.headline is None else measured.headline.of(trial)
-    first, turns = (_round(part, keys) for part in (prefill, both))
-    first_s = Value(prefill.duration_s / prefill.rounds)
-    return Split(
-        prefill=first,
-        decode=_left(trial, total([whole, first.scaled(-1)])),
-        closure=_share(total([turns, first.scaled(-1)]), whole),
-        prefill_s=first_s,
-        decode_s=_left(trial, total([Value(trial.duration_s), first_s.scaled(-1)])),
-    )
+    energies, seconds = {WHOLE: whole}, {WHOLE: Value(trial.duration_s)}
+    for part in trial.parts:
+        paused = Value(None, reason="part_paused") if _paused(measured.setup.device, part) else None
+        energies[part.name] = paused or total([joules(part.energies, key) for key in keys]).scaled(1 / part.rounds)
+        seconds[part.name] = paused or Value(part.duration_s / part.rounds)
+    return Split(_phases(trial, energies, rows), _phases(trial, seconds, rows))
 
 
 def _paused(device: str, part: Part) -> bool:
@@ -109,9 +61,23 @@ def _paused(device: str, part: Part) -> bool:
     return too_long(stood_still(device, part.beats, part.t0_ns, part.t1_ns)[0], part.duration_s)
 
 
-def _round(part: Part, keys: Sequence[Key]) -> Value:
-    """Headline joules of one round of a part."""
-    return total([joules(part.energies, key) for key in keys]).scaled(1 / part.rounds)
+def _phases(trial: Trial, rounds: Mapping[str, Value], rows: Sequence[RequestRow]) -> dict[str, Value]:
+    """Of each quantity its value, by what the rounds of the windows took."""
+    known = {name: one.value for name, one in rounds.items() if one.value is not None}
+    lacking = next((one for one in rounds.values() if one.value is None), None)
+    weights = weights_of(trial, known, rows) if lacking is None else (lacking.reason or "meter_failed")
+    if isinstance(weights, str):
+        return dict.fromkeys(("prefill", "decode", "closure", *TERMS), Value(None, reason=weights))
+    found = {
+        name: total([rounds[window].scaled(weight) for window, weight in of.items()]) for name, of in weights.items()
+    }
+    unfitted = dict.fromkeys(TERMS, Value(None, reason="not_requested"))
+    return {
+        **unfitted,
+        **found,
+        "decode": _left(trial, found["decode"]),
+        "closure": _share(found["sum"], rounds[WHOLE]),
+    }
 
 
 def _left(trial: Trial, decode: Value) -> Value:
@@ -150,13 +116,19 @@ def _lacks(measured: Measured) -> str | None:
     return _unasked(measured) or ("modelled_energy" if modelled else None)
 
 
+def _unfitted(measured: Measured) -> str | None:
+    """Why there is no regression."""
+    asked = measured.setup.config.get("phases") == "regression"
+    return _lacks(measured) or (None if asked else "not_requested")
+
+
 def _joules(phase: str, count: Callable[[Trial], int | None]) -> Callable[[Measured], list[Value]]:
     """Joules of a phase divided by a count of each trial's whole window."""
 
     def each(measured: Measured) -> list[Value]:
         found = []
         for split, trial in zip(measured.once(_splits), measured.trials, strict=True):
-            number, energy = count(trial), getattr(split, phase)
+            number, energy = count(trial), split.joules[phase]
             lacking = Value(None, reason=energy.reason or ("prompt_not_told" if number is None else "no_completions"))
             found.append(energy.scaled(1 / number) if number else lacking)
         return found
@@ -172,7 +144,7 @@ def _reached(
     def each(measured: Measured) -> list[Value]:
         ceiling = measured.setup.ceiling
         return [
-            _share_of_peak(getattr(split, f"{phase}_s"), amount(work), peak(ceiling))
+            _share_of_peak(split.seconds[phase], amount(work), peak(ceiling))
             for split, work in zip(measured.once(_splits), measured.works, strict=True)
             if ceiling is not None and isinstance(work, WindowWork)
         ]
@@ -229,10 +201,42 @@ def phase_metrics() -> Iterator[Metric]:
         "phase_closure", "", "closure of the phases", None, "phases",
         "The energy of both phases, each of windows other than the whole one, as a share of the whole window's. "
         "1 where they add up.",
-        each=lambda measured: [split.closure for split in measured.once(_splits)], lacks=_lacks, shown=("result",),
-        since=6,
+        each=lambda measured: [split.joules["closure"] for split in measured.once(_splits)], lacks=_lacks,
+        shown=("result",), since=6,
     )  # fmt: skip
+    yield from _terms()
     yield from _shares()
+
+
+def _terms() -> Iterator[Metric]:
+    """The coefficients of the regression."""
+    for name, term, label, doc, count in (
+        ("fit_batch_j", "batches", "fitted energy of a batch",
+         "Energy of a batch that depends on no length (a of the regression).", lambda work: work[0]),
+        ("fit_prompt_token_j", "prompts", "fitted energy of a prompt token",
+         "Energy of one more prompt token (b of the regression).", lambda work: work[1]),
+        ("fit_decoded_token_j", "decoded", "fitted energy of a decoded token",
+         "Energy of one more output token, without its context (c of the regression).", lambda work: work[2]),
+        ("fit_context_token_j", "contexts", "fitted energy of a token of context",
+         "Energy that each token of context adds to each decoded token (d of the regression).", lambda work: work[3]),
+    ):  # fmt: skip
+        yield Metric(
+            name, "J", label, "lower", "phases", doc,
+            each=_coefficient(term, count), lacks=_unfitted, scoped=True, shown=("result",), since=6, least=None,
+        )  # fmt: skip
+
+
+def _coefficient(
+    term: str, count: Callable[[tuple[float, float, float, float]], float]
+) -> Callable[[Measured], list[Value]]:
+    def each(measured: Measured) -> list[Value]:
+        found = []
+        for split, rows in zip(measured.once(_splits), measured.rows, strict=True):
+            energy = split.joules[term]
+            found.append(energy if energy.value is None else energy.scaled(1 / count(work_of(rows, ALL))))
+        return found
+
+    return each
 
 
 def _shares() -> Iterator[Metric]:

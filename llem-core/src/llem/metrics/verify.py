@@ -19,7 +19,7 @@ from llem.meters.trace import TraceRow
 from llem.meters.window import energy_readings
 from llem.metrics.accounts import SINCE, counted, stated, unbalanced
 from llem.metrics.catalogue import is_metric, metric_of
-from llem.metrics.phases import part_counts
+from llem.metrics.designs import part_counts
 from llem.metrics.placed import Difference, contained, misplaced
 from llem.metrics.result import recompute
 from llem.store.convert import dump
@@ -154,9 +154,8 @@ def _requests(store: Store, trial: Trial, rows: Sequence[RequestRow], file: str)
 
 def _parts(trial: Trial, rows: Sequence[RequestRow], file: str) -> Iterator[Difference]:
     """What the parts of a trial count against the rows of its whole window."""
-    outputs = [row.output_tokens for row in rows]
     for number, part in enumerate(trial.parts):
-        counts = part_counts(trial, part, outputs)
+        counts = part_counts(trial, part, rows)
         path = f"parts[{number}]"
         if counts is None:
             yield Difference(file, f"{path}.name", part.name, None)

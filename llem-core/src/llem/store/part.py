@@ -25,7 +25,9 @@ class Part:
     Its trace is in that of the trial.
 
     Attributes:
-        name: "prefill": every batch with one output token. "both": every batch with one output token, and then whole.
+        name: what runs, as `llem.metrics.designs.DESIGNS` has it. "prefill": every batch with one output token for each
+            request. "both": every batch so, and then whole. "half_prefill", "half_output", "half_input" and "halves":
+            half of each prompt with one output token, and half of the answers, of the prompts, and of both.
         rounds: how often all batches of the whole window ran in it.
         t0_ns, t1_ns: the window on the monotonic clock, in nanoseconds.
         batches, requests, input_tokens, output_tokens, batch_s, energies, beats: as of a trial.
