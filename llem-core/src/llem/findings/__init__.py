@@ -23,7 +23,8 @@ REASONS: Mapping[str, str] = {
     "evaluated yet. `llem run … -o DIR --resume` evaluates it.",
     "no_right_answer": "No answer of the evaluation is right, so there is no energy per right answer.",
     "no_gpu": "The experiment used no GPU.",
-    "not_requested": "You did not ask for this, which is off by default (latencies of batches: `token_times`).",
+    "not_requested": "You did not ask for this, which is off by default (latencies of batches: `token_times`; "
+    "prefill and decode: `phases`).",
     "phases_side_by_side": "Under a serving load prefill and decode of several requests run at the same time, so the "
     "energy of a window cannot be told apart.",
     "modelled_energy": "The energy is modelled, so a part of it would be a part of the model.",

@@ -194,7 +194,8 @@ def phase_metrics() -> Iterator[Metric]:
         yield Metric(
             f"{phase}_energy_per_token_j", "J", f"energy of {phase}, per {token}", "lower", "phases",
             f"Energy of {what}, divided by the {token}s.",
-            each=_joules(phase, count), lacks=_lacks, scoped=True, shown=("result", "study"),
+            each=_joules(phase, count), lacks=_lacks, scoped=True,
+            shown=("result", "study", "compare"),
             heading=f"{phase} J/token", since=6,
         )  # fmt: skip
     yield Metric(
