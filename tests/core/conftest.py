@@ -451,6 +451,7 @@ def experiment_document(experiment_id="exp-one", **config):
         "sampling": {"ignore_eos": True},
         "processes": 1,
         "token_times": False,
+        "phases": "none",
         "target_half_width": 0.01,
         **config,
     }

@@ -56,7 +56,6 @@ SMALL = {
     "cli/bundle.py": "one file per command",
     "cli/doctor.py": "one file per command",
     "experiment/told_rows.py": "told.py would be too long",
-    "store/part.py": "models.py would be too long",
     "study/run/numbers.py": "supervisor.py would be too long",
 }
 HEAVY = ("torch", "transformers", "numpy", "scipy", "pandas", "rich", "pynvml", "yaml", "structlog", "zeus")

@@ -18,7 +18,7 @@ def llem_backends() -> Sequence[Reference]:
             config="llem.backends.echo:EchoOptions",
             summary="Repeats the prompt, without a model or an engine. For tests, examples and trying a plugin.",
             status="a fake: its figures mean nothing",
-            capabilities=dict.fromkeys(("token_times", "stream", "loglikelihood", "stop"), "supported"),
+            capabilities=dict.fromkeys(("token_times", "stream", "loglikelihood", "stop", "prefilled"), "supported"),
         ),
         Reference(
             "command",

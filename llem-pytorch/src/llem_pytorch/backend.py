@@ -11,7 +11,7 @@ from llem.config.models import Experiment
 from llem.findings import Finding
 from llem.models.spec import ModelSpec
 from llem_pytorch.canonical import canonical, weight_bits
-from llem_pytorch.checks import contradictions
+from llem_pytorch.checks import contradictions, unkept
 from llem_pytorch.config import STATIC_CACHES, PyTorchOptions
 
 if TYPE_CHECKING:
@@ -33,7 +33,9 @@ class PyTorchBackend(Backend):
         return contradictions(self.options, experiment, model)
 
     def lacks(self, experiment: Experiment, capability: str) -> str | None:
-        """Beam search does not end at texts."""
+        """Beam search does not end at texts; and settings with which no plain cache can be decoded from again."""
+        if capability == "prefilled":
+            return unkept(self.options)
         if capability == "stop" and (self.options.num_beams or 1) > 1:
             return "beam search does not end at texts; leave `pytorch.num_beams` at 1"
         return None

@@ -20,7 +20,7 @@ from llem_pytorch.extras import generation_faults, model_faults
 from llem_pytorch.names import name_faults
 from llem_pytorch.speculation import speculation_faults
 
-__all__ = ["contradictions"]
+__all__ = ["contradictions", "unkept"]
 
 #: Details of quantisation, by what they belong to.
 OF_4BIT = ("bnb_4bit_compute_dtype", "bnb_4bit_quant_type", "bnb_4bit_use_double_quant", "bnb_4bit_quant_storage")
@@ -32,6 +32,25 @@ FLASH_ATTENTION_MODULES = {
     "flash_attention_3": "flash_attn_interface",
     "flash_attention_4": "flash_attn.cute",
 }
+
+
+#: Settings with which `generate` does not go on from the cache of a prompt, or makes another one of it.
+NOT_KEPT = (
+    "cache_implementation", "prefill_chunk_size", "guidance_scale", "prompt_lookup_num_tokens", "assistant_model",
+    "assistant_early_exit",
+)  # fmt: skip
+
+
+def unkept(options: PyTorchOptions) -> str | None:
+    """Why prompts cannot be kept for decoding with these settings; None where they can."""
+    named = [name for name in NOT_KEPT if getattr(options, name) is not None]
+    named += ["num_beams"] if (options.num_beams or 1) > 1 else []
+    named += ["use_cache"] if options.use_cache is False else []
+    if not named:
+        return None
+    return (
+        f"prompts are kept in transformers' dynamic cache; leave out {', '.join(f'`pytorch.{one}`' for one in named)}"
+    )
 
 
 def contradictions(options: PyTorchOptions, experiment: Experiment, model: ModelSpec) -> Sequence[Finding]:

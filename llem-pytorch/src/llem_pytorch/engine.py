@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 import gc
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import attrs
 import torch
 from transformers import GenerationConfig, PreTrainedModel
 
@@ -116,6 +118,44 @@ class PyTorchEngine(Engine):
             rows = sequences[:, width:].tolist()
         times_ns = None if clock is None else clock.times_ns
         return completions(requests, rows, config.eos_token_id or (), times_ns, self._ends(requests, rows))
+
+    def prefilled(self, requests: Sequence[Request], sampling: Sampling) -> Callable[[], Sequence[Completion]]:
+        """The prompts' key-value cache, and decoding from a copy of it; see `llem.backends.base.Engine.prefilled`.
+
+        transformers changes a cache as it decodes, so each call takes a copy: its bytes are read and written once, of
+        which every step reads them all. Raises as `generate`.
+        """
+        new_tokens = max(request.output_tokens for request in requests)
+        ids, mask = (one.to(self._device) for one in left_padded(requests, self._ids.pad))
+        width = ids.shape[1]
+        with generation_failures(), memory_failures(f"keeping {len(requests)} prompts"), torch.inference_mode():
+            first = self.model.generate(
+                input_ids=ids,
+                attention_mask=mask,
+                generation_config=self._config(sampling, 1),
+                return_dict_in_generate=True,
+                **self._inputs,
+            )
+        begun = torch.cat([mask, mask.new_ones((len(requests), 1))], dim=1)
+
+        def decode() -> Sequence[Completion]:
+            with (
+                generation_failures(),
+                memory_failures(f"decoding {new_tokens} tokens for each of {len(requests)} requests"),
+                torch.inference_mode(),
+            ):
+                output = self.model.generate(
+                    input_ids=first.sequences,
+                    attention_mask=begun,
+                    past_key_values=copy.deepcopy(first.past_key_values),
+                    generation_config=self._config(sampling, max(new_tokens - 1, 1)),
+                    **self._inputs,
+                )
+                rows = output[:, width + 1 :].tolist()
+            asked = [attrs.evolve(one, output_tokens=max(one.output_tokens - 1, 0)) for one in requests]
+            return completions(asked, rows, (), None, [0] * len(rows))
+
+        return decode
 
     def _with_stops(self, requests: Sequence[Request], width: int, config: GenerationConfig) -> dict[str, Any]:
         """Arguments of `model.generate` beside the tensors, with the stop texts of these requests."""

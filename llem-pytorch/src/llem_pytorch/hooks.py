@@ -28,6 +28,7 @@ def llem_backends() -> Sequence[Reference]:
                 "generate": "supported",
                 "token_times": "supported",
                 "memory": "supported",
+                "prefilled": "supported",
                 "stream": "unsupported",
                 "loglikelihood": "supported",
                 "stop": "supported",

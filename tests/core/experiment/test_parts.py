@@ -6,15 +6,18 @@ import itertools
 import json
 from types import SimpleNamespace
 
+import attrs
 import pytest
 
 import llem
 from llem.backends.base import Request
+from llem.backends.check import check_backend
 from llem.errors import ConfigError
 from llem.experiment.contract import hold_phases
 from llem.experiment.parts import in_turn, plan_parts, shortened
 from llem.metrics.designs import ALL, DESIGNS, FIRST, Pass
 from llem.metrics.verify import verify
+from llem.plugins.registry import registry
 from llem.store.files import DIGEST, write_json
 from llem.store.store import Store
 
@@ -23,6 +26,10 @@ SECONDS = {FIRST: 0.3, ALL: 2.0}
 
 def batches(*outputs):
     return [[Request(2 * n, (1, 2, 3), count), Request(2 * n + 1, (4, 5), count)] for n, count in enumerate(outputs)]
+
+
+def run(batch, one):
+    return [shortened(request, one) for request in batch]
 
 
 def test_no_phases_no_parts():
@@ -46,11 +53,16 @@ def test_parts_send_the_prompts_of_the_whole_window():
     first, both = plan_parts("differential", SECONDS, 2, 1.0, 0.0)
     whole = batches(8, 1)
 
-    cut = first.batches(whole)
+    around, cut = first.arranged(whole, run)
     assert [[one.output_tokens for one in batch] for batch in cut] == [[1, 1], [1, 1]] * first.rounds
     assert [[one.token_ids for one in batch] for batch in cut[:2]] == [[r.token_ids for r in b] for b in whole]
-    assert [[one.output_tokens for one in batch] for batch in both.batches(whole)] == [[1, 1], [8, 8], [1, 1], [1, 1]]
-    assert first.around(whole) == both.around(whole) == []
+    assert [[one.output_tokens for one in batch] for batch in both.arranged(whole, run)[1]] == [
+        [1, 1],
+        [8, 8],
+        [1, 1],
+        [1, 1],
+    ]
+    assert around == both.arranged(whole, run)[0] == []
 
 
 def test_the_regression_shortens_prompts_and_answers():
@@ -59,7 +71,7 @@ def test_the_regression_shortens_prompts_and_answers():
     plans = plan_parts("regression", passes, 1, 1.0, 0.0)
     [whole] = batches(8)
 
-    ran = {plan.name: plan.batches([whole])[0] for plan in plans}
+    ran = {plan.name: plan.arranged([whole], run)[1][0] for plan in plans}
     lengths = {name: [(len(one.token_ids), one.output_tokens) for one in batch] for name, batch in ran.items()}
     assert lengths == {
         "prefill": [(3, 1), (2, 1)],
@@ -102,27 +114,22 @@ CHANGES = {
     "parts[0].energies.steady.node.energy_j": lambda part: part["energies"][0].update(energy_j=1.0),
     "parts[0].batches": lambda part: part.update(rounds=part["rounds"] + 1),
     "parts[0].output_tokens": lambda part: part.update(output_tokens=7),
-    "parts[0].name": lambda part: part.update(name="decode"),
+    "parts[0].name": lambda part: part.update(name="unheard"),
     "parts[0].energies.steady.node.cross_energy_j": lambda part: part.update(t1_ns=part["t1_ns"] - 100_000_000),
 }
+
+
+def echo_of(short, phases):
+    """Batches of 8 tokens take 8 steps of equal power, of which the prefill is the first."""
+    steady = {"window_s": 0.4, "echo": {"token_seconds": 0.004}, "meters": ["steady"], "trials": 2, "max_trials": 2}
+    return {**short, **steady, "phases": phases}
 
 
 @pytest.mark.process
 def test_a_trial_with_parts(lab, short, tmp_path):
     """Windows follow one another, each as long as asked for, with the energy of its own seconds; `verify` finds what is
-    changed of a part.
-
-    A batch of 8 tokens takes echo 8 steps of equal power, of which the prefill is the first.
-    """
-    echo = {
-        **short,
-        "window_s": 0.4,
-        "echo": {"token_seconds": 0.004},
-        "meters": ["steady"],
-        "trials": 2,
-        "max_trials": 2,
-    }
-    result = llem.run(**echo, phases="differential", out=tmp_path / "out")
+    changed of a part."""
+    result = llem.run(**echo_of(short, "differential"), out=tmp_path / "out")
     store = Store.open(tmp_path / "out")
     trials = store.trials(result.id)
 
@@ -153,3 +160,29 @@ def test_a_trial_with_parts(lab, short, tmp_path):
         change(data["parts"][0])
         write_json(file, data, replace=True)
         assert path in {one.path for one in verify(store) if one.file.endswith("trial-0.json")}
+
+
+@pytest.mark.process
+def test_decoding_alone(lab, short, tmp_path):
+    """Seven steps of eight, from prompts that the windows do not compute."""
+    result = llem.run(**echo_of(short, "segregated"), out=tmp_path / "out")
+    store = Store.open(tmp_path / "out")
+
+    for trial in store.trials(result.id):
+        decode = trial.part("decode")
+        assert decode.output_tokens == decode.rounds * (trial.output_tokens - trial.requests)
+        assert decode.duration_s >= 0.3
+    share = result["decode_energy_j"].value / result["prefill_energy_j"].value
+    assert share == pytest.approx(7, rel=0.3)
+    assert verify(store) == []
+
+
+def test_an_engine_that_keeps_no_prompts_cannot_decode_alone(lab, planned):
+    """It is told before anything is loaded, with the backends that can."""
+    able = planned(backend="echo", device="cpu", phases="segregated").experiment
+    with pytest.raises(ConfigError) as raised:
+        check_backend(attrs.evolve(able, backend="lab", options=None), None, registry())
+    [problem] = raised.value.problems
+    assert problem.path == "phases"
+    assert "the lab backend does not decode from prompts that were computed before" in problem.message
+    assert "echo" in problem.hint

@@ -248,6 +248,24 @@ def test_every_design_says_how_many_windows_it_has():
     assert {name: 1 + len(parts) for name, parts in DESIGNS.items()} == dict(WINDOWS)
 
 
+def test_segregated_windows(make):
+    """240 J of decoding in a loop of its own is the decoding; that and 120 J of prefill are what a batch takes."""
+    measured = phased(make, 2)
+    config = {**measured.setup.config, "phases": "segregated"}
+    trials = []
+    for trial in measured.trials:
+        first, other = trial.parts
+        decode = attrs.evolve(other, name="decode", rounds=4, energies=told(other.energies, 4 * BATCHES * 250.0))
+        trials.append(attrs.evolve(trial, parts=(first, decode)))
+    metrics = compute_metrics(attrs.evolve(measured, trials=trials, setup=attrs.evolve(measured.setup, config=config)))
+
+    assert metrics["prefill_energy_j"].value == pytest.approx(60.0)
+    assert metrics["decode_energy_j"].value == pytest.approx(125.0)
+    assert metrics["phase_closure"].value == pytest.approx(370 / 360)
+    rows = measured.rows[0]
+    assert part_counts(trials[0], trials[0].parts[1], rows)["output_tokens"] == 4 * 10 * 63
+
+
 # the regression
 
 #: Joules of a batch, a prompt token, a decoded token, and a token of context of a decoded token.

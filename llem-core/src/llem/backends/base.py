@@ -102,6 +102,15 @@ class Engine(ABC):
         when the batch does not fit; ConfigError for requests with `stop` where it cannot honour them.
         """
 
+    def prefilled(self, requests: Sequence[Request], sampling: Sampling) -> Callable[[], Sequence[Completion]]:
+        """Compute the prompts of one batch and keep what comes of them, for as long as the function that this returns
+        is kept. Each call of it decodes every token of the answers but the first, as `generate` gives them, and returns
+        when they are in host memory. Capability `prefilled`.
+
+        Raises as `generate`.
+        """
+        raise NotImplementedError(f"{type(self).__name__} does not keep prompts for decoding")
+
     def stream(self, request: Request, sampling: Sampling) -> AsyncIterator[Chunk]:
         """Run one request among others in flight, and yield its tokens as they come. Capability `stream`.
 

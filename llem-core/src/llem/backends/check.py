@@ -101,6 +101,7 @@ def check_backend(
     """
     _check_stream(experiment, registry)
     backend = registry.load("backend", experiment.backend, unmet=unmet)(experiment.options)
+    _check_segregated(experiment, backend, registry)
     found: Sequence[Finding] = backend.check(experiment, model)
     problems = tuple(_problem(one, experiment.backend) for one in found if one.severity == "error")
     if problems:
@@ -143,7 +144,31 @@ def _check_stream(experiment: Experiment, registry: Registry) -> None:
 
 
 def _streams(backend: str, registry: Registry) -> bool:
-    return registry.reference("backend", backend).capabilities.get("stream") == "supported"
+    return _has("stream", backend, registry)
+
+
+def _has(capability: str, backend: str, registry: Registry) -> bool:
+    return registry.reference("backend", backend).capabilities.get(capability) == "supported"
+
+
+def _check_segregated(experiment: Experiment, backend: Backend, registry: Registry) -> None:
+    """Decoding alone needs an engine that keeps prompts for it."""
+    if experiment.phases != "segregated":
+        return
+    able = [name for name in registry.names("backend") if _has("prefilled", name, registry)]
+    hint = f"use `differential`, or a backend that does: {', '.join(able)}"
+    why = (
+        f"is 'segregated', and the {experiment.backend} backend does not decode from prompts that were computed before"
+    )
+    if experiment.backend in able:
+        hint = "or use `differential`"
+        told = backend.lacks(experiment, "prefilled")
+        if told is None:
+            return
+        why = f"is 'segregated': {told}"
+    raise ConfigError(
+        f"the {experiment.backend} backend refuses this configuration", problems=(Problem("phases", why, hint),)
+    )
 
 
 def files_failure(what: str, told: str, *, unreachable: bool) -> LlemError:

@@ -8,7 +8,7 @@ import functools
 import itertools
 import math
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Any, ClassVar
 
 import attrs
@@ -95,6 +95,18 @@ class EchoEngine(Engine):
             )
             for request, (tokens, reason) in zip(requests, answers, strict=True)
         ]
+
+    def prefilled(self, requests: Sequence[Request], sampling: Sampling) -> Callable[[], Sequence[Completion]]:
+        """One step for the prompts, and one for each token of the longest answer but the first."""
+        self._step(1)
+        answers = [(request.index, *self._answer(request)) for request in requests]
+        longest = max((len(tokens) for _, tokens, _ in answers), default=0)
+
+        def decode() -> Sequence[Completion]:
+            self._step(longest - 1)
+            return [Completion(index, tokens[1:], reason) for index, tokens, reason in answers]
+
+        return decode
 
     async def stream(self, request: Request, sampling: Sampling) -> AsyncIterator[Chunk]:
         """As many requests at once as there are slots: each waits by itself, as if no other were there."""

@@ -45,9 +45,9 @@ MOST = 100_000
 Preset = Literal["quick", "standard", "publication"]
 Dtype = Literal["auto", "float32", "float16", "bfloat16"]
 Device = Literal["auto", "cpu", "cuda"]
-Phases = Literal["none", "differential", "regression"]
+Phases = Literal["none", "differential", "segregated", "regression"]
 #: Windows of a trial, by how phases are told apart; see `llem.metrics.phases`.
-WINDOWS: Mapping[Phases, int] = {"none": 1, "differential": 3, "regression": 6}
+WINDOWS: Mapping[Phases, int] = {"none": 1, "differential": 3, "segregated": 3, "regression": 6}
 
 
 @attrs.frozen(kw_only=True)
@@ -199,9 +199,10 @@ class Experiment:
     phases: Phases = option(
         "none",
         help="Measure prefill and decode energy of an offline load apart. `differential` adds windows with one output "
-        "token a request to each trial, and windows in which these alternate with whole batches; `regression` adds "
-        "windows of shorter prompts and answers, to which it fits joules per token. A trial then takes three times, or "
-        "six times, as long.",
+        "token a request to each trial, and windows in which these alternate with whole batches. `segregated` adds "
+        "windows of prompts alone and of decoding alone, where the engine can. `regression` adds windows of shorter "
+        "prompts and answers, to which it fits joules per token. A trial takes three times as long, and six times with "
+        "`regression`.",
     )
     options: Any = option(None, help="The backend's own section, named after it.")
     meter_options: Mapping[str, Any] = option(factory=dict, help="Sections of meters, each named after its meter.")

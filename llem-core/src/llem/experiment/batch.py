@@ -1,8 +1,9 @@
-"""One batch as it ran, and what is counted and stored of the batches of a window. Pure."""
+"""One batch as it ran, and what is counted and stored of the batches of a window."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
 import attrs
@@ -11,7 +12,7 @@ from llem.backends.base import Completion, Request, prompt_tokens
 from llem.metrics.accounts import known_sum
 from llem.store.models import RequestRow
 
-__all__ = ["Batch", "Requests", "counts", "request_rows"]
+__all__ = ["Batch", "Requests", "Run", "counts", "request_rows", "timed"]
 
 Requests: TypeAlias = Sequence[Request]
 
@@ -24,6 +25,17 @@ class Batch:
     completions: Sequence[Completion]
     start_ns: int
     end_ns: int
+
+
+#: Runs one batch.
+Run: TypeAlias = Callable[[], Batch]
+
+
+def timed(requests: Requests, call: Callable[[], Sequence[Completion]]) -> Batch:
+    """The batch that one call of the engine ran."""
+    start = time.monotonic_ns()
+    completions = call()
+    return Batch(requests, completions, start, time.monotonic_ns())
 
 
 def counts(batches: Sequence[Batch]) -> dict[str, Any]:

@@ -8,6 +8,7 @@ counter's period nor the sensor's delay moves energy over them. They last until 
 
 from __future__ import annotations
 
+import functools
 import math
 import time
 from collections.abc import Mapping, Sequence
@@ -21,7 +22,7 @@ from llem.backends.contract import completion_breaches
 from llem.config.models import OfflineLoad
 from llem.devices.memory import RESERVE_BYTES, free_bytes
 from llem.errors import ExperimentFailed, LlemError
-from llem.experiment.batch import Batch, Requests, counts, request_rows
+from llem.experiment.batch import Batch, Requests, Run, counts, request_rows, timed
 from llem.experiment.calibration import AGAIN, Timed, batch_times, enough, lost_s, untold
 from llem.experiment.contract import Idle, hold
 from llem.experiment.parts import PartPlan, in_turn, plan_parts, shortened
@@ -126,10 +127,17 @@ class Batches(Work):
         for _ in range(TRIED):
             self._session.check_stop()
             [requests] = self._next_batches(1)
-            batch = self._run([shortened(request, one) for request in requests])
+            batch = self._in_pass(requests, one)()
             self._hold([batch])
             spans.append((batch.end_ns - batch.start_ns) / 1e9)
         return min(spans)
+
+    def _in_pass(self, requests: Requests, one: Pass) -> Run:
+        """What runs a batch in a pass; prompts that are kept for it are computed at once."""
+        if not one.kept:
+            return functools.partial(self._run, [shortened(request, one) for request in requests])
+        decode = self._session.live_engine.prefilled(requests, self._session.experiment.sampling)
+        return functools.partial(timed, requests, decode)
 
     @property
     def trial_s(self) -> float:
@@ -157,7 +165,8 @@ class Batches(Work):
         self, index: int, lead_in: Sequence[Requests], work: Sequence[Requests], lead_out: Sequence[Requests]
     ) -> tuple[Trial, list[TraceRow], list[RequestRow]]:
         """The whole window of a trial."""
-        trace, batches = self._measure(index, lead_in, work, lead_out)
+        runs = ([functools.partial(self._run, one) for one in several] for several in (lead_in, work, lead_out))
+        trace, batches = self._measure(index, *runs)
         done = [completion for batch in batches for completion in batch.completions]
         asked = [request for batch in batches for request in batch.requests]
         trial = finish(
@@ -177,8 +186,8 @@ class Batches(Work):
         self, index: int, plan: PartPlan, work: Sequence[Requests]
     ) -> tuple[Part, list[TraceRow], Sequence[Finding]]:
         """A part of a trial, measured as the whole window is; with what is to be said of it."""
-        around = plan.around(work)
-        trace, batches = self._measure(f"{index}/{plan.name}", around, plan.batches(work), around)
+        around, within = plan.arranged(work, self._in_pass)
+        trace, batches = self._measure(f"{index}/{plan.name}", around, within, around)
         beats, found = conduct(self._session, trace)
         part = Part(plan.name, plan.rounds, *trace.window, **counts(batches), energies=trace.energies, beats=beats)
         return part, trace.rows, found
@@ -196,21 +205,21 @@ class Batches(Work):
         )
 
     def _measure(
-        self, name: int | str, lead_in: Sequence[Requests], work: Sequence[Requests], lead_out: Sequence[Requests]
+        self, name: int | str, lead_in: Sequence[Run], work: Sequence[Run], lead_out: Sequence[Run]
     ) -> tuple[Trace, list[Batch]]:
         """One window of batches, between others of the same work. `name` tells it from the experiment's others."""
         session, instruments = self._session, self._session.live_instruments
         with traced(session, name) as trace:
-            for requests in lead_in:
-                self._run(requests)
+            for run in lead_in:
+                run()
             session.live_engine.reset_memory()
             instruments.window_begin()
             t0 = time.monotonic_ns()
-            batches = [self._run(requests) for requests in work]
+            batches = [run() for run in work]
             trace.window = t0, time.monotonic_ns()
             instruments.window_end()
-            for requests in lead_out:
-                self._run(requests)
+            for run in lead_out:
+                run()
         self._hold(batches)
         return trace, batches
 
@@ -239,11 +248,9 @@ class Batches(Work):
 
     def _run(self, requests: Sequence[Request]) -> Batch:
         """One call of the engine, timed."""
-        experiment = self._session.experiment
-        generate = self._session.live_engine.generate
-        start = time.monotonic_ns()
-        completions = generate(requests, experiment.sampling, token_times=experiment.token_times)
-        return Batch(requests, completions, start, time.monotonic_ns())
+        experiment, generate = self._session.experiment, self._session.live_engine.generate
+        times = experiment.token_times
+        return timed(requests, lambda: generate(requests, experiment.sampling, token_times=times))
 
 
 def _check_memory(made: int, count: int, took: int) -> None:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import TypeVar
 
 import attrs
 
@@ -19,6 +20,7 @@ from llem.metrics.designs import DESIGNS, Pass
 __all__ = ["PartPlan", "in_turn", "plan_parts", "shortened"]
 
 Batch = Sequence[Request]
+T = TypeVar("T")
 
 
 @attrs.frozen
@@ -38,16 +40,14 @@ class PartPlan:
     leads: int
     seconds: float
 
-    def batches(self, whole: Sequence[Batch]) -> list[Batch]:
-        """Those within the window, from the batches of the whole window."""
-        return self._round(whole) * self.rounds
+    def arranged(self, whole: Sequence[Batch], made: Callable[[Batch, Pass], T]) -> tuple[list[T], list[T]]:
+        """What runs before the window and after it, and what within it, from the batches of the whole window.
 
-    def around(self, whole: Sequence[Batch]) -> list[Batch]:
-        """Those before the window, or after it."""
-        return list(itertools.islice(itertools.cycle(self._round(whole)), self.leads))
-
-    def _round(self, whole: Sequence[Batch]) -> list[Batch]:
-        return [[shortened(request, one) for request in batch] for batch in whole for one in self.passes]
+        Args:
+            made: of a batch and a pass what runs them; called once for each.
+        """
+        turn = [made(batch, one) for batch in whole for one in self.passes]
+        return list(itertools.islice(itertools.cycle(turn), self.leads)), turn * self.rounds
 
 
 def shortened(request: Request, one: Pass) -> Request:

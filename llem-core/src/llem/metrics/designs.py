@@ -5,12 +5,14 @@ passes; each pass may cut prompts and answers. A round is every pass of every ba
 seconds, is linear in what phases take, so that each phase is a sum of weights times the rounds of windows:
 
     differential  prefill p, decode w - p, the sum of both without the whole window (b - 2 p) + p = b - p
+    segregated    prefill p, decode d, their sum p + d
     regression    E = a batches + b prompt tokens + c decoded tokens + d (decoded tokens x their contexts), fitted to
                   the five parts by least squares of relative errors; prefill is the first two terms at the lengths of
                   the whole window, decode the other two, and their sum is what the parts predict for it
 
-with w, p and b of the whole window and the parts `prefill` and `both`. The parts of the regression are the grid of half
-and whole prompts with one output token, half of the answer and all of it; its sixth point is the whole window.
+with w, p, b and d of the whole window and the parts `prefill`, `both` and `decode`. The parts of the regression are the
+grid of half and whole prompts with one output token, half of the answer and all of it; its sixth point is the whole
+window.
 """
 
 from __future__ import annotations
@@ -34,10 +36,14 @@ class Pass:
     """How a batch runs: the shares of each prompt, from its beginning, and of each answer; one token is left at least.
 
     Requests without output tokens have none in any pass.
+
+    Attributes:
+        kept: the prompts were computed before the window, and every token but the first is decoded in it.
     """
 
     inputs: float = 1.0
     outputs: float = 1.0
+    kept: bool = False
 
     def input_tokens(self, whole: int) -> int:
         """Tokens of a prompt that has so many."""
@@ -45,15 +51,18 @@ class Pass:
 
     def output_tokens(self, whole: int) -> int:
         """Tokens of an answer that has so many."""
+        if self.kept:
+            return max(whole - 1, 0)
         return min(whole, max(1, math.ceil(whole * self.outputs)))
 
 
-#: As the batch is; and with one output token for each request.
-ALL, FIRST = Pass(), Pass(outputs=0.0)
+#: As the batch is; with one output token for each request; and without the first of them.
+ALL, FIRST, REST = Pass(), Pass(outputs=0.0), Pass(kept=True)
 #: The parts of a trial by the setting `phases`, and the passes of each.
 DESIGNS: Mapping[str, Mapping[str, tuple[Pass, ...]]] = {
     "none": {},
     "differential": {"prefill": (FIRST,), "both": (FIRST, ALL)},
+    "segregated": {"prefill": (FIRST,), "decode": (REST,)},
     "regression": {
         "prefill": (FIRST,),
         "half_prefill": (Pass(0.5, 0.0),),
@@ -97,6 +106,9 @@ def weights_of(trial: Trial, rounds: Mapping[str, float], rows: Sequence[Request
         rows: requests of the whole window.
     """
     names = {part.name for part in trial.parts}
+    if names == set(DESIGNS["segregated"]):
+        alone = {name: {name: 1.0} for name in DESIGNS["segregated"]}
+        return {**alone, "sum": _added(*alone.values())}
     if names == set(DESIGNS["differential"]):
         differences = {"decode": {WHOLE: 1.0, "prefill": -1.0}, "sum": {"both": 1.0, "prefill": -1.0}}
         return {"prefill": {"prefill": 1.0}, **differences}

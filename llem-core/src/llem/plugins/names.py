@@ -81,6 +81,7 @@ CAPABILITIES: Mapping[str, str] = {
     "stream": "runs requests beside one another, for serving loads",
     "token_times": "tells the time of each token of a batch",
     "memory": "tells its peak memory",
+    "prefilled": "decodes from prompts that it computed before, for `phases: segregated`",
     "loglikelihood": "gives likelihoods of texts, for evaluators",
     "stop": "ends answers at stop texts, for evaluators",
 }

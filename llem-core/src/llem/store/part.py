@@ -26,8 +26,9 @@ class Part:
 
     Attributes:
         name: what runs, as `llem.metrics.designs.DESIGNS` has it. "prefill": every batch with one output token for each
-            request. "both": every batch so, and then whole. "half_prefill", "half_output", "half_input" and "halves":
-            half of each prompt with one output token, and half of the answers, of the prompts, and of both.
+            request. "both": every batch so, and then whole. "decode": every batch without the first token of each
+            answer, from prompts that were computed before the window. "half_prefill", "half_output", "half_input" and
+            "halves": half of each prompt with one output token, and half of the answers, of the prompts, and of both.
         rounds: how often all batches of the whole window ran in it.
         t0_ns, t1_ns: the window on the monotonic clock, in nanoseconds.
         batches, requests, input_tokens, output_tokens, batch_s, energies, beats: as of a trial.
