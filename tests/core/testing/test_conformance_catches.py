@@ -209,7 +209,20 @@ class KeepsBytes(EchoEngine):
         return super().generate(requests, sampling, **more)
 
 
+class FirstTokenAgain(EchoEngine):
+    def prefilled(self, requests: Sequence[Request], sampling: Sampling) -> Any:
+        return lambda: self.generate(requests, sampling)
+
+
+class DecodesOnce(EchoEngine):
+    def prefilled(self, requests: Sequence[Request], sampling: Sampling) -> Any:
+        decode, left = super().prefilled(requests, sampling), [True]
+        return lambda: decode() if left and left.pop() else []
+
+
 ENGINES = [
+    (FirstTokenAgain, "test_prefilled"),
+    (DecodesOnce, "test_prefilled"),
     (KeepsRequests, "test_generate_keeps_nothing"),
     (KeepsBytes, "test_generate_keeps_nothing"),
     (StopsIgnored, "test_stop_texts"),
@@ -242,7 +255,7 @@ ENGINES = [
 
 
 def _run(check: str, engine: Engine, **reference: Any) -> None:
-    kit = EchoKit(**{"capabilities": {"token_times": "supported", "stop": "supported"}, **reference})
+    kit = EchoKit(**{"capabilities": dict.fromkeys(("token_times", "stop", "prefilled"), "supported"), **reference})
     method = getattr(kit, check)
     wanted = {"engine": engine, "model": MODEL, "requests": REQUESTS, "vocab_size": VOCAB}
     wanted |= {"backend": EchoBackend(), "experiment": _experiment()}

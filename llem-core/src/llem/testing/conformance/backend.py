@@ -222,6 +222,14 @@ class BackendConformance(EngineUnderTest, PluginConformance):
         expect(sizes.heads % sizes.kv_heads, 0)
         expect(sizes.vocab_size, vocab_size)
 
+    def test_prefilled(self, engine: Engine, requests: Sequence[Request]) -> None:
+        """Where it is declared: decoding from kept prompts gives all tokens of `generate` but the first, every time."""
+        if self.reference().capabilities.get("prefilled") == "supported":
+            rest = [tokens and tokens[1:] for tokens in _tokens(_generate(engine, requests))]
+            decode = engine.prefilled(requests, GREEDY)
+            for _ in range(2):
+                expect(_tokens(decode()), rest)
+
     def test_memory(self, engine: Engine, requests: Sequence[Request]) -> None:
         """Peak memory is a number of bytes, or None with a reason; never 0. It says what it covers."""
         engine.reset_memory()
