@@ -314,6 +314,11 @@ class TestBackendChoice:
             "(remove it)",
         ),
         (
+            {"phases": "differential", "sampling": {"ignore_eos": False}},
+            "phases: compares windows of the same work, and answers that may end early are not "
+            "(remove it, or set `sampling.ignore_eos: true`)",
+        ),
+        (
             {"slo": {"ttft_s": 1}},
             "slo: limits the latencies of a serving load, and this load is offline "
             "(remove it, or set `load.kind` to closed, open or replay)",

@@ -119,7 +119,7 @@ def stored_experiment(document: Mapping[str, Any], registry: Registry) -> Experi
 
 
 def _of_another_load(experiment: Experiment) -> Iterator[Problem]:
-    """Settings that would have no effect with the load that there is."""
+    """Settings that would have no effect, or no meaning, with the load and the sampling that there are."""
     kind = experiment.load.kind
     if experiment.token_times and kind != "offline":
         about = f"is for offline loads; with a load of kind {kind!r} every request has its times"
@@ -127,6 +127,9 @@ def _of_another_load(experiment: Experiment) -> Iterator[Problem]:
     if experiment.phases != "none" and kind != "offline":
         about = f"is for offline loads; with a load of kind {kind!r} prefill and decode run side by side"
         yield Problem("phases", about, "remove it")
+    if experiment.phases != "none" and not experiment.sampling.ignore_eos:
+        about = "compares windows of the same work, and answers that may end early are not"
+        yield Problem("phases", about, "remove it, or set `sampling.ignore_eos: true`")
     if experiment.slo is not None and kind == "offline":
         about = "limits the latencies of a serving load, and this load is offline"
         yield Problem("slo", about, "remove it, or set `load.kind` to closed, open or replay")

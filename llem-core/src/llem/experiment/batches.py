@@ -153,6 +153,7 @@ class Batches(Work):
         traces: list[TraceRow] = []
         parts: list[tuple[Part, Sequence[Finding]]] = []
         for plan in in_turn(self.parts, index):
+            self._session.check_stop()
             if plan is None:
                 trial, trace, rows = self._whole(index, lead_in, work, lead_out)
             else:
