@@ -67,7 +67,10 @@ def _trace(trial: Trial, key: tuple[str, str, str], rows: Any, most: int) -> dic
         return None
     kept = thinned(values, most)
     told = next((one for one in trial.energies if (one.domain, one.meter) == (domain, meter)), None)
-    first, last, end = float(ticks[0]), float(ticks[-1]), trial.duration_s
+    parts = _parts(trial)
+    end = trial.duration_s
+    first = max([float(ticks[0]), *(t1 for _, _, t1 in parts if t1 <= 0)])
+    last = min([float(ticks[-1]), *(t0 for _, t0, _ in parts if t0 >= end)])
     return {
         "trial": trial.index,
         "process": trial.process,
@@ -83,4 +86,11 @@ def _trace(trial: Trial, key: tuple[str, str, str], rows: Any, most: int) -> dic
         "after": [round(end, 6), round(last, 4)] if last > end else None,
         "ticks": [round(float(one), 3) for one in ticks] if counter and len(ticks) <= most else [],
         "points": len(at),
+        **({"parts": parts} if parts else {}),
     }
+
+
+def _parts(trial: Trial) -> list[tuple[str, float, float]]:
+    """The other windows of a trial: name, begin and end in seconds from the beginning of the whole one."""
+    spans = ((part.name, part.t0_ns - trial.t0_ns, part.t1_ns - trial.t0_ns) for part in trial.parts)
+    return [(name, round(t0 / 1e9, 4), round(t1 / 1e9, 4)) for name, t0, t1 in spans]

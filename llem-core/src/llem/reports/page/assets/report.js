@@ -756,6 +756,8 @@ function trace(width, list, name) {
   const f = frame(width, 300, { title: `Power of ${name}`, x: "Seconds from the window's beginning", y: "Power, W" }, (b) => ({ x: linear(from - (to - from) * 0.01, to + (to - from) * 0.01, b.left, b.right), y: scaleOf(w, [0, Math.max(...w) * 1.1], b.bottom, b.top, false) }));
   const { layer, box } = f, rect = (cls, a, b) => layer.append(s("rect", { class: cls, x: r1(f.x(a)), y: box.top, width: Math.max(0, r1(f.x(b) - f.x(a))), height: box.bottom - box.top }));
   rect("window", win[0], win[1]);
+  const parts = list[0].parts || [];
+  parts.forEach(([, a, b]) => rect("window", a, b));
   const lead = list.map((o) => o.lead).find(Boolean), after = list.map((o) => o.after).find(Boolean);
   if (lead) rect("leadin", lead[0], lead[1]);
   if (after) rect("leadin", after[0], after[1]);
@@ -772,7 +774,8 @@ function trace(width, list, name) {
     });
     layer.append(s("path", { class: `series thin s${i % 6} d${i % 6}`, d }));
   });
-  region("window", win);
+  region(parts.length ? "whole" : "window", win);
+  parts.forEach(([part, a, b]) => region(part, [a, b]));
   if (lead) region("idle and lead-in", lead);
   if (after) region("lead-out", after);
   const says = (one) => [brieflyOf(one.domain), `${one.meter}: ${one.reading === "counter" ? "mean power between ticks of its energy counter" : "readings of its power"}`, one.kind].filter(Boolean).join(" · ");
