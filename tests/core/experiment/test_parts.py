@@ -10,6 +10,7 @@ import attrs
 import pytest
 
 import llem
+from llem.analysis.wall_clock import time_spent
 from llem.backends.base import Request
 from llem.backends.check import check_backend
 from llem.errors import ConfigError
@@ -20,6 +21,7 @@ from llem.metrics.verify import verify
 from llem.plugins.registry import registry
 from llem.store.files import DIGEST, write_json
 from llem.store.store import Store
+from llem.study.plan.schedule import estimate_groups
 
 SECONDS = {FIRST: 0.3, ALL: 2.0}
 
@@ -151,6 +153,9 @@ def test_a_trial_with_parts(lab, short, tmp_path):
     assert all(a.t1_ns < b.t0_ns for windows in ordered for a, b in itertools.pairwise(windows))
     assert 0 < result["prefill_energy_j"].value < result["decode_energy_j"].value
     assert verify(store) == []
+    spent = {part.part: part.seconds for part in time_spent(store, result.id).parts}
+    windows = [window.duration_s for trial in trials for window in (trial, *trial.parts)]
+    assert spent["window"] == pytest.approx(sum(windows))
 
     file = store.folder(result.id) / "trial-0.json"
     kept = file.read_bytes()
@@ -160,6 +165,14 @@ def test_a_trial_with_parts(lab, short, tmp_path):
         change(data["parts"][0])
         write_json(file, data, replace=True)
         assert path in {one.path for one in verify(store) if one.file.endswith("trial-0.json")}
+
+
+@pytest.mark.parametrize(("phases", "windows"), [("differential", 3), ("segregated", 3), ("regression", 6)])
+def test_a_plan_counts_the_windows(planned, phases, windows):
+    """Each trial takes so many times as long, at least."""
+    one, parts = (planned(backend="echo", device="cpu", window_s=10, phases=name) for name in ("none", phases))
+    longer = estimate_groups([[parts.experiment]]).least_s - estimate_groups([[one.experiment]]).least_s
+    assert longer == pytest.approx((windows - 1) * 10 * one.experiment.least_trials)
 
 
 @pytest.mark.process
