@@ -5,12 +5,12 @@ passes; each pass may cut prompts and answers. A round is every pass of every ba
 seconds, is linear in what phases take, so that each phase is a sum of weights times the rounds of windows:
 
     differential  prefill p, decode w - p, the sum of both without the whole window (b - 2 p) + p = b - p
-    segregated    prefill p, decode d, their sum p + d
+    segregated    prefill p, decode r, their sum p + r
     regression    E = a batches + b prompt tokens + c decoded tokens + d (decoded tokens x their contexts), fitted to
                   the five parts by least squares of relative errors; prefill is the first two terms at the lengths of
                   the whole window, decode the other two, and their sum is what the parts predict for it
 
-with w, p, b and d of the whole window and the parts `prefill`, `both` and `decode`. The parts of the regression are the
+with w, p, b and r of the whole window and the parts `prefill`, `both` and `decode`. The parts of the regression are the
 grid of half and whole prompts with one output token, half of the answer and all of it; its sixth point is the whole
 window.
 """
