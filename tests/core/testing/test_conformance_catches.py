@@ -611,7 +611,7 @@ def test_failures_show_under_pytest(pytester: pytest.Pytester) -> None:
         """,
     )
     result = pytester.runpytest_subprocess("-p", "no:cacheprovider", "--import-mode=prepend")
-    result.assert_outcomes(failed=1, passed=29, skipped=1)
+    result.assert_outcomes(failed=1, passed=30, skipped=1)
     result.stdout.fnmatch_lines(
         [
             "*test_effective_config*",
