@@ -125,9 +125,8 @@ def test_a_batch_that_does_not_fit_is_refused_before_it_is_made(session, monkeyp
     monkeypatch.setattr(batches, "free_bytes", lambda: batches.RESERVE_BYTES)
     one = through(session(load={"batch_size": 10**8}), "record")
     rss = itertools.count(0, 2**20)
-    monkeypatch.setattr(
-        batches.psutil, "Process", lambda: SimpleNamespace(memory_info=lambda: SimpleNamespace(rss=next(rss)))
-    )
+    process = SimpleNamespace(memory_info=lambda: SimpleNamespace(rss=next(rss)))
+    monkeypatch.setattr(batches, "psutil", SimpleNamespace(Process=lambda: process))
     with pytest.raises(ExperimentFailed, match="100000000 requests take") as caught:
         one.work.warm_up()
     assert caught.value.code == "oom"
