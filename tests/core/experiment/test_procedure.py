@@ -134,6 +134,23 @@ def test_a_batch_that_does_not_fit_is_refused_before_it_is_made(session, monkeyp
 
 
 @pytest.mark.process
+def test_a_trial_whose_rows_could_not_be_read_is_refused_before_it_is_measured(session, monkeypatch) -> None:
+    """By its requests, and the times of their tokens where they are asked for."""
+    one = through(session(token_times=True, warmup={"batches": 1, "seconds": 0.0}), "record")
+    one.work.warm_up()
+    [asked] = one.work._next_batches(1)
+    times = sum(request.output_tokens for request in asked)
+    ran, size = one.live_engine.batches, len(asked) * batches.ROW_BYTES + times * batches.TIME_BYTES
+    monkeypatch.setattr(batches, "LARGEST", size)
+    batches._check_rows(asked, True)
+    monkeypatch.setattr(batches, "LARGEST", size - 1)
+    batches._check_rows(asked, False)
+    with pytest.raises(ExperimentFailed, match=f"{times:,} times of tokens take") as caught:
+        one.work.trial(0)
+    assert (caught.value.code, one.live_engine.batches) == ("invalid", ran)
+
+
+@pytest.mark.process
 def test_warm_up_is_a_number_of_batches_and_then_a_time(session) -> None:
     """Both are fixed by the configuration; calibration gets the median time of a batch."""
     few = through(session(warmup={"batches": 3, "seconds": 0.0}), "record")
