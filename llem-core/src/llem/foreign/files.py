@@ -107,7 +107,7 @@ def unpacked(content: bytes, most: int = LARGEST, begin: bytes = b"") -> bytes:
     try:
         with gzip.GzipFile(fileobj=io.BytesIO(content)) as packed:
             if packed.read(len(begin)) != begin:
-                raise Unread(f"does not begin with {begin.decode()}")
+                raise Unread(f"is damaged: it does not begin with {begin.decode()}")
         if len(content) * _DENSEST > most:
             _count(content, most)
         return gzip.decompress(content)
