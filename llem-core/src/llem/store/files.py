@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from llem.errors import ConfigError, LlemError, MachineError, StoreError
-from llem.foreign.files import LARGEST, Unread, read, size_text, unpacked
+from llem.foreign.files import DOCUMENT, LARGEST, Unread, read, size_text, unpacked
 from llem.store.json_text import canonical, digest, parse, parse_at, parse_whole, to_text
 from llem.store.names import NUMBER
 
@@ -178,18 +178,22 @@ def write_json(path: Path, data: Mapping[str, Any], *, replace: bool = False) ->
     write(path, json_bytes(path, data), replace=replace)
 
 
-def read_text(path: Path) -> str:
+def read_text(path: Path, most: int = DOCUMENT) -> str:
     """The text of a document as it lies there. Raises StoreError (store_corrupt), MachineError."""
     try:
-        return read_bytes(path).decode()
+        return read_bytes(path, most).decode()
     except UnicodeDecodeError as error:
         raise corrupt(path, f"not JSON: {error}") from error
 
 
-def read_bytes(path: Path) -> bytes:
-    """The content of a file of a store. Raises StoreError (store_corrupt) where it is no regular file, or too large."""
+def read_bytes(path: Path, most: int = DOCUMENT) -> bytes:
+    """The content of a file of a store. Raises StoreError (store_corrupt) where it is no regular file, or too large.
+
+    Args:
+        most: bytes at most; `LARGEST` for what has lines for each file or event of a whole store.
+    """
     with machine_errors(path):
-        return read(path)
+        return read(path, most)
 
 
 def parsed(path: Path, text: str) -> dict[str, Any]:

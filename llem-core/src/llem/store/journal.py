@@ -199,7 +199,7 @@ def _read(folder: Path, journals: Iterable[Path]) -> tuple[Mapping[str, _Named],
             altered.append(Altered(by, "a link" if path.is_symlink() else "missing", "each store"))
             continue
         try:
-            found = _hashes(read_text(path))
+            found = _hashes(read_text(path, LARGEST))
         except (StoreError, ValueError):
             altered.append(Altered(by, "changed", "any journal"))
             continue
