@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import itertools
 import os
+import pkgutil
 import signal
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import attrs
 import pytest
@@ -317,6 +320,37 @@ def test_engine_and_meters_are_let_go_whatever_happens(session, monkeypatch, fai
     assert (outcome, document["outcome"]) == (("crash", "crash") if fails else ("done", "done"))
     assert document["error"] == ("OSError: pulled the plug" if fails else None)
     assert closed == (["m"] if fails == "load" else ["e", "m"])
+
+
+@pytest.mark.process
+def test_an_engine_that_changes_the_working_folder_takes_no_file_along(session, tmp_path, monkeypatch) -> None:
+    """With a folder of results that was named from where the study began."""
+    one = session()
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    monkeypatch.chdir(tmp_path)
+    generate = "llem_lab.LabEngine.generate"
+    monkeypatch.setattr(generate, strays(elsewhere, pkgutil.resolve_name(generate)))
+    order = attrs.evolve(one.order, store=os.path.relpath(one.store.path))
+    try:
+        outcome = work(order, registry(), silent, threading.Event())
+        assert Path.cwd() == elsewhere
+    finally:
+        os.chdir(tmp_path)
+
+    assert outcome == "done"
+    assert list(elsewhere.iterdir()) == []
+    assert one.store.trial_indices(one.id) == {index for _, index in order.turns}
+
+
+def strays(folder: Path, generate: Callable[..., Any]) -> Callable[..., Any]:
+    """Such an engine's method."""
+
+    def strayed(*arguments: Any, **named: Any) -> Any:
+        os.chdir(folder)
+        return generate(*arguments, **named)
+
+    return strayed
 
 
 def test_what_a_backend_refuses_is_a_configuration_error(monkeypatch, lab) -> None:
