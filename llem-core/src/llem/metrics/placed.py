@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import stat
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import datetime
 from functools import partial
@@ -157,7 +159,7 @@ def _twice(store: Store, names: Iterable[str]) -> Iterator[Difference]:
 
 
 def _odd(store: Store) -> Iterator[Difference]:
-    """What looks like a file of a trial or a process, a worker's folder or a lock, and is none."""
+    """What looks like a file of a trial or a process, a worker's folder, a lock or a lease, and is none."""
     for path in sorted([*store.path.glob("experiments/*/[!.]*"), *store.path.glob("workers/[!.]*")]):
         if is_odd(name := path.relative_to(store.path).as_posix()):
             what = "llem writes no such name: numbers have up to nine digits and no zeros before them. Remove it"
@@ -166,6 +168,11 @@ def _odd(store: Store) -> Iterator[Difference]:
         path = store.path / name
         if path.is_symlink() or (path.exists() and not path.is_file()):
             yield Difference(name, "", what="no regular file, as locks are. Remove it")
+    for path in sorted(store.path.glob("experiments/*/.lease-*")):
+        with contextlib.suppress(FileNotFoundError):  # it was let go meanwhile
+            if not stat.S_ISDIR(path.lstat().st_mode):
+                what = "no folder, as leases are. Remove it"
+                yield Difference(path.relative_to(store.path).as_posix(), "", what=what)
 
 
 def _told_of_study(store: Store) -> Iterator[Difference]:

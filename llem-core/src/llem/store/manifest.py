@@ -180,7 +180,7 @@ def altered(folder: Path) -> tuple[list[Altered], int] | None:
 
     Raises StoreError (store_corrupt): the manifest cannot be read.
     """
-    if not (folder / MANIFEST).is_file():
+    if not os.path.lexists(folder / MANIFEST):
         return None
     named = _read(folder / MANIFEST)
     there = dict(walk(folder))
