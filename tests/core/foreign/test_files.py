@@ -5,11 +5,11 @@ from __future__ import annotations
 import gzip
 import os
 import socket
+import tracemalloc
 from pathlib import Path
 
 import pytest
 
-from llem.foreign import files
 from llem.foreign.files import Unread, end_of, growing, read, regular, unpacked
 
 pytestmark = pytest.mark.timeout(20)
@@ -130,11 +130,18 @@ def test_what_is_damaged_is_not_unpacked(content):
         unpacked(content)
 
 
-def test_a_bomb_is_not_unpacked(monkeypatch):
-    """A thousandfold is no file of measurements; neither is one above the bound."""
-    monkeypatch.setattr(files, "FREE", 1000)
+def test_a_bomb_is_not_unpacked():
+    """Neither what is above the bound, nor what begins as no such file does; however dense it is otherwise."""
+    bomb = gzip.compress(b"\0" * 2**24)
     with pytest.raises(Unread, match=r"^unpacks to more than is read of such a file$"):
-        unpacked(gzip.compress(b"\0" * 2**24))
+        unpacked(bomb, most=2**24 - 1)
+    tracemalloc.start()
+    with pytest.raises(Unread, match=r"^is damaged: it does not begin with a,b$"):
+        unpacked(bomb, begin=b"a,b")
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert most < 2**20
+    assert unpacked(bomb) == b"\0" * 2**24
     with pytest.raises(Unread, match=r"^unpacks to more"):
         unpacked(gzip.compress(os.urandom(100)), most=50)
     assert unpacked(gzip.compress(b"abc" * 10), most=30) == b"abc" * 10

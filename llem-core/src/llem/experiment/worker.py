@@ -45,7 +45,8 @@ def work(
     Args:
         end: as of `leased`.
     """
-    store, outcome = Store.open(Path(order.store), order.worker), "unfinished"
+    folder = Path(order.store).absolute()  # an engine may change this process's working folder
+    store, outcome = Store.open(folder, order.worker), "unfinished"
     with store.attended():
         try:
             with contextlib.ExitStack() as held:

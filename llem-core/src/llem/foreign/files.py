@@ -24,8 +24,6 @@ DOCUMENT = 2**28
 LARGEST = 2**30
 #: Bytes of a log's end that are looked at.
 LOG = 2**20
-#: What is unpacked is so many times as large at most, beyond the first bytes: measured rows reach 16 times.
-RATIO, FREE = 50, 2**24
 #: No bytes of gzip unpack to more than so many times as many.
 _DENSEST = 1032
 
@@ -100,10 +98,16 @@ def end_of(path: str | Path, most: int = LOG, since: int = 0) -> str:
         return ""
 
 
-def unpacked(content: bytes, most: int = LARGEST) -> bytes:
-    """What gzip has packed. Raises Unread where it is damaged, or has more bytes than is allowed; none is kept then."""
-    most = min(most, FREE + RATIO * len(content))
+def unpacked(content: bytes, most: int = LARGEST, begin: bytes = b"") -> bytes:
+    """What gzip has packed. Raises Unread where it is damaged, does not begin so, or has more bytes than is allowed;
+    none is kept then.
+
+    How many times as large it is says nothing: rows that are alike are packed 150 times.
+    """
     try:
+        with gzip.GzipFile(fileobj=io.BytesIO(content)) as packed:
+            if packed.read(len(begin)) != begin:
+                raise Unread(f"is damaged: it does not begin with {begin.decode()}")
         if len(content) * _DENSEST > most:
             _count(content, most)
         return gzip.decompress(content)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from llem.errors import ExperimentFailed, LlemError, StoreError
+from llem.errors import ConfigError, ExperimentFailed, LlemError, MachineError, StoreError
 from llem.findings import Finding, finding
 from llem.foreign.secrets import without_secrets
 from llem.plugins.culprit import culprit
@@ -32,6 +32,7 @@ __all__ = [
     "Turn",
     "WorkOrder",
     "after_finding",
+    "error_of",
     "failure",
     "last_engine",
     "outcome_document",
@@ -173,6 +174,12 @@ def failure(error: BaseException) -> Failure:
     where = culprit(error, registry())
     told = f"{_told(error)}, in {where}" if where else _told(error)
     return Failure("crash", told, "see the worker's log", "crash", 3 if full else 1)
+
+
+def error_of(failed: Failure) -> LlemError:
+    """The error that a worker told of."""
+    kinds: dict[int, Callable[..., LlemError]] = {1: ExperimentFailed, 2: ConfigError, 3: MachineError}
+    return kinds[failed.exit_code](failed.message, failed.hint, failed.code)
 
 
 def _told(error: BaseException) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import gzip
 import os
 import re
 import tempfile
@@ -12,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from llem.errors import ConfigError, LlemError, MachineError, StoreError
-from llem.foreign.files import Unread, read, unpacked
+from llem.foreign.files import DOCUMENT, LARGEST, Unread, read, size_text, unpacked
 from llem.store.json_text import canonical, digest, parse, parse_at, parse_whole, to_text
 from llem.store.names import NUMBER
 
@@ -22,6 +23,7 @@ __all__ = [
     "computed_from",
     "corrupt",
     "digest",
+    "gzip_bytes",
     "json_bytes",
     "machine_errors",
     "make_folder",
@@ -176,18 +178,22 @@ def write_json(path: Path, data: Mapping[str, Any], *, replace: bool = False) ->
     write(path, json_bytes(path, data), replace=replace)
 
 
-def read_text(path: Path) -> str:
+def read_text(path: Path, most: int = DOCUMENT) -> str:
     """The text of a document as it lies there. Raises StoreError (store_corrupt), MachineError."""
     try:
-        return read_bytes(path).decode()
+        return read_bytes(path, most).decode()
     except UnicodeDecodeError as error:
         raise corrupt(path, f"not JSON: {error}") from error
 
 
-def read_bytes(path: Path) -> bytes:
-    """The content of a file of a store. Raises StoreError (store_corrupt) where it is no regular file, or too large."""
+def read_bytes(path: Path, most: int = DOCUMENT) -> bytes:
+    """The content of a file of a store. Raises StoreError (store_corrupt) where it is no regular file, or too large.
+
+    Args:
+        most: bytes at most; `LARGEST` for what has lines for each file or event of a whole store.
+    """
     with machine_errors(path):
-        return read(path)
+        return read(path, most)
 
 
 def parsed(path: Path, text: str) -> dict[str, Any]:
@@ -230,10 +236,20 @@ def stored_version(path: Path) -> int:
     return version
 
 
-def read_gzip(path: Path) -> str:
-    """Text of a compressed file. Raises StoreError when it is damaged (its own checksum), too large or missing."""
+def gzip_bytes(content: bytes) -> bytes:
+    """What `read_gzip` reads. Raises StoreError for more than that reads."""
+    if len(content) > LARGEST:
+        what = f"{size_text(len(content))} of rows: no more than {size_text(LARGEST)} can be stored in a file"
+        raise StoreError(what, "use a shorter `window_s`", "store")
+    return gzip.compress(content, compresslevel=6, mtime=0)  # no time stamp, so equal rows give equal bytes
+
+
+def read_gzip(path: Path, begin: str = "") -> str:
+    """Text of a compressed file. Raises StoreError when it is damaged (its own checksum), too large or missing, or does
+    not begin so.
+    """
     with machine_errors(path):
-        raw = unpacked(read(path))
+        raw = unpacked(read(path, LARGEST), begin=begin.encode())
     try:
         return raw.decode()
     except UnicodeDecodeError as error:

@@ -19,10 +19,10 @@ from llem.launchers.base import Launcher
 from llem.launchers.inline import InlineLauncher
 from llem.metrics.verify import verify
 from llem.plugins.registry import registry
-from llem.protocol.events import Event, Failure, Outcome, Phase, silent
+from llem.protocol.events import Ended, Event, Failure, Outcome, Phase, silent
 from llem.protocol.lines import from_json
 from llem.protocol.order import WorkOrder
-from llem.protocol.study_events import OutOfMemory, ResultComputed, WorkerLaunched
+from llem.protocol.study_events import Left, OutOfMemory, ResultComputed, WorkerLaunched
 from llem.store.store import Store
 from llem.study.plan.planned import PlannedExperiment
 from llem.study.plan.schedule import schedule
@@ -72,6 +72,33 @@ def test_a_worker_that_ends_without_a_word_is_a_crash(plan, tmp_path: Path) -> N
 
     assert caught.value.message == "the worker ended with status -11 and no outcome"
     assert (outcome["outcome"], outcome["error"]) == ("crash", caught.value.message)
+
+
+class Leaves(Launcher):
+    """A worker that leaves its experiment to another one, which is not there."""
+
+    name = "leaves"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.launched = 0
+
+    def launch(self, order, emit, stop):
+        self.launched += 1
+        emit(Left(why="another worker has it"))
+        emit(Ended())
+        return 0
+
+
+def test_workers_that_leave_all_to_others_in_vain_have_an_end(plan, tmp_path: Path) -> None:
+    """One after the other would be launched for ever."""
+    launcher = Leaves()
+    with pytest.raises(ExperimentFailed, match="10 workers in a row left this to others") as caught:
+        run(plan(), tmp_path / "out", launcher)
+    [outcome] = Store.open(tmp_path / "out").outcomes(plan().id)
+
+    assert launcher.launched == 10
+    assert outcome["error"] == caught.value.message
 
 
 def test_a_worker_that_was_told_to_stop_before_it_could_listen_was_interrupted(plan, tmp_path: Path) -> None:
