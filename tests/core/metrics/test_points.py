@@ -17,7 +17,7 @@ CONFIG = {
     "slo": {"ttft_s": 0.5},
     "warmup": {"seconds": 1.0},
     "meters": ["nvml"],
-    "echo": {"token_seconds": 0.001, "more": {"a.b": [{"x": 1, "y": 2}]}},
+    "echo": {"token_seconds": 0.001, "none": False, "more": {"a.b": [{"x": 1, "y": 2}]}},
     "quality": {"tasks": ["one", "two"]},
     "sections": None,
 }
@@ -53,6 +53,8 @@ def test_what_was_configured(values: dict[str, Any]) -> None:
     [
         {"load.batch_size": 2},
         {"load.batch_size": True},
+        {"warmup.seconds": True},
+        {"echo.none": 0},
         {"load": {"batch_size": 4, "kind": "open"}},
         {"load.concurrency": 4},
         {"meters": ["nvml", "rapl"]},
