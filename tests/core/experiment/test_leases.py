@@ -152,3 +152,12 @@ def test_what_another_worker_has_done_is_left_out(store: Store, make: Any) -> No
     assert (found.experiments, found.turns, found.process) == (("exp-two",), (("exp-two", 2),), 1)
     whole = not_stored(WorkOrder(str(store.path), 0, 5, names, turns[:4]), store, registry())
     assert (whole.experiments, whole.turns, whole.process) == ((), (), 5)
+
+
+def test_tasks_that_another_worker_has_scored_are_left_out(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An experiment of which a task is missing stays, though its trials are stored."""
+    monkeypatch.setattr(leases, "remaining_tasks", lambda *_: ["two"])
+    tasks = (("exp-one", "one"), ("exp-one", "two"))
+    todo = WorkOrder(str(store.path), 0, 0, ("exp-one",), (("exp-one", 0),), tasks=tasks)
+    found = not_stored(todo, store, registry())
+    assert (found.experiments, found.turns, found.tasks) == (("exp-one",), (), (("exp-one", "two"),))
