@@ -134,7 +134,7 @@ class Claim:
             make_folder(self._ready / self._token)
             path = self._ready / self._token / HOLDER
             path.write_text(json.dumps(attrs.asdict(holder)) + "\n", encoding="utf-8")
-            self._lock = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+            self._lock = os.open(path, os.O_RDWR)
             _lock(self._lock)
 
     def attempt(self) -> Lease | None:
@@ -246,7 +246,7 @@ def _sign(where: Path) -> tuple[Path, int | None] | None:
 
 
 def _open(inside: Path, how: int) -> int:
-    return os.open(inside / HOLDER, how | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOFOLLOW)
+    return os.open(inside / HOLDER, how | os.O_NONBLOCK | os.O_NOFOLLOW)
 
 
 def _holder(inside: Path) -> Holder | None:
