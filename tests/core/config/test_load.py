@@ -236,10 +236,6 @@ class TestBackendChoice:
             "(remove it, or set `meters: [nvml, rapl, codecarbon]`)",
         ),
         ({"nvml": {"period": 1}}, "nvml: meter 'nvml' has no settings (remove this section)"),
-        (
-            {"codecarbon": {"country": 3}, "meters": ["codecarbon"]},
-            'codecarbon.country: must be text, got the number 3 (write it in quotes: "3")',
-        ),
         ({"echo": {"dealy_s": 1}}, "echo.dealy_s: unknown field (did you mean 'delay_s'?)"),
         ({"echo": {"bits": 5}}, "echo.bits: must be one of 4, 8 or null, got the number 5"),
         ({"echo": 3}, "echo: must be a section, got the number 3"),
@@ -355,11 +351,6 @@ def test_a_section_is_not_judged_by_meters_that_cannot_be_read(refused):
     """It may be of one of them: what is wrong with `meters` is told alone."""
     problems = refused(meters="codecarbon", codecarbon={"country": "FR"})
     assert problems == ["meters: must be a list or null, got the text 'codecarbon' (write [codecarbon])"]
-
-
-def test_an_empty_section_of_what_has_no_settings_is_fine(build):
-    """It says nothing."""
-    assert build(backend="echo", nvml={}).experiment == build(backend="echo").experiment
 
 
 def test_all_problems_at_once_with_their_layers(registry):
