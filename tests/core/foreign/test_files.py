@@ -103,6 +103,25 @@ def test_a_socket_and_a_folder_are_refused(tmp_path, monkeypatch):
         read(tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [
+        ("", r"is a folder$"),
+        ("pipe", r"is no regular file$"),
+        ("ring", "is no regular file: too many"),
+        ("n" * 300, "is no regular file: file name too long"),
+    ],
+)
+def test_what_is_refused_is_told_and_closed(tmp_path, name, why):
+    """A folder, a pipe, a link in a ring, a name that no file can have: each by what it is, and none stays open."""
+    _fifo(tmp_path / "pipe")
+    (tmp_path / "ring").symlink_to("ring")
+    before = os.listdir("/proc/self/fd")
+    with pytest.raises(Unread, match=f"^{why}"), regular(tmp_path / name):
+        pass
+    assert os.listdir("/proc/self/fd") == before
+
+
 def test_a_file_that_is_too_large_is_not_read(tmp_path):
     """Nothing of it: it has 1 TB, and no block on the disk."""
     with (tmp_path / "a").open("wb") as file:

@@ -157,6 +157,33 @@ def test_a_log_is_held_to_what_was_taken_up(store: Store) -> None:
         assert unlike(store.path) == [("events.jsonl", "changed")]
 
 
+def test_a_run_that_is_there_twice_is_no_other_run(store: Store) -> None:
+    """Whoever copies the last line, which alone was taken up, adds nothing that a run tells."""
+    log, began = store.path / "events.jsonl", '{"event": "study", "at": 1}\n'
+    log.write_text(began)
+    store.journal.seal_logs(workers=True)
+    log.write_text(began * 2)
+    assert unlike(store.path) == [("events.jsonl", "changed")]
+
+
+def test_a_log_that_is_too_large_is_not_read(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody waits for what anybody may have appended."""
+    log = store.path / "events.jsonl"
+    log.write_text('{"event": "study", "at": 1}\n')
+    store.journal.seal_logs(workers=True)
+    monkeypatch.setattr("llem.store.journal.LARGEST", 10)
+    assert unlike(store.path) == [("events.jsonl", "changed")]
+
+
+def test_a_log_that_comes_after_the_end_is_added(store: Store) -> None:
+    """The log of a worker that no journal names: the run has ended, and took up those of all its workers."""
+    (store.path / "events.jsonl").write_text('{"event": "study", "at": 1}\n')
+    store.journal.seal_logs(workers=True)
+    (store.path / "workers" / "0" / "events.jsonl").write_text("one\n")
+    assert compared(store.path).open_logs == ()
+    assert unlike(store.path) == [("workers/0/events.jsonl", "added")]
+
+
 def test_a_log_of_a_worker_ends_with_the_worker(store: Store) -> None:
     """Nothing comes after what was taken up when no worker was left; of one that may live, nothing is taken up."""
     log = store.path / "workers" / "0" / "events.jsonl"

@@ -32,7 +32,7 @@ _PIECE = 1 << 20
 #: where no file can have the name.
 _NO_FILE = (errno.ELOOP, errno.ENXIO, errno.ENAMETOOLONG)
 #: To open what may be no regular file: nothing waits, and no terminal becomes this process's own.
-_CAREFUL = os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+_CAREFUL = os.O_NONBLOCK | os.O_NOCTTY
 
 
 class Unread(Exception):

@@ -180,7 +180,7 @@ def compared(folder: Path) -> Compared | None:
                 altered.append(Altered(name, "changed", known.by))
             elif went_on:
                 open_logs.append(name)
-        elif not (folder / name).is_file() or _sha256(folder / name) not in known.hashes - {GONE}:
+        elif _sha256(folder / name) not in known.hashes - {GONE}:  # a folder is no file, so it is gone
             altered.append(Altered(name, "changed", known.by))
     unnamed = sorted(there.keys() - named.keys())
     ended = "events.jsonl" in named and "events.jsonl" not in open_logs  # else the run was killed, or goes on
