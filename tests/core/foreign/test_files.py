@@ -162,5 +162,7 @@ def test_a_bomb_is_not_unpacked():
     assert most < 2**20
     assert unpacked(bomb) == b"\0" * 2**24
     with pytest.raises(Unread, match=r"^unpacks to more"):
+        unpacked(gzip.compress(b"\0" * 2**27))
+    with pytest.raises(Unread, match=r"^unpacks to more"):
         unpacked(gzip.compress(os.urandom(100)), most=50)
     assert unpacked(gzip.compress(b"abc" * 10), most=30) == b"abc" * 10

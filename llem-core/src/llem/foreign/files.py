@@ -24,6 +24,8 @@ DOCUMENT = 2**28
 LARGEST = 2**30
 #: Bytes of a log's end that are looked at.
 LOG = 2**20
+#: What is unpacked is so many times as large at most, beyond the first bytes: rows that are alike are packed 150 times.
+RATIO, FREE = 256, 2**26
 #: No bytes of gzip unpack to more than so many times as many.
 _DENSEST = 1032
 
@@ -101,9 +103,8 @@ def end_of(path: str | Path, most: int = LOG, since: int = 0) -> str:
 def unpacked(content: bytes, most: int = LARGEST, begin: bytes = b"") -> bytes:
     """What gzip has packed. Raises Unread where it is damaged, does not begin so, or has more bytes than is allowed;
     none is kept then.
-
-    How many times as large it is says nothing: rows that are alike are packed 150 times.
     """
+    most = min(most, FREE + RATIO * len(content))
     try:
         with gzip.GzipFile(fileobj=io.BytesIO(content)) as packed:
             if packed.read(len(begin)) != begin:
