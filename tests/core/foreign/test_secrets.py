@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 
 import pytest
 
@@ -127,6 +128,35 @@ KEYS = {
 def test_keys_of_well_known_services_are_known_by_their_form(parts: tuple[str, str]) -> None:
     """Whatever stands before them, and nothing around them goes."""
     assert without_secrets(f"# see {''.join(parts)}, or ask") == "# see ***, or ask"
+
+
+def test_a_web_token_goes_and_what_stands_before_it_in_its_word_stays() -> None:
+    """Also where a word before it, or a part of itself, begins as one does."""
+    token = "".join(KEYS["JWT"])
+    for before in ("", "x-", "-", "eyJust.", "host.", "eyJust.a."):
+        assert without_secrets(f"# {before}{token} b") == f"# {before}*** b"
+    assert without_secrets("eyJabcdefgh-eyJa.01234567.") == "***"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "-eyJaaaaaaaa" * 30_000,
+        "cookie:" + "\n" * 300_000,
+        "cookie:" + " " * 300_000 + "$",
+        "--" + "-token" * 50_000,
+        "token:" + " " * 300_000,
+        'token" ' + " " * 300_000,
+        "://a" * 80_000,
+        "-----BEGIN " * 30_000,
+    ],
+    ids=lambda text: text[:12].strip(),
+)
+def test_a_long_text_takes_a_time_by_its_length(text: str) -> None:
+    """A study file may have 32 MiB: what goes through it again from every place takes hours."""
+    began = time.process_time()
+    without_secrets(text)
+    assert time.process_time() - began < 2
 
 
 @pytest.mark.parametrize(

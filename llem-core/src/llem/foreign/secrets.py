@@ -39,7 +39,7 @@ _ASSIGNED = re.compile(
 _VALUE = r"""["']?)(?!\$\{?[A-Za-z_])(?:(?<=")[^"]*|(?<=')[^']*|[^\s;&"'},]+)"""
 #: The same within a line of a shell, the query of an address, JSON or a message. A header's value has blanks.
 _WITHIN = re.compile(
-    r"""(?P<header>(?<![A-Za-z])(?:authorization|cookie)["']?\s*:\s*["']?)(?!\s*(?:\w+ )?\$)[^"'\r\n]+"""
+    r"""(?P<header>(?<![A-Za-z])(?:authorization|cookie)["']?\s*:\s*+["']?)(?!\s*+(?:\w+ )?\$)[^"'\r\n]+"""
     rf"""|(?P<assigned>(?<![A-Za-z])(?:{_WORDS})(?:=|["']\s*:\s*){_VALUE}"""
     rf"""|(?P<told>(?<![A-Za-z])(?:api[-_]?key|token|secret|passw(?:or)?d):\s*{_VALUE}"""
     rf"""|(?P<option>(?<![\w-])--[\w-]*(?:api[-_]?key|token|secret|passw(?:or)?d)\s+(?!-){_VALUE}""",
@@ -54,11 +54,15 @@ _FORMS = (
         r"[rs]k_(?:live|test)_)[A-Za-z0-9_-]{8,}"
     ),
     re.compile(r"\b(?:gsk_|npm_|pypi-|r8_|ya29\.|AIza)[A-Za-z0-9_-]{20,}"),
-    re.compile(r"\beyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]*"),  # JSON web tokens
     re.compile(r"(?i)(?:(?<=accountkey=)|(?<=accesskey=))[a-z0-9+/=]{16,}"),
     re.compile(
         r"-----BEGIN [A-Z ]*PRIVATE KEY(?: BLOCK)?-----.*?(?:-----END [A-Z ]*PRIVATE KEY(?: BLOCK)?-----|\Z)", re.DOTALL
     ),
+)
+#: A JSON web token, behind what stands before it in its word. Each word is gone through once (`(?>`), from its start.
+_WEB_TOKEN = re.compile(
+    r"(?<![A-Za-z0-9_-])(?P<before>(?>[A-Za-z0-9_-]*?\b(?=eyJ)))"
+    r"eyJ[A-Za-z0-9_-]{8,}+\.[A-Za-z0-9_-]{8,}+\.[A-Za-z0-9_-]*+"
 )
 #: A key of AWS, and beside it what goes with it, which has no form but its length.
 _WORD_40 = r"(?<![A-Za-z0-9/+=])[A-Za-z0-9/+]{40}(?![A-Za-z0-9/+=])"
@@ -112,6 +116,7 @@ def without_secrets(text: str, hidden: str = HIDDEN) -> str:
     """A text without what looks like a secret: an address, a line of a shell, JSON, a message."""
     for form in _FORMS:
         text = form.sub(hidden, text)
+    text = _WEB_TOKEN.sub(lambda found: f"{found['before']}{hidden}", text)
     text = _AWS.sub(lambda found: hidden.join(("", *filter(None, found.groups()), "")), text)
     return _WITHIN.sub(lambda found: f"{found[found.lastgroup or 0]}{hidden}", text)
 
