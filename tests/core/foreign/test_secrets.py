@@ -103,6 +103,31 @@ def test_what_looks_like_a_secret_is_taken_out_of_a_text(text: str) -> None:
     assert "***" in told
 
 
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        (r'{"password": "ab\"s3cr3t", "n": 1}', '{"password": "***", "n": 1}'),
+        (r'{"api_key":"a\\\"s3cr3t"}', '{"api_key":"***"}'),
+        (r'{"api_key":"a\\", "n": "b"}', '{"api_key":"***", "n": "b"}'),
+        (r"{'token': 'a\'s3cr3t'}", "{'token': '***'}"),
+        ("export TOKEN='it''s3cr3t' x='1'", "export TOKEN='***' x='1'"),
+        ('secret="it\'s3cr3t" x', 'secret="***" x'),
+        (r'"{\"api_key\": \"a\\\"s3cr3t\", \"n\": \"b\"}"', r'"{\"api_key\": \"***\", \"n\": \"b\"}"'),
+        ('{"Authorization": "Digest a=\\"b\\", c=\\"s3cr3t\\""}', '{"Authorization": "***"}'),
+        ('{"api_key":"", "n": "b"}', '{"api_key":"***", "n": "b"}'),
+        ("client_secret = s3cr3t", "client_secret = ***"),
+        ('token = "s3cr3t"', 'token = "***"'),
+        ("AWS_ACCESS_KEY =s3cr3t # x", "AWS_ACCESS_KEY =*** # x"),
+        ("curl -u me:s3cr3t http://x", "curl -u me:*** http://x"),
+        ("curl --user 'me:s3 cr3t s3cr3t' http://x", "curl --user 'me:***' http://x"),
+        ("curl --proxy-user=me:s3cr3t http://x", "curl --proxy-user=me:*** http://x"),
+    ],
+)
+def test_a_value_goes_whole(text: str, told: str) -> None:
+    """With its escaped quotes and those that are doubled, in JSON within JSON, with blanks around `=`, behind `-u`."""
+    assert without_secrets(text) == told
+
+
 #: Of no account; in parts, so that nobody takes them for real ones.
 KEYS = {
     "AWS": ("AKIA", "IOSFODNN7EXAMPLE"),
@@ -192,6 +217,13 @@ def test_other_keys_go_whole() -> None:
         "task-1234567890",
         "0123456789abcdef0123456789abcdef01234567",
         "AIzawa",
+        "if token == end:",
+        "the key = value of a map",
+        "token = $TOKEN, secret = ${SECRET}",
+        "docker run -u 1000:1000 image",
+        "python -u http://host/x",
+        "curl -u $ME:$PASSWORD http://x",
+        "curl -u me:$PASSWORD http://x",
     ],
 )
 def test_a_text_without_a_secret_stays(text: str) -> None:

@@ -34,16 +34,36 @@ _SECRET = re.compile(rf"(?:^|[-_.])(?i:{_WORDS})$|[a-z](?:Key|Token|Secret|Passw
 _ASSIGNED = re.compile(
     r"(?P<name>(?:-H)?-{0,2}[A-Za-z_][\w.-]*)(?P<between>=|:\s*)(?P<value>(?!\$\{?[A-Za-z_]).+)", re.DOTALL
 )
-#: A value within a text, behind its quote if it has one: up to the next, or up to a blank or what ends it. The name of
-#: a shell's variable is none.
-_VALUE = r"""["']?)(?!\$\{?[A-Za-z_])(?:(?<=")[^"]*|(?<=')[^']*|[^\s;&"'},]+)"""
-#: The same within a line of a shell, the query of an address, JSON or a message. A header's value has blanks.
+#: Names that hold a secret also where prose or YAML has them: `token: abc`, `token = abc`.
+_PLAIN_WORDS = r"(?:api[-_]?key|token|secret|passw(?:or)?d)"
+#: A value within a text, without its quotes: up to the same quote, which a backslash or a second one (`''`) keeps in the
+#: value, or up to a blank or what ends it. In JSON within JSON the quote itself is `\"`. The name of a shell's variable
+#: is no value.
+_QUOTE = r"""(?P<quote>\\?["'])?+(?!\$\{?[A-Za-z_])"""
+_QUOTED = r"""(?s:(?!(?P=quote))(?:\\\\\\["'\\]|\\.|[^\\])|(?P=quote){2})*+"""
+_VALUE = rf"""(?P<value>(?(quote){_QUOTED}|[^\s;&"'}},]+))"""
+#: The same within a line of a shell, the query of an address, JSON or a message.
 _WITHIN = re.compile(
-    r"""(?P<header>(?<![A-Za-z])(?:authorization|cookie)["']?\s*:\s*+["']?)(?!\s*+(?:\w+ )?\$)[^"'\r\n]+"""
-    rf"""|(?P<assigned>(?<![A-Za-z])(?:{_WORDS})(?:=|["']\s*:\s*){_VALUE}"""
-    rf"""|(?P<told>(?<![A-Za-z])(?:api[-_]?key|token|secret|passw(?:or)?d):\s*{_VALUE}"""
-    rf"""|(?P<option>(?<![\w-])--[\w-]*(?:api[-_]?key|token|secret|passw(?:or)?d)\s+(?!-){_VALUE}""",
+    rf"""(?P<before>(?<![A-Za-z])(?:{_WORDS})(?:=|["']\s*:\s*|\\["']\s*:\s*(?=\\["']))"""
+    rf"""|(?<![A-Za-z]){_PLAIN_WORDS}:\s*"""
+    rf"""|(?<![\w-])--[\w-]*{_PLAIN_WORDS}\s+(?!-)){_QUOTE}{_VALUE}""",
     re.IGNORECASE,
+)
+#: `NAME = VALUE`, where the value may be such a name itself: to be looked for last.
+_SPACED = re.compile(
+    rf"""(?P<before>(?<![A-Za-z])(?:{_PLAIN_WORDS}|(?<=[-_])(?:{_WORDS}))[ \t]*=(?!=)[ \t]*){_QUOTE}{_VALUE}""",
+    re.IGNORECASE,
+)
+#: A header's value has blanks.
+_HEADER = re.compile(
+    rf"""(?P<before>(?<![A-Za-z])(?:authorization|cookie)\\?["']?\s*:\s*+)(?P<quote>\\?["'])?+(?!\s*+(?:\w+ )?\$)"""
+    rf"""(?P<value>(?(quote){_QUOTED}|[^"'\r\n]+))""",
+    re.IGNORECASE,
+)
+#: A user with a password, behind curl's option. An address and the numbers of a user and a group are none.
+_USER = re.compile(
+    rf"""(?P<before>(?<![\w-])(?:-u|--(?:proxy-)?user)(?:\s+|=))(?P<quote>["'])?+(?!\d+:\d+(?!\S))"""
+    rf"""(?P<user>[^\s:"'$]+:)(?!//|\$)(?P<value>(?(quote){_QUOTED}|[^\s;&"'}},]+))""",
 )
 #: What is a secret whatever stands before it.
 _FORMS = (
@@ -118,7 +138,14 @@ def without_secrets(text: str, hidden: str = HIDDEN) -> str:
         text = form.sub(hidden, text)
     text = _WEB_TOKEN.sub(lambda found: f"{found['before']}{hidden}", text)
     text = _AWS.sub(lambda found: hidden.join(("", *filter(None, found.groups()), "")), text)
-    return _WITHIN.sub(lambda found: f"{found[found.lastgroup or 0]}{hidden}", text)
+    for named in (_HEADER, _WITHIN, _USER, _SPACED):
+        text = named.sub(lambda found: _hiding(found, hidden), text)
+    return text
+
+
+def _hiding(found: re.Match[str], hidden: str) -> str:
+    parts = found.groupdict("")
+    return f"{parts['before']}{parts['quote']}{parts.get('user', '')}{hidden}"
 
 
 def without_known(text: str, environ: Mapping[str, str]) -> str:
