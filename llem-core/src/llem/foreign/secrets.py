@@ -36,9 +36,9 @@ _ASSIGNED = re.compile(
 )
 #: Names that hold a secret also where prose or YAML has them: `token: abc`, `token = abc`.
 _PLAIN_WORDS = r"(?:api[-_]?key|token|secret|passw(?:or)?d)"
-#: A value within a text, without its quotes: up to the same quote, which a backslash or a second one (`''`) keeps in the
-#: value, or up to a blank or what ends it. In JSON within JSON the quote itself is `\"`. The name of a shell's variable
-#: is no value.
+#: A value within a text, without its quotes: up to the same quote, which a backslash or a second one (`''`) keeps in
+#: the value, or up to a blank or what ends it. In JSON within JSON the quote itself is `\"`. The name of a shell's
+#: variable is no value.
 _QUOTE = r"""(?P<quote>\\?["'])?+(?!\$\{?[A-Za-z_])"""
 _QUOTED = r"""(?s:(?!(?P=quote))(?:\\\\\\["'\\]|\\.|[^\\])|(?P=quote){2})*+"""
 _VALUE = rf"""(?P<value>(?(quote){_QUOTED}|[^\s;&"'}},]+))"""
