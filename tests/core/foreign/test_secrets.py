@@ -231,7 +231,62 @@ def test_a_text_without_a_secret_stays(text: str) -> None:
     assert without_secrets(text) == text
 
 
-@pytest.mark.parametrize(("name", "secret"), [("HF_TOKEN", True), ("x-api-key", True), ("max_tokens", False)])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "# token: 4096 tokens",
+        "max token: 4096 reached",
+        "unexpected token: <eos>",
+        "stop token: '</s>', token: <|im_end|>.",
+        "unexpected token: '}'",
+        "cache_key=prompt-17 hit",
+        "sort-key=name, primary_key = id",
+        "key=17, token=0.5; token = 12",
+        '{"key": 17, "stop_token": "<eos>", "token": ""}',
+    ],
+)
+def test_what_is_behind_a_word_of_prose_and_no_secret_stays(text: str) -> None:
+    """Numbers, a model's tokens, signs, and keys that find something."""
+    assert without_secrets(text) == text
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "token: {}12345678",
+        "key={}1a2b3c",
+        "token={}12:AAabc",
+        'token: "{}12 secret words"',
+        "token: <{}eos-s3cr3t>",
+        "api_key={}1234",
+        "my_key={}1234",
+        "password: {}1234",
+        "secret={}<eos>",
+        "partition_api_key={}abc",
+        "cache_key=token={}abc",
+    ],
+)
+def test_what_may_be_a_secret_is_none_of_these(text: str) -> None:
+    """More digits, anything beside them, and names that nothing but a secret has."""
+    value = text.split("{}")[1].rstrip('>"')
+    told = without_secrets(text.format(""))
+    assert value not in told
+    assert "***" in told
+
+
+@pytest.mark.parametrize(
+    ("name", "secret"),
+    [
+        ("HF_TOKEN", True),
+        ("x-api-key", True),
+        ("max_tokens", False),
+        ("prompt_cache_key", False),
+        ("sortKey", False),
+        ("monkeyKey", True),
+        ("cache_token", True),
+        ("CACHE_API_KEY", True),
+    ],
+)
 def test_names_of_secrets(name: str, secret: bool) -> None:
     """Of variables, headers and fields."""
     assert is_secret(name) == secret

@@ -1,6 +1,9 @@
 """Secrets in what is stored and shown: command lines, addresses, and what servers and errors tell. Pure.
 
-A secret is known by the name of its option, variable or header, or by its own form; one without either stays.
+A secret is known by the name of its option, variable or header, or by its own form; one without either stays. So does
+what is behind such a name and no secret: what looks something up (`cache_key=`), and in a text, behind a name that ends
+in `token` and behind `key` alone, a number of up to seven digits, a model's token such as `<eos>`, and what has neither
+letter nor digit.
 """
 
 from __future__ import annotations
@@ -24,12 +27,15 @@ __all__ = [
 #: Stands for a secret.
 HIDDEN = "***"
 
+#: What such a key finds is no secret: `cache_key`, `primaryKey`.
+_FINDS = ("cache", "foreign", "group", "lookup", "partition", "primary", "routing", "row", "shard", "sort")
+_NOT_FOUND_BY = "".join(rf"(?<!(?i:{word}))(?<!(?i:{word}[-_]))" for word in _FINDS)
 _WORDS = (
-    r"api[-_]?keys?|keys?|token|secrets?|passw(?:or)?ds?|passwd|passphrase|credentials?|bearer|"
+    rf"api[-_]?keys?|{_NOT_FOUND_BY}keys?|token|secrets?|passw(?:or)?ds?|passwd|passphrase|credentials?|bearer|"
     r"auth(?:orization)?|cookies?|signature|sig"
 )
 #: Names of secrets: `HF_TOKEN`, `--api-key`, `X-Auth-Token`, `apiKey`. A number of tokens is none.
-_SECRET = re.compile(rf"(?:^|[-_.])(?i:{_WORDS})$|[a-z](?:Key|Token|Secret|Password)$")
+_SECRET = re.compile(rf"(?:^|[-_.])(?i:{_WORDS})$|[a-z](?:{_NOT_FOUND_BY}Key|Token|Secret|Password)$")
 #: `NAME=VALUE`, also after dashes, and `NAME: VALUE`, as headers have it, also right behind `-H`.
 _ASSIGNED = re.compile(
     r"(?P<name>(?:-H)?-{0,2}[A-Za-z_][\w.-]*)(?P<between>=|:\s*)(?P<value>(?!\$\{?[A-Za-z_]).+)", re.DOTALL
@@ -65,6 +71,9 @@ _USER = re.compile(
     rf"""(?P<before>(?<![\w-])(?:-u|--(?:proxy-)?user)(?:\s+|=))(?P<quote>["'])?+(?!\d+:\d+(?!\S))"""
     rf"""(?P<user>[^\s:"'$]+:)(?!//|\$)(?P<value>(?(quote){_QUOTED}|[^\s;&"'}},]+))""",
 )
+#: Names that are words of prose too, and what is no secret behind one.
+_OF_PROSE = re.compile(r"[\w-]*token\b|(?<![\w-])key\b", re.IGNORECASE)
+_NO_SECRET = re.compile(r"\d{1,7}(?:\.\d{1,7})?[).:\]]*|<[/|]?[A-Za-z_]{1,20}\|?>[).:\]]*|[\W_]*")
 #: What is a secret whatever stands before it.
 _FORMS = (
     re.compile(r"(?<=://)[^/\s?#\"']*(?=@)"),
@@ -144,6 +153,8 @@ def without_secrets(text: str, hidden: str = HIDDEN) -> str:
 
 
 def _hiding(found: re.Match[str], hidden: str) -> str:
+    if _OF_PROSE.match(found.string, found.start()) and _NO_SECRET.fullmatch(found["value"]):
+        return found[0]
     parts = found.groupdict("")
     return f"{parts['before']}{parts['quote']}{parts.get('user', '')}{hidden}"
 
