@@ -136,6 +136,19 @@ def test_a_batch_that_does_not_fit_is_refused_before_it_is_made(session, monkeyp
     assert (one.cursor, one.live_engine.batches) == (64, 0)
 
 
+@pytest.mark.parametrize(
+    ("free", "fits"), [(2**30 + 2**22, True), (2**30, True), (2**23, True), (2**23 - 2, False), (0, False)]
+)
+def test_a_load_that_fits_is_no_fault_of_a_small_machine(monkeypatch, free: int, fits: bool) -> None:
+    """4 MiB more are wanted, and half of what is free is to be had where less than 2 GiB are."""
+    monkeypatch.setattr(batches, "free_bytes", lambda: free)
+    if fits:
+        batches._check_memory(16384, 32768, 2**22)
+    else:
+        with pytest.raises(ExperimentFailed, match=r"32768 requests take 0\.00839 GB of memory: 0\.00419 more, and "):
+            batches._check_memory(16384, 32768, 2**22)
+
+
 @pytest.mark.process
 def test_a_trial_whose_rows_could_not_be_read_is_refused_before_it_is_measured(session, monkeypatch) -> None:
     """By its requests, and the times of their tokens where they are asked for."""

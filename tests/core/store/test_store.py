@@ -333,3 +333,19 @@ def test_an_environment_with_gpus_that_are_none_is_told(tmp_path, gpus):
     write_json(tmp_path / "study.json", {"schema_version": SCHEMA_VERSION})
     with pytest.raises(StoreError, match="gpus"):
         Store.open(tmp_path).read_environment("a")
+
+
+@pytest.mark.parametrize(
+    ("error", "raised", "code", "told"),
+    [
+        (MemoryError(), MachineError, 3, "end other programs, or use a machine with more memory"),
+        (OverflowError("large"), StoreError, 2, "restore the file, or measure the experiment again"),
+        (TypeError("a bug"), StoreError, 2, "it is a bug of llem or of a plugin: report it"),
+    ],
+)
+def test_who_is_to_blame_where_nothing_can_be_computed(tmp_path, error, raised, code, told):
+    """Too little memory is no damage; what may be a bug says so."""
+    with pytest.raises(raised) as caught, files.computed_from(tmp_path / "x"):
+        raise error
+    assert (caught.value.exit_code, str(tmp_path / "x") in caught.value.message) == (code, True)
+    assert caught.value.hint.endswith(told)

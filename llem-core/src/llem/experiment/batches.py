@@ -197,11 +197,17 @@ class Batches(Work):
 
 
 def _check_memory(made: int, count: int, took: int) -> None:
-    """Raise ExperimentFailed (oom) if the rest will not fit, before the kernel ends what it chooses."""
-    wanted, free = took * (count - made) // made, free_bytes() - RESERVE_BYTES
-    if wanted > free:
-        told = f"{count} requests take {took * count / made / 1e9:.3g} GB of memory, of which {max(free, 0) / 1e9:.3g}"
-        raise ExperimentFailed(f"{told} are to be had", "use a smaller `load.batch_size`, or `window_s`", "oom")
+    """Raise ExperimentFailed (oom) if the rest will not fit, before the kernel ends what it chooses.
+
+    Of what is free a part is to stay so: half of it where there is little, so that a small load is no fault of a small
+    machine.
+    """
+    wanted, free = took * (count - made) // made, free_bytes()
+    if wanted > free - min(RESERVE_BYTES, free // 2):
+        told = f"{count} requests take {took * count / made / 1e9:.3g} GB of memory: {wanted / 1e9:.3g} more, and"
+        raise ExperimentFailed(
+            f"{told} {free / 1e9:.3g} are free", "use a smaller `load.batch_size`, or `window_s`", "oom"
+        )
 
 
 def _check_rows(asked: Sequence[Request], token_times: bool) -> None:

@@ -12,6 +12,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import attrs
+
 from llem.errors import ConfigError, LlemError, MachineError, StoreError
 from llem.foreign.files import DOCUMENT, LARGEST, Unread, read, size_text, unpacked
 from llem.store.json_text import canonical, digest, parse, parse_at, parse_whole, to_text
@@ -66,13 +68,27 @@ def _mend(path: Path) -> str:
 
 @contextlib.contextmanager
 def computed_from(path: Path) -> Iterator[None]:
-    """Numbers are computed from what lies there: what cannot be is a StoreError (store_corrupt) that names it."""
+    """Numbers are computed from what lies there: what cannot be is a StoreError (store_corrupt) that names it.
+
+    Raises MachineError where the memory does not suffice, which says nothing of what lies there.
+    """
     try:
         yield
     except LlemError:
         raise
-    except (ArithmeticError, AttributeError, LookupError, MemoryError, RecursionError, TypeError, ValueError) as error:
-        raise corrupt(path, f"nothing can be computed from it ({type(error).__name__}: {error})") from error
+    except MemoryError as error:
+        hint = "end other programs, or use a machine with more memory"
+        raise MachineError(f"out of memory while numbers are computed from {path}", hint) from error
+    except (ArithmeticError, RecursionError, ValueError) as error:
+        raise _not_computable(path, error) from error
+    except (AttributeError, LookupError, TypeError) as error:
+        told = _not_computable(path, error)
+        hint = f"{told.hint}. If no file there was changed, it is a bug of llem or of a plugin: report it"
+        raise attrs.evolve(told, hint=hint) from error
+
+
+def _not_computable(path: Path, error: Exception) -> StoreError:
+    return corrupt(path, f"nothing can be computed from it ({type(error).__name__}: {error})")
 
 
 @contextlib.contextmanager

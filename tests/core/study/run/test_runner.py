@@ -150,7 +150,14 @@ class Deaf(Launcher):
         self.killed.set()
 
 
-@pytest.mark.parametrize("phase", [Phase(phase="load"), Phase(phase="warm-up", seconds=900.0)])
+@pytest.mark.parametrize(
+    "phase",
+    [
+        Phase(phase="load"),
+        Phase(phase="warm-up", seconds=900.0),
+        Phase(phase="quality", task="a", done=3, total=9),
+    ],
+)
 def test_a_worker_that_does_not_listen_is_ended(plan, tmp_path: Path, monkeypatch, phase: Phase) -> None:
     """Soon after the wish to stop, which is what its outcome says."""
     monkeypatch.setattr(stopping, "STOP_S", 0.1)

@@ -18,10 +18,12 @@ from llem.protocol.study_events import Left, OutOfMemory, Waiting
 
 __all__ = ["Breaker", "Watchdog", "stop_on_interrupt"]
 
-#: When a run ends that is asked to: a load of requests in flight is no trial any more once it is broken off.
-SOON = "a serving load or a wait now, all else after this trial or item"
-#: How long a worker that is to stop may take for what is of no use any more: to load, to warm up, to close an engine.
-#: Elsewhere the wish reaches it by a scheduler. A trial that is under way may end.
+#: When a run ends that is asked to: a load of requests in flight is no trial any more once it is broken off, and of a
+#: task that is evaluated in part nothing is stored.
+SOON = "when this trial ends, a serving load and all else within seconds"
+#: How long a worker that is to stop may take for what is of no use any more: to load, to warm up, to evaluate, to close
+#: an engine. Elsewhere the wish reaches it by a scheduler. A trial that is under way may take twice its planned time
+#: before that.
 STOP_S, STOP_ELSEWHERE_S = 5.0, 30.0
 #: How often the wish to stop is looked for.
 LOOK_S = 1.0
@@ -185,7 +187,7 @@ class Watchdog:
                 return
 
     def _is_deaf(self) -> bool:
-        """Whether it was asked to stop, and does what is of no use any more."""
+        """Whether it was asked to stop, and does what is of no use any more, or a trial for twice its time."""
         if self._asked is None and self._stop.is_set():
             self._asked = time.monotonic()
         return self._asked is not None and time.monotonic() > max(
