@@ -67,6 +67,8 @@ def codes(result: Any) -> set[str]:
 
 
 ORDER = "completions stand in the order of the requests, one for each: got"
+REASON = "a finish reason is a printable word, of 200 characters at most"
+SETTINGS = "effective_config gives JSON values: no tuples, no keys but text, no NaN"
 TIMED = {"token_times": True}
 BATCHES = {"load": {"kind": "offline", "batch_size": 3}}
 BROKEN: list[tuple[str, dict[str, Any], str]] = [
@@ -87,6 +89,33 @@ BROKEN: list[tuple[str, dict[str, Any], str]] = [
     ("no memory", {}, "peak memory is a number of bytes above 0, or None: got 0, expected an int above 0, or None"),
     ("no reason", {}, "peak memory that is not known has a reason: got 'I forgot'"),
     ("not JSON", {}, "effective_config gives JSON values: no tuples, no keys but text, no NaN: got 'devices': (0, 1)"),
+    (
+        "below 0",
+        {},
+        "token_count is how many tokens were generated: got -8 for request 0, expected an int from 0 to",
+    ),
+    ("no computer's", {}, "token_count is how many tokens were generated: got 1000000000000000000000000000000"),
+    ("no number", {}, "token_count is how many tokens were generated: got nan for request 0"),
+    ("nothing", {}, "generate returns a list of completions: got None, expected a list of `Completion`"),
+    ("generator", {}, "generate returns a list of completions: got <generator object"),
+    ("commands", {}, f"{REASON}: got '\\x1b[31mX\\x1b]0;"),
+    ("number for a reason", {}, f"{REASON}: got 7 for request 0, expected 'length' or 'stop', say"),
+    ("bytes", {}, "the text of an answer is text, or None: got b'\\xff' for request 0, expected a str"),
+    ("infinite", {}, "engine_metrics are finite numbers by name, or None: got 'queued_s': inf for request 0"),
+    ("no engine", {}, "load gives the loaded engine: got None, expected an `Engine`"),
+    ("a number of sizes", {}, "architecture gives the sizes of the model, or None: got 5, expected an `Architecture`"),
+    ("known and not", {}, "peak memory that is known has no reason why it is not: got 7 with 'not_supported'"),
+    ("no computer's memory", {}, "peak memory is a whole number of 64 bits: got 1000000000000000000000000000000"),
+    ("deep", {}, f"{SETTINGS}: got it nests too deeply"),
+    ("half a character", {}, f"{SETTINGS}: got 'utf-8' codec can't encode character '\\ud800'"),
+    ("large number", {}, f"{SETTINGS}: got 10000000000000000000… (31 characters) is no whole number of 64 bits"),
+    ("large", {}, "effective_config is no larger than 1,048,576 bytes of JSON: got 30,000,"),
+    ("nothing", {"load": OPEN}, "stream yields chunks: got None for request"),
+    (
+        "no computer's",
+        {"load": OPEN},
+        "a chunk says how many tokens it brings: got 1000000000000000000000000000000",
+    ),
     ("wall clock", {"load": OPEN}, "times are time.monotonic_ns() at which tokens came, within the call: got request"),
     ("more ids", {"load": OPEN}, "a chunk has as many ids as tokens, or none at all: got 2 ids in a chunk of 1"),
 ]
