@@ -33,6 +33,9 @@ __all__ = ["Supervisor"]
 #: Added if SIGKILL ended a worker.
 KILLED = "; this is how the system ends a process when memory runs out"
 
+#: Told of a worker that was ended for that, with the name of its backend.
+LINGERED = "a worker of the backend {!r} was done and did not leave, so it was ended: a plugin left a thread in it"
+
 #: Lines of a worker's log that an error shows.
 TAIL, TAIL_BYTES = 10, 8192
 #: Without `limits.timeout_s`, a worker may take the estimated time times MARGIN, plus EXTRA_S, plus a day if it
@@ -171,6 +174,10 @@ class Supervisor:
                 for name in job.experiments:
                     revoke(self._store.folder(name), number)
                 self._numbers.over(job.experiments, process)
+            if watch.lingered:
+                self._emit(
+                    Warned(worker=number, message=LINGERED.format(self._experiments[job.experiments[0]].backend))
+                )
             self._emit(WorkerEnded(worker=number))
         self._conclude(job, process, watch, status, log, done, killed=killed or self.killed)
         if killed:
