@@ -15,6 +15,7 @@ import attrs
 __all__ = [
     "TELL_AUTHORS",
     "Breach",
+    "BrokenCheck",
     "BrokenPlugin",
     "ConfigError",
     "ExperimentFailed",
@@ -108,6 +109,14 @@ class ConfigError(LlemError):
         several = len({problem.source for problem in self.problems if problem.source}) > 1
         lines = [self.message, *(f"  {problem.told(with_source=several)}" for problem in self.problems)]
         return "\n".join([*lines, f"  {self.hint}"] if self.hint else lines)
+
+
+@attrs.frozen
+class BrokenCheck(ConfigError):
+    """A configuration that a plugin fails to check: it cannot be run, though the plugin may take others."""
+
+    code: str = "plugin_broken"
+    exit_code: ClassVar[int] = 3
 
 
 @attrs.frozen

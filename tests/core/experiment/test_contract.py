@@ -15,9 +15,10 @@ from typing import Any
 import pytest
 
 import llem
-from llem.errors import LlemError
+from llem.errors import TELL_AUTHORS, BrokenCheck, LlemError
 from llem.experiment import contract
 from llem.plugins.registry import registry
+from llem.study.plan.expand import load
 
 LAB = Path(__file__).parents[1] / "lab"
 OPEN = {"kind": "closed", "concurrency": 2}
@@ -207,6 +208,35 @@ def test_the_core_asks_whether_it_runs_where_it_was_placed(stranger: Run) -> Non
     assert found.outcome == "invalid"
     assert "backend stranger cannot run this on cpu" in found.error
     assert "stranger runs on GPUs only" in found.error
+
+
+CHECKS = {
+    "check raises": "the backend 'stranger' of llem-stranger 0.3 failed to check this configuration: Odd: check",
+    "check gives nothing": "the backend 'stranger' breaks a rule of backends: check gives a list of findings: got None",
+}
+
+
+@pytest.mark.parametrize("fault", CHECKS)
+def test_a_check_that_fails_costs_its_point_alone(stranger: Run, fault: str) -> None:
+    """Of a study the other points are planned; the message names the plugin, though it raised no Exception."""
+    base = {**QUICK, "backend": "stranger"}
+    del base["launcher"]
+    study = load({"name": "s", "base": base, "axes": {"stranger.fault": ["none", fault]}}, [], registry())
+
+    [refused] = study.invalid
+    assert [one.experiment.options.fault for one in study.experiments] == ["none"]
+    assert refused.problems[0].message.startswith(CHECKS[fault])
+
+
+@pytest.mark.parametrize("fault", CHECKS)
+def test_a_check_that_fails_is_the_plugins_fault(stranger: Run, tmp_path: Path, fault: str) -> None:
+    """Exit code 3, of plugins that do not work; nothing of an experiment begins."""
+    options = {"fault": fault, "token_seconds": 0.0002}
+    with pytest.raises(BrokenCheck) as caught:
+        llem.run(out=tmp_path / "out", **{**QUICK, "backend": "stranger", "stranger": options})
+
+    assert caught.value.message.startswith(CHECKS[fault])
+    assert (caught.value.exit_code, caught.value.hint) == (3, TELL_AUTHORS)
 
 
 @pytest.mark.process

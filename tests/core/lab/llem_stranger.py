@@ -150,6 +150,10 @@ class StrangerBackend(EchoBackend):
     name = "stranger"
 
     def check(self, experiment, model):
+        if self.options.fault == "check raises":
+            raise Odd("check")
+        if self.options.fault == "check gives nothing":
+            return None
         if self.options.fault == "cpu" and experiment.device == "cpu":
             return [finding("backend_check", "stranger runs on GPUs only", parameter="device")]
         return []
