@@ -25,6 +25,7 @@ __all__ = [
     "StoreError",
     "UnknownName",
     "UnknownPlugin",
+    "described",
     "nearest",
     "one_of",
 ]
@@ -166,6 +167,15 @@ class ExperimentFailed(LlemError):
 
 #: So many names are told in a hint.
 TOLD = 12
+
+
+def described(error: BaseException) -> str:
+    """Kind and message of an error of somebody else's, whose own text may fail."""
+    kind = type(error).__name__
+    try:
+        return f"{kind}: {error}" if str(error) else kind
+    except Exception:  # its `__str__` is as foreign as what raised it
+        return kind
 
 
 def one_of(known: Sequence[str], prefix: str, where: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -18,6 +19,7 @@ import llem
 from llem.errors import TELL_AUTHORS, BrokenCheck, LlemError
 from llem.experiment import contract
 from llem.plugins.registry import registry
+from llem.protocol.order import failure
 from llem.study.plan.expand import load
 
 LAB = Path(__file__).parents[1] / "lab"
@@ -208,6 +210,50 @@ def test_the_core_asks_whether_it_runs_where_it_was_placed(stranger: Run) -> Non
     assert found.outcome == "invalid"
     assert "backend stranger cannot run this on cpu" in found.error
     assert "stranger runs on GPUs only" in found.error
+
+
+RAISED = {
+    "odd": "Odd: odd",
+    "mute": "Mute",
+    "exit": "SystemExit: 0",
+    "generator exit": "GeneratorExit",
+    "cancelled": "CancelledError",
+}
+
+
+@pytest.mark.parametrize("fault", RAISED)
+def test_whatever_an_engine_raises_is_its_crash(stranger: Run, fault: str) -> None:
+    """Also what is no Exception, and what cannot be told: its kind, and whose it is."""
+    found = stranger(fault)
+
+    assert (found.outcome, found.error) == (
+        "crash",
+        f"{RAISED[fault]}, in the plugin llem-stranger 0.3",
+    )
+
+
+@pytest.mark.process
+def test_an_engine_that_ends_the_process_is_named(stranger: Run) -> None:
+    """With the phase that it was in: it left no error."""
+    found = stranger("leaves", launcher="process")
+
+    told = "the worker ended with status 0 and no outcome, in the phase 'warm-up' of the backend 'stranger'"
+    assert (found.outcome, found.error) == ("crash", told)
+
+
+@pytest.mark.parametrize(("heard", "outcome"), [(True, None), (False, "crash")])
+def test_ctrl_c_is_the_users_where_it_is_heard(monkeypatch, heard: bool, outcome: str | None) -> None:
+    """Elsewhere nobody but the engine raised it."""
+    handler = signal.default_int_handler if heard else signal.SIG_IGN
+    monkeypatch.setattr(signal, "getsignal", lambda number: handler)
+    if outcome is None:
+        with pytest.raises(KeyboardInterrupt):
+            failure(KeyboardInterrupt())
+    else:
+        assert (failure(KeyboardInterrupt()).outcome, failure(KeyboardInterrupt()).message) == (
+            outcome,
+            "KeyboardInterrupt",
+        )
 
 
 CHECKS = {

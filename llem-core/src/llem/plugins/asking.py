@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 
-from llem.errors import TELL_AUTHORS, BrokenCheck, LlemError
+from llem.errors import TELL_AUTHORS, BrokenCheck, LlemError, described
 from llem.plugins.culprit import culprit
 from llem.plugins.registry import Kind, Registry
 
@@ -26,6 +26,7 @@ def asking(kind: Kind, name: str, registry: Registry) -> Iterator[None]:
     except (LlemError, MemoryError, KeyboardInterrupt):
         raise
     except BaseException as error:  # a stranger's method may raise anything
-        what = f"{type(error).__name__}: {error}"[:TOLD] if str(error) else type(error).__name__
         who = culprit(error, registry) or f"the {kind} {name!r}"
-        raise BrokenCheck(f"{who} failed to check this configuration: {what}", TELL_AUTHORS) from error
+        raise BrokenCheck(
+            f"{who} failed to check this configuration: {described(error)[:TOLD]}", TELL_AUTHORS
+        ) from error

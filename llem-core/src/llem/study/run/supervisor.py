@@ -175,13 +175,14 @@ class Supervisor:
                     revoke(self._store.folder(name), number)
                 self._numbers.over(job.experiments, process)
             if watch.lingered:
-                self._emit(
-                    Warned(worker=number, message=LINGERED.format(self._experiments[job.experiments[0]].backend))
-                )
+                self._emit(Warned(worker=number, message=LINGERED.format(self._backend(job))))
             self._emit(WorkerEnded(worker=number))
         self._conclude(job, process, watch, status, log, done, killed=killed or self.killed)
         if killed:
             raise KeyboardInterrupt
+
+    def _backend(self, job: Job) -> str:
+        return self._experiments[job.experiments[0]].backend
 
     def _timeout_s(self, job: Job) -> float:
         group = [self._experiments[name] for name in job.experiments]
@@ -238,7 +239,8 @@ class Supervisor:
             if watch.out_of_memory:
                 what, hint = f"memory ran out: {watch.out_of_memory}", f"use a smaller batch or model; {_see(log)}"
                 return self._end(at or unfinished, process, "oom", what, hint, log)
-            message = f"the worker ended with status {status} and no outcome"
+            at_what = f", in the phase {watch.phase!r} of the backend {self._backend(job)!r}" if watch.phase else ""
+            message = f"the worker ended with status {status} and no outcome{at_what if status >= 0 else ''}"
             self._end(at or unfinished, process, "crash", message, _see(log) + _killed(status), log)
         return None
 
