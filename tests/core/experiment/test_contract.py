@@ -19,6 +19,7 @@ import llem
 from llem.errors import TELL_AUTHORS, BrokenCheck, LlemError
 from llem.experiment import contract
 from llem.plugins.registry import registry
+from llem.protocol.events import Warned
 from llem.protocol.order import failure
 from llem.study.plan.expand import load
 
@@ -239,6 +240,21 @@ def test_an_engine_that_ends_the_process_is_named(stranger: Run) -> None:
 
     told = "the worker ended with status 0 and no outcome, in the phase 'warm-up' of the backend 'stranger'"
     assert (found.outcome, found.error) == ("crash", told)
+
+
+@pytest.mark.process
+def test_a_process_that_left_the_session_is_ended_and_told(stranger: Run) -> None:
+    """A signal to the worker's group would not reach it, and it would outlive the study; the result stands."""
+    seen: list[Any] = []
+    found = stranger("child", on_event=seen.append)
+
+    assert found.outcome == "done"
+    assert [one.message for one in seen if isinstance(one, Warned)] == [
+        "the backend 'stranger', or another plugin, left sleep running in a session of its own; it was ended"
+    ]
+    import llem_stranger
+
+    assert llem_stranger.StrangerEngine.child.wait(10) == -signal.SIGKILL
 
 
 @pytest.mark.parametrize(("heard", "outcome"), [(True, None), (False, "crash")])

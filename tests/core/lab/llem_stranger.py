@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import subprocess
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
@@ -106,6 +107,8 @@ RAISED: Mapping[str, BaseException] = {
 
 
 class StrangerEngine(EchoEngine):
+    child: subprocess.Popen[bytes] | None = None
+
     def generate(self, requests, sampling, *, token_times=False):
         fault = self.options.fault
         found = super().generate(requests, sampling, token_times=token_times or fault == "unasked times")
@@ -115,6 +118,8 @@ class StrangerEngine(EchoEngine):
             return found[:-1]
         if fault in ("nothing", "generator"):
             return None if fault == "nothing" else (one for one in found)
+        if fault == "child" and self.child is None:
+            StrangerEngine.child = subprocess.Popen(["sleep", "600"], start_new_session=True)
         if fault == "leaves":
             os._exit(0)
         if fault in RAISED:

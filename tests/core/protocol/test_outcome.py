@@ -102,7 +102,7 @@ def test_an_engine_that_exits_is_a_crash(tmp_path: Path, lab) -> None:
     with pytest.raises(llem.ExperimentFailed) as caught:
         llem.run(out=tmp_path / "out", **failing(lab, "load", "exit"))
 
-    assert caught.value.message.startswith("SystemExit: 7, in the backend 'lab' of ")
+    assert caught.value.message.startswith("SystemExit: 7, in the plugin llem-lab ")
 
 
 def test_the_traceback_of_an_engines_error_is_in_the_log(tmp_path: Path, lab) -> None:

@@ -20,6 +20,7 @@ from llem.experiment.session import EngineProcess, Session
 from llem.metrics.precision import is_wanted
 from llem.plugins.registry import Registry
 from llem.protocol.events import Emit, Ended, Failure, Outcome, Warned
+from llem.protocol.lifeline import children, end_strays
 from llem.protocol.order import Outcomes, Turn, WorkOrder, after_finding, failure, last_engine
 from llem.protocol.study_events import Left
 from llem.store.store import Store
@@ -150,13 +151,21 @@ class _Shift:
         events_fd: int | None,
     ) -> None:
         """Open, take every turn, close."""
+        before = children()
         self._sessions = open_sessions(order, store, registry, emit, stop, events_fd)
         try:
             checked = [session for session in self._sessions.values() if self._try(session, check)]
             if checked:
                 self._measure(order, checked)
         finally:
-            let_go(self._sessions[order.experiment_id].process)
+            lead = self._sessions[order.experiment_id]
+            try:
+                let_go(lead.process)
+            finally:
+                if strays := end_strays(before):
+                    who = f"the backend {lead.experiment.backend!r}, or another plugin,"
+                    left = f"left {', '.join(sorted(strays))} running in a session of its own; it was ended"
+                    emit(Warned(message=f"{who} {left}"))
 
     def _measure(self, order: WorkOrder, checked: Sequence[Session]) -> None:
         lead = checked[0]
