@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import signal
 import traceback
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from llem.errors import ConfigError, ExperimentFailed, LlemError, MachineError, StoreError
+from llem.errors import ConfigError, ExperimentFailed, LlemError, MachineError, StoreError, described
 from llem.findings import Finding, finding
 from llem.foreign.secrets import without_secrets
 from llem.plugins.culprit import culprit
@@ -159,9 +160,12 @@ def last_engine(store: Store, experiment_id: str) -> int:
 def failure(error: BaseException) -> Failure:
     """What an error means for the experiment that met it. A crash's traceback goes to the log.
 
-    Raises the error if the experiment is another worker's now: nothing of it is for this one to tell.
+    Raises the error if the experiment is another worker's now: nothing of it is for this one to tell; and the user's
+    Ctrl-C. A worker's process hears none, so that there KeyboardInterrupt is an engine's own.
     """
     if isinstance(error, StoreError) and error.code == "lease_lost":
+        raise error
+    if isinstance(error, KeyboardInterrupt) and signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
         raise error
     if isinstance(error, MemoryError):
         return Failure("oom", _told(error), "use a smaller batch or model", "oom", 1)
@@ -184,8 +188,7 @@ def error_of(failed: Failure) -> LlemError:
 
 def _told(error: BaseException) -> str:
     """What is stored of an error: of a plugin's it may be long, and quote an address or a header."""
-    kind = type(error).__name__
-    message = error.message if isinstance(error, LlemError) else f"{kind}: {error}" if str(error) else kind
+    message = error.message if isinstance(error, LlemError) else described(error)
     told = "\n  ".join([message, *(str(problem) for problem in getattr(error, "problems", ()))])
     return without_secrets(told[:LONGEST])
 

@@ -19,7 +19,7 @@ from llem.launchers.base import Launcher
 from llem.launchers.inline import InlineLauncher
 from llem.metrics.verify import verify
 from llem.plugins.registry import registry
-from llem.protocol.events import Ended, Event, Failure, Outcome, Phase, silent
+from llem.protocol.events import Ended, Event, Failure, Outcome, Phase, Warned, silent
 from llem.protocol.lines import from_json
 from llem.protocol.order import WorkOrder
 from llem.protocol.study_events import Left, OutOfMemory, ResultComputed, WorkerLaunched
@@ -165,6 +165,35 @@ def test_a_worker_that_does_not_listen_is_ended(plan, tmp_path: Path, monkeypatc
         run(plan(), tmp_path / "out", Deaf(phase))
     [outcome] = Store.open(tmp_path / "out").outcomes(plan().id)
     assert (caught.value.code, outcome["outcome"]) == ("interrupted", "interrupted")
+
+
+class Lingers(InlineLauncher):
+    """A worker in which a plugin left a thread that is no daemon: its work is done, and its process goes on."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.killed = threading.Event()
+
+    def launch(self, order, emit, stop):
+        super().launch(order, emit, stop)
+        assert self.killed.wait(60)
+        return -9
+
+    def kill(self):
+        self.killed.set()
+
+
+@pytest.mark.process
+def test_a_worker_that_does_not_leave_is_ended(plan, tmp_path: Path, monkeypatch) -> None:
+    """Soon after it said that its work is done, which stands; whose thread it may be is told."""
+    monkeypatch.setattr(stopping, "LEAVE_S", 0.2)
+    seen: list[Event] = []
+    result = run(plan(), tmp_path / "out", Lingers(), emit=seen.append)
+
+    assert (result.outcome, result.valid) == ("done", True)
+    assert [one.message for one in seen if isinstance(one, Warned)] == [
+        "a worker of the backend 'echo' was done and did not leave, so it was ended: a plugin left a thread in it"
+    ]
 
 
 def test_a_trial_that_is_under_way_may_end(monkeypatch) -> None:

@@ -33,6 +33,9 @@ __all__ = ["Supervisor"]
 #: Added if SIGKILL ended a worker.
 KILLED = "; this is how the system ends a process when memory runs out"
 
+#: Told of a worker that was ended for that, with the name of its backend.
+LINGERED = "a worker of the backend {!r} was done and did not leave, so it was ended: a plugin left a thread in it"
+
 #: Lines of a worker's log that an error shows.
 TAIL, TAIL_BYTES = 10, 8192
 #: Without `limits.timeout_s`, a worker may take the estimated time times MARGIN, plus EXTRA_S, plus a day if it
@@ -171,10 +174,15 @@ class Supervisor:
                 for name in job.experiments:
                     revoke(self._store.folder(name), number)
                 self._numbers.over(job.experiments, process)
+            if watch.lingered:
+                self._emit(Warned(worker=number, message=LINGERED.format(self._backend(job))))
             self._emit(WorkerEnded(worker=number))
         self._conclude(job, process, watch, status, log, done, killed=killed or self.killed)
         if killed:
             raise KeyboardInterrupt
+
+    def _backend(self, job: Job) -> str:
+        return self._experiments[job.experiments[0]].backend
 
     def _timeout_s(self, job: Job) -> float:
         group = [self._experiments[name] for name in job.experiments]
@@ -231,7 +239,8 @@ class Supervisor:
             if watch.out_of_memory:
                 what, hint = f"memory ran out: {watch.out_of_memory}", f"use a smaller batch or model; {_see(log)}"
                 return self._end(at or unfinished, process, "oom", what, hint, log)
-            message = f"the worker ended with status {status} and no outcome"
+            at_what = f", in the phase {watch.phase!r} of the backend {self._backend(job)!r}" if watch.phase else ""
+            message = f"the worker ended with status {status} and no outcome{at_what if status >= 0 else ''}"
             self._end(at or unfinished, process, "crash", message, _see(log) + _killed(status), log)
         return None
 
