@@ -169,9 +169,9 @@ def test_a_run_that_is_there_twice_is_no_other_run(store: Store) -> None:
 def test_a_log_that_is_too_large_is_not_read(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody waits for what anybody may have appended."""
     log = store.path / "events.jsonl"
-    log.write_text('{"event": "study", "at": 1}\n')
+    log.write_text('{"event": "study", "at": 1}\n' + "x" * 100_000 + "\n")
     store.journal.seal_logs(workers=True)
-    monkeypatch.setattr("llem.store.journal.LARGEST", 10)
+    monkeypatch.setattr("llem.store.journal.LARGEST", 50_000)  # the journals have less
     assert unlike(store.path) == [("events.jsonl", "changed")]
 
 
