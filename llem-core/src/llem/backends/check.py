@@ -14,7 +14,7 @@ from llem.config.models import Experiment, Sampling
 from llem.errors import TELL_AUTHORS, BrokenCheck, ConfigError, LlemError, MachineError, Problem
 from llem.findings import Finding, finding
 from llem.models.spec import ModelSpec
-from llem.plugins.asking import asking
+from llem.plugins.culprit import asking
 from llem.plugins.registry import Registry
 
 __all__ = [

@@ -16,7 +16,7 @@ from llem.config.models import Experiment, Quality
 from llem.errors import BrokenPlugin, ConfigError, Problem
 from llem.models.spec import ModelSpec
 from llem.models.tokenizer import Tokenizer
-from llem.plugins.asking import asking
+from llem.plugins.culprit import asking
 from llem.plugins.faults import capability_fault
 from llem.plugins.registry import Registry
 

@@ -31,7 +31,7 @@ from llem.evaluators.base import check_quality
 from llem.foreign.files import regular
 from llem.models.resolve import resolve_model
 from llem.models.spec import ModelSpec
-from llem.plugins.asking import asking
+from llem.plugins.culprit import asking
 from llem.plugins.registry import Registry
 from llem.study.plan.memory import GpuKind, MemoryEstimate, UnknownMemory, estimate_memory, refuse_too_large
 
