@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
+import shutil
 import subprocess
 import sys
 import tarfile
 import threading
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import attrs
@@ -44,8 +47,16 @@ class Part:
 
 
 def _recorded(record: Callable[[Path, Sizes], None]) -> Callable[[Path, Sizes, threading.Event], None]:
-    """A part without studies: it is short, and starts anew."""
-    return lambda folder, sizes, stop: record(folder, sizes)
+    """A part without studies: it is short, and starts anew.
+
+    It has a process of its own, whose hold on the GPU ends with it: to later parts this one would be a stranger there.
+    """
+
+    def run(folder: Path, sizes: Sizes, stop: threading.Event) -> None:
+        with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+            pool.submit(record, folder, sizes).result()
+
+    return run
 
 
 def _studies(*made: Callable[[Sizes], studies.Study]) -> Callable[[Path, Sizes, threading.Event], None]:
@@ -74,7 +85,9 @@ def _told(event: Event) -> None:
 
 
 def _overhead(folder: Path, sizes: Sizes, stop: threading.Event) -> None:
-    """`benchmarks/overhead.py`: the monitor on and off in turns, in one engine process."""
+    """`benchmarks/overhead.py`: the monitor on and off in turns, in one engine process. It starts anew."""
+    shutil.rmtree(folder)
+    folder.mkdir()
     window, pairs = max(0.1, sizes.seconds(2.5)), max(2, 2 * sizes.trials // 5)
     command = [
         *(sys.executable, str(ROOT / "benchmarks" / "overhead.py"), str(folder), "--model", sizes.model),

@@ -40,7 +40,8 @@ def sensors(folder: Path, sizes: Sizes) -> None:
                 phase = number / phases
                 with found.segment("square", square(busy, period_ms / 1000, phase), period_ms=period_ms, phase=phase):
                     time.sleep(SETTLE_S + sizes.seconds(SQUARE_S))
-        _idle(found, sizes, 2.0)
+        _rest(found, sizes, 2.0)
+        _idle(found, sizes, 5.0)  # with a context, where the first one was without
 
 
 def thermal(folder: Path, sizes: Sizes) -> None:
