@@ -26,8 +26,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     measuring.add_argument("--deadline", type=float, default=540.0, metavar="SECONDS", help="stop studies by then")
     measuring.add_argument("--set", dest="sizes", action="append", default=[], metavar="NAME=VALUE")
     commands.add_parser("parts", help="say what the parts are for, and what they cost")
+    writing = commands.add_parser("write", help="compute every figure and write the page; needs no GPU")
+    writing.add_argument("folder", type=Path, help="of the archives PART.tar.gz")
+    writing.add_argument("--take", type=Path, metavar="OUT", help="copy the archives of this folder there first")
+    writing.add_argument("--page", type=Path, metavar="FILE", help="docs/explanation/validation.md by default")
     args = parser.parse_args(arguments)
-    {"measure": _measure, "parts": _parts}[args.command](args)
+    {"measure": _measure, "parts": _parts, "write": _write}[args.command](args)
 
 
 def sizes_of(assignments: Sequence[str]) -> Sizes:
@@ -51,6 +55,13 @@ def _parts(args: argparse.Namespace) -> None:
     for part in PARTS.values():
         print(f"{part.name:10} {part.seconds:5.0f} s  {part.figures}")
     print(f"{'all':10} {sum(part.seconds for part in PARTS.values()):5.0f} s")
+
+
+def _write(args: argparse.Namespace) -> None:
+    from benchmarks.validation.page import PAGE, write
+
+    for one in write(args.folder, args.take, args.page or PAGE):
+        print(f"{one.name:4} {one.verdict:13} {one.title}")
 
 
 def _measure(args: argparse.Namespace) -> None:
