@@ -14,7 +14,7 @@ import attrs
 from llem.foreign.shown import visible
 from llem.reports.axis import Axis, Span, axis_of
 
-__all__ = ["BLUE", "GREEN", "GREY", "ORANGE", "RED", "Line", "Series", "chart", "side_by_side"]
+__all__ = ["BLUE", "GREEN", "GREY", "ORANGE", "RED", "Line", "Series", "chart", "stacked"]
 
 WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 640, 340, 64, 16, 48, 44
 INK = "#7d8590"
@@ -67,7 +67,7 @@ def chart(
     return _svg(title, body, WIDTH)
 
 
-def side_by_side(title: str, charts: Sequence[str]) -> str:
+def stacked(title: str, charts: Sequence[str]) -> str:
     """Several charts as one picture, one above the other."""
     parts = [f'<g transform="translate(0 {number * HEIGHT})">{one}</g>' for number, one in enumerate(charts)]
     return _svg(title, parts, WIDTH, HEIGHT * len(charts))

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import attrs
-from benchmarks.validation.chart import BLUE, GREEN, GREY, ORANGE, Line, Series, chart, side_by_side
+from benchmarks.validation.chart import BLUE, GREEN, GREY, ORANGE, Line, Series, chart, stacked
 from benchmarks.validation.figure import Check, Figure, percent
 from benchmarks.validation.raw import NotMeasured, Raw
 from benchmarks.validation.regression import fit
@@ -55,8 +55,8 @@ def linearity(raw: Raw) -> Figure:
     off = [rest / expected for rest, expected in zip(found.rests, found.fitted, strict=True)]
     worst = max(map(abs, off))
     spans = [trial.duration_s for trial in trials]
-    ends = [0.0, max(tokens)]
-    shown = side_by_side(
+    ends = sorted(set(tokens))
+    shown = stacked(
         "Joules by tokens, and what is left of the straight line",
         [
             chart(
@@ -87,7 +87,8 @@ def linearity(raw: Raw) -> Figure:
         name="F3",
         title="Linearity",
         parts=("products",),
-        done=f"The backend `products` makes a fixed number of equal matrix products for each output token. {len(trials)} "
+        done=f"The backend `products` makes a fixed number of equal matrix products for each output token. "
+        f"{len(trials)} "
         f"windows of {min(spans):.1f} to {max(spans):.0f} s are fitted by a straight line (least squares).",
         checks=(
             Check("R²", f"{found.r2:.6f}", "≥ 0.9995", found.r2 >= 0.9995),
@@ -99,10 +100,23 @@ def linearity(raw: Raw) -> Figure:
                 intercept.low <= 0 <= intercept.high,
             ),
         ),
+        table=_by_length(trials, off),
         notes=(f"Slope: {1e3 * slope.value:.2f} mJ/token [{1e3 * slope.low:.2f}, {1e3 * slope.high:.2f}].",),
         plots={"F3": shown},
         numbers={"r2": found.r2, "worst": worst, "intercept": attrs.asdict(intercept), "slope": attrs.asdict(slope)},
     )
+
+
+def _by_length(trials: Sequence[Trial], off: Sequence[float]) -> list[list[str]]:
+    """What is left of the line by length of window, beside the bound that llem states of each (without the "
+    "sensor's)."""
+    rows = [["tokens", "window", "mean power", "off the line", "bound that llem states"]]
+    for trial, one in sorted(zip(trials, off, strict=True), key=lambda pair: pair[0].duration_s):
+        budget, energy = trial.energies[0].budget, joules(trial)
+        stated = "–" if budget is None else f"± {percent((budget.tick_j + budget.gap_j + budget.repeat_j) / energy)}"
+        watts = f"{energy / trial.duration_s:.0f} W"
+        rows.append([str(trial.output_tokens), f"{trial.duration_s:.2f} s", watts, percent(one), stated])
+    return rows
 
 
 def effects(raw: Raw) -> Figure:
@@ -121,13 +135,12 @@ def effects(raw: Raw) -> Figure:
     covered = statistics.mean(inside for _, inside, _ in drawn)
     first = [(j, one) for i, j, one in found if i == 0]
     two = next(((j, one) for j, one in first if abs(work[j] / work[0] - 1.02) < 1e-9), None)
-    table = [["work", "trials", "estimate, 95 %", "p", "covers", "found with five trials"]]
+    table = [["work", "time", "trials", "estimate, 95 %", "p", "covers", "found with five trials"]]
     for j, one in first:
-        truth = work[j] / work[0]
-        table.append(
-            [f"+{percent(truth - 1, 0)}", str(one.ratio.n), _effect(one), f"{one.ratio.p_value:.2g}",
-             "yes" if one.ratio.low <= truth <= one.ratio.high else "no", _share(shares.get(round(100 * (truth - 1))))]
-        )  # fmt: skip
+        truth, longer = work[j] / work[0], _seconds(sides[j]) / _seconds(sides[0])
+        covers = "yes" if one.ratio.low <= truth <= one.ratio.high else "no"
+        estimate = [_effect(one), f"{one.ratio.p_value:.2g}", covers, _share(shares.get(round(100 * (truth - 1))))]
+        table.append([f"+{percent(truth - 1, 0)}", percent(longer - 1), str(one.ratio.n), *estimate])
     expected = [100 * (work[j] / work[0] - 1) for j, _ in first]
     shown = chart(
         "Effects: injected and estimated",
@@ -143,6 +156,11 @@ def effects(raw: Raw) -> Figure:
             Series(name="truth", xs=[0.0, max(expected)], ys=[0.0, max(expected)], colour=GREEN, kind="line"),
         ],
     )
+    missed = [
+        f"{work[j]} over {work[i]} tokens: {_effect(one)}, true {percent(work[j] / work[i] - 1)}"
+        for (i, j, one), inside in zip(found, held, strict=True)
+        if not inside
+    ]
     checks = [
         Check(
             "of all pairs, intervals that cover the truth",
@@ -171,13 +189,16 @@ def effects(raw: Raw) -> Figure:
         name="F6",
         title="Known effects",
         parts=("products",),
-        done=f"{len(sides)} experiments in one engine process, in blocks, do 0, 0, 1, 2, 5 and 10 % more work than the first "
+        done=f"{len(sides)} experiments in one engine process, in blocks, do 0, 0, 1, 2, 5 and 10 % more work than "
+        "the first "
         "one, exactly. `llem compare` sets joules per request of every pair against each other. Its intervals are held "
         "against the true ratio.",
         checks=checks,
         notes=(
+            "*Time* is how much longer the windows were. Where it differs from the work, the clocks did.",
             "The pairs share experiments, and drawn comparisons share trials, so they are no independent tests. "
             "In draws, a 2 % change counts as found where 80 % and more find it.",
+            *([f"Not covered: {'; '.join(missed)}."] if missed else []),
         ),
         table=table,
         plots={"F6": shown},
@@ -188,6 +209,11 @@ def effects(raw: Raw) -> Figure:
             "found_of_five": shares,
         },
     )
+
+
+def _seconds(side: Side) -> float:
+    """Mean length of its windows, which are of equally many requests."""
+    return statistics.mean((run.t1_ns - run.t0_ns) / 1e9 for run in side.runs)
 
 
 def _of_five(sides: Sequence[Side], work: Sequence[int]) -> list[tuple[int, bool, float]]:
@@ -240,7 +266,8 @@ def blocks(raw: Raw) -> Figure:
         name="F10",
         title="Blocks against sequence",
         parts=("drift",),
-        done="Two experiments do the same work, on an engine that does 0.06 % more with every batch. They run once one after the "
+        done="Two experiments do the same work, on an engine that does 0.06 % more with every batch. They run once "
+        "one after the "
         "other, and once in random blocks.",
         checks=(
             Check(
@@ -258,7 +285,7 @@ def blocks(raw: Raw) -> Figure:
         ),
         notes=("In sequence, `llem compare` widens its interval by what drift may be, and says so.",),
         table=table,
-        plots={"F10": side_by_side("Joules per request over time", [_course(order, sides[order]) for order in sides])},
+        plots={"F10": stacked("Joules per request over time", [_course(order, sides[order]) for order in sides])},
         numbers={name: attrs.asdict(one) for name, one in rows},
     )
 

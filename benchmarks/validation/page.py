@@ -1,4 +1,4 @@
-"""The page: every figure in words, in a table and as a plot, with the cause of each failure from a file written by hand."""
+"""The page: every figure in words, in tables and as a plot, with causes of failures from a file written by hand."""
 
 from __future__ import annotations
 
@@ -33,11 +33,13 @@ FIGURES: Mapping[str, tuple[str, Callable[[Raw], Figure]]] = {
     "F9": ("Thermal drift", sensor_figures.drift),
     "F10": ("Blocks against sequence", known_figures.blocks),
 }
-HEAD = """# Validation on a real GPU
-
-Each figure below is computed from measurements of llem's production code on one GPU, and held against a threshold that was set before. Passes and
-failures stand side by side. No external power meter was there, so nothing here says how far the board's own sensor is from true joules.
-"""
+HEAD = (
+    "# Validation on a real GPU\n\n"
+    "Each figure below is computed from measurements of llem's production code on one GPU, and held against a "
+    "threshold "
+    "that was set before. Passes and failures stand side by side. No external power meter was there, so nothing here "
+    "says how far the board's own sensor is from true joules.\n"
+)
 
 
 def figures(raw: Raw) -> list[Figure]:
@@ -48,7 +50,10 @@ def figures(raw: Raw) -> list[Figure]:
 def _figure(name: str, raw: Raw) -> Figure:
     title, made = FIGURES[name]
     try:
-        return made(raw)
+        found = made(raw)
+        stopped = [part for part in found.parts if (raw.folder / part).is_dir() and not raw.done(part)]
+        told = [f"The part `{part}` was stopped before its end: what it had is used." for part in stopped]
+        return attrs.evolve(found, notes=(*found.notes, *told))
     except NotMeasured as error:
         return Figure(name=name, title=title, parts=(), done="", missing=str(error))
 
@@ -57,8 +62,8 @@ def page(found: Sequence[Figure], machine: Mapping[str, Any], causes: Mapping[st
     """The page as Markdown.
 
     Args:
-        causes: by the name of a figure. data: folder of the raw data, from the repository's root. plots: folder of the SVG,
-            from the page.
+        causes: by the name of a figure. data: folder of the raw data, from the repository's root.
+        plots: folder of the SVG, from the page.
     """
     lines = [HEAD, *_machine(machine, data), "## All figures", "", "| figure | | result |", "|---|---|---|"]
     lines += [f"| {one.name} | [{one.title}](#{_anchor(one)}) | {_counted(one)} |" for one in found]
@@ -118,7 +123,8 @@ def _repeat(data: str) -> list[str]:
     return [
         "## How to repeat it",
         "",
-        "On a machine with an NVIDIA GPU, from the repository's root (PyTorch and `llem-pytorch` are needed; each part takes less than 9 "
+        "On a machine with an NVIDIA GPU, from the repository's root (PyTorch and `llem-pytorch` are needed; each "
+        "part takes less than 9 "
         "minutes and is resumed where it was stopped):",
         "",
         "```sh",
@@ -127,17 +133,18 @@ def _repeat(data: str) -> list[str]:
         f"python -m benchmarks.validation write {data} --take out",
         "```",
         "",
-        f"The last command needs no GPU. It copies the archives into `{data}`, and computes every figure, plot and this page anew. "
+        f"The last command needs no GPU. It copies the archives into `{data}`, and computes every figure, plot and "
+        "this page anew. "
         f"Causes of failures are written by hand into `{CAUSES}` there.",
     ]
 
 
 def write(folder: Path, take: Path | None = None, to: Path = PAGE) -> list[Figure]:
-    """Compute every figure from the archives of `folder`, and write the page with its plots, and the numbers beside the archives.
+    """Compute every figure from the archives of `folder`; write the page, its plots, and the numbers.
 
     Args:
         take: a folder whose archives are copied there first.
-        to: the page. Its plots lie in a folder of its name beside it.
+        to: the page. Its plots lie in a folder of its name beside it; the numbers, in figures.json beside the archives.
 
     Raises SystemExit: there is no archive.
     """

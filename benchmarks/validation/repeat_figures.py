@@ -53,13 +53,24 @@ def _called(store: Store, name: str) -> str:
     cache = (config.get("pytorch") or {}).get("cache_implementation")
     kind = "prefill" if work["output_tokens"] == 1 else "decode"
     seed = f", seed {work['seed']}" if work["seed"] != 1 else ""
-    return f"{kind} B={size}, {work['input_tokens']} in, {work['output_tokens']} out{seed}{', CUDA graphs' if cache else ''}"
+    lengths, graphs = f"{work['input_tokens']} in, {work['output_tokens']} out", ", CUDA graphs" if cache else ""
+    return f"{kind} B={size}, {lengths}{seed}{graphs}"
 
 
 def repeatability(raw: Raw) -> Figure:
     """F4: scatter of windows within and between engine processes."""
     named = {_called(store, name): read_side(store, name, [TOKEN]) for store, name in _stores(raw)}
-    table = [["configuration", "windows by process", "CV within a process", "CV of all", "means of processes apart"]]
+    table = [
+        [
+            "configuration",
+            "windows by process",
+            "CV within a process",
+            "CV of all",
+            "processes apart",
+            "CV of time",
+            "energy with time",
+        ]
+    ]
     checks, series, numbers = [], [], {}
     for at, (name, side) in enumerate(named.items()):
         groups = _by_process(side)
@@ -69,13 +80,15 @@ def repeatability(raw: Raw) -> Figure:
         total = spread(everything)
         means = [statistics.mean(group) for group in groups]
         apart = (max(means) - min(means)) / statistics.mean(means) if len(means) > 1 else math.nan
-        table.append([name, " + ".join(map(str, counts)), percent(pooled), percent(total), percent(apart)])
+        table.append(
+            [name, " + ".join(map(str, counts)), percent(pooled), percent(total), percent(apart), *_with_time(side)]
+        )
         numbers[name] = {"windows": counts, "within": pooled, "total": total, "apart": apart}
         checks.append(Check(f"{name}: CV within a process", percent(pooled), "≤ 0.5 %", pooled <= 0.005))
         checks.append(Check(f"{name}: CV of all", percent(total), "≤ 1.5 %", total <= 0.015))
         centre = statistics.mean(everything)
         for process, group in enumerate(groups):
-            xs = [at + 1 + 0.25 * process - 0.1 + 0.008 * i for i in range(len(group))]
+            xs = [at + 0.85 + 0.12 * process + 0.008 * i for i in range(len(group))]
             ys = [100 * (value / centre - 1) for value in group]
             series.append(
                 Series(name="" if at else f"process {process}", xs=xs, ys=ys, colour=(BLUE, ORANGE, GREEN)[process % 3])
@@ -100,14 +113,16 @@ def repeatability(raw: Raw) -> Figure:
             raw.done("graphs"),
         )
     )
-    stopped = [part for part in ("repeat", "graphs") if (raw.folder / part).is_dir() and not raw.done(part)]
-    notes = ["Configurations stand from left to right in the order of the table."]
-    notes += [f"The part `{part}` was stopped by its deadline: what it had is used." for part in stopped]
+    notes = [
+        "Configurations stand from left to right in the order of the table. *Energy with time* is the correlation of a "
+        "window's joules with its length, at equal work."
+    ]
     return Figure(
         name="F4",
         title="Repeatability",
         parts=("repeat", "graphs"),
-        done="The 8B shape on PyTorch, the same experiments in turns, in two engine processes. The scatter is of joules per output "
+        done="The 8B shape on PyTorch, the same experiments in turns, each in several engine processes. The scatter is of "
+        "joules per output "
         "token over windows of at least 1.5 s; within a process it is pooled over processes.",
         checks=checks,
         notes=notes,
@@ -129,6 +144,14 @@ def _by_process(side: Side) -> list[list[float]]:
     for run, value in zip(side.runs, side.values[TOKEN], strict=True):
         groups.setdefault(run.process, []).append(value)
     return [groups[process] for process in sorted(groups)]
+
+
+def _with_time(side: Side) -> tuple[str, str]:
+    """Scatter of the windows' lengths, and how energy goes with them."""
+    seconds = [(run.t1_ns - run.t0_ns) / 1e9 for run in side.runs]
+    values = side.values[TOKEN]
+    varied = len(set(seconds)) > 1 and len(set(values)) > 1
+    return percent(spread(seconds)), f"{statistics.correlation(seconds, values):.2f}" if varied else "–"
 
 
 def _within(groups: Sequence[Sequence[float]]) -> float:
@@ -241,7 +264,8 @@ def same(raw: Raw) -> Figure:
         name="F5",
         title="A against A",
         parts=("repeat", "graphs", "products"),
-        done=f"{n} comparisons through `llem compare`, {TRIALS} trials against {TRIALS} at most, in which nothing differs: trials of "
+        done=f"{n} comparisons through `llem compare`, {TRIALS} trials against {TRIALS} at most, in which nothing "
+        "differs: trials of "
         "one experiment split at random within neighbouring pairs, and pairs of two experiments of the same work. "
         "The percentile bootstrap of the same trials stands beside it.",
         checks=(
@@ -257,7 +281,8 @@ def same(raw: Raw) -> Figure:
             ),
         ),
         notes=(
-            f"The comparisons are of {len(pools)} pools of trials and share trials within each, so their number of rejections "
+            f"The comparisons are of {len(pools)} pools of trials and share trials within each, so their number of "
+            "rejections "
             "scatters more than that of independent tests; each pool's is in the table.",
         ),
         table=table,
