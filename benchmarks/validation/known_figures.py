@@ -1,14 +1,13 @@
-"""F3, F6 and F10: work of a known amount, on the backend `products`. Pure but for the reading of stores."""
+"""F3 and F6: work of a known amount, on the backend `products`. Pure but for the reading of stores."""
 
 from __future__ import annotations
 
 import random
 import statistics
 from collections.abc import Sequence
-from typing import Any
 
 import attrs
-from benchmarks.validation.chart import BLUE, GREEN, GREY, ORANGE, Line, Series, chart, stacked
+from benchmarks.validation.chart import GREEN, GREY, Line, Series, chart, stacked
 from benchmarks.validation.figure import Check, Figure, percent
 from benchmarks.validation.raw import NotMeasured, Raw
 from benchmarks.validation.regression import fit
@@ -16,10 +15,9 @@ from benchmarks.validation.studies import EFFECTS
 
 from llem.analysis.compare import Comparison, compare
 from llem.analysis.sides import Side, read_side
-from llem.metrics.statistics import welch_ratio
 from llem.store.models import Trial
 
-__all__ = ["blocks", "effects", "linearity", "part_of"]
+__all__ = ["LEVEL", "REQUEST", "compared", "effects", "joules", "linearity", "part_of"]
 
 REQUEST = "energy_per_request_j"
 LEVEL = 0.05
@@ -126,7 +124,7 @@ def effects(raw: Raw) -> Figure:
     work = [store.read_experiment(name)["config"]["workload"]["output_tokens"] for name in names[: len(EFFECTS)]]
     if len(sides) < 2:
         raise NotMeasured("the part `products` was stopped before its second experiment")
-    found = [(i, j, _compared(sides[i], sides[j])) for i in range(len(sides)) for j in range(i + 1, len(sides))]
+    found = [(i, j, compared(sides[i], sides[j])) for i in range(len(sides)) for j in range(i + 1, len(sides))]
     truths = [work[j] / work[i] for i, j, _ in found]
     held = [one.ratio.low <= truth <= one.ratio.high for (*_, one), truth in zip(found, truths, strict=True)]
     drawn, shares = _of_five(sides, work), {}
@@ -223,13 +221,14 @@ def _of_five(sides: Sequence[Side], work: Sequence[int]) -> list[tuple[int, bool
         truth, blocks = work[j] / work[0], min(len(sides[0].runs), len(sides[j].runs))
         for _ in range(DRAWN if blocks > 5 else 0):
             chosen = sorted(rng.sample(range(blocks), 5))
-            one = _compared(part_of(sides[0], chosen), part_of(sides[j], chosen))
+            one = compared(part_of(sides[0], chosen), part_of(sides[j], chosen))
             inside = one.ratio.low <= truth <= one.ratio.high
             found.append((round(100 * (truth - 1)), inside, one.ratio.p_value or 0.0))
     return found
 
 
-def _compared(a: Side, b: Side) -> Comparison:
+def compared(a: Side, b: Side) -> Comparison:
+    """Joules per request of `b` over those of `a`, by the production comparison."""
     [found] = compare(a, b, [REQUEST])
     return found
 
@@ -240,69 +239,3 @@ def _effect(one: Comparison) -> str:
 
 def _share(share: float | None) -> str:
     return "–" if share is None else percent(share, 0)
-
-
-def blocks(raw: Raw) -> Figure:
-    """F10: two experiments of the same work under drift, in sequence and in blocks."""
-    sides: dict[str, list[Side]] = {}
-    for order in ("sequential", "blocks"):
-        store, names = raw.store("drift", f"drift-{order}")
-        if len(names) < 2:
-            raise NotMeasured(f"the study `drift-{order}` was stopped before its second experiment")
-        sides[order] = [read_side(store, name, [REQUEST]) for name in names[:2]]
-    naive = welch_ratio(*(side.values[REQUEST] for side in sides["sequential"]))
-    found = {order: _compared(*both) for order, both in sides.items()}
-    rows: list[tuple[str, Any]] = [
-        ("in sequence, t-test of the trials alone", naive),
-        ("in sequence, `llem compare`", found["sequential"].ratio),
-        ("in blocks, `llem compare`", found["blocks"].ratio),
-    ]
-    table = [["design", "false effect, 95 %", "p"]] + [
-        [name, f"{percent(one.value - 1)} [{percent(one.low - 1)}, {percent(one.high - 1)}]", f"{one.p_value:.2g}"]
-        for name, one in rows
-    ]
-    blocked = found["blocks"].ratio
-    return Figure(
-        name="F10",
-        title="Blocks against sequence",
-        parts=("drift",),
-        done="Two experiments do the same work, on an engine that does 0.06 % more with every batch. They run once "
-        "one after the "
-        "other, and once in random blocks.",
-        checks=(
-            Check(
-                "in sequence, the trials alone show an effect that is none",
-                f"{percent(naive.value - 1)}, p = {naive.p_value:.2g}",
-                "p ≤ 0.05",
-                (naive.p_value or 0.0) <= LEVEL,
-            ),
-            Check(
-                "in blocks, no effect",
-                f"{percent(blocked.value - 1)}, p = {blocked.p_value:.2g}",
-                "the interval contains 0",
-                blocked.low <= 1 <= blocked.high,
-            ),
-        ),
-        notes=("In sequence, `llem compare` widens its interval by what drift may be, and says so.",),
-        table=table,
-        plots={"F10": stacked("Joules per request over time", [_course(order, sides[order]) for order in sides])},
-        numbers={name: attrs.asdict(one) for name, one in rows},
-    )
-
-
-def _course(order: str, both: Sequence[Side]) -> str:
-    begin = min(run.t0_ns for side in both for run in side.runs)
-    return chart(
-        f"Joules per request over time, {order}",
-        (f"time since the first trial, s: {order}", ""),
-        ("energy per request, J", ""),
-        [
-            Series(
-                name=name,
-                xs=[(run.t0_ns - begin) / 1e9 for run in side.runs],
-                ys=list(side.values[REQUEST]),
-                colour=colour,
-            )
-            for name, side, colour in zip(("first experiment", "second experiment"), both, (BLUE, ORANGE), strict=True)
-        ],
-    )

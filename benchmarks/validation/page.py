@@ -10,7 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import attrs
-from benchmarks.validation import known_figures, model_figures, repeat_figures, sensor_figures
+from benchmarks.validation import (
+    anchor_figures,
+    drift_figures,
+    known_figures,
+    phase_figures,
+    repeat_figures,
+    sensor_figures,
+)
 from benchmarks.validation.figure import Figure
 from benchmarks.validation.raw import NotMeasured, Raw, unpacked
 
@@ -28,10 +35,10 @@ FIGURES: Mapping[str, tuple[str, Callable[[Raw], Figure]]] = {
     "F4": ("Repeatability", repeat_figures.repeatability),
     "F5": ("A against A", repeat_figures.same),
     "F6": ("Known effects", known_figures.effects),
-    "F7": ("Additivity of phases", model_figures.phases),
-    "F8": ("Bounds, published figures and the monitor's own cost", model_figures.anchoring),
-    "F9": ("Thermal drift", sensor_figures.drift),
-    "F10": ("Blocks against sequence", known_figures.blocks),
+    "F7": ("Additivity of phases", phase_figures.phases),
+    "F8": ("Bounds, published figures and the monitor's own cost", anchor_figures.anchoring),
+    "F9": ("Thermal drift", drift_figures.drift),
+    "F10": ("Blocks against sequence", drift_figures.blocks),
 }
 HEAD = (
     "# Validation on a real GPU\n\n"

@@ -25,7 +25,7 @@ class NotMeasured(Exception):
 
 @attrs.frozen
 class Segment:
-    """What ran from when to when on the monotonic clock, in ns. `about` has the load's own facts."""
+    """What ran from when to when on the monotonic clock, in ns. `about` has these and the load's own facts."""
 
     kind: str
     begin_ns: int
@@ -54,6 +54,13 @@ class Recording:
     def energy(self, begin_ns: int, end_ns: int, rows: Sequence[TraceRow] | None = None) -> EnergyReading:
         """The energy of a window as llem states it. `rows`: of the trace, where not all are to be used."""
         [found] = energy_readings(self.rows if rows is None else rows, self.domains, begin_ns, end_ns)
+        return found
+
+    def joules(self, begin_ns: int, end_ns: int, rows: Sequence[TraceRow] | None = None) -> float:
+        """The same in joules. Raises NotMeasured: there is none."""
+        found = self.energy(begin_ns, end_ns, rows).energy_j
+        if found is None:
+            raise NotMeasured("a window of the recording has no energy")
         return found
 
     def both(self, begin_ns: int, end_ns: int) -> tuple[float, float]:
@@ -97,11 +104,7 @@ class Raw:
         if not (folder / "segments.json").exists():
             raise NotMeasured(f"the part `{part}` recorded nothing")
         document = json.loads((folder / "segments.json").read_text())
-        names = ("kind", "begin_ns", "end_ns")
-        segments = [
-            Segment(*(one[name] for name in names), {name: one[name] for name in one if name not in names})
-            for one in document["segments"]
-        ]
+        segments = [Segment(one["kind"], one["begin_ns"], one["end_ns"], one) for one in document["segments"]]
         return Recording(
             read_trace(folder / "trace.csv.gz"),
             [(meter, Domain(**about)) for meter, about in document["domains"]],

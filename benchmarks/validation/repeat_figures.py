@@ -6,6 +6,7 @@ import math
 import random
 import statistics
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import attrs
 import numpy as np
@@ -71,7 +72,8 @@ def repeatability(raw: Raw) -> Figure:
             "energy with time",
         ]
     ]
-    checks, series, numbers = [], [], {}
+    checks, series = [], []
+    numbers: dict[str, dict[str, Any]] = {}
     for at, (name, side) in enumerate(named.items()):
         groups = _by_process(side)
         counts = [len(group) for group in groups]
@@ -121,9 +123,8 @@ def repeatability(raw: Raw) -> Figure:
         name="F4",
         title="Repeatability",
         parts=("repeat", "graphs"),
-        done="The 8B shape on PyTorch, the same experiments in turns, each in several engine processes. The scatter is of "
-        "joules per output "
-        "token over windows of at least 1.5 s; within a process it is pooled over processes.",
+        done="The 8B shape on PyTorch, the same experiments in turns, each in several engine processes. The scatter is "
+        "of joules per output token over windows of at least 1.5 s; within a process it is pooled over processes.",
         checks=checks,
         notes=notes,
         table=table,
@@ -188,20 +189,20 @@ def _numbered(side: Side) -> Side:
 
 def _pair(a: Side, b: Side, rng: random.Random) -> tuple[Side, Side] | None:
     """Trials of the same blocks of two experiments, in the first engine process; chance says which one comes first."""
-    shared = sorted(
-        {run.block for run in a.runs if run.process == 0} & {run.block for run in b.runs if run.process == 0}
-    )
+    found = [_by_block(side) for side in (a, b)]
+    shared = sorted(found[0].keys() & found[1].keys())
     if len(shared) < 2:
         return None
-    blocks = rng.sample(shared, min(TRIALS, len(shared)))
-    sides = [_numbered(part_of(s, [_at(s, block) for block in sorted(blocks)])) for s in (a, b)]
+    chosen = sorted(rng.sample(shared, min(TRIALS, len(shared))))
+    sides = [_numbered(part_of(side, [at[i] for i in chosen])) for side, at in zip((a, b), found, strict=True)]
     if rng.random() < 0.5:
         sides.reverse()
     return sides[0], sides[1]
 
 
-def _at(side: Side, block: int) -> int:
-    return next(i for i, run in enumerate(side.runs) if run.process == 0 and run.block == block)
+def _by_block(side: Side) -> dict[int, int]:
+    """Places of the trials of the first engine process, by their block."""
+    return {run.block: i for i, run in enumerate(side.runs) if run.process == 0 and run.block is not None}
 
 
 def bootstrap_p(first: Sequence[float], second: Sequence[float], seed: int) -> float:
@@ -217,7 +218,7 @@ def _drawn(raw: Raw) -> Iterator[tuple[str, Side, Side]]:
     rng = random.Random(5)
     stored = [(f"repeat: {_called(store, name)}", read_side(store, name, [TOKEN])) for store, name in _stores(raw)]
     decode = [side for name, side in stored if "decode" in name and "graphs" not in name]
-    pairs = [("repeat: both decodes, in pairs", *decode)] if len(decode) == 2 else []
+    pairs = [("repeat: both decodes, in pairs", decode[0], decode[1])] if len(decode) == 2 else []
     if (raw.folder / "products").is_dir():
         store, names = raw.store("products")
         known = [read_side(store, name, [TOKEN]) for name in names[: len(EFFECTS)]]
@@ -225,7 +226,7 @@ def _drawn(raw: Raw) -> Iterator[tuple[str, Side, Side]]:
             (f"products: +{effect} %, experiment {i}", side)
             for i, (effect, side) in enumerate(zip(EFFECTS, known, strict=False))
         ]
-        pairs += [("products: both of +0 %, in pairs", *known[:2])] if len(known) > 1 else []
+        pairs += [("products: both of +0 %, in pairs", known[0], known[1])] if len(known) > 1 else []
     for name, side in stored:
         for _ in range(DRAWN):
             if (both := split(side, rng)) is not None:

@@ -1,4 +1,4 @@
-"""F1, F2 and F9: of the sensors alone, from recordings of known loads. Pure."""
+"""F1 and F2: of the sensors alone, from recordings of known loads. Pure."""
 
 from __future__ import annotations
 
@@ -7,24 +7,17 @@ import math
 import statistics
 from collections.abc import Sequence
 
-from benchmarks.validation.chart import BLUE, GREEN, ORANGE, RED, Line, Series, chart, stacked
+from benchmarks.validation.chart import BLUE, GREEN, ORANGE, RED, Line, Series, chart
 from benchmarks.validation.figure import Check, Figure, percent
 from benchmarks.validation.raw import Raw, Recording, Segment
-from benchmarks.validation.regression import fit
 from benchmarks.validation.windows import S, plan, thinned
 
-from llem.meters.window import Course
-from llem.metrics.changes import cells, changes
-from llem.metrics.statistics import mean_interval
-
-__all__ = ["agreement", "drift", "lengths", "naive_energy"]
+__all__ = ["agreement", "lengths", "naive_energy"]
 
 #: A steady segment settles for so long; a reading averages over up to a second.
 SETTLE_S = 1.0
 WINDOW_S = 1.0
 SQUARE_SETTLE_S = 0.6
-#: Seconds of a cell of the slope's fit.
-CELL_S = 5
 
 
 def windows_of(segment: Segment) -> list[tuple[int, int]]:
@@ -147,7 +140,7 @@ def lengths(raw: Raw) -> Figure:
     listed = plan(reference_s, seed=1, scale=reference_s / 60)
     edges = sorted({0.0, reference_s, *(edge for _, *both in listed for edge in both)})
     at = dict(zip(edges, found.bare, strict=False))
-    truth_w = found.energy(at[0.0][0], at[reference_s][0]).energy_j / ((at[reference_s][0] - at[0.0][0]) / 1e9)
+    truth_w = found.joules(at[0.0][0], at[reference_s][0]) / ((at[reference_s][0] - at[0.0][0]) / 1e9)
     rows: list[tuple[float, float, float]] = []
     for nominal, begin, end in listed:
         (t0, j0), (t1, j1) = at[begin], at[end]
@@ -155,7 +148,7 @@ def lengths(raw: Raw) -> Figure:
         rows.append(
             (
                 nominal,
-                found.energy(t0, t1, thinned(list(found.rows), t0, t1)).energy_j / truth - 1,
+                found.joules(t0, t1, thinned(list(found.rows), t0, t1)) / truth - 1,
                 (j1 - j0) / truth - 1,
             )
         )
@@ -238,99 +231,10 @@ def _bursts(found: Recording, bare: Sequence[tuple[int, float]]) -> list[tuple[f
     rows = []
     for number, one in enumerate(found.of("burst")):
         (t0, j0), (t1, j1) = bare[2 * number : 2 * number + 2]
-        truth, seconds = found.energy(t0, t1).energy_j, (t1 - t0) / 1e9
+        truth, seconds = found.joules(t0, t1), (t1 - t0) / 1e9
         idle = found.both(one.begin_ns - S, one.begin_ns - S // 5)[0]
         lacking = 0.5 * (1 - idle * seconds / truth) / seconds
         rows.append(
             (one.about["length_s"], naive_energy(found.averages, t0, t1) / truth - 1, (j1 - j0) / truth - 1, -lacking)
         )
     return rows
-
-
-def drift(raw: Raw) -> Figure:
-    """F9: power and temperature from idle into a constant load, and where they change."""
-    found = raw.recording("thermal")
-    [constant] = found.of("constant")
-    reference_s = constant.about["reference_s"]
-    begin_ns, reference_ns = constant.begin_ns, found.bare[0][0]
-    watts = _by_second(found, begin_ns, constant.end_ns)
-    after = _by_second(found, reference_ns, reference_ns + round(reference_s * S))
-    warm_s = (reference_ns - begin_ns) / S
-    _, [change] = changes([cells(watts, min(len(watts), 100))])
-    _, [left] = changes([cells(after, min(len(after), 100))])
-    # an edge between two windows is known to some ms, and what it errs by in one is of the other sign in the next
-    longer = cells(after, len(after) // CELL_S)
-    line = fit([[1.0, CELL_S * i / 60] for i in range(len(longer))], longer).terms[1]
-    level = statistics.mean(after)
-    per_minute, ends = line.value / level, [end / level for end in (line.low, line.high)]
-    heat = Course(*zip(*_seconds(found, constant), strict=True))
-    degrees = [heat.at(i + 0.5) for i in range(len(watts))]
-    steady = mean_interval(after)
-    middles = [i + 0.5 for i in range(len(watts))]
-    since = "time since the load began, s"
-    shown = stacked(
-        "Power and temperature over time",
-        [
-            chart(
-                "Power of each second",
-                (since, ""),
-                ("power of each second, W", ""),
-                [Series(name="", xs=middles, ys=watts, colour=BLUE, kind="both")],
-                [Line("x", 0.0), Line("x", warm_s, "declared warm", GREEN)],
-            ),
-            chart(
-                "Temperature",
-                (since, ""),
-                ("temperature, °C", ""),
-                [Series(name="", xs=middles, ys=degrees, colour=ORANGE, kind="line")],
-                [Line("x", 0.0), Line("x", warm_s, "", GREEN)],
-            ),
-        ],
-    )
-
-    def bound(slope: float) -> tuple[str, bool]:
-        return "at most 0.1 % a minute", slope <= 0.001
-
-    return Figure(
-        name="F9",
-        title="Thermal drift",
-        parts=("thermal",),
-        done=f"A constant load runs for {constant.seconds:.0f} s from idle. Its power by the second comes from the "
-        "counter. "
-        "llem's own search for changes looks for the shape that fits best. The first "
-        f"{warm_s:.0f} s are declared warm-up; the slope is of the next "
-        f"{reference_s:g} s, by cells of {CELL_S} s.",
-        checks=(
-            Check("slope after the warm-up", f"{percent(per_minute, 3)} a minute", *bound(abs(per_minute))),
-            Check(
-                "its 95 % interval",
-                f"{percent(ends[0], 3)} to {percent(ends[1], 3)} a minute",
-                *bound(max(map(abs, ends))),
-            ),
-        ),
-        notes=(
-            f"From the first second on, the best shape is a {change.shape} from {change.begin * len(watts):.0f} s to "
-            f"{change.end * len(watts):.0f} s of {percent(change.share)} (p = {change.p_value:.2g}). After the "
-            "warm-up it is a "
-            f"{left.shape} of {percent(left.share)} (p = {left.p_value:.2g}).",
-            f"The board warms from {degrees[0]:.0f} to {max(degrees):.0f} °C. Its power after the warm-up is "
-            f"{steady.value:.1f} W, at {percent(steady.value / _limit(found), 1)} of its limit, which holds it there.",
-        ),
-        plots={"F9": shown},
-        numbers={"slope_per_minute": per_minute, "slope_ends": ends, "change_s": change.begin * len(watts)},
-    )
-
-
-def _by_second(found: Recording, begin_ns: int, end_ns: int) -> list[float]:
-    """Mean watts of each whole second, by the counter."""
-    edges = [begin_ns + i * S for i in range((end_ns - begin_ns) // S + 1)]
-    return [found.both(*span)[0] for span in itertools.pairwise(edges)]
-
-
-def _seconds(found: Recording, one: Segment) -> list[tuple[float, float]]:
-    read = found.health("temperature_c", one.begin_ns, one.end_ns)
-    return [((t - one.begin_ns) / 1e9, value) for t, value in read]
-
-
-def _limit(found: Recording) -> float:
-    return found.domains[0][1].power_limit_w or math.nan
