@@ -72,11 +72,10 @@ def agreement(raw: Raw) -> Figure:
         ),
         notes=(
             f"Idle: the counter differs by {percent(statistics.mean(c / i - 1 for c, i in idle))} on average.",
-            "The table is of square waves of 50 % duty, 2.2 s each, at phases spread over the "
-            "period. *Spread* is the greatest less the least over their mean. *Work* is the spread of matrix products "
-            "done, so much of the counter's spread is the load's own. The board lowers its clocks for the power "
-            "limit in "
-            "some of these windows and not in others, which changes the joules of a product too.",
+            "The table is of square waves of 50 % duty, 2.2 s each, at phases spread over the period. *Spread* is the "
+            "greatest less the least over their mean; *work* is that of the matrix products done. Where the "
+            "counter's spread is well above the work's, either the counter aliases, or a product cost more at one "
+            "phase than at another, as the clocks follow the power limit. This measurement does not tell the two apart.",
         ),
         table=table,
         plots={"F1": shown, "F1-squares": squares},
