@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import attrs
-from benchmarks.validation.chart import BLUE, GREEN, ORANGE, Line, Series, chart, stacked
+from benchmarks.validation.chart import BLUE, GREEN, GREY, ORANGE, Line, Series, chart, stacked
 from benchmarks.validation.figure import Check, Figure, percent
 from benchmarks.validation.known_figures import LEVEL, REQUEST, compared
 from benchmarks.validation.raw import NotMeasured, Raw, Recording, Segment
@@ -18,7 +18,7 @@ from benchmarks.validation.windows import S
 
 from llem.analysis.sides import Side, read_side
 from llem.meters.window import Course
-from llem.metrics.changes import cells, changes
+from llem.metrics.changes import Change, cells, changes
 from llem.metrics.statistics import mean_interval, welch_ratio
 
 __all__ = ["blocks", "drift"]
@@ -33,7 +33,7 @@ def drift(raw: Raw) -> Figure:
     [constant] = found.of("constant")
     reference_s = constant.about["reference_s"]
     begin_ns, reference_ns = constant.begin_ns, found.bare[0][0]
-    watts = _by_second(found, begin_ns, constant.end_ns)
+    watts = _by_second(found, begin_ns, reference_ns + round(reference_s * S))
     after = _by_second(found, reference_ns, reference_ns + round(reference_s * S))
     warm_s = (reference_ns - begin_ns) / S
     _, [change] = changes([cells(watts, min(len(watts), 100))])
@@ -47,6 +47,7 @@ def drift(raw: Raw) -> Figure:
     degrees = [heat.at(i + 0.5) for i in range(len(watts))]
     steady = mean_interval(after)
     middles = [i + 0.5 for i in range(len(watts))]
+    marks = [Line("x", 0.0, "", GREY), *(Line("x", at * len(watts)) for at in _places(change))]
     since = "time since the load began, s"
     shown = stacked(
         "Power and temperature over time",
@@ -56,14 +57,14 @@ def drift(raw: Raw) -> Figure:
                 (since, ""),
                 ("power of each second, W", ""),
                 [Series(name="", xs=middles, ys=watts, colour=BLUE, kind="both")],
-                [Line("x", 0.0), Line("x", warm_s, "declared warm", GREEN)],
+                [*marks, Line("x", warm_s, "declared warm", GREEN)],
             ),
             chart(
                 "Temperature",
                 (since, ""),
                 ("temperature, °C", ""),
                 [Series(name="", xs=middles, ys=degrees, colour=ORANGE, kind="line")],
-                [Line("x", 0.0), Line("x", warm_s, "", GREEN)],
+                [*marks, Line("x", warm_s, "", GREEN)],
             ),
         ],
     )
@@ -75,7 +76,7 @@ def drift(raw: Raw) -> Figure:
         name="F9",
         title="Thermal drift",
         parts=("thermal",),
-        done=f"A constant load runs for {constant.seconds:.0f} s from idle. Its power by the second comes from the "
+        done=f"A constant load runs from idle. Its power by the second comes from the "
         "counter. "
         "llem's own search for changes looks for the shape that fits best. The first "
         f"{warm_s:.0f} s are declared warm-up; the slope is of the next "
@@ -89,15 +90,27 @@ def drift(raw: Raw) -> Figure:
             ),
         ),
         notes=(
-            f"From the first second on, the best shape is a {change.shape} from {change.begin * len(watts):.0f} s to "
-            f"{change.end * len(watts):.0f} s of {percent(change.share)} (p = {change.p_value:.2g}). After the "
-            "warm-up it is a "
-            f"{left.shape} of {percent(left.share)} (p = {left.p_value:.2g}).",
+            f"From the first second on {_words(change, len(watts))}. After the warm-up {_words(left, len(after))}.",
             f"The board warms from {degrees[0]:.0f} to {max(degrees):.0f} °C. Its power after the warm-up is "
             f"{steady.value:.1f} W, at {percent(steady.value / _limit(found), 1)} of its limit, which holds it there.",
         ),
         plots={"F9": shown},
         numbers={"slope_per_minute": per_minute, "slope_ends": ends, "change_s": change.begin * len(watts)},
+    )
+
+
+def _places(change: Change) -> set[float]:
+    """Where a series changes, as shares of it; nowhere if chance explains it."""
+    return {change.begin, change.end} if change.p_value <= LEVEL else set()
+
+
+def _words(change: Change, seconds: int) -> str:
+    if change.p_value > LEVEL:
+        best = f"{change.shape} of {percent(change.share)}"
+        return f"no change is found (the best shape is a {best}, p = {change.p_value:.2g})"
+    where = " to ".join(f"{at * seconds:.0f} s" for at in sorted(_places(change)))
+    return (
+        f"there is a {change.shape} of {percent(change.share)} (p = {change.p_value:.2g}) at {where}, red in the plot"
     )
 
 

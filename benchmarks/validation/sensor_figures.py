@@ -7,6 +7,7 @@ import math
 import statistics
 from collections.abc import Sequence
 
+import attrs
 from benchmarks.validation.chart import BLUE, GREEN, ORANGE, RED, Line, Series, chart
 from benchmarks.validation.figure import Check, Figure, percent
 from benchmarks.validation.raw import Raw, Recording, Segment
@@ -18,6 +19,8 @@ __all__ = ["agreement", "lengths", "naive_energy"]
 SETTLE_S = 1.0
 WINDOW_S = 1.0
 SQUARE_SETTLE_S = 0.6
+#: The least error that is drawn, in percent.
+SEEN = 0.003
 
 
 def windows_of(segment: Segment) -> list[tuple[int, int]]:
@@ -75,7 +78,7 @@ def agreement(raw: Raw) -> Figure:
             "The table is of square waves of 50 % duty, 2.2 s each, at phases spread over the period. *Spread* is the "
             "greatest less the least over their mean; *work* is that of the matrix products done. Where the "
             "counter's spread is well above the work's, either the counter aliases, or a product cost more at one "
-            "phase than at another, as the clocks follow the power limit. This measurement does not tell the two apart.",
+            "phase than at another, as the clocks follow the power limit. This measurement does not tell which.",
         ),
         table=table,
         plots={"F1": shown, "F1-squares": squares},
@@ -164,25 +167,14 @@ def lengths(raw: Raw) -> Figure:
     means = {length: statistics.mean(e for n, e, _, _ in naive if n == length) for length in {n for n, *_ in naive}}
     predicted = {length: statistics.mean(p for n, _, _, p in naive if n == length) for length in means}
     shown = chart(
-        "Error by the length of the window",
+        "Absolute error by the length of the window",
         ("length of the window, s", ""),
-        ("error, percent", ""),
+        ("absolute error, percent", ""),
         [
-            Series(
-                name="1 s average, integrated",
-                xs=[n for n, *_ in naive],
-                ys=[100 * e for _, e, _, _ in naive],
-                colour=RED,
-            ),
-            Series(name="two bare reads", xs=[n for n, *_ in rows], ys=[100 * b for *_, b in rows], colour=ORANGE),
-            Series(name="llem", xs=[n for n, *_ in rows], ys=[100 * e for _, e, _ in rows], colour=BLUE),
-            Series(
-                name="predicted of the average",
-                xs=sorted(predicted),
-                ys=[100 * predicted[n] for n in sorted(predicted)],
-                colour=GREEN,
-                kind="line",
-            ),
+            _errors("1 s average, integrated", [(n, e) for n, e, *_ in naive], RED),
+            _errors("two bare reads", [(n, bare) for n, _, bare in rows], ORANGE),
+            _errors("llem", [(n, error) for n, error, _ in rows], BLUE),
+            attrs.evolve(_errors("predicted of the average", sorted(predicted.items()), GREEN), kind="line"),
         ],
     )
     checks = [Check("llem, greatest error at 5 s", percent(at_five), "≤ 0.5 %", at_five <= 0.005)]
@@ -222,6 +214,12 @@ def lengths(raw: Raw) -> Figure:
         plots={"F2": shown},
         numbers={"reference_w": truth_w, "at_five": at_five, "naive": means, "predicted": predicted},
     )
+
+
+def _errors(name: str, errors: Sequence[tuple[float, float]], colour: str) -> Series:
+    """Absolute errors in percent by length; what is below `SEEN` is drawn there, as the axis is logarithmic."""
+    ys = [max(SEEN, 100 * abs(error)) for _, error in errors]
+    return Series(name=name, xs=[length for length, _ in errors], ys=ys, colour=colour)
 
 
 def _bursts(found: Recording, bare: Sequence[tuple[int, float]]) -> list[tuple[float, float, float, float]]:
