@@ -63,7 +63,7 @@ def _points(raw: Raw) -> Iterator[BatchPoint]:
         size = store.read_experiment(name)["config"]["load"]["batch_size"]
         energy = None if result is None else result.metrics["energy_per_output_token_j"]
         if result is None or energy is None or energy.value is None:
-            continue
+            continue  # `anchoring` tells which sizes have no point
         limits = [health["power_limit_w"] for trial in store.trials(name) for health in trial.health.values()]
         rate = _value(result, "output_tokens_per_s")
         assert rate is not None  # there is energy per token, so there are tokens and a time
@@ -92,7 +92,8 @@ def _roofline(result: Result, rate: float) -> float | None:
 
 def anchoring(raw: Raw) -> Figure:
     """F8: joules per token by batch size, with bounds and what others publish; and what the monitor costs."""
-    lacking, notes = [], []
+    lacking: list[str] = []
+    notes: list[str] = []
     checks: list[Check] = []
     points: list[BatchPoint] = []
     table: list[list[str]] = []
@@ -100,6 +101,8 @@ def anchoring(raw: Raw) -> Figure:
     try:
         points = sorted(_points(raw), key=lambda one: one.size)
         checks += _bounded(points)
+        left_out = len(raw.store("batches")[1]) - len(points)
+        notes += [f"{left_out} batch sizes have no joules per token, and no point."] if left_out else []
         table, plots = _batch_table(points), {"F8": _curve(points)}
     except NotMeasured as error:
         lacking.append(str(error))

@@ -12,11 +12,11 @@ import attrs
 from benchmarks.validation.chart import BLUE, GREEN, GREY, ORANGE, Line, Series, chart, stacked
 from benchmarks.validation.figure import Check, Figure, percent
 from benchmarks.validation.known_figures import LEVEL, REQUEST, compared
-from benchmarks.validation.raw import NotMeasured, Raw, Recording, Segment
+from benchmarks.validation.raw import NotMeasured, Raw, Recording, Segment, side_with
 from benchmarks.validation.regression import fit
 from benchmarks.validation.windows import S
 
-from llem.analysis.sides import Side, read_side
+from llem.analysis.sides import Side
 from llem.meters.window import Course
 from llem.metrics.changes import Change, cells, changes
 from llem.metrics.statistics import mean_interval, welch_ratio
@@ -136,7 +136,7 @@ def blocks(raw: Raw) -> Figure:
         store, names = raw.store("drift", f"drift-{order}")
         if len(names) < 2:
             raise NotMeasured(f"the study `drift-{order}` was stopped before its second experiment")
-        sides[order] = [read_side(store, name, [REQUEST]) for name in names[:2]]
+        sides[order] = [side_with(store, name, REQUEST) for name in names[:2]]
     naive = welch_ratio(*(side.values[REQUEST] for side in sides["sequential"]))
     found = {order: compared(*both) for order, both in sides.items()}
     rows: list[tuple[str, Any]] = [

@@ -9,12 +9,12 @@ from collections.abc import Sequence
 import attrs
 from benchmarks.validation.chart import GREEN, GREY, Line, Series, chart, stacked
 from benchmarks.validation.figure import Check, Figure, percent
-from benchmarks.validation.raw import NotMeasured, Raw
+from benchmarks.validation.raw import NotMeasured, Raw, side_with
 from benchmarks.validation.regression import fit
 from benchmarks.validation.studies import EFFECTS
 
 from llem.analysis.compare import Comparison, compare
-from llem.analysis.sides import Side, read_side
+from llem.analysis.sides import Side
 from llem.store.models import Trial
 
 __all__ = ["LEVEL", "REQUEST", "compared", "effects", "joules", "linearity", "part_of"]
@@ -120,7 +120,7 @@ def _by_length(trials: Sequence[Trial], off: Sequence[float]) -> list[list[str]]
 def effects(raw: Raw) -> Figure:
     """F6: known changes of the work, found again by the production comparison."""
     store, names = raw.store("products")
-    sides = [read_side(store, name, [REQUEST]) for name in names[: len(EFFECTS)]]
+    sides = [side_with(store, name, REQUEST) for name in names[: len(EFFECTS)]]
     work = [store.read_experiment(name)["config"]["workload"]["output_tokens"] for name in names[: len(EFFECTS)]]
     if len(sides) < 2:
         raise NotMeasured("the part `products` was stopped before its second experiment")

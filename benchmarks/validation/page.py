@@ -45,7 +45,8 @@ HEAD = (
     "Each figure below is computed from measurements of llem's production code on one GPU, and held against a "
     "threshold "
     "that was set before. Passes and failures stand side by side. No external power meter was there, so nothing here "
-    "says how far the board's own sensor is from true joules.\n"
+    "says how far the board's own sensor is from true joules. The thresholds were set before. Which windows a figure "
+    "takes, and how near a prediction counts as met, was settled while the first data of an H200 were there.\n"
 )
 
 

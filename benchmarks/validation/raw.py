@@ -10,13 +10,14 @@ from typing import Any
 
 import attrs
 
+from llem.analysis.sides import Side, read_side
 from llem.meters.base import Domain, EnergyReading
 from llem.meters.trace import ReadingName, TraceRow, series
 from llem.meters.window import energy_readings
 from llem.store.store import Store
 from llem.store.tables import read_trace
 
-__all__ = ["NotMeasured", "Raw", "Recording", "Segment", "unpacked"]
+__all__ = ["NotMeasured", "Raw", "Recording", "Segment", "side_with", "unpacked"]
 
 
 class NotMeasured(Exception):
@@ -129,6 +130,14 @@ class Raw:
             document = json.loads(file.read_text())
             return {**document["facts"], "driver": document["driver"]}
         return {}
+
+
+def side_with(store: Store, name: str, metric: str) -> Side:
+    """An experiment as the production comparison takes it. Raises NotMeasured: a trial lacks the metric."""
+    side = read_side(store, name, [metric])
+    if metric not in side.values:
+        raise NotMeasured(f"{name} has no `{metric}`: {side.lacking[metric]}")
+    return side
 
 
 def unpacked(archives: Path, folder: Path) -> Raw:

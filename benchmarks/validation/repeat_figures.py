@@ -13,11 +13,11 @@ import numpy as np
 from benchmarks.validation.chart import BLUE, GREEN, ORANGE, RED, Series, chart
 from benchmarks.validation.figure import Check, Figure, percent, spread
 from benchmarks.validation.known_figures import part_of
-from benchmarks.validation.raw import NotMeasured, Raw
+from benchmarks.validation.raw import NotMeasured, Raw, side_with
 from benchmarks.validation.studies import EFFECTS
 
 from llem.analysis.compare import compare
-from llem.analysis.sides import Run, Side, read_side
+from llem.analysis.sides import Run, Side
 from llem.store.store import Store
 
 __all__ = ["bootstrap_p", "repeatability", "same", "split"]
@@ -60,7 +60,7 @@ def _called(store: Store, name: str) -> str:
 
 def repeatability(raw: Raw) -> Figure:
     """F4: scatter of windows within and between engine processes."""
-    named = {_called(store, name): read_side(store, name, [TOKEN]) for store, name in _stores(raw)}
+    named = {_called(store, name): side_with(store, name, TOKEN) for store, name in _stores(raw)}
     table = [
         [
             "configuration",
@@ -216,12 +216,12 @@ def bootstrap_p(first: Sequence[float], second: Sequence[float], seed: int) -> f
 def _drawn(raw: Raw) -> Iterator[tuple[str, Side, Side]]:
     """Comparisons of what is the same, each with the pool that it is of."""
     rng = random.Random(5)
-    stored = [(f"repeat: {_called(store, name)}", read_side(store, name, [TOKEN])) for store, name in _stores(raw)]
+    stored = [(f"repeat: {_called(store, name)}", side_with(store, name, TOKEN)) for store, name in _stores(raw)]
     decode = [side for name, side in stored if "decode" in name and "graphs" not in name]
     pairs = [("repeat: both decodes, in pairs", decode[0], decode[1])] if len(decode) == 2 else []
     if (raw.folder / "products").is_dir():
         store, names = raw.store("products")
-        known = [read_side(store, name, [TOKEN]) for name in names[: len(EFFECTS)]]
+        known = [side_with(store, name, TOKEN) for name in names[: len(EFFECTS)]]
         stored += [
             (f"products: +{effect} %, experiment {i}", side)
             for i, (effect, side) in enumerate(zip(EFFECTS, known, strict=False))

@@ -341,6 +341,22 @@ def test_only_a_dearer_token_is_explained_by_the_host(module: Any) -> None:
     assert point(512, 0.0702 * 1.2, (0, 1), 0.001, 1.0, False).in_band
 
 
+def test_bounds_of_a_batch_size(module: Any, raw: Any, make: Any) -> None:
+    """600 W and 512 tokens in 10 s, idle 123 W, a limit of 700 W."""
+    folder = raw.folder / "batches" / "batches"
+    store = Store.create(folder, {"name": "made", "points": {"exp-one": {"number": 0, "values": {}}}})
+    store.write_environment({"machine": "test"})
+    make.fill(store)
+    found = module("anchor_figures").anchoring(raw)
+    [point] = found.numbers["points"]
+    result = store.read_result("exp-one")
+    reached = max(result["mfu"].value, result["mbu"].value)
+    assert point["joules"] == pytest.approx(6000 / 512, rel=1e-3)
+    assert point["limit"] == pytest.approx(7000 / 512)
+    assert point["roofline"] == pytest.approx(1230 / 512 * reached, rel=1e-3)
+    assert [check.passed for check in found.checks] == [True, True, False]  # nothing is published of two sequences
+
+
 @pytest.mark.parametrize(("half", "passed"), [(0.004, True), (0.006, False)])
 def test_the_monitors_cost_must_be_known_to_half_a_percent(module: Any, raw: Any, half: float, passed: bool) -> None:
     ratio = {"value": 1.0, "low": 1 - half, "high": 1 + half}
