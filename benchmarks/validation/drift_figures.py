@@ -137,8 +137,8 @@ def blocks(raw: Raw) -> Figure:
         if len(names) < 2:
             raise NotMeasured(f"the study `drift-{order}` was stopped before its second experiment")
         sides[order] = [side_with(store, name, REQUEST) for name in names[:2]]
-    naive = welch_ratio(*(side.values[REQUEST] for side in sides["sequential"]))
     found = {order: compared(*both) for order, both in sides.items()}
+    naive = welch_ratio(*(side.values[REQUEST] for side in sides["sequential"]))
     rows: list[tuple[str, Any]] = [
         ("in sequence, t-test of the trials alone", naive),
         ("in sequence, `llem compare`", found["sequential"].ratio),

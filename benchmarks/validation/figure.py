@@ -59,8 +59,8 @@ class Figure:
 
 
 def percent(share: float, digits: int = 2) -> str:
-    """A share as text, such as "-0.31 %"."""
-    return f"{100 * share:.{digits}f} %"
+    """A share as text, such as "-0.31 %"; nan is "–"."""
+    return "–" if math.isnan(share) else f"{100 * share:.{digits}f} %"
 
 
 def spread(values: Sequence[float]) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 import statistics
 from collections.abc import Sequence
@@ -130,7 +131,7 @@ def effects(raw: Raw) -> Figure:
     drawn, shares = _of_five(sides, work), {}
     for effect in sorted({effect for effect, *_ in drawn}):
         shares[effect] = statistics.mean(p <= LEVEL for e, _, p in drawn if e == effect)
-    covered = statistics.mean(inside for _, inside, _ in drawn)
+    covered = statistics.mean(inside for _, inside, _ in drawn) if drawn else math.nan
     first = [(j, one) for i, j, one in found if i == 0]
     two = next(((j, one) for j, one in first if abs(work[j] / work[0] - 1.02) < 1e-9), None)
     table = [["work", "time", "trials", "estimate, 95 %", "p", "covers", "found with five trials"]]
@@ -180,7 +181,7 @@ def effects(raw: Raw) -> Figure:
                 f"2 % found with {one.ratio.n} trials, and with five",
                 f"p = {one.ratio.p_value:.2g}; in {_share(shares.get(2))} of the draws",
                 "p ≤ 0.05 with 5 to 10 trials",
-                (one.ratio.p_value or 0.0) <= LEVEL and shares.get(2, 1.0) >= 0.8,
+                (one.ratio.p_value or 0.0) <= LEVEL and shares.get(2, 0.0) >= 0.8,
             )
         )
     return Figure(

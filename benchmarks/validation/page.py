@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
@@ -20,6 +21,8 @@ from benchmarks.validation import (
 )
 from benchmarks.validation.figure import Figure
 from benchmarks.validation.raw import NotMeasured, Raw, unpacked
+
+from llem.errors import StoreError
 
 __all__ = ["CAUSES", "FIGURES", "figures", "page", "write"]
 
@@ -62,7 +65,7 @@ def _figure(name: str, raw: Raw) -> Figure:
         stopped = [part for part in found.parts if (raw.folder / part).is_dir() and not raw.done(part)]
         told = [f"The part `{part}` was stopped before its end: what it had is used." for part in stopped]
         return attrs.evolve(found, notes=(*found.notes, *told))
-    except NotMeasured as error:
+    except (NotMeasured, StoreError) as error:  # such as too few trials to compare, where a part was stopped early
         return Figure(name=name, title=title, parts=(), done="", missing=str(error))
 
 
@@ -185,4 +188,13 @@ def write(folder: Path, take: Path | None = None, to: Path = PAGE) -> list[Figur
 
 
 def _plain(one: Figure) -> dict[str, Any]:
-    return {"checks": [attrs.asdict(check) for check in one.checks], "numbers": one.numbers}
+    return {"checks": [attrs.asdict(check) for check in one.checks], "numbers": _finite(one.numbers)}
+
+
+def _finite(value: Any) -> Any:
+    """The same with None for what is not a number, which JSON does not know."""
+    if isinstance(value, Mapping):
+        return {str(name): _finite(one) for name, one in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(one) for one in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

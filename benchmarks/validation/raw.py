@@ -102,8 +102,8 @@ class Raw:
     def recording(self, part: str) -> Recording:
         """What a part of sensors recorded. Raises NotMeasured."""
         folder = self.place(part)
-        if not (folder / "segments.json").exists():
-            raise NotMeasured(f"the part `{part}` recorded nothing")
+        if not self.done(part):
+            raise NotMeasured(f"the part `{part}` was stopped before its end, and begins anew")
         document = json.loads((folder / "segments.json").read_text())
         segments = [Segment(one["kind"], one["begin_ns"], one["end_ns"], one) for one in document["segments"]]
         return Recording(

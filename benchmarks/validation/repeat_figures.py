@@ -246,6 +246,8 @@ def same(raw: Raw) -> Figure:
         pools.setdefault(name, []).append((p, bootstrap_p(a.values[TOKEN], b.values[TOKEN], seed)))
     values = [pair for pool in pools.values() for pair in pool]
     n = len(values)
+    if not n:
+        raise NotMeasured("no engine process has four windows of one experiment")
     rejected = [statistics.mean(pair[i] <= LEVEL for pair in values) for i in (0, 1)]
     table = [["pool", "comparisons", "rejected by `llem compare`", "by the percentile bootstrap"]]
     for name, pool in pools.items():

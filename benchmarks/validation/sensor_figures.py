@@ -34,7 +34,7 @@ def agreement(raw: Raw) -> Figure:
     """F1: counter against the integrated instantaneous reading."""
     found = raw.recording("sensors")
     steady = [found.both(*window) for one in found.of("level") for window in windows_of(one)]
-    longer = raw.recording("thermal") if (raw.folder / "thermal" / "segments.json").exists() else None
+    longer = raw.recording("thermal") if raw.done("thermal") else None
     if longer is not None:
         steady += [longer.both(*window) for one in longer.of("constant") for window in windows_of(one)]
     idle = [found.both(*window) for one in found.of("idle") for window in windows_of(one)]

@@ -390,6 +390,21 @@ def test_the_page_tells_causes_and_what_was_not_measured(module: Any, make: Any,
     assert numbers["F7"]["missing"] == "the part `phases` did not run"
 
 
+def test_parts_that_were_stopped_early_end_no_page(module: Any, raw: Any, make: Any) -> None:
+    """One trial of each experiment, and a recording without its end: everything is told, nothing is computed of it."""
+    work = {name: {"output": 1000, "trials": 1} for name in ("a", "b")}
+    for part, name in (("products", "products"), ("repeat", "repeat"), ("drift", "drift-blocks"), ("phases", "phases")):
+        stored(make, raw.folder / part / name, work, lambda *_: 400.0)
+    stored(make, raw.folder / "drift" / "drift-sequential", work, lambda *_: 400.0)
+    levels(make, raw.folder / "sensors", 1.0)
+    (raw.folder / "sensors" / "done.json").unlink()
+    found = {one.name: one for one in module("page").figures(raw)}
+    assert {name for name, one in found.items() if one.verdict == "not measured"} == set(found) - {"F4"}
+    assert found["F1"].missing == "the part `sensors` was stopped before its end, and begins anew"
+    assert "two trials at least" in found["F10"].missing
+    assert found["F4"].verdict == "fail"
+
+
 def test_a_cause_of_no_figure_is_refused(module: Any, tmp_path: Path) -> None:
     with pytest.raises(SystemExit, match=r"there is no PART\.tar\.gz"):
         module("page").write(tmp_path, to=tmp_path / "page.md")
