@@ -57,6 +57,7 @@ SMALL = {
     "cli/doctor.py": "one file per command",
     "experiment/told_rows.py": "told.py would be too long",
     "study/run/numbers.py": "supervisor.py would be too long",
+    "study/run/patience.py": "supervisor.py would be too long",
 }
 HEAVY = ("torch", "transformers", "numpy", "scipy", "pandas", "rich", "pynvml", "yaml", "structlog", "zeus")
 

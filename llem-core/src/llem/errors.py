@@ -15,6 +15,7 @@ import attrs
 __all__ = [
     "TELL_AUTHORS",
     "Breach",
+    "BrokenCheck",
     "BrokenPlugin",
     "ConfigError",
     "ExperimentFailed",
@@ -24,6 +25,7 @@ __all__ = [
     "StoreError",
     "UnknownName",
     "UnknownPlugin",
+    "described",
     "nearest",
     "one_of",
 ]
@@ -111,6 +113,14 @@ class ConfigError(LlemError):
 
 
 @attrs.frozen
+class BrokenCheck(ConfigError):
+    """A configuration that a plugin fails to check: it cannot be run, though the plugin may take others."""
+
+    code: str = "plugin_broken"
+    exit_code: ClassVar[int] = 3
+
+
+@attrs.frozen
 class UnknownPlugin(LlemError):
     """A name that no installed plugin provides."""
 
@@ -157,6 +167,15 @@ class ExperimentFailed(LlemError):
 
 #: So many names are told in a hint.
 TOLD = 12
+
+
+def described(error: BaseException) -> str:
+    """Kind and message of an error of somebody else's, whose own text may fail."""
+    kind = type(error).__name__
+    try:
+        return f"{kind}: {error}" if str(error) else kind
+    except Exception:  # its `__str__` is as foreign as what raised it
+        return kind
 
 
 def one_of(known: Sequence[str], prefix: str, where: str) -> str:

@@ -101,8 +101,24 @@ def test_a_bomb_in_a_store_is_not_unpacked(store: Path) -> None:
     done = ask("verify", "out")
 
     assert done.exit_code == 1
-    assert f"{path.relative_to(store)} unpacks to more than is read of such a file" in done.output
+    assert str(path.relative_to(store)) in done.output
+    assert "damaged: it does not begin with index,batch," in done.output
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200 * 1024  # KiB
+
+
+@pytest.mark.parametrize("name", ["SHA256SUMS", "experiments/{}/.lease-0"])
+@pytest.mark.parametrize("make", [os.mkfifo, lambda path: path.symlink_to("nowhere"), Path.touch])
+def test_what_is_in_the_place_of_checksums_or_a_lease_is_told(store: Path, name: str, make: Callable[..., Any]) -> None:
+    """And hides nothing else; it ends with 1."""
+    [path] = store.glob("experiments/*/trial-0.json")
+    path.write_text("{")
+    name = name.format(path.parent.name)
+    make(store / name)
+    done = ask("verify", "out")
+
+    assert done.exit_code == 1
+    assert f"{path.relative_to(store)}: changed" in done.output
+    assert name in done.output
 
 
 def test_errors_of_a_bundle_name_the_bundle(store: Path, isolated_llem: Any) -> None:

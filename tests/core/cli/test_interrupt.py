@@ -103,7 +103,7 @@ def test_the_first_interrupt_ends_after_the_trial(start, tmp_path: Path, number:
 
     assert (process.returncode, out) == (130, "")
     assert (
-        f"stopping a serving load or a wait now, all else after this trial or item; {again} again to stop at once"
+        f"stopping when this trial ends, a serving load and all else within seconds; {again} again to stop at once"
         in err
     )
     assert err.splitlines()[-4:-1] == [

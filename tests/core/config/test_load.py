@@ -347,6 +347,12 @@ def test_one_clear_problem_each(refused, values, message):
         assert problems == [message]
 
 
+def test_a_section_is_not_judged_by_meters_that_cannot_be_read(refused):
+    """It may be of one of them: what is wrong with `meters` is told alone."""
+    problems = refused(meters="codecarbon", codecarbon={"country": "FR"})
+    assert problems == ["meters: must be a list or null, got the text 'codecarbon' (write [codecarbon])"]
+
+
 def test_all_problems_at_once_with_their_layers(registry):
     """Problems of the experiment, of sections and of unknown names come together, each with its layer."""
     layers = [

@@ -4,7 +4,7 @@ import pytest
 
 from llem.config.layers import Layer
 from llem.config.load import Resolver, resolve
-from llem.config.said import Around, merged, sources_of
+from llem.config.said import Around, Remembered, merged, sources_of
 from llem.plugins.registry import registry
 
 BELOW = [Layer("file", {"backend": "echo", "load": {"kind": "closed", "concurrency": 4}, "warmup.batches": 1})]
@@ -64,3 +64,9 @@ def test_what_points_say_alike_is_one_object() -> None:
     assert one.experiment.sampling is other.experiment.sampling
     assert one.experiment.baseline is other.experiment.baseline  # of which nothing is said
     assert one.sources is other.sources
+
+
+def test_what_is_remembered_is_of_no_other_object() -> None:
+    """An object that is gone leaves its identity to the next one."""
+    first = Remembered(lambda value: value[0])
+    assert [first([number]) for number in range(100)] == list(range(100))

@@ -137,6 +137,24 @@ def test_a_process_that_is_stopped_notes_it() -> None:
     assert longest.seconds > 0.45
 
 
+@pytest.mark.process
+def test_stops_that_are_too_short_for_a_gap_are_counted() -> None:
+    """Ten of 5 ms each: no beat is missing, and each signal was heard within the window."""
+    pulse = Pulse()
+    pulse.begin()
+    t0 = time.monotonic_ns()
+    program = "for i in 0 1 2 3 4 5 6 7 8 9; do kill -STOP $0; sleep 0.005; kill -CONT $0; sleep 0.04; done"
+    with subprocess.Popen(["sh", "-c", program, str(os.getpid())], start_new_session=True) as stops:
+        while stops.poll() is None:
+            time.sleep(0.01)
+    t1 = time.monotonic_ns()
+    pulse.end()
+    beats = pulse.beats(t0, t1)
+
+    assert beats.unseen_stops + sum(gap.stopped for gap in beats.gaps) >= 8  # a signal that waits is heard once
+    assert pulse.beats(t1, t1 + S).unseen_stops == 0
+
+
 def test_it_leaves_the_signal_and_the_threads_as_they_were() -> None:
     """Also where it is ended twice, and begun in a thread that cannot hear signals."""
     before, threads = signal.getsignal(signal.SIGCONT), threading.active_count()

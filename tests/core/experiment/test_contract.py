@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -15,9 +16,12 @@ from typing import Any
 import pytest
 
 import llem
-from llem.errors import LlemError
+from llem.errors import TELL_AUTHORS, BrokenCheck, LlemError
 from llem.experiment import contract
 from llem.plugins.registry import registry
+from llem.protocol.events import Warned
+from llem.protocol.order import failure
+from llem.study.plan.expand import load
 
 LAB = Path(__file__).parents[1] / "lab"
 OPEN = {"kind": "closed", "concurrency": 2}
@@ -67,6 +71,8 @@ def codes(result: Any) -> set[str]:
 
 
 ORDER = "completions stand in the order of the requests, one for each: got"
+REASON = "a finish reason is a printable word, of 200 characters at most"
+SETTINGS = "effective_config gives JSON values: no tuples, no keys but text, no NaN"
 TIMED = {"token_times": True}
 BATCHES = {"load": {"kind": "offline", "batch_size": 3}}
 BROKEN: list[tuple[str, dict[str, Any], str]] = [
@@ -87,6 +93,33 @@ BROKEN: list[tuple[str, dict[str, Any], str]] = [
     ("no memory", {}, "peak memory is a number of bytes above 0, or None: got 0, expected an int above 0, or None"),
     ("no reason", {}, "peak memory that is not known has a reason: got 'I forgot'"),
     ("not JSON", {}, "effective_config gives JSON values: no tuples, no keys but text, no NaN: got 'devices': (0, 1)"),
+    (
+        "below 0",
+        {},
+        "token_count is how many tokens were generated: got -8 for request 0, expected an int from 0 to",
+    ),
+    ("no computer's", {}, "token_count is how many tokens were generated: got 1000000000000000000000000000000"),
+    ("no number", {}, "token_count is how many tokens were generated: got nan for request 0"),
+    ("nothing", {}, "generate returns a list of completions: got None, expected a list of `Completion`"),
+    ("generator", {}, "generate returns a list of completions: got <generator object"),
+    ("commands", {}, f"{REASON}: got '\\x1b[31mX\\x1b]0;"),
+    ("number for a reason", {}, f"{REASON}: got 7 for request 0, expected 'length' or 'stop', say"),
+    ("bytes", {}, "the text of an answer is text, or None: got b'\\xff' for request 0, expected a str"),
+    ("infinite", {}, "engine_metrics are finite numbers by name, or None: got 'queued_s': inf for request 0"),
+    ("no engine", {}, "load gives the loaded engine: got None, expected an `Engine`"),
+    ("a number of sizes", {}, "architecture gives the sizes of the model, or None: got 5, expected an `Architecture`"),
+    ("known and not", {}, "peak memory that is known has no reason why it is not: got 7 with 'not_supported'"),
+    ("no computer's memory", {}, "peak memory is a whole number of 64 bits: got 1000000000000000000000000000000"),
+    ("deep", {}, f"{SETTINGS}: got it nests too deeply"),
+    ("half a character", {}, f"{SETTINGS}: got 'utf-8' codec can't encode character '\\ud800'"),
+    ("large number", {}, f"{SETTINGS}: got 10000000000000000000… (31 characters) is no whole number of 64 bits"),
+    ("large", {}, "effective_config is no larger than 1,048,576 bytes of JSON: got 30,000,"),
+    ("nothing", {"load": OPEN}, "stream yields chunks: got None for request"),
+    (
+        "no computer's",
+        {"load": OPEN},
+        "a chunk says how many tokens it brings: got 1000000000000000000000000000000",
+    ),
     ("wall clock", {"load": OPEN}, "times are time.monotonic_ns() at which tokens came, within the call: got request"),
     ("more ids", {"load": OPEN}, "a chunk has as many ids as tokens, or none at all: got 2 ids in a chunk of 1"),
 ]
@@ -178,6 +211,94 @@ def test_the_core_asks_whether_it_runs_where_it_was_placed(stranger: Run) -> Non
     assert found.outcome == "invalid"
     assert "backend stranger cannot run this on cpu" in found.error
     assert "stranger runs on GPUs only" in found.error
+
+
+RAISED = {
+    "odd": "Odd: odd",
+    "mute": "Mute",
+    "exit": "SystemExit: 0",
+    "generator exit": "GeneratorExit",
+    "cancelled": "CancelledError",
+}
+
+
+@pytest.mark.parametrize("fault", RAISED)
+def test_whatever_an_engine_raises_is_its_crash(stranger: Run, fault: str) -> None:
+    """Also what is no Exception, and what cannot be told: its kind, and whose it is."""
+    found = stranger(fault)
+
+    assert (found.outcome, found.error) == (
+        "crash",
+        f"{RAISED[fault]}, in the plugin llem-stranger 0.3",
+    )
+
+
+@pytest.mark.process
+def test_an_engine_that_ends_the_process_is_named(stranger: Run) -> None:
+    """With the phase that it was in: it left no error."""
+    found = stranger("leaves", launcher="process")
+
+    told = "the worker ended with status 0 and no outcome, in the phase 'warm-up' of the backend 'stranger'"
+    assert (found.outcome, found.error) == ("crash", told)
+
+
+@pytest.mark.process
+def test_a_process_that_left_the_session_is_ended_and_told(stranger: Run) -> None:
+    """A signal to the worker's group would not reach it, and it would outlive the study; the result stands."""
+    seen: list[Any] = []
+    found = stranger("child", on_event=seen.append)
+
+    assert found.outcome == "done"
+    assert [one.message for one in seen if isinstance(one, Warned)] == [
+        "the backend 'stranger', or another plugin, left sleep running in a session of its own; it was ended"
+    ]
+    import llem_stranger
+
+    assert llem_stranger.StrangerEngine.child.wait(10) == -signal.SIGKILL
+
+
+@pytest.mark.parametrize(("heard", "outcome"), [(True, None), (False, "crash")])
+def test_ctrl_c_is_the_users_where_it_is_heard(monkeypatch, heard: bool, outcome: str | None) -> None:
+    """Elsewhere nobody but the engine raised it."""
+    handler = signal.default_int_handler if heard else signal.SIG_IGN
+    monkeypatch.setattr(signal, "getsignal", lambda number: handler)
+    if outcome is None:
+        with pytest.raises(KeyboardInterrupt):
+            failure(KeyboardInterrupt())
+    else:
+        assert (failure(KeyboardInterrupt()).outcome, failure(KeyboardInterrupt()).message) == (
+            outcome,
+            "KeyboardInterrupt",
+        )
+
+
+CHECKS = {
+    "check raises": "the backend 'stranger' of llem-stranger 0.3 failed to check this configuration: Odd: check",
+    "check gives nothing": "the backend 'stranger' breaks a rule of backends: check gives a list of findings: got None",
+}
+
+
+@pytest.mark.parametrize("fault", CHECKS)
+def test_a_check_that_fails_costs_its_point_alone(stranger: Run, fault: str) -> None:
+    """Of a study the other points are planned; the message names the plugin, though it raised no Exception."""
+    base = {**QUICK, "backend": "stranger"}
+    del base["launcher"]
+    study = load({"name": "s", "base": base, "axes": {"stranger.fault": ["none", fault]}}, [], registry())
+
+    [refused] = study.invalid
+    assert [one.experiment.options.fault for one in study.experiments] == ["none"]
+    assert refused.problems[0].message.startswith(CHECKS[fault])
+
+
+@pytest.mark.parametrize("fault", CHECKS)
+def test_a_check_that_fails_is_the_plugins_fault(stranger: Run, tmp_path: Path, fault: str) -> None:
+    """Exit code 3, of plugins that do not work; nothing of an experiment begins."""
+    options = {"fault": fault, "token_seconds": 0.0002}
+    with pytest.raises(BrokenCheck) as caught:
+        llem.run(out=tmp_path / "out", **{**QUICK, "backend": "stranger", "stranger": options})
+
+    assert caught.value.message.startswith(CHECKS[fault])
+    assert (caught.value.exit_code, caught.value.hint) == (3, TELL_AUTHORS)
 
 
 @pytest.mark.process

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import itertools
 import os
+import pkgutil
 import signal
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import attrs
 import pytest
@@ -125,13 +128,42 @@ def test_a_batch_that_does_not_fit_is_refused_before_it_is_made(session, monkeyp
     monkeypatch.setattr(batches, "free_bytes", lambda: batches.RESERVE_BYTES)
     one = through(session(load={"batch_size": 10**8}), "record")
     rss = itertools.count(0, 2**20)
-    monkeypatch.setattr(
-        batches.psutil, "Process", lambda: SimpleNamespace(memory_info=lambda: SimpleNamespace(rss=next(rss)))
-    )
+    process = SimpleNamespace(memory_info=lambda: SimpleNamespace(rss=next(rss)))
+    monkeypatch.setattr(batches, "psutil", SimpleNamespace(Process=lambda: process))
     with pytest.raises(ExperimentFailed, match="100000000 requests take") as caught:
         one.work.warm_up()
     assert caught.value.code == "oom"
     assert (one.cursor, one.live_engine.batches) == (64, 0)
+
+
+@pytest.mark.parametrize(
+    ("free", "fits"), [(2**30 + 2**22, True), (2**30, True), (2**23, True), (2**23 - 2, False), (0, False)]
+)
+def test_a_load_that_fits_is_no_fault_of_a_small_machine(monkeypatch, free: int, fits: bool) -> None:
+    """4 MiB more are wanted, and half of what is free is to be had where less than 2 GiB are."""
+    monkeypatch.setattr(batches, "free_bytes", lambda: free)
+    if fits:
+        batches._check_memory(16384, 32768, 2**22)
+    else:
+        with pytest.raises(ExperimentFailed, match=r"32768 requests take 0\.00839 GB of memory: 0\.00419 more, and "):
+            batches._check_memory(16384, 32768, 2**22)
+
+
+@pytest.mark.process
+def test_a_trial_whose_rows_could_not_be_read_is_refused_before_it_is_measured(session, monkeypatch) -> None:
+    """By its requests, and the times of their tokens where they are asked for."""
+    one = through(session(token_times=True, warmup={"batches": 1, "seconds": 0.0}), "record")
+    one.work.warm_up()
+    [asked] = one.work._next_batches(1)
+    times = sum(request.output_tokens for request in asked)
+    ran, size = one.live_engine.batches, len(asked) * batches.ROW_BYTES + times * batches.TIME_BYTES
+    monkeypatch.setattr(batches, "LARGEST", size)
+    batches._check_rows(asked, True)
+    monkeypatch.setattr(batches, "LARGEST", size - 1)
+    batches._check_rows(asked, False)
+    with pytest.raises(ExperimentFailed, match=f"{times:,} times of tokens take") as caught:
+        one.work.trial(0)
+    assert (caught.value.code, one.live_engine.batches) == ("invalid", ran)
 
 
 @pytest.mark.process
@@ -301,6 +333,37 @@ def test_engine_and_meters_are_let_go_whatever_happens(session, monkeypatch, fai
     assert (outcome, document["outcome"]) == (("crash", "crash") if fails else ("done", "done"))
     assert document["error"] == ("OSError: pulled the plug" if fails else None)
     assert closed == (["m"] if fails == "load" else ["e", "m"])
+
+
+@pytest.mark.process
+def test_an_engine_that_changes_the_working_folder_takes_no_file_along(session, tmp_path, monkeypatch) -> None:
+    """With a folder of results that was named from where the study began."""
+    one = session()
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    monkeypatch.chdir(tmp_path)
+    generate = "llem_lab.LabEngine.generate"
+    monkeypatch.setattr(generate, strays(elsewhere, pkgutil.resolve_name(generate)))
+    order = attrs.evolve(one.order, store=os.path.relpath(one.store.path))
+    try:
+        outcome = work(order, registry(), silent, threading.Event())
+        assert Path.cwd() == elsewhere
+    finally:
+        os.chdir(tmp_path)
+
+    assert outcome == "done"
+    assert list(elsewhere.iterdir()) == []
+    assert one.store.trial_indices(one.id) == {index for _, index in order.turns}
+
+
+def strays(folder: Path, generate: Callable[..., Any]) -> Callable[..., Any]:
+    """Such an engine's method."""
+
+    def strayed(*arguments: Any, **named: Any) -> Any:
+        os.chdir(folder)
+        return generate(*arguments, **named)
+
+    return strayed
 
 
 def test_what_a_backend_refuses_is_a_configuration_error(monkeypatch, lab) -> None:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import gzip
 import os
 import socket
+import tracemalloc
 from pathlib import Path
 
 import pytest
 
-from llem.foreign import files
 from llem.foreign.files import Unread, end_of, growing, read, regular, unpacked
 
 pytestmark = pytest.mark.timeout(20)
@@ -103,6 +103,25 @@ def test_a_socket_and_a_folder_are_refused(tmp_path, monkeypatch):
         read(tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [
+        ("", r"is a folder$"),
+        ("pipe", r"is no regular file$"),
+        ("ring", "is no regular file: too many"),
+        ("n" * 300, "is no regular file: file name too long"),
+    ],
+)
+def test_what_is_refused_is_told_and_closed(tmp_path, name, why):
+    """A folder, a pipe, a link in a ring, a name that no file can have: each by what it is, and none stays open."""
+    _fifo(tmp_path / "pipe")
+    (tmp_path / "ring").symlink_to("ring")
+    before = os.listdir("/proc/self/fd")
+    with pytest.raises(Unread, match=f"^{why}"), regular(tmp_path / name):
+        pass
+    assert os.listdir("/proc/self/fd") == before
+
+
 def test_a_file_that_is_too_large_is_not_read(tmp_path):
     """Nothing of it: it has 1 TB, and no block on the disk."""
     with (tmp_path / "a").open("wb") as file:
@@ -130,11 +149,20 @@ def test_what_is_damaged_is_not_unpacked(content):
         unpacked(content)
 
 
-def test_a_bomb_is_not_unpacked(monkeypatch):
-    """A thousandfold is no file of measurements; neither is one above the bound."""
-    monkeypatch.setattr(files, "FREE", 1000)
+def test_a_bomb_is_not_unpacked():
+    """Neither what is above the bound, nor what begins as no such file does; however dense it is otherwise."""
+    bomb = gzip.compress(b"\0" * 2**24)
     with pytest.raises(Unread, match=r"^unpacks to more than is read of such a file$"):
-        unpacked(gzip.compress(b"\0" * 2**24))
+        unpacked(bomb, most=2**24 - 1)
+    tracemalloc.start()
+    with pytest.raises(Unread, match=r"^is damaged: it does not begin with a,b$"):
+        unpacked(bomb, begin=b"a,b")
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert most < 2**20
+    assert unpacked(bomb) == b"\0" * 2**24
+    with pytest.raises(Unread, match=r"^unpacks to more"):
+        unpacked(gzip.compress(b"\0" * 2**27))
     with pytest.raises(Unread, match=r"^unpacks to more"):
         unpacked(gzip.compress(os.urandom(100)), most=50)
     assert unpacked(gzip.compress(b"abc" * 10), most=30) == b"abc" * 10

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 
 import pytest
 
@@ -102,6 +103,31 @@ def test_what_looks_like_a_secret_is_taken_out_of_a_text(text: str) -> None:
     assert "***" in told
 
 
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        (r'{"password": "ab\"s3cr3t", "n": 1}', '{"password": "***", "n": 1}'),
+        (r'{"api_key":"a\\\"s3cr3t"}', '{"api_key":"***"}'),
+        (r'{"api_key":"a\\", "n": "b"}', '{"api_key":"***", "n": "b"}'),
+        (r"{'token': 'a\'s3cr3t'}", "{'token': '***'}"),
+        ("export TOKEN='it''s3cr3t' x='1'", "export TOKEN='***' x='1'"),
+        ('secret="it\'s3cr3t" x', 'secret="***" x'),
+        (r'"{\"api_key\": \"a\\\"s3cr3t\", \"n\": \"b\"}"', r'"{\"api_key\": \"***\", \"n\": \"b\"}"'),
+        ('{"Authorization": "Digest a=\\"b\\", c=\\"s3cr3t\\""}', '{"Authorization": "***"}'),
+        ('{"api_key":"", "n": "b"}', '{"api_key":"***", "n": "b"}'),
+        ("client_secret = s3cr3t", "client_secret = ***"),
+        ('token = "s3cr3t"', 'token = "***"'),
+        ("AWS_ACCESS_KEY =s3cr3t # x", "AWS_ACCESS_KEY =*** # x"),
+        ("curl -u me:s3cr3t http://x", "curl -u me:*** http://x"),
+        ("curl --user 'me:s3 cr3t s3cr3t' http://x", "curl --user 'me:***' http://x"),
+        ("curl --proxy-user=me:s3cr3t http://x", "curl --proxy-user=me:*** http://x"),
+    ],
+)
+def test_a_value_goes_whole(text: str, told: str) -> None:
+    """With its escaped quotes and those that are doubled, in JSON within JSON, with blanks around `=`, behind `-u`."""
+    assert without_secrets(text) == told
+
+
 #: Of no account; in parts, so that nobody takes them for real ones.
 KEYS = {
     "AWS": ("AKIA", "IOSFODNN7EXAMPLE"),
@@ -127,6 +153,35 @@ KEYS = {
 def test_keys_of_well_known_services_are_known_by_their_form(parts: tuple[str, str]) -> None:
     """Whatever stands before them, and nothing around them goes."""
     assert without_secrets(f"# see {''.join(parts)}, or ask") == "# see ***, or ask"
+
+
+def test_a_web_token_goes_and_what_stands_before_it_in_its_word_stays() -> None:
+    """Also where a word before it, or a part of itself, begins as one does."""
+    token = "".join(KEYS["JWT"])
+    for before in ("", "x-", "-", "eyJust.", "host.", "eyJust.a."):
+        assert without_secrets(f"# {before}{token} b") == f"# {before}*** b"
+    assert without_secrets("eyJabcdefgh-eyJa.01234567.") == "***"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "-eyJaaaaaaaa" * 30_000,
+        "cookie:" + "\n" * 300_000,
+        "cookie:" + " " * 300_000 + "$",
+        "--" + "-token" * 50_000,
+        "token:" + " " * 300_000,
+        'token" ' + " " * 300_000,
+        "://a" * 80_000,
+        "-----BEGIN " * 30_000,
+    ],
+    ids=lambda text: text[:12].strip(),
+)
+def test_a_long_text_takes_a_time_by_its_length(text: str) -> None:
+    """A study file may have 32 MiB: what goes through it again from every place takes hours."""
+    began = time.process_time()
+    without_secrets(text)
+    assert time.process_time() - began < 2
 
 
 @pytest.mark.parametrize(
@@ -162,6 +217,13 @@ def test_other_keys_go_whole() -> None:
         "task-1234567890",
         "0123456789abcdef0123456789abcdef01234567",
         "AIzawa",
+        "if token == end:",
+        "the key = value of a map",
+        "token = $TOKEN, secret = ${SECRET}",
+        "docker run -u 1000:1000 image",
+        "python -u http://host/x",
+        "curl -u $ME:$PASSWORD http://x",
+        "curl -u me:$PASSWORD http://x",
     ],
 )
 def test_a_text_without_a_secret_stays(text: str) -> None:
@@ -169,7 +231,62 @@ def test_a_text_without_a_secret_stays(text: str) -> None:
     assert without_secrets(text) == text
 
 
-@pytest.mark.parametrize(("name", "secret"), [("HF_TOKEN", True), ("x-api-key", True), ("max_tokens", False)])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "# token: 4096 tokens",
+        "max token: 4096 reached",
+        "unexpected token: <eos>",
+        "stop token: '</s>', token: <|im_end|>.",
+        "unexpected token: '}'",
+        "cache_key=prompt-17 hit",
+        "sort-key=name, primary_key = id",
+        "key=17, token=0.5; token = 12",
+        '{"key": 17, "stop_token": "<eos>", "token": ""}',
+    ],
+)
+def test_what_is_behind_a_word_of_prose_and_no_secret_stays(text: str) -> None:
+    """Numbers, a model's tokens, signs, and keys that find something."""
+    assert without_secrets(text) == text
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "token: {}12345678",
+        "key={}1a2b3c",
+        "token={}12:AAabc",
+        'token: "{}12 secret words"',
+        "token: <{}eos-s3cr3t>",
+        "api_key={}1234",
+        "my_key={}1234",
+        "password: {}1234",
+        "secret={}<eos>",
+        "partition_api_key={}abc",
+        "cache_key=token={}abc",
+    ],
+)
+def test_what_may_be_a_secret_is_none_of_these(text: str) -> None:
+    """More digits, anything beside them, and names that nothing but a secret has."""
+    value = text.split("{}")[1].rstrip('>"')
+    told = without_secrets(text.format(""))
+    assert value not in told
+    assert "***" in told
+
+
+@pytest.mark.parametrize(
+    ("name", "secret"),
+    [
+        ("HF_TOKEN", True),
+        ("x-api-key", True),
+        ("max_tokens", False),
+        ("prompt_cache_key", False),
+        ("sortKey", False),
+        ("monkeyKey", True),
+        ("cache_token", True),
+        ("CACHE_API_KEY", True),
+    ],
+)
 def test_names_of_secrets(name: str, secret: bool) -> None:
     """Of variables, headers and fields."""
     assert is_secret(name) == secret

@@ -17,7 +17,11 @@ CONFIG = {
     "slo": {"ttft_s": 0.5},
     "warmup": {"seconds": 1.0},
     "meters": ["nvml"],
-    "echo": {"token_seconds": 0.001, "more": {"a.b": [{"x": 1, "y": 2}]}},
+    "echo": {
+        "token_seconds": 0.001,
+        "none": False,
+        "more": {"a": {"x": 1}, "a.b": [{"x": 1, "y": 2}], "a.c": {"d": 5}},
+    },
     "quality": {"tasks": ["one", "two"]},
     "sections": None,
 }
@@ -39,6 +43,7 @@ def differing(values: dict[str, Any], **study: Any) -> list[str]:
         {"backend": None},
         {"meters": ["nvml"]},
         {"echo.more.a.b": [{"x": 1}]},
+        {"echo.more.a.c.d": 5},
         {"sections": None},
         {"vllm.seed": 1},
     ],
@@ -53,6 +58,8 @@ def test_what_was_configured(values: dict[str, Any]) -> None:
     [
         {"load.batch_size": 2},
         {"load.batch_size": True},
+        {"warmup.seconds": True},
+        {"echo.none": 0},
         {"load": {"batch_size": 4, "kind": "open"}},
         {"load.concurrency": 4},
         {"meters": ["nvml", "rapl"]},
@@ -71,6 +78,7 @@ def test_what_says_nothing_of_the_experiment_is_left_out() -> None:
     overrides = [{"source": "flag", "values": {"load": {"batch_size": 4}}}]
     assert differing({"load.batch_size": 2}, overrides=overrides) == []
     assert differing({"load": {"batch_size": 2}}, overrides=overrides) == []
+    assert differing({"slo.ttft_s": 9.0}, overrides=[{"source": "flag", "values": {"slo": None}}]) == []
     assert differing({"quality.tasks": ["one"]}) == ["quality.tasks"]
     assert differing({"quality.tasks": ["one"]}, merged=[{"into": "x"}]) == []
 

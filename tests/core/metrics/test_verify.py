@@ -6,6 +6,8 @@ import gzip
 import json
 import re
 import shutil
+from datetime import datetime, timedelta
+from typing import Any
 
 import attrs
 import pytest
@@ -18,9 +20,10 @@ from llem.cli.verify import verify as verify_command
 from llem.errors import StoreError
 from llem.meters.base import Domain
 from llem.metrics.catalogue import METRICS
+from llem.metrics.placed import misplaced
 from llem.metrics.result import recompute
 from llem.metrics.verify import verify
-from llem.protocol.events import TrialEnded, silent
+from llem.protocol.events import Moment, TrialEnded, silent
 from llem.protocol.lines import kept
 from llem.store.convert import dump
 from llem.store.files import DIGEST, write_json
@@ -228,6 +231,40 @@ def test_a_name_that_no_file_can_have_is_a_difference(store, make):
     assert any("missing: experiments/exp-one/engine-0.json names it" in one for one in told)
     assert any("missing: the log of its worker tells of it" in one for one in told)
     assert any(one.startswith("experiments/exp-two/result.json: error") for one in told)
+
+
+def told_of(store, worker: int, trial: Any, utc: str, monotonic_ns: int, **but: int) -> None:
+    """A worker's log has it that a trial was measured."""
+    figures = {"duration_s": 1.0, "output_tokens_per_s": 1.0, "t0_ns": trial.t0_ns, "t1_ns": trial.t1_ns}
+    at = Moment(monotonic_ns, utc)
+    with kept(store.worker_dir(worker) / "events.jsonl", silent) as emit:
+        emit(TrialEnded(id="exp-one", trial=trial.index, at=at, **{**figures, **but}))
+
+
+def unlike_told(store) -> list[str]:
+    """What of trials is not as the logs tell, whether in the journals or not."""
+    return [one.path for one in misplaced(store) if one.file.endswith("trial-1.json")]
+
+
+def test_a_trial_that_was_measured_again_is_the_last_one_told(store):
+    """Also on a machine whose monotonic or wall clock is behind; by the tenth worker, after the ninth."""
+    trial = store.trials("exp-one")[1]
+    for worker in (2, 9):
+        told_of(store, worker, trial, "2027-09-01T00:00:00+00:00", 10**9, t0_ns=5, t1_ns=6)
+    assert unlike_told(store) == ["t0_ns", "t1_ns"]
+    told_of(store, 10, trial, "2020-01-01T00:00:00+00:00", 7)
+    assert unlike_told(store) == []
+
+
+@pytest.mark.parametrize(("seconds", "expected"), [(-1, []), (1, ["t0_ns", "t1_ns"])])
+def test_a_trial_that_nobody_told_of_is_later_by_the_wall_clock(store, seconds, expected):
+    """A worker was killed before it told of what it had measured again, after the machine was started anew; the trial
+    of before in its place is a difference.
+    """
+    trial = store.trials("exp-one")[1]
+    at = datetime.fromisoformat(trial.started_at) + timedelta(seconds=seconds)
+    told_of(store, 0, trial, at.isoformat(), 10**9, t0_ns=5, t1_ns=6)
+    assert unlike_told(store) == expected
 
 
 def test_removed_trial(store):

@@ -97,12 +97,12 @@ def test_a_worker_that_dies_in_a_trial_keeps_the_trials_before(tmp_path: Path, l
     assert children() == []
 
 
-def test_an_engine_that_ends_the_process_is_a_crash(tmp_path: Path, lab) -> None:
-    """A library that calls `exit` takes the worker along, and the caller lives on."""
+def test_an_engine_that_exits_is_a_crash(tmp_path: Path, lab) -> None:
+    """A library that calls `exit` ends no worker, and is named."""
     with pytest.raises(llem.ExperimentFailed) as caught:
         llem.run(out=tmp_path / "out", **failing(lab, "load", "exit"))
 
-    assert caught.value.message == "the worker ended with status 7 and no outcome"
+    assert caught.value.message.startswith("SystemExit: 7, in the plugin llem-lab ")
 
 
 def test_the_traceback_of_an_engines_error_is_in_the_log(tmp_path: Path, lab) -> None:

@@ -14,8 +14,11 @@ import pytest
 
 import llem
 from llem.errors import ConfigError, StoreError
+from llem.protocol.lines import stored_events
+from llem.store import files
 from llem.store.bundle import bundle
-from llem.store.manifest import MANIFEST, altered
+from llem.store.journal import compared
+from llem.store.manifest import JOURNAL, MANIFEST, altered
 from llem.store.store import Store
 from llem.store.unbundle import MOST_BYTES, unpacked
 
@@ -144,6 +147,19 @@ def test_what_was_changed_after_unpacking_is_not_bundled_as_if_it_were_not(store
     assert (tmp_path / "a.zip").read_bytes() == (tmp_path / "b.zip").read_bytes()
 
 
+def test_what_lists_a_whole_store_may_be_larger_than_a_document(store, tmp_path, monkeypatch):
+    """Checksums, journals and events have lines for each of its files, and are read as far as any file is."""
+    with unpacked(bundle(store, tmp_path / "a.tar.gz").path) as inside:
+        for reader in (files.read_text, files.read_bytes):
+            monkeypatch.setattr(reader, "__defaults__", (1,))
+        with pytest.raises(StoreError, match="has more than"):
+            files.read_text(inside / "study.json")
+        assert altered(inside) == ([], 8)
+        assert [one.file for one in compared(inside).altered if one.file == JOURNAL] == []
+        (tmp_path / "events.jsonl").write_text('{"event": "trial"}\n')  # of an older llem: no time
+        assert stored_events(tmp_path / "events.jsonl") == ()
+
+
 # what is unpacked
 
 
@@ -224,7 +240,7 @@ def test_a_damaged_archive_is_told(store, tmp_path, ending, damage):
     }
     path.write_bytes(broken[damage])
     with pytest.raises(StoreError) as caught, unpacked(path) as inside:
-        assert altered(inside) == ([], 7)
+        assert altered(inside) == ([], 8)
 
     assert caught.value.code == "store_corrupt"
     assert caught.value.message.startswith(str(path))

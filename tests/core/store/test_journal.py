@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import itertools
 import os
 import threading
 from collections.abc import Callable
@@ -16,9 +17,10 @@ from click.testing import CliRunner
 from llem.cli.verify import verify as verify_command
 from llem.errors import MachineError, StoreError
 from llem.metrics.verify import verify
+from llem.store import journal as journals
 from llem.store.files import write_json
 from llem.store.journal import JOURNALED, Compared, compared, is_journaled
-from llem.store.manifest import JOURNAL, Altered
+from llem.store.manifest import JOURNAL, Altered, sha256_of
 from llem.store.store import Store
 from llem.study.run.folder import _owned as owned
 
@@ -155,6 +157,33 @@ def test_a_log_is_held_to_what_was_taken_up(store: Store) -> None:
         assert unlike(store.path) == [("events.jsonl", "changed")]
 
 
+def test_a_run_that_is_there_twice_is_no_other_run(store: Store) -> None:
+    """Whoever copies the last line, which alone was taken up, adds nothing that a run tells."""
+    log, began = store.path / "events.jsonl", '{"event": "study", "at": 1}\n'
+    log.write_text(began)
+    store.journal.seal_logs(workers=True)
+    log.write_text(began * 2)
+    assert unlike(store.path) == [("events.jsonl", "changed")]
+
+
+def test_a_log_that_is_too_large_is_not_read(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody waits for what anybody may have appended."""
+    log = store.path / "events.jsonl"
+    log.write_text('{"event": "study", "at": 1}\n' * 10_000)  # more than there is in the journal
+    store.journal.seal_logs(workers=True)
+    monkeypatch.setattr("llem.store.journal.LARGEST", 100_000)
+    assert unlike(store.path) == [("events.jsonl", "changed")]
+
+
+def test_a_log_that_comes_after_the_end_is_added(store: Store) -> None:
+    """The log of a worker that no journal names: the run has ended, and took up those of all its workers."""
+    (store.path / "events.jsonl").write_text('{"event": "study", "at": 1}\n')
+    store.journal.seal_logs(workers=True)
+    (store.path / "workers" / "0" / "events.jsonl").write_text("one\n")
+    assert compared(store.path).open_logs == ()
+    assert unlike(store.path) == [("workers/0/events.jsonl", "added")]
+
+
 def test_a_log_of_a_worker_ends_with_the_worker(store: Store) -> None:
     """Nothing comes after what was taken up when no worker was left; of one that may live, nothing is taken up."""
     log = store.path / "workers" / "0" / "events.jsonl"
@@ -196,9 +225,7 @@ def test_a_journal_is_missed_and_has_nothing_but_lines(store: Store) -> None:
 
 def test_a_store_of_an_older_llem_has_none(store: Store) -> None:
     """Where it is gone on with, the journal begins with what is there, but for what only looks like a trial."""
-    without_journals(store)
-    study = store.path / "study.json"
-    write_json(study, {key: value for key, value in store.study().items() if key != JOURNALED}, replace=True)
+    of_an_older_llem(store)
     trial = store.folder("exp-one") / "trial-1.json"
     trial.with_name("trial-01.json").write_bytes(trial.read_bytes())
     assert not is_journaled(store.path)
@@ -207,6 +234,45 @@ def test_a_store_of_an_older_llem_has_none(store: Store) -> None:
     store.write_study({"name": "two"})
     assert compared(store.path) == Compared((Altered("experiments/exp-one/trial-01.json", "added", JOURNAL),), 15, ())
     assert is_journaled(store.path)
+
+
+def of_an_older_llem(store: Store) -> None:
+    """The store without its journals, and without a word of them."""
+    without_journals(store)
+    study = {key: value for key, value in store.study().items() if key != JOURNALED}
+    write_json(store.path / "study.json", study, replace=True)
+
+
+@pytest.mark.process
+def test_a_kill_while_a_journal_is_begun_leaves_none(store: Store) -> None:
+    """Who goes on with the store of an older llem then begins the journal again, with all that is there."""
+    of_an_older_llem(store)
+    if (child := os.fork()) == 0:
+        hashed = itertools.count(1)
+        journals._sha256 = lambda path: sha256_of(path) if next(hashed) < 5 else os._exit(9)
+        try:
+            store.write_study({"name": "killed"})
+        finally:
+            os._exit(1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 9
+    assert compared(store.path) is None
+
+    store.write_study({"name": "two"})
+    assert compared(store.path) == Compared((), 15, ())
+
+
+def test_a_full_disk_while_a_journal_is_begun_leaves_none(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor half of one."""
+    of_an_older_llem(store)
+
+    def full(*_: Any) -> None:
+        raise OSError(28, "no space")
+
+    monkeypatch.setattr("llem.store.files.os.fsync", full)
+    with pytest.raises(MachineError):
+        store.write_study({"name": "two"})
+    assert compared(store.path) is None
+    assert [path.name for path in store.path.glob(".journal*")] == []
 
 
 def test_journals_that_were_removed_are_not_written_anew(store: Store) -> None:

@@ -2,7 +2,9 @@
 
 import json
 import math
+from enum import IntEnum
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -21,6 +23,12 @@ VALUES = st.recursive(
 @given(VALUES | st.dictionaries(st.integers(), SCALARS) | st.dictionaries(st.booleans() | st.floats(0, 1), SCALARS))
 def test_text_is_what_the_standard_library_writes(value) -> None:
     assert to_text(value) == json.dumps(value, sort_keys=True, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+@pytest.mark.parametrize("value", [IntEnum("Level", "LOW").LOW, np.float64(0.5)])
+def test_a_number_of_a_class_of_its_own_is_a_number(value) -> None:
+    """What Python writes of it for a reader is none."""
+    assert to_text([value]) == json.dumps([value], indent=2) + "\n"
 
 
 @given(VALUES)

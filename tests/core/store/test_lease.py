@@ -19,7 +19,7 @@ from typing import Any
 import attrs
 import pytest
 
-from llem.errors import StoreError
+from llem.errors import MachineError, StoreError
 from llem.store import lease as lease_module
 from llem.store import lease_places
 from llem.store.journal import Journal
@@ -120,12 +120,13 @@ def test_of_many_that_try_one_gets_it(folder: Path) -> None:
 
 @pytest.mark.process
 def test_the_dead_are_followed_at_once(folder: Path) -> None:
-    """On their machine, however long silence may last; of another machine's nobody knows."""
+    """On their machine, however long silence may last; of another machine's, or of another start, nobody knows."""
     with forsaken(folder):
-        elsewhere = claim(folder, host="another", boot="another")
-        assert elsewhere.attempt() is None
-        assert elsewhere.held_by.worker == 7
-        elsewhere.close()
+        for changes in ({"host": "another"}, {"boot": "another"}):
+            elsewhere = claim(folder, **changes)
+            assert elsewhere.attempt() is None
+            assert elsewhere.held_by.worker == 7
+            elsewhere.close()
         assert had(claim(folder)).beat()
 
 
@@ -189,6 +190,26 @@ def test_a_worker_that_is_given_up_writes_no_more(folder: Path) -> None:
     assert caught.value.code == "lease_lost"
     assert other.beat()
     assert [path.name for path in folder.iterdir()] == [".lease-1"]
+
+
+def test_who_is_given_up_comes_to_hold_nothing_meanwhile(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The lease that it waits for is let go while its own are looked for."""
+    first, waiting = had(claim(folder, 4)), claim(folder, 3)
+    looks: list[re.Pattern[str]] = []
+
+    def folders(where: Path, names: re.Pattern[str]) -> list[Path]:
+        if names in (lease_places.PLACE, lease_places.ASIDE):
+            looks.append(names)
+            if len(looks) == 2:
+                first.let_go()
+                with contextlib.suppress(StoreError):
+                    waiting.attempt()
+        return lease_places.folders(where, names)
+
+    monkeypatch.setattr(lease_module, "folders", folders)
+    revoke(folder, 3)
+    assert len(looks) == 2
+    assert list(folder.iterdir()) == []
 
 
 def test_what_a_killed_waiter_leaves_is_cleared(folder: Path) -> None:
@@ -404,3 +425,78 @@ def test_a_lease_that_cannot_be_let_go_keeps_no_other(folder: Path, monkeypatch:
     assert [path.name for path in folder.iterdir()] == [".lease-0"]
     monkeypatch.undo()
     had(claim(folder, 1)).let_go()
+
+
+def _refused(number: int) -> Callable[..., None]:
+    """A call of the system that is refused so."""
+
+    def refused(*_: object, **__: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    return refused
+
+
+@pytest.mark.parametrize(
+    ("number", "code"), [(errno.EACCES, "permission"), (errno.ENOSPC, "disk_full"), (errno.EIO, "machine")]
+)
+def test_what_the_file_system_refuses_is_told_and_not_waited_for(folder: Path, monkeypatch, number, code) -> None:
+    """Nobody has the lease that would ever let it go."""
+    made = claim(folder)
+    monkeypatch.setattr(os, "rename", _refused(number))
+    with pytest.raises(MachineError) as caught:
+        made.attempt()
+    assert caught.value.code == code
+    made.close()
+
+
+def test_a_file_system_that_does_not_answer_takes_no_lease_away(folder: Path, monkeypatch) -> None:
+    """The next sign of life may get through."""
+    leases = held(had(claim(folder)))
+    monkeypatch.setattr(os, "utime", _refused(errno.ESTALE))
+    assert leases.beat()
+    leases.check()
+
+
+def test_without_locks_only_silence_tells(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file system may have none."""
+    monkeypatch.setattr(fcntl, "flock", _refused(errno.ENOLCK))
+    lease, waiting = had(claim(folder)), claim(folder, 1)
+    assert [waiting.attempt(), waiting.attempt()] == [None, None]
+    waiting.close()
+    had(claim(folder, 2, silence_s=0.0))
+    assert not lease.beat()
+
+
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize("there", [os.mkfifo, Path.mkdir, lambda _: None], ids=["pipe", "folder", "nothing"])
+def test_a_holder_without_its_file_is_followed_after_its_silence(folder: Path, there) -> None:
+    """Whatever is in the place of the file keeps nobody waiting. Nobody knows that the holder is dead."""
+    file = had(claim(folder)).folder / "holder.json"
+    file.unlink()
+    there(file)
+    clear_left(folder.parents[1])
+    other = claim(folder, 1, silence_s=0.0)
+    assert other.attempt() is None
+    assert had(other).beat()
+
+
+def test_a_link_in_the_place_of_a_holders_file_tells_nothing(folder: Path, tmp_path: Path) -> None:
+    """What it leads to shows neither life nor death, and is not locked; silence alone tells."""
+    lease = had(claim(folder))
+    os.close(lease._lock)
+    foreign = (lease.folder / "holder.json").rename(tmp_path / "foreign.json")
+    _link(lease.folder / "holder.json", foreign)
+    patient, other = claim(folder, 1), claim(folder, 2, silence_s=0.0)
+    assert patient.attempt() is None  # the lock on the file is free
+    patient.close()
+    assert other.attempt() is None
+    os.utime(foreign, (1, 1))
+    assert other.attempt() is not None
+    other.close()
+
+
+def test_a_place_that_nobody_came_into_is_cleared(folder: Path) -> None:
+    """Who had the lease was killed while it let go."""
+    (folder / ".lease-0").mkdir()
+    clear_left(folder.parents[1])
+    assert list(folder.iterdir()) == []

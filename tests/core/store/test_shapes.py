@@ -139,6 +139,15 @@ def test_what_llem_writes_has_the_shape(load: Any) -> None:
     assert fault({"config": {"backend": "echo", "load": {"kind": load.kind}}}, RESULT) is None
 
 
+@pytest.mark.parametrize("load", LOADS, ids=lambda load: load.kind)
+def test_every_setting_of_a_load_is_held_to_its_type(load: Any) -> None:
+    """Whichever kind of load has it."""
+    for key in unstructure(load):
+        found = fault({"config": {"backend": "echo", "load": {"kind": load.kind, key: [[]]}}}, RESULT)
+        assert found is not None, key
+        assert found.startswith(f"`config.load.{key}")
+
+
 def test_a_section_of_quality_names_its_tasks() -> None:
     """Whoever looks for scores takes that for granted."""
     assert fault({"config": {"quality": {"evaluator": "exam", "tasks": ["sums"]}}}, RESULT) is None
@@ -171,6 +180,7 @@ def test_a_name_of_no_utf8_cannot_be_bundled() -> None:
         (False, int | float, "`a` must be an integer or a number, got false"),
         (True, bool, None),
         (True, object, None),
+        ([1, True], [int], "`a[1]` must be an integer, got true"),
         (1, bool, "`a` must be true or false, got the number 1"),
         (None, Maybe(str), None),
         (None, Maybe(str, null=False), "`a` must be text, got null"),

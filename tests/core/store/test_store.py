@@ -7,6 +7,7 @@ import gzip
 import json
 import os
 
+import attrs
 import pytest
 
 from llem.errors import LlemError, MachineError, StoreError
@@ -16,6 +17,7 @@ from llem.store.documents import read_json
 from llem.store.files import write_json
 from llem.store.models import SCHEMA_VERSION
 from llem.store.store import Store
+from llem.store.tables import requests_bytes
 
 
 def test_layout(store):
@@ -46,6 +48,29 @@ def test_round_trip(store, make):
     assert store.engines("exp-one")[0]["effective"] == {"dtype": "bfloat16"}
     assert store.read_experiment("exp-one")["id"] == "exp-one"
     assert store.study()["name"] == "by hand"
+
+
+def test_rows_that_are_alike_are_read_again(store, make):
+    """Every request of a batch has the times of its tokens in common: they pack 150 times, and are no bomb."""
+    t0, t1 = make.window(1)
+    times = tuple(range(t0, t0 + 100_000_000, 1_000_000))
+    rows = [attrs.evolve(one, token_times_ns=times) for one in make.request_rows(1, t0, t1)[:1] * 20_000]
+    path = store.folder("exp-one") / "trial-1.requests.csv.gz"
+    path.write_bytes(requests_bytes(rows))
+
+    assert path.stat().st_size * 100 < 20_000 * 100 * len(f"{t0};")
+    assert store.requests("exp-one", 1) == tuple(rows)
+
+
+def test_no_more_rows_are_stored_than_are_read(make, monkeypatch):
+    """They are refused, not written where nobody reads them."""
+    t0, t1 = make.window(1)
+    text = gzip.decompress(requests_bytes(make.request_rows(1, t0, t1)))
+    monkeypatch.setattr(files, "LARGEST", len(text))
+    assert requests_bytes(make.request_rows(1, t0, t1))
+    monkeypatch.setattr(files, "LARGEST", len(text) - 1)
+    with pytest.raises(StoreError, match="of rows: no more than"):
+        requests_bytes(make.request_rows(1, t0, t1))
 
 
 def test_trials_beyond_ten_are_in_order(store, make):
@@ -308,3 +333,19 @@ def test_an_environment_with_gpus_that_are_none_is_told(tmp_path, gpus):
     write_json(tmp_path / "study.json", {"schema_version": SCHEMA_VERSION})
     with pytest.raises(StoreError, match="gpus"):
         Store.open(tmp_path).read_environment("a")
+
+
+@pytest.mark.parametrize(
+    ("error", "raised", "code", "told"),
+    [
+        (MemoryError(), MachineError, 3, "end other programs, or use a machine with more memory"),
+        (OverflowError("large"), StoreError, 2, "restore the file, or measure the experiment again"),
+        (TypeError("a bug"), StoreError, 2, "it is a bug of llem or of a plugin: report it"),
+    ],
+)
+def test_who_is_to_blame_where_nothing_can_be_computed(tmp_path, error, raised, code, told):
+    """Too little memory is no damage; what may be a bug says so."""
+    with pytest.raises(raised) as caught, files.computed_from(tmp_path / "x"):
+        raise error
+    assert (caught.value.exit_code, str(tmp_path / "x") in caught.value.message) == (code, True)
+    assert caught.value.hint.endswith(told)

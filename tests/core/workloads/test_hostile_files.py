@@ -5,11 +5,13 @@ from __future__ import annotations
 import gzip
 import os
 import tracemalloc
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from llem.errors import ConfigError
+from llem.foreign.files import unpacked
 from llem.workloads import foreign
 
 DEEP = b"[" * 100_000 + b"]" * 100_000
@@ -137,8 +139,7 @@ def test_what_is_no_regular_file(run_llem, kind: str) -> None:
 
 def test_a_small_file_that_unpacks_to_a_large_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """No more is unpacked than would be read of any file."""
-    monkeypatch.setattr("llem.foreign.files.FREE", 2**20)
-    monkeypatch.setattr("llem.foreign.files.RATIO", 2)
+    monkeypatch.setattr(foreign, "unpacked", partial(unpacked, most=2**22))
     path = tmp_path / "bomb.txt.gz"
     path.write_bytes(gzip.compress(b"a" * 2**26))
     tracemalloc.start()

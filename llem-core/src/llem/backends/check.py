@@ -8,11 +8,13 @@ from pathlib import Path
 import attrs
 
 from llem.backends.base import Backend, Placement, Scored
+from llem.backends.forms import findings_breaches
 from llem.config.load import COMMAND
 from llem.config.models import Experiment, Sampling
-from llem.errors import ConfigError, LlemError, MachineError, Problem
+from llem.errors import TELL_AUTHORS, BrokenCheck, ConfigError, LlemError, MachineError, Problem
 from llem.findings import Finding, finding
 from llem.models.spec import ModelSpec
+from llem.plugins.culprit import asking
 from llem.plugins.registry import Registry
 
 __all__ = [
@@ -83,22 +85,33 @@ def check_backend(
 
     Raises:
         ConfigError: listing what it refuses.
+        BrokenCheck: it raises anything else, or gives no list of findings.
         UnknownPlugin, BrokenPlugin: no such backend, or it does not import.
         MachineError: the engine is not installed.
     """
     _check_stream(experiment, registry)
-    backend = registry.load("backend", experiment.backend, unmet=unmet)(experiment.options)
-    found: Sequence[Finding] = backend.check(experiment, model)
+    made = registry.load("backend", experiment.backend, unmet=unmet)
+    with asking("backend", experiment.backend, registry):
+        found = _found(made(experiment.options), experiment, model)
     problems = tuple(_problem(one, experiment.backend) for one in found if one.severity == "error")
     if problems:
         raise ConfigError(f"the {experiment.backend} backend refuses this configuration", problems=problems)
     return [one for one in found if one.severity != "error"]
 
 
+def _found(backend: Backend, experiment: Experiment, model: ModelSpec) -> Sequence[Finding]:
+    """What its `check` gives, which are findings. Raises BrokenCheck where it gives anything else."""
+    found = backend.check(experiment, model)
+    for breach in findings_breaches("check", found):
+        told = f"the backend {experiment.backend!r} breaks a rule of backends: {breach}"
+        raise BrokenCheck(told, TELL_AUTHORS)
+    return found
+
+
 def check_placed(backend: Backend, experiment: Experiment, model: ModelSpec, placement: Placement) -> None:
     """Check again what hung on `device: auto`, now that it is decided. Raises ConfigError listing what is refused."""
     placed = attrs.evolve(experiment, device="cuda" if placement.device == "cuda" else "cpu")
-    refusals = [found for found in backend.check(placed, model) if found.severity == "error"]
+    refusals = [found for found in _found(backend, placed, model) if found.severity == "error"]
     if refusals:
         raise ConfigError(
             f"backend {backend.name} cannot run this on {placement.device}",

@@ -1,10 +1,9 @@
 """What llem relies on in what an engine gives. Held as a study runs, before a window or after it; the conformance
-suites hold the same and more. Pure.
+suites hold the same and more. Types and bounds are in `llem.backends.forms`. Pure.
 """
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
@@ -12,26 +11,21 @@ from typing import Any
 
 import attrs
 
-from llem.backends.base import MemoryReading
+from llem.backends.forms import COUNTS, LARGEST, breach, chunk_form, completions_form, shown
 from llem.backends.requests import Chunk, Completion, Request
 from llem.config.models import Experiment
 from llem.errors import Breach
-from llem.findings import REASONS, Finding, finding
+from llem.findings import Finding, finding
 
 __all__ = [
     "completion_breaches",
-    "effective_breaches",
-    "memory_breaches",
     "overruled",
     "same_setting",
     "stream_breaches",
 ]
 
-PAGE = "docs/howto/write-a-backend.md"
 #: Times of so many tokens, so far apart, that are equally spaced to this: no clock was read for them.
 SPACED, SPACED_NS, ALIKE_NS = 8, 10_000, 2
-#: Token ids are stored as four bytes.
-IDS = range(2**32)
 #: Values that can be compared with their like alone.
 FORMS = (str, int | float)
 
@@ -45,6 +39,9 @@ def completion_breaches(
         asked_times: token times were asked for.
         start_ns, end_ns: monotonic times right before and after the call of `generate`.
     """
+    if (odd := next(completions_form(completions), None)) is not None:
+        yield odd
+        return
     asked, given = [one.index for one in requests], [one.index for one in completions]
     if asked != given:
         yield _order(asked, given)
@@ -55,9 +52,9 @@ def completion_breaches(
         if times is None:
             continue
         if not asked_times:
-            yield _breach("token times come only when they are asked for", f"times of request {done.index}", "None")
+            yield breach("token times come only when they are asked for", f"times of request {done.index}", "None")
         elif len(times) != done.tokens:
-            yield _breach("each token has a time", f"{len(times)} for request {done.index}", f"{done.tokens}")
+            yield breach("each token has a time", f"{len(times)} for request {done.index}", f"{done.tokens}")
         else:
             yield from _times_breaches(done.index, times, start_ns, end_ns)
 
@@ -65,16 +62,16 @@ def completion_breaches(
 def _order(asked: Sequence[int], given: Sequence[int]) -> Breach:
     rule = "completions stand in the order of the requests, one for each"
     if len(asked) != len(given):
-        return _breach(rule, f"{len(given)} completions", f"{len(asked)}")
+        return breach(rule, f"{len(given)} completions", f"{len(asked)}")
     place = next(place for place, (one, other) in enumerate(zip(asked, given, strict=True)) if one != other)
-    return _breach(rule, f"request {given[place]} at place {place}", f"request {asked[place]}")
+    return breach(rule, f"request {shown(given[place])} at place {place}", f"request {asked[place]}")
 
 
 def _ids_breaches(index: int, ids: Sequence[int] | None) -> Iterator[Breach]:
-    if ids and (set(map(type, ids)) != {int} or min(ids) not in IDS or max(ids) not in IDS):
-        odd = next(one for one in ids if type(one) is not int or one not in IDS)
+    if ids and (set(map(type, ids)) != {int} or min(ids) not in COUNTS or max(ids) not in COUNTS):
+        odd = next(one for one in ids if type(one) is not int or one not in COUNTS)
         rule = "token ids are Python integers of the vocabulary"
-        yield _breach(rule, f"{odd!r} ({type(odd).__name__}) for request {index}", "an int from 0 on")
+        yield breach(rule, f"{shown(odd)} ({type(odd).__name__}) for request {index}", "an int from 0 on")
 
 
 def _times_breaches(index: int, times: Sequence[int], start_ns: int, end_ns: int) -> Iterator[Breach]:
@@ -83,18 +80,20 @@ def _times_breaches(index: int, times: Sequence[int], start_ns: int, end_ns: int
         return
     who = f"request {index}"
     if set(map(type, times)) != {int}:
-        yield _breach("times are integers of nanoseconds", f"{times[0]!r} for {who}", "time.monotonic_ns()")
+        odd = next(one for one in times if type(one) is not int)
+        yield breach("times are integers of nanoseconds", f"{shown(odd)} for {who}", "time.monotonic_ns()")
     elif any(later < earlier for earlier, later in pairwise(times)):
-        yield _breach("times do not go backwards", f"times of {who} that do", "each token after the one before")
+        yield breach("times do not go backwards", f"times of {who} that do", "each token after the one before")
     elif times[0] < start_ns or times[-1] > end_ns:
-        off = (times[-1] - end_ns if times[-1] > end_ns else times[0] - start_ns) / 1e9
-        got = f"{who} {abs(off):.3g} s {'after its end' if off > 0 else 'before its beginning'}"
-        yield _breach("times are time.monotonic_ns() at which tokens came, within the call", got, "within it")
+        off = times[-1] - end_ns if times[-1] > end_ns else times[0] - start_ns
+        off_s = min(abs(off), LARGEST) / 1e9
+        got = f"{who} {off_s:.3g} s {'after its end' if off > 0 else 'before its beginning'}"
+        yield breach("times are time.monotonic_ns() at which tokens came, within the call", got, "within it")
     elif _are_spaced(times):
         got = (
             f"{len(times)} times of {who}, each {(times[-1] - times[0]) / (len(times) - 1) / 1e6:.4g} ms after the last"
         )
-        yield _breach("times are read from the clock as tokens come, and not computed", got, "times that scatter")
+        yield breach("times are read from the clock as tokens come, and not computed", got, "times that scatter")
 
 
 def _are_spaced(times: Sequence[int]) -> bool:
@@ -108,43 +107,15 @@ def _are_spaced(times: Sequence[int]) -> bool:
 def stream_breaches(index: int, chunks: Sequence[Chunk], start_ns: int, end_ns: int) -> Iterator[Breach]:
     """Of one request that was streamed: chunks between its sending and the end of its load."""
     for chunk in chunks:
-        if type(chunk.tokens) is not int or chunk.tokens < 0:
-            yield _breach("a chunk says how many tokens it brings", f"{chunk.tokens!r} for request {index}", "an int")
+        if (odd := next(chunk_form(index, chunk), None)) is not None:
+            yield odd
             return
         if chunk.token_ids is not None and len(chunk.token_ids) != chunk.tokens:
             got = f"{len(chunk.token_ids)} ids in a chunk of {chunk.tokens} tokens of request {index}"
-            yield _breach("a chunk has as many ids as tokens, or none at all", got, "one id each, or None")
+            yield breach("a chunk has as many ids as tokens, or none at all", got, "one id each, or None")
             return
         yield from _ids_breaches(index, chunk.token_ids)
     yield from _times_breaches(index, [chunk.time_ns for chunk in chunks], start_ns, end_ns)
-
-
-def memory_breaches(reading: MemoryReading) -> Iterator[Breach]:
-    """Of peak memory."""
-    peak = reading.peak_bytes
-    if peak is None:
-        if reading.reason not in REASONS:
-            yield _breach(
-                "peak memory that is not known has a reason", repr(reading.reason), "a code of findings.REASONS"
-            )
-    elif type(peak) is not int or peak <= 0:
-        yield _breach("peak memory is a number of bytes above 0, or None", repr(peak), "an int above 0, or None")
-    if not reading.covers:
-        yield _breach("a reading of memory says what it covers", repr(reading.covers), "a few words")
-
-
-def effective_breaches(effective: Any) -> Iterator[Breach]:
-    """Of what an engine says it runs with."""
-    rule = "effective_config gives JSON values: no tuples, no keys but text, no NaN"
-    try:
-        stored = json.loads(json.dumps(dict(effective), allow_nan=False))
-    except (TypeError, ValueError) as error:
-        yield _breach(rule, str(error), "what json.dumps takes")
-        return
-    for name in effective:
-        if name not in stored or stored[name] != effective[name]:
-            yield _breach(rule, f"{name!r}: {effective[name]!r}", "what json.loads(json.dumps(it)) gives")
-            return
 
 
 def overruled(experiment: Experiment, effective: Mapping[str, Any]) -> Iterator[Finding]:
@@ -179,7 +150,3 @@ def same_setting(asked: Any, found: Any) -> bool:
     if isinstance(asked, float) and isinstance(found, float):
         return math.isclose(asked, found, rel_tol=1e-6)  # kept as four bytes
     return bool(asked == found)
-
-
-def _breach(rule: str, got: str, expected: str) -> Breach:
-    return Breach(rule, got, expected, PAGE)

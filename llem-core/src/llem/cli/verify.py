@@ -81,7 +81,11 @@ def _altered(folder: Path, *, bundled: bool) -> int:
     """How many files are not what the manifest says."""
     from llem.store.manifest import MANIFEST, altered
 
-    found = altered(folder)
+    try:
+        found = altered(folder)
+    except StoreError as error:  # of the manifest: all else is compared without it
+        echo(error.message)
+        return 1
     if found is None:
         if bundled:
             echo(f"the bundle has no {MANIFEST}: nothing says whether its files are those that were bundled")

@@ -20,7 +20,7 @@ LOCKS = Path("/tmp/llem-locks")
 #: What file systems answer that know no locks.
 _NO_LOCKS = (errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK)
 #: Nothing but the file itself: a link could lead to any other, and a pipe would keep us waiting.
-_FLAGS = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY
+_FLAGS = os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY
 #: What opening answers where a folder, a link or a socket is in the place of a file.
 _NO_FILE = (errno.EISDIR, errno.ELOOP, errno.ENXIO, errno.EMLINK)
 

@@ -12,7 +12,7 @@ import psutil
 
 __all__ = ["RESERVE_BYTES", "free_bytes", "oom_kills"]
 
-#: What is to stay free, so that the kernel has no reason to end a process.
+#: What is to stay free where there is that much, so that the kernel has no reason to end a process.
 RESERVE_BYTES = 2**30
 
 

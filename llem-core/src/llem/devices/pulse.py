@@ -24,7 +24,7 @@ from typing import Any
 
 import attrs
 
-__all__ = ["BEAT_S", "KEPT", "STILL", "Beats", "Clocks", "Gap", "Pulse", "Waits"]
+__all__ = ["BEAT_S", "KEPT", "LEAST_S", "STILL", "Beats", "Clocks", "Gap", "Pulse", "Waits"]
 
 #: Time between two beats, in seconds.
 BEAT_S = 0.05
@@ -75,6 +75,8 @@ class Beats:
         clock_step_s: by how much the wall clock was set between them.
         slew: by what share the monotonic clock ran faster than the hardware's (CLOCK_MONOTONIC_RAW).
         own_s: processor time of the thread that beats.
+        unseen_stops: how often SIGCONT came within the window and no gap ended then: each stop was shorter than
+            `LEAST_S`, or the process had not been stopped.
     """
 
     beat_s: float
@@ -84,6 +86,7 @@ class Beats:
     clock_step_s: float | None = None
     slew: float | None = None
     own_s: float = 0.0
+    unseen_stops: int = attrs.field(default=0, metadata={"spare": True})
 
 
 @attrs.frozen
@@ -187,7 +190,8 @@ class Pulse:
 
     def beats(self, t0_ns: int, t1_ns: int, meter_gaps: Iterable[tuple[int, int]] = ()) -> Beats:
         """What was noted of a window, or of a batch. Call it after `end`."""
-        touching = [gap for gap in self._told() if gap.t0_ns < t1_ns and gap.t1_ns > t0_ns]
+        told, unseen = self._told()
+        touching = [gap for gap in told if gap.t0_ns < t1_ns and gap.t1_ns > t0_ns]
         longest = sorted(touching, key=lambda gap: -gap.seconds)[:KEPT]
         edges = self._edges if len(self._edges) == 2 else None
         return Beats(
@@ -198,15 +202,19 @@ class Pulse:
             clock_step_s=None if edges is None else _drift(edges, "wall"),
             slew=None if edges is None else _slew(edges),
             own_s=self._costs[1] - self._costs[0] if len(self._costs) == 2 else 0.0,
+            unseen_stops=sum(1 for at_ns in unseen if t0_ns <= at_ns < t1_ns),
         )
 
-    def _told(self) -> list[Gap]:
-        """The gaps, with those at whose end SIGCONT was heard marked."""
-        gaps = list(self._gaps)
+    def _told(self) -> tuple[list[Gap], list[int]]:
+        """The gaps, those marked that SIGCONT ended; and when it was heard without a gap of its own."""
+        gaps, unseen = list(self._gaps), []
         for at_ns in self._continued:
-            if (number := _ended_by(gaps, at_ns)) is not None:
+            number = _ended_by(gaps, at_ns)
+            if number is None or gaps[number].stopped:
+                unseen.append(at_ns)
+            else:
                 gaps[number] = attrs.evolve(gaps[number], stopped=True)
-        return gaps
+        return gaps, unseen
 
 
 def _ended_by(gaps: Sequence[Gap], at_ns: int) -> int | None:

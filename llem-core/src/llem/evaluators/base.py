@@ -16,6 +16,7 @@ from llem.config.models import Experiment, Quality
 from llem.errors import BrokenPlugin, ConfigError, Problem
 from llem.models.spec import ModelSpec
 from llem.models.tokenizer import Tokenizer
+from llem.plugins.culprit import asking
 from llem.plugins.faults import capability_fault
 from llem.plugins.registry import Registry
 
@@ -137,7 +138,8 @@ def check_quality(experiment: Experiment, model: ModelSpec, registry: Registry, 
         unmet: leave it out where what the evaluator needs is not installed, as for a plan.
 
     Raises:
-        ConfigError: random weights that are not forced, a backend that lacks a capability, or as `Evaluator.check`.
+        ConfigError: random weights that are not forced, a backend that lacks a capability, or as `Evaluator.check`;
+            BrokenCheck: that raises anything else.
         UnknownPlugin, BrokenPlugin: no such evaluator, it does not import, or it needs a capability that there is not.
         MachineError: what it needs is not installed.
     """
@@ -148,7 +150,8 @@ def check_quality(experiment: Experiment, model: ModelSpec, registry: Registry, 
     if unmet and registry.reference("evaluator", wanted.evaluator).missing():
         return
     evaluator: Evaluator = registry.load("evaluator", wanted.evaluator)(wanted)
-    evaluator.check(experiment, model)
+    with asking("evaluator", wanted.evaluator, registry):
+        evaluator.check(experiment, model)
     if wrong := next(filter(None, map(capability_fault, evaluator.needs())), None):
         raise BrokenPlugin(f"evaluator {wanted.evaluator!r} needs what no backend has: {wrong}", "tell its authors")
     known = registry.reference("backend", experiment.backend).capabilities

@@ -26,6 +26,7 @@ from llem.experiment.contract import Idle, hold
 from llem.experiment.session import Measured, Session, Work
 from llem.experiment.trial import digest, finish, traced
 from llem.findings import Finding
+from llem.foreign.files import LARGEST, size_text
 from llem.metrics.accounts import known_sum
 from llem.store.models import RequestRow
 
@@ -33,6 +34,8 @@ __all__ = ["Batch", "Batches"]
 
 #: How many requests are made at a time; in between it is seen whether the next ones fit.
 AT_ONCE = 16384
+#: Bytes of a stored row without what the engine tells of it, and of each time of a token in it; more than most have.
+ROW_BYTES, TIME_BYTES = 128, 20
 #: A pause of more than this share of the warm-up is made up for.
 MADE_UP = 0.1
 
@@ -126,6 +129,7 @@ class Batches(Work):
         session, instruments = self._session, self._session.live_instruments
         lead_in = self._next_batches(self.lead_batches)
         work = self._next_batches(self.batches)
+        _check_rows([request for requests in work for request in requests], session.experiment.token_times)
         lead_out = self._next_batches(self.lead_batches)
         with traced(session, index) as trace:
             for requests in lead_in:
@@ -193,11 +197,27 @@ class Batches(Work):
 
 
 def _check_memory(made: int, count: int, took: int) -> None:
-    """Raise ExperimentFailed (oom) if the rest will not fit, before the kernel ends what it chooses."""
-    wanted, free = took * (count - made) // made, free_bytes() - RESERVE_BYTES
-    if wanted > free:
-        told = f"{count} requests take {took * count / made / 1e9:.3g} GB of memory, of which {max(free, 0) / 1e9:.3g}"
-        raise ExperimentFailed(f"{told} are to be had", "use a smaller `load.batch_size`, or `window_s`", "oom")
+    """Raise ExperimentFailed (oom) if the rest will not fit, before the kernel ends what it chooses.
+
+    Of what is free a part is to stay so: half of it where there is little, so that a small load is no fault of a small
+    machine.
+    """
+    wanted, free = took * (count - made) // made, free_bytes()
+    if wanted > free - min(RESERVE_BYTES, free // 2):
+        told = f"{count} requests take {took * count / made / 1e9:.3g} GB of memory: {wanted / 1e9:.3g} more, and"
+        raise ExperimentFailed(
+            f"{told} {free / 1e9:.3g} are free", "use a smaller `load.batch_size`, or `window_s`", "oom"
+        )
+
+
+def _check_rows(asked: Sequence[Request], token_times: bool) -> None:
+    """Raise ExperimentFailed (invalid) if the rows of a trial will be more than are read of a file."""
+    times = sum(one.output_tokens for one in asked) if token_times else 0
+    size = len(asked) * ROW_BYTES + times * TIME_BYTES
+    if size > LARGEST:
+        what = f"{len(asked):,} requests of a window with {times:,} times of tokens take {size_text(size)} of rows"
+        hint = "use a shorter `window_s`" + (", or `token_times: false`" if token_times else "")
+        raise ExperimentFailed(f"{what}, of which {size_text(LARGEST)} can be stored", hint, "invalid")
 
 
 def _request_rows(batches: Sequence[Batch]) -> list[RequestRow]:

@@ -5,17 +5,20 @@ from __future__ import annotations
 import contextlib
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 import psutil
 
-from llem.backends.contract import effective_breaches, overruled
+from llem.backends.base import Engine
+from llem.backends.contract import overruled
+from llem.backends.forms import architecture_breaches, effective_breaches, engine_breaches, findings_breaches
 from llem.errors import TELL_AUTHORS, Breach, BrokenPlugin, ExperimentFailed
 from llem.experiment.session import Session
 from llem.findings import Finding, finding
 from llem.workloads.contract import workload_breaches
 
-__all__ = ["Idle", "hold", "hold_settings", "hold_workload"]
+__all__ = ["Idle", "engine_findings", "hold", "hold_settings", "hold_workload", "loaded"]
 
 #: So long the processor time of this process is looked at.
 LOOK_S = 0.05
@@ -44,8 +47,24 @@ def hold_workload(session: Session) -> None:
             raise BrokenPlugin(f"the workload {workload.kind} breaks a rule of workloads: {breach}", TELL_AUTHORS)
 
 
+def loaded(session: Session, engine: Any) -> Engine:
+    """What a backend's `load` gave, which is an engine."""
+    hold(session, engine_breaches(engine))
+    found: Engine = engine
+    return found
+
+
+def engine_findings(session: Session) -> Sequence[Finding]:
+    """What the loaded engine finds doubtful."""
+    found = session.live_engine.findings()
+    hold(session, findings_breaches("findings", found))
+    return found
+
+
 def hold_settings(session: Session) -> None:
-    """What the engine says it runs with can be stored, and is what was asked for, or a finding says so."""
+    """What the engine says it runs with can be stored, and is what was asked for, or a finding says so. So can the
+    sizes of its model."""
+    hold(session, architecture_breaches(session.live_engine.architecture()))
     effective = session.live_engine.effective_config()
     hold(session, effective_breaches(effective))
     session.findings += overruled(session.experiment, effective)

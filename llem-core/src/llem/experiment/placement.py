@@ -104,7 +104,7 @@ def given_devices(root: Path = Path("/dev")) -> list[Path]:
 
 def _given(path: Path) -> bool:
     try:
-        os.close(os.open(path, os.O_RDWR | os.O_CLOEXEC))
+        os.close(os.open(path, os.O_RDWR))
     except OSError as error:
         return error.errno not in WITHHELD
     return True

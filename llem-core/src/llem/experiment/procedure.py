@@ -16,7 +16,7 @@ from llem.errors import MachineError
 from llem.evaluators.base import check_quality
 from llem.experiment.batches import Batches
 from llem.experiment.command import CommandRun
-from llem.experiment.contract import hold_settings, hold_workload
+from llem.experiment.contract import engine_findings, hold_settings, hold_workload, loaded
 from llem.experiment.environment import Tenants, environment_facts
 from llem.experiment.instruments import Instruments
 from llem.experiment.quality import quality
@@ -92,9 +92,9 @@ def load(session: Session) -> None:
     assert session.backend is not None
     check_placed(session.backend, session.experiment, session.model, process.placement)
     session.backend.wait = process.wait
-    process.engine = session.backend.load(session.experiment, session.model, process.placement)
+    process.engine = loaded(session, session.backend.load(session.experiment, session.model, process.placement))
     process.load_s = time.monotonic() - start
-    process.findings += process.engine.findings()
+    process.findings += engine_findings(session)
     process.emit(Loaded(load_s=process.load_s))
     if process.tenants is not None:
         process.tenants.engine_loaded(process.engine.pids())

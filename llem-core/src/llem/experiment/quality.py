@@ -53,7 +53,7 @@ def quality(lead: Session, sessions: Collection[Session]) -> None:
     for key, those in asked.items():
         try:
             _once(key, tasks[key], those)
-        except Exception as error:  # an evaluator may raise anything
+        except BaseException as error:  # an evaluator may raise anything
             told = failure(error)
             if told.outcome == "interrupted":
                 raise

@@ -13,7 +13,7 @@ from typing import Any
 
 import attrs
 
-from llem.backends.contract import memory_breaches
+from llem.backends.forms import memory_breaches
 from llem.errors import ExperimentFailed
 from llem.experiment.contract import hold
 from llem.experiment.session import Session

@@ -20,6 +20,7 @@ from llem.experiment.session import EngineProcess, Session
 from llem.metrics.precision import is_wanted
 from llem.plugins.registry import Registry
 from llem.protocol.events import Emit, Ended, Failure, Outcome, Warned
+from llem.protocol.lifeline import children, end_strays
 from llem.protocol.order import Outcomes, Turn, WorkOrder, after_finding, failure, last_engine
 from llem.protocol.study_events import Left
 from llem.store.store import Store
@@ -45,7 +46,8 @@ def work(
     Args:
         end: as of `leased`.
     """
-    store, outcome = Store.open(Path(order.store), order.worker), "unfinished"
+    folder = Path(order.store).absolute()  # an engine may change this process's working folder
+    store, outcome = Store.open(folder, order.worker), "unfinished"
     with store.attended():
         try:
             with contextlib.ExitStack() as held:
@@ -73,7 +75,7 @@ def _begin(
     try:
         held.enter_context(leased(order, store, emit, stop, end))
         return not_stored(order, store, registry)
-    except Exception as error:  # a file system may answer anything
+    except BaseException as error:  # a file system may answer anything
         failed = failure(error)
         if failed.outcome != "interrupted":  # while it waited: none of its experiments had begun
             Outcomes(order, store, emit).rest_failed(failed, order.measures)
@@ -99,7 +101,7 @@ def _carry_out(
     shift = _Shift(outcomes)
     try:
         shift.run(todo, store, registry, emit, stop, events_fd)
-    except Exception as error:  # an engine may raise anything; it is recorded with all that it ended
+    except BaseException as error:  # an engine may raise anything; it is recorded with all that it ended
         failed = failure(error)
         if failed.outcome == "interrupted":
             outcomes.rest_failed(failed, shift.was_interrupted)
@@ -149,13 +151,21 @@ class _Shift:
         events_fd: int | None,
     ) -> None:
         """Open, take every turn, close."""
+        before = children()
         self._sessions = open_sessions(order, store, registry, emit, stop, events_fd)
         try:
             checked = [session for session in self._sessions.values() if self._try(session, check)]
             if checked:
                 self._measure(order, checked)
         finally:
-            let_go(self._sessions[order.experiment_id].process)
+            lead = self._sessions[order.experiment_id]
+            try:
+                let_go(lead.process)
+            finally:
+                if strays := end_strays(before):
+                    who = f"the backend {lead.experiment.backend!r}, or another plugin,"
+                    left = f"left {', '.join(sorted(strays))} running in a session of its own; it was ended"
+                    emit(Warned(message=f"{who} {left}"))
 
     def _measure(self, order: WorkOrder, checked: Sequence[Session]) -> None:
         lead = checked[0]
@@ -184,7 +194,7 @@ class _Shift:
             return
         try:
             AFTER[phase](lead, concerned)
-        except Exception as error:  # a meter or an engine may raise anything
+        except BaseException as error:  # a meter or an engine may raise anything
             found = after_finding(phase, _no_stop(error).message, lead.order.process)
             lead.process.emit(Warned(message=found.message))
             for one in concerned:
@@ -194,7 +204,7 @@ class _Shift:
         """Whether a step that asks whether an experiment can be measured, or evaluated, passes."""
         try:
             step(session)
-        except Exception as error:  # a backend or an evaluator may raise anything
+        except BaseException as error:  # a backend or an evaluator may raise anything
             failed = failure(error)
             if session.order.measures(session.id):
                 self._outcomes.failed(session.id, failed)
@@ -228,7 +238,7 @@ class _Shift:
         """Whether the trial was measured. Raises ExperimentFailed (interrupted)."""
         try:
             trial(session, index)
-        except Exception as error:  # an engine may raise anything
+        except BaseException as error:  # an engine may raise anything
             failed = _no_stop(error)
             # after an engine ran out of memory, what fails next may fail for that: another engine shall decide
             if self._doubtful:
@@ -242,7 +252,7 @@ class _Shift:
         return True
 
 
-def _no_stop(error: Exception) -> Failure:
+def _no_stop(error: BaseException) -> Failure:
     """What an error means. Raises it on where it is the user's wish to stop, which is not for one experiment alone."""
     failed = failure(error)
     if failed.outcome == "interrupted":

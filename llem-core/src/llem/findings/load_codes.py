@@ -161,11 +161,11 @@ LOAD_FINDINGS: Mapping[str, FindingKind] = {
     ),
     "paused": FindingKind(
         "error",
-        "The worker stood still for more than 1 % of a window, or for more than 0.1 s: a signal stopped it, a "
-        "container or the whole machine was frozen, or the machine was suspended. Or nothing ran of a process that "
-        "sends the requests, for 0.25 s or more at a time, in the window or while a request was under way that counts "
-        "in it. Or a signal stopped a metered command. Less work was done "
-        "in the window than the engine does, and its energy holds the time of the pause.",
+        "The worker stood still for more than 1 % of a window, or for more than 0.1 s: a signal stopped it (also "
+        "several times, each for too short to be timed), a container or the whole machine was frozen, or the machine "
+        "was suspended. Or nothing ran of a process that sends the requests, for 0.25 s or more at a time, in the "
+        "window or while a request was under way that counts in it. Or a signal stopped a metered command. Less work "
+        "was done in the window than the engine does, and its energy holds the time of the pause.",
         "Measure again, and do not stop or suspend what measures.",
     ),
     "stalled": FindingKind(

@@ -24,8 +24,8 @@ DOCUMENT = 2**28
 LARGEST = 2**30
 #: Bytes of a log's end that are looked at.
 LOG = 2**20
-#: What is unpacked is so many times as large at most, beyond the first bytes: measured rows reach 16 times.
-RATIO, FREE = 50, 2**24
+#: What is unpacked is so many times as large at most, beyond the first bytes: rows that are alike are packed 150 times.
+RATIO, FREE = 256, 2**26
 #: No bytes of gzip unpack to more than so many times as many.
 _DENSEST = 1032
 
@@ -34,7 +34,7 @@ _PIECE = 1 << 20
 #: where no file can have the name.
 _NO_FILE = (errno.ELOOP, errno.ENXIO, errno.ENAMETOOLONG)
 #: To open what may be no regular file: nothing waits, and no terminal becomes this process's own.
-_CAREFUL = os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+_CAREFUL = os.O_NONBLOCK | os.O_NOCTTY
 
 
 class Unread(Exception):
@@ -100,10 +100,15 @@ def end_of(path: str | Path, most: int = LOG, since: int = 0) -> str:
         return ""
 
 
-def unpacked(content: bytes, most: int = LARGEST) -> bytes:
-    """What gzip has packed. Raises Unread where it is damaged, or has more bytes than is allowed; none is kept then."""
+def unpacked(content: bytes, most: int = LARGEST, begin: bytes = b"") -> bytes:
+    """What gzip has packed. Raises Unread where it is damaged, does not begin so, or has more bytes than is allowed;
+    none is kept then.
+    """
     most = min(most, FREE + RATIO * len(content))
     try:
+        with gzip.GzipFile(fileobj=io.BytesIO(content)) as packed:
+            if packed.read(len(begin)) != begin:
+                raise Unread(f"is damaged: it does not begin with {begin.decode()}")
         if len(content) * _DENSEST > most:
             _count(content, most)
         return gzip.decompress(content)

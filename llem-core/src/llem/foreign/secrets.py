@@ -1,6 +1,9 @@
 """Secrets in what is stored and shown: command lines, addresses, and what servers and errors tell. Pure.
 
-A secret is known by the name of its option, variable or header, or by its own form; one without either stays.
+A secret is known by the name of its option, variable or header, or by its own form; one without either stays. So does
+what is behind such a name and no secret: what looks something up (`cache_key=`), and in a text, behind a name that ends
+in `token` and behind `key` alone, a number of up to seven digits, a model's token such as `<eos>`, and what has neither
+letter nor digit.
 """
 
 from __future__ import annotations
@@ -24,27 +27,53 @@ __all__ = [
 #: Stands for a secret.
 HIDDEN = "***"
 
+#: What such a key finds is no secret: `cache_key`, `primaryKey`.
+_FINDS = ("cache", "foreign", "group", "lookup", "partition", "primary", "routing", "row", "shard", "sort")
+_NOT_FOUND_BY = "".join(rf"(?<!(?i:{word}))(?<!(?i:{word}[-_]))" for word in _FINDS)
 _WORDS = (
-    r"api[-_]?keys?|keys?|token|secrets?|passw(?:or)?ds?|passwd|passphrase|credentials?|bearer|"
+    rf"api[-_]?keys?|{_NOT_FOUND_BY}keys?|token|secrets?|passw(?:or)?ds?|passwd|passphrase|credentials?|bearer|"
     r"auth(?:orization)?|cookies?|signature|sig"
 )
 #: Names of secrets: `HF_TOKEN`, `--api-key`, `X-Auth-Token`, `apiKey`. A number of tokens is none.
-_SECRET = re.compile(rf"(?:^|[-_.])(?i:{_WORDS})$|[a-z](?:Key|Token|Secret|Password)$")
+_SECRET = re.compile(rf"(?:^|[-_.])(?i:{_WORDS})$|[a-z](?:{_NOT_FOUND_BY}Key|Token|Secret|Password)$")
 #: `NAME=VALUE`, also after dashes, and `NAME: VALUE`, as headers have it, also right behind `-H`.
 _ASSIGNED = re.compile(
     r"(?P<name>(?:-H)?-{0,2}[A-Za-z_][\w.-]*)(?P<between>=|:\s*)(?P<value>(?!\$\{?[A-Za-z_]).+)", re.DOTALL
 )
-#: A value within a text, behind its quote if it has one: up to the next, or up to a blank or what ends it. The name of
-#: a shell's variable is none.
-_VALUE = r"""["']?)(?!\$\{?[A-Za-z_])(?:(?<=")[^"]*|(?<=')[^']*|[^\s;&"'},]+)"""
-#: The same within a line of a shell, the query of an address, JSON or a message. A header's value has blanks.
+#: Names that hold a secret also where prose or YAML has them: `token: abc`, `token = abc`.
+_PLAIN_WORDS = r"(?:api[-_]?key|token|secret|passw(?:or)?d)"
+#: A value within a text, without its quotes: up to the same quote, which a backslash or a second one (`''`) keeps in
+#: the value, or up to a blank or what ends it. In JSON within JSON the quote itself is `\"`. The name of a shell's
+#: variable is no value.
+_QUOTE = r"""(?P<quote>\\?["'])?+(?!\$\{?[A-Za-z_])"""
+_QUOTED = r"""(?s:(?!(?P=quote))(?:\\\\\\["'\\]|\\.|[^\\])|(?P=quote){2})*+"""
+_VALUE = rf"""(?P<value>(?(quote){_QUOTED}|[^\s;&"'}},]+))"""
+#: The same within a line of a shell, the query of an address, JSON or a message.
 _WITHIN = re.compile(
-    r"""(?P<header>(?<![A-Za-z])(?:authorization|cookie)["']?\s*:\s*["']?)(?!\s*(?:\w+ )?\$)[^"'\r\n]+"""
-    rf"""|(?P<assigned>(?<![A-Za-z])(?:{_WORDS})(?:=|["']\s*:\s*){_VALUE}"""
-    rf"""|(?P<told>(?<![A-Za-z])(?:api[-_]?key|token|secret|passw(?:or)?d):\s*{_VALUE}"""
-    rf"""|(?P<option>(?<![\w-])--[\w-]*(?:api[-_]?key|token|secret|passw(?:or)?d)\s+(?!-){_VALUE}""",
+    rf"""(?P<before>(?<![A-Za-z])(?:{_WORDS})(?:=|["']\s*:\s*|\\["']\s*:\s*(?=\\["']))"""
+    rf"""|(?<![A-Za-z]){_PLAIN_WORDS}:\s*"""
+    rf"""|(?<![\w-])--[\w-]*{_PLAIN_WORDS}\s+(?!-)){_QUOTE}{_VALUE}""",
     re.IGNORECASE,
 )
+#: `NAME = VALUE`, where the value may be such a name itself: to be looked for last.
+_SPACED = re.compile(
+    rf"""(?P<before>(?<![A-Za-z])(?:{_PLAIN_WORDS}|(?<=[-_])(?:{_WORDS}))[ \t]*=(?!=)[ \t]*){_QUOTE}{_VALUE}""",
+    re.IGNORECASE,
+)
+#: A header's value has blanks.
+_HEADER = re.compile(
+    rf"""(?P<before>(?<![A-Za-z])(?:authorization|cookie)\\?["']?\s*:\s*+)(?P<quote>\\?["'])?+(?!\s*+(?:\w+ )?\$)"""
+    rf"""(?P<value>(?(quote){_QUOTED}|[^"'\r\n]+))""",
+    re.IGNORECASE,
+)
+#: A user with a password, behind curl's option. An address and the numbers of a user and a group are none.
+_USER = re.compile(
+    rf"""(?P<before>(?<![\w-])(?:-u|--(?:proxy-)?user)(?:\s+|=))(?P<quote>["'])?+(?!\d+:\d+(?!\S))"""
+    rf"""(?P<user>[^\s:"'$]+:)(?!//|\$)(?P<value>(?(quote){_QUOTED}|[^\s;&"'}},]+))""",
+)
+#: Names that are words of prose too, and what is no secret behind one.
+_OF_PROSE = re.compile(r"[\w-]*token\b|(?<![\w-])key\b", re.IGNORECASE)
+_NO_SECRET = re.compile(r"\d{1,7}(?:\.\d{1,7})?[).:\]]*|<[/|]?[A-Za-z_]{1,20}\|?>[).:\]]*|[\W_]*")
 #: What is a secret whatever stands before it.
 _FORMS = (
     re.compile(r"(?<=://)[^/\s?#\"']*(?=@)"),
@@ -54,11 +83,15 @@ _FORMS = (
         r"[rs]k_(?:live|test)_)[A-Za-z0-9_-]{8,}"
     ),
     re.compile(r"\b(?:gsk_|npm_|pypi-|r8_|ya29\.|AIza)[A-Za-z0-9_-]{20,}"),
-    re.compile(r"\beyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]*"),  # JSON web tokens
     re.compile(r"(?i)(?:(?<=accountkey=)|(?<=accesskey=))[a-z0-9+/=]{16,}"),
     re.compile(
         r"-----BEGIN [A-Z ]*PRIVATE KEY(?: BLOCK)?-----.*?(?:-----END [A-Z ]*PRIVATE KEY(?: BLOCK)?-----|\Z)", re.DOTALL
     ),
+)
+#: A JSON web token, behind what stands before it in its word. Each word is gone through once (`(?>`), from its start.
+_WEB_TOKEN = re.compile(
+    r"(?<![A-Za-z0-9_-])(?P<before>(?>[A-Za-z0-9_-]*?\b(?=eyJ)))"
+    r"eyJ[A-Za-z0-9_-]{8,}+\.[A-Za-z0-9_-]{8,}+\.[A-Za-z0-9_-]*+"
 )
 #: A key of AWS, and beside it what goes with it, which has no form but its length.
 _WORD_40 = r"(?<![A-Za-z0-9/+=])[A-Za-z0-9/+]{40}(?![A-Za-z0-9/+=])"
@@ -112,8 +145,18 @@ def without_secrets(text: str, hidden: str = HIDDEN) -> str:
     """A text without what looks like a secret: an address, a line of a shell, JSON, a message."""
     for form in _FORMS:
         text = form.sub(hidden, text)
+    text = _WEB_TOKEN.sub(lambda found: f"{found['before']}{hidden}", text)
     text = _AWS.sub(lambda found: hidden.join(("", *filter(None, found.groups()), "")), text)
-    return _WITHIN.sub(lambda found: f"{found[found.lastgroup or 0]}{hidden}", text)
+    for named in (_HEADER, _WITHIN, _USER, _SPACED):
+        text = named.sub(lambda found: _hiding(found, hidden), text)
+    return text
+
+
+def _hiding(found: re.Match[str], hidden: str) -> str:
+    if _OF_PROSE.match(found.string, found.start()) and _NO_SECRET.fullmatch(found["value"]):
+        return found[0]
+    parts = found.groupdict("")
+    return f"{parts['before']}{parts['quote']}{parts.get('user', '')}{hidden}"
 
 
 def without_known(text: str, environ: Mapping[str, str]) -> str:

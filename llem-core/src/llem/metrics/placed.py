@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import stat
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from datetime import datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,7 +21,7 @@ from llem.protocol.study_events import ResultComputed, StudyBegan, WorkerLaunche
 from llem.store.documents import read_json
 from llem.store.files import DIGEST, computed_from, digest, read_document
 from llem.store.manifest import JOURNAL
-from llem.store.names import is_odd
+from llem.store.names import WORKER, is_odd, numbered
 from llem.store.store import HASH_LENGTH, LOCKS, Store
 
 __all__ = ["Difference", "contained", "misplaced", "missing_files"]
@@ -62,8 +65,12 @@ def misplaced(store: Store) -> Iterator[Difference]:
     yield from _twice(store, names)
     yield from _odd(store)
     yield from contained("events.jsonl", partial(_told_of_study, store))
-    for path in sorted(store.path.glob("workers/*/events.jsonl")):
-        yield from contained(path.relative_to(store.path).as_posix(), partial(_told_of_trials, store, path))
+    last: dict[str, TrialEnded] = {}
+    for worker in numbered(store.path / "workers", WORKER):
+        log = worker / "events.jsonl"
+        yield from contained(log.relative_to(store.path).as_posix(), partial(_told_of_trials, log, last))
+    for file, event in last.items():
+        yield from contained(file, partial(_unlike_told, store, file, event))
 
 
 def _points(store: Store, study: Mapping[str, Any], name: str) -> Iterator[Difference]:
@@ -152,7 +159,7 @@ def _twice(store: Store, names: Iterable[str]) -> Iterator[Difference]:
 
 
 def _odd(store: Store) -> Iterator[Difference]:
-    """What looks like a file of a trial or a process, a worker's folder or a lock, and is none."""
+    """What looks like a file of a trial or a process, a worker's folder, a lock or a lease, and is none."""
     for path in sorted([*store.path.glob("experiments/*/[!.]*"), *store.path.glob("workers/[!.]*")]):
         if is_odd(name := path.relative_to(store.path).as_posix()):
             what = "llem writes no such name: numbers have up to nine digits and no zeros before them. Remove it"
@@ -161,6 +168,11 @@ def _odd(store: Store) -> Iterator[Difference]:
         path = store.path / name
         if path.is_symlink() or (path.exists() and not path.is_file()):
             yield Difference(name, "", what="no regular file, as locks are. Remove it")
+    for path in sorted(store.path.glob("experiments/*/.lease-*")):
+        with contextlib.suppress(FileNotFoundError):  # it was let go meanwhile
+            if not stat.S_ISDIR(path.lstat().st_mode):
+                what = "no folder, as leases are. Remove it"
+                yield Difference(path.relative_to(store.path).as_posix(), "", what=what)
 
 
 def _told_of_study(store: Store) -> Iterator[Difference]:
@@ -182,23 +194,35 @@ def _told_of_study(store: Store) -> Iterator[Difference]:
         yield Difference(f"experiments/{name}/result.json", "", what="missing: events.jsonl tells that it was computed")
 
 
-def _told_of_trials(store: Store, log: Path) -> Iterator[Difference]:
-    """Trials that a worker's log tells of, and that are not there, or are others."""
+def _told_of_trials(log: Path, last: dict[str, TrialEnded]) -> Iterable[Difference]:
+    """Puts what a log tells of each trial into `last`, by the trial's file. A later worker measured it again."""
     for event in stored_events(log):
-        if not isinstance(event, TrialEnded):
-            continue
-        file = f"experiments/{event.id}/trial-{event.trial}.json"
-        path = store.path / file
-        if not os.path.isfile(path):  # also of a name that no file can have
-            yield Difference(file, "", what="missing: the log of its worker tells of it")
-            continue
+        if isinstance(event, TrialEnded):
+            last[f"experiments/{event.id}/trial-{event.trial}.json"] = event
+    return ()
+
+
+def _unlike_told(store: Store, file: str, event: TrialEnded) -> Iterator[Difference]:
+    """That a trial is not there, or is another one than was told of last."""
+    path = store.path / file
+    if not os.path.isfile(path):  # also of a name that no file can have
+        yield Difference(file, "", what="missing: the log of its worker tells of it")
+        return
+    try:
         document = read_json(path)
-        for field in ("t0_ns", "t1_ns"):
-            if document.get(field) != getattr(event, field) and _last(document, event):
-                yield Difference(file, field, document.get(field), getattr(event, field))
+    except StoreError:  # told elsewhere
+        return
+    for field in ("t0_ns", "t1_ns"):
+        if document.get(field) != getattr(event, field) and not _is_later(document, event):
+            yield Difference(file, field, document.get(field), getattr(event, field))
 
 
-def _last(document: Mapping[str, Any], event: TrialEnded) -> bool:
-    """Whether a stored trial is not of a later time than the event: it was not removed and measured again."""
-    stored = document.get("t1_ns")
-    return not isinstance(stored, int) or stored <= event.at.monotonic_ns
+def _is_later(document: Mapping[str, Any], event: TrialEnded) -> bool:
+    """Whether a stored trial began after the event: it was measured again, by a worker killed before it told of it.
+
+    By the wall clock: another machine, or another start of this one, has another monotonic clock.
+    """
+    try:
+        return datetime.fromisoformat(document["started_at"]) > datetime.fromisoformat(event.at.utc)
+    except (KeyError, TypeError, ValueError):  # told elsewhere
+        return False

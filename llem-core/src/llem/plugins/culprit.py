@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import traceback
+from collections.abc import Iterator
 from typing import get_args
 
+from llem.errors import TELL_AUTHORS, BrokenCheck, LlemError, described
 from llem.plugins.claims import Plugin
 from llem.plugins.names import BUILTIN
 from llem.plugins.registry import Kind, Registry
 
-__all__ = ["culprit"]
+__all__ = ["asking", "culprit"]
 
 
 def culprit(error: BaseException, registry: Registry) -> str:
@@ -41,3 +44,24 @@ def _named(plugin: Plugin) -> str:
 def _has(plugin: Plugin, module: str) -> bool:
     """Whether a module is of a plugin's package. The core is no plugin, though it provides much."""
     return plugin.module != BUILTIN and module.partition(".")[0] == plugin.module.partition(".")[0]
+
+
+#: Characters of what it raised that are told.
+TOLD = 1000
+
+
+@contextlib.contextmanager
+def asking(kind: Kind, name: str, registry: Registry) -> Iterator[None]:
+    """Within it a plugin is asked. Raises BrokenCheck for whatever it raises that is not llem's own error.
+
+    Out of memory, and Ctrl-C, are not the plugin's.
+    """
+    try:
+        yield
+    except (LlemError, MemoryError, KeyboardInterrupt):
+        raise
+    except BaseException as error:  # a stranger's method may raise anything
+        who = culprit(error, registry) or f"the {kind} {name!r}"
+        raise BrokenCheck(
+            f"{who} failed to check this configuration: {described(error)[:TOLD]}", TELL_AUTHORS
+        ) from error

@@ -1,18 +1,23 @@
 """No worker outlives the process that launched it, and nothing that a worker started outlives the worker.
 
 A guard beside the worker, in its process group, holds the line: a pipe on its standard input, which ends when the
-launching process does, however it ends. The worker itself cannot look: it may hang in a library for minutes.
+launching process does, however it ends. The worker itself cannot look: it may hang in a library for minutes. What left
+the worker's session, and so its process group, is ended by the worker once its engine is closed.
 """
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import select
 import signal
 import sys
+from collections.abc import Collection
 
-__all__ = ["guard"]
+import psutil
+
+__all__ = ["children", "end_strays", "guard"]
 
 #: Standard input: a pipe whose other end the launching process holds.
 LINE = 0
@@ -57,3 +62,24 @@ def _watch(worker: int) -> None:
 
 def _end(group: int) -> None:
     os.killpg(group, signal.SIGKILL)  # the guard is of the group too
+
+
+def children() -> frozenset[psutil.Process]:
+    """Processes that this one began, or that these did."""
+    return frozenset(psutil.Process().children(recursive=True))
+
+
+def end_strays(before: Collection[psutil.Process]) -> list[str]:
+    """End what began since and lives in another session, where no signal to the process group reaches it; its names.
+
+    Args:
+        before: `children` then.
+    """
+    ended = []
+    for child in children().difference(before):
+        with contextlib.suppress(psutil.Error, OSError):  # it ended by itself
+            if os.getsid(child.pid) != os.getsid(0) and child.status() != psutil.STATUS_ZOMBIE:
+                name = child.name()
+                child.kill()
+                ended.append(name)
+    return ended

@@ -13,7 +13,7 @@ import attrs
 
 from llem import __version__
 from llem.errors import MachineError, StoreError
-from llem.foreign.files import growing
+from llem.foreign.files import LARGEST, growing
 from llem.protocol.events import (
     BaselineMeasured,
     Calibrated,
@@ -141,7 +141,7 @@ def stored_events(path: Path, kinds: tuple[type[Event], ...] = EVENTS) -> tuple[
         return ()
     found = []
     wanted = b"" if kinds == EVENTS else tuple(f'{{"event": "{one.kind}"'.encode() for one in kinds)
-    for number, line in enumerate(read_bytes(path).split(b"\n")[:-1], start=1):
+    for number, line in enumerate(read_bytes(path, LARGEST).split(b"\n")[:-1], start=1):
         if not line.startswith(wanted):
             continue
         try:

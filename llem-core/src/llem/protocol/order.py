@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import signal
 import traceback
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from llem.errors import ExperimentFailed, LlemError, StoreError
+from llem.errors import ConfigError, ExperimentFailed, LlemError, MachineError, StoreError, described
 from llem.findings import Finding, finding
 from llem.foreign.secrets import without_secrets
 from llem.plugins.culprit import culprit
@@ -32,6 +33,7 @@ __all__ = [
     "Turn",
     "WorkOrder",
     "after_finding",
+    "error_of",
     "failure",
     "last_engine",
     "outcome_document",
@@ -158,9 +160,12 @@ def last_engine(store: Store, experiment_id: str) -> int:
 def failure(error: BaseException) -> Failure:
     """What an error means for the experiment that met it. A crash's traceback goes to the log.
 
-    Raises the error if the experiment is another worker's now: nothing of it is for this one to tell.
+    Raises the error if the experiment is another worker's now: nothing of it is for this one to tell; and the user's
+    Ctrl-C. A worker's process hears none, so that there KeyboardInterrupt is an engine's own.
     """
     if isinstance(error, StoreError) and error.code == "lease_lost":
+        raise error
+    if isinstance(error, KeyboardInterrupt) and signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
         raise error
     if isinstance(error, MemoryError):
         return Failure("oom", _told(error), "use a smaller batch or model", "oom", 1)
@@ -175,10 +180,15 @@ def failure(error: BaseException) -> Failure:
     return Failure("crash", told, "see the worker's log", "crash", 3 if full else 1)
 
 
+def error_of(failed: Failure) -> LlemError:
+    """The error that a worker told of."""
+    kinds: dict[int, Callable[..., LlemError]] = {1: ExperimentFailed, 2: ConfigError, 3: MachineError}
+    return kinds[failed.exit_code](failed.message, failed.hint, failed.code)
+
+
 def _told(error: BaseException) -> str:
     """What is stored of an error: of a plugin's it may be long, and quote an address or a header."""
-    kind = type(error).__name__
-    message = error.message if isinstance(error, LlemError) else f"{kind}: {error}" if str(error) else kind
+    message = error.message if isinstance(error, LlemError) else described(error)
     told = "\n  ".join([message, *(str(problem) for problem in getattr(error, "problems", ()))])
     return without_secrets(told[:LONGEST])
 

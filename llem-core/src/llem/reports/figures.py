@@ -66,9 +66,9 @@ def _decimals(value: float, half: float | None) -> int:
     if value == 0 or not math.isfinite(value):
         return 0
     top = math.floor(math.log10(abs(value)))
-    if not half:
+    if not half or not math.isfinite(half):
         return max(0, 3 - top)
-    last = min(math.floor(math.log10(half)), top) - 1
+    last = min(math.floor(math.log10(abs(half))), top) - 1
     return -last if last > 0 else max(0, -max(last, top - 5))
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,7 +17,7 @@ from llem.evaluators.base import Item, Score
 from llem.meters.base import EnergyReading
 from llem.store.convert import dump
 from llem.store.documents import read_model
-from llem.store.files import corrupt, digest, parse, read_gzip
+from llem.store.files import corrupt, digest, gzip_bytes, parse, read_gzip
 from llem.store.leases import QUALITY
 from llem.store.models import SCHEMA_VERSION
 from llem.store.store import Store
@@ -115,8 +114,7 @@ def write_evaluation(store: Store, experiment_id: str, evaluation: Evaluation) -
         raise StoreError(what, "report it to the authors of the evaluator", "store")
     lines = [_line(number, item) for number, score in enumerate(evaluation.scores) for item in score.items]
     content = "".join(lines).encode()
-    packed = gzip.compress(content, compresslevel=6, mtime=0)
-    store.leases.write(_rows(path), packed, replace=True, part=QUALITY)
+    store.leases.write(_rows(path), gzip_bytes(content), replace=True, part=QUALITY)
     scores = tuple(attrs.evolve(score, items=()) for score in evaluation.scores)
     stored = attrs.evolve(evaluation, scores=scores, items_sha256=hashlib.sha256(content).hexdigest())
     store.leases.write_json(path, dump(stored), part=QUALITY)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import gzip
 import os
 import re
 import tempfile
@@ -11,8 +12,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import attrs
+
 from llem.errors import ConfigError, LlemError, MachineError, StoreError
-from llem.foreign.files import Unread, read, unpacked
+from llem.foreign.files import DOCUMENT, LARGEST, Unread, read, size_text, unpacked
 from llem.store.json_text import canonical, digest, parse, parse_at, parse_whole, to_text
 from llem.store.names import NUMBER
 
@@ -22,6 +25,7 @@ __all__ = [
     "computed_from",
     "corrupt",
     "digest",
+    "gzip_bytes",
     "json_bytes",
     "machine_errors",
     "make_folder",
@@ -64,13 +68,27 @@ def _mend(path: Path) -> str:
 
 @contextlib.contextmanager
 def computed_from(path: Path) -> Iterator[None]:
-    """Numbers are computed from what lies there: what cannot be is a StoreError (store_corrupt) that names it."""
+    """Numbers are computed from what lies there: what cannot be is a StoreError (store_corrupt) that names it.
+
+    Raises MachineError where the memory does not suffice, which says nothing of what lies there.
+    """
     try:
         yield
     except LlemError:
         raise
-    except (ArithmeticError, AttributeError, LookupError, MemoryError, RecursionError, TypeError, ValueError) as error:
-        raise corrupt(path, f"nothing can be computed from it ({type(error).__name__}: {error})") from error
+    except MemoryError as error:
+        hint = "end other programs, or use a machine with more memory"
+        raise MachineError(f"out of memory while numbers are computed from {path}", hint) from error
+    except (ArithmeticError, RecursionError, ValueError) as error:
+        raise _not_computable(path, error) from error
+    except (AttributeError, LookupError, TypeError) as error:
+        told = _not_computable(path, error)
+        hint = f"{told.hint}. If no file there was changed, it is a bug of llem or of a plugin: report it"
+        raise attrs.evolve(told, hint=hint) from error
+
+
+def _not_computable(path: Path, error: Exception) -> StoreError:
+    return corrupt(path, f"nothing can be computed from it ({type(error).__name__}: {error})")
 
 
 @contextlib.contextmanager
@@ -176,18 +194,22 @@ def write_json(path: Path, data: Mapping[str, Any], *, replace: bool = False) ->
     write(path, json_bytes(path, data), replace=replace)
 
 
-def read_text(path: Path) -> str:
+def read_text(path: Path, most: int = DOCUMENT) -> str:
     """The text of a document as it lies there. Raises StoreError (store_corrupt), MachineError."""
     try:
-        return read_bytes(path).decode()
+        return read_bytes(path, most).decode()
     except UnicodeDecodeError as error:
         raise corrupt(path, f"not JSON: {error}") from error
 
 
-def read_bytes(path: Path) -> bytes:
-    """The content of a file of a store. Raises StoreError (store_corrupt) where it is no regular file, or too large."""
+def read_bytes(path: Path, most: int = DOCUMENT) -> bytes:
+    """The content of a file of a store. Raises StoreError (store_corrupt) where it is no regular file, or too large.
+
+    Args:
+        most: bytes at most; `LARGEST` for what has lines for each file or event of a whole store.
+    """
     with machine_errors(path):
-        return read(path)
+        return read(path, most)
 
 
 def parsed(path: Path, text: str) -> dict[str, Any]:
@@ -230,10 +252,20 @@ def stored_version(path: Path) -> int:
     return version
 
 
-def read_gzip(path: Path) -> str:
-    """Text of a compressed file. Raises StoreError when it is damaged (its own checksum), too large or missing."""
+def gzip_bytes(content: bytes) -> bytes:
+    """What `read_gzip` reads. Raises StoreError for more than that reads."""
+    if len(content) > LARGEST:
+        what = f"{size_text(len(content))} of rows: no more than {size_text(LARGEST)} can be stored in a file"
+        raise StoreError(what, "use a shorter `window_s`", "store")
+    return gzip.compress(content, compresslevel=6, mtime=0)  # no time stamp, so equal rows give equal bytes
+
+
+def read_gzip(path: Path, begin: str = "") -> str:
+    """Text of a compressed file. Raises StoreError when it is damaged (its own checksum), too large or missing, or does
+    not begin so.
+    """
     with machine_errors(path):
-        raw = unpacked(read(path))
+        raw = unpacked(read(path, LARGEST), begin=begin.encode())
     try:
         return raw.decode()
     except UnicodeDecodeError as error:

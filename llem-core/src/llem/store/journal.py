@@ -69,10 +69,10 @@ class Journal:
         with self._lock, contextlib.ExitStack() as held:
             with machine_errors(self._path):
                 make_folder(self._path.parent)
-                known = self._path.exists()
-                file = held.enter_context(growing(self._path))
+                known = os.path.lexists(self._path)
                 if not known and self._first and not is_journaled(self._store):  # an older llem began the store
-                    file.writelines(_lines(self._store, _stored(self._store)))
+                    write(self._path, b"".join(_lines(self._store, _stored(self._store))))  # whole, or not begun
+                file = held.enter_context(growing(self._path))
                 if not known:
                     sync_folder(self._path.parent)
                 self._settle(file)
@@ -180,7 +180,7 @@ def compared(folder: Path) -> Compared | None:
                 altered.append(Altered(name, "changed", known.by))
             elif went_on:
                 open_logs.append(name)
-        elif not (folder / name).is_file() or _sha256(folder / name) not in known.hashes - {GONE}:
+        elif _sha256(folder / name) not in known.hashes - {GONE}:  # a folder is no file, so it is gone
             altered.append(Altered(name, "changed", known.by))
     unnamed = sorted(there.keys() - named.keys())
     ended = "events.jsonl" in named and "events.jsonl" not in open_logs  # else the run was killed, or goes on
@@ -199,7 +199,7 @@ def _read(folder: Path, journals: Iterable[Path]) -> tuple[Mapping[str, _Named],
             altered.append(Altered(by, "a link" if path.is_symlink() else "missing", "each store"))
             continue
         try:
-            found = _hashes(read_text(path))
+            found = _hashes(read_text(path, LARGEST))
         except (StoreError, ValueError):
             altered.append(Altered(by, "changed", "any journal"))
             continue

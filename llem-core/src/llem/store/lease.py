@@ -134,7 +134,7 @@ class Claim:
             make_folder(self._ready / self._token)
             path = self._ready / self._token / HOLDER
             path.write_text(json.dumps(attrs.asdict(holder)) + "\n", encoding="utf-8")
-            self._lock = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+            self._lock = os.open(path, os.O_RDWR)
             _lock(self._lock)
 
     def attempt(self) -> Lease | None:
@@ -210,8 +210,8 @@ def revoke(folder: Path, worker: int) -> None:
 def clear_left(store: Path) -> None:
     """Remove what dead workers left: leases of processes of this machine, and what was ready for those waited for.
 
-    Only when no worker is left, as far as locks tell. A lease of another machine stays until it is silent. What is no
-    lease stays too; who wants that lease tells of it.
+    Only when no worker is left, as far as locks tell. A lease of another machine stays until it is silent, and so does
+    one without its file. What is no lease stays too; who wants that lease tells of it.
     """
     here = Holder.here(0)
     for folder in store.glob("experiments/*"):
@@ -223,7 +223,7 @@ def clear_left(store: Path) -> None:
                 if sign is None:  # killed while it let go: the folder was to be removed next
                     with contextlib.suppress(OSError):
                         where.rmdir()
-                elif sign[1] is None or _is_dead(sign[0], _holder(sign[0]), here):
+                elif _is_dead(sign[0], _holder(sign[0]), here):
                     take_away(sign[0], folder)
 
 
@@ -246,7 +246,7 @@ def _sign(where: Path) -> tuple[Path, int | None] | None:
 
 
 def _open(inside: Path, how: int) -> int:
-    return os.open(inside / HOLDER, how | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOFOLLOW)
+    return os.open(inside / HOLDER, how | os.O_NONBLOCK | os.O_NOFOLLOW)
 
 
 def _holder(inside: Path) -> Holder | None:

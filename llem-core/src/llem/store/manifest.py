@@ -167,7 +167,7 @@ def manifest_text(digests: Mapping[str, str]) -> str:
 def _read(path: Path) -> dict[str, str]:
     """Raises StoreError (store_corrupt) for a line that is none, or a path that is named twice or leads elsewhere."""
     found: dict[str, str] = {}
-    for number, line in enumerate(read_text(path).splitlines(), 1):
+    for number, line in enumerate(read_text(path, LARGEST).splitlines(), 1):
         match = CHECKSUM.fullmatch(line)
         if match is None or not is_plain(match[2]) or match[2] in found:
             raise corrupt(path, f"line {number} is no checksum of a file in this folder")
@@ -180,7 +180,7 @@ def altered(folder: Path) -> tuple[list[Altered], int] | None:
 
     Raises StoreError (store_corrupt): the manifest cannot be read.
     """
-    if not (folder / MANIFEST).is_file():
+    if not os.path.lexists(folder / MANIFEST):
         return None
     named = _read(folder / MANIFEST)
     there = dict(walk(folder))

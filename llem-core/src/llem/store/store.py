@@ -126,7 +126,7 @@ class Store:
     def clean(self) -> None:
         """Remove files that were never finished. Only for the owner, when no worker is left."""
         for path in self.path.rglob(".*"):
-            if re.fullmatch(r"\..+\.(json|gz)\..{8}", path.name) and path.is_file():
+            if re.fullmatch(r"\..+\.(json|gz|sha256)\..{8}", path.name) and path.is_file():
                 path.unlink()
         clear_left(self.path)
 

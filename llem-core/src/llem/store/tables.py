@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import Any, get_args
 
 from llem.foreign.values import finite, whole
 from llem.meters.trace import ReadingName, TraceRow
-from llem.store.files import corrupt, read_gzip
+from llem.store.files import corrupt, gzip_bytes, read_gzip
 from llem.store.models import RequestRow
 
 __all__ = ["power_columns", "read_requests", "read_trace", "requests_bytes", "trace_bytes"]
@@ -26,12 +25,14 @@ POWER = ("counter_j", "power_w")
 
 
 def _compressed(header: str, lines: Iterable[str]) -> bytes:
-    text = "\n".join([header, *lines]) + "\n"
-    return gzip.compress(text.encode(), compresslevel=6, mtime=0)  # no time stamp, so equal rows give equal bytes
+    return gzip_bytes(("\n".join([header, *lines]) + "\n").encode())
 
 
 def trace_bytes(rows: Iterable[TraceRow]) -> bytes:
-    """A trace as stored. Raises ValueError for a name that holds a comma or a line break."""
+    """A trace as stored.
+
+    Raises ValueError for a name that holds a comma or a line break, StoreError for too many rows.
+    """
     return _compressed(TRACE, map(_trace_line, rows))
 
 
@@ -45,7 +46,7 @@ def _trace_line(row: TraceRow) -> str:
 def requests_bytes(rows: Iterable[RequestRow]) -> bytes:
     """Requests as stored. Entries of a list end with a semicolon each, so that none and an empty list differ.
 
-    Raises ValueError for a finish reason, or a name of a metric, that holds a separator.
+    Raises ValueError for a finish reason, or a name of a metric, that holds a separator; StoreError for too many rows.
     """
     return _compressed(REQUESTS, map(_request_line, rows))
 
@@ -74,7 +75,7 @@ def _list_cell(values: Iterable[object] | None) -> str:
 
 def _lines(path: Path, header: str) -> Sequence[list[str]]:
     """The cells of every line after the header."""
-    lines = read_gzip(path).split("\n")
+    lines = read_gzip(path, header).split("\n")
     if lines[0] != header or lines[-1]:
         raise corrupt(path, f"line 1: expected the columns {header}, and a line break at the end")
     columns = header.count(",") + 1
@@ -107,7 +108,7 @@ def power_columns(path: Path, *, first: bool = False) -> dict[tuple[str, str, st
     """
     import numpy as np
 
-    lines = read_gzip(path).split("\n")
+    lines = read_gzip(path, TRACE).split("\n")
     if lines[0] != TRACE or lines[-1]:
         raise corrupt(path, f"line 1: expected the columns {TRACE}, and a line break at the end")
     groups: dict[str, list[str]] = {}

@@ -54,7 +54,7 @@ def play(service: Service, act: Callable[[Traffic], Coroutine[Any, Any, Any]], c
     """A load of its own in a loop of its own, aborted at its end as every load is."""
 
     async def whole() -> Played:
-        traffic = LocalTraffic(service.stream, Stock(made), check)
+        traffic = LocalTraffic(service.stream, Stock(made), check, lambda index, chunks: None)
         try:
             await act(traffic)
             await traffic.abort()

@@ -95,6 +95,17 @@ def test_which_gaps_are_pauses(one: Gap, paused: bool) -> None:
     assert ("paused" in found([trial(beats=with_gaps(one))])) is paused
 
 
+@pytest.mark.parametrize(("stops", "paused"), [(1, False), (2, True), (20, True)])
+def test_stops_too_short_to_be_timed_are_a_pause(stops: int, paused: bool) -> None:
+    """Several of up to 80 ms may be more than 1 % of a window; one SIGCONT may come to what was not stopped."""
+    told = found([trial(beats=attrs.evolve(STEADY, unseen_stops=stops))])
+
+    assert ("paused" in told) is paused
+    if paused:
+        said = f"llem stood still for at least 0.00 s of a window of 5.00 s (stopped by a signal {stops} times"
+        assert said in told["paused"].message
+
+
 def test_in_a_long_window_a_tenth_of_a_second_is_a_pause() -> None:
     """Although it is a small share."""
     long = trial(seconds=60.0, planned_s=60.0, beats=with_gaps(gap(1, 0.2, stopped=True)))

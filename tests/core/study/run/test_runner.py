@@ -19,10 +19,10 @@ from llem.launchers.base import Launcher
 from llem.launchers.inline import InlineLauncher
 from llem.metrics.verify import verify
 from llem.plugins.registry import registry
-from llem.protocol.events import Event, Failure, Outcome, Phase, silent
+from llem.protocol.events import Ended, Event, Failure, Outcome, Phase, Warned, silent
 from llem.protocol.lines import from_json
 from llem.protocol.order import WorkOrder
-from llem.protocol.study_events import OutOfMemory, ResultComputed, WorkerLaunched
+from llem.protocol.study_events import Left, OutOfMemory, ResultComputed, WorkerLaunched
 from llem.store.store import Store
 from llem.study.plan.planned import PlannedExperiment
 from llem.study.plan.schedule import schedule
@@ -74,6 +74,33 @@ def test_a_worker_that_ends_without_a_word_is_a_crash(plan, tmp_path: Path) -> N
     assert (outcome["outcome"], outcome["error"]) == ("crash", caught.value.message)
 
 
+class Leaves(Launcher):
+    """A worker that leaves its experiment to another one, which is not there."""
+
+    name = "leaves"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.launched = 0
+
+    def launch(self, order, emit, stop):
+        self.launched += 1
+        emit(Left(why="another worker has it"))
+        emit(Ended())
+        return 0
+
+
+def test_workers_that_leave_all_to_others_in_vain_have_an_end(plan, tmp_path: Path) -> None:
+    """One after the other would be launched for ever."""
+    launcher = Leaves()
+    with pytest.raises(ExperimentFailed, match="10 workers in a row left this to others") as caught:
+        run(plan(), tmp_path / "out", launcher)
+    [outcome] = Store.open(tmp_path / "out").outcomes(plan().id)
+
+    assert launcher.launched == 10
+    assert outcome["error"] == caught.value.message
+
+
 def test_a_worker_that_was_told_to_stop_before_it_could_listen_was_interrupted(plan, tmp_path: Path) -> None:
     """SIGTERM ends an interpreter that is still importing; that is the user's wish and no crash."""
     with pytest.raises(ExperimentFailed) as caught:
@@ -123,7 +150,14 @@ class Deaf(Launcher):
         self.killed.set()
 
 
-@pytest.mark.parametrize("phase", [Phase(phase="load"), Phase(phase="warm-up", seconds=900.0)])
+@pytest.mark.parametrize(
+    "phase",
+    [
+        Phase(phase="load"),
+        Phase(phase="warm-up", seconds=900.0),
+        Phase(phase="quality", task="a", done=3, total=9),
+    ],
+)
 def test_a_worker_that_does_not_listen_is_ended(plan, tmp_path: Path, monkeypatch, phase: Phase) -> None:
     """Soon after the wish to stop, which is what its outcome says."""
     monkeypatch.setattr(stopping, "STOP_S", 0.1)
@@ -131,6 +165,35 @@ def test_a_worker_that_does_not_listen_is_ended(plan, tmp_path: Path, monkeypatc
         run(plan(), tmp_path / "out", Deaf(phase))
     [outcome] = Store.open(tmp_path / "out").outcomes(plan().id)
     assert (caught.value.code, outcome["outcome"]) == ("interrupted", "interrupted")
+
+
+class Lingers(InlineLauncher):
+    """A worker in which a plugin left a thread that is no daemon: its work is done, and its process goes on."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.killed = threading.Event()
+
+    def launch(self, order, emit, stop):
+        super().launch(order, emit, stop)
+        assert self.killed.wait(60)
+        return -9
+
+    def kill(self):
+        self.killed.set()
+
+
+@pytest.mark.process
+def test_a_worker_that_does_not_leave_is_ended(plan, tmp_path: Path, monkeypatch) -> None:
+    """Soon after it said that its work is done, which stands; whose thread it may be is told."""
+    monkeypatch.setattr(stopping, "LEAVE_S", 0.2)
+    seen: list[Event] = []
+    result = run(plan(), tmp_path / "out", Lingers(), emit=seen.append)
+
+    assert (result.outcome, result.valid) == ("done", True)
+    assert [one.message for one in seen if isinstance(one, Warned)] == [
+        "a worker of the backend 'echo' was done and did not leave, so it was ended: a plugin left a thread in it"
+    ]
 
 
 def test_a_trial_that_is_under_way_may_end(monkeypatch) -> None:

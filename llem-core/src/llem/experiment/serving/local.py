@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 import traceback
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 
 from llem.backends.base import Chunk, Request
 from llem.backends.wire import Asked
@@ -18,12 +18,15 @@ from llem.experiment.serving.traffic import Answered, Flight, Played, Traffic
 
 __all__ = ["LocalTraffic"]
 
+#: Given the index of a request and chunks of it; raises where they are none.
+Hold = Callable[[int, Sequence[Chunk]], None]
+
 
 class _Streams(Sender[Request, Flight]):
     """Requests given to an engine in this process; nothing is done per token but to append what arrived."""
 
-    def __init__(self, stream: Callable[[Request], AsyncIterator[Chunk]]) -> None:
-        self._stream = stream
+    def __init__(self, stream: Callable[[Request], AsyncIterator[Chunk]], hold: Hold) -> None:
+        self._stream, self._hold = stream, hold
         self.tasks: dict[Flight, asyncio.Task[None]] = {}
         self._failures = 0
 
@@ -54,6 +57,7 @@ class _Streams(Sender[Request, Flight]):
                 if close is not None:
                     await close()
             if flight.chunks:
+                self._hold(request.index, (flight.chunks[0], flight.chunks[-1]))
                 flight.end("done", flight.chunks[-1].time_ns)
             else:
                 flight.end("error", failure="RuntimeError: the stream ended without a chunk")
@@ -102,13 +106,19 @@ class LocalTraffic(Traffic):
     Args:
         stream: gives the engine a request, as `Engine.stream`.
         stock: where requests come from.
+        hold: raises where the first and the last chunk of a request that has ended are no chunks; the others are looked
+            at when the load has ended.
     """
 
     def __init__(
-        self, stream: Callable[[Request], AsyncIterator[Chunk]], stock: Stock, check_stop: Callable[[], None]
+        self,
+        stream: Callable[[Request], AsyncIterator[Chunk]],
+        stock: Stock,
+        check_stop: Callable[[], None],
+        hold: Hold,
     ) -> None:
         super().__init__(check_stop)
-        self._source, self._sender = _Stocked(stock), _Streams(stream)
+        self._source, self._sender = _Stocked(stock), _Streams(stream, hold)
         self._dispatcher: Dispatcher[Request, Flight] = Dispatcher(self._sender, self._source)
         self._ticker = Ticker()
         self._ticks: Ticks | None = None

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 from llem.backends.base import Chunk, Request
 from llem.backends.contract import stream_breaches
+from llem.backends.forms import chunk_form
 from llem.errors import ExperimentFailed, LlemError
 from llem.experiment.calibration import AGAIN
 from llem.experiment.contract import hold
@@ -109,12 +110,15 @@ class Player:
         session = self._session
         clients = session.process.clients()
         if clients is None:
-            return LocalTraffic(self._stream, self.stock, session.check_stop)
+            return LocalTraffic(self._stream, self.stock, session.check_stop, self._hold)
         processes = await clients.have(client_processes(in_flight, _cores()), session.check_stop)
         return RemoteTraffic(processes, self._message, self.stock, session.check_stop)
 
     def _stream(self, request: Request) -> AsyncIterator[Chunk]:
         return self._session.live_engine.stream(request, self._session.experiment.sampling)
+
+    def _hold(self, index: int, chunks: Sequence[Chunk]) -> None:
+        hold(self._session, (breach for one in chunks for breach in chunk_form(index, one)))
 
     def _message(self, request: Request) -> bytes:
         return self._session.live_engine.message(request, self._session.experiment.sampling)

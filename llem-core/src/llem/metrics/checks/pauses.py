@@ -3,7 +3,8 @@
 A pause is real where something says so besides the missing beats, for a thread that computes may hold the interpreter's
 lock for seconds, and the beats with it:
 
-- SIGCONT came: a signal had stopped the worker.
+- SIGCONT came: a signal had stopped the worker. Stops that are shorter than a gap are counted, not timed: so many of
+  them may have been a pause.
 - The process that reads the meters missed the same time: both were frozen, or the whole machine was.
 - Nothing of the worker's process ran, and it did not wait for a processor. That is no sign beside an engine on a GPU,
   for whose kernels a library may wait with the lock held; and none below 0.25 s, in which little can be told.
@@ -16,6 +17,7 @@ from __future__ import annotations
 import statistics
 from collections.abc import Iterable, Sequence
 
+from llem.devices.pulse import LEAST_S
 from llem.findings import Finding, finding
 from llem.metrics.checks.words import in_trials
 from llem.metrics.setup import Setup
@@ -27,6 +29,8 @@ __all__ = ["disturbed", "frozen_s", "stood_still", "too_long", "unexplained", "w
 
 #: Share of a window, and seconds, of which a pause may take neither.
 PAUSED_SHARE, PAUSED_S = 0.01, 0.1
+#: One SIGCONT may come to a process that nothing had stopped.
+SEVERAL = 2
 #: A gap without any other sign of a pause has to last this long.
 UNSIGNED_S = 0.25
 #: The process that reads the meters may be late on a busy machine: this long is told, and this share of the window.
@@ -77,17 +81,19 @@ def _shared(gap: Gap, beats: Beats) -> bool:
 def _lost(setup: Setup, trial: Trial) -> tuple[float, tuple[str, ...]]:
     """Seconds in which the worker stood still in a window, or what sends since its first request was sent, and why."""
     lost, reasons = _of_worker(setup, trial)
-    sender = _of_client(setup, trial)
-    if sender > lost:
+    before, within = _of_client(setup, trial)
+    if before or within > lost:
         reasons = (*reasons, "what sends the requests frozen: nothing of it ran")
-    return max(lost, sender), reasons
+    return before + max(lost, within), reasons
 
 
-def _of_client(setup: Setup, trial: Trial) -> float:
+def _of_client(setup: Setup, trial: Trial) -> tuple[float, float]:
+    """Seconds in which what sends stood still before the window and in it, where beats tell of the worker itself."""
     client = None if trial.serving is None else trial.serving.client
     if client is None or not (client.processes or setup.device != "cuda"):
-        return 0.0
-    return frozen_s(client, min([trial.t0_ns, *(begin for begin, _ in client.still)]), trial.t1_ns)
+        return 0.0, 0.0
+    before = frozen_s(client, min([trial.t0_ns, *(begin for begin, _ in client.still)]), trial.t0_ns)
+    return before, frozen_s(client, trial.t0_ns, trial.t1_ns) if client.processes else 0.0
 
 
 def frozen_s(client: ClientFacts | None, t0_ns: int, t1_ns: int) -> float:
@@ -112,6 +118,8 @@ def stood_still(device: str | None, beats: Beats, t0_ns: int, t1_ns: int) -> tup
     if (suspended := beats.suspended_s or 0.0) > STEP_S:
         lost += suspended
         reasons.append("suspended with the whole machine")
+    if beats.unseen_stops >= SEVERAL:
+        reasons.append(f"stopped by a signal {beats.unseen_stops} times for too short to be timed")
     return lost, tuple(dict.fromkeys(reasons))
 
 
@@ -123,7 +131,13 @@ def unexplained(beats: Beats) -> bool:
 def was_paused(setup: Setup, trial: Trial) -> bool:
     """Whether llem stood still for more of a window than it may."""
     lost, _ = _lost(setup, trial)
-    return too_long(lost, trial.duration_s)
+    return too_long(lost + _untimed_s(trial), trial.duration_s)
+
+
+def _untimed_s(trial: Trial) -> float:
+    """How long stops that were not timed may have been together."""
+    stops = 0 if trial.beats is None else trial.beats.unseen_stops
+    return stops * LEAST_S if stops >= SEVERAL else 0.0
 
 
 def too_long(lost_s: float, window_s: float) -> bool:
@@ -135,9 +149,9 @@ def _paused(setup: Setup, trials: Sequence[Trial]) -> Iterable[Finding]:
     bad = [(*_lost(setup, trial), trial) for trial in trials if was_paused(setup, trial)]
     if not bad:
         return
-    lost, reasons, worst = max(bad, key=lambda one: one[0])
+    lost, reasons, worst = max(bad, key=lambda one: one[0] + _untimed_s(one[2]))
     message = (
-        f"llem stood still for {lost:.2f} s of {_span(setup, worst)} "
+        f"llem stood still for {'at least ' if _untimed_s(worst) else ''}{lost:.2f} s of {_span(setup, worst)} "
         f"({', '.join(reasons)}){_in([trial for *_, trial in bad])}"
     )
     evidence = {"paused_s": lost, "window_s": worst.duration_s, "reasons": list(reasons)}
@@ -146,8 +160,7 @@ def _paused(setup: Setup, trials: Sequence[Trial]) -> Iterable[Finding]:
 
 def _span(setup: Setup, trial: Trial) -> str:
     """The window, and what was before it where a pause reached there."""
-    client = trial.serving.client if trial.serving else None
-    before = _of_client(setup, trial) > frozen_s(client, trial.t0_ns, trial.t1_ns)
+    before, _ = _of_client(setup, trial)
     return f"a window of {trial.duration_s:.2f} s" + (" and the requests that reach into it" if before else "")
 
 

@@ -5,6 +5,7 @@ Loads no engine.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import json
@@ -30,6 +31,7 @@ from llem.evaluators.base import check_quality
 from llem.foreign.files import regular
 from llem.models.resolve import resolve_model
 from llem.models.spec import ModelSpec
+from llem.plugins.culprit import asking
 from llem.plugins.registry import Registry
 from llem.study.plan.memory import GpuKind, MemoryEstimate, UnknownMemory, estimate_memory, refuse_too_large
 
@@ -102,20 +104,22 @@ class Identifier:
 
     def __call__(self, point: Point, resolved: Resolved) -> PlannedExperiment:
         """Raises ConfigError: no such model or file, the backend refuses, workload and load do not go together, or the
-        weights are certain not to fit. Others as `check_backend`."""
+        weights are certain not to fit; BrokenCheck: the backend or the workload fails. Others as `check_backend`."""
         experiment = resolved.experiment
         model = self._model(experiment.model, revision=experiment.revision, seed=experiment.weights_seed)
         canonical, memory, engine = experiment, None, None
         if self._checked:
             check_backend(experiment, model, self._registry, unmet=self._unmet)
             backend: Backend = self._class("backend", experiment.backend, unmet=True)(experiment.options)
-            model = backend.known(experiment, model)
+            with self._asking(experiment):
+                model = backend.known(experiment, model)
+                canonical = backend.canonical(experiment)
+                own = backend.engine_key(canonical)
             if experiment.quality is not None:
                 self._check_quality(experiment, model)
-            canonical = backend.canonical(experiment)
             memory = self._memory(experiment, model, backend)
             shared = self._shared(*(getattr(experiment, name) for name in _OF_THE_PROCESS))
-            key = experiment.backend, shared, backend.engine_key(canonical)
+            key = experiment.backend, shared, own
             engine = self._engines.setdefault(key, key)  # equal ones are one object
         named = file_settings(experiment, os.path.exists, look=self._files)
         hashes = {path: self._content(path, name) for path, name in named.items()}
@@ -126,6 +130,10 @@ class Identifier:
         return PlannedExperiment(
             name, experiment, resolved.sources, model, point, name if engine is None else engine, dropped, memory
         )
+
+    def _asking(self, experiment: Experiment) -> contextlib.AbstractContextManager[None]:
+        """Within it the backend is asked."""
+        return asking("backend", experiment.backend, self._registry)
 
     def _check_quality(self, experiment: Experiment, model: ModelSpec) -> None:
         """What the evaluator says of an engine and a section; asked once for all that is measured with the engine."""
@@ -141,8 +149,10 @@ class Identifier:
 
     def _workload_error(self, workload: Any, load: Any) -> ConfigError | None:
         """Whether workload and load go together; a trace that is replayed is read once for all that have it."""
+        made = self._class("workload", workload.kind, unmet=self._unmet)
         try:
-            self._class("workload", workload.kind, unmet=self._unmet).check(workload, load)
+            with asking("workload", workload.kind, self._registry):
+                made.check(workload, load)
         except ConfigError as error:
             return error
         return None
@@ -152,7 +162,9 @@ class Identifier:
     ) -> MemoryEstimate | UnknownMemory | None:
         if experiment.device == "cpu":
             return None
-        estimate = estimate_memory(experiment, model, backend.holding(experiment, model))
+        with self._asking(experiment):
+            holding = backend.holding(experiment, model)
+        estimate = estimate_memory(experiment, model, holding)
         if isinstance(estimate, MemoryEstimate) and (gpu := self.gpu()) is not None:
             refuse_too_large(estimate, gpu)
         return estimate

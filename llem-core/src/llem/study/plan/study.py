@@ -80,7 +80,8 @@ def study_document(study: Study) -> dict[str, Any]:
     """The study's part of `study.json`: as asked, word for word but for secrets, and as resolved. JSON values only.
 
     `experiments` are the ids in running order, `points` what each of them sets; then every point that does not run,
-    with its reason. `texts` are the files as they were read, `overrides` what flags or arguments laid over them.
+    with its reason. `texts` are the files, `overrides` what flags or arguments laid over them, both with
+    `***` in place of what looks like a secret.
     """
     return {
         "name": study.name,

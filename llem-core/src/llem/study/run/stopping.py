@@ -18,11 +18,15 @@ from llem.protocol.study_events import Left, OutOfMemory, Waiting
 
 __all__ = ["Breaker", "Watchdog", "stop_on_interrupt"]
 
-#: When a run ends that is asked to: a load of requests in flight is no trial any more once it is broken off.
-SOON = "a serving load or a wait now, all else after this trial or item"
-#: How long a worker that is to stop may take for what is of no use any more: to load, to warm up, to close an engine.
-#: Elsewhere the wish reaches it by a scheduler. A trial that is under way may end.
+#: When a run ends that is asked to: a load of requests in flight is no trial any more once it is broken off, and of a
+#: task that is evaluated in part nothing is stored.
+SOON = "when this trial ends, a serving load and all else within seconds"
+#: How long a worker that is to stop may take for what is of no use any more: to load, to warm up, to evaluate, to close
+#: an engine. Elsewhere the wish reaches it by a scheduler. A trial that is under way may take twice its planned time
+#: before that.
 STOP_S, STOP_ELSEWHERE_S = 5.0, 30.0
+#: How long a worker may take to leave once its work is done, and for it to be known: libraries have to be let go of.
+LEAVE_S, LEAVE_ELSEWHERE_S = 10.0, 120.0
 #: How often the wish to stop is looked for.
 LOOK_S = 1.0
 #: SIGTERMs within this time are one: `timeout` sends one to its child and another one to the child's process group.
@@ -118,6 +122,7 @@ class Watchdog:
         task: the task of quality that it evaluates, or evaluated last.
         begun: experiments that it was at.
         ended: it took its leave.
+        lingered: it did not go afterwards, and was ended: a thread that a plugin left holds a process for good.
         left: it was given up, by no fault of its experiments: what it has not measured is for another.
         out_of_memory: who ended it for want of memory; "" if nobody did.
         gone: it does not live any more, as far as anybody knows.
@@ -129,6 +134,7 @@ class Watchdog:
     ) -> None:
         self._limits, self._kill, self._stop, self._on_event = limits, kill, stop, on_event
         self._stop_s = STOP_S if from_start else STOP_ELSEWHERE_S
+        self._leave_s = LEAVE_S if from_start else LEAVE_ELSEWHERE_S
         self._asked: float | None = None
         self._trial_s = 0.0
         self.outcomes: dict[str, Failure | None] = {}
@@ -136,7 +142,7 @@ class Watchdog:
         self.phase = ""
         self.task: str | None = None
         self.begun: set[str] = set()
-        self.ended = self.left = False
+        self.ended = self.left = self.lingered = False
         self.gone = True
         self.verdict = self.out_of_memory = ""
         self._over = threading.Event()
@@ -179,13 +185,14 @@ class Watchdog:
 
     def _guard(self) -> None:
         while not self._over.wait(self._next_look_s()):
-            self.verdict = self._judge()
-            if self.verdict or self._is_deaf():
+            self.lingered = self.ended and time.monotonic() > self._heard + self._leave_s
+            self.verdict = "" if self.ended else self._judge()
+            if self.verdict or self.lingered or self._is_deaf():
                 self._kill()
                 return
 
     def _is_deaf(self) -> bool:
-        """Whether it was asked to stop, and does what is of no use any more."""
+        """Whether it was asked to stop, and does what is of no use any more, or a trial for twice its time."""
         if self._asked is None and self._stop.is_set():
             self._asked = time.monotonic()
         return self._asked is not None and time.monotonic() > max(

@@ -6,16 +6,15 @@ import signal
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import attrs
 
 from llem.config.fields import DAY_S
-from llem.errors import ConfigError, ExperimentFailed, LlemError, MachineError
+from llem.errors import ExperimentFailed, LlemError
 from llem.foreign.files import end_of
 from llem.launchers.base import Launcher
 from llem.protocol.events import Emit, Event, Failure, Outcome, TrialEnded, Warned
-from llem.protocol.order import AFTER_PHASES, Gap, WorkOrder, after_finding, outcome_document
+from llem.protocol.order import AFTER_PHASES, Gap, WorkOrder, after_finding, error_of, outcome_document
 from llem.protocol.study_events import WorkerEnded, WorkerLaunched
 from llem.store.lease import revoke
 from llem.store.store import Store
@@ -24,6 +23,7 @@ from llem.study.plan.schedule import Job, estimate_groups
 from llem.study.plan.study import Study
 from llem.study.run.gpus import Gpus
 from llem.study.run.numbers import Numbers
+from llem.study.run.patience import Patience
 from llem.study.run.quiet import Quiet
 from llem.study.run.stopping import Breaker, Watchdog
 from llem.study.run.tasks import Tasks
@@ -32,6 +32,9 @@ __all__ = ["Supervisor"]
 
 #: Added if SIGKILL ended a worker.
 KILLED = "; this is how the system ends a process when memory runs out"
+
+#: Told of a worker that was ended for that, with the name of its backend.
+LINGERED = "a worker of the backend {!r} was done and did not leave, so it was ended: a plugin left a thread in it"
 
 #: Lines of a worker's log that an error shows.
 TAIL, TAIL_BYTES = 10, 8192
@@ -79,13 +82,17 @@ class Supervisor:
         Raises KeyboardInterrupt if the user kills the run, after the outcomes are written.
         """
         done: set[str] = set()
+        patience = Patience(self._store)
         while not self._stop.is_set():
             names = [name for name in job.experiments if name not in self.failed and name not in done]
             todo = remaining_turns(self._store, job, self._experiments, names)
             tasks = [one for one in self._tasks.remaining(job) if one[0] not in self.failed]
             if not todo.turns and not tasks:
                 return None
-            self._worker(with_tasks(todo, tasks, self._complete(job)), done)
+            rest = with_tasks(todo, tasks, self._complete(job))
+            if why := patience.over(rest):
+                return self._give_up(rest, why)
+            self._worker(rest, done)
         return None
 
     def _complete(self, job: Job) -> set[str]:
@@ -120,11 +127,7 @@ class Supervisor:
         except LlemError as error:  # no GPU was free, or the launcher could not launch
             if error.code == "interrupted":
                 return None
-            process = max(self._store.next_process(name) for name in job.experiments)
-            if job.turns:
-                return self._all_failed(job, process, error)
-            self._tasks.give_up(job)
-            self._after_failed("quality", job, process - 1, error.message)
+            self._give_up(job, error)
         return None
 
     def _launch(self, launcher: Launcher, job: Job, gpus: tuple[str, ...] | None, done: set[str]) -> None:
@@ -171,10 +174,15 @@ class Supervisor:
                 for name in job.experiments:
                     revoke(self._store.folder(name), number)
                 self._numbers.over(job.experiments, process)
+            if watch.lingered:
+                self._emit(Warned(worker=number, message=LINGERED.format(self._backend(job))))
             self._emit(WorkerEnded(worker=number))
         self._conclude(job, process, watch, status, log, done, killed=killed or self.killed)
         if killed:
             raise KeyboardInterrupt
+
+    def _backend(self, job: Job) -> str:
+        return self._experiments[job.experiments[0]].backend
 
     def _timeout_s(self, job: Job) -> float:
         group = [self._experiments[name] for name in job.experiments]
@@ -200,10 +208,10 @@ class Supervisor:
             if error is None:
                 done.add(name)
             else:
-                self.failed[name] = _error(error)
+                self.failed[name] = error_of(error)
             if not self._store.has_outcome(name, process):
-                outcome = outcome_document(process, "done") if error is None else _told(process, error)
-                self._store.write_outcome(name, outcome)  # the worker died between the event and the file
+                ended = ("done",) if error is None else (error.outcome, error.message, error.code)
+                self._store.write_outcome(name, outcome_document(process, *ended))  # it died before it wrote the file
         self._tasks.note(job, watch)
         if watch.phase in AFTER_PHASES and not (watch.ended or watch.left or killed or self._stop.is_set()):
             why = watch.verdict or watch.out_of_memory or f"the worker ended with status {status}" + _killed(status)
@@ -231,7 +239,8 @@ class Supervisor:
             if watch.out_of_memory:
                 what, hint = f"memory ran out: {watch.out_of_memory}", f"use a smaller batch or model; {_see(log)}"
                 return self._end(at or unfinished, process, "oom", what, hint, log)
-            message = f"the worker ended with status {status} and no outcome"
+            at_what = f", in the phase {watch.phase!r} of the backend {self._backend(job)!r}" if watch.phase else ""
+            message = f"the worker ended with status {status} and no outcome{at_what if status >= 0 else ''}"
             self._end(at or unfinished, process, "crash", message, _see(log) + _killed(status), log)
         return None
 
@@ -258,12 +267,16 @@ class Supervisor:
         if names:
             self._note(code, message)
 
-    def _all_failed(self, job: Job, process: int, error: LlemError) -> None:
-        """No worker could be launched for this job, or its events could not be read. Stored trials stay."""
+    def _give_up(self, job: Job, error: LlemError) -> None:
+        """No worker does what is left of this job: none can be launched, or understood. Stored trials stay."""
+        process = max(self._store.next_process(name) for name in job.experiments)
+        if not job.turns:
+            self._tasks.give_up(job)
+            return self._after_failed("quality", job, process - 1, error.message)
         for name in remaining_turns(self._store, job, self._experiments, job.experiments).experiments:
             self._store.write_outcome(name, outcome_document(process, "invalid", error.message, error.code))
             self.failed[name] = error
-        self._note(error.code, error.message)
+        return self._note(error.code, error.message)
 
 
 def _killed(status: int) -> str:
@@ -280,12 +293,3 @@ def _tail(log: Path) -> list[str]:
 
 def _with_tail(hint: str, tail: Sequence[str]) -> str:
     return "\n  ".join(["its log ends:", *(f"  {line}" for line in tail), hint]) if tail else hint
-
-
-def _told(process: int, error: Failure) -> dict[str, Any]:
-    return outcome_document(process, error.outcome, error.message, error.code)
-
-
-def _error(error: Failure) -> LlemError:
-    kinds: dict[int, Callable[..., LlemError]] = {1: ExperimentFailed, 2: ConfigError, 3: MachineError}
-    return kinds[error.exit_code](error.message, error.hint, error.code)

@@ -10,8 +10,9 @@ import attrs
 import pytest
 
 from llem.backends.base import Backend, Completion, Engine, Placement, Request
-from llem.backends.contract import completion_breaches, effective_breaches, memory_breaches, overruled
+from llem.backends.contract import completion_breaches, overruled
 from llem.backends.deployment import Deployment
+from llem.backends.forms import architecture_breaches, effective_breaches, memory_breaches
 from llem.config.models import Experiment, Sampling
 from llem.errors import ConfigError, LlemError
 from llem.experiment.contract import Idle
@@ -209,6 +210,7 @@ class BackendConformance(EngineUnderTest, PluginConformance):
     def test_architecture(self, engine: Engine, vocab_size: int) -> None:
         """Sizes are unknown as a whole, or positive and consistent."""
         sizes = engine.architecture()
+        keep(architecture_breaches(sizes))
         if sizes is None:
             return
         required = [field.name for field in attrs.fields(type(sizes)) if field.default is attrs.NOTHING]
