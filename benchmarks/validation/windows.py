@@ -5,8 +5,8 @@ reads the bare energy counter at the edges of windows whose beginnings are drawn
 measurement without ticks would. Truth for a window is the mean power of the 60 s times its length; the sensor's
 calibration is common to both and not at stake here.
 
-    python benchmarks/windows.py OUT_DIR [--seconds 60] [--warm 30] [--seed 1]
-    python benchmarks/windows.py OUT_DIR --again [--trace windows-trace.csv.gz]
+    python -m benchmarks.validation.windows OUT_DIR [--seconds 60] [--warm 30] [--seed 1]
+    python -m benchmarks.validation.windows OUT_DIR --again [--trace windows-trace.csv.gz]
 
 Writes windows.csv (one row per window) and windows.json (the summary), and prints the summary. `--again` needs no GPU:
 it computes both anew from the trace, and from the windows and bare reads of windows.csv.
@@ -50,13 +50,13 @@ def load(stop: threading.Event, size: int = 8192) -> None:
         torch.cuda.synchronize()
 
 
-def plan(seconds: float, seed: int) -> list[tuple[float, float, float]]:
-    """Windows as (nominal length, begin, end) in seconds after the reference's beginning."""
+def plan(seconds: float, seed: int, scale: float = 1.0) -> list[tuple[float, float, float]]:
+    """Windows as (nominal length, begin, end) in seconds after the reference's beginning; `scale`: of their lengths."""
     rng = random.Random(seed)
     windows = []
     for nominal, count in KINDS:
         for _ in range(count):
-            length = nominal * rng.uniform(0.9, 1.1)
+            length = nominal * scale * rng.uniform(0.9, 1.1)
             begin = rng.uniform(0.0, seconds - length)
             windows.append((nominal, begin, begin + length))
     return windows
