@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from llem.backends import contract as backends
+from llem.backends import forms as backends
 from llem.meters import contract as meters
 from llem.plugins.names import CAPABILITIES, KNOWN_PACKAGES
 from llem.testing import conformance

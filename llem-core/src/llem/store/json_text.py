@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import math
-from collections.abc import Iterator
 from json.encoder import encode_basestring
 from typing import Any
 
@@ -16,15 +14,6 @@ __all__ = ["canonical", "digest", "has_halves", "parse", "parse_at", "parse_whol
 
 #: How an escaped half of a character begins; one alone is no text.
 HALVES = ("\\ud", "\\uD")
-
-
-@contextlib.contextmanager
-def _not_too_deep() -> Iterator[None]:
-    """What the decoder has read may nest more deeply than what goes through it value by value can follow."""
-    try:
-        yield
-    except RecursionError as error:
-        raise ValueError(TOO_DEEP) from error
 
 
 _WORDS = {None: "null", True: "true", False: "false"}
@@ -38,8 +27,10 @@ def to_text(data: Any, before: str = "") -> str:
     Args:
         before: what stands before each line but the first.
     """
-    with _not_too_deep():
+    try:
         return _written(data, f"\n{before}") + "\n"
+    except RecursionError as error:  # what the decoder has read may nest more deeply than what goes through it here
+        raise ValueError(TOO_DEEP) from error
 
 
 def _written(value: Any, line: str) -> str:
@@ -103,9 +94,10 @@ def canonical(data: Any) -> bytes:
 
     Raises ValueError as `to_text`.
     """
-    with _not_too_deep():
-        text = json.dumps(data, allow_nan=False, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-    return text.encode()
+    try:
+        return json.dumps(data, allow_nan=False, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+    except RecursionError as error:
+        raise ValueError(TOO_DEEP) from error
 
 
 def digest(data: Any) -> str:

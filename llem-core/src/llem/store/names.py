@@ -61,8 +61,10 @@ def is_odd(name: str) -> bool:
 
 def numbered(folder: Path, pattern: re.Pattern[str]) -> dict[Path, int]:
     """What of a folder has a name of this pattern, and the number in it; by the numbers."""
-    matched = ((path, pattern.fullmatch(path.name)) for path in sorted(folder.glob("*")))
-    return dict(sorted(((path, int(match[1])) for path, match in matched if match), key=lambda one: one[1]))
+    matched = ((path, pattern.fullmatch(path.name)) for path in folder.glob("*"))
+    return dict(
+        sorted(((path, int(match[1])) for path, match in matched if match), key=lambda one: (one[1], one[0].name))
+    )
 
 
 def following(taken: Iterable[int], where: str) -> int:

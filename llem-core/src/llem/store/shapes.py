@@ -148,15 +148,36 @@ LISTED: Shape = {
 RESULT: Shape = {"config": _CONFIG}
 
 
-def fault(value: Any, shape: Shape, path: str = "") -> str | None:
+def fault(value: Any, shape: Shape) -> str | None:
     """The first thing that is not of its shape, in words: "`model.weights` is missing"; None where all is."""
+    return None if _fits(value, shape) else _fault(value, shape, "")
+
+
+def _fits(value: Any, shape: Any) -> bool:
+    """Whether all is of its shape; without words, since of very many documents few have a fault."""
+    while type(shape) is Maybe:
+        if value is None and shape.null:
+            return True
+        shape = shape.shape
+    if type(shape) is dict:
+        if not isinstance(value, dict):
+            return False
+        if ... in shape:
+            return all(_fits(inner, shape.get(key, shape[...])) for key, inner in value.items())
+        return all(_fits(value[key], inner) if key in value else type(inner) is Maybe for key, inner in shape.items())
+    if type(shape) is list:
+        return isinstance(value, list) and all(_fits(item, shape[0]) for item in value)
+    return _is(value, shape)
+
+
+def _fault(value: Any, shape: Shape, path: str) -> str | None:
     if isinstance(shape, Maybe):
-        return None if value is None and shape.null else fault(value, shape.shape, path)
+        return None if value is None and shape.null else _fault(value, shape.shape, path)
     kind: Any = type(shape) if isinstance(shape, (list, dict)) else shape
     if not _is(value, kind):
         return f"`{path}` must be {describe(kind)}, got {got(value)}"
     if isinstance(shape, list):
-        return next(filter(None, (fault(item, shape[0], f"{path}[{n}]") for n, item in enumerate(value))), None)
+        return next(filter(None, (_fault(item, shape[0], f"{path}[{n}]") for n, item in enumerate(value))), None)
     return _fault_below(value, shape, path) if isinstance(shape, dict) else None
 
 
@@ -175,6 +196,6 @@ def _fault_below(value: Mapping[str, Any], shape: Mapping[Any, Any], path: str) 
         if key not in value:
             if not isinstance(inner, Maybe):
                 return f"`{below}` is missing"
-        elif (found := fault(value[key], inner, below)) is not None:
+        elif (found := _fault(value[key], inner, below)) is not None:
             return found
     return None

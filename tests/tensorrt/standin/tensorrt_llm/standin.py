@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from typing import Any
 
 
@@ -10,7 +11,7 @@ class Control:
 
     Attributes:
         llm: keyword arguments of the last LLM.
-        generated: (inputs, keyword arguments) of each call of generate and generate_async.
+        generated: (inputs, keyword arguments) of the last calls of generate and generate_async.
         fail_at: "load" or "generate": raise `failure` there.
         failure: the exception to raise.
         aborted: ids of aborted requests.
@@ -24,7 +25,7 @@ class Control:
 
     def reset(self) -> None:
         self.llm: dict[str, Any] = {}
-        self.generated: list[tuple[Any, dict[str, Any]]] = []
+        self.generated: deque[tuple[Any, dict[str, Any]]] = deque(maxlen=3)  # a library keeps no call
         self.fail_at: str | None = None
         self.failure: Exception = RuntimeError("CUDA out of memory. Tried to allocate 20.00 GiB")
         self.aborted: list[int] = []
