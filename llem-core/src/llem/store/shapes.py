@@ -150,35 +150,24 @@ RESULT: Shape = {"config": _CONFIG}
 
 def fault(value: Any, shape: Shape) -> str | None:
     """The first thing that is not of its shape, in words: "`model.weights` is missing"; None where all is."""
-    return None if _fits(value, shape) else _fault(value, shape, "")
+    found = _fault(value, shape)
+    return None if found is None else f"`{found[0].removeprefix('.')}` {found[1]}"
 
 
-def _fits(value: Any, shape: Any) -> bool:
-    """Whether all is of its shape; without words, since of very many documents few have a fault."""
+def _fault(value: Any, shape: Any) -> tuple[str, str] | None:
+    """The way to it from here, which is made only where there is one, and what is wrong with it."""
     while type(shape) is Maybe:
         if value is None and shape.null:
-            return True
+            return None
         shape = shape.shape
-    if type(shape) is dict:
-        if not isinstance(value, dict):
-            return False
-        if ... in shape:
-            return all(_fits(inner, shape.get(key, shape[...])) for key, inner in value.items())
-        return all(_fits(value[key], inner) if key in value else type(inner) is Maybe for key, inner in shape.items())
-    if type(shape) is list:
-        return isinstance(value, list) and all(_fits(item, shape[0]) for item in value)
-    return _is(value, shape)
-
-
-def _fault(value: Any, shape: Shape, path: str) -> str | None:
-    if isinstance(shape, Maybe):
-        return None if value is None and shape.null else _fault(value, shape.shape, path)
     kind: Any = type(shape) if isinstance(shape, (list, dict)) else shape
     if not _is(value, kind):
-        return f"`{path}` must be {describe(kind)}, got {got(value)}"
+        return "", f"must be {describe(kind)}, got {got(value)}"
     if isinstance(shape, list):
-        return next(filter(None, (_fault(item, shape[0], f"{path}[{n}]") for n, item in enumerate(value))), None)
-    return _fault_below(value, shape, path) if isinstance(shape, dict) else None
+        for n, item in enumerate(value):
+            if (found := _fault(item, shape[0])) is not None:
+                return f"[{n}]{found[0]}", found[1]
+    return _fault_below(value, shape) if isinstance(shape, dict) else None
 
 
 def _is(value: Any, kind: Any) -> bool:
@@ -188,14 +177,12 @@ def _is(value: Any, kind: Any) -> bool:
     )
 
 
-def _fault_below(value: Mapping[str, Any], shape: Mapping[Any, Any], path: str) -> str | None:
-    keys = value if ... in shape else shape
-    for key in keys:
+def _fault_below(value: Mapping[str, Any], shape: Mapping[Any, Any]) -> tuple[str, str] | None:
+    for key in value if ... in shape else shape:
         inner = shape[key] if key in shape else shape[...]
-        below = f"{path}.{key}" if path else str(key)
         if key not in value:
             if not isinstance(inner, Maybe):
-                return f"`{below}` is missing"
-        elif (found := _fault(value[key], inner, below)) is not None:
-            return found
+                return f".{key}", "is missing"
+        elif (found := _fault(value[key], inner)) is not None:
+            return f".{key}{found[0]}", found[1]
     return None
