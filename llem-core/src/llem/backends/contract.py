@@ -11,11 +11,12 @@ from typing import Any
 
 import attrs
 
-from llem.backends.forms import COUNTS, LARGEST, breach, chunk_form, completions_form, shown
+from llem.backends.forms import COUNTS, breach, chunk_form, completions_form, shown
 from llem.backends.requests import Chunk, Completion, Request
 from llem.config.models import Experiment
 from llem.errors import Breach
 from llem.findings import Finding, finding
+from llem.foreign.values import MOST
 
 __all__ = [
     "completion_breaches",
@@ -86,7 +87,7 @@ def _times_breaches(index: int, times: Sequence[int], start_ns: int, end_ns: int
         yield breach("times do not go backwards", f"times of {who} that do", "each token after the one before")
     elif times[0] < start_ns or times[-1] > end_ns:
         off = times[-1] - end_ns if times[-1] > end_ns else times[0] - start_ns
-        off_s = min(abs(off), LARGEST) / 1e9
+        off_s = min(abs(off), MOST) / 1e9
         got = f"{who} {off_s:.3g} s {'after its end' if off > 0 else 'before its beginning'}"
         yield breach("times are time.monotonic_ns() at which tokens came, within the call", got, "within it")
     elif _are_spaced(times):

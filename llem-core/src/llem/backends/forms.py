@@ -13,12 +13,11 @@ from llem.backends.requests import Chunk, Completion
 from llem.errors import Breach
 from llem.findings import REASONS, Finding
 from llem.foreign.shown import one_line
-from llem.foreign.values import TOO_DEEP, from_json
+from llem.foreign.values import MOST, TOO_DEEP, from_json
 from llem.models.spec import Architecture
 
 __all__ = [
     "COUNTS",
-    "LARGEST",
     "architecture_breaches",
     "breach",
     "chunk_form",
@@ -33,8 +32,6 @@ __all__ = [
 PAGE = "docs/howto/write-a-backend.md"
 #: Token ids, and numbers of tokens: sums of many of them are whole numbers of 64 bits.
 COUNTS = range(2**32)
-#: Whole numbers that are stored have 64 bits.
-LARGEST = 2**63 - 1
 #: Characters of a word or a few that are stored.
 WORDS = 200
 #: Of the settings that an engine tells: bytes as JSON, and how deep they nest.
@@ -138,7 +135,7 @@ def _metrics_form(metrics: object, who: str) -> Iterator[Breach]:
 
 def _is_number(value: object) -> bool:
     if isinstance(value, int):
-        return abs(value) <= LARGEST
+        return abs(value) <= MOST
     return isinstance(value, float) and math.isfinite(value)
 
 
@@ -153,8 +150,8 @@ def memory_breaches(reading: object) -> Iterator[Breach]:
             yield breach("peak memory that is not known has a reason", shown(reason), "a code of findings.REASONS")
     elif type(peak) is not int or peak <= 0:
         yield breach("peak memory is a number of bytes above 0, or None", shown(peak), "an int above 0, or None")
-    elif peak > LARGEST:
-        yield breach("peak memory is a whole number of 64 bits", shown(peak), f"{LARGEST} at most")
+    elif peak > MOST:
+        yield breach("peak memory is a whole number of 64 bits", shown(peak), f"{MOST} at most")
     elif reason is not None:
         rule = "peak memory that is known has no reason why it is not"
         yield breach(rule, f"{shown(peak)} with {shown(reason)}", "None for one of the two")

@@ -10,12 +10,12 @@ import math
 from datetime import datetime
 from typing import Any
 
-__all__ = ["DECODER", "TOO_DEEP", "a_time", "finite", "from_json", "whole"]
+__all__ = ["DECODER", "MOST", "TOO_DEEP", "a_time", "finite", "from_json", "whole"]
 
 #: Why a value is refused that goes deeper than can be followed.
 TOO_DEEP = "it nests too deeply"
 #: Whole numbers that 64 bits hold.
-_LEAST, _MOST = -(2**63), 2**63 - 1
+_LEAST, MOST = -(2**63), 2**63 - 1
 #: Characters of a number that is told as being none.
 _TOLD = 20
 
@@ -32,7 +32,7 @@ def whole(text: str) -> int:
     """A whole number. Raises ValueError where 64 bits do not hold it."""
     if len(text) < _TOLD - 1:  # mostly, and every number of so few characters is one
         return int(text)
-    if len(text) > _TOLD or not _LEAST <= (value := int(text)) <= _MOST:
+    if len(text) > _TOLD or not _LEAST <= (value := int(text)) <= MOST:
         raise ValueError(f"{_told(text)} is no whole number of 64 bits")
     return value
 
