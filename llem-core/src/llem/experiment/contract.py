@@ -16,6 +16,7 @@ from llem.backends.forms import architecture_breaches, effective_breaches, engin
 from llem.errors import TELL_AUTHORS, Breach, BrokenPlugin, ExperimentFailed
 from llem.experiment.session import Session
 from llem.findings import Finding, finding
+from llem.protocol.lifeline import children
 from llem.workloads.contract import workload_breaches
 
 __all__ = ["Idle", "engine_findings", "hold", "hold_settings", "hold_workload", "loaded"]
@@ -79,9 +80,9 @@ class Idle:
         self._before = self._cores()
 
     def _cores(self) -> float:
-        since, used = time.monotonic(), processor_s()
+        since, used = time.monotonic(), _processor_s()
         self._rest(LOOK_S)
-        return (processor_s() - used) / (time.monotonic() - since)
+        return (_processor_s() - used) / (time.monotonic() - since)
 
     def left(self, batch_s: float) -> list[Finding]:
         """The finding on work that goes on, right after a batch that took `batch_s` has returned; mostly none."""
@@ -98,10 +99,10 @@ class Idle:
         return []
 
 
-def processor_s() -> float:
+def _processor_s() -> float:
     """Processor time of this process, and of those that it or they began and that live, so far."""
     used = time.process_time()
-    for child in psutil.Process().children(recursive=True):
+    for child in children():
         with contextlib.suppress(psutil.Error):  # it ended
             times = child.cpu_times()
             used += times.user + times.system
