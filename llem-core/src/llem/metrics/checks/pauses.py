@@ -92,7 +92,7 @@ def _of_client(setup: Setup, trial: Trial) -> tuple[float, float]:
     client = None if trial.serving is None else trial.serving.client
     if client is None or not (client.processes or setup.device != "cuda"):
         return 0.0, 0.0
-    before = frozen_s(client, min([trial.t0_ns, *(begin for begin, _ in client.still)]), trial.t0_ns)
+    before = frozen_s(client, 0, trial.t0_ns)
     return before, frozen_s(client, trial.t0_ns, trial.t1_ns) if client.processes else 0.0
 
 
@@ -103,7 +103,12 @@ def frozen_s(client: ClientFacts | None, t0_ns: int, t1_ns: int) -> float:
 
 
 def _of_worker(setup: Setup, trial: Trial) -> tuple[float, tuple[str, ...]]:
-    return (0.0, ()) if trial.beats is None else stood_still(setup.device, trial.beats, trial.t0_ns, trial.t1_ns)
+    if trial.beats is None:
+        return 0.0, ()
+    lost, reasons = stood_still(setup.device, trial.beats, trial.t0_ns, trial.t1_ns)
+    if _untimed_s(trial):
+        reasons = (*reasons, f"stopped by a signal {trial.beats.unseen_stops} times for too short to be timed")
+    return lost, reasons
 
 
 def stood_still(device: str | None, beats: Beats, t0_ns: int, t1_ns: int) -> tuple[float, tuple[str, ...]]:
@@ -118,8 +123,6 @@ def stood_still(device: str | None, beats: Beats, t0_ns: int, t1_ns: int) -> tup
     if (suspended := beats.suspended_s or 0.0) > STEP_S:
         lost += suspended
         reasons.append("suspended with the whole machine")
-    if beats.unseen_stops >= SEVERAL:
-        reasons.append(f"stopped by a signal {beats.unseen_stops} times for too short to be timed")
     return lost, tuple(dict.fromkeys(reasons))
 
 
